@@ -1,0 +1,207 @@
+"""Prototypes as a multi-extension FITS file, which is how an astronomer opens them.
+
+The file: a primary header that says where the prototypes come from, one `PROTO` image extension per prototype
+(EXTVER 1, 2, …), and a `LABELS` table. Each image is a cube with axes NAXIS1 = x (columns), NAXIS2 = y (rows),
+NAXIS3 = colour (red, green, blue), so `ds9 -rgbcube "prototypes.fits[1]"` shows it in colour.
+
+FITS counts rows from the bottom and JPEG from the top. Rows are flipped once on writing and once on reading: DS9 shows
+the galaxy as the picture does, and a spiral keeps the sense in which it winds. No date is written, so that
+equal prototypes give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+
+from raydistill.errors import ArtifactCorrupt, ArtifactError, nearest
+
+Card = str | int | float | bool
+
+# keyword: (type, comment). SIMULATD has eight letters because FITS keywords do.
+CARDS: dict[str, tuple[type, str]] = {
+    "IPC": (int, "prototypes per class"),
+    "SEED": (int, "root seed of the run"),
+    "DIGEST": (str, ""),  # 64 hexadecimal digits leave no room for a comment
+    "SURVEY": (str, "the real galaxies"),
+    "SIMULATD": (bool, "T: distilled from a simulated survey"),
+    "STRETCH": (str, "flux to display units"),
+    "PIXSCALE": (float, "[R90/pix] Petrosian R90 (r band) per pixel"),
+    "LICENCE": (str, "licence of the input"),
+    "ORIGIN": (str, "written by"),
+}
+REQUIRED = ("IPC", "SEED", "DIGEST", "STRETCH", "SIMULATD")
+
+# A Galaxy Zoo 2 JPEG has 424 pixels of 0.02 petroR90_r each (Willett et al. 2013, arXiv:1308.3496, section 2).
+GZ2_FRAME_PIXELS = 424
+GZ2_R90_PER_PIXEL = 0.02
+
+
+@dataclass(frozen=True)
+class FitsPrototypes:
+    """What `read_prototypes` finds: images [N, H, W, 3] float32 (first row on top), labels [N] int64, names, cards."""
+
+    images: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    header: dict[str, Card]
+
+
+def pixel_scale_r90(crop: float, size: int) -> float:
+    """R90 per pixel when the central `crop` (fraction of the side) of a GZ2 JPEG is resized to `size` pixels."""
+    return GZ2_R90_PER_PIXEL * GZ2_FRAME_PIXELS * crop / size
+
+
+def write_prototypes(
+    path: str | PathLike[str] | BinaryIO,
+    images: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    class_names: Sequence[str],
+    header: Mapping[str, Card],
+) -> None:
+    """Write prototypes to a multi-extension FITS file with deterministic bytes; an existing file is replaced.
+
+    Parameters
+    ----------
+    path : file name, or a binary file open for writing.
+    images : [N, H, W, 3] float32 in display units, first row on top (torch's [N, 3, H, W] needs a transpose).
+        Values outside [0, 1], which distillation produces, are kept.
+    labels : [N] integers that index `class_names` (of soft labels, the largest entry).
+    class_names : any text; what is not ASCII is escaped in the file and comes back on reading.
+    header : values for the cards in `CARDS`; those in `REQUIRED` must be there. Leave PIXSCALE out when it is unknown.
+
+    Raises
+    ------
+    ArtifactError : shapes, labels, values or cards are not as said above.
+    """
+    where = _where(path)
+    _check_images(images, labels, class_names, where)
+    primary = fits.PrimaryHDU()
+    cards = _checked_cards({"ORIGIN": "raydistill", **header}, where)
+    for keyword, value in cards.items():
+        primary.header[keyword] = _with_comment(value, CARDS[keyword][1])
+    primary.header["NCLASS"] = (len(class_names), "number of classes")
+    for label, name in enumerate(class_names):
+        primary.header[f"CLASS{label}"] = _ascii(name)
+    primary.header["COMMENT"] = "PROTO: axis 1 = x, 2 = y (row 1 is the bottom), 3 = red, green, blue."
+    primary.header["COMMENT"] = "Values: 0 = black, 1 = white after STRETCH; not flux."
+    primary.header["COMMENT"] = "Prototypes have no orientation on the sky."
+    protos = [_proto(images[i], int(labels[i]), class_names, i + 1, cards) for i in range(len(images))]
+    fits.HDUList([primary, *protos, _label_table(labels, class_names)]).writeto(path, overwrite=True)
+
+
+def read_prototypes(path: str | PathLike[str] | BinaryIO) -> FitsPrototypes:
+    """Read what `write_prototypes` wrote: the same float32 values, first row on top again.
+
+    Raises
+    ------
+    ArtifactCorrupt : not a FITS file, or not one with this layout.
+    """
+    where = _where(path)
+    try:
+        with fits.open(path) as hdus:
+            primary = hdus[0].header
+            cubes = [hdu.data for hdu in hdus if hdu.name == "PROTO"]
+            labels = np.asarray(hdus["LABELS"].data["LABEL"], dtype=np.int64)
+            names = tuple(_text(primary[f"CLASS{label}"]) for label in range(primary["NCLASS"]))
+            images = np.stack([np.moveaxis(cube, 0, -1)[::-1] for cube in cubes]).astype(np.float32, order="C")
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ArtifactCorrupt(
+            f"not a prototype file ({error})", where, "write it again from the distilled set"
+        ) from error
+    if len(images) != len(labels):
+        raise ArtifactCorrupt(f"{len(images)} prototypes but {len(labels)} labels", where, "write the file again")
+    cards = {keyword: _text(primary[keyword]) for keyword in CARDS if keyword in primary}
+    return FitsPrototypes(images, labels, tuple(map(str, names)), cards)
+
+
+def _proto(
+    image: npt.NDArray[np.floating], label: int, class_names: Sequence[str], version: int, cards: Mapping[str, Card]
+) -> fits.ImageHDU:
+    planes = np.ascontiguousarray(
+        np.moveaxis(image[::-1], -1, 0), dtype=np.float32
+    )  # [3, H, W]: FITS lists axes backwards
+    hdu = fits.ImageHDU(planes, name="PROTO", ver=version)
+    hdu.header["CLASS"] = _with_comment(_ascii(class_names[label]), "class it teaches")
+    hdu.header["LABEL"] = (label, "its number, from 0")
+    hdu.header["CTYPE3"] = ("RGB", "planes 1, 2, 3 are red, green, blue")
+    for keyword in ("IPC", "SEED", "DIGEST", "SIMULATD", "STRETCH", "PIXSCALE"):  # an extension is often saved alone
+        if keyword in cards:
+            hdu.header[keyword] = _with_comment(cards[keyword], CARDS[keyword][1])
+    return hdu
+
+
+def _label_table(labels: npt.NDArray[np.integer], class_names: Sequence[str]) -> fits.BinTableHDU:
+    names = [_ascii(class_names[label]) for label in labels]
+    columns = [
+        fits.Column("EXTVER", "J", array=np.arange(1, len(labels) + 1)),
+        fits.Column("LABEL", "J", array=labels),
+        fits.Column("CLASS", f"{max(1, *map(len, names))}A", array=names),
+    ]
+    return fits.BinTableHDU.from_columns(columns, name="LABELS")
+
+
+def _checked_cards(header: Mapping[str, Card], where: str) -> dict[str, Card]:
+    """The cards in the order of `CARDS`, each known and of its type."""
+    for keyword in header:
+        if keyword not in CARDS:
+            raise ArtifactError(f"unknown FITS card {keyword}", where, nearest(keyword, tuple(CARDS)))
+    for keyword in REQUIRED:
+        if keyword not in header:
+            raise ArtifactError(
+                f"the FITS card {keyword} is missing", where, f"give it in the header ({CARDS[keyword][1]})"
+            )
+    return {keyword: _typed(keyword, header[keyword], where) for keyword in CARDS if keyword in header}
+
+
+def _typed(keyword: str, value: Card | np.generic, where: str) -> Card:
+    kind = CARDS[keyword][0]
+    plain: Card = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, bool) != (kind is bool) or not isinstance(plain, (int, float) if kind is float else kind):
+        raise ArtifactError(f"the FITS card {keyword} is {plain!r}", where, f"give it as {kind.__name__}")
+    if isinstance(plain, float) and not np.isfinite(plain):
+        raise ArtifactError(f"the FITS card {keyword} is {plain}", where, "leave it out when it is unknown")
+    return _ascii(plain) if isinstance(plain, str) else plain
+
+
+def _check_images(
+    images: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], class_names: Sequence[str], where: str
+) -> None:
+    if images.ndim != 4 or images.shape[-1] != 3 or not len(images):
+        raise ArtifactError(
+            f"images have shape {images.shape}", where, "give [N, H, W, 3] with the colour last and N > 0"
+        )
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ArtifactError(f"images are {images.dtype}", where, "divide by 255 to give float32 in [0, 1]")
+    if not np.isfinite(images).all():
+        raise ArtifactError("images hold NaN or infinity", where, "take the last good state of the distillation")
+    if labels.shape != (len(images),):
+        raise ArtifactError(
+            f"{len(images)} images but labels of shape {labels.shape}", where, "give one integer per image"
+        )
+    if not 0 <= labels.min() <= labels.max() < len(class_names):
+        what = f"labels run from {labels.min()} to {labels.max()} for {len(class_names)} class names"
+        raise ArtifactError(what, where, "labels index the class names, from 0")
+
+
+def _where(path: str | PathLike[str] | BinaryIO) -> str:
+    return fspath(path) if isinstance(path, (str, PathLike)) else "FITS stream"
+
+
+def _with_comment(value: Card, comment: str) -> tuple[Card, str]:
+    """A comment that does not fit into the 80 characters of a card is left out (astropy would cut it and warn)."""
+    return value, comment if len(str(value)) + len(comment) <= 60 else ""
+
+
+def _ascii(name: str) -> str:
+    return name.encode("unicode_escape").decode("ascii")
+
+
+def _text(card: Card) -> Card:
+    return card.encode("ascii").decode("unicode_escape") if isinstance(card, str) else card

@@ -1,0 +1,147 @@
+"""CuratedSet: the pictures and labels that everything after curation sees.
+
+Parquet in `split=<train|validation|test>/label=<index>/part-0.parquet`, rows sorted by object id, images as lossless PNG; readable by
+pandas, Hugging Face `datasets` and plain pyarrow. `summary.json` holds the class names, the counts and the channel statistics
+of the training images.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
+
+from raydistill.artifacts.manifest import Manifest, open_manifest
+from raydistill.artifacts.storage import Folder
+from raydistill.core.normalise import Normalisation
+
+KIND = "curated"
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+SCHEMA = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("class_name", pa.string()),
+        ("ra", pa.float64()),  # deg, ICRS
+        ("dec", pa.float64()),  # deg, ICRS
+        ("petro_r90", pa.float64()),  # arcsec
+        ("confidence", pa.float64()),
+        ("votes", pa.list_(pa.float32(), 37)),  # conditional fractions of the GZ2 tree
+        ("source", pa.struct([("path", pa.string()), ("sha256", pa.string())])),  # the original file
+        ("image", pa.binary()),  # PNG, RGB, [size, size, 3]
+    ]
+)
+
+REJECTED_SCHEMA = pa.schema(
+    [("object_id", pa.string()), ("source", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """One class of a curated set: candidates before, kept after selection and image checks, and the lowest confidence kept."""
+
+    name: str
+    candidates: int
+    kept: int
+    train: int
+    validation: int
+    test: int
+    lowest_confidence: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a person wants to know of a curated set before anything else."""
+
+    survey: str
+    simulated: bool
+    image_size: int
+    crop_fraction: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[ClassSummary, ...]
+    rejected: dict[str, int]
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), indent=1).encode()
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A split in memory: uint8 pictures [N, H, W, 3], labels [N], object ids, in order of object id."""
+
+    images_NHWC: Tensor
+    labels_N: Tensor
+    object_ids: list[str]
+    confidence_N: np.ndarray
+
+
+@dataclass(frozen=True)
+class CuratedSet:
+    """An opened curated set; pixels are read when a split is asked for."""
+
+    folder: Folder
+    manifest: Manifest
+    summary: Summary
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> CuratedSet:
+        folder = uri if isinstance(uri, Folder) else Folder(uri)
+        manifest = open_manifest(folder, KIND, verify=verify)
+        raw: dict[str, Any] = json.loads(folder.read("summary.json"))
+        classes = tuple(ClassSummary(**entry) for entry in raw.pop("classes"))
+        raw |= {"mean": tuple(raw["mean"]), "std": tuple(raw["std"])}
+        return CuratedSet(folder, manifest, Summary(**raw, classes=classes))
+
+    @property
+    def class_names(self) -> list[str]:
+        return [entry.name for entry in self.summary.classes]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.summary.classes)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return Normalisation(self.summary.mean, self.summary.std)
+
+    def table(self, split: Split, columns: list[str] | None = None) -> pa.Table:
+        """All rows of a split with their integer `label`, sorted by object id."""
+        pieces = []
+        for label in range(self.num_classes):
+            name = partition(split, label)
+            if name in self.manifest.files:
+                with self.folder.open(name) as stream:
+                    piece = pq.read_table(stream, columns=columns)
+                pieces.append(piece.append_column("label", pa.array([label] * len(piece), pa.int32())))
+        if not pieces:
+            return pa.schema([*SCHEMA, ("label", pa.int32())]).empty_table()
+        return pa.concat_tables(pieces).sort_by("object_id")
+
+    def load(self, split: Split) -> Labelled:
+        table = self.table(split, ["object_id", "confidence", "image"])
+        size = self.summary.image_size
+        images = np.empty((len(table), size, size, 3), np.uint8)
+        for row, png in enumerate(table["image"]):
+            images[row] = np.asarray(Image.open(io.BytesIO(png.as_py())))
+        return Labelled(
+            torch.from_numpy(images),
+            torch.tensor(table["label"].to_pylist(), dtype=torch.long),
+            table["object_id"].to_pylist(),
+            table["confidence"].to_numpy(),
+        )
+
+
+def partition(split: str, label: int) -> str:
+    """File name of one class of one split."""
+    return f"split={split}/label={label}/part-0.parquet"

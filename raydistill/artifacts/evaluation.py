@@ -1,0 +1,92 @@
+"""EvaluationReport: what fresh networks learn from each training set, on galaxies nobody trained on.
+
+`runs.parquet` has one row per trained network (subject, protocol, network, draw, seed, confusion matrix); `evaluation.json` sums it
+up: one object per subject with `accuracy` and `balanced_accuracy` as {mean, std, n, ci95} and `per_class` completeness and purity.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.artifacts.manifest import Manifest, open_manifest
+from raydistill.artifacts.storage import Folder
+from raydistill.core import metrics
+
+KIND = "evaluation"
+SUBJECTS = ("distilled", "distilled_last", "random_real", "class_mean", "k_center", "herding", "experts", "full_data")
+
+RUNS_SCHEMA = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("protocol", pa.string()),
+        ("network", pa.string()),
+        ("draw", pa.int32()),  # of the images, where they are drawn
+        ("seed", pa.int32()),  # of the network
+        ("lr", pa.float64()),
+        ("accuracy", pa.float64()),
+        ("balanced_accuracy", pa.float64()),
+        ("confusion", pa.list_(pa.int64())),  # K * K, row by row: true class, predicted class
+    ]
+)
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """An opened report; `summary` is evaluation.json."""
+
+    folder: Folder
+    manifest: Manifest
+    summary: dict[str, Any]
+    runs: pa.Table
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> EvaluationReport:
+        folder = uri if isinstance(uri, Folder) else Folder(uri)
+        manifest = open_manifest(folder, KIND, verify=verify)
+        runs = pq.read_table(io.BytesIO(folder.read("runs.parquet")))
+        return EvaluationReport(folder, manifest, json.loads(folder.read("evaluation.json")), runs)
+
+
+def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str, network: str) -> dict[str, Any]:
+    """evaluation.json's subjects: the figures of the main protocol and network, and under `all` those of every pair that was run."""
+    subjects = {}
+    for subject in SUBJECTS:
+        own = [run for run in runs if run["subject"] == subject]
+        if not own:
+            continue
+        # Experts have one network and no protocol; their figures stand for themselves.
+        main = [run for run in own if run["protocol"] in (protocol, "") and run["network"] == network] or own
+        pairs = sorted({(run["protocol"], run["network"]) for run in own})
+        subjects[subject] = _figures(main) | {
+            "per_class": _per_class(main, class_names),
+            "all": [
+                {"protocol": p, "network": n} | _figures([r for r in own if (r["protocol"], r["network"]) == (p, n)])
+                for p, n in pairs
+            ],
+        }
+    return subjects
+
+
+def _figures(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: metrics.summarise([run[name] for run in runs]) for name in ("accuracy", "balanced_accuracy")}
+
+
+def _per_class(runs: list[dict[str, Any]], class_names: list[str]) -> dict[str, Any]:
+    k = len(class_names)
+    matrices = [np.asarray(run["confusion"]).reshape(k, k) for run in runs]
+
+    def figure(of: Callable[[np.ndarray], np.ndarray], label: int) -> dict[str, Any]:
+        return metrics.summarise([float(of(matrix)[label]) for matrix in matrices])
+
+    return {
+        name: {"completeness": figure(metrics.completeness, i), "purity": figure(metrics.purity, i)}
+        for i, name in enumerate(class_names)
+    }

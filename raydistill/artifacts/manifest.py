@@ -1,0 +1,158 @@
+"""The manifest: what makes a folder of files an artifact.
+
+It is written last. A folder without one does not exist, so a killed writer leaves nothing half-true, on disks and on object
+stores alike. *Identity* is a digest of what determines an artifact (kind, its part of the config, its parents' identities, the
+seed): it names the folder and decides what `run` may skip. *Content* is a digest of the data files alone (pictures excepted), which
+carry no time, host or order of arrival: two runs that should agree are compared by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raydistill.artifacts.storage import Folder
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+
+SCHEMA_VERSION = 1
+NAME = "manifest.json"
+PARTIAL = "partial"  # subfolder of work in progress, never part of an artifact
+_PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
+
+
+@dataclass(frozen=True)
+class Parent:
+    """An artifact that this one was made from."""
+
+    identity: str
+    content: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """See the module; `files` maps names to {sha256, bytes}."""
+
+    kind: str
+    identity: str
+    content: str
+    seed: int
+    config: dict[str, Any]
+    parents: dict[str, Parent]
+    files: dict[str, dict[str, Any]]
+    packages: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+def identity_of(kind: str, config: Any, parents: Mapping[str, str], seed: int) -> str:
+    """Hex digest of what determines an artifact; `config` is anything JSON can hold."""
+    text = json.dumps([SCHEMA_VERSION, kind, config, dict(sorted(parents.items())), seed], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def exists(folder: Folder) -> bool:
+    """True if a whole artifact is there."""
+    return folder.exists(NAME)
+
+
+def seal(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapping[str, Manifest | Parent], seed: int,
+         uris: Mapping[str, str]) -> Manifest:  # fmt: skip
+    """Drop what is left of the work in progress, hash every file in the folder, and make it an artifact."""
+    folder.remove(PARTIAL)
+    files = {
+        name: {"sha256": folder.sha256(name), "bytes": folder.size(name)} for name in folder.files() if name != NAME
+    }
+    manifest = Manifest(
+        kind=kind,
+        identity=identity,
+        content=_content(files),
+        seed=seed,
+        config=config,
+        parents={name: Parent(p.identity, p.content, uris[name]) for name, p in parents.items()},
+        files=files,
+        packages=_package_versions(),
+        git_commit=_git_commit(),
+    )
+    folder.write(NAME, json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
+    return manifest
+
+
+def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest:
+    """The manifest of a whole, undamaged artifact of this kind.
+
+    Raises ArtifactMissing, ArtifactIncompatible (other kind or schema version) or, with `verify`, ArtifactCorrupt when a file is gone
+    or differs from its digest.
+    """
+    if not folder.exists(NAME):
+        left = "a stopped run's leftovers" if folder.exists() else "nothing"
+        raise ArtifactMissing(f"no {kind} here, only {left}", folder.uri, f"run the stage that writes the {kind}")
+    try:
+        raw = json.loads(folder.read(NAME))
+        manifest = Manifest(**{**raw, "parents": {name: Parent(**p) for name, p in raw["parents"].items()}})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArtifactCorrupt(
+            "manifest.json cannot be read", folder.uri, "remove the folder and run its stage again"
+        ) from error
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise ArtifactIncompatible(
+            f"schema version {manifest.schema_version}, this raydistill reads {SCHEMA_VERSION}",
+            folder.uri,
+            "write it again",
+        )
+    if manifest.kind != kind:
+        raise ArtifactIncompatible(f"this is a {manifest.kind}, not a {kind}", folder.uri, f"give the path of a {kind}")
+    if verify:
+        _verify(folder, manifest)
+    return manifest
+
+
+def _verify(folder: Folder, manifest: Manifest) -> None:
+    for name, expected in manifest.files.items():
+        if not folder.exists(name):
+            raise ArtifactCorrupt(f"'{name}' is gone", folder.uri, "remove the folder and run its stage again")
+        if folder.sha256(name) != expected["sha256"]:
+            raise ArtifactCorrupt(
+                f"'{name}' differs from its digest", folder.uri, "remove the folder and run its stage again"
+            )
+
+
+def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> None:
+    """ArtifactIncompatible unless `parent` holds the very content that `child` was made from."""
+    if child.parents[name].content != parent.content:
+        raise ArtifactIncompatible(
+            f"made from another {name} ({child.parents[name].content[:12]}, not {parent.content[:12]})",
+            where,
+            "run its stage again",
+        )
+
+
+def _content(files: Mapping[str, Mapping[str, Any]]) -> str:
+    data = sorted((name, entry["sha256"]) for name, entry in files.items() if not name.endswith(".png"))
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
+
+
+def _package_versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree that raydistill runs from, if it is one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return os.environ.get("RAYDISTILL_GIT_COMMIT")
+    answer = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None

@@ -1,0 +1,139 @@
+"""Files of an artifact, on a disk or an object store, through fsspec.
+
+A `Folder` writes a file so that it is either whole or not there: on a disk into a temporary neighbour that is then renamed, on an
+object store by one put. Whatever needs a real path (memory maps, matplotlib, FITS) writes or reads through a local one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from raydistill.errors import ArtifactError, ArtifactMissing, ConfigError
+
+CACHE = Path(os.environ.get("RAYDISTILL_CACHE", Path.home() / ".cache" / "raydistill"))
+
+
+class Folder:
+    """A folder at any fsspec URI (`runs/x`, `/data/x`, `s3://bucket/x`); it need not exist before the first file is written."""
+
+    def __init__(self, uri: str | os.PathLike[str]) -> None:
+        try:
+            self._fs, path = fsspec.core.url_to_fs(os.fspath(uri))
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"cannot use the storage location '{uri}' ({error})", "output", "see README, storage"
+            ) from error
+        self._path: str = path.rstrip("/")
+        self.is_local: bool = "file" in (
+            self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
+        )
+
+    @property
+    def uri(self) -> str:
+        return self._path if self.is_local else self._fs.unstrip_protocol(self._path)
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(f"{self.uri}/{name}")
+
+    def exists(self, name: str = "") -> bool:
+        return bool(self._fs.exists(self._at(name)))
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self._fs.cat_file(self._at(name))
+        except FileNotFoundError as error:
+            raise ArtifactMissing(
+                f"there is no '{name}'", self.uri, "check the path, or run the stage that writes it"
+            ) from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a whole file, or none."""
+        with self.writing(name) as path:
+            path.write_bytes(data)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A local path to write to; when the block ends well the file appears as `name`, whole."""
+        with _disk_errors(self.uri):
+            if not self.is_local:
+                with tempfile.TemporaryDirectory() as scratch:
+                    path = Path(scratch) / Path(name).name
+                    yield path
+                    self._fs.put_file(str(path), self._at(name))
+                return
+            final = Path(self._at(name))
+            final.parent.mkdir(parents=True, exist_ok=True)
+            # The suffix stays last: matplotlib, pyarrow and astropy choose their format by it.
+            temporary = final.with_name(f".{uuid.uuid4().hex[:8]}.{final.name}")
+            try:
+                yield temporary
+                os.replace(temporary, final)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def local(self, name: str, sha256: str | None = None) -> Path:
+        """A local path of the file: the file itself, or a copy in the cache named by its digest."""
+        if self.is_local:
+            return Path(self._at(name))
+        copy = CACHE / (sha256 or hashlib.sha256(self._at(name).encode()).hexdigest()) / Path(name).name
+        if sha256 is None or not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            temporary = copy.with_name(f".{uuid.uuid4().hex[:8]}.{copy.name}")
+            self._fs.get_file(self._at(name), str(temporary))
+            os.replace(temporary, copy)
+        return copy
+
+    def open(self, name: str) -> Any:
+        """A seekable binary file."""
+        return self._fs.open(self._at(name), "rb")
+
+    def files(self, under: str = "") -> list[str]:
+        """Names of all whole files below `under`, relative to this folder, sorted; temporary ones are not whole."""
+        self._fs.invalidate_cache()
+        root = self._at(under)
+        found = self._fs.find(root) if self._fs.exists(root) else []
+        names = [path[len(self._path) + 1 :] for path in found]
+        return sorted(name for name in names if not Path(name).name.startswith("."))
+
+    def size(self, name: str) -> int:
+        return int(self._fs.size(self._at(name)))
+
+    def remove(self, name: str = "") -> None:
+        """Remove a file or a folder with all that is in it; nothing there is fine."""
+        with suppress(FileNotFoundError):
+            self._fs.rm(self._at(name), recursive=True)
+
+    def sha256(self, name: str) -> str:
+        with self.open(name) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def _at(self, name: str) -> str:
+        return f"{self._path}/{name}" if name else self._path
+
+
+@contextmanager
+def _disk_errors(where: str) -> Iterator[None]:
+    """The two things that go wrong with disks, as sentences."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise ArtifactError(
+                "the disk is full", where, "free some space and run the same command again; it resumes"
+            ) from error
+        if isinstance(error, PermissionError):
+            raise ArtifactError("no permission to write", where, "choose another output=FOLDER") from error
+        raise

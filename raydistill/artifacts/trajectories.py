@@ -1,0 +1,135 @@
+"""TrajectoryStore: where every expert has been, epoch by epoch.
+
+`expert-0007.npy` is float32 [epochs + 1, P], memory-mapped, so a random (expert, epoch) pair costs one row and not the file.
+float32 because matching divides by an epoch's displacement, and bfloat16 rounding is a good part of it. One file per expert: no
+two workers ever share a writer.
+
+While an expert trains, each finished epoch is a file of its own under `partial/`, with the momentum of the last one: whoever
+takes the expert over loses at most the epoch in flight.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.manifest import PARTIAL, Manifest, open_manifest
+from raydistill.artifacts.storage import Folder
+from raydistill.core.networks import Layout
+from raydistill.core.training import FitState
+from raydistill.errors import ArtifactCorrupt
+
+KIND = "trajectories"
+
+
+def shard(expert: int) -> str:
+    """File name of one expert's trajectory."""
+    return f"expert-{expert:04d}.npy"
+
+
+def record(expert: int) -> str:
+    """File name of one expert's accuracies and losses per epoch; written before the shard, so a whole shard has one."""
+    return f"expert-{expert:04d}.json"
+
+
+@dataclass(frozen=True)
+class TrajectoryStore:
+    """An opened store; `store(expert, epoch)` is theta_P after that epoch (0: the initial parameters)."""
+
+    folder: Folder
+    manifest: Manifest
+    layout: Layout
+    num_experts: int
+    num_epochs: int
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> TrajectoryStore:
+        folder = uri if isinstance(uri, Folder) else Folder(uri)
+        manifest = open_manifest(folder, KIND, verify=verify)
+        raw = json.loads(folder.read("layout.json"))
+        layout = Layout(tuple(raw["names"]), tuple(tuple(shape) for shape in raw["shapes"]))
+        return TrajectoryStore(folder, manifest, layout, raw["num_experts"], raw["num_epochs"])
+
+    def __call__(self, expert: int, epoch: int) -> Tensor:
+        return torch.from_numpy(np.array(self._maps[expert][epoch]))
+
+    def history(self, expert: int) -> dict[str, Any]:
+        """{loss: [...], accuracy: [...], balanced_accuracy: [...]} by epoch, on validation images."""
+        return json.loads(self.folder.read(record(expert)))
+
+    @cached_property
+    def _maps(self) -> list[np.ndarray]:
+        expected = (self.num_epochs + 1, self.layout.num_parameters)
+        maps = []
+        for expert in range(self.num_experts):
+            name = shard(expert)
+            path = self.folder.local(name, self.manifest.files[name]["sha256"])
+            maps.append(np.load(path, mmap_mode="r", allow_pickle=False))
+            if maps[-1].shape != expected:
+                raise ArtifactCorrupt(
+                    f"'{name}' has shape {maps[-1].shape}, not {expected}", self.folder.uri, "train it again"
+                )
+        return maps
+
+
+def write_layout(folder: Folder, layout: Layout, num_experts: int, num_epochs: int) -> None:
+    description = {**asdict(layout), "num_experts": num_experts, "num_epochs": num_epochs}
+    folder.write("layout.json", json.dumps(description, indent=1).encode())
+
+
+def missing_experts(folder: Folder, num_experts: int) -> list[int]:
+    """Experts whose shard is not there yet."""
+    present = set(folder.files())
+    return [k for k in range(num_experts) if shard(k) not in present]
+
+
+class ShardWriter:
+    """Writes one expert's trajectory, resumable at every epoch."""
+
+    def __init__(self, folder: Folder, expert: int) -> None:
+        self._folder, self._expert = folder, expert
+        self._partial = f"{PARTIAL}/expert-{expert:04d}"
+
+    def resume(self) -> tuple[FitState, dict[str, list[float]]] | None:
+        """The last saved state and the record so far, or None if there is none (whole)."""
+        if not self._folder.exists(f"{self._partial}/state.npz"):
+            return None
+        saved = np.load(io.BytesIO(self._folder.read(f"{self._partial}/state.npz")), allow_pickle=False)
+        state = FitState(
+            int(saved["epoch"]),
+            torch.from_numpy(saved["theta"]),
+            torch.from_numpy(saved["momentum"]),
+            float(saved["loss"]),
+        )
+        return state, json.loads(str(saved["record"]))
+
+    def save(self, state: FitState, history: dict[str, list[float]]) -> None:
+        """Keep the snapshot of this epoch, then the state to resume from (in this order: a state implies its snapshots)."""
+        theta = state.theta_P.cpu().numpy().astype(np.float32)
+        self._save_array(f"{self._partial}/epoch-{state.epoch:04d}.npy", theta)
+        buffer = io.BytesIO()
+        np.savez(
+            buffer, epoch=state.epoch, theta=theta, momentum=state.momentum_P.cpu().numpy(), loss=state.loss, record=json.dumps(history)
+        )  # fmt: skip
+        self._folder.write(f"{self._partial}/state.npz", buffer.getvalue())
+
+    def finish(self, num_epochs: int, history: dict[str, list[float]]) -> None:
+        """Join the snapshots into the shard and drop the partial files."""
+        self._folder.write(record(self._expert), json.dumps(history).encode())
+        snapshots = [self._read_array(f"{self._partial}/epoch-{epoch:04d}.npy") for epoch in range(num_epochs + 1)]
+        self._save_array(shard(self._expert), np.stack(snapshots))
+        self._folder.remove(self._partial)
+
+    def _save_array(self, name: str, array: np.ndarray) -> None:
+        with self._folder.writing(name) as path, open(path, "wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+
+    def _read_array(self, name: str) -> np.ndarray:
+        return np.load(io.BytesIO(self._folder.read(name)), allow_pickle=False)

@@ -1,0 +1,154 @@
+"""Differentiable augmentation whose random numbers are data.
+
+`sample` draws every parameter of a batch into plain tensors; `apply` is then a pure, differentiable function of the
+images. That separation is what makes an augmented student step exactly repeatable: the adjoint engine runs each step
+twice and must meet the same augmentation, and a resumed run must meet the one it would have met.
+
+The operations are those of DSA (Zhao & Bilen 2021, arXiv:2102.08259) with its ranges: colour (brightness, saturation,
+contrast), crop (shift by up to an eighth), cutout (half the side), flip, scale (up to 1.2), rotate; plus two that
+the sky has and photographs have not: `rotate` up to any angle, and `dihedral`, the eight exact symmetries of the square,
+which interpolate nothing. Where DSA resamples once per operation, all geometry here is one affine map and one bilinear
+resampling.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate", "dihedral"]
+AugmentationParameters = dict[str, Tensor]
+
+DSA: tuple[Operation, ...] = ("color", "crop", "cutout", "flip", "scale", "rotate")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Which operations, and how far they go.
+
+    Parameters
+    ----------
+    operations
+        Any of `Operation`; empty: the identity. `flip` and half of `dihedral` reverse a spiral's handedness: leave them out
+        where winding sense is a label.
+    mode
+        "all": every operation on every batch; "single": one drawn at random per batch (the peers' default).
+    shared
+        True: one draw for the whole batch (DSA's "siamese"); False: one per image.
+    max_rotation
+        Degrees either way; 15 is DSA's, 180 has no preferred orientation.
+    max_scale, crop_fraction, cutout_fraction, brightness, saturation, contrast
+        DSA's ranges.
+    """
+
+    operations: tuple[Operation, ...] = ()
+    mode: Literal["all", "single"] = "all"
+    shared: bool = False
+    max_rotation: float = 15.0
+    max_scale: float = 1.2
+    crop_fraction: float = 0.125
+    cutout_fraction: float = 0.5
+    brightness: float = 1.0
+    saturation: float = 2.0
+    contrast: float = 0.5
+
+    def sample(self, generator: torch.Generator, batch: int) -> AugmentationParameters:
+        """One batch's parameters: tensors of leading dimension `batch` (identity entries for what is off). Empty if nothing is on."""
+        if not self.operations:
+            return {}
+        chosen = self._choose(generator)
+        draws = 1 if self.shared else batch
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(draws, *shape, generator=generator).expand(batch, *shape)
+
+        # Every number is drawn whether used or not: switching one operation off must not change the others.
+        angle, scale, shift, flip = uniform() * 2 - 1, uniform(2), uniform(2) * 2 - 1, uniform()
+        eighth, hole, tone = (uniform() * 8).long(), uniform(2), uniform(3)
+        out: AugmentationParameters = {}
+        if chosen & {"crop", "flip", "scale", "rotate"}:
+            out["affine"] = _affine(
+                angle * math.radians(self.max_rotation) if "rotate" in chosen else torch.zeros(batch),
+                self.max_scale ** (2 * scale - 1) if "scale" in chosen else torch.ones(batch, 2),
+                shift * 2 * self.crop_fraction if "crop" in chosen else torch.zeros(batch, 2),
+                torch.where(flip < 0.5, -1.0, 1.0) if "flip" in chosen else torch.ones(batch),
+            )
+        if "dihedral" in chosen:
+            out["dihedral"] = eighth
+        if "cutout" in chosen:
+            out["hole"] = hole
+        if "color" in chosen:
+            low = torch.tensor([-0.5 * self.brightness, 0.0, self.contrast])
+            span = torch.tensor([self.brightness, self.saturation, 1.0])
+            out["tone"] = low + span * tone  # added brightness; factor of saturation; factor of contrast
+        return out
+
+    def _choose(self, generator: torch.Generator) -> set[Operation]:
+        index = int(torch.randint(len(self.operations), (1,), generator=generator))
+        return {self.operations[index]} if self.mode == "single" else set(self.operations)
+
+    def apply(self, images_BCHW: Tensor, parameters: AugmentationParameters) -> Tensor:
+        """Augmented images, same shape and dtype; linear in the images but for `color`, which is too, given the parameters."""
+        if "tone" in parameters:
+            images_BCHW = _color(images_BCHW, parameters["tone"])
+        if "dihedral" in parameters:
+            images_BCHW = _dihedral(images_BCHW, parameters["dihedral"])
+        if "affine" in parameters:
+            images_BCHW = _resample(images_BCHW, parameters["affine"])
+        if "hole" in parameters:
+            images_BCHW = _cutout(images_BCHW, parameters["hole"], self.cutout_fraction)
+        return images_BCHW
+
+
+def _affine(angle_B: Tensor, scale_B2: Tensor, shift_B2: Tensor, flip_B: Tensor) -> Tensor:
+    """[B, 2, 3]: from output to input coordinates in [-1, 1], the convention of `affine_grid`."""
+    cos, sin = torch.cos(angle_B), torch.sin(angle_B)
+    row_x = torch.stack([flip_B * scale_B2[:, 0] * cos, -flip_B * scale_B2[:, 0] * sin, shift_B2[:, 0]], dim=1)
+    row_y = torch.stack([scale_B2[:, 1] * sin, scale_B2[:, 1] * cos, shift_B2[:, 1]], dim=1)
+    return torch.stack([row_x, row_y], dim=1)
+
+
+def _resample(images_BCHW: Tensor, affine_B23: Tensor) -> Tensor:
+    grid = F.affine_grid(affine_B23.to(images_BCHW), list(images_BCHW.shape), align_corners=False)
+    return F.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _dihedral(images_BCHW: Tensor, eighth_B: Tensor) -> Tensor:
+    """Symmetry number r + 4 m: r quarter turns, then a mirror if m. One gather, no interpolation."""
+    side = images_BCHW.shape[-1]
+    if images_BCHW.shape[-2] != side:
+        raise ValueError(f"dihedral augmentation needs square images, got {tuple(images_BCHW.shape[-2:])}")
+    index_8N = _dihedral_index(side, images_BCHW.device)
+    source = index_8N[eighth_B.to(images_BCHW.device)][:, None, :].expand(-1, images_BCHW.shape[1], -1)
+    return images_BCHW.flatten(2).gather(2, source).view_as(images_BCHW)
+
+
+def _dihedral_index(side: int, device: torch.device) -> Tensor:
+    pixels = torch.arange(side * side, device=device).view(side, side)
+    turns = [torch.rot90(pixels, r, (0, 1)) for r in range(4)]
+    return torch.stack([t.reshape(-1) for t in turns] + [t.flip(1).reshape(-1) for t in turns])
+
+
+def _cutout(images_BCHW: Tensor, centre_B2: Tensor, fraction: float) -> Tensor:
+    height, width = images_BCHW.shape[-2:]
+    centre = centre_B2.to(images_BCHW.device)
+    rows = torch.arange(height, device=images_BCHW.device)[None, :, None]
+    columns = torch.arange(width, device=images_BCHW.device)[None, None, :]
+    inside_rows = (rows - (centre[:, 0] * height)[:, None, None]).abs() < fraction * height / 2
+    inside_columns = (columns - (centre[:, 1] * width)[:, None, None]).abs() < fraction * width / 2
+    return images_BCHW * (~(inside_rows & inside_columns))[:, None].to(images_BCHW.dtype)
+
+
+def _color(images_BCHW: Tensor, tone_B3: Tensor) -> Tensor:
+    """Brightness added, then distance from grey scaled, then distance from the image's mean scaled (DSA's order)."""
+    brightness, saturation, contrast = (t[:, None, None, None] for t in tone_B3.to(images_BCHW).unbind(1))
+    images = images_BCHW + brightness
+    grey = images.mean(dim=1, keepdim=True)
+    images = (images - grey) * saturation + grey
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return (images - mean) * contrast + mean

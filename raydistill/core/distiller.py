@@ -1,0 +1,336 @@
+"""One distillation step: choose a piece of an expert's trajectory, match it, move the images.
+
+`Recipe` is everything a person may choose; `Distiller` is the mutable state of one run (images, labels, learning rates, optimiser
+momenta, schedule) and its `step`. Randomness of iteration i is drawn from `fold_in(seed, i)` alone, so the state is all that a
+resumed run needs: it continues bit for bit.
+
+The images live in normalised space, where every colour channel of the training set has mean 0 and standard deviation 1: a step of
+0.03 there is 0.03 sigma of the channel. The learned quantity behind the student's learning rate is its logarithm: no negative rates.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from raydistill.core.augment import DSA, Augmentation
+from raydistill.core.matching import Batch, EngineName, Matcher, Precision, student_loss
+from raydistill.core.networks import Network
+from raydistill.core.schedule import Decision, Schedule, ScheduleState, SelfAdaptive
+from raydistill.errors import DivergenceError
+from raydistill.seeding import generator
+
+# Experts are trained at 1e-3 to 1e-1; a student outside of this has lost its expert for good.
+STUDENT_LR_RANGE = (1e-7, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD:
+    """Plain SGD with momentum, the papers' step. `lr` for images is 100 to 10000: matching gradients are small."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float
+    momentum: float = 0.5
+
+    def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam; for images, `lr` is in units of the channel's standard deviation."""
+
+    kind: Literal["adam"] = "adam"
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
+
+
+Step = SGD | Adam
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hyper-parameters of trajectory matching; symbols as in `docs/method.md`.
+
+    Parameters
+    ----------
+    images_per_class
+        Synthetic images per class (ipc).
+    iterations
+        Matching iterations at most; the schedule may stop earlier.
+    student_steps, expert_epochs
+        N, the student's steps of one unroll; M, how many expert epochs ahead the target lies.
+    student_lr
+        Initial learning rate of the student (its logarithm is learned). N * student_lr should start near a third of an expert
+        epoch's steps * lr: far above it the student walks away from its target (loss above 1).
+    lr_per_epoch
+        One learning rate per start epoch instead of one for all.
+    start_epochs
+        "cycle": t = iteration mod cap; "random": uniform below cap.
+    batch_size
+        Synthetic images per student step; None: all of them.
+    labels, label_step
+        "hard": one-hot; "soft": logits, learned, initialised from the experts.
+    init
+        "noise", "real" (random training images of the class) or "mean" (class means, told apart by a little noise).
+    ema
+        Decay of the moving average of the images, which is what is validated and published; 0: the iterate itself.
+    """
+
+    images_per_class: int = 1
+    iterations: int = 1000
+    student_steps: int = 30
+    expert_epochs: int = 1
+    student_lr: float = 0.01
+    lr_per_epoch: bool = False
+    start_epochs: Literal["cycle", "random"] = "cycle"
+    batch_size: int | None = None
+    labels: Literal["hard", "soft"] = "hard"
+    init: Literal["noise", "real", "mean"] = "real"
+    ema: float = 0.0
+    schedule: Schedule = field(default_factory=SelfAdaptive)
+    image_step: Step = field(default_factory=lambda: Adam(lr=0.03))
+    lr_step: Step = field(default_factory=lambda: Adam(lr=0.005))
+    label_step: Step = field(default_factory=lambda: SGD(lr=5.0, momentum=0.9))
+    augmentation: Augmentation = Augmentation(operations=DSA)
+    engine: EngineName = "exact"
+    precision: Precision = "float32"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        positive = ("images_per_class", "iterations", "student_steps", "expert_epochs", "student_lr")
+        wrong = [name for name in positive if getattr(self, name) <= 0]
+        if wrong:
+            raise ValueError(f"{wrong[0]} must be positive, got {getattr(self, wrong[0])}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
+        if self.engine == "unrolled" and self.compile:
+            raise ValueError("compile goes with engine: exact; the unrolled engine differentiates a graph twice")
+
+
+class Trajectories(Protocol):
+    """Where the experts have been: `trajectories(expert, epoch)` is theta_P after that epoch (0: initial)."""
+
+    @property
+    def num_experts(self) -> int: ...
+
+    @property
+    def num_epochs(self) -> int: ...
+
+    def __call__(self, expert: int, epoch: int) -> Tensor: ...
+
+
+class Record(NamedTuple):
+    """What one iteration did; a row of `history.parquet`."""
+
+    iteration: int
+    expert: int
+    start_epoch: int
+    cap: int
+    loss: float
+    next_epoch_loss: float  # NaN when the schedule does not watch it
+    student_lr: float
+    gradient_norm: float
+    decision: str
+
+
+class Distiller:
+    """The state of one distillation run.
+
+    Parameters
+    ----------
+    images_SCHW
+        Initial synthetic images in normalised space, sorted by class.
+    labels_SK
+        One-hot rows (hard labels) or initial logits (soft labels).
+    seed
+        Root of the randomness of every iteration.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: Network,
+        trajectories: Trajectories,
+        images_SCHW: Tensor,
+        labels_SK: Tensor,
+        seed: int,
+    ) -> None:
+        if trajectories.num_epochs < recipe.expert_epochs:
+            raise ValueError(
+                f"expert_epochs = {recipe.expert_epochs}, but the experts have only {trajectories.num_epochs} epochs"
+            )
+        self.recipe = recipe
+        self.trajectories = trajectories
+        self.images = images_SCHW.clone()
+        self.average = images_SCHW.clone()
+        self.labels = labels_SK.clone()
+        self.last_epoch = trajectories.num_epochs - recipe.expert_epochs  # the latest possible start
+        rates = self.last_epoch + 1 if recipe.lr_per_epoch else 1
+        self.log_lrs = [torch.tensor(math.log(recipe.student_lr)).to(self.images) for _ in range(rates)]
+        self.schedule: ScheduleState = recipe.schedule.init()
+        self.finished = False
+        self._seed = seed
+        loss = student_loss(network, recipe.augmentation, recipe.precision)
+        self._matcher = Matcher(loss, recipe.engine, recipe.compile)
+        self._optimisers = {
+            "images": recipe.image_step.build([self.images]),
+            "lrs": recipe.lr_step.build(self.log_lrs),
+            "labels": recipe.label_step.build([self.labels]),
+        }
+        self._set_step_sizes()
+
+    @property
+    def iteration(self) -> int:
+        return self.schedule.iteration
+
+    @property
+    def published_images(self) -> Tensor:
+        """What this iterate would publish: the moving average, or the images themselves without one."""
+        return self.average if self.recipe.ema else self.images
+
+    @property
+    def student_lrs(self) -> Tensor:
+        """[cap] or [1] learning rates, in the order of the start epochs."""
+        return torch.stack(self.log_lrs[: self.schedule.cap]).exp()
+
+    def targets(self) -> Tensor:
+        """[S, K] probabilities that the student is taught."""
+        return self.labels.softmax(dim=1) if self.recipe.labels == "soft" else self.labels
+
+    def step(self) -> Record:
+        """One iteration. DivergenceError, with the state untouched, when a loss or gradient is not finite or a rate runs away."""
+        g = generator(self._seed, self.iteration)
+        expert = int(torch.randint(self.trajectories.num_experts, (1,), generator=g))
+        start = self._start_epoch(g)
+        lr = self._log_lr(start).exp()
+        matched = self._matcher.match(*self._ends(expert, start), self.images, self.targets(), lr, self._batches(g))
+        unseen = self._next_epoch_loss(g, expert)
+        norm = float(matched.d_images_SCHW.norm())
+        self._check(float(matched.loss), norm, float(lr))
+        self._descend(matched.d_images_SCHW, matched.d_targets_SK, matched.d_lr * lr, start)
+        cap = self.schedule.cap
+        self.schedule, decision = self.recipe.schedule.step(self.schedule, unseen, self.last_epoch)
+        self._act_on(decision)
+        nan = float("nan")
+        return Record(
+            self.iteration, expert, start, cap, float(matched.loss), nan if unseen is None else unseen,
+            float(self._log_lr(start).exp()), norm, decision.value,
+        )  # fmt: skip
+
+    def _start_epoch(self, g: torch.Generator) -> int:
+        window = min(self.schedule.cap, self.last_epoch + 1)
+        if self.recipe.start_epochs == "cycle":
+            return self.iteration % window
+        return int(torch.randint(window, (1,), generator=g))
+
+    def _log_lr(self, start_epoch: int) -> Tensor:
+        return self.log_lrs[min(start_epoch, len(self.log_lrs) - 1)]
+
+    def _ends(self, expert: int, start: int) -> tuple[Tensor, Tensor]:
+        target = self.trajectories(expert, start + self.recipe.expert_epochs)
+        return self.trajectories(expert, start).to(self.images), target.to(self.images)
+
+    def _batches(self, g: torch.Generator) -> list[Batch]:
+        total = len(self.images)
+        size = min(self.recipe.batch_size or total, total)
+
+        def draw() -> Batch:
+            index = None if size == total else torch.randperm(total, generator=g)[:size].to(self.images.device)
+            return Batch(index, self.recipe.augmentation.sample(g, size))
+
+        return [draw() for _ in range(self.recipe.student_steps)]
+
+    def _next_epoch_loss(self, g: torch.Generator, expert: int) -> float | None:
+        """The matching loss at start epoch = cap, on which the images are not trained; no graph is built."""
+        if not self.recipe.schedule.watches_next_epoch or self.schedule.cap > self.last_epoch:
+            return None
+        lr = self._log_lr(self.schedule.cap - 1).exp()  # what the next epoch would inherit
+        start, target = self._ends(expert, self.schedule.cap)
+        loss = float(self._matcher.loss(start, target, self.images, self.targets(), lr, self._batches(g)))
+        self._check(loss, 0.0, float(lr))
+        return loss
+
+    def _check(self, loss: float, gradient_norm: float, lr: float) -> None:
+        where = f"distill, iteration {self.iteration}"
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            raise DivergenceError(
+                f"the matching loss or its gradient is not finite (loss {loss:.3g}, gradient {gradient_norm:.3g})",
+                where,
+                f"lower distill.student_lr (now {lr:.3g}) or distill.image_step.lr (now {self.recipe.image_step.lr:.3g}), "
+                "or use image_step.kind=adam",
+            )
+        low, high = STUDENT_LR_RANGE
+        if not low <= lr <= high:
+            direction = "up" if lr > high else "down"
+            raise DivergenceError(
+                f"the student's learning rate ran {direction} to {lr:.3g}, outside [{low:g}, {high:g}]",
+                where,
+                f"lower distill.lr_step.lr (now {self.recipe.lr_step.lr:.3g}), or start from another distill.student_lr",
+            )
+
+    def _descend(self, d_images: Tensor, d_targets: Tensor, d_log_lr: Tensor, start: int) -> None:
+        self.images.grad = d_images
+        self._log_lr(start).grad = d_log_lr
+        if self.recipe.labels == "soft":
+            p = self.labels.softmax(dim=1)  # chain rule of the softmax
+            self.labels.grad = p * (d_targets - (p * d_targets).sum(dim=1, keepdim=True))
+        for optimiser in self._optimisers.values():
+            optimiser.step()  # parameters without a gradient stay where they are
+            optimiser.zero_grad(set_to_none=True)
+        self.average.lerp_(self.images, 1 - self.recipe.ema)
+
+    def _act_on(self, decision: Decision) -> None:
+        if decision is Decision.ADVANCE and self.recipe.lr_per_epoch:
+            new = min(self.schedule.cap - 1, len(self.log_lrs) - 1)
+            self.log_lrs[new].copy_(self.log_lrs[new - 1])
+        self.finished = decision is Decision.STOP or self.iteration >= self.recipe.iterations
+        self._set_step_sizes()
+
+    def _set_step_sizes(self) -> None:
+        """Fine-tuning shrinks the image step; with one rate per epoch each rate is visited every cap-th time, so its step grows."""
+        cap = self.schedule.cap if self.recipe.lr_per_epoch else 1
+        sizes = {
+            "images": self.recipe.image_step.lr * self.schedule.image_lr_scale,
+            "lrs": self.recipe.lr_step.lr * cap,
+        }
+        for name, size in sizes.items():
+            for group in self._optimisers[name].param_groups:
+                group["lr"] = size
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """(tensors, strings): all that `load` needs to go on bit for bit; the form safetensors stores."""
+        tensors = {"images": self.images, "average": self.average, "labels": self.labels}
+        tensors["log_lrs"] = torch.stack(self.log_lrs)
+        for name, optimiser in self._optimisers.items():
+            for index, entries in optimiser.state_dict()["state"].items():
+                tensors |= {f"{name}/{index}/{key}": value for key, value in entries.items() if value is not None}
+        strings = {"schedule": json.dumps(self.schedule._asdict()), "finished": json.dumps(self.finished)}
+        return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, strings
+
+    def load(self, tensors: dict[str, Tensor], strings: dict[str, str]) -> None:
+        """Continue from a `state`."""
+        self.images.copy_(tensors["images"])
+        self.average.copy_(tensors["average"])
+        self.labels.copy_(tensors["labels"])
+        for log_lr, saved in zip(self.log_lrs, tensors["log_lrs"], strict=True):
+            log_lr.copy_(saved)
+        for name, optimiser in self._optimisers.items():
+            state: dict[int, dict[str, Any]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"{name}/"):
+                    _, index, entry = key.split("/")
+                    state.setdefault(int(index), {})[entry] = value
+            optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        schedule = json.loads(strings["schedule"])
+        self.schedule = ScheduleState(**{**schedule, "losses": tuple(schedule["losses"])})
+        self.finished = json.loads(strings["finished"])
+        self._set_step_sizes()

@@ -1,0 +1,161 @@
+"""Training a network on labelled images, one epoch at a time. Experts and evaluation share this loop.
+
+`fit` is a generator of states: whoever iterates keeps the snapshots, saves, stops or resumes. Epoch e draws its batch order and
+augmentation from `fold_in(seed, e)` alone, so a loop resumed from the state after epoch e meets the same epoch e + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from raydistill.core.augment import Augmentation
+from raydistill.core.matching import Precision, student_loss
+from raydistill.core.networks import Network
+from raydistill.errors import DivergenceError
+from raydistill.seeding import generator
+
+
+@dataclass(frozen=True)
+class Training:
+    """SGD on labelled images.
+
+    Parameters
+    ----------
+    epochs, batch_size, lr, momentum, weight_decay
+        The usual.
+    lr_decay_at
+        Fraction of the epochs after which the rate falls to a tenth (the papers evaluate with 0.5); 1: never.
+    sampling
+        "shuffle": every image once an epoch; "balanced": as many batches, each image drawn from a uniformly drawn class.
+    class_weights
+        Weigh the loss of each class by its inverse frequency (mean 1). Redundant with balanced sampling.
+    """
+
+    epochs: int = 50
+    batch_size: int = 256
+    lr: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    lr_decay_at: float = 1.0
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    class_weights: bool = True
+    augmentation: Augmentation = Augmentation()
+    precision: Precision = "float32"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def lr_in(self, epoch: int) -> float:
+        """The learning rate of epoch number `epoch` (from 0)."""
+        return self.lr * (0.1 if epoch >= self.lr_decay_at * self.epochs else 1.0)
+
+
+class FitState(NamedTuple):
+    """Parameters and momentum after `epoch` epochs, and the mean training loss of the last one (NaN before the first)."""
+
+    epoch: int
+    theta_P: Tensor
+    momentum_P: Tensor
+    loss: float
+
+
+def start(theta_P: Tensor) -> FitState:
+    """The state before the first epoch."""
+    return FitState(0, theta_P, torch.zeros_like(theta_P), float("nan"))
+
+
+def fit(
+    network: Network,
+    state: FitState,
+    images_NCHW: Tensor,
+    targets_NK: Tensor,
+    training: Training,
+    seed: int,
+    lr_in: Callable[[int], float] | None = None,
+) -> Iterator[FitState]:
+    """Yield the state after every further epoch.
+
+    Parameters
+    ----------
+    state
+        Where to begin: `start(theta)` or any state this function yielded.
+    images_NCHW, targets_NK
+        Normalised images; target probabilities (one-hot for hard labels).
+    lr_in
+        Learning rate by epoch, in place of the one in `training` (the learned rates of a distilled set).
+
+    Raises
+    ------
+    DivergenceError
+        When an epoch ends with a loss or parameters that are not finite.
+    """
+    gradient = _gradient(network, training)
+    weights_K = class_weights(targets_NK) if training.class_weights else torch.ones(targets_NK.shape[1])
+    weighted_NK = targets_NK * weights_K.to(targets_NK)
+    for epoch in range(state.epoch, training.epochs):
+        lr = lr_in(epoch) if lr_in else training.lr_in(epoch)
+        g = generator(seed, epoch)
+        theta, momentum, total, count = state.theta_P.clone(), state.momentum_P.clone(), 0.0, 0
+        for index in _batches(g, targets_NK, training):
+            parameters = training.augmentation.sample(g, len(index))
+            index = index.to(images_NCHW.device)
+            d_theta, loss = gradient(theta, images_NCHW[index], weighted_NK[index], parameters)
+            # torch.optim.SGD on a flat vector: weight decay into the gradient, then momentum, then the step.
+            d_theta = d_theta.add_(theta, alpha=training.weight_decay)
+            momentum.mul_(training.momentum).add_(d_theta)
+            theta.sub_(momentum, alpha=lr)
+            total, count = total + loss, count + 1
+        state = FitState(epoch + 1, theta, momentum, float(total) / max(count, 1))
+        if not (torch.isfinite(theta).all() and state.loss == state.loss):
+            raise DivergenceError(
+                f"training left the finite numbers in epoch {epoch + 1}", "fit", f"lower the learning rate (now {lr:g})"
+            )
+        yield state
+
+
+def _gradient(network: Network, training: Training) -> Callable[..., tuple[Tensor, Tensor]]:
+    gradient: Any = torch.func.grad_and_value(student_loss(network, training.augmentation, training.precision))
+    return torch.compile(gradient) if training.compile else gradient
+
+
+def _batches(g: torch.Generator, targets_NK: Tensor, training: Training) -> Iterator[Tensor]:
+    """Index batches of one epoch, all of one size: what is left over waits for another epoch's order."""
+    total = len(targets_NK)
+    if training.sampling == "balanced":
+        order = _balanced_draw(g, targets_NK.argmax(dim=1).cpu(), total)
+    else:
+        order = torch.randperm(total, generator=g)
+    size = min(training.batch_size, total)
+    # A short last batch would weigh its images more and make a compiled step compile again.
+    for first in range(0, total - size + 1, size):
+        yield order[first : first + size]
+
+
+def _balanced_draw(g: torch.Generator, labels_N: Tensor, total: int) -> Tensor:
+    counts = labels_N.bincount().double()
+    return torch.multinomial((1 / counts)[labels_N], total, replacement=True, generator=g)
+
+
+def class_weights(targets_NK: Tensor) -> Tensor:
+    """[K] inverse frequencies scaled so that the mean weight of an image is 1; 0 for a class without images."""
+    frequency_K = targets_NK.double().sum(dim=0) / len(targets_NK)
+    present = frequency_K > 0
+    weights_K = torch.where(present, 1 / frequency_K.clamp_min(1e-12), 0.0) / present.sum()
+    return weights_K.float()
+
+
+@torch.no_grad()
+def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: int = 512) -> Tensor:
+    """[N] predicted class of each image."""
+    pieces = [
+        network(theta_P, images_NCHW[i : i + batch_size]).argmax(dim=1) for i in range(0, len(images_NCHW), batch_size)
+    ]
+    return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.long)

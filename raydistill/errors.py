@@ -1,0 +1,74 @@
+"""Every error a user can meet: one sentence that says what is wrong, where, and what to do next.
+
+The exit code of the command line is a property of the class, so that scripts can tell a typing error in a
+config (2) from a damaged artifact (3), a run that diverged (4) and a cluster that cannot serve the request (5).
+`args` equal the parameters of `__init__`: an exception that does not survive pickling is lost on its way back
+from a Ray worker.
+"""
+
+
+class RaydistillError(Exception):
+    """Base of all errors raised on purpose. `str()` gives "where: what; fix."."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: str = "", fix: str = "") -> None:
+        super().__init__(what, where, fix)
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        sentence = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{sentence}; {self.fix}" if self.fix else sentence
+
+
+class ConfigError(RaydistillError):
+    """The config file or an override is wrong."""
+
+    exit_code = 2
+
+
+class CatalogError(RaydistillError):
+    """The vote table or the images are not what the config says they are."""
+
+    exit_code = 3
+
+
+class ArtifactError(RaydistillError):
+    """An artifact cannot be used."""
+
+    exit_code = 3
+
+
+class ArtifactMissing(ArtifactError):
+    """No artifact there: never written, or its writer was stopped before the manifest."""
+
+
+class ArtifactIncompatible(ArtifactError):
+    """A whole artifact, but not one that fits here (schema version, kind, classes, image size, network)."""
+
+
+class ArtifactCorrupt(ArtifactError):
+    """The files are not those that the manifest describes."""
+
+
+class DivergenceError(RaydistillError):
+    """Training or matching left the finite numbers; the last good state is kept."""
+
+    exit_code = 4
+
+
+class ClusterError(RaydistillError):
+    """The cluster cannot give what the stage needs, or lost it too often."""
+
+    exit_code = 5
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """A hint naming the known word most like `word`, or all of them when none is alike."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+    return f"known are: {listed}"

@@ -1,0 +1,211 @@
+"""Classes as paths down the decision tree.
+
+A class is a conjunction of steps; a step is one answer or several alternative answers to the same question, whose
+fractions are added (a rounded *or* boxy bulge). The confidence that a galaxy belongs to a class is the product of
+the steps' fractions: the chance that a volunteer, led down the tree by these fractions, walks that path.
+`gz2-9` are the nine classes of the self-adaptive trajectory matching paper, `gz2-5` those of Zhu et al. 2019
+(arXiv:1807.10406); a YAML file holds any other tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from raydistill.errors import ConfigError, nearest
+from raydistill.galaxies.files import open_stream
+from raydistill.galaxies.tree import INDEX, RESPONSES, TASK_OF, Task, resolve_answer
+
+
+@dataclass(frozen=True)
+class GalaxyClass:
+    """A name and a path. Answers may be written short (see `tree.resolve_answer`); they are kept as column stems.
+
+    An empty path is a class that only a table of labels can fill.
+    """
+
+    name: str
+    path: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        where = f"class '{self.name}'"
+        stems = tuple(tuple(resolve_answer(answer, where) for answer in step) for step in self.path)
+        asked = [_question_of(step, where) for step in stems]
+        if len({task.number for task in asked}) < len(asked):
+            twice = next(task.key for task in asked if asked.count(task) > 1)
+            raise ConfigError(
+                f"the path asks '{twice}' in two steps",
+                where,
+                "put alternative answers into one step: [rounded, boxy]",
+            )
+        object.__setattr__(self, "path", stems)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The question of each step."""
+        return tuple(TASK_OF[step[0]] for step in self.path)
+
+
+def _question_of(step: tuple[str, ...], where: str) -> Task:
+    if not step:
+        raise ConfigError("a step of the path is empty", where, "name at least one answer")
+    if len({TASK_OF[stem].number for stem in step}) > 1:
+        raise ConfigError(
+            f"the alternatives {', '.join(step)} answer different questions",
+            where,
+            "alternatives must answer the same question",
+        )
+    if len(set(step)) < len(step):
+        raise ConfigError(f"a step names {step[0]} twice", where, "name each alternative once")
+    return TASK_OF[step[0]]
+
+
+@dataclass(frozen=True)
+class ClassTree:
+    """The classes that a galaxy is sorted into; the position of a class is its label."""
+
+    name: str
+    classes: tuple[GalaxyClass, ...]
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ConfigError("no classes", f"class tree '{self.name}'", "list at least one")
+        repeated = [name for name in self.names if self.names.count(name) > 1]
+        if repeated:
+            raise ConfigError(
+                f"two classes are called '{repeated[0]}'", f"class tree '{self.name}'", "give each its own name"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(galaxy_class.name for galaxy_class in self.classes)
+
+    def confidence(self, votes: np.ndarray) -> np.ndarray:
+        """Product of the vote fractions along each class's path.
+
+        votes: float `[N, 37]`, the conditional fraction of each answer in the order of `RESPONSES`; NaN, where
+        nobody was asked, counts as 0. Returns float64 `[N, K]` in [0, 1]. Debiased fractions of one question need
+        not sum to 1, so a sum over alternatives is cut at 1.
+
+        Raises ConfigError if a class has no path.
+        """
+        votes = np.nan_to_num(np.asarray(votes, dtype=np.float64), nan=0.0)
+        if votes.ndim != 2 or votes.shape[1] != len(RESPONSES):
+            raise ValueError(f"votes must be [N, {len(RESPONSES)}], not {list(votes.shape)}")
+        columns = [path_confidence(votes, galaxy_class) for galaxy_class in self.classes]
+        return np.stack(columns, axis=1)
+
+
+def path_confidence(votes: np.ndarray, galaxy_class: GalaxyClass) -> np.ndarray:
+    """Product of the steps' fractions; votes without NaN, `[N, 37]` -> `[N]`."""
+    if not galaxy_class.path:
+        raise ConfigError(
+            "no path down the decision tree, so votes cannot fill it",
+            f"class '{galaxy_class.name}'",
+            "give it a path, or use a catalogue of labels",
+        )
+    confidence = np.ones(len(votes))
+    for step in galaxy_class.path:
+        confidence *= np.minimum(votes[:, [INDEX[stem] for stem in step]].sum(axis=1), 1.0)
+    return confidence
+
+
+_DISK = ("features_or_disk",)
+_FACE_ON = (_DISK, ("edgeon_no",))
+
+# Two choices of the paper, read from its class table: a bulge is rounded or boxy, and "disk" is features-or-disk.
+GZ2_NINE = ClassTree(
+    "gz2-9",
+    (
+        GalaxyClass("smooth_round", (("smooth",), ("completely_round",))),
+        GalaxyClass("smooth_in_between", (("smooth",), ("in_between",))),
+        GalaxyClass("smooth_cigar", (("smooth",), ("cigar_shaped",))),
+        GalaxyClass("edge_on_bulge", (_DISK, ("edgeon_yes",), ("rounded", "boxy"))),
+        GalaxyClass("edge_on_no_bulge", (_DISK, ("edgeon_yes",), ("bulge_shape_no_bulge",))),
+        GalaxyClass("bar_spiral", (*_FACE_ON, ("bar",), ("spiral",))),
+        GalaxyClass("bar_no_spiral", (*_FACE_ON, ("bar",), ("no_spiral",))),
+        GalaxyClass("no_bar_spiral", (*_FACE_ON, ("no_bar",), ("spiral",))),
+        GalaxyClass("no_bar_no_spiral", (*_FACE_ON, ("no_bar",), ("no_spiral",))),
+    ),
+)
+
+GZ2_FIVE = ClassTree(
+    "gz2-5",
+    (
+        GalaxyClass("round", (("smooth",), ("completely_round",))),
+        GalaxyClass("in_between", (("smooth",), ("in_between",))),
+        GalaxyClass("cigar", (("smooth",), ("cigar_shaped",))),
+        GalaxyClass("edge_on", (_DISK, ("edgeon_yes",))),
+        GalaxyClass("spiral", (*_FACE_ON, ("spiral",))),
+    ),
+)
+
+BUILTIN_TREES = {tree.name: tree for tree in (GZ2_NINE, GZ2_FIVE)}
+
+
+def load_class_tree(name_or_yaml_path: str) -> ClassTree:
+    """A builtin tree (`gz2-9`, `gz2-5`) or the tree in a YAML file.
+
+    The file reads, with answers as in `tree.resolve_answer` and a list inside a path for alternatives:
+
+        name: my-tree
+        classes:
+          - name: edge_on_bulge
+            path: [features_or_disk, edgeon_yes, [rounded, boxy]]
+          - name: round
+            path: [smooth, completely_round]
+
+    For tables of labels the paths may be left out: `classes: [cat, dog]`.
+    """
+    if name_or_yaml_path in BUILTIN_TREES:
+        return BUILTIN_TREES[name_or_yaml_path]
+    if not name_or_yaml_path.endswith((".yaml", ".yml")):
+        hint = nearest(name_or_yaml_path, tuple(BUILTIN_TREES))
+        raise ConfigError(f"no class tree '{name_or_yaml_path}'", "", f"{hint} or give a .yaml file")
+    try:
+        with open_stream(name_or_yaml_path) as stream:
+            content = yaml.safe_load(stream.read())
+    except OSError as error:
+        raise ConfigError("cannot be opened", name_or_yaml_path, "give the path of a class tree in YAML") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"is not YAML: {' '.join(str(error).split())}", name_or_yaml_path) from error
+    return parse_class_tree(content, name_or_yaml_path)
+
+
+def parse_class_tree(content: Any, where: str = "class tree") -> ClassTree:
+    """A tree from the mapping that its YAML file holds; ConfigError names what does not fit."""
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
+        raise ConfigError("a class tree is a mapping with 'name' and a list 'classes'", where, "see gz2-9 in the docs")
+    _only_known(content, ("name", "classes"), where)
+    return ClassTree(str(content.get("name", where)), tuple(_parse_class(entry, where) for entry in content["classes"]))
+
+
+def _parse_class(entry: Any, where: str) -> GalaxyClass:
+    if not isinstance(entry, dict):
+        return GalaxyClass(str(entry))
+    _only_known(entry, ("name", "path"), where)
+    path = entry.get("path", [])
+    if "name" not in entry or not isinstance(path, list):
+        raise ConfigError(f"the class {entry} needs a 'name' and a list 'path'", where, "path: [smooth, in_between]")
+    steps = tuple(step if isinstance(step, list) else [step] for step in path)
+    try:
+        return GalaxyClass(str(entry["name"]), tuple(tuple(_word(answer) for answer in step) for step in steps))
+    except ConfigError as error:
+        raise ConfigError(error.what, f"{where}, {error.where}", error.fix) from error
+
+
+def _word(answer: Any) -> str:
+    """YAML reads a bare yes or no as a truth value and 2 as a number."""
+    if isinstance(answer, bool):
+        return "yes" if answer else "no"
+    return str(answer)
+
+
+def _only_known(mapping: dict[Any, Any], known: Sequence[str], where: str) -> None:
+    for key in mapping:
+        if key not in known:
+            raise ConfigError(f"unknown key '{key}'", where, nearest(str(key), tuple(known)))

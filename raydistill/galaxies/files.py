@@ -1,0 +1,215 @@
+"""Reading tables wherever they lie: CSV (also .gz), Parquet (a file or a folder of files) and FITS, local or remote.
+
+A catalogue has hundreds of columns of which a few are wanted, so all readers take the names of those columns.
+Object ids are text from the first byte on: SDSS ids have 18 digits and float64 holds fewer than 16.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Collection, Sequence
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from raydistill.errors import CatalogError
+
+_FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".fts": "fits",
+}
+
+LARGEST_EXACT_INTEGER = 2**53  # in float64
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The file system behind a local path or a URI (`s3://`, `gs://`, any fsspec scheme) and the path on it."""
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    try:
+        system, path = pafs.FileSystem.from_uri(uri)
+        return system, path
+    except pa.ArrowInvalid:  # a scheme that pyarrow does not speak itself
+        import fsspec
+
+        remote, path = fsspec.core.url_to_fs(uri)
+        return pafs.PyFileSystem(pafs.FSSpecHandler(remote)), path
+
+
+def open_stream(uri: str) -> IO[bytes]:
+    """The bytes of a file, decompressed by its suffix. OSError if it cannot be opened."""
+    system, path = filesystem(uri)
+    stream: IO[bytes] = system.open_input_stream(path, compression="detect")
+    return stream
+
+
+def column_names(uri: str) -> list[str]:
+    """The names of the table's columns, in order. CatalogError if there is no table at `uri`."""
+    names: list[str] = _guarded(uri, _names_of[_format(uri)])
+    if not names:
+        raise CatalogError("the file is empty", uri, "fetch or export it again")
+    return names
+
+
+def read_columns(uri: str, columns: Sequence[str], text: Collection[str] = ()) -> pa.Table:
+    """The named columns; those also in `text` come from a CSV as they are written, without reading them as numbers."""
+    reader = _readers[_format(uri)]
+    return _guarded(uri, lambda uri: reader(uri, list(dict.fromkeys(columns)), text))
+
+
+def _format(uri: str) -> str:
+    name = uri.lower().rstrip("/")
+    for suffix in (".gz", ".bz2", ".zst"):
+        name = name.removesuffix(suffix)
+    extension = os.path.splitext(name)[1]
+    if extension in _FORMATS:
+        return _FORMATS[extension]
+    system, path = filesystem(uri)
+    if system.get_file_info(path).type == pafs.FileType.Directory:
+        return "parquet"
+    raise CatalogError("not a table that can be read", uri, "give a .csv, .parquet or .fits file, or a Parquet folder")
+
+
+def _guarded(uri: str, read: Any) -> Any:
+    """What `read(uri)` returns; its failures as one sentence."""
+    try:
+        return read(uri)
+    except FileNotFoundError as error:
+        raise CatalogError("no such file", uri, "check the path, or fetch the catalogue first") from error
+    except (OSError, pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CatalogError(
+            f"cannot be read as a {_format(uri)} table ({reason})", uri, "fetch it again or convert it"
+        ) from error
+
+
+def _delimiter(uri: str) -> str:
+    return "\t" if ".tsv" in uri.lower() else ","
+
+
+def _csv_names(uri: str) -> list[str]:
+    with open_stream(uri) as stream:
+        head = stream.read(1 << 20).decode("utf-8-sig", errors="replace")
+    rows = csv.reader(io.StringIO(head), delimiter=_delimiter(uri))
+    return [name.strip() for name in next(rows, [])]
+
+
+def _read_csv(uri: str, columns: list[str], text: Collection[str]) -> pa.Table:
+    names = _csv_names(uri)  # given, and the header skipped: blanks around the names do no harm
+    with open_stream(uri) as stream:
+        return pacsv.read_csv(
+            stream,
+            read_options=pacsv.ReadOptions(column_names=names, skip_rows=1),
+            parse_options=pacsv.ParseOptions(delimiter=_delimiter(uri)),
+            convert_options=pacsv.ConvertOptions(
+                include_columns=columns, column_types={name: pa.string() for name in columns if name in text}
+            ),
+        )
+
+
+def _parquet_names(uri: str) -> list[str]:
+    return list(parquet_dataset(uri).schema.names)
+
+
+def _read_parquet(uri: str, columns: list[str], text: Collection[str]) -> pa.Table:
+    return parquet_dataset(uri).to_table(columns=columns)
+
+
+def parquet_dataset(uri: str) -> ds.Dataset:
+    """A Parquet file, or a folder of them, for reading column by column."""
+    system, path = filesystem(uri)
+    if system.get_file_info(path).type == pafs.FileType.NotFound:
+        raise FileNotFoundError(uri)
+    return ds.dataset(path, filesystem=system, format="parquet")
+
+
+def _open_fits_table(uri: str) -> tuple[Any, Any]:
+    from astropy.io import fits
+
+    system, path = filesystem(uri)
+    if isinstance(system, pafs.LocalFileSystem):
+        content = fits.open(path)  # memory-mapped: Table 5 has 226 columns and we read 40
+    else:
+        with open_stream(uri) as stream:
+            content = fits.open(io.BytesIO(stream.read()))
+    for hdu in content:
+        if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU)):
+            return content, hdu
+    raise OSError("it has no table extension")
+
+
+def _fits_names(uri: str) -> list[str]:
+    content, hdu = _open_fits_table(uri)
+    with content:
+        return list(hdu.columns.names)
+
+
+def _read_fits(uri: str, columns: list[str], text: Collection[str]) -> pa.Table:
+    content, hdu = _open_fits_table(uri)
+    with content:
+        return pa.table({name: _native(np.asarray(hdu.data[name])) for name in columns})
+
+
+def _native(values: np.ndarray) -> pa.Array:
+    """FITS numbers are big-endian, which Arrow does not take, and its text is padded bytes."""
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "ascii")
+    if values.dtype.kind == "U":
+        return pa.array([str(word).strip() for word in values], pa.string())
+    return pa.array(values.astype(values.dtype.newbyteorder("=")))
+
+
+_names_of = {"csv": _csv_names, "parquet": _parquet_names, "fits": _fits_names}
+_readers = {"csv": _read_csv, "parquet": _read_parquet, "fits": _read_fits}
+
+
+def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.Array:
+    """A column of ids as text, digit for digit.
+
+    Raises CatalogError for ids that are missing, and for ids that passed through floating point and were too long
+    for it (their last digits are lost, so they would join with the wrong galaxies).
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_floating(array.type):
+        array = _ids_from_floats(array.to_numpy(zero_copy_only=False), name, where)
+    text = pc.utf8_trim_whitespace(pc.cast(array, pa.string()))
+    if _written_as_floats(text):
+        floats = pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False)
+        text = pc.cast(_ids_from_floats(floats, name, where), pa.string())
+    missing = text.null_count + (pc.sum(pc.equal(text, "")).as_py() or 0)
+    if missing:
+        raise CatalogError(f"column '{name}' lacks the id in {missing} rows", where, "remove those rows")
+    return text
+
+
+def _written_as_floats(text: pa.Array) -> bool:
+    """Whether every id reads as a number and some have a point or an exponent: 5.877e+17, or 1002.0."""
+    numbers = pc.match_substring_regex(text, r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
+    pointed = pc.match_substring_regex(text, r"[.eE]")
+    return bool(pc.all(numbers).as_py() and pc.any(pointed).as_py())
+
+
+def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
+    if not np.isfinite(values).all():
+        raise CatalogError(f"column '{name}' lacks some ids", where, "remove those rows")
+    if (np.abs(values) >= LARGEST_EXACT_INTEGER).any():
+        raise CatalogError(
+            f"the ids in '{name}' passed through floating point and lost their last digits",
+            where,
+            "export the table again with the ids as integers or text",
+        )
+    if (values != np.round(values)).any():
+        raise CatalogError(f"the ids in '{name}' are fractions", where, "name the id column with columns={'id': …}")
+    return pa.array(values.astype(np.int64))

@@ -1,0 +1,138 @@
+"""The Galaxy Zoo 2 decision tree as data: 11 tasks, 37 answers.
+
+Every volunteer starts at task 1 and is led on by the answers given, so most tasks are asked of some volunteers
+only. Source: Table 2 of Willett et al. 2013 (arXiv:1308.3496); the column stems are those of the public release.
+The numbering has its history: there is no answer 35, and 38 (dust lane) belongs to task 8.
+`RESPONSES` fixes the order of the 37 vote fractions everywhere in this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from raydistill.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer. `column` is the stem of its columns in the release, e.g. `t01_smooth_or_features_a01_smooth`."""
+
+    number: int
+    key: str
+    column: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question. `asked_after`: the stem of the answer whose givers are asked it; empty when everybody is."""
+
+    number: int
+    key: str
+    answers: tuple[Answer, ...]
+    asked_after: tuple[str, ...]
+
+
+def _task(number: int, key: str, answers: Mapping[int, str], asked_after: tuple[str, ...] = ()) -> Task:
+    named = (Answer(a, answer, f"t{number:02d}_{key}_a{a:02d}_{answer}") for a, answer in answers.items())
+    return Task(number, key, tuple(named), asked_after)
+
+
+_SMOOTH = "t01_smooth_or_features_a01_smooth"
+_FEATURES = "t01_smooth_or_features_a02_features_or_disk"
+_EDGE_ON = "t02_edgeon_a04_yes"
+_NOT_EDGE_ON = "t02_edgeon_a05_no"
+_SPIRAL = "t04_spiral_a08_spiral"
+_ODD = "t06_odd_a14_yes"
+
+# Tasks 3, 4 and 5 follow one another without a branch, and so do 10 and 11: what decides whether a volunteer
+# meets them is "not edge-on" and "spiral" (Willett et al. 2013, Fig. 1).
+TASKS: tuple[Task, ...] = (
+    _task(1, "smooth_or_features", {1: "smooth", 2: "features_or_disk", 3: "star_or_artifact"}),
+    _task(2, "edgeon", {4: "yes", 5: "no"}, (_FEATURES,)),
+    _task(3, "bar", {6: "bar", 7: "no_bar"}, (_NOT_EDGE_ON,)),
+    _task(4, "spiral", {8: "spiral", 9: "no_spiral"}, (_NOT_EDGE_ON,)),
+    _task(
+        5, "bulge_prominence", {10: "no_bulge", 11: "just_noticeable", 12: "obvious", 13: "dominant"}, (_NOT_EDGE_ON,)
+    ),
+    _task(6, "odd", {14: "yes", 15: "no"}),
+    _task(7, "rounded", {16: "completely_round", 17: "in_between", 18: "cigar_shaped"}, (_SMOOTH,)),
+    _task(
+        8,
+        "odd_feature",
+        {
+            19: "ring",
+            20: "lens_or_arc",
+            21: "disturbed",
+            22: "irregular",
+            23: "other",
+            24: "merger",
+            38: "dust_lane",
+        },
+        (_ODD,),
+    ),
+    _task(9, "bulge_shape", {25: "rounded", 26: "boxy", 27: "no_bulge"}, (_EDGE_ON,)),
+    _task(10, "arms_winding", {28: "tight", 29: "medium", 30: "loose"}, (_SPIRAL,)),
+    _task(11, "arms_number", {31: "1", 32: "2", 33: "3", 34: "4", 36: "more_than_4", 37: "cant_tell"}, (_SPIRAL,)),
+)
+
+RESPONSES: tuple[str, ...] = tuple(answer.column for task in TASKS for answer in task.answers)
+
+INDEX: Mapping[str, int] = MappingProxyType({stem: i for i, stem in enumerate(RESPONSES)})
+
+TASK_OF: Mapping[str, Task] = MappingProxyType({answer.column: task for task in TASKS for answer in task.answers})
+
+# Table 3 of Willett et al. 2013: the fraction of the preceding answer above which a task's votes are trusted,
+# for galaxies with at least 10 or at least 20 votes on the task. Tasks 1 and 6 are asked of everybody.
+WILLETT_THRESHOLDS: Mapping[str, Mapping[int, float]] = MappingProxyType(
+    {
+        "n10": MappingProxyType(
+            {2: 0.227, 3: 0.519, 4: 0.519, 5: 0.519, 7: 0.263, 8: 0.223, 9: 0.326, 10: 0.402, 11: 0.402}
+        ),
+        "n20": MappingProxyType(
+            {2: 0.430, 3: 0.715, 4: 0.715, 5: 0.715, 7: 0.469, 8: 0.420, 9: 0.602, 10: 0.619, 11: 0.619}
+        ),
+    }
+)
+
+
+def task_columns(task: Task) -> slice:
+    """Where the task's answers stand among the 37 responses."""
+    start = INDEX[task.answers[0].column]
+    return slice(start, start + len(task.answers))
+
+
+def _spellings(task: Task, answer: Answer) -> tuple[str, ...]:
+    number = f"a{answer.number:02d}"
+    return answer.column, number, f"{number}_{answer.key}", f"{task.key}_{answer.key}", answer.key
+
+
+def _answers_by_spelling() -> dict[str, tuple[str, ...]]:
+    known: dict[str, tuple[str, ...]] = {}
+    for task in TASKS:
+        for answer in task.answers:
+            for word in dict.fromkeys(_spellings(task, answer)):
+                known[word] = (*known.get(word, ()), answer.column)
+    return known
+
+
+_BY_SPELLING = _answers_by_spelling()
+
+
+def resolve_answer(word: str, where: str = "") -> str:
+    """The column stem that `word` names.
+
+    Accepted are the stem itself, `a27`, `a27_no_bulge`, `bulge_shape_no_bulge`, and the bare key where one task
+    only has it (`smooth`, but not `yes`). Case, blanks and hyphens do not matter.
+
+    Raises ConfigError when the word is unknown (naming the nearest) or fits several answers (naming them).
+    """
+    key = word.strip().lower().replace("-", "_").replace(" ", "_")
+    stems = _BY_SPELLING.get(key, ())
+    if len(stems) == 1:
+        return stems[0]
+    if stems:
+        raise ConfigError(f"the answer '{word}' is ambiguous", where, f"write one of: {', '.join(stems)}")
+    known = sorted(key for key, stems in _BY_SPELLING.items() if len(stems) == 1)
+    raise ConfigError(f"Galaxy Zoo 2 has no answer '{word}'", where, nearest(key, known))

@@ -1,0 +1,115 @@
+"""Classes: the product along a path, checked against hand-made votes and a walk of simulated volunteers."""
+
+import numpy as np
+import pytest
+
+from raydistill.errors import ConfigError
+from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass, load_class_tree
+from raydistill.galaxies.tree import INDEX, RESPONSES, TASKS, resolve_answer, task_columns
+
+
+def votes_with(**fractions: float) -> np.ndarray:
+    votes = np.full((1, 37), np.nan)
+    for word, fraction in fractions.items():
+        votes[0, INDEX[resolve_answer(word)]] = fraction
+    return votes
+
+
+def random_votes(num: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    votes = np.empty((num, 37))
+    for task in TASKS:
+        votes[:, task_columns(task)] = rng.dirichlet(np.ones(len(task.answers)), size=num)
+    return votes
+
+
+def test_confidence_is_the_product_along_the_path_with_alternatives_added():
+    votes = votes_with(features_or_disk=0.8, edgeon_yes=0.5, rounded=0.3, boxy=0.2, bulge_shape_no_bulge=0.5)
+    confidence = GZ2_NINE.confidence(votes)[0]
+    assert confidence[3] == pytest.approx(0.8 * 0.5 * (0.3 + 0.2))
+    assert confidence[4] == pytest.approx(0.8 * 0.5 * 0.5)
+    assert (np.delete(confidence, [3, 4]) == 0).all()  # NaN, nobody asked, counts as 0
+
+
+def test_the_nine_classes_exhaust_every_galaxy_that_is_no_artifact():
+    """The classes partition the tree below smooth and disk, so their confidences sum to 1 - f(artifact)."""
+    votes = random_votes(50)
+    total = GZ2_NINE.confidence(votes).sum(axis=1)
+    np.testing.assert_allclose(total, 1 - votes[:, INDEX[resolve_answer("star_or_artifact")]], rtol=1e-12)
+
+
+def test_confidence_is_the_chance_that_a_volunteer_walks_the_path():
+    votes, rng, walks = random_votes(1, seed=3)[0], np.random.default_rng(1), 20_000
+    answers = {t.number: rng.choice(len(t.answers), walks, p=votes[task_columns(t)]) for t in TASKS}
+    # disk, not edge-on, bar, spiral: answers 2, 5, 6, 8
+    walked = (answers[1] == 1) & (answers[2] == 1) & (answers[3] == 0) & (answers[4] == 0)
+    expected = GZ2_NINE.confidence(votes[None])[0, GZ2_NINE.names.index("bar_spiral")]
+    assert abs(walked.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / walks)
+
+
+def test_debiased_alternatives_that_sum_above_one_are_cut():
+    votes = votes_with(features_or_disk=1.0, edgeon_yes=1.0, rounded=0.9, boxy=0.8)
+    assert GZ2_NINE.confidence(votes)[0, 3] == 1.0
+
+
+def test_builtin_trees_have_the_documented_order():
+    assert len(GZ2_NINE.names) == 9
+    assert GZ2_NINE.names[:3] == ("smooth_round", "smooth_in_between", "smooth_cigar")
+    assert GZ2_NINE.names[5:] == ("bar_spiral", "bar_no_spiral", "no_bar_spiral", "no_bar_no_spiral")
+    assert load_class_tree("gz2-9") is GZ2_NINE
+    assert load_class_tree("gz2-5").names == ("round", "in_between", "cigar", "edge_on", "spiral")
+
+
+def test_a_tree_from_yaml_gives_the_same_confidences_as_the_builtin(tmp_path):
+    path = tmp_path / "tree.yaml"
+    path.write_text(
+        "name: mine\n"
+        "classes:\n"
+        "  - {name: edge_on, path: [features_or_disk, a04]}\n"
+        "  - {name: two_arms, path: [features_or_disk, edgeon_no, spiral, a32]}\n"
+        "  - {name: bulgy, path: [features_or_disk, edgeon_yes, [rounded, boxy]]}\n"
+    )
+    tree = load_class_tree(str(path))
+    assert tree.names == ("edge_on", "two_arms", "bulgy")
+    assert all(stem in RESPONSES for c in tree.classes for step in c.path for stem in step)
+    votes = random_votes(5)
+    np.testing.assert_array_equal(tree.confidence(votes)[:, 0], GZ2_FIVE.confidence(votes)[:, 3])
+    np.testing.assert_array_equal(tree.confidence(votes)[:, 2], GZ2_NINE.confidence(votes)[:, 3])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: [{name: a, path: [smoth]}]", "did you mean 'smooth'"),
+        ("classes: [{name: a, path: [yes]}]", "ambiguous"),
+        ("classes: [{name: a, path: [smooth], paht: 1}]", "did you mean 'path'"),
+        ("klasses: []", "list 'classes'"),
+        ("classes: [{path: [smooth]}]", "'name'"),
+        ("classes: [{name: a, path: [smooth]}, {name: a}]", "two classes are called 'a'"),
+        ("classes: [{name: a, path: [smooth, features_or_disk]}]", "in two steps"),
+        ("classes: [{name: a, path: [[smooth, bar]]}]", "different questions"),
+        ("classes: [{name: a, path: [[]]}]", "empty"),
+        ("classes: [", "is not YAML"),
+    ],
+)
+def test_a_wrong_tree_gets_one_sentence_that_names_the_file(tmp_path, text, message):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_class_tree(str(path))
+    assert "wrong" in str(caught.value) or "class" in str(caught.value)
+
+
+def test_unknown_names_and_missing_files():
+    with pytest.raises(ConfigError, match="did you mean 'gz2-9'"):
+        load_class_tree("gz2_9")
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        load_class_tree("absent.yaml")
+
+
+def test_a_class_without_a_path_cannot_be_filled_from_votes():
+    tree = ClassTree("labels", (GalaxyClass("cat"), GalaxyClass("dog")))
+    with pytest.raises(ConfigError, match="no path"):
+        tree.confidence(random_votes(1))
+    with pytest.raises(ValueError, match="37"):
+        GZ2_NINE.confidence(np.zeros((2, 36)))

@@ -1,0 +1,344 @@
+"""Images: a spiral keeps its handedness from every file format to the prepared array; bad files get a reason."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from PIL import Image
+
+from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.images import (
+    FitsImages,
+    FolderImages,
+    ParquetImages,
+    RejectedImage,
+    decode_picture,
+    encode_png,
+    inspect,
+    prepare,
+)
+
+
+@pytest.fixture
+def data() -> Path:
+    root = os.environ.get("RAYDISTILL_DATA")
+    if not root:
+        pytest.skip("RAYDISTILL_DATA is not set")
+    return Path(root)
+
+
+def spiral(side: int = 96, turns: float = 0.6) -> np.ndarray:
+    """Two unequal arms that wind one way: no rotation or mirror image of it is itself. uint8 [H, W, 3]."""
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    radius, angle = np.hypot(x, y), np.arctan2(y, x)
+    phase = angle - turns * 2 * np.pi * np.log1p(radius / 4)
+    flux = np.exp(-radius / (side / 5)) * (1.2 + np.cos(2 * phase) + 0.4 * np.cos(angle))
+    tinted = np.stack([flux, 0.8 * flux, 0.5 * flux * (1 + 0.3 * np.sin(angle))], axis=-1)
+    return np.uint8(np.clip(90 * tinted, 0, 255))
+
+
+def dihedral(image: np.ndarray) -> list[np.ndarray]:
+    """The image and its seven turned and mirrored forms, itself first."""
+    return [np.rot90(form, k) for form in (image, image[:, ::-1]) for k in range(4)]
+
+
+def most_alike(image: np.ndarray, reference: np.ndarray) -> int:
+    return int(
+        np.argmax([np.corrcoef(image.ravel().astype(float), form.ravel())[0, 1] for form in dihedral(reference)])
+    )
+
+
+def encoded(image: np.ndarray | Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    picture.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def fits_bytes(image: np.ndarray, cube: bool = False, dtype: str = ">f4") -> bytes:
+    """As an astronomer writes it: row 0 of the array at the bottom of the picture."""
+    red, green, blue = (image[::-1, :, c].astype(dtype) / 200 for c in range(3))
+    bands = [("I", red / 0.8), ("R", green), ("G", blue / 1.4)]
+    if cube:
+        hdus = [fits.PrimaryHDU(np.stack([band for _, band in reversed(bands)]))]
+    else:
+        hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(band, name=name) for name, band in bands)]
+    buffer = io.BytesIO()
+    fits.HDUList(hdus).writeto(buffer)
+    return buffer.getvalue()
+
+
+# ---- orientation ----
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "FITS", "FITS cube"])
+def test_handedness_survives_from_the_file_to_the_prepared_array(tmp_path, kind):
+    image = spiral()
+    if kind.startswith("FITS"):
+        (tmp_path / "1.fits").write_bytes(fits_bytes(image, cube=kind == "FITS cube"))
+        channels = (2, 1, 0) if kind == "FITS cube" else ("I", "R", "G")
+        source: FitsImages | FolderImages = FitsImages(str(tmp_path), channels=channels, stretch=0.5)
+    else:
+        (tmp_path / f"1.{kind.lower()}").write_bytes(encoded(image, kind))
+        source = FolderImages(str(tmp_path), pattern=f"{{id}}.{kind.lower()}")
+    [path] = source.paths(["1"])
+    decoded = source.decode(path)
+    assert decoded.dtype == np.uint8 and decoded.shape == image.shape
+    assert most_alike(decoded, image) == 0
+    assert most_alike(prepare(decoded, 0.75, 48), prepare(image, 0.75, 48)) == 0
+    again = decode_picture(encode_png(prepare(decoded, 0.75, 48)))
+    assert most_alike(again, prepare(image, 0.75, 48)) == 0
+
+
+def test_row_0_of_a_fits_array_comes_to_the_bottom():
+    image = np.full((40, 40, 3), 10, np.uint8)
+    image[:5, 30:] = 250  # top right, as a viewer shows it
+    decoded = FitsImages("").decode(fits_bytes(image))
+    bright = np.argwhere(decoded[..., 1] > decoded.max() / 2)
+    assert bright[:, 0].max() < 5 and bright[:, 1].min() >= 30
+
+
+def test_fits_channels_become_red_green_blue_in_their_order():
+    image = np.full((40, 40, 3), 20, np.uint8)
+    image[10:30, 10:30, 0] = 250  # bright in i only: red
+    red = FitsImages("").decode(fits_bytes(image))[20, 20]
+    assert red[0] > 3 * red[2]
+    blue = FitsImages("", channels=("G", "R", "I"), scales=(1.4, 1.0, 0.8)).decode(fits_bytes(image))[20, 20]
+    assert blue[2] > 3 * blue[0]
+
+
+def test_png_decodes_exactly_and_an_exif_orientation_is_ignored():
+    image = spiral()
+    np.testing.assert_array_equal(decode_picture(encoded(image, "PNG")), image)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees"
+    plain, tagged = encoded(image, "JPEG", quality=95), encoded(image, "JPEG", quality=95, exif=exif)
+    np.testing.assert_array_equal(decode_picture(tagged), decode_picture(plain))
+
+
+# ---- kinds of pictures ----
+
+
+def test_grey_palette_and_transparent_pictures_become_rgb():
+    image = spiral()
+    grey = image[..., 0]
+    repeated = np.repeat(grey[..., None], 3, axis=2)
+    np.testing.assert_array_equal(decode_picture(encoded(grey, "PNG")), repeated)
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(decode_picture(encoded(deep, "PNG")), repeated)
+    palette = Image.fromarray(grey).convert("P")
+    assert palette.mode == "P"
+    np.testing.assert_array_equal(decode_picture(encoded(palette, "PNG")), np.asarray(palette.convert("RGB")))
+    alpha = np.dstack([image, np.full(grey.shape, 255, np.uint8)])
+    np.testing.assert_array_equal(decode_picture(encoded(alpha, "PNG")), image)
+    alpha[:10, :, :3], alpha[:10, :, 3] = 255, 0  # white, but wholly transparent: the sky is black
+    assert (decode_picture(encoded(alpha, "PNG"))[:10] == 0).all()
+
+
+def test_a_16_bit_picture_is_not_clipped():
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    decoded = decode_picture(encoded(Image.fromarray(ramp), "PNG"))
+    assert decoded.min() == 0 and decoded.max() == 255 and abs(decoded.mean() - 127.5) < 1
+
+
+# ---- rejections ----
+
+
+def reason_of(source: FolderImages | FitsImages | ParquetImages, content: bytes | str | None) -> str:
+    with pytest.raises(RejectedImage) as caught:
+        source.decode(content)
+    return caught.value.reason
+
+
+def test_unusable_pictures_are_refused_with_a_reason(tmp_path):
+    folder, jpeg, png = FolderImages(str(tmp_path)), encoded(spiral(), "JPEG"), encoded(spiral(), "PNG")
+    assert reason_of(folder, None) == "missing"
+    assert reason_of(folder, str(tmp_path / "absent.jpg")) == "missing"
+    assert reason_of(folder, b"") == "empty"
+    (tmp_path / "0.jpg").touch()
+    assert reason_of(folder, str(tmp_path / "0.jpg")) == "empty"
+    assert reason_of(folder, b"<html>404 not found</html>") == "corrupt"
+    for content in (jpeg, png):
+        for share in (0.3, 0.6, 0.95):
+            assert reason_of(folder, content[: int(share * len(content))]) == "truncated"
+    assert reason_of(folder, encoded(Image.fromarray(np.ones((40, 40), np.float32)), "TIFF")) == "corrupt"
+
+
+def test_unusable_fits_files_are_refused_with_a_reason():
+    source, good = FitsImages(""), fits_bytes(spiral())
+    assert reason_of(source, b"") == "empty"
+    assert reason_of(source, b"not a FITS file") == "corrupt"
+    assert reason_of(source, good[: len(good) - 2880 * 3]) == "truncated"
+    holed = spiral().astype(float)
+    holed[5, 5, 1] = np.nan
+    assert reason_of(source, fits_bytes(holed)) == "not-finite"
+    with pytest.raises(CatalogError, match=r"set channels"):
+        FitsImages("", channels=("Z", "R", "G")).decode(good)
+
+
+def test_inspect_refuses_odd_shapes_and_pictures_of_nothing():
+    inspect(spiral())
+    for image, reason in [
+        (np.zeros((31, 31, 3), np.uint8), "wrong-size"),
+        (spiral()[:80], "wrong-size"),
+        (np.full((64, 64, 3), 7, np.uint8), "constant"),
+    ]:
+        with pytest.raises(RejectedImage) as caught:
+            inspect(image, where="galaxy.jpg")
+        assert caught.value.reason == reason
+        assert str(caught.value).startswith(f"galaxy.jpg: {reason}")
+
+
+def test_a_rejection_survives_pickling():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(RejectedImage("empty", "a.jpg", "a file of 0 bytes")))
+    assert (error.reason, error.where, str(error)) == ("empty", "a.jpg", "a.jpg: empty; a file of 0 bytes")
+
+
+# ---- prepare ----
+
+
+@pytest.mark.parametrize(("side", "crop", "size"), [(96, 0.5, 32), (97, 0.5, 32), (96, 0.37, 48), (64, 1.0, 64)])
+def test_prepare_commutes_with_mirrors_and_turns(side, crop, size):
+    """True only if the crop is centred to a fraction of a pixel and nothing is transposed."""
+    image = spiral(side)
+    for form, expected in zip(dihedral(image), dihedral(prepare(image, crop, size)), strict=True):
+        prepared = prepare(np.ascontiguousarray(form), crop, size).astype(int)
+        assert np.abs(prepared - expected).max() <= 1
+
+
+def test_prepare_without_resizing_is_a_slice():
+    image = spiral(96)
+    np.testing.assert_array_equal(prepare(image, 1.0, 96), image)
+    np.testing.assert_array_equal(prepare(image, 0.5, 48), image[24:72, 24:72])
+    assert prepare(image[:90], 0.5, 10).shape == (10, 10, 3)
+
+
+def test_prepare_antialiases():
+    """A checkerboard at the pixel scale has no frequency that survives a shrink by three: all grey."""
+    board = np.repeat((np.indices((96, 96)).sum(axis=0) % 2 * 200).astype(np.uint8)[..., None], 3, axis=2)
+    inner = prepare(board, 1.0, 32)[4:-4, 4:-4].astype(int)
+    assert np.abs(inner - 100).max() <= 3
+
+
+@pytest.mark.parametrize(("crop", "size"), [(0.0, 8), (1.1, 8), (0.5, 0)])
+def test_prepare_refuses_nonsense(crop, size):
+    with pytest.raises(ConfigError):
+        prepare(spiral(), crop, size)
+
+
+def test_png_bytes_are_deterministic_and_lossless():
+    image = spiral()
+    assert encode_png(image) == encode_png(image.copy())
+    np.testing.assert_array_equal(decode_picture(encode_png(image)), image)
+    with pytest.raises(ValueError, match="uint8"):
+        encode_png(image.astype(np.float32))
+
+
+# ---- sources ----
+
+
+def test_paths_join_tolerantly_with_folders_and_a_mapping(tmp_path):
+    (tmp_path / "img" / "58").mkdir(parents=True)
+    (tmp_path / "img" / "58" / "587.png").touch()
+    (tmp_path / "img" / "7.jpg").touch()
+    nested = FolderImages(str(tmp_path / "img"), pattern="{id:.2}/{id}.png")
+    assert nested.paths(["587", "588", ""]) == [str(tmp_path / "img" / "58" / "587.png"), None, None]
+    (tmp_path / "map.csv").write_text("objid,sample,asset_id\n1000,original,7\n1001,original,8\n")
+    mapped = FolderImages(str(tmp_path / "img"), mapping=str(tmp_path / "map.csv"))
+    assert mapped.paths(["1000", "1001", "1002"]) == [str(tmp_path / "img" / "7.jpg"), None, None]
+
+
+def test_the_folder_is_listed_once_however_many_ids(tmp_path, monkeypatch):
+    import raydistill.galaxies.images as images
+
+    (tmp_path / "1.jpg").touch()
+    calls, listing = [], images._listing
+    monkeypatch.setattr(images, "_listing", lambda *a, **k: calls.append(a) or listing(*a, **k))
+    assert sum(p is not None for p in FolderImages(str(tmp_path)).paths([str(i) for i in range(1000)])) == 1
+    assert len(calls) == 1
+
+
+def test_a_wrong_folder_or_pattern_says_so(tmp_path):
+    with pytest.raises(CatalogError, match="no such folder"):
+        FolderImages(str(tmp_path / "absent")).paths(["1"])
+    with pytest.raises(CatalogError, match="empty"):
+        FolderImages(str(tmp_path)).paths(["1"])
+    for pattern in ("galaxy.jpg", "{name}.jpg", "{}.jpg"):
+        with pytest.raises(ConfigError, match=r"write .id. where"):
+            FolderImages(str(tmp_path), pattern=pattern)
+
+
+@pytest.mark.parametrize("struct", [False, True])
+def test_parquet_images_yield_what_is_asked_for(tmp_path, struct):
+    pictures = [encoded(spiral(turns=t), "PNG") for t in (0.3, 0.6, 0.9)]
+    column = [{"bytes": p, "path": "x.png"} for p in pictures] if struct else pictures
+    pq.write_table(pa.table({"id_str": [10, 11, 12], "image": column, "extra": [0] * 3}), tmp_path / "a.parquet")
+    source = ParquetImages(str(tmp_path / "a.parquet"))
+    assert [i for i, _ in source.sources()] == ["10", "11", "12"]
+    [(object_id, content)] = source.sources({"11", "99"})
+    assert object_id == "11"
+    np.testing.assert_array_equal(source.decode(content), spiral(turns=0.6))
+    with pytest.raises(CatalogError, match="id_str, image, extra"):
+        list(ParquetImages(str(tmp_path / "a.parquet"), image_column="jpeg").sources())
+
+
+def test_a_null_picture_is_missing_and_a_path_is_followed(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(spiral(), "PNG"))
+    struct = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    column = pa.array([None, {"bytes": None, "path": str(tmp_path / "a.png")}], struct)
+    pq.write_table(pa.table({"id_str": ["a", "b"], "image": column}), tmp_path / "a.parquet")
+    source = ParquetImages(str(tmp_path / "a.parquet"))
+    (_, nothing), (_, path) = source.sources()
+    assert reason_of(source, nothing) == "missing"
+    np.testing.assert_array_equal(source.decode(path), spiral())
+
+
+def test_sources_are_leaves_of_a_config():
+    from typing import Annotated
+
+    from pydantic import Field, TypeAdapter
+
+    union = TypeAdapter(Annotated[FolderImages | ParquetImages | FitsImages, Field(discriminator="kind")])
+    assert union.validate_python({"kind": "fits", "root": "x", "channels": ["I", 1, "G"]}) == FitsImages(
+        "x", channels=("I", 1, "G")
+    )
+    assert isinstance(union.validate_python({"kind": "parquet", "uri": "x"}), ParquetImages)
+
+
+# ---- real images ----
+
+
+def test_real_pictures_decode_inspect_and_keep_their_orientation(data):
+    from raydistill.galaxies.dialects import read_catalog
+
+    root = data / "gz2_hart16"
+    ids = read_catalog(str(root / "gz2_hart16.csv"))["object_id"].to_pylist()
+    source = FolderImages(str(root / "images"), mapping=str(root / "gz2_filename_mapping.csv"))
+    paths = source.paths(ids)
+    assert None not in paths
+    for path in paths[:25]:
+        image = source.decode(path)
+        inspect(image)
+        assert image.shape == (424, 424, 3)
+        prepared = prepare(image, 0.5, 64)
+        assert (
+            most_alike(prepared, np.asarray(Image.open(path).crop((106, 106, 318, 318)).reduce(2).resize((64, 64))))
+            == 0
+        )
+        assert abs(prepared.mean() - image[106:318, 106:318].mean()) < 0.1  # of 255 levels: no brightness is lost
+
+
+def test_other_real_sources(data):
+    efigi = FolderImages(str(data / "efigi" / "images"))
+    [path, absent] = efigi.paths(["PGC0000212", "PGC9999999"])
+    assert absent is None and efigi.decode(path).shape == (88, 88, 3)
+    parquet = ParquetImages(str(data / "gz2_unlabelled.parquet"), "galaxy_id", "jpeg")
+    [(object_id, content)] = parquet.sources({"100037"})
+    assert object_id == "100037" and parquet.decode(content).shape == (424, 424, 3)

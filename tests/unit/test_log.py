@@ -1,0 +1,209 @@
+"""Log lines and progress: stderr only, one line in ten seconds without a terminal, a bar with one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raydistill import log
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    names = ["", "raydistill", *log.CHATTY]
+    levels = {name: logging.getLogger(name).level for name in names}
+    yield
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, log._StderrHandler)]:
+        root.removeHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+class Clock:
+    """Time that passes when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_everything_goes_to_stderr_and_nothing_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    log.setup()
+    log.get_logger("raydistill.x").info("read [bold]42[/bold] :smile: galaxies from /a/%s", "b" * 200)
+    with log.progress(2, "adding", "numbers") as shown:
+        shown.advance(loss=0.5)
+        shown.advance(loss=0.25)
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, second = err.splitlines()
+    assert f"read [bold]42[/bold] :smile: galaxies from /a/{'b' * 200}" in first, "markup or wrapping changed the line"
+    assert "adding: 2/2 numbers" in second and "loss=0.25" in second
+
+
+def test_setup_twice_does_not_double_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    log.setup()
+    log.setup()
+    log.get_logger("raydistill.x").info("once")
+    assert capsys.readouterr().err.count("once") == 1
+
+
+@pytest.mark.parametrize(("verbosity", "seen"), [(-1, "warning"), (0, "info warning"), (1, "debug info warning")])
+def test_verbosity(verbosity: int, seen: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log.setup(verbosity)
+    logger = log.get_logger("somewhere")
+    for level in ("debug", "info", "warning"):
+        getattr(logger, level)("a-%s-line", level)
+    assert re.findall(r"a-(\w+)-line", capsys.readouterr().err) == seen.split()
+
+
+def test_libraries_are_held_to_warnings_until_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    log.setup(1)
+    logging.getLogger("urllib3.connectionpool").info("chatter")
+    logging.getLogger("urllib3.connectionpool").warning("trouble")
+    err = capsys.readouterr().err
+    assert "trouble" in err and "chatter" not in err
+    log.setup(2)
+    logging.getLogger("urllib3.connectionpool").info("chatter")
+    assert "chatter" in capsys.readouterr().err
+
+
+def test_at_most_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raydistill")
+    clock = Clock()
+    shown = log._Lines(100, "distilling", "steps", clock=clock)
+    for _ in range(100):
+        clock.now += 0.25
+        shown.advance(loss=clock.now)
+    assert lines_of(caplog) == [
+        "distilling: 40/100 steps, 4/s, 15 s left, loss=10",
+        "distilling: 80/100 steps, 4/s, 5.0 s left, loss=20",
+    ]
+    shown.close("done")
+    assert lines_of(caplog)[-1] == "distilling: 100/100 steps, 4/s, loss=25, done after 25 s"
+
+
+@given(st.lists(st.floats(min_value=0.01, max_value=40), max_size=60))
+def test_lines_are_never_closer_than_ten_seconds(pauses: list[float]) -> None:
+    clock, times = Clock(), []
+    handler = logging.Handler()
+    handler.emit = lambda record: times.append(clock.now)  # type: ignore[method-assign]
+    logger = logging.getLogger("raydistill.log")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        shown = log._Lines(None, "searching", "trials", clock=clock)
+        for pause in pauses:
+            clock.now += pause
+            shown.advance()
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    assert all(later - earlier >= 10 for earlier, later in zip([0.0, *times], times, strict=False))
+
+
+def test_what_an_earlier_run_did_is_not_in_the_rate(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raydistill")
+    clock = Clock()
+    shown = log._Lines(1000, "distilling", "steps", start=900, clock=clock)
+    clock.now = 20.0
+    shown.update(950)
+    assert lines_of(caplog) == ["distilling: 950/1000 steps, 2.5/s, 20 s left"]
+
+
+def test_slow_work_is_told_in_time_each_and_unknown_totals_have_no_time_left(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raydistill")
+    clock = Clock()
+    shown = log._Lines(None, "training", "experts", clock=clock)
+    clock.now = 600.0
+    shown.advance(2, network="convnet", accuracy=None)
+    assert lines_of(caplog) == ["training: 2 experts, 5 min 0 s each, network=convnet, accuracy=None"]
+
+
+def test_an_exception_passes_and_the_last_line_says_where_it_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raydistill")
+    with pytest.raises(KeyError), log.progress(10, "reading", "images") as shown:
+        shown.advance(3)
+        raise KeyError("x")
+    assert len(caplog.records) == 1
+    assert lines_of(caplog)[0].startswith("reading: 3/10 images") and "stopped after" in lines_of(caplog)[0]
+
+
+def test_an_empty_loop_is_no_division_by_zero(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raydistill")
+    shown = log._Lines(0, "reading", "images", clock=Clock())
+    shown.update(0)
+    shown.close("done")
+    assert lines_of(caplog) == ["reading: 0/0 images, done after 0.0 s"]
+
+
+def test_figures_of_numpy_are_short() -> None:
+    import numpy as np
+
+    assert log._formatted({"loss": np.float32(0.123456), "t": 7, "lr": 1e-5}) == ["loss=0.1235", "t=7", "lr=1e-05"]
+
+
+@given(st.floats(min_value=0, max_value=1e8))
+def test_duration_reads_back_to_within_its_smaller_unit(seconds: float) -> None:
+    sizes = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+    parts = re.findall(r"([\d.]+) (\w+)", log.duration(seconds))
+    assert 1 <= len(parts) <= 2
+    read_back = sum(float(number) * sizes[unit] for number, unit in parts)
+    assert abs(read_back - seconds) <= sizes[parts[-1][1]]
+
+
+ON_A_TERMINAL = """
+import time
+from raydistill import log
+log.setup()
+with log.progress(4, "distilling [x]", "steps") as outer, log.progress(2, "inner", "things") as inner:
+    for i in range(4):
+        outer.advance(loss=0.62)
+        time.sleep(0.3)
+        inner.advance() if i < 2 else None
+    log.get_logger("x").info("a line above the bar")
+print("/the/artifact")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_on_a_terminal_a_bar_with_figures_and_stdout_untouched() -> None:
+    import pty
+
+    parent, child = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
+    process = subprocess.Popen([sys.executable, "-c", ON_A_TERMINAL], stdout=subprocess.PIPE, stderr=child, env=env)
+    os.close(child)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(parent, 65536)
+        except OSError:  # Linux says EIO when the other end is closed
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(parent)
+    assert process.stdout is not None
+    out = process.stdout.read()
+    process.stdout.close()
+    assert process.wait() == 0, seen.decode()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    assert out == b"/the/artifact\n"
+    assert "━" in text and "distilling [x]" in text and "4/4 steps" in text and "loss=0.62" in text
+    assert re.search(r"\d:\d\d:\d\d", text), "no time left"
+    assert "a line above the bar" in text
