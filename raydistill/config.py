@@ -251,9 +251,7 @@ def _read(path: Path) -> DictConfig:
 def _assignments(overrides: Sequence[str]) -> list[str]:
     wrong = [text for text in overrides if "=" not in text]
     if wrong:
-        raise ConfigError(
-            f"'{wrong[0]}' is not of the form key=value", "command line", "for example distill.iterations=500"
-        )
+        raise ConfigError(f"'{wrong[0]}' is not of the form key=value", "command line", "for example distill.iterations=500")
     return list(overrides)
 
 

@@ -117,16 +117,16 @@ class CuratedSet:
 
     def table(self, split: Split, columns: list[str] | None = None) -> pa.Table:
         """All rows of a split with their integer `label`, sorted by object id."""
-        pieces = []
+        wanted = SCHEMA.names if columns is None else list(columns)
+        read = list(dict.fromkeys([*wanted, "object_id"]))  # what the rows are sorted by
+        pieces = [pa.schema([*(SCHEMA.field(name) for name in read), ("label", pa.int32())]).empty_table()]
         for label in range(self.num_classes):
             name = partition(split, label)
             if name in self.manifest.files:
                 with self.folder.open(name) as stream:
-                    piece = pq.read_table(stream, columns=columns)
+                    piece = pq.read_table(stream, columns=read)
                 pieces.append(piece.append_column("label", pa.array([label] * len(piece), pa.int32())))
-        if not pieces:
-            return pa.schema([*SCHEMA, ("label", pa.int32())]).empty_table()
-        return pa.concat_tables(pieces).sort_by("object_id")
+        return pa.concat_tables(pieces).sort_by("object_id").select([*wanted, "label"])
 
     def load(self, split: Split) -> Labelled:
         table = self.table(split, ["object_id", "confidence", "image"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -30,13 +31,9 @@ class Folder:
         try:
             self._fs, path = fsspec.core.url_to_fs(os.fspath(uri))
         except (ImportError, ValueError) as error:
-            raise ConfigError(
-                f"cannot use the storage location '{uri}' ({error})", "output", "see README, storage"
-            ) from error
+            raise ConfigError(f"cannot use the storage location '{uri}' ({error})", "output", "see README, storage") from error
         self._path: str = path.rstrip("/")
-        self.is_local: bool = "file" in (
-            self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
-        )
+        self.is_local: bool = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
     @property
     def uri(self) -> str:
@@ -55,9 +52,7 @@ class Folder:
         try:
             return self._fs.cat_file(self._at(name))
         except FileNotFoundError as error:
-            raise ArtifactMissing(
-                f"there is no '{name}'", self.uri, "check the path, or run the stage that writes it"
-            ) from error
+            raise ArtifactMissing(f"there is no '{name}'", self.uri, "check the path, or run the stage that writes it") from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file, or none."""
@@ -96,6 +91,13 @@ class Folder:
             os.replace(temporary, copy)
         return copy
 
+    def put_tree(self, local: str | os.PathLike[str]) -> None:
+        """Copy all files below a local folder into this one."""
+        root = Path(local)
+        for path in sorted(p for p in root.rglob("*") if p.is_file()):
+            with self.writing(path.relative_to(root).as_posix()) as target:
+                shutil.copyfile(path, target)
+
     def open(self, name: str) -> Any:
         """A seekable binary file."""
         return self._fs.open(self._at(name), "rb")
@@ -130,10 +132,10 @@ def _disk_errors(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ArtifactError(
                 "the disk is full", where, "free some space and run the same command again; it resumes"
             ) from error
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise ArtifactError("no permission to write", where, "choose another output=FOLDER") from error
         raise

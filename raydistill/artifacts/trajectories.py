@@ -73,9 +73,7 @@ class TrajectoryStore:
             path = self.folder.local(name, self.manifest.files[name]["sha256"])
             maps.append(np.load(path, mmap_mode="r", allow_pickle=False))
             if maps[-1].shape != expected:
-                raise ArtifactCorrupt(
-                    f"'{name}' has shape {maps[-1].shape}, not {expected}", self.folder.uri, "train it again"
-                )
+                raise ArtifactCorrupt(f"'{name}' has shape {maps[-1].shape}, not {expected}", self.folder.uri, "train it again")
         return maps
 
 
@@ -97,7 +95,7 @@ class ShardWriter:
         self._folder, self._expert = folder, expert
         self._partial = f"{PARTIAL}/expert-{expert:04d}"
 
-    def resume(self) -> tuple[FitState, dict[str, list[float]]] | None:
+    def resume(self) -> tuple[FitState, dict[str, list[float | None]]] | None:
         """The last saved state and the record so far, or None if there is none (whole)."""
         if not self._folder.exists(f"{self._partial}/state.npz"):
             return None
@@ -110,7 +108,7 @@ class ShardWriter:
         )
         return state, json.loads(str(saved["record"]))
 
-    def save(self, state: FitState, history: dict[str, list[float]]) -> None:
+    def save(self, state: FitState, history: dict[str, list[float | None]]) -> None:
         """Keep the snapshot of this epoch, then the state to resume from (in this order: a state implies its snapshots)."""
         theta = state.theta_P.cpu().numpy().astype(np.float32)
         self._save_array(f"{self._partial}/epoch-{state.epoch:04d}.npy", theta)
@@ -120,7 +118,7 @@ class ShardWriter:
         )  # fmt: skip
         self._folder.write(f"{self._partial}/state.npz", buffer.getvalue())
 
-    def finish(self, num_epochs: int, history: dict[str, list[float]]) -> None:
+    def finish(self, num_epochs: int, history: dict[str, list[float | None]]) -> None:
         """Join the snapshots into the shard and drop the partial files."""
         self._folder.write(record(self._expert), json.dumps(history).encode())
         snapshots = [self._read_array(f"{self._partial}/epoch-{epoch:04d}.npy") for epoch in range(num_epochs + 1)]

@@ -215,7 +215,8 @@ class Distiller:
         matched = self._matcher.match(*self._ends(expert, start), self.images, self.targets(), lr, self._batches(g))
         unseen = self._next_epoch_loss(g, expert)
         norm = float(matched.d_images_SCHW.norm())
-        self._check(float(matched.loss), norm, float(lr))
+        every = torch.stack([gradient.norm() for gradient in matched[1:]]).norm()
+        self._check(float(matched.loss), float(every), float(lr))
         self._descend(matched.d_images_SCHW, matched.d_targets_SK, matched.d_lr * lr, start)
         cap = self.schedule.cap
         self.schedule, decision = self.recipe.schedule.step(self.schedule, unseen, self.last_epoch)
@@ -265,8 +266,8 @@ class Distiller:
             raise DivergenceError(
                 f"the matching loss or its gradient is not finite (loss {loss:.3g}, gradient {gradient_norm:.3g})",
                 where,
-                f"lower distill.student_lr (now {lr:.3g}) or distill.image_step.lr (now {self.recipe.image_step.lr:.3g}), "
-                "or use image_step.kind=adam",
+                f"lower distill.student_lr (now {lr:.3g}) or distill.image_step.lr (now {self.recipe.image_step.lr:.3g})"
+                + (", or use distill.image_step={kind: adam, lr: 0.03}" if self.recipe.image_step.kind == "sgd" else ""),
             )
         low, high = STUDENT_LR_RANGE
         if not low <= lr <= high:
@@ -328,7 +329,7 @@ class Distiller:
             for key, value in tensors.items():
                 if key.startswith(f"{name}/"):
                     _, index, entry = key.split("/")
-                    state.setdefault(int(index), {})[entry] = value
+                    state.setdefault(int(index), {})[entry] = value.clone()  # the optimiser writes to what it is given
             optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
         schedule = json.loads(strings["schedule"])
         self.schedule = ScheduleState(**{**schedule, "losses": tuple(schedule["losses"])})

@@ -152,9 +152,7 @@ class Matcher:
         return matching_loss(end, start_P, target_P)
 
     @torch.no_grad()
-    def _walk(
-        self, start_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
-    ) -> list[Tensor]:
+    def _walk(self, start_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]) -> list[Tensor]:
         """[theta_0, ..., theta_N]. Only the parameters are kept: N vectors, no graphs."""
         path = [start_P]
         for index, augmentation in batches:
@@ -179,6 +177,7 @@ class Matcher:
             lambda_P = lambda_P - lr * step.d_theta_P
         return Matched(loss, d_images, d_targets, d_lr)
 
+    @torch.enable_grad()  # also where the caller keeps no graphs
     def _unrolled(
         self, start_P: Tensor, target_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
     ) -> Matched:

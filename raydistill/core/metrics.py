@@ -26,8 +26,9 @@ def accuracy(confusion_KK: np.ndarray) -> float:
 
 
 def balanced_accuracy(confusion_KK: np.ndarray) -> float:
-    """Mean completeness over the classes that occur."""
-    return float(np.nanmean(completeness(confusion_KK)))
+    """Mean completeness over the classes that occur; NaN without any galaxy."""
+    occurring = confusion_KK.sum(axis=1) > 0
+    return float(np.mean(completeness(confusion_KK)[occurring])) if occurring.any() else float("nan")
 
 
 def completeness(confusion_KK: np.ndarray) -> np.ndarray:

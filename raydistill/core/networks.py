@@ -9,6 +9,7 @@ Shape letters: B images, C colour channels, H rows, W columns, K classes, P para
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -73,15 +74,16 @@ class ConvNet:
     width: int = 128
     norm: Literal["instance", "group", "none"] = "instance"
 
+    def __post_init__(self) -> None:
+        _at_least_one(depth=self.depth, width=self.width)
+
     @property
     def name(self) -> str:
         return f"convnet-d{self.depth}-w{self.width}" + ("" if self.norm == "instance" else f"-{self.norm}")
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         if image_size < 2**self.depth:
-            raise ValueError(
-                f"{self.depth} poolings need at least {2**self.depth} pixels, the images have {image_size}"
-            )
+            raise ValueError(f"{self.depth} poolings need at least {2**self.depth} pixels, the images have {image_size}")
         blocks: list[nn.Module] = []
         for index in range(self.depth):
             blocks.append(nn.Conv2d(channels if index == 0 else self.width, self.width, kernel_size=3, padding=1))
@@ -90,7 +92,8 @@ class ConvNet:
         return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(self.width * side * side, num_classes))
 
     def _norm(self) -> list[nn.Module]:
-        groups = {"instance": self.width, "group": max(1, self.width // 16), "none": 0}[self.norm]
+        sixteens = math.gcd(self.width, max(1, self.width // 16))  # groups of 16 channels, or fewer that divide the width
+        groups = {"instance": self.width, "group": sixteens, "none": 0}[self.norm]
         # One group per channel is instance norm with a learned scale and shift, as in the peers' code.
         return [nn.GroupNorm(groups, self.width)] if groups else []
 
@@ -101,6 +104,9 @@ class MLP:
 
     kind: Literal["mlp"] = "mlp"
     width: int = 128
+
+    def __post_init__(self) -> None:
+        _at_least_one(width=self.width)
 
     @property
     def name(self) -> str:
@@ -119,6 +125,12 @@ class MLP:
 Architecture = ConvNet | MLP
 
 
+def _at_least_one(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
 def build(architecture: Architecture, num_classes: int, image_size: int, channels: int = 3) -> Network:
     """The pure function of an architecture. Its module's own weights are never used."""
     with torch.random.fork_rng(devices=[]):
@@ -129,7 +141,7 @@ def build(architecture: Architecture, num_classes: int, image_size: int, channel
 def initial_parameters(network: Network, seed: int) -> Tensor:
     """theta_P float32 as PyTorch initialises the module's layers, drawn from `seed` alone (the global generator is restored)."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every accelerator as well
         for layer in network.module.modules():
             reset: Callable[[], None] | None = getattr(layer, "reset_parameters", None)
             if reset is not None:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+MINIMUM_STD = 1 / 255  # of a channel without any variation: one grey level
+
 
 class Normalisation(NamedTuple):
     """Mean and standard deviation per colour channel of the training images, in units where white is 1."""
@@ -21,7 +23,7 @@ class Normalisation(NamedTuple):
     def of(images_NHWC: Tensor) -> Normalisation:
         """Statistics of uint8 images; a channel without any variation gets a standard deviation of one grey level."""
         flat = images_NHWC.reshape(-1, images_NHWC.shape[-1]).double() / 255
-        std = flat.std(dim=0, correction=0).clamp_min(1 / 255)
+        std = flat.std(dim=0, correction=0).clamp_min(MINIMUM_STD)
         return Normalisation(tuple(flat.mean(dim=0).tolist()), tuple(std.tolist()))
 
     def apply(self, images_NHWC: Tensor) -> Tensor:

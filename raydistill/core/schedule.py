@@ -8,8 +8,8 @@ test: over the n losses since the last advance, Pearson's r of loss against time
   - neither for `max_duration` iterations: nothing more carries over: fine-tune (the image step shrinks), then stop.
 
 The test is taken every `test_every` iterations on losses that are correlated in time, so "5 sigma" is a rule, not a calibrated
-significance: `benchmarks/false_advance.py` measures how often it fires on noise. Since |r| <= 1 it cannot advance before
-n > significance^2 + 2.
+significance: `benchmarks/false_advance.py` measures how often it fires on noise. Since |r| <= 1 a fall cannot advance before
+n > significance^2 + 2, nor a rise before n > RISING^2 + 2.
 
 *Fixed* is MTT's window (Cazenavette et al. 2022), *clocked* widens it every so many iterations.
 
@@ -59,7 +59,7 @@ def correlation_with_time(losses: tuple[float, ...]) -> float:
     middle = (n - 1) / 2
     covariance = math.fsum((i - middle) * (loss - mean) for i, loss in enumerate(losses))
     spread = math.fsum((loss - mean) ** 2 for loss in losses) * n * (n * n - 1) / 12
-    return covariance / math.sqrt(spread) if spread > 0 else 0.0
+    return max(-1.0, min(1.0, covariance / math.sqrt(spread))) if spread > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,7 @@ class SelfAdaptive:
     def init(self) -> ScheduleState:
         return ScheduleState(cap=1)
 
-    def step(
-        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
-    ) -> tuple[ScheduleState, Decision]:
+    def step(self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int) -> tuple[ScheduleState, Decision]:
         """The state after one more iteration. `last_epoch` is the largest start epoch that the experts allow."""
         state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
         if state.fine_tuning >= 0:
@@ -141,9 +139,7 @@ class Fixed:
     def init(self) -> ScheduleState:
         return ScheduleState(cap=self.max_start_epoch + 1)
 
-    def step(
-        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
-    ) -> tuple[ScheduleState, Decision]:
+    def step(self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int) -> tuple[ScheduleState, Decision]:
         return state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1), Decision.STAY
 
     @property
@@ -162,9 +158,7 @@ class Clocked:
     def init(self) -> ScheduleState:
         return ScheduleState(cap=1)
 
-    def step(
-        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
-    ) -> tuple[ScheduleState, Decision]:
+    def step(self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int) -> tuple[ScheduleState, Decision]:
         state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
         if state.since_advance >= self.every and state.cap < min(self.max_cap, last_epoch):
             return state._replace(cap=state.cap + 1, since_advance=0), Decision.ADVANCE

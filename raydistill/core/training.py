@@ -6,6 +6,8 @@ augmentation from `fold_in(seed, e)` alone, so a loop resumed from the state aft
 
 from __future__ import annotations
 
+import math
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -114,7 +116,7 @@ def fit(
             theta.sub_(momentum, alpha=lr)
             total, count = total + loss, count + 1
         state = FitState(epoch + 1, theta, momentum, float(total) / max(count, 1))
-        if not (torch.isfinite(theta).all() and state.loss == state.loss):
+        if not (torch.isfinite(theta).all() and math.isfinite(state.loss)):
             raise DivergenceError(
                 f"training left the finite numbers in epoch {epoch + 1}", "fit", f"lower the learning rate (now {lr:g})"
             )
@@ -155,7 +157,19 @@ def class_weights(targets_NK: Tensor) -> Tensor:
 @torch.no_grad()
 def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: int = 512) -> Tensor:
     """[N] predicted class of each image."""
-    pieces = [
-        network(theta_P, images_NCHW[i : i + batch_size]).argmax(dim=1) for i in range(0, len(images_NCHW), batch_size)
-    ]
+    pieces = [network(theta_P, images_NCHW[i : i + batch_size]).argmax(dim=1) for i in range(0, len(images_NCHW), batch_size)]
     return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.long)
+
+
+def spread(lrs: Tensor, training: Training) -> Callable[[int], float]:
+    """Learning rate by epoch from a distilled set's own list: spread over the epochs before the decay, then a tenth of the last.
+
+    The evaluation of arXiv:2311.17967: "the learned learning-rate list spread over 500 epochs, then 500 at a tenth".
+    """
+    values = lrs.tolist()
+    before = max(1, math.ceil(training.lr_decay_at * training.epochs))
+
+    def lr_in(epoch: int) -> float:
+        return values[min(epoch * len(values) // before, len(values) - 1)] if epoch < before else 0.1 * values[-1]
+
+    return lr_in

@@ -3,8 +3,8 @@
 A class is a conjunction of steps; a step is one answer or several alternative answers to the same question, whose
 fractions are added (a rounded *or* boxy bulge). The confidence that a galaxy belongs to a class is the product of
 the steps' fractions: the chance that a volunteer, led down the tree by these fractions, walks that path.
-`gz2-9` are the nine classes of the self-adaptive trajectory matching paper, `gz2-5` those of Zhu et al. 2019
-(arXiv:1807.10406); a YAML file holds any other tree.
+`gz2-9` are the nine classes of the self-adaptive trajectory matching paper, `gz2-5` those of Zhu et al. 2019;
+a YAML file holds any other tree.
 """
 
 from __future__ import annotations
@@ -76,9 +76,7 @@ class ClassTree:
             raise ConfigError("no classes", f"class tree '{self.name}'", "list at least one")
         repeated = [name for name in self.names if self.names.count(name) > 1]
         if repeated:
-            raise ConfigError(
-                f"two classes are called '{repeated[0]}'", f"class tree '{self.name}'", "give each its own name"
-            )
+            raise ConfigError(f"two classes are called '{repeated[0]}'", f"class tree '{self.name}'", "give each its own name")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class FolderImages:
 
     def decode(self, source: Source) -> np.ndarray:
         """uint8 `[H, W, 3]`, row 0 at the top. RejectedImage: missing, empty, corrupt or truncated."""
-        content, where = _content(source)
+        content, where = read_source(source)
         return decode_picture(content, where)
 
 
@@ -94,11 +94,11 @@ class ParquetImages:
             if keep is not None:
                 rows = pc.is_in(ids, value_set=keep)
                 ids, images = ids.filter(rows), images.filter(rows)
-            yield from zip(ids.to_pylist(), map(_cell, images.to_pylist()), strict=True)
+            yield from zip(ids.to_pylist(), map(stored_source, images.to_pylist()), strict=True)
 
     def decode(self, source: Source) -> np.ndarray:
         """uint8 `[H, W, 3]`, row 0 at the top. RejectedImage: missing, empty, corrupt or truncated."""
-        content, where = _content(source)
+        content, where = read_source(source)
         return decode_picture(content, where or self.uri)
 
 
@@ -136,7 +136,7 @@ class FitsImages:
         """
         from astropy.visualization import make_lupton_rgb
 
-        content, where = _content(source)
+        content, where = read_source(source)
         bands = [scale * band for scale, band in zip(self.scales, self._bands(content, where), strict=True)]
         if len({band.shape for band in bands}) > 1 or bands[0].ndim != 2:
             raise RejectedImage("wrong-size", where, f"bands of shape {[band.shape for band in bands]}")
@@ -182,9 +182,7 @@ ImageSource = FolderImages | ParquetImages | FitsImages
 def _check_pattern(pattern: str) -> None:
     fields = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
     if fields != {"id"}:
-        raise ConfigError(
-            f"'{pattern}' is no pattern of file names", "pattern", "write {id} where the object id stands"
-        )
+        raise ConfigError(f"'{pattern}' is no pattern of file names", "pattern", "write {id} where the object id stands")
 
 
 def _locate(root: str, pattern: str, mapping: str | None, object_ids: Sequence[str]) -> list[str | None]:
@@ -212,7 +210,7 @@ def _listing(root: str, recursive: bool) -> set[str]:
     return names
 
 
-def _cell(value: Any) -> Source:
+def stored_source(value: Any) -> Source:
     """A picture as stored in a table: bytes, or {bytes, path} with either of them null."""
     if isinstance(value, dict):
         return value.get("bytes") or value.get("path")
@@ -220,7 +218,7 @@ def _cell(value: Any) -> Source:
     return content
 
 
-def _content(source: Source) -> tuple[bytes, str]:
+def read_source(source: Source) -> tuple[bytes, str]:
     """The bytes of a picture, and its path for messages."""
     where = source if isinstance(source, str) else ""
     if source is None:

@@ -36,7 +36,8 @@ EXTINCTION = np.array([1.25, 1.0, 0.75], np.float32)  # of dust in g, r, i relat
 WARP = 0.5  # native pixels: blur, of signal and noise, by the cutout server's turning of the picture to north up
 PSF_OF_BAND = (1.08, 1.0, 0.96)  # seeing relative to r
 K_CORRECTION = 1.0  # mag of g-r and of r-i per unit of redshift: distance reddens what is seen in fixed bands
-OLD, DISK, YOUNG = (0.78, 0.38), (0.55, 0.27), (0.30, 0.10)  # g-r and r-i of the stars of each component
+# Mean colours of SDSS, but r-i 0.04 to 0.08 redder: so the channels' means and spreads come out as published.
+OLD, DISK, YOUNG = (0.78, 0.42), (0.52, 0.33), (0.22, 0.18)  # g-r and r-i of the stars of each component
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def smooth_components(truth: Truth, u: Floats, v: Floats) -> list[Component]:
 
 
 def edge_on_components(truth: Truth, u: Floats, v: Floats) -> list[Component]:
-    """A disk exp(-R/h) sech²(z/h_z), h_z = `axis_ratio` * 4 h, cut off softly near 4.5 h, and a bulge."""
+    """A disk exp(-R/h) sech²(z/h_z), h_z = 1.7 `axis_ratio` h, cut off softly near 4.5 h, and a bulge."""
     along = np.sqrt(u**2 + (0.15 * SCALE_LENGTH) ** 2) / SCALE_LENGTH
     height = np.minimum(np.abs(v) / (1.7 * truth.axis_ratio * SCALE_LENGTH), 20)
     disk = np.exp(-along - (along / 4.5) ** 6) / np.cosh(height) ** 2
@@ -192,7 +193,7 @@ def face_on_components(truth: Truth, texture: Floats, u: Floats, v: Floats) -> l
 def arms(truth: Truth, texture: Floats, u: Floats, v: Floats, radius: Floats) -> Floats:
     """Logarithmic spirals: the ridge of an arm is where num_arms * (angle - ln(r/r0) / tan(pitch)) = 0 mod 2 pi.
 
-    They start at the ends of the bar (or at 0.3 scale lengths), and wander a little, as real arms do.
+    They start at the ends of the bar (or at 0.5 scale lengths), and wander a little, as real arms do.
     """
     start = truth.bar_length or 0.5 * SCALE_LENGTH
     turns = np.log(np.maximum(radius, 0.02) / start) / math.tan(math.radians(truth.pitch_angle))
@@ -200,7 +201,7 @@ def arms(truth: Truth, texture: Floats, u: Floats, v: Floats, radius: Floats) ->
     phase = truth.num_arms * (np.arctan2(v, u) - math.radians(truth.bar_angle) - turns) + wander
     ridge = np.exp(2.2 * (np.cos(phase) - 1))
     begin = 1 / (1 + (0.9 * start / np.maximum(radius, 1e-3)) ** 6)
-    return (ridge + 0.04) * begin
+    return np.asarray((ridge + 0.04) * begin, np.float32)
 
 
 def bar(truth: Truth, u: Floats, v: Floats) -> Floats:
@@ -295,9 +296,7 @@ def magnitudes(rng: np.random.Generator, count: int, slope: float, faintest: flo
     return [max(15.0, float(faintest + np.log10(u) / slope)) for u in rng.uniform(1e-6, 1.0, count)]
 
 
-def add_stamp(
-    light: Floats, rng: np.random.Generator, magnitude: float, colour: tuple[float, float], radius: float
-) -> None:
+def add_stamp(light: Floats, rng: np.random.Generator, magnitude: float, colour: tuple[float, float], radius: float) -> None:
     """Adds one star (radius 0) or a small exponential galaxy (scale length in native pixels) somewhere."""
     side, half = light.shape[1], 9
     row, column = rng.uniform(0, side, 2)

@@ -155,9 +155,7 @@ def _position_in_unit_interval(object_id: str) -> float:
     return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact in float64, and never 1
 
 
-def select(
-    assigned: pa.Table, *, per_class: int | None = None, min_confidence: float = 0.0, balance: bool = False
-) -> pa.Table:
+def select(assigned: pa.Table, *, per_class: int | None = None, min_confidence: float = 0.0, balance: bool = False) -> pa.Table:
     """The best galaxies of each class, ordered by label, then falling confidence, then object id.
 
     per_class: keep at most this many, the most confident (ties: smaller object id first); None keeps all.
@@ -198,7 +196,8 @@ def _class_names(assigned: pa.Table) -> Sequence[str]:
     if noted is not None:
         names: list[str] = json.loads(noted)
         return names
-    return [str(i) for i in range(1 + (pc.max(assigned["label"]).as_py() or 0))]
+    largest = pc.max(assigned["label"]).as_py()
+    return [] if largest is None else [str(i) for i in range(1 + largest)]
 
 
 def report(assigned: pa.Table, selected: pa.Table) -> pa.Table:

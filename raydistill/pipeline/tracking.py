@@ -16,8 +16,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -88,7 +86,7 @@ class Tracker:
     enabled: bool = True
 
     def initialise(self) -> None:
-        """Create or migrate the database and the experiment now, on the driver, before any worker opens it.
+        """Create the database and the experiment now, on the driver, before any worker opens it.
 
         (MLflow migrates on first use, and several processes doing so on one new SQLite file crash one another.)
         """
@@ -323,7 +321,7 @@ def _mlflow() -> Any:
 
 
 def _open(uri: str) -> MlflowClient:
-    """A client; a SQLite file is created and migrated first, one process at a time."""
+    """A client. MLflow creates and migrates a SQLite file while it opens it: one process at a time."""
     client = _mlflow().MlflowClient
     database = words.sqlite_file(uri)
     if database is None:
@@ -331,18 +329,7 @@ def _open(uri: str) -> MlflowClient:
     from filelock import FileLock
 
     database.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        FileLock(f"{database}.lock", timeout=30),
-        warnings.catch_warnings(action="ignore"),
-    ):  # alembic's, of its own work
-        try:
-            return client(uri)
-        except Exception as error:
-            if "out-of-date" not in str(error):
-                raise
-        log.info("tracking: migrating %s to MLflow %s", database, _mlflow().__version__)
-        upgrade = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
-        subprocess.run(upgrade, check=True, capture_output=True, timeout=300)
+    with FileLock(f"{database}.lock", timeout=30), warnings.catch_warnings(action="ignore"):  # alembic's, on its work
         return client(uri)
 
 

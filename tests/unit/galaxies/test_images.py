@@ -48,9 +48,7 @@ def dihedral(image: np.ndarray) -> list[np.ndarray]:
 
 
 def most_alike(image: np.ndarray, reference: np.ndarray) -> int:
-    return int(
-        np.argmax([np.corrcoef(image.ravel().astype(float), form.ravel())[0, 1] for form in dihedral(reference)])
-    )
+    return int(np.argmax([np.corrcoef(image.ravel().astype(float), form.ravel())[0, 1] for form in dihedral(reference)]))
 
 
 def encoded(image: np.ndarray | Image.Image, kind: str, **options: object) -> bytes:
@@ -88,7 +86,8 @@ def test_handedness_survives_from_the_file_to_the_prepared_array(tmp_path, kind)
         source = FolderImages(str(tmp_path), pattern=f"{{id}}.{kind.lower()}")
     [path] = source.paths(["1"])
     decoded = source.decode(path)
-    assert decoded.dtype == np.uint8 and decoded.shape == image.shape
+    assert decoded.dtype == np.uint8
+    assert decoded.shape == image.shape
     assert most_alike(decoded, image) == 0
     assert most_alike(prepare(decoded, 0.75, 48), prepare(image, 0.75, 48)) == 0
     again = decode_picture(encode_png(prepare(decoded, 0.75, 48)))
@@ -100,7 +99,8 @@ def test_row_0_of_a_fits_array_comes_to_the_bottom():
     image[:5, 30:] = 250  # top right, as a viewer shows it
     decoded = FitsImages("").decode(fits_bytes(image))
     bright = np.argwhere(decoded[..., 1] > decoded.max() / 2)
-    assert bright[:, 0].max() < 5 and bright[:, 1].min() >= 30
+    assert bright[:, 0].max() < 5
+    assert bright[:, 1].min() >= 30
 
 
 def test_fits_channels_become_red_green_blue_in_their_order():
@@ -143,7 +143,9 @@ def test_grey_palette_and_transparent_pictures_become_rgb():
 def test_a_16_bit_picture_is_not_clipped():
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     decoded = decode_picture(encoded(Image.fromarray(ramp), "PNG"))
-    assert decoded.min() == 0 and decoded.max() == 255 and abs(decoded.mean() - 127.5) < 1
+    assert decoded.min() == 0
+    assert decoded.max() == 255
+    assert abs(decoded.mean() - 127.5) < 1
 
 
 # ---- rejections ----
@@ -328,17 +330,16 @@ def test_real_pictures_decode_inspect_and_keep_their_orientation(data):
         inspect(image)
         assert image.shape == (424, 424, 3)
         prepared = prepare(image, 0.5, 64)
-        assert (
-            most_alike(prepared, np.asarray(Image.open(path).crop((106, 106, 318, 318)).reduce(2).resize((64, 64))))
-            == 0
-        )
+        assert most_alike(prepared, np.asarray(Image.open(path).crop((106, 106, 318, 318)).reduce(2).resize((64, 64)))) == 0
         assert abs(prepared.mean() - image[106:318, 106:318].mean()) < 0.1  # of 255 levels: no brightness is lost
 
 
 def test_other_real_sources(data):
     efigi = FolderImages(str(data / "efigi" / "images"))
     [path, absent] = efigi.paths(["PGC0000212", "PGC9999999"])
-    assert absent is None and efigi.decode(path).shape == (88, 88, 3)
+    assert absent is None
+    assert efigi.decode(path).shape == (88, 88, 3)
     parquet = ParquetImages(str(data / "gz2_unlabelled.parquet"), "galaxy_id", "jpeg")
     [(object_id, content)] = parquet.sources({"100037"})
-    assert object_id == "100037" and parquet.decode(content).shape == (424, 424, 3)
+    assert object_id == "100037"
+    assert parquet.decode(content).shape == (424, 424, 3)

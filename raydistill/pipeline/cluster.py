@@ -1,0 +1,122 @@
+"""Ray: attach to a cluster or start a private one, and share its workers out.
+
+A job submitted with `ray job submit` finds its cluster by itself; a laptop gets a private one that ends with the command.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from raydistill.config import Resources
+from raydistill.errors import ClusterError, RaydistillError
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
+
+_MEGABYTE = 2**20
+
+
+@contextmanager
+def attached(resources: Resources) -> Iterator[None]:
+    """A Ray cluster for the body: the one at hand, the one at `address`, or a private one."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Epochs are short: at the default 2 s poll every report of a worker would cost seconds.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    _start(resources)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start(resources: Resources) -> None:
+    address = resources.address or os.environ.get("RAY_ADDRESS")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            memory = resources.object_store_mb
+            os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")  # needs the dashboard, which costs 1 GB
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=memory * _MEGABYTE if memory else None,
+                **quiet,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"Ray at {address}" if address else "a private Ray"
+        raise ClusterError(
+            f"cannot be reached ({' '.join(str(error).split())[:200]})",
+            where,
+            "check resources.address and RAY_ADDRESS",
+        ) from error
+    total = ray.cluster_resources()
+    log.info("Ray: %g CPUs, %g GPUs", total.get("CPU", 0), total.get("GPU", 0))
+
+
+def workers_for(resources: Resources, pieces: int) -> int:
+    """How many workers to ask for: never more than there are pieces of work, and by default as many as the cluster carries."""
+    total = ray.cluster_resources()
+    carries = int(total.get("CPU", 0) / resources.cpus) if resources.cpus else pieces
+    if resources.gpus:
+        carries = min(carries, int(total.get("GPU", 0) / resources.gpus))
+    if not carries and resources.workers is None:
+        raise ClusterError(
+            f"one worker wants {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, the cluster has "
+            f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g}",
+            "resources",
+            "lower resources.cpus or resources.gpus, or add nodes",
+        )
+    return max(1, min(pieces, resources.workers or carries))
+
+
+def distill_cpus(resources: Resources) -> int:
+    """CPUs of the distilling process: as asked, or all of the cluster's smallest machine that carries it."""
+    if resources.distill_cpus:
+        return resources.distill_cpus
+    largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    return max(1, largest)
+
+
+def device_of(gpus: float) -> str:
+    """The torch device of a worker that was given this share of GPUs."""
+    import torch
+
+    return "cuda" if gpus and torch.cuda.is_available() else "cpu"
+
+
+def one_line(error: BaseException) -> str:
+    """The last line of an error's message: Ray puts whole tracebacks in front of it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
+
+
+LOST = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.RayActorError,
+)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Our own errors come out of Ray's tasks as themselves, without the worker's traceback."""
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, RaydistillError):
+            raise error.cause from None
+        raise

@@ -1,0 +1,387 @@
+"""distill: match the experts' trajectories until the images teach what the experts know.
+
+    worker (one Ray task)  iterates; every so often it validates, draws and saves its state; streams what happened
+    driver                 shows progress, tells MLflow, starts a lost worker again from the saved state, draws the final pictures
+
+The state file holds images, labels, learning rates, momenta, schedule, history and the best iterate so far, in one atomic write; on
+one machine a resumed run ends with the same bits as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+
+from raydistill.analysis import figures
+from raydistill.analysis.fits import pixel_scale_r90, write_prototypes
+from raydistill.analysis.prototypes import class_means, most_confident, nearest_real_means
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.distilled import (
+    LAST,
+    SELECTED,
+    DistilledSet,
+    SyntheticImages,
+    read_images,
+    read_tensors,
+    write_images,
+    write_tensors,
+)
+from raydistill.artifacts.manifest import PARTIAL, check_parent
+from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.trajectories import TrajectoryStore
+from raydistill.config import Config, Distill
+from raydistill.core import metrics
+from raydistill.core.distiller import Distiller, Record
+from raydistill.core.initial import initial_images, initial_labels
+from raydistill.core.networks import Architecture, build, initial_parameters
+from raydistill.core.training import Training, fit, predict, spread, start
+from raydistill.errors import ClusterError, DivergenceError
+from raydistill.log import get_logger, progress
+from raydistill.pipeline.cluster import LOST, attached, device_of, distill_cpus, one_line, plain_errors
+from raydistill.pipeline.plan import Place, Plan
+from raydistill.pipeline.stage import picture, recorded, skipped
+from raydistill.pipeline.tracking import Run, Tracker
+from raydistill.seeding import fold_in, generator
+
+log = get_logger(__name__)
+
+STATE = f"{PARTIAL}/state.safetensors"
+SECONDS_BETWEEN_NEWS = 1.0
+EXPERTS_ASKED = 10  # for the initial soft labels
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the worker needs to know."""
+
+    folder: str
+    curated: str
+    trajectories: str
+    architecture: Architecture
+    distill: Distill
+    seed: int
+    threads: int
+    gpus: float
+    checkpoint_seconds: float
+
+
+class Validation(NamedTuple):
+    """Balanced accuracy of fresh networks on validation images; a row of `validation.parquet`."""
+
+    iteration: int
+    balanced_accuracy: float
+    std: float
+
+
+class _News(NamedTuple):
+    """What the worker tells the driver."""
+
+    iteration: int
+    records: list[Record]
+    validations: list[Validation]
+    pictures: list[str]
+
+
+def distill(config: Config, tracker: Tracker, parent_run: str | None = None) -> DistilledSet:
+    """Distill the set of the config, or open the one that exists."""
+    plan = Plan(config)
+    place = plan.distilled
+    if not skipped(place):
+        curated = CuratedSet.open(plan.curated.folder)
+        store = TrajectoryStore.open(plan.trajectories.folder)
+        check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
+        with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
+            _run(config, place, curated, store, run)
+            _publish(config, place, curated, run)
+    return DistilledSet.open(place.folder)
+
+
+def _run(config: Config, place: Place, curated: CuratedSet, store: TrajectoryStore, run: Run) -> None:
+    """Keep a worker going until the images are finished."""
+    if place.folder.exists(LAST) and not place.folder.exists(STATE):
+        return  # finished, and killed between the worker's end and the manifest
+    resources = config.resources
+    job = _Job(
+        place.folder.uri, curated.folder.uri, store.folder.uri, config.network, config.distill, place.seed,
+        threads=distill_cpus(resources), gpus=resources.distill_gpus, checkpoint_seconds=resources.checkpoint_seconds,
+    )  # fmt: skip
+    # A generator's own retries would replay from the start; ours go on from the saved state.
+    task = ray.remote(_work).options(num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming")
+    log.info(
+        "distill: %d images, %d threads%s",
+        len(curated.class_names) * job.distill.images_per_class,
+        job.threads,
+        " on a GPU" if job.gpus else "",
+    )
+    with progress(job.distill.iterations, "distilling", "iterations") as shown:
+        for attempt in range(resources.max_restarts + 1):
+            try:
+                with plain_errors():
+                    for reference in task.remote(job):
+                        _tell(ray.get(reference), shown, run, place)
+                return
+            except LOST as error:
+                log.warning("distill: the worker was lost (%s), restart %d", one_line(error), attempt + 1)
+    raise ClusterError(
+        f"the worker was lost {resources.max_restarts + 1} times",
+        "distill",
+        "run the same command again; it goes on from the saved state",
+    )
+
+
+def _tell(news: _News, shown: Any, run: Run, place: Place) -> None:
+    for record in news.records:
+        named = record._asdict()
+        numbers = {k: named[k] for k in ("loss", "next_epoch_loss", "student_lr", "gradient_norm", "cap")}
+        run.metrics({name: value for name, value in numbers.items() if value == value}, record.iteration)
+    for validation in news.validations:
+        run.metrics({"validation/balanced_accuracy": validation.balanced_accuracy}, validation.iteration)
+        log.info("iteration %d: balanced accuracy %.3f on validation images", validation.iteration, validation.balanced_accuracy)
+    for name in news.pictures:
+        run.artifact(place.folder.local(name), "prototypes")
+    last = news.records[-1] if news.records else None
+    shown.update(news.iteration, **({"loss": last.loss, "cap": last.cap} if last else {}))
+
+
+# ---- in the worker ----
+
+
+def _work(job: _Job) -> Iterator[_News]:
+    """The task: news about once a second until the images are finished and written."""
+    torch.set_num_threads(job.threads)
+    session = _Session(job)
+    told = time.monotonic()
+    yield session.news()
+    while not session.distiller.finished:
+        session.step()
+        if time.monotonic() - told > SECONDS_BETWEEN_NEWS:
+            yield session.news()
+            told = time.monotonic()
+    session.write()
+    yield session.news()
+
+
+class _Session:
+    """A distiller with its history, its judge and its memory on disk."""
+
+    def __init__(self, job: _Job) -> None:
+        self.job, self.folder = job, Folder(job.folder)
+        device = device_of(job.gpus)
+        curated = CuratedSet.open(job.curated, verify=False)  # the driver has verified both
+        store = TrajectoryStore.open(job.trajectories, verify=False)
+        train, judged = curated.load("train"), curated.load("validation")
+        self.curated, self.normalisation = curated, curated.normalisation
+        self.network = build(job.architecture, curated.num_classes, curated.summary.image_size)
+        self.judged = (self.normalisation.apply(judged.images_NHWC).to(device), judged.labels_N.to(device))
+        self.seed = fold_in(job.seed, "distill", job.distill.seed)
+        pixels = self.normalisation.apply(train.images_NHWC)
+        images = initial_images(job.distill, pixels, train.labels_N, curated.num_classes, generator(self.seed, "initial"))
+        ends = [store(expert, store.num_epochs) for expert in range(min(EXPERTS_ASKED, store.num_experts))]
+        labels = initial_labels(job.distill, images, curated.num_classes, self.network, ends)
+        self.distiller = Distiller(
+            job.distill, self.network, store, images.to(device), labels.to(device), fold_in(self.seed, "steps")
+        )
+        self.records: list[Record] = []
+        self.validations: list[Validation] = []
+        self.best: SyntheticImages | None = None
+        self._told = (0, 0)
+        self._new_pictures: list[str] = []
+        self._saved = time.monotonic()
+        if self.folder.exists(STATE):
+            self._resume()
+        else:
+            self._judge()
+
+    def step(self) -> None:
+        try:
+            self.records.append(self.distiller.step())
+        except DivergenceError:
+            self._save()  # the last good state
+            raise
+        iteration, every = self.distiller.iteration, self.job.distill
+        if iteration % every.validate_every == 0 or self.distiller.finished:
+            self._judge()
+        if iteration % every.picture_every == 0:
+            self._draw()
+        if time.monotonic() - self._saved > self.job.checkpoint_seconds:
+            self._save()
+
+    def news(self) -> _News:
+        """What happened since the last call."""
+        records, validations = self._told
+        self._told = (len(self.records), len(self.validations))
+        pictures, self._new_pictures = self._new_pictures, []
+        return _News(self.distiller.iteration, self.records[records:], self.validations[validations:], pictures)
+
+    def write(self) -> None:
+        """The artifact's data files; the state is dropped last, so a kill in between only writes them again."""
+        assert self.best is not None
+        info = self._info()
+        write_images(self.folder, SELECTED, self.best, info)
+        write_images(self.folder, LAST, self._iterate(), info)
+        for name, rows, kind in (("history", self.records, Record), ("validation", self.validations, Validation)):
+            columns = {field: [getattr(row, field) for row in rows] for field in kind._fields}
+            with self.folder.writing(f"{name}.parquet") as path:
+                pq.write_table(pa.table(columns), path)
+        self.folder.remove(STATE)
+
+    def _info(self) -> dict[str, Any]:
+        summary = self.curated.summary
+        return {
+            "class_names": self.curated.class_names,
+            "images_per_class": self.job.distill.images_per_class,
+            "survey": summary.survey,
+            "simulated": summary.simulated,
+            "image_size": summary.image_size,
+            "crop_fraction": summary.crop_fraction,
+            "network": self.job.architecture.name,
+        }
+
+    def _iterate(self) -> SyntheticImages:
+        distiller = self.distiller
+        images, targets = distiller.published_images.cpu().clone(), distiller.targets().cpu().clone()
+        return SyntheticImages(images, targets, distiller.student_lrs.cpu(), self.normalisation, distiller.iteration)
+
+    def _judge(self) -> None:
+        """Train fresh networks on the present images; keep the images if these are the best so far."""
+        now, wanted = self._iterate(), self.job.distill
+        training = Training(
+            epochs=wanted.validation_epochs, batch_size=len(now.images_SCHW), momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5,
+            class_weights=False, augmentation=wanted.augmentation,
+        )  # fmt: skip
+        scores = [self._score(now, training, number) for number in range(wanted.validation_networks)]
+        validation = Validation(now.iteration, float(np.mean(scores)), float(np.std(scores)))
+        if self.best is None or validation.balanced_accuracy > max(v.balanced_accuracy for v in self.validations):
+            self.best = now
+        self.validations.append(validation)
+
+    def _score(self, now: SyntheticImages, training: Training, number: int) -> float:
+        images, labels = self.judged
+        state = start(initial_parameters(self.network, fold_in(self.seed, "judge", number)).to(images))
+        seed = fold_in(self.seed, "judge", number, "training")
+        try:
+            for state in fit(
+                self.network,
+                state,
+                now.images_SCHW.to(images),
+                now.targets_SK.to(images),
+                training,
+                seed,
+                spread(now.student_lrs, training),
+            ):
+                pass
+        except DivergenceError:
+            return 0.0  # images on which a network cannot be trained are the worst there are
+        predicted = predict(self.network, state.theta_P, images)
+        return metrics.balanced_accuracy(metrics.confusion(predicted, labels, self.curated.num_classes))
+
+    def _draw(self) -> None:
+        name = f"prototypes/iteration-{self.distiller.iteration:06d}.png"
+        draw_grid(self.folder, name, self._iterate(), self.curated.class_names, self.job.distill.images_per_class)
+        self._new_pictures.append(name)
+
+    def _save(self) -> None:
+        assert self.best is not None
+        tensors, strings = self.distiller.state()
+        best = {
+            "best/images": self.best.images_SCHW,
+            "best/targets": self.best.targets_SK,
+            "best/student_lrs": self.best.student_lrs,
+        }
+        memory = {
+            "distiller": strings,
+            "best_iteration": self.best.iteration,
+            "records": [list(record) for record in self.records],
+            "validations": [list(validation) for validation in self.validations],
+        }
+        write_tensors(self.folder, STATE, tensors | best, memory)
+        self._saved = time.monotonic()
+
+    def _resume(self) -> None:
+        tensors, memory = read_tensors(self.folder, STATE)
+        best = {name.removeprefix("best/"): tensors.pop(name) for name in list(tensors) if name.startswith("best/")}
+        self.best = SyntheticImages(
+            best["images"], best["targets"], best["student_lrs"], self.normalisation, memory["best_iteration"]
+        )
+        self.distiller.load(tensors, memory["distiller"])
+        self.records = [Record(*row) for row in memory["records"]]
+        self.validations = [Validation(*row) for row in memory["validations"]]
+
+
+# ---- pictures ----
+
+
+def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: list[str], ipc: int) -> None:
+    """The prototypes, one row per class."""
+    labels = np.repeat(np.arange(len(class_names)), ipc)
+    with folder.writing(name) as path:
+        figures.image_grid(images.display().numpy(), labels, class_names, path)
+
+
+def _publish(config: Config, place: Place, curated: CuratedSet, run: Run) -> None:
+    """Grid, atlas, history and FITS of the selected iterate; the last files before the manifest."""
+    selected, info = read_images(place.folder, SELECTED)
+    ipc, names = config.distill.images_per_class, curated.class_names
+    draw_grid(place.folder, "grid.png", selected, names, ipc)
+    run.artifact(place.folder.local("grid.png"))
+    picture(place, run, "atlas.png", partial(_atlas, place=place, curated=curated, selected=selected, info=info))
+    picture(place, run, "history.png", partial(_history, folder=place.folder))
+    labels = np.repeat(np.arange(len(names)), ipc)
+    header = {
+        "IPC": ipc,
+        "SEED": config.distill.seed,
+        "DIGEST": place.identity[:16],
+        "STRETCH": "as the survey's pictures",
+        "SIMULATD": curated.summary.simulated,
+        "SURVEY": curated.summary.survey,
+        "PIXSCALE": pixel_scale_r90(curated.summary.crop_fraction, curated.summary.image_size),
+        "LICENCE": getattr(config.survey, "licence", "") or "unknown",
+    }
+    with place.folder.writing("prototypes.fits") as path:
+        write_prototypes(path, selected.display().numpy(), labels, names, header)
+    for name in (SELECTED, LAST, "prototypes.fits"):
+        run.artifact(place.folder.local(name))
+    place.folder.write("summary.json", json.dumps({**info, "selected_iteration": selected.iteration}, indent=1).encode())
+
+
+def _atlas(path: Any, place: Place, curated: CuratedSet, selected: SyntheticImages, info: dict[str, Any]) -> None:
+    train = curated.load("train")
+    real, labels = train.images_NHWC.numpy(), train.labels_N.numpy()
+    shown, ipc, k = selected.display().numpy(), info["images_per_class"], curated.num_classes
+    best = most_confident(labels, train.confidence_N, k, 4)
+    figures.atlas(
+        path,
+        curated.class_names,
+        [shown[label * ipc : (label + 1) * ipc] for label in range(k)],
+        class_means(real, labels, k),
+        [real[index] for index in best],
+        list(nearest_real_means(shown[::ipc], real, 10)[:, None]),
+        figures.Provenance(curated.summary.survey, place.identity[:12], ipc, curated.summary.simulated),
+    )
+
+
+def _history(path: Any, folder: Folder) -> None:
+    rows = pq.read_table(folder.local("history.parquet")).to_pydict()
+    judged = pq.read_table(folder.local("validation.parquet")).to_pydict()
+    by_iteration = dict(zip(judged["iteration"], judged["balanced_accuracy"], strict=True))
+    figures.training_curves(
+        path,
+        {
+            "iteration": np.array(rows["iteration"]),
+            "matching_loss": np.array(rows["loss"]),
+            "next_epoch_loss": np.array(rows["next_epoch_loss"]),
+            "max_start_epoch": np.array(rows["cap"]),
+            "student_lr": np.array(rows["student_lr"]),
+            "validation_accuracy": np.array([by_iteration.get(i, np.nan) for i in rows["iteration"]]),
+        },
+    )

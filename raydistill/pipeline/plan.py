@@ -1,0 +1,125 @@
+"""Where each stage's artifact of a config will be, and under which identity, before anything runs.
+
+The folder is `<output>/<name>/<kind>-<identity, 12 digits>`. An identity covers what determines the artifact: its own part of the config, its
+parents' identities, the seed, and for the survey the vote table's digest. So `run` skips what exists, a changed value makes a new
+folder beside the old one, and nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from raydistill import config as configs
+from raydistill.artifacts import curated, distilled, evaluation, trajectories
+from raydistill.artifacts.manifest import Manifest, exists, identity_of, open_manifest, seal
+from raydistill.artifacts.storage import Folder
+from raydistill.config import CatalogSurvey, Config
+from raydistill.errors import CatalogError
+from raydistill.galaxies.images import FolderImages
+
+SURVEY = "survey"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One artifact to be: its kind, identity, folder, and what it is made from."""
+
+    kind: str
+    identity: str
+    folder: Folder
+    seed: int
+    config: dict[str, Any]
+    parents: dict[str, Place]
+
+    @property
+    def done(self) -> bool:
+        return exists(self.folder)
+
+    def seal(self) -> Manifest:
+        """Make the finished folder an artifact."""
+        manifests = {name: open_manifest(place.folder, place.kind, verify=False) for name, place in self.parents.items()}
+        uris = {name: place.folder.uri for name, place in self.parents.items()}
+        return seal(self.folder, kind=self.kind, identity=self.identity, config=self.config, parents=manifests, seed=self.seed, uris=uris)  # fmt: skip
+
+
+class Plan:
+    """The places of a config's artifacts."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.root = Folder(config.output) / config.name
+
+    @cached_property
+    def survey(self) -> Place | None:
+        """The simulated survey; None where the survey is a user's own."""
+        if isinstance(self.config.survey, CatalogSurvey):
+            return None
+        return self._place(SURVEY, {"survey": self.config.survey}, {}, self.config.seed)
+
+    def user_survey(self) -> CatalogSurvey:
+        """The survey as a table and pictures, wherever it comes from."""
+        if isinstance(self.config.survey, CatalogSurvey):
+            return self.config.survey
+        assert self.survey is not None
+        root = self.survey.folder.uri
+        images = FolderImages(root=f"{root}/images", mapping=f"{root}/filename_mapping.csv")
+        return CatalogSurvey(catalog=f"{root}/catalog.csv", images=images, dialect="hart16")
+
+    @cached_property
+    def curated(self) -> Place:
+        parts: dict[str, Any] = {"survey": self.config.survey, "curate": self.config.curate}
+        if isinstance(self.config.survey, CatalogSurvey):
+            parts["catalog_sha256"] = _sha256(self.config.survey.catalog)
+        # Nothing in curation is random: runs that differ in their seed share it.
+        return self._place(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
+
+    @cached_property
+    def trajectories(self) -> Place:
+        parts = {"network": self.config.network, "experts": self.config.experts}
+        return self._place(trajectories.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
+
+    @cached_property
+    def distilled(self) -> Place:
+        parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
+        return self._place(distilled.KIND, {"distill": self.config.distill}, parents, self.config.seed)
+
+    @cached_property
+    def judged(self) -> Place:
+        """The distilled set to be evaluated: the run's own, or the one that `distilled=PATH` names."""
+        if self.config.distilled is None:
+            return self.distilled
+        folder = Folder(self.config.distilled)
+        manifest = open_manifest(folder, distilled.KIND, verify=False)
+        return Place(distilled.KIND, manifest.identity, folder, manifest.seed, manifest.config, {})
+
+    @cached_property
+    def evaluation(self) -> Place:
+        parts = {"evaluate": self.config.evaluate, "network": self.config.network}
+        parents = {curated.KIND: self.curated, distilled.KIND: self.judged}
+        return self._place(evaluation.KIND, parts, parents, self.config.seed)
+
+    def places(self) -> list[Place]:
+        """All places in the order of the data's flow."""
+        found = [self.survey, self.curated, self.trajectories, self.distilled, self.evaluation]
+        return [place for place in found if place is not None]
+
+    def _place(self, kind: str, parts: Mapping[str, Any], parents: dict[str, Place], seed: int) -> Place:
+        config = {name: part if isinstance(part, str) else configs.plain(part) for name, part in parts.items()}
+        identity = identity_of(kind, config, {name: place.identity for name, place in parents.items()}, seed)
+        return Place(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
+
+
+def _sha256(uri: str) -> str:
+    """Digest of the vote table, or of the names and sizes of the files where it is a folder of Parquet files."""
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    folder = Folder(parent or ("/" if uri.startswith("/") else "."))
+    if not folder.exists(name):
+        raise CatalogError("there is no such vote table", uri, "check survey.catalog, and RAYDISTILL_DATA if the config uses it")
+    inside = folder.files(name)
+    if inside in ([], [name]):
+        return folder.sha256(name)
+    return hashlib.sha256(repr([(n, folder.size(n)) for n in inside]).encode()).hexdigest()

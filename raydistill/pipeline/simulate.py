@@ -1,0 +1,67 @@
+"""simulate: paint the simulated survey, in the layout of the public release.
+
+    galaxy numbers -> [Ray tasks: truth, picture, votes] -> catalog.csv, truth.csv, filename_mapping.csv, images/*.jpg
+
+Galaxy n depends on `fold_in(seed, "galaxy", n)` alone, so the number of workers does not show.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+
+import pyarrow as pa
+import ray
+
+from raydistill.artifacts.storage import Folder
+from raydistill.config import Config
+from raydistill.errors import ConfigError
+from raydistill.galaxies.simulate import SimulatedSurvey, simulate_chunk, write_survey
+from raydistill.log import progress
+from raydistill.pipeline.cluster import attached, workers_for
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.stage import recorded, skipped
+from raydistill.pipeline.tracking import Tracker
+
+CHUNK = 25  # galaxies a task: about a second of work
+
+
+def simulate(config: Config, tracker: Tracker, parent_run: str | None = None) -> Folder:
+    """Write the simulated survey of the config; its folder."""
+    plan = Plan(config)
+    survey, place = config.survey, plan.survey
+    if place is None or not isinstance(survey, SimulatedSurvey):
+        raise ConfigError(
+            "this survey is not simulated", "survey", "use a config with survey.kind=simulated, like configs/demo.yaml"
+        )
+    if skipped(place):
+        return place.folder
+    with attached(config.resources), recorded(plan, place, tracker, parent_run):
+        workers = workers_for(config.resources, -(-survey.num_galaxies // CHUNK))
+        _write(place.folder, _paint(survey, config.seed, workers))
+    return place.folder
+
+
+def _paint(survey: SimulatedSurvey, seed: int, workers: int) -> Iterator[pa.Table]:
+    """Chunks in order of their numbers; only a few more than there are workers are ever in flight."""
+    task = ray.remote(num_cpus=1, max_retries=3)(simulate_chunk)
+    starts = deque(range(0, survey.num_galaxies, CHUNK))
+    pending: deque[ray.ObjectRef] = deque()
+    with progress(survey.num_galaxies, "simulating", "galaxies") as shown:
+        while starts or pending:
+            while starts and len(pending) < 2 * workers:
+                start = starts.popleft()
+                pending.append(task.remote(survey, seed, start, min(start + CHUNK, survey.num_galaxies)))
+            table = ray.get(pending.popleft())
+            shown.advance(len(table))
+            yield table
+
+
+def _write(folder: Folder, tables: Iterator[pa.Table]) -> None:
+    if folder.is_local:
+        write_survey(folder.uri, tables)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        write_survey(scratch, tables)
+        folder.put_tree(scratch)

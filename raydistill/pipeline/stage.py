@@ -1,0 +1,68 @@
+"""What all stages share: skip what exists, record the run in MLflow, seal what was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.config import Config, plain
+from raydistill.log import get_logger
+from raydistill.pipeline.plan import Place, Plan
+from raydistill.pipeline.tracking import InputDataset, Run, Tracker, default_uri
+
+log = get_logger(__name__)
+
+
+def tracker_of(config: Config) -> Tracker:
+    """The tracker of a run, its database created before any worker touches it."""
+    root = Plan(config).root
+    wanted = config.tracking
+    uri = wanted.uri or (default_uri(Path(root.uri).absolute()) if root.is_local else None)
+    if uri is None and wanted.enabled:
+        log.warning("tracking is off: %s is no disk, and SQLite needs one; give tracking.uri=http://… of an MLflow server", root)
+    tracker = Tracker(uri or "", wanted.experiment or config.name, wanted.enabled and uri is not None)
+    tracker.initialise()
+    return tracker
+
+
+def skipped(place: Place) -> bool:
+    """True, with a line in the log, when the artifact is there already."""
+    if place.done:
+        log.info("%s: exists, skipped (%s)", place.kind, place.folder)
+    return place.done
+
+
+@contextmanager
+def recorded(
+    plan: Plan, place: Place, tracker: Tracker, parent_run: str | None, curated: CuratedSet | None = None
+) -> Iterator[Run]:
+    """The body makes the artifact's files; then the folder is sealed and the run finished with its digests."""
+    parents = {name: parent.identity for name, parent in place.parents.items()}
+    inputs = [] if curated is None else [_input(plan, curated)]
+    with tracker.run(
+        place.kind,
+        identity=place.identity,
+        params=plain(plan.config),
+        parents=parents,
+        inputs=inputs,
+        parent_run_id=parent_run,
+    ) as run:
+        log.info("%s: begins (%s)", place.kind, place.folder)
+        yield run
+        manifest = place.seal()
+        run.tags({"raydistill.content": manifest.content, "raydistill.uri": place.folder.uri})
+        log.info("%s: done, content %s", place.kind, manifest.content[:12])
+
+
+def _input(plan: Plan, curated: CuratedSet) -> InputDataset:
+    rows = sum(entry.kept for entry in curated.summary.classes)
+    return InputDataset(curated.summary.survey, curated.manifest.content, curated.folder.uri, rows)
+
+
+def picture(place: Place, run: Run, name: str, draw: Callable[[Path], object]) -> None:
+    """Draw a picture into the artifact and show it in MLflow."""
+    with place.folder.writing(name) as path:
+        draw(path)
+    run.artifact(place.folder.local(name), str(Path(name).parent) if "/" in name else None)

@@ -1,0 +1,38 @@
+"""What every test needs: a quiet environment, one thread, and the way to the real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before ray, mlflow or torch are imported by any test module.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Own code must not warn; what third parties say of themselves is theirs to mend.
+FILTERS = (
+    "error:::raydistill",
+    "error::RuntimeWarning:raydistill",
+    "ignore::DeprecationWarning:(ray|mlflow|google|pkg_resources)",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in FILTERS:
+        config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of the real data; the test is skipped where there is none."""
+    named = os.environ.get("RAYDISTILL_DATA")
+    if not named:
+        pytest.skip("needs real galaxies: set RAYDISTILL_DATA to the folder that holds gz2_kaggle, gz2_hart16, ...")
+    root = Path(named)
+    if not root.is_dir():
+        pytest.skip(f"RAYDISTILL_DATA={named} is not a folder")
+    return root

@@ -1,0 +1,143 @@
+"""A curated set is plain Parquet: what went in comes out, sorted, split by split."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from raydistill.artifacts.curated import KIND, SCHEMA, ClassSummary, CuratedSet, Summary, partition
+from raydistill.artifacts.manifest import seal
+from raydistill.artifacts.storage import Folder
+from raydistill.errors import ArtifactCorrupt
+
+SIZE = 8
+NAMES = ("Er", "Sb")
+SUMMARY = Summary(
+    "a survey", True, SIZE, 0.5, (0.1, 0.2, 1 / 3), (0.4, 0.5, 0.6),
+    (ClassSummary("Er", 9, 4, 3, 1, 0, 0.83), ClassSummary("Sb", 5, 3, 2, 0, 1, None)), {"too small": 2},
+)  # fmt: skip
+# object id -> (split, label); ids have the 18 digits of SDSS, in another order than the labels
+ROWS = {
+    "587722981741691055": ("train", 1),
+    "587722981741691001": ("train", 0),
+    "587722981741691099": ("train", 0),
+    "587722981741691044": ("train", 1),
+    "587722981741691002": ("validation", 0),
+    "587722981741691003": ("test", 1),
+}
+
+
+def picture(object_id: str) -> np.ndarray:
+    return np.random.default_rng(int(object_id)).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def row(object_id: str, label: int) -> dict[str, object]:
+    return {
+        "object_id": object_id, "class_name": NAMES[label], "ra": 180.0, "dec": -1.5, "petro_r90": None,
+        "confidence": int(object_id[-2:]) / 100, "votes": [0.5] * 37, "source": {"path": "a.jpg", "sha256": "00"},
+        "image": png(picture(object_id)),
+    }  # fmt: skip
+
+
+def write(folder: Folder) -> None:
+    for split, label in sorted(set(ROWS.values())):
+        own = sorted(key for key, place in ROWS.items() if place == (split, label))
+        with folder.writing(partition(split, label)) as path:
+            pq.write_table(pa.Table.from_pylist([row(key, label) for key in own], SCHEMA), path)
+    folder.write("summary.json", SUMMARY.to_json())
+    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+
+
+@pytest.fixture
+def curated(folder: Folder) -> CuratedSet:
+    write(folder)
+    return CuratedSet.open(folder)
+
+
+def test_the_summary_comes_back_as_it_was(curated: CuratedSet) -> None:
+    assert curated.summary == SUMMARY
+    assert (curated.class_names, curated.num_classes) == (["Er", "Sb"], 2)
+    assert curated.normalisation.mean_C == SUMMARY.mean
+    assert curated.normalisation.std_C == SUMMARY.std
+
+
+def test_a_split_is_sorted_by_object_id_with_each_galaxy_s_own_pixels_and_label(curated: CuratedSet) -> None:
+    train = curated.load("train")
+    expected = sorted(key for key, (split, _) in ROWS.items() if split == "train")
+    assert train.object_ids == expected
+    assert train.labels_N.tolist() == [ROWS[key][1] for key in expected]
+    assert train.images_NHWC.dtype == torch.uint8
+    for pixels, key in zip(train.images_NHWC, expected, strict=True):
+        np.testing.assert_array_equal(pixels.numpy(), picture(key))
+    np.testing.assert_allclose(train.confidence_N, [0.01, 0.44, 0.55, 0.99])
+
+
+def test_a_class_absent_from_a_split_is_fine(curated: CuratedSet) -> None:
+    assert curated.load("validation").labels_N.tolist() == [0]
+    assert curated.load("test").object_ids == ["587722981741691003"]
+
+
+def test_a_table_has_what_is_asked_and_the_label(curated: CuratedSet) -> None:
+    assert curated.table("train").column_names == [*SCHEMA.names, "label"]
+    assert curated.table("train", ["object_id", "ra"]).column_names == ["object_id", "ra", "label"]
+
+
+def test_columns_may_be_asked_for_without_the_object_id(curated: CuratedSet) -> None:
+    table = curated.table("train", ["confidence"])
+    assert table.column_names == ["confidence", "label"]
+    assert table["confidence"].to_pylist() == [0.01, 0.44, 0.55, 0.99]  # still in order of object id
+
+
+def test_an_empty_split_is_an_empty_table(folder: Folder) -> None:
+    folder.write("summary.json", SUMMARY.to_json())
+    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    curated = CuratedSet.open(folder)
+    assert curated.table("train", ["object_id", "ra"]).column_names == ["object_id", "ra", "label"]
+    empty = curated.load("test")
+    assert empty.images_NHWC.shape == (0, SIZE, SIZE, 3)
+    assert (empty.labels_N.tolist(), empty.object_ids, len(empty.confidence_N)) == ([], [], 0)
+
+
+def test_plain_pyarrow_and_pandas_see_the_same_galaxies(folder: Folder) -> None:
+    if not folder.is_local:
+        pytest.skip("pyarrow's own readers know disks and clouds, not fsspec's memory")
+    write(folder)
+    table = pq.read_table(f"{folder.uri}/split=train")  # pandas.read_parquet is this
+    assert sorted(table["object_id"].to_pylist()) == CuratedSet.open(folder).load("train").object_ids
+    assert set(zip(table["label"].to_pylist(), table["class_name"].to_pylist(), strict=True)) == {(0, "Er"), (1, "Sb")}
+
+
+def test_a_damaged_picture_is_noticed_on_opening(curated: CuratedSet) -> None:
+    name = partition("test", 1)
+    data = bytearray(curated.folder.read(name))
+    data[len(data) // 2] ^= 0xFF
+    curated.folder.write(name, bytes(data))
+    with pytest.raises(ArtifactCorrupt, match=name):
+        CuratedSet.open(curated.folder)
+
+
+def test_writing_twice_is_byte_identical(folder: Folder) -> None:
+    write(folder / "one")
+    write(folder / "other")
+    assert (folder / "one").files() == (folder / "other").files()
+    for name in (folder / "one").files():
+        assert (folder / "one").read(name) == (folder / "other").read(name)
+
+
+def test_the_summary_is_json_that_anyone_reads() -> None:
+    raw = json.loads(SUMMARY.to_json())
+    assert raw["classes"][0]["name"] == "Er"
+    assert raw["rejected"] == {"too small": 2}

@@ -1,0 +1,128 @@
+"""A distilled set holds all that is needed to use it elsewhere, in bytes that depend on nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from raydistill.artifacts.distilled import (
+    KIND,
+    LAST,
+    SELECTED,
+    DistilledSet,
+    SyntheticImages,
+    read_images,
+    read_tensors,
+    write_images,
+    write_tensors,
+)
+from raydistill.artifacts.manifest import seal
+from raydistill.artifacts.storage import Folder
+from raydistill.core.normalise import Normalisation
+from raydistill.errors import ArtifactCorrupt, ArtifactMissing
+from tests import zoo
+
+INFO = {"class_names": ["Er", "Sb é"], "images_per_class": 2}
+NORMALISATION = Normalisation((0.1, 0.2, 0.3), (0.01, 0.02, 1 / 3))
+
+
+def synthetic(seed: int = 0) -> SyntheticImages:
+    return SyntheticImages(
+        zoo.normal(seed, 4, 3, 8, 8, dtype=torch.float32),
+        zoo.normal(seed + 1, 4, 2, dtype=torch.float32).softmax(dim=1),
+        torch.tensor([0.01, 0.02]),
+        NORMALISATION,
+        iteration=120 + seed,
+    )
+
+
+def test_images_come_back_bit_for_bit(folder: Folder) -> None:
+    images = synthetic()
+    write_images(folder, SELECTED, images, INFO)
+    back, info = read_images(folder, SELECTED)
+    assert torch.equal(back.images_SCHW, images.images_SCHW)
+    assert torch.equal(back.targets_SK, images.targets_SK)
+    assert torch.equal(back.student_lrs, images.student_lrs)
+    assert back.normalisation == NORMALISATION  # float64 through JSON: exact
+    assert back.iteration == 120
+    assert info["class_names"] == INFO["class_names"]
+
+
+def test_write_open_write_is_byte_identical(folder: Folder) -> None:
+    write_images(folder, SELECTED, synthetic(), INFO)
+    back, info = read_images(folder, SELECTED)
+    write_images(folder, "again.safetensors", back, info)
+    assert folder.read("again.safetensors") == folder.read(SELECTED)
+
+
+def test_the_order_of_the_tensors_given_does_not_matter(folder: Folder) -> None:
+    tensors = {"b": torch.ones(2), "a": torch.zeros(3), "n": torch.tensor(1)}
+    write_tensors(folder, "one", tensors, {"x": 1, "y": 2})
+    write_tensors(folder, "other", dict(reversed(tensors.items())), {"y": 2, "x": 1})
+    assert folder.read("one") == folder.read("other")
+
+
+def test_tensors_that_are_views_are_stored_as_what_they_show(folder: Folder) -> None:
+    grid = torch.arange(6.0).view(2, 3)
+    write_tensors(folder, "t", {"turned": grid.T, "column": grid[:, 1]}, {})
+    back, _ = read_tensors(folder, "t")
+    assert torch.equal(back["turned"], grid.T)
+    assert torch.equal(back["column"], grid[:, 1])
+
+
+def test_other_people_s_tools_read_it(folder: Folder) -> None:
+    write_images(folder, SELECTED, synthetic(), INFO)
+    with safetensors.safe_open(folder.local(SELECTED), "pt") as opened:
+        assert set(opened.keys()) == {"images", "targets", "student_lrs"}
+        about = json.loads(opened.metadata()["raydistill"])
+    assert about["mean"] == [0.1, 0.2, 0.3]
+    assert about["class_names"] == ["Er", "Sb é"]
+
+
+def test_display_undoes_the_normalisation() -> None:
+    images = synthetic()
+    pictures = images.display()
+    assert pictures.shape == (4, 8, 8, 3)
+    expected = images.images_SCHW[1, 2, 3, 4] / 3 + 0.3
+    assert float(pictures[1, 3, 4, 2]) == pytest.approx(float(expected.clamp(0, 1)))
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_a_truncated_file_is_corrupt(folder: Folder, keep: int) -> None:
+    write_images(folder, SELECTED, synthetic(), INFO)
+    folder.write(SELECTED, folder.read(SELECTED)[:keep])
+    with pytest.raises(ArtifactCorrupt, match=r"'images\.safetensors' is not a whole safetensors file"):
+        read_images(folder, SELECTED)
+
+
+def test_a_safetensors_file_of_somebody_else_is_corrupt(folder: Folder) -> None:
+    for name, metadata in (("bare", None), ("other", {"format": "pt"}), ("garbled", {"raydistill": "{"})):
+        folder.write(name, safetensors.torch.save({"images": torch.zeros(2)}, metadata))
+        with pytest.raises(ArtifactCorrupt, match=f"'{name}' is not a whole safetensors file of raydistill"):
+            read_images(folder, name)
+
+
+@pytest.mark.parametrize("lost", ["images", "targets", "student_lrs", "mean", "iteration"])
+def test_a_file_that_lacks_a_part_is_corrupt(folder: Folder, lost: str) -> None:
+    tensors = {"images": torch.zeros(1), "targets": torch.zeros(1), "student_lrs": torch.zeros(1)}
+    info = {"mean": [0.0] * 3, "std": [1.0] * 3, "iteration": 0}
+    for part in (tensors, info):
+        part.pop(lost, None)
+    write_tensors(folder, SELECTED, tensors, info)
+    with pytest.raises(ArtifactCorrupt, match=lost):
+        read_images(folder, SELECTED)
+
+
+def test_a_distilled_set_opens_whole(folder: Folder) -> None:
+    write_images(folder, SELECTED, synthetic(0), INFO)
+    write_images(folder, LAST, synthetic(5), INFO)
+    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    opened = DistilledSet.open(folder.uri)
+    assert (opened.class_names, opened.images_per_class) == (["Er", "Sb é"], 2)
+    assert (opened.selected.iteration, opened.last.iteration) == (120, 125)
+    folder.remove(LAST)
+    with pytest.raises(ArtifactMissing):
+        DistilledSet.open(folder, verify=False)

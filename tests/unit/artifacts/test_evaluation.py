@@ -1,0 +1,93 @@
+"""The report's figures are those of its runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raydistill.artifacts.evaluation import KIND, RUNS_SCHEMA, EvaluationReport, summarise
+from raydistill.artifacts.manifest import seal
+from raydistill.artifacts.storage import Folder
+from raydistill.core import metrics
+
+NAMES = ["Er", "Sb"]
+
+
+def run(subject: str, matrix: list[list[int]], protocol: str = "paper", network: str = "convnet", seed: int = 0) -> dict[str, Any]:
+    confusion = np.array(matrix)
+    return {
+        "subject": subject, "protocol": protocol, "network": network, "draw": 0, "seed": seed, "lr": 0.01,
+        "accuracy": metrics.accuracy(confusion), "balanced_accuracy": metrics.balanced_accuracy(confusion),
+        "confusion": confusion.flatten().tolist(),
+    }  # fmt: skip
+
+
+RUNS = [
+    run("distilled", [[8, 2], [1, 9]], seed=0),
+    run("distilled", [[6, 4], [1, 9]], seed=1),
+    run("distilled", [[0, 10], [0, 10]], protocol="other"),
+    run("distilled", [[10, 0], [0, 10]], network="mlp"),
+    run("random_real", [[5, 5], [5, 5]]),
+    run("experts", [[9, 1], [1, 9]], protocol=""),
+    run("full_data", [[10, 0], [1, 9]], protocol="own", network="convnet"),
+]
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    return summarise(RUNS, NAMES, "paper", "convnet")
+
+
+def test_the_headline_is_of_the_main_protocol_and_network_alone(summary: dict[str, Any]) -> None:
+    figures = summary["distilled"]["accuracy"]
+    assert figures["mean"] == pytest.approx((0.85 + 0.75) / 2)
+    assert figures["n"] == 2
+    assert figures["std"] == pytest.approx(0.1 / np.sqrt(2))
+
+
+def test_every_pair_that_was_run_is_under_all(summary: dict[str, Any]) -> None:
+    means = {(e["protocol"], e["network"]): e["accuracy"]["mean"] for e in summary["distilled"]["all"]}
+    assert means == {("paper", "convnet"): pytest.approx(0.8), ("other", "convnet"): 0.5, ("paper", "mlp"): 1.0}
+
+
+def test_completeness_and_purity_per_class(summary: dict[str, Any]) -> None:
+    early = summary["distilled"]["per_class"]["Er"]
+    assert early["completeness"]["mean"] == pytest.approx((0.8 + 0.6) / 2)
+    assert early["purity"]["mean"] == pytest.approx((8 / 9 + 6 / 7) / 2)
+
+
+def test_experts_and_full_data_stand_for_themselves(summary: dict[str, Any]) -> None:
+    assert summary["experts"]["accuracy"]["mean"] == pytest.approx(0.9)
+    assert summary["full_data"]["accuracy"]["mean"] == pytest.approx(0.95)
+
+
+def test_a_class_never_predicted_has_no_purity() -> None:
+    figures = summarise([run("k_center", [[0, 10], [0, 10]])], NAMES, "paper", "convnet")["k_center"]
+    assert figures["per_class"]["Er"]["purity"]["mean"] is None
+    assert figures["per_class"]["Er"]["completeness"]["mean"] == 0
+
+
+def test_only_what_was_run_appears_in_a_fixed_order(summary: dict[str, Any]) -> None:
+    assert list(summary) == ["distilled", "random_real", "experts", "full_data"]
+    assert list(summarise(RUNS[::-1], NAMES, "paper", "convnet")) == list(summary)
+
+
+def test_figures_do_not_depend_on_who_finished_first(summary: dict[str, Any]) -> None:
+    again = summarise([RUNS[1], RUNS[0], *RUNS[2:]], NAMES, "paper", "convnet")
+    assert json.dumps(again) == json.dumps(summary)
+
+
+def test_a_report_opens_as_it_was_written(folder: Folder, summary: dict[str, Any]) -> None:
+    with folder.writing("runs.parquet") as path:
+        pq.write_table(pa.Table.from_pylist(RUNS, RUNS_SCHEMA), path)
+    folder.write("evaluation.json", json.dumps(summary).encode())
+    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    report = EvaluationReport.open(folder.uri)
+    assert report.runs.schema.equals(RUNS_SCHEMA)
+    assert report.runs.to_pylist() == RUNS
+    assert report.summary == summary

@@ -1,0 +1,142 @@
+"""What makes a folder an artifact, and what is said of one that is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from raydistill.artifacts import manifest
+from raydistill.artifacts.manifest import Manifest, check_parent, identity_of, open_manifest, seal
+from raydistill.artifacts.storage import Folder
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+
+
+def write(folder: Folder, data: bytes = b"data", parents: Any = (), seed: int = 0, kind: str = "curated") -> Manifest:
+    folder.write("data/part-0.bin", data)
+    folder.write("summary.json", b"{}")
+    folder.write("picture.png", b"a picture")
+    parents = dict(parents)
+    identity = identity_of(kind, {"size": 8}, {name: p.identity for name, p in parents.items()}, seed)
+    uris = dict.fromkeys(parents, "elsewhere")
+    return seal(folder, kind=kind, identity=identity, config={"size": 8}, parents=parents, seed=seed, uris=uris)
+
+
+def test_a_sealed_folder_opens_as_it_was_sealed(folder: Folder) -> None:
+    sealed = write(folder)
+    assert open_manifest(folder, "curated") == sealed
+    assert set(sealed.files) == {"data/part-0.bin", "summary.json", "picture.png"}
+    assert sealed.files["data/part-0.bin"]["bytes"] == 4
+    assert "torch" in sealed.packages
+    assert manifest.exists(folder)
+
+
+def test_write_open_write_is_byte_identical(folder: Folder) -> None:
+    write(folder)
+    before = {name: folder.read(name) for name in folder.files()}
+    opened = open_manifest(folder, "curated")
+    other = folder / "again"
+    for name in opened.files:
+        other.write(name, folder.read(name))
+    seal(
+        other, kind=opened.kind, identity=opened.identity, config=opened.config, parents=opened.parents, seed=opened.seed,
+        uris={name: parent.uri for name, parent in opened.parents.items()},
+    )  # fmt: skip
+    assert {name: other.read(name) for name in other.files()} == before
+
+
+def test_a_killed_writer_has_written_nothing(folder: Folder) -> None:
+    with pytest.raises(ArtifactMissing, match="no curated here, only nothing; run the stage"):
+        open_manifest(folder, "curated")
+    folder.write("data/part-0.bin", b"data")
+    with pytest.raises(ArtifactMissing, match="only a stopped run's leftovers"):
+        open_manifest(folder, "curated")
+    assert not manifest.exists(folder)
+
+
+def test_work_in_progress_is_no_part_of_it(folder: Folder) -> None:
+    folder.write(f"{manifest.PARTIAL}/expert-0001/state.npz", b"half")
+    sealed = write(folder)
+    assert not any(name.startswith(manifest.PARTIAL) for name in [*sealed.files, *folder.files()])
+
+
+@pytest.mark.parametrize("name", ["data/part-0.bin", "summary.json", "picture.png"])
+def test_a_flipped_bit_is_corrupt(folder: Folder, name: str) -> None:
+    write(folder)
+    data = bytearray(folder.read(name))
+    data[-1] ^= 1
+    folder.write(name, bytes(data))
+    with pytest.raises(ArtifactCorrupt, match=f"'{name}' differs from its digest; remove the folder"):
+        open_manifest(folder, "curated")
+    open_manifest(folder, "curated", verify=False)
+
+
+def test_a_file_that_is_gone_is_corrupt(folder: Folder) -> None:
+    write(folder)
+    folder.remove("data/part-0.bin")
+    with pytest.raises(ArtifactCorrupt, match=r"'data/part-0\.bin' is gone"):
+        open_manifest(folder, "curated")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"3", b"{}", b"\xff\xfe", b'{"schema_version": 1, "parents": []}'])
+def test_a_manifest_that_cannot_be_read_is_corrupt(folder: Folder, text: bytes) -> None:
+    write(folder)
+    folder.write(manifest.NAME, text)
+    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json cannot be read"):
+        open_manifest(folder, "curated")
+
+
+def test_another_kind_does_not_fit(folder: Folder) -> None:
+    write(folder)
+    with pytest.raises(ArtifactIncompatible, match="this is a curated, not a distilled; give the path of a distilled"):
+        open_manifest(folder, "distilled")
+
+
+@pytest.mark.parametrize("change", [{}, {"a_field_of_tomorrow": 1}, {"parents": None}])
+def test_another_schema_version_does_not_fit_whatever_its_fields(folder: Folder, change: dict[str, Any]) -> None:
+    write(folder)
+    raw = json.loads(folder.read(manifest.NAME)) | {"schema_version": 99} | change
+    folder.write(manifest.NAME, json.dumps(raw).encode())
+    with pytest.raises(ArtifactIncompatible, match="schema version 99, this raydistill reads 1"):
+        open_manifest(folder, "curated")
+
+
+def test_identity_depends_on_all_that_determines_an_artifact_and_on_nothing_else() -> None:
+    base = ("curated", {"a": 1, "b": [2, 3]}, {"x": "1", "y": "2"}, 0)
+    same = identity_of("curated", {"b": [2, 3], "a": 1}, {"y": "2", "x": "1"}, 0)
+    assert same == identity_of(*base)
+    others = [
+        identity_of("other", *base[1:]),
+        identity_of(base[0], {"a": 1, "b": [3, 2]}, *base[2:]),
+        identity_of(*base[:2], {"x": "1", "y": "3"}, 0),
+        identity_of(*base[:3], 1),
+    ]
+    assert len({same, *others}) == 5
+
+
+def test_content_depends_on_the_data_alone(folder: Folder) -> None:
+    one, other = write(folder), write(folder / "other", seed=1)
+    assert one.content == other.content
+    assert one.identity != other.identity
+    assert write(folder / "third", data=b"Data").content != one.content
+
+
+def test_content_leaves_pictures_out_and_names_in(folder: Folder) -> None:
+    one = write(folder)
+    folder.write("picture.png", b"drawn by another matplotlib")
+    again = seal(folder, kind="curated", identity=one.identity, config={}, parents={}, seed=0, uris={})
+    assert again.content == one.content
+    folder.write("renamed.json", folder.read("summary.json"))
+    folder.remove("summary.json")
+    renamed = seal(folder, kind="curated", identity=one.identity, config={}, parents={}, seed=0, uris={})
+    assert renamed.content != one.content
+
+
+def test_a_child_knows_its_parent_by_content(folder: Folder) -> None:
+    parent = write(folder / "parent")
+    child = write(folder / "child", parents={"curated": parent}, kind="trajectories")
+    check_parent(open_manifest(folder / "child", "trajectories"), "curated", parent, "here")
+    stranger = write(folder / "stranger", data=b"other")
+    with pytest.raises(ArtifactIncompatible, match=f"here: made from another curated .*not {stranger.content[:12]}"):
+        check_parent(child, "curated", stranger, "here")

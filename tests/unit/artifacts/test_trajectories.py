@@ -1,0 +1,146 @@
+"""Trajectories: one file an expert, resumable at every epoch, mapped and not read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from raydistill.artifacts.manifest import identity_of, seal
+from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.trajectories import (
+    KIND,
+    ShardWriter,
+    TrajectoryStore,
+    missing_experts,
+    record,
+    shard,
+    write_layout,
+)
+from raydistill.core.networks import Layout, build, initial_parameters
+from raydistill.core.normalise import one_hot
+from raydistill.core.training import FitState, Training, fit, start
+from raydistill.errors import ArtifactCorrupt, ArtifactMissing
+from tests import zoo
+
+LAYOUT = Layout(("weight", "bias"), ((2, 3), (2,)))
+EPOCHS = 3
+
+
+def state(expert: int, epoch: int) -> FitState:
+    theta, momentum = (zoo.normal(100 * expert + 10 * epoch + i, 8, dtype=torch.float32) for i in range(2))
+    return FitState(epoch, theta, momentum, float(epoch) / 3)
+
+
+def write(folder: Folder, num_experts: int = 2) -> None:
+    for expert in range(num_experts):
+        writer = ShardWriter(folder, expert)
+        for epoch in range(EPOCHS + 1):
+            writer.save(state(expert, epoch), {"loss": [0.5] * epoch})
+        writer.finish(EPOCHS, {"loss": [0.5] * EPOCHS})
+    write_layout(folder, LAYOUT, num_experts, EPOCHS)
+    seal(folder, kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
+
+
+def test_a_store_gives_back_every_epoch_of_every_expert(folder: Folder) -> None:
+    write(folder)
+    store = TrajectoryStore.open(folder)
+    assert (store.num_experts, store.num_epochs, store.layout) == (2, EPOCHS, LAYOUT)
+    for expert in range(2):
+        for epoch in range(EPOCHS + 1):
+            assert torch.equal(store(expert, epoch), state(expert, epoch).theta_P)
+    assert store.history(1) == {"loss": [0.5] * EPOCHS}
+
+
+def test_parameters_that_were_read_may_be_written_to(folder: Folder) -> None:
+    write(folder)
+    store = TrajectoryStore.open(folder)
+    store(0, 0).zero_()
+    assert torch.equal(store(0, 0), state(0, 0).theta_P)
+
+
+def test_writing_twice_is_byte_identical(folder: Folder) -> None:
+    write(folder / "one")
+    write(folder / "other")
+    names = (folder / "one").files()
+    assert names == (folder / "other").files()
+    assert {"layout.json", "manifest.json", shard(0), record(0), shard(1), record(1)} == set(names)
+    for name in names:
+        assert (folder / "one").read(name) == (folder / "other").read(name)
+
+
+def test_shards_are_plain_float32_arrays(folder: Folder) -> None:
+    write(folder)
+    array = np.load(folder.local(shard(1)), allow_pickle=False)
+    assert (array.dtype, array.shape) == (np.float32, (EPOCHS + 1, 8))
+
+
+def test_nothing_saved_is_nothing_to_resume(folder: Folder) -> None:
+    assert ShardWriter(folder, 0).resume() is None
+
+
+def test_a_writer_resumes_where_another_was_stopped(folder: Folder) -> None:
+    history: dict[str, list[float | None]] = {"loss": [None, 0.1 + 0.2]}
+    ShardWriter(folder, 3).save(state(3, 0), {"loss": [None]})
+    ShardWriter(folder, 3).save(state(3, 1), history)
+    ShardWriter(folder, 4).save(state(4, 0), {})
+    found = ShardWriter(folder, 3).resume()
+    assert found is not None
+    resumed, known = found
+    assert known == history
+    assert resumed.epoch == 1
+    assert resumed.loss == state(3, 1).loss
+    assert torch.equal(resumed.theta_P, state(3, 1).theta_P)
+    assert torch.equal(resumed.momentum_P, state(3, 1).momentum_P)
+
+
+def test_an_expert_stopped_and_resumed_has_the_same_bits(folder: Folder) -> None:
+    network = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+    images, labels = zoo.stripes(20)
+    training = Training(epochs=EPOCHS, batch_size=6, momentum=0.9, augmentation=zoo.AUGMENTATIONS["dihedral"])
+
+    def train(where: Folder, until: int) -> None:
+        writer = ShardWriter(where, 0)
+        found = writer.resume()
+        begin = found[0] if found else start(initial_parameters(network, 0))
+        if not found:
+            writer.save(begin, {})
+        for reached in fit(network, begin, images, one_hot(labels, zoo.CLASSES), training, seed=1):
+            writer.save(reached, {})
+            if reached.epoch == until:
+                return  # killed
+        writer.finish(EPOCHS, {})
+
+    train(folder / "whole", 99)
+    for until in (1, 2, 99):
+        train(folder / "stopped", until)
+    assert (folder / "stopped").read(shard(0)) == (folder / "whole").read(shard(0))
+    assert (folder / "stopped").files() == [record(0), shard(0)]
+
+
+def test_an_expert_is_missing_until_its_shard_is_whole(folder: Folder) -> None:
+    assert missing_experts(folder, 2) == [0, 1]
+    writer = ShardWriter(folder, 0)
+    for epoch in range(EPOCHS + 1):
+        writer.save(state(0, epoch), {})
+    assert missing_experts(folder, 2) == [0, 1]
+    writer.finish(EPOCHS, {})
+    assert missing_experts(folder, 2) == [1]
+
+
+def test_a_shard_needs_all_its_snapshots(folder: Folder) -> None:
+    writer = ShardWriter(folder, 0)
+    writer.save(state(0, 0), {})
+    writer.save(state(0, 2), {})
+    with pytest.raises(ArtifactMissing, match=r"epoch-0001\.npy"):
+        writer.finish(2, {})
+    assert missing_experts(folder, 1) == [0]
+
+
+def test_a_shard_of_another_shape_is_corrupt(folder: Folder) -> None:
+    write(folder, num_experts=1)
+    store = TrajectoryStore.open(folder)
+    with pytest.raises(ArtifactCorrupt, match=r"'expert-0000\.npy' has shape \(4, 8\), not \(6, 8\)"):
+        replace(store, num_epochs=5)(0, 0)

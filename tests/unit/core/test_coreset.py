@@ -1,0 +1,128 @@
+"""Starting points and baselines: from the class, of the class, the same every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from raydistill.core import coreset
+from raydistill.seeding import generator
+from tests import zoo
+
+K = 3
+IMAGES, LABELS = zoo.stripes(31, size=4)
+Choose = Callable[[Tensor, Tensor, int], Tensor]
+
+CHOOSERS: dict[str, Choose] = {
+    "random_real": lambda images, labels, ipc: coreset.random_real(images, labels, K, ipc, generator(0)),
+    "k_center": lambda images, labels, ipc: coreset.k_center(images, labels, K, ipc),
+    "herding": lambda images, labels, ipc: coreset.herding(images, labels, K, ipc),
+}
+REAL = pytest.mark.parametrize("choose", CHOOSERS.values(), ids=CHOOSERS)
+
+
+def which(chosen: Tensor) -> list[int]:
+    """Row of IMAGES that each chosen image is."""
+    return [int((IMAGES == image).flatten(1).all(dim=1).nonzero()) for image in chosen]
+
+
+@REAL
+@pytest.mark.parametrize("ipc", [1, 4, 9])
+def test_images_come_from_their_class_once_each_sorted_by_class(choose: Choose, ipc: int) -> None:
+    rows = which(choose(IMAGES, LABELS, ipc))
+    assert LABELS[rows].tolist() == [k for k in range(K) for _ in range(ipc)]
+    assert len(set(rows)) == K * ipc
+
+
+@REAL
+def test_choices_are_deterministic(choose: Choose) -> None:
+    assert torch.equal(choose(IMAGES, LABELS, 4), choose(IMAGES, LABELS, 4))
+
+
+@REAL
+def test_a_class_with_too_few_images_repeats_them(choose: Choose) -> None:
+    few = torch.tensor([0, 3, 1, 4, 2, 5])  # two of each class
+    chosen = which(choose(IMAGES[few], LABELS[few], 5))
+    for k in range(K):
+        own = chosen[5 * k : 5 * k + 5]
+        assert set(own) == {k, k + 3}
+        assert LABELS[own].tolist() == [k] * 5
+
+
+@REAL
+def test_a_class_without_images_is_refused(choose: Choose) -> None:
+    kept = LABELS != 1
+    with pytest.raises(ValueError, match="class 1 has no training image"):
+        choose(IMAGES[kept], LABELS[kept], 1)
+
+
+@pytest.mark.parametrize("choose", [coreset.k_center, coreset.herding])
+def test_the_first_is_the_one_nearest_to_the_class_mean(choose: Any) -> None:
+    rows = which(choose(IMAGES, LABELS, K, 1))
+    for k, row in enumerate(rows):
+        own = IMAGES[LABELS == k]
+        distances = (IMAGES - own.mean(dim=0)).flatten(1).norm(dim=1)
+        assert distances[row] == distances[LABELS == k].min()
+
+
+def test_k_centre_takes_the_farthest_point_of_a_line() -> None:
+    line = torch.tensor([0.0, 1, 2, 3, 4, 5, 6, 7, 8, 20]).view(-1, 1, 1, 1)
+    labels = torch.zeros(10, dtype=torch.long)
+    # mean 5.6: nearest 6; farthest from it 20; then 0; then 3 (at 3 from both 0 and 6)
+    assert coreset.k_center(line, labels, 1, 4).flatten().tolist() == [6, 20, 0, 3]
+
+
+def test_herding_follows_the_mean_better_than_chance() -> None:
+    images, labels = torch.randn(200, 1, 4, 4, generator=generator(1)), torch.zeros(200, dtype=torch.long)
+    target = images.mean(dim=0)
+    herded = (coreset.herding(images, labels, 1, 10).mean(dim=0) - target).norm()
+    drawn = [
+        float((coreset.random_real(images, labels, 1, 10, generator(s)).mean(dim=0) - target).norm()) for s in range(20)
+    ]
+    assert herded < 0.5 * min(drawn)
+
+
+def test_herding_by_hand() -> None:
+    line = torch.tensor([-5.0, 0.4, 1.0, 4.0]).view(-1, 1, 1, 1)  # mean 0.1
+    labels = torch.zeros(4, dtype=torch.long)
+    # 0.4; then (0.4 + x)/2 nearest 0.1: 1.0 gives 0.7, 4 gives 2.2, -5 gives -2.3; then (1.4 + x)/3: -5 gives -1.2, 4 gives 1.8
+    assert coreset.herding(line, labels, 1, 4).flatten().tolist() == pytest.approx([0.4, 1.0, -5.0, 4.0])
+
+
+def test_the_class_mean_is_the_mean() -> None:
+    means = coreset.class_mean(IMAGES, LABELS, K, 1, generator(0))
+    for k in range(K):
+        torch.testing.assert_close(means[k], IMAGES[LABELS == k].mean(dim=0))
+
+
+def test_several_class_means_are_of_parts_that_make_up_the_class() -> None:
+    images, labels = zoo.stripes(36, size=4)  # 12 of each class
+    parts = coreset.class_mean(images, labels, K, 4, generator(0)).view(K, 4, 3, 4, 4)
+    for k in range(K):
+        torch.testing.assert_close(parts[k].mean(dim=0), images[labels == k].mean(dim=0))
+        assert torch.cdist(parts[k].flatten(1), parts[k].flatten(1)).fill_diagonal_(9).min() > 0
+
+
+def test_means_of_a_small_class_are_told_apart_by_a_little_noise() -> None:
+    images = torch.ones(2, 3, 4, 4)
+    means = coreset.class_mean(images, torch.zeros(2, dtype=torch.long), 1, 5, generator(0), jitter=0.01)
+    assert torch.equal(means[:2], images)
+    assert len(means.flatten(1).unique(dim=0)) == 4
+    assert (means - 1).abs().max() < 0.06
+
+
+def test_random_draws_follow_the_generator() -> None:
+    draws = [coreset.random_real(IMAGES, LABELS, K, 2, generator(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_noise_is_standard_normal_in_the_shape_of_the_images() -> None:
+    noise = coreset.noise(torch.zeros(1, 3, 32, 32), K, 4, generator(0))
+    assert noise.shape == (12, 3, 32, 32)
+    assert abs(float(noise.mean())) < 0.02
+    assert abs(float(noise.std()) - 1) < 0.02

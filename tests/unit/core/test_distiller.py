@@ -1,0 +1,357 @@
+"""One distillation step and its state: resumed bit for bit, untouched by divergence, downhill."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from raydistill.core.augment import Augmentation
+from raydistill.core.distiller import SGD, Adam, Distiller, Recipe, Record
+from raydistill.core.networks import Network, build
+from raydistill.core.normalise import one_hot
+from raydistill.core.schedule import Clocked, Decision, Fixed, SelfAdaptive
+from raydistill.errors import DivergenceError
+from tests import zoo
+
+IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
+LABELS = one_hot(torch.arange(zoo.CLASSES), zoo.CLASSES)
+QUICK = Recipe(
+    student_steps=2, iterations=1000, student_lr=0.05, schedule=Clocked(every=3), augmentation=Augmentation(("dihedral",))
+)  # fmt: skip
+
+
+@cache
+def walk() -> tuple[Network, zoo.Walk]:
+    network = build(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
+    return network, zoo.Walk(network, num_experts=2, num_epochs=4)
+
+
+def distiller(recipe: Recipe = QUICK, trajectories: Any = None, seed: int = 0) -> Distiller:
+    network, experts = walk()
+    return Distiller(recipe, network, trajectories or experts, IMAGES, LABELS, seed)
+
+
+def assert_same_state(one: Distiller, other: Distiller) -> None:
+    (tensors, strings), (expected, words) = one.state(), other.state()
+    assert strings == words
+    assert tensors.keys() == expected.keys()
+    for name in tensors:
+        assert torch.equal(tensors[name], expected[name]), name
+
+
+RECIPES = {
+    "Adam": QUICK,
+    "SGD": replace(QUICK, image_step=SGD(lr=10.0), lr_step=SGD(lr=0.1)),
+    "SGD without momentum": replace(QUICK, image_step=SGD(lr=10.0, momentum=0.0)),
+    "soft labels": replace(QUICK, labels="soft"),
+    "soft labels by Adam": replace(QUICK, labels="soft", label_step=Adam(lr=0.1)),
+    "rate per epoch": replace(QUICK, lr_per_epoch=True, start_epochs="random"),
+    "EMA": replace(QUICK, ema=0.9),
+    "batches": replace(QUICK, batch_size=2),
+    "self-adaptive": replace(
+        QUICK, schedule=SelfAdaptive(significance=0.5, min_duration=2, test_every=1, max_duration=6, fine_tune_every=1)
+    ),
+    "self-adaptive, rate per epoch": replace(
+        QUICK, lr_per_epoch=True, schedule=SelfAdaptive(significance=0.5, min_duration=2, test_every=1, max_duration=6)
+    ),
+    "unrolled": replace(QUICK, engine="unrolled"),
+}
+
+
+@pytest.mark.parametrize("stop", [0, 1, 5])
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_resumed_run_continues_bit_for_bit(recipe: Recipe, stop: int) -> None:
+    whole, first, second = (distiller(recipe) for _ in range(3))
+    records = [whole.step() for _ in range(9)]
+    early = [first.step() for _ in range(stop)]
+    second.load(*first.state())
+    assert_same_state(second, first)
+    late = [second.step() for _ in range(9 - stop)]
+    assert repr([*early, *late]) == repr(records)  # repr: NaN equals NaN
+    assert_same_state(second, whole)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_state_is_a_snapshot_that_may_be_loaded_twice(recipe: Recipe) -> None:
+    source = distiller(recipe)
+    for _ in range(3):
+        source.step()
+    saved = source.state()
+    ends = []
+    for _ in range(2):
+        resumed = distiller(recipe)
+        resumed.load(*saved)
+        for _ in range(3):
+            resumed.step()
+        ends.append(resumed)
+    assert_same_state(*ends)
+    # Nor does going on change what was saved.
+    for _ in range(3):
+        source.step()
+    assert_same_state(source, ends[0])
+
+
+def test_another_seed_is_another_run() -> None:
+    one, other = distiller(seed=0), distiller(seed=1)
+    one.step(), other.step()
+    assert not torch.equal(one.images, other.images)
+
+
+def test_the_images_given_are_not_written_to() -> None:
+    before, labels = IMAGES.clone(), LABELS.clone()
+    run = distiller(replace(QUICK, labels="soft"))
+    for _ in range(3):
+        run.step()
+    assert torch.equal(before, IMAGES)
+    assert torch.equal(labels, LABELS)
+
+
+def test_matching_goes_downhill() -> None:
+    recipe = replace(
+        QUICK, student_steps=4, schedule=Fixed(max_start_epoch=0), augmentation=Augmentation(), image_step=Adam(lr=0.1)
+    )
+    run = distiller(recipe, trajectories=OneExpert())
+    losses = [run.step().loss for _ in range(60)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert min(losses[-5:]) < min(losses[:5])
+
+
+class OneExpert:
+    """The first expert of the walk."""
+
+    num_experts = 1
+    num_epochs = 4
+
+    def __call__(self, expert: int, epoch: int) -> Tensor:
+        return walk()[1](0, epoch)
+
+
+class Broken(OneExpert):
+    """An expert with a NaN after `epoch`."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __call__(self, expert: int, epoch: int) -> Tensor:
+        theta = super().__call__(expert, epoch)
+        return theta * math.nan if epoch == self.epoch else theta
+
+
+@pytest.mark.parametrize("recipe", [QUICK, replace(QUICK, schedule=SelfAdaptive())], ids=["matched", "next epoch"])
+def test_divergence_leaves_the_state_untouched_and_names_what_to_change(recipe: Recipe) -> None:
+    run, twin = (distiller(recipe, Broken(epoch=2)) for _ in range(2))
+    survived = 3 if isinstance(recipe.schedule, Clocked) else 0
+    for _ in range(survived):  # the cap is 1: epochs 0 and 1 only; the next epoch's target is the broken one
+        run.step(), twin.step()
+    with pytest.raises(DivergenceError) as caught:
+        for _ in range(3):
+            before = run.state()
+            run.step()
+    twin.load(*before)
+    assert_same_state(run, twin)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"distill, iteration {run.iteration}: the matching loss or its gradient is not finite")
+    assert re.search(r"; lower distill\.student_lr \(now 0\.0\d+\) or distill\.image_step\.lr \(now 0\.03\)$", sentence)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(("lr", "direction"), [(1.5, "up"), (1e-8, "down")])
+def test_a_runaway_rate_is_named(lr: float, direction: str) -> None:
+    run = distiller(replace(QUICK, student_lr=lr))
+    before = run.state()
+    with pytest.raises(DivergenceError, match=rf"ran {direction} to {lr:.3g}, outside .*lower distill\.lr_step\.lr"):
+        run.step()
+    assert torch.equal(run.images, before[0]["images"])
+    assert run.iteration == 0
+
+
+def test_a_gradient_of_the_rate_that_is_not_finite_is_divergence_too() -> None:
+    """Where images and loss are finite but the rate's gradient overflows, the step must not write NaN into the rate."""
+    run = distiller()
+    honest = run._matcher.match
+
+    def overflowing(*arguments: Any) -> Any:
+        return honest(*arguments)._replace(d_lr=torch.tensor(math.inf))
+
+    run._matcher.match = overflowing  # type: ignore[method-assign]
+    before = run.state()
+    with pytest.raises(DivergenceError):
+        run.step()
+    assert torch.equal(run.state()[0]["log_lrs"], before[0]["log_lrs"])
+
+
+def test_an_image_step_is_the_optimiser_s_on_the_matching_gradient() -> None:
+    recipe = replace(QUICK, image_step=SGD(lr=7.0, momentum=0.5), lr_step=SGD(lr=0.1, momentum=0.0))
+    run = distiller(recipe)
+    seen: list[Any] = []
+    honest = run._matcher.match
+    run._matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
+    path, lrs = [run.images.clone()], [run.student_lrs]
+    for _ in range(2):
+        run.step()
+        path.append(run.images.clone())
+        lrs.append(run.student_lrs)
+    first, second = (matched.d_images_SCHW for matched in seen)
+    torch.testing.assert_close(path[1], path[0] - 7 * first)
+    torch.testing.assert_close(path[2], path[1] - 7 * (second + 0.5 * first))
+    # What is learned is log lr: d/d(log lr) = lr d/d(lr).
+    torch.testing.assert_close(lrs[1].log(), lrs[0].log() - 0.1 * lrs[0] * seen[0].d_lr)
+
+
+def test_soft_labels_move_along_the_softmax_chain_rule() -> None:
+    run = distiller(replace(QUICK, labels="soft", label_step=SGD(lr=1.0, momentum=0.0)))
+    seen: list[Any] = []
+    honest = run._matcher.match
+    run._matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
+    logits = LABELS.clone().requires_grad_()
+    run.step()
+    (logits.softmax(dim=1) * seen[0].d_targets_SK).sum().backward()
+    torch.testing.assert_close(run.labels, LABELS - logits.grad)
+    torch.testing.assert_close(run.targets().sum(dim=1), torch.ones(zoo.CLASSES))
+
+
+def test_hard_labels_stay() -> None:
+    run = distiller()
+    for _ in range(3):
+        run.step()
+    assert torch.equal(run.targets(), LABELS)
+
+
+def test_the_average_is_the_exponential_one() -> None:
+    run = distiller(replace(QUICK, ema=0.8))
+    expected = run.images.clone()
+    for _ in range(6):
+        run.step()
+        expected = 0.8 * expected + 0.2 * run.images
+    torch.testing.assert_close(run.published_images, expected)
+    assert not torch.equal(run.published_images, run.images)
+
+
+def test_without_an_average_the_iterate_itself_is_published() -> None:
+    run = distiller()
+    run.step()
+    assert torch.equal(run.published_images, run.images)
+    assert torch.equal(run.average, run.images)
+
+
+def test_cycled_start_epochs_go_round_the_window() -> None:
+    run = distiller(replace(QUICK, schedule=Fixed(max_start_epoch=2)))
+    assert [run.step().start_epoch for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_random_start_epochs_and_experts_cover_the_window() -> None:
+    run = distiller(replace(QUICK, schedule=Fixed(max_start_epoch=2), start_epochs="random", student_steps=1))
+    records = [run.step() for _ in range(40)]
+    assert {r.start_epoch for r in records} == {0, 1, 2}
+    assert {r.expert for r in records} == {0, 1}
+
+
+def test_the_window_never_leaves_the_experts() -> None:
+    recipe = replace(QUICK, schedule=Fixed(max_start_epoch=50), expert_epochs=2, student_steps=1)
+    run = distiller(recipe)
+    assert max(run.step().start_epoch for _ in range(12)) == 4 - 2
+
+
+def test_targets_lie_expert_epochs_ahead() -> None:
+    asked: list[int] = []
+
+    class Watched(OneExpert):
+        def __call__(self, expert: int, epoch: int) -> Tensor:
+            asked.append(epoch)
+            return super().__call__(expert, epoch)
+
+    distiller(replace(QUICK, expert_epochs=3), Watched()).step()
+    assert sorted(asked) == [0, 3]
+
+
+def test_too_few_expert_epochs_are_refused() -> None:
+    with pytest.raises(ValueError, match="expert_epochs = 5, but the experts have only 4 epochs"):
+        distiller(replace(QUICK, expert_epochs=5))
+
+
+def test_a_new_start_epoch_inherits_the_last_one_s_rate() -> None:
+    run = distiller(replace(QUICK, lr_per_epoch=True, lr_step=SGD(lr=0.5, momentum=0.0)))
+    records = [run.step() for _ in range(3)]  # the clock advances after the third
+    assert records[-1].decision == Decision.ADVANCE.value
+    rates = run.student_lrs
+    assert rates.shape == (2,)
+    assert rates[0] == rates[1] != pytest.approx(0.05, rel=1e-6)
+
+
+def test_with_a_rate_per_epoch_the_rates_own_step_grows_with_the_cap() -> None:
+    run = distiller(replace(QUICK, lr_per_epoch=True))
+    for _ in range(6):
+        run.step()
+    assert run.schedule.cap == 3
+    assert run._optimisers["lrs"].param_groups[0]["lr"] == pytest.approx(3 * QUICK.lr_step.lr)
+
+
+def test_only_the_rate_of_the_start_epoch_moves() -> None:
+    run = distiller(replace(QUICK, lr_per_epoch=True, schedule=Fixed(max_start_epoch=2)))
+    run.step()  # start epoch 0
+    assert run.student_lrs[0] != run.student_lrs[1]
+    assert run.student_lrs[1] == run.student_lrs[2]
+
+
+def test_fine_tuning_shrinks_the_image_step_and_stops_the_run() -> None:
+    schedule = SelfAdaptive(
+        max_duration=2, test_every=1, min_duration=2, fine_tune_every=1, fine_tune_factor=0.5, fine_tune_floor=0.2,
+        significance=99,
+    )  # fmt: skip
+    run = distiller(replace(QUICK, schedule=schedule))
+    decisions = []
+    while not run.finished:
+        decisions.append(run.step().decision)
+    assert decisions == ["stay", "fine-tune", "stay", "stay", "stop"]
+    assert run._optimisers["images"].param_groups[0]["lr"] == pytest.approx(0.03 / 8)
+
+
+def test_a_run_ends_after_its_iterations() -> None:
+    run = distiller(replace(QUICK, iterations=2))
+    run.step()
+    assert not run.finished
+    run.step()
+    assert run.finished
+
+
+def test_a_record_says_what_was_done() -> None:
+    record = distiller().step()
+    assert isinstance(record, Record)
+    assert (record.iteration, record.start_epoch, record.cap, record.decision) == (1, 0, 1, "stay")
+    assert record.loss > 0
+    assert math.isnan(record.next_epoch_loss)
+    watched = distiller(replace(QUICK, schedule=SelfAdaptive())).step()
+    assert watched.next_epoch_loss > 0
+
+
+def test_watching_the_next_epoch_does_not_change_the_step() -> None:
+    one, other = distiller(replace(QUICK, schedule=SelfAdaptive())), distiller(replace(QUICK, schedule=Clocked()))
+    one.step(), other.step()
+    assert torch.equal(one.images, other.images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images_per_class": 0}, "images_per_class must be positive"),
+        ({"student_lr": -0.1}, "student_lr must be positive, got -0.1"),
+        ({"ema": 1.0}, r"ema must lie in \[0, 1\)"),
+        ({"engine": "unrolled", "compile": True}, "compile goes with engine: exact"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(QUICK, **change)
+
+
+def test_a_diverging_sgd_run_is_told_of_adam() -> None:
+    run = distiller(replace(QUICK, image_step=SGD(lr=10.0)), Broken(epoch=1))
+    with pytest.raises(DivergenceError, match=r"or use distill\.image_step=\{kind: adam, lr: 0\.03\}"):
+        run.step()

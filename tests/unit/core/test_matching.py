@@ -1,0 +1,197 @@
+"""The matching loss and its gradients, against closed forms, finite differences and each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from raydistill.core.augment import DSA, Augmentation
+from raydistill.core.matching import Batch, Matcher, cross_entropy, matching_loss, student_loss
+from tests import zoo
+
+ENGINES = ["exact", "unrolled"]
+STEPS = [1, 2, 5]
+
+
+def test_loss_is_zero_at_the_target_and_one_at_the_start() -> None:
+    start, target = zoo.normal(0, 9), zoo.normal(1, 9)
+    assert matching_loss(target, start, target) == 0
+    assert matching_loss(start, start, target) == 1
+    assert matching_loss((start + target) / 2, start, target) == pytest.approx(0.25, rel=1e-14)
+    assert matching_loss(2 * start - target, start, target) > 1
+
+
+def test_an_expert_that_did_not_move_is_refused() -> None:
+    theta = zoo.normal(0, 4)
+    with pytest.raises(ValueError, match="the expert did not move"):
+        matching_loss(theta + 1, theta, theta.clone())
+
+
+def test_cross_entropy_is_that_of_torch_for_hard_and_soft_targets() -> None:
+    logits, soft = 5 * zoo.normal(0, 7, 4), zoo.normal(1, 7, 4).softmax(dim=1)
+    hard = torch.arange(7) % 4
+    torch.testing.assert_close(cross_entropy(logits, soft), torch.nn.functional.cross_entropy(logits, soft))
+    one_hot = torch.nn.functional.one_hot(hard, 4).double()
+    torch.testing.assert_close(cross_entropy(logits, one_hot), torch.nn.functional.cross_entropy(logits, hard))
+
+
+class TestQuadraticStudent:
+    """H is constant, so everything has a closed form (see `tests/zoo.py`)."""
+
+    lr = 0.07
+    problem = zoo.quadratic()
+    start, target = zoo.normal(1, 6), zoo.normal(2, 6)
+    image, label = zoo.normal(3, 1, 1, 2, 3), zoo.normal(4, 1, 6)
+
+    def batches(self, steps: int) -> list[Batch]:
+        return [Batch(None, {}) for _ in range(steps)]
+
+    def ends(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return self.start, self.target, self.image, self.label, torch.tensor(self.lr, dtype=torch.float64)
+
+    @pytest.mark.parametrize("steps", [1, 2, 7, 30])
+    def test_unroll_ends_where_the_matrix_power_says(self, steps: int) -> None:
+        path = Matcher(self.problem.loss)._walk(
+            self.start, self.image, self.label, torch.tensor(self.lr, dtype=torch.float64), self.batches(steps)
+        )
+        expected = self.problem.end(self.start, self.problem.optimum(self.image, self.label), self.lr, steps)
+        assert len(path) == steps + 1
+        # A step rounds a few times in 2^-53; the contraction forgets older steps.
+        assert zoo.relative(path[-1], expected) < 1e-15
+
+    @pytest.mark.parametrize("engine", ENGINES)
+    @pytest.mark.parametrize("steps", [1, 2, 7, 30])
+    def test_gradients_are_the_matrix_products(self, engine: Any, steps: int) -> None:
+        A, eye = self.problem.A, torch.eye(6, dtype=torch.float64)
+        optimum = self.problem.optimum(self.image, self.label)
+        end, power = self.problem.end(self.start, optimum, self.lr, steps), self.problem.shrink(self.lr, steps)
+        own = (self.start - self.target).square().sum()
+        d_end = 2 * (end - self.target) / own
+        d_optimum = (eye - power).T @ d_end
+        d_lr = d_end @ (-steps * A @ self.problem.shrink(self.lr, steps - 1) @ (self.start - optimum))
+        matched = Matcher(self.problem.loss, engine).match(*self.ends(), self.batches(steps))
+        assert matched.loss == pytest.approx(float((end - self.target).square().sum() / own), rel=1e-14)
+        assert zoo.relative(matched.d_images_SCHW.flatten(), d_optimum) < 1e-13
+        assert zoo.relative(matched.d_targets_SK.flatten(), torch.linalg.solve(A, d_optimum)) < 1e-13
+        assert matched.d_lr == pytest.approx(float(d_lr), rel=1e-12)
+
+    def test_the_loss_alone_is_the_matched_loss(self) -> None:
+        matcher = Matcher(self.problem.loss)
+        loss = matcher.loss(*self.ends(), self.batches(9))
+        assert loss == matcher.match(*self.ends(), self.batches(9)).loss
+        assert not loss.requires_grad
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("augmentation", zoo.AUGMENTATIONS.values(), ids=zoo.AUGMENTATIONS)
+@pytest.mark.parametrize("architecture", zoo.NETWORKS.values(), ids=zoo.NETWORKS)
+def test_exact_equals_unrolled_in_float64(architecture: Any, augmentation: Augmentation, steps: int) -> None:
+    problem = zoo.problem(architecture)
+    loss, steps_ = student_loss(problem.network, augmentation), zoo.batches(augmentation, steps)
+    assert_same(Matcher(loss), Matcher(loss, "unrolled"), problem, steps_, 1e-12)
+
+
+@pytest.mark.parametrize("augmentation", zoo.AUGMENTATIONS.values(), ids=zoo.AUGMENTATIONS)
+@pytest.mark.parametrize("architecture", zoo.NETWORKS.values(), ids=zoo.NETWORKS)
+def test_exact_equals_unrolled_per_step_in_float32(architecture: Any, augmentation: Augmentation) -> None:
+    # Per step only: over many steps ReLU kinks amplify float32 rounding, in either engine.
+    problem = zoo.problem(architecture, torch.float32)
+    loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 1)
+    assert_same(Matcher(loss), Matcher(loss, "unrolled"), problem, steps, 1e-5)
+
+
+def assert_same(one: Matcher, other: Matcher, problem: zoo.Problem, steps: list[Batch], tolerance: float) -> None:
+    values, expected = (matcher.match(*problem.arguments, steps) for matcher in (one, other))
+    for name, value, reference in zip(values._fields, values, expected, strict=True):
+        assert zoo.relative(value, reference) < tolerance, name
+        assert value.dtype == reference.dtype
+        assert value.shape == reference.shape
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_exact_equals_unrolled_with_batches_of_some_images(size: int) -> None:
+    problem = zoo.problem(zoo.NETWORKS["instance"], images=5)
+    augmentation = zoo.AUGMENTATIONS["DSA, all"]
+    steps = zoo.batches(augmentation, 4, total=5, size=size)
+    loss = student_loss(problem.network, augmentation)
+    assert_same(Matcher(loss), Matcher(loss, "unrolled"), problem, steps, 1e-12)
+    seen = torch.cat([batch.index_B for batch in steps if batch.index_B is not None]).unique()
+    moved = Matcher(loss).match(*problem.arguments, steps).d_images_SCHW.flatten(1).norm(dim=1).nonzero().flatten()
+    assert torch.equal(moved, seen)
+
+
+def test_an_image_drawn_twice_into_a_batch_gets_both_gradients() -> None:
+    problem = zoo.problem(zoo.NETWORKS["mlp"])
+    loss, steps = student_loss(problem.network, Augmentation()), [Batch(torch.tensor([0, 1, 0]), {})] * 3
+    assert_same(Matcher(loss), Matcher(loss, "unrolled"), problem, steps, 1e-12)
+
+
+class Matching(torch.autograd.Function):
+    """The loss as an autograd node whose backward is what the engine reports, for `gradcheck`."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, logits: Tensor, log_lr: Tensor, engine: Any, problem: zoo.Problem) -> Tensor:
+        augmentation = Augmentation(DSA)
+        targets, lr = logits.softmax(dim=1), log_lr.exp()
+        matched = Matcher(student_loss(problem.network, augmentation), engine).match(
+            problem.start_P, problem.target_P, images, targets, lr, zoo.batches(augmentation, 3)
+        )
+        d_logits = targets * (matched.d_targets_SK - (targets * matched.d_targets_SK).sum(dim=1, keepdim=True))
+        ctx.save_for_backward(matched.d_images_SCHW, d_logits, matched.d_lr * lr)
+        return matched.loss
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return *(upstream * gradient for gradient in ctx.saved_tensors), None, None
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_gradients_agree_with_finite_differences(engine: Any) -> None:
+    problem = zoo.problem(zoo.NETWORKS["instance"])
+    images, logits = problem.images_SCHW.requires_grad_(), zoo.normal(8, zoo.CLASSES, zoo.CLASSES).requires_grad_()
+    log_lr = problem.lr.log().requires_grad_()
+    for which in range(3):  # one at a time: fast mode compares one random projection per input
+        inputs = [t if i == which else t.detach() for i, t in enumerate((images, logits, log_lr))]
+        assert torch.autograd.gradcheck(
+            lambda *given: Matching.apply(*given, engine, problem), inputs, fast_mode=which == 0, atol=1e-7
+        )
+
+
+def test_inputs_are_left_as_they_were() -> None:
+    problem = zoo.problem(zoo.NETWORKS["mlp"])
+    before = [tensor.clone() for tensor in problem.arguments]
+    for engine in ENGINES:
+        Matcher(student_loss(problem.network, Augmentation()), engine).match(
+            *problem.arguments, zoo.batches(Augmentation(), 2)
+        )
+    for tensor, copy in zip(problem.arguments, before, strict=True):
+        assert torch.equal(tensor, copy)
+        assert not tensor.requires_grad
+
+
+def test_bfloat16_points_the_same_way() -> None:
+    problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32)
+    steps = zoo.batches(Augmentation(), 3)
+    full, half = (
+        Matcher(student_loss(problem.network, Augmentation(), p)).match(*problem.arguments, steps).d_images_SCHW
+        for p in ("float32", "bfloat16")
+    )
+    assert half.dtype == torch.float32
+    assert torch.cosine_similarity(full.flatten(), half.flatten(), dim=0) > 0.98
+    assert not torch.equal(full, half)
+
+
+def test_an_unrolled_graph_is_not_compiled() -> None:
+    with pytest.raises(ValueError, match="torch.compile cannot"):
+        Matcher(zoo.quadratic().loss, "unrolled", compile=True)
+
+
+@pytest.mark.slow
+def test_the_compiled_step_equals_the_eager_one() -> None:
+    problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32)
+    augmentation = Augmentation(("dihedral", "color"))
+    loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 2)
+    assert_same(Matcher(loss, compile=True), Matcher(loss), problem, steps, 1e-4)

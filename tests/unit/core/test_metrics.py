@@ -1,0 +1,75 @@
+"""Metrics against scikit-learn, and their intervals against theory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from raydistill.core import metrics
+
+sklearn = pytest.importorskip("sklearn.metrics")
+
+
+def random_answers(seed: int, k: int = 5, n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    g = np.random.default_rng(seed)
+    true = g.choice(k, n, p=g.dirichlet(np.ones(k)))
+    return np.where(g.random(n) < 0.6, true, g.integers(0, k, n)), true
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_all_figures_are_scikit_learn_s(seed: int) -> None:
+    predicted, true = random_answers(seed)
+    matrix = metrics.confusion(torch.from_numpy(predicted), torch.from_numpy(true), 5)
+    labels = list(range(5))
+    np.testing.assert_array_equal(matrix, sklearn.confusion_matrix(true, predicted, labels=labels))
+    assert metrics.accuracy(matrix) == pytest.approx(sklearn.accuracy_score(true, predicted), rel=1e-12)
+    options = {"labels": labels, "average": None, "zero_division": np.nan}
+    np.testing.assert_allclose(metrics.completeness(matrix), sklearn.recall_score(true, predicted, **options))
+    np.testing.assert_allclose(metrics.purity(matrix), sklearn.precision_score(true, predicted, **options))
+    occurring = np.unique(true)
+    recall = sklearn.recall_score(true, predicted, labels=occurring, average="macro")
+    assert metrics.balanced_accuracy(matrix) == pytest.approx(recall, rel=1e-12)
+
+
+def test_absent_and_never_predicted_classes_are_nan_and_do_not_count() -> None:
+    matrix = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 0]])
+    np.testing.assert_array_equal(metrics.completeness(matrix), [0.75, np.nan, 0])
+    np.testing.assert_array_equal(metrics.purity(matrix), [0.6, 0, np.nan])
+    assert metrics.balanced_accuracy(matrix) == pytest.approx(0.375)
+
+
+def test_a_common_class_cannot_buy_balanced_accuracy() -> None:
+    everything_is_smooth = np.array([[990, 0], [10, 0]])
+    assert metrics.accuracy(everything_is_smooth) == pytest.approx(0.99)
+    assert metrics.balanced_accuracy(everything_is_smooth) == pytest.approx(0.5)
+
+
+def test_without_any_galaxy_nothing_is_known() -> None:
+    empty = metrics.confusion(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), 3)
+    assert empty.shape == (3, 3)
+    assert math.isnan(metrics.accuracy(empty))
+    assert math.isnan(metrics.balanced_accuracy(empty))
+
+
+def test_the_interval_is_student_s() -> None:
+    summary = metrics.summarise([0.50, 0.52, 0.54, 0.56, 0.58])
+    assert summary["mean"] == pytest.approx(0.54)
+    assert summary["std"] == pytest.approx(math.sqrt(0.001))
+    assert summary["ci95"] == pytest.approx(2.7764451 * math.sqrt(0.001) / math.sqrt(5))
+    assert summary["n"] == 5
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    g = np.random.default_rng(0)
+    summaries = [metrics.summarise(list(g.normal(0.6, 0.02, 4))) for _ in range(1000)]
+    covered = np.mean([abs(s["mean"] - 0.6) < s["ci95"] for s in summaries])
+    assert 0.93 < covered < 0.97
+
+
+def test_few_or_broken_values_give_none_instead_of_a_wrong_figure() -> None:
+    assert metrics.summarise([]) == {"mean": None, "std": None, "n": 0, "ci95": None}
+    assert metrics.summarise([0.7]) == {"mean": 0.7, "std": None, "n": 1, "ci95": None}
+    assert metrics.summarise([0.7, math.nan, math.inf]) == {"mean": 0.7, "std": None, "n": 1, "ci95": None}

@@ -1,0 +1,166 @@
+"""The hypothesis test: no evidence before there can be any, and both signs of it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from raydistill.core.schedule import (
+    Clocked,
+    Decision,
+    Fixed,
+    Schedule,
+    ScheduleState,
+    SelfAdaptive,
+    correlation_with_time,
+)
+
+LAST = 10  # the largest start epoch that these experts allow
+EAGER = SelfAdaptive(min_duration=1, test_every=1)
+
+
+def run(schedule: Schedule, losses: list[float], last_epoch: int = LAST) -> list[tuple[ScheduleState, Decision]]:
+    state, history = schedule.init(), []
+    for loss in losses:
+        state, decision = schedule.step(state, loss, last_epoch)
+        history.append((state, decision))
+    return history
+
+
+def first(history: list[tuple[ScheduleState, Decision]], decision: Decision) -> int | None:
+    """After how many iterations a decision was first taken."""
+    return next((i for i, (_, taken) in enumerate(history, start=1) if taken is decision), None)
+
+
+@pytest.mark.parametrize("n", [3, 4, 10, 257])
+def test_correlation_is_numpy_s(n: int) -> None:
+    losses = np.random.default_rng(n).normal(5, 0.1, n)
+    expected = np.corrcoef(losses, np.arange(n))[0, 1]
+    assert correlation_with_time(tuple(losses)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_correlation_of_nothing_constant_or_too_short_is_zero() -> None:
+    for losses in ((), (1.0,), (1.0, 2.0), (0.3,) * 50):
+        assert correlation_with_time(losses) == 0.0
+
+
+@pytest.mark.parametrize("significance", [3.0, 4.0, 5.0, 6.5])
+def test_no_advance_on_a_fall_before_n_exceeds_lambda_squared_plus_two(significance: float) -> None:
+    schedule = SelfAdaptive(significance=significance, min_duration=1, test_every=1)
+    falling = run(schedule, [1 - 0.001 * i for i in range(100)])  # r = -1: the strongest evidence there is
+    assert first(falling, Decision.ADVANCE) == math.floor(significance**2 + 2) + 1
+
+
+def test_no_advance_before_min_duration_and_only_when_the_test_is_taken() -> None:
+    falling = [1 - 0.001 * i for i in range(100)]
+    assert first(run(SelfAdaptive(min_duration=50, test_every=10), falling), Decision.ADVANCE) == 50
+    assert first(run(SelfAdaptive(min_duration=45, test_every=10), falling), Decision.ADVANCE) == 50
+    assert first(run(SelfAdaptive(min_duration=1, test_every=7), falling), Decision.ADVANCE) == 28
+
+
+def test_a_rise_is_taken_at_three_sigma_and_a_fall_at_lambda() -> None:
+    noise = np.random.default_rng(0).normal(0, 1, 200)
+    noise -= np.polyval(np.polyfit(np.arange(200), noise, 1), np.arange(200))  # no trend of its own
+
+    def series(r: float) -> list[float]:
+        """Correlation exactly r with time."""
+        t = np.arange(200) - 99.5
+        return list(r * t / t.std() + math.sqrt(1 - r * r) * noise / noise.std())
+
+    once = SelfAdaptive(min_duration=200, test_every=200)
+    sigma = 1 / math.sqrt(198)
+    for r, advances in ((3.1, True), (2.9, False), (-3.1, False), (-4.9, False), (-5.1, True)):
+        decision = run(once, series(r * sigma))[-1][1]
+        assert (decision is Decision.ADVANCE) == advances, r
+
+
+def test_an_advance_raises_the_cap_by_one_and_forgets_the_losses() -> None:
+    history = run(EAGER, [1 - 0.001 * i for i in range(28)])
+    state, decision = history[-1]
+    assert decision is Decision.ADVANCE
+    assert state == ScheduleState(cap=2, iteration=28, since_advance=0, losses=())
+
+
+@pytest.mark.parametrize(("own", "experts", "limit"), [(None, 4, 4), (2, 4, 2), (9, 4, 4)])
+def test_the_cap_stops_at_the_limit(own: int | None, experts: int, limit: int) -> None:
+    schedule = SelfAdaptive(min_duration=1, test_every=1, max_start_epoch=own, max_duration=10_000)
+    assert run(schedule, [1 - 0.001 * i for i in range(400)], experts)[-1][0].cap == limit
+
+
+def test_without_evidence_fine_tuning_begins_after_max_duration_and_ends_below_the_floor() -> None:
+    schedule = SelfAdaptive(max_duration=200, fine_tune_every=5, fine_tune_factor=0.5, fine_tune_floor=0.1)
+    history = run(schedule, [0.5] * 300)
+    assert first(history, Decision.FINE_TUNE) == 200
+    # 1/2, 1/4, 1/8, 1/16: the fourth is the first below a tenth.
+    assert first(history, Decision.STOP) == 200 + 4 * 5
+    scales = [state.image_lr_scale for state, _ in history]
+    assert scales[:204] == [1.0] * 204
+    assert scales[204] == 0.5
+    assert scales[219] == 0.0625
+    assert all(decision is not Decision.ADVANCE for _, decision in history)
+
+
+def test_defaults_fine_tune_for_fourteen_reductions() -> None:
+    assert first(run(SelfAdaptive(), [0.5] * 2000), Decision.STOP) == 1000 + 50 * math.ceil(math.log(0.05, 0.8))
+
+
+def test_when_nothing_is_left_to_watch_the_clock_still_ends_it() -> None:
+    schedule, state = SelfAdaptive(max_duration=20), SelfAdaptive().init()
+    for _ in range(50):
+        state, decision = schedule.step(state, None, 0)
+        if decision is Decision.FINE_TUNE:
+            break
+    assert decision is Decision.FINE_TUNE
+    assert state.cap == 1
+
+
+@pytest.mark.parametrize("schedule", [SelfAdaptive(max_duration=60), Fixed(), Clocked(every=7)])
+def test_a_state_that_went_through_json_continues_the_same(schedule: Schedule) -> None:
+    losses = list(np.random.default_rng(1).normal(1, 0.1, 150))
+    whole = run(schedule, losses)
+    saved = json.loads(json.dumps(whole[69][0]._asdict()))
+    state = ScheduleState(**{**saved, "losses": tuple(saved["losses"])})
+    for loss, expected in zip(losses[70:], whole[70:], strict=True):
+        state, decision = schedule.step(state, loss, LAST)
+        assert (state, decision) == expected
+
+
+def test_fixed_trains_on_the_same_epochs_for_ever() -> None:
+    history = run(Fixed(max_start_epoch=3), [1 - 0.01 * i for i in range(90)])
+    assert {(state.cap, decision) for state, decision in history} == {(4, Decision.STAY)}
+    assert history[-1][0].iteration == 90
+
+
+def test_clocked_advances_by_the_clock_up_to_its_cap() -> None:
+    history = run(Clocked(every=10, max_cap=4), [0.0] * 100)
+    advances = [i for i, (_, decision) in enumerate(history, start=1) if decision is Decision.ADVANCE]
+    assert advances == [10, 20, 30]
+    assert history[-1][0].cap == 4
+
+
+def test_clocked_does_not_outrun_the_experts() -> None:
+    assert run(Clocked(every=1, max_cap=50), [0.0] * 100, last_epoch=6)[-1][0].cap <= 6 + 1
+
+
+def false_advance_rate(phi: float, trials: int = 120, length: int = 500) -> float:
+    """How often noise without any trend (AR(1) with coefficient phi) makes the default schedule advance within `length` iterations."""
+    schedule, fired = SelfAdaptive(max_duration=10 * length), 0
+    for trial in range(trials):
+        g = np.random.default_rng([trial, int(100 * phi)])
+        shocks, value, losses = g.normal(size=length + 100), 0.0, []
+        for shock in shocks:
+            value = phi * value + shock
+            losses.append(value)
+        fired += first(run(schedule, losses[100:]), Decision.ADVANCE) is not None
+    return fired / trials
+
+
+def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise() -> None:
+    """A rule, not a calibrated significance: peeking at autocorrelated losses makes "3 sigma" and "5 sigma" common."""
+    white, correlated = false_advance_rate(0.0), false_advance_rate(0.9)
+    print(f"\nfalse advances within 500 iterations: white noise {white:.3f}, AR(1) with 0.9 {correlated:.3f}")
+    assert 0 <= white < 0.1
+    assert 0.5 < correlated <= 1

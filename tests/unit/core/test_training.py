@@ -1,0 +1,221 @@
+"""The training loop, against torch.optim and against itself interrupted."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from raydistill.core.augment import Augmentation
+from raydistill.core.networks import Layout, Network, build, initial_parameters
+from raydistill.core.normalise import one_hot
+from raydistill.core.training import FitState, Training, class_weights, fit, predict, start
+from raydistill.errors import DivergenceError
+from tests import zoo
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return build(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
+
+
+def data(num: int = 24, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    images, labels = zoo.stripes(num)
+    return images.to(dtype), one_hot(labels, zoo.CLASSES).to(dtype)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.05])
+@pytest.mark.parametrize("name", zoo.NETWORKS)
+def test_fit_is_torch_s_sgd(name: str, momentum: float, weight_decay: float) -> None:
+    network = build(zoo.NETWORKS[name], zoo.CLASSES, zoo.SIZE)
+    images, targets = data(dtype=torch.float64)
+    theta = initial_parameters(network, 0).double()
+    module = zoo.NETWORKS[name].module(zoo.CLASSES, zoo.SIZE).double()
+    module.load_state_dict(network.layout.split(theta.clone()))
+    sgd = torch.optim.SGD(module.parameters(), lr=0.05, momentum=momentum, weight_decay=weight_decay)
+    # One batch an epoch: the order of the images does not matter but for rounding.
+    training = Training(
+        epochs=5, batch_size=99, lr=0.05, momentum=momentum, weight_decay=weight_decay, class_weights=False
+    )
+    for state in fit(network, start(theta), images, targets, training, seed=0):
+        loss = nn.functional.cross_entropy(module(images), targets)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        expected = network.layout.flatten(dict(module.named_parameters())).detach()
+        torch.testing.assert_close(state.theta_P, expected, rtol=1e-11, atol=1e-13)
+        assert state.loss == pytest.approx(float(loss.detach()), rel=1e-12)
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
+@pytest.mark.parametrize("stop", [0, 1, 3])
+def test_resumed_from_any_state_it_is_the_uninterrupted_run_bit_for_bit(
+    network: Network, sampling: Any, stop: int
+) -> None:
+    images, targets = data()
+    training = Training(
+        epochs=4, batch_size=7, momentum=0.9, weight_decay=0.01, sampling=sampling,
+        augmentation=zoo.AUGMENTATIONS["DSA, all"],
+    )  # fmt: skip
+    begin = start(initial_parameters(network, 0))
+    whole = [begin, *fit(network, begin, images, targets, training, seed=3)]
+    for resumed, expected in zip(
+        fit(network, whole[stop], images, targets, training, seed=3), whole[stop + 1 :], strict=True
+    ):
+        assert resumed.epoch == expected.epoch
+        assert resumed.loss == expected.loss
+        assert torch.equal(resumed.theta_P, expected.theta_P)
+        assert torch.equal(resumed.momentum_P, expected.momentum_P)
+
+
+def test_states_already_yielded_do_not_change(network: Network) -> None:
+    images, targets = data()
+    begin = start(initial_parameters(network, 0))
+    copies, states = [begin.theta_P.clone()], [begin]
+    for state in fit(network, begin, images, targets, Training(epochs=3, momentum=0.5), seed=0):
+        states.append(state)
+        copies.append(state.theta_P.clone())
+    assert all(torch.equal(state.theta_P, copy) for state, copy in zip(states, copies, strict=True))
+
+
+def test_another_seed_is_another_order(network: Network) -> None:
+    images, targets = data()
+    begin = start(initial_parameters(network, 0))
+    one, other = (
+        next(fit(network, begin, images, targets, Training(batch_size=5), seed=seed)).theta_P for seed in (0, 1)
+    )
+    assert not torch.equal(one, other)
+
+
+def visits(labels: Tensor, training: Training, seed: int = 0) -> Tensor:
+    """How often one epoch of a single batch shows each image to the network.
+
+    Image i is the i-th unit vector and the network is linear and starts at zero, so that one step moves column i of the weights by
+    -lr count_i / batch (1/K - y_i): the counts can be read off.
+    """
+    n, k = len(labels), int(labels.max()) + 1
+    module = nn.Sequential(nn.Flatten(), nn.Linear(n, k, bias=False)).requires_grad_(False)
+    linear = Network(module, Layout.of(module))
+    images, targets = torch.eye(n, dtype=torch.float64).view(n, 1, 1, n), one_hot(labels, k).double()
+    state = next(fit(linear, start(torch.zeros(n * k, dtype=torch.float64)), images, targets, training, seed))
+    weight_KN = state.theta_P.view(k, n)
+    counts = weight_KN[labels, torch.arange(n)] * n / (training.lr * (1 - 1 / k))
+    assert (counts - counts.round()).abs().max() < 1e-9
+    return counts.round().long()
+
+
+LOPSIDED = torch.tensor([0] * 810 + [1] * 60 + [2] * 30)
+
+
+def test_shuffle_shows_every_image_once() -> None:
+    counts = visits(LOPSIDED, Training(batch_size=900, class_weights=False))
+    assert (counts == 1).all()
+
+
+def test_balanced_sampling_balances_the_classes() -> None:
+    counts = visits(LOPSIDED, Training(batch_size=900, class_weights=False, sampling="balanced"))
+    per_class = torch.zeros(3).index_add_(0, LOPSIDED, counts.float())
+    assert per_class.sum() == 900
+    sigma = math.sqrt(900 * (1 / 3) * (2 / 3))
+    assert (per_class - 300).abs().max() < 4 * sigma
+
+
+def test_an_epoch_is_whole_batches_of_one_size() -> None:
+    sizes = []
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3)).requires_grad_(False)
+
+    class Counting(Network):
+        def __call__(self, theta_P: Tensor, images_BCHW: Tensor) -> Tensor:
+            sizes.append(len(images_BCHW))
+            return super().__call__(theta_P, images_BCHW)
+
+    images, targets = data(24)
+    counting = Counting(module, Layout.of(module))
+    theta = torch.zeros(counting.layout.num_parameters)
+    list(fit(counting, start(theta), images, targets, Training(epochs=2, batch_size=10), seed=0))
+    assert sizes == [10, 10] * 2
+
+
+def test_class_weights_are_inverse_frequencies_with_mean_one() -> None:
+    targets = one_hot(LOPSIDED, 3)
+    weights = class_weights(targets)
+    torch.testing.assert_close(weights, 900 / 3 / torch.tensor([810.0, 60.0, 30.0]))
+    assert float(weights[LOPSIDED].mean()) == pytest.approx(1, rel=1e-6)
+
+
+def test_class_weights_of_an_absent_class_are_zero_and_the_mean_stays_one() -> None:
+    labels = torch.tensor([0, 0, 0, 2])
+    weights = class_weights(one_hot(labels, 4))
+    torch.testing.assert_close(weights, torch.tensor([2 / 3, 0, 2.0, 0]))
+    assert float(weights[labels].mean()) == pytest.approx(1)
+
+
+def test_class_weights_weigh_the_loss() -> None:
+    """Weighted training on lopsided data is, in one full batch, training on data that repeats the rare classes."""
+    network = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+    images, labels = zoo.stripes(12)
+    keep = torch.tensor([0, 3, 6, 9, 1, 4, 2])  # 4 of class 0, 2 of class 1, 1 of class 2
+    repeated = torch.tensor([0, 3, 6, 9] + [1, 4] * 2 + [2] * 4)
+    theta = initial_parameters(network, 0).double()
+
+    def step(index: Tensor, weighted: bool) -> Tensor:
+        targets = one_hot(labels[index], zoo.CLASSES).double()
+        training = Training(epochs=1, class_weights=weighted)
+        return next(fit(network, start(theta), images[index].double(), targets, training, 0)).theta_P
+
+    torch.testing.assert_close(step(keep, True), step(repeated, False), rtol=1e-6, atol=1e-9)
+
+
+def test_the_learning_rate_falls_to_a_tenth() -> None:
+    training = Training(epochs=10, lr=0.5, lr_decay_at=0.5)
+    assert [training.lr_in(epoch) for epoch in range(10)] == [0.5] * 5 + [0.05] * 5
+    assert [Training(epochs=4).lr_in(epoch) for epoch in range(4)] == [0.01] * 4
+
+
+def test_a_learned_rate_takes_the_place_of_the_configured_one(network: Network) -> None:
+    images, targets = data()
+    begin = start(initial_parameters(network, 0))
+    still = list(fit(network, begin, images, targets, Training(epochs=2), 0, lr_in=lambda epoch: 0.0))
+    assert torch.equal(still[-1].theta_P, begin.theta_P)
+    first = next(fit(network, begin, images, targets, Training(epochs=2, lr=0.3), 0))
+    given = next(fit(network, begin, images, targets, Training(epochs=2), 0, lr_in=lambda epoch: 0.3))
+    assert torch.equal(first.theta_P, given.theta_P)
+
+
+def test_training_learns_and_predict_says_so(network: Network) -> None:
+    images, labels = zoo.stripes(90)
+    training = Training(epochs=8, batch_size=15, lr=0.05, augmentation=Augmentation(("dihedral",)))
+    *_, last = fit(network, start(initial_parameters(network, 0)), images, one_hot(labels, zoo.CLASSES), training, 0)
+    unseen, truth = zoo.stripes(60, seed=1)
+    predicted = predict(network, last.theta_P, unseen, batch_size=7)
+    assert (predicted == truth).float().mean() > 0.9
+    assert torch.equal(predicted, predict(network, last.theta_P, unseen))
+
+
+def test_predicting_nothing_gives_nothing(network: Network) -> None:
+    assert predict(network, initial_parameters(network, 0), torch.empty(0, 3, 8, 8)).shape == (0,)
+
+
+def test_divergence_is_named(network: Network) -> None:
+    images, targets = data()
+    begin = start(initial_parameters(network, 0))
+    with pytest.raises(DivergenceError, match=r"in epoch 1; lower the learning rate \(now 1e\+30\)"):
+        list(fit(network, begin, 1e20 * images, targets, Training(lr=1e30, batch_size=6), seed=0))
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "lr"])
+def test_numbers_that_must_be_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
+        Training(**{name: 0})
+
+
+def test_a_finished_state_yields_nothing_more(network: Network) -> None:
+    images, targets = data()
+    theta = initial_parameters(network, 0)
+    done = FitState(3, theta, torch.zeros_like(theta), 0.1)
+    assert list(itertools.islice(fit(network, done, images, targets, Training(epochs=3), 0), 1)) == []

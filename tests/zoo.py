@@ -1,0 +1,152 @@
+"""Small problems with known answers, and small networks and augmentations to ask every engine about.
+
+The quadratic student has loss 1/2 (theta - x)' A (theta - x) - y' theta, where x is the only synthetic image and y its target,
+both flattened. With H = A and theta* = x + A^-1 y, N steps of gradient descent end exactly at
+
+    theta_N = theta* + (I - a A)^N (theta_0 - theta*)
+
+so that the matching loss and all its derivatives are matrix products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raydistill.core.augment import DSA, Augmentation, AugmentationParameters
+from raydistill.core.matching import Batch
+from raydistill.core.networks import MLP, Architecture, ConvNet, Network, build, initial_parameters
+from raydistill.core.normalise import one_hot
+from raydistill.core.training import Training, fit, start
+from raydistill.seeding import generator
+
+SIZE, CLASSES = 8, 3  # pixels a side, classes
+
+NETWORKS: dict[str, Architecture] = {
+    "instance": ConvNet(depth=1, width=4),
+    "two blocks, group": ConvNet(depth=2, width=4, norm="group"),
+    "no norm": ConvNet(depth=1, width=4, norm="none"),
+    "mlp": MLP(width=6),
+}
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "none": Augmentation(),
+    "DSA, all": Augmentation(DSA),
+    "DSA, one at a time, shared": Augmentation(DSA, mode="single", shared=True),
+    "dihedral": Augmentation(("dihedral",)),
+    "any rotation": Augmentation(("rotate", "crop"), max_rotation=180.0),
+}
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """See the module. `loss` has the signature of any student's loss."""
+
+    A: Tensor
+
+    def loss(self, theta_P: Tensor, image_1CHW: Tensor, target_1K: Tensor, _: AugmentationParameters) -> Tensor:
+        away = theta_P - image_1CHW.flatten()
+        return 0.5 * away @ self.A @ away - target_1K.flatten() @ theta_P
+
+    def optimum(self, image_1CHW: Tensor, target_1K: Tensor) -> Tensor:
+        return image_1CHW.flatten() + torch.linalg.solve(self.A, target_1K.flatten())
+
+    def end(self, start_P: Tensor, optimum_P: Tensor, lr: float, steps: int) -> Tensor:
+        return optimum_P + self.shrink(lr, steps) @ (start_P - optimum_P)
+
+    def shrink(self, lr: float, steps: int) -> Tensor:
+        """(I - a A)^N."""
+        return torch.linalg.matrix_power(torch.eye(len(self.A), dtype=self.A.dtype) - lr * self.A, steps)
+
+
+def quadratic(dimension: int = 6, seed: int = 0) -> Quadratic:
+    """A symmetric positive definite A with eigenvalues in about [0.5, 5], float64."""
+    root = torch.randn(dimension, dimension, generator=generator(seed, "A"), dtype=torch.float64)
+    return Quadratic(root @ root.T / dimension + 0.5 * torch.eye(dimension, dtype=torch.float64))
+
+
+def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed, "normal"), dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All that a matcher is asked: theta_0, theta*, images, targets, learning rate."""
+
+    network: Network
+    start_P: Tensor
+    target_P: Tensor
+    images_SCHW: Tensor
+    targets_SK: Tensor
+    lr: Tensor
+
+    @property
+    def arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return self.start_P, self.target_P, self.images_SCHW, self.targets_SK, self.lr
+
+
+def problem(architecture: Architecture, dtype: torch.dtype = torch.float64, images: int = CLASSES) -> Problem:
+    """A student and a target a little way off, with soft targets (all their entries matter)."""
+    network = build(architecture, CLASSES, SIZE)
+    theta = initial_parameters(network, 1).to(dtype)
+    return Problem(
+        network,
+        theta,
+        theta + 0.05 * normal(2, len(theta), dtype=dtype),
+        normal(3, images, 3, SIZE, SIZE, dtype=dtype),
+        normal(4, images, CLASSES, dtype=dtype).softmax(dim=1),
+        torch.tensor(0.1, dtype=dtype),
+    )
+
+
+def batches(augmentation: Augmentation, steps: int, total: int = CLASSES, size: int | None = None) -> list[Batch]:
+    """The batches of one unroll; `size` below `total` draws indices."""
+    g = generator(5, "batches")
+
+    def draw() -> Batch:
+        index = None if size is None else torch.randperm(total, generator=g)[:size]
+        return Batch(index, augmentation.sample(g, size or total))
+
+    return [draw() for _ in range(steps)]
+
+
+def relative(value: Tensor, expected: Tensor) -> float:
+    """Distance in units of the expected vector's length."""
+    return float((value - expected).norm() / expected.norm())
+
+
+def stripes(num: int, seed: int = 0, size: int = SIZE) -> tuple[Tensor, Tensor]:
+    """(images_NCHW, labels_N): three classes that differ in which colour channel is bright, under noise; learnable in an epoch."""
+    g = generator(seed, "stripes")
+    labels = torch.arange(num) % CLASSES
+    images = torch.randn(num, 3, size, size, generator=g)
+    images[torch.arange(num), labels] += 1.5
+    return images, labels
+
+
+class Walk:
+    """Trajectories of a few experts, trained for real on `stripes`: `walk(expert, epoch)` is theta_P."""
+
+    def __init__(self, network: Network, num_experts: int = 2, num_epochs: int = 3) -> None:
+        images, labels = stripes(60)
+        training = Training(epochs=num_epochs, batch_size=15, lr=0.05)
+
+        def path(expert: int) -> list[Tensor]:
+            begin = start(initial_parameters(network, expert))
+            states = fit(network, begin, images, one_hot(labels, CLASSES), training, seed=expert)
+            return [begin.theta_P] + [state.theta_P for state in states]
+
+        self.paths = [path(expert) for expert in range(num_experts)]
+
+    @property
+    def num_experts(self) -> int:
+        return len(self.paths)
+
+    @property
+    def num_epochs(self) -> int:
+        return len(self.paths[0]) - 1
+
+    def __call__(self, expert: int, epoch: int) -> Tensor:
+        return self.paths[expert][epoch]
