@@ -8,6 +8,7 @@ names the nearest one, in one sentence.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
@@ -29,6 +31,8 @@ from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages
 from raydistill.galaxies.simulate import SimulatedSurvey
 
 EXTENDS = "extends"  # a config may name another one, relative to itself, whose values it starts from
+# The named runs: inside an installed package, or beside it in a checkout.
+SHIPPED = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 Images = FolderImages | ParquetImages | FitsImages
 
 
@@ -83,6 +87,10 @@ class Curate:
             raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction}")
         if self.image_size < 8:
             raise ValueError(f"image_size must be at least 8, got {self.image_size}")
+        if min(self.split) < 0 or not math.isclose(sum(self.split), 1, abs_tol=1e-6):
+            raise ValueError(f"split must be three fractions that sum to 1, got {list(self.split)}")
+        if self.per_class is not None and self.per_class < 1:
+            raise ValueError(f"per_class must be at least 1, got {self.per_class}")
 
 
 @dataclass(frozen=True)
@@ -159,6 +167,12 @@ class Evaluate:
     )  # fmt: skip
     full_data_networks: int = 3
 
+    def __post_init__(self) -> None:
+        if not self.protocols:
+            raise ValueError("protocols must name at least one, the first gives the headline figures")
+        if self.num_networks < 1:
+            raise ValueError(f"num_networks must be at least 1, got {self.num_networks}")
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -211,12 +225,14 @@ class Config:
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply `a.b=c` overrides, validate. ConfigError, one sentence, for anything that is wrong."""
+    path = _find(path)
     where = str(path)
     try:
-        merged = OmegaConf.merge(_read(Path(path)), OmegaConf.from_dotlist(_assignments(overrides)))
-        raw = OmegaConf.to_container(merged, resolve=True)
+        merged = OmegaConf.merge(_read(path), _assignments(overrides))
+        raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(_interpolation(error), where, "set it, or give the path itself") from error
+        what = f"a value refers to something that is not there ({str(error).splitlines()[0]})"
+        raise ConfigError(what, where, "set it, or give the path itself") from error
     try:
         return _adapter().validate_python(raw)
     except ValidationError as error:
@@ -228,12 +244,21 @@ def plain(config: Any) -> Any:
     return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
-def _read(path: Path) -> DictConfig:
+def _find(path: str | Path) -> Path:
+    """The file itself, or the named run that comes with raydistill (`demo` is configs/demo.yaml)."""
+    named = [folder / f"{Path(path).name.removesuffix('.yaml')}.yaml" for folder in SHIPPED]
+    bare = len(Path(path).parts) == 1
+    return next((p for p in [Path(path), *(named if bare else [])] if p.is_file()), Path(path))
+
+
+def _read(path: Path, extending: tuple[Path, ...] = ()) -> DictConfig:
+    if path.resolve() in extending:
+        raise ConfigError("the config extends itself", str(path), f"remove '{EXTENDS}' from one of the files")
     try:
         own = OmegaConf.load(path)
     except FileNotFoundError as error:
-        names = sorted(p.stem for p in Path("configs").glob("*.yaml"))
-        raise ConfigError("there is no such config file", str(path), f"in configs/ are: {', '.join(names)}") from error
+        names = sorted({p.stem for folder in SHIPPED for p in folder.glob("*.yaml")})
+        raise ConfigError("there is no such config file", str(path), f"named runs are: {', '.join(names)}") from error
     except (OSError, ValueError) as error:
         raise ConfigError("the config file cannot be read", str(path), str(error)) from error
     except Exception as error:  # PyYAML's own hierarchy is not OmegaConf's
@@ -242,24 +267,29 @@ def _read(path: Path) -> DictConfig:
         raise ConfigError("the config file is not a mapping of keys to values", str(path), "see configs/demo.yaml")
     if EXTENDS not in own:
         return own
-    base = _read(path.parent / own.pop(EXTENDS))
+    name = own.pop(EXTENDS)
+    if not isinstance(name, str):
+        raise ConfigError(f"'{EXTENDS}' must name one other config file, got {name}", str(path), "mend the value")
+    base = _read(path.parent / name, (*extending, path.resolve()))
     merged = OmegaConf.merge(base, own)
     assert isinstance(merged, DictConfig)
     return merged
 
 
-def _assignments(overrides: Sequence[str]) -> list[str]:
+def _assignments(overrides: Sequence[str]) -> DictConfig:
     wrong = [text for text in overrides if "=" not in text]
     if wrong:
-        raise ConfigError(f"'{wrong[0]}' is not of the form key=value", "command line", "for example distill.iterations=500")
-    return list(overrides)
+        raise ConfigError(
+            f"'{wrong[0]}' is not of the form key=value", "command line", "for example distill.iterations=500"
+        )
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except yaml.YAMLError as error:
+        problem = f"the value of an override is not valid YAML ({' '.join(str(error).split())})"
+        raise ConfigError(problem, "command line", "mend it, or put it into quotes") from error
 
 
-def _interpolation(error: Exception) -> str:
-    text = str(error).splitlines()[0]
-    return f"a value refers to something that is not there ({text})"
-
-
+UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names for it
 _ADAPTER: TypeAdapter[Config] | None = None
 
 
@@ -285,10 +315,10 @@ def _dataclasses(annotation: Any) -> Iterator[type]:
 
 def _sentence(error: ValidationError, raw: Any, where: str) -> tuple[str, str, str]:
     """(what, where, fix) of the most telling error."""
-    first = min(error.errors(), key=lambda e: _distance(e, raw))
-    keys = [key for key in first["loc"] if _member(key) is None]
+    first = min(error.errors(), key=lambda e: (_distance(e, raw), _rank(e)))
+    keys = [key for key, _, member in _steps(first["loc"], raw) if member is None]
     place = f"{where}, {'.'.join(str(key) for key in keys)}"
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if first["type"] in UNKNOWN_KEY:
         return f"there is no key '{keys[-1]}'", place, nearest(str(keys[-1]), _known_keys(keys[:-1], raw))
     if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return "this key is missing", place, "add it"
@@ -305,15 +335,28 @@ def _distance(error: Any, raw: Any) -> int:
 
     pydantic tries every member of a union, and names the member's class among the keys of the location.
     """
-    value, distance = raw, 0
-    for key in error["loc"]:
-        cls = _member(key)
+    distance = 0
+    for _, value, cls in _steps(error["loc"], raw):
         if cls is not None and isinstance(value, dict):
-            distance += "kind" in value and value["kind"] != getattr(cls, "kind", None)
+            distance += 100 * ("kind" in value and value["kind"] != getattr(cls, "kind", None))
             distance += len(set(value) - {f.name for f in dataclasses.fields(cls)})
-        elif cls is None:
-            value = _child(value, key)
     return distance
+
+
+def _rank(error: Any) -> int:
+    """Of errors equally far: the wrong kind first, then a key that nobody knows, for these are what makes others go missing."""
+    return 0 if error["loc"][-1:] == ("kind",) else 1 if error["type"] in UNKNOWN_KEY else 2
+
+
+def _steps(location: Sequence[Any], raw: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """(key, the value it is looked up in, the union member's class if it is not a key of the config but the name of one)."""
+    value = raw
+    for key in location:
+        own = isinstance(value, dict) and key in value  # a protocol may be called Adam
+        cls = None if own or not isinstance(key, str) else _CLASSES.get(key)
+        yield key, value, cls
+        if cls is None:
+            value = _child(value, key)
 
 
 def _child(value: Any, key: Any) -> Any:
@@ -321,11 +364,6 @@ def _child(value: Any, key: Any) -> Any:
         return value[key]
     except (KeyError, IndexError, TypeError):
         return None
-
-
-def _member(key: Any) -> Any:
-    """The class of the tree that an element of a location names, None for a key of the config."""
-    return _CLASSES.get(key) if isinstance(key, str) and key[:1].isupper() else None
 
 
 def _known_keys(path: list[Any], raw: Any) -> list[str]:
@@ -344,8 +382,9 @@ def _classes_at(path: list[Any], raw: Any) -> list[Any]:
     candidates: list[Any] = [Config]
     for key in path:
         hints = [typing.get_type_hints(cls).get(key) for cls in candidates if dataclasses.is_dataclass(cls)]
-        # An element of a dict or tuple: the container's last argument is the type of its elements.
-        inside = [typing.get_args(c)[-1] for c in candidates if typing.get_origin(c) in (dict, tuple)]
+        # An element of a dict or tuple: the container's last argument (but for the dots) is the type of its elements.
+        containers = [typing.get_args(c) for c in candidates if typing.get_origin(c) in (dict, tuple)]
+        inside = [[argument for argument in arguments if argument is not ...][-1] for arguments in containers]
         candidates = [member for hint in [*hints, *inside] if hint is not None for member in _alternatives(hint)]
     return [cls for cls in candidates if dataclasses.is_dataclass(cls)]
 

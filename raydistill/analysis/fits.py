@@ -112,7 +112,9 @@ def read_prototypes(path: str | PathLike[str] | BinaryIO) -> FitsPrototypes:
             names = tuple(_text(primary[f"CLASS{label}"]) for label in range(primary["NCLASS"]))
             images = np.stack([np.moveaxis(cube, 0, -1)[::-1] for cube in cubes]).astype(np.float32, order="C")
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ArtifactCorrupt(f"not a prototype file ({error})", where, "write it again from the distilled set") from error
+        raise ArtifactCorrupt(
+            f"not a prototype file ({error})", where, "write it again from the distilled set"
+        ) from error
     if len(images) != len(labels):
         raise ArtifactCorrupt(f"{len(images)} prototypes but {len(labels)} labels", where, "write the file again")
     cards = {keyword: _text(primary[keyword]) for keyword in CARDS if keyword in primary}
@@ -122,7 +124,9 @@ def read_prototypes(path: str | PathLike[str] | BinaryIO) -> FitsPrototypes:
 def _proto(
     image: npt.NDArray[np.floating], label: int, class_names: Sequence[str], version: int, cards: Mapping[str, Card]
 ) -> fits.ImageHDU:
-    planes = np.ascontiguousarray(np.moveaxis(image[::-1], -1, 0), dtype=np.float32)  # [3, H, W]: FITS lists axes backwards
+    planes = np.ascontiguousarray(
+        np.moveaxis(image[::-1], -1, 0), dtype=np.float32
+    )  # [3, H, W]: FITS lists axes backwards
     hdu = fits.ImageHDU(planes, name="PROTO", ver=version)
     hdu.header["CLASS"] = _with_comment(_ascii(class_names[label]), "class it teaches")
     hdu.header["LABEL"] = (label, "its number, from 0")
@@ -150,7 +154,9 @@ def _checked_cards(header: Mapping[str, Card], where: str) -> dict[str, Card]:
             raise ArtifactError(f"unknown FITS card {keyword}", where, nearest(keyword, tuple(CARDS)))
     for keyword in REQUIRED:
         if keyword not in header:
-            raise ArtifactError(f"the FITS card {keyword} is missing", where, f"give it in the header ({CARDS[keyword][1]})")
+            raise ArtifactError(
+                f"the FITS card {keyword} is missing", where, f"give it in the header ({CARDS[keyword][1]})"
+            )
     return {keyword: _typed(keyword, header[keyword], where) for keyword in CARDS if keyword in header}
 
 
@@ -168,13 +174,17 @@ def _check_images(
     images: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], class_names: Sequence[str], where: str
 ) -> None:
     if images.ndim != 4 or images.shape[-1] != 3 or not len(images):
-        raise ArtifactError(f"images have shape {images.shape}", where, "give [N, H, W, 3] with the colour last and N > 0")
+        raise ArtifactError(
+            f"images have shape {images.shape}", where, "give [N, H, W, 3] with the colour last and N > 0"
+        )
     if not np.issubdtype(images.dtype, np.floating):
         raise ArtifactError(f"images are {images.dtype}", where, "divide by 255 to give float32 in [0, 1]")
     if not np.isfinite(images).all():
         raise ArtifactError("images hold NaN or infinity", where, "take the last good state of the distillation")
     if labels.shape != (len(images),):
-        raise ArtifactError(f"{len(images)} images but labels of shape {labels.shape}", where, "give one integer per image")
+        raise ArtifactError(
+            f"{len(images)} images but labels of shape {labels.shape}", where, "give one integer per image"
+        )
     if not 0 <= labels.min() <= labels.max() < len(class_names):
         what = f"labels run from {labels.min()} to {labels.max()} for {len(class_names)} class names"
         raise ArtifactError(what, where, "labels index the class names, from 0")

@@ -22,7 +22,9 @@ def as_unit_float(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images.astype(np.float32)
 
 
-def class_means(images: npt.NDArray[np.generic], labels: npt.NDArray[np.integer], num_classes: int) -> npt.NDArray[np.float32]:
+def class_means(
+    images: npt.NDArray[np.generic], labels: npt.NDArray[np.integer], num_classes: int
+) -> npt.NDArray[np.float32]:
     """The mean image of each class.
 
     Parameters
@@ -87,7 +89,9 @@ def nearest_real(prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.gener
     return best_index
 
 
-def nearest_real_means(prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.generic], k: int) -> npt.NDArray[np.float32]:
+def nearest_real_means(
+    prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.generic], k: int
+) -> npt.NDArray[np.float32]:
     """For each prototype the mean of its `k` nearest real images: [N, H, W, 3] float32 in display units."""
     return np.stack([as_unit_float(real[index]).mean(axis=0) for index in nearest_real(prototypes, real, k)])
 

@@ -64,7 +64,9 @@ def displayable(images: Images) -> npt.NDArray[np.uint8]:
     blank = np.isnan(images).all(axis=(1, 2, 3))
     shown = images[~blank]
     if not np.isfinite(shown).all():
-        raise RaydistillError("an image holds NaN or infinity", "figures", "take the last good state of the distillation")
+        raise RaydistillError(
+            "an image holds NaN or infinity", "figures", "take the last good state of the distillation"
+        )
     if shown.size and shown.max() > 10:
         raise RaydistillError(f"a float image reaches {shown.max():.0f}", "figures", "give uint8, or divide by 255")
     pixels = np.empty(images.shape, dtype=np.uint8)
@@ -107,7 +109,9 @@ def image_grid(
     columns : a class with more images continues on the next line.
     """
     if len(images) != len(labels):
-        raise RaydistillError(f"{len(images)} images but {len(labels)} labels", "image_grid", "give one label per image")
+        raise RaydistillError(
+            f"{len(images)} images but {len(labels)} labels", "image_grid", "give one label per image"
+        )
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
         what = f"labels run from {labels.min()} to {labels.max()} for {len(class_names)} class names"
         raise RaydistillError(what, "image_grid", "labels index the class names, from 0")
@@ -151,7 +155,9 @@ def atlas(
         if rows is None:
             continue
         if len(rows) != num_classes:
-            raise RaydistillError(f"{num_classes} classes but {len(rows)} rows of '{head}'", "atlas", "give one per class")
+            raise RaydistillError(
+                f"{num_classes} classes but {len(rows)} rows of '{head}'", "atlas", "give one per class"
+            )
         shown = [displayable(row)[:columns] for row in rows]
         groups.append(_Group(head, shown, max([1, *(len(row) for row in shown)])))
     _sheet(path, class_names, groups, provenance.caption() if provenance else "", scale)
@@ -219,7 +225,9 @@ def _head(group: _Group, cell_width: int) -> str:
     return wrapped(group.head, max(12, group.columns * cell_width // 9)) if group.head else ""
 
 
-def _paste(canvas: npt.NDArray[np.uint8], row: npt.NDArray[np.uint8], corner: tuple[int, int], columns: int, at: _Layout) -> None:
+def _paste(
+    canvas: npt.NDArray[np.uint8], row: npt.NDArray[np.uint8], corner: tuple[int, int], columns: int, at: _Layout
+) -> None:
     for n, image in enumerate(row):
         tile = image.repeat(at.scale, axis=0).repeat(at.scale, axis=1)
         y, x = corner[0] + n // columns * at.cell[0], corner[1] + n % columns * at.cell[1]
@@ -243,6 +251,8 @@ def _write(path: Target, canvas: npt.NDArray[np.uint8], texts: Sequence[_Text]) 
     figure = Figure(figsize=(width / SHEET_DPI, height / SHEET_DPI), dpi=SHEET_DPI, facecolor=SHEET)
     figure.figimage(canvas, origin="upper")
     for t in texts:
-        written = figure.text(t.x, height - t.y, t.text, transform=IdentityTransform(), color=t.colour, fontsize=t.points)
+        written = figure.text(
+            t.x, height - t.y, t.text, transform=IdentityTransform(), color=t.colour, fontsize=t.points
+        )
         written.set(ha=t.align, va="center", linespacing=1.3)
     save(figure, path)

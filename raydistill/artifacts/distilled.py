@@ -72,7 +72,9 @@ def read_images(folder: Folder, name: str) -> tuple[SyntheticImages, dict[str, A
     tensors, info = read_tensors(folder, name)
     try:
         normalisation = Normalisation(tuple(info["mean"]), tuple(info["std"]))
-        images = SyntheticImages(tensors["images"], tensors["targets"], tensors["student_lrs"], normalisation, info["iteration"])
+        images = SyntheticImages(
+            tensors["images"], tensors["targets"], tensors["student_lrs"], normalisation, info["iteration"]
+        )
     except KeyError as error:
         raise ArtifactCorrupt(f"'{name}' lacks {error}", folder.uri, "write it again") from error
     return images, info
@@ -92,4 +94,6 @@ def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         return tensors, json.loads(header["__metadata__"]["raydistill"])
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise ArtifactCorrupt(f"'{name}' is not a whole safetensors file of raydistill", folder.uri, "write it again") from error
+        raise ArtifactCorrupt(
+            f"'{name}' is not a whole safetensors file of raydistill", folder.uri, "write it again"
+        ) from error

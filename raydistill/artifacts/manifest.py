@@ -67,7 +67,9 @@ def seal(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapp
          uris: Mapping[str, str]) -> Manifest:  # fmt: skip
     """Drop what is left of the work in progress, hash every file in the folder, and make it an artifact."""
     folder.remove(PARTIAL)
-    files = {name: {"sha256": folder.sha256(name), "bytes": folder.size(name)} for name in folder.files() if name != NAME}
+    files = {
+        name: {"sha256": folder.sha256(name), "bytes": folder.size(name)} for name in folder.files() if name != NAME
+    }
     manifest = Manifest(
         kind=kind,
         identity=identity,
@@ -101,7 +103,9 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
             )
         manifest = Manifest(**{**raw, "parents": {name: Parent(**p) for name, p in raw["parents"].items()}})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArtifactCorrupt("manifest.json cannot be read", folder.uri, "remove the folder and run its stage again") from error
+        raise ArtifactCorrupt(
+            "manifest.json cannot be read", folder.uri, "remove the folder and run its stage again"
+        ) from error
     if manifest.kind != kind:
         raise ArtifactIncompatible(f"this is a {manifest.kind}, not a {kind}", folder.uri, f"give the path of a {kind}")
     if verify:
@@ -114,7 +118,9 @@ def _verify(folder: Folder, manifest: Manifest) -> None:
         if not folder.exists(name):
             raise ArtifactCorrupt(f"'{name}' is gone", folder.uri, "remove the folder and run its stage again")
         if folder.sha256(name) != expected["sha256"]:
-            raise ArtifactCorrupt(f"'{name}' differs from its digest", folder.uri, "remove the folder and run its stage again")
+            raise ArtifactCorrupt(
+                f"'{name}' differs from its digest", folder.uri, "remove the folder and run its stage again"
+            )
 
 
 def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> None:

@@ -31,9 +31,13 @@ class Folder:
         try:
             self._fs, path = fsspec.core.url_to_fs(os.fspath(uri))
         except (ImportError, ValueError) as error:
-            raise ConfigError(f"cannot use the storage location '{uri}' ({error})", "output", "see README, storage") from error
+            raise ConfigError(
+                f"cannot use the storage location '{uri}' ({error})", "output", "see README, storage"
+            ) from error
         self._path: str = path.rstrip("/")
-        self.is_local: bool = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
+        self.is_local: bool = "file" in (
+            self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
+        )
 
     @property
     def uri(self) -> str:
@@ -52,7 +56,9 @@ class Folder:
         try:
             return self._fs.cat_file(self._at(name))
         except FileNotFoundError as error:
-            raise ArtifactMissing(f"there is no '{name}'", self.uri, "check the path, or run the stage that writes it") from error
+            raise ArtifactMissing(
+                f"there is no '{name}'", self.uri, "check the path, or run the stage that writes it"
+            ) from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file, or none."""

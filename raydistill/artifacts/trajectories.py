@@ -73,7 +73,9 @@ class TrajectoryStore:
             path = self.folder.local(name, self.manifest.files[name]["sha256"])
             maps.append(np.load(path, mmap_mode="r", allow_pickle=False))
             if maps[-1].shape != expected:
-                raise ArtifactCorrupt(f"'{name}' has shape {maps[-1].shape}, not {expected}", self.folder.uri, "train it again")
+                raise ArtifactCorrupt(
+                    f"'{name}' has shape {maps[-1].shape}, not {expected}", self.folder.uri, "train it again"
+                )
         return maps
 
 

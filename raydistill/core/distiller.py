@@ -107,9 +107,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         positive = ("images_per_class", "iterations", "student_steps", "expert_epochs", "student_lr")
-        wrong = [name for name in positive if getattr(self, name) <= 0]
+        wrong = [name for name in positive if not 0 < getattr(self, name) < math.inf]  # also where it is NaN
         if wrong:
             raise ValueError(f"{wrong[0]} must be positive, got {getattr(self, wrong[0])}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; null takes all images")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
         if self.engine == "unrolled" and self.compile:
@@ -267,7 +269,9 @@ class Distiller:
                 f"the matching loss or its gradient is not finite (loss {loss:.3g}, gradient {gradient_norm:.3g})",
                 where,
                 f"lower distill.student_lr (now {lr:.3g}) or distill.image_step.lr (now {self.recipe.image_step.lr:.3g})"
-                + (", or use distill.image_step={kind: adam, lr: 0.03}" if self.recipe.image_step.kind == "sgd" else ""),
+                + (
+                    ", or use distill.image_step={kind: adam, lr: 0.03}" if self.recipe.image_step.kind == "sgd" else ""
+                ),
             )
         low, high = STUDENT_LR_RANGE
         if not low <= lr <= high:

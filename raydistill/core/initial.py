@@ -13,7 +13,9 @@ from raydistill.core.networks import Network
 from raydistill.core.normalise import one_hot
 
 
-def initial_images(recipe: Recipe, images_NCHW: Tensor, labels_N: Tensor, num_classes: int, g: torch.Generator) -> Tensor:
+def initial_images(
+    recipe: Recipe, images_NCHW: Tensor, labels_N: Tensor, num_classes: int, g: torch.Generator
+) -> Tensor:
     """[classes * ipc, C, H, W], sorted by class, as `recipe.init` says."""
     ipc = recipe.images_per_class
     if recipe.init == "noise":

@@ -152,7 +152,9 @@ class Matcher:
         return matching_loss(end, start_P, target_P)
 
     @torch.no_grad()
-    def _walk(self, start_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]) -> list[Tensor]:
+    def _walk(
+        self, start_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
+    ) -> list[Tensor]:
         """[theta_0, ..., theta_N]. Only the parameters are kept: N vectors, no graphs."""
         path = [start_P]
         for index, augmentation in batches:

@@ -83,16 +83,20 @@ class ConvNet:
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         if image_size < 2**self.depth:
-            raise ValueError(f"{self.depth} poolings need at least {2**self.depth} pixels, the images have {image_size}")
+            raise ValueError(
+                f"{self.depth} poolings need at least {2**self.depth} pixels, the images have {image_size}"
+            )
         blocks: list[nn.Module] = []
         for index in range(self.depth):
             blocks.append(nn.Conv2d(channels if index == 0 else self.width, self.width, kernel_size=3, padding=1))
-            blocks += self._norm() + [nn.ReLU(), nn.AvgPool2d(2)]
+            blocks += [*self._norm(), nn.ReLU(), nn.AvgPool2d(2)]
         side = image_size // 2**self.depth
         return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(self.width * side * side, num_classes))
 
     def _norm(self) -> list[nn.Module]:
-        sixteens = math.gcd(self.width, max(1, self.width // 16))  # groups of 16 channels, or fewer that divide the width
+        sixteens = math.gcd(
+            self.width, max(1, self.width // 16)
+        )  # groups of 16 channels, or fewer that divide the width
         groups = {"instance": self.width, "group": sixteens, "none": 0}[self.norm]
         # One group per channel is instance norm with a learned scale and shift, as in the peers' code.
         return [nn.GroupNorm(groups, self.width)] if groups else []

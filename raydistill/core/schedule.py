@@ -91,10 +91,19 @@ class SelfAdaptive:
     fine_tune_factor: float = 0.8
     fine_tune_floor: float = 0.05
 
+    def __post_init__(self) -> None:
+        _at_least(
+            1, test_every=self.test_every, fine_tune_every=self.fine_tune_every, max_start_epoch=self.max_start_epoch
+        )
+        if not 0 < self.fine_tune_factor < 1:
+            raise ValueError(f"fine_tune_factor must lie in (0, 1), got {self.fine_tune_factor}")
+
     def init(self) -> ScheduleState:
         return ScheduleState(cap=1)
 
-    def step(self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int) -> tuple[ScheduleState, Decision]:
+    def step(
+        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
+    ) -> tuple[ScheduleState, Decision]:
         """The state after one more iteration. `last_epoch` is the largest start epoch that the experts allow."""
         state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
         if state.fine_tuning >= 0:
@@ -136,10 +145,15 @@ class Fixed:
     kind: Literal["fixed"] = "fixed"
     max_start_epoch: int = 2
 
+    def __post_init__(self) -> None:
+        _at_least(0, max_start_epoch=self.max_start_epoch)
+
     def init(self) -> ScheduleState:
         return ScheduleState(cap=self.max_start_epoch + 1)
 
-    def step(self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int) -> tuple[ScheduleState, Decision]:
+    def step(
+        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
+    ) -> tuple[ScheduleState, Decision]:
         return state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1), Decision.STAY
 
     @property
@@ -155,10 +169,15 @@ class Clocked:
     every: int = 100
     max_cap: int = 8
 
+    def __post_init__(self) -> None:
+        _at_least(1, every=self.every, max_cap=self.max_cap)
+
     def init(self) -> ScheduleState:
         return ScheduleState(cap=1)
 
-    def step(self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int) -> tuple[ScheduleState, Decision]:
+    def step(
+        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
+    ) -> tuple[ScheduleState, Decision]:
         state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
         if state.since_advance >= self.every and state.cap < min(self.max_cap, last_epoch):
             return state._replace(cap=state.cap + 1, since_advance=0), Decision.ADVANCE
@@ -170,3 +189,9 @@ class Clocked:
 
 
 Schedule = SelfAdaptive | Fixed | Clocked
+
+
+def _at_least(least: int, **given: int | None) -> None:
+    for name, value in given.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -7,7 +7,6 @@ augmentation from `fold_in(seed, e)` alone, so a loop resumed from the state aft
 from __future__ import annotations
 
 import math
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -52,7 +51,7 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:  # also where it is NaN
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
     def lr_in(self, epoch: int) -> float:
@@ -105,7 +104,8 @@ def fit(
     for epoch in range(state.epoch, training.epochs):
         lr = lr_in(epoch) if lr_in else training.lr_in(epoch)
         g = generator(seed, epoch)
-        theta, momentum, total, count = state.theta_P.clone(), state.momentum_P.clone(), 0.0, 0
+        theta, momentum = state.theta_P.clone(), state.momentum_P.clone()
+        total, count = torch.zeros((), device=theta.device), 0
         for index in _batches(g, targets_NK, training):
             parameters = training.augmentation.sample(g, len(index))
             index = index.to(images_NCHW.device)
@@ -121,6 +121,22 @@ def fit(
                 f"training left the finite numbers in epoch {epoch + 1}", "fit", f"lower the learning rate (now {lr:g})"
             )
         yield state
+
+
+def train(
+    network: Network,
+    theta_P: Tensor,
+    images_NCHW: Tensor,
+    targets_NK: Tensor,
+    training: Training,
+    seed: int,
+    lr_in: Callable[[int], float] | None = None,
+) -> Tensor:
+    """theta_P after all epochs of `fit`, from initial parameters."""
+    state = start(theta_P)
+    for later in fit(network, state, images_NCHW, targets_NK, training, seed, lr_in):
+        state = later
+    return state.theta_P
 
 
 def _gradient(network: Network, training: Training) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -157,7 +173,9 @@ def class_weights(targets_NK: Tensor) -> Tensor:
 @torch.no_grad()
 def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: int = 512) -> Tensor:
     """[N] predicted class of each image."""
-    pieces = [network(theta_P, images_NCHW[i : i + batch_size]).argmax(dim=1) for i in range(0, len(images_NCHW), batch_size)]
+    pieces = [
+        network(theta_P, images_NCHW[i : i + batch_size]).argmax(dim=1) for i in range(0, len(images_NCHW), batch_size)
+    ]
     return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.long)
 
 

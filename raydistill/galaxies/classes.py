@@ -76,7 +76,9 @@ class ClassTree:
             raise ConfigError("no classes", f"class tree '{self.name}'", "list at least one")
         repeated = [name for name in self.names if self.names.count(name) > 1]
         if repeated:
-            raise ConfigError(f"two classes are called '{repeated[0]}'", f"class tree '{self.name}'", "give each its own name")
+            raise ConfigError(
+                f"two classes are called '{repeated[0]}'", f"class tree '{self.name}'", "give each its own name"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -361,7 +361,9 @@ def _fraction(table: pa.Table, name: str, uri: str, *, counts: bool) -> np.ndarr
 
 def _conditional(table: pa.Table, question: _Question, uri: str) -> np.ndarray:
     """float64 `[N, answers]`; a row of NaN where nobody answered, which the releases write as all zeros."""
-    values = np.stack([_fraction(table, name, uri, counts=question.holds == "counts") for name in question.columns], axis=1)
+    values = np.stack(
+        [_fraction(table, name, uri, counts=question.holds == "counts") for name in question.columns], axis=1
+    )
     total = np.nansum(values, axis=1, keepdims=True)
     nobody = total <= 0
     if question.holds != "conditional":

@@ -90,7 +90,9 @@ def _guarded(uri: str, read: Any) -> Any:
         raise CatalogError("no such file", uri, "check the path, or fetch the catalogue first") from error
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CatalogError(f"cannot be read as a {_format(uri)} table ({reason})", uri, "fetch it again or convert it") from error
+        raise CatalogError(
+            f"cannot be read as a {_format(uri)} table ({reason})", uri, "fetch it again or convert it"
+        ) from error
 
 
 def _delimiter(uri: str) -> str:

@@ -182,7 +182,9 @@ ImageSource = FolderImages | ParquetImages | FitsImages
 def _check_pattern(pattern: str) -> None:
     fields = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
     if fields != {"id"}:
-        raise ConfigError(f"'{pattern}' is no pattern of file names", "pattern", "write {id} where the object id stands")
+        raise ConfigError(
+            f"'{pattern}' is no pattern of file names", "pattern", "write {id} where the object id stands"
+        )
 
 
 def _locate(root: str, pattern: str, mapping: str | None, object_ids: Sequence[str]) -> list[str | None]:

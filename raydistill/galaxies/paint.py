@@ -296,7 +296,9 @@ def magnitudes(rng: np.random.Generator, count: int, slope: float, faintest: flo
     return [max(15.0, float(faintest + np.log10(u) / slope)) for u in rng.uniform(1e-6, 1.0, count)]
 
 
-def add_stamp(light: Floats, rng: np.random.Generator, magnitude: float, colour: tuple[float, float], radius: float) -> None:
+def add_stamp(
+    light: Floats, rng: np.random.Generator, magnitude: float, colour: tuple[float, float], radius: float
+) -> None:
     """Adds one star (radius 0) or a small exponential galaxy (scale length in native pixels) somewhere."""
     side, half = light.shape[1], 9
     row, column = rng.uniform(0, side, 2)

@@ -155,7 +155,9 @@ def _position_in_unit_interval(object_id: str) -> float:
     return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact in float64, and never 1
 
 
-def select(assigned: pa.Table, *, per_class: int | None = None, min_confidence: float = 0.0, balance: bool = False) -> pa.Table:
+def select(
+    assigned: pa.Table, *, per_class: int | None = None, min_confidence: float = 0.0, balance: bool = False
+) -> pa.Table:
     """The best galaxies of each class, ordered by label, then falling confidence, then object id.
 
     per_class: keep at most this many, the most confident (ties: smaller object id first); None keeps all.

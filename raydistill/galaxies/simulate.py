@@ -52,7 +52,9 @@ class SimulatedSurvey:
         if self.num_galaxies < 1:
             raise ConfigError(f"num_galaxies is {self.num_galaxies}", where, "give at least 1")
         if self.image_size < 32:
-            raise ConfigError(f"image_size is {self.image_size} px", where, "give at least 32 (the real survey has 424)")
+            raise ConfigError(
+                f"image_size is {self.image_size} px", where, "give at least 32 (the real survey has 424)"
+            )
         weights = self.class_weights
         if weights is not None and (len(weights) != NUM_CLASSES or min(weights) < 0 or not 0 < sum(weights) < np.inf):
             raise ConfigError(f"class_weights is {weights}", where, "give 9 numbers >= 0, not all of them 0, or null")
@@ -275,7 +277,9 @@ def ask_volunteers(truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
         shared = rng.dirichlet(AGREEMENT * chances / chances.sum())
         chosen = rng.choice(len(chances), size=count, p=shared)
         chosen = np.where(careless, rng.integers(len(chances), size=count), chosen)
-        asked = np.any([givers[stem] for stem in task.asked_after], axis=0) if task.asked_after else np.full(count, True)
+        asked = (
+            np.any([givers[stem] for stem in task.asked_after], axis=0) if task.asked_after else np.full(count, True)
+        )
         if ARTIFACT in givers:
             asked &= ~givers[ARTIFACT]  # who sees no galaxy is asked nothing more
         hits = (chosen[None] == np.arange(len(chances))[:, None]) & asked
@@ -289,7 +293,9 @@ def ask_volunteers(truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
 BIAS_SLOPE = {FEATURES: 9.0, "t03_bar_a06_bar": 6.0, "t04_spiral_a08_spiral": 6.0}
 
 
-def tally(task: Task, hits: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64], redshift: float) -> dict[str, float]:
+def tally(
+    task: Task, hits: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64], redshift: float
+) -> dict[str, float]:
     """The columns of one task. `hits` [answers, volunteers]: who gave which answer."""
     plain = hits.sum(1) / max(1, hits.sum())
     weighted = (hits * weights).sum(1) / max((hits * weights).sum(), 1e-12)

@@ -53,7 +53,9 @@ TASKS: tuple[Task, ...] = (
     _task(2, "edgeon", {4: "yes", 5: "no"}, (_FEATURES,)),
     _task(3, "bar", {6: "bar", 7: "no_bar"}, (_NOT_EDGE_ON,)),
     _task(4, "spiral", {8: "spiral", 9: "no_spiral"}, (_NOT_EDGE_ON,)),
-    _task(5, "bulge_prominence", {10: "no_bulge", 11: "just_noticeable", 12: "obvious", 13: "dominant"}, (_NOT_EDGE_ON,)),
+    _task(
+        5, "bulge_prominence", {10: "no_bulge", 11: "just_noticeable", 12: "obvious", 13: "dominant"}, (_NOT_EDGE_ON,)
+    ),
     _task(6, "odd", {14: "yes", 15: "no"}),
     _task(7, "rounded", {16: "completely_round", 17: "in_between", 18: "cigar_shaped"}, (_SMOOTH,)),
     _task(
@@ -85,8 +87,12 @@ TASK_OF: Mapping[str, Task] = MappingProxyType({answer.column: task for task in 
 # for galaxies with at least 10 or at least 20 votes on the task. Tasks 1 and 6 are asked of everybody.
 WILLETT_THRESHOLDS: Mapping[str, Mapping[int, float]] = MappingProxyType(
     {
-        "n10": MappingProxyType({2: 0.227, 3: 0.519, 4: 0.519, 5: 0.519, 7: 0.263, 8: 0.223, 9: 0.326, 10: 0.402, 11: 0.402}),
-        "n20": MappingProxyType({2: 0.430, 3: 0.715, 4: 0.715, 5: 0.715, 7: 0.469, 8: 0.420, 9: 0.602, 10: 0.619, 11: 0.619}),
+        "n10": MappingProxyType(
+            {2: 0.227, 3: 0.519, 4: 0.519, 5: 0.519, 7: 0.263, 8: 0.223, 9: 0.326, 10: 0.402, 11: 0.402}
+        ),
+        "n20": MappingProxyType(
+            {2: 0.430, 3: 0.715, 4: 0.715, 5: 0.715, 7: 0.469, 8: 0.420, 9: 0.602, 10: 0.619, 11: 0.619}
+        ),
     }
 )
 

@@ -273,7 +273,9 @@ class _Writer:
         """Ranks that never came: a Parquet file of pictures without these ids."""
         for rank in [*(row["rank"] for row in rows), *([len(self.selected)] if end else [])]:
             for absent in range(self._next_rank, rank):
-                self.rejected.append(_rejection(self._value("object_id", absent), self._value("path", absent), "missing", ""))
+                self.rejected.append(
+                    _rejection(self._value("object_id", absent), self._value("path", absent), "missing", "")
+                )
             self._next_rank = rank + 1
 
     def _append(self, key: tuple[int, int], rows: list[dict[str, Any]]) -> None:
@@ -328,11 +330,17 @@ def _rejection(object_id: str, source: str, reason: str, detail: str) -> dict[st
 def _describe(summary: Summary, run: Run) -> None:
     """The table a person wants to see: candidates, kept, lowest confidence per class."""
     width = max(len(entry.name) for entry in summary.classes)
-    log.info("%-*s %10s %6s %6s %6s %6s %10s", width, "class", "candidates", "kept", "train", "valid", "test", "lowest p")
+    log.info(
+        "%-*s %10s %6s %6s %6s %6s %10s", width, "class", "candidates", "kept", "train", "valid", "test", "lowest p"
+    )
     for c in summary.classes:
         lowest = "-" if c.lowest_confidence is None else f"{c.lowest_confidence:.3f}"
-        log.info("%-*s %10d %6d %6d %6d %6d %10s", width, c.name, c.candidates, c.kept, c.train, c.validation, c.test, lowest)
+        log.info(
+            "%-*s %10d %6d %6d %6d %6d %10s", width, c.name, c.candidates, c.kept, c.train, c.validation, c.test, lowest
+        )
     if summary.rejected:
-        log.warning("rejected: %s (listed in rejected.parquet)", ", ".join(f"{n} {r}" for r, n in summary.rejected.items()))
+        log.warning(
+            "rejected: %s (listed in rejected.parquet)", ", ".join(f"{n} {r}" for r, n in summary.rejected.items())
+        )
     run.metrics({f"kept/{c.name}": c.kept for c in summary.classes}, 0)
     run.metrics({f"rejected/{reason}": count for reason, count in summary.rejected.items()}, 0)

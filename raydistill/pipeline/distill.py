@@ -44,7 +44,7 @@ from raydistill.core import metrics
 from raydistill.core.distiller import Distiller, Record
 from raydistill.core.initial import initial_images, initial_labels
 from raydistill.core.networks import Architecture, build, initial_parameters
-from raydistill.core.training import Training, fit, predict, spread, start
+from raydistill.core.training import Training, predict, spread, train
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import LOST, attached, device_of, distill_cpus, one_line, plain_errors
@@ -146,7 +146,11 @@ def _tell(news: _News, shown: Any, run: Run, place: Place) -> None:
         run.metrics({name: value for name, value in numbers.items() if value == value}, record.iteration)
     for validation in news.validations:
         run.metrics({"validation/balanced_accuracy": validation.balanced_accuracy}, validation.iteration)
-        log.info("iteration %d: balanced accuracy %.3f on validation images", validation.iteration, validation.balanced_accuracy)
+        log.info(
+            "iteration %d: balanced accuracy %.3f on validation images",
+            validation.iteration,
+            validation.balanced_accuracy,
+        )
     for name in news.pictures:
         run.artifact(place.folder.local(name), "prototypes")
     last = news.records[-1] if news.records else None
@@ -179,13 +183,15 @@ class _Session:
         device = device_of(job.gpus)
         curated = CuratedSet.open(job.curated, verify=False)  # the driver has verified both
         store = TrajectoryStore.open(job.trajectories, verify=False)
-        train, judged = curated.load("train"), curated.load("validation")
+        taught, judged = curated.load("train"), curated.load("validation")
         self.curated, self.normalisation = curated, curated.normalisation
         self.network = build(job.architecture, curated.num_classes, curated.summary.image_size)
         self.judged = (self.normalisation.apply(judged.images_NHWC).to(device), judged.labels_N.to(device))
         self.seed = fold_in(job.seed, "distill", job.distill.seed)
-        pixels = self.normalisation.apply(train.images_NHWC)
-        images = initial_images(job.distill, pixels, train.labels_N, curated.num_classes, generator(self.seed, "initial"))
+        pixels = self.normalisation.apply(taught.images_NHWC)
+        images = initial_images(
+            job.distill, pixels, taught.labels_N, curated.num_classes, generator(self.seed, "initial")
+        )
         ends = [store(expert, store.num_epochs) for expert in range(min(EXPERTS_ASKED, store.num_experts))]
         labels = initial_labels(job.distill, images, curated.num_classes, self.network, ends)
         self.distiller = Distiller(
@@ -267,22 +273,14 @@ class _Session:
 
     def _score(self, now: SyntheticImages, training: Training, number: int) -> float:
         images, labels = self.judged
-        state = start(initial_parameters(self.network, fold_in(self.seed, "judge", number)).to(images))
+        theta_P = initial_parameters(self.network, fold_in(self.seed, "judge", number)).to(images)
         seed = fold_in(self.seed, "judge", number, "training")
+        data = (now.images_SCHW.to(images), now.targets_SK.to(images))
         try:
-            for state in fit(
-                self.network,
-                state,
-                now.images_SCHW.to(images),
-                now.targets_SK.to(images),
-                training,
-                seed,
-                spread(now.student_lrs, training),
-            ):
-                pass
+            theta_P = train(self.network, theta_P, *data, training, seed, spread(now.student_lrs, training))
         except DivergenceError:
             return 0.0  # images on which a network cannot be trained are the worst there are
-        predicted = predict(self.network, state.theta_P, images)
+        predicted = predict(self.network, theta_P, images)
         return metrics.balanced_accuracy(metrics.confusion(predicted, labels, self.curated.num_classes))
 
     def _draw(self) -> None:
@@ -351,14 +349,16 @@ def _publish(config: Config, place: Place, curated: CuratedSet, run: Run) -> Non
         write_prototypes(path, selected.display().numpy(), labels, names, header)
     for name in (SELECTED, LAST, "prototypes.fits"):
         run.artifact(place.folder.local(name))
-    place.folder.write("summary.json", json.dumps({**info, "selected_iteration": selected.iteration}, indent=1).encode())
+    place.folder.write(
+        "summary.json", json.dumps({**info, "selected_iteration": selected.iteration}, indent=1).encode()
+    )
 
 
 def _atlas(path: Any, place: Place, curated: CuratedSet, selected: SyntheticImages, info: dict[str, Any]) -> None:
-    train = curated.load("train")
-    real, labels = train.images_NHWC.numpy(), train.labels_N.numpy()
+    taught = curated.load("train")
+    real, labels = taught.images_NHWC.numpy(), taught.labels_N.numpy()
     shown, ipc, k = selected.display().numpy(), info["images_per_class"], curated.num_classes
-    best = most_confident(labels, train.confidence_N, k, 4)
+    best = most_confident(labels, taught.confidence_N, k, 4)
     figures.atlas(
         path,
         curated.class_names,

@@ -88,7 +88,9 @@ def _train_all(config: Config, folder: Folder, curated: CuratedSet, run: Run) ->
         network.layout.num_parameters,
     )
     resources = config.resources
-    job = _Job(folder.uri, curated.folder.uri, config.network, wanted, config.seed, resources.worker_threads, resources.gpus)
+    job = _Job(
+        folder.uri, curated.folder.uri, config.network, wanted, config.seed, resources.worker_threads, resources.gpus
+    )
     board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote(missing)
     with _shown(board, len(missing) * wanted.training.epochs, run):
         _fit(config, folder, job, board, workers_for(resources, len(missing)))
@@ -100,7 +102,9 @@ def _train_all(config: Config, folder: Folder, curated: CuratedSet, run: Run) ->
             "experts", "lower experts.training.lr; the finished experts are kept",
         )  # fmt: skip
     if left := missing_experts(folder, wanted.num_experts):
-        raise ClusterError(f"experts {left[:5]} were not finished", "experts", "run the same command again; it trains only these")
+        raise ClusterError(
+            f"experts {left[:5]} were not finished", "experts", "run the same command again; it trains only these"
+        )
 
 
 def _fit(config: Config, folder: Folder, job: _Job, board: Any, workers: int) -> None:
@@ -206,7 +210,12 @@ class Board:
     def news(self) -> dict[str, Any]:
         """Progress since the start, and the experts that finished since the last call."""
         finals, self._finals = self._finals, []
-        return {"epochs": sum(self._epochs.values()), "finished": self._finished, "figures": self._figures, "finals": finals}
+        return {
+            "epochs": sum(self._epochs.values()),
+            "finished": self._finished,
+            "figures": self._figures,
+            "finals": finals,
+        }
 
 
 # ---- in the workers ----
@@ -261,10 +270,10 @@ class _Trainer:
         training = self._job.experts.training
         targets = one_hot(self._labels, self._num_classes)
         seed = fold_in(self._job.seed, "expert", expert, "training")
-        for state in fit(self._network, _to(state, self._device), self._images, targets, training, seed):
-            figures = self._note(state, history)
-            writer.save(state, history)
-            on_epoch(state.epoch, figures)
+        for now in fit(self._network, _to(state, self._device), self._images, targets, training, seed):
+            figures = self._note(now, history)
+            writer.save(now, history)
+            on_epoch(now.epoch, figures)
         writer.finish(training.epochs, history)
         return {name: value for name, values in history.items() if (value := values[-1]) is not None}
 

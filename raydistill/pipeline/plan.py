@@ -41,7 +41,9 @@ class Place:
 
     def seal(self) -> Manifest:
         """Make the finished folder an artifact."""
-        manifests = {name: open_manifest(place.folder, place.kind, verify=False) for name, place in self.parents.items()}
+        manifests = {
+            name: open_manifest(place.folder, place.kind, verify=False) for name, place in self.parents.items()
+        }
         uris = {name: place.folder.uri for name, place in self.parents.items()}
         return seal(self.folder, kind=self.kind, identity=self.identity, config=self.config, parents=manifests, seed=self.seed, uris=uris)  # fmt: skip
 
@@ -118,7 +120,9 @@ def _sha256(uri: str) -> str:
     parent, _, name = uri.rstrip("/").rpartition("/")
     folder = Folder(parent or ("/" if uri.startswith("/") else "."))
     if not folder.exists(name):
-        raise CatalogError("there is no such vote table", uri, "check survey.catalog, and RAYDISTILL_DATA if the config uses it")
+        raise CatalogError(
+            "there is no such vote table", uri, "check survey.catalog, and RAYDISTILL_DATA if the config uses it"
+        )
     inside = folder.files(name)
     if inside in ([], [name]):
         return folder.sha256(name)

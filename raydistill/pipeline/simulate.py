@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import ray
@@ -27,27 +28,32 @@ from raydistill.pipeline.tracking import Tracker
 CHUNK = 25  # galaxies a task: about a second of work
 
 
-def simulate(config: Config, tracker: Tracker, parent_run: str | None = None) -> Folder:
-    """Write the simulated survey of the config; its folder."""
+class Survey(NamedTuple):
+    """A simulated survey on disk."""
+
+    folder: Folder
+
+
+def simulate(config: Config, tracker: Tracker, parent_run: str | None = None) -> Survey:
+    """Write the simulated survey of the config, or find the one that exists."""
     plan = Plan(config)
     survey, place = config.survey, plan.survey
     if place is None or not isinstance(survey, SimulatedSurvey):
         raise ConfigError(
             "this survey is not simulated", "survey", "use a config with survey.kind=simulated, like configs/demo.yaml"
         )
-    if skipped(place):
-        return place.folder
-    with attached(config.resources), recorded(plan, place, tracker, parent_run):
-        workers = workers_for(config.resources, -(-survey.num_galaxies // CHUNK))
-        _write(place.folder, _paint(survey, config.seed, workers))
-    return place.folder
+    if not skipped(place):
+        with attached(config.resources), recorded(plan, place, tracker, parent_run):
+            workers = workers_for(config.resources, -(-survey.num_galaxies // CHUNK))
+            _write(place.folder, _paint(survey, config.seed, workers))
+    return Survey(place.folder)
 
 
 def _paint(survey: SimulatedSurvey, seed: int, workers: int) -> Iterator[pa.Table]:
     """Chunks in order of their numbers; only a few more than there are workers are ever in flight."""
     task = ray.remote(num_cpus=1, max_retries=3)(simulate_chunk)
     starts = deque(range(0, survey.num_galaxies, CHUNK))
-    pending: deque[ray.ObjectRef] = deque()
+    pending: deque[Any] = deque()
     with progress(survey.num_galaxies, "simulating", "galaxies") as shown:
         while starts or pending:
             while starts and len(pending) < 2 * workers:

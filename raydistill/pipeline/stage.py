@@ -21,7 +21,9 @@ def tracker_of(config: Config) -> Tracker:
     wanted = config.tracking
     uri = wanted.uri or (default_uri(Path(root.uri).absolute()) if root.is_local else None)
     if uri is None and wanted.enabled:
-        log.warning("tracking is off: %s is no disk, and SQLite needs one; give tracking.uri=http://… of an MLflow server", root)
+        log.warning(
+            "tracking is off: %s is no disk, and SQLite needs one; give tracking.uri=http://… of an MLflow server", root
+        )
     tracker = Tracker(uri or "", wanted.experiment or config.name, wanted.enabled and uri is not None)
     tracker.initialise()
     return tracker

@@ -230,7 +230,9 @@ def test_disabled_does_nothing_with_the_same_interface(tmp_path: Path) -> None:
     assert interface <= set(vars(tracking._MlflowRun)) | {"id"}, "a method of the interface does nothing when enabled"
 
 
-@pytest.mark.parametrize("bad", ["http://127.0.0.1:{port}", "http://user:secret@127.0.0.1:{port}", "nonsense://x", "/a"])
+@pytest.mark.parametrize(
+    "bad", ["http://127.0.0.1:{port}", "http://user:secret@127.0.0.1:{port}", "nonsense://x", "/a"]
+)
 def test_a_tracker_that_cannot_work_warns_once_and_the_science_goes_on(
     bad: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -330,7 +332,9 @@ def test_ui_command() -> None:
 
 def test_importing_this_file_needs_no_mlflow() -> None:
     script = "import sys; sys.modules['mlflow'] = None\nimport raydistill.pipeline.tracking as t\n"
-    script += "with t.Tracker('sqlite:///x', 'x', enabled=False).run('s', identity='i') as run: run.metrics({'a': 1}, 0)\n"
+    script += (
+        "with t.Tracker('sqlite:///x', 'x', enabled=False).run('s', identity='i') as run: run.metrics({'a': 1}, 0)\n"
+    )
     with start(script) as process:
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")

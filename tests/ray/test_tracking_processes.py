@@ -221,4 +221,6 @@ def test_the_ui_command_shows_the_runs_and_their_artifacts(tracker: Tracker, tmp
         url = f"http://127.0.0.1:{port}/get-artifact?path=grid.txt&run_uuid={run.id}"
         assert urllib.request.urlopen(url, timeout=5).read() == b"galaxies"
         assert b"<html" in urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a run", "grid.txt", "ui.log"], "the command littered its folder"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a run", "grid.txt", "ui.log"], (
+        "the command littered its folder"
+    )

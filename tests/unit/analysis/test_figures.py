@@ -171,7 +171,9 @@ def test_the_atlas_shows_each_group_in_its_class_row() -> None:
     target = io.BytesIO()
     atlas(target, NAMES, split[0], groups[1], split[2], split[3], SOURCE, scale=6)
     page = np.asarray(Image.open(target).convert("RGB"))
-    corners = np.array([[find(image.repeat(6, axis=0).repeat(6, axis=1), page)[0] for image in images] for images in groups])
+    corners = np.array(
+        [[find(image.repeat(6, axis=0).repeat(6, axis=1), page)[0] for image in images] for images in groups]
+    )
     assert (corners[:, 0, 0] == corners[0, 0, 0]).all()
     assert (corners[:, 1, 0] > corners[0, 0, 0]).all()
     assert (np.diff(corners[:, 0, 1]) > 0).all()

@@ -39,7 +39,9 @@ def winding(plane_upwards: np.ndarray) -> float:
     size = len(plane_upwards)
     rows, columns = np.mgrid[:size, :size] - size // 2
     radius, angle = np.hypot(rows, columns), np.arctan2(rows, columns)
-    phases = [np.angle((plane_upwards * np.exp(2j * angle))[(radius >= r) & (radius < r + 2)].sum()) for r in range(6, 26, 2)]
+    phases = [
+        np.angle((plane_upwards * np.exp(2j * angle))[(radius >= r) & (radius < r + 2)].sum()) for r in range(6, 26, 2)
+    ]
     return float(np.ptp(np.unwrap(phases)) * np.sign(np.unwrap(phases)[-1] - phases[0]))
 
 

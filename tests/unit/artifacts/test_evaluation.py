@@ -18,7 +18,9 @@ from raydistill.core import metrics
 NAMES = ["Er", "Sb"]
 
 
-def run(subject: str, matrix: list[list[int]], protocol: str = "paper", network: str = "convnet", seed: int = 0) -> dict[str, Any]:
+def run(
+    subject: str, matrix: list[list[int]], protocol: str = "paper", network: str = "convnet", seed: int = 0
+) -> dict[str, Any]:
     confusion = np.array(matrix)
     return {
         "subject": subject, "protocol": protocol, "network": network, "draw": 0, "seed": seed, "lr": 0.01,

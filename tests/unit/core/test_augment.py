@@ -146,7 +146,9 @@ def test_flip_mirrors_half_of_the_images() -> None:
     augmentation = Augmentation(("flip",))
     images = spiral().expand(64, 1, -1, -1)
     (sense,) = handedness(spiral())
-    reversed_ = sum(v * sense < 0 for v in handedness(augmentation.apply(images, augmentation.sample(generator(0), 64))))
+    reversed_ = sum(
+        v * sense < 0 for v in handedness(augmentation.apply(images, augmentation.sample(generator(0), 64)))
+    )
     assert 16 < reversed_ < 48
     out = augmentation.apply(images, augmentation.sample(generator(0), 64))
     for image in out:

@@ -27,7 +27,7 @@ REAL = pytest.mark.parametrize("choose", CHOOSERS.values(), ids=CHOOSERS)
 
 def which(chosen: Tensor) -> list[int]:
     """Row of IMAGES that each chosen image is."""
-    return [int((IMAGES == image).flatten(1).all(dim=1).nonzero()) for image in chosen]
+    return [int(IMAGES.eq(image).flatten(1).all(dim=1).nonzero()) for image in chosen]
 
 
 @REAL
@@ -64,9 +64,9 @@ def test_a_class_without_images_is_refused(choose: Choose) -> None:
 def test_the_first_is_the_one_nearest_to_the_class_mean(choose: Any) -> None:
     rows = which(choose(IMAGES, LABELS, K, 1))
     for k, row in enumerate(rows):
-        own = IMAGES[LABELS == k]
+        own = IMAGES[LABELS.eq(k)]
         distances = (IMAGES - own.mean(dim=0)).flatten(1).norm(dim=1)
-        assert distances[row] == distances[LABELS == k].min()
+        assert distances[row] == distances[LABELS.eq(k)].min()
 
 
 def test_k_centre_takes_the_farthest_point_of_a_line() -> None:
@@ -96,7 +96,7 @@ def test_herding_by_hand() -> None:
 def test_the_class_mean_is_the_mean() -> None:
     means = coreset.class_mean(IMAGES, LABELS, K, 1, generator(0))
     for k in range(K):
-        torch.testing.assert_close(means[k], IMAGES[LABELS == k].mean(dim=0))
+        torch.testing.assert_close(means[k], IMAGES[LABELS.eq(k)].mean(dim=0))
 
 
 def test_several_class_means_are_of_parts_that_make_up_the_class() -> None:

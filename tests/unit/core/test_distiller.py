@@ -29,7 +29,7 @@ QUICK = Recipe(
 
 @cache
 def walk() -> tuple[Network, zoo.Walk]:
-    network = build(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
+    network = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
     return network, zoo.Walk(network, num_experts=2, num_epochs=4)
 
 
@@ -65,15 +65,15 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("stop", [0, 1, 5])
+@pytest.mark.parametrize("stop", [1, 4])
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_resumed_run_continues_bit_for_bit(recipe: Recipe, stop: int) -> None:
     whole, first, second = (distiller(recipe) for _ in range(3))
-    records = [whole.step() for _ in range(9)]
+    records = [whole.step() for _ in range(7)]
     early = [first.step() for _ in range(stop)]
     second.load(*first.state())
     assert_same_state(second, first)
-    late = [second.step() for _ in range(9 - stop)]
+    late = [second.step() for _ in range(7 - stop)]
     assert repr([*early, *late]) == repr(records)  # repr: NaN equals NaN
     assert_same_state(second, whole)
 
@@ -150,11 +150,11 @@ def test_divergence_leaves_the_state_untouched_and_names_what_to_change(recipe: 
     survived = 3 if isinstance(recipe.schedule, Clocked) else 0
     for _ in range(survived):  # the cap is 1: epochs 0 and 1 only; the next epoch's target is the broken one
         run.step(), twin.step()
+    assert run.schedule.cap == (2 if survived else 1)
+    while run.iteration % run.schedule.cap != run.schedule.cap - 1:  # up to the start epoch that meets the broken one
+        run.step(), twin.step()
     with pytest.raises(DivergenceError) as caught:
-        for _ in range(3):
-            before = run.state()
-            run.step()
-    twin.load(*before)
+        run.step()
     assert_same_state(run, twin)
     sentence = str(caught.value)
     assert sentence.startswith(f"distill, iteration {run.iteration}: the matching loss or its gradient is not finite")
@@ -342,6 +342,8 @@ def test_watching_the_next_epoch_does_not_change_the_step() -> None:
     [
         ({"images_per_class": 0}, "images_per_class must be positive"),
         ({"student_lr": -0.1}, "student_lr must be positive, got -0.1"),
+        ({"student_lr": math.nan}, "student_lr must be positive, got nan"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0; null takes all images"),
         ({"ema": 1.0}, r"ema must lie in \[0, 1\)"),
         ({"engine": "unrolled", "compile": True}, "compile goes with engine: exact"),
     ],

@@ -13,7 +13,7 @@ from raydistill.core.matching import Batch, Matcher, cross_entropy, matching_los
 from tests import zoo
 
 ENGINES = ["exact", "unrolled"]
-STEPS = [1, 2, 5]
+STEPS = [1, 4]
 
 
 def test_loss_is_zero_at_the_target_and_one_at_the_start() -> None:
@@ -185,7 +185,7 @@ def test_bfloat16_points_the_same_way() -> None:
 
 
 def test_an_unrolled_graph_is_not_compiled() -> None:
-    with pytest.raises(ValueError, match="torch.compile cannot"):
+    with pytest.raises(ValueError, match=r"torch\.compile cannot"):
         Matcher(zoo.quadratic().loss, "unrolled", compile=True)
 
 

@@ -104,5 +104,7 @@ def test_a_network_without_layers_is_refused(make: Any) -> None:
 
 
 def test_names_tell_architectures_apart() -> None:
-    names = {a.name for a in (ConvNet(), ConvNet(depth=2), ConvNet(width=4), ConvNet(norm="group"), MLP(), MLP(width=4))}
+    names = {
+        a.name for a in (ConvNet(), ConvNet(depth=2), ConvNet(width=4), ConvNet(norm="group"), MLP(), MLP(width=4))
+    }
     assert len(names) == 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -145,7 +146,7 @@ def test_clocked_does_not_outrun_the_experts() -> None:
     assert run(Clocked(every=1, max_cap=50), [0.0] * 100, last_epoch=6)[-1][0].cap <= 6 + 1
 
 
-def false_advance_rate(phi: float, trials: int = 120, length: int = 500) -> float:
+def false_advance_rate(phi: float, trials: int = 80, length: int = 500) -> float:
     """How often noise without any trend (AR(1) with coefficient phi) makes the default schedule advance within `length` iterations."""
     schedule, fired = SelfAdaptive(max_duration=10 * length), 0
     for trial in range(trials):
@@ -164,3 +165,20 @@ def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise()
     print(f"\nfalse advances within 500 iterations: white noise {white:.3f}, AR(1) with 0.9 {correlated:.3f}")
     assert 0 <= white < 0.1
     assert 0.5 < correlated <= 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SelfAdaptive(test_every=0), "test_every must be at least 1, got 0"),
+        (lambda: SelfAdaptive(fine_tune_every=0), "fine_tune_every must be at least 1, got 0"),
+        (lambda: SelfAdaptive(max_start_epoch=0), "max_start_epoch must be at least 1, got 0"),
+        (lambda: SelfAdaptive(fine_tune_factor=1.0), r"fine_tune_factor must lie in \(0, 1\), got 1.0"),
+        (lambda: Fixed(max_start_epoch=-1), "max_start_epoch must be at least 0, got -1"),
+        (lambda: Clocked(every=0), "every must be at least 1, got 0"),
+        (lambda: Clocked(max_cap=0), "max_cap must be at least 1, got 0"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(make: Callable[[], Schedule], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

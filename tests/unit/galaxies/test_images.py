@@ -48,7 +48,9 @@ def dihedral(image: np.ndarray) -> list[np.ndarray]:
 
 
 def most_alike(image: np.ndarray, reference: np.ndarray) -> int:
-    return int(np.argmax([np.corrcoef(image.ravel().astype(float), form.ravel())[0, 1] for form in dihedral(reference)]))
+    return int(
+        np.argmax([np.corrcoef(image.ravel().astype(float), form.ravel())[0, 1] for form in dihedral(reference)])
+    )
 
 
 def encoded(image: np.ndarray | Image.Image, kind: str, **options: object) -> bytes:
@@ -330,7 +332,10 @@ def test_real_pictures_decode_inspect_and_keep_their_orientation(data):
         inspect(image)
         assert image.shape == (424, 424, 3)
         prepared = prepare(image, 0.5, 64)
-        assert most_alike(prepared, np.asarray(Image.open(path).crop((106, 106, 318, 318)).reduce(2).resize((64, 64)))) == 0
+        assert (
+            most_alike(prepared, np.asarray(Image.open(path).crop((106, 106, 318, 318)).reduce(2).resize((64, 64))))
+            == 0
+        )
         assert abs(prepared.mean() - image[106:318, 106:318].mean()) < 0.1  # of 255 levels: no brightness is lost
 
 

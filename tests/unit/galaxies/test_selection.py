@@ -202,7 +202,9 @@ def test_balanced_classes_are_equal_and_a_subset(rows, per_class, threshold):
         return
     balanced = select(table, per_class=per_class, min_confidence=threshold, balance=True)
     assert ids(balanced) <= ids(loose)
-    assert np.bincount(balanced["label"].to_numpy(), minlength=len(present)).tolist() == [min(present, default=0)] * len(present)
+    assert np.bincount(balanced["label"].to_numpy(), minlength=len(present)).tolist() == [
+        min(present, default=0)
+    ] * len(present)
 
 
 @given(galaxies, st.integers(1, 10))

@@ -1,0 +1,104 @@
+"""run: all stages of a config in the order of the data's flow, each skipped where its artifact exists."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from raydistill.artifacts.evaluation import EvaluationReport
+from raydistill.config import Config, plain
+from raydistill.log import get_logger
+from raydistill.pipeline.cluster import attached
+from raydistill.pipeline.curate import curate
+from raydistill.pipeline.distill import distill
+from raydistill.pipeline.evaluate import evaluate, table
+from raydistill.pipeline.experts import experts
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.simulate import simulate
+from raydistill.pipeline.stage import tracker_of
+from raydistill.pipeline.tracking import ui_command
+
+log = get_logger(__name__)
+
+STAGES: dict[str, Callable[..., Any]] = {
+    "simulate": simulate,
+    "curate": curate,
+    "experts": experts,
+    "distill": distill,
+    "evaluate": evaluate,
+}
+
+
+def stages_of(config: Config) -> list[str]:
+    """The stages that a config needs."""
+    return [name for name in STAGES if name != "simulate" or config.survey.kind == "simulated"]
+
+
+def run_stage(name: str, config: Config) -> str:
+    """Run one stage; the URI of its artifact."""
+    return str(STAGES[name](config, tracker_of(config)).folder)
+
+
+def run(config: Config) -> EvaluationReport:
+    """Run all stages, as children of one MLflow run."""
+    plan, tracker = Plan(config), tracker_of(config)
+    if all(place.done for place in plan.places()):
+        return evaluate(config, tracker)
+    with (
+        attached(config.resources),
+        tracker.run("run", identity=plan.evaluation.identity, params=plain(config)) as recorded,
+    ):
+        for name in stages_of(config):
+            result = STAGES[name](config, tracker, recorded.id)
+    assert isinstance(result, EvaluationReport)
+    return result
+
+
+def verdict(report: EvaluationReport) -> str:
+    """Whether the distilled set beats random real images and class means by more than two standard errors, in a sentence."""
+    ours = report.summary["distilled"]["balanced_accuracy"]
+    lost = []
+    for name in ("random_real", "class_mean"):
+        if name in report.summary:
+            theirs = report.summary[name]["balanced_accuracy"]
+            error = math.hypot(*((figure["std"] or 0) / math.sqrt(figure["n"]) for figure in (ours, theirs)))
+            if ours["mean"] - theirs["mean"] <= 2 * error:
+                lost.append(name)
+    if lost:
+        return f"The distilled set did NOT beat {' and '.join(lost)} by more than two standard errors."
+    return "The distilled set beats random real images and class means by more than two standard errors."
+
+
+def dry_run(config: Config) -> str:
+    """The resolved config, and what each stage would write or skip, as JSON."""
+    plan = Plan(config)
+    places = [{"kind": p.kind, "path": p.folder.uri, "exists": p.done} for p in plan.places()]
+    return json.dumps({"config": plain(config), "artifacts": places}, indent=1)
+
+
+def show(config: Config, report: EvaluationReport, out: TextIO) -> None:
+    """What a person sees at the end: the table, the verdict, the pictures, and the command for MLflow."""
+    plan = Plan(config)
+    console = Console(file=out, soft_wrap=True, highlight=False)
+    shown = Table(box=box.SIMPLE_HEAD, title=f"{config.name}: networks judged on test galaxies")
+    for heading in ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %"):
+        shown.add_column(heading)
+    for row in table(report):
+        shown.add_row(*row)
+    console.print(shown)
+    console.print(verdict(report), style="bold")
+    ours, theirs = (
+        report.summary.get(name, {}).get("balanced_accuracy", {}).get("mean") for name in ("distilled", "experts")
+    )
+    if ours and theirs:
+        console.print(f"It reaches {ours / theirs:.0%} of its experts' balanced accuracy.")
+    console.print(f"Prototypes beside galaxies of their class: {plan.judged.folder}/atlas.png")
+    console.print(f"Figures and confusion matrix:              {report.folder}")
+    if config.tracking.enabled:
+        console.print(f"MLflow: {ui_command(tracker_of(config).uri)}")

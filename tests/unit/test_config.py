@@ -1,0 +1,222 @@
+"""Configs: typed, with defaults, extended and overridden; whatever is wrong gets one sentence that names it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raydistill.config import CatalogSurvey, Config, load, plain
+from raydistill.core.distiller import SGD, Adam
+from raydistill.core.networks import MLP, ConvNet
+from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
+from raydistill.errors import ConfigError
+from raydistill.galaxies.images import FolderImages
+from raydistill.galaxies.simulate import SimulatedSurvey
+
+SIMULATED = "name: x\nsurvey: {kind: simulated}\n"
+REPOSITORY = Path(__file__).parents[2]
+Read = Callable[..., Config]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """`read(text, *overrides)`: the config of a YAML text."""
+
+    def read(text: str = SIMULATED, *overrides: str) -> Config:
+        path = tmp_path / "c.yaml"
+        path.write_text(text)
+        return load(path, overrides)
+
+    return read
+
+
+def test_defaults_fill_what_is_not_said(read: Read) -> None:
+    config = read()
+    assert isinstance(config.survey, SimulatedSurvey)
+    assert config.network == ConvNet()
+    assert config.distill.student_steps == 30
+    assert config.evaluate.protocols["paper"].training.momentum == 0.9
+
+
+def test_values_at_any_depth_are_taken(read: Read) -> None:
+    config = read(SIMULATED + "experts: {training: {augmentation: {operations: [rotate, crop], max_rotation: 180}}}\n")
+    augmentation = config.experts.training.augmentation
+    assert augmentation.operations == ("rotate", "crop")
+    assert augmentation.max_rotation == 180.0
+
+
+def test_overrides_win(read: Read) -> None:
+    config = read(
+        SIMULATED + "distill: {iterations: 5}\n", "distill.iterations=7", "network.kind=mlp", "network.width=9"
+    )
+    assert config.distill.iterations == 7
+    assert config.network == MLP(width=9)
+
+
+def test_numbers_as_people_write_them(read: Read) -> None:
+    assert read(SIMULATED, "distill.student_lr=1e-3").distill.student_lr == 1e-3
+    assert read(SIMULATED + "distill: {student_lr: 5e-4}\n").distill.student_lr == 5e-4
+    assert read(SIMULATED, "curate.thresholds=null").curate.thresholds is None
+
+
+def test_unions_choose_by_kind(read: Read) -> None:
+    schedules = {"clocked": Clocked(), "fixed": Fixed(), "self-adaptive": SelfAdaptive()}
+    for kind, expected in schedules.items():
+        assert read(SIMULATED, f"distill.schedule.kind={kind}").distill.schedule == expected
+    steps = read(SIMULATED, "distill.image_step={kind: sgd, lr: 100}", "distill.lr_step={kind: adam, lr: 0.1}").distill
+    assert (steps.image_step, steps.lr_step) == (SGD(lr=100), Adam(lr=0.1))
+    several = read(SIMULATED, "evaluate.networks=[{kind: mlp, width: 4}, {kind: convnet, depth: 2}]").evaluate.networks
+    assert several == (MLP(width=4), ConvNet(depth=2))
+    survey = read("name: x\nsurvey: {kind: catalog, catalog: a.csv, images: {kind: folder, root: pictures}}\n").survey
+    assert isinstance(survey, CatalogSurvey)
+    assert isinstance(survey.images, FolderImages)
+
+
+def test_a_config_starts_from_the_one_it_extends(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(SIMULATED + "seed: 3\ndistill: {iterations: 5, student_steps: 4}\n")
+    (tmp_path / "middle.yaml").write_text("extends: base.yaml\nseed: 4\n")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "own.yaml").write_text("extends: ../middle.yaml\nname: y\ndistill: {iterations: 6}\n")
+    config = load(tmp_path / "deep" / "own.yaml")
+    assert (config.name, config.seed, config.distill.iterations, config.distill.student_steps) == ("y", 4, 6, 4)
+
+
+def test_the_environment_is_asked(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYDISTILL_TEST_OUTPUT", "elsewhere")
+    assert read(SIMULATED + "output: ${oc.env:RAYDISTILL_TEST_OUTPUT}/runs\n").output == "elsewhere/runs"
+
+
+def test_plain_is_json_that_loads_to_the_same_config(read: Read, tmp_path: Path) -> None:
+    config = read(
+        SIMULATED, "network.kind=mlp", "distill.schedule.kind=clocked", "distill.image_step={kind: sgd, lr: 9}"
+    )
+    text = json.dumps(plain(config))  # JSON is YAML
+    (tmp_path / "again.yaml").write_text(text)
+    assert load(tmp_path / "again.yaml") == config
+    assert plain(config)["distill"]["schedule"] == {"kind": "clocked", "every": 100, "max_cap": 8}
+
+
+CATALOG = "name: x\nsurvey: {kind: catalog, catalog: a.csv, images: {kind: folder, root: r}}\n"
+WRONG_KEYS = [
+    (SIMULATED, "sed=3", "sed: there is no key 'sed'; did you mean 'seed'?"),
+    (SIMULATED, "distill.itertions=3", "distill.itertions: there is no key 'itertions'; did you mean 'iterations'?"),
+    (SIMULATED, "resources.gpu=1", "did you mean 'gpus'?"),
+    (SIMULATED, "network.depht=2", "network.depht: there is no key 'depht'; did you mean 'depth'?"),
+    (SIMULATED, "experts.training.augmentation.max_rotations=3", "did you mean 'max_rotation'?"),
+    (SIMULATED, "evaluate.protocols.paper.trainng.lr=3", "evaluate.protocols.paper.trainng: there is no key 'trainng'"),
+    (SIMULATED, "evaluate.protocols.Adam.learnd_lr=true", "evaluate.protocols.Adam.learnd_lr: there is no key 'learnd_lr'"),
+    (SIMULATED, "evaluate.networks=[{kind: convnet, wdth: 3}]", "evaluate.networks.0.wdth: there is no key 'wdth'; did you mean"),
+    (SIMULATED, "distill.image_step={kind: adam, lr: 1, beta: 3}", "distill.image_step.beta: there is no key 'beta'; did you mean"),
+    (CATALOG, "survey.images.rot=x", "survey.images.rot: there is no key 'rot'; did you mean 'root'?"),
+    ("name: x\nsurvey: {kind: catalog, catalg: a.csv}\n", "", "survey.catalg: there is no key 'catalg'; did you mean 'catalog'?"),
+    (SIMULATED + "network: {kind: mlp, depth: 2}\n", "", "network.depth: there is no key 'depth'"),
+    (SIMULATED + "distill: {schedule: {kind: clocked, evry: 2}}\n", "", "schedule.evry: there is no key 'evry'; did you mean 'every'"),
+]  # fmt: skip
+WRONG_KINDS = [
+    (SIMULATED, "network.kind=convent", "network.kind: there is no kind 'convent'; did you mean 'convnet'?"),
+    (SIMULATED, "distill.schedule.kind=clockd", "there is no kind 'clockd'; did you mean 'clocked'?"),
+    (SIMULATED, "survey.kind=simulate", "survey.kind: there is no kind 'simulate'; did you mean 'simulated'?"),
+    (SIMULATED, "evaluate.networks=[{kind: convnt}]", "evaluate.networks.0.kind: there is no kind 'convnt'; did you mean"),
+    (CATALOG, "survey.images.kind=foldr", "survey.images.kind: there is no kind 'foldr'; did you mean 'folder'?"),
+    ("name: x\nsurvey: {kind: catalog, catalog: a, images: {kind: zip}}\n", "", "survey.images.kind: there is no kind 'zip'"),
+]  # fmt: skip
+WRONG_VALUES = [
+    (SIMULATED, "distill.iterations=ten", "distill.iterations: input should be a valid integer"),
+    (SIMULATED, "distill.iterations=-3", "distill: iterations must be positive, got -3"),
+    (SIMULATED, "distill.student_lr=.nan", "distill: student_lr must be positive, got nan"),
+    (SIMULATED, "distill.batch_size=0", "distill: batch_size must be at least 1, got 0"),
+    (SIMULATED, "distill.schedule.test_every=0", "distill.schedule: test_every must be at least 1, got 0"),
+    (SIMULATED, "distill.schedule={kind: fixed, max_start_epoch: -1}", "max_start_epoch must be at least 0, got -1"),
+    (SIMULATED, "distill.schedule.fine_tune_factor=1", r"fine_tune_factor must lie in (0, 1), got 1.0"),
+    (SIMULATED, "network.norm=batch", "network.norm: input should be 'instance', 'group' or 'none', got 'batch'"),
+    (SIMULATED, "network.depth=0", "network: depth must be at least 1, got 0"),
+    (SIMULATED, "curate.crop_fraction=2", "curate: crop_fraction must lie in (0, 1], got 2.0"),
+    (SIMULATED, "curate.split=[0.5,0.5,0.5]", "curate: split must be three fractions that sum to 1"),
+    (SIMULATED, "curate.split=[1.2,-0.1,-0.1]", "curate: split must be three fractions that sum to 1"),
+    (SIMULATED, "curate.per_class=0", "per_class must be at least 1, got 0"),
+    (SIMULATED, "experts.num_experts=0", "experts: num_experts must be at least 1, got 0"),
+    (SIMULATED, "experts.training.augmentation.operations=[flop]", "operations.0: input should be 'color', 'crop'"),
+    (SIMULATED, "evaluate.baselines=[randm_real]", "evaluate.baselines.0: input should be 'random_real', 'class_mean'"),
+    (SIMULATED, "evaluate.protocols={}", "evaluate: protocols must name at least one"),
+    (SIMULATED, "evaluate.num_networks=0", "evaluate: num_networks must be at least 1, got 0"),
+    (SIMULATED, "network=3", "network: input should be a dictionary"),
+    (SIMULATED, "survey.images.root=x", "survey.images: there is no key 'images'"),
+    ("name: x\n", "", "survey: this key is missing; add it"),
+    ("", "", "this key is missing; add it"),
+    ("name: x\nsurvey: {kind: catalog, catalog: a.csv, images: {kind: folder}}\n", "", "survey.images.root: this key is missing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "override", "sentence"), WRONG_KEYS + WRONG_KINDS + WRONG_VALUES)
+def test_what_is_wrong_is_named_in_one_sentence(
+    read: Read, tmp_path: Path, text: str, override: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text, *([override] if override else []))
+    message = str(caught.value)
+    assert sentence in message
+    assert message.startswith(str(tmp_path / "c.yaml"))
+    assert "\n" not in message
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("distill.iterations", "command line: 'distill.iterations' is not of the form key=value; for example"),
+        ("distill.iterations=[1", "command line: the value of an override is not valid YAML"),
+    ],
+)
+def test_overrides_that_cannot_be_read(read: Read, override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(SIMULATED, override)
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: [1\n", "c.yaml: not valid YAML"),
+        ("- 1\n- 2\n", "c.yaml: the config file is not a mapping of keys to values"),
+        ("extends: nope.yaml\n", "nope.yaml: there is no such config file"),
+        ("extends: c.yaml\n", "c.yaml: the config extends itself"),
+        ("extends: [a, b]\n", "c.yaml: 'extends' must name one other config file, got ['a', 'b']"),
+        (SIMULATED + "output: ${outpt}\n", "c.yaml: a value refers to something that is not there"),
+        (SIMULATED + "output: ???\n", "c.yaml: a value refers to something that is not there (Missing mandatory value"),
+    ],
+)
+def test_files_that_cannot_be_read(read: Read, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variable_that_is_not_set_is_named(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAYDISTILL_TEST_NOT_SET", raising=False)
+    with pytest.raises(ConfigError, match=r"RAYDISTILL_TEST_NOT_SET.*; set it, or give the path itself"):
+        read(SIMULATED + "output: ${oc.env:RAYDISTILL_TEST_NOT_SET}\n")
+
+
+def test_a_file_or_folder_that_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such config file"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_of_the_repository_loads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "RAYDISTILL_DATA" not in os.environ:
+        monkeypatch.setenv("RAYDISTILL_DATA", "data")
+    config = load(path)
+    assert config.name
+    assert json.loads(json.dumps(plain(config)))["name"] == config.name
+
+
+def test_there_are_configs() -> None:
+    assert list((REPOSITORY / "configs").glob("*.yaml"))

@@ -1,0 +1,64 @@
+"""One sentence, an exit code, and a way back from a worker."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from raydistill import errors
+from raydistill.errors import RaydistillError, nearest
+
+
+def subclasses(cls: type[RaydistillError]) -> list[type[RaydistillError]]:
+    """Those of `raydistill.errors`; other rooms test their own."""
+    own = [child for child in cls.__subclasses__() if child.__module__ == errors.__name__]
+    return [cls, *(found for child in own for found in subclasses(child))]
+
+
+EVERY = pytest.mark.parametrize("cls", subclasses(RaydistillError), ids=lambda cls: cls.__name__)
+
+
+@EVERY
+@pytest.mark.parametrize("arguments", [("what",), ("what", "where"), ("what", "where", "fix")])
+def test_errors_survive_pickling(cls: type[RaydistillError], arguments: tuple[str, ...]) -> None:
+    error = cls(*arguments)
+    for back in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(back) is cls
+        assert (back.what, back.where, back.fix) == (error.what, error.where, error.fix)
+        assert str(back) == str(error)
+        assert back.exit_code == error.exit_code
+
+
+@EVERY
+def test_args_are_the_parameters_of_init(cls: type[RaydistillError]) -> None:
+    assert cls("a", "b", "c").args == ("a", "b", "c")
+
+
+def test_the_sentence_says_where_what_and_what_to_do() -> None:
+    assert str(RaydistillError("it broke", "here", "mend it")) == "here: it broke; mend it"
+    assert str(RaydistillError("it broke", fix="mend it")) == "it broke; mend it"
+    assert str(RaydistillError("it broke", "here")) == "here: it broke"
+    assert str(RaydistillError("it broke")) == "it broke"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("ConfigError", 2), ("CatalogError", 3), ("ArtifactError", 3), ("ArtifactMissing", 3), ("ArtifactIncompatible", 3),
+        ("ArtifactCorrupt", 3), ("DivergenceError", 4), ("ClusterError", 5),
+    ],
+)  # fmt: skip
+def test_exit_codes_are_those_of_the_manual(name: str, code: int) -> None:
+    assert getattr(errors, name).exit_code == code
+
+
+def test_nearest_names_the_likely_word() -> None:
+    assert nearest("depht", ["width", "depth"]) == "did you mean 'depth'?"
+
+
+def test_nearest_lists_a_few_when_nothing_is_alike() -> None:
+    assert nearest("zzz", ["width", "depth"]) == "known are: width, depth"
+    listed = nearest("zzz", [f"name{i}" for i in range(40)])
+    assert listed.endswith("name11, …")
