@@ -1,8 +1,8 @@
 """Where each stage's artifact of a config will be, and under which identity, before anything runs.
 
-The folder is `<output>/<name>/<kind>-<identity, 12 digits>`. An identity covers what determines the artifact: its own part of the config, its
-parents' identities, the seed, and for the survey the vote table's digest. So `run` skips what exists, a changed value makes a new
-folder beside the old one, and nothing is ever overwritten.
+The folder is `<output>/<name>/<kind>-<identity, 12 digits>`. An identity covers what determines the artifact: its own part of the
+config, its parents' identities, the seed, and for the survey the vote table's digest. So `run` skips what exists, a changed value
+makes a new folder beside the old one, and nothing is ever overwritten.
 """
 
 from __future__ import annotations
@@ -45,7 +45,15 @@ class Place:
             name: open_manifest(place.folder, place.kind, verify=False) for name, place in self.parents.items()
         }
         uris = {name: place.folder.uri for name, place in self.parents.items()}
-        return seal(self.folder, kind=self.kind, identity=self.identity, config=self.config, parents=manifests, seed=self.seed, uris=uris)  # fmt: skip
+        return seal(
+            self.folder,
+            kind=self.kind,
+            identity=self.identity,
+            config=self.config,
+            parents=manifests,
+            seed=self.seed,
+            uris=uris,
+        )
 
 
 class Plan:

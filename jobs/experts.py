@@ -1,0 +1,13 @@
+"""Train the expert networks of a curated set.
+
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/experts.py configs/gz2_kaggle5.yaml output=s3://bucket/runs
+
+The same as `raydistill experts`, on the cluster that the job runs on; any `key=value` may follow.
+"""
+
+import sys
+
+from raydistill.cli import main
+
+if __name__ == "__main__":
+    main(["experts", *sys.argv[1:]])

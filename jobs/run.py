@@ -1,0 +1,13 @@
+"""Run all stages of a config, skipping those whose artifact exists.
+
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/run.py configs/gz2_kaggle5.yaml output=s3://bucket/runs
+
+The same as `raydistill run`, on the cluster that the job runs on; any `key=value` may follow.
+"""
+
+import sys
+
+from raydistill.cli import main
+
+if __name__ == "__main__":
+    main(["run", *sys.argv[1:]])

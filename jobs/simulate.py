@@ -1,0 +1,13 @@
+"""Paint the simulated survey of a config.
+
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/simulate.py configs/gz2_kaggle5.yaml output=s3://bucket/runs
+
+The same as `raydistill simulate`, on the cluster that the job runs on; any `key=value` may follow.
+"""
+
+import sys
+
+from raydistill.cli import main
+
+if __name__ == "__main__":
+    main(["simulate", *sys.argv[1:]])

@@ -1,0 +1,31 @@
+"""cluster.yaml is what `ray up` accepts: checked against Ray's own schema, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+CLUSTER = Path(__file__).parents[2] / "cluster.yaml"
+
+
+def _checked(config: dict) -> dict:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    return prepared
+
+
+def test_cluster_file_fits_rays_schema() -> None:
+    config = _checked(yaml.safe_load(CLUSTER.read_text()))
+    assert config["available_node_types"]["gpu_worker"]["min_workers"] == 0
+    assert config["head_node_type"] in config["available_node_types"]
+
+
+def test_a_wrong_key_would_be_seen() -> None:
+    config = yaml.safe_load(CLUSTER.read_text())
+    config["idle_timeout_minuts"] = 5
+    with pytest.raises(Exception, match="idle_timeout_minuts"):
+        _checked(config)
