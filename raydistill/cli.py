@@ -123,7 +123,7 @@ def _sentences() -> Iterator[None]:
         raise typer.Exit(130) from error
 
 
-main: Callable[[], Any] = app
+main: Callable[..., Any] = app
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,8 @@
 """CuratedSet: the pictures and labels that everything after curation sees.
 
-Parquet in `split=<train|validation|test>/label=<index>/part-0.parquet`, rows sorted by object id, images as lossless PNG; readable by
-pandas, Hugging Face `datasets` and plain pyarrow. `summary.json` holds the class names, the counts and the channel statistics
-of the training images.
+Parquet in `data/split=<train|validation|test>/label=<index>/part-0.parquet`, rows sorted by object id, images as lossless PNG;
+`data` is readable by pandas, Hugging Face `datasets` and plain pyarrow. `summary.json` holds the class names, the counts and the channel
+statistics of the training images.
 """
 
 from __future__ import annotations
@@ -144,4 +144,4 @@ class CuratedSet:
 
 def partition(split: str, label: int) -> str:
     """File name of one class of one split."""
-    return f"split={split}/label={label}/part-0.parquet"
+    return f"data/split={split}/label={label}/part-0.parquet"

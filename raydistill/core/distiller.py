@@ -254,7 +254,7 @@ class Distiller:
 
     def _next_epoch_loss(self, g: torch.Generator, expert: int) -> float | None:
         """The matching loss at start epoch = cap, on which the images are not trained; no graph is built."""
-        if not self.recipe.schedule.watches_next_epoch or self.schedule.cap > self.last_epoch:
+        if not self.recipe.schedule.watches(self.schedule, self.last_epoch):
             return None
         lr = self._log_lr(self.schedule.cap - 1).exp()  # what the next epoch would inherit
         start, target = self._ends(expert, self.schedule.cap)

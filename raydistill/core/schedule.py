@@ -73,7 +73,7 @@ class SelfAdaptive:
     min_duration, max_duration
         Iterations of a stage before the first test, and after which fine-tuning begins.
     max_start_epoch
-        The cap never exceeds this (nor the experts' last epoch minus `expert_epochs`). None: as far as the experts go.
+        The largest start epoch of the window. None: as far as the experts go (their last epoch minus `expert_epochs`).
     test_every
         Iterations between two tests.
     fine_tune_every, fine_tune_factor, fine_tune_floor
@@ -112,8 +112,7 @@ class SelfAdaptive:
             state = state._replace(losses=(*state.losses, next_epoch_loss))
         if state.since_advance % self.test_every or state.since_advance < self.min_duration:
             return state, Decision.STAY
-        limit = last_epoch if self.max_start_epoch is None else min(self.max_start_epoch, last_epoch)
-        if state.cap < limit and self._significant(state.losses):
+        if state.cap <= self._limit(last_epoch) and self._significant(state.losses):
             return state._replace(cap=state.cap + 1, since_advance=0, losses=()), Decision.ADVANCE
         if state.since_advance >= self.max_duration:
             return state._replace(fine_tuning=0, losses=()), Decision.FINE_TUNE
@@ -133,9 +132,12 @@ class SelfAdaptive:
         state = state._replace(image_lr_scale=state.image_lr_scale * self.fine_tune_factor)
         return state, Decision.STOP if state.image_lr_scale < self.fine_tune_floor else Decision.STAY
 
-    @property
-    def watches_next_epoch(self) -> bool:
-        return True
+    def watches(self, state: ScheduleState, last_epoch: int) -> bool:
+        """True while an advance is possible: then the loss at start epoch = cap is wanted."""
+        return state.fine_tuning < 0 and state.cap <= self._limit(last_epoch)
+
+    def _limit(self, last_epoch: int) -> int:
+        return last_epoch if self.max_start_epoch is None else min(self.max_start_epoch, last_epoch)
 
 
 @dataclass(frozen=True)
@@ -156,21 +158,21 @@ class Fixed:
     ) -> tuple[ScheduleState, Decision]:
         return state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1), Decision.STAY
 
-    @property
-    def watches_next_epoch(self) -> bool:
+    def watches(self, state: ScheduleState, last_epoch: int) -> bool:
         return False
 
 
 @dataclass(frozen=True)
 class Clocked:
-    """The cap grows by one every `every` iterations up to `max_cap`: easy epochs first, by the clock instead of by evidence."""
+    """The cap grows by one every `every` iterations until `max_start_epoch` is in: easy epochs first, by the clock."""
 
     kind: Literal["clocked"] = "clocked"
     every: int = 100
-    max_cap: int = 8
+    max_start_epoch: int = 7
 
     def __post_init__(self) -> None:
-        _at_least(1, every=self.every, max_cap=self.max_cap)
+        _at_least(1, every=self.every)
+        _at_least(0, max_start_epoch=self.max_start_epoch)
 
     def init(self) -> ScheduleState:
         return ScheduleState(cap=1)
@@ -179,12 +181,11 @@ class Clocked:
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
     ) -> tuple[ScheduleState, Decision]:
         state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
-        if state.since_advance >= self.every and state.cap < min(self.max_cap, last_epoch):
+        if state.since_advance >= self.every and state.cap <= min(self.max_start_epoch, last_epoch):
             return state._replace(cap=state.cap + 1, since_advance=0), Decision.ADVANCE
         return state, Decision.STAY
 
-    @property
-    def watches_next_epoch(self) -> bool:
+    def watches(self, state: ScheduleState, last_epoch: int) -> bool:
         return False
 
 

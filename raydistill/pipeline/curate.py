@@ -143,8 +143,9 @@ def _decode(images: Images, selected: pa.Table, how: Curate) -> Iterator[pa.Tabl
     else:
         todo = selected.select(["rank", "path"]).combine_chunks()
         blocks = [todo.slice(first, ROWS_PER_BLOCK) for first in range(0, len(todo), ROWS_PER_BLOCK)]
+        decode: Any = _decode_files
         rows = ray.data.from_arrow(blocks).map_batches(
-            _decode_files, fn_args=(images, how), batch_format="pyarrow", batch_size=None
+            decode, fn_args=(images, how), batch_format="pyarrow", batch_size=None
         )
     yield from rows.iter_batches(batch_format="pyarrow", batch_size=ROWS_PER_BLOCK)
 
@@ -158,7 +159,7 @@ def _decode_files(batch: pa.Table, images: FolderImages | FitsImages, how: Curat
 class _DecodeStored:
     """{id, encoded picture} -> DECODED, for the selected ids only."""
 
-    def __init__(self, images: ParquetImages, how: Curate, ranks: ray.ObjectRef) -> None:
+    def __init__(self, images: ParquetImages, how: Curate, ranks: Any) -> None:
         self._images, self._how, self._ranks = images, how, ray.get(ranks)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -264,7 +265,8 @@ class _Writer:
 
     def _class(self, label: int, name: str, candidates: int) -> ClassSummary:
         counts = [self._kept[split, label] for split in range(len(SPLITS))]
-        return ClassSummary(name, candidates, sum(counts), *counts, self._lowest.get(label))
+        train, validation, test = counts
+        return ClassSummary(name, candidates, sum(counts), train, validation, test, self._lowest.get(label))
 
     def _value(self, column: str, rank: int) -> Any:
         return self.selected[column][rank].as_py()

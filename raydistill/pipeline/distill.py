@@ -116,7 +116,9 @@ def _run(config: Config, place: Place, curated: CuratedSet, store: TrajectorySto
         threads=distill_cpus(resources), gpus=resources.distill_gpus, checkpoint_seconds=resources.checkpoint_seconds,
     )  # fmt: skip
     # A generator's own retries would replay from the start; ours go on from the saved state.
-    task = ray.remote(_work).options(num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming")
+    task: Any = ray.remote(_work).options(
+        num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming"
+    )
     log.info(
         "distill: %d images, %d threads%s",
         len(curated.class_names) * job.distill.images_per_class,
@@ -314,6 +316,7 @@ class _Session:
         self.distiller.load(tensors, memory["distiller"])
         self.records = [Record(*row) for row in memory["records"]]
         self.validations = [Validation(*row) for row in memory["validations"]]
+        self._told = (len(self.records), len(self.validations))
 
 
 # ---- pictures ----

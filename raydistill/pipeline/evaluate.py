@@ -170,17 +170,18 @@ def _small_sets(
         if distilled.last.iteration != distilled.selected.iteration:
             yield _of("distilled_last", distilled.last), number
     for baseline in wanted.baselines:
-        fixed = None
+        draws = wanted.num_networks if baseline == "random_real" else 1
+        sets = [_baseline(baseline, taught, num_classes, ipc, generator(root, baseline, draw)) for draw in range(draws)]
         for number in range(wanted.num_networks):
-            g = generator(root, baseline, number)
-            if baseline == "random_real":
-                fixed = coreset.random_real(*taught, num_classes, ipc, g)
-            elif fixed is None:
-                choose = {"class_mean": coreset.class_mean, "k_center": coreset.k_center, "herding": coreset.herding}[
-                    baseline
-                ]
-                fixed = choose(*taught, num_classes, ipc, *([g] if baseline == "class_mean" else []))
-            yield TrainingSet(baseline, number if baseline == "random_real" else 0, fixed, hard), number
+            yield TrainingSet(baseline, number % draws, sets[number % draws], hard), number
+
+
+def _baseline(name: str, taught: Split, num_classes: int, ipc: int, g: torch.Generator) -> Tensor:
+    if name == "random_real":
+        return coreset.random_real(*taught, num_classes, ipc, g)
+    if name == "class_mean":
+        return coreset.class_mean(*taught, num_classes, ipc, g)
+    return (coreset.k_center if name == "k_center" else coreset.herding)(*taught, num_classes, ipc)
 
 
 def _of(subject: str, images: SyntheticImages) -> TrainingSet:
@@ -204,7 +205,8 @@ def _run_fits(
         num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts
     )
     splits = ray.put((validation, test))
-    queue, running = list(missing.items())[::-1], {}
+    queue = list(missing.items())[::-1]
+    running: dict[Any, str] = {}
     with progress(len(fits), "evaluating", "networks", start=len(fits) - len(missing)) as shown, plain_errors():
         while queue or running:
             while queue and len(running) < workers:
@@ -310,7 +312,7 @@ def _write(config: Config, place: Place, curated: CuratedSet, runs: list[dict[st
         place,
         run,
         "confusion.png",
-        lambda path: figures.confusion_matrix(path, sum(matrices).reshape(k, k), curated.class_names, title),
+        lambda path: figures.confusion_matrix(path, np.sum(matrices, axis=0).reshape(k, k), curated.class_names, title),
     )
     picture(place, run, "accuracy.png", lambda path: _accuracy_picture(path, summary, curated, network))
 

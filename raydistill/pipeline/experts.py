@@ -91,7 +91,7 @@ def _train_all(config: Config, folder: Folder, curated: CuratedSet, run: Run) ->
     job = _Job(
         folder.uri, curated.folder.uri, config.network, wanted, config.seed, resources.worker_threads, resources.gpus
     )
-    board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote(missing)
+    board: Any = ray.remote(num_cpus=0)(Board).remote(missing)
     with _shown(board, len(missing) * wanted.training.epochs, run):
         _fit(config, folder, job, board, workers_for(resources, len(missing)))
     failures: dict[int, str] = ray.get(board.failures.remote())
@@ -109,6 +109,8 @@ def _train_all(config: Config, folder: Folder, curated: CuratedSet, run: Run) ->
 
 def _fit(config: Config, folder: Folder, job: _Job, board: Any, workers: int) -> None:
     resources = config.resources
+    failure_config: Any = ray.train.FailureConfig  # typed as its ancestor, which lacks the second limit
+    failures = failure_config(max_failures=resources.max_restarts, controller_failure_limit=0)
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job, "board": board},
@@ -122,7 +124,7 @@ def _fit(config: Config, folder: Folder, job: _Job, board: Any, workers: int) ->
             # A finished name would resume from its end; the folder is our own memory, so every attempt is a new name.
             name=f"experts-{uuid.uuid4().hex[:8]}",
             storage_path=(folder / "partial" / "ray").uri,
-            failure_config=ray.train.FailureConfig(max_failures=resources.max_restarts, controller_failure_limit=0),
+            failure_config=failures,
         ),
     )
     try:

@@ -34,7 +34,7 @@ self_adaptive = st.builds(
 schedules = (
     self_adaptive
     | st.builds(Fixed, max_start_epoch=st.integers(0, 5))
-    | st.builds(Clocked, every=st.integers(1, 20), max_cap=st.integers(1, 8))
+    | st.builds(Clocked, every=st.integers(1, 20), max_start_epoch=st.integers(0, 7))
 )
 
 

@@ -97,7 +97,7 @@ def test_plain_is_json_that_loads_to_the_same_config(read: Read, tmp_path: Path)
     text = json.dumps(plain(config))  # JSON is YAML
     (tmp_path / "again.yaml").write_text(text)
     assert load(tmp_path / "again.yaml") == config
-    assert plain(config)["distill"]["schedule"] == {"kind": "clocked", "every": 100, "max_cap": 8}
+    assert plain(config)["distill"]["schedule"] == {"kind": "clocked", "every": 100, "max_start_epoch": 7}
 
 
 CATALOG = "name: x\nsurvey: {kind: catalog, catalog: a.csv, images: {kind: folder, root: r}}\n"

@@ -115,7 +115,7 @@ def test_plain_pyarrow_and_pandas_see_the_same_galaxies(folder: Folder) -> None:
     if not folder.is_local:
         pytest.skip("pyarrow's own readers know disks and clouds, not fsspec's memory")
     write(folder)
-    table = pq.read_table(f"{folder.uri}/split=train")  # pandas.read_parquet is this
+    table = pq.read_table(f"{folder.uri}/data/split=train")  # pandas.read_parquet is this
     assert sorted(table["object_id"].to_pylist()) == CuratedSet.open(folder).load("train").object_ids
     assert set(zip(table["label"].to_pylist(), table["class_name"].to_pylist(), strict=True)) == {(0, "Er"), (1, "Sb")}
 

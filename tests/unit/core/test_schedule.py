@@ -85,7 +85,7 @@ def test_an_advance_raises_the_cap_by_one_and_forgets_the_losses() -> None:
     assert state == ScheduleState(cap=2, iteration=28, since_advance=0, losses=())
 
 
-@pytest.mark.parametrize(("own", "experts", "limit"), [(None, 4, 4), (2, 4, 2), (9, 4, 4)])
+@pytest.mark.parametrize(("own", "experts", "limit"), [(None, 4, 5), (2, 4, 3), (9, 4, 5)])
 def test_the_cap_stops_at_the_limit(own: int | None, experts: int, limit: int) -> None:
     schedule = SelfAdaptive(min_duration=1, test_every=1, max_start_epoch=own, max_duration=10_000)
     assert run(schedule, [1 - 0.001 * i for i in range(400)], experts)[-1][0].cap == limit
@@ -136,14 +136,14 @@ def test_fixed_trains_on_the_same_epochs_for_ever() -> None:
 
 
 def test_clocked_advances_by_the_clock_up_to_its_cap() -> None:
-    history = run(Clocked(every=10, max_cap=4), [0.0] * 100)
+    history = run(Clocked(every=10, max_start_epoch=3), [0.0] * 100)
     advances = [i for i, (_, decision) in enumerate(history, start=1) if decision is Decision.ADVANCE]
     assert advances == [10, 20, 30]
     assert history[-1][0].cap == 4
 
 
 def test_clocked_does_not_outrun_the_experts() -> None:
-    assert run(Clocked(every=1, max_cap=50), [0.0] * 100, last_epoch=6)[-1][0].cap <= 6 + 1
+    assert run(Clocked(every=1, max_start_epoch=50), [0.0] * 100, last_epoch=6)[-1][0].cap <= 6 + 1
 
 
 def false_advance_rate(phi: float, trials: int = 80, length: int = 500) -> float:
@@ -176,7 +176,7 @@ def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise()
         (lambda: SelfAdaptive(fine_tune_factor=1.0), r"fine_tune_factor must lie in \(0, 1\), got 1.0"),
         (lambda: Fixed(max_start_epoch=-1), "max_start_epoch must be at least 0, got -1"),
         (lambda: Clocked(every=0), "every must be at least 1, got 0"),
-        (lambda: Clocked(max_cap=0), "max_cap must be at least 1, got 0"),
+        (lambda: Clocked(max_start_epoch=-1), "max_start_epoch must be at least 0, got -1"),
     ],
 )
 def test_schedules_that_cannot_be_are_refused(make: Callable[[], Schedule], message: str) -> None:
