@@ -7,16 +7,31 @@ subcommands, so that help and typing errors answer at once.
 from __future__ import annotations
 
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from raydistill.errors import RaydistillError
+from raydistill import __version__
+from raydistill.errors import ArtifactError, RaydistillError
+
+EXIT_CODES = """Exit codes:
+
+\b
+  0    done
+  1    an error of raydistill itself; please report it
+  2    the config or the command line is wrong
+  3    an artifact, the vote table or the pictures cannot be used
+  4    training or matching diverged
+  5    the Ray cluster cannot give what was asked, or was lost
+  130  stopped by Ctrl-C
+"""
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, epilog=EXIT_CODES,
     help="Distil a galaxy survey into a few synthetic images per class that teach a network what the survey knows.",
 )  # fmt: skip
 
@@ -34,51 +49,65 @@ Verbose = Annotated[
 ]
 
 
-@app.command()
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"raydistill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:  # fmt: skip
+    """Distil a galaxy survey into a few synthetic images per class that teach a network what the survey knows."""
+
+
+@app.command(epilog=EXIT_CODES)
 def simulate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Paint the simulated survey of a config, with simulated volunteers' votes."""
+    """Paint a simulated survey, with simulated volunteers' votes."""
     _stage("simulate", config, overrides, dry_run, verbose)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def curate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Choose the classes and galaxies of a survey, and check, crop and resize their pictures."""
+    """Choose classes and galaxies; check, crop and resize pictures."""
     _stage("curate", config, overrides, dry_run, verbose)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def experts(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
     """Train the expert networks and keep their trajectories."""
     _stage("experts", config, overrides, dry_run, verbose)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def distill(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Match the experts' trajectories with a few synthetic images per class."""
+    """Match the experts' trajectories with a few images per class."""
     _stage("distill", config, overrides, dry_run, verbose)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def evaluate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Train fresh networks on the distilled set and on every baseline, and compare them on test galaxies.
+    """Compare what networks learn from the distilled set and others.
 
+    Fresh networks are trained on the distilled set and on every baseline, and judged on test galaxies.
     distilled=PATH judges any distilled set on this config's survey.
     """
     _stage("evaluate", config, overrides, dry_run, verbose)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def run(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
     """Run all stages, skipping those whose artifact exists."""
     _run(config, overrides, dry_run, verbose)
 
 
-@app.command()
-def demo(
-    config: Annotated[str, typer.Argument(metavar="[CONFIG]")] = "configs/demo.yaml",
-    overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0,
-) -> None:  # fmt: skip
-    """The whole chain on a small simulated survey, in about five minutes on two cores."""
+@app.command(epilog=EXIT_CODES)
+def demo(overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Run all stages on a small simulated survey, for a first look.
+
+    About five minutes on two cores; the same as `raydistill run demo`.
+    """
     _run("demo", overrides, dry_run, verbose)
 
 
@@ -112,15 +141,44 @@ def _load(path: str, overrides: list[str] | None, verbose: int) -> Any:
 
 @contextmanager
 def _sentences() -> Iterator[None]:
-    """Our own errors as one sentence on stderr and their exit code; anything else is a bug and keeps its traceback."""
+    """Whatever goes wrong as one sentence on stderr, and its exit code."""
     try:
         yield
-    except RaydistillError as error:
-        print(f"raydistill: {error}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         print("raydistill: stopped; the same command goes on from where it was", file=sys.stderr)
         raise typer.Exit(130) from error
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        known = _known(error) or _unexpected(error)
+        print(f"raydistill: {known}", file=sys.stderr)
+        raise typer.Exit(known.exit_code) from error
+
+
+def _known(error: BaseException | None) -> RaydistillError | None:
+    """The first of our own errors, or of the system's, in a chain of causes: Ray wraps what its workers raise."""
+    while error is not None:
+        inner = getattr(error, "cause", None)  # Ray's wrapper, which may pretend to be what it wraps
+        if inner is None and isinstance(error, RaydistillError):
+            return error
+        if inner is None and isinstance(error, OSError) and error.filename is not None:
+            what = (error.strerror or type(error).__name__).lower()
+            return ArtifactError(what, str(error.filename), "check the path, its permissions and the disk")
+        error = inner or error.__cause__
+    return None
+
+
+def _unexpected(error: Exception) -> RaydistillError:
+    """A bug: the traceback goes to a file, for the report."""
+    what = " ".join(str(error).strip().rpartition("\n")[2].split())[:200]
+    sentence = f"an error of raydistill itself ({type(error).__name__}: {what})"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="raydistill-", suffix=".log", delete=False) as log:
+            traceback.print_exception(error, file=log)
+    except OSError:
+        traceback.print_exception(error)
+        return RaydistillError(sentence, fix="please report the traceback above")
+    return RaydistillError(sentence, fix=f"please report it with the traceback in {log.name}")
 
 
 main: Callable[..., Any] = app

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -19,13 +20,13 @@ from typing import Any, Literal, Union
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
 from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Recipe
 from raydistill.core.networks import Architecture, ConvNet
 from raydistill.core.training import Training
-from raydistill.errors import ConfigError, nearest
+from raydistill.errors import ConfigError, nearest, yaml_problem
 from raydistill.galaxies.dialects import Fractions
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages
 from raydistill.galaxies.simulate import SimulatedSurvey
@@ -77,7 +78,7 @@ class Curate:
     thresholds: Literal["n10", "n20"] | None = None
     min_votes: float = 0
     min_confidence: float = 0.0
-    per_class: int | None = None
+    per_class: PositiveInt | None = None
     balance: bool = False
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)
     min_picture_size: int = 32
@@ -89,25 +90,19 @@ class Curate:
             raise ValueError(f"image_size must be at least 8, got {self.image_size}")
         if min(self.split) < 0 or not math.isclose(sum(self.split), 1, abs_tol=1e-6):
             raise ValueError(f"split must be three fractions that sum to 1, got {list(self.split)}")
-        if self.per_class is not None and self.per_class < 1:
-            raise ValueError(f"per_class must be at least 1, got {self.per_class}")
 
 
 @dataclass(frozen=True)
 class Experts:
     """How many experts, and how each is trained."""
 
-    num_experts: int = 8
+    num_experts: PositiveInt = 8
     training: Training = field(
         default_factory=lambda: Training(
             epochs=16, batch_size=64, lr=0.01, sampling="balanced", class_weights=False,
             augmentation=Augmentation(("dihedral",)),
         )
     )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        if self.num_experts < 1:
-            raise ValueError(f"num_experts must be at least 1, got {self.num_experts}")
 
 
 @dataclass(frozen=True)
@@ -119,10 +114,10 @@ class Distill(Recipe):
     """
 
     seed: int = 0
-    validate_every: int = 100
-    validation_networks: int = 3
-    validation_epochs: int = 300
-    picture_every: int = 100
+    validate_every: PositiveInt = 100
+    validation_networks: PositiveInt = 3
+    validation_epochs: PositiveInt = 300
+    picture_every: PositiveInt = 100
 
 
 @dataclass(frozen=True)
@@ -153,7 +148,7 @@ class Evaluate:
 
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
     networks: tuple[Architecture, ...] = ()
-    num_networks: int = 5
+    num_networks: PositiveInt = 5
     baselines: tuple[Literal["random_real", "class_mean", "k_center", "herding"], ...] = (
         "random_real",
         "class_mean",
@@ -165,13 +160,11 @@ class Evaluate:
             class_weights=False, augmentation=Augmentation(("dihedral",)),
         )
     )  # fmt: skip
-    full_data_networks: int = 3
+    full_data_networks: NonNegativeInt = 3
 
     def __post_init__(self) -> None:
         if not self.protocols:
             raise ValueError("protocols must name at least one, the first gives the headline figures")
-        if self.num_networks < 1:
-            raise ValueError(f"num_networks must be at least 1, got {self.num_networks}")
 
 
 @dataclass(frozen=True)
@@ -185,15 +178,15 @@ class Resources:
     """
 
     address: str | None = None
-    workers: int | None = None
-    cpus: float = 1
-    gpus: float = 0
-    worker_threads: int = 1
-    distill_cpus: int | None = None
-    distill_gpus: float = 0
-    max_restarts: int = 3
-    object_store_mb: int | None = 1024
-    checkpoint_seconds: float = 20.0
+    workers: PositiveInt | None = None
+    cpus: PositiveFloat = 1
+    gpus: NonNegativeFloat = 0
+    worker_threads: PositiveInt = 1
+    distill_cpus: PositiveInt | None = None
+    distill_gpus: NonNegativeFloat = 0
+    max_restarts: NonNegativeInt = 3
+    object_store_mb: PositiveInt | None = 1024
+    checkpoint_seconds: NonNegativeFloat = 20.0
 
 
 @dataclass(frozen=True)
@@ -231,10 +224,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         merged = OmegaConf.merge(_read(path), _assignments(overrides))
         raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        what = f"a value refers to something that is not there ({str(error).splitlines()[0]})"
-        raise ConfigError(what, where, "set it, or give the path itself") from error
+        raise _unresolved(error, where) from error
     try:
         return _adapter().validate_python(raw)
+    except ConfigError as error:  # a leaf's own, which does not know the file
+        raise ConfigError(error.what, f"{where}, {error.where}", error.fix) from error
     except ValidationError as error:
         raise ConfigError(*_sentence(error, raw, where)) from error
 
@@ -242,6 +236,15 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def plain(config: Any) -> Any:
     """A config or any part of it as nested dicts, lists and scalars, with all defaults written out."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def _unresolved(error: OmegaConfBaseException, where: str) -> ConfigError:
+    unset = re.search("Environment variable '(.+)' not found", str(error))
+    if unset:
+        fix = f"set it, or give {error.full_key}=... on the command line"
+        return ConfigError(f"the environment variable {unset[1]} is not set", f"{where}, {error.full_key}", fix)
+    what = f"a value refers to something that is not there ({str(error).splitlines()[0]})"
+    return ConfigError(what, where, "set it, or give the path itself")
 
 
 def _find(path: str | Path) -> Path:
@@ -260,9 +263,10 @@ def _read(path: Path, extending: tuple[Path, ...] = ()) -> DictConfig:
         names = sorted({p.stem for folder in SHIPPED for p in folder.glob("*.yaml")})
         raise ConfigError("there is no such config file", str(path), f"named runs are: {', '.join(names)}") from error
     except (OSError, ValueError) as error:
-        raise ConfigError("the config file cannot be read", str(path), str(error)) from error
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"the config file cannot be read ({reason})", str(path), "give a YAML file") from error
     except Exception as error:  # PyYAML's own hierarchy is not OmegaConf's
-        raise ConfigError(f"not valid YAML ({' '.join(str(error).split())})", str(path), "mend the file") from error
+        raise ConfigError(f"not valid YAML ({yaml_problem(error)})", str(path), "mend the file") from error
     if not isinstance(own, DictConfig):
         raise ConfigError("the config file is not a mapping of keys to values", str(path), "see configs/demo.yaml")
     if EXTENDS not in own:
@@ -285,7 +289,7 @@ def _assignments(overrides: Sequence[str]) -> DictConfig:
     try:
         return OmegaConf.from_dotlist(list(overrides))
     except yaml.YAMLError as error:
-        problem = f"the value of an override is not valid YAML ({' '.join(str(error).split())})"
+        problem = f"the value of an override is not valid YAML ({yaml_problem(error)})"
         raise ConfigError(problem, "command line", "mend it, or put it into quotes") from error
 
 

@@ -63,6 +63,14 @@ class ClusterError(RaydistillError):
     exit_code = 5
 
 
+def yaml_problem(error: Exception) -> str:
+    """Where and why a text could not be read as YAML, in a line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """A hint naming the known word most like `word`, or all of them when none is alike."""
     import difflib

@@ -30,7 +30,8 @@ RUNS_SCHEMA = pa.schema(
         ("network", pa.string()),
         ("draw", pa.int32()),  # of the images, where they are drawn
         ("seed", pa.int32()),  # of the network
-        ("lr", pa.float64()),
+        ("lr", pa.float64()),  # null: the distilled set's own rates, or none
+        ("validation", pa.float64()),  # balanced accuracy on validation images
         ("accuracy", pa.float64()),
         ("balanced_accuracy", pa.float64()),
         ("confusion", pa.list_(pa.int64())),  # K * K, row by row: true class, predicted class

@@ -24,6 +24,14 @@ from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMis
 SCHEMA_VERSION = 1
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of work in progress, never part of an artifact
+# How a person calls each kind, and the command that makes it.
+_WORDS = {
+    "survey": ("simulated survey", "simulate"),
+    "curated": ("curated set", "curate"),
+    "trajectories": ("set of expert trajectories", "experts"),
+    "distilled": ("distilled set", "distill"),
+    "evaluation": ("evaluation", "evaluate"),
+}
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 
 
@@ -91,45 +99,54 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
     Raises ArtifactMissing, ArtifactIncompatible (other kind or schema version) or, with `verify`, ArtifactCorrupt when a file is gone
     or differs from its digest.
     """
+    noun, command = in_words(kind)
     if not folder.exists(NAME):
-        left = "a stopped run's leftovers" if folder.exists() else "nothing"
-        raise ArtifactMissing(f"no {kind} here, only {left}", folder.uri, f"run the stage that writes the {kind}")
+        begun = folder.exists()
+        what = f"the {noun} here was never finished" if begun else f"there is no {noun} here"
+        raise ArtifactMissing(what, folder.uri, f"run {command} {'again' if begun else 'first'}")
     try:
         raw = json.loads(folder.read(NAME))
         version = raw["schema_version"]  # first: another version may have other fields
         if version != SCHEMA_VERSION:
             raise ArtifactIncompatible(
-                f"schema version {version}, this raydistill reads {SCHEMA_VERSION}", folder.uri, "write it again"
+                f"its schema version is {version}, this raydistill reads {SCHEMA_VERSION}",
+                folder.uri,
+                f"run {command} again",
             )
         manifest = Manifest(**{**raw, "parents": {name: Parent(**p) for name, p in raw["parents"].items()}})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArtifactCorrupt(
-            "manifest.json cannot be read", folder.uri, "remove the folder and run its stage again"
-        ) from error
+        fix = f"remove the folder and run {command} again"
+        raise ArtifactCorrupt("manifest.json is damaged", folder.uri, fix) from error
     if manifest.kind != kind:
-        raise ArtifactIncompatible(f"this is a {manifest.kind}, not a {kind}", folder.uri, f"give the path of a {kind}")
+        given = in_words(manifest.kind)[0]
+        raise ArtifactIncompatible(f"this is a {given}, not a {noun}", folder.uri, f"give the path of a {noun}")
     if verify:
         _verify(folder, manifest)
     return manifest
 
 
+def in_words(kind: str) -> tuple[str, str]:
+    """What a person calls an artifact of this kind, and the command that makes it."""
+    noun, stage = _WORDS.get(kind, (kind, "run"))
+    return noun, f"'raydistill {stage} CONFIG'"
+
+
 def _verify(folder: Folder, manifest: Manifest) -> None:
+    fix = f"remove the folder and run {in_words(manifest.kind)[1]} again"
     for name, expected in manifest.files.items():
         if not folder.exists(name):
-            raise ArtifactCorrupt(f"'{name}' is gone", folder.uri, "remove the folder and run its stage again")
+            raise ArtifactCorrupt(f"'{name}' is gone", folder.uri, fix)
         if folder.sha256(name) != expected["sha256"]:
-            raise ArtifactCorrupt(
-                f"'{name}' differs from its digest", folder.uri, "remove the folder and run its stage again"
-            )
+            raise ArtifactCorrupt(f"'{name}' is damaged: its digest is not the manifest's", folder.uri, fix)
 
 
 def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> None:
     """ArtifactIncompatible unless `parent` holds the very content that `child` was made from."""
     if child.parents[name].content != parent.content:
         raise ArtifactIncompatible(
-            f"made from another {name} ({child.parents[name].content[:12]}, not {parent.content[:12]})",
+            f"made from another {in_words(name)[0]} ({child.parents[name].content[:12]}, not {parent.content[:12]})",
             where,
-            "run its stage again",
+            f"run {in_words(child.kind)[1]} again",
         )
 
 

@@ -30,10 +30,12 @@ class Folder:
     def __init__(self, uri: str | os.PathLike[str]) -> None:
         try:
             self._fs, path = fsspec.core.url_to_fs(os.fspath(uri))
-        except (ImportError, ValueError) as error:
-            raise ConfigError(
-                f"cannot use the storage location '{uri}' ({error})", "output", "see README, storage"
-            ) from error
+        except ImportError as error:
+            raise ConfigError(f"this storage needs another package ({error})", str(uri), "install it") from error
+        except ValueError as error:
+            scheme = str(uri).partition("://")[0]
+            fix = "give a folder, or a URI such as s3://bucket/folder"
+            raise ConfigError(f"no storage is known as '{scheme}://'", str(uri), fix) from error
         self._path: str = path.rstrip("/")
         self.is_local: bool = "file" in (
             self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
@@ -59,6 +61,9 @@ class Folder:
             raise ArtifactMissing(
                 f"there is no '{name}'", self.uri, "check the path, or run the stage that writes it"
             ) from error
+        except OSError as error:
+            what = f"'{name}' cannot be read ({error.strerror or error})"
+            raise ArtifactError(what, self.uri, "check its permissions and the disk") from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file, or none."""
@@ -68,7 +73,7 @@ class Folder:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A local path to write to; when the block ends well the file appears as `name`, whole."""
-        with _disk_errors(self.uri):
+        with disk_errors(self.uri):
             if not self.is_local:
                 with tempfile.TemporaryDirectory() as scratch:
                     path = Path(scratch) / Path(name).name
@@ -133,15 +138,19 @@ class Folder:
 
 
 @contextmanager
-def _disk_errors(where: str) -> Iterator[None]:
-    """The two things that go wrong with disks, as sentences."""
+def disk_errors(where: str) -> Iterator[None]:
+    """What goes wrong with disks while the body writes below `where`, as sentences."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        short_write = error.errno is None and " written" in str(error)  # how numpy tells of a full disk
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or short_write:
             raise ArtifactError(
                 "the disk is full", where, "free some space and run the same command again; it resumes"
             ) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise ArtifactError("no permission to write", where, "choose another output=FOLDER") from error
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            what = "a file stands where a folder should be made"
+            raise ArtifactError(what, where, "choose another output=FOLDER") from error
         raise

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from raydistill.errors import ConfigError, nearest
+from raydistill.errors import ConfigError, nearest, yaml_problem
 from raydistill.galaxies.files import open_stream
 from raydistill.galaxies.tree import INDEX, RESPONSES, TASK_OF, Task, resolve_answer
 
@@ -165,14 +165,14 @@ def load_class_tree(name_or_yaml_path: str) -> ClassTree:
         return BUILTIN_TREES[name_or_yaml_path]
     if not name_or_yaml_path.endswith((".yaml", ".yml")):
         hint = nearest(name_or_yaml_path, tuple(BUILTIN_TREES))
-        raise ConfigError(f"no class tree '{name_or_yaml_path}'", "", f"{hint} or give a .yaml file")
+        raise ConfigError(f"no class tree '{name_or_yaml_path}'", "", f"{hint.removesuffix('?')}, or the path of a .yaml file" + "?" * hint.endswith("?"))
     try:
         with open_stream(name_or_yaml_path) as stream:
             content = yaml.safe_load(stream.read())
     except OSError as error:
-        raise ConfigError("cannot be opened", name_or_yaml_path, "give the path of a class tree in YAML") from error
+        raise ConfigError("this class tree cannot be opened", name_or_yaml_path, "give the path of its file") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"is not YAML: {' '.join(str(error).split())}", name_or_yaml_path) from error
+        raise ConfigError(f"not valid YAML ({yaml_problem(error)})", name_or_yaml_path, "mend the file") from error
     return parse_class_tree(content, name_or_yaml_path)
 
 

@@ -97,7 +97,7 @@ def read_catalog(
     dialect = _recognise(present, named, uri) if dialect == "auto" else _known_dialect(dialect)
     found = {role: _find(role, present, named, uri) for role in _ALIASES}
     if found["id"] is None:
-        raise _missing("an id column", "GalaxyID or dr7objid", present, uri, "name it with columns={'id': …}")
+        raise _missing("an id column", "GalaxyID or dr7objid", present, uri, "name it with survey.columns.id=NAME")
     if dialect == "plain":
         return _read_labels(uri, present, found)
     return _read_votes(uri, dialect, fractions, present, found)
@@ -141,14 +141,14 @@ def _find(role: str, present: Sequence[str], named: Mapping[str, str], uri: str)
     """The column that plays `role`: the one the caller named, else the first alias that is there."""
     if role in named:
         if named[role] not in present:
-            raise _missing(f"the column '{named[role]}'", named[role], present, uri, f"columns names it as '{role}'")
+            raise _missing(f"the column '{named[role]}'", named[role], present, uri, f"correct survey.columns.{role}")
         return named[role]
     lowered = {name.lower(): name for name in reversed(present)}
     return next((lowered[alias.lower()] for alias in _ALIASES[role] if alias.lower() in lowered), None)
 
 
 def _missing(what: str, wanted: str, present: Sequence[str], uri: str, fix: str) -> CatalogError:
-    return CatalogError(f"has not {what}", uri, f"{fix}; {nearest(wanted, tuple(present))}")
+    return CatalogError(f"lacks {what}", uri, f"{fix}; {nearest(wanted, tuple(present))}")
 
 
 def _recognise(present: Sequence[str], named: Mapping[str, str], uri: str) -> str:
@@ -169,7 +169,7 @@ def _recognise(present: Sequence[str], named: Mapping[str, str], uri: str) -> st
         f"{RESPONSES[0]}_weighted_fraction",
         present,
         uri,
-        f"choose dialect among {', '.join(DIALECTS)}, or name the columns with columns={{'id': …, 'label': …}}",
+        f"choose dialect among {', '.join(DIALECTS)}, or set survey.columns.id and survey.columns.label",
     )
 
 
@@ -278,7 +278,7 @@ def _fallen(questions: list[_Question], fractions: Fractions, uri: str) -> str:
 def _read_labels(uri: str, present: Sequence[str], found: Mapping[str, str | None]) -> pa.Table:
     label, confidence = found["label"], found["confidence"]
     if label is None:
-        raise _missing("a column of labels", "label", present, uri, "name it with columns={'label': …}")
+        raise _missing("a column of labels", "label", present, uri, "name it with survey.columns.label=NAME")
     table = _read(uri, found, [name for name in (label, confidence) if name is not None], text=(label,))
     values = np.ones(table.num_rows) if confidence is None else _fraction(table, confidence, uri, counts=False)
     text = pc.utf8_trim_whitespace(pc.cast(table[label].combine_chunks(), pa.string()))

@@ -44,7 +44,10 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     except pa.ArrowInvalid:  # a scheme that pyarrow does not speak itself
         import fsspec
 
-        remote, path = fsspec.core.url_to_fs(uri)
+        try:
+            remote, path = fsspec.core.url_to_fs(uri)
+        except (ValueError, ImportError) as error:
+            raise CatalogError(f"no such storage ({error})", uri, "give a path, or a URI such as s3://...") from error
         return pafs.PyFileSystem(pafs.FSSpecHandler(remote)), path
 
 
@@ -90,6 +93,8 @@ def _guarded(uri: str, read: Any) -> Any:
         raise CatalogError("no such file", uri, "check the path, or fetch the catalogue first") from error
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if _format(uri) == "parquet":
+            reason = reason.rpartition(": ")[2].rstrip(".")  # the last of many links says it
         raise CatalogError(
             f"cannot be read as a {_format(uri)} table ({reason})", uri, "fetch it again or convert it"
         ) from error
@@ -211,5 +216,5 @@ def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
             "export the table again with the ids as integers or text",
         )
     if (values != np.round(values)).any():
-        raise CatalogError(f"the ids in '{name}' are fractions", where, "name the id column with columns={'id': …}")
+        raise CatalogError(f"the ids in '{name}' are fractions", where, "name the id column with survey.columns.id=NAME")
     return pa.array(values.astype(np.int64))

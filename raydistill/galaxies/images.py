@@ -21,10 +21,11 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 from PIL import Image, UnidentifiedImageError
 
-from raydistill.errors import CatalogError, ConfigError
+from raydistill.errors import CatalogError, ConfigError, nearest
 from raydistill.galaxies.dialects import filename_mapping
 from raydistill.galaxies.files import filesystem, object_ids, open_stream, parquet_dataset
 
@@ -78,15 +79,24 @@ class ParquetImages:
     image_column: str = "image"
     kind: Literal["parquet"] = "parquet"
 
-    def sources(self, wanted: Collection[str] | None = None, batch_size: int = 256) -> Iterator[tuple[str, Source]]:
-        """Object id and encoded picture of each row, or of the rows whose id is in `wanted`, in the file's order."""
+    def dataset(self) -> ds.Dataset:
+        """The table, unread. CatalogError if it is not there or lacks a column."""
         try:
             dataset = parquet_dataset(self.uri)
         except FileNotFoundError as error:
-            raise CatalogError("no such file", self.uri, "check the path of the images") from error
-        for column in (self.id_column, self.image_column):
+            raise CatalogError("no such file of images", self.uri, "check survey.images.uri") from error
+        except (OSError, pa.ArrowInvalid) as error:
+            raise CatalogError("cannot be read as a Parquet table", self.uri, "fetch the images again") from error
+        for role in ("id_column", "image_column"):
+            column = getattr(self, role)
             if column not in dataset.schema.names:
-                raise CatalogError(f"has no column '{column}'", self.uri, f"it has {', '.join(dataset.schema.names)}")
+                fix = f"set survey.images.{role}; {nearest(column, tuple(dataset.schema.names))}"
+                raise CatalogError(f"has no column '{column}'", self.uri, fix)
+        return dataset
+
+    def sources(self, wanted: Collection[str] | None = None, batch_size: int = 256) -> Iterator[tuple[str, Source]]:
+        """Object id and encoded picture of each row, or of the rows whose id is in `wanted`, in the file's order."""
+        dataset = self.dataset()
         keep = None if wanted is None else pa.array(sorted(wanted), pa.string())
         for batch in dataset.to_batches(columns=[self.id_column, self.image_column], batch_size=batch_size):
             ids = object_ids(batch.column(0), self.id_column, self.uri)

@@ -5,6 +5,7 @@ A job submitted with `ray job submit` finds its cluster by itself; a laptop gets
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from raydistill.log import get_logger
 log = get_logger(__name__)
 
 _MEGABYTE = 2**20
+GROWTH_SECONDS = 300.0  # clouds bring a machine in one to four minutes
 
 
 @contextmanager
@@ -40,6 +42,8 @@ def attached(resources: Resources) -> Iterator[None]:
 
 
 def _start(resources: Resources) -> None:
+    # Tells at every start that a token was written; how to use one is in the docs.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     address = resources.address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
     try:
@@ -67,18 +71,45 @@ def _start(resources: Resources) -> None:
 
 def workers_for(resources: Resources, pieces: int) -> int:
     """How many workers to ask for: never more than there are pieces of work, and by default as many as the cluster carries."""
+    require(resources, resources.cpus, resources.gpus, "")
     total = ray.cluster_resources()
     carries = int(total.get("CPU", 0) / resources.cpus) if resources.cpus else pieces
     if resources.gpus:
         carries = min(carries, int(total.get("GPU", 0) / resources.gpus))
-    if not carries and resources.workers is None:
-        raise ClusterError(
-            f"one worker wants {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, the cluster has "
-            f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g}",
-            "resources",
-            "lower resources.cpus or resources.gpus, or add nodes",
-        )
     return max(1, min(pieces, resources.workers or carries))
+
+
+def require(resources: Resources, cpus: float, gpus: float, prefix: str) -> None:
+    """ClusterError unless some machine of the cluster carries one such worker; Ray itself would wait for ever.
+
+    A cluster that `resources.workers` may make grow is asked for such a machine, and given `GROWTH_SECONDS`.
+    """
+    if _carried(cpus, gpus):
+        return
+    may_grow = resources.workers is not None and bool(resources.address or os.environ.get("RAY_ADDRESS"))
+    if may_grow:
+        log.info("Ray: waiting for a machine with %g CPUs and %g GPUs, %g s at most", cpus, gpus, GROWTH_SECONDS)
+        demand = ray.remote(num_cpus=cpus, num_gpus=gpus)(_nothing).remote()
+        if ray.wait([demand], timeout=GROWTH_SECONDS)[0]:
+            return
+        ray.cancel(demand)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    most = [max((node.get(name, 0) for node in nodes), default=0) for name in ("CPU", "GPU")]
+    raise ClusterError(
+        f"one worker wants {cpus:g} CPUs and {gpus:g} GPUs, no machine of the cluster has more than {most[0]:g} and {most[1]:g}"
+        + (f" (after {GROWTH_SECONDS:g} s)" if may_grow else ""),
+        "resources",
+        f"lower resources.{prefix}cpus or resources.{prefix}gpus, or use a larger cluster",
+    )
+
+
+def _carried(cpus: float, gpus: float) -> bool:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes)
+
+
+def _nothing() -> None:
+    """A task that only asks for its resources."""
 
 
 def distill_cpus(resources: Resources) -> int:

@@ -11,11 +11,12 @@ A picture that cannot be used costs its own row, never its block: it comes back 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, SPLITS, ClassS
 from raydistill.artifacts.storage import Folder
 from raydistill.config import CatalogSurvey, Config, Curate, Images
 from raydistill.core.normalise import MINIMUM_STD
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, ConfigError, RaydistillError
 from raydistill.galaxies.classes import ClassTree, load_class_tree
 from raydistill.galaxies.dialects import read_catalog
 from raydistill.galaxies.files import object_ids
@@ -44,7 +45,7 @@ from raydistill.galaxies.images import (
 )
 from raydistill.galaxies.selection import assign, report, select, split_of
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import attached
+from raydistill.pipeline.cluster import attached, plain_errors
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.stage import recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
@@ -74,32 +75,59 @@ def curate(config: Config, tracker: Tracker, parent_run: str | None = None) -> C
     plan = Plan(config)
     place = plan.curated
     if not skipped(place):
+        survey = plan.user_survey()
+        chosen = _choose(config.curate, survey)  # what is wrong with a table shows before a cluster is started
         with attached(config.resources), recorded(plan, place, tracker, parent_run) as run:
-            summary = _curate(config, plan.user_survey(), place.folder)
+            summary = _curate(config, survey.images, chosen, place.folder)
             _describe(summary, run)
     return CuratedSet.open(place.folder)
 
 
-def _curate(config: Config, survey: CatalogSurvey, folder: Folder) -> Summary:
-    how, tree = config.curate, load_class_tree(config.curate.classes)
-    catalog = read_catalog(survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns)
-    assigned = assign(catalog, tree, thresholds=how.thresholds, min_votes=how.min_votes)
+class _Chosen(NamedTuple):
+    """The selected galaxies in the order of the files; galaxies per class before selection; rejections without a picture."""
+
+    galaxies: pa.Table
+    candidates: list[int]
+    missing: list[dict[str, Any]]
+    tree: ClassTree
+
+
+def _choose(how: Curate, survey: CatalogSurvey) -> _Chosen:
+    tree = load_class_tree(how.classes)
+    log.info("curate: reading %s", survey.catalog)
+    with _placed("survey.", ConfigError):
+        catalog = read_catalog(survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns)
+    with _placed(f"{survey.catalog}, ", CatalogError):
+        assigned = assign(catalog, tree, thresholds=how.thresholds, min_votes=how.min_votes)
     found, missing = _locate(survey.images, assigned)
-    selected = select(found, per_class=how.per_class, min_confidence=how.min_confidence, balance=how.balance)
+    with _placed("curate.", CatalogError):
+        selected = select(found, per_class=how.per_class, min_confidence=how.min_confidence, balance=how.balance)
     if not len(selected):
         raise CatalogError(
             f"none of {len(catalog)} galaxies was selected ({len(assigned)} have a class, {len(found)} of those a picture)",
             survey.catalog, "check survey.images, curate.classes and curate.min_confidence",
         )  # fmt: skip
-    selected = _in_order(selected, how.split)
-    writer = _Writer(folder, selected, tree)
-    with progress(len(selected), "curating", "galaxies") as shown:
-        for decoded in _decode(survey.images, selected, how):
+    candidates = report(assigned, selected)["candidates"].to_pylist()
+    return _Chosen(_in_order(selected, how.split), candidates, missing, tree)
+
+
+@contextmanager
+def _placed(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
+    """Errors of rooms that do not know the config, with the place in it."""
+    try:
+        yield
+    except kind as error:
+        raise kind(error.what, prefix + error.where, error.fix) from error
+
+
+def _curate(config: Config, images: Images, chosen: _Chosen, folder: Folder) -> Summary:
+    writer = _Writer(folder, chosen.galaxies, chosen.tree)
+    with progress(len(chosen.galaxies), "curating", "galaxies") as shown, plain_errors():
+        for decoded in _decode(images, chosen.galaxies, config.curate):
             writer.add(decoded)
             shown.advance(len(decoded), rejected=len(writer.rejected))
-    writer.close(missing)
-    candidates = report(assigned, selected)["candidates"].to_pylist()
-    return writer.summarise(config, candidates)
+    writer.close(chosen.missing)
+    return writer.summarise(config, chosen.candidates)
 
 
 def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
@@ -108,6 +136,7 @@ def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str
     Pictures inside Parquet are not looked for here: which ids are in there shows when it is read.
     """
     if isinstance(images, ParquetImages):
+        images.dataset()
         return assigned.append_column("path", pa.array([images.uri] * len(assigned), pa.string())), []
     ids = assigned["object_id"].to_pylist()
     paths = images.paths(ids)
@@ -131,6 +160,7 @@ def _decode(images: Images, selected: pa.Table, how: Curate) -> Iterator[pa.Tabl
     """Tables of schema `DECODED` in order of rank."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it narrates every execution, and warns of the line above
     context.execution_options.preserve_order = True
     if isinstance(images, ParquetImages):
         # The order of a stranger's file is not ours: decode as it comes, then sort.

@@ -47,7 +47,7 @@ from raydistill.core.networks import Architecture, build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import LOST, attached, device_of, distill_cpus, one_line, plain_errors
+from raydistill.pipeline.cluster import LOST, attached, device_of, distill_cpus, one_line, plain_errors, require
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.stage import picture, recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
@@ -56,6 +56,7 @@ from raydistill.seeding import fold_in, generator
 log = get_logger(__name__)
 
 STATE = f"{PARTIAL}/state.safetensors"
+WRITTEN = (SELECTED, LAST, "history.parquet", "validation.parquet")  # by the worker
 SECONDS_BETWEEN_NEWS = 1.0
 EXPERTS_ASKED = 10  # for the initial soft labels
 
@@ -108,13 +109,14 @@ def distill(config: Config, tracker: Tracker, parent_run: str | None = None) -> 
 
 def _run(config: Config, place: Place, curated: CuratedSet, store: TrajectoryStore, run: Run) -> None:
     """Keep a worker going until the images are finished."""
-    if place.folder.exists(LAST) and not place.folder.exists(STATE):
+    if all(map(place.folder.exists, WRITTEN)) and not place.folder.exists(STATE):
         return  # finished, and killed between the worker's end and the manifest
     resources = config.resources
     job = _Job(
         place.folder.uri, curated.folder.uri, store.folder.uri, config.network, config.distill, place.seed,
         threads=distill_cpus(resources), gpus=resources.distill_gpus, checkpoint_seconds=resources.checkpoint_seconds,
     )  # fmt: skip
+    require(resources, job.threads, job.gpus, "distill_")
     # A generator's own retries would replay from the start; ours go on from the saved state.
     task: Any = ray.remote(_work).options(
         num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming"

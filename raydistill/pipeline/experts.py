@@ -94,12 +94,14 @@ def _train_all(config: Config, folder: Folder, curated: CuratedSet, run: Run) ->
     board: Any = ray.remote(num_cpus=0)(Board).remote(missing)
     with _shown(board, len(missing) * wanted.training.epochs, run):
         _fit(config, folder, job, board, workers_for(resources, len(missing)))
-    failures: dict[int, str] = ray.get(board.failures.remote())
+    failures: dict[int, RaydistillError] = ray.get(board.failures.remote())
     if failures:
-        expert, why = next(iter(failures.items()))
+        expert, error = next(iter(failures.items()))
+        if not isinstance(error, DivergenceError):
+            raise error
         raise DivergenceError(
-            f"{len(failures)} of {wanted.num_experts} experts failed {ATTEMPTS} times, first expert {expert}: {why}",
-            "experts", "lower experts.training.lr; the finished experts are kept",
+            f"{len(failures)} of {wanted.num_experts} experts diverged {ATTEMPTS} times (expert {expert}: {error.what})",
+            "experts", f"lower experts.training.lr (now {wanted.training.lr:g}); the finished experts are kept",
         )  # fmt: skip
     if left := missing_experts(folder, wanted.num_experts):
         raise ClusterError(
@@ -168,7 +170,7 @@ class Board:
         self._open = deque(missing)
         self._claims: dict[int, int] = {}  # expert -> rank
         self._attempts: dict[int, int] = {}
-        self._failures: dict[int, str] = {}
+        self._failures: dict[int, RaydistillError] = {}
         self._epochs: dict[int, int] = {}
         self._figures: dict[str, float] = {}
         self._finals: list[tuple[int, dict[str, float]]] = []
@@ -197,7 +199,7 @@ class Board:
         self._finished += 1
         self._finals.append((expert, figures))
 
-    def failed(self, expert: int, why: str) -> None:
+    def failed(self, expert: int, why: RaydistillError) -> None:
         """Back to the end of the queue, or given up."""
         self._claims.pop(expert, None)
         self._attempts[expert] = self._attempts.get(expert, 0) + 1
@@ -206,7 +208,7 @@ class Board:
         else:
             self._failures[expert] = why
 
-    def failures(self) -> dict[int, str]:
+    def failures(self) -> dict[int, RaydistillError]:
         return self._failures
 
     def news(self) -> dict[str, Any]:
@@ -235,7 +237,7 @@ def _work(loop: dict[str, Any]) -> None:
         try:
             figures = trainer.train(expert, lambda epoch, now, k=expert: board.epoch.remote(k, epoch, now))
         except RaydistillError as error:
-            board.failed.remote(expert, str(error))
+            board.failed.remote(expert, error)
         else:
             board.finished.remote(expert, figures)
     ray.get(board.failures.remote())  # an actor answers in order: all that was told above has arrived

@@ -18,7 +18,9 @@ from raydistill.artifacts import curated, distilled, evaluation, trajectories
 from raydistill.artifacts.manifest import Manifest, exists, identity_of, open_manifest, seal
 from raydistill.artifacts.storage import Folder
 from raydistill.config import CatalogSurvey, Config
-from raydistill.errors import CatalogError
+from raydistill.core.networks import build
+from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.classes import load_class_tree
 from raydistill.galaxies.images import FolderImages
 
 SURVEY = "survey"
@@ -60,6 +62,7 @@ class Plan:
     """The places of a config's artifacts."""
 
     def __init__(self, config: Config) -> None:
+        check(config)
         self.config = config
         self.root = Folder(config.output) / config.name
 
@@ -71,10 +74,11 @@ class Plan:
         return self._place(SURVEY, {"survey": self.config.survey}, {}, self.config.seed)
 
     def user_survey(self) -> CatalogSurvey:
-        """The survey as a table and pictures, wherever it comes from."""
+        """The survey as a table and pictures, wherever it comes from. ArtifactMissing for one that is not simulated yet."""
         if isinstance(self.config.survey, CatalogSurvey):
             return self.config.survey
         assert self.survey is not None
+        open_manifest(self.survey.folder, SURVEY, verify=False)
         root = self.survey.folder.uri
         images = FolderImages(root=f"{root}/images", mapping=f"{root}/filename_mapping.csv")
         return CatalogSurvey(catalog=f"{root}/catalog.csv", images=images, dialect="hart16")
@@ -121,6 +125,25 @@ class Plan:
         config = {name: part if isinstance(part, str) else configs.plain(part) for name, part in parts.items()}
         identity = identity_of(kind, config, {name: place.identity for name, place in parents.items()}, seed)
         return Place(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
+
+
+def check(config: Config) -> None:
+    """ConfigError for values that do not go together; each of them alone is fine. Needs neither a cluster nor the survey."""
+    networks = {f"evaluate.networks.{i}": one for i, one in enumerate(config.evaluate.networks)}
+    for key, architecture in {"network": config.network, **networks}.items():
+        try:
+            build(architecture, num_classes=2, image_size=config.curate.image_size)
+        except ValueError as error:
+            raise ConfigError(str(error), key, f"lower {key}.depth or raise curate.image_size") from error
+    ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
+    if ahead > epochs:
+        what = f"the target lies {ahead} epochs ahead, but experts are trained for {epochs} only"
+        raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")
+    try:
+        load_class_tree(config.curate.classes)
+    except ConfigError as error:
+        place = f"curate.classes, {error.where}" if error.where else "curate.classes"
+        raise ConfigError(error.what, place, error.fix) from error
 
 
 def _sha256(uri: str) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raydistill.artifacts.evaluation import EvaluationReport
+from raydistill.artifacts.manifest import identity_of
 from raydistill.config import Config, plain
 from raydistill.log import get_logger
 from raydistill.pipeline.cluster import attached
@@ -42,22 +43,30 @@ def stages_of(config: Config) -> list[str]:
 
 def run_stage(name: str, config: Config) -> str:
     """Run one stage; the URI of its artifact."""
+    Plan(config).places()  # a wrong path shows before a database is made
     return str(STAGES[name](config, tracker_of(config)).folder)
 
 
 def run(config: Config) -> EvaluationReport:
     """Run all stages, as children of one MLflow run."""
-    plan, tracker = Plan(config), tracker_of(config)
-    if all(place.done for place in plan.places()):
+    plan = Plan(config)
+    done = all(place.done for place in plan.places())
+    tracker = tracker_of(config)
+    if done:
         return evaluate(config, tracker)
     with (
         attached(config.resources),
-        tracker.run("run", identity=plan.evaluation.identity, params=plain(config)) as recorded,
+        tracker.run("run", identity=_identity(plan), params=plain(config)) as recorded,
     ):
         for name in stages_of(config):
             result = STAGES[name](config, tracker, recorded.id)
     assert isinstance(result, EvaluationReport)
     return result
+
+
+def _identity(plan: Plan) -> str:
+    """Not its last stage's own: a stage closes what an earlier process left running under its identity."""
+    return identity_of("run", {}, {"evaluation": plan.evaluation.identity}, plan.config.seed)
 
 
 def verdict(report: EvaluationReport) -> str:

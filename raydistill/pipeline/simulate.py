@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import ray
 
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.storage import Folder, disk_errors
 from raydistill.config import Config
 from raydistill.errors import ConfigError
 from raydistill.galaxies.simulate import SimulatedSurvey, simulate_chunk, write_survey
 from raydistill.log import progress
-from raydistill.pipeline.cluster import attached, workers_for
+from raydistill.pipeline.cluster import attached, plain_errors, workers_for
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.stage import recorded, skipped
 from raydistill.pipeline.tracking import Tracker
@@ -59,14 +59,16 @@ def _paint(survey: SimulatedSurvey, seed: int, workers: int) -> Iterator[pa.Tabl
             while starts and len(pending) < 2 * workers:
                 start = starts.popleft()
                 pending.append(task.remote(survey, seed, start, min(start + CHUNK, survey.num_galaxies)))
-            table = ray.get(pending.popleft())
+            with plain_errors():
+                table = ray.get(pending.popleft())
             shown.advance(len(table))
             yield table
 
 
 def _write(folder: Folder, tables: Iterator[pa.Table]) -> None:
     if folder.is_local:
-        write_survey(folder.uri, tables)
+        with disk_errors(folder.uri):
+            write_survey(folder.uri, tables)
         return
     with tempfile.TemporaryDirectory() as scratch:
         write_survey(scratch, tables)

@@ -137,12 +137,12 @@ WRONG_VALUES = [
     (SIMULATED, "curate.crop_fraction=2", "curate: crop_fraction must lie in (0, 1], got 2.0"),
     (SIMULATED, "curate.split=[0.5,0.5,0.5]", "curate: split must be three fractions that sum to 1"),
     (SIMULATED, "curate.split=[1.2,-0.1,-0.1]", "curate: split must be three fractions that sum to 1"),
-    (SIMULATED, "curate.per_class=0", "per_class must be at least 1, got 0"),
-    (SIMULATED, "experts.num_experts=0", "experts: num_experts must be at least 1, got 0"),
+    (SIMULATED, "curate.per_class=0", "curate.per_class: input should be greater than 0, got 0"),
+    (SIMULATED, "experts.num_experts=0", "experts.num_experts: input should be greater than 0, got 0"),
     (SIMULATED, "experts.training.augmentation.operations=[flop]", "operations.0: input should be 'color', 'crop'"),
     (SIMULATED, "evaluate.baselines=[randm_real]", "evaluate.baselines.0: input should be 'random_real', 'class_mean'"),
     (SIMULATED, "evaluate.protocols={}", "evaluate: protocols must name at least one"),
-    (SIMULATED, "evaluate.num_networks=0", "evaluate: num_networks must be at least 1, got 0"),
+    (SIMULATED, "evaluate.num_networks=0", "evaluate.num_networks: input should be greater than 0, got 0"),
     (SIMULATED, "network=3", "network: input should be a dictionary"),
     (SIMULATED, "survey.images.root=x", "survey.images: there is no key 'images'"),
     ("name: x\n", "", "survey: this key is missing; add it"),
@@ -198,7 +198,7 @@ def test_files_that_cannot_be_read(read: Read, text: str, sentence: str) -> None
 
 def test_a_variable_that_is_not_set_is_named(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYDISTILL_TEST_NOT_SET", raising=False)
-    with pytest.raises(ConfigError, match=r"RAYDISTILL_TEST_NOT_SET.*; set it, or give the path itself"):
+    with pytest.raises(ConfigError, match=r"output: the environment variable RAYDISTILL_TEST_NOT_SET is not set; set it"):
         read(SIMULATED + "output: ${oc.env:RAYDISTILL_TEST_NOT_SET}\n")
 
 

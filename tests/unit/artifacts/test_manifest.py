@@ -47,10 +47,10 @@ def test_write_open_write_is_byte_identical(folder: Folder) -> None:
 
 
 def test_a_killed_writer_has_written_nothing(folder: Folder) -> None:
-    with pytest.raises(ArtifactMissing, match="no curated here, only nothing; run the stage"):
+    with pytest.raises(ArtifactMissing, match="there is no curated set here; run 'raydistill curate CONFIG' first"):
         open_manifest(folder, "curated")
     folder.write("data/part-0.bin", b"data")
-    with pytest.raises(ArtifactMissing, match="only a stopped run's leftovers"):
+    with pytest.raises(ArtifactMissing, match="the curated set here was never finished; run 'raydistill curate CONFIG' again"):
         open_manifest(folder, "curated")
     assert not manifest.exists(folder)
 
@@ -67,7 +67,7 @@ def test_a_flipped_bit_is_corrupt(folder: Folder, name: str) -> None:
     data = bytearray(folder.read(name))
     data[-1] ^= 1
     folder.write(name, bytes(data))
-    with pytest.raises(ArtifactCorrupt, match=f"'{name}' differs from its digest; remove the folder"):
+    with pytest.raises(ArtifactCorrupt, match=f"'{name}' is damaged: .*; remove the folder"):
         open_manifest(folder, "curated")
     open_manifest(folder, "curated", verify=False)
 
@@ -83,13 +83,13 @@ def test_a_file_that_is_gone_is_corrupt(folder: Folder) -> None:
 def test_a_manifest_that_cannot_be_read_is_corrupt(folder: Folder, text: bytes) -> None:
     write(folder)
     folder.write(manifest.NAME, text)
-    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json cannot be read"):
+    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json is damaged"):
         open_manifest(folder, "curated")
 
 
 def test_another_kind_does_not_fit(folder: Folder) -> None:
     write(folder)
-    with pytest.raises(ArtifactIncompatible, match="this is a curated, not a distilled; give the path of a distilled"):
+    with pytest.raises(ArtifactIncompatible, match="this is a curated set, not a distilled set; give the path of a distilled set"):
         open_manifest(folder, "distilled")
 
 
@@ -138,5 +138,5 @@ def test_a_child_knows_its_parent_by_content(folder: Folder) -> None:
     child = write(folder / "child", parents={"curated": parent}, kind="trajectories")
     check_parent(open_manifest(folder / "child", "trajectories"), "curated", parent, "here")
     stranger = write(folder / "stranger", data=b"other")
-    with pytest.raises(ArtifactIncompatible, match=f"here: made from another curated .*not {stranger.content[:12]}"):
+    with pytest.raises(ArtifactIncompatible, match=f"here: made from another curated set .*not {stranger.content[:12]}"):
         check_parent(child, "curated", stranger, "here")

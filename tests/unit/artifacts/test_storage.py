@@ -185,5 +185,5 @@ def test_other_failures_are_not_dressed_up(tmp_path: Path) -> None:
 
 
 def test_an_unknown_scheme_is_a_sentence() -> None:
-    with pytest.raises(ConfigError, match="cannot use the storage location 'nosuch://bucket/x'"):
+    with pytest.raises(ConfigError, match="nosuch://bucket/x: no storage is known as 'nosuch://'"):
         Folder("nosuch://bucket/x")

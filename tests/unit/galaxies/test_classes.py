@@ -89,7 +89,7 @@ def test_a_tree_from_yaml_gives_the_same_confidences_as_the_builtin(tmp_path):
         ("classes: [{name: a, path: [smooth, features_or_disk]}]", "in two steps"),
         ("classes: [{name: a, path: [[smooth, bar]]}]", "different questions"),
         ("classes: [{name: a, path: [[]]}]", "empty"),
-        ("classes: [", "is not YAML"),
+        ("classes: [", "not valid YAML"),
     ],
 )
 def test_a_wrong_tree_gets_one_sentence_that_names_the_file(tmp_path, text, message):
@@ -103,7 +103,7 @@ def test_a_wrong_tree_gets_one_sentence_that_names_the_file(tmp_path, text, mess
 def test_unknown_names_and_missing_files():
     with pytest.raises(ConfigError, match="did you mean 'gz2-9'"):
         load_class_tree("gz2_9")
-    with pytest.raises(ConfigError, match="cannot be opened"):
+    with pytest.raises(ConfigError, match="this class tree cannot be opened"):
         load_class_tree("absent.yaml")
 
 

@@ -1,0 +1,169 @@
+"""Training many networks on many training sets, as Ray tasks, and remembering every one of them.
+
+A finished fit is kept under the digest of all that determines it: a killed evaluation goes on, and two evaluations share their
+baselines. Where a learning rate is to be chosen, the first network of a contest tries each rate, the validation images choose, and
+all networks of the contest train with the chosen one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import ray
+import torch
+from torch import Tensor
+
+from raydistill import __version__
+from raydistill.artifacts.storage import Folder
+from raydistill.config import Resources, plain
+from raydistill.core import metrics
+from raydistill.core.networks import Architecture, build, initial_parameters
+from raydistill.core.training import Training, predict, spread, train
+from raydistill.errors import DivergenceError
+from raydistill.log import progress
+from raydistill.pipeline.cluster import device_of, plain_errors, workers_for
+from raydistill.seeding import fold_in
+
+Split = tuple[Tensor, Tensor]  # normalised images [N, C, H, W], labels [N]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A training set to be judged. student_lrs: its own learning rates, if it brings any."""
+
+    subject: str
+    draw: int
+    images_NCHW: Tensor
+    targets_NK: Tensor
+    student_lrs: Tensor | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        tensors = [self.images_NCHW, self.targets_NK, *([] if self.student_lrs is None else [self.student_lrs])]
+        return hashlib.sha256(b"".join(t.cpu().numpy().tobytes() for t in tensors)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One network to train. lr: in place of the one in `training`; None: the training set's own rates."""
+
+    data: TrainingSet
+    protocol: str
+    training: Training
+    lr: float | None
+    architecture: Architecture
+    seed: int
+
+    def digest(self, judged_on: str) -> str:
+        how = [plain(self.training), self.lr, plain(self.architecture), self.seed]
+        return hashlib.sha256(json.dumps([__version__, self.data.digest, how, judged_on]).encode()).hexdigest()
+
+    def labels(self) -> dict[str, Any]:
+        """What a row says of its fit; not part of what is kept, for another evaluation may name it otherwise."""
+        names = {"subject": self.data.subject, "protocol": self.protocol, "network": self.architecture.name}
+        return {**names, "draw": self.data.draw, "seed": self.seed % 2**31, "lr": self.lr}
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Networks that differ in their seed (or draw) alone. lrs: the rates to choose from; empty: nothing to choose."""
+
+    fits: tuple[Fit, ...]
+    lrs: tuple[float, ...]
+
+    def trials(self) -> list[Fit]:
+        return [replace(self.fits[0], lr=lr) for lr in self.lrs] if len(self.lrs) > 1 else []
+
+    def chosen(self, trials: Sequence[dict[str, Any]]) -> list[Fit]:
+        """The fits with the rate whose trial did best on validation images."""
+        if not self.lrs:
+            return list(self.fits)
+        scores = [row["validation"] for row in trials]
+        lr = self.lrs[scores.index(max(scores))] if scores else self.lrs[0]
+        return [replace(fit, lr=lr) for fit in self.fits]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Trains fits and predicts the validation and test galaxies. kept: where finished fits are remembered."""
+
+    kept: Folder
+    resources: Resources
+    validation: Split
+    test: Split
+    num_classes: int
+    judged_on: str  # content digest of the curated set
+
+    def decide(self, contests: Sequence[Contest]) -> list[dict[str, Any]]:
+        """A row per network, in the order of the contests."""
+        trials = [contest.trials() for contest in contests]
+        scores = iter(self.run([fit for group in trials for fit in group], "choosing learning rates"))
+        chosen = [c.chosen([next(scores) for _ in group]) for c, group in zip(contests, trials, strict=True)]
+        return self.run([fit for group in chosen for fit in group], "evaluating")
+
+    def run(self, fits: Sequence[Fit], description: str) -> list[dict[str, Any]]:
+        """A row per fit: {validation, accuracy, balanced_accuracy, confusion} and its labels. Known fits are not trained again."""
+        digests = [fit.digest(self.judged_on) for fit in fits]
+        rows: dict[str, dict[str, Any]] = {
+            d: json.loads(self.kept.read(f"{d}.json")) for d in set(digests) if self.kept.exists(f"{d}.json")
+        }
+        missing = {d: fit for d, fit in zip(digests, fits, strict=True) if d not in rows}
+        if missing:
+            with progress(len(rows) + len(missing), description, "networks", start=len(rows)) as shown, plain_errors():
+                self._train(missing, rows, shown)
+        return [rows[digest] | fit.labels() for digest, fit in zip(digests, fits, strict=True)]
+
+    def _train(self, missing: dict[str, Fit], rows: dict[str, dict[str, Any]], shown: Any) -> None:
+        resources = self.resources
+        workers = workers_for(resources, len(missing))
+        task = ray.remote(_train).options(
+            num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts
+        )
+        splits = ray.put((self.validation, self.test))
+        sets = {fit.data.digest: fit.data for fit in missing.values()}
+        stored = {digest: ray.put(data) for digest, data in sets.items()}
+        queue = list(missing.items())[::-1]
+        running: dict[Any, str] = {}
+        while queue or running:
+            while queue and len(running) < workers:
+                digest, fit = queue.pop()
+                how = (fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes)
+                reference = task.remote(stored[fit.data.digest], splits, how, resources.worker_threads, resources.gpus)
+                running[reference] = digest
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            digest, row = running.pop(ready), ray.get(ready)
+            self.kept.write(f"{digest}.json", json.dumps(row).encode())
+            rows[digest] = row
+            shown.advance(subject=missing[digest].data.subject, accuracy=row["balanced_accuracy"])
+
+
+def _train(data: TrainingSet, splits: tuple[Split, Split], how: Any, threads: int, gpus: float) -> dict[str, Any]:
+    """Train one network and predict both splits; a training that diverges is as bad as can be, and says so by its validation."""
+    training, lr, architecture, seed, num_classes = how
+    torch.set_num_threads(threads)
+    device = device_of(gpus)
+    network = build(architecture, num_classes, data.images_NCHW.shape[-1])
+    theta_P = initial_parameters(network, fold_in(seed, "initial")).to(device)
+    training = training if lr is None else replace(training, lr=lr)
+    lr_in = spread(data.student_lrs, training) if lr is None and data.student_lrs is not None else None
+    pixels, targets = data.images_NCHW.to(device), data.targets_NK.to(device)
+    diverged = False
+    try:
+        theta_P = train(network, theta_P, pixels, targets, training, fold_in(seed, "training"), lr_in)
+    except DivergenceError:
+        diverged = True
+    on_validation, on_test = (
+        metrics.confusion(predict(network, theta_P, images.to(device)), labels.to(device), num_classes)
+        for images, labels in splits
+    )
+    return {
+        "validation": -1.0 if diverged else metrics.balanced_accuracy(on_validation),
+        "accuracy": metrics.accuracy(on_test),
+        "balanced_accuracy": metrics.balanced_accuracy(on_test),
+        "confusion": on_test.reshape(-1).tolist(),
+    }

@@ -1,0 +1,65 @@
+"""One private Ray for all tests of the pipeline, and the tiny run's survey, curated set and experts, made once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray_tools import SILENT, tiny
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """Four logical CPUs, whatever the machine has: three workers must fit. Its session folder is removed at the end."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.25"
+    os.environ["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "0"
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="rd-ray-")  # short: the path of a unix socket has at most 107 bytes
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        log_to_driver=False,
+        logging_level="warning",
+        _temp_dir=folder,
+    )
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def curated_root(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with the tiny run's survey and curated set. Read only: take a `copy_of` it."""
+    from raydistill.pipeline.curate import curate
+    from raydistill.pipeline.simulate import simulate
+
+    root = tmp_path_factory.mktemp("curated")
+    simulate(tiny(root), SILENT)
+    curate(tiny(root), SILENT)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained_root(curated_root: Path) -> Path:
+    """The same with the tiny run's experts, trained by two workers."""
+    from raydistill.pipeline.experts import experts
+
+    experts(tiny(curated_root, "resources.workers=2"), SILENT)
+    return curated_root
+
+
+@pytest.fixture(scope="session")
+def distilled_root(trained_root: Path) -> Path:
+    """The same with the tiny run's distilled set."""
+    from raydistill.pipeline.distill import distill
+
+    distill(tiny(trained_root), SILENT)
+    return trained_root

@@ -1,0 +1,353 @@
+"""Curating through Ray Data: real surveys in three layouts, bad pictures, and the same bytes whatever the order of arrival."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from ray_tools import SILENT, folder_survey
+
+from raydistill import config as configs
+from raydistill.artifacts.curated import SCHEMA, SPLITS, CuratedSet
+from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
+from raydistill.errors import CatalogError
+from raydistill.galaxies.files import read_columns
+from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages, prepare
+from raydistill.galaxies.selection import split_of
+from raydistill.pipeline import curate as stage
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+SIZE = 16
+
+
+def survey_config(output: Path, survey: CatalogSurvey, **curate: Any) -> Config:
+    how = Curate(**{"classes": "gz2-5", "image_size": SIZE, "split": (0.6, 0.2, 0.2)} | curate)
+    return Config(
+        name="survey", output=str(output), survey=survey, curate=how, resources=Resources(), tracking=Tracking(enabled=False)
+    )  # fmt: skip
+
+
+def curated(output: Path, survey: CatalogSurvey, **curate: Any) -> CuratedSet:
+    return stage.curate(survey_config(output, survey, **curate), SILENT)
+
+
+def rejected(curated_set: CuratedSet) -> dict[str, str]:
+    """Object id -> reason."""
+    rows = pq.read_table(io.BytesIO(curated_set.folder.read("rejected.parquet"))).to_pydict()
+    return dict(zip(rows["object_id"], rows["reason"], strict=True))
+
+
+def rows_of(curated_set: CuratedSet) -> list[dict[str, Any]]:
+    return [row for split in SPLITS for row in curated_set.table(split).to_pylist()]
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def data_folder(curated_set: CuratedSet) -> Path:
+    return Path(curated_set.folder.uri) / "data"
+
+
+# A made survey: blobs of light that no two galaxies share.
+
+
+def blob(number: int, size: int = 48) -> np.ndarray:
+    """uint8 [size, size, 3]: a galaxy of its own position and colour on a noisy sky."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[:size, :size]
+    cx, cy = size / 2 + rng.uniform(-3, 3, 2)
+    light = np.exp(-((x - cx) ** 2 / 40 + (y - cy) ** 2 / rng.uniform(10, 40)))
+    return np.clip(rng.normal(12, 3, (size, size, 3)) + 200 * light[..., None] * rng.uniform(0.5, 1, 3), 0, 255).astype(
+        np.uint8
+    )
+
+
+def picture(number: int, kind: str = "JPEG", size: int = 48) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(blob(number, size)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+CLASSES = ("round", "in_between", "cigar", "edge_on", "spiral")
+
+
+def labels(count: int) -> dict[str, str]:
+    return {f"g{number:03d}": CLASSES[number % 5] for number in range(count)}
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> CatalogSurvey:
+    """A plain survey of 80 sound pictures in a folder."""
+    root = tmp_path_factory.mktemp("blobs")
+    (root / "images").mkdir()
+    for number, object_id in enumerate(labels(80)):
+        (root / "images" / f"{object_id}.jpg").write_bytes(picture(number))
+    return CatalogSurvey(**folder_survey(root, labels(80)))
+
+
+@pytest.fixture(scope="module")
+def blobs_curated(blobs: CatalogSurvey, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> CuratedSet:
+    return curated(tmp_path_factory.mktemp("curated"), blobs)
+
+
+def test_every_galaxy_is_there_once_with_its_own_pixels(blobs: CatalogSurvey, blobs_curated: CuratedSet) -> None:
+    assert isinstance(blobs.images, FolderImages)
+    rows = rows_of(blobs_curated)
+    assert sorted(row["object_id"] for row in rows) == sorted(labels(80))
+    for row in rows:
+        assert row["class_name"] == labels(80)[row["object_id"]] == CLASSES[row["label"]]
+        content = Path(blobs.images.root, f"{row['object_id']}.jpg").read_bytes()
+        assert row["source"]["sha256"] == hashlib.sha256(content).hexdigest()
+        expected = prepare(blobs.images.decode(content), 0.5, SIZE)
+        np.testing.assert_array_equal(pixels(row["image"]), expected, err_msg=row["object_id"])
+
+
+def test_statistics_are_those_of_the_train_pixels(blobs_curated: CuratedSet) -> None:
+    train = blobs_curated.load("train").images_NHWC.numpy().reshape(-1, 3) / 255
+    np.testing.assert_allclose(blobs_curated.summary.mean, train.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(blobs_curated.summary.std, train.std(axis=0), rtol=1e-10)
+    everything = np.concatenate([blobs_curated.load(s).images_NHWC.numpy().reshape(-1, 3) / 255 for s in SPLITS])
+    assert abs(everything.mean() - train.mean()) > 1e-9, "the other splits do not differ: this test proves nothing"
+
+
+def test_pandas_and_pyarrow_read_it(blobs_curated: CuratedSet) -> None:
+    folder = data_folder(blobs_curated)
+    for split in SPLITS:
+        ours = blobs_curated.table(split)
+        frame = pd.read_parquet(folder / f"split={split}").sort_values("object_id")
+        assert frame["object_id"].tolist() == ours["object_id"].to_pylist()
+        assert frame["label"].astype(int).tolist() == ours["label"].to_pylist()
+        np.testing.assert_array_equal(pixels(frame["image"].iloc[0]), pixels(ours["image"][0].as_py()))
+    whole = ds.dataset(folder, partitioning="hive").to_table()
+    assert len(whole) == 80
+    assert set(SCHEMA.names) | {"split", "label"} == set(whole.column_names)
+    for path in sorted(folder.rglob("*.parquet")):
+        ids = pq.read_table(path, columns=["object_id"], partitioning=None)["object_id"].to_pylist()
+        assert ids == sorted(ids), f"{path.name} is not sorted"
+
+
+def test_the_order_of_arrival_does_not_show(
+    blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "ROWS_PER_BLOCK", 7)
+    again = curated(tmp_path, blobs)
+    assert again.manifest.content == blobs_curated.manifest.content
+    assert again.manifest.identity == blobs_curated.manifest.identity
+
+
+def test_row_groups_are_filled_across_batches(
+    blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "ROWS_PER_BLOCK", 3)
+    monkeypatch.setattr(stage, "ROWS_PER_GROUP", 4)
+    again = curated(tmp_path, blobs)
+    assert rows_of(again) == rows_of(blobs_curated)
+    for path in data_folder(again).rglob("*.parquet"):
+        metadata = pq.ParquetFile(path).metadata
+        groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        assert all(size == 4 for size in groups[:-1]), f"{path}: {groups}"
+        assert 1 <= groups[-1] <= 4
+
+
+def test_per_class_and_balance_keep_a_subset_in_the_same_splits(
+    blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path
+) -> None:
+    everyone = {row["object_id"]: split for split in SPLITS for row in blobs_curated.table(split).to_pylist()}
+    ids = sorted(everyone)
+    assert everyone == dict(zip(ids, split_of(ids, (0.6, 0.2, 0.2)), strict=True))
+    few = curated(tmp_path / "few", blobs, per_class=7)
+    assert [entry.kept for entry in few.summary.classes] == [7] * 5
+    assert [entry.candidates for entry in few.summary.classes] == [16] * 5
+    for split in SPLITS:
+        for row in few.table(split).to_pylist():
+            assert everyone[row["object_id"]] == split, f"{row['object_id']} moved to {split}"
+    uneven = blobs_with(blobs, {i: c for i, c in labels(80).items() if c != "cigar" or i < "g050"}, tmp_path)
+    balanced = curated(tmp_path / "balanced", uneven, balance=True)
+    assert [entry.kept for entry in balanced.summary.classes] == [10] * 5
+    assert [entry.candidates for entry in balanced.summary.classes] == [16, 16, 10, 16, 16]
+
+
+def blobs_with(blobs: CatalogSurvey, labelled: dict[str, str], root: Path) -> CatalogSurvey:
+    """The same pictures with other labels."""
+    return CatalogSurvey(**folder_survey(root, labelled, images=blobs.images))
+
+
+def test_a_class_without_a_training_galaxy_is_a_sentence(blobs: CatalogSurvey, tmp_path: Path) -> None:
+    survey = blobs_with(blobs, {i: c for i, c in labels(80).items() if c != "spiral"}, tmp_path)
+    with pytest.raises(CatalogError, match="no training galaxy in: spiral"):
+        curated(tmp_path, survey)
+
+
+# Bad pictures: each costs its own row, never its neighbours'.
+
+BAD: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "g003": ("corrupt", lambda p: p.write_bytes(b"<html>404 Not Found</html>" * 9)),
+    "g010": ("truncated", lambda p: p.write_bytes(picture(10)[:400])),
+    "g017": ("empty", lambda p: p.write_bytes(b"")),
+    "g024": ("constant", lambda p: Image.new("RGB", (48, 48), (9, 9, 9)).save(p)),
+    "g031": ("wrong-size", lambda p: Image.fromarray(blob(31, 24)).save(p)),
+    "g038": ("wrong-size", lambda p: Image.fromarray(blob(38, 96)[:, :48]).save(p)),
+    "g045": ("missing", lambda p: p.unlink()),
+}
+
+
+def test_bad_pictures_are_listed_with_their_reason_and_the_rest_kept(
+    blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path
+) -> None:
+    root = tmp_path / "bad"
+    (root / "images").mkdir(parents=True)
+    for number, object_id in enumerate(labels(80)):
+        (root / "images" / f"{object_id}.jpg").write_bytes(picture(number))
+    for object_id, (_, spoil) in BAD.items():
+        spoil(root / "images" / f"{object_id}.jpg")
+    found = curated(tmp_path, CatalogSurvey(**folder_survey(root, labels(80))))
+    assert rejected(found) == {object_id: reason for object_id, (reason, _) in BAD.items()}
+    reasons = [reason for reason, _ in BAD.values()]
+    assert found.summary.rejected == {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+    sound = {row["object_id"]: row["image"] for row in rows_of(blobs_curated) if row["object_id"] not in BAD}
+    assert {row["object_id"]: row["image"] for row in rows_of(found)} == sound
+    assert sum(entry.kept for entry in found.summary.classes) == 80 - len(BAD)
+
+
+def test_a_mended_survey_leaves_nothing_of_a_failed_attempt(blobs: CatalogSurvey, tmp_path: Path) -> None:
+    """The identity knows the vote table, not the pictures: a second attempt meets the first one's files."""
+    root = tmp_path / "survey"
+    (root / "images").mkdir(parents=True)
+    for number, object_id in enumerate(labels(80)):
+        if CLASSES[number % 5] != "spiral":
+            (root / "images" / f"{object_id}.jpg").write_bytes(picture(number))
+    survey = CatalogSurvey(**folder_survey(root, labels(80)))
+    with pytest.raises(CatalogError, match="no training galaxy in: spiral"):
+        curated(tmp_path, survey)
+    for number, object_id in enumerate(labels(80)):
+        path = root / "images" / f"{object_id}.jpg"
+        if CLASSES[number % 5] == "spiral":
+            path.write_bytes(picture(number))
+        elif CLASSES[number % 5] == "round" and split_of([object_id], (0.6, 0.2, 0.2))[0] == "test":
+            path.unlink()
+    found = curated(tmp_path, survey)
+    assert sum(found.manifest.files[name]["bytes"] > 0 for name in found.manifest.files if "split=test" in name) == 4
+    assert not [row for row in found.table("test").to_pylist() if row["class_name"] == "round"]
+
+
+# Pictures inside Parquet, as on Hugging Face.
+
+
+def in_parquet(path: Path, numbers: list[int], group: int = 16) -> ParquetImages:
+    rows = [{"id_str": f"g{n:03d}", "image": {"bytes": picture(n), "path": f"{n}.jpg"}} for n in numbers]
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=group)
+    return ParquetImages(uri=str(path))
+
+
+def test_parquet_gives_the_same_bytes_in_any_order_and_with_strangers_between(tmp_path: Path) -> None:
+    path = tmp_path / "pictures.parquet"
+    survey = CatalogSurvey(**folder_survey(tmp_path, labels(60), images=in_parquet(path, list(range(60)))))
+    first = curated(tmp_path / "a", survey)
+    assert sum(entry.kept for entry in first.summary.classes) == 60
+    in_parquet(path, np.random.default_rng(0).permutation(75).tolist(), group=7)
+    again = curated(tmp_path / "b", survey)
+    assert again.manifest.content == first.manifest.content
+    in_parquet(path, [n for n in range(60) if n not in (4, 29, 59)])
+    fewer = curated(tmp_path / "c", survey)
+    assert rejected(fewer) == {"g004": "missing", "g029": "missing", "g059": "missing"}
+    assert sum(entry.kept for entry in fewer.summary.classes) == 57
+
+
+def test_a_galaxy_twice_in_parquet_is_taken_once(tmp_path: Path) -> None:
+    images = in_parquet(tmp_path / "pictures.parquet", [*range(60), 7, 7, 33])
+    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(60), images=images)))
+    ids = [row["object_id"] for row in rows_of(found)]
+    assert len(ids) == len(set(ids)) == 60
+
+
+# FITS
+
+
+def to_fits(path: Path, image: np.ndarray, names: tuple[str, str, str] = ("I", "R", "G")) -> None:
+    from astropy.io import fits
+
+    bands = [fits.ImageHDU(image[::-1, :, c].astype(np.float32) / 80, name=name) for c, name in enumerate(names)]
+    fits.HDUList([fits.PrimaryHDU(), *bands]).writeto(path)
+
+
+def test_fits_folder_is_decoded_the_right_way_up(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number, object_id in enumerate(labels(40)):
+        to_fits(tmp_path / "images" / f"{object_id}.fits", blob(number))
+    (tmp_path / "images" / "g007.fits").write_bytes((tmp_path / "images" / "g007.fits").read_bytes()[:9000])
+    nan = blob(8).astype(np.float32)
+    nan[3, 3, 1] = np.nan
+    (tmp_path / "images" / "g008.fits").unlink()
+    to_fits(tmp_path / "images" / "g008.fits", nan)
+    images = FitsImages(root=str(tmp_path / "images"))
+    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(40), images=images)), crop_fraction=1.0)
+    assert rejected(found) == {"g007": "truncated", "g008": "not-finite"}
+    for row in rows_of(found):
+        ours = pixels(row["image"]).mean(axis=2)
+        as_seen = prepare(blob(int(row["object_id"][1:])), 1.0, SIZE).mean(axis=2)
+        upright, flipped = (np.corrcoef(ours.ravel(), other.ravel())[0, 1] for other in (as_seen, as_seen[::-1]))
+        assert upright > 0.9, row["object_id"]
+        assert upright > flipped, f"{row['object_id']} stands on its head"
+
+
+def test_fits_without_the_wanted_bands_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number, object_id in enumerate(labels(10)):
+        to_fits(tmp_path / "images" / f"{object_id}.fits", blob(number), ("Z", "Y", "J"))
+    images = FitsImages(root=str(tmp_path / "images"))
+    with pytest.raises(CatalogError, match="set channels"):
+        curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(10), images=images)))
+
+
+# Real galaxies
+
+
+def test_the_public_release_of_galaxy_zoo_2(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYDISTILL_DATA", str(data_root))
+    wanted = [f"output={tmp_path}", "tracking.enabled=false", "curate.per_class=6"]
+    config = configs.load(Path(__file__).parents[2] / "configs" / "gz2_hart16.yaml", wanted)
+    found = stage.curate(config, SILENT)
+    kept = [entry.kept for entry in found.summary.classes]
+    assert len(kept) == 9
+    assert max(kept) == 6
+    assert all(entry.candidates >= entry.kept >= entry.train > 0 for entry in found.summary.classes)
+    for entry in found.summary.classes:
+        assert 0 < (entry.lowest_confidence or 0) <= 1
+    assert isinstance(config.survey, CatalogSurvey)
+    known = set(read_columns(config.survey.catalog, ["objid"], text=("objid",))["objid"].to_pylist())
+    for row in rows_of(found):
+        assert row["object_id"] in known, "an id lost its digits"
+        assert hashlib.sha256(Path(row["source"]["path"]).read_bytes()).hexdigest() == row["source"]["sha256"]
+        assert pixels(row["image"]).shape == (32, 32, 3)
+        votes = np.array(row["votes"], dtype=float)
+        assert len(votes) == 37
+        assert np.nanmin(votes) >= 0
+        assert np.nanmax(votes) <= 1 + 1e-6
+    assert sum(found.summary.rejected.values()) == len(rejected(found))
+
+
+def test_real_pictures_in_a_parquet_file(data_root: Path, tmp_path: Path) -> None:
+    source = pq.ParquetFile(data_root / "gz2_unlabelled.parquet")
+    batch = next(source.iter_batches(40, columns=["galaxy_id", "jpeg"]))
+    pq.write_table(pa.Table.from_batches([batch]), tmp_path / "pictures.parquet")
+    ids = [str(galaxy) for galaxy in batch["galaxy_id"].to_pylist()]
+    images = ParquetImages(uri=str(tmp_path / "pictures.parquet"), id_column="galaxy_id", image_column="jpeg")
+    labelled = {object_id: CLASSES[number % 5] for number, object_id in enumerate(ids)}
+    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labelled, images=images)))
+    jpeg = dict(zip(ids, batch["jpeg"].to_pylist(), strict=True))
+    assert sorted(row["object_id"] for row in rows_of(found)) == sorted(ids)
+    for row in rows_of(found):
+        expected = prepare(images.decode(jpeg[row["object_id"]]), 0.5, SIZE)
+        np.testing.assert_array_equal(pixels(row["image"]), expected)

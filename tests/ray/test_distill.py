@@ -1,0 +1,209 @@
+"""Distilling: the same images after a worker's death, a sentence when it diverges, and spirals that wind as they did."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import safetensors.torch
+from astropy.io import fits
+from PIL import Image
+from ray_tools import SILENT, TINY, below, content, copy_of, folder_survey, killing, tiny
+from scipy import ndimage
+from typer.testing import CliRunner
+
+from raydistill.analysis.fits import read_prototypes
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.distilled import LAST, DistilledSet
+from raydistill.artifacts.manifest import NAME
+from raydistill.cli import app
+from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, Resources, Tracking
+from raydistill.core.augment import Augmentation
+from raydistill.core.distiller import Adam
+from raydistill.core.networks import ConvNet
+from raydistill.core.schedule import Fixed
+from raydistill.core.training import Training
+from raydistill.errors import DivergenceError
+from raydistill.pipeline.curate import curate
+from raydistill.pipeline.distill import STATE, distill
+from raydistill.pipeline.experts import experts
+from raydistill.pipeline.plan import Plan
+
+# Sixty iterations last for some seconds: long enough for something to happen in between.
+LONG = ("distill.iterations=60", "distill.validate_every=5")
+MADE_FROM = ("survey", "curated", "trajectories")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    config = tiny(copy_of(trained_root, tmp_path_factory.mktemp("undisturbed"), *MADE_FROM), *LONG)
+    distill(config, SILENT)
+    return config
+
+
+def test_a_killed_worker_is_replaced_and_the_images_have_the_same_bits(
+    trained_root: Path, undisturbed: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *LONG)
+    folder = below(config, "distilled")
+    with caplog.at_level("WARNING", "raydistill"), killing("_work", (folder / STATE).exists):
+        distill(config, SILENT)
+    assert "the worker was lost" in caplog.text, "the worker had finished before it was killed"
+    assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
+
+
+def test_history_has_every_iteration_and_validation_once(undisturbed: Config) -> None:
+    folder = below(undisturbed, "distilled")
+    history = pq.read_table(folder / "history.parquet").to_pydict()
+    assert history["iteration"] == list(range(1, 61))
+    assert set(history["expert"]) <= {0, 1, 2}
+    assert all(np.isfinite(history["loss"]))
+    validation = pq.read_table(folder / "validation.parquet").to_pydict()
+    assert validation["iteration"] == list(range(0, 61, 5))
+    chosen = json.loads((folder / "summary.json").read_text())["selected_iteration"]
+    best = validation["iteration"][int(np.argmax(validation["balanced_accuracy"]))]
+    assert chosen == best, "the published images are not those that validated best"
+    found = DistilledSet.open(str(folder))
+    assert found.selected.iteration == chosen
+    assert found.last.iteration == 60
+
+
+@pytest.mark.parametrize("lost", [(NAME,), (NAME, "history.parquet"), (NAME, LAST)])
+def test_a_stage_stopped_before_its_manifest_ends_the_same(
+    trained_root: Path, undisturbed: Config, tmp_path: Path, lost: tuple[str, ...]
+) -> None:
+    """Killed after the images were written, or between two of the files, with no state saved or that dropped already."""
+    root = copy_of(Path(undisturbed.output), tmp_path, *MADE_FROM, "distilled")
+    config = tiny(root, *LONG)
+    for name in lost:
+        (below(config, "distilled") / name).unlink()
+    distill(config, SILENT)
+    assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
+
+
+DIVERGES = ("distill.image_step={kind: sgd, lr: 1e12}", "distill.validate_every=1000")
+
+
+def test_a_divergence_is_a_sentence_and_keeps_the_last_good_state(trained_root: Path, tmp_path: Path) -> None:
+    root = copy_of(trained_root, tmp_path, *MADE_FROM)
+    config = tiny(root, *DIVERGES)
+    folder = below(config, "distilled")
+    with pytest.raises(DivergenceError) as caught:
+        distill(config, SILENT)
+    sentence = str(caught.value)
+    assert "is not finite" in sentence
+    assert "lower distill.student_lr" in sentence
+    assert "distill.image_step.lr" in sentence
+    assert "\n" not in sentence, "a traceback of the worker came along"
+    assert not (folder / NAME).exists()
+    state = safetensors.torch.load((folder / STATE).read_bytes())
+    assert all(tensor.isfinite().all() for tensor in state.values()), "the state that was kept is not a good one"
+
+    answer = CliRunner().invoke(app, ["distill", str(TINY), f"output={root}", "tracking.enabled=false", *DIVERGES])
+    assert answer.exit_code == 4, answer.output
+    assert sentence in answer.output
+    assert "Traceback" not in answer.output
+
+
+# Which way a spiral winds is a scientific fact: from the survey's JPEG to the prototype's FITS.
+
+
+def spiral(winding: int, turn: float, size: int = 96) -> np.ndarray:
+    """uint8 [size, size, 3]: two logarithmic arms that, seen with row 0 at the top, wind as `winding` says."""
+    row, column = np.mgrid[:size, :size] - (size - 1) / 2
+    radius, angle = np.hypot(row, column) + 1e-9, np.arctan2(-row, column)  # the angle grows anticlockwise
+    arms = 1 + 0.9 * np.cos(2 * angle - 4.0 * winding * np.log(radius) + turn)
+    light = 150 * np.exp(-radius / (size / 6)) * arms + 8
+    return np.clip(light[..., None] * np.array([1.0, 0.9, 0.8]), 0, 255).astype(np.uint8)
+
+
+def winding(image: np.ndarray) -> int:
+    """+1 or -1: whether the phase of the two-armed mode grows or falls with the radius, row 0 at the top."""
+    grey = np.asarray(image, dtype=float).reshape(*image.shape[:2], -1).mean(axis=2)
+    size = len(grey)
+    row, column = np.mgrid[:size, :size] - (size - 1) / 2
+    radius, angle = np.hypot(row, column), np.arctan2(-row, column)
+    edges = np.geomspace(size / 10, size / 2.2, 9)
+    phases = []
+    for inner, outer in zip(edges, edges[1:], strict=False):
+        ring = (radius >= inner) & (radius < outer)
+        phases.append(np.angle((grey[ring] * np.exp(2j * angle[ring])).sum()))
+    return int(np.sign(np.polyfit(np.log(edges[:-1]), np.unwrap(phases), 1)[0]))
+
+
+def test_the_measure_of_winding_knows_left_from_right() -> None:
+    for sense in (1, -1):
+        for turn in (0.0, 1.3, 2.9):
+            assert winding(spiral(sense, turn)) == sense
+            assert winding(spiral(sense, turn)[:, ::-1]) == -sense, "a mirror turns it"
+            assert winding(spiral(sense, turn)[::-1]) == -sense
+            assert winding(np.rot90(spiral(sense, turn))) == sense
+
+
+SENSES = {"anticlockwise": 1, "clockwise": -1}
+
+
+def spirals(root: Path) -> Config:
+    """A survey of spirals, each class of one sense, and a run that publishes two of its galaxies as they are."""
+    (root / "images").mkdir(parents=True)
+    labels = {f"{name}{n}": name for name in SENSES for n in range(20)}
+    for number, (object_id, name) in enumerate(labels.items()):
+        picture = Image.fromarray(spiral(SENSES[name], 0.7 * number))
+        picture.save(root / "images" / f"{object_id}.jpg", quality=95)
+    (root / "tree.yaml").write_text("name: senses\nclasses: [anticlockwise, clockwise]\n")
+    upright = Augmentation()
+    return Config(
+        name="spirals",
+        output=str(root / "runs"),
+        survey=CatalogSurvey(**folder_survey(root, labels)),
+        curate=Curate(classes=str(root / "tree.yaml"), image_size=32, crop_fraction=1.0, split=(0.6, 0.2, 0.2)),
+        network=ConvNet(depth=2, width=4),
+        experts=Experts(1, Training(epochs=1, batch_size=8, augmentation=upright)),
+        distill=Distill(
+            iterations=1, student_steps=1, image_step=Adam(lr=1e-9), augmentation=upright, schedule=Fixed(max_start_epoch=0),
+            validation_networks=1, validation_epochs=1,
+        ),
+        resources=Resources(distill_cpus=1),
+        tracking=Tracking(enabled=False),
+    )  # fmt: skip
+
+
+def tiles(png: Path, count: int) -> list[np.ndarray]:
+    """The pictures on a sheet, from top to bottom: the largest areas that are not its ground."""
+    sheet = np.asarray(Image.open(png).convert("RGB"))
+    areas, _ = ndimage.label((sheet != sheet[0, 0]).any(axis=2))
+    boxes = sorted(ndimage.find_objects(areas), key=lambda box: -np.prod([s.stop - s.start for s in box]))[:count]
+    return [sheet[box] for box in sorted(boxes, key=lambda box: box[0].start)]
+
+
+@pytest.mark.slow
+def test_a_spiral_winds_alike_from_the_jpeg_to_the_fits(cluster: None, tmp_path: Path) -> None:
+    config = spirals(tmp_path)
+    for object_id in ("anticlockwise0", "clockwise0"):
+        jpeg = np.asarray(Image.open(tmp_path / "images" / f"{object_id}.jpg"))
+        assert winding(jpeg) == SENSES[object_id[:-1]]
+
+    curated = curate(config, SILENT)
+    for split in ("train", "test"):
+        for row in curated.table(split).to_pylist():
+            png = np.asarray(Image.open(io.BytesIO(row["image"])))
+            assert winding(png) == SENSES[row["class_name"]], f"{row['object_id']} was mirrored in curation"
+    taught = CuratedSet.open(curated.folder).load("train")
+    assert {winding(image.numpy()) for image in taught.images_NHWC[taught.labels_N == 0]} == {1}
+
+    experts(config, SILENT)
+    found = distill(config, SILENT)
+    folder = below(config, "distilled")
+    senses = list(SENSES.values())
+    assert found.class_names == list(SENSES)
+    assert [winding(image.numpy()) for image in found.selected.display()] == senses
+    assert [winding(tile) for tile in tiles(folder / "grid.png", 2)] == senses, "grid.png shows them mirrored"
+    assert [winding(image) for image in read_prototypes(folder / "prototypes.fits").images] == senses
+    with fits.open(folder / "prototypes.fits") as hdus:
+        # DS9 draws the first row of an array at the bottom.
+        as_ds9_shows = [np.moveaxis(hdu.data, 0, -1)[::-1] for hdu in hdus if hdu.name == "PROTO"]
+    assert [winding(image) for image in as_ds9_shows] == senses

@@ -1,0 +1,137 @@
+"""Evaluating: what the report promises, sets from elsewhere, sets that do not fit, and fits that are not trained twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray_tools import SILENT, below, content, copy_of, tiny
+
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.distilled import LAST, SELECTED, DistilledSet, read_images, write_images
+from raydistill.artifacts.evaluation import EvaluationReport
+from raydistill.artifacts.manifest import seal
+from raydistill.artifacts.storage import Folder
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.pipeline.curate import curate
+from raydistill.pipeline.evaluate import evaluate
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.run import verdict
+
+SIX = {"distilled", "random_real", "class_mean", "k_center", "experts", "full_data"}
+MADE_FROM = ("survey", "curated", "trajectories", "distilled")
+
+
+@pytest.fixture(scope="module")
+def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run up to its evaluation."""
+    copied = copy_of(distilled_root, tmp_path_factory.mktemp("evaluated"), *MADE_FROM)
+    evaluate(tiny(copied), SILENT)
+    return copied
+
+
+@pytest.fixture(scope="module")
+def report(root: Path) -> EvaluationReport:
+    return EvaluationReport.open(str(below(tiny(root), "evaluation")))
+
+
+def figure_is_whole(figure: dict[str, Any], n: int) -> bool:
+    return set(figure) == {"mean", "std", "n", "ci95"} and figure["n"] == n and (figure["std"] is None) == (n < 2)
+
+
+def test_the_six_subjects_have_the_promised_shape(report: EvaluationReport) -> None:
+    on_disk = json.loads((Path(report.folder.uri) / "evaluation.json").read_text())
+    assert on_disk == report.summary
+    assert SIX <= set(on_disk) <= SIX | {"distilled_last"}
+    names = {"round", "in_between", "cigar", "edge_on", "spiral"}
+    for subject, entry in on_disk.items():
+        n = {"experts": 3, "full_data": 1}.get(subject, 2)
+        for name in ("accuracy", "balanced_accuracy"):
+            assert figure_is_whole(entry[name], n), f"{subject}: {name} is {entry[name]}"
+            assert 0 <= entry[name]["mean"] <= 1
+        assert set(entry["per_class"]) == names
+        for figures in entry["per_class"].values():
+            assert set(figures) == {"completeness", "purity"}
+            assert figure_is_whole(figures["completeness"], n), "every class occurs in the test split"
+        assert [pair["protocol"] for pair in entry["all"]] == ["" if n in (3, 1) else "paper"]
+        assert {pair["network"] for pair in entry["all"]} == {"convnet-d2-w8"}
+
+
+def test_figures_follow_from_the_confusion_matrices(root: Path, report: EvaluationReport) -> None:
+    labels = CuratedSet.open(str(below(tiny(root), "curated"))).load("test").labels_N.numpy()
+    rows = report.runs.to_pylist()
+    for row in rows:
+        matrix = np.array(row["confusion"]).reshape(5, 5)
+        np.testing.assert_array_equal(matrix.sum(axis=1), np.bincount(labels, minlength=5), err_msg=row["subject"])
+        assert row["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
+        assert row["balanced_accuracy"] == pytest.approx((np.diag(matrix) / matrix.sum(axis=1)).mean())
+    for subject, entry in report.summary.items():
+        own = [row["balanced_accuracy"] for row in rows if row["subject"] == subject]
+        assert entry["balanced_accuracy"]["mean"] == pytest.approx(np.mean(own))
+    assert verdict(report).startswith("The distilled set")
+    random_draws = [row["draw"] for row in rows if row["subject"] == "random_real"]
+    assert random_draws == [0, 1], "real images are drawn anew for every network"
+
+
+def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
+    def fits(at: Path) -> dict[str, tuple[int, int]]:
+        found = (at / "tiny" / "fits").glob("*.json")
+        return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+    before = fits(root)
+    trained = [row for row in report.runs.to_pylist() if row["subject"] != "experts"]
+    assert len(before) == len(trained)
+    more = tiny(root, "evaluate.num_networks=3")
+    evaluate(more, SILENT)
+    after = fits(root)
+    assert {name: after[name] for name in before} == before, "a fit was trained twice"
+    subjects = {row["subject"] for row in trained} - {"full_data"}
+    assert len(after) - len(before) == len(subjects)
+
+    (below(tiny(root), "evaluation") / "manifest.json").unlink()
+    evaluate(tiny(root), SILENT)
+    assert fits(root) == after
+    assert content(Plan(tiny(root)).evaluation) == report.manifest.content
+
+
+def test_another_survey_judges_a_set_by_its_path(root: Path, tmp_path: Path) -> None:
+    theirs = below(tiny(root), "distilled")
+    config = tiny(copy_of(root, tmp_path, "survey"), "curate.crop_fraction=0.8", f"distilled={theirs}")
+    curate(config, SILENT)
+    report = evaluate(config, SILENT)
+    assert SIX <= set(report.summary), "the experts are found through the distilled set's own parents"
+    given = DistilledSet.open(str(theirs))
+    assert report.manifest.parents["distilled"].content == given.manifest.content
+    assert not list((tmp_path / "tiny").glob("distilled-*")), "a set was distilled for nothing"
+    assert report.manifest.parents["curated"].content == content(Plan(config).curated)
+
+
+def test_a_set_of_another_size_is_refused(root: Path, tmp_path: Path) -> None:
+    config = tiny(
+        copy_of(root, tmp_path, "survey"), "curate.image_size=12", f"distilled={below(tiny(root), 'distilled')}"
+    )
+    curate(config, SILENT)
+    with pytest.raises(ArtifactIncompatible, match=r"images of 16 px.*12.*set curate\.image_size=16"):
+        evaluate(config, SILENT)
+
+
+def test_a_set_of_other_classes_is_refused(root: Path, tmp_path: Path) -> None:
+    original = Folder(str(below(tiny(root), "distilled")))
+    other = Folder(str(tmp_path / "other"))
+    for name in (SELECTED, LAST):
+        images, info = read_images(original, name)
+        write_images(other, name, images, {**info, "class_names": ["cat", "dog", "cow", "hen", "pig"]})
+    seal(other, kind="distilled", identity="ab" * 32, config={}, parents={}, seed=0, uris={})
+    config = tiny(copy_of(root, tmp_path, "survey", "curated"), f"distilled={other}")
+    with pytest.raises(ArtifactIncompatible, match=r"classes cat, dog, .*the survey.*round, in_between"):
+        evaluate(config, SILENT)
+
+
+def test_an_unfinished_set_is_refused(root: Path, tmp_path: Path) -> None:
+    config = tiny(copy_of(root, tmp_path, "survey", "curated", "distilled"))
+    (below(config, "distilled") / "manifest.json").unlink()
+    with pytest.raises(ArtifactMissing):
+        evaluate(config, SILENT)

@@ -1,0 +1,152 @@
+"""Experts: the same bits whoever trains them and whatever happens meanwhile; finished ones stay; failing ones are told."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ray_tools import SILENT, below, content, copy_of, killing, tiny
+
+from raydistill.artifacts.manifest import NAME
+from raydistill.artifacts.trajectories import TrajectoryStore, record, shard
+from raydistill.errors import DivergenceError
+from raydistill.pipeline.experts import ATTEMPTS, Board, experts
+from raydistill.pipeline.plan import Plan
+
+# Batches of one image make an expert last for a second: long enough for something to happen to it.
+LONG = "experts.training.batch_size=1"
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("expert-*"))}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+    """Content digest, and digests of the files, of the long experts trained by one worker in one go."""
+    config = tiny(
+        copy_of(curated_root, tmp_path_factory.mktemp("one"), "survey", "curated"), LONG, "resources.workers=1"
+    )
+    experts(config, SILENT)
+    return content(Plan(config).trajectories), digests(below(config, "trajectories"))
+
+
+def test_two_workers_train_what_one_trains(trained_root: Path, tmp_path: Path) -> None:
+    by_two = tiny(trained_root)
+    by_one = tiny(copy_of(trained_root, tmp_path, "survey", "curated"), "resources.workers=1")
+    experts(by_one, SILENT)
+    assert digests(below(by_one, "trajectories")) == digests(below(by_two, "trajectories"))
+    assert content(Plan(by_one).trajectories) == content(Plan(by_two).trajectories)
+
+
+def test_experts_differ_from_one_another_and_move_every_epoch(trained_root: Path) -> None:
+    store = TrajectoryStore.open(below(tiny(trained_root), "trajectories").as_posix())
+    starts = [store(expert, 0).numpy() for expert in range(store.num_experts)]
+    assert not np.array_equal(starts[0], starts[1])
+    assert not np.array_equal(starts[1], starts[2])
+    for expert in range(store.num_experts):
+        steps = [float((store(expert, e + 1) - store(expert, e)).norm()) for e in range(store.num_epochs)]
+        assert min(steps) > 0, f"expert {expert} stood still: {steps}"
+        history = store.history(expert)
+        assert [len(values) for values in history.values()] == [store.num_epochs + 1] * 3
+        assert history["loss"][0] is None
+        assert all(0 <= value <= 1 for value in history["balanced_accuracy"])
+
+
+@pytest.mark.slow
+def test_three_workers_and_one_killed_in_the_middle_give_the_bits_of_one_worker(
+    curated_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    config = tiny(
+        copy_of(curated_root, tmp_path, "survey", "curated"), LONG, "resources.workers=3", "resources.cpus=0.5"
+    )
+    folder = below(config, "trajectories")
+    begun = [folder / "partial" / f"expert-{k:04d}" / "epoch-0001.npy" for k in range(3)]
+    with killing("RayTrainWorker", lambda: any(path.exists() for path in begun)):
+        experts(config, SILENT)
+    assert digests(folder) == undisturbed[1]
+    assert content(Plan(config).trajectories) == undisturbed[0]
+    assert not (folder / "partial").exists(), "work in progress became part of the artifact"
+
+
+@pytest.mark.slow
+def test_a_finished_shard_is_never_written_again(
+    curated_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """A stage that was stopped with expert 1 finished, and one of another's epochs saved."""
+    root = copy_of(curated_root, tmp_path, "survey", "curated")
+    config = tiny(root, LONG, "resources.workers=1")
+    folder = below(config, "trajectories")
+    with killing("RayTrainWorker", lambda: (folder / shard(0)).exists()), pytest.raises(Exception, match="given up"):
+        experts(tiny(root, LONG, "resources.workers=1", "resources.max_restarts=0"), SILENT)
+    assert not (folder / NAME).exists(), "a stage that failed left a manifest"
+    before = {name: (folder / name).stat() for name in (shard(0), record(0))}
+    experts(config, SILENT)
+    for name, was in before.items():
+        now = (folder / name).stat()
+        assert (now.st_ino, now.st_mtime_ns) == (was.st_ino, was.st_mtime_ns), f"{name} was written again"
+    assert digests(folder) == undisturbed[1]
+
+
+@pytest.mark.slow
+def test_experts_that_diverge_end_the_stage_with_a_sentence(curated_root: Path, tmp_path: Path) -> None:
+    root = copy_of(curated_root, tmp_path, "survey", "curated")
+    config = tiny(root, "experts.training.lr=1e30", "resources.workers=2")
+    with pytest.raises(DivergenceError) as caught:
+        experts(config, SILENT)
+    sentence = str(caught.value)
+    assert f"3 of 3 experts failed {ATTEMPTS} times" in sentence
+    assert "lower experts.training.lr" in sentence
+    assert caught.value.exit_code == 4
+    assert not (below(config, "trajectories") / NAME).exists()
+
+
+# The board, without Ray: one poisoned expert does not hold up the rest, and nothing that was claimed is lost.
+
+
+def test_a_worker_that_comes_back_finds_what_it_had_claimed() -> None:
+    board = Board([0, 1, 2, 3])
+    assert [board.claim(0), board.claim(1)] == [0, 1]
+    board.finished(0, {"accuracy": 0.5})
+    assert board.claim(0) == 2
+    board.join(0, 2)  # rank 0 was lost with expert 2; rank 1 goes on with expert 1
+    assert [board.claim(0), board.claim(0), board.claim(0)] == [2, 3, None]
+
+
+def test_a_smaller_group_takes_over_from_ranks_beyond_it() -> None:
+    board = Board([0, 1, 2])
+    for rank in range(3):
+        board.claim(rank)
+    board.join(0, 1)  # of three workers one is left
+    claimed = {board.claim(0) for _ in range(3)}
+    assert claimed == {0, 1, 2}
+    assert board.claim(0) is None
+
+
+def test_a_poisoned_expert_is_tried_again_last_and_then_given_up() -> None:
+    board = Board([7, 8, 9])
+    order = []
+    while (expert := board.claim(0)) is not None:
+        order.append(expert)
+        if expert == 7:
+            board.failed(expert, f"attempt {order.count(7)}")
+        else:
+            board.finished(expert, {"accuracy": expert / 10})
+    assert order == [7, 8, 9, *[7] * (ATTEMPTS - 1)]
+    assert board.failures() == {7: f"attempt {ATTEMPTS}"}
+    news = board.news()
+    assert news["finished"] == 2
+    assert news["finals"] == [(8, {"accuracy": 0.8}), (9, {"accuracy": 0.9})]
+    assert board.news()["finals"] == [], "a final was told twice"
+
+
+def test_epochs_count_once_however_often_an_expert_starts() -> None:
+    board = Board([0, 1])
+    board.epoch(0, 1, {"loss": 2.0})
+    board.epoch(0, 2, {"loss": 1.0})
+    board.epoch(1, 1, {"loss": 3.0})
+    board.epoch(0, 2, {"loss": 1.0})  # after a restart, the epoch that was in flight
+    assert board.news()["epochs"] == 3
+    assert board.news()["figures"] == {"loss": 1.0}
