@@ -7,7 +7,7 @@ export RAYDISTILL_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup demo test check lint type contracts fast unit slow ui clean
+.PHONY: help setup demo test check lint type contracts fast unit slow docs ui clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -43,11 +43,14 @@ contracts: setup ## who may import whom
 fast: unit ## the fast tests alone
 
 unit: setup ## tests that need no Ray and no server
-	@$(BIN)/pytest -q -m "not slow" tests/unit tests/property tests/test_architecture.py
+	@$(BIN)/pytest -q -m "not slow" tests/unit tests/property tests/test_architecture.py tests/test_docs.py
 
 slow: setup ## tests on real Ray, real MLflow, faults, end to end
 	@$(BIN)/pytest -q -m slow tests/unit tests/property
 	@$(BIN)/pytest -q tests/ray tests/e2e tests/gpu
+
+docs: setup ## check that the commands, links and files named in the docs are there
+	@$(BIN)/pytest -q tests/test_docs.py
 
 ui: setup ## MLflow's pages of the demo run, on http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(CURDIR)/runs/demo/mlflow.db

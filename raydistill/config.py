@@ -34,6 +34,7 @@ from raydistill.galaxies.simulate import SimulatedSurvey
 EXTENDS = "extends"  # a config may name another one, relative to itself, whose values it starts from
 # The named runs: inside an installed package, or beside it in a checkout.
 SHIPPED = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+Baseline = Literal["random_real", "class_mean", "k_center", "herding"]
 Images = FolderImages | ParquetImages | FitsImages
 
 
@@ -149,11 +150,7 @@ class Evaluate:
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
     networks: tuple[Architecture, ...] = ()
     num_networks: PositiveInt = 5
-    baselines: tuple[Literal["random_real", "class_mean", "k_center", "herding"], ...] = (
-        "random_real",
-        "class_mean",
-        "k_center",
-    )
+    baselines: tuple[Baseline, ...] = ("random_real", "class_mean", "k_center")
     full_data: Training = field(
         default_factory=lambda: Training(
             epochs=24, batch_size=64, lr=0.01, momentum=0.9, weight_decay=5e-4, lr_decay_at=0.7, sampling="balanced",

@@ -35,7 +35,9 @@ SCHEMA = pa.schema(
         ("dec", pa.float64()),  # deg, ICRS
         ("petro_r90", pa.float64()),  # arcsec
         ("confidence", pa.float64()),
-        ("votes", pa.list_(pa.float32(), 37)),  # conditional fractions of the GZ2 tree
+        # The 37 conditional fractions of the GZ2 tree, or null; the type leaves the number open, for Parquet readers of
+        # fixed-size lists (pyarrow 25) refuse nulls.
+        ("votes", pa.list_(pa.float32())),
         ("source", pa.struct([("path", pa.string()), ("sha256", pa.string())])),  # the original file
         ("image", pa.binary()),  # PNG, RGB, [size, size, 3]
     ]

@@ -165,7 +165,7 @@ def load_class_tree(name_or_yaml_path: str) -> ClassTree:
         return BUILTIN_TREES[name_or_yaml_path]
     if not name_or_yaml_path.endswith((".yaml", ".yml")):
         hint = nearest(name_or_yaml_path, tuple(BUILTIN_TREES))
-        raise ConfigError(f"no class tree '{name_or_yaml_path}'", "", f"{hint.removesuffix('?')}, or the path of a .yaml file" + "?" * hint.endswith("?"))
+        raise ConfigError(f"no class tree '{name_or_yaml_path}'", "", f"{hint} Another tree is given as a .yaml file")
     try:
         with open_stream(name_or_yaml_path) as stream:
             content = yaml.safe_load(stream.read())

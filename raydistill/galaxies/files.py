@@ -216,5 +216,7 @@ def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
             "export the table again with the ids as integers or text",
         )
     if (values != np.round(values)).any():
-        raise CatalogError(f"the ids in '{name}' are fractions", where, "name the id column with survey.columns.id=NAME")
+        raise CatalogError(
+            f"the ids in '{name}' are fractions", where, "name the id column with survey.columns.id=NAME"
+        )
     return pa.array(values.astype(np.int64))

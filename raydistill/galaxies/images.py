@@ -167,7 +167,9 @@ class FitsImages:
                     planes = [self._plane(hdus, cube, channel) for channel in self.channels]
             except (KeyError, IndexError) as error:
                 raise CatalogError(
-                    f"has no plane {error}", where, "set channels to the extensions or planes for red, green and blue"
+                    f"has no plane for each of the channels {', '.join(map(str, self.channels))}",
+                    where,
+                    "set survey.images.channels to the extensions or planes for red, green and blue",
                 ) from error
             except (OSError, ValueError, TypeError) as error:
                 reason = "truncated" if _truncated([error, *(w.message for w in caught)]) else "corrupt"
@@ -193,7 +195,7 @@ def _check_pattern(pattern: str) -> None:
     fields = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
     if fields != {"id"}:
         raise ConfigError(
-            f"'{pattern}' is no pattern of file names", "pattern", "write {id} where the object id stands"
+            f"'{pattern}' is no pattern of file names", "survey.images.pattern", "write {id} where the object id stands"
         )
 
 

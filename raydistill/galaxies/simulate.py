@@ -48,7 +48,7 @@ class SimulatedSurvey:
     class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        where = "simulated survey"
+        where = "survey"
         if self.num_galaxies < 1:
             raise ConfigError(f"num_galaxies is {self.num_galaxies}", where, "give at least 1")
         if self.image_size < 32:

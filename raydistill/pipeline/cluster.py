@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,6 +49,7 @@ def _start(resources: Resources) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
     try:
         if address:
+            _knock(address)
             ray.init(address=address, **quiet)
         else:
             memory = resources.object_store_mb
@@ -58,7 +60,7 @@ def _start(resources: Resources) -> None:
                 object_store_memory=memory * _MEGABYTE if memory else None,
                 **quiet,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         where = f"Ray at {address}" if address else "a private Ray"
         raise ClusterError(
             f"cannot be reached ({' '.join(str(error).split())[:200]})",
@@ -67,6 +69,13 @@ def _start(resources: Resources) -> None:
         ) from error
     total = ray.cluster_resources()
     log.info("Ray: %g CPUs, %g GPUs", total.get("CPU", 0), total.get("GPU", 0))
+
+
+def _knock(address: str) -> None:
+    """OSError when nobody listens: Ray itself would try for minutes before it says so."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def workers_for(resources: Resources, pieces: int) -> int:

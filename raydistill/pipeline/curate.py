@@ -11,12 +11,14 @@ A picture that cannot be used costs its own row, never its block: it comes back 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,11 +28,10 @@ import ray
 
 from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, SPLITS, ClassSummary, CuratedSet, Summary, partition
 from raydistill.artifacts.storage import Folder
-from raydistill.config import CatalogSurvey, Config, Curate, Images
+from raydistill.config import Config, Curate, Images
 from raydistill.core.normalise import MINIMUM_STD
-from raydistill.errors import CatalogError, ConfigError, RaydistillError
-from raydistill.galaxies.classes import ClassTree, load_class_tree
-from raydistill.galaxies.dialects import read_catalog
+from raydistill.errors import CatalogError
+from raydistill.galaxies.classes import ClassTree
 from raydistill.galaxies.files import object_ids
 from raydistill.galaxies.images import (
     FitsImages,
@@ -43,8 +44,8 @@ from raydistill.galaxies.images import (
     read_source,
     stored_source,
 )
-from raydistill.galaxies.selection import assign, report, select, split_of
 from raydistill.log import get_logger, progress
+from raydistill.pipeline.choice import Chosen, choose, rejection
 from raydistill.pipeline.cluster import attached, plain_errors
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.stage import recorded, skipped
@@ -54,6 +55,8 @@ log = get_logger(__name__)
 
 ROWS_PER_BLOCK = 128  # 424 px pictures decode at about 100 a second and core: a block is a second's work
 ROWS_PER_GROUP = 1024  # of the Parquet files; fixed, so that the bytes do not depend on how batches arrived
+
+FAULT = "fault"  # of the config, in the column `reason`; ends the stage
 
 # One row per selected galaxy, decoded: `sum` and `squares` are exact integers over the pixels of each colour channel.
 DECODED = pa.schema(
@@ -76,81 +79,23 @@ def curate(config: Config, tracker: Tracker, parent_run: str | None = None) -> C
     place = plan.curated
     if not skipped(place):
         survey = plan.user_survey()
-        chosen = _choose(config.curate, survey)  # what is wrong with a table shows before a cluster is started
+        chosen = choose(config.curate, survey)  # what is wrong with a table shows before a cluster is started
         with attached(config.resources), recorded(plan, place, tracker, parent_run) as run:
             summary = _curate(config, survey.images, chosen, place.folder)
             _describe(summary, run)
     return CuratedSet.open(place.folder)
 
 
-class _Chosen(NamedTuple):
-    """The selected galaxies in the order of the files; galaxies per class before selection; rejections without a picture."""
-
-    galaxies: pa.Table
-    candidates: list[int]
-    missing: list[dict[str, Any]]
-    tree: ClassTree
-
-
-def _choose(how: Curate, survey: CatalogSurvey) -> _Chosen:
-    tree = load_class_tree(how.classes)
-    log.info("curate: reading %s", survey.catalog)
-    with _placed("survey.", ConfigError):
-        catalog = read_catalog(survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns)
-    with _placed(f"{survey.catalog}, ", CatalogError):
-        assigned = assign(catalog, tree, thresholds=how.thresholds, min_votes=how.min_votes)
-    found, missing = _locate(survey.images, assigned)
-    with _placed("curate.", CatalogError):
-        selected = select(found, per_class=how.per_class, min_confidence=how.min_confidence, balance=how.balance)
-    if not len(selected):
-        raise CatalogError(
-            f"none of {len(catalog)} galaxies was selected ({len(assigned)} have a class, {len(found)} of those a picture)",
-            survey.catalog, "check survey.images, curate.classes and curate.min_confidence",
-        )  # fmt: skip
-    candidates = report(assigned, selected)["candidates"].to_pylist()
-    return _Chosen(_in_order(selected, how.split), candidates, missing, tree)
-
-
-@contextmanager
-def _placed(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
-    """Errors of rooms that do not know the config, with the place in it."""
-    try:
-        yield
-    except kind as error:
-        raise kind(error.what, prefix + error.where, error.fix) from error
-
-
-def _curate(config: Config, images: Images, chosen: _Chosen, folder: Folder) -> Summary:
+def _curate(config: Config, images: Images, chosen: Chosen, folder: Folder) -> Summary:
+    folder.remove("data")  # of a stopped attempt, which may have met other pictures
     writer = _Writer(folder, chosen.galaxies, chosen.tree)
     with progress(len(chosen.galaxies), "curating", "galaxies") as shown, plain_errors():
         for decoded in _decode(images, chosen.galaxies, config.curate):
+            _stop_at_a_fault(decoded)
             writer.add(decoded)
             shown.advance(len(decoded), rejected=len(writer.rejected))
     writer.close(chosen.missing)
     return writer.summarise(config, chosen.candidates)
-
-
-def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The galaxies that have a picture, with its path as column `path`; and rejections for those that have none.
-
-    Pictures inside Parquet are not looked for here: which ids are in there shows when it is read.
-    """
-    if isinstance(images, ParquetImages):
-        images.dataset()
-        return assigned.append_column("path", pa.array([images.uri] * len(assigned), pa.string())), []
-    ids = assigned["object_id"].to_pylist()
-    paths = images.paths(ids)
-    missing = [_rejection(i, "", "missing", images.root) for i, path in zip(ids, paths, strict=True) if path is None]
-    with_path = assigned.append_column("path", pa.array(paths, pa.string()))
-    return with_path.filter(pc.is_valid(with_path["path"])), missing
-
-
-def _in_order(selected: pa.Table, fractions: tuple[float, float, float]) -> pa.Table:
-    """The selected galaxies with their split and rank, in the order of the files to be written."""
-    split = split_of(selected["object_id"].to_pylist(), fractions)
-    table = selected.append_column("split", pa.array([SPLITS.index(s) for s in split], pa.int8()))
-    table = table.sort_by([("split", "ascending"), ("label", "ascending"), ("object_id", "ascending")])
-    return table.append_column("rank", pa.array(range(len(table)), pa.int64()))
 
 
 # ---- decoding, in Ray Data ----
@@ -165,13 +110,15 @@ def _decode(images: Images, selected: pa.Table, how: Curate) -> Iterator[pa.Tabl
     if isinstance(images, ParquetImages):
         # The order of a stranger's file is not ours: decode as it comes, then sort.
         ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
-        rows = ray.data.read_parquet(images.uri, columns=[images.id_column, images.image_column])
+        rows = ray.data.read_parquet(_anywhere(images.uri), columns=[images.id_column, images.image_column])
         rows = rows.map_batches(
             _DecodeStored, fn_constructor_args=(images, how, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
             concurrency=(1, max(1, int(ray.cluster_resources().get("CPU", 1)))),
-        ).sort("rank")  # fmt: skip
+        ).sort(["rank", "sha256"])  # fmt: skip
     else:
         todo = selected.select(["rank", "path"]).combine_chunks()
+        at = pa.array([_anywhere(path) for path in todo["path"].to_pylist()], pa.string())
+        todo = todo.append_column("at", at)
         blocks = [todo.slice(first, ROWS_PER_BLOCK) for first in range(0, len(todo), ROWS_PER_BLOCK)]
         decode: Any = _decode_files
         rows = ray.data.from_arrow(blocks).map_batches(
@@ -180,9 +127,14 @@ def _decode(images: Images, selected: pa.Table, how: Curate) -> Iterator[pa.Tabl
     yield from rows.iter_batches(batch_format="pyarrow", batch_size=ROWS_PER_BLOCK)
 
 
+def _anywhere(uri: str) -> str:
+    """The path for a worker, whose working folder may be another one."""
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
+
+
 def _decode_files(batch: pa.Table, images: FolderImages | FitsImages, how: Curate) -> pa.Table:
-    """{rank, path} -> DECODED."""
-    rows = [_row(rank, path, path, images, how) for rank, path in zip(*batch.to_pydict().values(), strict=True)]
+    """{rank, path, at} -> DECODED."""
+    rows = [_row(rank, at, path, images, how) for rank, path, at in zip(*batch.to_pydict().values(), strict=True)]
     return pa.Table.from_pylist(rows, DECODED)
 
 
@@ -212,6 +164,9 @@ def _row(rank: int, source: Any, path: str, images: Images, how: Curate) -> dict
         pixels = prepare(original, how.crop_fraction, how.image_size)
     except RejectedImage as error:
         return {"rank": rank, "path": path, "reason": error.reason, "detail": error.fix}
+    except CatalogError as error:  # as a row, for Ray Data would bring the driver a text of it
+        fault = json.dumps([error.what, error.where or path, error.fix])
+        return {"rank": rank, "path": path, "reason": FAULT, "detail": fault}
     flat = pixels.reshape(-1, 3).astype(np.int64)
     return {
         "rank": rank,
@@ -221,6 +176,12 @@ def _row(rank: int, source: Any, path: str, images: Images, how: Curate) -> dict
         "sum": flat.sum(axis=0).tolist(),
         "squares": (flat**2).sum(axis=0).tolist(),
     }
+
+
+def _stop_at_a_fault(decoded: pa.Table) -> None:
+    """CatalogError if the config does not fit the pictures: such a one is no matter of a single picture."""
+    for detail in decoded.filter(pc.equal(decoded["reason"], FAULT))["detail"].to_pylist()[:1]:
+        raise CatalogError(*json.loads(detail))
 
 
 # ---- writing, on the driver ----
@@ -245,17 +206,22 @@ class _Writer:
     _parquet: Any = None
 
     def add(self, decoded: pa.Table) -> None:
-        rows = decoded.to_pylist()
+        rows = self._once(decoded.to_pylist())
         self._note_missing(rows)
         good = [row for row in rows if row["reason"] is None]
         self.rejected += [
-            _rejection(self._value("object_id", r["rank"]), r["path"], r["reason"], r["detail"])
+            rejection(self._value("object_id", r["rank"]), r["path"], r["reason"], r["detail"])
             for r in rows
             if r["reason"] is not None
         ]
         keys = [(self._value("split", row["rank"]), self._value("label", row["rank"])) for row in good]
         for key in sorted(set(keys)):
             self._append(key, [row for row, own in zip(good, keys, strict=True) if own == key])
+
+    def _once(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Each rank's first row: a file of pictures may hold a galaxy twice."""
+        first = {row["rank"]: row for row in reversed(rows) if row["rank"] >= self._next_rank}
+        return [first[rank] for rank in sorted(first)]
 
     def close(self, missing: list[dict[str, Any]]) -> None:
         """Write what is buffered, and the list of the rejected."""
@@ -272,10 +238,12 @@ class _Writer:
     def summarise(self, config: Config, candidates: list[int]) -> Summary:
         """Counts and channel statistics; CatalogError for a class without a training galaxy."""
         classes = tuple(self._class(label, name, candidates[label]) for label, name in enumerate(self.tree.names))
+        rejected = dict(sorted(Counter(row["reason"] for row in self.rejected).items()))
         empty = [entry.name for entry in classes if not entry.train]
         if empty:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
             raise CatalogError(
-                f"no training galaxy in: {', '.join(empty)}", "curate",
+                f"no training galaxy in: {', '.join(empty)}" + (f" (rejected pictures: {reasons})" if reasons else ""), "curate",
                 "lower curate.min_confidence, enlarge the training split, or choose other classes",
             )  # fmt: skip
         mean = self._sums[0] / self._train_pixels / 255
@@ -288,7 +256,7 @@ class _Writer:
             mean=tuple(mean.tolist()),
             std=tuple(np.maximum(std, MINIMUM_STD).tolist()),
             classes=classes,
-            rejected=dict(sorted(Counter(row["reason"] for row in self.rejected).items())),
+            rejected=rejected,
         )
         self.folder.write("summary.json", summary.to_json())
         return summary
@@ -306,7 +274,7 @@ class _Writer:
         for rank in [*(row["rank"] for row in rows), *([len(self.selected)] if end else [])]:
             for absent in range(self._next_rank, rank):
                 self.rejected.append(
-                    _rejection(self._value("object_id", absent), self._value("path", absent), "missing", "")
+                    rejection(self._value("object_id", absent), self._value("path", absent), "missing", "")
                 )
             self._next_rank = rank + 1
 
@@ -353,10 +321,6 @@ class _Writer:
             self._flush(ROWS_PER_GROUP)
         self._stack.close()
         self._open = None
-
-
-def _rejection(object_id: str, source: str, reason: str, detail: str) -> dict[str, Any]:
-    return {"object_id": object_id, "source": source, "reason": reason, "detail": detail}
 
 
 def _describe(summary: Summary, run: Run) -> None:

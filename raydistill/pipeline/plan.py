@@ -19,7 +19,7 @@ from raydistill.artifacts.manifest import Manifest, exists, identity_of, open_ma
 from raydistill.artifacts.storage import Folder
 from raydistill.config import CatalogSurvey, Config
 from raydistill.core.networks import build
-from raydistill.errors import CatalogError, ConfigError
+from raydistill.errors import ArtifactMissing, CatalogError, ConfigError
 from raydistill.galaxies.classes import load_class_tree
 from raydistill.galaxies.images import FolderImages
 
@@ -107,7 +107,10 @@ class Plan:
         if self.config.distilled is None:
             return self.distilled
         folder = Folder(self.config.distilled)
-        manifest = open_manifest(folder, distilled.KIND, verify=False)
+        try:
+            manifest = open_manifest(folder, distilled.KIND, verify=False)
+        except ArtifactMissing as error:
+            raise ArtifactMissing("no finished distilled set is here", folder.uri, "correct distilled=PATH") from error
         return Place(distilled.KIND, manifest.identity, folder, manifest.seed, manifest.config, {})
 
     @cached_property

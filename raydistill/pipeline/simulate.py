@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -45,11 +46,12 @@ def simulate(config: Config, tracker: Tracker, parent_run: str | None = None) ->
     if not skipped(place):
         with attached(config.resources), recorded(plan, place, tracker, parent_run):
             workers = workers_for(config.resources, -(-survey.num_galaxies // CHUNK))
-            _write(place.folder, _paint(survey, config.seed, workers))
+            with closing(_paint(survey, config.seed, workers)) as tables:
+                _write(place.folder, tables)
     return Survey(place.folder)
 
 
-def _paint(survey: SimulatedSurvey, seed: int, workers: int) -> Iterator[pa.Table]:
+def _paint(survey: SimulatedSurvey, seed: int, workers: int) -> Generator[pa.Table, None, None]:
     """Chunks in order of their numbers; only a few more than there are workers are ever in flight."""
     task = ray.remote(num_cpus=1, max_retries=3)(simulate_chunk)
     starts = deque(range(0, survey.num_galaxies, CHUNK))

@@ -108,5 +108,5 @@ def folder_survey(root: Path, labels: dict[str, Any], **options: Any) -> dict[st
     """A plain survey as a config's dictionary: `labels.csv` with id and class, pictures in `root/images`."""
     lines = ["id,label", *(f"{object_id},{label}" for object_id, label in labels.items())]
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
-    images = options.pop("images", FolderImages(root=str(root / "images"), **options))
+    images = options.pop("images", None) or FolderImages(root=str(root / "images"), **options)
     return {"catalog": str(root / "labels.csv"), "images": images, "dialect": "plain"}

@@ -97,7 +97,7 @@ def test_experts_that_diverge_end_the_stage_with_a_sentence(curated_root: Path, 
     with pytest.raises(DivergenceError) as caught:
         experts(config, SILENT)
     sentence = str(caught.value)
-    assert f"3 of 3 experts failed {ATTEMPTS} times" in sentence
+    assert f"3 of 3 experts diverged {ATTEMPTS} times" in sentence
     assert "lower experts.training.lr" in sentence
     assert caught.value.exit_code == 4
     assert not (below(config, "trajectories") / NAME).exists()

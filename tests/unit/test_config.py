@@ -198,7 +198,9 @@ def test_files_that_cannot_be_read(read: Read, text: str, sentence: str) -> None
 
 def test_a_variable_that_is_not_set_is_named(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYDISTILL_TEST_NOT_SET", raising=False)
-    with pytest.raises(ConfigError, match=r"output: the environment variable RAYDISTILL_TEST_NOT_SET is not set; set it"):
+    with pytest.raises(
+        ConfigError, match=r"output: the environment variable RAYDISTILL_TEST_NOT_SET is not set; set it"
+    ):
         read(SIMULATED + "output: ${oc.env:RAYDISTILL_TEST_NOT_SET}\n")
 
 

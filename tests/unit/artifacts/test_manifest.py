@@ -50,7 +50,9 @@ def test_a_killed_writer_has_written_nothing(folder: Folder) -> None:
     with pytest.raises(ArtifactMissing, match="there is no curated set here; run 'raydistill curate CONFIG' first"):
         open_manifest(folder, "curated")
     folder.write("data/part-0.bin", b"data")
-    with pytest.raises(ArtifactMissing, match="the curated set here was never finished; run 'raydistill curate CONFIG' again"):
+    with pytest.raises(
+        ArtifactMissing, match="the curated set here was never finished; run 'raydistill curate CONFIG' again"
+    ):
         open_manifest(folder, "curated")
     assert not manifest.exists(folder)
 
@@ -89,7 +91,9 @@ def test_a_manifest_that_cannot_be_read_is_corrupt(folder: Folder, text: bytes) 
 
 def test_another_kind_does_not_fit(folder: Folder) -> None:
     write(folder)
-    with pytest.raises(ArtifactIncompatible, match="this is a curated set, not a distilled set; give the path of a distilled set"):
+    with pytest.raises(
+        ArtifactIncompatible, match="this is a curated set, not a distilled set; give the path of a distilled set"
+    ):
         open_manifest(folder, "distilled")
 
 
@@ -98,7 +102,7 @@ def test_another_schema_version_does_not_fit_whatever_its_fields(folder: Folder,
     write(folder)
     raw = json.loads(folder.read(manifest.NAME)) | {"schema_version": 99} | change
     folder.write(manifest.NAME, json.dumps(raw).encode())
-    with pytest.raises(ArtifactIncompatible, match="schema version 99, this raydistill reads 1"):
+    with pytest.raises(ArtifactIncompatible, match="its schema version is 99, this raydistill reads 1"):
         open_manifest(folder, "curated")
 
 
@@ -138,5 +142,7 @@ def test_a_child_knows_its_parent_by_content(folder: Folder) -> None:
     child = write(folder / "child", parents={"curated": parent}, kind="trajectories")
     check_parent(open_manifest(folder / "child", "trajectories"), "curated", parent, "here")
     stranger = write(folder / "stranger", data=b"other")
-    with pytest.raises(ArtifactIncompatible, match=f"here: made from another curated set .*not {stranger.content[:12]}"):
+    with pytest.raises(
+        ArtifactIncompatible, match=f"here: made from another curated set .*not {stranger.content[:12]}"
+    ):
         check_parent(child, "curated", stranger, "here")

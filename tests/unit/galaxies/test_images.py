@@ -181,7 +181,7 @@ def test_unusable_fits_files_are_refused_with_a_reason():
     holed = spiral().astype(float)
     holed[5, 5, 1] = np.nan
     assert reason_of(source, fits_bytes(holed)) == "not-finite"
-    with pytest.raises(CatalogError, match=r"set channels"):
+    with pytest.raises(CatalogError, match=r"set survey\.images\.channels"):
         FitsImages("", channels=("Z", "R", "G")).decode(good)
 
 

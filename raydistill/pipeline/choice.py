@@ -1,0 +1,90 @@
+"""Which galaxies of a survey become the curated set: classes, pictures, the best of each class, splits.
+
+Labels first: tables are small, so all of this happens on the driver, and what is wrong with a table shows before a cluster is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydistill.artifacts.curated import SPLITS
+from raydistill.config import CatalogSurvey, Curate, Images
+from raydistill.errors import CatalogError, ConfigError, RaydistillError
+from raydistill.galaxies.classes import ClassTree, load_class_tree
+from raydistill.galaxies.dialects import read_catalog
+from raydistill.galaxies.images import ParquetImages
+from raydistill.galaxies.selection import assign, report, select, split_of
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
+
+
+class Chosen(NamedTuple):
+    """The selected galaxies in the order of the files; galaxies per class before selection; rejections without a picture."""
+
+    galaxies: pa.Table
+    candidates: list[int]
+    missing: list[dict[str, Any]]
+    tree: ClassTree
+
+
+def choose(how: Curate, survey: CatalogSurvey) -> Chosen:
+    """Read, assign, look for pictures, select. ConfigError or CatalogError, in one sentence, for what does not fit."""
+    tree = load_class_tree(how.classes)
+    log.info("curate: reading %s", survey.catalog)
+    with _placed("survey.", ConfigError):
+        catalog = read_catalog(survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns)
+    with _placed("curate.classes, ", ConfigError), _placed(f"{survey.catalog}, ", CatalogError):
+        assigned = assign(catalog, tree, thresholds=how.thresholds, min_votes=how.min_votes)
+    found, missing = _locate(survey.images, assigned)
+    with _placed("curate.", CatalogError):
+        selected = select(found, per_class=how.per_class, min_confidence=how.min_confidence, balance=how.balance)
+    if not len(selected):
+        raise CatalogError(
+            f"none of {len(catalog)} galaxies was selected ({len(assigned)} have a class, {len(found)} of those a picture)",
+            survey.catalog, "check survey.images, curate.classes and curate.min_confidence",
+        )  # fmt: skip
+    candidates = report(assigned, selected)["candidates"].to_pylist()
+    return Chosen(_in_order(selected, how.split), candidates, missing, tree)
+
+
+@contextmanager
+def _placed(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
+    """Errors of rooms that do not know the config, with the place in it."""
+    try:
+        yield
+    except kind as error:
+        raise kind(error.what, prefix + error.where, error.fix) from error
+
+
+def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """The galaxies that have a picture, with its path as column `path`; and rejections for those that have none.
+
+    Pictures inside Parquet are not looked for here: which ids are in there shows when it is read.
+    """
+    if isinstance(images, ParquetImages):
+        images.dataset()
+        return assigned.append_column("path", pa.array([images.uri] * len(assigned), pa.string())), []
+    ids = assigned["object_id"].to_pylist()
+    paths = images.paths(ids)
+    missing = [rejection(i, "", "missing", images.root) for i, path in zip(ids, paths, strict=True) if path is None]
+    with_path = assigned.append_column("path", pa.array(paths, pa.string()))
+    return with_path.filter(pc.is_valid(with_path["path"])), missing
+
+
+def _in_order(selected: pa.Table, fractions: tuple[float, float, float]) -> pa.Table:
+    """The selected galaxies with their split and rank, in the order of the files to be written."""
+    split = split_of(selected["object_id"].to_pylist(), fractions)
+    table = selected.append_column("split", pa.array([SPLITS.index(s) for s in split], pa.int8()))
+    table = table.sort_by([("split", "ascending"), ("label", "ascending"), ("object_id", "ascending")])
+    return table.append_column("rank", pa.array(range(len(table)), pa.int64()))
+
+
+def rejection(object_id: str, source: str, reason: str, detail: str) -> dict[str, Any]:
+    """A row of `rejected.parquet`."""
+    return {"object_id": object_id, "source": source, "reason": reason, "detail": detail}

@@ -1,0 +1,348 @@
+"""The table of bad inputs: what a person may give to the command line, and the sentence and exit code that come back.
+
+Every command runs in a folder with `FILES` and a folder of pictures. In the sentences that folder is left out, and "…" stands for
+digests. The rows under `RUN_ROWS` also find a finished tiny run, up to its distilled set.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+
+from raydistill.artifacts.distilled import LAST, SELECTED, read_images, write_images
+from raydistill.artifacts.manifest import seal
+from raydistill.artifacts.storage import Folder
+from raydistill.galaxies.selection import split_of
+
+# Sixty plain labels and noise pictures: a user's own survey in small.
+LABELS = "id,class\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'}\n" for n in range(60))
+OWN = """\
+name: own
+survey: {kind: catalog, catalog: votes.csv, images: {kind: folder, root: pictures, pattern: "{id}.png"}}
+curate: {classes: pets.yaml, image_size: 16, crop_fraction: 1.0}
+tracking: {enabled: false}
+"""
+FOLDER = '{kind: folder, root: pictures, pattern: "{id}.png"}'
+PARQUET = "{kind: parquet, uri: v.parquet, image_column: picture}"
+PETS = "name: pets\nclasses: [cat, dog]\n"
+TINY = """\
+name: tiny
+survey: {kind: simulated, num_galaxies: 60, image_size: 32}
+curate: {classes: two.yaml, image_size: 8, split: [0.5, 0.25, 0.25], min_picture_size: 16}
+network: {kind: convnet, depth: 1, width: 4}
+experts: {num_experts: 1, training: {epochs: 2, batch_size: 8}}
+distill: {iterations: 2, student_steps: 2, validation_networks: 1, validation_epochs: 1}
+evaluate: {num_networks: 1, full_data_networks: 0}
+resources: {workers: 1, distill_cpus: 1, object_store_mb: 80}
+tracking: {enabled: false}
+"""
+TWO = "name: two\nclasses: [{name: round, path: [smooth]}, {name: disk, path: [features_or_disk]}]\n"
+FILES = {"own.yaml": OWN, "pets.yaml": PETS, "votes.csv": LABELS, "tiny.yaml": TINY, "two.yaml": TWO}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One bad input. `command` follows `raydistill` in a folder with `FILES` and pictures, changed by `files` and `prepare`."""
+
+    what: str
+    command: str
+    code: int
+    sentence: str
+    files: dict[str, str] = field(default_factory=dict)
+    prepare: Callable[[Path], object] | None = None
+    process: bool = False  # a process of its own, not this one
+
+
+def artifact(root: Path, kind: str) -> Path:
+    """The one artifact of a kind in the prepared run."""
+    (found,) = (root / "runs" / "tiny").glob(f"{kind}-*")
+    return found
+
+
+def flip_a_byte(root: Path) -> None:
+    path = artifact(root, "curated") / "data" / "split=train" / "label=0" / "part-0.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def damage_the_manifest(root: Path) -> None:
+    (artifact(root, "curated") / "manifest.json").write_text("{")
+
+
+def stop_in_the_middle(root: Path) -> None:
+    (artifact(root, "curated") / "manifest.json").unlink()
+
+
+def link(kind: str) -> Callable[[Path], None]:
+    """A path without a digest for the prepared artifact."""
+    return lambda root: (root / "given").symlink_to(artifact(root, kind))
+
+
+def distilled_with(class_names: list[str], size: int) -> Callable[[Path], None]:
+    """The prepared distilled set as if it were of other classes or of another size."""
+
+    def make(root: Path) -> None:
+        source, folder = Folder(artifact(root, "distilled")), Folder(root / "given")
+        images, info = read_images(source, SELECTED)
+        images = replace(images, images_SCHW=images.images_SCHW[..., :size, :size])
+        for name in (SELECTED, LAST):
+            write_images(folder, name, images, info | {"class_names": class_names})
+        seal(folder, kind="distilled", identity="0" * 64, config={}, parents={}, seed=0, uris={})
+
+    return make
+
+
+def no_pictures(root: Path) -> None:
+    shutil.rmtree(root / "pictures")
+    (root / "pictures").mkdir()
+
+
+def no_dog_to_train_on(root: Path) -> None:
+    """Of the dogs only those of the test split."""
+    split = split_of([str(n) for n in range(60)], (0.7, 0.15, 0.15))
+    dogs = [n for n in range(0, 60, 2) if split[n] == "test"]
+    lines = [*(f"{n},cat" for n in range(1, 60, 2)), *(f"{n},dog" for n in dogs)]
+    (root / "votes.csv").write_text("\n".join(["id,class", *lines, ""]))
+
+
+def one_band(root: Path) -> None:
+    (root / "bands").mkdir()
+    for n in range(60):
+        fits.PrimaryHDU(np.ones((32, 32), np.float32)).writeto(root / "bands" / f"{n}.fits")
+
+
+def pictures_in_parquet(root: Path) -> None:
+    pq.write_table(pa.table({"id_str": ["1"], "image": [b"png"]}), root / "v.parquet")
+
+
+def small_disk(root: Path) -> None:
+    """A file system of 64 kB at `full`; only root may mount one."""
+    (root / "full").mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(root / "full")], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount a small disk ({done.stderr.decode().strip()})")
+
+
+def binary(name: str) -> Callable[[Path], object]:
+    return lambda root: (root / name).write_bytes(bytes(range(256)))
+
+
+SIMULATED = "name: x\nsurvey: {kind: simulated}\n"
+R = Row
+# fmt: off
+CONFIG_ROWS = [
+    R("a config file that is not there", "run nope.yaml", 2,
+      "nope.yaml: there is no such config file; named runs are: demo, …",
+      process=True),
+    R("a folder as config", "run pictures", 2,
+      "pictures: the config file cannot be read (Is a directory); give a YAML file"),
+    R("a config that is no text", "run c.yaml", 2,
+      "c.yaml: the config file cannot be read (it is not UTF-8 text); give a YAML file",
+      prepare=binary("c.yaml")),
+    R("a config that is not YAML", "run c.yaml", 2,
+      "c.yaml: not valid YAML (line 2, column 1: expected ',' or ']', but got '<stream end>'); mend the file",
+      {"c.yaml": "a: [1\n"}),
+    R("a config that is a list", "run c.yaml", 2,
+      "c.yaml: the config file is not a mapping of keys to values; see configs/demo.yaml",
+      {"c.yaml": "- 1\n"}),
+    R("a key that nobody knows", "run c.yaml", 2,
+      "c.yaml, outptu: there is no key 'outptu'; did you mean 'output'?",
+      {"c.yaml": SIMULATED + "outptu: x\n"}),
+    R("a nested key that nobody knows", "run c.yaml", 2,
+      "c.yaml, experts.training.epoch: there is no key 'epoch'; did you mean 'epochs'?",
+      {"c.yaml": SIMULATED + "experts: {training: {epoch: 3}}\n"}),
+    R("an override of a key that nobody knows", "run tiny.yaml distill.itertions=3", 2,
+      "tiny.yaml, distill.itertions: there is no key 'itertions'; did you mean 'iterations'?"),
+    R("a wrong type", "run tiny.yaml distill.iterations=ten", 2,
+      "tiny.yaml, distill.iterations: input should be a valid integer, unable to parse string as an integer, got "
+      "'ten'; mend the value"),
+    R("a value out of range", "run tiny.yaml curate.crop_fraction=2", 2,
+      "tiny.yaml, curate: crop_fraction must lie in (0, 1], got 2.0; mend the value"),
+    R("a simulated survey without galaxies", "run tiny.yaml survey.num_galaxies=0", 2,
+      "tiny.yaml, survey: num_galaxies is 0; give at least 1"),
+    R("no CPUs for a worker", "run tiny.yaml resources.cpus=0", 2,
+      "tiny.yaml, resources.cpus: input should be greater than 0, got 0; mend the value"),
+    R("an unknown kind", "run tiny.yaml distill.schedule.kind=self-adaptiv", 2,
+      "tiny.yaml, distill.schedule.kind: there is no kind 'self-adaptiv'; did you mean 'self-adaptive'?"),
+    R("a key that is missing", "run c.yaml", 2,
+      "c.yaml, survey: this key is missing; add it",
+      {"c.yaml": "name: x\n"}),
+    R("an override without '='", "run tiny.yaml distill.iterations", 2,
+      "command line: 'distill.iterations' is not of the form key=value; for example distill.iterations=500"),
+    R("an override that is not YAML", "run tiny.yaml curate.split=[0.5", 2,
+      "command line: the value of an override is not valid YAML (line 1, column 5: expected ',' or ']', but got "
+      "'<stream end>'); mend it, or put it into quotes"),
+    R("an environment variable that is not set", "run c.yaml", 2,
+      "c.yaml, output: the environment variable RAYDISTILL_NOT_SET is not set; set it, or give output=... on the "
+      "command line",
+      {"c.yaml": SIMULATED + "output: ${oc.env:RAYDISTILL_NOT_SET}/x\n"}),
+    R("a reference to nothing", "run c.yaml", 2,
+      "c.yaml: a value refers to something that is not there (Interpolation key 'outptu' not found); set it, or give "
+      "the path itself",
+      {"c.yaml": SIMULATED + "output: ${outptu}\n"}),
+    R("too many poolings for the images", "run tiny.yaml network.depth=4", 2,
+      "network: 4 poolings need at least 16 pixels, the images have 8; lower network.depth or raise curate.image_size"),
+    R("too many poolings for a network that judges", "run tiny.yaml 'evaluate.networks=[{kind: convnet, depth: 5}]'", 2,
+      "evaluate.networks.0: 5 poolings need at least 32 pixels, the images have 8; lower evaluate.networks.0.depth or "
+      "raise curate.image_size"),
+    R("a target beyond the experts' last epoch", "run tiny.yaml distill.expert_epochs=3", 2,
+      "distill.expert_epochs: the target lies 3 epochs ahead, but experts are trained for 2 only; lower it or raise "
+      "experts.training.epochs"),
+    R("an unknown class tree", "run tiny.yaml curate.classes=gz2-8", 2,
+      "curate.classes: no class tree 'gz2-8'; did you mean 'gz2-9'? Another tree is given as a .yaml file"),
+    R("a class tree that is not there", "run tiny.yaml curate.classes=three.yaml", 2,
+      "curate.classes, three.yaml: this class tree cannot be opened; give the path of its file"),
+    R("a class tree with an unknown answer", "run tiny.yaml", 2,
+      "curate.classes, two.yaml, class 'a': Galaxy Zoo 2 has no answer 'smoth'; did you mean 'smooth'?",
+      {"two.yaml": "classes: [{name: a, path: [smoth]}]\n"}),
+    R("a class tree that is not YAML", "run tiny.yaml", 2,
+      "curate.classes, two.yaml: not valid YAML (line 2, column 1: expected the node content, but found '<stream "
+      "end>'); mend the file",
+      {"two.yaml": "classes: [\n"}),
+    R("simulate for a survey of one's own", "simulate own.yaml", 2,
+      "survey: this survey is not simulated; use a config with survey.kind=simulated, like configs/demo.yaml"),
+    R("an unknown storage", "run tiny.yaml output=foo://bucket/x", 2,
+      "foo://bucket/x: no storage is known as 'foo://'; give a folder, or a URI such as s3://bucket/folder"),
+]
+SURVEY_ROWS = [
+    R("a vote table that is not there", "curate own.yaml survey.catalog=nope.csv", 3,
+      "nope.csv: there is no such vote table; check survey.catalog, and RAYDISTILL_DATA if the config uses it"),
+    R("a vote table in an unknown format", "curate own.yaml survey.catalog=own.yaml", 3,
+      "own.yaml: not a table that can be read; give a .csv, .parquet or .fits file, or a Parquet folder"),
+    R("an empty file", "curate own.yaml", 3,
+      "votes.csv: the file is empty; fetch or export it again",
+      {"votes.csv": ""}),
+    R("a table without rows", "curate own.yaml", 3,
+      "votes.csv: the table has no rows; check how it was exported",
+      {"votes.csv": "id,class\n"}),
+    R("a damaged Parquet table", "curate own.yaml survey.catalog=v.parquet", 3,
+      "v.parquet: cannot be read as a parquet table (Parquet magic bytes not found in footer. Either the file is "
+      "corrupted or this is not a parquet file); fetch it again or convert it",
+      {"v.parquet": "PAR1 and no more"}),
+    R("columns of no dialect", "curate own.yaml", 3,
+      "votes.csv: lacks the columns of any known dialect; choose dialect among willett, hart16, kaggle, "
+      "galaxy-datasets, plain, or set survey.columns.id and survey.columns.label; known are: id, smooth",
+      {"votes.csv": "id,smooth\n1,0.5\n"}),
+    R("an unknown dialect", "curate own.yaml survey.dialect=kagle", 2,
+      "survey.dialect: unknown dialect 'kagle'; did you mean 'kaggle'?"),
+    R("a dialect that the table has not", "curate own.yaml survey.dialect=kaggle", 3,
+      "votes.csv: lacks the column 'Class1.1'; choose the right dialect (read as kaggle) or fractions (raw or "
+      "debiased); did you mean 'class'?"),
+    R("a column that is not there", "curate own.yaml survey.columns.label=clas", 3,
+      "votes.csv: lacks the column 'clas'; correct survey.columns.label; did you mean 'class'?"),
+    R("an unknown role of a column", "curate own.yaml survey.columns.labl=class", 2,
+      "survey.columns: unknown key 'labl'; did you mean 'label'?"),
+    R("ids that stand in two rows", "curate own.yaml", 3,
+      "votes.csv: 1 ids in 'id' stand in several rows (first: 1); keep one row per object",
+      {"votes.csv": "id,class\n1,cat\n1,dog\n2,cat\n"}),
+    R("ids that were floating-point numbers", "curate own.yaml", 3,
+      "votes.csv: the ids in 'id' passed through floating point and lost their last digits; export the table again "
+      "with the ids as integers or text",
+      {"votes.csv": "id,class\n5.877e17,cat\n5.878e17,dog\n"}),
+    R("fractions outside [0, 1]", "curate own.yaml", 3,
+      "votes.csv: column 'confidence' leaves [0, 1] in 1 rows (row 2: 17); check that it holds fractions, not counts",
+      {"votes.csv": "id,class,confidence\n1,cat,0.5\n2,dog,17\n"}),
+    R("a confidence that is no number", "curate own.yaml", 3,
+      "votes.csv: column 'confidence' holds 'high' in row 2, which is not a number; correct it or leave it empty",
+      {"votes.csv": "id,class,confidence\n1,cat,0.5\n2,dog,high\n"}),
+    R("a label that is no class", "curate own.yaml", 3,
+      "votes.csv, label: the label 'dgo' is no class of the tree 'pets'; did you mean 'dog'?",
+      {"votes.csv": LABELS + "99,dgo\n"}),
+    R("images in a folder that is not there", "curate own.yaml survey.images.root=nope", 3,
+      "nope: no such folder of images; check the path, or fetch the images first"),
+    R("images in an empty folder", "curate own.yaml", 3,
+      "pictures: the folder of images is empty; fetch the images first",
+      prepare=no_pictures),
+    R("images in an unknown storage", "curate own.yaml survey.images.root=foo://bucket", 3,
+      "foo://bucket: no such storage (Protocol not known: foo); give a path, or a URI such as s3://..."),
+    R("images in a Parquet file without that column", "curate c.yaml", 3,
+      "v.parquet: has no column 'picture'; set survey.images.image_column; known are: id_str, image",
+      {"c.yaml": OWN.replace(FOLDER, PARQUET)}, pictures_in_parquet),
+    R("ids without pictures", "curate own.yaml 'survey.images.pattern=\"{id}.jpg\"'", 3,
+      "votes.csv: none of 60 galaxies was selected (60 have a class, 0 of those a picture); check survey.images, "
+      "curate.classes and curate.min_confidence"),
+    R("a pattern without the id", "curate own.yaml survey.images.pattern=x.jpg", 2,
+      "own.yaml, survey.images.pattern: 'x.jpg' is no pattern of file names; write {id} where the object id stands"),
+    R("a balanced choice with an empty class", "curate own.yaml curate.balance=true", 3,
+      "curate.balance: no galaxy with a confidence of 0 or more in: dog; lower min_confidence, choose fewer classes, "
+      "or set balance to false",
+      {"votes.csv": "id,class\n1,cat\n2,cat\n"}),
+    R("a vote threshold for a table without counts", "curate own.yaml curate.min_votes=5", 3,
+      "votes.csv, min_votes: the catalogue has no total_votes; set min_votes to 0"),
+]
+RUN_ROWS = [
+    R("a class without a training galaxy", "curate own.yaml", 3,
+      "curate: no training galaxy in: dog; lower curate.min_confidence, enlarge the training split, or choose other classes",
+      prepare=no_dog_to_train_on),
+    R("FITS files without the bands", "curate c.yaml", 3,
+      "bands/11.fits: has no plane for each of the channels I, R, G; set survey.images.channels to the extensions or "
+      "planes for red, green and blue",
+      {"c.yaml": OWN.replace(FOLDER, "{kind: fits, root: bands}")}, one_band),
+    R("curate before simulate", "curate tiny.yaml seed=1", 3,
+      "runs/tiny/survey-…: there is no simulated survey here; run 'raydistill simulate CONFIG' first"),
+    R("experts before curate", "experts tiny.yaml seed=1", 3,
+      "runs/tiny/curated-…: there is no curated set here; run 'raydistill curate CONFIG' first"),
+    R("distill before experts", "distill tiny.yaml experts.num_experts=2", 3,
+      "runs/tiny/trajectories-…: there is no set of expert trajectories here; run 'raydistill experts CONFIG' first"),
+    R("evaluate before distill", "evaluate tiny.yaml distill.iterations=3", 3,
+      "runs/tiny/distilled-…: there is no distilled set here; run 'raydistill distill CONFIG' first"),
+    R("an output that is a file", "simulate tiny.yaml output=votes.csv", 3,
+      "votes.csv/tiny/survey-…: a file stands where a folder should be made; choose another output=FOLDER"),
+    R("classes without a path for a table of votes", "curate tiny.yaml curate.classes=pets.yaml", 2,
+      "curate.classes, class 'cat': no path down the decision tree, so votes cannot fill it; give it a path, or use a "
+      "catalogue of labels"),
+    R("a curated set whose stage was stopped", "experts tiny.yaml experts.num_experts=2", 3,
+      "runs/tiny/curated-…: the curated set here was never finished; run 'raydistill curate CONFIG' again",
+      prepare=stop_in_the_middle),
+    R("a damaged manifest", "experts tiny.yaml experts.num_experts=2", 3,
+      "runs/tiny/curated-…: manifest.json is damaged; remove the folder and run 'raydistill curate CONFIG' again",
+      prepare=damage_the_manifest),
+    R("a flipped byte in a curated file", "experts tiny.yaml experts.num_experts=2", 3,
+      "runs/tiny/curated-…: 'data/split=train/label=0/part-0.parquet' is damaged: its digest is not the manifest's; "
+      "remove the folder and run 'raydistill curate CONFIG' again",
+      prepare=flip_a_byte),
+    R("no artifact given as distilled", "evaluate tiny.yaml distilled=pictures", 3,
+      "pictures: no finished distilled set is here; correct distilled=PATH"),
+    R("an artifact of another kind given as distilled", "evaluate tiny.yaml distilled=given", 3,
+      "given: this is a curated set, not a distilled set; give the path of a distilled set",
+      prepare=link("curated")),
+    R("a distilled set of other classes", "evaluate tiny.yaml distilled=given", 3,
+      "given: its classes are cat, dog, the survey's are round, disk; set curate.classes to the classes it was "
+      "distilled for",
+      prepare=distilled_with(["cat", "dog"], 8)),
+    R("a distilled set of another image size", "evaluate tiny.yaml distilled=given", 3,
+      "given: its images have 4 px, the survey's have 8; set curate.image_size=4",
+      prepare=distilled_with(["round", "disk"], 4)),
+    R("more GPUs for an expert than a machine has", "experts tiny.yaml resources.gpus=4 experts.num_experts=2", 5,
+      "resources: one worker wants 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "
+      "resources.cpus or resources.gpus, or use a larger cluster"),
+    R("more GPUs for distilling than a machine has", "distill tiny.yaml resources.distill_gpus=4 distill.iterations=3", 5,
+      "resources: one worker wants 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "
+      "resources.distill_cpus or resources.distill_gpus, or use a larger cluster"),
+    R("experts that diverge", "experts tiny.yaml experts.training.lr=1e30", 4,
+      "experts: 1 of 1 experts diverged 2 times (expert 0: training left the finite numbers in epoch 1); lower "
+      "experts.training.lr (now 1e+30); the finished experts are kept"),
+    R("a student that diverges", "distill tiny.yaml distill.student_lr=1e30", 4,
+      "distill, iteration 0: the matching loss or its gradient is not finite (loss nan, gradient 0); lower "
+      "distill.student_lr (now 1e+30) or distill.image_step.lr (now 0.03)"),
+    R("a full disk", "simulate tiny.yaml output=full", 3,
+      "full/tiny/survey-…: the disk is full; free some space and run the same command again; it resumes",
+      prepare=small_disk),
+]
+PROCESS_ROWS = [
+    R("a Ray cluster that is not there", "simulate tiny.yaml resources.address=127.0.0.1:1", 5,
+      "Ray at 127.0.0.1:1: cannot be reached ([Errno 111] Connection refused); check resources.address and RAY_ADDRESS",
+      process=True),
+]
+ROWS = [*CONFIG_ROWS, *SURVEY_ROWS, *RUN_ROWS, *PROCESS_ROWS]
+# fmt: on

@@ -1,0 +1,30 @@
+"""One undisturbed tiny run, by which all the disturbed ones are judged."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import tools
+
+
+@pytest.fixture(scope="session")
+def env() -> Iterator[dict[str, str]]:
+    """The environment of the commands. Ray's session folders go into one with a short path, and away at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="rd-e2e-"))
+    yield tools.environment(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny run that nobody disturbed."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    command = tools.raydistill(output, env)
+    code = command.wait()
+    assert code == 0, f"the undisturbed run ended with {code}:\n{command.said[-4000:]}"
+    return output

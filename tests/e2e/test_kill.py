@@ -1,0 +1,85 @@
+"""`kill -9` in the middle of every stage: the same command goes on, and every artifact ends with the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import tools
+from tests.e2e.tools import artifact, there
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+# kind of artifact -> how to see, from the folder or from what the command says, that its stage is under way
+UNDER_WAY: dict[str, Callable[[Path, tools.Command], bool]] = {
+    "survey": lambda output, command: "survey: begins" in command.said,
+    "curated": lambda output, command: "curated: begins" in command.said,
+    "trajectories": lambda output, _: there(output, "trajectories", "partial/expert-*/state.npz"),
+    "distilled": lambda output, _: there(output, "distilled", "partial/state.safetensors"),
+    "evaluation": lambda output, _: any((output / "runs" / "tiny" / "fits").glob("*.json")),
+}
+
+
+def leftovers(output: Path) -> list[str]:
+    """Files of unfinished work in the finished artifacts, and files that the manifests do not know."""
+    found = []
+    for kind in tools.KINDS:
+        folder = artifact(output, kind)
+        assert folder is not None
+        known = tools.manifest(output, kind)["files"]
+        assert isinstance(known, dict)
+        names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        found += [
+            f"{kind}: {name}" for name in sorted(names - set(known) - {"manifest.json"}) if "/." not in f"/{name}"
+        ]
+    return found
+
+
+def test_the_driver_killed_in_every_stage(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    for kind, under_way in UNDER_WAY.items():
+        command = tools.raydistill(tmp_path, env)
+        command.wait_until(f"{kind} is under way", lambda seen=under_way, of=command: seen(tmp_path, of))
+        command.kill()
+        assert command.process.returncode == -signal.SIGKILL, f"{kind}: the command had ended before it was killed"
+        assert not there(tmp_path, kind, "manifest.json"), f"{kind}: killed too late, it was finished"
+    command = tools.raydistill(tmp_path, env)
+    assert command.wait() == 0, command.said[-4000:]
+    assert command.answer == str(artifact(tmp_path, "evaluation"))
+    assert "survey: exists, skipped" in command.said
+    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert not leftovers(tmp_path)
+
+
+# kind of artifact -> what `ps` calls the worker, and when it is worth killing
+WORKERS: dict[str, tuple[str, Callable[[Path, tools.Command], bool]]] = {
+    "trajectories": ("RayTrainWorker", UNDER_WAY["trajectories"]),
+    "distilled": ("_work", UNDER_WAY["distilled"]),
+    "evaluation": ("_train", lambda output, command: bool(command.workers("_train"))),
+}
+
+
+def test_a_worker_killed_in_every_stage_that_trains(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """One run that loses three workers, and never its driver."""
+    command = tools.raydistill(tmp_path, env)
+    for kind, (name, worth_killing) in WORKERS.items():
+        command.wait_until(f"{kind} is under way", lambda seen=worth_killing: seen(tmp_path, command))
+        command.wait_until(f"a worker ray::{name}", lambda wanted=name: bool(command.workers(wanted)))
+        os.kill(command.workers(name)[0].pid, signal.SIGKILL)
+        assert not there(tmp_path, kind, "manifest.json"), f"{kind}: killed too late, it was finished"
+    assert command.wait() == 0, command.said[-4000:]
+    assert "distill: the worker was lost" in command.said
+    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert not leftovers(tmp_path)
+
+
+def test_a_finished_run_is_skipped_at_once(undisturbed: Path, env: dict[str, str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (undisturbed / "runs" / "tiny").glob("*/*") if path.is_file()}
+    command = tools.raydistill(undisturbed, env)
+    assert command.wait() == 0, command.said
+    assert command.answer == str(artifact(undisturbed, "evaluation"))
+    assert "Ray:" not in command.said, "a cluster was started for nothing"
+    assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -1,0 +1,129 @@
+"""What MLflow holds of a run: its tree, its config, its lineage, its curves and pictures, and how it ended."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e import tools
+
+pytestmark = pytest.mark.slow
+
+
+def client(output: Path) -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{output / 'runs' / 'tiny' / 'mlflow.db'}")
+
+
+def runs_of(output: Path) -> dict[str, Any]:
+    """Stage -> run; each stage has one."""
+    found = client(output)
+    experiment = found.get_experiment_by_name("tiny")
+    runs = list(found.search_runs([experiment.experiment_id]))
+    stages = {run.data.tags["raydistill.stage"]: run for run in runs}
+    assert len(stages) == len(runs), "a stage has two runs"
+    return stages
+
+
+@pytest.fixture(scope="module")
+def runs(undisturbed: Path) -> dict[str, Any]:
+    return runs_of(undisturbed)
+
+
+def test_one_parent_and_a_child_for_every_stage_all_finished(runs: dict[str, Any]) -> None:
+    assert set(runs) == {"run", *tools.KINDS}
+    assert {stage: run.info.status for stage, run in runs.items()} == dict.fromkeys(runs, "FINISHED")
+    parent = runs["run"].info.run_id
+    assert "mlflow.parentRunId" not in runs["run"].data.tags
+    assert {runs[kind].data.tags["mlflow.parentRunId"] for kind in tools.KINDS} == {parent}
+
+
+def test_no_run_was_taken_for_a_dead_one(undisturbed: Path) -> None:
+    """The parent is RUNNING while its stages run: none of them may take it for one that was killed."""
+    said = "".join(path.read_text() for path in undisturbed.glob("command-*.err"))
+    assert "left running by a killed process" not in said
+
+
+def test_params_are_the_whole_config_with_dotted_names(runs: dict[str, Any]) -> None:
+    for stage, run in runs.items():
+        params = run.data.params
+        assert params["distill.iterations"] == "20", stage
+        assert params["experts.training.epochs"] == "3", stage
+        assert params["network.kind"] == "convnet", stage
+        assert params["evaluate.protocols.paper.training.momentum"] == "0.9", stage
+        assert params["seed"] == "3", stage
+
+
+def test_lineage_is_that_of_the_manifests(undisturbed: Path, runs: dict[str, Any]) -> None:
+    for kind in tools.KINDS:
+        manifest, tags = tools.manifest(undisturbed, kind), runs[kind].data.tags
+        assert tags["raydistill.identity"] == manifest["identity"]
+        assert tags["raydistill.content"] == manifest["content"]
+        assert tags["raydistill.uri"] == str(tools.artifact(undisturbed, kind))
+        parents = manifest["parents"]
+        assert isinstance(parents, dict)
+        named = {f"raydistill.parent.{name}": parent["identity"] for name, parent in parents.items()}
+        assert {name: tags[name] for name in tags if name.startswith("raydistill.parent.")} == named, kind
+
+
+def test_inputs_are_the_curated_set_with_its_digest(undisturbed: Path, runs: dict[str, Any]) -> None:
+    digest = str(tools.manifest(undisturbed, "curated")["content"])
+    for kind in ("trajectories", "distilled", "evaluation"):
+        (given,) = runs[kind].inputs.dataset_inputs
+        assert given.dataset.digest == digest[:36], kind
+        assert digest in given.dataset.profile
+        assert '"num_rows": 90' in given.dataset.profile
+
+
+def test_curves(undisturbed: Path, runs: dict[str, Any]) -> None:
+    found = client(undisturbed)
+
+    def points(kind: str, name: str) -> dict[int, float]:
+        return {point.step: point.value for point in found.get_metric_history(runs[kind].info.run_id, name)}
+
+    loss = points("distilled", "loss")
+    assert sorted(loss) == list(range(1, 21))
+    assert sorted(points("distilled", "validation/balanced_accuracy")) == [0, 10, 20]
+    assert sorted(points("trajectories", "expert/balanced_accuracy")) == [0, 1, 2]
+    assert set(points("evaluation", "random_real/balanced_accuracy")) == {0}
+    assert (
+        sum(points("curated", f"kept/{name}")[0] for name in ("round", "in_between", "cigar", "edge_on", "spiral"))
+        == 90
+    )
+
+
+def test_pictures_and_files(undisturbed: Path, runs: dict[str, Any]) -> None:
+    found = client(undisturbed)
+
+    def names(kind: str, folder: str = "") -> set[str]:
+        return {entry.path for entry in found.list_artifacts(runs[kind].info.run_id, folder)}
+
+    assert {"grid.png", "atlas.png", "history.png", "images.safetensors", "prototypes.fits"} <= names("distilled")
+    assert names("distilled", "prototypes") == {f"prototypes/iteration-{i:06d}.png" for i in (10, 20)}
+    assert {"confusion.png", "accuracy.png", "evaluation.json"} <= names("evaluation")
+
+
+def test_a_terminated_run_is_killed_and_the_next_one_finishes(
+    undisturbed: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    for kind in ("survey", "curated", "trajectories"):
+        folder = tools.artifact(undisturbed, kind)
+        assert folder is not None
+        shutil.copytree(folder, tmp_path / "runs" / "tiny" / folder.name)
+    command = tools.raydistill(tmp_path, env)
+    command.wait_until("distilling", lambda: tools.there(tmp_path, "distilled", "partial/state.safetensors"))
+    command.process.send_signal(signal.SIGTERM)
+    code = command.wait(60)
+    assert code not in (0, -signal.SIGKILL), f"exit code {code}"
+    assert "Traceback" not in command.said, command.said[-3000:]
+    ended = {stage: run.info.status for stage, run in runs_of(tmp_path).items()}
+    assert ended == {"run": "KILLED", "distilled": "KILLED"}
+    assert not tools.there(tmp_path, "distilled", "manifest.json")
+    again = tools.raydistill(tmp_path, env, stage="distill")
+    assert again.wait() == 0, again.said[-3000:]
+    assert tools.manifest(tmp_path, "distilled")["content"] == tools.manifest(undisturbed, "distilled")["content"]

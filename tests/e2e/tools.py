@@ -1,0 +1,165 @@
+"""The command line in processes of its own, which can be watched and killed; only processes begun here are ever ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests" / "configs" / "tiny.yaml"
+KINDS = ("survey", "curated", "trajectories", "distilled", "evaluation")
+PATIENCE = 540.0  # seconds; a crowded machine is ten times slower than a quiet one
+
+
+def environment(ray_folder: Path, **more: str) -> dict[str, str]:
+    """No token, no telemetry, one thread; Ray's session files in a folder that the tests remove."""
+    ours = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(ray_folder)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return kept | ours | {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1", "PATH": path, **more}
+
+
+@dataclass
+class Command:
+    """A running command; what it says on stderr and stdout is in the files of its name."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    err: Path
+
+    @property
+    def said(self) -> str:
+        return self.err.read_text(errors="replace")
+
+    @property
+    def answer(self) -> str:
+        """The last line of stdout."""
+        lines = self.out.read_text().strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise TimeoutError(f"not done after {timeout:g} s; it said:\n{self.said[-3000:]}") from None
+
+    def wait_until(self, what: str, happens: Callable[[], bool], timeout: float = PATIENCE) -> None:
+        """Return as soon as `happens`; fail when the command ends before, or it takes too long."""
+        deadline = time.monotonic() + timeout
+        while not happens():
+            ended = self.process.poll()
+            if ended is not None and not happens():
+                raise AssertionError(f"the command ended ({ended}) before: {what}. It said:\n{self.said[-3000:]}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise TimeoutError(f"{timeout:g} s went by without: {what}. It said:\n{self.said[-3000:]}")
+            time.sleep(0.005)
+
+    def workers(self, name: str) -> list[psutil.Process]:
+        """Ray's workers below this command that are busy with `name`."""
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if (process.cmdline() or [""])[0].startswith(f"ray::{name}"):
+                    found.append(process)
+        return found
+
+    def kill(self) -> None:
+        """`kill -9` the command itself, as the kernel does when memory runs out; then wait for Ray to notice."""
+        family = self._family()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+        _end(family, patience=20)
+
+    def close(self) -> None:
+        """End whatever is left of the command."""
+        if self.process.poll() is None:
+            self.kill()
+
+    def _family(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+
+def _end(processes: Sequence[psutil.Process], patience: float) -> None:
+    """Wait for these processes to end by themselves; kill the ones that do not."""
+    deadline = time.monotonic() + patience
+    left = list(processes)
+    while left and time.monotonic() < deadline:
+        left = [process for process in left if _alive(process)]
+        time.sleep(0.02)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def start(command: Sequence[str], folder: Path, env: Mapping[str, str], name: str = "command") -> Command:
+    """Start a program in a session of its own, in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = len(list(folder.glob(f"{name}-*.out")))
+    out, err = folder / f"{name}-{number}.out", folder / f"{name}-{number}.err"
+    with open(out, "wb") as stdout, open(err, "wb") as stderr:
+        process = subprocess.Popen(
+            list(command), cwd=ROOT, env=dict(env), stdout=stdout, stderr=stderr, start_new_session=True
+        )
+    return Command(process, out, err)
+
+
+def raydistill(output: Path, env: Mapping[str, str], *words: str, stage: str = "run") -> Command:
+    """`raydistill STAGE tiny output=… [words]`."""
+    program = [sys.executable, "-m", "raydistill.cli", stage, str(TINY), f"output={output / 'runs'}", *words]
+    return start(program, output, env)
+
+
+def artifact(output: Path, kind: str) -> Path | None:
+    """The folder of the run's only artifact of this kind, finished or not."""
+    found = list((output / "runs" / "tiny").glob(f"{kind}-*"))
+    assert len(found) <= 1, f"two of a kind: {found}"
+    return found[0] if found else None
+
+
+def there(output: Path, kind: str, pattern: str) -> bool:
+    """Whether the artifact's folder holds a file of this pattern."""
+    folder = artifact(output, kind)
+    return folder is not None and any(folder.glob(pattern))
+
+
+def manifest(output: Path, kind: str) -> dict[str, object]:
+    folder = artifact(output, kind)
+    assert folder is not None, f"there is no {kind}"
+    read: dict[str, object] = json.loads((folder / "manifest.json").read_text())
+    return read
+
+
+def contents(output: Path) -> dict[str, object]:
+    """Content digest of each artifact of a whole run."""
+    return {kind: manifest(output, kind)["content"] for kind in KINDS}
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
