@@ -55,5 +55,7 @@ def test_make_targets_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_named_in_the_docs_exist(page: Path) -> None:
-    named = set(re.findall(r"`((?:configs|tests|benchmarks|docs|raydistill|jobs)/[\w/.-]+\.(?:py|yaml|md))`", page.read_text()))
+    named = set(
+        re.findall(r"`((?:configs|tests|benchmarks|docs|raydistill|jobs)/[\w/.-]+\.(?:py|yaml|md))`", page.read_text())
+    )
     assert not [name for name in named if not (ROOT / name).exists()]

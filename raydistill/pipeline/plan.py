@@ -20,7 +20,7 @@ from raydistill.artifacts.storage import Folder
 from raydistill.config import CatalogSurvey, Config
 from raydistill.core.networks import build
 from raydistill.errors import ArtifactMissing, CatalogError, ConfigError
-from raydistill.galaxies.classes import load_class_tree
+from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
 from raydistill.galaxies.images import FolderImages
 
 SURVEY = "survey"
@@ -88,6 +88,8 @@ class Plan:
         parts: dict[str, Any] = {"survey": self.config.survey, "curate": self.config.curate}
         if isinstance(self.config.survey, CatalogSurvey):
             parts["catalog_sha256"] = _sha256(self.config.survey.catalog)
+        if self.config.curate.classes not in BUILTIN_TREES:
+            parts["class_tree_sha256"] = _sha256(self.config.curate.classes)
         # Nothing in curation is random: runs that differ in their seed share it.
         return self._place(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
 

@@ -23,7 +23,7 @@ def run(
 ) -> dict[str, Any]:
     confusion = np.array(matrix)
     return {
-        "subject": subject, "protocol": protocol, "network": network, "draw": 0, "seed": seed, "lr": 0.01,
+        "subject": subject, "protocol": protocol, "network": network, "draw": 0, "seed": seed, "lr": 0.01, "validation": 0.7,
         "accuracy": metrics.accuracy(confusion), "balanced_accuracy": metrics.balanced_accuracy(confusion),
         "confusion": confusion.flatten().tolist(),
     }  # fmt: skip
