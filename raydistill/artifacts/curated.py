@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
         # The 37 conditional fractions of the GZ2 tree, or null; the type leaves the number open, for Parquet readers of
         # fixed-size lists (pyarrow 25) refuse nulls.
         ("votes", pa.list_(pa.float32())),
-        ("source", pa.struct([("path", pa.string()), ("sha256", pa.string())])),  # the original file
+        ("source", pa.struct([("path", pa.string()), ("sha256", pa.string())])),  # original file, below survey.images
         ("image", pa.binary()),  # PNG, RGB, [size, size, 3]
     ]
 )

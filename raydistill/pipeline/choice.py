@@ -63,16 +63,20 @@ def _placed(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
 
 
 def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The galaxies that have a picture, with its path as column `path`; and rejections for those that have none.
+    """The galaxies that have a picture, with its `path` below the survey's images; and rejections for those that have none.
 
-    Pictures inside Parquet are not looked for here: which ids are in there shows when it is read.
+    Without the folder above, the curated set has the same bytes wherever the survey lies. Pictures inside Parquet are not looked
+    for here: which ids are in there shows when it is read.
     """
     if isinstance(images, ParquetImages):
         images.dataset()
-        return assigned.append_column("path", pa.array([images.uri] * len(assigned), pa.string())), []
+        return assigned.append_column(
+            "path", pa.array([images.uri.rstrip("/").rpartition("/")[2]] * len(assigned), pa.string())
+        ), []
     ids = assigned["object_id"].to_pylist()
-    paths = images.paths(ids)
-    missing = [rejection(i, "", "missing", images.root) for i, path in zip(ids, paths, strict=True) if path is None]
+    above = len(images.root.rstrip("/")) + 1
+    paths = [None if path is None else path[above:] for path in images.paths(ids)]
+    missing = [rejection(i, "", "missing", "") for i, path in zip(ids, paths, strict=True) if path is None]
     with_path = assigned.append_column("path", pa.array(paths, pa.string()))
     return with_path.filter(pc.is_valid(with_path["path"])), missing
 

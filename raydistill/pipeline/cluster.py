@@ -32,6 +32,8 @@ def attached(resources: Resources) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Workers are ours alone; at Ray's niceness of 15 a browser on one core makes two-thread convolutions crawl.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # Epochs are short: at the default 2 s poll every report of a worker would cost seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -117,7 +117,8 @@ def _decode(images: Images, selected: pa.Table, how: Curate) -> Iterator[pa.Tabl
         ).sort(["rank", "sha256"])  # fmt: skip
     else:
         todo = selected.select(["rank", "path"]).combine_chunks()
-        at = pa.array([_anywhere(path) for path in todo["path"].to_pylist()], pa.string())
+        root = _anywhere(images.root).rstrip("/")
+        at = pa.array([f"{root}/{path}" for path in todo["path"].to_pylist()], pa.string())
         todo = todo.append_column("at", at)
         blocks = [todo.slice(first, ROWS_PER_BLOCK) for first in range(0, len(todo), ROWS_PER_BLOCK)]
         decode: Any = _decode_files
@@ -143,6 +144,7 @@ class _DecodeStored:
 
     def __init__(self, images: ParquetImages, how: Curate, ranks: Any) -> None:
         self._images, self._how, self._ranks = images, how, ray.get(ranks)
+        self._name = images.uri.rstrip("/").rpartition("/")[2]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         ids = object_ids(batch[self._images.id_column], self._images.id_column, self._images.uri).to_pylist()
@@ -151,7 +153,7 @@ class _DecodeStored:
             rank = self._ranks.get(object_id)
             if rank is not None:
                 cell = stored_source(batch[self._images.image_column][index].as_py())
-                rows.append(_row(rank, cell, self._images.uri, self._images, self._how))
+                rows.append(_row(rank, cell, self._name, self._images, self._how))
         return pa.Table.from_pylist(rows, DECODED)
 
 
@@ -165,7 +167,7 @@ def _row(rank: int, source: Any, path: str, images: Images, how: Curate) -> dict
     except RejectedImage as error:
         return {"rank": rank, "path": path, "reason": error.reason, "detail": error.fix}
     except CatalogError as error:  # as a row, for Ray Data would bring the driver a text of it
-        fault = json.dumps([error.what, error.where or path, error.fix])
+        fault = json.dumps([error.what, error.where or (source if isinstance(source, str) else path), error.fix])
         return {"rank": rank, "path": path, "reason": FAULT, "detail": fault}
     flat = pixels.reshape(-1, 3).astype(np.int64)
     return {

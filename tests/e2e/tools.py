@@ -77,12 +77,15 @@ class Command:
         return found
 
     def kill(self) -> None:
-        """`kill -9` the command itself, as the kernel does when memory runs out; then wait for Ray to notice."""
+        """`kill -9` the command itself, as the kernel does when memory runs out.
+
+        Ray's workers notice within some three seconds; two of its agents stay, and are ended here.
+        """
         family = self._family()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
-        _end(family, patience=20)
+        _end(family, patience=5)
 
     def close(self) -> None:
         """End whatever is left of the command."""

@@ -14,7 +14,7 @@ from ray_tools import SILENT, tiny
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """Four logical CPUs, whatever the machine has: three workers must fit. Its session folder is removed at the end."""
+    """Two logical CPUs, whatever the machine has. Its session folder is removed at the end."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.25"
     os.environ["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "0"
@@ -23,7 +23,7 @@ def cluster() -> Iterator[None]:
     folder = tempfile.mkdtemp(prefix="rd-ray-")  # short: the path of a unix socket has at most 107 bytes
     ray.init(
         address="local",
-        num_cpus=4,
+        num_cpus=2,
         include_dashboard=False,
         object_store_memory=100 * 2**20,
         log_to_driver=False,
