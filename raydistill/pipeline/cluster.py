@@ -32,7 +32,9 @@ def attached(resources: Resources) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Workers are ours alone; at Ray's niceness of 15 a browser on one core makes two-thread convolutions crawl.
+    # Threads that spin at a barrier, and workers that yield to everybody, crawl when one core is busy: 1.5 s an iteration of the demo
+    # against .7 s with these two (.43 and .49 s on a quiet machine; docs/log.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Epochs are short: at the default 2 s poll every report of a worker would cost seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
