@@ -3,7 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Real survey data for tests and benchmarks; where it is missing, what needs it says so and skips.
-export RAYDISTILL_DATA ?= $(wildcard $(CURDIR)/../shared/data)
+ifneq ($(wildcard $(CURDIR)/../shared/data),)
+export RAYDISTILL_DATA ?= $(abspath $(CURDIR)/../shared/data)
+endif
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 

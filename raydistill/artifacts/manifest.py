@@ -75,6 +75,7 @@ def seal(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapp
          uris: Mapping[str, str]) -> Manifest:  # fmt: skip
     """Drop what is left of the work in progress, hash every file in the folder, and make it an artifact."""
     folder.remove(PARTIAL)
+    folder.remove_unfinished()
     files = {
         name: {"sha256": folder.sha256(name), "bytes": folder.size(name)} for name in folder.files() if name != NAME
     }

@@ -121,6 +121,12 @@ class Folder:
         names = [path[len(self._path) + 1 :] for path in found]
         return sorted(name for name in names if not Path(name).name.startswith("."))
 
+    def remove_unfinished(self) -> None:
+        """Drop what writers that were killed left of files they had not finished."""
+        for path in self._fs.find(self._path):
+            if path.rpartition("/")[2].startswith("."):
+                self.remove(path[len(self._path) + 1 :])
+
     def size(self, name: str) -> int:
         return int(self._fs.size(self._at(name)))
 

@@ -46,6 +46,13 @@ def test_write_open_write_is_byte_identical(folder: Folder) -> None:
     assert {name: other.read(name) for name in other.files()} == before
 
 
+def test_sealing_drops_what_a_killed_writer_had_not_finished(folder: Folder) -> None:
+    folder.write("data/.1a2b3c4d.part-0.parquet", b"half")
+    sealed = write(folder)
+    assert list(sealed.files) == [name for name in folder.files() if name != manifest.NAME]
+    assert not folder.exists("data/.1a2b3c4d.part-0.parquet")
+
+
 def test_a_killed_writer_has_written_nothing(folder: Folder) -> None:
     with pytest.raises(ArtifactMissing, match="there is no curated set here; run 'raydistill curate CONFIG' first"):
         open_manifest(folder, "curated")

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -273,8 +272,7 @@ def test_nothing_to_write_is_an_error_and_leaves_no_catalogue(tmp_path: Path) ->
     assert not (tmp_path / "catalog.csv").exists()
 
 
-@pytest.mark.skipif("RAYDISTILL_DATA" not in os.environ, reason="RAYDISTILL_DATA is not set: no real data")
-def test_the_vote_columns_are_those_of_the_real_release() -> None:
-    with open(Path(os.environ["RAYDISTILL_DATA"]) / "gz2_hart16" / "gz2_hart16.csv", newline="") as lines:
+def test_the_vote_columns_are_those_of_the_real_release(data_root: Path) -> None:
+    with open(data_root / "gz2_hart16" / "gz2_hart16.csv", newline="") as lines:
         real = next(csv.reader(lines))
     assert [name for name in real if name[0] == "t" and name[1:3].isdigit()] == vote_columns()
