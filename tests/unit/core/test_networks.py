@@ -89,7 +89,10 @@ def test_instance_norm_ignores_each_image_s_scale_and_offset() -> None:
 
 @pytest.mark.parametrize("width", [8, 16, 40, 48, 56, 128])
 def test_group_norm_takes_any_width(width: int) -> None:
-    build(ConvNet(depth=1, width=width, norm="group"), 3, 8)
+    network = build(ConvNet(depth=1, width=width, norm="group"), 3, 8)
+    logits = network(initial_parameters(network, 0), zoo.normal(0, 2, 3, 8, 8).float())
+    assert logits.shape == (2, 3)
+    assert logits.isfinite().all()
 
 
 def test_images_too_small_for_the_poolings_are_refused() -> None:
