@@ -141,14 +141,15 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Which training sets are compared, how, and on which networks; the first protocol and network give the headline figures.
+    """Which training sets are compared, how, and on which networks.
 
-    networks: empty means the experts' own architecture. num_networks: fresh networks per subject, and draws of random real images.
+    The first protocol and the experts' own architecture give the headline figures. other_networks: further architectures, which
+    only the small sets meet. num_networks: fresh networks per subject, and draws of random real images.
     full_data: how the networks of the subject `full_data` are trained, `full_data_networks` of them (0: none).
     """
 
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
-    networks: tuple[Architecture, ...] = ()
+    other_networks: tuple[Architecture, ...] = ()
     num_networks: PositiveInt = 5
     baselines: tuple[Baseline, ...] = ("random_real", "class_mean", "k_center")
     full_data: Training = field(

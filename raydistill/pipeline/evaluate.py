@@ -98,7 +98,7 @@ def _split(curated: CuratedSet, name: Any, normalisation: Normalisation) -> Spli
 def _contests(config: Config, num_classes: int, distilled: DistilledSet, taught: Split) -> Iterator[Contest]:
     """Every subject under every protocol and network; then the same networks on all the training data."""
     wanted, root = config.evaluate, fold_in(config.seed, "evaluate")
-    architectures = wanted.networks or (config.network,)
+    architectures = (config.network, *wanted.other_networks)
     seeds = [fold_in(root, "network", number) for number in range(max(wanted.num_networks, wanted.full_data_networks))]
     subjects = list(_small_sets(wanted, distilled, taught, num_classes, root))
     for name, protocol in wanted.protocols.items():
@@ -112,7 +112,7 @@ def _contests(config: Config, num_classes: int, distilled: DistilledSet, taught:
     if wanted.full_data_networks:
         everything = TrainingSet("full_data", 0, taught[0], one_hot(taught[1], num_classes))
         chosen = seeds[: wanted.full_data_networks]
-        fits = (Fit(everything, "", wanted.full_data, wanted.full_data.lr, architectures[0], seed) for seed in chosen)
+        fits = (Fit(everything, "", wanted.full_data, wanted.full_data.lr, config.network, seed) for seed in chosen)
         yield Contest(tuple(fits), ())
 
 
@@ -179,7 +179,7 @@ def _write(config: Config, place: Place, curated: CuratedSet, runs: list[dict[st
     with place.folder.writing("runs.parquet") as path:
         pq.write_table(pa.Table.from_pylist(runs, RUNS_SCHEMA), path)
     protocol = next(iter(config.evaluate.protocols))
-    network = (config.evaluate.networks or (config.network,))[0].name
+    network = config.network.name
     summary = summarise(runs, curated.class_names, protocol, network)
     place.folder.write("evaluation.json", json.dumps(summary, indent=1).encode())
     run.artifact(place.folder.local("evaluation.json"))
@@ -187,8 +187,9 @@ def _write(config: Config, place: Place, curated: CuratedSet, runs: list[dict[st
         mean = entry["balanced_accuracy"]["mean"]
         if mean is not None:
             run.metrics({f"{subject}/balanced_accuracy": mean, f"{subject}/accuracy": entry["accuracy"]["mean"]}, 0)
+    headline = ("distilled", protocol, network)
     matrices = [
-        np.array(row["confusion"]) for row in runs if row["subject"] == "distilled" and row["protocol"] == protocol
+        np.array(row["confusion"]) for row in runs if (row["subject"], row["protocol"], row["network"]) == headline
     ]
     k = curated.num_classes
     title = f"{curated.summary.survey}: networks trained on the distilled set"

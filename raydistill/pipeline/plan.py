@@ -134,7 +134,7 @@ class Plan:
 
 def check(config: Config) -> None:
     """ConfigError for values that do not go together; each of them alone is fine. Needs neither a cluster nor the survey."""
-    networks = {f"evaluate.networks.{i}": one for i, one in enumerate(config.evaluate.networks)}
+    networks = {f"evaluate.other_networks.{i}": one for i, one in enumerate(config.evaluate.other_networks)}
     for key, architecture in {"network": config.network, **networks}.items():
         try:
             build(architecture, num_classes=2, image_size=config.curate.image_size)

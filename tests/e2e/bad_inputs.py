@@ -192,8 +192,8 @@ CONFIG_ROWS = [
       {"c.yaml": SIMULATED + "output: ${outptu}\n"}),
     R("too many poolings for the images", "run tiny.yaml network.depth=4", 2,
       "network: 4 poolings need at least 16 pixels, the images have 8; lower network.depth or raise curate.image_size"),
-    R("too many poolings for a network that judges", "run tiny.yaml 'evaluate.networks=[{kind: convnet, depth: 5}]'", 2,
-      "evaluate.networks.0: 5 poolings need at least 32 pixels, the images have 8; lower evaluate.networks.0.depth or "
+    R("too many poolings for a network that judges", "run tiny.yaml 'evaluate.other_networks=[{kind: convnet, depth: 5}]'", 2,
+      "evaluate.other_networks.0: 5 poolings need at least 32 pixels, the images have 8; lower evaluate.other_networks.0.depth or "
       "raise curate.image_size"),
     R("a target beyond the experts' last epoch", "run tiny.yaml distill.expert_epochs=3", 2,
       "distill.expert_epochs: the target lies 3 epochs ahead, but experts are trained for 2 only; lower it or raise "

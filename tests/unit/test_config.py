@@ -69,7 +69,7 @@ def test_unions_choose_by_kind(read: Read) -> None:
         assert read(SIMULATED, f"distill.schedule.kind={kind}").distill.schedule == expected
     steps = read(SIMULATED, "distill.image_step={kind: sgd, lr: 100}", "distill.lr_step={kind: adam, lr: 0.1}").distill
     assert (steps.image_step, steps.lr_step) == (SGD(lr=100), Adam(lr=0.1))
-    several = read(SIMULATED, "evaluate.networks=[{kind: mlp, width: 4}, {kind: convnet, depth: 2}]").evaluate.networks
+    several = read(SIMULATED, "evaluate.other_networks=[{kind: mlp, width: 4}, {kind: convnet, depth: 2}]").evaluate.other_networks
     assert several == (MLP(width=4), ConvNet(depth=2))
     survey = read("name: x\nsurvey: {kind: catalog, catalog: a.csv, images: {kind: folder, root: pictures}}\n").survey
     assert isinstance(survey, CatalogSurvey)
@@ -109,7 +109,7 @@ WRONG_KEYS = [
     (SIMULATED, "experts.training.augmentation.max_rotations=3", "did you mean 'max_rotation'?"),
     (SIMULATED, "evaluate.protocols.paper.trainng.lr=3", "evaluate.protocols.paper.trainng: there is no key 'trainng'"),
     (SIMULATED, "evaluate.protocols.Adam.learnd_lr=true", "evaluate.protocols.Adam.learnd_lr: there is no key 'learnd_lr'"),
-    (SIMULATED, "evaluate.networks=[{kind: convnet, wdth: 3}]", "evaluate.networks.0.wdth: there is no key 'wdth'; did you mean"),
+    (SIMULATED, "evaluate.other_networks=[{kind: convnet, wdth: 3}]", "evaluate.other_networks.0.wdth: there is no key 'wdth'; did you mean"),
     (SIMULATED, "distill.image_step={kind: adam, lr: 1, beta: 3}", "distill.image_step.beta: there is no key 'beta'; did you mean"),
     (CATALOG, "survey.images.rot=x", "survey.images.rot: there is no key 'rot'; did you mean 'root'?"),
     ("name: x\nsurvey: {kind: catalog, catalg: a.csv}\n", "", "survey.catalg: there is no key 'catalg'; did you mean 'catalog'?"),
@@ -120,7 +120,7 @@ WRONG_KINDS = [
     (SIMULATED, "network.kind=convent", "network.kind: there is no kind 'convent'; did you mean 'convnet'?"),
     (SIMULATED, "distill.schedule.kind=clockd", "there is no kind 'clockd'; did you mean 'clocked'?"),
     (SIMULATED, "survey.kind=simulate", "survey.kind: there is no kind 'simulate'; did you mean 'simulated'?"),
-    (SIMULATED, "evaluate.networks=[{kind: convnt}]", "evaluate.networks.0.kind: there is no kind 'convnt'; did you mean"),
+    (SIMULATED, "evaluate.other_networks=[{kind: convnt}]", "evaluate.other_networks.0.kind: there is no kind 'convnt'; did you mean"),
     (CATALOG, "survey.images.kind=foldr", "survey.images.kind: there is no kind 'foldr'; did you mean 'folder'?"),
     ("name: x\nsurvey: {kind: catalog, catalog: a, images: {kind: zip}}\n", "", "survey.images.kind: there is no kind 'zip'"),
 ]  # fmt: skip
