@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from raydistill import __version__
-from raydistill.errors import ArtifactError, RaydistillError
+from raydistill.errors import RaydistillError, our_own
 
 EXIT_CODES = """Exit codes:
 
@@ -27,7 +27,7 @@ EXIT_CODES = """Exit codes:
   3    an artifact, the vote table or the pictures cannot be used
   4    training or matching diverged
   5    the Ray cluster cannot give what was asked, or was lost
-  130  stopped by Ctrl-C
+  130  stopped by Ctrl-C (143: by SIGTERM); the same command goes on
 """
 
 app = typer.Typer(
@@ -113,30 +113,31 @@ def demo(overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose 
 
 def _stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
     with _sentences():
-        config = _load(path, overrides, verbose)
+        plan = _plan(path, overrides, verbose)
         from raydistill.pipeline.run import dry_run, run_stage
 
-        print(dry_run(config) if dry else run_stage(name, config))
+        print(dry_run(plan) if dry else run_stage(name, plan))
 
 
 def _run(path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
     with _sentences():
-        config = _load(path, overrides, verbose)
+        plan = _plan(path, overrides, verbose)
         from raydistill.pipeline import run as pipeline
 
         if dry:
-            print(pipeline.dry_run(config))
+            print(pipeline.dry_run(plan))
             return
-        report = pipeline.run(config)
-        pipeline.show(config, report, out=sys.stderr)
+        report = pipeline.run(plan)
+        pipeline.show(plan, report, out=sys.stderr)
         print(report.folder)
 
 
-def _load(path: str, overrides: list[str] | None, verbose: int) -> Any:
+def _plan(path: str, overrides: list[str] | None, verbose: int) -> Any:
     from raydistill import config, log
+    from raydistill.pipeline.plan import Plan
 
     log.setup(verbose)
-    return config.load(path, overrides or [])
+    return Plan(config.load(path, overrides or []))
 
 
 @contextmanager
@@ -144,28 +145,15 @@ def _sentences() -> Iterator[None]:
     """Whatever goes wrong as one sentence on stderr, and its exit code."""
     try:
         yield
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, SystemExit) as error:
         print("raydistill: stopped; the same command goes on from where it was", file=sys.stderr)
-        raise typer.Exit(130) from error
+        raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 143) from error
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        known = _known(error) or _unexpected(error)
+        known = our_own(error) or _unexpected(error)
         print(f"raydistill: {known}", file=sys.stderr)
         raise typer.Exit(known.exit_code) from error
-
-
-def _known(error: BaseException | None) -> RaydistillError | None:
-    """The first of our own errors, or of the system's, in a chain of causes: Ray wraps what its workers raise."""
-    while error is not None:
-        inner = getattr(error, "cause", None)  # Ray's wrapper, which may pretend to be what it wraps
-        if inner is None and isinstance(error, RaydistillError):
-            return error
-        if inner is None and isinstance(error, OSError) and error.filename is not None:
-            what = (error.strerror or type(error).__name__).lower()
-            return ArtifactError(what, str(error.filename), "check the path, its permissions and the disk")
-        error = inner or error.__cause__
-    return None
 
 
 def _unexpected(error: Exception) -> RaydistillError:

@@ -63,6 +63,19 @@ class ClusterError(RaydistillError):
     exit_code = 5
 
 
+def our_own(error: BaseException | None) -> RaydistillError | None:
+    """The first of these errors, or of the system's, in a chain of causes: Ray wraps what its workers raise. None: a bug."""
+    while error is not None:
+        inner = getattr(error, "cause", None)  # Ray's wrapper, which may pretend to be what it wraps
+        if inner is None and isinstance(error, RaydistillError):
+            return error
+        if inner is None and isinstance(error, OSError) and error.filename is not None:
+            what = (error.strerror or type(error).__name__).lower()
+            return ArtifactError(what, str(error.filename), "check the path, its permissions and the disk")
+        error = inner or error.__cause__
+    return None
+
+
 def yaml_problem(error: Exception) -> str:
     """Where and why a text could not be read as YAML, in a line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)

@@ -18,6 +18,7 @@ import ray.exceptions
 from raydistill.config import Resources
 from raydistill.errors import ClusterError, RaydistillError
 from raydistill.log import get_logger
+from raydistill.pipeline.signals import heed_sigterm
 
 log = get_logger(__name__)
 
@@ -71,6 +72,7 @@ def _start(resources: Resources) -> None:
             where,
             "check resources.address and RAY_ADDRESS",
         ) from error
+    heed_sigterm()
     total = ray.cluster_resources()
     log.info("Ray: %g CPUs, %g GPUs", total.get("CPU", 0), total.get("GPU", 0))
 

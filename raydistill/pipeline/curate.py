@@ -73,10 +73,9 @@ DECODED = pa.schema(
 )
 
 
-def curate(config: Config, tracker: Tracker, parent_run: str | None = None) -> CuratedSet:
-    """Write the curated set of the config, or open the one that exists."""
-    plan = Plan(config)
-    place = plan.curated
+def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> CuratedSet:
+    """Write the curated set of the plan, or open the one that exists."""
+    config, place = plan.config, plan.curated
     if not skipped(place):
         survey = plan.user_survey()
         chosen = choose(config.curate, survey)  # what is wrong with a table shows before a cluster is started

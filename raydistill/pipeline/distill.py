@@ -93,10 +93,9 @@ class _News(NamedTuple):
     pictures: list[str]
 
 
-def distill(config: Config, tracker: Tracker, parent_run: str | None = None) -> DistilledSet:
-    """Distill the set of the config, or open the one that exists."""
-    plan = Plan(config)
-    place = plan.distilled
+def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> DistilledSet:
+    """Distill the set of the plan, or open the one that exists."""
+    config, place = plan.config, plan.distilled
     if not skipped(place):
         curated = CuratedSet.open(plan.curated.folder)
         store = TrajectoryStore.open(plan.trajectories.folder)

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from raydistill.analysis import figures
@@ -41,10 +42,9 @@ from raydistill.seeding import fold_in, generator
 log = get_logger(__name__)
 
 
-def evaluate(config: Config, tracker: Tracker, parent_run: str | None = None) -> EvaluationReport:
+def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> EvaluationReport:
     """Judge the distilled set and its baselines, or open the report that exists."""
-    plan = Plan(config)
-    place = plan.evaluation
+    config, place = plan.config, plan.evaluation
     if not skipped(place):
         curated = CuratedSet.open(plan.curated.folder)
         distilled = DistilledSet.open(plan.judged.folder)
@@ -84,7 +84,7 @@ def _judge(config: Config, plan: Plan, curated: CuratedSet, distilled: Distilled
         )
     judge = Judge(plan.root / "fits", config.resources, validation, test, curated.num_classes, curated.manifest.content)
     rows = judge.decide(list(_contests(config, curated.num_classes, distilled, taught)))
-    return rows + _experts(plan, config.network, test, curated, distilled)
+    return rows + _experts(plan, test, curated, distilled)
 
 
 def _split(curated: CuratedSet, name: Any, normalisation: Normalisation) -> Split:
@@ -143,19 +143,16 @@ def _of(subject: str, images: SyntheticImages) -> TrainingSet:
     return TrainingSet(subject, 0, images.images_SCHW, images.targets_SK, images.student_lrs)
 
 
-def _experts(
-    plan: Plan, architecture: Architecture, test: Split, curated: CuratedSet, distilled: DistilledSet
-) -> list[dict[str, Any]]:
+def _experts(plan: Plan, test: Split, curated: CuratedSet, distilled: DistilledSet) -> list[dict[str, Any]]:
     """The experts that taught the distilled set, on this test set; nothing to train. Left out, with a warning, when they are gone."""
     parent = distilled.manifest.parents.get("trajectories")
     try:
         store = TrajectoryStore.open(parent.uri if parent else plan.trajectories.folder, verify=False)
-        network = build(architecture, curated.num_classes, curated.summary.image_size)
-        if network.layout != store.layout:
-            raise ArtifactIncompatible("another network than the config's", store.folder.uri, "set network")
     except RaydistillError as error:
         log.warning("evaluate: the experts are left out (%s)", error)
         return []
+    architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
+    network = build(architecture, curated.num_classes, curated.summary.image_size)
     # Experts were trained under their own survey's statistics, which are the distilled set's.
     rows = []
     for expert in range(store.num_experts):

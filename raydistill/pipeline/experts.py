@@ -33,7 +33,7 @@ from raydistill.core import metrics
 from raydistill.core.networks import Architecture, Network, build, initial_parameters
 from raydistill.core.normalise import Normalisation, one_hot
 from raydistill.core.training import FitState, fit, predict, start
-from raydistill.errors import ClusterError, DivergenceError, RaydistillError
+from raydistill.errors import ClusterError, DivergenceError, RaydistillError, our_own
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import attached, device_of, one_line, workers_for
 from raydistill.pipeline.plan import Plan
@@ -62,10 +62,9 @@ class _Job:
     gpus: float
 
 
-def experts(config: Config, tracker: Tracker, parent_run: str | None = None) -> TrajectoryStore:
+def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> TrajectoryStore:
     """Train the experts that are missing; the store of all of them."""
-    plan = Plan(config)
-    place = plan.trajectories
+    config, place = plan.config, plan.trajectories
     if not skipped(place):
         curated = CuratedSet.open(plan.curated.folder)
         with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
@@ -236,12 +235,20 @@ def _work(loop: dict[str, Any]) -> None:
     while (expert := ray.get(board.claim.remote(rank))) is not None:
         try:
             figures = trainer.train(expert, lambda epoch, now, k=expert: board.epoch.remote(k, epoch, now))
-        except RaydistillError as error:
-            board.failed.remote(expert, error)
+        except Exception as error:  # one poisoned expert must not cost the others their workers
+            log.exception("expert %d failed", expert)
+            board.failed.remote(expert, our_own(error) or _poisoned(expert, error))
         else:
             board.finished.remote(expert, figures)
     ray.get(board.failures.remote())  # an actor answers in order: all that was told above has arrived
     ray.train.report({"rank": rank})
+
+
+def _poisoned(expert: int, error: Exception) -> RaydistillError:
+    what = f"expert {expert} failed {ATTEMPTS} times ({type(error).__name__}: {one_line(error)})"
+    return RaydistillError(
+        what, "experts", "the others are kept; the traceback is in the worker's log of Ray's session"
+    )
 
 
 class _Trainer:

@@ -41,25 +41,25 @@ def stages_of(config: Config) -> list[str]:
     return [name for name in STAGES if name != "simulate" or config.survey.kind == "simulated"]
 
 
-def run_stage(name: str, config: Config) -> str:
+def run_stage(name: str, plan: Plan) -> str:
     """Run one stage; the URI of its artifact."""
-    Plan(config).places()  # a wrong path shows before a database is made
-    return str(STAGES[name](config, tracker_of(config)).folder)
+    plan.places()  # a wrong path shows before a database is made
+    return str(STAGES[name](plan, tracker_of(plan)).folder)
 
 
-def run(config: Config) -> EvaluationReport:
+def run(plan: Plan) -> EvaluationReport:
     """Run all stages, as children of one MLflow run."""
-    plan = Plan(config)
+    config = plan.config
     done = all(place.done for place in plan.places())
-    tracker = tracker_of(config)
+    tracker = tracker_of(plan)
     if done:
-        return evaluate(config, tracker)
+        return evaluate(plan, tracker)
     with (
         attached(config.resources),
         tracker.run("run", identity=_identity(plan), params=plain(config)) as recorded,
     ):
         for name in stages_of(config):
-            result = STAGES[name](config, tracker, recorded.id)
+            result = STAGES[name](plan, tracker, recorded.id)
     assert isinstance(result, EvaluationReport)
     return result
 
@@ -84,18 +84,16 @@ def verdict(report: EvaluationReport) -> str:
     return "The distilled set beats random real images and class means by more than two standard errors."
 
 
-def dry_run(config: Config) -> str:
+def dry_run(plan: Plan) -> str:
     """The resolved config, and what each stage would write or skip, as JSON."""
-    plan = Plan(config)
     places = [{"kind": p.kind, "path": p.folder.uri, "exists": p.done} for p in plan.places()]
-    return json.dumps({"config": plain(config), "artifacts": places}, indent=1)
+    return json.dumps({"config": plain(plan.config), "artifacts": places}, indent=1)
 
 
-def show(config: Config, report: EvaluationReport, out: TextIO) -> None:
+def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     """What a person sees at the end: the table, the verdict, the pictures, and the command for MLflow."""
-    plan = Plan(config)
     console = Console(file=out, soft_wrap=True, highlight=False)
-    shown = Table(box=box.SIMPLE_HEAD, title=f"{config.name}: networks judged on test galaxies")
+    shown = Table(box=box.SIMPLE_HEAD, title=f"{plan.config.name}: networks judged on test galaxies")
     for heading in ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %"):
         shown.add_column(heading)
     for row in table(report):
@@ -109,5 +107,5 @@ def show(config: Config, report: EvaluationReport, out: TextIO) -> None:
         console.print(f"It reaches {ours / theirs:.0%} of its experts' balanced accuracy.")
     console.print(f"Prototypes beside galaxies of their class: {plan.judged.folder}/atlas.png")
     console.print(f"Figures and confusion matrix:              {report.folder}")
-    if config.tracking.enabled:
-        console.print(f"MLflow: {ui_command(tracker_of(config).uri)}")
+    if plan.config.tracking.enabled:
+        console.print(f"MLflow: {ui_command(tracker_of(plan).uri)}")

@@ -17,7 +17,6 @@ import pyarrow as pa
 import ray
 
 from raydistill.artifacts.storage import Folder, disk_errors
-from raydistill.config import Config
 from raydistill.errors import ConfigError
 from raydistill.galaxies.simulate import SimulatedSurvey, simulate_chunk, write_survey
 from raydistill.log import progress
@@ -35,10 +34,9 @@ class Survey(NamedTuple):
     folder: Folder
 
 
-def simulate(config: Config, tracker: Tracker, parent_run: str | None = None) -> Survey:
-    """Write the simulated survey of the config, or find the one that exists."""
-    plan = Plan(config)
-    survey, place = config.survey, plan.survey
+def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Survey:
+    """Write the simulated survey of the plan, or find the one that exists."""
+    config, survey, place = plan.config, plan.config.survey, plan.survey
     if place is None or not isinstance(survey, SimulatedSurvey):
         raise ConfigError(
             "this survey is not simulated", "survey", "use a config with survey.kind=simulated, like configs/demo.yaml"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.config import Config, plain
+from raydistill.config import plain
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.tracking import InputDataset, Run, Tracker, default_uri
@@ -15,9 +15,9 @@ from raydistill.pipeline.tracking import InputDataset, Run, Tracker, default_uri
 log = get_logger(__name__)
 
 
-def tracker_of(config: Config) -> Tracker:
+def tracker_of(plan: Plan) -> Tracker:
     """The tracker of a run, its database created before any worker touches it."""
-    root = Plan(config).root
+    config, root = plan.config, plan.root
     wanted = config.tracking
     uri = wanted.uri or (default_uri(Path(root.uri).absolute()) if root.is_local else None)
     if uri is None and wanted.enabled:

@@ -15,8 +15,6 @@ import math
 import os
 import re
 import shlex
-import signal
-import threading
 import time
 import warnings
 from collections import deque
@@ -28,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from raydistill.log import get_logger
 from raydistill.pipeline import tracking_words as words
+from raydistill.pipeline.signals import sigterm_heeded
 from raydistill.pipeline.tracking_link import Link, Outcome
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ class Tracker:
         run.start(self, name or f"{stage}-{identity[:8]}", tags)
         run.describe(params or {}, inputs)
         status, error = "FINISHED", None
-        with _sigterm_raises():
+        with sigterm_heeded():
             try:
                 yield run
             except Exception as failure:
@@ -372,20 +371,3 @@ def _input_entity(given: InputDataset) -> Any:
 
 def _milliseconds() -> int:
     return time.time_ns() // 1_000_000
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit inside the body, unless somebody (Ray, the command line) handles it already."""
-    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if mine:
-        signal.signal(signal.SIGTERM, _exit_on_signal)
-    try:
-        yield
-    finally:
-        if mine and signal.getsignal(signal.SIGTERM) is _exit_on_signal:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _exit_on_signal(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)

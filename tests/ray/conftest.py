@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from ray_tools import SILENT, tiny
 
+from raydistill.pipeline.plan import Plan
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
@@ -42,8 +44,8 @@ def curated_root(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from raydistill.pipeline.simulate import simulate
 
     root = tmp_path_factory.mktemp("curated")
-    simulate(tiny(root), SILENT)
-    curate(tiny(root), SILENT)
+    simulate(Plan(tiny(root)), SILENT)
+    curate(Plan(tiny(root)), SILENT)
     return root
 
 
@@ -52,7 +54,7 @@ def trained_root(curated_root: Path) -> Path:
     """The same with the tiny run's experts, trained by two workers."""
     from raydistill.pipeline.experts import experts
 
-    experts(tiny(curated_root, "resources.workers=2"), SILENT)
+    experts(Plan(tiny(curated_root, "resources.workers=2")), SILENT)
     return curated_root
 
 
@@ -61,5 +63,5 @@ def distilled_root(trained_root: Path) -> Path:
     """The same with the tiny run's distilled set."""
     from raydistill.pipeline.distill import distill
 
-    distill(tiny(trained_root), SILENT)
+    distill(Plan(tiny(trained_root)), SILENT)
     return trained_root

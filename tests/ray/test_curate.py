@@ -26,6 +26,7 @@ from raydistill.galaxies.files import read_columns
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages, prepare
 from raydistill.galaxies.selection import split_of
 from raydistill.pipeline import curate as stage
+from raydistill.pipeline.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -40,7 +41,7 @@ def survey_config(output: Path, survey: CatalogSurvey, **curate: Any) -> Config:
 
 
 def curated(output: Path, survey: CatalogSurvey, **curate: Any) -> CuratedSet:
-    return stage.curate(survey_config(output, survey, **curate), SILENT)
+    return stage.curate(Plan(survey_config(output, survey, **curate)), SILENT)
 
 
 def rejected(curated_set: CuratedSet) -> dict[str, str]:
@@ -320,7 +321,7 @@ def test_the_public_release_of_galaxy_zoo_2(data_root: Path, tmp_path: Path, mon
     monkeypatch.setenv("RAYDISTILL_DATA", str(data_root))
     wanted = [f"output={tmp_path}", "tracking.enabled=false", "curate.per_class=6"]
     config = configs.load(Path(__file__).parents[2] / "configs" / "gz2_hart16.yaml", wanted)
-    found = stage.curate(config, SILENT)
+    found = stage.curate(Plan(config), SILENT)
     kept = [entry.kept for entry in found.summary.classes]
     assert len(kept) == 9
     assert max(kept) == 6

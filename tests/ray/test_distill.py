@@ -42,7 +42,7 @@ MADE_FROM = ("survey", "curated", "trajectories")
 @pytest.fixture(scope="module")
 def undisturbed(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     config = tiny(copy_of(trained_root, tmp_path_factory.mktemp("undisturbed"), *MADE_FROM), *LONG)
-    distill(config, SILENT)
+    distill(Plan(config), SILENT)
     return config
 
 
@@ -52,7 +52,7 @@ def test_a_killed_worker_is_replaced_and_the_images_have_the_same_bits(
     config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *LONG)
     folder = below(config, "distilled")
     with caplog.at_level("WARNING", "raydistill"), killing("_work", (folder / STATE).exists):
-        distill(config, SILENT)
+        distill(Plan(config), SILENT)
     assert "the worker was lost" in caplog.text, "the worker had finished before it was killed"
     assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
 
@@ -82,7 +82,7 @@ def test_a_stage_stopped_before_its_manifest_ends_the_same(
     config = tiny(root, *LONG)
     for name in lost:
         (below(config, "distilled") / name).unlink()
-    distill(config, SILENT)
+    distill(Plan(config), SILENT)
     assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
 
 
@@ -94,7 +94,7 @@ def test_a_divergence_is_a_sentence_and_keeps_the_last_good_state(trained_root: 
     config = tiny(root, *DIVERGES)
     folder = below(config, "distilled")
     with pytest.raises(DivergenceError) as caught:
-        distill(config, SILENT)
+        distill(Plan(config), SILENT)
     sentence = str(caught.value)
     assert "is not finite" in sentence
     assert "lower distill.student_lr" in sentence
@@ -188,7 +188,7 @@ def test_a_spiral_winds_alike_from_the_jpeg_to_the_fits(cluster: None, tmp_path:
         jpeg = np.asarray(Image.open(tmp_path / "images" / f"{object_id}.jpg"))
         assert winding(jpeg) == SENSES[object_id[:-1]]
 
-    curated = curate(config, SILENT)
+    curated = curate(Plan(config), SILENT)
     for split in ("train", "test"):
         for row in curated.table(split).to_pylist():
             png = np.asarray(Image.open(io.BytesIO(row["image"])))
@@ -196,8 +196,8 @@ def test_a_spiral_winds_alike_from_the_jpeg_to_the_fits(cluster: None, tmp_path:
     taught = CuratedSet.open(curated.folder).load("train")
     assert {winding(image.numpy()) for image in taught.images_NHWC[taught.labels_N == 0]} == {1}
 
-    experts(config, SILENT)
-    found = distill(config, SILENT)
+    experts(Plan(config), SILENT)
+    found = distill(Plan(config), SILENT)
     folder = below(config, "distilled")
     senses = list(SENSES.values())
     assert found.class_names == list(SENSES)

@@ -29,7 +29,7 @@ MADE_FROM = ("survey", "curated", "trajectories", "distilled")
 def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run up to its evaluation."""
     copied = copy_of(distilled_root, tmp_path_factory.mktemp("evaluated"), *MADE_FROM)
-    evaluate(tiny(copied), SILENT)
+    evaluate(Plan(tiny(copied)), SILENT)
     return copied
 
 
@@ -92,7 +92,7 @@ def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: Evaluat
     assert len(after) - len(before) == len(subjects)
 
     (below(tiny(root), "evaluation") / "manifest.json").unlink()
-    evaluate(tiny(root), SILENT)
+    evaluate(Plan(tiny(root)), SILENT)
     assert fits(root) == after
     assert content(Plan(tiny(root)).evaluation) == report.manifest.content
 
@@ -100,8 +100,8 @@ def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: Evaluat
 def test_another_survey_judges_a_set_by_its_path(root: Path, tmp_path: Path) -> None:
     theirs = below(tiny(root), "distilled")
     config = tiny(copy_of(root, tmp_path, "survey"), "curate.crop_fraction=0.8", f"distilled={theirs}")
-    curate(config, SILENT)
-    report = evaluate(config, SILENT)
+    curate(Plan(config), SILENT)
+    report = evaluate(Plan(config), SILENT)
     assert set(report.summary) >= SIX, "the experts are found through the distilled set's own parents"
     given = DistilledSet.open(str(theirs))
     assert report.manifest.parents["distilled"].content == given.manifest.content
@@ -113,9 +113,9 @@ def test_a_set_of_another_size_is_refused(root: Path, tmp_path: Path) -> None:
     config = tiny(
         copy_of(root, tmp_path, "survey"), "curate.image_size=12", f"distilled={below(tiny(root), 'distilled')}"
     )
-    curate(config, SILENT)
+    curate(Plan(config), SILENT)
     with pytest.raises(ArtifactIncompatible, match=r"16 px.*12.*set curate\.image_size=16"):
-        evaluate(config, SILENT)
+        evaluate(Plan(config), SILENT)
 
 
 def test_a_set_of_other_classes_is_refused(root: Path, tmp_path: Path) -> None:
@@ -127,11 +127,11 @@ def test_a_set_of_other_classes_is_refused(root: Path, tmp_path: Path) -> None:
     seal(other, kind="distilled", identity="ab" * 32, config={}, parents={}, seed=0, uris={})
     config = tiny(copy_of(root, tmp_path, "survey", "curated"), f"distilled={other}")
     with pytest.raises(ArtifactIncompatible, match=r"classes are cat, dog, .*the survey.*round, in_between"):
-        evaluate(config, SILENT)
+        evaluate(Plan(config), SILENT)
 
 
 def test_an_unfinished_set_is_refused(root: Path, tmp_path: Path) -> None:
     config = tiny(copy_of(root, tmp_path, "survey", "curated", "distilled"))
     (below(config, "distilled") / "manifest.json").unlink()
     with pytest.raises(ArtifactMissing):
-        evaluate(config, SILENT)
+        evaluate(Plan(config), SILENT)

@@ -11,7 +11,7 @@ from ray_tools import SILENT, below, content, copy_of, killing, tiny
 
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.trajectories import TrajectoryStore, record, shard
-from raydistill.errors import DivergenceError
+from raydistill.errors import DivergenceError, RaydistillError
 from raydistill.pipeline.experts import ATTEMPTS, Board, experts
 from raydistill.pipeline.plan import Plan
 
@@ -29,7 +29,7 @@ def undisturbed(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     config = tiny(
         copy_of(curated_root, tmp_path_factory.mktemp("one"), "survey", "curated"), LONG, "resources.workers=1"
     )
-    experts(config, SILENT)
+    experts(Plan(config), SILENT)
     return content(Plan(config).trajectories), digests(below(config, "trajectories"))
 
 
@@ -65,7 +65,7 @@ def test_three_workers_and_one_killed_in_the_middle_give_the_bits_of_one_worker(
     folder = below(config, "trajectories")
     begun = [folder / "partial" / f"expert-{k:04d}" / "epoch-0001.npy" for k in range(3)]
     with killing("RayTrainWorker", lambda: any(path.exists() for path in begun)):
-        experts(config, SILENT)
+        experts(Plan(config), SILENT)
     assert digests(folder) == undisturbed[1]
     assert content(Plan(config).trajectories) == undisturbed[0]
     assert not (folder / "partial").exists(), "work in progress became part of the artifact"
@@ -80,10 +80,10 @@ def test_a_finished_shard_is_never_written_again(
     config = tiny(root, LONG, "resources.workers=1")
     folder = below(config, "trajectories")
     with killing("RayTrainWorker", lambda: (folder / shard(0)).exists()), pytest.raises(Exception, match="given up"):
-        experts(tiny(root, LONG, "resources.workers=1", "resources.max_restarts=0"), SILENT)
+        experts(Plan(tiny(root, LONG, "resources.workers=1", "resources.max_restarts=0")), SILENT)
     assert not (folder / NAME).exists(), "a stage that failed left a manifest"
     before = {name: (folder / name).stat() for name in (shard(0), record(0))}
-    experts(config, SILENT)
+    experts(Plan(config), SILENT)
     for name, was in before.items():
         now = (folder / name).stat()
         assert (now.st_ino, now.st_mtime_ns) == (was.st_ino, was.st_mtime_ns), f"{name} was written again"
@@ -95,12 +95,26 @@ def test_experts_that_diverge_end_the_stage_with_a_sentence(curated_root: Path, 
     root = copy_of(curated_root, tmp_path, "survey", "curated")
     config = tiny(root, "experts.training.lr=1e30", "resources.workers=2")
     with pytest.raises(DivergenceError) as caught:
-        experts(config, SILENT)
+        experts(Plan(config), SILENT)
     sentence = str(caught.value)
     assert f"3 of 3 experts diverged {ATTEMPTS} times" in sentence
     assert "lower experts.training.lr" in sentence
     assert caught.value.exit_code == 4
     assert not (below(config, "trajectories") / NAME).exists()
+
+
+@pytest.mark.slow
+def test_an_expert_that_always_raises_is_named_and_the_rest_finish(curated_root: Path, tmp_path: Path) -> None:
+    config = tiny(
+        copy_of(curated_root, tmp_path, "survey", "curated"), "resources.workers=2", "resources.max_restarts=0"
+    )
+    folder = below(config, "trajectories")
+    (folder / "partial" / "expert-0001").mkdir(parents=True)
+    (folder / "partial" / "expert-0001" / "state.npz").write_bytes(b"poison")
+    with pytest.raises(RaydistillError, match=f"expert 1 failed {ATTEMPTS} times"):
+        experts(Plan(config), SILENT)
+    assert [(folder / shard(k)).exists() for k in range(3)] == [True, False, True]
+    assert not (folder / NAME).exists()
 
 
 # The board, without Ray: one poisoned expert does not hold up the rest, and nothing that was claimed is lost.

@@ -69,7 +69,9 @@ def test_unions_choose_by_kind(read: Read) -> None:
         assert read(SIMULATED, f"distill.schedule.kind={kind}").distill.schedule == expected
     steps = read(SIMULATED, "distill.image_step={kind: sgd, lr: 100}", "distill.lr_step={kind: adam, lr: 0.1}").distill
     assert (steps.image_step, steps.lr_step) == (SGD(lr=100), Adam(lr=0.1))
-    several = read(SIMULATED, "evaluate.other_networks=[{kind: mlp, width: 4}, {kind: convnet, depth: 2}]").evaluate.other_networks
+    several = read(
+        SIMULATED, "evaluate.other_networks=[{kind: mlp, width: 4}, {kind: convnet, depth: 2}]"
+    ).evaluate.other_networks
     assert several == (MLP(width=4), ConvNet(depth=2))
     survey = read("name: x\nsurvey: {kind: catalog, catalog: a.csv, images: {kind: folder, root: pictures}}\n").survey
     assert isinstance(survey, CatalogSurvey)
@@ -109,7 +111,7 @@ WRONG_KEYS = [
     (SIMULATED, "experts.training.augmentation.max_rotations=3", "did you mean 'max_rotation'?"),
     (SIMULATED, "evaluate.protocols.paper.trainng.lr=3", "evaluate.protocols.paper.trainng: there is no key 'trainng'"),
     (SIMULATED, "evaluate.protocols.Adam.learnd_lr=true", "evaluate.protocols.Adam.learnd_lr: there is no key 'learnd_lr'"),
-    (SIMULATED, "evaluate.other_networks=[{kind: convnet, wdth: 3}]", "evaluate.other_networks.0.wdth: there is no key 'wdth'; did you mean"),
+    (SIMULATED, "evaluate.other_networks=[{kind: convnet, wdth: 3}]", "other_networks.0.wdth: there is no key 'wdth'; did you mean"),
     (SIMULATED, "distill.image_step={kind: adam, lr: 1, beta: 3}", "distill.image_step.beta: there is no key 'beta'; did you mean"),
     (CATALOG, "survey.images.rot=x", "survey.images.rot: there is no key 'rot'; did you mean 'root'?"),
     ("name: x\nsurvey: {kind: catalog, catalg: a.csv}\n", "", "survey.catalg: there is no key 'catalg'; did you mean 'catalog'?"),

@@ -1,0 +1,31 @@
+"""SIGTERM (`kill`, a scheduler, a spot machine that is taken back) unwinds the stack as Ctrl-C does, so that runs are closed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def heed_sigterm() -> None:
+    """From now on SIGTERM raises SystemExit(143) in the main thread. Called after `ray.init`, whose own handler is ruder."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _exit)
+
+
+@contextmanager
+def sigterm_heeded() -> Iterator[None]:
+    """The same inside the body, unless somebody (Ray, the command line) handles it already."""
+    mine = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if mine:
+        heed_sigterm()
+    try:
+        yield
+    finally:
+        if mine and signal.getsignal(signal.SIGTERM) is _exit:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
