@@ -85,7 +85,7 @@ def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: Evaluat
     trained = [row for row in report.runs.to_pylist() if row["subject"] != "experts"]
     assert len(before) == len(trained)
     more = tiny(root, "evaluate.num_networks=3")
-    evaluate(more, SILENT)
+    evaluate(Plan(more), SILENT)
     after = fits(root)
     assert {name: after[name] for name in before} == before, "a fit was trained twice"
     subjects = {row["subject"] for row in trained} - {"full_data"}

@@ -36,7 +36,7 @@ def undisturbed(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_two_workers_train_what_one_trains(trained_root: Path, tmp_path: Path) -> None:
     by_two = tiny(trained_root)
     by_one = tiny(copy_of(trained_root, tmp_path, "survey", "curated"), "resources.workers=1")
-    experts(by_one, SILENT)
+    experts(Plan(by_one), SILENT)
     assert digests(below(by_one, "trajectories")) == digests(below(by_two, "trajectories"))
     assert content(Plan(by_one).trajectories) == content(Plan(by_two).trajectories)
 
