@@ -49,7 +49,7 @@ unit: setup ## tests that need no Ray and no server
 
 slow: setup ## tests on real Ray, real MLflow, faults, end to end
 	@$(BIN)/pytest -q -m slow tests/unit tests/property
-	@$(BIN)/pytest -q -n 2 --dist loadfile tests/ray tests/e2e tests/gpu
+	@$(BIN)/pytest -q tests/ray tests/e2e tests/gpu
 
 docs: setup ## check that the commands, links and files named in the docs are there
 	@$(BIN)/pytest -q tests/test_docs.py

@@ -65,12 +65,13 @@ def _start(resources: Resources) -> None:
                 object_store_memory=memory * _MEGABYTE if memory else None,
                 **quiet,
             )
-    except (OSError, RuntimeError, ValueError) as error:
-        where = f"Ray at {address}" if address else "a private Ray"
+    except Exception as error:  # Ray raises a bare Exception when a machine is too busy to start it in time
+        reason = " ".join(str(error).split())[:200]
+        if address:
+            what = f"cannot be reached ({reason})"
+            raise ClusterError(what, f"Ray at {address}", "check resources.address and RAY_ADDRESS") from error
         raise ClusterError(
-            f"cannot be reached ({' '.join(str(error).split())[:200]})",
-            where,
-            "check resources.address and RAY_ADDRESS",
+            f"did not start ({reason})", "a private Ray", "see that the machine is idle, try again"
         ) from error
     heed_sigterm()
     total = ray.cluster_resources()
