@@ -79,6 +79,11 @@ class ParquetImages:
     image_column: str = "image"
     kind: Literal["parquet"] = "parquet"
 
+    @property
+    def name(self) -> str:
+        """The last part of the URI: what the table is called wherever it lies."""
+        return self.uri.rstrip("/").rpartition("/")[2]
+
     def dataset(self) -> ds.Dataset:
         """The table, unread. CatalogError if it is not there or lacks a column."""
         try:

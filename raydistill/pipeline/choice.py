@@ -70,9 +70,7 @@ def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str
     """
     if isinstance(images, ParquetImages):
         images.dataset()
-        return assigned.append_column(
-            "path", pa.array([images.uri.rstrip("/").rpartition("/")[2]] * len(assigned), pa.string())
-        ), []
+        return assigned.append_column("path", pa.array([images.name] * len(assigned), pa.string())), []
     ids = assigned["object_id"].to_pylist()
     above = len(images.root.rstrip("/")) + 1
     paths = [None if path is None else path[above:] for path in images.paths(ids)]

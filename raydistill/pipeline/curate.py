@@ -143,7 +143,6 @@ class _DecodeStored:
 
     def __init__(self, images: ParquetImages, how: Curate, ranks: Any) -> None:
         self._images, self._how, self._ranks = images, how, ray.get(ranks)
-        self._name = images.uri.rstrip("/").rpartition("/")[2]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         ids = object_ids(batch[self._images.id_column], self._images.id_column, self._images.uri).to_pylist()
@@ -152,7 +151,7 @@ class _DecodeStored:
             rank = self._ranks.get(object_id)
             if rank is not None:
                 cell = stored_source(batch[self._images.image_column][index].as_py())
-                rows.append(_row(rank, cell, self._name, self._images, self._how))
+                rows.append(_row(rank, cell, self._images.name, self._images, self._how))
         return pa.Table.from_pylist(rows, DECODED)
 
 

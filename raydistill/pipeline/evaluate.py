@@ -50,7 +50,7 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
         distilled = DistilledSet.open(plan.judged.folder)
         _check_fit(distilled, curated)
         with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
-            runs = _judge(config, plan, curated, distilled)
+            runs = _judge(plan, curated, distilled)
             _write(config, place, curated, runs, run)
     return EvaluationReport.open(place.folder)
 
@@ -73,8 +73,9 @@ def _check_fit(distilled: DistilledSet, curated: CuratedSet) -> None:
         )
 
 
-def _judge(config: Config, plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dict[str, Any]]:
+def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dict[str, Any]]:
     """All rows of `runs.parquet`, in a fixed order."""
+    config = plan.config
     # A distilled set is read with its own normalisation, whatever survey it is judged on.
     normalisation = distilled.selected.normalisation
     taught, validation, test = (_split(curated, name, normalisation) for name in ("train", "validation", "test"))

@@ -22,7 +22,7 @@ from raydistill.pipeline.evaluate import evaluate, table
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.simulate import simulate
-from raydistill.pipeline.stage import tracker_of
+from raydistill.pipeline.stage import tracker_of, tracking_uri
 from raydistill.pipeline.tracking import ui_command
 
 log = get_logger(__name__)
@@ -107,5 +107,6 @@ def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
         console.print(f"It reaches {ours / theirs:.0%} of its experts' balanced accuracy.")
     console.print(f"Prototypes beside galaxies of their class: {plan.judged.folder}/atlas.png")
     console.print(f"Figures and confusion matrix:              {report.folder}")
-    if plan.config.tracking.enabled:
-        console.print(f"MLflow: {ui_command(tracker_of(plan).uri)}")
+    uri = tracking_uri(plan)
+    if plan.config.tracking.enabled and uri:
+        console.print(f"MLflow: {ui_command(uri)}")

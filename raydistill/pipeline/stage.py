@@ -15,16 +15,22 @@ from raydistill.pipeline.tracking import InputDataset, Run, Tracker, default_uri
 log = get_logger(__name__)
 
 
+def tracking_uri(plan: Plan) -> str | None:
+    """Where the runs of a plan are recorded; None: nowhere, for SQLite needs a disk, which the run folder is not."""
+    if plan.config.tracking.uri or not plan.root.is_local:
+        return plan.config.tracking.uri
+    return default_uri(Path(plan.root.uri).absolute())
+
+
 def tracker_of(plan: Plan) -> Tracker:
     """The tracker of a run, its database created before any worker touches it."""
-    config, root = plan.config, plan.root
-    wanted = config.tracking
-    uri = wanted.uri or (default_uri(Path(root.uri).absolute()) if root.is_local else None)
+    wanted, uri = plan.config.tracking, tracking_uri(plan)
     if uri is None and wanted.enabled:
         log.warning(
-            "tracking is off: %s is no disk, and SQLite needs one; give tracking.uri=http://… of an MLflow server", root
+            "tracking is off: %s is no disk, and SQLite needs one; give tracking.uri=http://… of an MLflow server",
+            plan.root,
         )
-    tracker = Tracker(uri or "", wanted.experiment or config.name, wanted.enabled and uri is not None)
+    tracker = Tracker(uri or "", wanted.experiment or plan.config.name, wanted.enabled and uri is not None)
     tracker.initialise()
     return tracker
 
