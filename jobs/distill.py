@@ -1,8 +1,9 @@
 """Distil a curated set by matching its experts' trajectories.
 
-    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/distill.py configs/gz2_kaggle5.yaml output=s3://bucket/runs
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/distill.py my.yaml output=s3://BUCKET/runs
 
 The same as `raydistill distill`, on the cluster that the job runs on; any `key=value` may follow.
+The survey lies where every node can read it.
 """
 
 import sys

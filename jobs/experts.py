@@ -1,8 +1,9 @@
 """Train the expert networks of a curated set.
 
-    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/experts.py configs/gz2_kaggle5.yaml output=s3://bucket/runs
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/experts.py my.yaml output=s3://BUCKET/runs
 
 The same as `raydistill experts`, on the cluster that the job runs on; any `key=value` may follow.
+The survey lies where every node can read it.
 """
 
 import sys

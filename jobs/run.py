@@ -1,8 +1,9 @@
 """Run all stages of a config, skipping those whose artifact exists.
 
-    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/run.py configs/gz2_kaggle5.yaml output=s3://bucket/runs
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/run.py my.yaml output=s3://BUCKET/runs
 
 The same as `raydistill run`, on the cluster that the job runs on; any `key=value` may follow.
+The survey lies where every node can read it.
 """
 
 import sys

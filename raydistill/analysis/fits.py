@@ -38,10 +38,6 @@ CARDS: dict[str, tuple[type, str]] = {
 }
 REQUIRED = ("IPC", "SEED", "DIGEST", "STRETCH", "SIMULATD")
 
-# A Galaxy Zoo 2 JPEG has 424 pixels of 0.02 petroR90_r each (Willett et al. 2013, arXiv:1308.3496, section 2).
-GZ2_FRAME_PIXELS = 424
-GZ2_R90_PER_PIXEL = 0.02
-
 
 @dataclass(frozen=True)
 class FitsPrototypes:
@@ -51,11 +47,6 @@ class FitsPrototypes:
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
     header: dict[str, Card]
-
-
-def pixel_scale_r90(crop: float, size: int) -> float:
-    """R90 per pixel when the central `crop` (fraction of the side) of a GZ2 JPEG is resized to `size` pixels."""
-    return GZ2_R90_PER_PIXEL * GZ2_FRAME_PIXELS * crop / size
 
 
 def write_prototypes(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor
 from raydistill.artifacts.manifest import Manifest, open_manifest
 from raydistill.artifacts.storage import Folder
 from raydistill.core.normalise import Normalisation
+from raydistill.errors import ArtifactIncompatible
 
 KIND = "curated"
 Split = Literal["train", "validation", "test"]
@@ -72,7 +73,8 @@ class Summary:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[ClassSummary, ...]
-    rejected: dict[str, int]
+    rejected: dict[str, int]  # pictures, by reason
+    unassigned: dict[str, int] = field(default_factory=dict)  # rows of the survey's table without a class, by reason
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
@@ -129,6 +131,13 @@ class CuratedSet:
                     piece = pq.read_table(stream, columns=read)
                 pieces.append(piece.append_column("label", pa.array([label] * len(piece), pa.int32())))
         return pa.concat_tables(pieces).sort_by("object_id").select([*wanted, "label"])
+
+    def demand(self, *splits: Split) -> None:
+        """ArtifactIncompatible unless each of these splits holds a galaxy."""
+        empty = [split for split in splits if not sum(getattr(entry, split) for entry in self.summary.classes)]
+        if empty:
+            what = f"the {' and the '.join(empty)} split holds no galaxy"
+            raise ArtifactIncompatible(what, self.folder.uri, "enlarge its part in curate.split, or the survey")
 
     def load(self, split: Split) -> Labelled:
         table = self.table(split, ["object_id", "confidence", "image"])

@@ -2,15 +2,19 @@
 
 `images.safetensors` is the iterate chosen on validation images, `images-last.safetensors` the last one. Both hold `images`
 (float32 [classes * ipc, 3, H, W], normalised), `targets` ([classes * ipc, K] probabilities), `student_lrs`, and the `mean` and
-`std` that undo the normalisation. `history.parquet` has a row per iteration, `validation.parquet` one per validation.
+`std` that undo the normalisation. `history.parquet` has a row per iteration, `validation.parquet` one per validation, and
+`seen.parquet` one per galaxy that taught the experts or chose the iterate: none of them may judge the set.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors.torch
 from torch import Tensor
 
@@ -21,6 +25,7 @@ from raydistill.errors import ArtifactCorrupt
 
 KIND = "distilled"
 SELECTED, LAST = "images.safetensors", "images-last.safetensors"
+SEEN = "seen.parquet"
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ class DistilledSet:
         last, _ = read_images(folder, LAST)
         return DistilledSet(folder, manifest, selected, last, info["class_names"], info["images_per_class"])
 
+    def seen(self) -> set[str]:
+        """Object ids of the galaxies that must not judge this set."""
+        with self.folder.open(SEEN) as stream:
+            return set(pq.read_table(stream)["object_id"].to_pylist())
+
 
 def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[str, Any]) -> None:
     """`info` travels in the file's header as JSON: class names, images per class, and whatever else explains them."""
@@ -66,6 +76,12 @@ def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[
         {"images": images.images_SCHW, "targets": images.targets_SK, "student_lrs": images.student_lrs},
         {**info, "mean": images.normalisation.mean_C, "std": images.normalisation.std_C, "iteration": images.iteration},
     )
+
+
+def write_seen(folder: Folder, object_ids: Iterable[str]) -> None:
+    """Note the galaxies that taught the experts or chose the iterate."""
+    with folder.writing(SEEN) as path:
+        pq.write_table(pa.table({"object_id": pa.array(sorted(object_ids), pa.string())}), path)
 
 
 def read_images(folder: Folder, name: str) -> tuple[SyntheticImages, dict[str, Any]]:

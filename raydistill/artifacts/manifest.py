@@ -8,10 +8,10 @@ carry no time, host or order of arrival: two runs that should agree are compared
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -88,7 +88,7 @@ def seal(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapp
         parents={name: Parent(p.identity, p.content, uris[name]) for name, p in parents.items()},
         files=files,
         packages=_package_versions(),
-        git_commit=_git_commit(),
+        git_commit=source_commit(),
     )
     folder.write(NAME, json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
     return manifest
@@ -166,10 +166,13 @@ def _package_versions() -> dict[str, str]:
     return found
 
 
-def _git_commit() -> str | None:
-    """The commit of the source tree that raydistill runs from, if it is one."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return os.environ.get("RAYDISTILL_GIT_COMMIT")
-    answer = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
+@functools.cache
+def source_commit() -> str | None:
+    """The commit of this package's checkout; None when it is installed, though the environment lie in someone's checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):
+            done = subprocess.run(["git", *command], cwd=here, check=True, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

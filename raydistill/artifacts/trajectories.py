@@ -97,6 +97,13 @@ class ShardWriter:
         self._folder, self._expert = folder, expert
         self._partial = f"{PARTIAL}/expert-{expert:04d}"
 
+    def finished(self) -> dict[str, list[float | None]] | None:
+        """The record of an expert whose shard is there; None for one that is not."""
+        if not self._folder.exists(shard(self._expert)):
+            return None
+        self._folder.remove(self._partial)
+        return json.loads(self._folder.read(record(self._expert)))
+
     def resume(self) -> tuple[FitState, dict[str, list[float | None]]] | None:
         """The last saved state and the record so far, or None if there is none (whole)."""
         if not self._folder.exists(f"{self._partial}/state.npz"):

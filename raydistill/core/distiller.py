@@ -37,6 +37,9 @@ class SGD:
     lr: float
     momentum: float = 0.5
 
+    def __post_init__(self) -> None:
+        _check_step(self.lr, {"momentum": self.momentum})
+
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
 
@@ -49,11 +52,22 @@ class Adam:
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
 
+    def __post_init__(self) -> None:
+        _check_step(self.lr, {"beta 1": self.betas[0], "beta 2": self.betas[1]})
+
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
 
 
 Step = SGD | Adam
+
+
+def _check_step(lr: float, memories: dict[str, float]) -> None:
+    if not 0 < lr < math.inf:  # also where it is NaN
+        raise ValueError(f"lr must be positive, got {lr}")
+    for name, memory in memories.items():
+        if not 0 <= memory < 1:
+            raise ValueError(f"{name} must lie in [0, 1), got {memory}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ class Recipe:
     labels, label_step
         "hard": one-hot; "soft": logits, learned, initialised from the experts.
     init
-        "noise", "real" (random training images of the class) or "mean" (class means, told apart by a little noise).
+        "noise", "real" (random training images of the class) or "mean" (means of disjoint parts of the class).
     ema
         Decay of the moving average of the images, which is what is validated and published; 0: the iterate itself.
     """

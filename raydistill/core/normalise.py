@@ -19,13 +19,6 @@ class Normalisation(NamedTuple):
     mean_C: tuple[float, ...]
     std_C: tuple[float, ...]
 
-    @staticmethod
-    def of(images_NHWC: Tensor) -> Normalisation:
-        """Statistics of uint8 images; a channel without any variation gets a standard deviation of one grey level."""
-        flat = images_NHWC.reshape(-1, images_NHWC.shape[-1]).double() / 255
-        std = flat.std(dim=0, correction=0).clamp_min(MINIMUM_STD)
-        return Normalisation(tuple(flat.mean(dim=0).tolist()), tuple(std.tolist()))
-
     def apply(self, images_NHWC: Tensor) -> Tensor:
         """float32 [N, C, H, W] from uint8 [N, H, W, C]; rows and columns stay where they are."""
         images = images_NHWC.permute(0, 3, 1, 2).float() / 255

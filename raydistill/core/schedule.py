@@ -8,7 +8,7 @@ test: over the n losses since the last advance, Pearson's r of loss against time
   - neither for `max_duration` iterations: nothing more carries over: fine-tune (the image step shrinks), then stop.
 
 The test is taken every `test_every` iterations on losses that are correlated in time, so "5 sigma" is a rule, not a calibrated
-significance: `benchmarks/false_advance.py` measures how often it fires on noise. Since |r| <= 1 a fall cannot advance before
+significance: `tests/unit/core/test_schedule.py` measures how often it fires on noise. Since |r| <= 1 a fall cannot advance before
 n > significance^2 + 2, nor a rise before n > RISING^2 + 2.
 
 *Fixed* is MTT's window (Cazenavette et al. 2022), *clocked* widens it every so many iterations.

@@ -181,7 +181,11 @@ def parse_class_tree(content: Any, where: str = "class tree") -> ClassTree:
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise ConfigError("a class tree is a mapping with 'name' and a list 'classes'", where, "see gz2-9 in the docs")
     _only_known(content, ("name", "classes"), where)
-    return ClassTree(str(content.get("name", where)), tuple(_parse_class(entry, where) for entry in content["classes"]))
+    classes = tuple(_parse_class(entry, where) for entry in content["classes"])
+    try:
+        return ClassTree(str(content.get("name", where)), classes)
+    except ConfigError as error:
+        raise ConfigError(error.what, where, error.fix) from error
 
 
 def _parse_class(entry: Any, where: str) -> GalaxyClass:

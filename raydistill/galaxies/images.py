@@ -14,13 +14,12 @@ import string
 import struct
 import warnings
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 from PIL import Image, UnidentifiedImageError
@@ -31,7 +30,9 @@ from raydistill.galaxies.files import filesystem, object_ids, open_stream, parqu
 
 Source = bytes | str | None  # the bytes of a file, its path, or nothing where a catalogue row has no picture
 
-REASONS = ("missing", "empty", "corrupt", "truncated", "wrong-size", "constant", "not-finite")
+REASONS = (
+    "missing", "unreadable", "empty", "corrupt", "truncated", "wrong-bands", "wrong-size", "constant", "not-finite"
+)  # fmt: skip
 
 
 class RejectedImage(CatalogError):
@@ -99,17 +100,9 @@ class ParquetImages:
                 raise CatalogError(f"has no column '{column}'", self.uri, fix)
         return dataset
 
-    def sources(self, wanted: Collection[str] | None = None, batch_size: int = 256) -> Iterator[tuple[str, Source]]:
-        """Object id and encoded picture of each row, or of the rows whose id is in `wanted`, in the file's order."""
-        dataset = self.dataset()
-        keep = None if wanted is None else pa.array(sorted(wanted), pa.string())
-        for batch in dataset.to_batches(columns=[self.id_column, self.image_column], batch_size=batch_size):
-            ids = object_ids(batch.column(0), self.id_column, self.uri)
-            images = batch.column(1)
-            if keep is not None:
-                rows = pc.is_in(ids, value_set=keep)
-                ids, images = ids.filter(rows), images.filter(rows)
-            yield from zip(ids.to_pylist(), map(stored_source, images.to_pylist()), strict=True)
+    def ids(self) -> pa.Array:
+        """Object id of every row, in the file's order; the pictures stay unread."""
+        return object_ids(self.dataset().to_table(columns=[self.id_column])[0], self.id_column, self.uri)
 
     def decode(self, source: Source) -> np.ndarray:
         """uint8 `[H, W, 3]`, row 0 at the top. RejectedImage: missing, empty, corrupt or truncated."""
@@ -147,7 +140,8 @@ class FitsImages:
     def decode(self, source: Source) -> np.ndarray:
         """uint8 `[H, W, 3]`, row 0 at the top, so the rows of the FITS arrays are flipped.
 
-        RejectedImage: missing, empty, corrupt, truncated, not-finite (one NaN is enough), wrong-size (bands differ).
+        RejectedImage: missing, empty, corrupt, truncated, wrong-bands (one of the channels is not there), not-finite (one NaN is
+        enough), wrong-size (bands differ).
         """
         from astropy.visualization import make_lupton_rgb
 
@@ -171,11 +165,8 @@ class FitsImages:
                     cube = images[0] if images and len(images[0].shape) == 3 else None
                     planes = [self._plane(hdus, cube, channel) for channel in self.channels]
             except (KeyError, IndexError) as error:
-                raise CatalogError(
-                    f"has no plane for each of the channels {', '.join(map(str, self.channels))}",
-                    where,
-                    "set survey.images.channels to the extensions or planes for red, green and blue",
-                ) from error
+                channels = ", ".join(map(str, self.channels))
+                raise RejectedImage("wrong-bands", where, f"no plane for each of the channels {channels}") from error
             except (OSError, ValueError, TypeError) as error:
                 reason = "truncated" if _truncated([error, *(w.message for w in caught)]) else "corrupt"
                 raise RejectedImage(reason, where, " ".join(str(error).split())) from error
@@ -188,9 +179,6 @@ class FitsImages:
         if data is None:
             raise KeyError(channel)
         return np.array(data, dtype=np.float64)
-
-
-ImageSource = FolderImages | ParquetImages | FitsImages
 
 
 # ---- finding ----
@@ -238,7 +226,7 @@ def stored_source(value: Any) -> Source:
 
 
 def read_source(source: Source) -> tuple[bytes, str]:
-    """The bytes of a picture, and its path for messages."""
+    """The bytes of a picture, and its path for messages. RejectedImage: missing, unreadable or empty; CatalogError: no storage."""
     where = source if isinstance(source, str) else ""
     if source is None:
         raise RejectedImage("missing", where, "no picture for this object")
@@ -248,6 +236,11 @@ def read_source(source: Source) -> tuple[bytes, str]:
                 source = stream.read()
         except FileNotFoundError as error:
             raise RejectedImage("missing", where, "no such file") from error
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            if "://" in where:  # a storage in trouble is no matter of this picture
+                raise CatalogError(f"cannot be read ({reason})", where, "run the same command again") from error
+            raise RejectedImage("unreadable", where, reason) from error
     if not source:
         raise RejectedImage("empty", where, "a file of 0 bytes")
     return bytes(source), where

@@ -22,6 +22,7 @@ from raydistill.galaxies.dialects import votes_array
 from raydistill.galaxies.tree import INDEX, WILLETT_THRESHOLDS
 
 SPLITS = ("train", "validation", "test")
+SPLIT_TOLERANCE = 1e-6  # on the sum of three fractions written by hand
 
 _CLASSES, _UNASSIGNED = b"raydistill.classes", b"raydistill.unassigned"
 
@@ -41,7 +42,8 @@ def assign(
     Votes: the class with the largest product of fractions along its path; ties go to the lower index. A galaxy
     is left out when it has fewer than `min_votes` votes, when no class has a positive product, and, under
     `thresholds`, when a question on the path of its class was put to too few: the fraction of the preceding answer is
-    below the preset of Willett et al. 2013 (Table 3; galaxies with 10 or 20 votes on the task).
+    below the preset of Willett et al. 2013, Table 3. (Their companion cut, 10 or 20 votes on the task itself, needs counts that
+    most tables lack and is not applied; `min_votes` counts the answers to all questions.)
 
     Labels: the position of the label among the tree's class names; whole numbers are positions themselves. Rows
     without a label (empty, -1, none) or with a null confidence are left out; an unknown label is a CatalogError.
@@ -52,6 +54,8 @@ def assign(
     enough = _enough_votes(catalog, min_votes)
     if "votes" in catalog.column_names:
         label, confidence, reasons = _by_votes(catalog, tree, thresholds)
+    elif thresholds is not None:
+        raise ConfigError("the table holds labels, and thresholds are for votes", "thresholds", "set it to null")
     else:
         label, confidence, reasons = _by_label(catalog, tree)
     kept = enough & (label >= 0)
@@ -142,7 +146,7 @@ def split_of(object_ids: Iterable[str], fractions: tuple[float, float, float] = 
     Raises ConfigError unless the fractions are not negative and sum to 1.
     """
     train, _, test = fractions
-    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
+    if min(fractions) < 0 or abs(sum(fractions) - 1) > SPLIT_TOLERANCE:
         raise ConfigError(f"{tuple(fractions)} is no split", "fractions", "give three fractions that sum to 1")
     position = np.array([_position_in_unit_interval(object_id) for object_id in object_ids], dtype=np.float64)
     names = np.where(position < train, "train", "validation")

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ images/               {asset_id}.jpg, 8.48 R90 wide: 0.02 R90 a pixel at 424 pix
 
 @dataclass(frozen=True)
 class SimulatedSurvey:
-    """How many galaxies to simulate, and how. `image_size` is the width in pixels of a picture of 8.48 R90.
+    """How many galaxies to simulate, and how. `image_size` is the width in pixels of a picture, which spans `frame_r90`.
 
     `class_weights`: relative frequencies of the nine classes; None draws all nine equally often.
     """
@@ -46,6 +46,7 @@ class SimulatedSurvey:
     num_galaxies: int = 1500
     image_size: int = 424
     class_weights: tuple[float, ...] | None = None
+    frame_r90: ClassVar[float] = 8.48  # side of a picture in units of petroR90_r, as in Galaxy Zoo 2
 
     def __post_init__(self) -> None:
         where = "survey"

@@ -18,18 +18,20 @@ from raydistill.errors import CatalogError, ConfigError, RaydistillError
 from raydistill.galaxies.classes import ClassTree, load_class_tree
 from raydistill.galaxies.dialects import read_catalog
 from raydistill.galaxies.images import ParquetImages
-from raydistill.galaxies.selection import assign, report, select, split_of
+from raydistill.galaxies.selection import assign, report, select, split_of, unassigned
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
 
 
 class Chosen(NamedTuple):
-    """The selected galaxies in the order of the files; galaxies per class before selection; rejections without a picture."""
+    """The selected galaxies in the order of the files; galaxies per class before selection; rejections without a picture; how many
+    rows of the table have no class, by reason."""
 
     galaxies: pa.Table
     candidates: list[int]
     missing: list[dict[str, Any]]
+    unassigned: dict[str, int]
     tree: ClassTree
 
 
@@ -41,6 +43,7 @@ def choose(how: Curate, survey: CatalogSurvey) -> Chosen:
         catalog = read_catalog(survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns)
     with _placed("curate.classes, ", ConfigError), _placed(f"{survey.catalog}, ", CatalogError):
         assigned = assign(catalog, tree, thresholds=how.thresholds, min_votes=how.min_votes)
+    _tell_left_out(catalog, assigned)
     found, missing = _locate(survey.images, assigned)
     with _placed("curate.", CatalogError):
         selected = select(found, per_class=how.per_class, min_confidence=how.min_confidence, balance=how.balance)
@@ -50,7 +53,17 @@ def choose(how: Curate, survey: CatalogSurvey) -> Chosen:
             survey.catalog, "check survey.images, curate.classes and curate.min_confidence",
         )  # fmt: skip
     candidates = report(assigned, selected)["candidates"].to_pylist()
-    return Chosen(_in_order(selected, how.split), candidates, missing, tree)
+    return Chosen(_in_order(selected, how.split), candidates, missing, unassigned(assigned), tree)
+
+
+def _tell_left_out(catalog: pa.Table, assigned: pa.Table) -> None:
+    left_out = ", ".join(f"{count} {reason}" for reason, count in unassigned(assigned).items() if count)
+    log.info("curate: %d galaxies, %d have a class%s", len(catalog), len(assigned), left_out and f" (not: {left_out})")
+    if tasks := (catalog.schema.metadata or {}).get(b"raydistill.weighted_instead_of_raw"):
+        log.warning(
+            "curate: tasks %s have no raw fractions for all their answers, their weighted ones are taken",
+            tasks.decode(),
+        )
 
 
 @contextmanager
@@ -65,15 +78,15 @@ def _placed(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
 def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
     """The galaxies that have a picture, with its `path` below the survey's images; and rejections for those that have none.
 
-    Without the folder above, the curated set has the same bytes wherever the survey lies. Pictures inside Parquet are not looked
-    for here: which ids are in there shows when it is read.
+    Without the folder above, the curated set has the same bytes wherever the survey lies.
     """
-    if isinstance(images, ParquetImages):
-        images.dataset()
-        return assigned.append_column("path", pa.array([images.name] * len(assigned), pa.string())), []
     ids = assigned["object_id"].to_pylist()
-    above = len(images.root.rstrip("/")) + 1
-    paths = [None if path is None else path[above:] for path in images.paths(ids)]
+    if isinstance(images, ParquetImages):
+        present = set(images.ids().to_pylist())
+        paths = [images.name if object_id in present else None for object_id in ids]
+    else:
+        above = len(images.root.rstrip("/")) + 1
+        paths = [None if path is None else path[above:] for path in images.paths(ids)]
     missing = [rejection(i, "", "missing", "") for i, path in zip(ids, paths, strict=True) if path is None]
     with_path = assigned.append_column("path", pa.array(paths, pa.string()))
     return with_path.filter(pc.is_valid(with_path["path"])), missing

@@ -40,6 +40,7 @@ def attached(resources: Resources) -> Iterator[None]:
     # Epochs are short: at the default 2 s poll every report of a worker would cost seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(GROWTH_SECONDS))
     _start(resources)
     try:
         yield
@@ -88,10 +89,7 @@ def _knock(address: str) -> None:
 def workers_for(resources: Resources, pieces: int) -> int:
     """How many workers to ask for: never more than there are pieces of work, and by default as many as the cluster carries."""
     require(resources, resources.cpus, resources.gpus, "")
-    total = ray.cluster_resources()
-    carries = int(total.get("CPU", 0) / resources.cpus) if resources.cpus else pieces
-    if resources.gpus:
-        carries = min(carries, int(total.get("GPU", 0) / resources.gpus))
+    carries = sum(_carried_by(machine, resources.cpus, resources.gpus) for machine in _machines())
     return max(1, min(pieces, resources.workers or carries))
 
 
@@ -100,7 +98,7 @@ def require(resources: Resources, cpus: float, gpus: float, prefix: str) -> None
 
     A cluster that `resources.workers` may make grow is asked for such a machine, and given `GROWTH_SECONDS`.
     """
-    if _carried(cpus, gpus):
+    if any(_carried_by(machine, cpus, gpus) for machine in _machines()):
         return
     may_grow = resources.workers is not None and bool(resources.address or os.environ.get("RAY_ADDRESS"))
     if may_grow:
@@ -109,19 +107,24 @@ def require(resources: Resources, cpus: float, gpus: float, prefix: str) -> None
         if ray.wait([demand], timeout=GROWTH_SECONDS)[0]:
             return
         ray.cancel(demand)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    most = [max((node.get(name, 0) for node in nodes), default=0) for name in ("CPU", "GPU")]
+    most = [max((machine.get(name, 0) for machine in _machines()), default=0) for name in ("CPU", "GPU")]
     raise ClusterError(
         f"one worker wants {cpus:g} CPUs and {gpus:g} GPUs, no machine of the cluster has more than {most[0]:g} and {most[1]:g}"
         + (f" (after {GROWTH_SECONDS:g} s)" if may_grow else ""),
         "resources",
-        f"lower resources.{prefix}cpus or resources.{prefix}gpus, or use a larger cluster",
+        f"lower resources.{prefix}cpus or resources.{prefix}gpus, use a larger cluster, or set resources.workers on one that can grow",
     )
 
 
-def _carried(cpus: float, gpus: float) -> bool:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes)
+def _machines() -> list[dict[str, float]]:
+    """What each machine of the cluster has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _carried_by(machine: dict[str, float], cpus: float, gpus: float) -> int:
+    """How many such workers fit on a machine; a worker does not spread over two."""
+    wanted = {"CPU": cpus, "GPU": gpus}
+    return min(int(machine.get(name, 0) / amount + 1e-9) for name, amount in wanted.items() if amount)
 
 
 def _nothing() -> None:
@@ -129,11 +132,11 @@ def _nothing() -> None:
 
 
 def distill_cpus(resources: Resources) -> int:
-    """CPUs of the distilling process: as asked, or all of the cluster's smallest machine that carries it."""
+    """CPUs of the distilling process: as asked, or all of the largest machine that has the GPUs for it."""
     if resources.distill_cpus:
         return resources.distill_cpus
-    largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-    return max(1, largest)
+    fitting = [machine for machine in _machines() if machine.get("GPU", 0) >= resources.distill_gpus]
+    return max((int(machine.get("CPU", 0)) for machine in fitting), default=1) or 1
 
 
 def device_of(gpus: float) -> str:
@@ -159,10 +162,13 @@ LOST = (
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """Our own errors come out of Ray's tasks as themselves, without the worker's traceback."""
+def plain_errors(stage: str) -> Iterator[None]:
+    """Our own errors come out of Ray's tasks as themselves, without the worker's traceback; a worker lost for good is a ClusterError."""
     try:
         yield
+    except LOST as error:
+        fix = "run the same command again; what is finished is kept"
+        raise ClusterError(f"a worker was lost too often ({one_line(error)})", stage, fix) from error
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, RaydistillError):
             raise error.cause from None

@@ -56,7 +56,7 @@ log = get_logger(__name__)
 ROWS_PER_BLOCK = 128  # 424 px pictures decode at about 100 a second and core: a block is a second's work
 ROWS_PER_GROUP = 1024  # of the Parquet files; fixed, so that the bytes do not depend on how batches arrived
 
-FAULT = "fault"  # of the config, in the column `reason`; ends the stage
+FAULT = "fault"  # of the storage, in the column `reason`; ends the stage
 
 # One row per selected galaxy, decoded: `sum` and `squares` are exact integers over the pixels of each colour channel.
 DECODED = pa.schema(
@@ -88,13 +88,13 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
 def _curate(config: Config, images: Images, chosen: Chosen, folder: Folder) -> Summary:
     folder.remove("data")  # of a stopped attempt, which may have met other pictures
     writer = _Writer(folder, chosen.galaxies, chosen.tree)
-    with progress(len(chosen.galaxies), "curating", "galaxies") as shown, plain_errors():
+    with progress(len(chosen.galaxies), "curating", "galaxies") as shown, plain_errors("curate"):
         for decoded in _decode(images, chosen.galaxies, config.curate):
-            _stop_at_a_fault(decoded)
+            _stop_at_a_fault(decoded, images, started=bool(writer.kept))
             writer.add(decoded)
             shown.advance(len(decoded), rejected=len(writer.rejected))
     writer.close(chosen.missing)
-    return writer.summarise(config, chosen.candidates)
+    return writer.summarise(config, chosen)
 
 
 # ---- decoding, in Ray Data ----
@@ -164,7 +164,9 @@ def _row(rank: int, source: Any, path: str, images: Images, how: Curate) -> dict
         pixels = prepare(original, how.crop_fraction, how.image_size)
     except RejectedImage as error:
         return {"rank": rank, "path": path, "reason": error.reason, "detail": error.fix}
-    except CatalogError as error:  # as a row, for Ray Data would bring the driver a text of it
+    except (
+        CatalogError
+    ) as error:  # no matter of this picture; as a row, for Ray Data would bring the driver a text of it
         fault = json.dumps([error.what, error.where or (source if isinstance(source, str) else path), error.fix])
         return {"rank": rank, "path": path, "reason": FAULT, "detail": fault}
     flat = pixels.reshape(-1, 3).astype(np.int64)
@@ -178,8 +180,13 @@ def _row(rank: int, source: Any, path: str, images: Images, how: Curate) -> dict
     }
 
 
-def _stop_at_a_fault(decoded: pa.Table) -> None:
-    """CatalogError if the config does not fit the pictures: such a one is no matter of a single picture."""
+def _stop_at_a_fault(decoded: pa.Table, images: Images, started: bool) -> None:
+    """CatalogError for what is no matter of a single picture: a storage in trouble, channels that none of the first pictures has."""
+    if isinstance(images, FitsImages) and not started and set(decoded["reason"].to_pylist()) == {"wrong-bands"}:
+        raise CatalogError(
+            decoded["detail"][0].as_py(), f"{images.root}/{decoded['path'][0].as_py()}",
+            "set survey.images.channels to the extensions or planes for red, green and blue",
+        )  # fmt: skip
     for detail in decoded.filter(pc.equal(decoded["reason"], FAULT))["detail"].to_pylist()[:1]:
         raise CatalogError(*json.loads(detail))
 
@@ -235,9 +242,14 @@ class _Writer:
         with self.folder.writing("rejected.parquet") as path:
             pq.write_table(pa.Table.from_pylist(self.rejected, REJECTED_SCHEMA), path)
 
-    def summarise(self, config: Config, candidates: list[int]) -> Summary:
+    @property
+    def kept(self) -> int:
+        """How many galaxies were written so far."""
+        return self._kept.total()
+
+    def summarise(self, config: Config, chosen: Chosen) -> Summary:
         """Counts and channel statistics; CatalogError for a class without a training galaxy."""
-        classes = tuple(self._class(label, name, candidates[label]) for label, name in enumerate(self.tree.names))
+        classes = tuple(self._class(k, name, chosen.candidates[k]) for k, name in enumerate(self.tree.names))
         rejected = dict(sorted(Counter(row["reason"] for row in self.rejected).items()))
         empty = [entry.name for entry in classes if not entry.train]
         if empty:
@@ -257,6 +269,7 @@ class _Writer:
             std=tuple(np.maximum(std, MINIMUM_STD).tolist()),
             classes=classes,
             rejected=rejected,
+            unassigned=chosen.unassigned,
         )
         self.folder.write("summary.json", summary.to_json())
         return summary

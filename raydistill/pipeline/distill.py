@@ -9,11 +9,9 @@ one machine a resumed run ends with the same bits as an undisturbed one.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,16 +20,12 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from raydistill.analysis import figures
-from raydistill.analysis.fits import pixel_scale_r90, write_prototypes
-from raydistill.analysis.prototypes import class_means, most_confident, nearest_real_means
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import (
     LAST,
     SELECTED,
     DistilledSet,
     SyntheticImages,
-    read_images,
     read_tensors,
     write_images,
     write_tensors,
@@ -45,17 +39,19 @@ from raydistill.core.distiller import Distiller, Record
 from raydistill.core.initial import initial_images, initial_labels
 from raydistill.core.networks import Architecture, build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
-from raydistill.errors import ClusterError, DivergenceError
+from raydistill.errors import DivergenceError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import LOST, attached, device_of, distill_cpus, one_line, plain_errors, require
 from raydistill.pipeline.plan import Place, Plan
-from raydistill.pipeline.stage import picture, recorded, skipped
+from raydistill.pipeline.publish import draw_grid, publish
+from raydistill.pipeline.stage import recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.seeding import fold_in, generator
 
 log = get_logger(__name__)
 
 STATE = f"{PARTIAL}/state.safetensors"
+BEST = f"{PARTIAL}/images.safetensors"  # what a run that diverged leaves to look at
 WRITTEN = (SELECTED, LAST, "history.parquet", "validation.parquet")  # by the worker
 SECONDS_BETWEEN_NEWS = 1.0
 EXPERTS_ASKED = 10  # for the initial soft labels
@@ -100,9 +96,10 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
         curated = CuratedSet.open(plan.curated.folder)
         store = TrajectoryStore.open(plan.trajectories.folder)
         check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
+        curated.demand("train", "validation")
         with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
             _run(config, place, curated, store, run)
-            _publish(config, place, curated, run)
+            publish(config, place, curated, run)
     return DistilledSet.open(place.folder)
 
 
@@ -126,28 +123,32 @@ def _run(config: Config, place: Place, curated: CuratedSet, store: TrajectorySto
         job.threads,
         " on a GPU" if job.gpus else "",
     )
-    with progress(job.distill.iterations, "distilling", "iterations") as shown:
+    heard = (
+        -1
+    )  # the last iteration that was told: a worker that goes on from a saved state begins with all that it holds
+    with progress(job.distill.iterations, "distilling", "iterations") as shown, plain_errors("distill"):
         for attempt in range(resources.max_restarts + 1):
             try:
-                with plain_errors():
-                    for reference in task.remote(job):
-                        _tell(ray.get(reference), shown, run, place)
+                for reference in task.remote(job):
+                    heard = _tell(ray.get(reference), heard, shown, run, place)
                 return
             except LOST as error:
+                if attempt == resources.max_restarts:
+                    raise
                 log.warning("distill: the worker was lost (%s), restart %d", one_line(error), attempt + 1)
-    raise ClusterError(
-        f"the worker was lost {resources.max_restarts + 1} times",
-        "distill",
-        "run the same command again; it goes on from the saved state",
-    )
 
 
-def _tell(news: _News, shown: Any, run: Run, place: Place) -> None:
+def _tell(news: _News, heard: int, shown: Any, run: Run, place: Place) -> int:
+    """Show and record what has not been heard yet; the iteration up to which it has been now."""
     for record in news.records:
+        if record.iteration <= heard:
+            continue
         named = record._asdict()
         numbers = {k: named[k] for k in ("loss", "next_epoch_loss", "student_lr", "gradient_norm", "cap")}
         run.metrics({name: value for name, value in numbers.items() if value == value}, record.iteration)
     for validation in news.validations:
+        if validation.iteration <= heard:
+            continue
         run.metrics({"validation/balanced_accuracy": validation.balanced_accuracy}, validation.iteration)
         log.info(
             "iteration %d: balanced accuracy %.3f on validation images",
@@ -158,6 +159,7 @@ def _tell(news: _News, shown: Any, run: Run, place: Place) -> None:
         run.artifact(place.folder.local(name), "prototypes")
     last = news.records[-1] if news.records else None
     shown.update(news.iteration, **({"loss": last.loss, "cap": last.cap} if last else {}))
+    return max(heard, news.iteration)
 
 
 # ---- in the worker ----
@@ -214,9 +216,12 @@ class _Session:
     def step(self) -> None:
         try:
             self.records.append(self.distiller.step())
-        except DivergenceError:
-            self._save()  # the last good state
-            raise
+        except DivergenceError as error:
+            assert self.best is not None
+            self._save()  # the state before the iteration that failed
+            write_images(self.folder, BEST, self.best, self._info())
+            saved = f"the best images so far, of iteration {self.best.iteration}, are in {self.folder.uri}/{BEST}"
+            raise DivergenceError(error.what, error.where, f"{error.fix}; {saved}") from error
         iteration, every = self.distiller.iteration, self.job.distill
         if iteration % every.validate_every == 0 or self.distiller.finished:
             self._judge()
@@ -317,75 +322,3 @@ class _Session:
         self.distiller.load(tensors, memory["distiller"])
         self.records = [Record(*row) for row in memory["records"]]
         self.validations = [Validation(*row) for row in memory["validations"]]
-        self._told = (len(self.records), len(self.validations))
-
-
-# ---- pictures ----
-
-
-def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: list[str], ipc: int) -> None:
-    """The prototypes, one row per class."""
-    labels = np.repeat(np.arange(len(class_names)), ipc)
-    with folder.writing(name) as path:
-        figures.image_grid(images.display().numpy(), labels, class_names, path)
-
-
-def _publish(config: Config, place: Place, curated: CuratedSet, run: Run) -> None:
-    """Grid, atlas, history and FITS of the selected iterate; the last files before the manifest."""
-    selected, info = read_images(place.folder, SELECTED)
-    ipc, names = config.distill.images_per_class, curated.class_names
-    draw_grid(place.folder, "grid.png", selected, names, ipc)
-    run.artifact(place.folder.local("grid.png"))
-    picture(place, run, "atlas.png", partial(_atlas, place=place, curated=curated, selected=selected, info=info))
-    picture(place, run, "history.png", partial(_history, folder=place.folder))
-    labels = np.repeat(np.arange(len(names)), ipc)
-    header = {
-        "IPC": ipc,
-        "SEED": config.distill.seed,
-        "DIGEST": place.identity[:16],
-        "STRETCH": "as the survey's pictures",
-        "SIMULATD": curated.summary.simulated,
-        "SURVEY": curated.summary.survey,
-        "PIXSCALE": pixel_scale_r90(curated.summary.crop_fraction, curated.summary.image_size),
-        "LICENCE": getattr(config.survey, "licence", "") or "unknown",
-    }
-    with place.folder.writing("prototypes.fits") as path:
-        write_prototypes(path, selected.display().numpy(), labels, names, header)
-    for name in (SELECTED, LAST, "prototypes.fits"):
-        run.artifact(place.folder.local(name))
-    place.folder.write(
-        "summary.json", json.dumps({**info, "selected_iteration": selected.iteration}, indent=1).encode()
-    )
-
-
-def _atlas(path: Any, place: Place, curated: CuratedSet, selected: SyntheticImages, info: dict[str, Any]) -> None:
-    taught = curated.load("train")
-    real, labels = taught.images_NHWC.numpy(), taught.labels_N.numpy()
-    shown, ipc, k = selected.display().numpy(), info["images_per_class"], curated.num_classes
-    best = most_confident(labels, taught.confidence_N, k, 4)
-    figures.atlas(
-        path,
-        curated.class_names,
-        [shown[label * ipc : (label + 1) * ipc] for label in range(k)],
-        class_means(real, labels, k),
-        [real[index] for index in best],
-        list(nearest_real_means(shown[::ipc], real, 10)[:, None]),
-        figures.Provenance(curated.summary.survey, place.identity[:12], ipc, curated.summary.simulated),
-    )
-
-
-def _history(path: Any, folder: Folder) -> None:
-    rows = pq.read_table(folder.local("history.parquet")).to_pydict()
-    judged = pq.read_table(folder.local("validation.parquet")).to_pydict()
-    by_iteration = dict(zip(judged["iteration"], judged["balanced_accuracy"], strict=True))
-    figures.training_curves(
-        path,
-        {
-            "iteration": np.array(rows["iteration"]),
-            "matching_loss": np.array(rows["loss"]),
-            "next_epoch_loss": np.array(rows["next_epoch_loss"]),
-            "max_start_epoch": np.array(rows["cap"]),
-            "student_lr": np.array(rows["student_lr"]),
-            "validation_accuracy": np.array([by_iteration.get(i, np.nan) for i in rows["iteration"]]),
-        },
-    )

@@ -9,14 +9,13 @@ nowhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
@@ -24,10 +23,12 @@ from raydistill.analysis import figures
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet, SyntheticImages
 from raydistill.artifacts.evaluation import RUNS_SCHEMA, SUBJECTS, EvaluationReport, summarise
+from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import Config, Evaluate
+from raydistill.config import Baseline, Config, Evaluate
 from raydistill.core import coreset, metrics
-from raydistill.core.networks import Architecture, build
+from raydistill.core.initial import expert_labels, hard_labels
+from raydistill.core.networks import Architecture, Network, build
 from raydistill.core.normalise import Normalisation, one_hot
 from raydistill.core.training import predict
 from raydistill.errors import ArtifactIncompatible, RaydistillError
@@ -49,6 +50,8 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
         curated = CuratedSet.open(plan.curated.folder)
         distilled = DistilledSet.open(plan.judged.folder)
         _check_fit(distilled, curated)
+        if config.distilled is None:
+            check_parent(distilled.manifest, "curated", curated.manifest, distilled.folder.uri)
         with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
             runs = _judge(plan, curated, distilled)
             _write(config, place, curated, runs, run)
@@ -71,6 +74,13 @@ def _check_fit(distilled: DistilledSet, curated: CuratedSet) -> None:
             where,
             f"set curate.image_size={size}",
         )
+    seen = distilled.seen().intersection(curated.table("test", ["object_id"])["object_id"].to_pylist())
+    if seen:
+        raise ArtifactIncompatible(
+            f"{len(seen)} of the test galaxies taught its experts or chose its images (first: {min(seen)})",
+            where,
+            "give the curate.split it was distilled with",
+        )
 
 
 def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dict[str, Any]]:
@@ -78,14 +88,12 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     config = plan.config
     # A distilled set is read with its own normalisation, whatever survey it is judged on.
     normalisation = distilled.selected.normalisation
+    curated.demand("train", "validation", "test")
     taught, validation, test = (_split(curated, name, normalisation) for name in ("train", "validation", "test"))
-    if not len(test[1]) or not len(validation[1]):
-        raise ArtifactIncompatible(
-            "the test or validation split is empty", curated.folder.uri, "give curate.split all three parts"
-        )
+    teachers = _teachers(plan, distilled, curated)
     judge = Judge(plan.root / "fits", config.resources, validation, test, curated.num_classes, curated.manifest.content)
-    rows = judge.decide(list(_contests(config, curated.num_classes, distilled, taught)))
-    return rows + _experts(plan, test, curated, distilled)
+    rows = judge.decide(list(_contests(config, curated.num_classes, distilled, taught, teachers)))
+    return rows + (teachers.judged_on(test) if teachers else [])
 
 
 def _split(curated: CuratedSet, name: Any, normalisation: Normalisation) -> Split:
@@ -96,12 +104,14 @@ def _split(curated: CuratedSet, name: Any, normalisation: Normalisation) -> Spli
 # ---- what is trained ----
 
 
-def _contests(config: Config, num_classes: int, distilled: DistilledSet, taught: Split) -> Iterator[Contest]:
+def _contests(
+    config: Config, num_classes: int, distilled: DistilledSet, taught: Split, teachers: _Teachers | None
+) -> Iterator[Contest]:
     """Every subject under every protocol and network; then the same networks on all the training data."""
     wanted, root = config.evaluate, fold_in(config.seed, "evaluate")
     architectures = (config.network, *wanted.other_networks)
     seeds = [fold_in(root, "network", number) for number in range(max(wanted.num_networks, wanted.full_data_networks))]
-    subjects = list(_small_sets(wanted, distilled, taught, num_classes, root))
+    subjects = list(_small_sets(wanted, distilled, taught, num_classes, root, teachers))
     for name, protocol in wanted.protocols.items():
         for architecture in architectures:
             for sets in subjects:
@@ -118,56 +128,89 @@ def _contests(config: Config, num_classes: int, distilled: DistilledSet, taught:
 
 
 def _small_sets(
-    wanted: Evaluate, distilled: DistilledSet, taught: Split, num_classes: int, root: int
+    wanted: Evaluate, distilled: DistilledSet, taught: Split, num_classes: int, root: int, teachers: _Teachers | None
 ) -> Iterator[list[TrainingSet]]:
-    """Per subject one training set per network; only random real images are drawn anew for each."""
+    """Per subject one training set per network; only random real images are drawn anew for each.
+
+    Where the distilled set has soft labels, its experts label the baselines too: what soft labels bring is not the images' merit.
+    """
     ipc, count = distilled.images_per_class, wanted.num_networks
-    hard = one_hot(torch.arange(num_classes).repeat_interleave(ipc), num_classes)
+    soft = bool((distilled.selected.targets_SK.amax(dim=1) < 1).any())
+    if soft and teachers is None:
+        log.warning("evaluate: the baselines get hard labels, for the experts that could label them as softly are gone")
     yield [_of("distilled", distilled.selected)] * count
     if distilled.last.iteration != distilled.selected.iteration:
         yield [_of("distilled_last", distilled.last)] * count
     for name in wanted.baselines:
         draws = count if name == "random_real" else 1
-        drawn = [_baseline(name, taught, num_classes, ipc, generator(root, name, draw)) for draw in range(draws)]
-        yield [TrainingSet(name, i % draws, drawn[i % draws], hard) for i in range(count)]
+        sets = []
+        for draw in range(draws):
+            images = BASELINES[name](*taught, num_classes, ipc, generator(root, name, draw))
+            if soft and teachers:
+                targets = expert_labels(images, num_classes, ipc, teachers.network, teachers.ends()).softmax(dim=1)
+            else:
+                targets = hard_labels(num_classes, ipc)
+            sets.append(TrainingSet(name, draw, images, targets))
+        yield [sets[i % draws] for i in range(count)]
 
 
-def _baseline(name: str, taught: Split, num_classes: int, ipc: int, g: torch.Generator) -> Tensor:
-    if name == "random_real":
-        return coreset.random_real(*taught, num_classes, ipc, g)
-    if name == "class_mean":
-        return coreset.class_mean(*taught, num_classes, ipc, g)
-    return (coreset.k_center if name == "k_center" else coreset.herding)(*taught, num_classes, ipc)
+BASELINES: dict[Baseline, Callable[..., Tensor]] = {
+    "random_real": coreset.random_real,
+    "class_mean": coreset.class_mean,
+    "k_center": lambda *given: coreset.k_center(*given[:-1]),  # nothing in these two is random
+    "herding": lambda *given: coreset.herding(*given[:-1]),
+}
 
 
 def _of(subject: str, images: SyntheticImages) -> TrainingSet:
     return TrainingSet(subject, 0, images.images_SCHW, images.targets_SK, images.student_lrs)
 
 
-def _experts(plan: Plan, test: Split, curated: CuratedSet, distilled: DistilledSet) -> list[dict[str, Any]]:
-    """The experts that taught the distilled set, on this test set; nothing to train. Left out, with a warning, when they are gone."""
+@dataclass(frozen=True)
+class _Teachers:
+    """The experts that taught the distilled set, under whose normalisation they were trained."""
+
+    store: TrajectoryStore
+    architecture: Architecture
+    network: Network
+    num_classes: int
+
+    def ends(self) -> list[Tensor]:
+        """theta_P at the end of each expert's training."""
+        return [self.store(expert, self.store.num_epochs) for expert in range(self.store.num_experts)]
+
+    def judged_on(self, test: Split) -> list[dict[str, Any]]:
+        """A row for each expert; there is nothing to train."""
+        images, labels = test
+        rows = []
+        for expert, theta_P in enumerate(self.ends()):
+            matrix = metrics.confusion(predict(self.network, theta_P, images), labels, self.num_classes)
+            rows.append(
+                {
+                    "subject": "experts", "protocol": "", "network": self.architecture.name, "draw": 0, "seed": expert, "lr": None,
+                    "accuracy": metrics.accuracy(matrix), "balanced_accuracy": metrics.balanced_accuracy(matrix),
+                    "confusion": matrix.reshape(-1).tolist(),
+                }
+            )  # fmt: skip
+        return rows
+
+
+def _teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> _Teachers | None:
+    """None, with a warning, where they are gone. A run's own lie beside it, wherever the run folder was moved to."""
     parent = distilled.manifest.parents.get("trajectories")
+    if parent is None:
+        log.warning("evaluate: the experts are left out (the distilled set does not name any)")
+        return None
+    own = plan.trajectories
     try:
-        store = TrajectoryStore.open(parent.uri if parent else plan.trajectories.folder, verify=False)
+        store = TrajectoryStore.open(own.folder if own.identity == parent.identity else parent.uri, verify=False)
+        check_parent(distilled.manifest, "trajectories", store.manifest, distilled.folder.uri)
     except RaydistillError as error:
         log.warning("evaluate: the experts are left out (%s)", error)
-        return []
+        return None
     architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
     network = build(architecture, curated.num_classes, curated.summary.image_size)
-    # Experts were trained under their own survey's statistics, which are the distilled set's.
-    rows = []
-    for expert in range(store.num_experts):
-        matrix = metrics.confusion(
-            predict(network, store(expert, store.num_epochs), test[0]), test[1], curated.num_classes
-        )
-        rows.append(
-            {
-                "subject": "experts", "protocol": "", "network": architecture.name, "draw": 0, "seed": expert, "lr": None,
-                "accuracy": metrics.accuracy(matrix), "balanced_accuracy": metrics.balanced_accuracy(matrix),
-                "confusion": matrix.reshape(-1).tolist(),
-            }
-        )  # fmt: skip
-    return rows
+    return _Teachers(store, architecture, network, curated.num_classes)
 
 
 # ---- the report ----

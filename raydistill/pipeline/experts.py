@@ -269,11 +269,13 @@ class _Trainer:
     def train(self, expert: int, on_epoch: Any) -> dict[str, float]:
         """Train one expert to its end and write its shard; its last figures."""
         writer = ShardWriter(self._folder, expert)
+        if (history := writer.finished()) is not None:  # by a worker that was lost before it could say so
+            return _last(history)
         resumed = writer.resume()
         if resumed is None:
             seed = fold_in(self._job.seed, "expert", expert, "initial")
             state = start(initial_parameters(self._network, seed))
-            history: History = {"loss": [], "accuracy": [], "balanced_accuracy": []}
+            history = {"loss": [], "accuracy": [], "balanced_accuracy": []}
             self._note(state, history)
             writer.save(state, history)
         else:
@@ -286,7 +288,7 @@ class _Trainer:
             writer.save(now, history)
             on_epoch(now.epoch, figures)
         writer.finish(training.epochs, history)
-        return {name: value for name, values in history.items() if (value := values[-1]) is not None}
+        return _last(history)
 
     def _note(self, state: FitState, history: History) -> dict[str, float]:
         """Validation figures of this epoch, appended to the record."""
@@ -301,6 +303,10 @@ class _Trainer:
         for name, value in now.items():
             history[name].append(value if math.isfinite(value) else None)  # no loss before the first epoch
         return now
+
+
+def _last(history: History) -> dict[str, float]:
+    return {name: value for name, values in history.items() if (value := values[-1]) is not None}
 
 
 def _to(state: FitState, device: str) -> FitState:

@@ -114,7 +114,10 @@ class Judge:
         }
         missing = {d: fit for d, fit in zip(digests, fits, strict=True) if d not in rows}
         if missing:
-            with progress(len(rows) + len(missing), description, "networks", start=len(rows)) as shown, plain_errors():
+            with (
+                progress(len(rows) + len(missing), description, "networks", start=len(rows)) as shown,
+                plain_errors("evaluate"),
+            ):
                 self._train(missing, rows, shown)
         return [rows[digest] | fit.labels() for digest, fit in zip(digests, fits, strict=True)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,7 @@ from raydistill.config import CatalogSurvey, Config
 from raydistill.core.networks import build
 from raydistill.errors import ArtifactMissing, CatalogError, ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
-from raydistill.galaxies.images import FolderImages
+from raydistill.galaxies.images import FolderImages, ParquetImages
 
 SURVEY = "survey"
 
@@ -85,13 +85,21 @@ class Plan:
 
     @cached_property
     def curated(self) -> Place:
-        parts: dict[str, Any] = {"survey": self.config.survey, "curate": self.config.curate}
-        if isinstance(self.config.survey, CatalogSurvey):
-            parts["catalog_sha256"] = _sha256(self.config.survey.catalog)
-        if self.config.curate.classes not in BUILTIN_TREES:
-            parts["class_tree_sha256"] = _sha256(self.config.curate.classes)
+        survey, curate = self.config.survey, self.config.curate
+        parts: dict[str, Any] = {"survey": configs.plain(survey), "curate": curate}
+        words = {}
+        if isinstance(survey, CatalogSurvey):
+            words = {
+                key: parts["survey"].pop(key) for key in ("licence", "citation")
+            }  # a mended word changes no picture
+            parts["catalog_sha256"] = _sha256(survey.catalog, "vote table", "survey.catalog")
+            if not isinstance(survey.images, ParquetImages) and survey.images.mapping is not None:
+                parts["mapping_sha256"] = _sha256(survey.images.mapping, "filename mapping", "survey.images.mapping")
+        if curate.classes not in BUILTIN_TREES:
+            parts["class_tree_sha256"] = _sha256(curate.classes, "class tree", "curate.classes")
         # Nothing in curation is random: runs that differ in their seed share it.
-        return self._place(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
+        place = self._place(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
+        return replace(place, config=place.config | words)
 
     @cached_property
     def trajectories(self) -> Place:
@@ -122,12 +130,13 @@ class Plan:
         return self._place(evaluation.KIND, parts, parents, self.config.seed)
 
     def places(self) -> list[Place]:
-        """All places in the order of the data's flow."""
-        found = [self.survey, self.curated, self.trajectories, self.distilled, self.evaluation]
+        """What `run` makes, in the order of the data's flow."""
+        own = [] if self.config.distilled is not None else [self.trajectories, self.distilled]
+        found = [self.survey, self.curated, *own, self.evaluation]
         return [place for place in found if place is not None]
 
     def _place(self, kind: str, parts: Mapping[str, Any], parents: dict[str, Place], seed: int) -> Place:
-        config = {name: part if isinstance(part, str) else configs.plain(part) for name, part in parts.items()}
+        config = {name: part if isinstance(part, str | dict) else configs.plain(part) for name, part in parts.items()}
         identity = identity_of(kind, config, {name: place.identity for name, place in parents.items()}, seed)
         return Place(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
 
@@ -151,14 +160,12 @@ def check(config: Config) -> None:
         raise ConfigError(error.what, place, error.fix) from error
 
 
-def _sha256(uri: str) -> str:
-    """Digest of the vote table, or of the names and sizes of the files where it is a folder of Parquet files."""
+def _sha256(uri: str, noun: str, key: str) -> str:
+    """Digest of a file, or of the names and sizes of the files where it is a folder of Parquet files."""
     parent, _, name = uri.rstrip("/").rpartition("/")
     folder = Folder(parent or ("/" if uri.startswith("/") else "."))
     if not folder.exists(name):
-        raise CatalogError(
-            "there is no such vote table", uri, "check survey.catalog, and RAYDISTILL_DATA if the config uses it"
-        )
+        raise CatalogError(f"there is no such {noun}", uri, f"check {key}, and RAYDISTILL_DATA if the config uses it")
     inside = folder.files(name)
     if inside in ([], [name]):
         return folder.sha256(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from rich import box
@@ -38,7 +38,10 @@ STAGES: dict[str, Callable[..., Any]] = {
 
 def stages_of(config: Config) -> list[str]:
     """The stages that a config needs."""
-    return [name for name in STAGES if name != "simulate" or config.survey.kind == "simulated"]
+    unneeded = {"simulate"} if config.survey.kind == "catalog" else set()
+    if config.distilled is not None:
+        unneeded |= {"experts", "distill"}
+    return [name for name in STAGES if name not in unneeded]
 
 
 def run_stage(name: str, plan: Plan) -> str:
@@ -69,19 +72,24 @@ def _identity(plan: Plan) -> str:
     return identity_of("run", {}, {"evaluation": plan.evaluation.identity}, plan.config.seed)
 
 
-def verdict(report: EvaluationReport) -> str:
+def verdict(summary: Mapping[str, Any]) -> str:
     """Whether the distilled set beats random real images and class means by more than two standard errors, in a sentence."""
-    ours = report.summary["distilled"]["balanced_accuracy"]
+    ours = summary["distilled"]["balanced_accuracy"]
+    rivals = {
+        words: summary[name]["balanced_accuracy"]
+        for name, words in (("random_real", "random real images"), ("class_mean", "class means"))
+        if name in summary
+    }
+    if not rivals or any(figure["std"] is None for figure in (ours, *rivals.values())):
+        return "Whether the distilled set beats its baselines cannot be said: that takes two networks of each, or more."
     lost = []
-    for name in ("random_real", "class_mean"):
-        if name in report.summary:
-            theirs = report.summary[name]["balanced_accuracy"]
-            error = math.hypot(*((figure["std"] or 0) / math.sqrt(figure["n"]) for figure in (ours, theirs)))
-            if ours["mean"] - theirs["mean"] <= 2 * error:
-                lost.append(name)
+    for words, theirs in rivals.items():
+        error = math.hypot(*(figure["std"] / math.sqrt(figure["n"]) for figure in (ours, theirs)))
+        if ours["mean"] - theirs["mean"] <= 2 * error:
+            lost.append(words)
     if lost:
         return f"The distilled set did NOT beat {' and '.join(lost)} by more than two standard errors."
-    return "The distilled set beats random real images and class means by more than two standard errors."
+    return f"The distilled set beats {' and '.join(rivals)} by more than two standard errors."
 
 
 def dry_run(plan: Plan) -> str:
@@ -99,7 +107,7 @@ def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     for row in table(report):
         shown.add_row(*row)
     console.print(shown)
-    console.print(verdict(report), style="bold")
+    console.print(verdict(report.summary), style="bold")
     ours, theirs = (
         report.summary.get(name, {}).get("balanced_accuracy", {}).get("mean") for name in ("distilled", "experts")
     )

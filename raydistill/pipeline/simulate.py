@@ -59,7 +59,7 @@ def _paint(survey: SimulatedSurvey, seed: int, workers: int) -> Generator[pa.Tab
             while starts and len(pending) < 2 * workers:
                 start = starts.popleft()
                 pending.append(task.remote(survey, seed, start, min(start + CHUNK, survey.num_galaxies)))
-            with plain_errors():
+            with plain_errors("simulate"):
                 table = ray.get(pending.popleft())
             shown.advance(len(table))
             yield table

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.config import plain
+from raydistill.config import CatalogSurvey, plain
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.tracking import InputDataset, Run, Tracker, default_uri
@@ -48,7 +48,7 @@ def recorded(
 ) -> Iterator[Run]:
     """The body makes the artifact's files; then the folder is sealed and the run finished with its digests."""
     parents = {name: parent.identity for name, parent in place.parents.items()}
-    inputs = [] if curated is None else [_input(plan, curated)]
+    inputs = _inputs(plan, place, curated)
     with tracker.run(
         place.kind,
         identity=place.identity,
@@ -64,9 +64,16 @@ def recorded(
         log.info("%s: done, content %s", place.kind, manifest.content[:12])
 
 
-def _input(plan: Plan, curated: CuratedSet) -> InputDataset:
-    rows = sum(entry.kept for entry in curated.summary.classes)
-    return InputDataset(curated.summary.survey, curated.manifest.content, curated.folder.uri, rows)
+def _inputs(plan: Plan, place: Place, curated: CuratedSet | None) -> list[InputDataset]:
+    """The data that a stage reads: the curated set, or the vote table that it is made from."""
+    survey = plan.config.survey
+    if curated is not None:
+        rows = sum(entry.kept for entry in curated.summary.classes)
+        context = "evaluation" if place.kind == "evaluation" else "training"
+        return [InputDataset(curated.summary.survey, curated.manifest.content, curated.folder.uri, rows, context)]
+    if place.kind == "curated" and isinstance(survey, CatalogSurvey):
+        return [InputDataset(plan.config.name, place.config["catalog_sha256"], survey.catalog, context="curation")]
+    return []
 
 
 def picture(place: Place, run: Run, name: str, draw: Callable[[Path], object]) -> None:

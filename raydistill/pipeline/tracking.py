@@ -15,6 +15,7 @@ import math
 import os
 import re
 import shlex
+import sys
 import time
 import warnings
 from collections import deque
@@ -68,9 +69,17 @@ def ui_command(uri: str) -> str:
     """The command a person types to see the runs in a browser."""
     if uri.startswith(("http://", "https://")):
         return f"python -m webbrowser {shlex.quote(uri)}"
-    command = f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    command = f"{shlex.quote(_program('mlflow'))} ui --backend-store-uri {shlex.quote(uri)}"
     folder = words.artifact_folder(uri)
     return command if folder is None else f"{command} --artifacts-destination {shlex.quote(str(folder))}"
+
+
+def _program(name: str) -> str:
+    """A program of this environment, as a person calls it who has not activated it."""
+    beside = Path(sys.executable).parent / name
+    if not beside.exists():
+        return name
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 @dataclass(frozen=True)
@@ -138,18 +147,6 @@ class Tracker:
             finally:
                 run.close(status, error)
 
-    @contextmanager
-    def attach(self, run_id: str | None) -> Iterator[Run]:
-        """Add to a run opened elsewhere, as a worker does to its driver's; its end is left to its opener."""
-        if not self.enabled or run_id is None:
-            yield Run()
-            return
-        run = _MlflowRun(_link(self.uri), run_id)
-        try:
-            yield run
-        finally:
-            run.close(None, None)
-
 
 class Run:
     """A run that records nothing: what a disabled tracker gives, and the interface of the one that does."""
@@ -165,15 +162,12 @@ class Run:
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """A file, or all files of a folder, copied below `folder` of the run's artifacts."""
 
-    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Columns of equal length, shown as a table in the UI; `name` without ending."""
-
 
 class _MlflowRun(Run):
     """Records wait in order in `_waiting`, points in `_points`; `_send` passes them on until the server is away."""
 
-    def __init__(self, link: Link[MlflowClient], run_id: str | None = None) -> None:
-        self.id = run_id
+    def __init__(self, link: Link[MlflowClient]) -> None:
+        self.id: str | None = None
         self._link = link
         self._waiting: deque[tuple[str, Callable[[MlflowClient], object]]] = deque()
         self._points: deque[Metric] = deque(maxlen=MAX_KEPT_POINTS)
@@ -235,16 +229,11 @@ class _MlflowRun(Run):
 
         self._record("artifact", copy_all if Path(path).is_dir() else copy)
 
-    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        rows = {column: list(values) for column, values in columns.items()}
-        self._record("table", lambda client: client.log_table(self._id, rows, f"{name}.json"))
-
-    def close(self, status: str | None, error: str | None) -> None:
+    def close(self, status: str, error: str | None) -> None:
         if error is not None:
             self.tags({"raydistill.error": error})
         ended = _milliseconds()
-        if status is not None:
-            self._waiting.append(("end", lambda client: self._end(client, status, ended)))
+        self._waiting.append(("end", lambda client: self._end(client, status, ended)))
         self._send(last=True)
         kept = len(self._waiting) + len(self._points)
         if kept and not self._refused:

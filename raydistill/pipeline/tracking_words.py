@@ -5,14 +5,13 @@ Pure: imports no mlflow.
 
 from __future__ import annotations
 
-import functools
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from raydistill.artifacts.manifest import source_commit
 from raydistill.errors import RaydistillError
 
 MAX_PARAM, MAX_KEY = 6000, 250  # mlflow/utils/validation.py, 3.17: longer is refused, or cut without a word
@@ -25,21 +24,9 @@ def tags(stage: str, identity: str, parents: Mapping[str, str], parent_run_id: s
     tags |= {"mlflow.source.name": f"raydistill {stage}", "mlflow.source.type": "LOCAL"}
     if parent_run_id is not None:
         tags["mlflow.parentRunId"] = parent_run_id
-    if commit := git_commit():
+    if commit := source_commit():
         tags["mlflow.source.git.commit"] = commit
     return tags
-
-
-@functools.cache
-def git_commit() -> str | None:
-    """The commit of this package's checkout; None when it is installed, though the venv lie in someone's checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):
-            done = subprocess.run(["git", *command], cwd=here, check=True, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def as_tree(value: Any) -> Any:

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # kind of artifact -> how to see, from the folder or from what the command says, that its stage is under way
 UNDER_WAY: dict[str, Callable[[Path, tools.Command], bool]] = {
-    "survey": lambda output, command: "survey: begins" in command.said,
+    "survey": lambda output, _: there(output, "survey", "images/*.jpg"),
     "curated": lambda output, command: "curated: begins" in command.said,
     "trajectories": lambda output, _: there(output, "trajectories", "partial/expert-*/state.npz"),
     "distilled": lambda output, _: there(output, "distilled", "partial/state.safetensors"),
@@ -56,14 +56,16 @@ def test_the_driver_killed_in_every_stage(undisturbed: Path, env: dict[str, str]
 
 # kind of artifact -> what `ps` calls the worker, and when it is worth killing
 WORKERS: dict[str, tuple[str, Callable[[Path, tools.Command], bool]]] = {
+    "survey": ("simulate_chunk", lambda output, command: bool(command.workers("simulate_chunk"))),
+    "curated": ("MapBatches", lambda output, command: bool(command.workers("MapBatches"))),
     "trajectories": ("RayTrainWorker", UNDER_WAY["trajectories"]),
     "distilled": ("_work", UNDER_WAY["distilled"]),
     "evaluation": ("_train", lambda output, command: bool(command.workers("_train"))),
 }
 
 
-def test_a_worker_killed_in_every_stage_that_trains(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    """One run that loses three workers, and never its driver."""
+def test_a_worker_killed_in_every_stage(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """One run that loses five workers, and never its driver."""
     command = tools.raydistill(tmp_path, env)
     for kind, (name, worth_killing) in WORKERS.items():
         command.wait_until(f"{kind} is under way", lambda seen=worth_killing: seen(tmp_path, command))

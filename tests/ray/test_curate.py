@@ -275,6 +275,28 @@ def test_parquet_gives_the_same_bytes_in_any_order_with_strangers_and_with_galax
     assert again.manifest.content == first.manifest.content
 
 
+def test_the_best_of_a_class_are_chosen_among_those_in_the_parquet_file(tmp_path: Path) -> None:
+    """A table of a whole survey, and a file with a few of its pictures."""
+    images = in_parquet(tmp_path / "pictures.parquet", list(range(40, 80)))
+    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(80), images=images)), per_class=8)
+    assert sorted(row["object_id"] for row in rows_of(found)) == [f"g{n:03d}" for n in range(40, 80)]
+    assert set(rejected(found).values()) == {"missing"}
+
+
+def test_rows_without_a_class_are_counted(
+    tmp_path: Path, blobs: CatalogSurvey, caplog: pytest.LogCaptureFixture
+) -> None:
+    survey = tmp_path / "survey"
+    (survey / "images").mkdir(parents=True)
+    for number, object_id in enumerate(labels(60)):
+        (survey / "images" / f"{object_id}.jpg").write_bytes(picture(number))
+    some = {object_id: "-1" if number < 5 else label for number, (object_id, label) in enumerate(labels(60).items())}
+    with caplog.at_level("INFO", "raydistill"):
+        found = curated(tmp_path, CatalogSurvey(**folder_survey(survey, some)))
+    assert found.summary.unassigned["no_label"] == 5
+    assert "60 galaxies, 55 have a class (not: 5 no_label)" in caplog.text
+
+
 # FITS
 
 
@@ -303,6 +325,16 @@ def test_fits_folder_is_decoded_the_right_way_up(tmp_path: Path) -> None:
         upright, flipped = (np.corrcoef(ours.ravel(), other.ravel())[0, 1] for other in (as_seen, as_seen[::-1]))
         assert upright > 0.9, row["object_id"]
         assert upright > flipped, f"{row['object_id']} stands on its head"
+
+
+def test_one_fits_file_without_the_wanted_bands_costs_itself(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number, object_id in enumerate(labels(40)):
+        bands = ("I", "R", "Z") if number == 0 else ("I", "R", "G")
+        to_fits(tmp_path / "images" / f"{object_id}.fits", blob(number), bands)
+    images = FitsImages(root=str(tmp_path / "images"))
+    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(40), images=images)))
+    assert rejected(found) == {"g000": "wrong-bands"}
 
 
 def test_fits_without_the_wanted_bands_is_a_sentence(tmp_path: Path) -> None:

@@ -19,18 +19,18 @@ from typer.testing import CliRunner
 
 from raydistill.analysis.fits import read_prototypes
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import LAST, DistilledSet
+from raydistill.artifacts.distilled import LAST, DistilledSet, read_images
 from raydistill.artifacts.manifest import NAME
+from raydistill.artifacts.storage import Folder
 from raydistill.cli import app
-from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, Resources, Tracking
+from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, ExpertTraining, Resources, Tracking
 from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Adam
 from raydistill.core.networks import ConvNet
 from raydistill.core.schedule import Fixed
-from raydistill.core.training import Training
-from raydistill.errors import DivergenceError
+from raydistill.errors import ArtifactIncompatible, DivergenceError
 from raydistill.pipeline.curate import curate
-from raydistill.pipeline.distill import STATE, distill
+from raydistill.pipeline.distill import BEST, STATE, distill
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
 
@@ -103,11 +103,36 @@ def test_a_divergence_is_a_sentence_and_keeps_the_last_good_state(trained_root: 
     assert not (folder / NAME).exists()
     state = safetensors.torch.load((folder / STATE).read_bytes())
     assert all(tensor.isfinite().all() for tensor in state.values()), "the state that was kept is not a good one"
+    assert f"the best images so far, of iteration 0, are in {folder / BEST}" in sentence
+    best, info = read_images(Folder(str(folder)), BEST)
+    assert best.iteration == 0
+    assert best.display().isfinite().all()
+    assert len(info["class_names"]) == 5
 
     answer = CliRunner().invoke(app, ["distill", str(TINY), f"output={root}", "tracking.enabled=false", *DIVERGES])
     assert answer.exit_code == 4, answer.output
     assert sentence in answer.output
     assert "Traceback" not in answer.output
+
+
+def test_without_a_galaxy_to_validate_on_nothing_is_distilled(trained_root: Path, tmp_path: Path) -> None:
+    config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM))
+    summary = below(config, "curated") / "summary.json"
+    entries = json.loads(summary.read_text())
+    for entry in entries["classes"]:
+        entry["validation"] = 0
+    summary.write_text(json.dumps(entries))
+    found = CuratedSet.open(str(below(config, "curated")), verify=False)
+    with pytest.raises(
+        ArtifactIncompatible, match=r"the validation split holds no galaxy; enlarge its part in curate\.split"
+    ):
+        found.demand("train", "validation")
+
+
+def test_the_fits_header_says_seed_and_scale(distilled_root: Path) -> None:
+    header = read_prototypes(below(tiny(distilled_root), "distilled") / "prototypes.fits").header
+    assert header["SEED"] == 3, "the run's root seed"
+    assert header["PIXSCALE"] == pytest.approx(4.24 / 16), "half of a picture of 8.48 R90 on 16 pixels"
 
 
 # Which way a spiral winds is a scientific fact: from the survey's JPEG to the prototype's FITS.
@@ -163,7 +188,7 @@ def spirals(root: Path) -> Config:
         survey=CatalogSurvey(**folder_survey(root, labels)),
         curate=Curate(classes=str(root / "tree.yaml"), image_size=32, crop_fraction=1.0, split=(0.6, 0.2, 0.2)),
         network=ConvNet(depth=2, width=4),
-        experts=Experts(1, Training(epochs=1, batch_size=8, augmentation=upright)),
+        experts=Experts(1, ExpertTraining(epochs=1, batch_size=8, augmentation=upright)),
         distill=Distill(
             iterations=1, student_steps=1, image_step=Adam(lr=1e-9), augmentation=upright, schedule=Fixed(max_start_epoch=0),
             validation_networks=1, validation_epochs=1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,28 @@ def test_figures_follow_from_the_confusion_matrices(root: Path, report: Evaluati
     for subject, entry in report.summary.items():
         own = [row["balanced_accuracy"] for row in rows if row["subject"] == subject]
         assert entry["balanced_accuracy"]["mean"] == pytest.approx(np.mean(own))
-    assert verdict(report).startswith("The distilled set")
     random_draws = [row["draw"] for row in rows if row["subject"] == "random_real"]
     assert random_draws == [0, 1], "real images are drawn anew for every network"
+
+
+def figures(mean: float, std: float | None, n: int = 5) -> dict[str, Any]:
+    return {"balanced_accuracy": {"mean": mean, "std": std, "n": n, "ci95": None}}
+
+
+@pytest.mark.parametrize(
+    ("rivals", "ours", "sentence"),
+    [  # the standard error of a difference of two means of five with deviation .05 is .0316
+        ({"random_real": figures(0.4, 0.05), "class_mean": figures(0.43, 0.05)}, figures(0.5, 0.05),
+         "beats random real images and class means by"),
+        ({"random_real": figures(0.4, 0.05), "class_mean": figures(0.44, 0.05)}, figures(0.5, 0.05),
+         "did NOT beat class means by"),
+        ({"class_mean": figures(0.43, 0.05)}, figures(0.5, 0.05), "beats class means by"),
+        ({"k_center": figures(0.3, 0.05)}, figures(0.5, 0.05), "cannot be said"),
+        ({"random_real": figures(0.3, None, 1)}, figures(0.5, None, 1), "cannot be said"),
+    ],
+)  # fmt: skip
+def test_the_verdict_says_what_was_measured(rivals: dict[str, Any], ours: dict[str, Any], sentence: str) -> None:
+    assert sentence in verdict({"distilled": ours, **rivals})
 
 
 def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
@@ -107,6 +127,25 @@ def test_another_survey_judges_a_set_by_its_path(root: Path, tmp_path: Path) -> 
     assert report.manifest.parents["distilled"].content == given.manifest.content
     assert not list((tmp_path / "tiny").glob("distilled-*")), "a set was distilled for nothing"
     assert report.manifest.parents["curated"].content == content(Plan(config).curated)
+
+
+def test_galaxies_that_taught_a_set_do_not_judge_it(root: Path, tmp_path: Path) -> None:
+    theirs = f"distilled={below(tiny(root), 'distilled')}"
+    config = tiny(copy_of(root, tmp_path, "survey"), "curate.split=[0.4, 0.1, 0.5]", theirs)
+    curate(Plan(config), SILENT)
+    with pytest.raises(ArtifactIncompatible, match=r"of the test galaxies taught its experts.*curate\.split"):
+        evaluate(Plan(config), SILENT)
+
+
+def test_the_experts_are_found_where_the_run_was_moved_to(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "tiny", tmp_path / "elsewhere" / "tiny")
+    moved = tiny(tmp_path / "elsewhere")
+    distilled = below(moved, "distilled") / "manifest.json"
+    manifest = json.loads(distilled.read_text())
+    manifest["parents"]["trajectories"]["uri"] = str(tmp_path / "gone")
+    distilled.write_text(json.dumps(manifest))
+    (below(moved, "evaluation") / "manifest.json").unlink()
+    assert "experts" in evaluate(Plan(moved), SILENT).summary
 
 
 def test_a_set_of_another_size_is_refused(root: Path, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_non_finite_metrics_become_nan_and_a_tag_says_which(tracker: Tracker) ->
     assert read(tracker, run.id).data.tags["raydistill.non_finite.loss"] == "inf at step 1"
 
 
-def test_artifacts_and_tables_come_back(tracker: Tracker, tmp_path: Path) -> None:
+def test_artifacts_come_back(tracker: Tracker, tmp_path: Path) -> None:
     import mlflow
 
     (tmp_path / "grid").mkdir()
@@ -132,23 +132,16 @@ def test_artifacts_and_tables_come_back(tracker: Tracker, tmp_path: Path) -> Non
         run.artifact(tmp_path / "report.json")
         run.artifact(tmp_path / "report.json", "reports")
         run.artifact(tmp_path / "grid", "images")
-        run.table("per_class", {"label": ["spiral", "ring"], "completeness": [0.9, 0.8]})
     place = read(tracker, run.id).info.artifact_uri
     assert mlflow.artifacts.load_text(f"{place}/images/spiral.txt") == "arms"
     assert mlflow.artifacts.load_text(f"{place}/reports/report.json") == "{}"
-    table = mlflow.artifacts.load_dict(f"{place}/per_class.json")
-    assert table["columns"] == ["label", "completeness"]
-    assert table["data"] == [["spiral", 0.9], ["ring", 0.8]]
     beside = Path(tracker.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
     assert list(beside.rglob("spiral.txt")), "artifacts lie beside the database"
 
 
-def test_children_hang_below_their_parent_and_workers_attach(tracker: Tracker) -> None:
+def test_children_hang_below_their_parent(tracker: Tracker) -> None:
     worker = pickle.loads(pickle.dumps(tracker))
     with tracker.run("experts", identity=DIGEST) as parent:
-        with worker.attach(parent.id) as same:
-            same.metrics({"experts_done": 1}, 0)
-        assert read(tracker, parent.id).info.status == "RUNNING", "attaching must not end the run"
         for k in range(2):
             with worker.run("expert", identity=f"{DIGEST}/{k}", parent_run_id=parent.id, name=f"expert-{k}") as child:
                 child.metrics({"loss": k}, 0)
@@ -218,12 +211,10 @@ def test_sigterm_is_handled_only_during_the_run(tracker: Tracker) -> None:
 def test_disabled_does_nothing_with_the_same_interface(tmp_path: Path) -> None:
     tracker = Tracker(default_uri(tmp_path), "x", enabled=False)
     tracker.initialise()
-    with tracker.run("distill", identity=DIGEST, params={"a": 1}) as run, tracker.attach(run.id) as attached:
-        for each in (run, attached):
-            each.metrics({"loss": 1.0}, 0)
-            each.tags({"a": "b"})
-            each.artifact("nowhere")
-            each.table("t", {"a": [1]})
+    with tracker.run("distill", identity=DIGEST, params={"a": 1}) as run:
+        run.metrics({"loss": 1.0}, 0)
+        run.tags({"a": "b"})
+        run.artifact("nowhere")
     assert run.id is None
     assert list(tmp_path.iterdir()) == []
     interface = {name for name in vars(tracking.Run) if not name.startswith("_")}
@@ -244,7 +235,6 @@ def test_a_tracker_that_cannot_work_warns_once_and_the_science_goes_on(
             for step in range(2000):
                 run.metrics({"loss": step}, step)
             run.artifact(tmp_path)
-            run.table("t", {"a": [1]})
     assert time.monotonic() - began < 5
     assert run.id is None
     (warning,) = warnings_of(caplog)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,26 @@ def test_defaults_fill_what_is_not_said(read: Read) -> None:
     assert config.network == ConvNet()
     assert config.distill.student_steps == 30
     assert config.evaluate.protocols["paper"].training.momentum == 0.9
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["experts.training.epochs", "evaluate.full_data.epochs", "evaluate.protocols.paper.training.epochs"],
+)
+def test_one_key_of_a_recipe_leaves_the_rest_of_it(read: Read, key: str) -> None:
+    def values(*overrides: str) -> dict[str, Any]:
+        found: Any = plain(read(SIMULATED + "evaluate: {protocols: {paper: {}}}\n", *overrides))
+        for name in key.split(".")[:-1]:
+            found = found[name]
+        return dict(found)
+
+    before, after = values(), values(f"{key}=7")
+    assert {name for name in before if before[name] != after[name]} == {"epochs"}
+    assert after["augmentation"]["operations"] == ["dihedral"]
+
+
+def test_a_config_anywhere_may_extend_a_named_run(read: Read) -> None:
+    assert read("extends: demo.yaml\nname: mine\n").network == ConvNet(depth=3, width=32)
 
 
 def test_values_at_any_depth_are_taken(read: Read) -> None:
@@ -138,8 +159,8 @@ WRONG_VALUES = [
     (SIMULATED, "network.norm=batch", "network.norm: input should be 'instance', 'group' or 'none', got 'batch'"),
     (SIMULATED, "network.depth=0", "network: depth must be at least 1, got 0"),
     (SIMULATED, "curate.crop_fraction=2", "curate: crop_fraction must lie in (0, 1], got 2.0"),
-    (SIMULATED, "curate.split=[0.5,0.5,0.5]", "curate: split must be three fractions that sum to 1"),
-    (SIMULATED, "curate.split=[1.2,-0.1,-0.1]", "curate: split must be three fractions that sum to 1"),
+    (SIMULATED, "curate.split=[0.5,0.5,0.5]", "curate: split must be three positive fractions that sum to 1"),
+    (SIMULATED, "curate.split=[1.2,-0.1,-0.1]", "curate: split must be three positive fractions that sum to 1"),
     (SIMULATED, "curate.per_class=0", "curate.per_class: input should be greater than 0, got 0"),
     (SIMULATED, "experts.num_experts=0", "experts.num_experts: input should be greater than 0, got 0"),
     (SIMULATED, "experts.training.augmentation.operations=[flop]", "operations.0: input should be 'color', 'crop'"),
@@ -147,6 +168,11 @@ WRONG_VALUES = [
     (SIMULATED, "evaluate.protocols={}", "evaluate: protocols must name at least one"),
     (SIMULATED, "evaluate.num_networks=0", "evaluate.num_networks: input should be greater than 0, got 0"),
     (SIMULATED, "network=3", "network: input should be a dictionary"),
+    (SIMULATED, "curate.split=[0.8,0,0.2]", "curate: split must be three positive fractions that sum to 1"),
+    (SIMULATED, "distill.image_step={kind: sgd, lr: -1}", "distill.image_step: lr must be positive, got -1"),
+    (SIMULATED, "distill.image_step={kind: adam, lr: 1, betas: [0.9, 1]}", "distill.image_step: beta 2 must lie in [0, 1), got 1"),
+    (SIMULATED, "evaluate.protocols.paper.lr_grid=[0]", "evaluate.protocols.paper.lr_grid.0: input should be greater than 0, got 0"),
+    (SIMULATED, "evaluate.protocols.paper.lr_grid=[]", "evaluate.protocols.paper: lr_grid must hold at least one learning rate"),
     (SIMULATED, "survey.images.root=x", "survey.images: there is no key 'images'"),
     ("name: x\n", "", "survey: this key is missing; add it"),
     ("", "", "this key is missing; add it"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from raydistill.analysis.fits import pixel_scale_r90, read_prototypes, write_prototypes
+from raydistill.analysis.fits import read_prototypes, write_prototypes
 from raydistill.errors import ArtifactCorrupt, ArtifactError
 
 NAMES = ["smooth_round", "edge-on", "spirale à bras"]
@@ -130,12 +130,6 @@ def test_numbers_from_numpy_are_numbers() -> None:
     header = {**HEADER, "SEED": np.int64(7), "SIMULATD": np.bool_(False), "PIXSCALE": np.float64(0.5)}
     write_prototypes(stream, some_images(), some_labels(), NAMES, header)
     assert read_prototypes(io.BytesIO(stream.getvalue())).header["SIMULATD"] is False
-
-
-def test_pixel_scale_of_the_papers_setting() -> None:
-    # 212 of 424 pixels of 0.02 R90 are 4.24 R90, here on 128 pixels.
-    assert pixel_scale_r90(crop=0.5, size=128) == pytest.approx(4.24 / 128)
-    assert pixel_scale_r90(crop=1.0, size=424) == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize(

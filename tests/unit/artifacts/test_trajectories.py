@@ -130,6 +130,19 @@ def test_an_expert_is_missing_until_its_shard_is_whole(folder: Folder) -> None:
     assert missing_experts(folder, 2) == [1]
 
 
+def test_a_finished_expert_is_known_by_its_shard(folder: Folder) -> None:
+    """A worker may be lost between the shard and the word that it is done, and in the middle of tidying up."""
+    writer = ShardWriter(folder, 0)
+    assert writer.finished() is None
+    for epoch in range(EPOCHS + 1):
+        writer.save(state(0, epoch), {})
+    assert writer.finished() is None
+    writer.finish(EPOCHS, {"loss": [None, 0.5]})
+    writer.save(state(0, 0), {})  # what a half-done removal leaves
+    assert writer.finished() == {"loss": [None, 0.5]}
+    assert folder.files() == [record(0), shard(0)]
+
+
 def test_a_shard_needs_all_its_snapshots(folder: Folder) -> None:
     writer = ShardWriter(folder, 0)
     writer.save(state(0, 0), {})

@@ -17,10 +17,12 @@ from raydistill.galaxies.images import (
     FolderImages,
     ParquetImages,
     RejectedImage,
+    Source,
     decode_picture,
     encode_png,
     inspect,
     prepare,
+    stored_source,
 )
 
 
@@ -181,8 +183,7 @@ def test_unusable_fits_files_are_refused_with_a_reason():
     holed = spiral().astype(float)
     holed[5, 5, 1] = np.nan
     assert reason_of(source, fits_bytes(holed)) == "not-finite"
-    with pytest.raises(CatalogError, match=r"set survey\.images\.channels"):
-        FitsImages("", channels=("Z", "R", "G")).decode(good)
+    assert reason_of(FitsImages("", channels=("Z", "R", "G")), good) == "wrong-bands"
 
 
 def test_inspect_refuses_odd_shapes_and_pictures_of_nothing():
@@ -279,18 +280,21 @@ def test_a_wrong_folder_or_pattern_says_so(tmp_path):
             FolderImages(str(tmp_path), pattern=pattern)
 
 
+def stored(source: ParquetImages) -> list[Source]:
+    """The pictures of the table's first rows, as they are stored."""
+    return list(map(stored_source, source.dataset().head(3)[source.image_column].to_pylist()))
+
+
 @pytest.mark.parametrize("struct", [False, True])
 def test_parquet_images_yield_what_is_asked_for(tmp_path, struct):
     pictures = [encoded(spiral(turns=t), "PNG") for t in (0.3, 0.6, 0.9)]
     column = [{"bytes": p, "path": "x.png"} for p in pictures] if struct else pictures
     pq.write_table(pa.table({"id_str": [10, 11, 12], "image": column, "extra": [0] * 3}), tmp_path / "a.parquet")
     source = ParquetImages(str(tmp_path / "a.parquet"))
-    assert [i for i, _ in source.sources()] == ["10", "11", "12"]
-    [(object_id, content)] = source.sources({"11", "99"})
-    assert object_id == "11"
-    np.testing.assert_array_equal(source.decode(content), spiral(turns=0.6))
+    assert source.ids().to_pylist() == ["10", "11", "12"]
+    np.testing.assert_array_equal(source.decode(stored(source)[1]), spiral(turns=0.6))
     with pytest.raises(CatalogError, match="id_str, image, extra"):
-        list(ParquetImages(str(tmp_path / "a.parquet"), image_column="jpeg").sources())
+        ParquetImages(str(tmp_path / "a.parquet"), image_column="jpeg").ids()
 
 
 def test_a_null_picture_is_missing_and_a_path_is_followed(tmp_path):
@@ -299,7 +303,7 @@ def test_a_null_picture_is_missing_and_a_path_is_followed(tmp_path):
     column = pa.array([None, {"bytes": None, "path": str(tmp_path / "a.png")}], struct)
     pq.write_table(pa.table({"id_str": ["a", "b"], "image": column}), tmp_path / "a.parquet")
     source = ParquetImages(str(tmp_path / "a.parquet"))
-    (_, nothing), (_, path) = source.sources()
+    nothing, path = stored(source)
     assert reason_of(source, nothing) == "missing"
     np.testing.assert_array_equal(source.decode(path), spiral())
 
@@ -345,6 +349,5 @@ def test_other_real_sources(data):
     assert absent is None
     assert efigi.decode(path).shape == (88, 88, 3)
     parquet = ParquetImages(str(data / "gz2_unlabelled.parquet"), "galaxy_id", "jpeg")
-    [(object_id, content)] = parquet.sources({"100037"})
-    assert object_id == "100037"
-    assert parquet.decode(content).shape == (424, 424, 3)
+    assert "100037" in parquet.ids().to_pylist()
+    assert parquet.decode(stored(parquet)[0]).shape == (424, 424, 3)

@@ -1,0 +1,106 @@
+"""From a YAML file and `a.b=c` overrides to a `Config`: OmegaConf reads and merges, pydantic validates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from raydistill.config.sentences import CLASSES, sentence
+from raydistill.config.tree import Config
+from raydistill.errors import ConfigError, yaml_problem
+
+EXTENDS = "extends"  # a config may name another one, beside it or a named run, whose values it starts from
+# The named runs: inside an installed package, or beside it in a checkout.
+SHIPPED = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply `a.b=c` overrides, validate. ConfigError, one sentence, for anything that is wrong."""
+    path = _find(path)
+    where = str(path)
+    try:
+        merged = OmegaConf.merge(_read(path), _assignments(overrides))
+        raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise _unresolved(error, where) from error
+    try:
+        return _adapter().validate_python(raw)
+    except ConfigError as error:  # a leaf's own, which does not know the file
+        raise ConfigError(error.what, f"{where}, {error.where}", error.fix) from error
+    except ValidationError as error:
+        raise ConfigError(*sentence(error, raw, where)) from error
+
+
+def _unresolved(error: OmegaConfBaseException, where: str) -> ConfigError:
+    unset = re.search("Environment variable '(.+)' not found", str(error))
+    if unset:
+        fix = f"set it, or give {error.full_key}=... on the command line"
+        return ConfigError(f"the environment variable {unset[1]} is not set", f"{where}, {error.full_key}", fix)
+    what = f"a value refers to something that is not there ({str(error).splitlines()[0]})"
+    return ConfigError(what, where, "set it, or give the path itself")
+
+
+def _find(path: str | Path) -> Path:
+    """The file itself, or the named run that comes with raydistill (`demo` is configs/demo.yaml)."""
+    named = [folder / f"{Path(path).name.removesuffix('.yaml')}.yaml" for folder in SHIPPED]
+    bare = len(Path(path).parts) == 1
+    return next((p for p in [Path(path), *(named if bare else [])] if p.is_file()), Path(path))
+
+
+def _read(path: Path, extending: tuple[Path, ...] = ()) -> DictConfig:
+    if path.resolve() in extending:
+        raise ConfigError("the config extends itself", str(path), f"remove '{EXTENDS}' from one of the files")
+    try:
+        own = OmegaConf.load(path)
+    except FileNotFoundError as error:
+        names = sorted({p.stem for folder in SHIPPED for p in folder.glob("*.yaml")})
+        raise ConfigError("there is no such config file", str(path), f"named runs are: {', '.join(names)}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"the config file cannot be read ({reason})", str(path), "give a YAML file") from error
+    except Exception as error:  # PyYAML's own hierarchy is not OmegaConf's
+        raise ConfigError(f"not valid YAML ({yaml_problem(error)})", str(path), "mend the file") from error
+    if not isinstance(own, DictConfig):
+        raise ConfigError("the config file is not a mapping of keys to values", str(path), "see configs/demo.yaml")
+    if EXTENDS not in own:
+        return own
+    name = own.pop(EXTENDS)
+    if not isinstance(name, str):
+        raise ConfigError(f"'{EXTENDS}' must name one other config file, got {name}", str(path), "mend the value")
+    beside = path.parent / name
+    base = _read(beside if beside.is_file() else _find(name), (*extending, path.resolve()))
+    merged = OmegaConf.merge(base, own)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _assignments(overrides: Sequence[str]) -> DictConfig:
+    wrong = [text for text in overrides if "=" not in text]
+    if wrong:
+        raise ConfigError(
+            f"'{wrong[0]}' is not of the form key=value", "command line", "for example distill.iterations=500"
+        )
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except yaml.YAMLError as error:
+        problem = f"the value of an override is not valid YAML ({yaml_problem(error)})"
+        raise ConfigError(problem, "command line", "mend it, or put it into quotes") from error
+
+
+_ADAPTER: TypeAdapter[Config] | None = None
+
+
+def _adapter() -> TypeAdapter[Config]:
+    """The validator; unknown keys are refused in every dataclass of the tree, which pydantic wants to be told class by class."""
+    global _ADAPTER
+    if _ADAPTER is None:
+        for cls in CLASSES.values():
+            cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+        _ADAPTER = TypeAdapter(Config)
+    return _ADAPTER

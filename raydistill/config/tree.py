@@ -1,0 +1,237 @@
+"""The tree of a whole run. The strategy classes of `core` and `galaxies` are its leaves, so a hyper-parameter is documented and
+defaulted in one place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
+
+from raydistill.core.augment import Augmentation
+from raydistill.core.distiller import Recipe
+from raydistill.core.networks import Architecture, ConvNet
+from raydistill.core.training import Training
+from raydistill.galaxies.dialects import Fractions
+from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages
+from raydistill.galaxies.selection import SPLIT_TOLERANCE
+from raydistill.galaxies.simulate import SimulatedSurvey
+
+Baseline = Literal["random_real", "class_mean", "k_center", "herding"]
+Images = FolderImages | ParquetImages | FitsImages
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogSurvey:
+    """A survey as a user has it: a table of votes or labels, and pictures.
+
+    Parameters
+    ----------
+    catalog
+        CSV, Parquet or FITS table at any URI.
+    images
+        Where the pictures are.
+    dialect, fractions, columns
+        How the table names its columns, see `galaxies.dialects`; columns of a plain table, e.g. {id: GalaxyID, label: class}.
+    frame_r90
+        Side of a whole picture in units of the galaxy's petroR90_r, where all pictures are cut so (8.48 for the 424 px of Galaxy
+        Zoo 2); the prototypes' FITS header then has a scale.
+    licence, citation
+        Carried along into the curated set's manifest, and the licence into the prototypes' FITS header.
+    """
+
+    kind: Literal["catalog"] = "catalog"
+    catalog: str
+    images: Images
+    dialect: str = "auto"
+    fractions: Fractions = "weighted"
+    columns: dict[str, str] = field(default_factory=dict)
+    frame_r90: PositiveFloat | None = None
+    licence: str = ""
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class Curate:
+    """What becomes of the survey: classes, which galaxies, which pixels, which split.
+
+    classes: "gz2-9", "gz2-5" or a YAML file with a class tree. crop_fraction: side of the central square that is kept, of the whole
+    picture's. per_class: the most confident so many of each class (None: all). balance: cut every class to the smallest one's size.
+    split: fractions of train, validation and test, by hash of the object id.
+    """
+
+    classes: str = "gz2-9"
+    image_size: int = 32
+    crop_fraction: float = 0.5
+    thresholds: Literal["n10", "n20"] | None = None
+    min_votes: float = 0
+    min_confidence: float = 0.0
+    per_class: PositiveInt | None = None
+    balance: bool = False
+    split: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    min_picture_size: int = 32
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction}")
+        if self.image_size < 8:
+            raise ValueError(f"image_size must be at least 8, got {self.image_size}")
+        if min(self.split) <= 0 or not math.isclose(sum(self.split), 1, abs_tol=SPLIT_TOLERANCE):
+            raise ValueError(f"split must be three positive fractions that sum to 1, got {list(self.split)}")
+
+
+# A default of its own for each use of `Training`: a config that names one key of it keeps the rest of that recipe.
+
+
+@dataclass(frozen=True)
+class ExpertTraining(Training):
+    """Plain SGD, whose smooth trajectories can be matched."""
+
+    epochs: int = 16
+    batch_size: int = 64
+    sampling: Literal["shuffle", "balanced"] = "balanced"
+    class_weights: bool = False
+    augmentation: Augmentation = Augmentation(("dihedral",))
+
+
+@dataclass(frozen=True)
+class ProtocolTraining(Training):
+    """The papers' protocol for small sets."""
+
+    epochs: int = 1000
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    lr_decay_at: float = 0.5
+    class_weights: bool = False
+    augmentation: Augmentation = Augmentation(("dihedral",))
+
+
+@dataclass(frozen=True)
+class FullDataTraining(Training):
+    """A network trained well on everything."""
+
+    epochs: int = 24
+    batch_size: int = 64
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    lr_decay_at: float = 0.7
+    sampling: Literal["shuffle", "balanced"] = "balanced"
+    class_weights: bool = False
+    augmentation: Augmentation = Augmentation(("dihedral",))
+
+
+@dataclass(frozen=True)
+class Experts:
+    """How many experts, and how each is trained."""
+
+    num_experts: PositiveInt = 8
+    training: ExpertTraining = field(default_factory=ExpertTraining)
+
+
+@dataclass(frozen=True)
+class Distill(Recipe):
+    """The recipe, and how its progress is judged on validation images.
+
+    seed: another run on the same experts. validate_every: iterations between validations, each of which trains `validation_networks`
+    fresh networks for `validation_epochs`. picture_every: iterations between pictures of the prototypes.
+    """
+
+    seed: int = 0
+    validate_every: PositiveInt = 100
+    validation_networks: PositiveInt = 3
+    validation_epochs: PositiveInt = 300
+    picture_every: PositiveInt = 100
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a fresh network is trained on a small set.
+
+    learned_lr: a distilled set brings its own learning rates (spread over the first half of the epochs, as the papers do); everything
+    else, and the distilled set too where False, gets the rate of `lr_grid` that is best on validation images.
+    """
+
+    training: ProtocolTraining = field(default_factory=ProtocolTraining)
+    learned_lr: bool = True
+    lr_grid: tuple[PositiveFloat, ...] = (0.001, 0.003, 0.01, 0.03)
+
+    def __post_init__(self) -> None:
+        if not self.lr_grid:
+            raise ValueError("lr_grid must hold at least one learning rate")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Which training sets are compared, how, and on which networks.
+
+    The first protocol and the experts' own architecture give the headline figures. other_networks: further architectures, which
+    only the small sets meet. num_networks: fresh networks per subject, and draws of random real images.
+    full_data: how the networks of the subject `full_data` are trained, `full_data_networks` of them (0: none).
+    """
+
+    protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
+    other_networks: tuple[Architecture, ...] = ()
+    num_networks: PositiveInt = 5
+    baselines: tuple[Baseline, ...] = ("random_real", "class_mean", "k_center")
+    full_data: FullDataTraining = field(default_factory=FullDataTraining)
+    full_data_networks: NonNegativeInt = 3
+
+    def __post_init__(self) -> None:
+        if not self.protocols:
+            raise ValueError("protocols must name at least one, the first gives the headline figures")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use; nothing here changes a result, but for `*_threads`, which decides the order of floating-point sums.
+
+    address: of a running Ray cluster ("auto" finds a local one); None: RAY_ADDRESS, or else a private one on this machine.
+    workers: parallel workers, for which a cluster with autoscaling may grow; None: as many as its machines carry now.
+    cpus, gpus: of one worker, fractions allowed. worker_threads: torch threads of an expert's or evaluation's worker.
+    distill_cpus, distill_gpus: of the distilling process, which uses as many threads as CPUs; None: all CPUs of the largest machine
+    that has the GPUs. max_restarts: lost workers before a stage gives up.
+    """
+
+    address: str | None = None
+    workers: PositiveInt | None = None
+    cpus: PositiveFloat = 1
+    gpus: NonNegativeFloat = 0
+    worker_threads: PositiveInt = 1
+    distill_cpus: PositiveInt | None = None
+    distill_gpus: NonNegativeFloat = 0
+    max_restarts: NonNegativeInt = 3
+    object_store_mb: PositiveInt | None = 1024
+    checkpoint_seconds: NonNegativeFloat = 20.0
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """MLflow. uri: of the tracking server; None: sqlite:// under the run folder."""
+
+    enabled: bool = True
+    uri: str | None = None
+    experiment: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A whole run. `distilled`: evaluate this distilled set instead of the run's own."""
+
+    name: str
+    survey: CatalogSurvey | SimulatedSurvey
+    output: str = "runs"
+    seed: int = 0
+    curate: Curate = field(default_factory=Curate)
+    network: Architecture = field(default_factory=ConvNet)
+    experts: Experts = field(default_factory=Experts)
+    distill: Distill = field(default_factory=Distill)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    resources: Resources = field(default_factory=Resources)
+    tracking: Tracking = field(default_factory=Tracking)
+    distilled: str | None = None
+
+
+def plain(config: Any) -> Any:
+    """A config or any part of it as nested dicts, lists and scalars, with all defaults written out."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")

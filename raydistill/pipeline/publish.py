@@ -1,0 +1,93 @@
+"""What a person looks at: the grid, the atlas, the curves and the FITS file of a distilled set."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from raydistill.analysis import figures
+from raydistill.analysis.fits import Card, write_prototypes
+from raydistill.analysis.prototypes import class_means, most_confident, nearest_real_means
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, read_images, write_seen
+from raydistill.artifacts.storage import Folder
+from raydistill.config import Config
+from raydistill.pipeline.plan import Place
+from raydistill.pipeline.stage import picture
+from raydistill.pipeline.tracking import Run
+
+
+def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: list[str], ipc: int) -> None:
+    """The prototypes, one row per class."""
+    labels = np.repeat(np.arange(len(class_names)), ipc)
+    with folder.writing(name) as path:
+        figures.image_grid(images.display().numpy(), labels, class_names, path)
+
+
+def publish(config: Config, place: Place, curated: CuratedSet, run: Run) -> None:
+    """Grid, atlas, history and FITS of the selected iterate; the last files before the manifest."""
+    selected, info = read_images(place.folder, SELECTED)
+    ipc, names = config.distill.images_per_class, curated.class_names
+    draw_grid(place.folder, "grid.png", selected, names, ipc)
+    run.artifact(place.folder.local("grid.png"))
+    picture(place, run, "atlas.png", partial(_atlas, place=place, curated=curated, selected=selected, info=info))
+    picture(place, run, "history.png", partial(_history, folder=place.folder))
+    labels = np.repeat(np.arange(len(names)), ipc)
+    header: dict[str, Card] = {
+        "IPC": ipc,
+        "SEED": place.seed,
+        "DIGEST": place.identity[:16],
+        "STRETCH": "as the survey's pictures",
+        "SIMULATD": curated.summary.simulated,
+        "SURVEY": curated.summary.survey,
+        "LICENCE": getattr(config.survey, "licence", "") or "unknown",
+    }
+    if frame := config.survey.frame_r90:
+        header["PIXSCALE"] = frame * curated.summary.crop_fraction / curated.summary.image_size
+    with place.folder.writing("prototypes.fits") as path:
+        write_prototypes(path, selected.display().numpy(), labels, names, header)
+    seen = [curated.table(split, ["object_id"])["object_id"].to_pylist() for split in ("train", "validation")]
+    write_seen(place.folder, chain.from_iterable(seen))
+    for name in (SELECTED, LAST, "prototypes.fits"):
+        run.artifact(place.folder.local(name))
+    place.folder.write(
+        "summary.json", json.dumps({**info, "selected_iteration": selected.iteration}, indent=1).encode()
+    )
+
+
+def _atlas(path: Any, place: Place, curated: CuratedSet, selected: SyntheticImages, info: dict[str, Any]) -> None:
+    taught = curated.load("train")
+    real, labels = taught.images_NHWC.numpy(), taught.labels_N.numpy()
+    shown, ipc, k = selected.display().numpy(), info["images_per_class"], curated.num_classes
+    best = most_confident(labels, taught.confidence_N, k, 4)
+    figures.atlas(
+        path,
+        curated.class_names,
+        [shown[label * ipc : (label + 1) * ipc] for label in range(k)],
+        class_means(real, labels, k),
+        [real[index] for index in best],
+        list(nearest_real_means(shown[::ipc], real, min(10, len(real)))[:, None]),
+        figures.Provenance(curated.summary.survey, place.identity[:12], ipc, curated.summary.simulated),
+    )
+
+
+def _history(path: Any, folder: Folder) -> None:
+    rows = pq.read_table(folder.local("history.parquet")).to_pydict()
+    judged = pq.read_table(folder.local("validation.parquet")).to_pydict()
+    by_iteration = dict(zip(judged["iteration"], judged["balanced_accuracy"], strict=True))
+    figures.training_curves(
+        path,
+        {
+            "iteration": np.array(rows["iteration"]),
+            "matching_loss": np.array(rows["loss"]),
+            "next_epoch_loss": np.array(rows["next_epoch_loss"]),
+            "max_start_epoch": np.array(rows["cap"]),
+            "student_lr": np.array(rows["student_lr"]),
+            "validation_accuracy": np.array([by_iteration.get(i, np.nan) for i in rows["iteration"]]),
+        },
+    )

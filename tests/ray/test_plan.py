@@ -1,0 +1,66 @@
+"""Plans: what changes an identity and what does not, which stages a run has, and how many workers fit on a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray_tools import folder_survey, tiny
+
+from raydistill.config import CatalogSurvey, Config, Curate
+from raydistill.galaxies.images import FolderImages
+from raydistill.pipeline import cluster
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.run import stages_of
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Any:
+    """Identity of the curated set of a survey with these words."""
+    (tmp_path / "tree.yaml").write_text("name: t\nclasses: [a, b]\n")
+    mapping = tmp_path / "mapping.csv"
+    mapping.write_text("objid,asset_id\n1,7\n")
+
+    def identity(**words: Any) -> str:
+        images = FolderImages(root=str(tmp_path / "images"), mapping=str(mapping))
+        survey = CatalogSurvey(**folder_survey(tmp_path, {"1": "a"}, images=images), **words)
+        curate = Curate(classes=str(tmp_path / "tree.yaml"))
+        return Plan(Config(name="x", output=str(tmp_path), survey=survey, curate=curate)).curated.identity
+
+    identity.mapping = mapping  # type: ignore[attr-defined]
+    return identity
+
+
+def test_a_mended_citation_changes_no_identity_and_a_mended_mapping_does(identity: Any) -> None:
+    first = identity(citation="Willet 2013")
+    assert identity(citation="Willett et al. 2013", licence="CC BY") == first
+    assert identity(frame_r90=8.48) != first
+    identity.mapping.write_text("objid,asset_id\n1,8\n")
+    assert identity() != first
+
+
+def test_the_words_are_in_the_manifest_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "tree.yaml").write_text("name: t\nclasses: [a, b]\n")
+    survey = CatalogSurvey(**folder_survey(tmp_path, {"1": "a"}), licence="CC BY", citation="Us 2026")
+    config = Config(name="x", output=str(tmp_path), survey=survey, curate=Curate(classes=str(tmp_path / "tree.yaml")))
+    written = Plan(config).curated.config
+    assert (written["licence"], written["citation"]) == ("CC BY", "Us 2026")
+
+
+def test_a_run_that_judges_another_set_trains_no_experts(tmp_path: Path) -> None:
+    assert stages_of(tiny(tmp_path)) == ["simulate", "curate", "experts", "distill", "evaluate"]
+    assert stages_of(tiny(tmp_path, "distilled=elsewhere")) == ["simulate", "curate", "evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("machines", "cpus", "gpus", "workers"),
+    [
+        ([{"CPU": 3.0}, {"CPU": 3.0}], 2, 0, 2),  # not three: a worker does not spread over two machines
+        ([{"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}], 1, 0.25, 4),
+        ([{"CPU": 2.0, "GPU": 1.0}], 1, 0.25, 2),
+        ([{"CPU": 2.0}], 0.1, 0, 20),
+    ],
+)
+def test_workers_that_fit(machines: list[dict[str, float]], cpus: float, gpus: float, workers: int) -> None:
+    assert sum(cluster._carried_by(machine, cpus, gpus) for machine in machines) == workers
