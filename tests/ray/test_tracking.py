@@ -6,6 +6,7 @@ import math
 import pickle
 import shlex
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,6 @@ def test_children_hang_below_their_parent(tracker: Tracker) -> None:
     children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.id]
     assert sorted(r.info.run_name for r in children) == ["expert-0", "expert-1"]
     assert {r.info.status for r in runs} == {"FINISHED"}
-    assert read(tracker, parent.id).data.metrics == {"experts_done": 1}
 
 
 # How a run ends
@@ -314,9 +314,14 @@ def test_any_name_becomes_one_that_mlflow_accepts(name: str) -> None:
 
 def test_ui_command() -> None:
     assert ui_command("https://tracking.example:5000") == "python -m webbrowser https://tracking.example:5000"
-    assert shlex.split(ui_command("sqlite:////a b/mlflow.db")) == [
-        *("mlflow", "ui", "--backend-store-uri", "sqlite:////a b/mlflow.db"),
-        *("--artifacts-destination", "/a b/mlartifacts"),
+    program, *words = shlex.split(ui_command("sqlite:////a b/mlflow.db"))
+    assert Path(program).resolve() == Path(sys.executable).with_name("mlflow").resolve(), "none that needs activating"
+    assert words == [
+        "ui",
+        "--backend-store-uri",
+        "sqlite:////a b/mlflow.db",
+        "--artifacts-destination",
+        "/a b/mlartifacts",
     ]
 
 

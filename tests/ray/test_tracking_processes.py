@@ -130,10 +130,11 @@ def test_a_database_of_another_schema_is_left_alone_and_the_warning_says_what_to
 @contextmanager
 def serving(command: list[str], port: int, log_file: Path) -> Iterator[None]:
     """A server in its own process group, ready to answer; killed without a chance to say goodbye."""
-    command = [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    program = Path(sys.executable).with_name("mlflow") if command[0] == "mlflow" else Path.cwd() / command[0]
+    command = [str(program), *command[1:], "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with log_file.open("w") as output:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("mlflow")), *command[1:]],
+            command,
             stdout=output,
             stderr=output,
             cwd=log_file.parent,
