@@ -94,6 +94,7 @@ def _train_all(config: Config, folder: Folder, curated: CuratedSet, run: Run) ->
     with _shown(board, len(missing) * wanted.training.epochs, run):
         _fit(config, folder, job, board, workers_for(resources, len(missing)))
     failures: dict[int, RaydistillError] = ray.get(board.failures.remote())
+    ray.kill(board)  # Ray Train's controller, which stays as long as this Ray does, holds on to it
     if failures:
         expert, error = next(iter(failures.items()))
         if not isinstance(error, DivergenceError):
