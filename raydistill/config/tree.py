@@ -59,6 +59,8 @@ class Curate:
     classes: "gz2-9", "gz2-5" or a YAML file with a class tree. crop_fraction: side of the central square that is kept, of the whole
     picture's. per_class: the most confident so many of each class (None: all). balance: cut every class to the smallest one's size.
     split: fractions of train, validation and test, by hash of the object id.
+    thresholds: "n10" or "n20", which demand of every question on a class's path that enough volunteers came to it (Willett et al. 2013).
+    min_votes: answers of a galaxy, over all questions. min_confidence: of a galaxy in its class.
     """
 
     classes: str = "gz2-9"

@@ -285,7 +285,7 @@ RUN_ROWS = [
       "curate: no training galaxy in: dog; lower curate.min_confidence, enlarge the training split, or choose other classes",
       prepare=no_dog_to_train_on),
     R("FITS files without the bands", "curate c.yaml", 3,
-      "bands/11.fits: has no plane for each of the channels I, R, G; set survey.images.channels to the extensions or "
+      "bands/11.fits: no plane for each of the channels I, R, G; set survey.images.channels to the extensions or "
       "planes for red, green and blue",
       {"c.yaml": OWN.replace(FOLDER, "{kind: fits, root: bands}")}, one_band),
     R("curate before simulate", "curate tiny.yaml seed=1", 3,
@@ -325,16 +325,17 @@ RUN_ROWS = [
       prepare=distilled_with(["round", "disk"], 4)),
     R("more GPUs for an expert than a machine has", "experts tiny.yaml resources.gpus=4 experts.num_experts=2", 5,
       "resources: one worker wants 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "
-      "resources.cpus or resources.gpus, or use a larger cluster"),
+      "resources.cpus or resources.gpus, use a larger cluster, or set resources.workers on one that can grow"),
     R("more GPUs for distilling than a machine has", "distill tiny.yaml resources.distill_gpus=4 distill.iterations=3", 5,
       "resources: one worker wants 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "
-      "resources.distill_cpus or resources.distill_gpus, or use a larger cluster"),
+      "resources.distill_cpus or resources.distill_gpus, use a larger cluster, or set resources.workers on one that can grow"),
     R("experts that diverge", "experts tiny.yaml experts.training.lr=1e30", 4,
       "experts: 1 of 1 experts diverged 2 times (expert 0: training left the finite numbers in epoch 1); lower "
       "experts.training.lr (now 1e+30); the finished experts are kept"),
     R("a student that diverges", "distill tiny.yaml distill.student_lr=1e30", 4,
       "distill, iteration 0: the matching loss or its gradient is not finite (loss nan, gradient 0); lower "
-      "distill.student_lr (now 1e+30) or distill.image_step.lr (now 0.03)"),
+      "distill.student_lr (now 1e+30) or distill.image_step.lr (now 0.03); the best images so far, of iteration 0, are in "
+      "runs/tiny/distilled-…/partial/images.safetensors"),
     R("a full disk", "simulate tiny.yaml output=full", 3,
       "full/tiny/survey-…: the disk is full; free some space and run the same command again; it resumes",
       prepare=small_disk),
