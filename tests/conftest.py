@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Every checkout tries the same examples; HYPOTHESIS_SEARCH=1 looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+if not os.environ.get("HYPOTHESIS_SEARCH"):
+    hypothesis.settings.load_profile("repeatable")
 
 # Set before ray, mlflow or torch are imported by any test module.
 os.environ["RAY_AUTH_MODE"] = "disabled"
