@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,14 +27,16 @@ from raydistill.artifacts.storage import Folder
 from raydistill.cli import app
 from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, ExpertTraining, Resources, Tracking
 from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import Adam
+from raydistill.core.distiller import Adam, Record
 from raydistill.core.networks import ConvNet
 from raydistill.core.schedule import Fixed
 from raydistill.errors import ArtifactIncompatible, DivergenceError
+from raydistill.log import progress
 from raydistill.pipeline.curate import curate
-from raydistill.pipeline.distill import BEST, STATE, distill
+from raydistill.pipeline.distill import BEST, STATE, Validation, _News, _tell, distill
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.tracking import Run
 
 # Sixty iterations last for some seconds: long enough for something to happen in between.
 LONG = ("distill.iterations=60", "distill.validate_every=5")
@@ -113,6 +117,30 @@ def test_a_divergence_is_a_sentence_and_keeps_the_last_good_state(trained_root: 
     assert answer.exit_code == 4, answer.output
     assert sentence in answer.output
     assert "Traceback" not in answer.output
+
+
+def test_what_a_resumed_worker_tells_again_is_recorded_once(undisturbed: Config) -> None:
+    """A worker that goes on from a saved state begins with all that the state holds."""
+
+    class Recorded(Run):
+        def __init__(self) -> None:
+            self.steps: dict[str, list[int]] = {"loss": [], "validation/balanced_accuracy": []}
+
+        def metrics(self, values: Mapping[str, Any], step: int) -> None:
+            for name in set(values) & set(self.steps):
+                self.steps[name].append(step)
+
+    def news(first: int, last: int) -> _News:
+        records = [Record(i, 0, 0, 1, 0.5, float("nan"), 0.01, 1.0, "stay") for i in range(first, last + 1)]
+        return _News(last, records, [Validation(i, 0.5, 0.1) for i in range(first, last + 1) if i % 2 == 0], [])
+
+    run, heard = Recorded(), -1
+    with progress(9, "distilling", "iterations") as shown:
+        # The first worker: state of iteration 0, then 1 to 4; the second resumes at 3; a third, of another driver, would tell all.
+        for told in (news(0, 0), news(1, 4), news(0, 3), news(4, 6)):
+            heard = _tell(told, heard, shown, run, Plan(undisturbed).distilled)
+    assert run.steps["loss"] == list(range(7))
+    assert run.steps["validation/balanced_accuracy"] == [0, 2, 4, 6]
 
 
 def test_without_a_galaxy_to_validate_on_nothing_is_distilled(trained_root: Path, tmp_path: Path) -> None:

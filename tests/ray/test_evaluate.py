@@ -18,7 +18,8 @@ from raydistill.artifacts.manifest import seal
 from raydistill.artifacts.storage import Folder
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.curate import curate
-from raydistill.pipeline.evaluate import evaluate
+from raydistill.pipeline.distill import distill
+from raydistill.pipeline.evaluate import _small_sets, _split, _teachers, evaluate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import verdict
 
@@ -146,6 +147,25 @@ def test_the_experts_are_found_where_the_run_was_moved_to(root: Path, tmp_path: 
     distilled.write_text(json.dumps(manifest))
     (below(moved, "evaluation") / "manifest.json").unlink()
     assert "experts" in evaluate(Plan(moved), SILENT).summary
+
+
+def test_baselines_of_a_set_with_soft_labels_are_labelled_by_its_experts(root: Path, tmp_path: Path) -> None:
+    config = tiny(
+        copy_of(root, tmp_path, "survey", "curated", "trajectories"), "distill.labels=soft", "distill.iterations=2"
+    )
+    plan = Plan(config)
+    soft = distill(plan, SILENT)
+    curated = CuratedSet.open(str(below(config, "curated")))
+    teachers = _teachers(plan, soft, curated)
+    assert teachers is not None
+    taught = _split(curated, "train", soft.selected.normalisation)
+    for sets in _small_sets(config.evaluate, soft, taught, curated.num_classes, 0, teachers):
+        for one in sets:
+            np.testing.assert_allclose(one.targets_NK.sum(dim=1), 1, atol=1e-5)
+            assert float(one.targets_NK.max()) < 1, f"{one.subject} has hard labels"
+    hard = DistilledSet.open(str(below(tiny(root), "distilled")))
+    for sets in _small_sets(config.evaluate, hard, taught, curated.num_classes, 0, teachers):
+        assert set(sets[0].targets_NK.unique().tolist()) == {0.0, 1.0}
 
 
 def test_a_set_of_another_size_is_refused(root: Path, tmp_path: Path) -> None:

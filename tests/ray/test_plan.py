@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray_tools import folder_survey, tiny
 
-from raydistill.config import CatalogSurvey, Config, Curate
+from raydistill.config import CatalogSurvey, Config, Curate, Resources
+from raydistill.errors import ClusterError
 from raydistill.galaxies.images import FolderImages
 from raydistill.pipeline import cluster
 from raydistill.pipeline.plan import Plan
@@ -64,3 +66,16 @@ def test_a_run_that_judges_another_set_trains_no_experts(tmp_path: Path) -> None
 )
 def test_workers_that_fit(machines: list[dict[str, float]], cpus: float, gpus: float, workers: int) -> None:
     assert sum(cluster._carried_by(machine, cpus, gpus) for machine in machines) == workers
+
+
+def test_distilling_on_a_gpu_takes_the_cpus_of_a_machine_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_machines", lambda: [{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}])
+    assert cluster.distill_cpus(Resources(distill_gpus=1)) == 8
+    assert cluster.distill_cpus(Resources()) == 32
+    assert cluster.distill_cpus(Resources(distill_cpus=3)) == 3
+
+
+def test_a_worker_lost_for_good_is_the_cluster_s_error() -> None:
+    expected = r"evaluate: a worker was lost too often.*run the same command again"
+    with pytest.raises(ClusterError, match=expected), cluster.plain_errors("evaluate"):
+        raise ray.exceptions.WorkerCrashedError

@@ -1,5 +1,6 @@
 """Images: a spiral keeps its handedness from every file format to the prepared array; bad files get a reason."""
 
+import gzip
 import io
 import os
 from pathlib import Path
@@ -22,6 +23,7 @@ from raydistill.galaxies.images import (
     encode_png,
     inspect,
     prepare,
+    read_source,
     stored_source,
 )
 
@@ -173,6 +175,20 @@ def test_unusable_pictures_are_refused_with_a_reason(tmp_path):
         for share in (0.3, 0.6, 0.95):
             assert reason_of(folder, content[: int(share * len(content))]) == "truncated"
     assert reason_of(folder, encoded(Image.fromarray(np.ones((40, 40), np.float32)), "TIFF")) == "corrupt"
+
+
+def test_a_file_that_cannot_be_read_costs_itself_and_a_storage_in_trouble_does_not_pass_for_one(tmp_path, monkeypatch):
+    whole = gzip.compress(fits_bytes(spiral()))
+    (tmp_path / "g.fits.gz").write_bytes(whole[: len(whole) // 2])
+    assert reason_of(FitsImages(""), str(tmp_path / "g.fits.gz")) == "unreadable"
+
+    def fail(uri: str) -> None:
+        raise OSError("slow down")
+
+    monkeypatch.setattr("raydistill.galaxies.images.open_stream", fail)
+    with pytest.raises(CatalogError, match=r"cannot be read \(slow down\).*run the same command again") as caught:
+        read_source("s3://bucket/g.jpg")
+    assert not isinstance(caught.value, RejectedImage)
 
 
 def test_unusable_fits_files_are_refused_with_a_reason():

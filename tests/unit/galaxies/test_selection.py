@@ -104,6 +104,12 @@ def test_labels_are_names_or_positions():
     assert assign(labels(["0", "7"]), digits)["label"].to_pylist() == [1, 0]  # names go before positions
 
 
+def test_thresholds_are_for_votes():
+    labelled = pa.table({"object_id": ["1"], "label": ["round"], "confidence": [1.0]})
+    with pytest.raises(ConfigError, match="the table holds labels"):
+        assign(labelled, GZ2_FIVE, thresholds="n20")
+
+
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'n20'"):
         assign(catalog_of(ROUND), GZ2_NINE, thresholds="n200")  # type: ignore[arg-type]
