@@ -60,6 +60,10 @@ class TrajectoryStore:
     def __call__(self, expert: int, epoch: int) -> Tensor:
         return torch.from_numpy(np.array(self._maps[expert][epoch]))
 
+    def ends(self, at_most: int | None = None) -> list[Tensor]:
+        """theta_P at the end of each expert's training, or of the first so many experts'."""
+        return [self(expert, self.num_epochs) for expert in range(self.num_experts)[:at_most]]
+
     def history(self, expert: int) -> dict[str, Any]:
         """{loss: [...], accuracy: [...], balanced_accuracy: [...]} by epoch, on validation images."""
         return json.loads(self.folder.read(record(expert)))
@@ -98,7 +102,7 @@ class ShardWriter:
         self._partial = f"{PARTIAL}/expert-{expert:04d}"
 
     def finished(self) -> dict[str, list[float | None]] | None:
-        """The record of an expert whose shard is there; None for one that is not."""
+        """The record of an expert whose shard is there, tidied up after; None for one that is not."""
         if not self._folder.exists(shard(self._expert)):
             return None
         self._folder.remove(self._partial)

@@ -110,17 +110,13 @@ class ProtocolTraining(Training):
 
 
 @dataclass(frozen=True)
-class FullDataTraining(Training):
-    """A network trained well on everything."""
+class FullDataTraining(ExpertTraining):
+    """A network trained well on everything: as an expert, but with momentum and a decay, which need not be matched."""
 
     epochs: int = 24
-    batch_size: int = 64
     momentum: float = 0.9
     weight_decay: float = 5e-4
     lr_decay_at: float = 0.7
-    sampling: Literal["shuffle", "balanced"] = "balanced"
-    class_weights: bool = False
-    augmentation: Augmentation = Augmentation(("dihedral",))
 
 
 @dataclass(frozen=True)

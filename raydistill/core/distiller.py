@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from raydistill.core.augment import DSA, Augmentation
+from raydistill.core.checks import positive, share
 from raydistill.core.matching import Batch, EngineName, Matcher, Precision, student_loss
 from raydistill.core.networks import Network
 from raydistill.core.schedule import Decision, Schedule, ScheduleState, SelfAdaptive
@@ -38,7 +39,8 @@ class SGD:
     momentum: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_step(self.lr, {"momentum": self.momentum})
+        positive(self, "lr")
+        share(momentum=self.momentum)
 
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
@@ -53,21 +55,14 @@ class Adam:
     betas: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:
-        _check_step(self.lr, {"beta 1": self.betas[0], "beta 2": self.betas[1]})
+        positive(self, "lr")
+        share(**{f"beta {number}": beta for number, beta in enumerate(self.betas, 1)})
 
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
 
 
 Step = SGD | Adam
-
-
-def _check_step(lr: float, memories: dict[str, float]) -> None:
-    if not 0 < lr < math.inf:  # also where it is NaN
-        raise ValueError(f"lr must be positive, got {lr}")
-    for name, memory in memories.items():
-        if not 0 <= memory < 1:
-            raise ValueError(f"{name} must lie in [0, 1), got {memory}")
 
 
 @dataclass(frozen=True)
@@ -120,14 +115,10 @@ class Recipe:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("images_per_class", "iterations", "student_steps", "expert_epochs", "student_lr")
-        wrong = [name for name in positive if not 0 < getattr(self, name) < math.inf]  # also where it is NaN
-        if wrong:
-            raise ValueError(f"{wrong[0]} must be positive, got {getattr(self, wrong[0])}")
+        positive(self, "images_per_class", "iterations", "student_steps", "expert_epochs", "student_lr")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; null takes all images")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
+        share(ema=self.ema)
         if self.engine == "unrolled" and self.compile:
             raise ValueError("compile goes with engine: exact; the unrolled engine differentiates a graph twice")
 

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from raydistill.core.checks import at_least
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -75,7 +77,7 @@ class ConvNet:
     norm: Literal["instance", "group", "none"] = "instance"
 
     def __post_init__(self) -> None:
-        _at_least_one(depth=self.depth, width=self.width)
+        at_least(1, depth=self.depth, width=self.width)
 
     @property
     def name(self) -> str:
@@ -110,7 +112,7 @@ class MLP:
     width: int = 128
 
     def __post_init__(self) -> None:
-        _at_least_one(width=self.width)
+        at_least(1, width=self.width)
 
     @property
     def name(self) -> str:
@@ -127,12 +129,6 @@ class MLP:
 
 
 Architecture = ConvNet | MLP
-
-
-def _at_least_one(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
 
 
 def build(architecture: Architecture, num_classes: int, image_size: int, channels: int = 3) -> Network:

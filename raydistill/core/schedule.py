@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple
 
+from raydistill.core.checks import at_least
+
 RISING = 3.0  # sigma at which a rising next-epoch loss ends a stage (the authors' code)
 
 
@@ -92,7 +94,7 @@ class SelfAdaptive:
     fine_tune_floor: float = 0.05
 
     def __post_init__(self) -> None:
-        _at_least(
+        at_least(
             1, test_every=self.test_every, fine_tune_every=self.fine_tune_every, max_start_epoch=self.max_start_epoch
         )
         if not 0 < self.fine_tune_factor < 1:
@@ -148,7 +150,7 @@ class Fixed:
     max_start_epoch: int = 2
 
     def __post_init__(self) -> None:
-        _at_least(0, max_start_epoch=self.max_start_epoch)
+        at_least(0, max_start_epoch=self.max_start_epoch)
 
     def init(self) -> ScheduleState:
         return ScheduleState(cap=self.max_start_epoch + 1)
@@ -171,8 +173,8 @@ class Clocked:
     max_start_epoch: int = 7
 
     def __post_init__(self) -> None:
-        _at_least(1, every=self.every)
-        _at_least(0, max_start_epoch=self.max_start_epoch)
+        at_least(1, every=self.every)
+        at_least(0, max_start_epoch=self.max_start_epoch)
 
     def init(self) -> ScheduleState:
         return ScheduleState(cap=1)
@@ -190,9 +192,3 @@ class Clocked:
 
 
 Schedule = SelfAdaptive | Fixed | Clocked
-
-
-def _at_least(least: int, **given: int | None) -> None:
-    for name, value in given.items():
-        if value is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")

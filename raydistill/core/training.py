@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from raydistill.core.augment import Augmentation
+from raydistill.core.checks import positive
 from raydistill.core.matching import Precision, student_loss
 from raydistill.core.networks import Network
 from raydistill.errors import DivergenceError
@@ -50,9 +51,7 @@ class Training:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr"):
-            if not 0 < getattr(self, name) < math.inf:  # also where it is NaN
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        positive(self, "epochs", "batch_size", "lr")
 
     def lr_in(self, epoch: int) -> float:
         """The learning rate of epoch number `epoch` (from 0)."""

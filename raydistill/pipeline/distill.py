@@ -23,11 +23,13 @@ import torch
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import (
     LAST,
+    SEEN,
     SELECTED,
     DistilledSet,
     SyntheticImages,
     read_tensors,
     write_images,
+    write_seen,
     write_tensors,
 )
 from raydistill.artifacts.manifest import PARTIAL, check_parent
@@ -52,7 +54,7 @@ log = get_logger(__name__)
 
 STATE = f"{PARTIAL}/state.safetensors"
 BEST = f"{PARTIAL}/images.safetensors"  # what a run that diverged leaves to look at
-WRITTEN = (SELECTED, LAST, "history.parquet", "validation.parquet")  # by the worker
+WRITTEN = (SELECTED, LAST, SEEN, "history.parquet", "validation.parquet")  # by the worker
 SECONDS_BETWEEN_NEWS = 1.0
 EXPERTS_ASKED = 10  # for the initial soft labels
 
@@ -191,14 +193,14 @@ class _Session:
         taught, judged = curated.load("train"), curated.load("validation")
         self.curated, self.normalisation = curated, curated.normalisation
         self.network = build(job.architecture, curated.num_classes, curated.summary.image_size)
+        self.seen = [*taught.object_ids, *judged.object_ids]
         self.judged = (self.normalisation.apply(judged.images_NHWC).to(device), judged.labels_N.to(device))
         self.seed = fold_in(job.seed, "distill", job.distill.seed)
         pixels = self.normalisation.apply(taught.images_NHWC)
         images = initial_images(
             job.distill, pixels, taught.labels_N, curated.num_classes, generator(self.seed, "initial")
         )
-        ends = [store(expert, store.num_epochs) for expert in range(min(EXPERTS_ASKED, store.num_experts))]
-        labels = initial_labels(job.distill, images, curated.num_classes, self.network, ends)
+        labels = initial_labels(job.distill, images, curated.num_classes, self.network, store.ends(EXPERTS_ASKED))
         self.distiller = Distiller(
             job.distill, self.network, store, images.to(device), labels.to(device), fold_in(self.seed, "steps")
         )
@@ -243,6 +245,7 @@ class _Session:
         info = self._info()
         write_images(self.folder, SELECTED, self.best, info)
         write_images(self.folder, LAST, self._iterate(), info)
+        write_seen(self.folder, self.seen)
         for name, rows, kind in (("history", self.records, Record), ("validation", self.validations, Validation)):
             columns = {field: [getattr(row, field) for row in rows] for field in kind._fields}
             with self.folder.writing(f"{name}.parquet") as path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,7 @@ def _small_sets(
         for draw in range(draws):
             images = BASELINES[name](*taught, num_classes, ipc, generator(root, name, draw))
             if soft and teachers:
-                targets = expert_labels(images, num_classes, ipc, teachers.network, teachers.ends()).softmax(dim=1)
+                targets = expert_labels(images, num_classes, ipc, teachers.network, teachers.ends).softmax(dim=1)
             else:
                 targets = hard_labels(num_classes, ipc)
             sets.append(TrainingSet(name, draw, images, targets))
@@ -175,15 +176,16 @@ class _Teachers:
     network: Network
     num_classes: int
 
+    @cached_property
     def ends(self) -> list[Tensor]:
-        """theta_P at the end of each expert's training."""
-        return [self.store(expert, self.store.num_epochs) for expert in range(self.store.num_experts)]
+        """theta_P at the end of each expert's training; read once, however many baselines they label."""
+        return self.store.ends()
 
     def judged_on(self, test: Split) -> list[dict[str, Any]]:
         """A row for each expert; there is nothing to train."""
         images, labels = test
         rows = []
-        for expert, theta_P in enumerate(self.ends()):
+        for expert, theta_P in enumerate(self.ends):
             matrix = metrics.confusion(predict(self.network, theta_P, images), labels, self.num_classes)
             rows.append(
                 {

@@ -89,9 +89,8 @@ class Plan:
         parts: dict[str, Any] = {"survey": configs.plain(survey), "curate": curate}
         words = {}
         if isinstance(survey, CatalogSurvey):
-            words = {
-                key: parts["survey"].pop(key) for key in ("licence", "citation")
-            }  # a mended word changes no picture
+            # A mended word changes no picture: these two stand in the manifest and not in the identity.
+            words = {key: parts["survey"].pop(key) for key in ("licence", "citation")}
             parts["catalog_sha256"] = _sha256(survey.catalog, "vote table", "survey.catalog")
             if not isinstance(survey.images, ParquetImages) and survey.images.mapping is not None:
                 parts["mapping_sha256"] = _sha256(survey.images.mapping, "filename mapping", "survey.images.mapping")
@@ -136,7 +135,7 @@ class Plan:
         return [place for place in found if place is not None]
 
     def _place(self, kind: str, parts: Mapping[str, Any], parents: dict[str, Place], seed: int) -> Place:
-        config = {name: part if isinstance(part, str | dict) else configs.plain(part) for name, part in parts.items()}
+        config = {name: configs.plain(part) for name, part in parts.items()}
         identity = identity_of(kind, config, {name: place.identity for name, place in parents.items()}, seed)
         return Place(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from raydistill.analysis import figures
 from raydistill.analysis.fits import Card, write_prototypes
 from raydistill.analysis.prototypes import class_means, most_confident, nearest_real_means
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, read_images, write_seen
+from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, read_images
 from raydistill.artifacts.storage import Folder
 from raydistill.config import Config
 from raydistill.pipeline.plan import Place
@@ -51,8 +50,6 @@ def publish(config: Config, place: Place, curated: CuratedSet, run: Run) -> None
         header["PIXSCALE"] = frame * curated.summary.crop_fraction / curated.summary.image_size
     with place.folder.writing("prototypes.fits") as path:
         write_prototypes(path, selected.display().numpy(), labels, names, header)
-    seen = [curated.table(split, ["object_id"])["object_id"].to_pylist() for split in ("train", "validation")]
-    write_seen(place.folder, chain.from_iterable(seen))
     for name in (SELECTED, LAST, "prototypes.fits"):
         run.artifact(place.folder.local(name))
     place.folder.write(

@@ -30,15 +30,14 @@ def identity(tmp_path: Path) -> Any:
         curate = Curate(classes=str(tmp_path / "tree.yaml"))
         return Plan(Config(name="x", output=str(tmp_path), survey=survey, curate=curate)).curated.identity
 
-    identity.mapping = mapping  # type: ignore[attr-defined]
     return identity
 
 
-def test_a_mended_citation_changes_no_identity_and_a_mended_mapping_does(identity: Any) -> None:
+def test_a_mended_citation_changes_no_identity_and_a_mended_mapping_does(identity: Any, tmp_path: Path) -> None:
     first = identity(citation="Willet 2013")
     assert identity(citation="Willett et al. 2013", licence="CC BY") == first
     assert identity(frame_r90=8.48) != first
-    identity.mapping.write_text("objid,asset_id\n1,8\n")
+    (tmp_path / "mapping.csv").write_text("objid,asset_id\n1,8\n")
     assert identity() != first
 
 

@@ -1,0 +1,27 @@
+"""Checks of hyper-parameters; ValueError names the one that is wrong, and the config says where it stands."""
+
+from __future__ import annotations
+
+import math
+
+
+def positive(record: object, *names: str) -> None:
+    """Each of these attributes must be a positive number, and finite; NaN is neither."""
+    for name in names:
+        value = getattr(record, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive, got {value}")
+
+
+def at_least(least: int, **given: int | None) -> None:
+    """Each number must be at least so large; None is not looked at."""
+    for name, value in given.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def share(**given: float) -> None:
+    """Each number must lie in [0, 1)."""
+    for name, value in given.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must lie in [0, 1), got {value}")
