@@ -60,9 +60,9 @@ class TrajectoryStore:
     def __call__(self, expert: int, epoch: int) -> Tensor:
         return torch.from_numpy(np.array(self._maps[expert][epoch]))
 
-    def ends(self, at_most: int | None = None) -> list[Tensor]:
-        """theta_P at the end of each expert's training, or of the first so many experts'."""
-        return [self(expert, self.num_epochs) for expert in range(self.num_experts)[:at_most]]
+    def ends(self) -> list[Tensor]:
+        """theta_P at the end of each expert's training."""
+        return [self(expert, self.num_epochs) for expert in range(self.num_experts)]
 
     def history(self, expert: int) -> dict[str, Any]:
         """{loss: [...], accuracy: [...], balanced_accuracy: [...]} by epoch, on validation images."""

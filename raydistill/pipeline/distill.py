@@ -56,7 +56,6 @@ STATE = f"{PARTIAL}/state.safetensors"
 BEST = f"{PARTIAL}/images.safetensors"  # what a run that diverged leaves to look at
 WRITTEN = (SELECTED, LAST, SEEN, "history.parquet", "validation.parquet")  # by the worker
 SECONDS_BETWEEN_NEWS = 1.0
-EXPERTS_ASKED = 10  # for the initial soft labels
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ class _Session:
         images = initial_images(
             job.distill, pixels, taught.labels_N, curated.num_classes, generator(self.seed, "initial")
         )
-        labels = initial_labels(job.distill, images, curated.num_classes, self.network, store.ends(EXPERTS_ASKED))
+        labels = initial_labels(job.distill, images, curated.num_classes, self.network, store.ends())
         self.distiller = Distiller(
             job.distill, self.network, store, images.to(device), labels.to(device), fold_in(self.seed, "steps")
         )
