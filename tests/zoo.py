@@ -20,6 +20,7 @@ from raydistill.core.matching import Batch
 from raydistill.core.networks import MLP, Architecture, ConvNet, Network, build, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training, fit, start
+from raydistill.core.trajectories import progress
 from raydistill.seeding import generator
 
 SIZE, CLASSES = 8, 3  # pixels a side, classes
@@ -150,3 +151,6 @@ class Walk:
 
     def __call__(self, expert: int, epoch: int) -> Tensor:
         return self.paths[expert][epoch]
+
+    def progress(self, expert: int) -> list[float]:
+        return progress(torch.stack(self.paths[expert]).numpy())

@@ -4,6 +4,9 @@
 float32 because matching divides by an epoch's displacement, and bfloat16 rounding is a good part of it. One file per expert: no
 two workers ever share a writer.
 
+A store may keep the two ends alone, [2, P], with the progress between them in the record: all that straight trajectories need (MCT,
+arXiv:2406.19827), at 2 / (epochs + 1) of the size.
+
 While an expert trains, each finished epoch is a file of its own under `partial/`, with the momentum of the last one: whoever
 takes the expert over loses at most the epoch in flight.
 """
@@ -24,7 +27,8 @@ from raydistill.artifacts.manifest import PARTIAL, Manifest, open_manifest
 from raydistill.artifacts.storage import Folder
 from raydistill.core.networks import Layout
 from raydistill.core.training import FitState
-from raydistill.errors import ArtifactCorrupt
+from raydistill.core.trajectories import progress
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 
 KIND = "trajectories"
 
@@ -48,6 +52,7 @@ class TrajectoryStore:
     layout: Layout
     num_experts: int
     num_epochs: int
+    ends_only: bool = False
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> TrajectoryStore:
@@ -55,10 +60,21 @@ class TrajectoryStore:
         manifest = open_manifest(folder, KIND, verify=verify)
         raw = json.loads(folder.read("layout.json"))
         layout = Layout(tuple(raw["names"]), tuple(tuple(shape) for shape in raw["shapes"]))
-        return TrajectoryStore(folder, manifest, layout, raw["num_experts"], raw["num_epochs"])
+        return TrajectoryStore(folder, manifest, layout, raw["num_experts"], raw["num_epochs"], raw["ends_only"])
 
     def __call__(self, expert: int, epoch: int) -> Tensor:
+        if self.ends_only:
+            if epoch not in (0, self.num_epochs):
+                raise ArtifactIncompatible(
+                    f"only the ends of the experts were kept, and epoch {epoch} was asked for", self.folder.uri,
+                    "distill with distill.trajectories=straight, or train experts with experts.keep=all",
+                )  # fmt: skip
+            epoch = min(epoch, 1)
         return torch.from_numpy(np.array(self._maps[expert][epoch]))
+
+    def progress(self, expert: int) -> list[float]:
+        """beta_0 ... beta_T of `core.trajectories`: how far along the line between its ends the expert was after each epoch."""
+        return self.history(expert)["progress"] if self.ends_only else progress(self._maps[expert])
 
     def ends(self) -> list[Tensor]:
         """theta_P at the end of each expert's training."""
@@ -70,7 +86,7 @@ class TrajectoryStore:
 
     @cached_property
     def _maps(self) -> list[np.ndarray]:
-        expected = (self.num_epochs + 1, self.layout.num_parameters)
+        expected = (2 if self.ends_only else self.num_epochs + 1, self.layout.num_parameters)
         maps = []
         for expert in range(self.num_experts):
             name = shard(expert)
@@ -83,8 +99,8 @@ class TrajectoryStore:
         return maps
 
 
-def write_layout(folder: Folder, layout: Layout, num_experts: int, num_epochs: int) -> None:
-    description = {**asdict(layout), "num_experts": num_experts, "num_epochs": num_epochs}
+def write_layout(folder: Folder, layout: Layout, num_experts: int, num_epochs: int, *, ends_only: bool = False) -> None:
+    description = {**asdict(layout), "num_experts": num_experts, "num_epochs": num_epochs, "ends_only": ends_only}
     folder.write("layout.json", json.dumps(description, indent=1).encode())
 
 
@@ -131,11 +147,15 @@ class ShardWriter:
         )  # fmt: skip
         self._folder.write(f"{self._partial}/state.npz", buffer.getvalue())
 
-    def finish(self, num_epochs: int, history: dict[str, list[float | None]]) -> None:
+    def finish(self, num_epochs: int, history: dict[str, list[float | None]], *, ends_only: bool = False) -> None:
         """Join the snapshots into the shard and drop the partial files."""
-        self._folder.write(record(self._expert), json.dumps(history).encode())
         snapshots = [self._read_array(f"{self._partial}/epoch-{epoch:04d}.npy") for epoch in range(num_epochs + 1)]
-        self._save_array(shard(self._expert), np.stack(snapshots))
+        path = np.stack(snapshots)
+        if ends_only:
+            history = {**history, "progress": [*progress(path)]}
+            path = path[[0, -1]]
+        self._folder.write(record(self._expert), json.dumps(history).encode())
+        self._save_array(shard(self._expert), path)
         self._folder.remove(self._partial)
 
     def _save_array(self, name: str, array: np.ndarray) -> None:

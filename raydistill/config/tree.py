@@ -121,9 +121,10 @@ class FullDataTraining(ExpertTraining):
 
 @dataclass(frozen=True)
 class Experts:
-    """How many experts, and how each is trained."""
+    """How many experts, how each is trained, and what is kept of it: "all" epochs, or the two "ends" (for straight trajectories)."""
 
     num_experts: PositiveInt = 8
+    keep: Literal["all", "ends"] = "all"
     training: ExpertTraining = field(default_factory=ExpertTraining)
 
 

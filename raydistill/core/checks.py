@@ -13,6 +13,14 @@ def positive(record: object, *names: str) -> None:
             raise ValueError(f"{name} must be positive, got {value}")
 
 
+def not_negative(record: object, *names: str) -> None:
+    """Each of these attributes must be 0 or a positive number, and finite."""
+    for name in names:
+        value = getattr(record, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must not be negative, got {value}")
+
+
 def at_least(least: int, **given: int | None) -> None:
     """Each number must be at least so large; None is not looked at."""
     for name, value in given.items():

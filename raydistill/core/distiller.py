@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from raydistill.core.checks import positive, share
 from raydistill.core.matching import Batch, EngineName, Matcher, Precision, student_loss
 from raydistill.core.networks import Network
 from raydistill.core.schedule import Decision, Schedule, ScheduleState, SelfAdaptive
+from raydistill.core.trajectories import Path, Straight, Trajectories
 from raydistill.errors import DivergenceError
 from raydistill.seeding import generator
 
@@ -83,9 +84,19 @@ class Recipe:
     lr_per_epoch
         One learning rate per start epoch instead of one for all.
     start_epochs
-        "cycle": t = iteration mod cap; "random": uniform below cap.
+        "cycle": t walks through the window, one epoch an iteration; "random": uniform over its epochs; "continuous": uniform over
+        the real numbers between its first and its last epoch (straight trajectories only).
+    trajectories
+        "sgd": as the experts went; "straight": convexified, the line between an expert's two ends (MCT).
+    match_at
+        "end": the loss is taken after the N-th student step; "nearest": after that of the N which ends nearest to the target (ATT).
+    skip_layers
+        Share of the network's layers, counted from the image, that the loss leaves out, rounded down (PAD).
+    skip_above
+        An iteration whose loss is above moves nothing (DATM: 1.0 to 1.1); None: every one counts.
     batch_size
-        Synthetic images per student step; None: all of them.
+        Synthetic images per student step; None: all of them. Every image is seen before one is seen again, but for a remainder
+        that does not fill a batch.
     labels, label_step
         "hard": one-hot; "soft": logits, learned, initialised from the experts.
     init
@@ -100,7 +111,11 @@ class Recipe:
     expert_epochs: int = 1
     student_lr: float = 0.01
     lr_per_epoch: bool = False
-    start_epochs: Literal["cycle", "random"] = "cycle"
+    start_epochs: Literal["cycle", "random", "continuous"] = "cycle"
+    trajectories: Literal["sgd", "straight"] = "sgd"
+    match_at: Literal["end", "nearest"] = "end"
+    skip_layers: float = 0.0
+    skip_above: float | None = None
     batch_size: int | None = None
     labels: Literal["hard", "soft"] = "hard"
     init: Literal["noise", "real", "mean"] = "real"
@@ -118,21 +133,17 @@ class Recipe:
         positive(self, "images_per_class", "iterations", "student_steps", "expert_epochs", "student_lr")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; null takes all images")
-        share(ema=self.ema)
+        if self.skip_above is not None:
+            positive(self, "skip_above")
+        share(ema=self.ema, skip_layers=self.skip_layers)
+        if self.start_epochs == "continuous" and self.trajectories != "straight":
+            raise ValueError(
+                "start_epochs: continuous goes with trajectories: straight; SGD's are known at whole epochs only"
+            )
         if self.engine == "unrolled" and self.compile:
-            raise ValueError("compile goes with engine: exact; the unrolled engine differentiates a graph twice")
-
-
-class Trajectories(Protocol):
-    """Where the experts have been: `trajectories(expert, epoch)` is theta_P after that epoch (0: initial)."""
-
-    @property
-    def num_experts(self) -> int: ...
-
-    @property
-    def num_epochs(self) -> int: ...
-
-    def __call__(self, expert: int, epoch: int) -> Tensor: ...
+            raise ValueError(
+                "compile goes with engine: exact or constant-adjoint; the unrolled engine differentiates a graph twice"
+            )
 
 
 class Record(NamedTuple):
@@ -140,12 +151,14 @@ class Record(NamedTuple):
 
     iteration: int
     expert: int
-    start_epoch: int
+    start_epoch: float
     cap: int
     loss: float
     next_epoch_loss: float  # NaN when the schedule does not watch it
     student_lr: float
     gradient_norm: float
+    student_steps: int  # of which the last one was matched
+    skipped: bool  # the loss was above `skip_above`
     decision: str
 
 
@@ -177,17 +190,24 @@ class Distiller:
             )
         self.recipe = recipe
         self.trajectories = trajectories
+        self._path: Path = Straight(trajectories) if recipe.trajectories == "straight" else _as_they_went(trajectories)
         self.images = images_SCHW.clone()
         self.average = images_SCHW.clone()
         self.labels = labels_SK.clone()
         self.last_epoch = trajectories.num_epochs - recipe.expert_epochs  # the latest possible start
+        if recipe.schedule.min_start_epoch > self.last_epoch:
+            raise ValueError(
+                f"schedule.min_start_epoch = {recipe.schedule.min_start_epoch}, but with {trajectories.num_epochs} epochs of the "
+                f"experts and expert_epochs = {recipe.expert_epochs} the last possible start is {self.last_epoch}"
+            )
         rates = self.last_epoch + 1 if recipe.lr_per_epoch else 1
         self.log_lrs = [torch.tensor(math.log(recipe.student_lr)).to(self.images) for _ in range(rates)]
         self.schedule: ScheduleState = recipe.schedule.init()
         self.finished = False
         self._seed = seed
         loss = student_loss(network, recipe.augmentation, recipe.precision)
-        self._matcher = Matcher(loss, recipe.engine, recipe.compile)
+        skip = network.layout.parameters_of_first_layers(recipe.skip_layers)
+        self._matcher = Matcher(loss, recipe.engine, recipe.compile, skip, recipe.match_at == "nearest")
         self._optimisers = {
             "images": recipe.image_step.build([self.images]),
             "lrs": recipe.lr_step.build(self.log_lrs),
@@ -222,38 +242,47 @@ class Distiller:
         matched = self._matcher.match(*self._ends(expert, start), self.images, self.targets(), lr, self._batches(g))
         unseen = self._next_epoch_loss(g, expert)
         norm = float(matched.d_images_SCHW.norm())
-        every = torch.stack([gradient.norm() for gradient in matched[1:]]).norm()
+        every = torch.stack([gradient.norm() for gradient in matched.gradients]).norm()
         self._check(float(matched.loss), float(every), float(lr))
-        self._descend(matched.d_images_SCHW, matched.d_targets_SK, matched.d_lr * lr, start)
+        skipped = self.recipe.skip_above is not None and float(matched.loss) > self.recipe.skip_above
+        if not skipped:
+            self._descend(matched.d_images_SCHW, matched.d_targets_SK, matched.d_lr * lr, start)
         cap = self.schedule.cap
         self.schedule, decision = self.recipe.schedule.step(self.schedule, unseen, self.last_epoch)
         self._act_on(decision)
         nan = float("nan")
         return Record(
             self.iteration, expert, start, cap, float(matched.loss), nan if unseen is None else unseen,
-            float(self._log_lr(start).exp()), norm, decision.value,
+            float(self._log_lr(start).exp()), norm, matched.steps, skipped, decision.value,
         )  # fmt: skip
 
-    def _start_epoch(self, g: torch.Generator) -> int:
-        window = min(self.schedule.cap, self.last_epoch + 1)
+    def _start_epoch(self, g: torch.Generator) -> float:
+        first = self.recipe.schedule.min_start_epoch
+        width = min(self.schedule.cap, self.last_epoch + 1) - first
         if self.recipe.start_epochs == "cycle":
-            return self.iteration % window
-        return int(torch.randint(window, (1,), generator=g))
+            return first + self.iteration % width
+        if self.recipe.start_epochs == "continuous":
+            return first + (width - 1) * float(torch.rand(1, generator=g))
+        return first + int(torch.randint(width, (1,), generator=g))
 
-    def _log_lr(self, start_epoch: int) -> Tensor:
-        return self.log_lrs[min(start_epoch, len(self.log_lrs) - 1)]
+    def _log_lr(self, start_epoch: float) -> Tensor:
+        return self.log_lrs[min(int(start_epoch), len(self.log_lrs) - 1)]
 
-    def _ends(self, expert: int, start: int) -> tuple[Tensor, Tensor]:
-        target = self.trajectories(expert, start + self.recipe.expert_epochs)
-        return self.trajectories(expert, start).to(self.images), target.to(self.images)
+    def _ends(self, expert: int, start: float) -> tuple[Tensor, Tensor]:
+        target = self._path(expert, start + self.recipe.expert_epochs)
+        return self._path(expert, start).to(self.images), target.to(self.images)
 
     def _batches(self, g: torch.Generator) -> list[Batch]:
         total = len(self.images)
         size = min(self.recipe.batch_size or total, total)
+        waiting: list[Tensor] = []
 
         def draw() -> Batch:
-            index = None if size == total else torch.randperm(total, generator=g)[:size].to(self.images.device)
-            return Batch(index, self.recipe.augmentation.sample(g, size))
+            if size == total:
+                return Batch(None, self.recipe.augmentation.sample(g, size))
+            if not waiting:
+                waiting.extend(torch.randperm(total, generator=g)[: total - total % size].split(size))
+            return Batch(waiting.pop(0).to(self.images.device), self.recipe.augmentation.sample(g, size))
 
         return [draw() for _ in range(self.recipe.student_steps)]
 
@@ -287,7 +316,7 @@ class Distiller:
                 f"lower distill.lr_step.lr (now {self.recipe.lr_step.lr:.3g}), or start from another distill.student_lr",
             )
 
-    def _descend(self, d_images: Tensor, d_targets: Tensor, d_log_lr: Tensor, start: int) -> None:
+    def _descend(self, d_images: Tensor, d_targets: Tensor, d_log_lr: Tensor, start: float) -> None:
         self.images.grad = d_images
         self._log_lr(start).grad = d_log_lr
         if self.recipe.labels == "soft":
@@ -344,3 +373,7 @@ class Distiller:
         self.schedule = ScheduleState(**{**schedule, "losses": tuple(schedule["losses"])})
         self.finished = json.loads(strings["finished"])
         self._set_step_sizes()
+
+
+def _as_they_went(trajectories: Trajectories) -> Path:
+    return lambda expert, epoch: trajectories(expert, int(epoch))

@@ -1,4 +1,4 @@
-r"""The matching loss, and two ways to differentiate it through the student's training.
+r"""The matching loss, and three ways to differentiate it through the student's training.
 
 A student starts at an expert's parameters theta_0 and takes N steps of SGD on the synthetic images x (targets y, learning rate a):
 
@@ -13,6 +13,14 @@ A student starts at an expert's parameters theta_0 and takes N steps of SGD on t
     dL/dx_i = -a d/dx (g_i . lambda_{i+1}),    dL/dy_i likewise,    dL/da = -sum_i g_i . lambda_{i+1}
 
 Each step is a pure function of tensors, so it may be compiled; a graph that is differentiated twice may not.
+
+`constant-adjoint` leaves out H_i, so that lambda stays lambda_N (TESLA, Cui et al. 2023, arXiv:2211.10586): half of a step's second
+derivatives, and an approximation, whose cosine with the gradient falls where the student's steps are large.
+
+Options of the loss, in every engine:
+  - `skip`: leading parameters that both norms leave out, those of shallow layers (PAD, Li et al. 2024, arXiv:2408.03360);
+  - `nearest`: L is taken not after all N steps but after that of the steps 1 ... N which ends nearest to the target,
+    argmin_i |theta_i - theta*|_1 (ATT, Liu et al. 2024, arXiv:2407.14245).
 
 Shape letters: S synthetic images, B images of one step, P parameters, K classes, C H W an image.
 """
@@ -30,7 +38,7 @@ from raydistill.core.networks import Network
 
 LossFunction = Callable[[Tensor, Tensor, Tensor, AugmentationParameters], Tensor]
 Precision = Literal["float32", "bfloat16"]
-EngineName = Literal["exact", "unrolled"]
+EngineName = Literal["exact", "unrolled", "constant-adjoint"]
 
 
 class Batch(NamedTuple):
@@ -41,17 +49,22 @@ class Batch(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """The loss of one unroll and its gradients; shapes as the inputs'."""
+    """The loss of one unroll and its gradients, shapes as the inputs'; the student steps that led there."""
 
     loss: Tensor
     d_images_SCHW: Tensor
     d_targets_SK: Tensor
     d_lr: Tensor
+    steps: int
+
+    @property
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.d_images_SCHW, self.d_targets_SK, self.d_lr
 
 
 class _Adjoint(NamedTuple):
     product: Tensor  # g . lambda
-    d_theta_P: Tensor  # H lambda
+    d_theta_P: Tensor | None  # H lambda; the constant adjoint does without
     d_images_BCHW: Tensor
     d_targets_BK: Tensor
 
@@ -93,15 +106,30 @@ class Matcher:
         The student's loss of one step.
     engine
         "exact": the adjoint recursion, memory of one step; "unrolled": autograd through all steps. Same values.
+        "constant-adjoint": TESLA's approximation of them.
     compile
-        Compile the steps with `torch.compile` ("exact" only): 30-60 s once, then faster; agrees with eager to rounding.
+        Compile the steps with `torch.compile` (not "unrolled"): 30-60 s once, then faster; agrees with eager to rounding.
+    skip
+        Leading parameters that the matching loss leaves out.
+    nearest
+        Match after the step that ends nearest to the target, instead of after all of them.
     """
 
-    def __init__(self, loss: LossFunction, engine: EngineName = "exact", compile: bool = False) -> None:
+    def __init__(
+        self,
+        loss: LossFunction,
+        engine: EngineName = "exact",
+        compile: bool = False,
+        skip: int = 0,
+        nearest: bool = False,
+    ) -> None:
         if compile and engine == "unrolled":
             raise ValueError("the unrolled engine differentiates a graph twice, which torch.compile cannot")
         self._loss = loss
         self._engine = engine
+        self._skip = skip
+        self._nearest = nearest
+        constant = engine == "constant-adjoint"
 
         def gradient(theta_P: Tensor, images: Tensor, targets: Tensor, parameters: AugmentationParameters) -> Tensor:
             value: Tensor = torch.func.grad(loss)(theta_P, images, targets, parameters)
@@ -113,10 +141,9 @@ class Matcher:
             def product(theta_P: Tensor, images: Tensor, targets: Tensor) -> Tensor:
                 return torch.dot(gradient(theta_P, images, targets, parameters), lambda_P)
 
-            (d_theta, d_images, d_targets), value = torch.func.grad_and_value(product, argnums=(0, 1, 2))(
-                theta_P, images, targets
-            )
-            return _Adjoint(value, d_theta, d_images, d_targets)
+            wanted = (1, 2) if constant else (0, 1, 2)
+            gradients, value = torch.func.grad_and_value(product, argnums=wanted)(theta_P, images, targets)
+            return _Adjoint(value, None if constant else gradients[0], *gradients[-2:])
 
         # The number of synthetic images of a step never changes within a run, so shapes are static.
         wrap: Callable[[Any], Any] = (lambda f: torch.compile(f, dynamic=False)) if compile else (lambda f: f)
@@ -131,11 +158,14 @@ class Matcher:
         lr: Tensor,
         batches: Sequence[Batch],
     ) -> Matched:
-        """The matching loss after `len(batches)` steps and its gradients in images, targets and learning rate (a scalar)."""
+        """The matching loss after the student's steps and its gradients in images, targets and learning rate (a scalar).
+
+        ValueError if start and target are the same parameters.
+        """
         images, targets, lr = images_SCHW.detach(), targets_SK.detach(), lr.detach()
         if self._engine == "unrolled":
             return self._unrolled(start_P, target_P, images, targets, lr, batches)
-        return self._exact(start_P, target_P, images, targets, lr, batches)
+        return self._adjoint_walk(start_P, target_P, images, targets, lr, batches)
 
     @torch.no_grad()
     def loss(
@@ -148,8 +178,19 @@ class Matcher:
         batches: Sequence[Batch],
     ) -> Tensor:
         """The matching loss alone, without any graph: what the self-adaptive schedule watches."""
-        end = self._walk(start_P, images_SCHW.detach(), targets_SK.detach(), lr.detach(), batches)[-1]
-        return matching_loss(end, start_P, target_P)
+        path = self._walk(start_P, images_SCHW.detach(), targets_SK.detach(), lr.detach(), batches)
+        return self._loss_at(path[self._last(path, target_P)], start_P, target_P)
+
+    def _loss_at(self, end_P: Tensor, start_P: Tensor, target_P: Tensor) -> Tensor:
+        return matching_loss(end_P[self._skip :], start_P[self._skip :], target_P[self._skip :])
+
+    def _last(self, path: Sequence[Tensor], target_P: Tensor) -> int:
+        """The step after which the loss is taken: an index into [theta_0, ..., theta_N], at least 1."""
+        if not self._nearest:
+            return len(path) - 1
+        matched = slice(self._skip, None)
+        distances = torch.stack([(theta_P[matched] - target_P[matched]).abs().sum() for theta_P in path[1:]])
+        return 1 + int(distances.argmin())
 
     @torch.no_grad()
     def _walk(
@@ -163,35 +204,42 @@ class Matcher:
         return path
 
     @torch.no_grad()
-    def _exact(
+    def _adjoint_walk(
         self, start_P: Tensor, target_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
     ) -> Matched:
         path = self._walk(start_P, images, targets, lr, batches)
-        end_P = path.pop()
-        loss = matching_loss(end_P, start_P, target_P)
-        lambda_P = 2 * (end_P - target_P) / (start_P - target_P).square().sum()
+        last = self._last(path, target_P)
+        end_P = path[last]
+        loss = self._loss_at(end_P, start_P, target_P)
+        lambda_P = 2 * (end_P - target_P) / (start_P - target_P)[self._skip :].square().sum()
+        lambda_P[: self._skip] = 0
         d_images, d_targets, d_lr = torch.zeros_like(images), torch.zeros_like(targets), torch.zeros_like(lr)
-        for index, augmentation in reversed(batches):
-            step = self._adjoint(path.pop(), _rows(images, index), _rows(targets, index), augmentation, lambda_P)
+        for theta_P, (index, augmentation) in reversed(list(zip(path[:last], batches[:last], strict=True))):
+            step = self._adjoint(theta_P, _rows(images, index), _rows(targets, index), augmentation, lambda_P)
             d_lr -= step.product
             _add_rows(d_images, index, -lr * step.d_images_BCHW)
             _add_rows(d_targets, index, -lr * step.d_targets_BK)
-            lambda_P = lambda_P - lr * step.d_theta_P
-        return Matched(loss, d_images, d_targets, d_lr)
+            if step.d_theta_P is not None:
+                lambda_P = lambda_P - lr * step.d_theta_P
+        return Matched(loss, d_images, d_targets, d_lr, last)
 
     @torch.enable_grad()  # also where the caller keeps no graphs
     def _unrolled(
         self, start_P: Tensor, target_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
     ) -> Matched:
+        last = len(batches)
+        if self._nearest:
+            last = self._last(self._walk(start_P, images, targets, lr, batches), target_P)
         inputs = [tensor.requires_grad_() for tensor in (images.clone(), targets.clone(), lr.clone())]
         images, targets, lr = inputs
         theta_P = start_P.detach().requires_grad_()
-        for index, augmentation in batches:
+        for index, augmentation in batches[:last]:
             loss = self._loss(theta_P, _rows(images, index), _rows(targets, index), augmentation)
             (gradient,) = torch.autograd.grad(loss, theta_P, create_graph=True)
             theta_P = theta_P - lr * gradient
-        value = matching_loss(theta_P, start_P, target_P)
-        return Matched(value.detach(), *torch.autograd.grad(value, inputs))
+        value = self._loss_at(theta_P, start_P, target_P)
+        d_images, d_targets, d_lr = torch.autograd.grad(value, inputs)
+        return Matched(value.detach(), d_images, d_targets, d_lr, last)
 
 
 def _rows(tensor: Tensor, index: Tensor | None) -> Tensor:

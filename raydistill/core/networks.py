@@ -46,6 +46,16 @@ class Layout:
         pieces = theta_P.split(self.sizes)
         return {n: p.view(s) for n, p, s in zip(self.names, pieces, self.shapes, strict=True)}
 
+    def parameters_of_first_layers(self, share: float) -> int:
+        """How many leading entries of theta belong to that share of the layers, rounded down to whole layers.
+
+        A layer begins at every parameter of two or more dimensions (a convolution, a linear map); biases and norms behind it are
+        its own.
+        """
+        starts = [i for i, shape in enumerate(self.shapes) if len(shape) > 1]
+        skipped = int(share * len(starts))
+        return sum(self.sizes[: starts[skipped]]) if skipped else 0
+
     def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
         """The inverse of `split`, as a new vector."""
         return torch.cat([parameters[name].reshape(-1) for name in self.names])

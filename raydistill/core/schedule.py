@@ -11,7 +11,8 @@ The test is taken every `test_every` iterations on losses that are correlated in
 significance: `tests/unit/core/test_schedule.py` measures how often it fires on noise. Since |r| <= 1 a fall cannot advance before
 n > significance^2 + 2, nor a rise before n > RISING^2 + 2.
 
-*Fixed* is MTT's window (Cazenavette et al. 2022), *clocked* widens it every so many iterations.
+*Fixed* is MTT's window (Cazenavette et al. 2022, arXiv:2203.11932). *Clocked* widens it every so many iterations, as DATM's
+sequential generation does (Guo et al. 2024, arXiv:2310.05773), and may leave out the first epochs.
 
 A schedule is a frozen record of hyper-parameters; `init` and `step` return new state and a `Decision` that a test can assert.
 """
@@ -21,7 +22,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from raydistill.core.checks import at_least
 
@@ -40,8 +41,8 @@ class Decision(Enum):
 class ScheduleState(NamedTuple):
     """Everything a schedule remembers; plain numbers, so that it can be saved as JSON.
 
-    cap: start epochs 0..cap-1 are trained on. image_lr_scale: factor on the image step. losses: next-epoch losses since the last
-    advance. fine_tuning: iterations since fine-tuning began, -1 before.
+    cap: start epochs min_start_epoch..cap-1 are trained on. image_lr_scale: factor on the image step. losses: next-epoch losses
+    since the last advance. fine_tuning: iterations since fine-tuning began, -1 before.
     """
 
     cap: int
@@ -92,6 +93,7 @@ class SelfAdaptive:
     fine_tune_every: int = 50
     fine_tune_factor: float = 0.8
     fine_tune_floor: float = 0.05
+    min_start_epoch: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         at_least(
@@ -144,13 +146,15 @@ class SelfAdaptive:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Start epochs 0..max_start_epoch from the first iteration to the last (MTT)."""
+    """Start epochs min_start_epoch..max_start_epoch from the first iteration to the last (MTT)."""
 
     kind: Literal["fixed"] = "fixed"
+    min_start_epoch: int = 0
     max_start_epoch: int = 2
 
     def __post_init__(self) -> None:
-        at_least(0, max_start_epoch=self.max_start_epoch)
+        at_least(0, min_start_epoch=self.min_start_epoch)
+        at_least(self.min_start_epoch, max_start_epoch=self.max_start_epoch)
 
     def init(self) -> ScheduleState:
         return ScheduleState(cap=self.max_start_epoch + 1)
@@ -166,18 +170,27 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Clocked:
-    """The cap grows by one every `every` iterations until `max_start_epoch` is in: easy epochs first, by the clock."""
+    """The window min_start_epoch..first_max_start_epoch grows by one epoch every `every` iterations until `max_start_epoch` is in:
+    easy epochs first, by the clock. Epochs before `min_start_epoch` are never matched: too easy for so many images."""
 
     kind: Literal["clocked"] = "clocked"
     every: int = 100
+    min_start_epoch: int = 0
+    first_max_start_epoch: int | None = None  # None: min_start_epoch
     max_start_epoch: int = 7
 
     def __post_init__(self) -> None:
         at_least(1, every=self.every)
-        at_least(0, max_start_epoch=self.max_start_epoch)
+        at_least(0, min_start_epoch=self.min_start_epoch)
+        at_least(self.min_start_epoch, first_max_start_epoch=self.first_max_start_epoch)
+        at_least(self._first, max_start_epoch=self.max_start_epoch)
+
+    @property
+    def _first(self) -> int:
+        return self.min_start_epoch if self.first_max_start_epoch is None else self.first_max_start_epoch
 
     def init(self) -> ScheduleState:
-        return ScheduleState(cap=1)
+        return ScheduleState(cap=self._first + 1)
 
     def step(
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int

@@ -15,11 +15,31 @@ import torch
 from torch import Tensor
 
 from raydistill.core.augment import Augmentation
-from raydistill.core.checks import positive
+from raydistill.core.checks import not_negative, positive
 from raydistill.core.matching import Precision, student_loss
 from raydistill.core.networks import Network
 from raydistill.errors import DivergenceError
 from raydistill.seeding import generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flat:
+    """Flat minima: the gradient of a nearby worst point in place of the gradient (FTD, Du et al. 2023, arXiv:2211.11004).
+
+    GSAM (Zhuang et al. 2022, arXiv:2203.08065): with g the gradient at theta and g' that at theta + e, on the same batch,
+
+        e = rho |theta|^2 g / ||theta| g|  (adaptive; else rho g / |g|),    step along g' - alpha (g - (g . g') g' / |g'|^2).
+
+    alpha = 0 is SAM (Foret et al. 2021, arXiv:2010.01412). Twice the cost of an epoch. The defaults are the authors'.
+    """
+
+    rho: float = 0.01
+    alpha: float = 0.3
+    adaptive: bool = True
+
+    def __post_init__(self) -> None:
+        positive(self, "rho")
+        not_negative(self, "alpha")
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,8 @@ class Training:
         "shuffle": every image once an epoch; "balanced": as many batches, each image drawn from a uniformly drawn class.
     class_weights
         Weigh the loss of each class by its inverse frequency (mean 1). Redundant with balanced sampling.
+    flat
+        Seek flat minima; None: plain SGD.
     """
 
     epochs: int = 50
@@ -46,6 +68,7 @@ class Training:
     lr_decay_at: float = 1.0
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     class_weights: bool = True
+    flat: Flat | None = None
     augmentation: Augmentation = Augmentation()
     precision: Precision = "float32"
     compile: bool = False
@@ -140,7 +163,23 @@ def train(
 
 def _gradient(network: Network, training: Training) -> Callable[..., tuple[Tensor, Tensor]]:
     gradient: Any = torch.func.grad_and_value(student_loss(network, training.augmentation, training.precision))
-    return torch.compile(gradient) if training.compile else gradient
+    gradient = torch.compile(gradient) if training.compile else gradient
+    return gradient if training.flat is None else _flat_gradient(gradient, training.flat)
+
+
+def _flat_gradient(gradient: Callable[..., tuple[Tensor, Tensor]], flat: Flat) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The direction of `Flat` and the loss at theta itself."""
+    tiny = 1e-12  # as the authors': a gradient of 0 stays 0
+
+    def direction(theta_P: Tensor, *batch: Any) -> tuple[Tensor, Tensor]:
+        here_P, loss = gradient(theta_P, *batch)
+        scale_P = theta_P.abs() if flat.adaptive else torch.ones_like(theta_P)
+        climb_P = flat.rho * scale_P.square() * here_P / ((scale_P * here_P).norm() + tiny)
+        there_P, _ = gradient(theta_P + climb_P, *batch)
+        across_P = here_P - (here_P @ there_P) * there_P / (there_P.square().sum() + tiny)
+        return there_P - flat.alpha * across_P, loss
+
+    return direction
 
 
 def _batches(g: torch.Generator, targets_NK: Tensor, training: Training) -> Iterator[Tensor]:

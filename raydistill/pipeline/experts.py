@@ -75,7 +75,7 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
 def _train_all(config: Config, folder: Folder, curated: CuratedSet, run: Run) -> None:
     wanted = config.experts
     network = build(config.network, curated.num_classes, curated.summary.image_size)
-    write_layout(folder, network.layout, wanted.num_experts, wanted.training.epochs)
+    write_layout(folder, network.layout, wanted.num_experts, wanted.training.epochs, ends_only=wanted.keep == "ends")
     missing = missing_experts(folder, wanted.num_experts)
     if not missing:
         return
@@ -288,7 +288,7 @@ class _Trainer:
             figures = self._note(now, history)
             writer.save(now, history)
             on_epoch(now.epoch, figures)
-        writer.finish(training.epochs, history)
+        writer.finish(training.epochs, history, ends_only=self._job.experts.keep == "ends")
         return _last(history)
 
     def _note(self, state: FitState, history: History) -> dict[str, float]:

@@ -120,7 +120,9 @@ def test_plain_is_json_that_loads_to_the_same_config(read: Read, tmp_path: Path)
     text = json.dumps(plain(config))  # JSON is YAML
     (tmp_path / "again.yaml").write_text(text)
     assert load(tmp_path / "again.yaml") == config
-    assert plain(config)["distill"]["schedule"] == {"kind": "clocked", "every": 100, "max_start_epoch": 7}
+    assert plain(config)["distill"]["schedule"] == {
+        "kind": "clocked", "every": 100, "min_start_epoch": 0, "first_max_start_epoch": None, "max_start_epoch": 7
+    }  # fmt: skip
 
 
 CATALOG = "name: x\nsurvey: {kind: catalog, catalog: a.csv, images: {kind: folder, root: r}}\n"

@@ -22,7 +22,8 @@ from raydistill.artifacts.trajectories import (
 from raydistill.core.networks import Layout, build, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import FitState, Training, fit, start
-from raydistill.errors import ArtifactCorrupt, ArtifactMissing
+from raydistill.core.trajectories import Straight
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
 from tests import zoo
 
 LAYOUT = Layout(("weight", "bias"), ((2, 3), (2,)))
@@ -157,3 +158,24 @@ def test_a_shard_of_another_shape_is_corrupt(folder: Folder) -> None:
     store = TrajectoryStore.open(folder)
     with pytest.raises(ArtifactCorrupt, match=r"'expert-0000\.npy' has shape \(4, 8\), not \(6, 8\)"):
         replace(store, num_epochs=5)(0, 0)
+
+
+def test_the_ends_alone_are_enough_for_straight_trajectories(folder: Folder) -> None:
+    write(folder / "all")
+    for expert in range(2):
+        writer = ShardWriter(folder / "ends", expert)
+        for epoch in range(EPOCHS + 1):
+            writer.save(state(expert, epoch), {"loss": [0.5] * epoch})
+        writer.finish(EPOCHS, {"loss": [0.5] * EPOCHS}, ends_only=True)
+    write_layout(folder / "ends", LAYOUT, 2, EPOCHS, ends_only=True)
+    seal(folder / "ends", kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
+    whole, ends = (TrajectoryStore.open(folder / name) for name in ("all", "ends"))
+    assert np.load((folder / "ends").local(shard(0)), allow_pickle=False).shape == (2, 8)
+    for expert in range(2):
+        assert ends.progress(expert) == whole.progress(expert)
+        for epoch in (0, 0.4, 1, 2.9, EPOCHS):
+            assert torch.equal(Straight(ends)(expert, epoch), Straight(whole)(expert, epoch))
+    for theta, expected in zip(ends.ends(), whole.ends(), strict=True):
+        assert torch.equal(theta, expected)
+    with pytest.raises(ArtifactIncompatible, match="only the ends of the experts were kept, and epoch 1 was asked for"):
+        ends(0, 1)

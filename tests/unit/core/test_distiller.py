@@ -14,10 +14,11 @@ from torch import Tensor
 
 from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import SGD, Adam, Distiller, Recipe, Record
-from raydistill.core.networks import Network, build
+from raydistill.core.networks import ConvNet, Network, build
 from raydistill.core.normalise import one_hot
 from raydistill.core.schedule import Clocked, Decision, Fixed, SelfAdaptive
 from raydistill.errors import DivergenceError
+from raydistill.seeding import generator
 from tests import zoo
 
 IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
@@ -62,6 +63,15 @@ RECIPES = {
         QUICK, lr_per_epoch=True, schedule=SelfAdaptive(significance=0.5, min_duration=2, test_every=1, max_duration=6)
     ),
     "unrolled": replace(QUICK, engine="unrolled"),
+    "constant adjoint": replace(QUICK, engine="constant-adjoint"),
+    "nearest step": replace(QUICK, match_at="nearest"),
+    "without shallow layers": replace(QUICK, skip_layers=0.5),
+    "threshold": replace(QUICK, skip_above=0.99),
+    "straight": replace(QUICK, trajectories="straight"),
+    "straight, continuous": replace(QUICK, trajectories="straight", start_epochs="continuous", lr_per_epoch=True),
+    "late window": replace(
+        QUICK, schedule=Clocked(every=2, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
+    ),
 }
 
 
@@ -357,3 +367,78 @@ def test_a_diverging_sgd_run_is_told_of_adam() -> None:
     run = distiller(replace(QUICK, image_step=SGD(lr=10.0)), Broken(epoch=1))
     with pytest.raises(DivergenceError, match=r"or use distill\.image_step=\{kind: adam, lr: 0\.03\}"):
         run.step()
+
+
+def test_an_iteration_above_the_threshold_moves_nothing_but_the_clock() -> None:
+    """DATM's threshold."""
+    free, held = distiller(), distiller(replace(QUICK, skip_above=1e-6))
+    before = held.state()[0]
+    record = held.step()
+    assert record.skipped
+    assert record.loss > 1e-6
+    assert record.iteration == held.iteration == 1
+    for name, tensor in held.state()[0].items():
+        if name in before:
+            assert torch.equal(tensor, before[name]), name
+    assert not free.step().skipped
+    assert not torch.equal(free.images, held.images)
+
+
+@pytest.mark.parametrize("start_epochs", ["cycle", "random"])
+def test_a_late_window_is_walked_from_its_first_epoch_to_its_last(start_epochs: Any) -> None:
+    """DATM: start epochs first ... current maximum, of which the latter grows by the clock."""
+    schedule = Clocked(every=10, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
+    run = distiller(replace(QUICK, student_steps=1, start_epochs=start_epochs, schedule=schedule))
+    starts = [run.step().start_epoch for _ in range(40)]
+    assert set(starts[:10]) == {1, 2}
+    assert set(starts[10:]) == {1, 2, 3}
+
+
+def test_a_window_behind_the_experts_end_is_refused() -> None:
+    with pytest.raises(
+        ValueError,
+        match="min_start_epoch = 4, but with 4 epochs of the experts and expert_epochs = 1 the last possible start is 3",
+    ):
+        distiller(replace(QUICK, schedule=Fixed(min_start_epoch=4, max_start_epoch=5)))
+
+
+def test_every_image_is_seen_before_one_is_seen_again() -> None:
+    run = distiller(replace(QUICK, student_steps=6, batch_size=1))
+    batches = [int(batch.index_B) for batch in run._batches(generator(3)) if batch.index_B is not None]
+    assert len(batches) == 6
+    assert set(batches[:3]) == set(batches[3:]) == {0, 1, 2}
+
+
+def test_nearest_reports_the_step_that_was_matched() -> None:
+    run = distiller(replace(QUICK, student_steps=12, student_lr=0.5, match_at="nearest"))
+    steps = {run.step().student_steps for _ in range(3)}
+    assert all(1 <= step < 12 for step in steps)
+    assert distiller(replace(QUICK, student_steps=5)).step().student_steps == 5
+
+
+@pytest.mark.parametrize(("share", "layers"), [(0.0, 0), (0.2, 0), (0.25, 1), (0.5, 2), (0.75, 3), (0.9, 3)])
+def test_shallow_layers_are_counted_from_the_image(share: float, layers: int) -> None:
+    """PAD: ConvNet-D3 has four layers; each convolution comes with its bias and its norm."""
+    network = build(ConvNet(depth=3, width=4), zoo.CLASSES, zoo.SIZE)
+    sizes = {
+        0: 0,
+        1: 3 * 4 * 9 + 4 + 8,
+        2: 1 * (3 * 4 * 9 + 12) + (4 * 4 * 9 + 12),
+        3: (3 * 4 * 9 + 12) + 2 * (4 * 4 * 9 + 12),
+    }
+    assert network.layout.parameters_of_first_layers(share) == sizes[layers]
+
+
+def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
+    recipe = replace(
+        QUICK, student_steps=1, trajectories="straight", start_epochs="continuous", schedule=Fixed(min_start_epoch=1, max_start_epoch=2)
+    )  # fmt: skip
+    run = distiller(recipe)
+    starts = [run.step().start_epoch for _ in range(40)]
+    assert 1 <= min(starts) < 1.2
+    assert 1.8 < max(starts) <= 2
+
+
+def test_whole_epochs_are_all_that_sgd_has() -> None:
+    with pytest.raises(ValueError, match="start_epochs: continuous goes with trajectories: straight"):
+        replace(QUICK, start_epochs="continuous")

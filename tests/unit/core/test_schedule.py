@@ -142,6 +142,12 @@ def test_clocked_advances_by_the_clock_up_to_its_cap() -> None:
     assert history[-1][0].cap == 4
 
 
+def test_clocked_is_the_sequential_generation_of_datm() -> None:
+    """Upper bound (exclusive) 10 + int((20 - 10) * iteration / 1000), at most 20; its config for ten images a class of CIFAR-10."""
+    history = run(Clocked(every=100, first_max_start_epoch=9, max_start_epoch=19), [0.0] * 1500, last_epoch=98)
+    assert [state.cap for state, _ in history] == [min(20, 10 + (i * 10) // 1000) for i in range(1, 1501)]
+
+
 def test_clocked_does_not_outrun_the_experts() -> None:
     assert run(Clocked(every=1, max_start_epoch=50), [0.0] * 100, last_epoch=6)[-1][0].cap <= 6 + 1
 
@@ -177,6 +183,12 @@ def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise()
         (lambda: Fixed(max_start_epoch=-1), "max_start_epoch must be at least 0, got -1"),
         (lambda: Clocked(every=0), "every must be at least 1, got 0"),
         (lambda: Clocked(max_start_epoch=-1), "max_start_epoch must be at least 0, got -1"),
+        (
+            lambda: Clocked(min_start_epoch=5, first_max_start_epoch=4),
+            "first_max_start_epoch must be at least 5, got 4",
+        ),
+        (lambda: Clocked(min_start_epoch=9), "max_start_epoch must be at least 9, got 7"),
+        (lambda: Fixed(min_start_epoch=3), "max_start_epoch must be at least 3, got 2"),
     ],
 )
 def test_schedules_that_cannot_be_are_refused(make: Callable[[], Schedule], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,16 @@ from torch import Tensor, nn
 from raydistill.core.augment import Augmentation
 from raydistill.core.networks import Layout, Network, build, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import FitState, Training, class_weights, fit, predict, start
+from raydistill.core.training import (
+    FitState,
+    Flat,
+    Training,
+    _flat_gradient,
+    class_weights,
+    fit,
+    predict,
+    start,
+)
 from raydistill.errors import DivergenceError
 from tests import zoo
 
@@ -219,3 +229,54 @@ def test_a_finished_state_yields_nothing_more(network: Network) -> None:
     theta = initial_parameters(network, 0)
     done = FitState(3, theta, torch.zeros_like(theta), 0.1)
     assert list(itertools.islice(fit(network, done, images, targets, Training(epochs=3), 0), 1)) == []
+
+
+class TestFlat:
+    """On the quadratic student g(theta) = A (theta - optimum), so every term of the step has a closed form."""
+
+    problem = zoo.quadratic()
+    theta, image, target = zoo.normal(1, 6), zoo.normal(2, 1, 1, 2, 3), zoo.normal(3, 1, 6)
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        return self.problem.A @ (theta - self.problem.optimum(self.image, self.target))
+
+    def direction(self, flat: Flat) -> Tensor:
+        gradient = torch.func.grad_and_value(self.problem.loss)
+        direction, loss = _flat_gradient(gradient, flat)(self.theta, self.image, self.target, {})
+        assert loss == self.problem.loss(self.theta, self.image, self.target, {})
+        return direction
+
+    @pytest.mark.parametrize("rho", [1e-3, 0.5])
+    def test_without_alpha_it_is_the_gradient_at_the_worst_point_nearby(self, rho: float) -> None:
+        g = self.gradient(self.theta)
+        expected = self.gradient(self.theta + rho * g / g.norm())
+        assert zoo.relative(self.direction(Flat(rho=rho, alpha=0, adaptive=False)), expected) < 1e-10
+
+    def test_adaptive_climbs_in_units_of_each_weight(self) -> None:
+        g = self.gradient(self.theta)
+        climb = 0.3 * self.theta**2 * g / (self.theta * g).norm()
+        assert zoo.relative(self.direction(Flat(rho=0.3, alpha=0)), self.gradient(self.theta + climb)) < 1e-10
+
+    def test_alpha_leaves_the_worst_point_s_gradient_and_turns_only_across_it(self) -> None:
+        g = self.gradient(self.theta)
+        there = self.direction(Flat(rho=0.4, alpha=0))
+        across = self.direction(Flat(rho=0.4, alpha=0.7)) - there
+        assert abs(float(across @ there)) < 1e-10 * float(there @ there)
+        assert zoo.relative(across, -0.7 * (g - (g @ there) / (there @ there) * there)) < 1e-10
+
+    def test_a_gradient_of_zero_stays_zero(self) -> None:
+        def still(theta: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.zeros_like(theta), torch.zeros(())
+
+        assert _flat_gradient(still, Flat())(self.theta)[0].count_nonzero() == 0
+
+
+def test_flat_training_is_resumable_and_another_path(network: Network) -> None:
+    images, targets = data()
+    training = Training(epochs=3, batch_size=8, lr=0.05, flat=Flat(rho=0.1))
+    begin = start(initial_parameters(network, 0))
+    states = list(fit(network, begin, images, targets, training, seed=1))
+    resumed = list(fit(network, states[0], images, targets, training, seed=1))
+    assert torch.equal(resumed[-1].theta_P, states[-1].theta_P)
+    plain = list(fit(network, begin, images, targets, replace(training, flat=None), seed=1))
+    assert not torch.equal(plain[-1].theta_P, states[-1].theta_P)
