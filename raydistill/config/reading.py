@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,7 +15,9 @@ from raydistill.config.sentences import CLASSES, sentence
 from raydistill.config.tree import Config
 from raydistill.errors import ConfigError, yaml_problem
 
-EXTENDS = "extends"  # a config may name another one, beside it or a named run, whose values it starts from
+EXTENDS = (
+    "extends"  # a config may name others, beside it or shipped, whose values it starts from; so may the command line
+)
 # The named runs: inside an installed package, or beside it in a checkout.
 SHIPPED = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
 
@@ -25,7 +27,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = _find(path)
     where = str(path)
     try:
-        merged = OmegaConf.merge(_read(path), _assignments(overrides))
+        merged = _overlay(_read(path), _based(_assignments(overrides), Path("command line"), ()))
         raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _unresolved(error, where) from error
@@ -47,10 +49,9 @@ def _unresolved(error: OmegaConfBaseException, where: str) -> ConfigError:
 
 
 def _find(path: str | Path) -> Path:
-    """The file itself, or the named run that comes with raydistill (`demo` is configs/demo.yaml)."""
-    named = [folder / f"{Path(path).name.removesuffix('.yaml')}.yaml" for folder in SHIPPED]
-    bare = len(Path(path).parts) == 1
-    return next((p for p in [Path(path), *(named if bare else [])] if p.is_file()), Path(path))
+    """The file itself, or what comes with raydistill: `demo` is configs/demo.yaml, `methods/datm` is configs/methods/datm.yaml."""
+    named = [folder / f"{str(path).removesuffix('.yaml')}.yaml" for folder in SHIPPED]
+    return next((p for p in [Path(path), *named] if p.is_file()), Path(path))
 
 
 def _read(path: Path, extending: tuple[Path, ...] = ()) -> DictConfig:
@@ -59,8 +60,7 @@ def _read(path: Path, extending: tuple[Path, ...] = ()) -> DictConfig:
     try:
         own = OmegaConf.load(path)
     except FileNotFoundError as error:
-        names = sorted({p.stem for folder in SHIPPED for p in folder.glob("*.yaml")})
-        raise ConfigError("there is no such config file", str(path), f"named runs are: {', '.join(names)}") from error
+        raise ConfigError("there is no such config file", str(path), _shipped(path)) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"the config file cannot be read ({reason})", str(path), "give a YAML file") from error
@@ -68,16 +68,45 @@ def _read(path: Path, extending: tuple[Path, ...] = ()) -> DictConfig:
         raise ConfigError(f"not valid YAML ({yaml_problem(error)})", str(path), "mend the file") from error
     if not isinstance(own, DictConfig):
         raise ConfigError("the config file is not a mapping of keys to values", str(path), "see configs/demo.yaml")
+    return _based(own, path, (*extending, path.resolve()))
+
+
+def _based(own: DictConfig, path: Path, extending: tuple[Path, ...]) -> DictConfig:
+    """`own` over what it extends, the later of those over the earlier."""
     if EXTENDS not in own:
         return own
-    name = own.pop(EXTENDS)
-    if not isinstance(name, str):
-        raise ConfigError(f"'{EXTENDS}' must name one other config file, got {name}", str(path), "mend the value")
-    beside = path.parent / name
-    base = _read(beside if beside.is_file() else _find(name), (*extending, path.resolve()))
+    given = own.pop(EXTENDS)
+    names = [given] if isinstance(given, str) else given
+    if (not isinstance(names, ListConfig) and not isinstance(names, list)) or not all(
+        isinstance(n, str) for n in names
+    ):
+        raise ConfigError(f"'{EXTENDS}' must name config files, got {given}", str(path), "mend the value")
+    base = OmegaConf.create({})
+    for name in names:
+        beside = path.parent / name
+        base = _overlay(base, _read(beside if beside.is_file() else _find(name), extending))
+    return _overlay(base, own)
+
+
+def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
+    """`own` over `base`. Where they name different kinds of one thing (a schedule, a step, a network), nothing of the base's stays."""
+    for key in own:
+        if not (OmegaConf.is_dict(own._get_node(key)) and OmegaConf.is_dict(base._get_node(key))):
+            continue
+        if "kind" in own[key] and own[key].kind != base[key].get("kind", own[key].kind):
+            del base[key]
+        else:
+            base[key] = _overlay(base[key], own[key])
     merged = OmegaConf.merge(base, own)
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _shipped(wanted: Path) -> str:
+    """What is shipped in the folder where something was looked for."""
+    parts = wanted.parts[:-1] if wanted.parts[:-1] == ("methods",) else ()
+    names = sorted({p.stem for folder in SHIPPED for p in folder.joinpath(*parts).glob("*.yaml")})
+    return f"{'methods' if parts else 'named runs'} are: {', '.join(names)}"
 
 
 def _assignments(overrides: Sequence[str]) -> DictConfig:

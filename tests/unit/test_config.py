@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from raydistill.config import CatalogSurvey, Config, load, plain
-from raydistill.core.distiller import SGD, Adam
-from raydistill.core.networks import MLP, ConvNet
+from raydistill.core.distiller import SGD, Adam, Distiller
+from raydistill.core.networks import MLP, ConvNet, build
 from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
+from raydistill.core.training import Flat
 from raydistill.errors import ConfigError
 from raydistill.galaxies.images import FolderImages
 from raydistill.galaxies.simulate import SimulatedSurvey
+from tests import zoo
 
 SIMULATED = "name: x\nsurvey: {kind: simulated}\n"
 REPOSITORY = Path(__file__).parents[2]
@@ -106,6 +111,71 @@ def test_a_config_starts_from_the_one_it_extends(tmp_path: Path) -> None:
     (tmp_path / "deep" / "own.yaml").write_text("extends: ../middle.yaml\nname: y\ndistill: {iterations: 6}\n")
     config = load(tmp_path / "deep" / "own.yaml")
     assert (config.name, config.seed, config.distill.iterations, config.distill.student_steps) == ("y", 4, 6, 4)
+
+
+def test_later_ones_win_of_several_that_a_config_extends(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(SIMULATED + "distill: {iterations: 5, student_steps: 4}\n")
+    (tmp_path / "other.yaml").write_text("distill: {iterations: 7, ema: 0.5}\n")
+    (tmp_path / "own.yaml").write_text("extends: [one.yaml, other.yaml]\ndistill: {ema: 0.25}\n")
+    distill = load(tmp_path / "own.yaml").distill
+    assert (distill.iterations, distill.student_steps, distill.ema) == (7, 4, 0.25)
+
+
+def test_another_kind_of_a_thing_keeps_nothing_of_the_first(read: Read) -> None:
+    adaptive = SIMULATED + "distill: {schedule: {kind: self-adaptive, significance: 3}, student_steps: 4}\n"
+    assert read(adaptive, "distill.schedule={kind: fixed, max_start_epoch: 5}").distill.schedule == Fixed(
+        max_start_epoch=5
+    )
+    assert read(adaptive, "distill.schedule.kind=clocked").distill.schedule == Clocked()
+    assert read(adaptive, "distill.schedule.min_duration=9").distill.schedule == SelfAdaptive(
+        significance=3, min_duration=9
+    )
+    assert read(adaptive, "distill.schedule.kind=clocked").distill.student_steps == 4
+
+
+def test_the_command_line_puts_a_method_over_a_config(read: Read) -> None:
+    text = SIMULATED + "distill: {images_per_class: 3, student_steps: 4}\n"
+    distill = read(text, "extends=methods/datm", "distill.student_steps=7").distill
+    assert (distill.images_per_class, distill.student_steps, distill.labels, distill.skip_above) == (3, 7, "soft", 1.1)
+    assert distill.schedule == Fixed(max_start_epoch=3)
+
+
+METHODS = {
+    "mtt": {"start_epochs": "random", "schedule": Fixed(max_start_epoch=1), "labels": "hard", "engine": "exact"},
+    "stm": {"start_epochs": "cycle", "lr_per_epoch": True, "schedule": SelfAdaptive(min_duration=30)},
+    "ftd": {"ema": 0.9995, "schedule": Fixed(max_start_epoch=1)},
+    "datm": {"labels": "soft", "skip_above": 1.1, "ema": 0.995, "schedule": Fixed(max_start_epoch=3)},
+    "att": {"match_at": "nearest", "student_steps": 80, "expert_epochs": 4},
+    "pad": {"skip_layers": 0.5, "labels": "soft", "skip_above": 1.0},
+    "mct": {"trajectories": "straight", "start_epochs": "continuous"},
+    "tesla": {"engine": "constant-adjoint", "labels": "soft"},
+}
+
+
+def test_every_method_of_the_literature_is_there() -> None:
+    assert set(METHODS) == {path.stem for path in (REPOSITORY / "configs" / "methods").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_nothing_but_a_combination_of_options(read: Read, method: str) -> None:
+    config = read(SIMULATED, f"extends=methods/{method}")
+    assert {name: getattr(config.distill, name) for name in METHODS[method]} == METHODS[method]
+    assert (config.experts.training.flat == Flat()) == (method in {"ftd", "datm", "pad"})
+    assert config.experts.keep == ("ends" if method == "mct" else "all")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_distils(read: Read, method: str) -> None:
+    """Two iterations of each with fewer student steps, on small networks that were trained for real."""
+    recipe = read(SIMULATED, f"extends=methods/{method}", "distill.student_steps=3", "distill.image_step.lr=1").distill
+    if isinstance(recipe.schedule, Clocked):
+        recipe = replace(recipe, schedule=replace(recipe.schedule, first_max_start_epoch=1))
+    network = build(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
+    images = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
+    run = Distiller(recipe, network, zoo.Walk(network, num_epochs=5), images, torch.eye(zoo.CLASSES), seed=0)
+    records = [run.step() for _ in range(2)]
+    assert all(0 < record.loss < math.inf for record in records)
+    assert torch.equal(run.images, images) == all(record.skipped for record in records)
 
 
 def test_the_environment_is_asked(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +285,9 @@ def test_overrides_that_cannot_be_read(read: Read, override: str, sentence: str)
         ("- 1\n- 2\n", "c.yaml: the config file is not a mapping of keys to values"),
         ("extends: nope.yaml\n", "nope.yaml: there is no such config file"),
         ("extends: c.yaml\n", "c.yaml: the config extends itself"),
-        ("extends: [a, b]\n", "c.yaml: 'extends' must name one other config file, got ['a', 'b']"),
+        ("extends: [a, b]\n", "a: there is no such config file; named runs are: demo"),
+        ("extends: [1]\n", "c.yaml: 'extends' must name config files, got [1]"),
+        ("extends: methods/dtm\n", "methods/dtm: there is no such config file; methods are: att, datm"),
         (SIMULATED + "output: ${outpt}\n", "c.yaml: a value refers to something that is not there"),
         (SIMULATED + "output: ???\n", "c.yaml: a value refers to something that is not there (Missing mandatory value"),
     ],
