@@ -22,9 +22,10 @@ def measure(engine: str, steps: int) -> dict[str, float]:
     """One case, in this process."""
     import torch
 
+    from raydistill.core.architectures import ConvNet
     from raydistill.core.augment import Augmentation
     from raydistill.core.matching import Batch, Matcher, student_loss
-    from raydistill.core.networks import ConvNet, build, initial_parameters
+    from raydistill.core.networks import build, initial_parameters
 
     network = build(ConvNet(width=WIDTH), IMAGES, SIDE)
     start = initial_parameters(network, 0)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from raydistill.core.architectures import MLP, AlexNet, Architecture, ConvNet, ViT
 from raydistill.core.augment import DSA, Augmentation, AugmentationParameters
 from raydistill.core.matching import Batch
-from raydistill.core.networks import MLP, Architecture, ConvNet, Network, build, initial_parameters
+from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training, fit, start
 from raydistill.core.trajectories import progress
@@ -30,6 +31,8 @@ NETWORKS: dict[str, Architecture] = {
     "two blocks, group": ConvNet(depth=2, width=4, norm="group"),
     "no norm": ConvNet(depth=1, width=4, norm="none"),
     "mlp": MLP(width=6),
+    "alexnet": AlexNet(width=2),
+    "vit": ViT(patch=4, width=8, depth=1, heads=2),
 }
 
 AUGMENTATIONS: dict[str, Augmentation] = {

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
 
+from raydistill.core.architectures import Architecture, ConvNet
 from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Recipe
-from raydistill.core.networks import Architecture, ConvNet
 from raydistill.core.training import Training
 from raydistill.galaxies.dialects import Fractions
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages

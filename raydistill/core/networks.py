@@ -2,23 +2,24 @@
 
 Trajectory matching compares *points in parameter space*, so parameters travel as one vector theta_P and a network is
 the pure function `logits_BK = network(theta_P, images_BCHW)`. Nothing here has state: initial parameters are drawn
-from a seed, and the module inside a `Network` only serves as the recipe for `torch.func.functional_call`.
+from a seed, and the module inside a `Network` only serves as the recipe for `torch.func.functional_call`. Which
+networks there are stands in `core.architectures`.
 
 Shape letters: B images, C colour channels, H rows, W columns, K classes, P parameters.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from raydistill.core.checks import at_least
+from raydistill.core.architectures import Architecture
 
 
 @dataclass(frozen=True)
@@ -63,97 +64,52 @@ class Layout:
 
 @dataclass(frozen=True)
 class Network:
-    """`network(theta_P, images_BCHW) -> logits_BK`, differentiable any number of times in both arguments."""
+    """`network(theta_P, images_BCHW) -> logits_BK`, differentiable any number of times in both arguments.
+
+    make: builds the module anew, with initial parameters from torch's global generator.
+    """
 
     module: nn.Module
     layout: Layout
+    make: Callable[[], nn.Module]
+
+    @classmethod
+    def of(cls, make: Callable[[], nn.Module]) -> Self:
+        """ValueError for a module with state that is no parameter: it would not be a function of theta."""
+        with torch.random.fork_rng(devices=[]):
+            module = make()
+        if state := [name for name, _ in module.named_buffers()]:
+            raise ValueError(
+                f"the network keeps state in '{state[0]}'; take instance or group norm in place of batch norm"
+            )
+        return cls(module.requires_grad_(False), Layout.of(module), make)
 
     def __call__(self, theta_P: Tensor, images_BCHW: Tensor) -> Tensor:
         logits: Tensor = functional_call(self.module, self.layout.split(theta_P), (images_BCHW,))
         return logits
 
 
-@dataclass(frozen=True)
-class ConvNet:
-    """`depth` blocks of convolution, normalisation, ReLU and 2x2 average pooling, then one linear layer.
-
-    The network of the dataset-distillation literature (Zhao et al. 2021, arXiv:2006.05929): depth 3, width 128 and
-    instance norm at 32 px; 594,441 parameters at 128 px and 9 classes, as in arXiv:2311.17967.
-    """
-
-    kind: Literal["convnet"] = "convnet"
-    depth: int = 3
-    width: int = 128
-    norm: Literal["instance", "group", "none"] = "instance"
-
-    def __post_init__(self) -> None:
-        at_least(1, depth=self.depth, width=self.width)
-
-    @property
-    def name(self) -> str:
-        return f"convnet-d{self.depth}-w{self.width}" + ("" if self.norm == "instance" else f"-{self.norm}")
-
-    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-        if image_size < 2**self.depth:
-            raise ValueError(
-                f"{self.depth} poolings need at least {2**self.depth} pixels, the images have {image_size}"
-            )
-        blocks: list[nn.Module] = []
-        for index in range(self.depth):
-            blocks.append(nn.Conv2d(channels if index == 0 else self.width, self.width, kernel_size=3, padding=1))
-            blocks += [*self._norm(), nn.ReLU(), nn.AvgPool2d(2)]
-        side = image_size // 2**self.depth
-        return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(self.width * side * side, num_classes))
-
-    def _norm(self) -> list[nn.Module]:
-        sixteens = math.gcd(
-            self.width, max(1, self.width // 16)
-        )  # groups of 16 channels, or fewer that divide the width
-        groups = {"instance": self.width, "group": sixteens, "none": 0}[self.norm]
-        # One group per channel is instance norm with a learned scale and shift, as in the peers' code.
-        return [nn.GroupNorm(groups, self.width)] if groups else []
-
-
-@dataclass(frozen=True)
-class MLP:
-    """Two hidden layers on the pixels: the plainest other architecture to ask how far a distilled set carries over."""
-
-    kind: Literal["mlp"] = "mlp"
-    width: int = 128
-
-    def __post_init__(self) -> None:
-        at_least(1, width=self.width)
-
-    @property
-    def name(self) -> str:
-        return f"mlp-w{self.width}"
-
-    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-        hidden = [
-            nn.Linear(channels * image_size**2, self.width),
-            nn.ReLU(),
-            nn.Linear(self.width, self.width),
-            nn.ReLU(),
-        ]
-        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(self.width, num_classes))
-
-
-Architecture = ConvNet | MLP
-
-
 def build(architecture: Architecture, num_classes: int, image_size: int, channels: int = 3) -> Network:
-    """The pure function of an architecture. Its module's own weights are never used."""
-    with torch.random.fork_rng(devices=[]):
-        module = architecture.module(num_classes, image_size, channels)
-    return Network(module.requires_grad_(False), Layout.of(module))
+    """The pure function of an architecture. ValueError where it does not fit the images."""
+    return Network.of(partial(architecture.module, num_classes, image_size, channels))
+
+
+def embedding(network: Network) -> Network:
+    """The same network without its last linear layer: features in place of logits. ValueError if it has none."""
+    linear = [name for name, layer in network.module.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear or not linear[-1]:
+        raise ValueError("the network has no last linear layer whose input could be its features")
+
+    def make() -> nn.Module:
+        module = network.make()
+        module.set_submodule(linear[-1], nn.Identity())
+        return module
+
+    return Network.of(make)
 
 
 def initial_parameters(network: Network, seed: int) -> Tensor:
-    """theta_P float32 as PyTorch initialises the module's layers, drawn from `seed` alone (the global generator is restored)."""
+    """theta_P float32 as the module initialises itself, drawn from `seed` alone (the global generator is restored)."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every accelerator as well
-        for layer in network.module.modules():
-            reset: Callable[[], None] | None = getattr(layer, "reset_parameters", None)
-            if reset is not None:
-                reset()
-        return network.layout.flatten(dict(network.module.named_parameters())).detach().clone()
+        return network.layout.flatten(dict(network.make().named_parameters())).detach().clone()

@@ -37,9 +37,10 @@ from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Config, Distill
 from raydistill.core import metrics
+from raydistill.core.architectures import Architecture
 from raydistill.core.distiller import Distiller, Record
 from raydistill.core.initial import initial_images, initial_labels
-from raydistill.core.networks import Architecture, build, initial_parameters
+from raydistill.core.networks import build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
 from raydistill.errors import DivergenceError
 from raydistill.log import get_logger, progress

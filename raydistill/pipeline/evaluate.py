@@ -28,8 +28,9 @@ from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Baseline, Config, Evaluate
 from raydistill.core import coreset, metrics
+from raydistill.core.architectures import Architecture
 from raydistill.core.initial import expert_labels, hard_labels
-from raydistill.core.networks import Architecture, Network, build
+from raydistill.core.networks import Network, build
 from raydistill.core.normalise import Normalisation, one_hot
 from raydistill.core.training import predict
 from raydistill.errors import ArtifactIncompatible, RaydistillError

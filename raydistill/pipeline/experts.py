@@ -30,7 +30,8 @@ from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import ShardWriter, TrajectoryStore, missing_experts, write_layout
 from raydistill.config import Config, Experts
 from raydistill.core import metrics
-from raydistill.core.networks import Architecture, Network, build, initial_parameters
+from raydistill.core.architectures import Architecture
+from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.normalise import Normalisation, one_hot
 from raydistill.core.training import FitState, fit, predict, start
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError, our_own

@@ -22,7 +22,8 @@ from raydistill import __version__
 from raydistill.artifacts.storage import Folder
 from raydistill.config import Resources, plain
 from raydistill.core import metrics
-from raydistill.core.networks import Architecture, build, initial_parameters
+from raydistill.core.architectures import Architecture
+from raydistill.core.networks import build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
 from raydistill.errors import DivergenceError
 from raydistill.log import progress

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.matching import Batch, Matcher, student_loss
-from raydistill.core.networks import ConvNet, build, initial_parameters
+from raydistill.core.networks import build, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training, train
 from tests import zoo

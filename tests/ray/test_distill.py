@@ -26,9 +26,9 @@ from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.storage import Folder
 from raydistill.cli import app
 from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, ExpertTraining, Resources, Tracking
+from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Adam, Record
-from raydistill.core.networks import ConvNet
 from raydistill.core.schedule import Fixed
 from raydistill.errors import ArtifactIncompatible, DivergenceError
 from raydistill.log import progress

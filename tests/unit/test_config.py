@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from raydistill.config import CatalogSurvey, Config, load, plain
+from raydistill.core.architectures import MLP, ConvNet
 from raydistill.core.distiller import SGD, Adam, Distiller
-from raydistill.core.networks import MLP, ConvNet, build
+from raydistill.core.networks import build
 from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
 from raydistill.core.training import Flat
 from raydistill.errors import ConfigError

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from raydistill.core.networks import MLP, ConvNet, Layout, build, initial_parameters
+from raydistill.core.architectures import MLP, VGG11, AlexNet, ConvNet, Custom, ResNet18, ViT
+from raydistill.core.augment import Augmentation
+from raydistill.core.matching import Matcher, student_loss
+from raydistill.core.networks import Layout, Network, build, embedding, initial_parameters
 from tests import zoo
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", zoo.NETWORKS.values(), ids=zoo.NETWORKS)
@@ -111,3 +116,78 @@ def test_names_tell_architectures_apart() -> None:
         a.name for a in (ConvNet(), ConvNet(depth=2), ConvNet(width=4), ConvNet(norm="group"), MLP(), MLP(width=4))
     }
     assert len(names) == 6
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "parameters"),
+    [
+        # Weights and biases counted by hand from the papers' tables; two numbers for each channel of an instance norm.
+        (AlexNet(), 32, 9_728 + 614_592 + 442_624 + 442_560 + 331_968 + 30_730),
+        (VGG11(), 32, 9_220_480 + 2 * 2_752 + 5_130),
+        (ResNet18(), 32, 11_173_962),  # the CIFAR ResNet-18 of the literature: batch norm has as many parameters
+    ],
+)
+def test_the_literature_s_networks_have_their_sizes(architecture: Any, size: int, parameters: int) -> None:
+    assert build(architecture, 10, size).layout.num_parameters == parameters
+
+
+@pytest.mark.parametrize(
+    "architecture", [VGG11(width=2), ResNet18(width=2)], ids=lambda architecture: architecture.name
+)
+def test_deep_networks_can_be_matched_exactly(architecture: Any) -> None:
+    network = build(architecture, zoo.CLASSES, 32)
+    start = initial_parameters(network, 0).double()
+    images, targets = zoo.normal(1, zoo.CLASSES, 3, 32, 32), torch.eye(zoo.CLASSES, dtype=torch.float64)
+    loss, steps = student_loss(network, Augmentation()), zoo.batches(Augmentation(), 2)
+    target = start + 0.05 * zoo.normal(2, len(start))
+    given = (start, target, images, targets, torch.tensor(0.01, dtype=torch.float64))
+    exact, unrolled = (Matcher(loss, engine).match(*given, steps) for engine in ("exact", "unrolled"))
+    for value, expected in zip(exact.gradients, unrolled.gradients, strict=True):
+        assert zoo.relative(value, expected) < 1e-10
+
+
+@pytest.mark.parametrize("architecture", [*zoo.NETWORKS.values()], ids=zoo.NETWORKS)
+def test_an_embedding_is_what_the_last_layer_sees(architecture: Any) -> None:
+    network = build(architecture, zoo.CLASSES, zoo.SIZE)
+    features, images = embedding(network), zoo.normal(0, 4, 3, zoo.SIZE, zoo.SIZE).float()
+    theta = initial_parameters(network, 5)
+    last = network.layout.names[-2:]
+    parameters = network.layout.split(theta)
+    seen = features(initial_parameters(features, 5), images)
+    expected = torch.nn.functional.linear(seen, parameters[last[0]], parameters[last[1]])
+    torch.testing.assert_close(expected, network(theta, images))
+
+
+def linear(num_classes: int, image_size: int, channels: int, bias: bool = True) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, num_classes, bias=bias))
+
+
+def test_a_network_of_one_s_own_is_called_by_name() -> None:
+    mine = Custom(factory="tests.unit.core.test_networks:linear", options={"bias": False})
+    assert build(mine, 4, 8).layout.shapes == ((4, 192),)
+    assert mine.name == "linear-biasFalse"
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "sentence"),
+    [
+        ("nope", {}, "factory must be package.module:callable, got 'nope'"),
+        ("no.such:thing", {}, "network.factory=no.such:thing cannot be imported"),
+        ("tests.zoo:no_such", {}, "cannot be imported (module 'tests.zoo' has no attribute 'no_such')"),
+        ("tests.unit.core.test_networks:linear", {"depth": 3}, "does not take what it was given"),
+        ("builtins:max", {}, "made a int, not a torch.nn.Module"),
+    ],
+)
+def test_a_factory_that_makes_no_network_is_named(factory: str, options: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        build(Custom(factory=factory, options=options), 4, 8)
+
+
+def test_running_statistics_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"the network keeps state in '1\.running_mean'; take instance or group norm"):
+        Network.of(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+
+
+def test_patches_must_tile_the_image() -> None:
+    with pytest.raises(ValueError, match="patches of 5 pixels do not tile an image of 8"):
+        build(ViT(patch=5), 3, 8)

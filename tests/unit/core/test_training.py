@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.core.augment import Augmentation
-from raydistill.core.networks import Layout, Network, build, initial_parameters
+from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import (
     FitState,
@@ -109,8 +109,7 @@ def visits(labels: Tensor, training: Training, seed: int = 0) -> Tensor:
     -lr count_i / batch (1/K - y_i): the counts can be read off.
     """
     n, k = len(labels), int(labels.max()) + 1
-    module = nn.Sequential(nn.Flatten(), nn.Linear(n, k, bias=False)).requires_grad_(False)
-    linear = Network(module, Layout.of(module))
+    linear = Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(n, k, bias=False)))
     images, targets = torch.eye(n, dtype=torch.float64).view(n, 1, 1, n), one_hot(labels, k).double()
     state = next(fit(linear, start(torch.zeros(n * k, dtype=torch.float64)), images, targets, training, seed))
     weight_KN = state.theta_P.view(k, n)
@@ -137,7 +136,6 @@ def test_balanced_sampling_balances_the_classes() -> None:
 
 def test_an_epoch_is_whole_batches_of_one_size() -> None:
     sizes = []
-    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3)).requires_grad_(False)
 
     class Counting(Network):
         def __call__(self, theta_P: Tensor, images_BCHW: Tensor) -> Tensor:
@@ -145,7 +143,7 @@ def test_an_epoch_is_whole_batches_of_one_size() -> None:
             return super().__call__(theta_P, images_BCHW)
 
     images, targets = data(24)
-    counting = Counting(module, Layout.of(module))
+    counting = Counting.of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3)))
     theta = torch.zeros(counting.layout.num_parameters)
     list(fit(counting, start(theta), images, targets, Training(epochs=2, batch_size=10), seed=0))
     assert sizes == [10, 10] * 2

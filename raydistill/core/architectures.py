@@ -1,0 +1,293 @@
+"""The networks that a config can name. Each is a record of sizes whose `module(...)` builds the torch module.
+
+None has batch norm: running statistics are state, and a network here is a pure function of its parameters. Where the originals have it,
+instance norm stands in its place, as in the literature's cross-architecture tables (Cazenavette et al. 2022, arXiv:2203.11932).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from raydistill.core.checks import at_least
+
+
+@dataclass(frozen=True)
+class ConvNet:
+    """`depth` blocks of convolution, normalisation, ReLU and 2x2 average pooling, then one linear layer.
+
+    The network of the dataset-distillation literature (Zhao et al. 2021, arXiv:2006.05929): depth 3, width 128 and
+    instance norm at 32 px; 594,441 parameters at 128 px and 9 classes, as in arXiv:2311.17967.
+    """
+
+    kind: Literal["convnet"] = "convnet"
+    depth: int = 3
+    width: int = 128
+    norm: Literal["instance", "group", "none"] = "instance"
+
+    def __post_init__(self) -> None:
+        at_least(1, depth=self.depth, width=self.width)
+
+    @property
+    def name(self) -> str:
+        return f"convnet-d{self.depth}-w{self.width}" + ("" if self.norm == "instance" else f"-{self.norm}")
+
+    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+        _demand_pixels(image_size, 2**self.depth, f"{self.depth} poolings")
+        blocks: list[nn.Module] = []
+        for index in range(self.depth):
+            blocks.append(nn.Conv2d(channels if index == 0 else self.width, self.width, kernel_size=3, padding=1))
+            blocks += [*self._norm(), nn.ReLU(), nn.AvgPool2d(2)]
+        side = image_size // 2**self.depth
+        return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(self.width * side * side, num_classes))
+
+    def _norm(self) -> list[nn.Module]:
+        # Groups of 16 channels, or fewer that divide the width.
+        sixteens = math.gcd(self.width, max(1, self.width // 16))
+        groups = {"instance": self.width, "group": sixteens, "none": 0}[self.norm]
+        # One group per channel is instance norm with a learned scale and shift, as in the peers' code.
+        return [nn.GroupNorm(groups, self.width)] if groups else []
+
+
+@dataclass(frozen=True)
+class MLP:
+    """Two hidden layers on the pixels: the plainest other architecture to ask how far a distilled set carries over."""
+
+    kind: Literal["mlp"] = "mlp"
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        at_least(1, width=self.width)
+
+    @property
+    def name(self) -> str:
+        return f"mlp-w{self.width}"
+
+    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+        sizes = [channels * image_size**2, self.width, self.width]
+        hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(self.width, num_classes))
+
+
+@dataclass(frozen=True)
+class AlexNet:
+    """Five convolutions and one linear layer, the AlexNet for small images of the literature (Zhao et al. 2021, arXiv:2006.05929)."""
+
+    kind: Literal["alexnet"] = "alexnet"
+    width: int = 128  # of the first layer; the others are 3/2 and 2 times as wide
+
+    def __post_init__(self) -> None:
+        at_least(2, width=self.width)
+
+    @property
+    def name(self) -> str:
+        return "alexnet" + (f"-w{self.width}" if self.width != 128 else "")
+
+    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+        _demand_pixels(image_size, 8, "3 poolings")
+        one, two, three = self.width, 3 * self.width // 2, 2 * self.width
+        layers: list[nn.Module] = [nn.Conv2d(channels, one, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(one, two, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+        for a, b in ((two, three), (three, two), (two, two)):
+            layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU()]
+        side = image_size // 8
+        return nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(two * side * side, num_classes))
+
+
+@dataclass(frozen=True)
+class VGG11:
+    """Configuration A of Simonyan & Zisserman 2015 (arXiv:1409.1556) with instance norm and one linear layer."""
+
+    kind: Literal["vgg11"] = "vgg11"
+    width: int = 64  # of the first layer; the last are 8 times as wide
+
+    def __post_init__(self) -> None:
+        at_least(1, width=self.width)
+
+    @property
+    def name(self) -> str:
+        return "vgg11" + (f"-w{self.width}" if self.width != 64 else "")
+
+    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+        _demand_pixels(image_size, 32, "5 poolings")
+        layers: list[nn.Module] = []
+        before = channels
+        for stage in ((1,), (2,), (4, 4), (8, 8), (8, 8)):
+            for wide in stage:
+                layers += [nn.Conv2d(before, wide * self.width, 3, padding=1), _instance(wide * self.width), nn.ReLU()]
+                before = wide * self.width
+            layers.append(nn.MaxPool2d(2))
+        side = image_size // 32
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * side * side, num_classes))
+
+
+@dataclass(frozen=True)
+class ResNet18:
+    """He et al. 2016 (arXiv:1512.03385) for small images (a 3x3 stem without pooling), with instance norm."""
+
+    kind: Literal["resnet18"] = "resnet18"
+    width: int = 64  # of the first stage; each later one is twice as wide
+
+    def __post_init__(self) -> None:
+        at_least(1, width=self.width)
+
+    @property
+    def name(self) -> str:
+        return "resnet18" + (f"-w{self.width}" if self.width != 64 else "")
+
+    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+        _demand_pixels(image_size, 16, "3 strides and an instance norm")
+        widths = [self.width * 2**stage for stage in range(4)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, widths[0], 3, padding=1, bias=False),
+            _instance(widths[0]),
+            nn.ReLU(),
+        ]
+        before = widths[0]
+        for stage, wide in enumerate(widths):
+            for block in range(2):
+                layers.append(_Residual(before, wide, stride=2 if stage and not block else 1))
+                before = wide
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes))
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, padding=1, bias=False), _instance(after), nn.ReLU(),
+            nn.Conv2d(after, after, 3, padding=1, bias=False), _instance(after),
+        )  # fmt: skip
+        same = stride == 1 and before == after
+        self.shortcut = (
+            nn.Identity() if same else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), _instance(after))
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return torch.relu(self.body(x_BCHW) + self.shortcut(x_BCHW))
+
+
+@dataclass(frozen=True)
+class ViT:
+    """A small vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929): pre-norm, mean over the patches in place of a class token."""
+
+    kind: Literal["vit"] = "vit"
+    patch: int = 4
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        at_least(1, patch=self.patch, width=self.width, depth=self.depth, heads=self.heads)
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads, got {self.width} and {self.heads}")
+
+    @property
+    def name(self) -> str:
+        return f"vit-p{self.patch}-w{self.width}-d{self.depth}-h{self.heads}"
+
+    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+        if image_size % self.patch:
+            raise ValueError(f"patches of {self.patch} pixels do not tile an image of {image_size}")
+        blocks = [_Block(self.width, self.heads) for _ in range(self.depth)]
+        patches = (image_size // self.patch) ** 2
+        first = _Patches(channels, self.patch, self.width, patches)
+        return nn.Sequential(first, *blocks, nn.LayerNorm(self.width), _Mean(), nn.Linear(self.width, num_classes))
+
+
+class _Patches(nn.Module):
+    """[B, C, H, W] to [B, patches, width], with a learned position."""
+
+    def __init__(self, channels: int, patch: int, width: int, patches: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(channels, width, patch, stride=patch)
+        self.position = nn.Parameter(0.02 * torch.randn(patches, width))
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        return self.embed(images_BCHW).flatten(2).transpose(1, 2) + self.position
+
+
+class _Block(nn.Module):
+    """Attention and a two-layer perceptron, each behind a layer norm and beside a shortcut."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention, self.qkv, self.out = (
+            nn.LayerNorm(width),
+            nn.Linear(width, 3 * width),
+            nn.Linear(width, width),
+        )
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x_BTW: Tensor) -> Tensor:
+        B, T, W = x_BTW.shape
+        q, k, v = (
+            self.qkv(self.before_attention(x_BTW)).view(B, T, 3, self.heads, W // self.heads).permute(2, 0, 3, 1, 4)
+        )
+        # Spelled out: the fused kernels have no second derivative.
+        weights = (q @ k.transpose(-1, -2) / math.sqrt(W // self.heads)).softmax(dim=-1)
+        x_BTW = x_BTW + self.out((weights @ v).transpose(1, 2).reshape(B, T, W))
+        return x_BTW + self.mlp(x_BTW)
+
+
+class _Mean(nn.Module):
+    def forward(self, x_BTW: Tensor) -> Tensor:
+        return x_BTW.mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A network of one's own: `factory` is "package.module:callable", called as `callable(num_classes, image_size, channels, **options)`.
+
+    The module must hold no state beside its parameters (no batch norm), and every worker must be able to import it.
+    """
+
+    kind: Literal["custom"] = "custom"
+    factory: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if ":" not in self.factory:
+            raise ValueError(f"factory must be package.module:callable, got '{self.factory}'")
+
+    @property
+    def name(self) -> str:
+        options = "".join(f"-{key}{value}" for key, value in sorted(self.options.items()))
+        return self.factory.rpartition(":")[2].lower().replace("_", "-") + options
+
+    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+        name, _, attribute = self.factory.partition(":")
+        try:
+            make = getattr(importlib.import_module(name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"network.factory={self.factory} cannot be imported ({error})") from error
+        try:
+            module = make(num_classes, image_size, channels, **self.options)
+        except TypeError as error:
+            raise ValueError(f"network.factory={self.factory} does not take what it was given ({error})") from error
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"network.factory={self.factory} made a {type(module).__name__}, not a torch.nn.Module")
+        return module
+
+
+Architecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Custom
+
+
+def _instance(width: int) -> nn.Module:
+    return nn.GroupNorm(width, width)
+
+
+def _demand_pixels(image_size: int, least: int, why: str) -> None:
+    if image_size < least:
+        raise ValueError(f"{why} need at least {least} pixels, the images have {image_size}")
