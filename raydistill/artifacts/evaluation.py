@@ -21,7 +21,17 @@ from raydistill.artifacts.storage import Folder
 from raydistill.core import metrics
 
 KIND = "evaluation"
-SUBJECTS = ("distilled", "distilled_last", "random_real", "class_mean", "k_center", "herding", "experts", "full_data")
+SUBJECTS = (
+    "distilled",
+    "distilled_last",
+    "random_real",
+    "class_mean",
+    "k_center",
+    "herding",
+    "dm",
+    "experts",
+    "full_data",
+)
 
 RUNS_SCHEMA = pa.schema(
     [

@@ -12,13 +12,14 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from raydistill.core.architectures import Architecture, ConvNet
 from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Recipe
+from raydistill.core.distribution import DistributionMatching
 from raydistill.core.training import Training
 from raydistill.galaxies.dialects import Fractions
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
 from raydistill.galaxies.simulate import SimulatedSurvey
 
-Baseline = Literal["random_real", "class_mean", "k_center", "herding"]
+Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm"]
 Images = FolderImages | ParquetImages | FitsImages
 
 
@@ -166,13 +167,15 @@ class Evaluate:
 
     The first protocol and the experts' own architecture give the headline figures. other_networks: further architectures, which
     only the small sets meet. num_networks: fresh networks per subject, and draws of random real images.
-    full_data: how the networks of the subject `full_data` are trained, `full_data_networks` of them (0: none).
+    dm: how the baseline "dm" matches distributions. full_data: how the networks of the subject `full_data` are trained,
+    `full_data_networks` of them (0: none).
     """
 
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
     other_networks: tuple[Architecture, ...] = ()
     num_networks: PositiveInt = 5
     baselines: tuple[Baseline, ...] = ("random_real", "class_mean", "k_center")
+    dm: DistributionMatching = field(default_factory=DistributionMatching)
     full_data: FullDataTraining = field(default_factory=FullDataTraining)
     full_data_networks: NonNegativeInt = 3
 

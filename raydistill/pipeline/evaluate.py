@@ -9,7 +9,7 @@ nowhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,8 +26,8 @@ from raydistill.artifacts.distilled import DistilledSet, SyntheticImages
 from raydistill.artifacts.evaluation import RUNS_SCHEMA, SUBJECTS, EvaluationReport, summarise
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import Baseline, Config, Evaluate
-from raydistill.core import coreset, metrics
+from raydistill.config import Config, Evaluate
+from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
@@ -35,12 +35,13 @@ from raydistill.core.normalise import Normalisation, one_hot
 from raydistill.core.training import predict
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
+from raydistill.pipeline.baselines import Baselines
 from raydistill.pipeline.cluster import attached
 from raydistill.pipeline.fits import Contest, Fit, Judge, Split, TrainingSet
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.stage import picture, recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
-from raydistill.seeding import fold_in, generator
+from raydistill.seeding import fold_in
 
 log = get_logger(__name__)
 
@@ -93,8 +94,11 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     curated.demand("train", "validation", "test")
     taught, validation, test = (_split(curated, name, normalisation) for name in ("train", "validation", "test"))
     teachers = _teachers(plan, distilled, curated)
-    judge = Judge(plan.root / "fits", config.resources, validation, test, curated.num_classes, curated.manifest.content)
-    rows = judge.decide(list(_contests(config, curated.num_classes, distilled, taught, teachers)))
+    kept, content, num_classes = plan.root / "fits", curated.manifest.content, curated.num_classes
+    root = fold_in(config.seed, "evaluate")
+    baselines = Baselines(config, taught, num_classes, distilled.images_per_class, root, kept, content)
+    judge = Judge(kept, config.resources, validation, test, num_classes, content)
+    rows = judge.decide(list(_contests(config, root, distilled, baselines, teachers)))
     return rows + (teachers.judged_on(test) if teachers else [])
 
 
@@ -107,13 +111,13 @@ def _split(curated: CuratedSet, name: Any, normalisation: Normalisation) -> Spli
 
 
 def _contests(
-    config: Config, num_classes: int, distilled: DistilledSet, taught: Split, teachers: _Teachers | None
+    config: Config, root: int, distilled: DistilledSet, baselines: Baselines, teachers: _Teachers | None
 ) -> Iterator[Contest]:
     """Every subject under every protocol and network; then the same networks on all the training data."""
-    wanted, root = config.evaluate, fold_in(config.seed, "evaluate")
+    wanted, taught = config.evaluate, baselines.taught
     architectures = (config.network, *wanted.other_networks)
     seeds = [fold_in(root, "network", number) for number in range(max(wanted.num_networks, wanted.full_data_networks))]
-    subjects = list(_small_sets(wanted, distilled, taught, num_classes, root, teachers))
+    subjects = list(_small_sets(wanted, distilled, baselines, teachers))
     for name, protocol in wanted.protocols.items():
         for architecture in architectures:
             for sets in subjects:
@@ -123,20 +127,20 @@ def _contests(
                 fits = (Fit(s, name, training, None, architecture, seed) for s, seed in zip(sets, seeds, strict=False))
                 yield Contest(tuple(fits), () if own else protocol.lr_grid)
     if wanted.full_data_networks:
-        everything = TrainingSet("full_data", 0, taught[0], one_hot(taught[1], num_classes))
+        everything = TrainingSet("full_data", 0, taught[0], one_hot(taught[1], baselines.num_classes))
         chosen = seeds[: wanted.full_data_networks]
         fits = (Fit(everything, "", wanted.full_data, wanted.full_data.lr, config.network, seed) for seed in chosen)
         yield Contest(tuple(fits), ())
 
 
 def _small_sets(
-    wanted: Evaluate, distilled: DistilledSet, taught: Split, num_classes: int, root: int, teachers: _Teachers | None
+    wanted: Evaluate, distilled: DistilledSet, baselines: Baselines, teachers: _Teachers | None
 ) -> Iterator[list[TrainingSet]]:
     """Per subject one training set per network; only random real images are drawn anew for each.
 
     Where the distilled set has soft labels, its experts label the baselines too: what soft labels bring is not the images' merit.
     """
-    ipc, count = distilled.images_per_class, wanted.num_networks
+    num_classes, ipc, count = baselines.num_classes, distilled.images_per_class, wanted.num_networks
     soft = bool((distilled.selected.targets_SK.amax(dim=1) < 1).any())
     if soft and teachers is None:
         log.warning("evaluate: the baselines get hard labels, for the experts that could label them as softly are gone")
@@ -147,21 +151,13 @@ def _small_sets(
         draws = count if name == "random_real" else 1
         sets = []
         for draw in range(draws):
-            images = BASELINES[name](*taught, num_classes, ipc, generator(root, name, draw))
+            images = baselines.images(name, draw)
             if soft and teachers:
                 targets = expert_labels(images, num_classes, ipc, teachers.network, teachers.ends).softmax(dim=1)
             else:
                 targets = hard_labels(num_classes, ipc)
             sets.append(TrainingSet(name, draw, images, targets))
         yield [sets[i % draws] for i in range(count)]
-
-
-BASELINES: dict[Baseline, Callable[..., Tensor]] = {
-    "random_real": coreset.random_real,
-    "class_mean": coreset.class_mean,
-    "k_center": lambda *given: coreset.k_center(*given[:-1]),  # nothing in these two is random
-    "herding": lambda *given: coreset.herding(*given[:-1]),
-}
 
 
 def _of(subject: str, images: SyntheticImages) -> TrainingSet:

@@ -17,13 +17,14 @@ from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.manifest import seal
 from raydistill.artifacts.storage import Folder
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.pipeline.baselines import Baselines
 from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import distill
 from raydistill.pipeline.evaluate import _small_sets, _split, _teachers, evaluate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import verdict
 
-SIX = {"distilled", "random_real", "class_mean", "k_center", "experts", "full_data"}
+SEVEN = {"distilled", "random_real", "class_mean", "k_center", "dm", "experts", "full_data"}
 MADE_FROM = ("survey", "curated", "trajectories", "distilled")
 
 
@@ -44,10 +45,10 @@ def figure_is_whole(figure: dict[str, Any], n: int) -> bool:
     return set(figure) == {"mean", "std", "n", "ci95"} and figure["n"] == n and (figure["std"] is None) == (n < 2)
 
 
-def test_the_six_subjects_have_the_promised_shape(report: EvaluationReport) -> None:
+def test_the_seven_subjects_have_the_promised_shape(report: EvaluationReport) -> None:
     on_disk = json.loads((Path(report.folder.uri) / "evaluation.json").read_text())
     assert on_disk == report.summary
-    assert SIX <= set(on_disk) <= SIX | {"distilled_last"}
+    assert SEVEN <= set(on_disk) <= SEVEN | {"distilled_last"}
     names = {"round", "in_between", "cigar", "edge_on", "spiral"}
     for subject, entry in on_disk.items():
         n = {"experts": 3, "full_data": 1}.get(subject, 2)
@@ -123,7 +124,7 @@ def test_another_survey_judges_a_set_by_its_path(root: Path, tmp_path: Path) -> 
     config = tiny(copy_of(root, tmp_path, "survey"), "curate.crop_fraction=0.8", f"distilled={theirs}")
     curate(Plan(config), SILENT)
     report = evaluate(Plan(config), SILENT)
-    assert set(report.summary) >= SIX, "the experts are found through the distilled set's own parents"
+    assert set(report.summary) >= SEVEN, "the experts are found through the distilled set's own parents"
     given = DistilledSet.open(str(theirs))
     assert report.manifest.parents["distilled"].content == given.manifest.content
     assert not list((tmp_path / "tiny").glob("distilled-*")), "a set was distilled for nothing"
@@ -159,12 +160,14 @@ def test_baselines_of_a_set_with_soft_labels_are_labelled_by_its_experts(root: P
     teachers = _teachers(plan, soft, curated)
     assert teachers is not None
     taught = _split(curated, "train", soft.selected.normalisation)
-    for sets in _small_sets(config.evaluate, soft, taught, curated.num_classes, 0, teachers):
+    kept, content = Folder(str(tmp_path / "kept")), curated.manifest.content
+    baselines = Baselines(config, taught, curated.num_classes, 1, 0, kept, content)
+    for sets in _small_sets(config.evaluate, soft, baselines, teachers):
         for one in sets:
             np.testing.assert_allclose(one.targets_NK.sum(dim=1), 1, atol=1e-5)
             assert float(one.targets_NK.max()) < 1, f"{one.subject} has hard labels"
     hard = DistilledSet.open(str(below(tiny(root), "distilled")))
-    for sets in _small_sets(config.evaluate, hard, taught, curated.num_classes, 0, teachers):
+    for sets in _small_sets(config.evaluate, hard, baselines, teachers):
         assert set(sets[0].targets_NK.unique().tolist()) == {0.0, 1.0}
 
 

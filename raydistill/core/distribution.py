@@ -1,0 +1,77 @@
+r"""Distribution matching: images whose mean features, in networks nobody trained, are those of their class. The cheap baseline.
+
+    min over x of E_theta sum_c | mean_i psi(theta, A(real_ci)) - mean_j psi(theta, A(x_cj)) |^2
+
+with psi a freshly initialised network without its last layer and A one augmentation, the same for real and synthetic images (Eq. 6, Zhao
+& Bilen 2023, arXiv:2110.04181). There are no experts, no student and no second derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raydistill.core import coreset
+from raydistill.core.augment import DSA, Augmentation, AugmentationParameters
+from raydistill.core.checks import positive, share
+from raydistill.core.networks import Network, embedding, initial_parameters
+from raydistill.seeding import fold_in, generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributionMatching:
+    """`batch_size` real images of each class an iteration. The paper takes 20000 iterations, 256 images and lr 1 (10 at 50 a class)."""
+
+    iterations: int = 1000
+    batch_size: int = 64
+    lr: float = 1.0
+    momentum: float = 0.5
+    augmentation: Augmentation = Augmentation(DSA, mode="single", shared=True)
+
+    def __post_init__(self) -> None:
+        positive(self, "iterations", "batch_size", "lr")
+        share(momentum=self.momentum)
+        if not self.augmentation.shared:
+            raise ValueError("augmentation.shared must be true: real and synthetic images are augmented alike")
+
+
+def distribution_matching(
+    recipe: DistributionMatching,
+    network: Network,
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    num_classes: int,
+    ipc: int,
+    seed: int,
+) -> Iterator[tuple[int, float, Tensor]]:
+    """Yield (iteration, its loss, images [classes * ipc, C, H, W] sorted by class) from random real images on; depends on `seed` alone.
+
+    The images are one tensor that goes on changing. ValueError for a class without images, or a network whose last layer is not
+    linear.
+    """
+    psi = embedding(network)
+
+    def distance(x_SCHW: Tensor, real_BCHW: Tensor, theta_P: Tensor, parameters: AugmentationParameters) -> Tensor:
+        features = psi(theta_P, recipe.augmentation.apply(torch.cat([real_BCHW, x_SCHW]), parameters)).flatten(1)
+        count = len(real_BCHW)
+        return (features[:count].mean(dim=0) - features[count:].mean(dim=0)).square().sum()
+
+    members = [(labels_N == k).nonzero().flatten() for k in range(num_classes)]
+    images = coreset.random_real(images_NCHW, labels_N, num_classes, ipc, generator(seed, "initial"))
+    optimiser = torch.optim.SGD([images], lr=recipe.lr, momentum=recipe.momentum)
+    for iteration in range(recipe.iterations):
+        g = generator(seed, iteration)
+        theta_P = initial_parameters(psi, fold_in(seed, iteration, "network")).to(images)
+        gradient, total = torch.zeros_like(images), 0.0
+        for k, own in enumerate(members):
+            real = images_NCHW[own[torch.randperm(len(own), generator=g)[: recipe.batch_size].to(own.device)]]
+            mine = slice(k * ipc, (k + 1) * ipc)
+            parameters = recipe.augmentation.sample(g, len(real) + ipc)
+            gradient[mine], value = torch.func.grad_and_value(distance)(images[mine], real, theta_P, parameters)
+            total += float(value)
+        images.grad = gradient
+        optimiser.step()
+        yield iteration + 1, total, images

@@ -1,0 +1,109 @@
+"""The small training sets without any matching of trajectories that a distilled set has to beat."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from torch import Tensor
+
+from raydistill import __version__
+from raydistill.artifacts.storage import Folder
+from raydistill.config import Baseline, Config, plain
+from raydistill.core import coreset
+from raydistill.core.distribution import distribution_matching
+from raydistill.core.networks import build
+from raydistill.log import progress
+from raydistill.pipeline.cluster import device_of, plain_errors, require
+from raydistill.pipeline.fits import Split
+from raydistill.seeding import fold_in, generator
+
+SECONDS_BETWEEN_NEWS = 1.0
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """kept: where images that took long to make are remembered. judged_on: content digest of the curated set."""
+
+    config: Config
+    taught: Split
+    num_classes: int
+    ipc: int
+    root: int
+    kept: Folder
+    judged_on: str
+
+    def images(self, name: Baseline, draw: int) -> Tensor:
+        """[classes * ipc, C, H, W], sorted by class. Only `random_real` differs from draw to draw."""
+        given = (*self.taught, self.num_classes, self.ipc)
+        match name:
+            case "random_real":
+                return coreset.random_real(*given, generator(self.root, name, draw))
+            case "class_mean":
+                return coreset.class_mean(*given, generator(self.root, name, draw))
+            case "k_center":
+                return coreset.k_center(*given)
+            case "herding":
+                return coreset.herding(*given)
+            case "dm":
+                return self._distribution_matching()
+
+    def _distribution_matching(self) -> Tensor:
+        config, seed = self.config, fold_in(self.root, "dm")
+        how = [
+            __version__,
+            plain(config.evaluate.dm),
+            plain(config.network),
+            self.num_classes,
+            self.ipc,
+            seed,
+            self.judged_on,
+        ]
+        name = f"dm-{hashlib.sha256(json.dumps(how).encode()).hexdigest()[:32]}.npy"
+        if self.kept.exists(name):
+            return torch.from_numpy(np.load(io.BytesIO(self.kept.read(name)), allow_pickle=False))
+        resources = config.resources
+        require(resources, resources.cpus, resources.gpus, "")
+        task: Any = ray.remote(_match).options(
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
+            max_retries=resources.max_restarts,
+            num_returns="streaming",
+        )
+        images = None
+        with (
+            progress(config.evaluate.dm.iterations, "matching distributions", "iterations") as shown,
+            plain_errors("evaluate"),
+        ):
+            for reference in task.remote(config, ray.put(self.taught), self.num_classes, self.ipc, seed):
+                iteration, loss, images = ray.get(reference)
+                shown.update(iteration, loss=loss)
+        assert images is not None
+        buffer = io.BytesIO()
+        np.save(buffer, images.numpy(), allow_pickle=False)
+        self.kept.write(name, buffer.getvalue())
+        return images
+
+
+def _match(
+    config: Config, taught: Split, num_classes: int, ipc: int, seed: int
+) -> Iterator[tuple[int, float, Tensor | None]]:
+    """In the worker: (iteration, loss, None) every so often, and the images with the last."""
+    resources = config.resources
+    torch.set_num_threads(resources.worker_threads)
+    images, labels = (tensor.to(device_of(resources.gpus)) for tensor in taught)
+    network = build(config.network, num_classes, images.shape[-1])
+    dm, told = config.evaluate.dm, time.monotonic()
+    for iteration, loss, matched in distribution_matching(dm, network, images, labels, num_classes, ipc, seed):
+        last = iteration == dm.iterations
+        if last or time.monotonic() - told > SECONDS_BETWEEN_NEWS:
+            told = time.monotonic()
+            yield iteration, loss, matched.cpu() if last else None

@@ -1,0 +1,83 @@
+"""Distribution matching, against the closed form of a linear embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from raydistill.core import coreset
+from raydistill.core.augment import DSA, Augmentation
+from raydistill.core.distribution import DistributionMatching, distribution_matching
+from raydistill.core.networks import Network, build, embedding, initial_parameters
+from raydistill.seeding import fold_in, generator
+from tests import zoo
+
+
+class Times(nn.Module):
+    """Times 1: features are pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(1))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.factor * pixels
+
+
+IMAGES, LABELS = zoo.stripes(30)
+IMAGES = IMAGES.double()
+PROJECTED = Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 7, bias=False), nn.Linear(7, zoo.CLASSES)))
+PIXELS = Network.of(lambda: nn.Sequential(nn.Flatten(), Times(), nn.Linear(192, zoo.CLASSES)))
+PLAIN = Augmentation(shared=True)
+
+
+def matched(recipe: DistributionMatching, network: Network, *given: Any) -> torch.Tensor:
+    *_, (_, _, images) = distribution_matching(recipe, network, *given)
+    return images
+
+
+def mean(images: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
+    return images[labels == k].mean(dim=0)
+
+
+@pytest.mark.parametrize("ipc", [1, 3])
+def test_one_step_is_the_paper_s_gradient(ipc: int) -> None:
+    """psi = W x: dL/dx_cj = -2/ipc W'W (mean of the class - mean of its images)."""
+    recipe = DistributionMatching(iterations=1, batch_size=99, lr=0.3, augmentation=PLAIN)
+    after = matched(recipe, PROJECTED, IMAGES, LABELS, zoo.CLASSES, ipc, 4)
+    before = coreset.random_real(IMAGES, LABELS, zoo.CLASSES, ipc, generator(4, "initial"))
+    W = initial_parameters(embedding(PROJECTED), fold_in(4, 0, "network")).double().view(7, 192)
+    for k in range(zoo.CLASSES):
+        mine = slice(k * ipc, (k + 1) * ipc)
+        away = (mean(IMAGES, LABELS, k) - before[mine].mean(dim=0)).flatten()
+        expected = before[mine].flatten(1) + 0.3 * 2 / ipc * (W.T @ W @ away)
+        torch.testing.assert_close(after[mine].flatten(1), expected)
+
+
+def test_where_features_are_pixels_it_ends_at_the_class_means() -> None:
+    recipe = DistributionMatching(iterations=60, batch_size=99, lr=0.3, momentum=0.0, augmentation=PLAIN)
+    steps = list(distribution_matching(recipe, PIXELS, IMAGES, LABELS, zoo.CLASSES, 1, 0))
+    assert [iteration for iteration, _, _ in steps] == list(range(1, 61))
+    assert steps[-1][1] < 1e-15 < steps[0][1]
+    images = steps[-1][2]
+    for k in range(zoo.CLASSES):
+        torch.testing.assert_close(images[k], mean(IMAGES, LABELS, k), rtol=0, atol=1e-9)
+
+
+def test_it_depends_on_its_seed_alone() -> None:
+    recipe, network = (
+        DistributionMatching(iterations=3, batch_size=4, lr=0.1),
+        build(zoo.NETWORKS["instance"], 3, zoo.SIZE),
+    )
+    one, again, other = (matched(recipe, network, IMAGES.float(), LABELS, zoo.CLASSES, 2, seed) for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert one.isfinite().all()
+
+
+def test_real_and_synthetic_images_are_augmented_alike() -> None:
+    with pytest.raises(ValueError, match=r"augmentation\.shared must be true"):
+        DistributionMatching(augmentation=Augmentation(DSA))
