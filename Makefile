@@ -9,7 +9,7 @@ endif
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup demo test check lint type contracts fast unit slow docs ui clean
+.PHONY: bench help setup demo test check lint type contracts fast unit slow docs ui clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -53,6 +53,9 @@ slow: setup ## tests on real Ray, real MLflow, faults, end to end
 
 docs: setup ## check that the commands, links and files named in the docs are there
 	@$(BIN)/pytest -q tests/test_docs.py
+
+bench: setup ## speed and memory as ratios, in under ten minutes; writes benchmarks/results/latest.json
+	@$(BIN)/python benchmarks/bench.py
 
 ui: setup ## MLflow's pages of the demo run, on http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(CURDIR)/runs/demo/mlflow.db

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -162,9 +163,19 @@ def train(
 
 
 def _gradient(network: Network, training: Training) -> Callable[..., tuple[Tensor, Tensor]]:
-    gradient: Any = torch.func.grad_and_value(student_loss(network, training.augmentation, training.precision))
-    gradient = torch.compile(gradient) if training.compile else gradient
+    make = _compiled if training.compile else _eager
+    gradient = make(network, training.augmentation, training.precision)
     return gradient if training.flat is None else _flat_gradient(gradient, training.flat)
+
+
+def _eager(network: Network, augmentation: Augmentation, precision: Precision) -> Any:
+    return torch.func.grad_and_value(student_loss(network, augmentation, precision))
+
+
+@lru_cache(maxsize=8)
+def _compiled(network: Network, augmentation: Augmentation, precision: Precision) -> Any:
+    """Compiled once for all trainings of a network in this process."""
+    return torch.compile(_eager(network, augmentation, precision))
 
 
 def _flat_gradient(gradient: Callable[..., tuple[Tensor, Tensor]], flat: Flat) -> Callable[..., tuple[Tensor, Tensor]]:

@@ -131,7 +131,7 @@ def test_what_a_resumed_worker_tells_again_is_recorded_once(undisturbed: Config)
                 self.steps[name].append(step)
 
     def news(first: int, last: int) -> _News:
-        records = [Record(i, 0, 0, 1, 0.5, float("nan"), 0.01, 1.0, "stay") for i in range(first, last + 1)]
+        records = [Record(i, 0, 0, 1, 0.5, float("nan"), 0.01, 1.0, 3, False, "stay") for i in range(first, last + 1)]
         return _News(last, records, [Validation(i, 0.5, 0.1) for i in range(first, last + 1) if i % 2 == 0], [])
 
     run, heard = Recorded(), -1

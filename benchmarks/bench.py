@@ -1,0 +1,281 @@
+"""What raydistill promises of its speed and memory, as ratios of two ways measured side by side in one run.
+
+    make bench            (or: python benchmarks/bench.py [NAME ...])            under ten minutes on two cores
+
+Each case runs in a process of its own, so that its peak of memory and its caches are its own. The two ways of a ratio of times take turns
+in one process, and the ratio is that of the medians: the machine's speed cancels. Writes `benchmarks/results/latest.json`, rows of
+{name, value, target, holds, detail}; a ratio is below its target or above it, as `target` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "latest.json"
+CLASSES, SIDE = 10, 32  # CIFAR-10's
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *CASES], help="which ones; all where none is named")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(MEASURED[given.measure]()))
+        return
+    rows = []
+    for name in given.names or CASES:
+        for row in CASES[name]():
+            rows.append(row)
+            print(
+                f"{'holds ' if row['holds'] else 'MISSED'}  {row['name']:58s} {row['value']:8.3f}  {row['target']:8s} {row['detail']}"
+            )
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({"machine": _machine(), "rows": rows}, indent=1) + "\n")
+    print(RESULTS)
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpus": os.cpu_count(), "cpu": platform.machine(), "gpu": gpu, "torch": torch.__version__}
+
+
+def _row(name: str, value: float, target: str, detail: str) -> dict[str, Any]:
+    limit = float(target[1:])
+    holds = value <= limit if target[0] == "≤" else value >= limit
+    return {"name": name, "value": round(value, 4), "target": target, "holds": holds, "detail": detail}
+
+
+def _alone(name: str) -> Any:
+    """What `MEASURED[name]` finds in a process of its own."""
+    answer = subprocess.run([sys.executable, __file__, "--measure", name], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise SystemExit(f"{name} failed:\n{answer.stderr}")
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+# ---- memory of a matching iteration ----
+
+
+def memory() -> Iterator[dict[str, Any]]:
+    found = {(e, n): _alone(f"memory {e} {n}") for e in ("exact", "unrolled") for n in (10, 50)}
+    detail = "ConvNet-D3-W128, ten images: " + ", ".join(f"{e} N={n} {mb:.0f} MB" for (e, n), mb in found.items())
+    yield _row("peak memory of exact, N = 50 against 10", found["exact", 50] / found["exact", 10], "≤1.15", detail)
+    ratio = found["exact", 50] / found["unrolled", 50]
+    yield _row("peak memory of exact against unrolled, N = 50", ratio, "≤0.1667", detail)
+
+
+def _peak_of(engine: Any, steps: int) -> float:
+    """MB beyond what any engine needs (imports, network, one loss)."""
+    match = _matching(engine, steps, ipc=1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2):
+        match()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+# ---- time of a matching iteration ----
+
+
+def iteration() -> Iterator[dict[str, Any]]:
+    for ipc, steps in ((1, 20), (10, 4)):
+        found = _alone(f"iteration {ipc} {steps}")
+        for way, target in (("compiled", "≤0.9"), ("bfloat16", "≤0.6")):
+            detail = f"CIFAR-10, N = {steps}; {_seconds(found)}; once to compile {found['to compile']:.0f} s"
+            if way == "bfloat16":
+                detail += f"; cosine with float32 {found['cosine']:.4f}"
+            name = f"an iteration, exact {way} against unrolled, {ipc} a class"
+            yield _row(name, found[way] / found["unrolled"], target, detail)
+
+
+def _iteration(ipc: int, steps: int) -> dict[str, float]:
+    import torch
+
+    ways = {
+        "unrolled": _matching("unrolled", steps, ipc),
+        "exact": _matching("exact", steps, ipc),
+        "compiled": _matching("exact", steps, ipc, compile=True),
+        "bfloat16": _matching("exact", steps, ipc, precision="bfloat16", compile=True),
+    }
+    began = time.perf_counter()
+    gradients = {way: match().d_images_SCHW.flatten() for way, match in ways.items()}  # warm, and compiled
+    compiling = time.perf_counter() - began
+    cosine = torch.cosine_similarity(gradients["bfloat16"], gradients["compiled"], dim=0)
+    return _medians(ways, 5) | {"cosine": float(cosine), "to compile": compiling}
+
+
+def _matching(
+    engine: Any, steps: int, ipc: int, precision: Any = "float32", compile: bool = False
+) -> Callable[[], Any]:
+    import torch
+
+    from raydistill.core.architectures import ConvNet
+    from raydistill.core.augment import Augmentation
+    from raydistill.core.matching import Batch, Matcher, student_loss
+    from raydistill.core.networks import build, initial_parameters
+
+    network = build(ConvNet(), CLASSES, SIDE)
+    start = initial_parameters(network, 0)
+    target = start + 0.001 * torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(CLASSES * ipc, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    targets = torch.eye(CLASSES).repeat_interleave(ipc, dim=0)
+    loss = student_loss(network, Augmentation(), precision)
+    loss(start, images, targets, {})
+    batches = [Batch(None, {})] * steps
+    return partial(Matcher(loss, engine, compile).match, start, target, images, targets, torch.tensor(0.01), batches)
+
+
+# ---- training an expert ----
+
+
+def training() -> Iterator[dict[str, Any]]:
+    found = _alone("training")
+    for way, target in (("compiled", "≥1.5"), ("compiled bfloat16", "≥3.5")):
+        name = f"training an expert, {way} against eager float32, images/s"
+        yield _row(name, found["eager"] / found[way], target, f"ConvNet-D3-W128, batch 256; {_seconds(found)} a step")
+
+
+def _training() -> dict[str, float]:
+    import torch
+
+    from raydistill.core.architectures import ConvNet
+    from raydistill.core.networks import build, initial_parameters
+    from raydistill.core.training import Training, _gradient
+
+    network = build(ConvNet(), CLASSES, SIDE)
+    theta = initial_parameters(network, 0)
+    images = torch.randn(256, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    targets = torch.eye(CLASSES)[torch.arange(256) % CLASSES]
+    recipes = {
+        "eager": Training(),
+        "compiled": Training(compile=True),
+        "eager bfloat16": Training(precision="bfloat16"),
+        "compiled bfloat16": Training(compile=True, precision="bfloat16"),
+    }
+    ways = {way: partial(_gradient(network, recipe), theta, images, targets, {}) for way, recipe in recipes.items()}
+    for way in ways.values():
+        way()
+    return _medians(ways, 5)
+
+
+# ---- evaluating a small set ----
+
+
+def evaluation() -> Iterator[dict[str, Any]]:
+    found = _alone("evaluation")
+    detail = f"ten images, one network of five, 40 of 1000 epochs; {_seconds(found)}"
+    yield _row("evaluation on ten images, compiled against eager", found["eager"] / found["compiled"], "≥1.4", detail)
+
+
+def _evaluation() -> dict[str, float]:
+    import torch
+
+    from raydistill.core.architectures import ConvNet
+    from raydistill.core.networks import build, initial_parameters
+    from raydistill.core.training import Training, _gradient, train
+
+    network = build(ConvNet(), CLASSES, SIDE)
+    images, targets = torch.randn(CLASSES, 3, SIDE, SIDE), torch.eye(CLASSES)
+    theta = initial_parameters(network, 0)
+    ways: dict[str, Callable[[], Any]] = {}
+    for way in ("eager", "compiled"):
+        recipe = Training(epochs=40, batch_size=CLASSES, momentum=0.9, weight_decay=5e-4, compile=way == "compiled")
+        ways[way] = partial(train, network, theta, images, targets, recipe, 0)
+        _gradient(network, recipe)
+        ways[way]()
+    return _medians(ways, 5)
+
+
+# ---- the store ----
+
+
+def store() -> Iterator[dict[str, Any]]:
+    found = _alone("store")
+    yield _row("memory of reading 100 random snapshots, share of the store", found["share"], "≤0.1", found["detail"])
+    yield _row("a random snapshot against copying as many bytes in memory", found["ratio"], "≤20", found["detail"])
+
+
+def _store() -> dict[str, Any]:
+    """12 experts of 51 snapshots; the files are sparse, so that the disk's speed is not what is measured."""
+    import numpy as np
+    import torch
+
+    from raydistill.artifacts.manifest import identity_of, seal
+    from raydistill.artifacts.storage import Folder
+    from raydistill.artifacts.trajectories import KIND, TrajectoryStore, record, shard, write_layout
+    from raydistill.core.networks import Layout
+
+    experts, epochs, parameters = 12, 50, 320_010
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Folder(scratch)
+        for expert in range(experts):
+            path = Path(scratch) / shard(expert)
+            rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(epochs + 1, parameters))
+            rows[:, ::1024] = expert  # touches every page
+            del rows
+            folder.write(record(expert), b"{}")
+        write_layout(folder, Layout(("theta",), ((parameters,),)), experts, epochs)
+        seal(folder, kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
+        opened = TrajectoryStore.open(folder, verify=False)
+        opened(0, 0)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        g = torch.Generator().manual_seed(0)
+        pairs = torch.stack(
+            [torch.randint(experts, (100,), generator=g), torch.randint(epochs, (100,), generator=g)], 1
+        ).tolist()
+        numbers = iter(pairs * 100)
+        memory = torch.zeros(parameters)
+        ways: dict[str, Callable[[], Any]] = {"read": lambda: opened(*next(numbers)), "copy": memory.clone}
+        medians = _medians(ways, 100)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    size = experts * (epochs + 1) * parameters * 4
+    detail = f"{size / 1e9:.1f} GB; a snapshot of {parameters * 4 / 1e6:.1f} MB in {medians['read'] * 1e3:.2f} ms"
+    return {"share": grown / size, "ratio": medians["read"] / medians["copy"], "detail": detail}
+
+
+# ---- tools ----
+
+
+def _medians(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each way; the ways take turns."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, run in ways.items():
+            began = time.perf_counter()
+            run()
+            seconds[way].append(time.perf_counter() - began)
+    return {way: statistics.median(found) for way, found in seconds.items()}
+
+
+def _seconds(found: dict[str, float]) -> str:
+    return ", ".join(f"{way} {value:.2f} s" for way, value in found.items() if way not in ("cosine", "to compile"))
+
+
+CASES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+    "memory": memory, "iteration": iteration, "training": training, "evaluation": evaluation, "store": store
+}  # fmt: skip
+MEASURED: dict[str, Callable[[], Any]] = {
+    **{f"memory {e} {n}": partial(_peak_of, e, n) for e in ("exact", "unrolled") for n in (10, 50)},
+    **{f"iteration {ipc} {n}": partial(_iteration, ipc, n) for ipc, n in ((1, 20), (10, 4))},
+    "training": _training,
+    "evaluation": _evaluation,
+    "store": _store,
+}
+
+if __name__ == "__main__":
+    main()
