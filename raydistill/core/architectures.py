@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
+import sys
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -268,6 +270,10 @@ class Custom:
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         name, _, attribute = self.factory.partition(":")
+        if (
+            os.getcwd() not in sys.path
+        ):  # as `python -m` has it; Ray starts its workers in the driver's folder, or a job's
+            sys.path.append(os.getcwd())
         try:
             make = getattr(importlib.import_module(name), attribute)
         except (ImportError, AttributeError) as error:

@@ -147,11 +147,18 @@ def check(config: Config) -> None:
         try:
             build(architecture, num_classes=2, image_size=config.curate.image_size)
         except ValueError as error:
-            raise ConfigError(str(error), key, f"lower {key}.depth or raise curate.image_size") from error
+            raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error
     ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
     if ahead > epochs:
         what = f"the target lies {ahead} epochs ahead, but experts are trained for {epochs} only"
         raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")
+    first = config.distill.schedule.min_start_epoch
+    if first + ahead > epochs:
+        what = f"the first start epoch is {first} and its target {ahead} epochs ahead, but experts are trained for {epochs} only"
+        raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
+    if config.experts.keep == "ends" and config.distill.trajectories != "straight":
+        what = "of the experts only the ends are kept, and SGD's trajectories need every epoch"
+        raise ConfigError(what, "distill.trajectories", "set it to straight, or experts.keep to all")
     try:
         load_class_tree(config.curate.classes)
     except ConfigError as error:

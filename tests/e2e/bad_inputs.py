@@ -191,13 +191,24 @@ CONFIG_ROWS = [
       "the path itself",
       {"c.yaml": SIMULATED + "output: ${outptu}\n"}),
     R("too many poolings for the images", "run tiny.yaml network.depth=4", 2,
-      "network: 4 poolings need at least 16 pixels, the images have 8; lower network.depth or raise curate.image_size"),
+      "network: 4 poolings need at least 16 pixels, the images have 8; choose another network, or another curate.image_size"),
     R("too many poolings for a network that judges", "run tiny.yaml 'evaluate.other_networks=[{kind: convnet, depth: 5}]'", 2,
-      "evaluate.other_networks.0: 5 poolings need at least 32 pixels, the images have 8; lower evaluate.other_networks.0.depth or "
-      "raise curate.image_size"),
+      "evaluate.other_networks.0: 5 poolings need at least 32 pixels, the images have 8; choose another network, or another "
+      "curate.image_size"),
     R("a target beyond the experts' last epoch", "run tiny.yaml distill.expert_epochs=3", 2,
       "distill.expert_epochs: the target lies 3 epochs ahead, but experts are trained for 2 only; lower it or raise "
       "experts.training.epochs"),
+    R("a window behind the experts' last epoch", "run tiny.yaml 'distill.schedule={kind: fixed, min_start_epoch: 2}'", 2,
+      "distill.schedule.min_start_epoch: the first start epoch is 2 and its target 1 epochs ahead, but experts are trained for 2 only; "
+      "lower it or raise experts.training.epochs"),
+    R("experts of whom too little is kept", "run tiny.yaml experts.keep=ends", 2,
+      "distill.trajectories: of the experts only the ends are kept, and SGD's trajectories need every epoch; set it to straight, or "
+      "experts.keep to all"),
+    R("a network of one's own that is not there", "run tiny.yaml 'network={kind: custom, factory: \"no.such:thing\"}'", 2,
+      "network: network.factory=no.such:thing cannot be imported (No module named 'no'); choose another network, or another "
+      "curate.image_size"),
+    R("a method that nobody published", "run tiny.yaml extends=methods/dtm", 2,
+      "methods/dtm: there is no such config file; methods are: att, datm, ftd, mct, mtt, pad, stm, tesla"),
     R("an unknown class tree", "run tiny.yaml curate.classes=gz2-8", 2,
       "curate.classes: no class tree 'gz2-8'; did you mean 'gz2-9'? Another tree is given as a .yaml file"),
     R("a class tree that is not there", "run tiny.yaml curate.classes=three.yaml", 2,
