@@ -203,7 +203,7 @@ def _evaluation() -> dict[str, float]:
 
     from raydistill.core.architectures import ConvNet
     from raydistill.core.networks import build, initial_parameters
-    from raydistill.core.training import Training, _gradient, train
+    from raydistill.core.training import Training, train
 
     network = build(ConvNet(), CLASSES, SIDE)
     images, targets = torch.randn(CLASSES, 3, SIDE, SIDE), torch.eye(CLASSES)
@@ -212,7 +212,6 @@ def _evaluation() -> dict[str, float]:
     for way in ("eager", "compiled"):
         recipe = Training(epochs=40, batch_size=CLASSES, momentum=0.9, weight_decay=5e-4, compile=way == "compiled")
         ways[way] = partial(train, network, theta, images, targets, recipe, 0)
-        _gradient(network, recipe)
         ways[way]()
     return _medians(ways, 5)
 

@@ -77,9 +77,7 @@ def _based(own: DictConfig, path: Path, extending: tuple[Path, ...]) -> DictConf
         return own
     given = own.pop(EXTENDS)
     names = [given] if isinstance(given, str) else given
-    if (not isinstance(names, ListConfig) and not isinstance(names, list)) or not all(
-        isinstance(n, str) for n in names
-    ):
+    if not isinstance(names, ListConfig | list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"'{EXTENDS}' must name config files, got {given}", str(path), "mend the value")
     base = OmegaConf.create({})
     for name in names:

@@ -89,7 +89,7 @@ class AlexNet:
 
     @property
     def name(self) -> str:
-        return "alexnet" + (f"-w{self.width}" if self.width != 128 else "")
+        return _name(self)
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         _demand_pixels(image_size, 8, "3 poolings")
@@ -114,7 +114,7 @@ class VGG11:
 
     @property
     def name(self) -> str:
-        return "vgg11" + (f"-w{self.width}" if self.width != 64 else "")
+        return _name(self)
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         _demand_pixels(image_size, 32, "5 poolings")
@@ -141,7 +141,7 @@ class ResNet18:
 
     @property
     def name(self) -> str:
-        return "resnet18" + (f"-w{self.width}" if self.width != 64 else "")
+        return _name(self)
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         _demand_pixels(image_size, 16, "3 strides and an instance norm")
@@ -288,6 +288,11 @@ class Custom:
 
 
 Architecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Custom
+
+
+def _name(one: AlexNet | VGG11 | ResNet18) -> str:
+    """The kind, with its width where that is not the usual one."""
+    return one.kind if one.width == type(one).width else f"{one.kind}-w{one.width}"
 
 
 def _instance(width: int) -> nn.Module:

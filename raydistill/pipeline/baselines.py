@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,17 +14,16 @@ import torch
 from torch import Tensor
 
 from raydistill import __version__
+from raydistill.artifacts.manifest import identity_of
 from raydistill.artifacts.storage import Folder
 from raydistill.config import Baseline, Config, plain
 from raydistill.core import coreset
 from raydistill.core.distribution import distribution_matching
 from raydistill.core.networks import build
 from raydistill.log import progress
-from raydistill.pipeline.cluster import device_of, plain_errors, require
+from raydistill.pipeline.cluster import SECONDS_BETWEEN_NEWS, device_of, plain_errors, require
 from raydistill.pipeline.fits import Split
 from raydistill.seeding import fold_in, generator
-
-SECONDS_BETWEEN_NEWS = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,16 +55,13 @@ class Baselines:
 
     def _distribution_matching(self) -> Tensor:
         config, seed = self.config, fold_in(self.root, "dm")
-        how = [
-            __version__,
-            plain(config.evaluate.dm),
-            plain(config.network),
-            self.num_classes,
-            self.ipc,
-            seed,
-            self.judged_on,
-        ]
-        name = f"dm-{hashlib.sha256(json.dumps(how).encode()).hexdigest()[:32]}.npy"
+        how = {
+            "version": __version__,
+            "dm": plain(config.evaluate.dm),
+            "network": plain(config.network),
+            "ipc": self.ipc,
+        }
+        name = f"dm-{identity_of('dm', how, {'curated': self.judged_on}, seed)}.npy"
         if self.kept.exists(name):
             return torch.from_numpy(np.load(io.BytesIO(self.kept.read(name)), allow_pickle=False))
         resources = config.resources
@@ -87,9 +81,8 @@ class Baselines:
                 iteration, loss, images = ray.get(reference)
                 shown.update(iteration, loss=loss)
         assert images is not None
-        buffer = io.BytesIO()
-        np.save(buffer, images.numpy(), allow_pickle=False)
-        self.kept.write(name, buffer.getvalue())
+        with self.kept.writing(name) as path, open(path, "wb") as stream:
+            np.save(stream, images.numpy(), allow_pickle=False)
         return images
 
 

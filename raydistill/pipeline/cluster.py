@@ -24,6 +24,7 @@ log = get_logger(__name__)
 
 _MEGABYTE = 2**20
 GROWTH_SECONDS = 300.0  # clouds bring a machine in one to four minutes
+SECONDS_BETWEEN_NEWS = 1.0  # of a worker that streams how far it is
 
 
 @contextmanager

@@ -44,7 +44,16 @@ from raydistill.core.networks import build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
 from raydistill.errors import DivergenceError
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import LOST, attached, device_of, distill_cpus, one_line, plain_errors, require
+from raydistill.pipeline.cluster import (
+    LOST,
+    SECONDS_BETWEEN_NEWS,
+    attached,
+    device_of,
+    distill_cpus,
+    one_line,
+    plain_errors,
+    require,
+)
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.publish import draw_grid, publish
 from raydistill.pipeline.stage import recorded, skipped
@@ -56,7 +65,6 @@ log = get_logger(__name__)
 STATE = f"{PARTIAL}/state.safetensors"
 BEST = f"{PARTIAL}/images.safetensors"  # what a run that diverged leaves to look at
 WRITTEN = (SELECTED, LAST, SEEN, "history.parquet", "validation.parquet")  # by the worker
-SECONDS_BETWEEN_NEWS = 1.0
 
 
 @dataclass(frozen=True)
