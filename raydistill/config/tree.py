@@ -192,7 +192,9 @@ class Resources:
     workers: parallel workers, for which a cluster with autoscaling may grow; None: as many as its machines carry now.
     cpus, gpus: of one worker, fractions allowed. worker_threads: torch threads of an expert's or evaluation's worker.
     distill_cpus, distill_gpus: of the distilling process, which uses as many threads as CPUs; None: all CPUs of the largest machine
-    that has the GPUs. max_restarts: lost workers before a stage gives up.
+    that has the GPUs. distill_memory_mb: what an iteration of the exact engine may keep beside the work of one student step: less than
+    the parameters of all steps costs a quarter more time, more is spent on graphs that are then not recomputed (where
+    `distill.compile` is off); None: the parameters of all steps. max_restarts: lost workers before a stage gives up.
     """
 
     address: str | None = None
@@ -202,6 +204,7 @@ class Resources:
     worker_threads: PositiveInt = 1
     distill_cpus: PositiveInt | None = None
     distill_gpus: NonNegativeFloat = 0
+    distill_memory_mb: NonNegativeFloat | None = None
     max_restarts: NonNegativeInt = 3
     object_store_mb: PositiveInt | None = 1024
     checkpoint_seconds: NonNegativeFloat = 20.0

@@ -173,6 +173,8 @@ class Distiller:
         One-hot rows (hard labels) or initial logits (soft labels).
     seed
         Root of the randomness of every iteration.
+    memory_mb
+        What an iteration may keep beside the work of one student step, see `Matcher`; no bit depends on it.
     """
 
     def __init__(
@@ -183,6 +185,7 @@ class Distiller:
         images_SCHW: Tensor,
         labels_SK: Tensor,
         seed: int,
+        memory_mb: float | None = None,
     ) -> None:
         if trajectories.num_epochs < recipe.expert_epochs:
             raise ValueError(
@@ -207,7 +210,7 @@ class Distiller:
         self._seed = seed
         loss = student_loss(network, recipe.augmentation, recipe.precision)
         skip = network.layout.parameters_of_first_layers(recipe.skip_layers)
-        self._matcher = Matcher(loss, recipe.engine, recipe.compile, skip, recipe.match_at == "nearest")
+        self._matcher = Matcher(loss, recipe.engine, recipe.compile, skip, recipe.match_at == "nearest", memory_mb)
         self._optimisers = {
             "images": recipe.image_step.build([self.images]),
             "lrs": recipe.lr_step.build(self.log_lrs),

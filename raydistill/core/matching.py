@@ -12,7 +12,10 @@ A student starts at an expert's parameters theta_0 and takes N steps of SGD on t
     lambda_i = lambda_{i+1} - a H_i lambda_{i+1}
     dL/dx_i = -a d/dx (g_i . lambda_{i+1}),    dL/dy_i likewise,    dL/da = -sum_i g_i . lambda_{i+1}
 
-Each step is a pure function of tensors, so it may be compiled; a graph that is differentiated twice may not.
+Each step is a pure function of tensors, so it may be compiled; a graph that is differentiated twice may not. What a walk keeps is a
+question of memory alone and changes no bit: by default theta_0 ... theta_{N-1}; with less memory every c-th of them, from which the
+others are walked again (in units of a forward pass F: 15 F a step in place of 12 F); with more memory, and without compiling, also
+the graphs of the last steps, which are then not recomputed (9 F).
 
 `constant-adjoint` leaves out H_i, so that lambda stays lambda_N (TESLA, Cui et al. 2023, arXiv:2211.10586): half of a step's second
 derivatives, and an approximation, whose cosine with the gradient falls where the student's steps are large.
@@ -28,10 +31,12 @@ Shape letters: S synthetic images, B images of one step, P parameters, K classes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from raydistill.core.augment import Augmentation, AugmentationParameters
 from raydistill.core.networks import Network
@@ -67,6 +72,38 @@ class _Adjoint(NamedTuple):
     d_theta_P: Tensor | None  # H lambda; the constant adjoint does without
     d_images_BCHW: Tensor
     d_targets_BK: Tensor
+
+
+class _Tape(NamedTuple):
+    """A step with its graph."""
+
+    inputs: tuple[Tensor, Tensor, Tensor]  # theta, images, targets
+    gradient_P: Tensor
+
+
+class _Walk(NamedTuple):
+    """Where the student came, and what was kept of the way."""
+
+    end_P: Tensor  # after `last` steps
+    last: int
+    path: dict[int, Tensor]  # theta_i by i
+    tapes: dict[int, _Tape]
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What the student sees in step i: images, targets, augmentation."""
+
+    images_SCHW: Tensor
+    targets_SK: Tensor
+    batches: Sequence[Batch]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, AugmentationParameters]:
+        index, augmentation = self.batches[i]
+        return _rows(self.images_SCHW, index), _rows(self.targets_SK, index), augmentation
 
 
 def cross_entropy(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
@@ -113,6 +150,8 @@ class Matcher:
         Leading parameters that the matching loss leaves out.
     nearest
         Match after the step that ends nearest to the target, instead of after all of them.
+    memory_mb
+        MB (1e6 bytes) that the walk may keep beside the work of one step; None: the parameters of every step, no graphs.
     """
 
     def __init__(
@@ -122,6 +161,7 @@ class Matcher:
         compile: bool = False,
         skip: int = 0,
         nearest: bool = False,
+        memory_mb: float | None = None,
     ) -> None:
         if compile and engine == "unrolled":
             raise ValueError("the unrolled engine differentiates a graph twice, which torch.compile cannot")
@@ -129,7 +169,10 @@ class Matcher:
         self._engine = engine
         self._skip = skip
         self._nearest = nearest
-        constant = engine == "constant-adjoint"
+        self._memory = None if memory_mb is None else memory_mb * 1e6
+        self._compile = compile
+        self._graph_bytes: int | None = None  # of one step, once it was asked for
+        self._constant = constant = engine == "constant-adjoint"
 
         def gradient(theta_P: Tensor, images: Tensor, targets: Tensor, parameters: AugmentationParameters) -> Tensor:
             value: Tensor = torch.func.grad(loss)(theta_P, images, targets, parameters)
@@ -145,9 +188,12 @@ class Matcher:
             gradients, value = torch.func.grad_and_value(product, argnums=wanted)(theta_P, images, targets)
             return _Adjoint(value, None if constant else gradients[0], *gradients[-2:])
 
+        # Compiled, both derivatives lie inside of one graph. Not compiled, autograd's own tape does it in half of the memory.
         # The number of synthetic images of a step never changes within a run, so shapes are static.
-        wrap: Callable[[Any], Any] = (lambda f: torch.compile(f, dynamic=False)) if compile else (lambda f: f)
-        self._gradient, self._adjoint = wrap(gradient), wrap(adjoint)
+        self._gradient: Callable[..., Tensor] = torch.compile(gradient, dynamic=False) if compile else gradient
+        self._adjoint: Callable[..., _Adjoint] = (
+            torch.compile(adjoint, dynamic=False) if compile else self._taped_adjoint
+        )
 
     def match(
         self,
@@ -178,44 +224,52 @@ class Matcher:
         batches: Sequence[Batch],
     ) -> Tensor:
         """The matching loss alone, without any graph: what the self-adaptive schedule watches."""
-        path = self._walk(start_P, images_SCHW.detach(), targets_SK.detach(), lr.detach(), batches)
-        return self._loss_at(path[self._last(path, target_P)], start_P, target_P)
+        steps = _Steps(images_SCHW.detach(), targets_SK.detach(), batches)
+        walk = self._walk(start_P, target_P, steps, lr.detach(), every=len(steps), taped=0)
+        return self._loss_at(walk.end_P, start_P, target_P)
 
     def _loss_at(self, end_P: Tensor, start_P: Tensor, target_P: Tensor) -> Tensor:
         return matching_loss(end_P[self._skip :], start_P[self._skip :], target_P[self._skip :])
 
-    def _last(self, path: Sequence[Tensor], target_P: Tensor) -> int:
-        """The step after which the loss is taken: an index into [theta_0, ..., theta_N], at least 1."""
-        if not self._nearest:
-            return len(path) - 1
-        matched = slice(self._skip, None)
-        distances = torch.stack([(theta_P[matched] - target_P[matched]).abs().sum() for theta_P in path[1:]])
-        return 1 + int(distances.argmin())
-
-    @torch.no_grad()
-    def _walk(
-        self, start_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
-    ) -> list[Tensor]:
-        """[theta_0, ..., theta_N]. Only the parameters are kept: N vectors, no graphs."""
-        path = [start_P]
-        for index, augmentation in batches:
-            gradient = self._gradient(path[-1], _rows(images, index), _rows(targets, index), augmentation)
-            path.append(path[-1] - lr * gradient)
-        return path
+    def _walk(self, start_P: Tensor, target_P: Tensor, steps: _Steps, lr: Tensor, every: int, taped: int) -> _Walk:
+        """All student steps; of theta every `every`-th is kept, and of the last `taped` steps the graphs."""
+        path: dict[int, Tensor] = {}
+        tapes: dict[int, _Tape] = {}
+        theta_P, end_P, last, shortest = start_P, start_P, len(steps), float("inf")
+        for i in range(len(steps)):
+            if i % every == 0:
+                path[i] = theta_P
+            if i >= len(steps) - taped:
+                tapes[i] = self._tape(theta_P, *steps[i])
+                theta_P = theta_P - lr * tapes[i].gradient_P.detach()
+            else:
+                theta_P = theta_P - lr * self._gradient(theta_P, *steps[i])
+            if self._nearest:
+                distance = float((theta_P - target_P)[self._skip :].abs().sum())
+                if distance < shortest:
+                    end_P, last, shortest = theta_P, i + 1, distance
+        return _Walk(end_P if self._nearest else theta_P, last, path, tapes)
 
     @torch.no_grad()
     def _adjoint_walk(
         self, start_P: Tensor, target_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
     ) -> Matched:
-        path = self._walk(start_P, images, targets, lr, batches)
-        last = self._last(path, target_P)
-        end_P = path[last]
+        steps = _Steps(images, targets, batches)
+        every, taped = self._affordable(start_P, steps)
+        end_P, last, path, tapes = self._walk(start_P, target_P, steps, lr, every, taped)
         loss = self._loss_at(end_P, start_P, target_P)
         lambda_P = 2 * (end_P - target_P) / (start_P - target_P)[self._skip :].square().sum()
         lambda_P[: self._skip] = 0
         d_images, d_targets, d_lr = torch.zeros_like(images), torch.zeros_like(targets), torch.zeros_like(lr)
-        for theta_P, (index, augmentation) in reversed(list(zip(path[:last], batches[:last], strict=True))):
-            step = self._adjoint(theta_P, _rows(images, index), _rows(targets, index), augmentation, lambda_P)
+        for i in reversed(range(last)):
+            if i in tapes:
+                step = self._back(tapes.pop(i), lambda_P)
+            else:
+                if i not in path:  # walk there again, from the last that was kept
+                    for j in range(i - i % every, i):
+                        path[j + 1] = path[j] - lr * self._gradient(path[j], *steps[j])
+                step = self._adjoint(path.pop(i), *steps[i], lambda_P)
+            index = batches[i].index_B
             d_lr -= step.product
             _add_rows(d_images, index, -lr * step.d_images_BCHW)
             _add_rows(d_targets, index, -lr * step.d_targets_BK)
@@ -223,13 +277,54 @@ class Matcher:
                 lambda_P = lambda_P - lr * step.d_theta_P
         return Matched(loss, d_images, d_targets, d_lr, last)
 
+    @torch.enable_grad()
+    def _tape(self, theta_P: Tensor, images: Tensor, targets: Tensor, parameters: AugmentationParameters) -> _Tape:
+        theta_P, images, targets = (tensor.detach().requires_grad_() for tensor in (theta_P, images, targets))
+        loss = self._loss(theta_P, images, targets, parameters)
+        (gradient_P,) = torch.autograd.grad(loss, theta_P, create_graph=True)
+        return _Tape((theta_P, images, targets), gradient_P)
+
+    def _back(self, tape: _Tape, lambda_P: Tensor) -> _Adjoint:
+        wanted = tape.inputs[1:] if self._constant else tape.inputs
+        found = torch.autograd.grad(tape.gradient_P, wanted, lambda_P, materialize_grads=True)
+        product = torch.dot(tape.gradient_P.detach(), lambda_P)
+        return _Adjoint(product, None if self._constant else found[0], *found[-2:])
+
+    def _taped_adjoint(
+        self, theta_P: Tensor, images: Tensor, targets: Tensor, parameters: AugmentationParameters, lambda_P: Tensor
+    ) -> _Adjoint:
+        return self._back(self._tape(theta_P, images, targets, parameters), lambda_P)
+
+    def _affordable(self, theta_P: Tensor, steps: _Steps) -> tuple[int, int]:
+        """(every, taped) of a walk within the memory."""
+        if self._memory is None:
+            return 1, 0
+        if self._graph_bytes is None:
+            self._graph_bytes = 0 if self._compile else self._measure_graph(theta_P, steps)
+        return affordable(self._memory, len(steps), theta_P.nbytes, self._graph_bytes)
+
+    def _measure_graph(self, theta_P: Tensor, steps: _Steps) -> int:
+        """Bytes that autograd keeps for one step."""
+        found: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            self._tape(theta_P, *steps[0])
+        return sum(found.values())
+
     @torch.enable_grad()  # also where the caller keeps no graphs
     def _unrolled(
         self, start_P: Tensor, target_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
     ) -> Matched:
         last = len(batches)
         if self._nearest:
-            last = self._last(self._walk(start_P, images, targets, lr, batches), target_P)
+            with torch.no_grad():
+                steps = _Steps(images, targets, batches)
+                last = self._walk(start_P, target_P, steps, lr, every=last, taped=0).last
         inputs = [tensor.requires_grad_() for tensor in (images.clone(), targets.clone(), lr.clone())]
         images, targets, lr = inputs
         theta_P = start_P.detach().requires_grad_()
@@ -240,6 +335,22 @@ class Matcher:
         value = self._loss_at(theta_P, start_P, target_P)
         d_images, d_targets, d_lr = torch.autograd.grad(value, inputs)
         return Matched(value.detach(), d_images, d_targets, d_lr, last)
+
+
+def affordable(memory: float, steps: int, vector_bytes: int, graph_bytes: int) -> tuple[int, int]:
+    """What a walk may keep: (c, k), every c-th theta and the graphs of the last k steps.
+
+    c = 1 where `steps` vectors fit into the memory; else the smallest c for which the kept ones and those of one stretch, walked
+    again, fit, or the thriftiest, near sqrt(steps), where none does. Graphs take what is left.
+    """
+
+    def vectors(every: int) -> int:
+        return -(-steps // every) + every - 1
+
+    fitting = [every for every in range(1, steps + 1) if vectors(every) * vector_bytes <= memory]
+    every = fitting[0] if fitting else min(range(1, steps + 1), key=vectors)
+    spare = memory - steps * vector_bytes
+    return every, min(steps, int(spare // graph_bytes)) if every == 1 and graph_bytes and spare > 0 else 0
 
 
 def _rows(tensor: Tensor, index: Tensor | None) -> Tensor:

@@ -79,6 +79,7 @@ class _Job:
     seed: int
     threads: int
     gpus: float
+    memory_mb: float | None
     checkpoint_seconds: float
 
 
@@ -120,7 +121,8 @@ def _run(config: Config, place: Place, curated: CuratedSet, store: TrajectorySto
     resources = config.resources
     job = _Job(
         place.folder.uri, curated.folder.uri, store.folder.uri, config.network, config.distill, place.seed,
-        threads=distill_cpus(resources), gpus=resources.distill_gpus, checkpoint_seconds=resources.checkpoint_seconds,
+        threads=distill_cpus(resources), gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
+        checkpoint_seconds=resources.checkpoint_seconds,
     )  # fmt: skip
     require(resources, job.threads, job.gpus, "distill_")
     # A generator's own retries would replay from the start; ours go on from the saved state.
@@ -210,7 +212,13 @@ class _Session:
         )
         labels = initial_labels(job.distill, images, curated.num_classes, self.network, store.ends())
         self.distiller = Distiller(
-            job.distill, self.network, store, images.to(device), labels.to(device), fold_in(self.seed, "steps")
+            job.distill,
+            self.network,
+            store,
+            images.to(device),
+            labels.to(device),
+            fold_in(self.seed, "steps"),
+            job.memory_mb,
         )
         self.records: list[Record] = []
         self.validations: list[Validation] = []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.matching import Batch, Matcher, cross_entropy, matching_loss, student_loss
+from raydistill.core.matching import Batch, Matcher, _Steps, affordable, cross_entropy, matching_loss, student_loss
 from tests import zoo
 
 ENGINES = ["exact", "unrolled"]
@@ -54,13 +54,13 @@ class TestQuadraticStudent:
 
     @pytest.mark.parametrize("steps", [1, 2, 7, 30])
     def test_unroll_ends_where_the_matrix_power_says(self, steps: int) -> None:
-        path = Matcher(self.problem.loss)._walk(
-            self.start, self.image, self.label, torch.tensor(self.lr, dtype=torch.float64), self.batches(steps)
-        )
+        lr = torch.tensor(self.lr, dtype=torch.float64)
+        steps_seen = _Steps(self.image, self.label, self.batches(steps))
+        walk = Matcher(self.problem.loss)._walk(self.start, self.target, steps_seen, lr, every=1, taped=0)
         expected = self.problem.end(self.start, self.problem.optimum(self.image, self.label), self.lr, steps)
-        assert len(path) == steps + 1
+        assert len(walk.path) == walk.last == steps
         # A step rounds a few times in 2^-53; the contraction forgets older steps.
-        assert zoo.relative(path[-1], expected) < 1e-15
+        assert zoo.relative(walk.end_P, expected) < 1e-15
 
     @pytest.mark.parametrize("engine", ENGINES)
     @pytest.mark.parametrize("steps", [1, 2, 7, 30])
@@ -183,6 +183,44 @@ def test_exact_equals_unrolled_with_batches_of_some_images(size: int) -> None:
     assert torch.equal(moved, seen)
 
 
+@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize("engine", ["exact", "constant-adjoint"])
+def test_what_the_memory_allows_changes_no_bit(engine: Any, nearest: bool) -> None:
+    problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32, images=5)
+    augmentation = zoo.AUGMENTATIONS["DSA, all"]
+    loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 7, total=5, size=2)
+    expected = Matcher(loss, engine, nearest=nearest).match(*problem.arguments, steps)
+    vector = problem.start_P.nbytes / 1e6
+    for memory in (0.0, 3 * vector, 7 * vector, 7 * vector + 0.1, 1e6):
+        matched = Matcher(loss, engine, nearest=nearest, memory_mb=memory).match(*problem.arguments, steps)
+        for value, reference in zip(matched, expected, strict=True):
+            assert value == reference if isinstance(value, int) else torch.equal(value, reference)
+
+
+def test_spare_memory_holds_as_many_graphs_as_fit() -> None:
+    problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32)
+    matcher = Matcher(student_loss(problem.network, Augmentation()), memory_mb=1e6)
+    steps = _Steps(problem.images_SCHW, problem.targets_SK, zoo.batches(Augmentation(), 4))
+    assert matcher._affordable(problem.start_P, steps) == (1, 4)
+    graph = matcher._measure_graph(problem.start_P, steps)
+    widest = max(t.numel() for t in problem.network.layout.split(problem.start_P).values())
+    assert graph > widest * 4  # at the least the parameters are kept
+    assert affordable(4 * 100 + 2.5 * graph, 4, 100, graph) == (1, 2)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+@pytest.mark.parametrize("vectors", [0, 1, 5, 14, 49, 50, 60])
+def test_kept_parameters_fit_into_the_memory_where_they_can(steps: int, vectors: int) -> None:
+    every, taped = affordable(100.0 * vectors, steps, 100, 1000)
+    assert taped == min(steps, max(0, vectors - steps) // 10)
+    # Every c-th is kept, and while one stretch is walked again, the c - 1 between two of them.
+    kept = {c: len(range(0, steps, c)) + c - 1 for c in range(1, steps + 1)}
+    if kept[every] > vectors:
+        assert kept[every] == min(kept.values())
+    else:
+        assert all(kept[c] > vectors for c in range(1, every))
+
+
 def test_an_image_drawn_twice_into_a_batch_gets_both_gradients() -> None:
     problem = zoo.problem(zoo.NETWORKS["mlp"])
     loss, steps = student_loss(problem.network, Augmentation()), [Batch(torch.tensor([0, 1, 0]), {})] * 3
@@ -253,5 +291,13 @@ def test_an_unrolled_graph_is_not_compiled() -> None:
 def test_the_compiled_step_equals_the_eager_one() -> None:
     problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32)
     augmentation = Augmentation(("dihedral", "color"))
-    loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 2)
-    assert_same(Matcher(loss, compile=True), Matcher(loss), problem, steps, 1e-4)
+    loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 1)
+    assert_same(Matcher(loss, compile=True), Matcher(loss), problem, steps, 1e-5)
+
+
+@pytest.mark.slow
+def test_the_compiled_steps_equal_the_eager_ones_in_float64() -> None:
+    problem = zoo.problem(zoo.NETWORKS["instance"])
+    augmentation = Augmentation(("dihedral", "color"))
+    loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 3)
+    assert_same(Matcher(loss, compile=True, memory_mb=0), Matcher(loss), problem, steps, 1e-12)
