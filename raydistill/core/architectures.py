@@ -257,7 +257,7 @@ class Custom:
 
     kind: Literal["custom"] = "custom"
     factory: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if ":" not in self.factory:

@@ -101,6 +101,9 @@ class Recipe:
         "hard": one-hot; "soft": logits, learned, initialised from the experts.
     init
         "noise", "real" (random training images of the class) or "mean" (means of disjoint parts of the class).
+    precision, compile
+        bfloat16: the student's arithmetic, parameters and adjoint stay float32. "auto": by the work ahead and the machine
+        (`core.effort`); where nobody settles it, float32 and not compiled.
     ema
         Decay of the moving average of the images, which is what is validated and published; 0: the iterate itself.
     """
@@ -126,8 +129,8 @@ class Recipe:
     label_step: Step = field(default_factory=lambda: SGD(lr=5.0, momentum=0.9))
     augmentation: Augmentation = Augmentation(operations=DSA)
     engine: EngineName = "exact"
-    precision: Precision = "float32"
-    compile: bool = False
+    precision: Precision | Literal["auto"] = "float32"
+    compile: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         positive(self, "images_per_class", "iterations", "student_steps", "expert_epochs", "student_lr")
@@ -140,7 +143,7 @@ class Recipe:
             raise ValueError(
                 "start_epochs: continuous goes with trajectories: straight; SGD's are known at whole epochs only"
             )
-        if self.engine == "unrolled" and self.compile:
+        if self.engine == "unrolled" and self.compile is True:
             raise ValueError(
                 "compile goes with engine: exact or constant-adjoint; the unrolled engine differentiates a graph twice"
             )
@@ -208,9 +211,12 @@ class Distiller:
         self.schedule: ScheduleState = recipe.schedule.init()
         self.finished = False
         self._seed = seed
-        loss = student_loss(network, recipe.augmentation, recipe.precision)
+        precision: Precision = "bfloat16" if recipe.precision == "bfloat16" else "float32"
+        loss = student_loss(network, recipe.augmentation, precision)
         skip = network.layout.parameters_of_first_layers(recipe.skip_layers)
-        self._matcher = Matcher(loss, recipe.engine, recipe.compile, skip, recipe.match_at == "nearest", memory_mb)
+        self._matcher = Matcher(
+            loss, recipe.engine, recipe.compile is True, skip, recipe.match_at == "nearest", memory_mb
+        )
         self._optimisers = {
             "images": recipe.image_step.build([self.images]),
             "lrs": recipe.lr_step.build(self.log_lrs),

@@ -59,6 +59,9 @@ class Training:
         Weigh the loss of each class by its inverse frequency (mean 1). Redundant with balanced sampling.
     flat
         Seek flat minima; None: plain SGD.
+    precision, compile
+        bfloat16: the network's arithmetic, parameters stay float32. "auto": by the work ahead and the machine (`core.effort`); where
+        nobody settles it, float32 and not compiled.
     """
 
     epochs: int = 50
@@ -71,8 +74,8 @@ class Training:
     class_weights: bool = True
     flat: Flat | None = None
     augmentation: Augmentation = Augmentation()
-    precision: Precision = "float32"
-    compile: bool = False
+    precision: Precision | Literal["auto"] = "float32"
+    compile: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         positive(self, "epochs", "batch_size", "lr")
@@ -163,8 +166,8 @@ def train(
 
 
 def _gradient(network: Network, training: Training) -> Callable[..., tuple[Tensor, Tensor]]:
-    make = _compiled if training.compile else _eager
-    gradient = make(network, training.augmentation, training.precision)
+    make = _compiled if training.compile is True else _eager
+    gradient = make(network, training.augmentation, "bfloat16" if training.precision == "bfloat16" else "float32")
     return gradient if training.flat is None else _flat_gradient(gradient, training.flat)
 
 

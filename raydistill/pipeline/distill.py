@@ -39,6 +39,7 @@ from raydistill.config import Config, Distill
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.distiller import Distiller, Record
+from raydistill.core.effort import Machine, settle_recipe, words, work_of_recipe
 from raydistill.core.initial import initial_images, initial_labels
 from raydistill.core.networks import build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
@@ -118,9 +119,13 @@ def _run(config: Config, place: Place, curated: CuratedSet, store: TrajectorySto
     """Keep a worker going until the images are finished."""
     if all(map(place.folder.exists, WRITTEN)) and not place.folder.exists(STATE):
         return  # finished, and killed between the worker's end and the manifest
-    resources = config.resources
+    resources, side = config.resources, curated.summary.image_size
+    network = build(config.network, curated.num_classes, side)
+    images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
+    work = work_of_recipe(config.distill, network, images)
+    recipe = settle_recipe(config.distill, work, Machine.of_workers(resources.distill_gpus))
     job = _Job(
-        place.folder.uri, curated.folder.uri, store.folder.uri, config.network, config.distill, place.seed,
+        place.folder.uri, curated.folder.uri, store.folder.uri, config.network, recipe, place.seed,
         threads=distill_cpus(resources), gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds,
     )  # fmt: skip
@@ -130,10 +135,11 @@ def _run(config: Config, place: Place, curated: CuratedSet, store: TrajectorySto
         num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming"
     )
     log.info(
-        "distill: %d images, %d threads%s",
-        len(curated.class_names) * job.distill.images_per_class,
+        "distill: %d images, %d threads%s, %s",
+        images[0],
         job.threads,
         " on a GPU" if job.gpus else "",
+        words(recipe),
     )
     heard = (
         -1

@@ -29,10 +29,11 @@ from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Config, Evaluate
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
+from raydistill.core.effort import Machine, settle_training, work_of_training
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
 from raydistill.core.normalise import Normalisation, one_hot
-from raydistill.core.training import predict
+from raydistill.core.training import Training, predict
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
 from raydistill.pipeline.baselines import Baselines
@@ -122,15 +123,28 @@ def _contests(
         for architecture in architectures:
             for sets in subjects:
                 size = min(protocol.training.batch_size, len(sets[0].images_NCHW))
-                training = replace(protocol.training, batch_size=size)
+                training = _settled(
+                    config, replace(protocol.training, batch_size=size), architecture, sets[0], len(sets)
+                )
                 own = protocol.learned_lr and sets[0].student_lrs is not None
                 fits = (Fit(s, name, training, None, architecture, seed) for s, seed in zip(sets, seeds, strict=False))
                 yield Contest(tuple(fits), () if own else protocol.lr_grid)
     if wanted.full_data_networks:
         everything = TrainingSet("full_data", 0, taught[0], one_hot(taught[1], baselines.num_classes))
         chosen = seeds[: wanted.full_data_networks]
-        fits = (Fit(everything, "", wanted.full_data, wanted.full_data.lr, config.network, seed) for seed in chosen)
+        training = _settled(config, wanted.full_data, config.network, everything, len(chosen))
+        fits = (Fit(everything, "", training, training.lr, config.network, seed) for seed in chosen)
         yield Contest(tuple(fits), ())
+
+
+def _settled(
+    config: Config, training: Training, architecture: Architecture, data: TrainingSet, networks: int
+) -> Training:
+    """Compiled or not, by the work of all networks of one contest."""
+    images = data.images_NCHW.shape
+    network = build(architecture, data.targets_NK.shape[1], images[-1])
+    work = work_of_training(training, network, images, networks)
+    return settle_training(training, work, Machine.of_workers(config.resources.gpus))
 
 
 def _small_sets(

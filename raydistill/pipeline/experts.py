@@ -17,7 +17,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -31,6 +31,7 @@ from raydistill.artifacts.trajectories import ShardWriter, TrajectoryStore, miss
 from raydistill.config import Config, Experts
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
+from raydistill.core.effort import Machine, settle_training, words, work_of_training
 from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.normalise import Normalisation, one_hot
 from raydistill.core.training import FitState, fit, predict, start
@@ -76,16 +77,22 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
 def _train_all(config: Config, folder: Folder, curated: CuratedSet, run: Run) -> None:
     wanted = config.experts
     network = build(config.network, curated.num_classes, curated.summary.image_size)
+    side, taught = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
+    # The work of all experts, for a choice that depends on the number of workers would make the bits depend on it.
+    work = work_of_training(wanted.training, network, torch.Size((taught, 3, side, side)), wanted.num_experts)
+    training = settle_training(wanted.training, work, Machine.of_workers(config.resources.gpus))
+    wanted = replace(wanted, training=training)
     write_layout(folder, network.layout, wanted.num_experts, wanted.training.epochs, ends_only=wanted.keep == "ends")
     missing = missing_experts(folder, wanted.num_experts)
     if not missing:
         return
     log.info(
-        "experts: %d of %d to train, %s, %d parameters",
+        "experts: %d of %d to train, %s, %d parameters, %s",
         len(missing),
         wanted.num_experts,
         config.network.name,
         network.layout.num_parameters,
+        words(training),
     )
     resources = config.resources
     job = _Job(

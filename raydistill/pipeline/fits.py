@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import ray
@@ -23,7 +23,7 @@ from raydistill.artifacts.storage import Folder
 from raydistill.config import Resources, plain
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
-from raydistill.core.networks import build, initial_parameters
+from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
 from raydistill.errors import DivergenceError
 from raydistill.log import progress
@@ -146,12 +146,18 @@ class Judge:
             shown.advance(subject=missing[digest].data.subject, accuracy=row["balanced_accuracy"])
 
 
+@lru_cache(maxsize=8)
+def _network(architecture: Architecture, num_classes: int, image_size: int) -> Network:
+    """Once in a worker: what is compiled for a network is kept with it."""
+    return build(architecture, num_classes, image_size)
+
+
 def _train(data: TrainingSet, splits: tuple[Split, Split], how: Any, threads: int, gpus: float) -> dict[str, Any]:
     """Train one network and predict both splits; a training that diverges is as bad as can be, and says so by its validation."""
     training, lr, architecture, seed, num_classes = how
     torch.set_num_threads(threads)
     device = device_of(gpus)
-    network = build(architecture, num_classes, data.images_NCHW.shape[-1])
+    network = _network(architecture, num_classes, data.images_NCHW.shape[-1])
     theta_P = initial_parameters(network, fold_in(seed, "initial")).to(device)
     training = training if lr is None else replace(training, lr=lr)
     lr_in = spread(data.student_lrs, training) if lr is None and data.student_lrs is not None else None

@@ -1,0 +1,118 @@
+"""Whether compiling and bfloat16 pay, decided from the work ahead.
+
+Compiling costs about a minute, once in a process, and then saves about a third of the time; bfloat16 saves another half where the
+machine has instructions for it, and rounds. `auto` in a recipe or a training is settled here, once for a stage and before its
+work begins; what is settled depends on the work and the machine, never on the number of workers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Literal, NamedTuple, TypeVar
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from raydistill.core.distiller import Recipe
+from raydistill.core.matching import Precision
+from raydistill.core.networks import Network
+from raydistill.core.training import Training
+
+TrainingT = TypeVar("TrainingT", bound=Training)
+RecipeT = TypeVar("RecipeT", bound=Recipe)
+
+# From benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's), a data-centre GPU some 1e13 not compiled.
+EAGER_FLOPS = {"cpu": 5e10, "gpu": 1e13}
+EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 5e-3}  # of a small batch: the calls, not the arithmetic
+LONG_SECONDS = 200.0  # of work not compiled: from here on a minute of compiling is won back
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a worker's machine offers. bfloat16: in hardware, not emulated."""
+
+    kind: Literal["cpu", "gpu"]
+    compiler: bool
+    bfloat16: bool
+
+    @staticmethod
+    def of_workers(gpus: float) -> Machine:
+        """With GPUs: what any GPU of the last years has. Without: as this machine."""
+        if gpus:
+            return Machine("gpu", find_spec("triton") is not None, True)
+        has = torch.cpu.get_capabilities()
+        compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
+        return Machine("cpu", compiler, any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16")))
+
+
+class Work(NamedTuple):
+    """Floating-point operations, and steps that spend them."""
+
+    flops: float
+    steps: int
+
+    def seconds(self, machine: Machine) -> float:
+        """About how long it takes not compiled, in float32."""
+        return max(self.flops / EAGER_FLOPS[machine.kind], self.steps * EAGER_STEP_SECONDS[machine.kind])
+
+
+def forward_flops(network: Network, num_channels: int, image_size: int) -> int:
+    """F: floating-point operations of one image's forward pass (a multiplication and an addition are two); nothing is computed."""
+    images = torch.empty(1, num_channels, image_size, image_size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(network.layout.num_parameters, device="meta"), images)
+    return int(counter.get_total_flops())
+
+
+def work_of_training(training: Training, network: Network, images_NCHW: torch.Size, networks: int = 1) -> Work:
+    """3 F an image (forward, and twice that backward); flat minima look twice."""
+    num_images, channels, side, _ = images_NCHW
+    size = min(training.batch_size, num_images)
+    steps = networks * training.epochs * (num_images // size) * (2 if training.flat else 1)
+    return Work(3.0 * forward_flops(network, channels, side) * size * steps, steps)
+
+
+def work_of_recipe(recipe: Recipe, network: Network, images_SCHW: torch.Size) -> Work:
+    """12 F an image and student step: see `core.matching`."""
+    num_images, channels, side, _ = images_SCHW
+    size = min(recipe.batch_size or num_images, num_images)
+    steps = recipe.iterations * recipe.student_steps
+    return Work(12.0 * forward_flops(network, channels, side) * size * steps, 2 * steps)
+
+
+def settle_training(training: TrainingT, work: Work, machine: Machine) -> TrainingT:
+    """The training without `auto`."""
+    return replace(training, **_settled(training.compile, training.precision, True, work, machine)._asdict())
+
+
+def settle_recipe(recipe: RecipeT, work: Work, machine: Machine) -> RecipeT:
+    """The recipe without `auto`."""
+    compilable = recipe.engine != "unrolled"
+    return replace(recipe, **_settled(recipe.compile, recipe.precision, compilable, work, machine)._asdict())
+
+
+def words(settled: Training | Recipe) -> str:
+    """What was settled, for the log."""
+    return f"{settled.precision}, {'compiled' if settled.compile is True else 'not compiled'}"
+
+
+class _Choice(NamedTuple):
+    compile: bool
+    precision: Precision
+
+
+def _settled(
+    compile: bool | Literal["auto"],
+    precision: Precision | Literal["auto"],
+    compilable: bool,
+    work: Work,
+    machine: Machine,
+) -> _Choice:
+    long = work.seconds(machine) > LONG_SECONDS
+    return _Choice(
+        long and compilable and machine.compiler if compile == "auto" else compile,
+        ("bfloat16" if long and machine.bfloat16 else "float32") if precision == "auto" else precision,
+    )

@@ -1,0 +1,96 @@
+"""What `auto` becomes: arithmetic counted by hand, and choices on both sides of the threshold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from raydistill.core.architectures import MLP, ConvNet
+from raydistill.core.distiller import Recipe
+from raydistill.core.effort import (
+    LONG_SECONDS,
+    Machine,
+    Work,
+    forward_flops,
+    settle_recipe,
+    settle_training,
+    words,
+    work_of_recipe,
+    work_of_training,
+)
+from raydistill.core.networks import build
+from raydistill.core.training import Flat, Training
+
+LAPTOP = Machine("cpu", compiler=True, bfloat16=True)
+LONG, SHORT = Work(1e15, 1000), Work(1e9, 10)
+
+
+def test_a_convolutions_operations_are_those_counted_by_hand() -> None:
+    # 3x3 convolutions of 8 channels on 16 and 8 px, then a linear map of 8 * 4 * 4 to 5 classes; 2 operations each.
+    by_hand = 2 * (16 * 16 * 9 * 3 * 8 + 8 * 8 * 9 * 8 * 8 + 8 * 4 * 4 * 5)
+    assert forward_flops(build(ConvNet(depth=2, width=8), 5, 16), 3, 16) == by_hand
+
+
+def test_work_of_a_training_counts_whole_batches_of_three_passes() -> None:
+    network = build(MLP(width=4), 2, 8)
+    forward = forward_flops(network, 3, 8)
+    training = Training(epochs=7, batch_size=4)
+    assert work_of_training(training, network, torch.Size((10, 3, 8, 8))) == (7 * 2 * 4 * 3 * forward, 14)
+    assert work_of_training(training, network, torch.Size((3, 3, 8, 8)), networks=5) == (5 * 7 * 3 * 3 * forward, 35)
+    twice = work_of_training(replace(training, flat=Flat()), network, torch.Size((10, 3, 8, 8)))
+    assert twice == (2 * 7 * 2 * 4 * 3 * forward, 28)
+
+
+def test_work_of_a_recipe_is_twelve_passes_an_image_and_step() -> None:
+    network = build(MLP(width=4), 2, 8)
+    forward = forward_flops(network, 3, 8)
+    recipe = Recipe(iterations=10, student_steps=5)
+    assert work_of_recipe(recipe, network, torch.Size((6, 3, 8, 8))) == (12 * 50 * 6 * forward, 100)
+    assert (
+        work_of_recipe(replace(recipe, batch_size=2), network, torch.Size((6, 3, 8, 8))).flops == 12 * 50 * 2 * forward
+    )
+
+
+@pytest.mark.parametrize(
+    ("work", "machine", "compiled", "precision"),
+    [
+        (LONG, LAPTOP, True, "bfloat16"),
+        (SHORT, LAPTOP, False, "float32"),
+        (LONG, replace(LAPTOP, compiler=False), False, "bfloat16"),
+        (LONG, replace(LAPTOP, bfloat16=False), True, "float32"),
+        (LONG, Machine("gpu", True, True), False, "float32"),  # 100 s there
+        (Work(0, 10**6), Machine("gpu", True, True), True, "bfloat16"),  # a million calls of nothing
+    ],
+)
+def test_auto_is_settled_by_the_work_and_the_machine(
+    work: Work, machine: Machine, compiled: bool, precision: str
+) -> None:
+    training = settle_training(Training(compile="auto", precision="auto"), work, machine)
+    assert (training.compile, training.precision) == (compiled, precision)
+    recipe = settle_recipe(Recipe(compile="auto", precision="auto"), work, machine)
+    assert (recipe.compile, recipe.precision) == (compiled, precision)
+
+
+def test_what_a_person_chose_stays() -> None:
+    for chosen in (Training(compile=True, precision="bfloat16"), Training(compile=False, precision="float32")):
+        for work in (LONG, SHORT):
+            assert settle_training(chosen, work, LAPTOP) == chosen
+    assert words(settle_training(Training(), LONG, LAPTOP)) == "float32, compiled"
+
+
+def test_the_unrolled_engine_is_never_compiled() -> None:
+    assert settle_recipe(Recipe(engine="unrolled"), LONG, LAPTOP).compile is False
+
+
+def test_seconds_are_the_arithmetic_or_the_calls() -> None:
+    assert Work(5e10 * LONG_SECONDS, 1).seconds(LAPTOP) == LONG_SECONDS
+    assert Work(1.0, 1000).seconds(LAPTOP) == 1.0
+
+
+def test_this_machine_is_described() -> None:
+    here = Machine.of_workers(0)
+    assert here.kind == "cpu"
+    assert here.compiler in (True, False)
+    assert Machine.of_workers(0.5).kind == "gpu"
