@@ -23,6 +23,8 @@ from raydistill.artifacts.manifest import Manifest, open_manifest
 from raydistill.artifacts.storage import Folder
 from raydistill.core.normalise import Normalisation
 from raydistill.errors import ArtifactIncompatible
+from raydistill.galaxies.classes import ClassTree
+from raydistill.galaxies.dialects import votes_array
 
 KIND = "curated"
 Split = Literal["train", "validation", "test"]
@@ -138,6 +140,15 @@ class CuratedSet:
         if empty:
             what = f"the {' and the '.join(empty)} split holds no galaxy"
             raise ArtifactIncompatible(what, self.folder.uri, "enlarge its part in curate.split, or the survey")
+
+    @property
+    def has_votes(self) -> bool:
+        """False for a survey of labels."""
+        return not self.table("train", ["votes"])["votes"].null_count
+
+    def probabilities(self, split: Split, tree: ClassTree) -> Tensor:
+        """float32 [N, K]: the volunteers' probability of each class of the set's class tree, rows in the order of `load`."""
+        return torch.from_numpy(tree.probabilities(votes_array(self.table(split, ["votes"])))).float()
 
     def load(self, split: Split) -> Labelled:
         table = self.table(split, ["object_id", "confidence", "image"])

@@ -122,10 +122,14 @@ class FullDataTraining(ExpertTraining):
 
 @dataclass(frozen=True)
 class Experts:
-    """How many experts, how each is trained, and what is kept of it: "all" epochs, or the two "ends" (for straight trajectories)."""
+    """How many experts, how each is trained, and what is kept of it: "all" epochs, or the two "ends" (for straight trajectories).
+
+    targets: what an expert is taught of a galaxy: "hard", its class, or "votes", the volunteers' probability of each class.
+    """
 
     num_experts: PositiveInt = 8
     keep: Literal["all", "ends"] = "all"
+    targets: Literal["hard", "votes"] = "hard"
     training: ExpertTraining = field(default_factory=ExpertTraining)
 
 

@@ -1,62 +1,105 @@
 """A few images per class without any matching: where distillation starts from, and the baselines it has to beat.
 
-All functions take normalised images [N, C, H, W] and integer labels [N] and return images [classes * ipc, C, H, W] sorted by class.
+All functions take normalised images [N, C, H, W] and integer labels [N] and return a `Coreset` of classes * ipc images sorted by class.
 ValueError where a class has no image at all; a class with fewer images than asked repeats them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+MARGIN_BATCH = 256  # images that are asked about at once, as in DATM's code
 
-def random_real(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Tensor:
+
+class Coreset(NamedTuple):
+    """images_SCHW, and for each of them `origins`: the rows of the training images that it is, or is the mean of."""
+
+    images_SCHW: Tensor
+    origins: tuple[Tensor, ...]
+
+    def mean(self, values_NK: Tensor) -> Tensor:
+        """[S, K]: the mean over each image's origins of a value that every training image has."""
+        return torch.stack([values_NK[rows.to(values_NK.device)].mean(dim=0) for rows in self.origins])
+
+
+def random_real(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Coreset:
     """`ipc` training images of each class, drawn without replacement."""
 
-    def draw(members: Tensor) -> Tensor:
-        order = torch.randperm(len(members), generator=g)
-        return members[order.repeat(-(-ipc // len(members)))[:ipc]]
+    def draw(rows: Tensor) -> Tensor:
+        return _repeated(rows[torch.randperm(len(rows), generator=g)], ipc)
 
-    return torch.cat([draw(_members(images_NCHW, labels_N, k)) for k in range(num_classes)])
+    return _chosen(images_NCHW, [draw(rows) for rows in _members(labels_N, num_classes)])
+
+
+def correctly_classified(
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    num_classes: int,
+    ipc: int,
+    g: torch.Generator,
+    margin: Callable[[Tensor, Tensor], Tensor],
+) -> Coreset:
+    """The first `ipc` images of each class in a random order for which `margin(images, labels)` is positive.
+
+    Where a class has fewer, those with the largest margin among the others follow.
+    """
+
+    def draw(rows: Tensor) -> Tensor:
+        order, margins, right = rows[torch.randperm(len(rows), generator=g)], [], 0
+        for part in order.split(MARGIN_BATCH):
+            margins.append(margin(images_NCHW[part], labels_N[part]))
+            right += int((margins[-1] > 0).sum())
+            if right >= ipc:
+                break
+        margin_M = torch.cat(margins)
+        ranked = margin_M.where(margin_M <= 0, torch.inf).argsort(descending=True, stable=True)
+        return _repeated(order[ranked], ipc)
+
+    return _chosen(images_NCHW, [draw(rows) for rows in _members(labels_N, num_classes)])
 
 
 def class_mean(
     images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator, jitter: float = 0.1
-) -> Tensor:
+) -> Coreset:
     """The mean image of each class; with ipc > 1, of `ipc` random parts of the class (k equal images teach no more than one).
 
     A class with fewer images than `ipc` repeats its parts, told apart by noise of `jitter` standard deviations.
     """
+    images: list[Tensor] = []
+    origins: list[Tensor] = []
+    for rows in _members(labels_N, num_classes):
+        parts = rows[torch.randperm(len(rows), generator=g)].tensor_split(min(ipc, len(rows)))
+        means = [images_NCHW[part].mean(dim=0) for part in parts]
+        noise = jitter * torch.randn(ipc, *images_NCHW.shape[1:], generator=g).to(images_NCHW)
+        images += [means[i % len(parts)] + (noise[i] if i >= len(parts) else 0) for i in range(ipc)]
+        origins += [parts[i % len(parts)] for i in range(ipc)]
+    return Coreset(torch.stack(images), tuple(origins))
 
-    def means(members: Tensor) -> Tensor:
-        order = torch.randperm(len(members), generator=g)
-        parts = [members[part].mean(dim=0) for part in order.tensor_split(min(ipc, len(members)))]
-        noise = jitter * torch.randn(ipc, *members.shape[1:], generator=g).to(members)
-        return torch.stack([parts[i % len(parts)] + (noise[i] if i >= len(parts) else 0) for i in range(ipc)])
 
-    return torch.cat([means(_members(images_NCHW, labels_N, k)) for k in range(num_classes)])
-
-
-def k_center(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Tensor:
+def k_center(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Coreset:
     """Greedy k-centre in pixel space (Sener & Savarese 2018, arXiv:1708.00489), from the image nearest to the class mean."""
 
-    def centres(members: Tensor) -> Tensor:
-        flat = members.flatten(1)
+    def centres(rows: Tensor) -> Tensor:
+        flat = images_NCHW[rows].flatten(1)
         chosen = [int((flat - flat.mean(dim=0)).square().sum(dim=1).argmin())]
         distance = (flat - flat[chosen[0]]).square().sum(dim=1)
         for _ in range(ipc - 1):
             chosen.append(int(distance.argmax()))
             distance = torch.minimum(distance, (flat - flat[chosen[-1]]).square().sum(dim=1))
-        return members[chosen]
+        return rows[chosen]
 
-    return torch.cat([centres(_members(images_NCHW, labels_N, k)) for k in range(num_classes)])
+    return _chosen(images_NCHW, [centres(rows) for rows in _members(labels_N, num_classes)])
 
 
-def herding(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Tensor:
+def herding(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Coreset:
     """Herding (Welling 2009) in pixel space: each choice brings the mean of the chosen nearest to the class mean."""
 
-    def herd(members: Tensor) -> Tensor:
-        flat = members.flatten(1)
+    def herd(rows: Tensor) -> Tensor:
+        flat = images_NCHW[rows].flatten(1)
         mean, total, free = flat.mean(dim=0), torch.zeros_like(flat[0]), torch.ones(len(flat), dtype=torch.bool)
         chosen: list[int] = []
         for count in range(1, ipc + 1):
@@ -66,18 +109,36 @@ def herding(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -
             total = total + flat[chosen[-1]]
             free[chosen[-1]] = False
             free |= ~free.any()  # all used: start over
-        return members[chosen]
+        return rows[chosen]
 
-    return torch.cat([herd(_members(images_NCHW, labels_N, k)) for k in range(num_classes)])
-
-
-def noise(like_NCHW: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Tensor:
-    """Standard normal pixels: the training set's own mean and variance, and nothing else of it."""
-    return torch.randn(num_classes * ipc, *like_NCHW.shape[1:], generator=g).to(like_NCHW)
+    return _chosen(images_NCHW, [herd(rows) for rows in _members(labels_N, num_classes)])
 
 
-def _members(images_NCHW: Tensor, labels_N: Tensor, label: int) -> Tensor:
-    members = images_NCHW[labels_N == label]
-    if not len(members):
-        raise ValueError(f"class {label} has no training image")
-    return members
+def noise(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Coreset:
+    """Standard normal pixels: the training set's own mean and variance, and nothing else of it. Their origin is the whole class."""
+    pixels = torch.randn(num_classes * ipc, *images_NCHW.shape[1:], generator=g).to(images_NCHW)
+    return of_whole_classes(pixels, labels_N, num_classes)
+
+
+def of_whole_classes(images_SCHW: Tensor, labels_N: Tensor, num_classes: int) -> Coreset:
+    """Images, sorted by class, that stand for all of their class."""
+    ipc = len(images_SCHW) // num_classes
+    return Coreset(images_SCHW, tuple(rows for rows in _members(labels_N, num_classes) for _ in range(ipc)))
+
+
+def _members(labels_N: Tensor, num_classes: int) -> list[Tensor]:
+    """Per class the rows of its images."""
+    rows = [(labels_N == label).nonzero().flatten() for label in range(num_classes)]
+    for label, own in enumerate(rows):
+        if not len(own):
+            raise ValueError(f"class {label} has no training image")
+    return rows
+
+
+def _repeated(rows: Tensor, ipc: int) -> Tensor:
+    return rows.repeat(-(-ipc // len(rows)))[:ipc]
+
+
+def _chosen(images_NCHW: Tensor, rows: Sequence[Tensor]) -> Coreset:
+    rows_S = torch.cat(list(rows))
+    return Coreset(images_NCHW[rows_S], rows_S.split(1))

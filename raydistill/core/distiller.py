@@ -98,9 +98,13 @@ class Recipe:
         Synthetic images per student step; None: all of them. Every image is seen before one is seen again, but for a remainder
         that does not fill a batch.
     labels, label_step
-        "hard": one-hot; "soft": logits, learned, initialised from the experts.
+        "hard": one-hot; "votes": the volunteers' probability of each class, of the real images that an image begins from, and fixed;
+        "soft": logits, learned.
+    label_init
+        What soft labels begin with: "experts" (their mean logits, DATM), "votes", or "hard".
     init
-        "noise", "real" (random training images of the class) or "mean" (means of disjoint parts of the class).
+        "noise", "real" (random training images of the class), "correct" (such that the experts classify correctly, DATM) or "mean"
+        (means of disjoint parts of the class).
     precision, compile
         bfloat16: the student's arithmetic, parameters and adjoint stay float32. "auto": by the work ahead and the machine
         (`core.effort`); where nobody settles it, float32 and not compiled.
@@ -120,8 +124,9 @@ class Recipe:
     skip_layers: float = 0.0
     skip_above: float | None = None
     batch_size: int | None = None
-    labels: Literal["hard", "soft"] = "hard"
-    init: Literal["noise", "real", "mean"] = "real"
+    labels: Literal["hard", "votes", "soft"] = "hard"
+    label_init: Literal["experts", "votes", "hard"] = "experts"
+    init: Literal["noise", "real", "correct", "mean"] = "real"
     ema: float = 0.0
     schedule: Schedule = field(default_factory=SelfAdaptive)
     image_step: Step = field(default_factory=lambda: Adam(lr=0.03))
@@ -139,6 +144,10 @@ class Recipe:
         if self.skip_above is not None:
             positive(self, "skip_above")
         share(ema=self.ema, skip_layers=self.skip_layers)
+        if self.label_init != "experts" and self.labels != "soft":
+            raise ValueError(
+                f"label_init: {self.label_init} goes with labels: soft; labels: {self.labels} are not learned"
+            )
         if self.start_epochs == "continuous" and self.trajectories != "straight":
             raise ValueError(
                 "start_epochs: continuous goes with trajectories: straight; SGD's are known at whole epochs only"
@@ -147,6 +156,11 @@ class Recipe:
             raise ValueError(
                 "compile goes with engine: exact or constant-adjoint; the unrolled engine differentiates a graph twice"
             )
+
+    @property
+    def needs_votes(self) -> bool:
+        """True where labels come, or begin, from the volunteers' votes."""
+        return self.labels == "votes" or self.label_init == "votes"
 
 
 class Record(NamedTuple):
@@ -173,7 +187,7 @@ class Distiller:
     images_SCHW
         Initial synthetic images in normalised space, sorted by class.
     labels_SK
-        One-hot rows (hard labels) or initial logits (soft labels).
+        Probabilities (hard labels: one-hot; votes) or initial logits (soft labels).
     seed
         Root of the randomness of every iteration.
     memory_mb

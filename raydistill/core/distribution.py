@@ -60,7 +60,7 @@ def distribution_matching(
         return (features[:count].mean(dim=0) - features[count:].mean(dim=0)).square().sum()
 
     members = [(labels_N == k).nonzero().flatten() for k in range(num_classes)]
-    images = coreset.random_real(images_NCHW, labels_N, num_classes, ipc, generator(seed, "initial"))
+    images = coreset.random_real(images_NCHW, labels_N, num_classes, ipc, generator(seed, "initial")).images_SCHW
     optimiser = torch.optim.SGD([images], lr=recipe.lr, momentum=recipe.momentum)
     for iteration in range(recipe.iterations):
         g = generator(seed, iteration)

@@ -8,30 +8,76 @@ import torch
 from torch import Tensor
 
 from raydistill.core import coreset
+from raydistill.core.coreset import Coreset
 from raydistill.core.distiller import Recipe
 from raydistill.core.networks import Network
 from raydistill.core.normalise import one_hot
 
+# Of a label that begins as a probability and is learned: the softmax's gradient is proportional to it, so a 0 would stay 0. Some forty
+# volunteers see a galaxy; a smaller product of their fractions is not measured anyway.
+LEAST_PROBABILITY = 1e-3
+
 
 def initial_images(
-    recipe: Recipe, images_NCHW: Tensor, labels_N: Tensor, num_classes: int, g: torch.Generator
-) -> Tensor:
-    """[classes * ipc, C, H, W], sorted by class, as `recipe.init` says."""
-    ipc = recipe.images_per_class
-    if recipe.init == "noise":
-        return coreset.noise(images_NCHW, num_classes, ipc, g)
-    choose = coreset.random_real if recipe.init == "real" else coreset.class_mean
-    return choose(images_NCHW, labels_N, num_classes, ipc, g)
+    recipe: Recipe,
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    num_classes: int,
+    network: Network,
+    experts_P: Sequence[Tensor],
+    g: torch.Generator,
+) -> Coreset:
+    """classes * ipc images, sorted by class, as `recipe.init` says; `experts_P`: theta_P at the end of each expert's training."""
+    given = (images_NCHW, labels_N, num_classes, recipe.images_per_class, g)
+    match recipe.init:
+        case "noise":
+            return coreset.noise(*given)
+        case "real":
+            return coreset.random_real(*given)
+        case "mean":
+            return coreset.class_mean(*given)
+        case "correct":
+            return coreset.correctly_classified(*given, lambda *images: margin(network, experts_P, *images))
+
+
+@torch.no_grad()
+def margin(network: Network, experts_P: Sequence[Tensor], images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
+    """[N] logit of an image's own class less the largest of the others, mean over the experts. Positive: classified correctly.
+
+    With several experts a positive mean implies that one of them at least is right.
+    """
+
+    def own_less_others(logits_NK: Tensor) -> Tensor:
+        own_N1 = labels_N[:, None].to(logits_NK.device)
+        others_NK = logits_NK.scatter(1, own_N1, -torch.inf)
+        return logits_NK.gather(1, own_N1).squeeze(1) - others_NK.amax(dim=1)
+
+    return torch.stack([own_less_others(network(theta_P.to(images_NCHW), images_NCHW)) for theta_P in experts_P]).mean(
+        dim=0
+    )
 
 
 def initial_labels(
-    recipe: Recipe, images_SCHW: Tensor, num_classes: int, network: Network, experts_P: Sequence[Tensor]
+    recipe: Recipe,
+    chosen: Coreset,
+    num_classes: int,
+    network: Network,
+    experts_P: Sequence[Tensor],
+    votes_NK: Tensor | None = None,
 ) -> Tensor:
-    """[S, K]: one-hot rows for hard labels, the experts' logits for soft ones."""
-    ipc = recipe.images_per_class
-    if recipe.labels == "hard":
-        return hard_labels(num_classes, ipc).to(images_SCHW)
-    return expert_labels(images_SCHW, num_classes, ipc, network, experts_P)
+    """[S, K]: probabilities for labels that stay as they are, logits for soft ones.
+
+    votes_NK: class probabilities of the training images, where `recipe.needs_votes`. An image has the mean of its origins'.
+    """
+    begin = recipe.label_init if recipe.labels == "soft" else recipe.labels
+    if begin == "experts":
+        return expert_labels(chosen.images_SCHW, num_classes, recipe.images_per_class, network, experts_P)
+    if begin == "votes":
+        assert votes_NK is not None
+        p_SK = chosen.mean(votes_NK).to(chosen.images_SCHW)
+    else:
+        p_SK = hard_labels(num_classes, recipe.images_per_class).to(chosen.images_SCHW)
+    return p_SK.clamp_min(LEAST_PROBABILITY).log() if recipe.labels == "soft" else p_SK
 
 
 def hard_labels(num_classes: int, ipc: int) -> Tensor:

@@ -99,6 +99,18 @@ class ClassTree:
         columns = [path_confidence(votes, galaxy_class) for galaxy_class in self.classes]
         return np.stack(columns, axis=1)
 
+    def probabilities(self, votes: np.ndarray) -> np.ndarray:
+        """The volunteers' probability of each class: p_k = c_k / sum_j c_j with c the `confidence`; float64 `[N, K]`, rows sum to 1.
+
+        What the tree has no class for (an artifact, a path it does not follow) is shared out in proportion, so the most probable class
+        is the one that the galaxy is sorted into. ValueError for a galaxy that has no confidence in any class.
+        """
+        confidence = self.confidence(votes)
+        total = confidence.sum(axis=1, keepdims=True)
+        if not (total > 0).all():
+            raise ValueError(f"the votes of row {int((total <= 0).argmax())} lead to none of the classes")
+        return confidence / total
+
 
 def path_confidence(votes: np.ndarray, galaxy_class: GalaxyClass) -> np.ndarray:
     """Product of the steps' fractions; votes without NaN, `[N, 37]` -> `[N]`."""

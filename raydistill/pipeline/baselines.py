@@ -18,6 +18,7 @@ from raydistill.artifacts.manifest import identity_of
 from raydistill.artifacts.storage import Folder
 from raydistill.config import Baseline, Config, plain
 from raydistill.core import coreset
+from raydistill.core.coreset import Coreset
 from raydistill.core.distribution import distribution_matching
 from raydistill.core.networks import build
 from raydistill.log import progress
@@ -38,8 +39,8 @@ class Baselines:
     kept: Folder
     judged_on: str
 
-    def images(self, name: Baseline, draw: int) -> Tensor:
-        """[classes * ipc, C, H, W], sorted by class. Only `random_real` differs from draw to draw."""
+    def images(self, name: Baseline, draw: int) -> Coreset:
+        """classes * ipc images, sorted by class. Only `random_real` differs from draw to draw."""
         given = (*self.taught, self.num_classes, self.ipc)
         match name:
             case "random_real":
@@ -51,7 +52,7 @@ class Baselines:
             case "herding":
                 return coreset.herding(*given)
             case "dm":
-                return self._distribution_matching()
+                return coreset.of_whole_classes(self._distribution_matching(), self.taught[1], self.num_classes)
 
     def _distribution_matching(self) -> Tensor:
         config, seed = self.config, fold_in(self.root, "dm")

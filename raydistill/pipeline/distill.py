@@ -35,15 +35,17 @@ from raydistill.artifacts.distilled import (
 from raydistill.artifacts.manifest import PARTIAL, check_parent
 from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import Config, Distill
+from raydistill.config import Distill
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
+from raydistill.core.coreset import Coreset
 from raydistill.core.distiller import Distiller, Record
 from raydistill.core.effort import Machine, settle_recipe, words, work_of_recipe
-from raydistill.core.initial import initial_images, initial_labels
-from raydistill.core.networks import build, initial_parameters
+from raydistill.core.initial import initial_images, initial_labels, margin
+from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
 from raydistill.errors import DivergenceError
+from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import (
     LOST,
@@ -57,7 +59,7 @@ from raydistill.pipeline.cluster import (
 )
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.publish import draw_grid, publish
-from raydistill.pipeline.stage import recorded, skipped
+from raydistill.pipeline.stage import demand_votes, recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.seeding import fold_in, generator
 
@@ -82,6 +84,7 @@ class _Job:
     gpus: float
     memory_mb: float | None
     checkpoint_seconds: float
+    tree: ClassTree | None  # that turns votes into labels, where they are wanted
 
 
 class Validation(NamedTuple):
@@ -99,6 +102,7 @@ class _News(NamedTuple):
     records: list[Record]
     validations: list[Validation]
     pictures: list[str]
+    warnings: tuple[str, ...] = ()
 
 
 def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> DistilledSet:
@@ -109,14 +113,16 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
         store = TrajectoryStore.open(plan.trajectories.folder)
         check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
         curated.demand("train", "validation")
+        demand_votes(config, curated)
         with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
-            _run(config, place, curated, store, run)
+            _run(plan, curated, store, run)
             publish(config, place, curated, run)
     return DistilledSet.open(place.folder)
 
 
-def _run(config: Config, place: Place, curated: CuratedSet, store: TrajectoryStore, run: Run) -> None:
+def _run(plan: Plan, curated: CuratedSet, store: TrajectoryStore, run: Run) -> None:
     """Keep a worker going until the images are finished."""
+    config, place = plan.config, plan.distilled
     if all(map(place.folder.exists, WRITTEN)) and not place.folder.exists(STATE):
         return  # finished, and killed between the worker's end and the manifest
     resources, side = config.resources, curated.summary.image_size
@@ -128,6 +134,7 @@ def _run(config: Config, place: Place, curated: CuratedSet, store: TrajectorySto
         place.folder.uri, curated.folder.uri, store.folder.uri, config.network, recipe, place.seed,
         threads=distill_cpus(resources), gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds,
+        tree=plan.class_tree if config.distill.needs_votes else None,
     )  # fmt: skip
     require(resources, job.threads, job.gpus, "distill_")
     # A generator's own retries would replay from the start; ours go on from the saved state.
@@ -173,6 +180,8 @@ def _tell(news: _News, heard: int, shown: Any, run: Run, place: Place) -> int:
             validation.iteration,
             validation.balanced_accuracy,
         )
+    for warning in news.warnings:
+        log.warning("distill: %s", warning)
     for name in news.pictures:
         run.artifact(place.folder.local(name), "prototypes")
     last = news.records[-1] if news.records else None
@@ -213,28 +222,26 @@ class _Session:
         self.judged = (self.normalisation.apply(judged.images_NHWC).to(device), judged.labels_N.to(device))
         self.seed = fold_in(job.seed, "distill", job.distill.seed)
         pixels = self.normalisation.apply(taught.images_NHWC)
-        images = initial_images(
-            job.distill, pixels, taught.labels_N, curated.num_classes, generator(self.seed, "initial")
+        votes = None if job.tree is None else curated.probabilities("train", job.tree)
+        experts = (self.network, store.ends())
+        chosen = initial_images(
+            job.distill, pixels, taught.labels_N, curated.num_classes, *experts, generator(self.seed, "initial")
         )
-        labels = initial_labels(job.distill, images, curated.num_classes, self.network, store.ends())
-        self.distiller = Distiller(
-            job.distill,
-            self.network,
-            store,
-            images.to(device),
-            labels.to(device),
-            fold_in(self.seed, "steps"),
-            job.memory_mb,
-        )
+        images = chosen.images_SCHW.to(device)
+        labels = initial_labels(job.distill, chosen, curated.num_classes, *experts, votes).to(device)
+        seed = fold_in(self.seed, "steps")
+        self.distiller = Distiller(job.distill, self.network, store, images, labels, seed, job.memory_mb)
         self.records: list[Record] = []
         self.validations: list[Validation] = []
         self.best: SyntheticImages | None = None
         self._told = (0, 0)
         self._new_pictures: list[str] = []
+        self._warnings: tuple[str, ...] = ()
         self._saved = time.monotonic()
         if self.folder.exists(STATE):
             self._resume()
         else:
+            self._warnings = _misclassified(job.distill, chosen, curated.class_names, *experts)
             self._judge()
 
     def step(self) -> None:
@@ -259,7 +266,9 @@ class _Session:
         records, validations = self._told
         self._told = (len(self.records), len(self.validations))
         pictures, self._new_pictures = self._new_pictures, []
-        return _News(self.distiller.iteration, self.records[records:], self.validations[validations:], pictures)
+        warnings, self._warnings = self._warnings, ()
+        seen = self.records[records:], self.validations[validations:]
+        return _News(self.distiller.iteration, *seen, pictures, warnings)
 
     def write(self) -> None:
         """The artifact's data files; the state is dropped last, so a kill in between only writes them again."""
@@ -347,3 +356,18 @@ class _Session:
         self.distiller.load(tensors, memory["distiller"])
         self.records = [Record(*row) for row in memory["records"]]
         self.validations = [Validation(*row) for row in memory["validations"]]
+
+
+def _misclassified(
+    wanted: Distill, chosen: Coreset, class_names: list[str], network: Network, experts_P: list[torch.Tensor]
+) -> tuple[str, ...]:
+    """Of which classes the experts get too few galaxies right for `init: correct`."""
+    if wanted.init != "correct":
+        return ()
+    ipc = wanted.images_per_class
+    labels_S = torch.arange(len(class_names)).repeat_interleave(ipc)
+    wrong = (margin(network, experts_P, chosen.images_SCHW, labels_S) <= 0).view(-1, ipc).sum(dim=1).tolist()
+    short = ", ".join(f"{name} ({count})" for name, count in zip(class_names, wrong, strict=True) if count)
+    if not short:
+        return ()
+    return (f"the experts classify too few galaxies correctly; some images begin with the nearest to it: {short}",)

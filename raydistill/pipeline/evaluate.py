@@ -99,7 +99,8 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     root = fold_in(config.seed, "evaluate")
     baselines = Baselines(config, taught, num_classes, distilled.images_per_class, root, kept, content)
     judge = Judge(kept, config.resources, validation, test, num_classes, content)
-    rows = judge.decide(list(_contests(config, root, distilled, baselines, teachers)))
+    votes_NK = _votes(plan, distilled, curated)
+    rows = judge.decide(list(_contests(config, root, distilled, baselines, teachers, votes_NK)))
     return rows + (teachers.judged_on(test) if teachers else [])
 
 
@@ -112,13 +113,18 @@ def _split(curated: CuratedSet, name: Any, normalisation: Normalisation) -> Spli
 
 
 def _contests(
-    config: Config, root: int, distilled: DistilledSet, baselines: Baselines, teachers: _Teachers | None
+    config: Config,
+    root: int,
+    distilled: DistilledSet,
+    baselines: Baselines,
+    teachers: _Teachers | None,
+    votes_NK: Tensor | None,
 ) -> Iterator[Contest]:
     """Every subject under every protocol and network; then the same networks on all the training data."""
     wanted, taught = config.evaluate, baselines.taught
     architectures = (config.network, *wanted.other_networks)
     seeds = [fold_in(root, "network", number) for number in range(max(wanted.num_networks, wanted.full_data_networks))]
-    subjects = list(_small_sets(wanted, distilled, baselines, teachers))
+    subjects = list(_small_sets(wanted, distilled, baselines, teachers, votes_NK))
     for name, protocol in wanted.protocols.items():
         for architecture in architectures:
             for sets in subjects:
@@ -148,15 +154,20 @@ def _settled(
 
 
 def _small_sets(
-    wanted: Evaluate, distilled: DistilledSet, baselines: Baselines, teachers: _Teachers | None
+    wanted: Evaluate,
+    distilled: DistilledSet,
+    baselines: Baselines,
+    teachers: _Teachers | None,
+    votes_NK: Tensor | None = None,
 ) -> Iterator[list[TrainingSet]]:
     """Per subject one training set per network; only random real images are drawn anew for each.
 
-    Where the distilled set has soft labels, its experts label the baselines too: what soft labels bring is not the images' merit.
+    Where the distilled set has soft labels, who labelled it labels the baselines too, the volunteers (`votes_NK`) or its experts: what
+    soft labels bring is not the images' merit.
     """
     num_classes, ipc, count = baselines.num_classes, distilled.images_per_class, wanted.num_networks
     soft = bool((distilled.selected.targets_SK.amax(dim=1) < 1).any())
-    if soft and teachers is None:
+    if soft and votes_NK is None and teachers is None:
         log.warning("evaluate: the baselines get hard labels, for the experts that could label them as softly are gone")
     yield [_of("distilled", distilled.selected)] * count
     if distilled.last.iteration != distilled.selected.iteration:
@@ -165,13 +176,29 @@ def _small_sets(
         draws = count if name == "random_real" else 1
         sets = []
         for draw in range(draws):
-            images = baselines.images(name, draw)
-            if soft and teachers:
+            chosen = baselines.images(name, draw)
+            images = chosen.images_SCHW
+            if votes_NK is not None:
+                targets = chosen.mean(votes_NK)
+            elif soft and teachers:
                 targets = expert_labels(images, num_classes, ipc, teachers.network, teachers.ends).softmax(dim=1)
             else:
                 targets = hard_labels(num_classes, ipc)
             sets.append(TrainingSet(name, draw, images, targets))
         yield [sets[i % draws] for i in range(count)]
+
+
+def _votes(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tensor | None:
+    """[N, K] class probabilities of the training galaxies, where the distilled set's labels are votes, or began as votes."""
+    made = distilled.manifest.config.get("distill", {})
+    if "votes" not in (made.get("labels"), made.get("label_init")):
+        return None
+    if not curated.has_votes:
+        log.warning(
+            "evaluate: the baselines cannot have labels of votes, as the distilled set has, for this survey has no votes"
+        )
+        return None
+    return curated.probabilities("train", plan.class_tree)
 
 
 def _of(subject: str, images: SyntheticImages) -> TrainingSet:

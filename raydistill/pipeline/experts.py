@@ -36,10 +36,11 @@ from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.normalise import Normalisation, one_hot
 from raydistill.core.training import FitState, fit, predict, start
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError, our_own
+from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import attached, device_of, one_line, workers_for
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.stage import recorded, skipped
+from raydistill.pipeline.stage import demand_votes, recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.seeding import fold_in
 
@@ -62,6 +63,7 @@ class _Job:
     seed: int
     threads: int
     gpus: float
+    tree: ClassTree | None  # that turns votes into targets; None: hard ones
 
 
 def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> TrajectoryStore:
@@ -69,12 +71,14 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     config, place = plan.config, plan.trajectories
     if not skipped(place):
         curated = CuratedSet.open(plan.curated.folder)
+        demand_votes(config, curated)
         with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
-            _train_all(config, place.folder, curated, run)
+            _train_all(plan, curated, run)
     return TrajectoryStore.open(place.folder)
 
 
-def _train_all(config: Config, folder: Folder, curated: CuratedSet, run: Run) -> None:
+def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
+    config, folder = plan.config, plan.trajectories.folder
     wanted = config.experts
     network = build(config.network, curated.num_classes, curated.summary.image_size)
     side, taught = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
@@ -96,8 +100,9 @@ def _train_all(config: Config, folder: Folder, curated: CuratedSet, run: Run) ->
     )
     resources = config.resources
     job = _Job(
-        folder.uri, curated.folder.uri, config.network, wanted, config.seed, resources.worker_threads, resources.gpus
-    )
+        folder.uri, curated.folder.uri, config.network, wanted, config.seed, resources.worker_threads, resources.gpus,
+        plan.class_tree if wanted.targets == "votes" else None,
+    )  # fmt: skip
     board: Any = ray.remote(num_cpus=0)(Board).remote(missing)
     with _shown(board, len(missing) * wanted.training.epochs, run):
         _fit(config, folder, job, board, workers_for(resources, len(missing)))
@@ -269,7 +274,10 @@ class _Trainer:
         self._device = device_of(job.gpus)
         self._network: Network = build(job.architecture, curated.num_classes, curated.summary.image_size)
         self._num_classes = curated.num_classes
-        self._images, self._labels = self._on_device(curated.load("train"), curated.normalisation)
+        self._images, labels = self._on_device(curated.load("train"), curated.normalisation)
+        tree = job.tree
+        targets = one_hot(labels, curated.num_classes) if tree is None else curated.probabilities("train", tree)
+        self._targets = targets.to(self._device)
         self._judged = self._on_device(curated.load("validation"), curated.normalisation)
 
     def _on_device(self, split: Labelled, normalisation: Normalisation) -> tuple[torch.Tensor, torch.Tensor]:
@@ -290,9 +298,8 @@ class _Trainer:
         else:
             state, history = resumed
         training = self._job.experts.training
-        targets = one_hot(self._labels, self._num_classes)
         seed = fold_in(self._job.seed, "expert", expert, "training")
-        for now in fit(self._network, _to(state, self._device), self._images, targets, training, seed):
+        for now in fit(self._network, _to(state, self._device), self._images, self._targets, training, seed):
             figures = self._note(now, history)
             writer.save(now, history)
             on_epoch(now.epoch, figures)

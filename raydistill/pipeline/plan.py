@@ -20,7 +20,7 @@ from raydistill.artifacts.storage import Folder
 from raydistill.config import CatalogSurvey, Config
 from raydistill.core.networks import build
 from raydistill.errors import ArtifactMissing, CatalogError, ConfigError
-from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
+from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, load_class_tree
 from raydistill.galaxies.images import FolderImages, ParquetImages
 
 SURVEY = "survey"
@@ -101,14 +101,20 @@ class Plan:
         return replace(place, config=place.config | words)
 
     @cached_property
+    def class_tree(self) -> ClassTree:
+        """What the curated set's galaxies are sorted by."""
+        return load_class_tree(self.config.curate.classes)
+
+    @cached_property
     def trajectories(self) -> Place:
-        parts = {"network": self.config.network, "experts": self.config.experts}
+        parts = {"network": self.config.network, "experts": _as_before(self.config.experts, targets="hard")}
         return self._place(trajectories.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
 
     @cached_property
     def distilled(self) -> Place:
         parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
-        return self._place(distilled.KIND, {"distill": self.config.distill}, parents, self.config.seed)
+        parts = {"distill": _as_before(self.config.distill, label_init="experts")}
+        return self._place(distilled.KIND, parts, parents, self.config.seed)
 
     @cached_property
     def judged(self) -> Place:
@@ -138,6 +144,11 @@ class Plan:
         config = {name: configs.plain(part) for name, part in parts.items()}
         identity = identity_of(kind, config, {name: place.identity for name, place in parents.items()}, seed)
         return Place(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
+
+
+def _as_before(part: Any, **since: Any) -> dict[str, Any]:
+    """Plain values, less the options that came later and stand at what was done before them: what exists keeps its identity."""
+    return {key: value for key, value in configs.plain(part).items() if key not in since or value != since[key]}
 
 
 def check(config: Config) -> None:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.config import CatalogSurvey, plain
+from raydistill.config import CatalogSurvey, Config, plain
+from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.tracking import InputDataset, Run, Tracker, default_uri
@@ -40,6 +41,21 @@ def skipped(place: Place) -> bool:
     if place.done:
         log.info("%s: exists, skipped (%s)", place.kind, place.folder)
     return place.done
+
+
+def demand_votes(config: Config, curated: CuratedSet) -> None:
+    """ArtifactIncompatible, before anything is trained, for labels from votes where the survey has none."""
+    experts, distill = config.experts, config.distill
+    wanted = {
+        "experts.targets": (experts.targets == "votes", "hard"),
+        "distill.labels": (distill.labels == "votes", "hard"),
+        "distill.label_init": (distill.label_init == "votes", "experts"),
+    }
+    keys = [key for key, (votes, _) in wanted.items() if votes]
+    if keys and not curated.has_votes:
+        fix = " and ".join(f"{key}={wanted[key][1]}" for key in keys)
+        what = f"its galaxies have labels and no votes, which {' and '.join(keys)} would take"
+        raise ArtifactIncompatible(what, curated.folder.uri, f"set {fix}, or take a survey with votes")
 
 
 @contextmanager

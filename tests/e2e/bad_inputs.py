@@ -204,6 +204,8 @@ CONFIG_ROWS = [
     R("experts of whom too little is kept", "run tiny.yaml experts.keep=ends", 2,
       "distill.trajectories: of the experts only the ends are kept, and SGD's trajectories need every epoch; set it to straight, or "
       "experts.keep to all"),
+    R("labels that are not learned and yet begin with something", "run tiny.yaml distill.label_init=votes", 2,
+      "tiny.yaml, distill: label_init: votes goes with labels: soft; labels: hard are not learned; mend the value"),
     R("a network of one's own that is not there", "run tiny.yaml 'network={kind: custom, factory: \"no.such:thing\"}'", 2,
       "network: network.factory=no.such:thing cannot be imported (No module named 'no'); choose another network, or another "
       "curate.image_size"),
@@ -312,6 +314,9 @@ RUN_ROWS = [
     R("classes without a path for a table of votes", "curate tiny.yaml curate.classes=pets.yaml", 2,
       "curate.classes, class 'cat': no path down the decision tree, so votes cannot fill it; give it a path, or use a "
       "catalogue of labels"),
+    R("labels of votes for a survey of labels", "run own.yaml distill.labels=votes experts.targets=votes", 3,
+      "runs/own/curated-…: its galaxies have labels and no votes, which experts.targets and distill.labels would take; set "
+      "experts.targets=hard and distill.labels=hard, or take a survey with votes"),
     R("a curated set whose stage was stopped", "experts tiny.yaml experts.num_experts=2", 3,
       "runs/tiny/curated-…: the curated set here was never finished; run 'raydistill curate CONFIG' again",
       prepare=stop_in_the_middle),

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from ray_tools import SILENT, folder_survey
 
@@ -22,6 +23,7 @@ from raydistill import config as configs
 from raydistill.artifacts.curated import SCHEMA, SPLITS, CuratedSet
 from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
 from raydistill.errors import CatalogError
+from raydistill.galaxies.classes import GZ2_NINE
 from raydistill.galaxies.files import read_columns
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages, prepare
 from raydistill.galaxies.selection import split_of
@@ -372,6 +374,10 @@ def test_the_public_release_of_galaxy_zoo_2(data_root: Path, tmp_path: Path, mon
         assert len(votes) == 37
         assert np.nanmin(votes) >= 0
         assert np.nanmax(votes) <= 1 + 1e-6
+    for split in SPLITS:
+        p = found.probabilities(split, GZ2_NINE)
+        torch.testing.assert_close(p.sum(dim=1), torch.ones(len(p)))
+        assert torch.equal(p.argmax(dim=1), found.load(split).labels_N)
     assert sum(found.summary.rejected.values()) == len(rejected(found))
 
 

@@ -145,9 +145,15 @@ METHODS = {
     "mtt": {"start_epochs": "random", "schedule": Fixed(max_start_epoch=1), "labels": "hard", "engine": "exact"},
     "stm": {"start_epochs": "cycle", "lr_per_epoch": True, "schedule": SelfAdaptive(min_duration=30)},
     "ftd": {"ema": 0.9995, "schedule": Fixed(max_start_epoch=1)},
-    "datm": {"labels": "soft", "skip_above": 1.1, "ema": 0.995, "schedule": Fixed(max_start_epoch=3)},
+    "datm": {
+        "labels": "soft",
+        "init": "correct",
+        "skip_above": 1.1,
+        "ema": 0.995,
+        "schedule": Fixed(max_start_epoch=3),
+    },
     "att": {"match_at": "nearest", "student_steps": 80, "expert_epochs": 4},
-    "pad": {"skip_layers": 0.5, "labels": "soft", "skip_above": 1.0},
+    "pad": {"skip_layers": 0.5, "labels": "soft", "init": "correct", "skip_above": 1.0},
     "mct": {"trajectories": "straight", "start_epochs": "continuous"},
     "tesla": {"engine": "constant-adjoint", "labels": "soft"},
 }

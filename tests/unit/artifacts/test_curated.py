@@ -16,6 +16,7 @@ from raydistill.artifacts.curated import KIND, SCHEMA, ClassSummary, CuratedSet,
 from raydistill.artifacts.manifest import seal
 from raydistill.artifacts.storage import Folder
 from raydistill.errors import ArtifactCorrupt
+from raydistill.galaxies.classes import ClassTree, GalaxyClass
 
 SIZE = 8
 NAMES = ("Er", "Sb")
@@ -47,7 +48,7 @@ def png(pixels: np.ndarray) -> bytes:
 def row(object_id: str, label: int) -> dict[str, object]:
     return {
         "object_id": object_id, "class_name": NAMES[label], "ra": 180.0, "dec": -1.5, "petro_r90": None,
-        "confidence": int(object_id[-2:]) / 100, "votes": [0.5] * 37, "source": {"path": "a.jpg", "sha256": "00"},
+        "confidence": int(object_id[-2:]) / 100, "votes": [int(object_id[-2:]) / 100] * 37, "source": {"path": "a.jpg", "sha256": "00"},
         "image": png(picture(object_id)),
     }  # fmt: skip
 
@@ -83,6 +84,17 @@ def test_a_split_is_sorted_by_object_id_with_each_galaxy_s_own_pixels_and_label(
     for pixels, key in zip(train.images_NHWC, expected, strict=True):
         np.testing.assert_array_equal(pixels.numpy(), picture(key))
     np.testing.assert_allclose(train.confidence_N, [0.01, 0.44, 0.55, 0.99])
+
+
+def test_probabilities_are_each_galaxy_s_own_in_the_order_of_the_pictures(curated: CuratedSet) -> None:
+    """With all fractions v, paths of one and of two steps: v : v^2, that is 1 : v."""
+    tree = ClassTree(
+        "t", (GalaxyClass("Er", (("smooth",),)), GalaxyClass("Sb", (("features_or_disk",), ("edgeon_no",))))
+    )
+    assert curated.has_votes
+    v = torch.tensor([0.01, 0.44, 0.55, 0.99])
+    expected = torch.stack([1 / (1 + v), v / (1 + v)], dim=1)
+    torch.testing.assert_close(curated.probabilities("train", tree), expected)
 
 
 def test_a_class_absent_from_a_split_is_fine(curated: CuratedSet) -> None:

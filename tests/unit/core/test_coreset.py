@@ -18,11 +18,21 @@ IMAGES, LABELS = zoo.stripes(31, size=4)
 Choose = Callable[[Tensor, Tensor, int], Tensor]
 
 CHOOSERS: dict[str, Choose] = {
-    "random_real": lambda images, labels, ipc: coreset.random_real(images, labels, K, ipc, generator(0)),
-    "k_center": lambda images, labels, ipc: coreset.k_center(images, labels, K, ipc),
-    "herding": lambda images, labels, ipc: coreset.herding(images, labels, K, ipc),
+    "random_real": lambda images, labels, ipc: coreset.random_real(images, labels, K, ipc, generator(0)).images_SCHW,
+    "correct": lambda images, labels, ipc: correct(images, labels, ipc).images_SCHW,
+    "k_center": lambda images, labels, ipc: coreset.k_center(images, labels, K, ipc).images_SCHW,
+    "herding": lambda images, labels, ipc: coreset.herding(images, labels, K, ipc).images_SCHW,
 }
 REAL = pytest.mark.parametrize("choose", CHOOSERS.values(), ids=CHOOSERS)
+
+
+def corner(images: Tensor, labels: Tensor) -> Tensor:
+    """A margin that anyone can read off an image: its first pixel."""
+    return images[:, 0, 0, 0]
+
+
+def correct(images: Tensor, labels: Tensor, ipc: int, seed: int = 0) -> coreset.Coreset:
+    return coreset.correctly_classified(images, labels, K, ipc, generator(seed), corner)
 
 
 def which(chosen: Tensor) -> list[int]:
@@ -62,7 +72,7 @@ def test_a_class_without_images_is_refused(choose: Choose) -> None:
 
 @pytest.mark.parametrize("choose", [coreset.k_center, coreset.herding])
 def test_the_first_is_the_one_nearest_to_the_class_mean(choose: Any) -> None:
-    rows = which(choose(IMAGES, LABELS, K, 1))
+    rows = which(choose(IMAGES, LABELS, K, 1).images_SCHW)
     for k, row in enumerate(rows):
         own = IMAGES[LABELS.eq(k)]
         distances = (IMAGES - own.mean(dim=0)).flatten(1).norm(dim=1)
@@ -73,16 +83,15 @@ def test_k_centre_takes_the_farthest_point_of_a_line() -> None:
     line = torch.tensor([0.0, 1, 2, 3, 4, 5, 6, 7, 8, 20]).view(-1, 1, 1, 1)
     labels = torch.zeros(10, dtype=torch.long)
     # mean 5.6: nearest 6; farthest from it 20; then 0; then 3 (at 3 from both 0 and 6)
-    assert coreset.k_center(line, labels, 1, 4).flatten().tolist() == [6, 20, 0, 3]
+    assert coreset.k_center(line, labels, 1, 4).images_SCHW.flatten().tolist() == [6, 20, 0, 3]
 
 
 def test_herding_follows_the_mean_better_than_chance() -> None:
     images, labels = torch.randn(200, 1, 4, 4, generator=generator(1)), torch.zeros(200, dtype=torch.long)
     target = images.mean(dim=0)
-    herded = (coreset.herding(images, labels, 1, 10).mean(dim=0) - target).norm()
-    drawn = [
-        float((coreset.random_real(images, labels, 1, 10, generator(s)).mean(dim=0) - target).norm()) for s in range(20)
-    ]
+    herded = (coreset.herding(images, labels, 1, 10).images_SCHW.mean(dim=0) - target).norm()
+    draws = [coreset.random_real(images, labels, 1, 10, generator(s)).images_SCHW for s in range(20)]
+    drawn = [float((draw.mean(dim=0) - target).norm()) for draw in draws]
     assert herded < 0.5 * min(drawn)
 
 
@@ -90,18 +99,18 @@ def test_herding_by_hand() -> None:
     line = torch.tensor([-5.0, 0.4, 1.0, 4.0]).view(-1, 1, 1, 1)  # mean 0.1
     labels = torch.zeros(4, dtype=torch.long)
     # 0.4; then (0.4 + x)/2 nearest 0.1: 1.0 gives 0.7, 4 gives 2.2, -5 gives -2.3; then (1.4 + x)/3: -5 gives -1.2, 4 gives 1.8
-    assert coreset.herding(line, labels, 1, 4).flatten().tolist() == pytest.approx([0.4, 1.0, -5.0, 4.0])
+    assert coreset.herding(line, labels, 1, 4).images_SCHW.flatten().tolist() == pytest.approx([0.4, 1.0, -5.0, 4.0])
 
 
 def test_the_class_mean_is_the_mean() -> None:
-    means = coreset.class_mean(IMAGES, LABELS, K, 1, generator(0))
+    means = coreset.class_mean(IMAGES, LABELS, K, 1, generator(0)).images_SCHW
     for k in range(K):
         torch.testing.assert_close(means[k], IMAGES[LABELS.eq(k)].mean(dim=0))
 
 
 def test_several_class_means_are_of_parts_that_make_up_the_class() -> None:
     images, labels = zoo.stripes(36, size=4)  # 12 of each class
-    parts = coreset.class_mean(images, labels, K, 4, generator(0)).view(K, 4, 3, 4, 4)
+    parts = coreset.class_mean(images, labels, K, 4, generator(0)).images_SCHW.view(K, 4, 3, 4, 4)
     for k in range(K):
         torch.testing.assert_close(parts[k].mean(dim=0), images[labels == k].mean(dim=0))
         assert torch.cdist(parts[k].flatten(1), parts[k].flatten(1)).fill_diagonal_(9).min() > 0
@@ -109,20 +118,68 @@ def test_several_class_means_are_of_parts_that_make_up_the_class() -> None:
 
 def test_means_of_a_small_class_are_told_apart_by_a_little_noise() -> None:
     images = torch.ones(2, 3, 4, 4)
-    means = coreset.class_mean(images, torch.zeros(2, dtype=torch.long), 1, 5, generator(0), jitter=0.01)
+    means = coreset.class_mean(images, torch.zeros(2, dtype=torch.long), 1, 5, generator(0), jitter=0.01).images_SCHW
     assert torch.equal(means[:2], images)
     assert len(means.flatten(1).unique(dim=0)) == 4
     assert (means - 1).abs().max() < 0.06
 
 
 def test_random_draws_follow_the_generator() -> None:
-    draws = [coreset.random_real(IMAGES, LABELS, K, 2, generator(seed)) for seed in (0, 0, 1)]
+    draws = [coreset.random_real(IMAGES, LABELS, K, 2, generator(seed)).images_SCHW for seed in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
 
 def test_noise_is_standard_normal_in_the_shape_of_the_images() -> None:
-    noise = coreset.noise(torch.zeros(1, 3, 32, 32), K, 4, generator(0))
+    noise = coreset.noise(torch.zeros(K, 3, 32, 32), torch.arange(K), K, 4, generator(0)).images_SCHW
     assert noise.shape == (12, 3, 32, 32)
     assert abs(float(noise.mean())) < 0.02
     assert abs(float(noise.std()) - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        coreset.random_real(IMAGES, LABELS, K, 4, generator(0)),
+        coreset.class_mean(IMAGES, LABELS, K, 4, generator(0)),
+        coreset.k_center(IMAGES, LABELS, K, 4),
+        coreset.herding(IMAGES, LABELS, K, 4),
+        correct(IMAGES, LABELS, 4),
+    ],
+)
+def test_an_image_is_the_mean_of_its_origins(chosen: coreset.Coreset) -> None:
+    assert torch.equal(chosen.mean(IMAGES), chosen.images_SCHW)
+
+
+def test_noise_stands_for_its_class() -> None:
+    chosen = coreset.noise(IMAGES, LABELS, K, 2, generator(0))
+    classes = [IMAGES[k == LABELS].mean(dim=0) for k in range(K)]
+    assert torch.equal(chosen.mean(IMAGES), torch.stack(classes).repeat_interleave(2, dim=0))
+
+
+def test_correct_ones_are_drawn_at_random_and_nobody_asks_about_more_than_needed() -> None:
+    images, labels = torch.randn(2000, 1, 2, 2, generator=generator(5)), torch.zeros(2000, dtype=torch.long)
+    asked = 0
+
+    def counted(images: Tensor, labels: Tensor) -> Tensor:
+        nonlocal asked
+        asked += len(images)
+        return images[:, 0, 0, 0] - 2  # one in 44 is right
+
+    def draw(ipc: int, seed: int) -> Tensor:
+        return coreset.correctly_classified(images, labels, 1, ipc, generator(seed), counted).images_SCHW
+
+    chosen = draw(20, 0)
+    assert coreset.MARGIN_BATCH < asked < 2000
+    assert (chosen[:, 0, 0, 0] > 2).all()
+    assert len(chosen.flatten(1).unique(dim=0)) == 20
+    assert torch.equal(draw(20, 0), chosen)
+    assert not torch.equal(draw(20, 1), chosen)
+
+
+def test_where_too_few_are_correct_the_nearest_to_it_follow() -> None:
+    line = torch.tensor([-3.0, 2, -0.5, 0, 1, -9]).view(-1, 1, 1, 1)
+    chosen = coreset.correctly_classified(line, torch.zeros(6, dtype=torch.long), 1, 5, generator(0), corner)
+    pixels = chosen.images_SCHW.flatten().tolist()
+    assert set(pixels[:2]) == {1, 2}
+    assert pixels[2:] == [0, -0.5, -3]

@@ -24,6 +24,7 @@ from tests import zoo
 
 IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
 LABELS = one_hot(torch.arange(zoo.CLASSES), zoo.CLASSES)
+VOTES = LABELS.lerp(zoo.normal(6, zoo.CLASSES, zoo.CLASSES, dtype=torch.float32).softmax(dim=1), 0.4)
 QUICK = Recipe(
     student_steps=2, iterations=1000, student_lr=0.05, schedule=Clocked(every=3), augmentation=Augmentation(("dihedral",))
 )  # fmt: skip
@@ -37,7 +38,8 @@ def walk() -> tuple[Network, zoo.Walk]:
 
 def distiller(recipe: Recipe = QUICK, trajectories: Any = None, seed: int = 0) -> Distiller:
     network, experts = walk()
-    return Distiller(recipe, network, trajectories or experts, IMAGES, LABELS, seed)
+    labels = VOTES if recipe.labels == "votes" else LABELS
+    return Distiller(recipe, network, trajectories or experts, IMAGES, labels, seed)
 
 
 def assert_same_state(one: Distiller, other: Distiller) -> None:
@@ -53,6 +55,7 @@ RECIPES = {
     "SGD": replace(QUICK, image_step=SGD(lr=10.0), lr_step=SGD(lr=0.1)),
     "SGD without momentum": replace(QUICK, image_step=SGD(lr=10.0, momentum=0.0)),
     "soft labels": replace(QUICK, labels="soft"),
+    "labels of votes": replace(QUICK, labels="votes"),
     "soft labels by Adam": replace(QUICK, labels="soft", label_step=Adam(lr=0.1)),
     "rate per epoch": replace(QUICK, lr_per_epoch=True, start_epochs="random"),
     "EMA": replace(QUICK, ema=0.9),
@@ -228,11 +231,12 @@ def test_soft_labels_move_along_the_softmax_chain_rule() -> None:
     torch.testing.assert_close(run.targets().sum(dim=1), torch.ones(zoo.CLASSES))
 
 
-def test_hard_labels_stay() -> None:
-    run = distiller()
+@pytest.mark.parametrize(("kind", "labels"), [("hard", LABELS), ("votes", VOTES)])
+def test_hard_labels_and_labels_of_votes_stay(kind: Any, labels: Tensor) -> None:
+    run = distiller(replace(QUICK, labels=kind))
     for _ in range(3):
         run.step()
-    assert torch.equal(run.targets(), LABELS)
+    assert torch.equal(run.targets(), labels)
 
 
 def test_the_average_is_the_exponential_one() -> None:
@@ -355,6 +359,8 @@ def test_watching_the_next_epoch_does_not_change_the_step() -> None:
         ({"student_lr": -0.1}, "student_lr must be positive, got -0.1"),
         ({"student_lr": math.nan}, "student_lr must be positive, got nan"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0; null takes all images"),
+        ({"label_init": "votes"}, "label_init: votes goes with labels: soft; labels: hard are not learned"),
+        ({"label_init": "hard", "labels": "votes"}, "label_init: hard goes with labels: soft"),
         ({"ema": 1.0}, r"ema must lie in \[0, 1\)"),
         ({"engine": "unrolled", "compile": True}, "compile goes with engine: exact"),
     ],

@@ -48,7 +48,7 @@ def test_one_step_is_the_paper_s_gradient(ipc: int) -> None:
     """psi = W x: dL/dx_cj = -2/ipc W'W (mean of the class - mean of its images)."""
     recipe = DistributionMatching(iterations=1, batch_size=99, lr=0.3, augmentation=PLAIN)
     after = matched(recipe, PROJECTED, IMAGES, LABELS, zoo.CLASSES, ipc, 4)
-    before = coreset.random_real(IMAGES, LABELS, zoo.CLASSES, ipc, generator(4, "initial"))
+    before = coreset.random_real(IMAGES, LABELS, zoo.CLASSES, ipc, generator(4, "initial")).images_SCHW
     W = initial_parameters(embedding(PROJECTED), fold_in(4, 0, "network")).double().view(7, 192)
     for k in range(zoo.CLASSES):
         mine = slice(k * ipc, (k + 1) * ipc)

@@ -47,6 +47,39 @@ def test_confidence_is_the_chance_that_a_volunteer_walks_the_path():
     assert abs(walked.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / walks)
 
 
+def test_probabilities_of_a_small_tree_by_hand():
+    path = ("features_or_disk", "edgeon_no")
+    tree = ClassTree(
+        "small",
+        (
+            GalaxyClass("round", (("smooth",), ("completely_round", "in_between"))),
+            GalaxyClass("barred", (*((step,) for step in path), ("bar",))),
+            GalaxyClass("unbarred", (*((step,) for step in path), ("no_bar",))),
+        ),
+    )
+    face_on = votes_with(
+        smooth=0.25, completely_round=0.5, in_between=0.25, features_or_disk=0.5, edgeon_no=0.5, bar=0.75, no_bar=0.25
+    )
+    smooth = votes_with(smooth=0.5, in_between=1.0)
+    # 3/16 : 3/16 : 1/16, all exact in float64; and what the tree leaves out (cigars, artifacts, edge-on) goes to no class alone
+    p = tree.probabilities(np.concatenate([face_on, smooth]))
+    assert p.dtype == np.float64
+    np.testing.assert_array_equal(p, [[3 / 7, 3 / 7, 1 / 7], [1, 0, 0]])
+
+
+@pytest.mark.parametrize("tree", [GZ2_NINE, GZ2_FIVE])
+def test_probabilities_sum_to_one_and_agree_with_the_largest_product(tree: ClassTree):
+    votes = random_votes(200, seed=5)
+    p = tree.probabilities(votes)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-15)
+    np.testing.assert_array_equal(p.argmax(axis=1), tree.confidence(votes).argmax(axis=1))
+
+
+def test_a_galaxy_that_no_path_leads_to_has_no_probabilities():
+    with pytest.raises(ValueError, match="row 1 lead to none of the classes"):
+        GZ2_NINE.probabilities(np.concatenate([votes_with(smooth=1.0, in_between=1.0), votes_with(smooth=1.0)]))
+
+
 def test_debiased_alternatives_that_sum_above_one_are_cut():
     votes = votes_with(features_or_disk=1.0, edgeon_yes=1.0, rounded=0.9, boxy=0.8)
     assert GZ2_NINE.confidence(votes)[0, 3] == 1.0

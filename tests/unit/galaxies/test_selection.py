@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass
-from raydistill.galaxies.dialects import VOTES, read_catalog
+from raydistill.galaxies.dialects import VOTES, read_catalog, votes_array
 from raydistill.galaxies.selection import assign, report, select, split_of, unassigned
 from raydistill.galaxies.tree import INDEX, resolve_answer
 
@@ -259,6 +259,14 @@ def test_the_real_hart16_table_fills_the_nine_classes(data):
     assert counts["candidates"].to_pylist() == [209, 285, 160, 45, 15, 20, 3, 40, 10]  # of all 787
     assert counts["kept"].to_pylist()[:3] == [50, 50, 50]
     assert min(c for c in counts["lowest_confidence"].to_pylist() if c is not None) >= 0.5
+
+
+def test_the_real_volunteers_give_the_class_a_galaxy_is_in_the_largest_probability(data):
+    assigned = assign(read_catalog(str(data / "gz2_hart16" / "gz2_hart16.csv")), GZ2_NINE)
+    p = GZ2_NINE.probabilities(votes_array(assigned))
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_array_equal(p.argmax(axis=1), assigned["label"])
+    assert 0.2 < p.max(axis=1).min() < 0.5, "the volunteers agree more, or less, than ever"
 
 
 def test_our_classes_agree_with_those_that_the_release_names(data):

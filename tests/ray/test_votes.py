@@ -1,0 +1,147 @@
+"""Labels of votes, to the report: experts and images that learn what the volunteers said, and baselines that are told the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray_tools import SILENT, below, copy_of, tiny
+
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.distilled import DistilledSet
+from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.trajectories import TrajectoryStore
+from raydistill.config import Config
+from raydistill.core.initial import LEAST_PROBABILITY, margin
+from raydistill.pipeline import distill as stage
+from raydistill.pipeline.baselines import Baselines
+from raydistill.pipeline.distill import distill
+from raydistill.pipeline.evaluate import _small_sets, _split, _votes, evaluate
+from raydistill.pipeline.experts import experts
+from raydistill.pipeline.plan import Plan
+
+VOTES = (
+    "experts.targets=votes", "distill.labels=votes", "distill.init=correct", "distill.images_per_class=2",
+    "distill.iterations=6", "evaluate.num_networks=1", "evaluate.baselines=[random_real,class_mean,k_center]",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A run on votes up to its report."""
+    config = tiny(copy_of(curated_root, tmp_path_factory.mktemp("votes"), "survey", "curated"), *VOTES)
+    for run in (experts, distill, evaluate):
+        run(Plan(config), SILENT)  # type: ignore[operator]
+    return config
+
+
+@pytest.fixture(scope="module")
+def curated(config: Config) -> CuratedSet:
+    return CuratedSet.open(str(below(config, "curated")))
+
+
+def job(config: Config, folder: Path) -> Any:
+    """What the worker is told, with a folder of its own."""
+    plan = Plan(config)
+    return stage._Job(
+        str(folder), plan.curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill, plan.distilled.seed,
+        threads=1, gpus=0, checkpoint_seconds=1e9, tree=plan.class_tree,
+    )  # fmt: skip
+
+
+def test_images_keep_the_votes_of_the_galaxies_they_began_as(config: Config, curated: CuratedSet) -> None:
+    found = DistilledSet.open(str(below(config, "distilled")))
+    assert torch.equal(found.selected.targets_SK, found.last.targets_SK), "labels of votes are not learned"
+    taught = curated.load("train")
+    votes = curated.probabilities("train", Plan(config).class_tree)
+    rows = [int((votes == target).all(dim=1).nonzero()[0]) for target in found.last.targets_SK]
+    assert taught.labels_N[rows].tolist() == [k for k in range(5) for _ in range(2)]
+    assert float(votes[rows].max()) < 1, "this survey's volunteers agree on everything"
+
+
+@pytest.mark.parametrize("ipc", [2, 12])
+def test_they_begin_as_galaxies_that_the_experts_classify_correctly_as_far_as_there_are_any(
+    config: Config, tmp_path: Path, ipc: int
+) -> None:
+    session = stage._Session(job(tiny(config.output, *VOTES, f"distill.images_per_class={ipc}"), tmp_path))
+    store = TrajectoryStore.open(str(below(config, "trajectories")))
+    labels = torch.arange(5).repeat_interleave(ipc)
+    wrong = (margin(session.network, store.ends(), session.distiller.images, labels) <= 0).view(5, ipc).sum(dim=1)
+    assert wrong.sum() < 5 * ipc, "experts that get nothing right show nothing"
+    short = [f"{name} ({n})" for name, n in zip(session.curated.class_names, wrong.tolist(), strict=True) if n]
+    assert ipc == 2 or short, "no class is so large"
+    told = session.news().warnings
+    assert [warning.rpartition(": ")[2] for warning in told] == ([", ".join(short)] if short else [])
+    assert not session.news().warnings, "told twice"
+
+
+def test_experts_on_votes_are_others(config: Config, trained_root: Path) -> None:
+    hard = TrajectoryStore.open(str(below(tiny(trained_root), "trajectories")))
+    soft = TrajectoryStore.open(str(below(config, "trajectories")))
+    assert hard.manifest.identity != soft.manifest.identity
+    assert torch.equal(hard(0, 0), soft(0, 0)), "they begin alike"
+    assert not torch.equal(hard(0, 1), soft(0, 1))
+
+
+@pytest.mark.parametrize("labels", [(), ("distill.labels=soft", "distill.label_init=votes")])
+def test_a_resumed_run_has_the_same_bits(config: Config, tmp_path: Path, labels: tuple[str, ...]) -> None:
+    given = tiny(config.output, *VOTES, *labels)
+    whole, early = (stage._Session(job(given, tmp_path / name)) for name in ("whole", "stopped"))
+    for _ in range(4):
+        whole.step()
+    for _ in range(2):
+        early.step()
+    early._save()
+    late = stage._Session(job(given, tmp_path / "stopped"))
+    for _ in range(2):
+        late.step()
+    for name, tensor in whole.distiller.state()[0].items():
+        assert torch.equal(tensor, late.distiller.state()[0][name]), name
+    assert torch.equal(whole._iterate().targets_SK, late._iterate().targets_SK)
+
+
+def test_learned_labels_may_begin_as_votes(config: Config, curated: CuratedSet, tmp_path: Path) -> None:
+    fixed = stage._Session(job(config, tmp_path / "fixed"))
+    learned = stage._Session(
+        job(tiny(config.output, *VOTES, "distill.labels=soft", "distill.label_init=votes"), tmp_path / "learned")
+    )
+    before = learned.distiller.targets().clone()
+    torch.testing.assert_close(before, fixed.distiller.targets(), atol=5 * LEAST_PROBABILITY, rtol=0)
+    for session in (fixed, learned):
+        session.step()
+    assert not torch.equal(learned.distiller.targets(), before)
+
+
+def test_baselines_have_the_votes_of_the_galaxies_they_are_made_of(
+    config: Config, curated: CuratedSet, tmp_path: Path
+) -> None:
+    plan = Plan(config)
+    found = DistilledSet.open(str(below(config, "distilled")))
+    votes = _votes(plan, found, curated)
+    assert votes is not None
+    taught = _split(curated, "train", found.selected.normalisation)
+    baselines = Baselines(config, taught, 5, 2, 0, Folder(str(tmp_path)), curated.manifest.content)
+    images = taught[0]
+    for (one,) in _small_sets(config.evaluate, found, baselines, None, votes):
+        torch.testing.assert_close(one.targets_NK.sum(dim=1), torch.ones(10))
+        for pixels, target in zip(one.images_NCHW, one.targets_NK, strict=True):
+            if one.subject in ("random_real", "k_center"):
+                row = int((images == pixels).flatten(1).all(dim=1).nonzero())
+                assert torch.equal(target, votes[row])
+    made = {**found.manifest.config["distill"], "labels": "hard"}
+    hard = replace(found, manifest=replace(found.manifest, config={"distill": made}))
+    assert _votes(plan, hard, curated) is None
+
+
+def test_an_option_that_is_not_used_changes_no_identity(config: Config) -> None:
+    plain = Plan(tiny(config.output))
+    assert "targets" not in plain.trajectories.config["experts"]
+    assert "label_init" not in plain.distilled.config["distill"]
+    explicit = Plan(tiny(config.output, "experts.targets=hard", "distill.label_init=experts"))
+    assert explicit.distilled.identity == plain.distilled.identity
+    assert Plan(config).trajectories.config["experts"]["targets"] == "votes"
+    soft = [Plan(tiny(config.output, "distill.labels=soft", *more)) for more in ((), ("distill.label_init=votes",))]
+    assert soft[0].distilled.identity != soft[1].distilled.identity

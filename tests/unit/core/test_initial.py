@@ -1,0 +1,122 @@
+"""Where a distilled set begins: images that the experts get right, and labels of experts, volunteers or neither."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from raydistill.core.coreset import Coreset
+from raydistill.core.distiller import Recipe
+from raydistill.core.initial import LEAST_PROBABILITY, expert_labels, initial_images, initial_labels, margin
+from raydistill.core.networks import Network, build
+from raydistill.core.normalise import one_hot
+from raydistill.core.training import predict
+from raydistill.seeding import generator
+from tests import zoo
+
+K = zoo.CLASSES
+IMAGES, LABELS = zoo.stripes(90, seed=1)
+VOTES = zoo.normal(2, 90, K).softmax(dim=1)
+RECIPE = Recipe(images_per_class=4, init="correct")
+
+
+@cache
+def experts() -> tuple[Network, list[Tensor]]:
+    """Barely trained, so that they err."""
+    network = build(zoo.NETWORKS["instance"], K, zoo.SIZE)
+    walk = zoo.Walk(network, num_experts=2, num_epochs=3)
+    return network, [walk(expert, 3) for expert in range(2)]
+
+
+def begin(recipe: Recipe, labels_N: Tensor = LABELS, seed: int = 0) -> Coreset:
+    return initial_images(recipe, IMAGES, labels_N, K, *experts(), generator(seed))
+
+
+# ---- images ----
+
+
+def test_the_margin_of_linear_experts_by_hand() -> None:
+    network = Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(1, 3, bias=False)))
+    pixels = torch.tensor([1.0, 2.0], dtype=torch.float64).view(2, 1, 1, 1)
+    two = [torch.tensor(weights, dtype=torch.float64) for weights in ([3.0, 1.0, 2.0], [0.0, 1.0, -1.0])]
+    # image 1 of class 0: 3 - 2 and 0 - 1; image 2 of class 1: 2 - 6 and 2 - 0
+    expected = torch.tensor([(1 - 1) / 2, (-4 + 2) / 2], dtype=torch.float64)
+    torch.testing.assert_close(margin(network, two, pixels, torch.tensor([0, 1])), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_only_images_that_the_experts_get_right_are_begun_from(seed: int) -> None:
+    network, thetas = experts()
+    right = torch.stack([predict(network, theta, IMAGES) == LABELS for theta in thetas])
+    assert 0.3 < float(right.float().mean()) < 0.95, "these experts cannot tell one choice from another"
+    rows = torch.cat(begin(RECIPE, seed=seed).origins)
+    assert right[:, rows].any(dim=0).all()
+    assert (margin(network, thetas, IMAGES[rows], LABELS[rows]) > 0).all()
+    assert LABELS[rows].tolist() == [k for k in range(K) for _ in range(4)]
+    drawn = torch.cat(begin(replace(RECIPE, init="real"), seed=seed).origins)
+    assert not right[:, drawn].any(dim=0).all(), "any draw would have done"
+
+
+def test_a_class_that_no_expert_knows_begins_with_its_largest_margins() -> None:
+    network, thetas = experts()
+    wrong = LABELS.clone()
+    wrong[LABELS == 0], wrong[LABELS == 1] = 1, 0  # what is called 0 looks like 1
+    margins = margin(network, thetas, IMAGES, wrong)
+    rows = torch.cat(begin(replace(RECIPE, images_per_class=25), wrong).origins)[:25]
+    own = (wrong == 0).nonzero().flatten()
+    best = own[margins[own].argsort(descending=True)[:25]]
+    assert int((margins[own] > 0).sum()) < 25
+    assert set(rows.tolist()) == set(best.tolist())
+
+
+# ---- labels ----
+
+
+def labels_of(chosen: Coreset, **options: object) -> Tensor:
+    return initial_labels(replace(RECIPE, **options), chosen, K, *experts(), VOTES)  # type: ignore[arg-type]
+
+
+def test_labels_of_votes_are_those_of_the_image_begun_from() -> None:
+    chosen = begin(RECIPE)
+    assert torch.equal(labels_of(chosen, labels="votes"), VOTES[torch.cat(chosen.origins)].float())
+
+
+def test_the_mean_of_a_part_has_the_part_s_mean_votes_and_noise_its_class_s() -> None:
+    chosen = begin(replace(RECIPE, init="mean"))
+    parts = labels_of(chosen, labels="votes").view(K, 4, K)
+    assert sorted(torch.cat(chosen.origins).tolist()) == list(range(90))
+    assert [len(rows) for rows in chosen.origins[:4]] == [8, 8, 7, 7]
+    for part, rows in zip(parts.view(-1, K), chosen.origins, strict=True):
+        torch.testing.assert_close(part, VOTES[rows].mean(dim=0).float())
+    noise = labels_of(begin(replace(RECIPE, init="noise")), labels="votes")
+    for k in range(K):
+        torch.testing.assert_close(noise[4 * k : 4 * k + 4], VOTES[k == LABELS].mean(dim=0).float().expand(4, K))
+
+
+def test_soft_labels_that_begin_as_votes_say_what_the_votes_say() -> None:
+    chosen = begin(RECIPE)
+    logits = labels_of(chosen, labels="soft", label_init="votes")
+    assert VOTES.min() > LEAST_PROBABILITY
+    torch.testing.assert_close(logits.softmax(dim=1), chosen.mean(VOTES).float())
+
+
+def test_a_class_that_nobody_voted_for_can_still_rise() -> None:
+    chosen = begin(RECIPE)
+    logits = labels_of(chosen, labels="soft", label_init="hard").requires_grad_()
+    p = logits.softmax(dim=1)
+    hard = one_hot(torch.arange(K).repeat_interleave(4), K)
+    torch.testing.assert_close(p, hard, atol=(K - 1) * LEAST_PROBABILITY, rtol=0)
+    (gradient,) = torch.autograd.grad((p * zoo.normal(9, *p.shape).float()).sum(), logits)
+    assert (gradient != 0).all()
+
+
+def test_soft_labels_begin_with_the_experts_unless_told_otherwise() -> None:
+    chosen, recipe = begin(RECIPE), replace(RECIPE, labels="soft")
+    expected = expert_labels(chosen.images_SCHW, K, 4, *experts())
+    assert torch.equal(initial_labels(recipe, chosen, K, *experts()), expected)
+    right = torch.arange(K).repeat_interleave(4)
+    assert torch.equal(expected.argmax(dim=1), right), "an image that an expert gets right has a label of its own class"
