@@ -9,7 +9,7 @@ nowhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,12 +23,21 @@ from torch import Tensor
 from raydistill.analysis import figures
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet, SyntheticImages
-from raydistill.artifacts.evaluation import RUNS_SCHEMA, SUBJECTS, EvaluationReport, summarise
+from raydistill.artifacts.evaluation import (
+    RUNS_SCHEMA,
+    SUBJECTS,
+    EvaluationReport,
+    by_network,
+    robust_scores,
+    summarise,
+    unaugmented,
+)
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import Config, Evaluate
+from raydistill.config import Baseline, Config, Evaluate, Protocol
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
+from raydistill.core.augment import Augmentation
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
 from raydistill.core.normalise import Normalisation, one_hot
@@ -94,6 +103,12 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     curated.demand("train", "validation", "test")
     taught, validation, test = (_split(curated, name, normalisation) for name in ("train", "validation", "test"))
     teachers = _teachers(plan, distilled, curated)
+    if config.evaluate.scores and distilled.selected.soft and teachers is None:
+        raise ArtifactIncompatible(
+            "its labels are soft, and the experts are gone that could label random real images as softly for the scores",
+            distilled.folder.uri,
+            "set evaluate.scores=false",
+        )
     kept, content, num_classes = plan.root / "fits", curated.manifest.content, curated.num_classes
     root = fold_in(config.seed, "evaluate")
     baselines = Baselines(config, taught, num_classes, distilled.images_per_class, root, kept, content)
@@ -121,16 +136,43 @@ def _contests(
     for name, protocol in wanted.protocols.items():
         for architecture in architectures:
             for sets in subjects:
-                size = min(protocol.training.batch_size, len(sets[0].images_NCHW))
-                training = replace(protocol.training, batch_size=size)
-                own = protocol.learned_lr and sets[0].student_lrs is not None
-                fits = (Fit(s, name, training, None, architecture, seed) for s, seed in zip(sets, seeds, strict=False))
-                yield Contest(tuple(fits), () if own else protocol.lr_grid)
+                yield _contest(sets, name, protocol, architecture, seeds)
+    if wanted.scores:
+        for sets, name, protocol in _for_scores(wanted, distilled, baselines, teachers):
+            yield _contest(sets, name, protocol, config.network, seeds)
     if wanted.full_data_networks:
         everything = TrainingSet("full_data", 0, taught[0], one_hot(taught[1], baselines.num_classes))
         chosen = seeds[: wanted.full_data_networks]
         fits = (Fit(everything, "", wanted.full_data, wanted.full_data.lr, config.network, seed) for seed in chosen)
         yield Contest(tuple(fits), ())
+
+
+def _contest(
+    sets: Sequence[TrainingSet], name: str, protocol: Protocol, architecture: Architecture, seeds: Sequence[int]
+) -> Contest:
+    size = min(protocol.training.batch_size, len(sets[0].images_NCHW))
+    training = replace(protocol.training, batch_size=size)
+    own = protocol.learned_lr and sets[0].student_lrs is not None
+    fits = (Fit(s, name, training, None, architecture, seed) for s, seed in zip(sets, seeds, strict=False))
+    return Contest(tuple(fits), () if own else protocol.lr_grid)
+
+
+def _for_scores(
+    wanted: Evaluate, distilled: DistilledSet, baselines: Baselines, teachers: _Teachers | None
+) -> Iterator[tuple[list[TrainingSet], str, Protocol]]:
+    """What the scores need beside the comparison: the first protocol unaugmented, and hard labels where the set's are soft."""
+    name, protocol = next(iter(wanted.protocols.items()))
+    plain = replace(protocol, training=replace(protocol.training, augmentation=Augmentation()))
+    ours = _of("distilled", distilled.selected)
+    random = _baseline(wanted, "random_real", distilled, baselines, teachers)
+    if "random_real" not in wanted.baselines:
+        yield random, name, protocol
+    if distilled.selected.soft:
+        # Its learning rates were learned with its soft labels: these have theirs searched for.
+        targets = hard_labels(baselines.num_classes, distilled.images_per_class)
+        yield [TrainingSet("distilled_hard", 0, ours.images_NCHW, targets)] * wanted.num_networks, name, protocol
+    yield [ours] * wanted.num_networks, unaugmented(name), plain
+    yield random, unaugmented(name), plain
 
 
 def _small_sets(
@@ -140,24 +182,30 @@ def _small_sets(
 
     Where the distilled set has soft labels, its experts label the baselines too: what soft labels bring is not the images' merit.
     """
-    num_classes, ipc, count = baselines.num_classes, distilled.images_per_class, wanted.num_networks
-    soft = bool((distilled.selected.targets_SK.amax(dim=1) < 1).any())
-    if soft and teachers is None:
+    count = wanted.num_networks
+    if distilled.selected.soft and teachers is None:
         log.warning("evaluate: the baselines get hard labels, for the experts that could label them as softly are gone")
     yield [_of("distilled", distilled.selected)] * count
     if distilled.last.iteration != distilled.selected.iteration:
         yield [_of("distilled_last", distilled.last)] * count
     for name in wanted.baselines:
-        draws = count if name == "random_real" else 1
-        sets = []
-        for draw in range(draws):
-            images = baselines.images(name, draw)
-            if soft and teachers:
-                targets = expert_labels(images, num_classes, ipc, teachers.network, teachers.ends).softmax(dim=1)
-            else:
-                targets = hard_labels(num_classes, ipc)
-            sets.append(TrainingSet(name, draw, images, targets))
-        yield [sets[i % draws] for i in range(count)]
+        yield _baseline(wanted, name, distilled, baselines, teachers)
+
+
+def _baseline(
+    wanted: Evaluate, name: Baseline, distilled: DistilledSet, baselines: Baselines, teachers: _Teachers | None
+) -> list[TrainingSet]:
+    num_classes, ipc = baselines.num_classes, distilled.images_per_class
+    draws = wanted.num_networks if name == "random_real" else 1
+    sets = []
+    for draw in range(draws):
+        images = baselines.images(name, draw)
+        if distilled.selected.soft and teachers:
+            targets = expert_labels(images, num_classes, ipc, teachers.network, teachers.ends).softmax(dim=1)
+        else:
+            targets = hard_labels(num_classes, ipc)
+        sets.append(TrainingSet(name, draw, images, targets))
+    return [sets[i % draws] for i in range(wanted.num_networks)]
 
 
 def _of(subject: str, images: SyntheticImages) -> TrainingSet:
@@ -221,6 +269,11 @@ def _write(config: Config, place: Place, curated: CuratedSet, runs: list[dict[st
     protocol = next(iter(config.evaluate.protocols))
     network = config.network.name
     summary = summarise(runs, curated.class_names, protocol, network)
+    if config.evaluate.scores:
+        summary["distilled"]["scores"] = robust_scores(runs, protocol, network)
+        for name, figure in summary["distilled"]["scores"].items():
+            known = {part: figure[part] for part in ("score", "low", "high") if figure[part] is not None}
+            run.metrics({f"distilled/{name}_{part}": value for part, value in known.items()}, 0)
     place.folder.write("evaluation.json", json.dumps(summary, indent=1).encode())
     run.artifact(place.folder.local("evaluation.json"))
     for subject, entry in summary.items():
@@ -240,28 +293,36 @@ def _write(config: Config, place: Place, curated: CuratedSet, runs: list[dict[st
         lambda path: figures.confusion_matrix(path, np.sum(matrices, axis=0).reshape(k, k), curated.class_names, title),
     )
     picture(place, run, "accuracy.png", lambda path: _accuracy_picture(path, summary, curated, network))
+    if config.evaluate.other_networks:
+        picture(place, run, "networks.png", lambda path: _network_picture(path, summary, curated, config))
 
 
 def _accuracy_picture(path: Any, summary: dict[str, Any], curated: CuratedSet, network: str) -> None:
     rows = [
-        figures.AccuracyRow(
-            subject, figure["mean"], figure["ci95"] if figure["ci95"] is not None else float("nan"), network
-        )
+        _accuracy_row(subject, network, figure)
         for subject in SUBJECTS
         if subject in summary and (figure := summary[subject]["balanced_accuracy"])["mean"] is not None
     ]
     figures.accuracy_table(path, rows, curated.summary.survey, 1 / curated.num_classes)
 
 
-def table(report: EvaluationReport) -> list[tuple[str, str, str]]:
-    """(subject, balanced accuracy, accuracy) for people, best first among the small sets."""
-
-    def shown(figure: dict[str, Any]) -> str:
-        ci = "" if figure["ci95"] is None else f" ± {figure['ci95']:.3f}"
-        return "-" if figure["mean"] is None else f"{figure['mean']:.3f}{ci}"
-
-    return [
-        (subject, shown(report.summary[subject]["balanced_accuracy"]), shown(report.summary[subject]["accuracy"]))
+def _network_picture(path: Any, summary: dict[str, Any], curated: CuratedSet, config: Config) -> None:
+    networks, found = network_names(config), by_network(summary, next(iter(config.evaluate.protocols)))
+    rows = [
+        _accuracy_row(subject, network, figure)
         for subject in SUBJECTS
-        if subject in report.summary
+        for network in networks
+        if (figure := found.get(subject, {}).get(network)) and figure["mean"] is not None
     ]
+    title = f"{curated.summary.survey}: what other networks learn from the same images"
+    figures.network_matrix(path, rows, title, 1 / curated.num_classes)
+
+
+def _accuracy_row(subject: str, network: str, figure: dict[str, Any]) -> figures.AccuracyRow:
+    ci95 = float("nan") if figure["ci95"] is None else figure["ci95"]
+    return figures.AccuracyRow(subject, figure["mean"], ci95, network)
+
+
+def network_names(config: Config) -> list[str]:
+    """The experts' own first."""
+    return list(dict.fromkeys(one.name for one in (config.network, *config.evaluate.other_networks)))
