@@ -27,6 +27,7 @@ from raydistill.pipeline.tracking import ui_command
 
 log = get_logger(__name__)
 
+WIDEST = 240  # characters of a table: rich would cut its names to fit a narrow terminal
 STAGES: dict[str, Callable[..., Any]] = {
     "simulate": simulate,
     "curate": curate,
@@ -100,11 +101,11 @@ def dry_run(plan: Plan) -> str:
 
 def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     """What a person sees at the end: the table, the verdict, the pictures, and the command for MLflow."""
-    console = Console(file=out, soft_wrap=True, highlight=False)
+    console = Console(file=out, soft_wrap=True, highlight=False, width=WIDEST)
     head = ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %")
     console.print(_table(f"{plan.config.name}: networks judged on test galaxies", [head, *table(report)]))
     if plan.config.evaluate.other_networks:
-        console.print(_table("balanced accuracy of other networks", network_table(report, plan.config)))
+        console.print(_table("balanced accuracy ± 95 % of other networks", network_table(report, plan.config)))
     if scores := score_table(report):
         title = "DD-Ranking's scores of the distilled set"
         console.print(_table(title, [("score", "in [0, 1]", "95 % interval"), *scores]))
@@ -131,10 +132,12 @@ def table(report: EvaluationReport) -> list[tuple[str, str, str]]:
 
 
 def network_table(report: EvaluationReport, config: Config) -> list[tuple[str, ...]]:
-    """A head with the networks' names, and for each subject its name and its balanced accuracy on each of them."""
+    """A head with the networks' names, and for each subject its name and its balanced accuracy on each: two lines a cell."""
     networks, found = network_names(config), by_network(report.summary, next(iter(config.evaluate.protocols)))
-    rows = [(s, *(_shown(found[s].get(network)) for network in networks)) for s in SUBJECTS if s in found]
-    return [("trained on", *networks), *rows]
+    rows = [
+        (s, *(_shown(found[s].get(name)).replace(" ±", "\n±") for name in networks)) for s in SUBJECTS if s in found
+    ]
+    return [("trained on", *(name.replace("-", "\n", 1) for name in networks)), *rows]
 
 
 def score_table(report: EvaluationReport) -> list[tuple[str, str, str]]:
@@ -153,8 +156,7 @@ def score_table(report: EvaluationReport) -> list[tuple[str, str, str]]:
 def _shown(figure: dict[str, Any] | None) -> str:
     if figure is None or figure["mean"] is None:
         return "-"
-    # A narrow column breaks before the sign.
-    return f"{figure['mean']:.3f}" + ("" if figure["ci95"] is None else f" ±\u00a0{figure['ci95']:.3f}")
+    return f"{figure['mean']:.3f}" + ("" if figure["ci95"] is None else f" ± {figure['ci95']:.3f}")
 
 
 def _table(title: str, rows: Sequence[Sequence[str]]) -> Table:
