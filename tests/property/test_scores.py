@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.core.scores import augmentation_robust, label_robust
@@ -19,6 +19,7 @@ def check(found: dict[str, Any]) -> None:
         assert 0 <= found["low"] <= found["score"] <= found["high"] <= 1
 
 
+@settings(deadline=None)
 @given(four)
 def test_scores_and_their_intervals_lie_between_0_and_1(accuracies: tuple[list[float], ...]) -> None:
     check(label_robust(*accuracies[:3]))
@@ -26,6 +27,7 @@ def test_scores_and_their_intervals_lie_between_0_and_1(accuracies: tuple[list[f
     check(augmentation_robust(*accuracies))
 
 
+@settings(deadline=None)
 @given(four, st.integers(0, 3), st.floats(0, 1))
 def test_better_distilled_images_never_score_less_and_better_rivals_never_more(
     accuracies: tuple[list[float], ...], which: int, share: float
