@@ -11,6 +11,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -47,6 +48,13 @@ DryRun = Annotated[
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="More log lines; twice: also Ray's and MLflow's.")
 ]
+
+
+class ExportForm(StrEnum):
+    """The names of `artifacts.export.Form`."""
+
+    DD_RANKING = "dd-ranking"
+    PNG = "png"
 
 
 def _version(wanted: bool) -> None:
@@ -109,6 +117,29 @@ def demo(overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose 
     About five minutes on two cores; the same as `raydistill run demo`.
     """
     _run("demo", overrides, dry_run, verbose)
+
+
+@app.command(epilog=EXIT_CODES)
+def export(
+    distilled_set: Annotated[
+        str, typer.Argument(metavar="DISTILLED_SET", help="The folder of a finished distilled set.")
+    ],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A new folder for the copy.")],
+    form: Annotated[ExportForm, typer.Option("--format", help="Whose files to write.")] = ExportForm.DD_RANKING,
+) -> None:
+    """Copy a distilled set into the files of another program.
+
+    dd-ranking: images.pt, labels.pt and lr.pt as the package DD-Ranking loads them; png: a folder of pictures per class and a
+    table of their labels. info.json has the mean and std that undo the normalisation.
+    """
+    with _sentences():
+        from raydistill.artifacts.distilled import DistilledSet
+        from raydistill.artifacts.export import export
+        from raydistill.artifacts.storage import Folder
+
+        target = Folder(folder)
+        export(DistilledSet.open(distilled_set), target, form.value)
+        print(target)
 
 
 def _stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:

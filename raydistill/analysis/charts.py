@@ -49,13 +49,7 @@ def confusion_matrix(
     fractions = np.where(totals[:, None] > 0, counts_KK / np.maximum(totals, 1)[:, None], np.nan)
     figure = Figure(figsize=(2.2 + 0.78 * num_classes, 1.9 + 0.66 * num_classes), dpi=CHART_DPI, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_facecolor("#e6e7ea")
-    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1.08, aspect="auto")
-    axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
-    axes.tick_params(which="both", length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axes.spines[:].set_visible(False)
+    _draw_cells(axes, fractions, 0, 1.08)
     for (i, j), count in np.ndenumerate(counts_KK):
         _write_cell(axes, j, i, float(fractions[i, j]), int(count))
     names = [wrapped(name, 11) for name in class_names]
@@ -68,6 +62,17 @@ def confusion_matrix(
     lines = [line for line in (title, _accuracy_line(counts_KK)) if line]
     axes.set_title("\n".join(lines), fontweight="normal", pad=10, linespacing=1.4)
     save(figure, path)
+
+
+def _draw_cells(axes: Axes, values: Floats, least: float, most: float) -> None:
+    """A heat map with white lines between its cells and room for names above; NaN is grey."""
+    axes.set_facecolor("#e6e7ea")
+    axes.imshow(values, cmap="Blues", vmin=least, vmax=most, aspect="auto")
+    axes.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
 
 
 def _write_cell(axes: Axes, x: int, y: int, fraction: float, count: int) -> None:
@@ -263,3 +268,53 @@ def _draw_accuracy(axes: Axes, row: AccuracyRow, y: float, network: int) -> None
     )
     text = f"{100 * row.balanced_accuracy:.1f}" + ("" if interval is None else f" ± {100 * interval:.1f}")
     axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", color=colour, fontsize=8)
+
+
+REFERENCES = ("experts", "full_data")  # have seen the whole survey
+
+
+@styled
+def network_matrix(path: Target, rows: Sequence[AccuracyRow], title: str = "", chance: float | None = None) -> None:
+    """Heat map of balanced accuracy: a line per subject, a column per network, in the order given, and the figures in the cells.
+
+    A cell says the mean in per cent and below it the half-width of its 95 % interval; one that was not measured stays grey. Darker is
+    better, from `chance` (1 / classes) on. Bold: the best on each network, experts and full data aside, which have seen everything.
+    """
+    if not rows:
+        raise RaydistillError("no accuracies to draw", "network_matrix", "evaluate at least one subject")
+    subjects = list(dict.fromkeys(row.subject for row in rows))
+    networks = list(dict.fromkeys(row.network for row in rows))
+    means_SA = np.full((len(subjects), len(networks)), np.nan)
+    for row in rows:
+        means_SA[subjects.index(row.subject), networks.index(row.network)] = row.balanced_accuracy
+    small_S = np.array([subject not in REFERENCES for subject in subjects])
+    size = (max(5.6, 1.7 + 0.95 * len(networks)), 1.5 + 0.46 * len(subjects))  # room for the words
+    figure = Figure(figsize=size, dpi=CHART_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    least = float(np.nanmin(means_SA)) if chance is None else chance
+    span = max(float(np.nanmax(means_SA)) - least, 0.01)
+    _draw_cells(axes, means_SA, least, least + 1.08 * span)
+    for row in rows:
+        y, x = subjects.index(row.subject), networks.index(row.network)
+        best = small_S[y] and row.balanced_accuracy == np.nanmax(means_SA[small_S, x])
+        colour = "white" if row.balanced_accuracy > least + 0.65 * span else INK
+        mean = f"{100 * row.balanced_accuracy:.1f}"
+        weight = "bold" if best else "normal"
+        axes.text(x, y - 0.12, mean, ha="center", va="center", color=colour, fontsize=9.5, fontweight=weight)
+        if not math.isnan(row.ci95):
+            axes.text(x, y + 0.25, f"± {100 * row.ci95:.1f}", ha="center", va="center", color=colour, fontsize=6.5)
+    axes.set_xticks(range(len(networks)), [network.replace("-", "\n", 1) for network in networks])
+    axes.set_yticks(range(len(subjects)), [subject.replace("_", " ") for subject in subjects])
+    for tick, subject in zip(axes.get_yticklabels(), subjects, strict=True):
+        tick.set_fontweight("bold" if subject == "distilled" else "normal")
+        tick.set_color(INK)
+    axes.xaxis.set_label_position("bottom")
+    below = "balanced accuracy on held-out galaxies in % ± 95 % interval" + (
+        "" if chance is None else f"; chance {100 * chance:.1f}"
+    )
+    axes.set_xlabel(
+        below + "\nbold: the best small set on a network; grey: not measured", fontsize=8, color=MUTED, labelpad=6
+    )
+    if title:
+        figure.suptitle(title, fontsize=10, fontweight="bold")
+    save(figure, path)

@@ -5,7 +5,7 @@ Images are numpy, [N, H, W, 3] with the first row on top (torch's [N, 3, H, W] n
 writing instead. Equal input gives equal PNG bytes: no dates, no versions, no settings of the user's matplotlib.
 """
 
-from raydistill.analysis.charts import AccuracyRow, accuracy_table, confusion_matrix, training_curves
+from raydistill.analysis.charts import AccuracyRow, accuracy_table, confusion_matrix, network_matrix, training_curves
 from raydistill.analysis.sheets import Provenance, atlas, displayable, image_grid
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "confusion_matrix",
     "displayable",
     "image_grid",
+    "network_matrix",
     "training_curves",
 ]

@@ -38,6 +38,11 @@ class SyntheticImages:
     normalisation: Normalisation
     iteration: int
 
+    @property
+    def soft(self) -> bool:
+        """Whether any image is of more than one class."""
+        return bool((self.targets_SK.amax(dim=1) < 1).any())
+
     def display(self) -> Tensor:
         """float32 [S, H, W, 3] in [0, 1]: what a person looks at."""
         return self.normalisation.invert(self.images_SCHW)

@@ -1,7 +1,8 @@
 """EvaluationReport: what fresh networks learn from each training set, on galaxies nobody trained on.
 
 `runs.parquet` has one row per trained network (subject, protocol, network, draw, seed, confusion matrix); `evaluation.json` sums it
-up: one object per subject with `accuracy` and `balanced_accuracy` as {mean, std, n, ci95} and `per_class` completeness and purity.
+up: one object per subject with `accuracy` and `balanced_accuracy` as {mean, std, n, ci95} and `per_class` completeness and purity. Where
+`evaluate.scores` asked for them, that of `distilled` holds `scores`, the DD-Ranking scores of `core.scores`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import pyarrow.parquet as pq
 
 from raydistill.artifacts.manifest import Manifest, open_manifest
 from raydistill.artifacts.storage import Folder
-from raydistill.core import metrics
+from raydistill.core import metrics, scores
 
 KIND = "evaluation"
 SUBJECTS = (
     "distilled",
     "distilled_last",
+    "distilled_hard",  # the distilled images with hard labels in place of their soft ones
     "random_real",
     "class_mean",
     "k_center",
@@ -84,6 +86,42 @@ def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str,
             ],
         }
     return subjects
+
+
+def robust_scores(runs: list[dict[str, Any]], protocol: str, network: str) -> dict[str, Any]:
+    """{label_robust, augmentation_robust} of the distilled set, from balanced accuracies under a protocol and the same unaugmented."""
+
+    def of(subject: str, protocol: str = protocol) -> list[float]:
+        named = (subject, protocol, network)
+        return [run["balanced_accuracy"] for run in runs if (run["subject"], run["protocol"], run["network"]) == named]
+
+    plain = unaugmented(protocol)
+    return {
+        "label_robust": scores.label_robust(
+            of("full_data", ""), of("distilled"), of("random_real"), of("distilled_hard") or None
+        ),
+        "augmentation_robust": scores.augmentation_robust(
+            of("distilled"), of("random_real"), of("distilled", plain), of("random_real", plain)
+        ),
+    }
+
+
+def unaugmented(protocol: str) -> str:
+    """The name of a protocol without its augmentation."""
+    return f"{protocol} without augmentation"
+
+
+def by_network(summary: dict[str, Any], protocol: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Subject to network to balanced accuracy {mean, std, n, ci95} under a protocol.
+
+    Experts and full data have no protocol and one network: theirs stands under that one.
+    """
+    return {
+        subject: {
+            pair["network"]: pair["balanced_accuracy"] for pair in entry["all"] if pair["protocol"] in (protocol, "")
+        }
+        for subject, entry in summary.items()
+    }
 
 
 def _figures(runs: list[dict[str, Any]]) -> dict[str, Any]:

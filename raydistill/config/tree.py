@@ -173,6 +173,9 @@ class Evaluate:
     only the small sets meet. num_networks: fresh networks per subject, and draws of random real images.
     dm: how the baseline "dm" matches distributions. full_data: how the networks of the subject `full_data` are trained,
     `full_data_networks` of them (0: none).
+    scores: also the label-robust and the augmentation-robust score of the distilled set (`core.scores`), under the first protocol and on
+    the experts' architecture. Trains what these need besides: the distilled images without augmentation and, where their labels are soft,
+    with hard ones; random real images likewise.
     """
 
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
@@ -182,10 +185,18 @@ class Evaluate:
     dm: DistributionMatching = field(default_factory=DistributionMatching)
     full_data: FullDataTraining = field(default_factory=FullDataTraining)
     full_data_networks: NonNegativeInt = 3
+    scores: bool = False
 
     def __post_init__(self) -> None:
         if not self.protocols:
             raise ValueError("protocols must name at least one, the first gives the headline figures")
+        if self.scores and not self.full_data_networks:
+            raise ValueError("scores compare with networks trained on all the data, but full_data_networks is 0")
+        name, first = next(iter(self.protocols.items()))
+        if self.scores and not first.training.augmentation.operations:
+            raise ValueError(
+                f"scores compare the first protocol with itself without augmentation, but '{name}' has none"
+            )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ nowhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,12 +23,22 @@ from torch import Tensor
 from raydistill.analysis import figures
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet, SyntheticImages
-from raydistill.artifacts.evaluation import RUNS_SCHEMA, SUBJECTS, EvaluationReport, summarise
+from raydistill.artifacts.evaluation import (
+    RUNS_SCHEMA,
+    SUBJECTS,
+    EvaluationReport,
+    by_network,
+    robust_scores,
+    summarise,
+    unaugmented,
+)
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import Config, Evaluate
+from raydistill.config import Baseline, Config, Evaluate, Protocol
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
+from raydistill.core.augment import Augmentation
+from raydistill.core.coreset import Coreset
 from raydistill.core.effort import Machine, settle_training, work_of_training
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
@@ -95,12 +105,19 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     curated.demand("train", "validation", "test")
     taught, validation, test = (_split(curated, name, normalisation) for name in ("train", "validation", "test"))
     teachers = _teachers(plan, distilled, curated)
+    votes_NK = _votes(plan, distilled, curated)
+    if config.evaluate.scores and distilled.selected.soft and votes_NK is None and teachers is None:
+        raise ArtifactIncompatible(
+            "its labels are soft, and the experts are gone that could label random real images as softly for the scores",
+            distilled.folder.uri,
+            "set evaluate.scores=false",
+        )
     kept, content, num_classes = plan.root / "fits", curated.manifest.content, curated.num_classes
     root = fold_in(config.seed, "evaluate")
     baselines = Baselines(config, taught, num_classes, distilled.images_per_class, root, kept, content)
     judge = Judge(kept, config.resources, validation, test, num_classes, content)
-    votes_NK = _votes(plan, distilled, curated)
-    rows = judge.decide(list(_contests(config, root, distilled, baselines, teachers, votes_NK)))
+    subjects = _Subjects(config.evaluate, distilled, baselines, teachers, votes_NK)
+    rows = judge.decide(list(_contests(config, root, subjects)))
     return rows + (teachers.judged_on(test) if teachers else [])
 
 
@@ -112,80 +129,104 @@ def _split(curated: CuratedSet, name: Any, normalisation: Normalisation) -> Spli
 # ---- what is trained ----
 
 
-def _contests(
-    config: Config,
-    root: int,
-    distilled: DistilledSet,
-    baselines: Baselines,
-    teachers: _Teachers | None,
-    votes_NK: Tensor | None,
-) -> Iterator[Contest]:
-    """Every subject under every protocol and network; then the same networks on all the training data."""
-    wanted, taught = config.evaluate, baselines.taught
+def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contest]:
+    """Every subject under every protocol and network, what the scores want, then the same networks on all the training data."""
+    wanted = config.evaluate
     architectures = (config.network, *wanted.other_networks)
     seeds = [fold_in(root, "network", number) for number in range(max(wanted.num_networks, wanted.full_data_networks))]
-    subjects = list(_small_sets(wanted, distilled, baselines, teachers, votes_NK))
+
+    def contest(sets: Sequence[TrainingSet], name: str, protocol: Protocol, architecture: Architecture) -> Contest:
+        size = min(protocol.training.batch_size, len(sets[0].images_NCHW))
+        training = _settled(config, replace(protocol.training, batch_size=size), architecture, sets)
+        own = protocol.learned_lr and sets[0].student_lrs is not None
+        fits = (Fit(s, name, training, None, architecture, seed) for s, seed in zip(sets, seeds, strict=False))
+        return Contest(tuple(fits), () if own else protocol.lr_grid)
+
+    small = list(subjects.small())
     for name, protocol in wanted.protocols.items():
         for architecture in architectures:
-            for sets in subjects:
-                size = min(protocol.training.batch_size, len(sets[0].images_NCHW))
-                training = _settled(
-                    config, replace(protocol.training, batch_size=size), architecture, sets[0], len(sets)
-                )
-                own = protocol.learned_lr and sets[0].student_lrs is not None
-                fits = (Fit(s, name, training, None, architecture, seed) for s, seed in zip(sets, seeds, strict=False))
-                yield Contest(tuple(fits), () if own else protocol.lr_grid)
+            for sets in small:
+                yield contest(sets, name, protocol, architecture)
+    if wanted.scores:
+        for sets, name, protocol in subjects.for_scores():
+            yield contest(sets, name, protocol, config.network)
     if wanted.full_data_networks:
-        everything = TrainingSet("full_data", 0, taught[0], one_hot(taught[1], baselines.num_classes))
-        chosen = seeds[: wanted.full_data_networks]
-        training = _settled(config, wanted.full_data, config.network, everything, len(chosen))
-        fits = (Fit(everything, "", training, training.lr, config.network, seed) for seed in chosen)
+        sets = [subjects.everything()] * wanted.full_data_networks
+        training = _settled(config, wanted.full_data, config.network, sets)
+        fits = (Fit(s, "", training, training.lr, config.network, seed) for s, seed in zip(sets, seeds, strict=False))
         yield Contest(tuple(fits), ())
 
 
-def _settled(
-    config: Config, training: Training, architecture: Architecture, data: TrainingSet, networks: int
-) -> Training:
+def _settled(config: Config, training: Training, architecture: Architecture, sets: Sequence[TrainingSet]) -> Training:
     """Compiled or not, by the work of all networks of one contest."""
-    images = data.images_NCHW.shape
-    network = build(architecture, data.targets_NK.shape[1], images[-1])
-    work = work_of_training(training, network, images, networks)
+    images = sets[0].images_NCHW.shape
+    network = build(architecture, sets[0].targets_NK.shape[1], images[-1])
+    work = work_of_training(training, network, images, len(sets))
     return settle_training(training, work, Machine.of_workers(config.resources.gpus))
 
 
-def _small_sets(
-    wanted: Evaluate,
-    distilled: DistilledSet,
-    baselines: Baselines,
-    teachers: _Teachers | None,
-    votes_NK: Tensor | None = None,
-) -> Iterator[list[TrainingSet]]:
-    """Per subject one training set per network; only random real images are drawn anew for each.
+@dataclass(frozen=True)
+class _Subjects:
+    """The training sets that are compared, one per network; only random real images are drawn anew for each.
 
     Where the distilled set has soft labels, who labelled it labels the baselines too, the volunteers (`votes_NK`) or its experts: what
     soft labels bring is not the images' merit.
     """
-    num_classes, ipc, count = baselines.num_classes, distilled.images_per_class, wanted.num_networks
-    soft = bool((distilled.selected.targets_SK.amax(dim=1) < 1).any())
-    if soft and votes_NK is None and teachers is None:
-        log.warning("evaluate: the baselines get hard labels, for the experts that could label them as softly are gone")
-    yield [_of("distilled", distilled.selected)] * count
-    if distilled.last.iteration != distilled.selected.iteration:
-        yield [_of("distilled_last", distilled.last)] * count
-    for name in wanted.baselines:
+
+    wanted: Evaluate
+    distilled: DistilledSet
+    baselines: Baselines
+    teachers: _Teachers | None
+    votes_NK: Tensor | None
+
+    def small(self) -> Iterator[list[TrainingSet]]:
+        """The distilled set and the baselines of its size."""
+        count, distilled = self.wanted.num_networks, self.distilled
+        if distilled.selected.soft and self.votes_NK is None and self.teachers is None:
+            log.warning(
+                "evaluate: the baselines get hard labels, for the experts that could label them as softly are gone"
+            )
+        yield [_of("distilled", distilled.selected)] * count
+        if distilled.last.iteration != distilled.selected.iteration:
+            yield [_of("distilled_last", distilled.last)] * count
+        for name in self.wanted.baselines:
+            yield self._baseline(name)
+
+    def for_scores(self) -> Iterator[tuple[list[TrainingSet], str, Protocol]]:
+        """What the scores need beside the comparison: the first protocol unaugmented, and hard labels where the set's are soft."""
+        name, protocol = next(iter(self.wanted.protocols.items()))
+        plain = replace(protocol, training=replace(protocol.training, augmentation=Augmentation()))
+        ours, count = _of("distilled", self.distilled.selected), self.wanted.num_networks
+        random = self._baseline("random_real")
+        if "random_real" not in self.wanted.baselines:
+            yield random, name, protocol
+        if self.distilled.selected.soft:
+            # Its learning rates were learned with its soft labels: these have theirs searched for.
+            targets = hard_labels(self.baselines.num_classes, self.distilled.images_per_class)
+            yield [TrainingSet("distilled_hard", 0, ours.images_NCHW, targets)] * count, name, protocol
+        yield [ours] * count, unaugmented(name), plain
+        yield random, unaugmented(name), plain
+
+    def everything(self) -> TrainingSet:
+        """All the training data."""
+        images, labels = self.baselines.taught
+        return TrainingSet("full_data", 0, images, one_hot(labels, self.baselines.num_classes))
+
+    def _baseline(self, name: Baseline) -> list[TrainingSet]:
+        count = self.wanted.num_networks
         draws = count if name == "random_real" else 1
-        sets = []
-        for draw in range(draws):
-            chosen = baselines.images(name, draw)
-            images = chosen.images_SCHW
-            if votes_NK is not None:
-                targets = chosen.mean(votes_NK)
-            elif soft and teachers:
-                targets = expert_labels(images, num_classes, ipc, teachers.network, teachers.ends).softmax(dim=1)
-            else:
-                targets = hard_labels(num_classes, ipc)
-            sets.append(TrainingSet(name, draw, images, targets))
-        yield [sets[i % draws] for i in range(count)]
+        chosen = [self.baselines.images(name, draw) for draw in range(draws)]
+        sets = [TrainingSet(name, draw, c.images_SCHW, self._labels(c)) for draw, c in enumerate(chosen)]
+        return [sets[i % draws] for i in range(count)]
+
+    def _labels(self, chosen: Coreset) -> Tensor:
+        num_classes, ipc, teachers = self.baselines.num_classes, self.distilled.images_per_class, self.teachers
+        if self.votes_NK is not None:
+            return chosen.mean(self.votes_NK)
+        if self.distilled.selected.soft and teachers:
+            logits = expert_labels(chosen.images_SCHW, num_classes, ipc, teachers.network, teachers.ends)
+            return logits.softmax(dim=1)
+        return hard_labels(num_classes, ipc)
 
 
 def _votes(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tensor | None:
@@ -262,6 +303,11 @@ def _write(config: Config, place: Place, curated: CuratedSet, runs: list[dict[st
     protocol = next(iter(config.evaluate.protocols))
     network = config.network.name
     summary = summarise(runs, curated.class_names, protocol, network)
+    if config.evaluate.scores:
+        summary["distilled"]["scores"] = robust_scores(runs, protocol, network)
+        for name, figure in summary["distilled"]["scores"].items():
+            known = {part: figure[part] for part in ("score", "low", "high") if figure[part] is not None}
+            run.metrics({f"distilled/{name}_{part}": value for part, value in known.items()}, 0)
     place.folder.write("evaluation.json", json.dumps(summary, indent=1).encode())
     run.artifact(place.folder.local("evaluation.json"))
     for subject, entry in summary.items():
@@ -281,28 +327,36 @@ def _write(config: Config, place: Place, curated: CuratedSet, runs: list[dict[st
         lambda path: figures.confusion_matrix(path, np.sum(matrices, axis=0).reshape(k, k), curated.class_names, title),
     )
     picture(place, run, "accuracy.png", lambda path: _accuracy_picture(path, summary, curated, network))
+    if config.evaluate.other_networks:
+        picture(place, run, "networks.png", lambda path: _network_picture(path, summary, curated, config))
 
 
 def _accuracy_picture(path: Any, summary: dict[str, Any], curated: CuratedSet, network: str) -> None:
     rows = [
-        figures.AccuracyRow(
-            subject, figure["mean"], figure["ci95"] if figure["ci95"] is not None else float("nan"), network
-        )
+        _accuracy_row(subject, network, figure)
         for subject in SUBJECTS
         if subject in summary and (figure := summary[subject]["balanced_accuracy"])["mean"] is not None
     ]
     figures.accuracy_table(path, rows, curated.summary.survey, 1 / curated.num_classes)
 
 
-def table(report: EvaluationReport) -> list[tuple[str, str, str]]:
-    """(subject, balanced accuracy, accuracy) for people, best first among the small sets."""
-
-    def shown(figure: dict[str, Any]) -> str:
-        ci = "" if figure["ci95"] is None else f" ± {figure['ci95']:.3f}"
-        return "-" if figure["mean"] is None else f"{figure['mean']:.3f}{ci}"
-
-    return [
-        (subject, shown(report.summary[subject]["balanced_accuracy"]), shown(report.summary[subject]["accuracy"]))
+def _network_picture(path: Any, summary: dict[str, Any], curated: CuratedSet, config: Config) -> None:
+    networks, found = network_names(config), by_network(summary, next(iter(config.evaluate.protocols)))
+    rows = [
+        _accuracy_row(subject, network, figure)
         for subject in SUBJECTS
-        if subject in report.summary
+        for network in networks
+        if (figure := found.get(subject, {}).get(network)) and figure["mean"] is not None
     ]
+    title = f"{curated.summary.survey}: what other networks learn from the same images"
+    figures.network_matrix(path, rows, title, 1 / curated.num_classes)
+
+
+def _accuracy_row(subject: str, network: str, figure: dict[str, Any]) -> figures.AccuracyRow:
+    ci95 = float("nan") if figure["ci95"] is None else figure["ci95"]
+    return figures.AccuracyRow(subject, figure["mean"], ci95, network)
+
+
+def network_names(config: Config) -> list[str]:
+    """The experts' own first."""
+    return list(dict.fromkeys(one.name for one in (config.network, *config.evaluate.other_networks)))

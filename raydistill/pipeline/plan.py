@@ -130,7 +130,9 @@ class Plan:
 
     @cached_property
     def evaluation(self) -> Place:
-        parts = {"evaluate": self.config.evaluate, "network": self.config.network}
+        parts: dict[str, Any] = {"evaluate": configs.plain(self.config.evaluate), "network": self.config.network}
+        if not self.config.evaluate.scores:  # an evaluation without them is what it was before there were any
+            del parts["evaluate"]["scores"]
         parents = {curated.KIND: self.curated, distilled.KIND: self.judged}
         return self._place(evaluation.KIND, parts, parents, self.config.seed)
 

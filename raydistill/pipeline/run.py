@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from raydistill.artifacts.evaluation import EvaluationReport
+from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network
 from raydistill.artifacts.manifest import identity_of
 from raydistill.config import Config, plain
 from raydistill.log import get_logger
 from raydistill.pipeline.cluster import attached
 from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import distill
-from raydistill.pipeline.evaluate import evaluate, table
+from raydistill.pipeline.evaluate import evaluate, network_names
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.simulate import simulate
@@ -27,6 +27,7 @@ from raydistill.pipeline.tracking import ui_command
 
 log = get_logger(__name__)
 
+WIDEST = 240  # characters of a table: rich would cut its names to fit a narrow terminal
 STAGES: dict[str, Callable[..., Any]] = {
     "simulate": simulate,
     "curate": curate,
@@ -100,13 +101,14 @@ def dry_run(plan: Plan) -> str:
 
 def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     """What a person sees at the end: the table, the verdict, the pictures, and the command for MLflow."""
-    console = Console(file=out, soft_wrap=True, highlight=False)
-    shown = Table(box=box.SIMPLE_HEAD, title=f"{plan.config.name}: networks judged on test galaxies")
-    for heading in ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %"):
-        shown.add_column(heading)
-    for row in table(report):
-        shown.add_row(*row)
-    console.print(shown)
+    console = Console(file=out, soft_wrap=True, highlight=False, width=WIDEST)
+    head = ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %")
+    console.print(_table(f"{plan.config.name}: networks judged on test galaxies", [head, *table(report)]))
+    if plan.config.evaluate.other_networks:
+        console.print(_table("balanced accuracy ± 95 % of other networks", network_table(report, plan.config)))
+    if scores := score_table(report):
+        title = "DD-Ranking's scores of the distilled set"
+        console.print(_table(title, [("score", "in [0, 1]", "95 % interval"), *scores]))
     console.print(verdict(report.summary), style="bold")
     ours, theirs = (
         report.summary.get(name, {}).get("balanced_accuracy", {}).get("mean") for name in ("distilled", "experts")
@@ -118,3 +120,48 @@ def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     uri = tracking_uri(plan)
     if plan.config.tracking.enabled and uri:
         console.print(f"MLflow: {ui_command(uri)}")
+
+
+def table(report: EvaluationReport) -> list[tuple[str, str, str]]:
+    """(subject, balanced accuracy, accuracy) for people, best first among the small sets."""
+    return [
+        (subject, _shown(report.summary[subject]["balanced_accuracy"]), _shown(report.summary[subject]["accuracy"]))
+        for subject in SUBJECTS
+        if subject in report.summary
+    ]
+
+
+def network_table(report: EvaluationReport, config: Config) -> list[tuple[str, ...]]:
+    """A head with the networks' names, and for each subject its name and its balanced accuracy on each: two lines a cell."""
+    networks, found = network_names(config), by_network(report.summary, next(iter(config.evaluate.protocols)))
+    rows = [
+        (s, *(_shown(found[s].get(name)).replace(" ±", "\n±") for name in networks)) for s in SUBJECTS if s in found
+    ]
+    return [("trained on", *(name.replace("-", "\n", 1) for name in networks)), *rows]
+
+
+def score_table(report: EvaluationReport) -> list[tuple[str, str, str]]:
+    """(score, its value, its 95 % interval) for people; empty where none was asked for."""
+    found = report.summary["distilled"].get("scores", {})
+    return [
+        (
+            name.replace("_", "-"),
+            "-" if figure["score"] is None else f"{figure['score']:.3f}",
+            "-" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}",
+        )
+        for name, figure in found.items()
+    ]
+
+
+def _shown(figure: dict[str, Any] | None) -> str:
+    if figure is None or figure["mean"] is None:
+        return "-"
+    return f"{figure['mean']:.3f}" + ("" if figure["ci95"] is None else f" ± {figure['ci95']:.3f}")
+
+
+def _table(title: str, rows: Sequence[Sequence[str]]) -> Table:
+    """The first row is the head."""
+    drawn = Table(*rows[0], box=box.SIMPLE_HEAD, title=title)
+    for row in rows[1:]:
+        drawn.add_row(*row)
+    return drawn

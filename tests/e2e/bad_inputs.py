@@ -226,6 +226,10 @@ CONFIG_ROWS = [
       "survey: this survey is not simulated; use a config with survey.kind=simulated, like configs/demo.yaml"),
     R("an unknown storage", "run tiny.yaml output=foo://bucket/x", 2,
       "foo://bucket/x: no storage is known as 'foo://'; give a folder, or a URI such as s3://bucket/folder"),
+    R("scores without networks on all the data", "run tiny.yaml evaluate.scores=true", 2,
+      "tiny.yaml, evaluate: scores compare with networks trained on all the data, but full_data_networks is 0; mend the value"),
+    R("an export of a distilled set that is not there", "export nope out", 3,
+      "nope: there is no distilled set here; run 'raydistill distill CONFIG' first"),
 ]
 SURVEY_ROWS = [
     R("a vote table that is not there", "curate own.yaml survey.catalog=nope.csv", 3,
@@ -332,6 +336,12 @@ RUN_ROWS = [
     R("an artifact of another kind given as distilled", "evaluate tiny.yaml distilled=given", 3,
       "given: this is a curated set, not a distilled set; give the path of a distilled set",
       prepare=link("curated")),
+    R("an export of another kind of artifact", "export given out", 3,
+      "given: this is a curated set, not a distilled set; give the path of a distilled set",
+      prepare=link("curated")),
+    R("an export into a folder with files", "export given pictures", 3,
+      "pictures: the folder for the export is not empty; give a new folder",
+      prepare=link("distilled")),
     R("a distilled set of other classes", "evaluate tiny.yaml distilled=given", 3,
       "given: its classes are cat, dog, the survey's are round, disk; set curate.classes to the classes it was "
       "distilled for",

@@ -178,7 +178,9 @@ def test_a_bug_leaves_its_traceback_in_a_file(monkeypatch: pytest.MonkeyPatch, t
 # ---- help ----
 
 
-@pytest.mark.parametrize("command", ["", "simulate", "curate", "experts", "distill", "evaluate", "run", "demo"])
+@pytest.mark.parametrize(
+    "command", ["", "simulate", "curate", "experts", "distill", "evaluate", "run", "demo", "export"]
+)
 def test_help_tells_the_exit_codes_and_is_not_cut(command: str) -> None:
     code, stderr, stdout = call([*command.split(), "--help"])
     assert (code, stderr) == (0, "")

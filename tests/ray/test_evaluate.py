@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ray_tools import SILENT, below, content, copy_of, tiny
 
 from raydistill.artifacts.curated import CuratedSet
@@ -16,13 +18,15 @@ from raydistill.artifacts.distilled import LAST, SELECTED, DistilledSet, read_im
 from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.manifest import seal
 from raydistill.artifacts.storage import Folder
+from raydistill.core import scores
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.baselines import Baselines
 from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import distill
-from raydistill.pipeline.evaluate import _small_sets, _split, _teachers, evaluate
+from raydistill.pipeline.evaluate import _for_scores, _small_sets, _split, _teachers, evaluate
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.run import verdict
+from raydistill.pipeline.run import show, verdict
+from raydistill.pipeline.tracking import Run
 
 SEVEN = {"distilled", "random_real", "class_mean", "k_center", "dm", "experts", "full_data"}
 MADE_FROM = ("survey", "curated", "trajectories", "distilled")
@@ -197,3 +201,89 @@ def test_an_unfinished_set_is_refused(root: Path, tmp_path: Path) -> None:
     (below(config, "distilled") / "manifest.json").unlink()
     with pytest.raises(ArtifactMissing):
         evaluate(Plan(config), SILENT)
+
+
+SCORED = ("evaluate.scores=true", "evaluate.full_data_networks=2", "evaluate.other_networks=[{kind: mlp, width: 8}]")
+
+
+def test_scores_and_another_network_add_only_the_fits_they_need(
+    root: Path, report: EvaluationReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: dict[str, float] = {}
+    monkeypatch.setattr(Run, "metrics", lambda self, values, step: sent.update(values))
+    shutil.copytree(root / "tiny", tmp_path / "tiny")
+    config = tiny(tmp_path, *SCORED, "evaluate.baselines=[class_mean]")
+    scored = evaluate(Plan(config), SILENT)
+    told = [(row["subject"], row["protocol"], row["network"]) for row in scored.runs.to_pylist()]
+    small = {"distilled", "class_mean"} | ({"distilled_last"} & {subject for subject, _, _ in told})
+    plain, own = "paper without augmentation", "convnet-d2-w8"
+    expected = {(s, "paper", network) for s in small for network in (own, "mlp-w8")}
+    expected |= {(s, plain, own) for s in ("distilled", "random_real")} | {("random_real", "paper", own)}
+    expected |= {("experts", "", own), ("full_data", "", own)}
+    assert set(told) == expected
+    assert all(told.count(pair) == (3 if pair[0] == "experts" else 2) for pair in expected)
+
+    def of(subject: str, protocol: str) -> list[float]:
+        rows = scored.runs.to_pylist()
+        return [
+            r["balanced_accuracy"]
+            for r in rows
+            if (r["subject"], r["protocol"], r["network"]) == (subject, protocol, own)
+        ]
+
+    found = scored.summary["distilled"]["scores"]
+    real, ours, random = of("full_data", ""), of("distilled", "paper"), of("random_real", "paper")
+    assert found["label_robust"] == scores.label_robust(real, ours, random)
+    assert found["augmentation_robust"] == scores.augmentation_robust(
+        ours, random, of("distilled", plain), of("random_real", plain)
+    )
+    assert sent["distilled/label_robust_score"] == found["label_robust"]["score"]
+    assert sent["distilled/augmentation_robust_low"] == found["augmentation_robust"]["low"]
+    assert EvaluationReport.open(scored.folder).summary == scored.summary
+    # What both evaluations trained is the same, bit for bit.
+    for subject in small:
+        assert scored.summary[subject]["balanced_accuracy"] == report.summary[subject]["balanced_accuracy"]
+
+    assert (Path(scored.folder.uri) / "networks.png").stat().st_size > 0
+    assert not (Path(report.folder.uri) / "networks.png").exists(), "one network makes no matrix"
+    told_to_people = io.StringIO()
+    show(Plan(config), scored, told_to_people)
+    text = told_to_people.getvalue()
+    assert "label-robust" in text
+    assert f"{found['augmentation_robust']['score']:.3f}" in text
+    mlp = next(e for e in scored.summary["class_mean"]["all"] if e["network"] == "mlp-w8")["balanced_accuracy"]
+    assert f"{mlp['mean']:.3f}" in text.partition("other networks")[2]
+
+
+def test_soft_labels_are_set_beside_hard_ones(root: Path, tmp_path: Path) -> None:
+    kept = copy_of(root, tmp_path, "survey", "curated", "trajectories")
+    config = tiny(kept, "distill.labels=soft", "distill.iterations=2", *SCORED, "evaluate.baselines=[random_real]")
+    plan = Plan(config)
+    soft = distill(plan, SILENT)
+    curated = CuratedSet.open(str(below(config, "curated")))
+    taught = _split(curated, "train", soft.selected.normalisation)
+    baselines = Baselines(config, taught, 5, 1, 0, Folder(str(tmp_path / "kept")), curated.manifest.content)
+    made = list(_for_scores(config.evaluate, soft, baselines, _teachers(plan, soft, curated)))
+    assert [(sets[0].subject, name) for sets, name, _ in made] == [
+        ("distilled_hard", "paper"),
+        ("distilled", "paper without augmentation"),
+        ("random_real", "paper without augmentation"),
+    ]
+    (hard, *_), (ours, *_), random = (sets for sets, _, _ in made)
+    assert torch.equal(hard.images_NCHW, ours.images_NCHW)
+    assert torch.equal(hard.targets_NK, torch.eye(5))
+    assert hard.student_lrs is None
+    assert all(float(one.targets_NK.max()) < 1 for one in random), "random real images are labelled as softly"
+    assert [protocol.training.augmentation.operations for _, _, protocol in made] == [("dihedral",), (), ()]
+
+    shutil.rmtree(below(config, "trajectories"))
+    with pytest.raises(
+        ArtifactIncompatible, match=r"the experts are gone that could label .*set evaluate\.scores=false"
+    ):
+        evaluate(plan, SILENT)
+
+
+def test_an_evaluation_without_scores_keeps_the_identity_it_had_before_there_were_any(root: Path) -> None:
+    place = Plan(tiny(root)).evaluation
+    assert "scores" not in place.config["evaluate"]
+    assert Plan(tiny(root, "evaluate.scores=true")).evaluation.identity != place.identity

@@ -20,6 +20,7 @@ from raydistill.analysis.figures import (
     confusion_matrix,
     displayable,
     image_grid,
+    network_matrix,
     training_curves,
 )
 from raydistill.errors import RaydistillError
@@ -35,6 +36,13 @@ HISTORY = {
     "validation_accuracy": np.array([0.3, *[np.nan] * 8, 0.5]),
 }
 ROWS = [AccuracyRow("distilled", 0.5, 0.02), AccuracyRow("random_real", 0.3, 0.05), AccuracyRow("experts", 0.7)]
+NETWORK_ROWS = [
+    AccuracyRow("distilled", 0.5, 0.02, "convnet-d3-w8"),
+    AccuracyRow("distilled", 0.3, network="vgg11"),
+    AccuracyRow("random_real", 0.4, 0.05, "convnet-d3-w8"),
+    AccuracyRow("random_real", 0.35, 0.01, "vgg11"),
+    AccuracyRow("experts", 0.7, 0.03, "convnet-d3-w8"),
+]
 SOURCE = Provenance("a survey", "0123456789abcdef", 1, simulated=True, accuracy=0.534, ci95=0.021)
 
 
@@ -63,7 +71,11 @@ def draw_accuracy(target: io.BytesIO) -> None:
     accuracy_table(target, ROWS, "title", chance=0.2)
 
 
-ALL = [draw_grid, draw_atlas, draw_confusion, draw_training, draw_accuracy]
+def draw_networks(target: io.BytesIO) -> None:
+    network_matrix(target, NETWORK_ROWS, "title", chance=0.2)
+
+
+ALL = [draw_grid, draw_atlas, draw_confusion, draw_training, draw_accuracy, draw_networks]
 
 
 def picture(draw: Callable[[io.BytesIO], None]) -> Image.Image:
@@ -293,3 +305,31 @@ def test_networks_are_told_apart_and_named_once(drawn: list[Figure]) -> None:
 def test_no_accuracies_is_an_error() -> None:
     with pytest.raises(RaydistillError, match="no accuracies"):
         accuracy_table(io.BytesIO(), [])
+
+
+def test_the_matrix_has_a_line_per_subject_and_a_column_per_network(drawn: list[Figure]) -> None:
+    network_matrix(io.BytesIO(), NETWORK_ROWS, chance=0.2)
+    axes = drawn[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["distilled", "random real", "experts"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["convnet\nd3-w8", "vgg11"]
+    image = axes.images[0]
+    np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), [[0.5, 0.3], [0.4, 0.35], [0.7, np.nan]])
+    assert image.norm.vmin == 0.2, "chance is white"
+    cells = {(round(t.get_position()[0]), round(t.get_position()[1]), t.get_text()) for t in axes.texts}
+    assert cells == {
+        (0, 0, "50.0"), (0, 0, "± 2.0"), (1, 0, "30.0"), (0, 1, "40.0"), (0, 1, "± 5.0"), (1, 1, "35.0"), (1, 1, "± 1.0"),
+        (0, 2, "70.0"), (0, 2, "± 3.0"),
+    }  # fmt: skip
+
+
+def test_the_best_small_set_on_each_network_is_bold(drawn: list[Figure]) -> None:
+    network_matrix(io.BytesIO(), NETWORK_ROWS)
+    bold = {text.get_text() for text in drawn[0].axes[0].texts if text.get_fontweight() == "bold"}
+    assert bold == {"50.0", "35.0"}, "experts have seen everything"
+
+
+def test_a_matrix_of_references_alone_has_no_best(drawn: list[Figure]) -> None:
+    network_matrix(io.BytesIO(), NETWORK_ROWS[-1:])
+    assert not [text for text in drawn[0].axes[0].texts if text.get_fontweight() == "bold"]
+    with pytest.raises(RaydistillError, match="no accuracies"):
+        network_matrix(io.BytesIO(), [])

@@ -10,10 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.artifacts.evaluation import KIND, RUNS_SCHEMA, EvaluationReport, summarise
+from raydistill.artifacts.evaluation import (
+    KIND,
+    RUNS_SCHEMA,
+    EvaluationReport,
+    by_network,
+    robust_scores,
+    summarise,
+    unaugmented,
+)
 from raydistill.artifacts.manifest import seal
 from raydistill.artifacts.storage import Folder
-from raydistill.core import metrics
+from raydistill.core import metrics, scores
 
 NAMES = ["Er", "Sb"]
 
@@ -84,7 +92,50 @@ def test_figures_do_not_depend_on_who_finished_first(summary: dict[str, Any]) ->
     assert json.dumps(again) == json.dumps(summary)
 
 
+def test_by_network_is_of_one_protocol(summary: dict[str, Any]) -> None:
+    means = {s: {n: f["mean"] for n, f in found.items()} for s, found in by_network(summary, "paper").items()}
+    assert means == {
+        "distilled": {"convnet": pytest.approx(0.8), "mlp": 1.0},
+        "random_real": {"convnet": 0.5},
+        "experts": {"convnet": 0.9},
+        "full_data": {},  # this one's protocol is "own"
+    }
+
+
+def right(subject: str, of_ten: int, protocol: str = "paper", network: str = "convnet") -> dict[str, Any]:
+    """A network that is right about so many of ten galaxies of either class."""
+    return run(subject, [[of_ten, 10 - of_ten], [10 - of_ten, of_ten]], protocol, network)
+
+
+SCORED = [
+    *(right("distilled", n) for n in (7, 8)),
+    *(right("random_real", n) for n in (5, 6)),
+    *(right("distilled", n, unaugmented("paper")) for n in (6, 7)),
+    *(right("random_real", n, unaugmented("paper")) for n in (4, 5)),
+    *(right("full_data", n, "") for n in (9, 10)),
+]
+
+
+def test_scores_take_the_main_protocol_and_network_alone() -> None:
+    others = [
+        right(s, 1, p, n) for s in ("distilled", "random_real") for p, n in (("paper", "mlp"), ("other", "convnet"))
+    ]
+    found = robust_scores(SCORED + others, "paper", "convnet")
+    assert found == {
+        "label_robust": scores.label_robust([0.9, 1.0], [0.7, 0.8], [0.5, 0.6]),
+        "augmentation_robust": scores.augmentation_robust([0.7, 0.8], [0.5, 0.6], [0.6, 0.7], [0.4, 0.5]),
+    }
+    # hard labels: .5 (.75 - .55) - .5 (.95 - .75) = 0
+    assert found["label_robust"]["score"] == pytest.approx(1 / (np.e + 1))
+
+
+def test_hard_labels_stand_apart_where_the_set_s_own_are_soft() -> None:
+    found = robust_scores([*SCORED, *(right("distilled_hard", n) for n in (6, 6))], "paper", "convnet")
+    assert found["label_robust"] == scores.label_robust([0.9, 1.0], [0.7, 0.8], [0.5, 0.6], [0.6, 0.6])
+
+
 def test_a_report_opens_as_it_was_written(folder: Folder, summary: dict[str, Any]) -> None:
+    summary["distilled"]["scores"] = robust_scores(SCORED, "paper", "convnet")
     with folder.writing("runs.parquet") as path:
         pq.write_table(pa.Table.from_pylist(RUNS, RUNS_SCHEMA), path)
     folder.write("evaluation.json", json.dumps(summary).encode())

@@ -1,0 +1,40 @@
+"""What holds of the scores whatever the accuracies are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raydistill.core.scores import augmentation_robust, label_robust
+
+groups = st.lists(st.floats(0, 1), min_size=1, max_size=5)
+four = st.tuples(groups, groups, groups, groups)
+
+
+def check(found: dict[str, Any]) -> None:
+    assert 0 <= found["score"] <= 1
+    if found["low"] is not None:
+        assert 0 <= found["low"] <= found["score"] <= found["high"] <= 1
+
+
+@settings(deadline=None)
+@given(four)
+def test_scores_and_their_intervals_lie_between_0_and_1(accuracies: tuple[list[float], ...]) -> None:
+    check(label_robust(*accuracies[:3]))
+    check(label_robust(*accuracies))
+    check(augmentation_robust(*accuracies))
+
+
+@settings(deadline=None)
+@given(four, st.integers(0, 3), st.floats(0, 1))
+def test_better_distilled_images_never_score_less_and_better_rivals_never_more(
+    accuracies: tuple[list[float], ...], which: int, share: float
+) -> None:
+    raised = list(accuracies)
+    raised[which] = [a + share * (1 - a) for a in accuracies[which]]
+    tiny = 1e-12  # rounding of a mean
+    for score, ours in ((label_robust, {1, 3}), (augmentation_robust, {0, 2})):
+        before, after = score(*accuracies)["score"], score(*raised)["score"]
+        assert after >= before - tiny if which in ours else after <= before + tiny
