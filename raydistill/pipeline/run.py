@@ -38,7 +38,7 @@ STAGES: dict[str, Callable[..., Any]] = {
 
 def stages_of(config: Config) -> list[str]:
     """The stages that a config needs."""
-    unneeded = {"simulate"} if config.survey.kind == "catalog" else set()
+    unneeded = set() if config.survey.kind == "simulated" else {"simulate"}
     if config.distilled is not None:
         unneeded |= {"experts", "distill"}
     return [name for name in STAGES if name not in unneeded]
