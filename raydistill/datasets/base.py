@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.files import filesystem
 from raydistill.galaxies.images import Source
 
@@ -77,6 +77,12 @@ class DataSet(ABC):
         """Every picture that is not left out; the pixels stay unread. CatalogError, in a sentence, for files that do not fit."""
         names, rows = self._rows()
         words = rows["part"].to_pylist()
+        for word in self.splits:
+            if word not in words:
+                known = [known for known in dict.fromkeys(words) if known is not None]
+                raise CatalogError(
+                    f"there is no split '{word}', as survey.splits has it", self.root, nearest(word, known)
+                )
         ours = {word: self._part(word) for word in dict.fromkeys(words)}
         if "object_id" not in rows.column_names:
             rows = rows.append_column("object_id", pa.array(_numbered(words), pa.string()))
