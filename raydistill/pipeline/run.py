@@ -101,7 +101,7 @@ def dry_run(plan: Plan) -> str:
 def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     """What a person sees at the end: the table, the verdict, the pictures, and the command for MLflow."""
     console = Console(file=out, soft_wrap=True, highlight=False)
-    shown = Table(box=box.SIMPLE_HEAD, title=f"{plan.config.name}: networks judged on test galaxies")
+    shown = Table(box=box.SIMPLE_HEAD, title=f"{plan.config.name}: networks judged on test images")
     for heading in ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %"):
         shown.add_column(heading)
     for row in table(report):
@@ -113,8 +113,8 @@ def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     )
     if ours and theirs:
         console.print(f"It reaches {ours / theirs:.0%} of its experts' balanced accuracy.")
-    console.print(f"Prototypes beside galaxies of their class: {plan.judged.folder}/atlas.png")
-    console.print(f"Figures and confusion matrix:              {report.folder}")
+    console.print(f"Prototypes beside images of their class: {plan.judged.folder}/atlas.png")
+    console.print(f"Figures and confusion matrix:            {report.folder}")
     uri = tracking_uri(plan)
     if plan.config.tracking.enabled and uri:
         console.print(f"MLflow: {ui_command(uri)}")
