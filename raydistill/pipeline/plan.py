@@ -1,8 +1,8 @@
 """Where each stage's artifact of a config will be, and under which identity, before anything runs.
 
 The folder is `<output>/<name>/<kind>-<identity, 12 digits>`. An identity covers what determines the artifact: its own part of the
-config, its parents' identities, the seed, and for the survey the vote table's digest, or the names and sizes of a data set's files. So `run` skips what exists, a changed value
-makes a new folder beside the old one, and nothing is ever overwritten.
+config, its parents' identities, the seed, and for the survey the vote table's digest, or the names and sizes of a data set's files. So
+`run` skips what exists, a changed value makes a new folder beside the old one, and nothing is ever overwritten.
 """
 
 from __future__ import annotations
