@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "raydistill"
-PURE_ROOMS = ("core", "galaxies", "artifacts", "analysis")
+PURE_ROOMS = ("core", "galaxies", "datasets", "artifacts", "analysis")
 # What core may bring in at import, besides the standard library and what these need themselves.
 CORE_MAY_IMPORT = {"torch", "numpy", "scipy"}
 CORE_MAY_IMPORT_OF_OURS = ("raydistill.core", "raydistill.errors", "raydistill.seeding")

@@ -14,6 +14,9 @@ from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Recipe
 from raydistill.core.distribution import DistributionMatching
 from raydistill.core.training import Training
+from raydistill.datasets.binary import Cifar10, Cifar100, Idx
+from raydistill.datasets.folder import ImageFolder
+from raydistill.datasets.table import ImageTable
 from raydistill.galaxies.dialects import Fractions
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
@@ -57,14 +60,16 @@ class CatalogSurvey:
 class Curate:
     """What becomes of the survey: classes, which galaxies, which pixels, which split.
 
-    classes: "gz2-9", "gz2-5" or a YAML file with a class tree. crop_fraction: side of the central square that is kept, of the whole
-    picture's. per_class: the most confident so many of each class (None: all). balance: cut every class to the smallest one's size.
-    split: fractions of train, validation and test, by hash of the object id.
+    classes: "gz2-9", "gz2-5", a YAML file with a class tree, or a list of the names of labels; for a data set "all" too.
+    crop_fraction: side of the central square that is kept, of the whole picture's. per_class: the most confident so many of each class
+    (None: all). balance: cut every class to the smallest one's size.
+    split: fractions of train, validation and test, by hash of the object id. A data set keeps its official splits, whole; its training
+    part is divided among the others in the proportion of their fractions, after `per_class` and `balance`.
     thresholds: "n10" or "n20", which demand of every question on a class's path that enough volunteers came to it (Willett et al. 2013).
     min_votes: answers of a galaxy, over all questions. min_confidence: of a galaxy in its class.
     """
 
-    classes: str = "gz2-9"
+    classes: str | tuple[str | int, ...] = "gz2-9"
     image_size: int = 32
     crop_fraction: float = 0.5
     thresholds: Literal["n10", "n20"] | None = None
@@ -239,7 +244,7 @@ class Config:
     """A whole run. `distilled`: evaluate this distilled set instead of the run's own."""
 
     name: str
-    survey: CatalogSurvey | SimulatedSurvey
+    survey: CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | Cifar10 | Cifar100 | Idx
     output: str = "runs"
     seed: int = 0
     curate: Curate = field(default_factory=Curate)

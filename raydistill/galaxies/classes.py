@@ -159,8 +159,8 @@ GZ2_FIVE = ClassTree(
 BUILTIN_TREES = {tree.name: tree for tree in (GZ2_NINE, GZ2_FIVE)}
 
 
-def load_class_tree(name_or_yaml_path: str) -> ClassTree:
-    """A builtin tree (`gz2-9`, `gz2-5`) or the tree in a YAML file.
+def load_class_tree(name_or_yaml_path: str | Sequence[str | int]) -> ClassTree:
+    """A builtin tree (`gz2-9`, `gz2-5`), the tree in a YAML file, or classes without a path from a list of names.
 
     The file reads, with answers as in `tree.resolve_answer` and a list inside a path for alternatives:
 
@@ -173,6 +173,8 @@ def load_class_tree(name_or_yaml_path: str) -> ClassTree:
 
     For tables of labels the paths may be left out: `classes: [cat, dog]`.
     """
+    if not isinstance(name_or_yaml_path, str):
+        return ClassTree("list", tuple(GalaxyClass(str(name)) for name in name_or_yaml_path))
     if name_or_yaml_path in BUILTIN_TREES:
         return BUILTIN_TREES[name_or_yaml_path]
     if not name_or_yaml_path.endswith((".yaml", ".yml")):

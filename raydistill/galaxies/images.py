@@ -288,18 +288,20 @@ def _as_rgb(image: Image.Image, where: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def inspect(image: np.ndarray, *, min_size: int = 32, max_aspect: float = 1.05, where: str = "") -> None:
+def inspect(
+    image: np.ndarray, *, min_size: int = 32, max_aspect: float = 1.05, min_contrast: int = 3, where: str = ""
+) -> None:
     """Refuse what cannot be a picture of a galaxy.
 
     image: uint8 `[H, W, 3]`. RejectedImage: `wrong-size` when a side has fewer than `min_size` pixels or the sides
-    differ by more than the factor `max_aspect`; `constant` when no channel spans more than two levels.
+    differ by more than the factor `max_aspect`; `constant` when no channel spans `min_contrast` levels.
     """
     height, width = image.shape[:2]
     if min(height, width) < min_size:
         raise RejectedImage("wrong-size", where, f"{width} x {height} pixels, at least {min_size} are needed")
     if max(height, width) > max_aspect * min(height, width):
         raise RejectedImage("wrong-size", where, f"{width} x {height} pixels, not square")
-    if np.ptp(image, axis=(0, 1)).max() <= 2:  # two levels are rounding, the faintest real sky has ten
+    if np.ptp(image, axis=(0, 1)).max() < min_contrast:  # two levels are rounding, the faintest real sky has ten
         raise RejectedImage("constant", where, "no structure")
 
 

@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 
 from raydistill.artifacts.curated import SPLITS
 from raydistill.config import CatalogSurvey, Curate, Images
-from raydistill.errors import CatalogError, ConfigError, RaydistillError
+from raydistill.datasets.base import DataSet
+from raydistill.errors import CatalogError, ConfigError, RaydistillError, nearest
 from raydistill.galaxies.classes import ClassTree, load_class_tree
 from raydistill.galaxies.dialects import read_catalog
 from raydistill.galaxies.images import ParquetImages
 from raydistill.galaxies.selection import assign, report, select, split_of, unassigned
 from raydistill.log import get_logger
+from raydistill.pipeline.plan import ALL
 
 log = get_logger(__name__)
 
@@ -35,8 +37,10 @@ class Chosen(NamedTuple):
     tree: ClassTree
 
 
-def choose(how: Curate, survey: CatalogSurvey) -> Chosen:
+def choose(how: Curate, survey: CatalogSurvey | DataSet) -> Chosen:
     """Read, assign, look for pictures, select. ConfigError or CatalogError, in one sentence, for what does not fit."""
+    if isinstance(survey, DataSet):
+        return _choose_of_data_set(how, survey)
     tree = load_class_tree(how.classes)
     log.info("curate: reading %s", survey.catalog)
     with _placed("survey.", ConfigError):
@@ -53,7 +57,50 @@ def choose(how: Curate, survey: CatalogSurvey) -> Chosen:
             survey.catalog, "check survey.images, curate.classes and curate.min_confidence",
         )  # fmt: skip
     candidates = report(assigned, selected)["candidates"].to_pylist()
-    return Chosen(_in_order(selected, how.split), candidates, missing, unassigned(assigned), tree)
+    split = split_of(selected["object_id"].to_pylist(), how.split).tolist()
+    return Chosen(_in_order(selected, split), candidates, missing, unassigned(assigned), tree)
+
+
+def _choose_of_data_set(how: Curate, survey: DataSet) -> Chosen:
+    """As `choose`: classes by name, and the official splits as they are. Of the training part only, the best of each class."""
+    log.info("curate: reading %s", survey.root)
+    names, rows = survey.index()
+    tree = load_class_tree(names if how.classes == ALL else how.classes)
+    for name in tree.names:
+        if name not in names:
+            raise ConfigError(f"the data set has no class '{name}'", "curate.classes", nearest(name, names))
+    rows = rows.append_column("confidence", pa.array([1.0] * len(rows)))
+    for column in ("ra", "dec", "petro_r90", "total_votes"):
+        rows = rows.append_column(column, pa.nulls(len(rows), pa.float64()))
+    wanted = pc.or_(pc.is_in(rows["label"], pa.array(tree.names)), pc.is_null(rows["label"]))
+    with _placed("curate.", ConfigError), _placed("curate.", CatalogError):
+        assigned = assign(rows.filter(wanted), tree, thresholds=how.thresholds, min_votes=how.min_votes)
+    training = pc.fill_null(pc.equal(assigned["part"], "train"), True)
+    with _placed("curate.", CatalogError):
+        taught = select(
+            assigned.filter(training), per_class=how.per_class, min_confidence=how.min_confidence, balance=how.balance
+        )
+    if not len(taught):
+        raise CatalogError("it has no training part", survey.root, "name it with survey.splits.NAME=train")
+    selected = pa.concat_tables([taught, assigned.filter(pc.invert(training))])
+    candidates = report(assigned, selected)["candidates"].to_pylist()
+    split = _official_or_cut(selected, how.split)
+    log.info(
+        "curate: %d pictures in %d classes, %d chosen; official splits: %s", len(rows), len(names), len(selected),
+        ", ".join(sorted(pc.unique(rows["part"].drop_null()).to_pylist())) or "none",
+    )  # fmt: skip
+    return Chosen(_in_order(selected, split), candidates, [], unassigned(assigned), tree)
+
+
+def _official_or_cut(selected: pa.Table, fractions: tuple[float, float, float]) -> list[str]:
+    """The official split of each picture; the training part is divided in proportion among training and what is not official."""
+    official = selected["part"].to_pylist()
+    shares = [
+        0.0 if name in official and name != "train" else share for name, share in zip(SPLITS, fractions, strict=True)
+    ]
+    train, validation, test = (share / sum(shares) for share in shares)
+    cut = split_of(selected["object_id"].to_pylist(), (train, validation, test)).tolist()
+    return [own if part in (None, "train") else part for part, own in zip(official, cut, strict=True)]
 
 
 def _tell_left_out(catalog: pa.Table, assigned: pa.Table) -> None:
@@ -92,9 +139,8 @@ def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str
     return with_path.filter(pc.is_valid(with_path["path"])), missing
 
 
-def _in_order(selected: pa.Table, fractions: tuple[float, float, float]) -> pa.Table:
+def _in_order(selected: pa.Table, split: list[str]) -> pa.Table:
     """The selected galaxies with their split and rank, in the order of the files to be written."""
-    split = split_of(selected["object_id"].to_pylist(), fractions)
     table = selected.append_column("split", pa.array([SPLITS.index(s) for s in split], pa.int8()))
     table = table.sort_by([("split", "ascending"), ("label", "ascending"), ("object_id", "ascending")])
     return table.append_column("rank", pa.array(range(len(table)), pa.int64()))

@@ -1,6 +1,7 @@
 """curate: from a survey to the pictures and labels that everything after it sees.
 
     vote table -> classes, confidences, the best of each class        (driver: labels first, they are small)
+    or the index of a data set
                -> {rank, source}                                      (pixels only of what was selected)
     Ray Data   -> decode, check, crop, resize, encode                 ({rank, image | reason}, one row in, one row out)
                -> one Parquet file per split and class, in order      (driver: streams, holds a row group at a time)
@@ -13,11 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, SPLITS, ClassS
 from raydistill.artifacts.storage import Folder
 from raydistill.config import Config, Curate, Images
 from raydistill.core.normalise import MINIMUM_STD
+from raydistill.datasets.base import DataSet, StoredSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.galaxies.files import object_ids
@@ -80,15 +84,16 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
         survey = plan.user_survey()
         chosen = choose(config.curate, survey)  # what is wrong with a table shows before a cluster is started
         with attached(config.resources), recorded(plan, place, tracker, parent_run) as run:
-            summary = _curate(config, survey.images, chosen, place.folder)
+            images = survey if isinstance(survey, DataSet) else survey.images
+            summary = _curate(config, images, chosen, place.folder)
             _describe(summary, run)
     return CuratedSet.open(place.folder)
 
 
-def _curate(config: Config, images: Images, chosen: Chosen, folder: Folder) -> Summary:
+def _curate(config: Config, images: Images | DataSet, chosen: Chosen, folder: Folder) -> Summary:
     folder.remove("data")  # of a stopped attempt, which may have met other pictures
     writer = _Writer(folder, chosen.galaxies, chosen.tree)
-    with progress(len(chosen.galaxies), "curating", "galaxies") as shown, plain_errors("curate"):
+    with progress(len(chosen.galaxies), "curating", "pictures") as shown, plain_errors("curate"):
         for decoded in _decode(images, chosen.galaxies, config.curate):
             _stop_at_a_fault(decoded, images, started=bool(writer.kept))
             writer.add(decoded)
@@ -100,7 +105,7 @@ def _curate(config: Config, images: Images, chosen: Chosen, folder: Folder) -> S
 # ---- decoding, in Ray Data ----
 
 
-def _decode(images: Images, selected: pa.Table, how: Curate) -> Iterator[pa.Table]:
+def _decode(images: Images | DataSet, selected: pa.Table, how: Curate) -> Iterator[pa.Table]:
     """Tables of schema `DECODED` in order of rank."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -114,6 +119,21 @@ def _decode(images: Images, selected: pa.Table, how: Curate) -> Iterator[pa.Tabl
             _DecodeStored, fn_constructor_args=(images, how, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
             concurrency=(1, max(1, int(ray.cluster_resources().get("CPU", 1)))),
         ).sort(["rank", "sha256"])  # fmt: skip
+    elif isinstance(images, StoredSet):
+        # Files are read as they lie, a piece a task, and what comes of them is sorted.
+        todo = selected.select(["path", "piece", "rank", "row"]).sort_by(
+            [(n, "ascending") for n in ("path", "piece", "row")]
+        )
+        lengths = (
+            todo.group_by(["path", "piece"], use_threads=False).aggregate([([], "count_all")])["count_all"].to_pylist()
+        )
+        firsts = np.cumsum([0, *lengths[:-1]]).tolist()
+        todo = todo.combine_chunks()
+        pieces = [todo.slice(first, length) for first, length in zip(firsts, lengths, strict=True)]
+        decode_piece: Any = _decode_piece
+        rows = ray.data.from_arrow(pieces).map_batches(
+            decode_piece, fn_args=(replace(images, root=_anywhere(images.root)), how), batch_format="pyarrow", batch_size=None
+        ).sort("rank")  # fmt: skip
     else:
         todo = selected.select(["rank", "path"]).combine_chunks()
         root = _anywhere(images.root).rstrip("/")
@@ -132,7 +152,19 @@ def _anywhere(uri: str) -> str:
     return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
 
 
-def _decode_files(batch: pa.Table, images: FolderImages | FitsImages, how: Curate) -> pa.Table:
+def _decode_piece(batch: pa.Table, images: StoredSet, how: Curate) -> Iterator[pa.Table]:
+    """{path, piece, rank, row} of one piece of a file -> DECODED, a block at a time."""
+    path, ranks = batch["path"][0].as_py(), batch["rank"].to_pylist()
+    sources = images.read(path, batch["piece"][0].as_py(), batch["row"].to_pylist())
+    decoded = (_row(rank, source, path, images, how) for rank, source in zip(ranks, sources, strict=True))
+    try:
+        while block := list(islice(decoded, ROWS_PER_BLOCK)):
+            yield pa.Table.from_pylist(block, DECODED)
+    except CatalogError as error:  # of the file
+        yield pa.Table.from_pylist([_fault(ranks[0], path, error, path)], DECODED)
+
+
+def _decode_files(batch: pa.Table, images: FolderImages | FitsImages | DataSet, how: Curate) -> pa.Table:
     """{rank, path, at} -> DECODED."""
     rows = [_row(rank, at, path, images, how) for rank, path, at in zip(*batch.to_pydict().values(), strict=True)]
     return pa.Table.from_pylist(rows, DECODED)
@@ -155,20 +187,20 @@ class _DecodeStored:
         return pa.Table.from_pylist(rows, DECODED)
 
 
-def _row(rank: int, source: Any, path: str, images: Images, how: Curate) -> dict[str, Any]:
-    """One galaxy: the prepared picture, or why there is none."""
+def _row(rank: int, source: Any, path: str, images: Images | DataSet, how: Curate) -> dict[str, Any]:
+    """One galaxy: the prepared picture, or why there is none. Photographs may have any shape, and be of one colour."""
     try:
         content, _ = read_source(source)
         original = images.decode(content)
-        inspect(original, min_size=how.min_picture_size, where=path)
+        if isinstance(images, DataSet):
+            inspect(original, min_size=how.min_picture_size, max_aspect=math.inf, min_contrast=0, where=path)
+        else:
+            inspect(original, min_size=how.min_picture_size, where=path)
         pixels = prepare(original, how.crop_fraction, how.image_size)
     except RejectedImage as error:
         return {"rank": rank, "path": path, "reason": error.reason, "detail": error.fix}
-    except (
-        CatalogError
-    ) as error:  # no matter of this picture; as a row, for Ray Data would bring the driver a text of it
-        fault = json.dumps([error.what, error.where or (source if isinstance(source, str) else path), error.fix])
-        return {"rank": rank, "path": path, "reason": FAULT, "detail": fault}
+    except CatalogError as error:  # no matter of this picture
+        return _fault(rank, path, error, source if isinstance(source, str) else path)
     flat = pixels.reshape(-1, 3).astype(np.int64)
     return {
         "rank": rank,
@@ -180,7 +212,13 @@ def _row(rank: int, source: Any, path: str, images: Images, how: Curate) -> dict
     }
 
 
-def _stop_at_a_fault(decoded: pa.Table, images: Images, started: bool) -> None:
+def _fault(rank: int, path: str, error: CatalogError, where: str) -> dict[str, Any]:
+    """An error that ends the stage, as a row, for Ray Data would bring the driver a text of it."""
+    detail = json.dumps([error.what, error.where or where, error.fix])
+    return {"rank": rank, "path": path, "reason": FAULT, "detail": detail}
+
+
+def _stop_at_a_fault(decoded: pa.Table, images: Images | DataSet, started: bool) -> None:
     """CatalogError for what is no matter of a single picture: a storage in trouble, channels that none of the first pictures has."""
     if isinstance(images, FitsImages) and not started and set(decoded["reason"].to_pylist()) == {"wrong-bands"}:
         raise CatalogError(

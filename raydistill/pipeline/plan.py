@@ -1,8 +1,8 @@
 """Where each stage's artifact of a config will be, and under which identity, before anything runs.
 
 The folder is `<output>/<name>/<kind>-<identity, 12 digits>`. An identity covers what determines the artifact: its own part of the
-config, its parents' identities, the seed, and for the survey the vote table's digest. So `run` skips what exists, a changed value
-makes a new folder beside the old one, and nothing is ever overwritten.
+config, its parents' identities, the seed, and for the survey the vote table's digest, or the names and sizes of a data set's files. So
+`run` skips what exists, a changed value makes a new folder beside the old one, and nothing is ever overwritten.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from raydistill.artifacts.manifest import Manifest, exists, identity_of, open_ma
 from raydistill.artifacts.storage import Folder
 from raydistill.config import CatalogSurvey, Config
 from raydistill.core.networks import build
+from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, CatalogError, ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, load_class_tree
 from raydistill.galaxies.images import FolderImages, ParquetImages
+from raydistill.galaxies.simulate import SimulatedSurvey
 
 SURVEY = "survey"
+ALL = "all"  # the classes of a data set
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,13 @@ class Plan:
     @cached_property
     def survey(self) -> Place | None:
         """The simulated survey; None where the survey is a user's own."""
-        if isinstance(self.config.survey, CatalogSurvey):
+        if not isinstance(self.config.survey, SimulatedSurvey):
             return None
         return self._place(SURVEY, {"survey": self.config.survey}, {}, self.config.seed)
 
-    def user_survey(self) -> CatalogSurvey:
-        """The survey as a table and pictures, wherever it comes from. ArtifactMissing for one that is not simulated yet."""
-        if isinstance(self.config.survey, CatalogSurvey):
+    def user_survey(self) -> CatalogSurvey | DataSet:
+        """The survey as a user has it, wherever it comes from. ArtifactMissing for one that is not simulated yet."""
+        if not isinstance(self.config.survey, SimulatedSurvey):
             return self.config.survey
         assert self.survey is not None
         open_manifest(self.survey.folder, SURVEY, verify=False)
@@ -88,13 +91,16 @@ class Plan:
         survey, curate = self.config.survey, self.config.curate
         parts: dict[str, Any] = {"survey": configs.plain(survey), "curate": curate}
         words = {}
-        if isinstance(survey, CatalogSurvey):
+        if not isinstance(survey, SimulatedSurvey):
             # A mended word changes no picture: these two stand in the manifest and not in the identity.
             words = {key: parts["survey"].pop(key) for key in ("licence", "citation")}
+        if isinstance(survey, DataSet):
+            parts["data_sha256"] = survey.digest()
+        if isinstance(survey, CatalogSurvey):
             parts["catalog_sha256"] = _sha256(survey.catalog, "vote table", "survey.catalog")
             if not isinstance(survey.images, ParquetImages) and survey.images.mapping is not None:
                 parts["mapping_sha256"] = _sha256(survey.images.mapping, "filename mapping", "survey.images.mapping")
-        if curate.classes not in BUILTIN_TREES:
+        if isinstance(curate.classes, str) and curate.classes not in (*BUILTIN_TREES, ALL):
             parts["class_tree_sha256"] = _sha256(curate.classes, "class tree", "curate.classes")
         # Nothing in curation is random: runs that differ in their seed share it.
         place = self._place(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
@@ -172,6 +178,12 @@ def check(config: Config) -> None:
     if config.experts.keep == "ends" and config.distill.trajectories != "straight":
         what = "of the experts only the ends are kept, and SGD's trajectories need every epoch"
         raise ConfigError(what, "distill.trajectories", "set it to straight, or experts.keep to all")
+    if isinstance(config.survey, DataSet):
+        if config.curate.classes == ALL:
+            return
+        if config.curate.classes in BUILTIN_TREES:
+            what = f"'{config.curate.classes}' are classes of galaxies, and the survey is a data set with its own"
+            raise ConfigError(what, "curate.classes", "set it to all, or to a list of class names")
     try:
         load_class_tree(config.curate.classes)
     except ConfigError as error:

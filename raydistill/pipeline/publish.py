@@ -46,7 +46,7 @@ def publish(config: Config, place: Place, curated: CuratedSet, run: Run) -> None
         "SURVEY": curated.summary.survey,
         "LICENCE": getattr(config.survey, "licence", "") or "unknown",
     }
-    if frame := config.survey.frame_r90:
+    if frame := getattr(config.survey, "frame_r90", None):
         header["PIXSCALE"] = frame * curated.summary.crop_fraction / curated.summary.image_size
     with place.folder.writing("prototypes.fits") as path:
         write_prototypes(path, selected.display().numpy(), labels, names, header)

@@ -39,7 +39,7 @@ STAGES: dict[str, Callable[..., Any]] = {
 
 def stages_of(config: Config) -> list[str]:
     """The stages that a config needs."""
-    unneeded = {"simulate"} if config.survey.kind == "catalog" else set()
+    unneeded = set() if config.survey.kind == "simulated" else {"simulate"}
     if config.distilled is not None:
         unneeded |= {"experts", "distill"}
     return [name for name in STAGES if name not in unneeded]
@@ -103,7 +103,7 @@ def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     """What a person sees at the end: the table, the verdict, the pictures, and the command for MLflow."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDEST)
     head = ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %")
-    console.print(_table(f"{plan.config.name}: networks judged on test galaxies", [head, *table(report)]))
+    console.print(_table(f"{plan.config.name}: networks judged on test images", [head, *table(report)]))
     if plan.config.evaluate.other_networks:
         console.print(_table("balanced accuracy ± 95 % of other networks", network_table(report, plan.config)))
     if scores := score_table(report):
@@ -115,8 +115,8 @@ def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     )
     if ours and theirs:
         console.print(f"It reaches {ours / theirs:.0%} of its experts' balanced accuracy.")
-    console.print(f"Prototypes beside galaxies of their class: {plan.judged.folder}/atlas.png")
-    console.print(f"Figures and confusion matrix:              {report.folder}")
+    console.print(f"Prototypes beside images of their class: {plan.judged.folder}/atlas.png")
+    console.print(f"Figures and confusion matrix:            {report.folder}")
     uri = tracking_uri(plan)
     if plan.config.tracking.enabled and uri:
         console.print(f"MLflow: {ui_command(uri)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import CatalogSurvey, Config, plain
+from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Place, Plan
@@ -89,6 +90,8 @@ def _inputs(plan: Plan, place: Place, curated: CuratedSet | None) -> list[InputD
         return [InputDataset(curated.summary.survey, curated.manifest.content, curated.folder.uri, rows, context)]
     if place.kind == "curated" and isinstance(survey, CatalogSurvey):
         return [InputDataset(plan.config.name, place.config["catalog_sha256"], survey.catalog, context="curation")]
+    if place.kind == "curated" and isinstance(survey, DataSet):
+        return [InputDataset(plan.config.name, place.config["data_sha256"], survey.root, context="curation")]
     return []
 
 

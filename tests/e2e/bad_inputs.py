@@ -33,6 +33,12 @@ tracking: {enabled: false}
 """
 FOLDER = '{kind: folder, root: pictures, pattern: "{id}.png"}'
 PARQUET = "{kind: parquet, uri: v.parquet, image_column: picture}"
+SET = """\
+name: set
+survey: {kind: image-folder, root: set}
+curate: {classes: all, image_size: 16, crop_fraction: 1.0}
+tracking: {enabled: false}
+"""
 PETS = "name: pets\nclasses: [cat, dog]\n"
 TINY = """\
 name: tiny
@@ -46,7 +52,7 @@ resources: {workers: 1, distill_cpus: 1, object_store_mb: 80}
 tracking: {enabled: false}
 """
 TWO = "name: two\nclasses: [{name: round, path: [smooth]}, {name: disk, path: [features_or_disk]}]\n"
-FILES = {"own.yaml": OWN, "pets.yaml": PETS, "votes.csv": LABELS, "tiny.yaml": TINY, "two.yaml": TWO}
+FILES = {"own.yaml": OWN, "pets.yaml": PETS, "votes.csv": LABELS, "tiny.yaml": TINY, "two.yaml": TWO, "set.yaml": SET}
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,33 @@ def one_band(root: Path) -> None:
 
 def pictures_in_parquet(root: Path) -> None:
     pq.write_table(pa.table({"id_str": ["1"], "image": [b"png"]}), root / "v.parquet")
+
+
+def folders_of_classes(*above: str) -> Callable[[Path], None]:
+    """Two classes of ten pictures in a data set `set`, below each of these folders."""
+
+    def make(root: Path) -> None:
+        for n in range(20 * len(above)):
+            folder = root / "set" / above[n // 20] / ("cat" if n % 2 else "dog")
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / "pictures" / f"{n}.png", folder)
+
+    return make
+
+
+def labels_in_parquet(root: Path) -> None:
+    pq.write_table(pa.table({"lable": [1, 2], "image": [b"png", b"png"]}), root / "v.parquet")
+
+
+def cut_cifar(root: Path) -> None:
+    (root / "set").mkdir()
+    for name in ("train.bin", "test.bin"):
+        (root / "set" / name).write_bytes(bytes(3074 + 1000))
+
+
+def pickled_cifar(root: Path) -> None:
+    (root / "set").mkdir()
+    (root / "set" / "train").write_bytes(b"a pickle")
 
 
 def small_disk(root: Path) -> None:
@@ -294,6 +327,30 @@ SURVEY_ROWS = [
       "curate.balance: no galaxy with a confidence of 0 or more in: dog; lower min_confidence, choose fewer classes, "
       "or set balance to false",
       {"votes.csv": "id,class\n1,cat\n2,cat\n"}),
+    R("a data set that is not there", "curate set.yaml", 3,
+      "set: there is no such data set; check survey.root, and RAYDISTILL_DATA if the config uses it"),
+    R("a data set without pictures", "curate set.yaml", 3,
+      "set: there is no picture in it; check survey.root; pictures lie in root/CLASS or root/train/CLASS and root/test/CLASS",
+      prepare=lambda root: (root / "set").mkdir()),
+    R("a data set with an unknown split", "curate set.yaml", 3,
+      "set: nobody knows what the split 'extra' is; set survey.splits.extra to train, validation or test, or to null to leave it out",
+      prepare=folders_of_classes("extra", "train")),
+    R("a class that a data set has not", "curate set.yaml curate.classes=[cat,dgo]", 2,
+      "curate.classes: the data set has no class 'dgo'; did you mean 'dog'?",
+      prepare=folders_of_classes("train", "test")),
+    R("classes of galaxies for a data set", "curate set.yaml curate.classes=gz2-9", 2,
+      "curate.classes: 'gz2-9' are classes of galaxies, and the survey is a data set with its own; set it to all, or to a list of class "
+      "names"),
+    R("pictures in a Parquet file without the label", "curate set.yaml survey.kind=image-parquet survey.root=v.parquet", 3,
+      "v.parquet: has no column 'label'; set survey.label_column; did you mean 'lable'?",
+      prepare=labels_in_parquet),
+    R("CIFAR's files cut short", "curate set.yaml survey.kind=cifar100 survey.root=set", 3,
+      "set/train.bin: the file ends within a record of 3074 bytes; fetch it again, and check that survey.kind is what it holds",
+      prepare=cut_cifar),
+    R("CIFAR's python version", "curate set.yaml survey.kind=cifar100 survey.root=set", 3,
+      "set: 'train' is of CIFAR's python version, a pickle, and reading one may run any code; take the binary version, from "
+      "https://www.cs.toronto.edu/~kriz/cifar.html",
+      prepare=pickled_cifar),
     R("a vote threshold for a table without counts", "curate own.yaml curate.min_votes=5", 3,
       "votes.csv, min_votes: the catalogue has no total_votes; set min_votes to 0"),
 ]

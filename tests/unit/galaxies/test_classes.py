@@ -146,3 +146,11 @@ def test_a_class_without_a_path_cannot_be_filled_from_votes():
         tree.confidence(random_votes(1))
     with pytest.raises(ValueError, match="37"):
         GZ2_NINE.confidence(np.zeros((2, 36)))
+
+
+def test_a_list_of_names_is_a_tree_without_paths() -> None:
+    tree = load_class_tree(["cat", 3])
+    assert tree.names == ("cat", "3")
+    assert not any(galaxy_class.path for galaxy_class in tree.classes)
+    with pytest.raises(ConfigError, match="two classes are called 'cat'"):
+        load_class_tree(["cat", "cat"])

@@ -1,0 +1,176 @@
+"""Parquet files of encoded pictures and labels, as Hugging Face keeps them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from raydistill.datasets.base import StoredSet, listing, named, within
+from raydistill.errors import CatalogError, nearest
+from raydistill.galaxies.files import filesystem, object_ids
+from raydistill.galaxies.images import Source, decode_picture, read_source, stored_source
+
+ROWS_AT_ONCE = 128
+
+_USUAL_SPLIT_COLUMN = "split"
+_SHARD = re.compile(r"(.+?)-\d+-of-\d+.*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTable(StoredSet):
+    """A Parquet file, or a folder of them, with a picture and a label in each row.
+
+    Parameters
+    ----------
+    image_column
+        JPEG, PNG, … as bytes, or Hugging Face's struct of bytes and path.
+    label_column
+        Whole numbers or text. Names of numbers: `class_names`, or Hugging Face's ClassLabel in the file's schema. No label: null, a
+        negative number, "".
+    split_column
+        The official split, where there is such a column. Else it is in the names of the files (train-00000-of-00002.parquet,
+        test.parquet, train/0000.parquet), or there is none.
+    id_columns
+        What together names a picture, joined by "/"; empty: its number in its split.
+    """
+
+    image_column: str = "image"
+    label_column: str = "label"
+    split_column: str = _USUAL_SPLIT_COLUMN
+    id_columns: tuple[str, ...] = ()
+    kind: Literal["image-parquet"] = "image-parquet"
+
+    def files(self) -> dict[str, int]:
+        found = {name: size for name, size in listing(self.root).items() if name.lower().endswith((".parquet", ".pq"))}
+        if not found:
+            raise CatalogError(
+                "there is no Parquet file in it", self.root, "check survey.root; its files end in .parquet"
+            )
+        return found
+
+    def _rows(self) -> tuple[Sequence[str], pa.Table]:
+        names: Sequence[str] = self.class_names
+        words = {name: self._word(name) for name in self.files()}
+        named_by_split = self._official(set(words.values()))
+        tables = []
+        for name, word in words.items():
+            with self._open(name) as parquet:
+                names = names or _class_label_names(parquet.schema_arrow, self.label_column)
+                tables.append(self._table(parquet, name, word if named_by_split else None, names))
+        rows = pa.concat_tables(tables)
+        if self.id_columns:
+            _refuse_repeats(rows["object_id"], self.root)
+        return names, rows
+
+    def read(self, path: str, piece: int, rows: Sequence[int]) -> Iterator[Source]:
+        """The pictures of these rows of a row group."""
+        first = 0
+        with self._open(path) as parquet:
+            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[piece], columns=[self.image_column]):
+                for row in within(rows, first, len(batch)):
+                    yield stored_source(batch.column(0)[row - first].as_py())
+                first += len(batch)
+
+    def decode(self, source: Source) -> np.ndarray:
+        content, where = read_source(source)
+        return decode_picture(content, where)
+
+    def _at(self, name: str) -> str:
+        """A file of the set, which may be the root itself."""
+        system, path = filesystem(self.root)
+        return self.root if system.get_file_info(path).type == pafs.FileType.File else f"{self.root}/{name}"
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[pq.ParquetFile]:
+        """A file of the set; what goes wrong while it is read, in a sentence."""
+        at = self._at(name)
+        system, path = filesystem(at)
+        try:
+            with system.open_input_file(path) as stream:
+                yield pq.ParquetFile(stream)
+        except (OSError, pa.ArrowInvalid) as error:
+            reason = str(error).splitlines()[0].rpartition(": ")[2].rstrip(".")  # the last of many links says it
+            raise CatalogError(f"cannot be read as a Parquet file ({reason})", at, "fetch it again") from error
+
+    def _word(self, name: str) -> str:
+        """What may be the name of a split in the name of a file."""
+        *above, last = name.split("/")
+        stem = last.rpartition(".")[0]
+        shard = _SHARD.fullmatch(stem)
+        return above[-1] if above and self._official(above[-1:]) else shard[1] if shard else stem
+
+    def _table(self, parquet: pq.ParquetFile, name: str, word: str | None, names: Sequence[str]) -> pa.Table:
+        """`Index.rows` of a file."""
+        at, split = self._at(name), self._check(parquet.schema_arrow, self._at(name))
+        wanted = [self.label_column, *self.id_columns, *([self.split_column] if split else [])]
+        table = parquet.read(columns=list(dict.fromkeys(wanted)))
+        groups = [np.arange(parquet.metadata.row_group(group).num_rows) for group in range(parquet.num_row_groups)]
+        columns = {
+            "label": _labels(table[self.label_column].combine_chunks(), names, self.label_column, at),
+            "part": pc.cast(table[self.split_column], pa.string())
+            if split
+            else pa.array([word] * len(table), pa.string()),
+            "path": pa.array([name] * len(table), pa.string()),
+            "piece": pa.array(np.repeat(np.arange(len(groups)), [len(group) for group in groups])),
+            "row": pa.array(np.concatenate([np.arange(0), *groups])),
+        }
+        if self.id_columns:
+            ids = [object_ids(table[column], column, at) for column in self.id_columns]
+            columns["object_id"] = pc.binary_join_element_wise(*ids, "/")
+        return pa.table(columns)
+
+    def _check(self, schema: pa.Schema, at: str) -> bool:
+        """CatalogError unless the columns are there; whether one of them is the split."""
+        wanted = [("image_column", self.image_column), ("label_column", self.label_column)]
+        wanted += [("id_columns", column) for column in self.id_columns]
+        if self.split_column != _USUAL_SPLIT_COLUMN:
+            wanted.append(("split_column", self.split_column))
+        for role, column in wanted:
+            if column not in schema.names:
+                fix = f"set survey.{role}; {nearest(column, tuple(schema.names))}"
+                raise CatalogError(f"has no column '{column}'", at, fix)
+        kind = schema.field(self.image_column).type
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            kind = kind.field("bytes").type
+        if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+            fix = "set survey.image_column to the one with encoded pictures"
+            raise CatalogError(f"column '{self.image_column}' holds {kind}, not the bytes of pictures", at, fix)
+        return self.split_column in schema.names
+
+
+def _class_label_names(schema: pa.Schema, column: str) -> Sequence[str]:
+    """The names of a ClassLabel, which Hugging Face's `datasets` writes into the schema's metadata; none: empty."""
+    noted = (schema.metadata or {}).get(b"huggingface", b"{}")
+    features: dict[str, Any] = json.loads(noted).get("info", {}).get("features", {})
+    return (features.get(column) or {}).get("names") or ()
+
+
+def _labels(column: pa.Array, names: Sequence[str], name: str, where: str) -> pa.Array:
+    """Labels as names of classes; null where there is none."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_integer(column.type):
+        return named(pc.fill_null(column.cast(pa.int64()), -1).to_numpy(), names, where)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+        return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+    fix = "set survey.label_column to one with whole numbers or text"
+    raise CatalogError(f"column '{name}' holds {column.type}, not labels", where, fix)
+
+
+def _refuse_repeats(ids: pa.ChunkedArray, where: str) -> None:
+    counts = pc.value_counts(ids)
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if len(repeated):
+        what = f"{len(repeated)} ids stand in several rows (first: {repeated[0]})"
+        raise CatalogError(what, where, "name more columns in survey.id_columns, or none: pictures are then numbered")

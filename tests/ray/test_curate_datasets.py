@@ -1,0 +1,190 @@
+"""Curating data sets through Ray Data: the official split, no picture lost or repeated, the same pixels from every format."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from ray_tools import SILENT
+
+from raydistill.artifacts.curated import SPLITS, CuratedSet
+from raydistill.config import Config, Curate, Tracking
+from raydistill.datasets.base import DataSet
+from raydistill.datasets.binary import Cifar10, Idx
+from raydistill.datasets.folder import ImageFolder
+from raydistill.datasets.table import ImageTable
+from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.images import decode_picture
+from raydistill.galaxies.selection import split_of
+from raydistill.pipeline import curate as stage
+from raydistill.pipeline.plan import Plan
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer"]
+SPLIT = (0.6, 0.2, 0.2)
+
+
+def curated(output: Path, survey: DataSet, **curate: Any) -> CuratedSet:
+    how = Curate(**{"classes": "all", "image_size": 32, "crop_fraction": 1.0, "split": SPLIT} | curate)
+    config = Config(name="set", output=str(output), survey=survey, curate=how, tracking=Tracking(enabled=False))  # type: ignore[arg-type]
+    return stage.curate(Plan(config), SILENT)
+
+
+def rows_of(found: CuratedSet) -> dict[str, dict[str, Any]]:
+    """Rows by object id, with their split."""
+    rows = [row | {"split": split} for split in SPLITS for row in found.table(split).to_pylist()]
+    assert len({row["object_id"] for row in rows}) == len(rows), "an id stands there twice"
+    return {row["object_id"]: row for row in rows}
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def jpegs(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ImageTable:
+    """Real CIFAR-10 JPEGs: of each of five classes 30 to train and 10 to test, whose names repeat; in row groups of 17."""
+    whole = pq.read_table(data_root / "cifar10_jpeg.parquet")
+    pieces = []
+    for split, count in (("train", 30), ("test", 10)):
+        for label in range(5):
+            own = pc.and_(pc.equal(whole["split"], split), pc.equal(whole["label"], label))
+            pieces.append(whole.filter(own).slice(0, count))
+    path = tmp_path_factory.mktemp("jpegs") / "cifar.parquet"
+    mixed = np.random.default_rng(0).permutation(200)
+    pq.write_table(pa.concat_tables(pieces).take(mixed), path, row_group_size=17)
+    return ImageTable(root=str(path), image_column="jpeg", id_columns=("split", "name"), class_names=tuple(CLASSES))
+
+
+def test_the_official_split_is_kept_and_no_picture_lost(jpegs: ImageTable, tmp_path: Path) -> None:
+    found = curated(tmp_path, jpegs)
+    rows = rows_of(found)
+    table = {f"{row['split']}/{row['name']}": row for row in pq.read_table(jpegs.root).to_pylist()}
+    assert sorted(rows) == sorted(table)
+    cut = dict(zip(sorted(table), split_of(sorted(table), (0.75, 0.25, 0.0)), strict=True))
+    for object_id, row in rows.items():
+        theirs = table[object_id]
+        assert row["split"] == ("test" if theirs["split"] == "test" else cut[object_id])
+        assert row["class_name"] == CLASSES[theirs["label"]] == CLASSES[row["label"]]
+        np.testing.assert_array_equal(pixels(row["image"]), decode_picture(theirs["jpeg"]))
+    assert [entry.test for entry in found.summary.classes] == [10] * 5
+    assert all(entry.train > entry.validation > 0 for entry in found.summary.classes)
+    assert not found.summary.rejected
+
+
+def test_the_order_of_rows_and_blocks_does_not_show(
+    jpegs: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = curated(tmp_path / "a", jpegs)
+    other = tmp_path / "cifar.parquet"
+    table = pq.read_table(jpegs.root)
+    pq.write_table(table.take(np.arange(len(table))[::-1]), other, row_group_size=100)
+    monkeypatch.setattr(stage, "ROWS_PER_BLOCK", 7)
+    again = curated(tmp_path / "b", ImageTable(**{**vars(jpegs), "root": str(other)}))
+    assert again.manifest.content == first.manifest.content
+
+
+def test_some_classes_and_some_of_each_leave_the_test_split_whole(jpegs: ImageTable, tmp_path: Path) -> None:
+    found = curated(tmp_path, jpegs, classes=("cat", "bird"), per_class=12)
+    assert found.class_names == ["cat", "bird"]
+    assert [(entry.train + entry.validation, entry.test) for entry in found.summary.classes] == [(12, 10)] * 2
+    assert {row["class_name"] for row in rows_of(found).values()} == {"cat", "bird"}
+
+
+def test_every_format_gives_the_same_pixels(tmp_path: Path) -> None:
+    """Sixty pictures as CIFAR's binary version, as a folder, and as Parquet files."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(60) % 5
+    for name in ("bin", "folder", "parquet"):
+        (tmp_path / name).mkdir()
+    for number in range(6):
+        own = slice(10 * number, 10 * number + 10)
+        planes = images[own].transpose(0, 3, 1, 2).reshape(10, -1)
+        name = "test_batch.bin" if number == 5 else f"data_batch_{number + 1}.bin"
+        (tmp_path / "bin" / name).write_bytes(np.column_stack([labels[own], planes]).astype(np.uint8).tobytes())
+    (tmp_path / "bin" / "batches.meta.txt").write_text("\n".join([*CLASSES, "dog", "frog", "horse", "ship", "truck"]))
+    for n, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = tmp_path / "folder" / ("train" if n < 50 else "test") / CLASSES[label] / f"{n % 50:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(image))
+    for part, own in (("train", slice(0, 50)), ("test", slice(50, 60))):
+        stored = {"image": [png(image) for image in images[own]], "label": [CLASSES[label] for label in labels[own]]}
+        pq.write_table(pa.table(stored), tmp_path / "parquet" / f"{part}-00000-of-00001.parquet", row_group_size=16)
+    surveys: dict[str, DataSet] = {
+        "bin": Cifar10(root=str(tmp_path / "bin")),
+        "parquet": ImageTable(root=str(tmp_path / "parquet")),
+        "folder": ImageFolder(root=str(tmp_path / "folder")),
+    }
+    for kind, survey in surveys.items():
+        rows = rows_of(curated(tmp_path / f"of-{kind}", survey, classes=tuple(CLASSES)))
+        assert len(rows) == 60, kind
+        for object_id, row in rows.items():
+            part, number = object_id.split("/")[0], int(object_id.split("/")[-1].removesuffix(".png"))
+            n = number + 50 * (part == "test")
+            assert (row["split"] == "test") == (part == "test")
+            assert row["class_name"] == CLASSES[labels[n]]
+            np.testing.assert_array_equal(pixels(row["image"]), images[n], err_msg=f"{kind}: {object_id}")
+
+
+def test_pictures_of_any_shape_and_one_that_is_none(tmp_path: Path) -> None:
+    """Photographs need be neither square nor many-coloured; the square in the middle is taken."""
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "x" / label).mkdir(parents=True)
+        for n in range(20):
+            Image.fromarray(rng.integers(0, 256, (40, 60 + n, 3), dtype=np.uint8)).save(tmp_path / f"x/{label}/{n}.png")
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(tmp_path / "x/cat/0.png")
+    (tmp_path / "x/cat/1.png").write_text("<html>404</html>")
+    Image.new("RGB", (16, 16)).save(tmp_path / "x/dog/2.png")
+    found = curated(tmp_path, ImageFolder(root=str(tmp_path / "x")))
+    refused = pq.read_table(io.BytesIO(found.folder.read("rejected.parquet"))).to_pylist()
+    assert {row["object_id"]: row["reason"] for row in refused} == {"cat/1.png": "corrupt", "dog/2.png": "wrong-size"}
+    rows = rows_of(found)
+    assert len(rows) == 38
+    ids = sorted(rows)
+    assert [rows[object_id]["split"] for object_id in ids] == split_of(ids, SPLIT).tolist()
+
+
+def test_a_row_group_that_is_damaged_ends_the_stage(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    stored = {"label": [n % 2 for n in range(40)], "image": [png(image) for image in images]}
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table(stored), path, row_group_size=20, use_dictionary=False)
+    column = pq.ParquetFile(path).metadata.row_group(1).column(1)
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset : column.data_page_offset + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(CatalogError, match=r"x\.parquet: cannot be read as a Parquet file \(.+\); fetch it again"):
+        curated(tmp_path, ImageTable(root=str(path)))
+
+
+def test_what_does_not_fit_is_a_sentence(jpegs: ImageTable, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"curate\.classes: the data set has no class 'cta'; did you mean 'cat'\?"):
+        curated(tmp_path, jpegs, classes=("cta",))
+    with pytest.raises(
+        ConfigError, match=r"curate\.classes: 'gz2-9' are classes of galaxies, .*; set it to all, or to a"
+    ):
+        curated(tmp_path, jpegs, classes="gz2-9")
+    with pytest.raises(ConfigError, match=r"curate\.thresholds: the table holds labels, and thresholds are for votes"):
+        curated(tmp_path, jpegs, thresholds="n10")
+    only_test = ImageTable(**{**vars(jpegs), "splits": {"train": None}})
+    with pytest.raises(
+        CatalogError, match=r"cifar\.parquet: it has no training part; name it with survey\.splits\.NAME=train"
+    ):
+        curated(tmp_path, only_test)
+    with pytest.raises(CatalogError, match="no file is called like train-images-idx3-ubyte"):
+        curated(tmp_path, Idx(root=str(tmp_path)))

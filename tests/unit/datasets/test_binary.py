@@ -1,0 +1,213 @@
+"""CIFAR's binary version and IDX files: written byte by byte as their authors say, read back pixel for pixel."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raydistill.datasets import binary
+from raydistill.datasets.base import StoredSet
+from raydistill.datasets.binary import Cifar10, Cifar100, Idx
+from raydistill.errors import CatalogError
+
+BATCHES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def records(pictures: np.ndarray, *labels: np.ndarray) -> bytes:
+    """Label bytes, then the red, the green and the blue plane, row by row."""
+    planes = pictures.transpose(0, 3, 1, 2).reshape(len(pictures), -1)
+    return np.column_stack([*labels, planes]).astype(np.uint8).tobytes()
+
+
+def write_cifar10(root: Path, pictures: np.ndarray) -> np.ndarray:
+    """Ten pictures in each batch, ten to test on; the labels [60]."""
+    labels = np.arange(60) * 7 % 10
+    for number, name in enumerate(BATCHES):
+        own = slice(10 * number, 10 * number + 10)
+        (root / name).write_bytes(records(pictures[own], labels[own]))
+    (root / "batches.meta.txt").write_text("\n".join(CLASSES) + "\n\n")
+    return labels
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    content = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_mnist(root: Path, grey: np.ndarray, suffix: str = "") -> np.ndarray:
+    """Fifty pictures and ten to test on; the labels [60]."""
+    labels = np.arange(60) % 7
+    for name, own in (("train", slice(0, 50)), ("t10k", slice(50, 60))):
+        write_idx(root / f"{name}-images-idx3-ubyte{suffix}", grey[own])
+        write_idx(root / f"{name}-labels-idx1-ubyte{suffix}", labels[own])
+    return labels
+
+
+def read_all(data: StoredSet) -> np.ndarray:
+    """The pixels of every picture of the index, read piece by piece."""
+    _, rows = data.index()
+    pixels = []
+    for path in dict.fromkeys(rows["path"].to_pylist()):
+        own = [row for row in rows.to_pylist() if row["path"] == path]
+        for piece in sorted({row["piece"] for row in own}):
+            wanted = [row["row"] for row in own if row["piece"] == piece]
+            pixels += [data.decode(source) for source in data.read(path, piece, wanted)]
+    return np.stack(pixels)
+
+
+def test_cifar10(tmp_path: Path, pictures: np.ndarray) -> None:
+    labels = write_cifar10(tmp_path, pictures)
+    names, rows = Cifar10(root=str(tmp_path)).index()
+    assert names == CLASSES
+    assert rows["label"].to_pylist() == [CLASSES[label] for label in labels]
+    assert rows["part"].to_pylist() == ["train"] * 50 + ["test"] * 10
+    assert rows["object_id"].to_pylist() == [f"train/{n:07d}" for n in range(50)] + [f"test/{n:07d}" for n in range(10)]
+    np.testing.assert_array_equal(read_all(Cifar10(root=str(tmp_path))), pictures[:60])
+
+
+def test_some_rows_across_blocks_and_pieces(
+    tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cifar10(tmp_path, pictures)
+    monkeypatch.setattr(binary, "RECORDS_AT_ONCE", 3)
+    monkeypatch.setattr(binary, "ROWS_PER_PIECE", 4)
+    data = Cifar10(root=str(tmp_path))
+    np.testing.assert_array_equal(read_all(data), pictures[:60])
+    some = [data.decode(source) for source in data.read("data_batch_3.bin", 0, [0, 2, 3, 8])]
+    np.testing.assert_array_equal(some, pictures[[20, 22, 23, 28]])
+
+
+def test_cifar10_without_names_has_numerals(tmp_path: Path, pictures: np.ndarray) -> None:
+    write_cifar10(tmp_path, pictures)
+    (tmp_path / "batches.meta.txt").unlink()
+    assert Cifar10(root=str(tmp_path)).index().names == [str(label) for label in range(10)]
+
+
+@pytest.mark.parametrize(("labels", "count"), [("fine", 100), ("coarse", 20)])
+def test_cifar100(tmp_path: Path, pictures: np.ndarray, labels: str, count: int) -> None:
+    coarse, fine = np.arange(70) % 20, np.arange(70) * 3 % 100
+    (tmp_path / "train.bin").write_bytes(records(pictures[:50], coarse[:50], fine[:50]))
+    (tmp_path / "test.bin").write_bytes(records(pictures[50:], coarse[50:], fine[50:]))
+    for name, number in (("fine", 100), ("coarse", 20)):
+        lines = "".join(f"{name}_{label}\n" for label in range(number))
+        (tmp_path / f"{name}_label_names.txt").write_text(lines)
+    data = Cifar100(root=str(tmp_path), labels="fine" if labels == "fine" else "coarse")
+    names, rows = data.index()
+    assert names == [f"{labels}_{label}" for label in range(count)]
+    assert rows["label"].to_pylist() == [names[label] for label in (fine if labels == "fine" else coarse)]
+    assert rows["part"].to_pylist() == ["train"] * 50 + ["test"] * 20
+    np.testing.assert_array_equal(read_all(data), pictures)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx(tmp_path: Path, pictures: np.ndarray, suffix: str) -> None:
+    grey = pictures[:60, :28, 2:32, 1]  # 28 x 30: rows and columns cannot be mistaken for each other
+    labels = write_mnist(tmp_path, grey, suffix)
+    data = Idx(root=str(tmp_path))
+    names, rows = data.index()
+    assert names == [str(label) for label in range(7)]
+    assert rows["label"].to_pylist() == [str(label) for label in labels]
+    assert rows["part"].to_pylist() == ["train"] * 50 + ["test"] * 10
+    pixels = read_all(data)
+    assert pixels.shape == (60, 28, 30, 3)
+    for channel in range(3):
+        np.testing.assert_array_equal(pixels[..., channel], grey)
+
+
+def test_idx_of_a_folder_with_both_forms_and_names_of_ones_own(tmp_path: Path, pictures: np.ndarray) -> None:
+    """As torchvision leaves it: the archives beside what was in them."""
+    write_mnist(tmp_path, pictures[:60, ..., 0], ".gz")
+    write_mnist(tmp_path, pictures[:60, ..., 0])
+    data = Idx(root=str(tmp_path), class_names=tuple("abcdefg"))
+    names, rows = data.index()
+    assert names == list("abcdefg")
+    assert len(rows) == 60
+    assert all(not name.endswith(".gz") for name in data.files())
+
+
+def test_the_digest_knows_files_that_matter_and_no_others(tmp_path: Path, pictures: np.ndarray) -> None:
+    write_cifar10(tmp_path, pictures)
+    data = Cifar10(root=str(tmp_path))
+    before = data.digest()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "x").write_text("y")
+    assert data.digest() == before
+    (tmp_path / "test_batch.bin").write_bytes(records(pictures[:3], np.arange(3)))
+    assert data.digest() != before
+
+
+def cut(name: str, size: int) -> Callable[[Path], object]:
+    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:size])
+
+
+def python_version(root: Path) -> None:
+    for name in BATCHES:
+        (root / name).unlink()
+        (root / name.removesuffix(".bin")).write_bytes(pickle.dumps({}))
+
+
+BAD_CIFAR: list[tuple[Callable[[Path], object], str]] = [
+    (cut("data_batch_4.bin", 3073 * 4 + 9), "data_batch_4.bin: the file ends within a record of 3073 bytes; fetch it again, and check"),
+    (lambda root: (root / "data_batch_2.bin").unlink(), "there is no file 'data_batch_2.bin'; set survey.root to the folder that holds"),
+    (python_version, "'data_batch_1' is of CIFAR's python version, a pickle, and reading one may run any code; take the binary version"),
+    (lambda root: (root / "test_batch.bin").write_bytes(bytes([77] * 3073)), "test_batch.bin: a picture has the label 77, and there are"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), BAD_CIFAR)
+def test_bad_cifar(tmp_path: Path, pictures: np.ndarray, spoil: Callable[[Path], object], sentence: str) -> None:
+    write_cifar10(tmp_path, pictures)
+    spoil(tmp_path)
+    with pytest.raises(CatalogError) as caught:
+        Cifar10(root=str(tmp_path)).index()
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_there() -> None:
+    with pytest.raises(CatalogError, match=r"nowhere: there is no such data set; check survey\.root"):
+        Cifar10(root="nowhere").digest()
+
+
+BAD_IDX: list[tuple[Callable[[Path], object], str]] = [
+    (cut("train-images-idx3-ubyte", 16 + 1024 * 20), "train-images-idx3-ubyte: 20 of 50 pictures and 50 of 50 labels are there; fetch"),
+    (cut("train-images-idx3-ubyte", 16 + 1024 * 20 + 5), "train-images-idx3-ubyte: the file ends within a record of 1024 bytes"),
+    (cut("t10k-labels-idx1-ubyte", 8 + 4), "t10k-images-idx3-ubyte: 10 of 10 pictures and 4 of 10 labels are there"),
+    (cut("t10k-images-idx3-ubyte", 7), "t10k-images-idx3-ubyte: this is no IDX file of bytes with 3 dimensions; fetch it again"),
+    (lambda root: (root / "t10k-labels-idx1-ubyte").unlink(), "there is no file 't10k-labels-idx1-ubyte' for 't10k-images-idx3-ubyte'"),
+    (lambda root: [path.unlink() for path in root.iterdir()], "no file is called like train-images-idx3-ubyte or its .gz"),
+    (lambda root: (root / "b-train-images-idx3-ubyte").write_bytes(b""), "there is no file 'b-train-labels-idx1-ubyte'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), BAD_IDX)
+def test_bad_idx(tmp_path: Path, pictures: np.ndarray, spoil: Callable[[Path], object], sentence: str) -> None:
+    write_mnist(tmp_path, pictures[:60, ..., 0])
+    spoil(tmp_path)
+    with pytest.raises(CatalogError) as caught:
+        Idx(root=str(tmp_path)).index()
+    assert sentence in str(caught.value)
+
+
+def test_a_compressed_file_that_is_cut(tmp_path: Path, pictures: np.ndarray) -> None:
+    write_mnist(tmp_path, pictures[:60, ..., 0], ".gz")
+    cut("train-images-idx3-ubyte.gz", 9000)(tmp_path)
+    with pytest.raises(
+        CatalogError, match=r"train-images-idx3-ubyte.gz: cannot be read \(Truncated compressed stream\)"
+    ):
+        Idx(root=str(tmp_path)).index()
+
+
+def test_two_sets_in_a_folder(tmp_path: Path, pictures: np.ndarray) -> None:
+    for name in ("MNIST", "KMNIST"):
+        (tmp_path / name).mkdir()
+        write_mnist(tmp_path / name, pictures[:60, ..., 0])
+    with pytest.raises(CatalogError, match="are two data sets; give a folder with one of them"):
+        Idx(root=str(tmp_path)).index()

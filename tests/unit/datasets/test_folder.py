@@ -1,0 +1,83 @@
+"""Folders of pictures: splits and classes by the names of folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raydistill.datasets.folder import ImageFolder
+from raydistill.errors import CatalogError
+from raydistill.galaxies.images import RejectedImage
+
+
+def fill(root: Path, names: list[str], pictures: np.ndarray) -> None:
+    for name, pixels in zip(names, pictures, strict=False):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / name)
+
+
+SPLIT = [f"{part}/{label}/{n}.png" for part in ("test", "train") for label in ("cat", "dog") for n in range(3)]
+
+
+def test_official_splits_and_pixels(tmp_path: Path, pictures: np.ndarray) -> None:
+    fill(tmp_path, SPLIT, pictures)
+    (tmp_path / "README.txt").write_text("not a picture")
+    (tmp_path / "train" / ".hidden.png").write_text("not one either")
+    data = ImageFolder(root=str(tmp_path))
+    names, rows = data.index()
+    assert names == ["cat", "dog"]
+    assert rows["object_id"].to_pylist() == rows["path"].to_pylist() == SPLIT
+    assert rows["part"].to_pylist() == ["test"] * 6 + ["train"] * 6
+    assert rows["label"].to_pylist() == ["cat"] * 3 + ["dog"] * 3 + ["cat"] * 3 + ["dog"] * 3
+    read = [data.decode(f"{tmp_path}/{path}") for path in rows["path"].to_pylist()]
+    np.testing.assert_array_equal(read, pictures[:12])
+
+
+def test_no_official_split(tmp_path: Path, pictures: np.ndarray) -> None:
+    fill(tmp_path, ["10/a.png", "9/deeper/b.png", "9/c.png"], pictures)
+    names, rows = ImageFolder(root=str(tmp_path)).index()
+    assert names == ["9", "10"], "numerals count"
+    assert rows["part"].to_pylist() == [None] * 3
+    assert rows["label"].to_pylist() == ["10", "9", "9"]
+
+
+def test_splits_by_other_names(tmp_path: Path, pictures: np.ndarray) -> None:
+    fill(tmp_path, ["Train/cat/0.png", "Val/cat/1.png", "unlabelled/images/2.png"], pictures)
+    names, rows = ImageFolder(root=str(tmp_path), splits={"unlabelled": None, "Val": "test"}).index()
+    assert names == ["cat"], "what is left out has no class"
+    assert rows["part"].to_pylist() == ["train", "test"]
+
+
+BAD: list[tuple[list[str], dict[str, Any], str]] = [
+    ([], {}, "there is no picture in it; check survey.root; pictures lie in root/CLASS or root/train/CLASS and root/test/CLASS"),
+    (["cat/0.png", "1.png"], {}, "'1.png' lies in no folder of a class; put it into root/CLASS"),
+    (["train/cat/0.png", "test/1.png"], {}, "'test/1.png' lies in no folder of a class; put it into root/train/CLASS"),
+    (["train/cat/0.png", "more/cat/1.png"], {}, "nobody knows what the split 'more' is; set survey.splits.more to train, validation"),
+    (["train/cat/0.png"], {"splits": {"train": None}}, "it holds no labelled picture; check survey.root and survey.splits"),
+    (["train/cat/0.png"], {"splits": {"tain": None}}, "there is no split 'tain', as survey.splits has it; did you mean 'train'?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("names", "options", "sentence"), BAD)
+def test_bad_folders(
+    tmp_path: Path, pictures: np.ndarray, names: list[str], options: dict[str, Any], sentence: str
+) -> None:
+    fill(tmp_path, names, pictures)
+    with pytest.raises(CatalogError) as caught:
+        ImageFolder(root=str(tmp_path), **options).index()
+    assert str(caught.value).startswith(f"{tmp_path}: {sentence}")
+
+
+def test_a_folder_that_is_not_there() -> None:
+    with pytest.raises(CatalogError, match=r"nowhere: there is no such data set; check survey\.root"):
+        ImageFolder(root="nowhere").index()
+
+
+def test_a_picture_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("<html>404</html>")
+    with pytest.raises(RejectedImage, match="corrupt"):
+        ImageFolder(root=str(tmp_path)).decode(str(tmp_path / "x.png"))

@@ -1,0 +1,140 @@
+"""Parquet files of encoded pictures, as Hugging Face and others write them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from raydistill.datasets.table import ImageTable
+from raydistill.errors import CatalogError
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(
+    path: Path, pictures: np.ndarray, labels: Sequence[Any], group: int = 4, **columns: Sequence[Any]
+) -> ImageTable:
+    """A file of pictures as bare bytes."""
+    path.parent.mkdir(exist_ok=True)
+    columns = {"image": [png(pixels) for pixels in pictures[: len(labels)]], "label": labels, **columns}
+    pq.write_table(pa.table(columns), path, row_group_size=group)
+    return ImageTable(root=str(path))
+
+
+def as_hugging_face(path: Path, pictures: np.ndarray, labels: Sequence[int], names: Sequence[str]) -> None:
+    """A file as `datasets` writes it: a struct of bytes and path, and the features in the schema's metadata."""
+    image = pa.array([{"bytes": png(p), "path": "x.png"} for p in pictures[: len(labels)]])
+    table = pa.table({"image": image, "label": pa.array(labels, pa.int64())})
+    features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path, row_group_size=5)
+
+
+def read_all(data: ImageTable) -> np.ndarray:
+    pixels = []
+    rows = data.index().rows.to_pylist()
+    for path, piece in dict.fromkeys((row["path"], row["piece"]) for row in rows):
+        wanted = [row["row"] for row in rows if (row["path"], row["piece"]) == (path, piece)]
+        pixels += [data.decode(source) for source in data.read(path, piece, wanted)]
+    return np.stack(pixels)
+
+
+def test_a_file_of_bytes_without_a_split(tmp_path: Path, pictures: np.ndarray) -> None:
+    data = write(tmp_path / "mine.parquet", pictures, [0, 2, -1, None, 2, 10, 2])
+    names, rows = data.index()
+    assert names == ["0", "2", "10"]
+    assert rows["label"].to_pylist() == ["0", "2", None, None, "2", "10", "2"]
+    assert rows["part"].to_pylist() == [None] * 7
+    assert rows["object_id"].to_pylist() == [f"{n:07d}" for n in range(7)]
+    np.testing.assert_array_equal(read_all(data), pictures[:7])
+    some = [data.decode(source) for source in data.read("mine.parquet", 1, [0, 2])]
+    np.testing.assert_array_equal(some, pictures[[4, 6]])
+
+
+def test_files_named_by_split_with_hugging_faces_names(tmp_path: Path, pictures: np.ndarray) -> None:
+    names = ["bird", "cat", "dog"]
+    as_hugging_face(tmp_path / "test-00000-of-00001.parquet", pictures[20:], [2, 1], names)
+    as_hugging_face(tmp_path / "train-00000-of-00002.parquet", pictures, [0, 1, 2, 1, 0, 1, 2], names)
+    as_hugging_face(tmp_path / "train-00001-of-00002.parquet", pictures[7:], [0], names)
+    found, rows = ImageTable(root=str(tmp_path)).index()
+    assert found == names
+    assert rows["part"].to_pylist() == ["test"] * 2 + ["train"] * 8
+    assert rows["label"].to_pylist()[:3] == ["dog", "cat", "bird"]
+    assert rows["object_id"].to_pylist() == ["test/0000000", "test/0000001", *(f"train/{n:07d}" for n in range(8))]
+    np.testing.assert_array_equal(
+        read_all(ImageTable(root=str(tmp_path))), np.concatenate([pictures[20:22], pictures[:8]])
+    )
+
+
+def test_files_in_folders_named_by_split(tmp_path: Path, pictures: np.ndarray) -> None:
+    write(tmp_path / "train" / "0000.parquet", pictures, ["cat", "dog", ""])
+    write(tmp_path / "validation" / "0000.parquet", pictures, ["dog"])
+    names, rows = ImageTable(root=str(tmp_path)).index()
+    assert names == ["cat", "dog"]
+    assert rows["part"].to_pylist() == ["train"] * 3 + ["validation"]
+    assert rows["label"].to_pylist() == ["cat", "dog", None, "dog"]
+
+
+def test_a_column_of_splits_and_ids_of_two_columns(tmp_path: Path, pictures: np.ndarray) -> None:
+    split, name = ["train", "train", "test", "extra"], ["a", "b", "a", "b"]
+    write(tmp_path / "x.parquet", pictures, pa.array(["x", "y", "x", "y"]).dictionary_encode(), split=split, name=name)
+    data = ImageTable(root=str(tmp_path / "x.parquet"), id_columns=("split", "name"), splits={"extra": None})
+    names, rows = data.index()
+    assert names == ["x", "y"]
+    assert rows["object_id"].to_pylist() == ["train/a", "train/b", "test/a"]
+    assert rows["part"].to_pylist() == ["train", "train", "test"]
+
+
+def test_names_of_ones_own(tmp_path: Path, pictures: np.ndarray) -> None:
+    write(tmp_path / "x.parquet", pictures, [1, 0, 1])
+    root = str(tmp_path / "x.parquet")
+    assert ImageTable(root=root, class_names=("cat", "dog")).index().rows["label"].to_pylist() == ["dog", "cat", "dog"]
+    with pytest.raises(CatalogError, match="a picture has the label 1, and there are names for 1 classes"):
+        ImageTable(root=root, class_names=("cat",)).index()
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"label_column": "labl"}, "x.parquet: has no column 'labl'; set survey.label_column; did you mean 'label'?"),
+    ({"image_column": "img"}, "x.parquet: has no column 'img'; set survey.image_column; did you mean 'image'?"),
+    ({"split_column": "part"}, "x.parquet: has no column 'part'; set survey.split_column; known are: image, label, name, split"),
+    ({"id_columns": ("nam",)}, "x.parquet: has no column 'nam'; set survey.id_columns; did you mean 'name'?"),
+    ({"image_column": "label"}, "column 'label' holds int64, not the bytes of pictures; set survey.image_column to"),
+    ({"label_column": "image"}, "column 'image' holds binary, not labels; set survey.label_column to one with"),
+    ({"id_columns": ("name",)}, "x.parquet: 1 ids stand in several rows (first: a); name more columns in survey.id_columns, or none"),
+    ({}, "x.parquet: nobody knows what the split 'odd' is; set survey.splits.odd to train, validation or test, or to null to leave"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "sentence"), BAD)
+def test_bad_tables(tmp_path: Path, pictures: np.ndarray, options: dict[str, Any], sentence: str) -> None:
+    write(tmp_path / "x.parquet", pictures, [0, 1, 0], name=["a", "b", "a"], split=["train", "test", "odd"])
+    with pytest.raises(CatalogError) as caught:
+        ImageTable(root=str(tmp_path / "x.parquet"), **options).index()
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_cut(tmp_path: Path, pictures: np.ndarray) -> None:
+    data = write(tmp_path / "x.parquet", pictures, [0] * 20)
+    content = (tmp_path / "x.parquet").read_bytes()
+    (tmp_path / "x.parquet").write_bytes(content[:-40])
+    with pytest.raises(CatalogError, match=r"x.parquet: cannot be read as a Parquet file \(.+\); fetch it again"):
+        data.index()
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"there is no Parquet file in it; check survey\.root"):
+        ImageTable(root=str(tmp_path)).digest()
