@@ -4,6 +4,7 @@
                -> {rank, source}                                      (pixels only of what was selected)
     Ray Data   -> decode, check, crop, resize, encode                 ({rank, image | reason}, one row in, one row out)
                -> one Parquet file per split and class, in order      (driver: streams, holds a row group at a time)
+    training pixels -> their whitening, where it is wanted            (driver: sums as they stream by, one matrix at the end)
 
 A picture that cannot be used costs its own row, never its block: it comes back with a reason and is listed in `rejected.parquet`.
 """
@@ -11,6 +12,7 @@ A picture that cannot be used costs its own row, never its block: it comes back 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -25,11 +27,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
+import torch
+from PIL import Image
 
 from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, SPLITS, ClassSummary, CuratedSet, Summary, partition
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tensors import write_whitening
 from raydistill.config import Config, Curate, Images
-from raydistill.core.normalise import MINIMUM_STD
+from raydistill.core.normalise import MINIMUM_STD, PixelSums, Whitening
 from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.galaxies.files import object_ids
@@ -87,14 +92,30 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
 
 def _curate(config: Config, images: Images, chosen: Chosen, folder: Folder) -> Summary:
     folder.remove("data")  # of a stopped attempt, which may have met other pictures
-    writer = _Writer(folder, chosen.galaxies, chosen.tree)
+    whiten = config.curate.whitening is not None
+    sums = PixelSums(3 * config.curate.image_size**2) if whiten else None
+    writer = _Writer(folder, chosen.galaxies, chosen.tree, sums)
     with progress(len(chosen.galaxies), "curating", "galaxies") as shown, plain_errors("curate"):
         for decoded in _decode(images, chosen.galaxies, config.curate):
             _stop_at_a_fault(decoded, images, started=bool(writer.kept))
             writer.add(decoded)
             shown.advance(len(decoded), rejected=len(writer.rejected))
     writer.close(chosen.missing)
-    return writer.summarise(config, chosen)
+    summary = writer.summarise(config, chosen)
+    if sums is not None:
+        log.info("curate: whitening, a matrix of %d² pixels and colours", 3 * config.curate.image_size**2)
+        write_whitening(folder, _whitening(sums, config.curate.whitening_eps))
+    return summary
+
+
+def _whitening(sums: PixelSums, eps: float) -> Whitening:
+    """On one thread: their number would decide the last bits, and a survey gives the same set on every machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return sums.whitening(eps)
+    finally:
+        torch.set_num_threads(threads)
 
 
 # ---- decoding, in Ray Data ----
@@ -196,11 +217,12 @@ def _stop_at_a_fault(decoded: pa.Table, images: Images, started: bool) -> None:
 
 @dataclass
 class _Writer:
-    """Writes decoded rows, which come in order of rank, to the files of their split and class."""
+    """Writes decoded rows, which come in order of rank, to the files of their split and class. sums: of the training pixels."""
 
     folder: Folder
     selected: pa.Table
     tree: ClassTree
+    sums: PixelSums | None
     rejected: list[dict[str, Any]] = field(default_factory=list)
     _kept: Counter[tuple[int, int]] = field(default_factory=Counter)
     _lowest: dict[int, float] = field(default_factory=dict)
@@ -304,6 +326,9 @@ class _Writer:
         if SPLITS[key[0]] == "train":
             self._sums += np.array([[row["sum"] for row in rows], [row["squares"] for row in rows]]).sum(axis=1)
             self._train_pixels += len(rows) * self._pixels(rows[0])
+            if self.sums is not None:
+                pictures = [np.asarray(Image.open(io.BytesIO(row["image"]))) for row in rows]
+                self.sums.add(torch.from_numpy(np.stack(pictures)))
         while sum(map(len, self._buffer)) >= ROWS_PER_GROUP:
             self._flush(ROWS_PER_GROUP)
 

@@ -31,7 +31,7 @@ from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
-from raydistill.core.normalise import Normalisation, one_hot
+from raydistill.core.normalise import AnyNormalisation, one_hot
 from raydistill.core.training import predict
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
@@ -95,6 +95,8 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     taught, validation, test = (_split(curated, name, normalisation) for name in ("train", "validation", "test"))
     teachers = _teachers(plan, distilled, curated)
     kept, content, num_classes = plan.root / "fits", curated.manifest.content, curated.num_classes
+    if normalisation.digest != curated.normalisation.digest:  # then the survey's pixels are others to a network
+        content = f"{content} seen through {normalisation.digest}"
     root = fold_in(config.seed, "evaluate")
     baselines = Baselines(config, taught, num_classes, distilled.images_per_class, root, kept, content)
     judge = Judge(kept, config.resources, validation, test, num_classes, content)
@@ -102,7 +104,7 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     return rows + (teachers.judged_on(test) if teachers else [])
 
 
-def _split(curated: CuratedSet, name: Any, normalisation: Normalisation) -> Split:
+def _split(curated: CuratedSet, name: Any, normalisation: AnyNormalisation) -> Split:
     loaded = curated.load(name)
     return normalisation.apply(loaded.images_NHWC), loaded.labels_N
 

@@ -86,7 +86,9 @@ class Plan:
     @cached_property
     def curated(self) -> Place:
         survey, curate = self.config.survey, self.config.curate
-        parts: dict[str, Any] = {"survey": configs.plain(survey), "curate": curate}
+        parts: dict[str, Any] = {"survey": configs.plain(survey), "curate": configs.plain(curate)}
+        if curate.whitening is None:  # as if there were no such thing: what was made without it keeps its identity
+            del parts["curate"]["whitening"], parts["curate"]["whitening_eps"]
         words = {}
         if isinstance(survey, CatalogSurvey):
             # A mended word changes no picture: these two stand in the manifest and not in the identity.

@@ -15,12 +15,11 @@ from raydistill.artifacts.distilled import (
     DistilledSet,
     SyntheticImages,
     read_images,
-    read_tensors,
     write_images,
-    write_tensors,
 )
 from raydistill.artifacts.manifest import seal
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.core.normalise import Normalisation
 from raydistill.errors import ArtifactCorrupt, ArtifactMissing
 from tests import zoo
