@@ -10,7 +10,7 @@ one per galaxy that taught the experts or chose the iterate: none of them may ju
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -60,6 +60,7 @@ class DistilledSet:
         manifest = open_manifest(folder, KIND, verify=verify)
         selected, info = read_images(folder, SELECTED)
         last, _ = read_images(folder, LAST)
+        last = replace(last, normalisation=selected.normalisation)  # a run has one, and a whitening is large
         return DistilledSet(folder, manifest, selected, last, info["class_names"], info["images_per_class"])
 
     def seen(self) -> set[str]:

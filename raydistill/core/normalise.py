@@ -66,13 +66,13 @@ class Whitening:
         n, height, width, channels = images_NHWC.shape
         white = torch.empty(n, channels, height, width)
         for images, out in zip(images_NHWC.split(BLOCK), white.split(BLOCK), strict=True):
-            pixels_BD = images.permute(0, 3, 1, 2).reshape(len(images), -1).double() / 255
+            pixels_BD = images.permute(0, 3, 1, 2).flatten(1).double() / 255
             out.copy_(((pixels_BD - mean_D) @ forward_DD).view_as(out))
         return white
 
     def invert(self, images_NCHW: Tensor) -> Tensor:
         """float32 [N, H, W, C] in display units, clipped to [0, 1]: the picture of a whitened image."""
-        pixels_ND = images_NCHW.reshape(len(images_NCHW), -1).double() @ self.inverse_DD.double() + self.mean_D
+        pixels_ND = images_NCHW.flatten(1).double() @ self.inverse_DD.double() + self.mean_D
         return pixels_ND.clamp(0, 1).float().view_as(images_NCHW).permute(0, 2, 3, 1).contiguous()
 
     @cached_property
@@ -98,7 +98,7 @@ class PixelSums:
 
     def add(self, images_NHWC: Tensor) -> None:
         """Count uint8 images [N, H, W, C] in."""
-        pixels_ND = images_NHWC.permute(0, 3, 1, 2).reshape(len(images_NHWC), -1).double()
+        pixels_ND = images_NHWC.permute(0, 3, 1, 2).flatten(1).double()
         self._count += len(pixels_ND)
         self._sum_D += pixels_ND.sum(dim=0)
         self._products_DD.addmm_(pixels_ND.T, pixels_ND)
