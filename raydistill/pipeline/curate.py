@@ -103,7 +103,7 @@ def _curate(config: Config, images: Images, chosen: Chosen, folder: Folder) -> S
     writer.close(chosen.missing)
     summary = writer.summarise(config, chosen)
     if sums is not None:
-        log.info("curate: whitening, a matrix of %d² pixels and colours", 3 * config.curate.image_size**2)
+        log.info("curate: computes the whitening, a matrix of %d²", 3 * config.curate.image_size**2)
         write_whitening(folder, _whitening(sums, config.curate.whitening_eps))
     return summary
 
