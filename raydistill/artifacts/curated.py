@@ -2,7 +2,7 @@
 
 Parquet in `data/split=<train|validation|test>/label=<index>/part-0.parquet`, rows sorted by object id, images as lossless PNG;
 `data` is readable by pandas, Hugging Face `datasets` and plain pyarrow. `summary.json` holds the class names, the counts and the channel
-statistics of the training images.
+statistics of the training images. `whitening.safetensors` is there where the images are to be whitened.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,8 @@ from torch import Tensor
 
 from raydistill.artifacts.manifest import Manifest, open_manifest
 from raydistill.artifacts.storage import Folder
-from raydistill.core.normalise import Normalisation
+from raydistill.artifacts.tensors import WHITENING, read_whitening
+from raydistill.core.normalise import AnyNormalisation, Normalisation
 from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.classes import ClassTree
 from raydistill.galaxies.dialects import votes_array
@@ -117,8 +119,11 @@ class CuratedSet:
     def num_classes(self) -> int:
         return len(self.summary.classes)
 
-    @property
-    def normalisation(self) -> Normalisation:
+    @cached_property
+    def normalisation(self) -> AnyNormalisation:
+        """Of the training images; what is made from this set sees pixels through it."""
+        if WHITENING in self.manifest.files:
+            return read_whitening(self.folder)
         return Normalisation(self.summary.mean, self.summary.std)
 
     def table(self, split: Split, columns: list[str] | None = None) -> pa.Table:

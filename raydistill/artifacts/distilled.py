@@ -2,25 +2,25 @@
 
 `images.safetensors` is the iterate chosen on validation images, `images-last.safetensors` the last one. Both hold `images`
 (float32 [classes * ipc, 3, H, W], normalised), `targets` ([classes * ipc, K] probabilities), `student_lrs`, and the `mean` and
-`std` that undo the normalisation. `history.parquet` has a row per iteration, `validation.parquet` one per validation, and
-`seen.parquet` one per galaxy that taught the experts or chose the iterate: none of them may judge the set.
+`std` that undo the normalisation. Whitened images name `whitening.safetensors` instead, which lies beside them and holds the
+transform and its inverse. `history.parquet` has a row per iteration, `validation.parquet` one per validation, and `seen.parquet`
+one per galaxy that taught the experts or chose the iterate: none of them may judge the set.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import safetensors.torch
 from torch import Tensor
 
 from raydistill.artifacts.manifest import Manifest, open_manifest
 from raydistill.artifacts.storage import Folder
-from raydistill.core.normalise import Normalisation
+from raydistill.artifacts.tensors import WHITENING, read_tensors, read_whitening, write_tensors, write_whitening
+from raydistill.core.normalise import AnyNormalisation, Normalisation, Whitening
 from raydistill.errors import ArtifactCorrupt
 
 KIND = "distilled"
@@ -35,7 +35,7 @@ class SyntheticImages:
     images_SCHW: Tensor
     targets_SK: Tensor
     student_lrs: Tensor
-    normalisation: Normalisation
+    normalisation: AnyNormalisation
     iteration: int
 
     @property
@@ -65,6 +65,7 @@ class DistilledSet:
         manifest = open_manifest(folder, KIND, verify=verify)
         selected, info = read_images(folder, SELECTED)
         last, _ = read_images(folder, LAST)
+        last = replace(last, normalisation=selected.normalisation)  # a run has one, and a whitening is large
         return DistilledSet(folder, manifest, selected, last, info["class_names"], info["images_per_class"])
 
     def seen(self) -> set[str]:
@@ -75,12 +76,21 @@ class DistilledSet:
 
 def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[str, Any]) -> None:
     """`info` travels in the file's header as JSON: class names, images per class, and whatever else explains them."""
+    undo = write_normalisation(folder, images.normalisation)
     write_tensors(
         folder,
         name,
         {"images": images.images_SCHW, "targets": images.targets_SK, "student_lrs": images.student_lrs},
-        {**info, "mean": images.normalisation.mean_C, "std": images.normalisation.std_C, "iteration": images.iteration},
+        {**info, **undo, "iteration": images.iteration},
     )
+
+
+def write_normalisation(folder: Folder, normalisation: AnyNormalisation) -> dict[str, Any]:
+    """What a header says of it. A whitening goes into a file of its own: its matrices are larger than most sets of images."""
+    if isinstance(normalisation, Whitening):
+        write_whitening(folder, normalisation)
+        return {"whitening": WHITENING}
+    return {"mean": normalisation.mean_C, "std": normalisation.std_C}
 
 
 def write_seen(folder: Folder, object_ids: Iterable[str]) -> None:
@@ -92,29 +102,12 @@ def write_seen(folder: Folder, object_ids: Iterable[str]) -> None:
 def read_images(folder: Folder, name: str) -> tuple[SyntheticImages, dict[str, Any]]:
     tensors, info = read_tensors(folder, name)
     try:
-        normalisation = Normalisation(tuple(info["mean"]), tuple(info["std"]))
+        normalisation = (
+            read_whitening(folder) if "whitening" in info else Normalisation(tuple(info["mean"]), tuple(info["std"]))
+        )
         images = SyntheticImages(
             tensors["images"], tensors["targets"], tensors["student_lrs"], normalisation, info["iteration"]
         )
     except KeyError as error:
         raise ArtifactCorrupt(f"'{name}' lacks {error}", folder.uri, "write it again") from error
     return images, info
-
-
-def write_tensors(folder: Folder, name: str, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-    """A safetensors file with `info` as JSON under one metadata key (several keys come in no fixed order)."""
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    folder.write(name, safetensors.torch.save(plain, {"raydistill": json.dumps(info, sort_keys=True)}))
-
-
-def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of `write_tensors`. ArtifactCorrupt for anything else."""
-    data = folder.read(name)
-    try:
-        tensors = safetensors.torch.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return tensors, json.loads(header["__metadata__"]["raydistill"])
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise ArtifactCorrupt(
-            f"'{name}' is not a whole safetensors file of raydistill", folder.uri, "write it again"
-        ) from error

@@ -15,7 +15,8 @@ plain tensors, which `torch.load(..., weights_only=True)` opens.
 `png` is a folder per class (`00000/00000.png`, …: torchvision's ImageFolder numbers them as we do) and labels.csv with each file's
 target probabilities. Its pixels are cut to [0, 1] and rounded to 8 bits, which no normalised image is.
 
-Both have info.json: mean and std of the normalisation (picture = image * std + mean, white is 1), class names, images per class,
+Both have info.json: mean and std of the normalisation (picture = image * std + mean, white is 1; or the name of the file beside
+it that undoes a whitening, see docs/artifacts.md), class names, images per class,
 student learning rates, and which distilled set it was.
 """
 
@@ -32,7 +33,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raydistill.artifacts.distilled import DistilledSet, SyntheticImages
+from raydistill.artifacts.distilled import DistilledSet, SyntheticImages, write_normalisation
 from raydistill.artifacts.storage import Folder
 from raydistill.errors import ArtifactError
 
@@ -50,8 +51,7 @@ def export(distilled: DistilledSet, to: Folder, form: Form) -> None:
         "format": form,
         "class_names": distilled.class_names,
         "images_per_class": distilled.images_per_class,
-        "mean": images.normalisation.mean_C,
-        "std": images.normalisation.std_C,
+        **write_normalisation(to, images.normalisation),
         "student_lrs": images.student_lrs.tolist(),
         "labels": "soft" if images.soft else "hard",
         "distilled_set": distilled.manifest.content,

@@ -24,6 +24,7 @@ from raydistill.galaxies.simulate import SimulatedSurvey
 
 Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm"]
 Images = FolderImages | ParquetImages | FitsImages
+LARGEST_WHITENED = 64  # px: 12,288 pixels and colours, a matrix of 600 MB and its inverse; 32 px: 38 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,9 @@ class Curate:
     part is divided among the others in the proportion of their fractions, after `per_class` and `balance`.
     thresholds: "n10" or "n20", which demand of every question on a class's path that enough volunteers came to it (Willett et al. 2013).
     min_votes: answers of a galaxy, over all questions. min_confidence: of a galaxy in its class.
+    whitening: "zca", as the trajectory-matching papers whiten CIFAR; None: mean and deviation of each colour channel. Everything made
+    from this survey then sees whitened images, and augmentation acts on those. whitening_eps: added to the pixels' variances, in units
+    where white is 1; the papers' value.
     """
 
     classes: str | tuple[str | int, ...] = "gz2-9"
@@ -79,6 +83,8 @@ class Curate:
     balance: bool = False
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)
     min_picture_size: int = 32
+    whitening: Literal["zca"] | None = None
+    whitening_eps: PositiveFloat = 0.1
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_fraction <= 1:
@@ -87,6 +93,8 @@ class Curate:
             raise ValueError(f"image_size must be at least 8, got {self.image_size}")
         if min(self.split) <= 0 or not math.isclose(sum(self.split), 1, abs_tol=SPLIT_TOLERANCE):
             raise ValueError(f"split must be three positive fractions that sum to 1, got {list(self.split)}")
+        if self.whitening and self.image_size > LARGEST_WHITENED:
+            raise ValueError(f"whitening needs an image_size of at most {LARGEST_WHITENED}, got {self.image_size}")
 
 
 # A default of its own for each use of `Training`: a config that names one key of it keeps the rest of that recipe.

@@ -29,7 +29,7 @@ from raydistill.seeding import fold_in, generator
 
 @dataclass(frozen=True)
 class Baselines:
-    """kept: where images that took long to make are remembered. judged_on: content digest of the curated set."""
+    """kept: where images that took long to make are remembered. judged_on: as of `Judge`."""
 
     config: Config
     taught: Split

@@ -5,76 +5,44 @@
                -> {rank, source}                                      (pixels only of what was selected)
     Ray Data   -> decode, check, crop, resize, encode                 ({rank, image | reason}, one row in, one row out)
                -> one Parquet file per split and class, in order      (driver: streams, holds a row group at a time)
+    training pixels -> their whitening, where it is wanted            (driver: sums as they stream by, one matrix at the end)
 
 A picture that cannot be used costs its own row, never its block: it comes back with a reason and is listed in `rejected.parquet`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import math
-import os
+import io
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray
+import torch
+from PIL import Image
 
 from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, SPLITS, ClassSummary, CuratedSet, Summary, partition
 from raydistill.artifacts.storage import Folder
-from raydistill.config import Config, Curate, Images
-from raydistill.core.normalise import MINIMUM_STD
-from raydistill.datasets.base import DataSet, StoredSet
+from raydistill.artifacts.tensors import write_whitening
+from raydistill.config import Config, Images
+from raydistill.core.normalise import MINIMUM_STD, PixelSums, Whitening
+from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import ClassTree
-from raydistill.galaxies.files import object_ids
-from raydistill.galaxies.images import (
-    FitsImages,
-    FolderImages,
-    ParquetImages,
-    RejectedImage,
-    encode_png,
-    inspect,
-    prepare,
-    read_source,
-    stored_source,
-)
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.choice import Chosen, choose, rejection
 from raydistill.pipeline.cluster import attached, plain_errors
+from raydistill.pipeline.decoding import decode, stop_at_a_fault
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.stage import recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
 
 log = get_logger(__name__)
 
-ROWS_PER_BLOCK = 128  # 424 px pictures decode at about 100 a second and core: a block is a second's work
 ROWS_PER_GROUP = 1024  # of the Parquet files; fixed, so that the bytes do not depend on how batches arrived
-
-FAULT = "fault"  # of the storage, in the column `reason`; ends the stage
-
-# One row per selected galaxy, decoded: `sum` and `squares` are exact integers over the pixels of each colour channel.
-DECODED = pa.schema(
-    [
-        ("rank", pa.int64()),
-        ("path", pa.string()),
-        ("sha256", pa.string()),
-        ("image", pa.binary()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("sum", pa.list_(pa.int64(), 3)),
-        ("squares", pa.list_(pa.int64(), 3)),
-    ]
-)
 
 
 def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> CuratedSet:
@@ -92,153 +60,40 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
 
 def _curate(config: Config, images: Images | DataSet, chosen: Chosen, folder: Folder) -> Summary:
     folder.remove("data")  # of a stopped attempt, which may have met other pictures
-    writer = _Writer(folder, chosen.galaxies, chosen.tree)
+    whiten = config.curate.whitening is not None
+    sums = PixelSums(3 * config.curate.image_size**2) if whiten else None
+    writer = _Writer(folder, chosen.galaxies, chosen.tree, sums)
     with progress(len(chosen.galaxies), "curating", "pictures") as shown, plain_errors("curate"):
-        for decoded in _decode(images, chosen.galaxies, config.curate):
-            _stop_at_a_fault(decoded, images, started=bool(writer.kept))
+        for decoded in decode(images, chosen.galaxies, config.curate):
+            stop_at_a_fault(decoded, images, started=bool(writer.kept))
             writer.add(decoded)
             shown.advance(len(decoded), rejected=len(writer.rejected))
     writer.close(chosen.missing)
-    return writer.summarise(config, chosen)
+    summary = writer.summarise(config, chosen)
+    if sums is not None:
+        log.info("curate: computes the whitening, a matrix of %d²", 3 * config.curate.image_size**2)
+        write_whitening(folder, _whitening(sums, config.curate.whitening_eps))
+    return summary
 
 
-# ---- decoding, in Ray Data ----
-
-
-def _decode(images: Images | DataSet, selected: pa.Table, how: Curate) -> Iterator[pa.Table]:
-    """Tables of schema `DECODED` in order of rank."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it narrates every execution, and warns of the line above
-    context.execution_options.preserve_order = True
-    if isinstance(images, ParquetImages):
-        # The order of a stranger's file is not ours: decode as it comes, then sort.
-        ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
-        rows = ray.data.read_parquet(_anywhere(images.uri), columns=[images.id_column, images.image_column])
-        rows = rows.map_batches(
-            _DecodeStored, fn_constructor_args=(images, how, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
-            concurrency=(1, max(1, int(ray.cluster_resources().get("CPU", 1)))),
-        ).sort(["rank", "sha256"])  # fmt: skip
-    elif isinstance(images, StoredSet):
-        # Files are read as they lie, a piece a task, and what comes of them is sorted.
-        todo = selected.select(["path", "piece", "rank", "row"]).sort_by(
-            [(n, "ascending") for n in ("path", "piece", "row")]
-        )
-        lengths = (
-            todo.group_by(["path", "piece"], use_threads=False).aggregate([([], "count_all")])["count_all"].to_pylist()
-        )
-        firsts = np.cumsum([0, *lengths[:-1]]).tolist()
-        todo = todo.combine_chunks()
-        pieces = [todo.slice(first, length) for first, length in zip(firsts, lengths, strict=True)]
-        decode_piece: Any = _decode_piece
-        rows = ray.data.from_arrow(pieces).map_batches(
-            decode_piece, fn_args=(replace(images, root=_anywhere(images.root)), how), batch_format="pyarrow", batch_size=None
-        ).sort("rank")  # fmt: skip
-    else:
-        todo = selected.select(["rank", "path"]).combine_chunks()
-        root = _anywhere(images.root).rstrip("/")
-        at = pa.array([f"{root}/{path}" for path in todo["path"].to_pylist()], pa.string())
-        todo = todo.append_column("at", at)
-        blocks = [todo.slice(first, ROWS_PER_BLOCK) for first in range(0, len(todo), ROWS_PER_BLOCK)]
-        decode: Any = _decode_files
-        rows = ray.data.from_arrow(blocks).map_batches(
-            decode, fn_args=(images, how), batch_format="pyarrow", batch_size=None
-        )
-    yield from rows.iter_batches(batch_format="pyarrow", batch_size=ROWS_PER_BLOCK)
-
-
-def _anywhere(uri: str) -> str:
-    """The path for a worker, whose working folder may be another one."""
-    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
-
-
-def _decode_piece(batch: pa.Table, images: StoredSet, how: Curate) -> Iterator[pa.Table]:
-    """{path, piece, rank, row} of one piece of a file -> DECODED, a block at a time."""
-    path, ranks = batch["path"][0].as_py(), batch["rank"].to_pylist()
-    sources = images.read(path, batch["piece"][0].as_py(), batch["row"].to_pylist())
-    decoded = (_row(rank, source, path, images, how) for rank, source in zip(ranks, sources, strict=True))
+def _whitening(sums: PixelSums, eps: float) -> Whitening:
+    """On one thread: their number would decide the last bits, and a survey gives the same set on every machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        while block := list(islice(decoded, ROWS_PER_BLOCK)):
-            yield pa.Table.from_pylist(block, DECODED)
-    except CatalogError as error:  # of the file
-        yield pa.Table.from_pylist([_fault(ranks[0], path, error, path)], DECODED)
-
-
-def _decode_files(batch: pa.Table, images: FolderImages | FitsImages | DataSet, how: Curate) -> pa.Table:
-    """{rank, path, at} -> DECODED."""
-    rows = [_row(rank, at, path, images, how) for rank, path, at in zip(*batch.to_pydict().values(), strict=True)]
-    return pa.Table.from_pylist(rows, DECODED)
-
-
-class _DecodeStored:
-    """{id, encoded picture} -> DECODED, for the selected ids only."""
-
-    def __init__(self, images: ParquetImages, how: Curate, ranks: Any) -> None:
-        self._images, self._how, self._ranks = images, how, ray.get(ranks)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        ids = object_ids(batch[self._images.id_column], self._images.id_column, self._images.uri).to_pylist()
-        rows = []
-        for index, object_id in enumerate(ids):
-            rank = self._ranks.get(object_id)
-            if rank is not None:
-                cell = stored_source(batch[self._images.image_column][index].as_py())
-                rows.append(_row(rank, cell, self._images.name, self._images, self._how))
-        return pa.Table.from_pylist(rows, DECODED)
-
-
-def _row(rank: int, source: Any, path: str, images: Images | DataSet, how: Curate) -> dict[str, Any]:
-    """One galaxy: the prepared picture, or why there is none. Photographs may have any shape, and be of one colour."""
-    try:
-        content, _ = read_source(source)
-        original = images.decode(content)
-        if isinstance(images, DataSet):
-            inspect(original, min_size=how.min_picture_size, max_aspect=math.inf, min_contrast=0, where=path)
-        else:
-            inspect(original, min_size=how.min_picture_size, where=path)
-        pixels = prepare(original, how.crop_fraction, how.image_size)
-    except RejectedImage as error:
-        return {"rank": rank, "path": path, "reason": error.reason, "detail": error.fix}
-    except CatalogError as error:  # no matter of this picture
-        return _fault(rank, path, error, source if isinstance(source, str) else path)
-    flat = pixels.reshape(-1, 3).astype(np.int64)
-    return {
-        "rank": rank,
-        "path": path,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "image": encode_png(pixels),
-        "sum": flat.sum(axis=0).tolist(),
-        "squares": (flat**2).sum(axis=0).tolist(),
-    }
-
-
-def _fault(rank: int, path: str, error: CatalogError, where: str) -> dict[str, Any]:
-    """An error that ends the stage, as a row, for Ray Data would bring the driver a text of it."""
-    detail = json.dumps([error.what, error.where or where, error.fix])
-    return {"rank": rank, "path": path, "reason": FAULT, "detail": detail}
-
-
-def _stop_at_a_fault(decoded: pa.Table, images: Images | DataSet, started: bool) -> None:
-    """CatalogError for what is no matter of a single picture: a storage in trouble, channels that none of the first pictures has."""
-    if isinstance(images, FitsImages) and not started and set(decoded["reason"].to_pylist()) == {"wrong-bands"}:
-        raise CatalogError(
-            decoded["detail"][0].as_py(), f"{images.root}/{decoded['path'][0].as_py()}",
-            "set survey.images.channels to the extensions or planes for red, green and blue",
-        )  # fmt: skip
-    for detail in decoded.filter(pc.equal(decoded["reason"], FAULT))["detail"].to_pylist()[:1]:
-        raise CatalogError(*json.loads(detail))
-
-
-# ---- writing, on the driver ----
+        return sums.whitening(eps)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass
 class _Writer:
-    """Writes decoded rows, which come in order of rank, to the files of their split and class."""
+    """Writes decoded rows, which come in order of rank, to the files of their split and class. sums: of the training pixels."""
 
     folder: Folder
     selected: pa.Table
     tree: ClassTree
+    sums: PixelSums | None
     rejected: list[dict[str, Any]] = field(default_factory=list)
     _kept: Counter[tuple[int, int]] = field(default_factory=Counter)
     _lowest: dict[int, float] = field(default_factory=dict)
@@ -342,6 +197,9 @@ class _Writer:
         if SPLITS[key[0]] == "train":
             self._sums += np.array([[row["sum"] for row in rows], [row["squares"] for row in rows]]).sum(axis=1)
             self._train_pixels += len(rows) * self._pixels(rows[0])
+            if self.sums is not None:
+                pictures = [np.asarray(Image.open(io.BytesIO(row["image"]))) for row in rows]
+                self.sums.add(torch.from_numpy(np.stack(pictures)))
         while sum(map(len, self._buffer)) >= ROWS_PER_GROUP:
             self._flush(ROWS_PER_GROUP)
 

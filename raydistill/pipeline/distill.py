@@ -27,13 +27,12 @@ from raydistill.artifacts.distilled import (
     SELECTED,
     DistilledSet,
     SyntheticImages,
-    read_tensors,
     write_images,
     write_seen,
-    write_tensors,
 )
 from raydistill.artifacts.manifest import PARTIAL, check_parent
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Distill
 from raydistill.core import metrics

@@ -42,7 +42,7 @@ from raydistill.core.coreset import Coreset
 from raydistill.core.effort import Machine, settle_training, work_of_training
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
-from raydistill.core.normalise import Normalisation, one_hot
+from raydistill.core.normalise import AnyNormalisation, one_hot
 from raydistill.core.training import Training, predict
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
@@ -113,6 +113,8 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
             "set evaluate.scores=false",
         )
     kept, content, num_classes = plan.root / "fits", curated.manifest.content, curated.num_classes
+    if normalisation.digest != curated.normalisation.digest:  # then the survey's pixels are others to a network
+        content = f"{content} seen through {normalisation.digest}"
     root = fold_in(config.seed, "evaluate")
     baselines = Baselines(config, taught, num_classes, distilled.images_per_class, root, kept, content)
     judge = Judge(kept, config.resources, validation, test, num_classes, content)
@@ -121,7 +123,7 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     return rows + (teachers.judged_on(test) if teachers else [])
 
 
-def _split(curated: CuratedSet, name: Any, normalisation: Normalisation) -> Split:
+def _split(curated: CuratedSet, name: Any, normalisation: AnyNormalisation) -> Split:
     loaded = curated.load(name)
     return normalisation.apply(loaded.images_NHWC), loaded.labels_N
 

@@ -33,7 +33,7 @@ from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.effort import Machine, settle_training, words, work_of_training
 from raydistill.core.networks import Network, build, initial_parameters
-from raydistill.core.normalise import Normalisation, one_hot
+from raydistill.core.normalise import AnyNormalisation, one_hot
 from raydistill.core.training import FitState, fit, predict, start
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError, our_own
 from raydistill.galaxies.classes import ClassTree
@@ -280,7 +280,7 @@ class _Trainer:
         self._targets = targets.to(self._device)
         self._judged = self._on_device(curated.load("validation"), curated.normalisation)
 
-    def _on_device(self, split: Labelled, normalisation: Normalisation) -> tuple[torch.Tensor, torch.Tensor]:
+    def _on_device(self, split: Labelled, normalisation: AnyNormalisation) -> tuple[torch.Tensor, torch.Tensor]:
         return normalisation.apply(split.images_NHWC).to(self._device), split.labels_N.to(self._device)
 
     def train(self, expert: int, on_epoch: Any) -> dict[str, float]:

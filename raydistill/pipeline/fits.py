@@ -98,7 +98,7 @@ class Judge:
     validation: Split
     test: Split
     num_classes: int
-    judged_on: str  # content digest of the curated set
+    judged_on: str  # content digest of the curated set, and of the normalisation where that is another's
 
     def decide(self, contests: Sequence[Contest]) -> list[dict[str, Any]]:
         """A row per network, in the order of the contests."""

@@ -113,13 +113,13 @@ class Plan:
 
     @cached_property
     def trajectories(self) -> Place:
-        parts = {"network": self.config.network, "experts": _as_before(self.config.experts, targets="hard")}
+        parts = {"network": self.config.network, "experts": self.config.experts}
         return self._place(trajectories.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
 
     @cached_property
     def distilled(self) -> Place:
         parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
-        parts = {"distill": _as_before(self.config.distill, label_init="experts")}
+        parts = {"distill": self.config.distill}
         return self._place(distilled.KIND, parts, parents, self.config.seed)
 
     @cached_property
@@ -137,8 +137,6 @@ class Plan:
     @cached_property
     def evaluation(self) -> Place:
         parts: dict[str, Any] = {"evaluate": configs.plain(self.config.evaluate), "network": self.config.network}
-        if not self.config.evaluate.scores:  # an evaluation without them is what it was before there were any
-            del parts["evaluate"]["scores"]
         parents = {curated.KIND: self.curated, distilled.KIND: self.judged}
         return self._place(evaluation.KIND, parts, parents, self.config.seed)
 
@@ -152,11 +150,6 @@ class Plan:
         config = {name: configs.plain(part) for name, part in parts.items()}
         identity = identity_of(kind, config, {name: place.identity for name, place in parents.items()}, seed)
         return Place(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
-
-
-def _as_before(part: Any, **since: Any) -> dict[str, Any]:
-    """Plain values, less the options that came later and stand at what was done before them: what exists keeps its identity."""
-    return {key: value for key, value in configs.plain(part).items() if key not in since or value != since[key]}
 
 
 def check(config: Config) -> None:

@@ -15,6 +15,7 @@ from raydistill.analysis.prototypes import class_means, most_confident, nearest_
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, read_images
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config
 from raydistill.pipeline.plan import Place
 from raydistill.pipeline.stage import picture
@@ -50,8 +51,9 @@ def publish(config: Config, place: Place, curated: CuratedSet, run: Run) -> None
         header["PIXSCALE"] = frame * curated.summary.crop_fraction / curated.summary.image_size
     with place.folder.writing("prototypes.fits") as path:
         write_prototypes(path, selected.display().numpy(), labels, names, header)
-    for name in (SELECTED, LAST, "prototypes.fits"):
-        run.artifact(place.folder.local(name))
+    for name in (SELECTED, LAST, WHITENING, "prototypes.fits"):
+        if place.folder.exists(name):
+            run.artifact(place.folder.local(name))
     place.folder.write(
         "summary.json", json.dumps({**info, "selected_iteration": selected.iteration}, indent=1).encode()
     )

@@ -201,6 +201,8 @@ CONFIG_ROWS = [
       "'ten'; mend the value"),
     R("a value out of range", "run tiny.yaml curate.crop_fraction=2", 2,
       "tiny.yaml, curate: crop_fraction must lie in (0, 1], got 2.0; mend the value"),
+    R("a whitening of large images", "run tiny.yaml curate.whitening=zca curate.image_size=128", 2,
+      "tiny.yaml, curate: whitening needs an image_size of at most 64, got 128; mend the value"),
     R("a simulated survey without galaxies", "run tiny.yaml survey.num_galaxies=0", 2,
       "tiny.yaml, survey: num_galaxies is 0; give at least 1"),
     R("no CPUs for a worker", "run tiny.yaml resources.cpus=0", 2,

@@ -49,6 +49,17 @@ def test_the_words_are_in_the_manifest_all_the_same(tmp_path: Path) -> None:
     assert (written["licence"], written["citation"]) == ("CC BY", "Us 2026")
 
 
+def test_a_whitening_changes_the_identity_of_all_that_sees_its_images(tmp_path: Path) -> None:
+    def identities(*overrides: str) -> list[str]:
+        return [place.identity for place in Plan(tiny(tmp_path, *overrides)).places()]
+
+    plain, white = identities(), identities("curate.whitening=zca")
+    assert [a == b for a, b in zip(plain, white, strict=True)] == [True, False, False, False, False]
+    assert identities("curate.whitening_eps=0.2") == plain, "there is nothing to add it to"
+    assert identities("curate.whitening=zca", "curate.whitening_eps=0.2")[1] not in (plain[1], white[1])
+    assert plain[1].startswith("482c57b5c4ca"), "a curated set without a whitening is what it was before there were any"
+
+
 def test_a_run_that_judges_another_set_trains_no_experts(tmp_path: Path) -> None:
     assert stages_of(tiny(tmp_path)) == ["simulate", "curate", "experts", "distill", "evaluate"]
     assert stages_of(tiny(tmp_path, "distilled=elsewhere")) == ["simulate", "curate", "evaluate"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import safetensors.numpy
 import safetensors.torch
 import torch
 
@@ -15,13 +18,12 @@ from raydistill.artifacts.distilled import (
     DistilledSet,
     SyntheticImages,
     read_images,
-    read_tensors,
     write_images,
-    write_tensors,
 )
 from raydistill.artifacts.manifest import seal
 from raydistill.artifacts.storage import Folder
-from raydistill.core.normalise import Normalisation
+from raydistill.artifacts.tensors import WHITENING, read_tensors, write_tensors
+from raydistill.core.normalise import Normalisation, PixelSums
 from raydistill.errors import ArtifactCorrupt, ArtifactMissing
 from tests import zoo
 
@@ -88,6 +90,62 @@ def test_display_undoes_the_normalisation() -> None:
     assert pictures.shape == (4, 8, 8, 3)
     expected = images.images_SCHW[1, 2, 3, 4] / 3 + 0.3
     assert float(pictures[1, 3, 4, 2]) == pytest.approx(float(expected.clamp(0, 1)))
+
+
+# ---- whitened images ----
+
+
+def whitened(seed: int = 0) -> SyntheticImages:
+    """Whitened as 50 images of noise are."""
+    sums = PixelSums(3 * 8 * 8)
+    sums.add((255 * zoo.normal(9, 50, 8, 8, 3).sigmoid()).to(torch.uint8))
+    return replace(synthetic(seed), normalisation=sums.whitening(0.1))
+
+
+def test_a_whitened_set_comes_back_with_its_whitening(folder: Folder) -> None:
+    images = whitened()
+    write_images(folder, SELECTED, images, INFO)
+    back, info = read_images(folder, SELECTED)
+    assert torch.equal(back.images_SCHW, images.images_SCHW)
+    assert torch.equal(back.display(), images.display())
+    assert back.normalisation.digest == images.normalisation.digest
+    first = [folder.read(name) for name in (SELECTED, WHITENING)]
+    write_images(folder, SELECTED, back, info)
+    assert [folder.read(name) for name in (SELECTED, WHITENING)] == first
+
+
+def test_two_iterates_share_one_whitening(folder: Folder) -> None:
+    write_images(folder, SELECTED, whitened(0), INFO)
+    write_images(folder, LAST, whitened(5), INFO)
+    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    assert [name for name in folder.files() if name.endswith(".safetensors")] == [LAST, SELECTED, WHITENING]
+    opened = DistilledSet.open(folder.uri)
+    assert torch.equal(opened.last.display(), whitened(5).display())
+    assert torch.equal(opened.selected.display(), whitened(0).display())
+
+
+def test_a_stranger_sees_whitened_images_with_safetensors_alone(folder: Folder) -> None:
+    write_images(folder, SELECTED, whitened(), INFO)
+    with safetensors.safe_open(folder.local(SELECTED), "np") as opened:
+        images = opened.get_tensor("images")
+        about = json.loads(opened.metadata()["raydistill"])
+    assert not {"mean", "std"} & set(about), "numbers that would not undo the whitening"
+    undo = safetensors.numpy.load(folder.read(about["whitening"]))
+    pictures = images.reshape(len(images), -1) @ undo["inverse"] + undo["mean"]
+    pictures = pictures.reshape(images.shape).transpose(0, 2, 3, 1).clip(0, 1)
+    np.testing.assert_allclose(pictures, whitened().display().numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(undo["forward"] @ undo["inverse"], np.eye(192), rtol=0, atol=1e-5)
+
+
+def test_images_parted_from_their_whitening_are_not_shown(folder: Folder) -> None:
+    write_images(folder, SELECTED, whitened(), INFO)
+    tensors, info = read_tensors(folder, WHITENING)
+    write_tensors(folder, WHITENING, {name: tensors[name] for name in ("mean", "forward")}, info)
+    with pytest.raises(ArtifactCorrupt, match=rf"'{WHITENING}' lacks 'inverse'"):
+        read_images(folder, SELECTED)
+    folder.remove(WHITENING)
+    with pytest.raises(ArtifactMissing, match=rf"there is no '{WHITENING}'"):
+        read_images(folder, SELECTED)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])

@@ -1,0 +1,105 @@
+"""A whole run on whitened images: which pixels make the whitening, who sees through it, and what ships."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ray_tools import SILENT, below, content, copy_of, tiny
+
+from raydistill.analysis.fits import read_prototypes
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.distilled import DistilledSet
+from raydistill.artifacts.tensors import WHITENING
+from raydistill.config import Config
+from raydistill.core.initial import initial_images
+from raydistill.core.normalise import PixelSums, Whitening
+from raydistill.pipeline.curate import curate
+from raydistill.pipeline.distill import distill
+from raydistill.pipeline.evaluate import evaluate
+from raydistill.pipeline.experts import experts
+from raydistill.pipeline.plan import Plan
+from raydistill.seeding import fold_in, generator
+
+ZCA = ("curate.whitening=zca", "curate.whitening_eps=0.01", "distill.iterations=4", "distill.validate_every=2")
+JUDGED = ("evaluate.num_networks=1", "evaluate.baselines=[random_real, dm]")
+
+
+@pytest.fixture(scope="module")
+def white(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The tiny run, whitened, beside the one that is not."""
+    root = copy_of(distilled_root, tmp_path_factory.mktemp("white"), "survey", "curated", "trajectories", "distilled")
+    config = tiny(root, *ZCA, *JUDGED)
+    for stage in (curate, experts, distill, evaluate):
+        stage(Plan(config), SILENT)
+    return config
+
+
+def curated_of(config: Config) -> CuratedSet:
+    return CuratedSet.open(str(below(config, "curated")))
+
+
+def test_the_whitening_is_that_of_the_training_images_and_of_no_other(white: Config) -> None:
+    curated = curated_of(white)
+    sums = PixelSums(3 * 16 * 16)
+    sums.add(curated.load("train").images_NHWC)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert curated.normalisation.digest == sums.whitening(0.01).digest
+    sums.add(curated.load("test").images_NHWC)
+    assert curated.normalisation.digest != sums.whitening(0.01).digest
+    torch.set_num_threads(threads)
+
+
+def test_the_pictures_of_the_survey_stay_what_they_were(white: Config) -> None:
+    plain = CuratedSet.open(str(below(tiny(white.output), "curated")))
+    files = dict(curated_of(white).manifest.files)
+    assert files.pop(WHITENING)
+    assert files == plain.manifest.files
+
+
+def test_the_distilled_set_ships_the_whitening_and_its_pictures_are_galaxies(white: Config) -> None:
+    folder = below(white, "distilled")
+    assert (folder / WHITENING).read_bytes() == (below(white, "curated") / WHITENING).read_bytes()
+    found, curated = DistilledSet.open(str(folder)), curated_of(white)
+    assert isinstance(found.selected.normalisation, Whitening)
+    shown = found.selected.display().numpy()
+    np.testing.assert_allclose(read_prototypes(folder / "prototypes.fits").images, shown, rtol=0, atol=1e-7)
+
+    # Initial images are whitened training images; four iterations of Adam at a rate of .03 move a pixel by some .12.
+    taught, seed = curated.load("train"), fold_in(Plan(white).distilled.seed, "distill", 0)
+    pixels = curated.normalisation.apply(taught.images_NHWC)
+    first = initial_images(white.distill, pixels, taught.labels_N, curated.num_classes, generator(seed, "initial"))
+    assert float((found.last.images_SCHW - first).abs().max()) < 0.2
+    began = curated.normalisation.invert(first).numpy()
+    assert np.corrcoef(shown.ravel(), began.ravel())[0, 1] > 0.95
+    assert not np.allclose(shown, found.selected.images_SCHW.permute(0, 2, 3, 1).clamp(0, 1).numpy(), atol=0.1)
+
+
+def test_experts_saw_whitened_images(white: Config) -> None:
+    plain, whitened = (Plan(config).trajectories for config in (tiny(white.output), white))
+    assert content(plain) != content(whitened)
+    networks = [json.loads((Path(p.folder.uri) / "layout.json").read_text()) for p in (plain, whitened)]
+    assert networks[0] == networks[1]
+    starts = [np.load(Path(p.folder.uri) / "expert-0000.npy")[:2] for p in (plain, whitened)]
+    np.testing.assert_array_equal(starts[0][0], starts[1][0])
+    assert not np.array_equal(starts[0][1], starts[1][1])
+
+
+def test_sets_of_both_kinds_are_judged_on_one_survey_each_through_its_own(white: Config) -> None:
+    """What is remembered of one, the baselines' images too, is not taken for the other's."""
+    output, remembered = white.output, Path(white.output) / "tiny" / "fits"
+    plain_set, white_set = below(tiny(output), "distilled"), below(white, "distilled")
+    for config in (tiny(output, *JUDGED), tiny(output, *JUDGED, f"distilled={white_set}")):
+        before = set(remembered.iterdir())
+        report = evaluate(Plan(config), SILENT)
+        assert {"distilled", "random_real", "dm", "experts", "full_data"} <= set(report.summary)
+        new = set(remembered.iterdir()) - before
+        assert len([path for path in new if path.name.startswith("dm-")]) == 1
+        assert len([path for path in new if path.suffix == ".json"]) >= 4
+    back = evaluate(Plan(tiny(output, *ZCA, *JUDGED, f"distilled={plain_set}")), SILENT)
+    ours = evaluate(Plan(tiny(output, *JUDGED)), SILENT)
+    assert back.summary["experts"] == ours.summary["experts"], "plain experts met whitened galaxies"
