@@ -11,8 +11,8 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from raydistill.core.architectures import Architecture, ConvNet
 from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import Recipe
 from raydistill.core.distribution import DistributionMatching
+from raydistill.core.recipe import Recipe
 from raydistill.core.training import Training
 from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.datasets.folder import ImageFolder

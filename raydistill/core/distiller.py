@@ -1,6 +1,6 @@
 """One distillation step: choose a piece of an expert's trajectory, match it, move the images.
 
-`Recipe` is everything a person may choose; `Distiller` is the mutable state of one run (images, labels, learning rates, optimiser
+`core.recipe` is everything a person may choose; `Distiller` is the mutable state of one run (images, labels, learning rates, optimiser
 momenta, schedule) and its `step`. Randomness of iteration i is drawn from `fold_in(seed, i)` alone, so the state is all that a
 resumed run needs: it continues bit for bit.
 
@@ -12,155 +12,21 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.checks import positive, share
-from raydistill.core.matching import Batch, EngineName, Matcher, Precision, student_loss
+from raydistill.core.matching import Batch, Matcher, Precision, student_loss
 from raydistill.core.networks import Network
-from raydistill.core.schedule import Decision, Schedule, ScheduleState, SelfAdaptive
+from raydistill.core.recipe import Recipe
+from raydistill.core.schedule import Decision, ScheduleState
 from raydistill.core.trajectories import Path, Straight, Trajectories
 from raydistill.errors import DivergenceError
 from raydistill.seeding import generator
 
 # Experts are trained at 1e-3 to 1e-1; a student outside of this has lost its expert for good.
 STUDENT_LR_RANGE = (1e-7, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SGD:
-    """Plain SGD with momentum, the papers' step. `lr` for images is 100 to 10000: matching gradients are small."""
-
-    kind: Literal["sgd"] = "sgd"
-    lr: float
-    momentum: float = 0.5
-
-    def __post_init__(self) -> None:
-        positive(self, "lr")
-        share(momentum=self.momentum)
-
-    def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adam:
-    """Adam; for images, `lr` is in units of the channel's standard deviation."""
-
-    kind: Literal["adam"] = "adam"
-    lr: float
-    betas: tuple[float, float] = (0.9, 0.999)
-
-    def __post_init__(self) -> None:
-        positive(self, "lr")
-        share(**{f"beta {number}": beta for number, beta in enumerate(self.betas, 1)})
-
-    def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
-
-
-Step = SGD | Adam
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Hyper-parameters of trajectory matching; symbols as in `docs/method.md`.
-
-    Parameters
-    ----------
-    images_per_class
-        Synthetic images per class (ipc).
-    iterations
-        Matching iterations at most; the schedule may stop earlier.
-    student_steps, expert_epochs
-        N, the student's steps of one unroll; M, how many expert epochs ahead the target lies.
-    student_lr
-        Initial learning rate of the student (its logarithm is learned). N * student_lr should start near a third of an expert
-        epoch's steps * lr: far above it the student walks away from its target (loss above 1).
-    lr_per_epoch
-        One learning rate per start epoch instead of one for all.
-    start_epochs
-        "cycle": t walks through the window, one epoch an iteration; "random": uniform over its epochs; "continuous": uniform over
-        the real numbers between its first and its last epoch (straight trajectories only).
-    trajectories
-        "sgd": as the experts went; "straight": convexified, the line between an expert's two ends (MCT).
-    match_at
-        "end": the loss is taken after the N-th student step; "nearest": after that of the N which ends nearest to the target (ATT).
-    skip_layers
-        Share of the network's layers, counted from the image, that the loss leaves out, rounded down (PAD).
-    skip_above
-        An iteration whose loss is above moves nothing (DATM: 1.0 to 1.1); None: every one counts.
-    batch_size
-        Synthetic images per student step; None: all of them. Every image is seen before one is seen again, but for a remainder
-        that does not fill a batch.
-    labels, label_step
-        "hard": one-hot; "votes": the volunteers' probability of each class, of the real images that an image begins from, and fixed;
-        "soft": logits, learned.
-    label_init
-        What soft labels begin with: "experts" (their mean logits, DATM), "votes", or "hard".
-    init
-        "noise", "real" (random training images of the class), "correct" (such that the experts classify correctly, DATM) or "mean"
-        (means of disjoint parts of the class).
-    precision, compile
-        bfloat16: the student's arithmetic, parameters and adjoint stay float32. "auto": by the work ahead and the machine
-        (`core.effort`); where nobody settles it, float32 and not compiled.
-    ema
-        Decay of the moving average of the images, which is what is validated and published; 0: the iterate itself.
-    """
-
-    images_per_class: int = 1
-    iterations: int = 1000
-    student_steps: int = 30
-    expert_epochs: int = 1
-    student_lr: float = 0.01
-    lr_per_epoch: bool = False
-    start_epochs: Literal["cycle", "random", "continuous"] = "cycle"
-    trajectories: Literal["sgd", "straight"] = "sgd"
-    match_at: Literal["end", "nearest"] = "end"
-    skip_layers: float = 0.0
-    skip_above: float | None = None
-    batch_size: int | None = None
-    labels: Literal["hard", "votes", "soft"] = "hard"
-    label_init: Literal["experts", "votes", "hard"] = "experts"
-    init: Literal["noise", "real", "correct", "mean"] = "real"
-    ema: float = 0.0
-    schedule: Schedule = field(default_factory=SelfAdaptive)
-    image_step: Step = field(default_factory=lambda: Adam(lr=0.03))
-    lr_step: Step = field(default_factory=lambda: Adam(lr=0.005))
-    label_step: Step = field(default_factory=lambda: SGD(lr=5.0, momentum=0.9))
-    augmentation: Augmentation = Augmentation(operations=DSA)
-    engine: EngineName = "exact"
-    precision: Precision | Literal["auto"] = "float32"
-    compile: bool | Literal["auto"] = "auto"
-
-    def __post_init__(self) -> None:
-        positive(self, "images_per_class", "iterations", "student_steps", "expert_epochs", "student_lr")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; null takes all images")
-        if self.skip_above is not None:
-            positive(self, "skip_above")
-        share(ema=self.ema, skip_layers=self.skip_layers)
-        if self.label_init != "experts" and self.labels != "soft":
-            raise ValueError(
-                f"label_init: {self.label_init} goes with labels: soft; labels: {self.labels} are not learned"
-            )
-        if self.start_epochs == "continuous" and self.trajectories != "straight":
-            raise ValueError(
-                "start_epochs: continuous goes with trajectories: straight; SGD's are known at whole epochs only"
-            )
-        if self.engine == "unrolled" and self.compile is True:
-            raise ValueError(
-                "compile goes with engine: exact or constant-adjoint; the unrolled engine differentiates a graph twice"
-            )
-
-    @property
-    def needs_votes(self) -> bool:
-        """True where labels come, or begin, from the volunteers' votes."""
-        return self.labels == "votes" or self.label_init == "votes"
 
 
 class Record(NamedTuple):

@@ -16,9 +16,9 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from raydistill.core.distiller import Recipe
 from raydistill.core.matching import Precision
 from raydistill.core.networks import Network
+from raydistill.core.recipe import Recipe
 from raydistill.core.training import Training
 
 TrainingT = TypeVar("TrainingT", bound=Training)

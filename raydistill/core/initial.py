@@ -9,9 +9,9 @@ from torch import Tensor
 
 from raydistill.core import coreset
 from raydistill.core.coreset import Coreset
-from raydistill.core.distiller import Recipe
 from raydistill.core.networks import Network
 from raydistill.core.normalise import one_hot
+from raydistill.core.recipe import Recipe
 
 # Of a label that begins as a probability and is learned: the softmax's gradient is proportional to it, so a 0 would stay 0. Some forty
 # volunteers see a galaxy; a smaller product of their fractions is not measured anyway.

@@ -136,7 +136,7 @@ class Plan:
 
     @cached_property
     def evaluation(self) -> Place:
-        parts: dict[str, Any] = {"evaluate": configs.plain(self.config.evaluate), "network": self.config.network}
+        parts = {"evaluate": self.config.evaluate, "network": self.config.network}
         parents = {curated.KIND: self.curated, distilled.KIND: self.judged}
         return self._place(evaluation.KIND, parts, parents, self.config.seed)
 

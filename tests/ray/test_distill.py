@@ -28,7 +28,8 @@ from raydistill.cli import app
 from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, ExpertTraining, Resources, Tracking
 from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import Adam, Record
+from raydistill.core.distiller import Record
+from raydistill.core.recipe import Adam
 from raydistill.core.schedule import Fixed
 from raydistill.errors import ArtifactIncompatible, DivergenceError
 from raydistill.log import progress

@@ -15,8 +15,9 @@ import torch
 
 from raydistill.config import CatalogSurvey, Config, load, plain
 from raydistill.core.architectures import MLP, ConvNet
-from raydistill.core.distiller import SGD, Adam, Distiller
+from raydistill.core.distiller import Distiller
 from raydistill.core.networks import build
+from raydistill.core.recipe import SGD, Adam
 from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
 from raydistill.core.training import Flat
 from raydistill.errors import ConfigError

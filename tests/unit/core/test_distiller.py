@@ -14,9 +14,10 @@ from torch import Tensor
 
 from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import SGD, Adam, Distiller, Recipe, Record
+from raydistill.core.distiller import Distiller, Record
 from raydistill.core.networks import Network, build
 from raydistill.core.normalise import one_hot
+from raydistill.core.recipe import SGD, Adam, Recipe
 from raydistill.core.schedule import Clocked, Decision, Fixed, SelfAdaptive
 from raydistill.errors import DivergenceError
 from raydistill.seeding import generator

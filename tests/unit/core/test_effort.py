@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from raydistill.core.architectures import MLP, ConvNet
-from raydistill.core.distiller import Recipe
 from raydistill.core.effort import (
     LONG_SECONDS,
     Machine,
@@ -21,6 +20,7 @@ from raydistill.core.effort import (
     work_of_training,
 )
 from raydistill.core.networks import build
+from raydistill.core.recipe import Recipe
 from raydistill.core.training import Flat, Training
 
 LAPTOP = Machine("cpu", compiler=True, bfloat16=True)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.core.coreset import Coreset
-from raydistill.core.distiller import Recipe
 from raydistill.core.initial import LEAST_PROBABILITY, expert_labels, initial_images, initial_labels, margin
 from raydistill.core.networks import Network, build
 from raydistill.core.normalise import one_hot
+from raydistill.core.recipe import Recipe
 from raydistill.core.training import predict
 from raydistill.seeding import generator
 from tests import zoo
