@@ -70,14 +70,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=300, help="of the networks that judge the images")
     parser.add_argument("--experts", type=int, default=3, help="how many")
     parser.add_argument("--expert-epochs", type=int, default=10, help="how long they are trained")
-    parser.add_argument(
-        "--per-class", type=int, default=700, help="CIFAR-10 images of a class, 5/7 of them to train on"
-    )
+    parser.add_argument("--per-class", type=int, default=700, help="CIFAR-10 images of a class, 5/7 to train on")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side; all cores")
-    parser.add_argument(
-        "--work", type=Path, default=Path("runs/side_by_side"), help="folder for data, experts and images"
-    )
+    parser.add_argument("--work", type=Path, default=Path("runs/side_by_side"), help="for data, experts, images")
     given = parser.parse_args()
+    if given.expert_epochs < 3:
+        parser.error("--expert-epochs: the window of start epochs needs experts of at least 3")
+    if "RAYDISTILL_DATA" not in os.environ:
+        parser.error("RAYDISTILL_DATA is not set: the folder with cifar10_jpeg.parquet and gz2_kaggle/")
     given.iterations = given.iterations or (10 if given.speed else 200)
     given.student_steps = given.student_steps or (50 if given.speed else 10)
     return given
