@@ -1,0 +1,212 @@
+"""The public MTT and STM code, as it is, beside raydistill: the same experts, images, rates and window, on the CPU of one machine.
+
+    python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER              what networks learn from both, after K iterations
+    python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER --agreement  loss and gradients of one iteration from the same state
+    python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER --speed      seconds and memory of an STM iteration with 50 student steps
+
+The folders are git checkouts, which nothing is written to:
+    MTT  https://github.com/GeorgeCazenavette/mtt-distillation        at 50dccea47ba48b9cfb3b9c59375d7da92e4e603b
+    STM  https://github.com/HaowenGuan/Galaxy-Dataset-Distillation    at 139e3800e305c2ed7cfa8647f8e053f3cd140b80
+RAYDISTILL_DATA has `cifar10_jpeg.parquet` (split, label, name, jpeg) and `gz2_kaggle/`, as in configs/gz2_kaggle5.yaml.
+
+Their `distill.py` is run by `runpy` with their own options. From outside, and only so, this is put in the place of something:
+  - `utils.get_dataset` hands over the initial images as the data set, so that its "random real images" are ours. Experts come from
+    `replay_buffer_0.pt` in their form, written from raydistill's trajectories.
+  - `wandb` is a recorder: it stops the clock when the loss of an iteration is logged and lets the other side take its turn; every so many
+    iterations it copies images and rates out of the loop's variables. It ends the process after K iterations.
+  - `kornia`, `torchvision`, `cv2`, `seaborn`, where they are not installed, and `scipy.ndimage.interpolation`, which newer SciPy lacks, are
+    names without content: both programs import them, and what is run here uses nothing of them.
+  - `--eval_it=-1`: their own evaluation (thousand epochs, then `.cuda()`) is left out; one evaluation, raydistill's, judges both.
+  - with --agreement `torch.float` is float64, for one of two comparisons.
+Their augmentation (DSA, one operation a step) and optimisers run as they are. Their random numbers come from the clock, so their images
+differ from run to run.
+
+The two sides take turns, iteration by iteration, each in a process of its own with all threads: the machine's speed cancels. The first
+iteration warms up (or compiles) and is left out of the median. `beyond_start_mb` is a process's peak of memory beyond that before its first
+iteration. Writes `benchmarks/results/side_by_side.json`, a section for each of the three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+from side_by_side_tools import Bench, arguments, contestants, prepare, race, recipe
+
+RESULTS = Path(__file__).parent / "results" / "side_by_side.json"
+METHODS = ("mtt", "stm")
+DATA = ("cifar10", "gz2")
+NETWORKS = 5  # that judge
+
+
+def main() -> None:
+    given = _arguments()
+    bench = Bench(given)
+    what = speed if given.speed else agreement if given.agreement else runs
+    rows = what(bench)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    settings = {name: value for name, value in vars(given).items() if not isinstance(value, Path)}
+    results[what.__name__] = {"machine": bench.machine, "code": bench.commits, "settings": settings, "rows": rows}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{RESULTS}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mtt", type=Path, required=True, metavar="FOLDER", help="checkout of the MTT code")
+    parser.add_argument("--stm", type=Path, required=True, metavar="FOLDER", help="checkout of the STM code")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--agreement", action="store_true", help="compare one iteration, number by number")
+    what.add_argument("--speed", action="store_true", help="seconds and memory of an iteration, nothing else")
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--iterations", type=int, help="K; 200, with --speed 10")
+    parser.add_argument("--student-steps", type=int, help="N; 10, with --speed 50")
+    parser.add_argument("--epochs", type=int, default=300, help="of the networks that judge the images")
+    parser.add_argument("--experts", type=int, default=3, help="how many")
+    parser.add_argument("--expert-epochs", type=int, default=10, help="how long they are trained")
+    parser.add_argument("--per-class", type=int, default=700, help="CIFAR-10 images of a class, 5/7 to train on")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side; all cores")
+    parser.add_argument("--work", type=Path, default=Path("runs/side_by_side"), help="for data, experts, images")
+    given = parser.parse_args()
+    if given.expert_epochs < 3:
+        parser.error("--expert-epochs: the window of start epochs needs experts of at least 3")
+    if "RAYDISTILL_DATA" not in os.environ:
+        parser.error("RAYDISTILL_DATA is not set: the folder with cifar10_jpeg.parquet and gz2_kaggle/")
+    given.iterations = given.iterations or (10 if given.speed else 200)
+    given.student_steps = given.student_steps or (50 if given.speed else 10)
+    return given
+
+
+# ---- what is measured ----
+
+
+def runs(bench: Bench) -> list[dict[str, Any]]:
+    """Both sides for K iterations, then judged at equal iterations and at equal time."""
+    rows: list[dict[str, Any]] = []
+    for data in bench.given.data:
+        place = prepare(bench, data)
+        for method in bench.given.methods:
+            rows += _run(bench, place, data, method)
+    _table(rows, RUN_COLUMNS)
+    return rows
+
+
+def _run(bench: Bench, place: dict[str, Any], data: str, method: str) -> list[dict[str, Any]]:
+    given = bench.given
+    every = max(1, given.iterations // 20)
+    total = given.iterations - given.iterations % every  # the last iteration is kept
+    found = race(contestants(bench, place, method, {"ours": {}}, every), total)
+    limit = min(sum(side.seconds) for side in found.values())
+    files = {
+        side: (contestant.out / f"{total:06d}.pt", contestant.file_within(limit)) for side, contestant in found.items()
+    }
+    initial = f"{place['data']}/start.pt"
+    wanted = sorted({initial, *(str(file) for pair in files.values() for file in pair if file)})
+    spec = place | {
+        "files": wanted, "epochs": given.epochs, "networks": NETWORKS, "student_lr": recipe(given, method)["student_lr"],
+    }  # fmt: skip
+    scores = bench.ask("judge", spec)
+    rows = []
+    for side, contestant in found.items():
+        at_end, in_time = files[side]
+        rows.append(
+            {
+                "data": data, "method": method, "side": side, "iterations": total, "seconds": round(contestant.median, 4),
+                "total_seconds": round(sum(contestant.seconds), 2), "peak_mb": round(contestant.peak_mb),
+                "beyond_start_mb": round(contestant.peak_mb - contestant.start_mb),
+                "accuracy": scores[str(at_end)], "equal_seconds": round(limit, 2),
+                "equal_time_iteration": int(in_time.stem) if in_time else 0,
+                "accuracy_equal_time": scores[str(in_time or initial)],
+                "accuracy_initial": scores[initial], "first_loss": contestant.answers[0]["loss"],
+                "last_losses": statistics.fmean(answer["loss"] for answer in contestant.answers[-every:]),
+                "train": place["train"], "test": place["test"],
+            }
+        )  # fmt: skip
+    return rows
+
+
+def agreement(bench: Bench) -> list[dict[str, Any]]:
+    """Relative differences |ours - theirs| / |theirs| of one iteration without augmentation."""
+    rows = []
+    for data in bench.given.data:
+        place = prepare(bench, data)
+        for method in bench.given.methods:
+            base = recipe(bench.given, method)
+            for precision in ("float64", "float32"):
+                spec = place | {key: base[key] for key in ("student_steps", "expert_epochs", "student_lr")} | {
+                    "code": str(bench.code[method]), "precision": precision,
+                    "arguments": [*arguments(method, base), "--no_aug=True"],
+                }  # fmt: skip
+                name = f"agreement-{data}-{method}-{precision}"
+                bench.do("their_iteration", spec, name)
+                rows.append({"data": data, "method": method, "precision": precision} | bench.ask("compare", spec, name))
+    _table(rows, list(dict.fromkeys(name for row in rows for name in row)))
+    return rows
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "ours": {}, "ours compiled": {"compile": True}, "ours compiled bfloat16": {"compile": True, "precision": "bfloat16"}
+}  # fmt: skip
+TARGETS = (
+    ("ours compiled", "time_ratio", 0.85),
+    ("ours compiled bfloat16", "time_ratio", 0.55),
+    ("ours", "memory_ratio", 1 / 6),
+)
+
+
+def speed(bench: Bench) -> list[dict[str, Any]]:
+    """An STM iteration of CIFAR-10, one image a class, with the loss of the next epoch, which both compute."""
+    ways = {way: change for way, change in WAYS.items() if bench.machine["bfloat16"] or "bfloat16" not in way}
+    found = race(contestants(bench, prepare(bench, "cifar10"), "stm", ways, 10**9), bench.given.iterations)
+    theirs = found["theirs"]
+    rows = []
+    for side, contestant in found.items():
+        beyond = contestant.peak_mb - contestant.start_mb
+        rows.append(
+            {
+                "side": side, "seconds": round(contestant.median, 4), "first_seconds": round(contestant.seconds[0], 2),
+                "time_ratio": round(contestant.median / theirs.median, 4), "peak_mb": round(contestant.peak_mb),
+                "beyond_start_mb": round(beyond), "memory_ratio": round(beyond / (theirs.peak_mb - theirs.start_mb), 4),
+            }
+        )  # fmt: skip
+    _table(rows, list(rows[0]))
+    for side, key, target in TARGETS:
+        for row in rows:
+            if row["side"] == side:
+                row[f"{key}_target"] = target
+                print(
+                    f"{'holds ' if row[key] <= target else 'MISSED'} {side}: {key} {row[key]:.3f} (target ≤{target:.3f})"
+                )
+    if not bench.machine["bfloat16"]:
+        print("This machine has no bfloat16 instructions: that way was left out.")
+    return rows
+
+
+# ---- tables ----
+
+RUN_COLUMNS = [
+    "data", "method", "side", "iterations", "seconds", "peak_mb", "beyond_start_mb", "accuracy", "accuracy_equal_time",
+    "equal_time_iteration", "accuracy_initial",
+]  # fmt: skip
+
+
+def _table(rows: list[dict[str, Any]], names: list[str]) -> None:
+    """In Markdown."""
+    for line in (names, ["---"] * len(names), *([_cell(row.get(name, "")) for name in names] for row in rows)):
+        print("| " + " | ".join(line) + " |")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['mean']:.3f} ± {value['ci95']:.3f}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""What `side_by_side.py` stands on: processes that take turns, data and experts, and one recipe in two languages.
+
+No large library is imported here: on Linux a child's peak of memory begins with that of its parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+IMAGES_PER_CLASS = 1
+
+
+# ---- processes ----
+
+
+class Bench:
+    """What was asked for, and how to run a task of `side_by_side_work.py`."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.work = given.work.resolve()
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.code = {"mtt": given.mtt.resolve(), "stm": given.stm.resolve()}
+        self.commits = {method: _commit(folder) for method, folder in self.code.items()}
+        self.environment = {
+            **os.environ, "OMP_NUM_THREADS": str(given.threads), "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
+        }  # fmt: skip
+        self.machine = self.ask("machine", {})
+
+    def start(self, task: str, spec: dict[str, Any], out: Path) -> Process:
+        out.mkdir(parents=True, exist_ok=True)
+        spec = spec | {"out": str(out)}
+        (out / "spec.json").write_text(json.dumps(spec))
+        return Process(task, out, self.environment)
+
+    def ask(self, task: str, spec: dict[str, Any], name: str = "") -> Any:
+        """What a task that needs no turns answers."""
+        process = self.start(task, spec, self.work / "tasks" / (name or task))
+        answer = process.answer()
+        process.end()
+        return answer
+
+    def do(self, task: str, spec: dict[str, Any], name: str) -> Path:
+        """Run a task that answers with files; their folder."""
+        out = self.work / "tasks" / name
+        self.start(task, spec, out).end()
+        return out
+
+
+class Process:
+    """A task in a process of its own. SystemExit, with the end of its log, where it fails."""
+
+    def __init__(self, task: str, out: Path, environment: dict[str, str]) -> None:
+        self._log = out / "log.txt"
+        command = [sys.executable, str(HERE / "side_by_side_work.py"), task, str(out / "spec.json")]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log.open("w"), text=True, bufsize=1, env=environment
+        )  # fmt: skip
+        self._name = f"{task} ({out})"
+
+    def answer(self) -> Any:
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        if not line:
+            self._process.wait()
+            self._fail()
+        return json.loads(line)
+
+    def iterate(self) -> Any:
+        assert self._process.stdin
+        self._process.stdin.write("go\n")
+        return self.answer()
+
+    def end(self) -> None:
+        """No more turns; wait for it."""
+        self._process.communicate()
+        if self._process.returncode:
+            self._fail()
+
+    def _fail(self) -> None:
+        raise SystemExit(f"{self._name} failed; the end of {self._log}:\n{self._log.read_text()[-3000:]}")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One side of a race: its iterations, and the folder of its images."""
+
+    start_mb: float
+    answers: list[dict[str, float]]
+    out: Path
+
+    @property
+    def seconds(self) -> list[float]:
+        return [answer["seconds"] for answer in self.answers]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds[1:] or self.seconds)
+
+    @property
+    def peak_mb(self) -> float:
+        return self.answers[-1]["peak_mb"]
+
+    def file_within(self, seconds: float) -> Path | None:
+        """The last images kept within so many seconds of iterations."""
+        spent, last = 0.0, None
+        for number, second in enumerate(self.seconds, 1):
+            spent += second
+            file = self.out / f"{number:06d}.pt"
+            if spent <= seconds * (1 + 1e-9) and file.exists():
+                last = file
+        return last
+
+
+def race(processes: dict[str, tuple[Process, Path]], iterations: int) -> dict[str, Contestant]:
+    """All sides, an iteration of each after another."""
+    start = {side: process.answer()["peak_mb"] for side, (process, _) in processes.items()}
+    answers: dict[str, list[dict[str, float]]] = {side: [] for side in processes}
+    for _ in range(iterations):
+        for side, (process, _) in processes.items():
+            answers[side].append(process.iterate())
+    for process, _ in processes.values():
+        process.end()
+    return {side: Contestant(start[side], answers[side], out) for side, (_, out) in processes.items()}
+
+
+def _commit(folder: Path) -> str:
+    """Of a checkout whose Python files are as committed."""
+
+    def git(*words: str) -> str:
+        answer = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise SystemExit(f"{folder} is not a git checkout with distill.py: {answer.stderr.strip()}")
+        return answer.stdout.strip()
+
+    for name in ("distill.py", "networks.py", "reparam_module.py", "utils.py"):
+        if git("rev-parse", f"HEAD:{name}") != git("hash-object", name):
+            raise SystemExit(f"{folder}/{name} was changed; restore it: git -C {folder} checkout HEAD -- {name}")
+    return git("rev-parse", "HEAD")
+
+
+# ---- data and experts, by raydistill's own stages ----
+
+
+def prepare(bench: Bench, data: str) -> dict[str, Any]:
+    """Curated set, experts and initial images; where they are. What exists already is not made again."""
+    given = bench.given
+    training = {"epochs": given.expert_epochs, "lr": 0.01, "lr_decay_at": 1.0}
+    common = {"output": str(bench.work), "tracking": {"enabled": False}, "resources": {"worker_threads": 1}}
+    if data == "gz2":
+        config = {"extends": "gz2_kaggle5", "experts": {"num_experts": given.experts, "training": training}}
+    else:
+        config = _cifar10(bench, training)
+    path = bench.work / f"{data}.yaml"
+    path.write_text(yaml.safe_dump(common | config | {"name": data}))
+    curated, trajectories = (_stage(stage, path) for stage in ("curate", "experts"))
+    place = {
+        "curated": curated,
+        "trajectories": trajectories,
+        "data": str(bench.work / data / "start"),
+        "images_per_class": IMAGES_PER_CLASS,
+    }
+    return place | bench.ask("export", place)
+
+
+def _cifar10(bench: Bench, training: dict[str, Any]) -> dict[str, Any]:
+    """CIFAR-10 as a survey of one's own: a table of labels and pictures. Only its training images are used."""
+    table, classes = bench.work / "cifar10.parquet", bench.work / "cifar10_classes.yaml"
+    bench.do("cifar10_table", {"table": str(table)}, "cifar10_table")
+    classes.write_text(yaml.safe_dump({"name": "cifar10", "classes": CIFAR_CLASSES}))
+    images = {"kind": "parquet", "uri": str(table), "id_column": "name", "image_column": "jpeg"}
+    augmentation = {"operations": ["color", "crop", "cutout", "flip", "scale", "rotate"], "mode": "single"}
+    training |= {"batch_size": 128, "sampling": "shuffle", "augmentation": augmentation, "compile": True}
+    return {
+        "survey": {
+            "kind": "catalog", "catalog": str(table), "dialect": "plain", "columns": {"id": "name", "label": "label"}, "images": images,
+        },
+        "curate": {
+            "classes": str(classes), "image_size": 32, "crop_fraction": 1.0, "per_class": bench.given.per_class,
+            "split": [5 / 7, 0.5 / 7, 1.5 / 7],
+        },
+        "network": {"kind": "convnet", "depth": 3, "width": 128},
+        "experts": {"num_experts": bench.given.experts, "training": training},
+    }  # fmt: skip
+
+
+def _stage(name: str, config: Path) -> str:
+    """Path of the artifact."""
+    command = [sys.executable, str(HERE.parent / "jobs" / f"{name}.py"), str(config)]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
+    if answer.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return answer.stdout.splitlines()[-1]
+
+
+# ---- the two recipes, which are one ----
+
+
+def recipe(given: argparse.Namespace, method: str) -> dict[str, Any]:
+    """The preset of the method, with N, initial images and window of this comparison; as `Recipe` reads it."""
+    preset = yaml.safe_load((HERE.parent / "configs" / "methods" / f"{method}.yaml").read_text())["distill"]
+    last = given.expert_epochs - preset["expert_epochs"]
+    window = min(1, last) if method == "mtt" else last - 1  # theirs looks one epoch ahead of the window's end
+    return preset | {
+        "student_steps": given.student_steps, "images_per_class": IMAGES_PER_CLASS, "init": "real", "iterations": 10**9,
+        "schedule": preset["schedule"] | {"max_start_epoch": window},
+    }  # fmt: skip
+
+
+def arguments(method: str, ours: dict[str, Any]) -> list[str]:
+    """The same recipe in their options. Their `max_start_epoch` is the number of start epochs, one more than the last of them.
+
+    MTT learns the rate, raydistill its logarithm: to first order as fast with a step that is rate^2 times as large.
+    """
+    rate, schedule = ours["student_lr"], ours["schedule"]
+    options = {
+        "dataset": "data", "model": "ConvNet", "ipc": ours["images_per_class"], "pix_init": "real", "eval_it": -1,
+        "syn_steps": ours["student_steps"], "expert_epochs": ours["expert_epochs"], "lr_img": ours["image_step"]["lr"],
+        "lr_teacher": rate, "lr_lr": ours["lr_step"]["lr"], "max_start_epoch": schedule["max_start_epoch"] + 1, "Iteration": 10**6,
+    }  # fmt: skip
+    if method == "mtt":
+        options["lr_lr"] *= rate**2
+    else:
+        names = {"significance": "sigma", "min_duration": "min_duration", "max_duration": "max_duration"}
+        options |= {theirs: schedule[name] for name, theirs in names.items()}
+        options |= {"lr_mode": "independent-lr", "sample_method": "cycle"}
+    return ["--load_all", *(f"--{name}={value}" for name, value in options.items())]
+
+
+def contestants(
+    bench: Bench, place: dict[str, Any], method: str, ways: dict[str, dict[str, Any]], save_every: int
+) -> dict[str, tuple[Process, Path]]:
+    """Theirs, and ours in as many ways: changes of the recipe by name."""
+    base, common = recipe(bench.given, method), place | {"save_every": save_every, "precision": "float32"}
+    folder = Path(place["data"]).parent / method / f"N{base['student_steps']}"
+
+    def started(task: str, side: str, spec: dict[str, Any]) -> tuple[Process, Path]:
+        out = folder / side.replace(" ", "-")
+        for old in out.glob("*.pt"):  # of an earlier race
+            old.unlink()
+        return bench.start(task, common | spec, out), out
+
+    theirs = {"code": str(bench.code[method]), "arguments": arguments(method, base)}
+    return {"theirs": started("theirs", "theirs", theirs)} | {
+        way: started("ours", way, {"recipe": base | change}) for way, change in ways.items()
+    }

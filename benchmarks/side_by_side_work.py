@@ -1,0 +1,376 @@
+"""What `side_by_side.py` runs in processes of their own: one task each, told by a JSON file, answering in JSON lines on stdout.
+
+A distillation ("theirs", "ours") says when it is ready, then makes one iteration for every line it reads, so that two of them can take
+turns; it ends when there is nothing more to read. Nothing here imports raydistill before a task of ours needs it: theirs runs without it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import resource
+import runpy
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+Spec = dict[str, Any]
+START = "start.pt"  # initial images and their labels, the same for both
+
+
+def main() -> None:
+    # The answers get stdout to themselves; what the authors' code prints goes to the log.
+    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
+        os.dup2(2, 1)
+        TASKS[sys.argv[1]](json.loads(Path(sys.argv[2]).read_text()), answers)
+
+
+class Turns:
+    """One side of the conversation: `ready`, then for every `wait` that is true one iteration and `done`."""
+
+    def __init__(self, spec: Spec, answers: Any) -> None:
+        self._folder, self._every, self._answers = Path(spec["out"]), spec["save_every"], answers
+        self._began, self._iterations = 0.0, 0
+
+    def ready(self) -> None:
+        self._say(peak_mb=_peak_mb())
+
+    def wait(self) -> bool:
+        more = bool(sys.stdin.readline())
+        self._began = time.perf_counter()
+        return more
+
+    def done(self, loss: float, images: Any, student_lrs: Any) -> None:
+        """student_lrs: one, or a list in the order of the start epochs; called only where the images are kept."""
+        import torch
+
+        seconds = time.perf_counter() - self._began
+        self._iterations += 1
+        if self._iterations % self._every == 0:
+            kept = {"images": images.detach().clone(), "student_lrs": torch.as_tensor(student_lrs()).reshape(-1)}
+            torch.save(kept, self._folder / f"{self._iterations:06d}.pt")
+        self._say(seconds=seconds, loss=loss, peak_mb=_peak_mb())
+
+    def _say(self, **values: float) -> None:
+        self._answers.write(json.dumps(values) + "\n")
+
+
+def _peak_mb() -> float:
+    """Most memory this process has held so far. (On Linux in kB, on macOS in bytes.)"""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+# ---- the authors' code ----
+
+
+class StandIn(ModuleType):
+    """A module that can be imported and named. Calling anything in it gives the module back."""
+
+    def __getattr__(self, name: str) -> StandIn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> StandIn:
+        return self
+
+
+STOOD_IN = ("kornia", "torchvision", "torchvision.utils", "cv2", "seaborn", "scipy.ndimage.interpolation")
+
+
+class Recorder(StandIn):
+    """In the place of wandb. Both programs log something before their first iteration, and the loss of each after it moved the images."""
+
+    def __init__(self, on_begin: Callable[[], None], on_end: Callable[[float, dict[str, Any]], None]) -> None:
+        super().__init__("wandb")
+        self.config, self.run = SimpleNamespace(_items={}), SimpleNamespace(name="side_by_side")
+        self._on_begin, self._on_end, self._begun = on_begin, on_end, False
+
+    def init(self, config: Any, **_: Any) -> None:
+        self.config._items = vars(config)
+
+    def log(self, values: dict[str, Any], step: int | None = None) -> None:
+        """`on_end` is handed the variables of their loop, among them the images; nothing of theirs is written to."""
+        if not self._begun:
+            self._begun = True
+            self._on_begin()
+        for name, value in values.items():
+            if name.startswith("Grand_Loss"):
+                self._on_end(float(value), sys._getframe(1).f_locals)
+
+
+def theirs(spec: Spec, answers: Any) -> None:
+    turns = Turns(spec, answers)
+
+    def begin() -> None:
+        turns.ready()
+        go_on()
+
+    def end(loss: float, local: dict[str, Any]) -> None:
+        turns.done(loss, local["image_syn"], lambda: _their_rates(local))
+        go_on()
+
+    def go_on() -> None:
+        if not turns.wait():
+            raise SystemExit
+
+    _run_theirs(spec, begin, end)
+
+
+def _their_rates(local: dict[str, Any]) -> list[float]:
+    if "log_syn_lr_list" in local:  # STM: one for every start epoch of the window
+        return [log_lr.exp().item() for log_lr in local["log_syn_lr_list"]]
+    return [local["syn_lr"].item()]
+
+
+def _run_theirs(spec: Spec, begin: Callable[[], None], end: Callable[[float, dict[str, Any]], None]) -> None:
+    """Their `distill.py`, as it is, on our images and our experts."""
+    import torch
+
+    dtype = getattr(torch, spec["precision"])
+    start = torch.load(Path(spec["data"]) / START)
+    images, labels = start["images"].to(dtype), start["labels"]
+    if dtype != torch.float32:
+        torch.set_default_dtype(dtype)
+        torch.float = dtype  # they write it where they make the images
+    absent = [name for name in STOOD_IN if name.startswith("scipy") or not importlib.util.find_spec(name.split(".")[0])]
+    sys.modules |= {name: StandIn(name) for name in absent} | {"wandb": Recorder(begin, end)}
+    sys.dont_write_bytecode = True  # their folder stays as it is
+    sys.path.insert(0, spec["code"])
+    import utils  # theirs
+
+    def get_dataset(*_: Any, **__: Any) -> tuple[Any, ...]:
+        """Only the initial images are handed over, so that "random real images" of a class are these."""
+        classes = int(labels.max()) + 1
+        data = torch.utils.data.TensorDataset(images, labels)
+        names, same = [str(k) for k in range(classes)], {k: k for k in range(classes)}
+        return images.shape[1], images.shape[2:], classes, names, None, None, data, data, None, None, same, None
+
+    utils.get_dataset = get_dataset
+    os.chdir(spec["out"])
+    sys.argv = ["distill.py", *spec["arguments"], f"--buffer_path={spec['data']}/buffers-{spec['precision']}"]
+    runpy.run_path(f"{spec['code']}/distill.py", run_name="__main__")
+
+
+# ---- ours ----
+
+
+def ours(spec: Spec, answers: Any) -> None:
+    import torch
+    from pydantic import TypeAdapter
+
+    from raydistill.artifacts.trajectories import TrajectoryStore
+    from raydistill.core.distiller import Distiller, Recipe
+    from raydistill.core.initial import hard_labels
+
+    recipe = TypeAdapter(Recipe).validate_python(spec["recipe"])
+    store = TrajectoryStore.open(spec["trajectories"], verify=False)
+    images = torch.load(Path(spec["data"]) / START)["images"]
+    classes = len(images) // recipe.images_per_class
+    labels = hard_labels(classes, recipe.images_per_class)
+    distiller = Distiller(recipe, _network(classes, images), store, images, labels, seed=0)
+    turns = Turns(spec, answers)
+    turns.ready()
+    while turns.wait():
+        loss = distiller.step().loss
+        turns.done(loss, distiller.images, lambda: distiller.student_lrs)
+
+
+def _network(classes: int, images: Any) -> Any:
+    from raydistill.core.architectures import ConvNet
+    from raydistill.core.networks import build
+
+    return build(ConvNet(depth=3, width=128), classes, images.shape[-1])
+
+
+# ---- what both begin with, and how both are judged ----
+
+
+def cifar10_table(spec: Spec, answers: Any) -> None:
+    """The training images of CIFAR-10 as a table of their own: names repeat in the test images."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if not Path(spec["table"]).exists():
+        every = pq.read_table(Path(os.environ["RAYDISTILL_DATA"]) / "cifar10_jpeg.parquet")
+        pq.write_table(every.filter(pc.equal(every["split"], "train")).drop_columns(["split"]), spec["table"])
+
+
+def export(spec: Spec, answers: Any) -> None:
+    """Initial images for both, and the experts in the authors' form: a list of experts of epochs of parameter tensors."""
+    import torch
+
+    from raydistill.artifacts.curated import CuratedSet
+    from raydistill.artifacts.trajectories import TrajectoryStore
+    from raydistill.core.distiller import Recipe
+    from raydistill.core.initial import initial_images
+    from raydistill.seeding import generator
+
+    curated = CuratedSet.open(spec["curated"], verify=False)
+    store = TrajectoryStore.open(spec["trajectories"], verify=False)
+    taught = curated.load("train")
+    pixels = curated.normalisation.apply(taught.images_NHWC)
+    recipe = Recipe(images_per_class=spec["images_per_class"], init="real")
+    images = initial_images(recipe, pixels, taught.labels_N, curated.num_classes, generator(0, "side by side"))
+    labels = torch.arange(curated.num_classes).repeat_interleave(recipe.images_per_class)
+    folder = Path(spec["data"])
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"images": images, "labels": labels}, folder / START)
+    for name, dtype in (("float32", torch.float32), ("float64", torch.float64)):
+        experts = [
+            [list(store.layout.split(store(expert, epoch).to(dtype)).values()) for epoch in range(store.num_epochs + 1)]
+            for expert in range(store.num_experts)
+        ]
+        place = folder / f"buffers-{name}" / "data" / "ConvNet"
+        place.mkdir(parents=True, exist_ok=True)
+        torch.save(experts, place / "replay_buffer_0.pt")
+    judged = curated.load("test")
+    facts = {"train": len(taught.labels_N), "test": len(judged.labels_N), "classes": curated.num_classes}
+    answers.write(json.dumps(facts) + "\n")
+
+
+def judge(spec: Spec, answers: Any) -> None:
+    """Balanced test accuracy of fresh networks for every file of images, all under one protocol, each at its own learned rates."""
+    import torch
+
+    from raydistill.artifacts.curated import CuratedSet
+    from raydistill.core import metrics
+    from raydistill.core.augment import DSA, Augmentation
+    from raydistill.core.initial import hard_labels
+    from raydistill.core.networks import initial_parameters
+    from raydistill.core.training import Training, predict, spread, train
+    from raydistill.errors import DivergenceError
+    from raydistill.seeding import fold_in
+
+    curated = CuratedSet.open(spec["curated"], verify=False)
+    test = curated.load("test")
+    pixels = curated.normalisation.apply(test.images_NHWC)
+    found = {}
+    for file in spec["files"]:
+        kept = torch.load(file)
+        images, rates = kept["images"], kept.get("student_lrs", torch.tensor([spec["student_lr"]]))
+        training = Training(
+            epochs=spec["epochs"], batch_size=len(images), momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5, class_weights=False,
+            augmentation=Augmentation(DSA, mode="single"),
+        )  # fmt: skip
+        network, targets = (
+            _network(curated.num_classes, images),
+            hard_labels(curated.num_classes, spec["images_per_class"]),
+        )
+        scores = []
+        for number in range(spec["networks"]):
+            theta_P = initial_parameters(network, fold_in(0, "judge", number))
+            seed = fold_in(0, "judge", number, "training")
+            try:
+                theta_P = train(network, theta_P, images, targets, training, seed, spread(rates, training))
+            except DivergenceError:
+                scores.append(0.0)  # as raydistill's own validation counts it
+                continue
+            predicted = predict(network, theta_P, pixels)
+            scores.append(metrics.balanced_accuracy(metrics.confusion(predicted, test.labels_N, curated.num_classes)))
+        found[file] = metrics.summarise(scores) | {"student_lrs": [round(rate, 6) for rate in rates.tolist()]}
+    answers.write(json.dumps(found) + "\n")
+
+
+# ---- do both compute the same? ----
+
+
+def their_iteration(spec: Spec, answers: Any) -> None:
+    """Their first iteration without augmentation: where it began, where it aimed, its loss and gradients."""
+    import torch
+
+    def end(loss: float, local: dict[str, Any]) -> None:
+        kept = {name: local[name].detach() for name in ("starting_params", "target_params")}
+        kept |= {"loss": local["grand_loss"].detach(), "images": local["image_syn"].grad}
+        if "log_syn_lr_list" in local:
+            cap, path = local["start_epoch_cap"], local["expert_trajectory"]
+            kept["log_lr"] = local["log_syn_lr_list"][local["start_epoch"]].grad
+            kept["next_epoch_loss"] = torch.tensor(local["test_loss"][-1])
+            kept["next_epoch"] = [
+                torch.cat([p.reshape(-1) for p in path[epoch]]) for epoch in (cap, cap + spec["expert_epochs"])
+            ]
+        else:
+            kept["log_lr"] = local["syn_lr"].grad * spec["student_lr"]  # before its step the rate was student_lr
+        torch.save(kept, Path(spec["out"]) / "iteration.pt")
+        raise SystemExit
+
+    _run_theirs(spec, lambda: None, end)
+
+
+def compare(spec: Spec, answers: Any) -> None:
+    """Our loss and gradients where theirs were taken, and how far they differ; and logits of their network against ours."""
+    import torch
+
+    from raydistill.core.augment import Augmentation
+    from raydistill.core.initial import hard_labels
+    from raydistill.core.matching import Batch, Matcher, student_loss
+
+    theirs = torch.load(Path(spec["out"]) / "iteration.pt")
+    dtype = getattr(torch, spec["precision"])
+    images = torch.load(Path(spec["data"]) / START)["images"].to(dtype)
+    classes = len(images) // spec["images_per_class"]
+    labels = hard_labels(classes, spec["images_per_class"]).to(dtype)
+    network = _network(classes, images)
+    matcher = Matcher(student_loss(network, Augmentation()), "exact", False)
+    batches = [Batch(None, {})] * spec["student_steps"]
+    lr = torch.tensor(spec["student_lr"], dtype=dtype)
+    start = theirs["starting_params"]
+    ours = matcher.match(start, theirs["target_params"], images, labels, lr, batches)
+    found = {
+        "loss": _difference(ours.loss, theirs["loss"]),
+        "gradient of the images": _difference(ours.d_images_SCHW, theirs["images"]),
+        "1 - its cosine": 1
+        - float(torch.cosine_similarity(ours.d_images_SCHW.flatten(), theirs["images"].flatten(), dim=0)),
+        "gradient of log lr": _difference(ours.d_lr * lr, theirs["log_lr"]),
+        "logits": _difference(
+            network(start, images), _their_logits(spec["code"], network.layout, start, images, classes)
+        ),
+    }
+    if "next_epoch" in theirs:
+        loss = matcher.loss(*theirs["next_epoch"], images, labels, lr, batches)
+        found["next-epoch loss"] = _difference(loss, theirs["next_epoch_loss"])
+    answers.write(json.dumps(found) + "\n")
+
+
+def _difference(ours: Any, theirs: Any) -> float:
+    """|ours - theirs| / |theirs|."""
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def _their_logits(code: str, layout: Any, theta_P: Any, images: Any, classes: int) -> Any:
+    """Of their ConvNet, whose parameters are, in their order, those of the flat vector. ValueError where the shapes differ."""
+    import torch
+
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, code)
+    from networks import ConvNet  # theirs
+
+    module = ConvNet(3, classes, 128, 3, "relu", "instancenorm", "avgpooling", tuple(images.shape[2:])).to(images.dtype)
+    names, shapes = zip(*((name, tuple(p.shape)) for name, p in module.named_parameters()), strict=True)
+    if shapes != layout.shapes:
+        raise ValueError(f"their parameters have the shapes {shapes}, ours {layout.shapes}")
+    parameters = dict(zip(names, layout.split(theta_P).values(), strict=True))
+    return torch.func.functional_call(module, parameters, (images,))
+
+
+def machine(spec: Spec, answers: Any) -> None:
+    import torch
+
+    facts = {
+        "cpus": os.cpu_count(), "cpu": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "bfloat16": bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+    }  # fmt: skip
+    answers.write(json.dumps(facts) + "\n")
+
+
+TASKS: dict[str, Callable[[Spec, Any], None]] = {
+    task.__name__: task for task in (theirs, ours, cifar10_table, export, judge, their_iteration, compare, machine)
+}
+
+if __name__ == "__main__":
+    main()
