@@ -18,7 +18,6 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 IMAGES_PER_CLASS = 1
 
 
@@ -176,19 +175,16 @@ def prepare(bench: Bench, data: str) -> dict[str, Any]:
 
 
 def _cifar10(bench: Bench, training: dict[str, Any]) -> dict[str, Any]:
-    """CIFAR-10 as a survey of one's own: a table of labels and pictures. Only its training images are used."""
-    table, classes = bench.work / "cifar10.parquet", bench.work / "cifar10_classes.yaml"
-    bench.do("cifar10_table", {"table": str(table)}, "cifar10_table")
-    classes.write_text(yaml.safe_dump({"name": "cifar10", "classes": CIFAR_CLASSES}))
-    images = {"kind": "parquet", "uri": str(table), "id_column": "name", "image_column": "jpeg"}
+    """Only training images of CIFAR-10, of which some are held out to test on."""
     augmentation = {"operations": ["color", "crop", "cutout", "flip", "scale", "rotate"], "mode": "single"}
-    training |= {"batch_size": 128, "sampling": "shuffle", "augmentation": augmentation, "compile": True}
+    training |= {"batch_size": 128, "sampling": "shuffle", "augmentation": augmentation}
     return {
         "survey": {
-            "kind": "catalog", "catalog": str(table), "dialect": "plain", "columns": {"id": "name", "label": "label"}, "images": images,
+            "kind": "image-parquet", "root": str(Path(os.environ["RAYDISTILL_DATA"]) / "cifar10_jpeg.parquet"),
+            "image_column": "jpeg", "splits": {"test": None},
         },
         "curate": {
-            "classes": str(classes), "image_size": 32, "crop_fraction": 1.0, "per_class": bench.given.per_class,
+            "classes": "all", "image_size": 32, "crop_fraction": 1.0, "per_class": bench.given.per_class,
             "split": [5 / 7, 0.5 / 7, 1.5 / 7],
         },
         "network": {"kind": "convnet", "depth": 3, "width": 128},

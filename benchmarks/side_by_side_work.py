@@ -165,8 +165,9 @@ def ours(spec: Spec, answers: Any) -> None:
     from pydantic import TypeAdapter
 
     from raydistill.artifacts.trajectories import TrajectoryStore
-    from raydistill.core.distiller import Distiller, Recipe
+    from raydistill.core.distiller import Distiller
     from raydistill.core.initial import hard_labels
+    from raydistill.core.recipe import Recipe
 
     recipe = TypeAdapter(Recipe).validate_python(spec["recipe"])
     store = TrajectoryStore.open(spec["trajectories"], verify=False)
@@ -191,33 +192,22 @@ def _network(classes: int, images: Any) -> Any:
 # ---- what both begin with, and how both are judged ----
 
 
-def cifar10_table(spec: Spec, answers: Any) -> None:
-    """The training images of CIFAR-10 as a table of their own: names repeat in the test images."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    if not Path(spec["table"]).exists():
-        every = pq.read_table(Path(os.environ["RAYDISTILL_DATA"]) / "cifar10_jpeg.parquet")
-        pq.write_table(every.filter(pc.equal(every["split"], "train")).drop_columns(["split"]), spec["table"])
-
-
 def export(spec: Spec, answers: Any) -> None:
     """Initial images for both, and the experts in the authors' form: a list of experts of epochs of parameter tensors."""
     import torch
 
     from raydistill.artifacts.curated import CuratedSet
     from raydistill.artifacts.trajectories import TrajectoryStore
-    from raydistill.core.distiller import Recipe
-    from raydistill.core.initial import initial_images
+    from raydistill.core.coreset import random_real
     from raydistill.seeding import generator
 
     curated = CuratedSet.open(spec["curated"], verify=False)
     store = TrajectoryStore.open(spec["trajectories"], verify=False)
     taught = curated.load("train")
     pixels = curated.normalisation.apply(taught.images_NHWC)
-    recipe = Recipe(images_per_class=spec["images_per_class"], init="real")
-    images = initial_images(recipe, pixels, taught.labels_N, curated.num_classes, generator(0, "side by side"))
-    labels = torch.arange(curated.num_classes).repeat_interleave(recipe.images_per_class)
+    given = (pixels, taught.labels_N, curated.num_classes, spec["images_per_class"], generator(0, "side by side"))
+    images = random_real(*given).images_SCHW
+    labels = torch.arange(curated.num_classes).repeat_interleave(spec["images_per_class"])
     folder = Path(spec["data"])
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"images": images, "labels": labels}, folder / START)
@@ -361,15 +351,17 @@ def _their_logits(code: str, layout: Any, theta_P: Any, images: Any, classes: in
 def machine(spec: Spec, answers: Any) -> None:
     import torch
 
+    from raydistill.core.effort import Machine
+
     facts = {
         "cpus": os.cpu_count(), "cpu": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "bfloat16": bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+        "bfloat16": Machine.of_workers(gpus=0).bfloat16,
     }  # fmt: skip
     answers.write(json.dumps(facts) + "\n")
 
 
 TASKS: dict[str, Callable[[Spec, Any], None]] = {
-    task.__name__: task for task in (theirs, ours, cifar10_table, export, judge, their_iteration, compare, machine)
+    task.__name__: task for task in (theirs, ours, export, judge, their_iteration, compare, machine)
 }
 
 if __name__ == "__main__":
