@@ -32,6 +32,7 @@ import argparse
 import json
 import os
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,17 @@ def main() -> None:
     given = _arguments()
     bench = Bench(given)
     what = speed if given.speed else agreement if given.agreement else runs
-    rows = what(bench)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     settings = {name: value for name, value in vars(given).items() if not isinstance(value, Path)}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    rows: list[dict[str, Any]] = []
     results[what.__name__] = {"machine": bench.machine, "code": bench.commits, "settings": settings, "rows": rows}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    for row in what(bench):
+        rows.append(row)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    _table(rows)
+    if not bench.machine["bfloat16"]:
+        print("This machine has no bfloat16 instructions: what needs them was left out.")
     print(f"\n{RESULTS}")
 
 
@@ -86,18 +92,15 @@ def _arguments() -> argparse.Namespace:
 # ---- what is measured ----
 
 
-def runs(bench: Bench) -> list[dict[str, Any]]:
+def runs(bench: Bench) -> Iterator[dict[str, Any]]:
     """Both sides for K iterations, then judged at equal iterations and at equal time."""
-    rows: list[dict[str, Any]] = []
     for data in bench.given.data:
         place = prepare(bench, data)
         for method in bench.given.methods:
-            rows += _run(bench, place, data, method)
-    _table(rows, RUN_COLUMNS)
-    return rows
+            yield from _run(bench, place, data, method)
 
 
-def _run(bench: Bench, place: dict[str, Any], data: str, method: str) -> list[dict[str, Any]]:
+def _run(bench: Bench, place: dict[str, Any], data: str, method: str) -> Iterator[dict[str, Any]]:
     given = bench.given
     every = max(1, given.iterations // 20)
     total = given.iterations - given.iterations % every  # the last iteration is kept
@@ -112,28 +115,20 @@ def _run(bench: Bench, place: dict[str, Any], data: str, method: str) -> list[di
         "files": wanted, "epochs": given.epochs, "networks": NETWORKS, "student_lr": recipe(given, method)["student_lr"],
     }  # fmt: skip
     scores = bench.ask("judge", spec)
-    rows = []
     for side, contestant in found.items():
         at_end, in_time = files[side]
-        rows.append(
-            {
-                "data": data, "method": method, "side": side, "iterations": total, "seconds": round(contestant.median, 4),
-                "total_seconds": round(sum(contestant.seconds), 2), "peak_mb": round(contestant.peak_mb),
-                "beyond_start_mb": round(contestant.peak_mb - contestant.start_mb),
-                "accuracy": scores[str(at_end)], "equal_seconds": round(limit, 2),
-                "equal_time_iteration": int(in_time.stem) if in_time else 0,
-                "accuracy_equal_time": scores[str(in_time or initial)],
-                "accuracy_initial": scores[initial], "first_loss": contestant.answers[0]["loss"],
-                "last_losses": statistics.fmean(answer["loss"] for answer in contestant.answers[-every:]),
-                "train": place["train"], "test": place["test"],
-            }
-        )  # fmt: skip
-    return rows
+        yield {
+            "data": data, "method": method, "side": side, "iterations": total, "seconds": round(contestant.median, 4),
+            "peak_mb": round(contestant.peak_mb), "beyond_start_mb": round(contestant.peak_mb - contestant.start_mb),
+            "accuracy": scores[str(at_end)], "accuracy_equal_time": scores[str(in_time or initial)],
+            "equal_time_iteration": int(in_time.stem) if in_time else 0, "accuracy_initial": scores[initial],
+            "last_loss": statistics.fmean(answer["loss"] for answer in contestant.answers[-every:]),
+            "images": f"{place['train']} train, {place['test']} test",
+        }  # fmt: skip
 
 
-def agreement(bench: Bench) -> list[dict[str, Any]]:
+def agreement(bench: Bench) -> Iterator[dict[str, Any]]:
     """Relative differences |ours - theirs| / |theirs| of one iteration without augmentation."""
-    rows = []
     for data in bench.given.data:
         place = prepare(bench, data)
         for method in bench.given.methods:
@@ -145,59 +140,41 @@ def agreement(bench: Bench) -> list[dict[str, Any]]:
                 }  # fmt: skip
                 name = f"agreement-{data}-{method}-{precision}"
                 bench.do("their_iteration", spec, name)
-                rows.append({"data": data, "method": method, "precision": precision} | bench.ask("compare", spec, name))
-    _table(rows, list(dict.fromkeys(name for row in rows for name in row)))
-    return rows
+                yield {"data": data, "method": method, "precision": precision} | bench.ask("compare", spec, name)
 
 
 WAYS: dict[str, dict[str, Any]] = {
     "ours": {}, "ours compiled": {"compile": True}, "ours compiled bfloat16": {"compile": True, "precision": "bfloat16"}
 }  # fmt: skip
-TARGETS = (
-    ("ours compiled", "time_ratio", 0.85),
-    ("ours compiled bfloat16", "time_ratio", 0.55),
-    ("ours", "memory_ratio", 1 / 6),
-)
+TARGETS = {
+    "ours": ("memory_ratio", 1 / 6), "ours compiled": ("time_ratio", 0.85), "ours compiled bfloat16": ("time_ratio", 0.55)
+}  # fmt: skip
 
 
-def speed(bench: Bench) -> list[dict[str, Any]]:
+def speed(bench: Bench) -> Iterator[dict[str, Any]]:
     """An STM iteration of CIFAR-10, one image a class, with the loss of the next epoch, which both compute."""
     ways = {way: change for way, change in WAYS.items() if bench.machine["bfloat16"] or "bfloat16" not in way}
     found = race(contestants(bench, prepare(bench, "cifar10"), "stm", ways, 10**9), bench.given.iterations)
     theirs = found["theirs"]
-    rows = []
     for side, contestant in found.items():
         beyond = contestant.peak_mb - contestant.start_mb
-        rows.append(
-            {
-                "side": side, "seconds": round(contestant.median, 4), "first_seconds": round(contestant.seconds[0], 2),
-                "time_ratio": round(contestant.median / theirs.median, 4), "peak_mb": round(contestant.peak_mb),
-                "beyond_start_mb": round(beyond), "memory_ratio": round(beyond / (theirs.peak_mb - theirs.start_mb), 4),
-            }
-        )  # fmt: skip
-    _table(rows, list(rows[0]))
-    for side, key, target in TARGETS:
-        for row in rows:
-            if row["side"] == side:
-                row[f"{key}_target"] = target
-                print(
-                    f"{'holds ' if row[key] <= target else 'MISSED'} {side}: {key} {row[key]:.3f} (target ≤{target:.3f})"
-                )
-    if not bench.machine["bfloat16"]:
-        print("This machine has no bfloat16 instructions: that way was left out.")
-    return rows
+        row = {
+            "side": side, "seconds": round(contestant.median, 4), "first_seconds": round(contestant.seconds[0], 2),
+            "time_ratio": round(contestant.median / theirs.median, 4), "peak_mb": round(contestant.peak_mb),
+            "beyond_start_mb": round(beyond), "memory_ratio": round(beyond / (theirs.peak_mb - theirs.start_mb), 4),
+        }  # fmt: skip
+        if side in TARGETS:
+            name, target = TARGETS[side]
+            row["target"] = f"{name} ≤{target:.3g}: {'holds' if row[name] <= target else 'MISSED'}"
+        yield row
 
 
 # ---- tables ----
 
-RUN_COLUMNS = [
-    "data", "method", "side", "iterations", "seconds", "peak_mb", "beyond_start_mb", "accuracy", "accuracy_equal_time",
-    "equal_time_iteration", "accuracy_initial",
-]  # fmt: skip
 
-
-def _table(rows: list[dict[str, Any]], names: list[str]) -> None:
+def _table(rows: list[dict[str, Any]]) -> None:
     """In Markdown."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
     for line in (names, ["---"] * len(names), *([_cell(row.get(name, "")) for name in names] for row in rows)):
         print("| " + " | ".join(line) + " |")
 
