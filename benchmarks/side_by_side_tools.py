@@ -113,14 +113,10 @@ class Contestant:
         return self.answers[-1]["peak_mb"]
 
     def file_within(self, seconds: float) -> Path | None:
-        """The last images kept within so many seconds of iterations."""
-        spent, last = 0.0, None
-        for number, second in enumerate(self.seconds, 1):
-            spent += second
-            file = self.out / f"{number:06d}.pt"
-            if spent <= seconds * (1 + 1e-9) and file.exists():
-                last = file
-        return last
+        """The last images kept within so many seconds of iterations of the median length."""
+        files = sorted(self.out.glob("*.pt"))
+        kept = [file for file in files if int(file.stem) * self.median <= seconds * (1 + 1e-9)]
+        return kept[-1] if kept else None
 
 
 def race(processes: dict[str, tuple[Process, Path]], iterations: int) -> dict[str, Contestant]:
