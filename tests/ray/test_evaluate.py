@@ -23,7 +23,7 @@ from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.baselines import Baselines
 from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import distill
-from raydistill.pipeline.evaluate import _for_scores, _small_sets, _split, _teachers, evaluate
+from raydistill.pipeline.evaluate import _split, _Subjects, _teachers, evaluate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import show, verdict
 from raydistill.pipeline.tracking import Run
@@ -166,12 +166,12 @@ def test_baselines_of_a_set_with_soft_labels_are_labelled_by_its_experts(root: P
     taught = _split(curated, "train", soft.selected.normalisation)
     kept, content = Folder(str(tmp_path / "kept")), curated.manifest.content
     baselines = Baselines(config, taught, curated.num_classes, 1, 0, kept, content)
-    for sets in _small_sets(config.evaluate, soft, baselines, teachers):
+    for sets in _Subjects(config.evaluate, soft, baselines, teachers, None).small():
         for one in sets:
             np.testing.assert_allclose(one.targets_NK.sum(dim=1), 1, atol=1e-5)
             assert float(one.targets_NK.max()) < 1, f"{one.subject} has hard labels"
     hard = DistilledSet.open(str(below(tiny(root), "distilled")))
-    for sets in _small_sets(config.evaluate, hard, baselines, teachers):
+    for sets in _Subjects(config.evaluate, hard, baselines, teachers, None).small():
         assert set(sets[0].targets_NK.unique().tolist()) == {0.0, 1.0}
 
 
@@ -263,7 +263,8 @@ def test_soft_labels_are_set_beside_hard_ones(root: Path, tmp_path: Path) -> Non
     curated = CuratedSet.open(str(below(config, "curated")))
     taught = _split(curated, "train", soft.selected.normalisation)
     baselines = Baselines(config, taught, 5, 1, 0, Folder(str(tmp_path / "kept")), curated.manifest.content)
-    made = list(_for_scores(config.evaluate, soft, baselines, _teachers(plan, soft, curated)))
+    subjects = _Subjects(config.evaluate, soft, baselines, _teachers(plan, soft, curated), None)
+    made = list(subjects.for_scores())
     assert [(sets[0].subject, name) for sets, name, _ in made] == [
         ("distilled_hard", "paper"),
         ("distilled", "paper without augmentation"),
@@ -281,9 +282,3 @@ def test_soft_labels_are_set_beside_hard_ones(root: Path, tmp_path: Path) -> Non
         ArtifactIncompatible, match=r"the experts are gone that could label .*set evaluate\.scores=false"
     ):
         evaluate(plan, SILENT)
-
-
-def test_an_evaluation_without_scores_keeps_the_identity_it_had_before_there_were_any(root: Path) -> None:
-    place = Plan(tiny(root)).evaluation
-    assert "scores" not in place.config["evaluate"]
-    assert Plan(tiny(root, "evaluate.scores=true")).evaluation.identity != place.identity

@@ -19,7 +19,7 @@ from raydistill.core.initial import LEAST_PROBABILITY, margin
 from raydistill.pipeline import distill as stage
 from raydistill.pipeline.baselines import Baselines
 from raydistill.pipeline.distill import distill
-from raydistill.pipeline.evaluate import _small_sets, _split, _votes, evaluate
+from raydistill.pipeline.evaluate import _split, _Subjects, _votes, evaluate
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
 
@@ -125,7 +125,7 @@ def test_baselines_have_the_votes_of_the_galaxies_they_are_made_of(
     taught = _split(curated, "train", found.selected.normalisation)
     baselines = Baselines(config, taught, 5, 2, 0, Folder(str(tmp_path)), curated.manifest.content)
     images = taught[0]
-    for (one,) in _small_sets(config.evaluate, found, baselines, None, votes):
+    for (one,) in _Subjects(config.evaluate, found, baselines, None, votes).small():
         torch.testing.assert_close(one.targets_NK.sum(dim=1), torch.ones(10))
         for pixels, target in zip(one.images_NCHW, one.targets_NK, strict=True):
             if one.subject in ("random_real", "k_center"):
@@ -134,14 +134,3 @@ def test_baselines_have_the_votes_of_the_galaxies_they_are_made_of(
     made = {**found.manifest.config["distill"], "labels": "hard"}
     hard = replace(found, manifest=replace(found.manifest, config={"distill": made}))
     assert _votes(plan, hard, curated) is None
-
-
-def test_an_option_that_is_not_used_changes_no_identity(config: Config) -> None:
-    plain = Plan(tiny(config.output))
-    assert "targets" not in plain.trajectories.config["experts"]
-    assert "label_init" not in plain.distilled.config["distill"]
-    explicit = Plan(tiny(config.output, "experts.targets=hard", "distill.label_init=experts"))
-    assert explicit.distilled.identity == plain.distilled.identity
-    assert Plan(config).trajectories.config["experts"]["targets"] == "votes"
-    soft = [Plan(tiny(config.output, "distill.labels=soft", *more)) for more in ((), ("distill.label_init=votes",))]
-    assert soft[0].distilled.identity != soft[1].distilled.identity
