@@ -28,6 +28,7 @@ from raydistill.galaxies.files import read_columns
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages, prepare
 from raydistill.galaxies.selection import split_of
 from raydistill.pipeline import curate as stage
+from raydistill.pipeline import decoding
 from raydistill.pipeline.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -145,7 +146,7 @@ def test_pandas_and_pyarrow_read_it(blobs_curated: CuratedSet) -> None:
 def test_the_order_of_arrival_does_not_show(
     blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "ROWS_PER_BLOCK", 7)
+    monkeypatch.setattr(decoding, "ROWS_PER_BLOCK", 7)
     again = curated(tmp_path, blobs)
     assert again.manifest.content == blobs_curated.manifest.content
     assert again.manifest.identity == blobs_curated.manifest.identity
@@ -163,7 +164,7 @@ def test_where_the_survey_lies_does_not_show(blobs: CatalogSurvey, blobs_curated
 def test_row_groups_are_filled_across_batches(
     blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "ROWS_PER_BLOCK", 3)
+    monkeypatch.setattr(decoding, "ROWS_PER_BLOCK", 3)
     monkeypatch.setattr(stage, "ROWS_PER_GROUP", 4)
     again = curated(tmp_path, blobs)
     assert rows_of(again) == rows_of(blobs_curated)

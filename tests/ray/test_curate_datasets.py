@@ -24,6 +24,7 @@ from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.images import decode_picture
 from raydistill.galaxies.selection import split_of
 from raydistill.pipeline import curate as stage
+from raydistill.pipeline import decoding
 from raydistill.pipeline.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -93,7 +94,7 @@ def test_the_order_of_rows_and_blocks_does_not_show(
     other = tmp_path / "cifar.parquet"
     table = pq.read_table(jpegs.root)
     pq.write_table(table.take(np.arange(len(table))[::-1]), other, row_group_size=100)
-    monkeypatch.setattr(stage, "ROWS_PER_BLOCK", 7)
+    monkeypatch.setattr(decoding, "ROWS_PER_BLOCK", 7)
     again = curated(tmp_path / "b", ImageTable(**{**vars(jpegs), "root": str(other)}))
     assert again.manifest.content == first.manifest.content
 
