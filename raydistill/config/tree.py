@@ -214,7 +214,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run may use; nothing here changes a result, but for `*_threads`, which decides the order of floating-point sums.
+    """What a run may use. Only `*_threads` and GPUs change a result: they decide the order of sums, and what `auto` settles.
 
     address: of a running Ray cluster ("auto" finds a local one); None: RAY_ADDRESS, or else a private one on this machine.
     workers: parallel workers, for which a cluster with autoscaling may grow; None: as many as its machines carry now.

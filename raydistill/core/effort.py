@@ -1,7 +1,7 @@
 """Whether compiling and bfloat16 pay, decided from the work ahead.
 
 Compiling costs about a minute, once in a process, and then saves about a third of the time; bfloat16 saves another half where the
-machine has instructions for it, and rounds. `auto` in a recipe or a training is settled here, once for a stage and before its
+machine has instructions for it, and rounds. `auto` in a recipe or a training is settled here, on the driver and before the
 work begins; what is settled depends on the work and the machine, never on the number of workers.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
@@ -40,11 +42,12 @@ class Machine:
 
     @staticmethod
     def of_workers(gpus: float) -> Machine:
-        """With GPUs: what any GPU of the last years has. Without: as this machine."""
+        """With GPUs: of Ampere or later. Compilers, and without GPUs all of it, as on this machine, the driver's."""
+        header = Path(sysconfig.get_path("include"), "Python.h").exists()  # what is compiled includes it
         if gpus:
-            return Machine("gpu", find_spec("triton") is not None, True)
+            return Machine("gpu", header and bool(find_spec("triton") and shutil.which("cc")), True)
         has = torch.cpu.get_capabilities()
-        compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
+        compiler = header and shutil.which(os.environ.get("CXX", "g++")) is not None
         return Machine("cpu", compiler, any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16")))
 
 
@@ -60,10 +63,10 @@ class Work(NamedTuple):
 
 
 def forward_flops(network: Network, num_channels: int, image_size: int) -> int:
-    """F: floating-point operations of one image's forward pass (a multiplication and an addition are two); nothing is computed."""
-    images = torch.empty(1, num_channels, image_size, image_size, device="meta")
+    """F: floating-point operations of one image's forward pass (a multiplication and an addition are two)."""
+    images = torch.zeros(1, num_channels, image_size, image_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.empty(network.layout.num_parameters, device="meta"), images)
+        network(torch.zeros(network.layout.num_parameters), images)
     return int(counter.get_total_flops())
 
 

@@ -175,10 +175,15 @@ def _eager(network: Network, augmentation: Augmentation, precision: Precision) -
     return torch.func.grad_and_value(student_loss(network, augmentation, precision))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)
 def _compiled(network: Network, augmentation: Augmentation, precision: Precision) -> Any:
-    """Compiled once for all trainings of a network in this process."""
-    return torch.compile(_eager(network, augmentation, precision))
+    """Compiled once for successive trainings of a network in this process.
+
+    Whatever the process compiled before is forgotten: it would change shapes to symbols, or use up the compiler's limit, and so decide
+    how this network is computed.
+    """
+    torch.compiler.reset()
+    return torch.compile(_eager(network, augmentation, precision), dynamic=False)
 
 
 def _flat_gradient(gradient: Callable[..., tuple[Tensor, Tensor]], flat: Flat) -> Callable[..., tuple[Tensor, Tensor]]:

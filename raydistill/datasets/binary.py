@@ -155,7 +155,7 @@ _IMAGES = re.compile(r"(?:.*[-/])?(train|t10k|test)-images[-.]idx3-ubyte(?:\.gz)
 
 @dataclass(frozen=True, kw_only=True)
 class Idx(StoredSet):
-    """A folder with the IDX files of MNIST, FashionMNIST, KMNIST or EMNIST, plain or as .gz. Grey becomes three equal channels."""
+    """A folder with the IDX files of MNIST, FashionMNIST or KMNIST, plain or as .gz. Grey becomes three equal channels."""
 
     kind: Literal["idx"] = "idx"
 
@@ -169,7 +169,9 @@ class Idx(StoredSet):
         for name in sorted(found, key=lambda name: (name.endswith(".gz"), name)):
             if match := _IMAGES.fullmatch(name):
                 part = "train" if match[1] == "train" else "test"
-                labels = name.replace("-images", "-labels").replace("idx3", "idx1")
+                folder, _, file = name.rpartition("/")
+                labels = file.replace("-images", "-labels").replace("idx3", "idx1")
+                labels = f"{folder}/{labels}" if folder else labels
                 there = next(
                     (label for label in (labels, f"{labels}.gz", labels.removesuffix(".gz")) if label in found), None
                 )

@@ -135,6 +135,7 @@ def _run(plan: Plan, curated: CuratedSet, store: TrajectoryStore, run: Run) -> N
         checkpoint_seconds=resources.checkpoint_seconds,
         tree=plan.class_tree if config.distill.needs_votes else None,
     )  # fmt: skip
+    run.tags({"raydistill.settled": words(recipe)})
     require(resources, job.threads, job.gpus, "distill_")
     # A generator's own retries would replay from the start; ours go on from the saved state.
     task: Any = ray.remote(_work).options(

@@ -134,7 +134,7 @@ def _split(curated: CuratedSet, name: Any, normalisation: AnyNormalisation) -> S
 def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contest]:
     """Every subject under every protocol and network, what the scores want, then the same networks on all the training data."""
     wanted = config.evaluate
-    architectures = (config.network, *wanted.other_networks)
+    architectures = tuple(dict.fromkeys((config.network, *wanted.other_networks)))
     seeds = [fold_in(root, "network", number) for number in range(max(wanted.num_networks, wanted.full_data_networks))]
 
     def contest(sets: Sequence[TrainingSet], name: str, protocol: Protocol, architecture: Architecture) -> Contest:
@@ -239,6 +239,12 @@ def _votes(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tensor |
     made = distilled.manifest.config.get("distill", {})
     if "votes" not in (made.get("labels"), made.get("label_init")):
         return None
+    if not curated.has_votes and plan.config.evaluate.scores:
+        raise ArtifactIncompatible(
+            "its labels are votes, which random real images of this survey do not have, as the scores would want them",
+            distilled.folder.uri,
+            "set evaluate.scores=false",
+        )
     if not curated.has_votes:
         log.warning(
             "evaluate: the baselines cannot have labels of votes, as the distilled set has, for this survey has no votes"

@@ -103,6 +103,7 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
         folder.uri, curated.folder.uri, config.network, wanted, config.seed, resources.worker_threads, resources.gpus,
         plan.class_tree if wanted.targets == "votes" else None,
     )  # fmt: skip
+    run.tags({"raydistill.settled": words(training)})
     board: Any = ray.remote(num_cpus=0)(Board).remote(missing)
     with _shown(board, len(missing) * wanted.training.epochs, run):
         _fit(config, folder, job, board, workers_for(resources, len(missing)))

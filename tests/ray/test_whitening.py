@@ -15,7 +15,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config
-from raydistill.core.initial import initial_images
+from raydistill.core.coreset import random_real
 from raydistill.core.normalise import PixelSums, Whitening
 from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import distill
@@ -72,7 +72,8 @@ def test_the_distilled_set_ships_the_whitening_and_its_pictures_are_galaxies(whi
     # Initial images are whitened training images; four iterations of Adam at a rate of .03 move a pixel by some .12.
     taught, seed = curated.load("train"), fold_in(Plan(white).distilled.seed, "distill", 0)
     pixels = curated.normalisation.apply(taught.images_NHWC)
-    first = initial_images(white.distill, pixels, taught.labels_N, curated.num_classes, generator(seed, "initial"))
+    ipc, g = white.distill.images_per_class, generator(seed, "initial")
+    first = random_real(pixels, taught.labels_N, curated.num_classes, ipc, g).images_SCHW
     assert float((found.last.images_SCHW - first).abs().max()) < 0.2
     began = curated.normalisation.invert(first).numpy()
     assert np.corrcoef(shown.ravel(), began.ravel())[0, 1] > 0.95

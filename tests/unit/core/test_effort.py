@@ -19,7 +19,7 @@ from raydistill.core.effort import (
     work_of_recipe,
     work_of_training,
 )
-from raydistill.core.networks import build
+from raydistill.core.networks import Network, build
 from raydistill.core.recipe import Recipe
 from raydistill.core.training import Flat, Training
 
@@ -94,3 +94,20 @@ def test_this_machine_is_described() -> None:
     assert here.kind == "cpu"
     assert here.compiler in (True, False)
     assert Machine.of_workers(0.5).kind == "gpu"
+
+
+class _WithAConstant(torch.nn.Module):
+    """A network that has a tensor which is no parameter, as networks without state have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 2)
+        self.ramp = torch.linspace(0, 1, 8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.linear((images * self.ramp).mean(dim=(2, 3)))
+        return logits
+
+
+def test_a_network_with_a_constant_can_be_counted() -> None:
+    assert forward_flops(Network.of(_WithAConstant), 3, 8) == 2 * 3 * 2
