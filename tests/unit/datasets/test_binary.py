@@ -121,6 +121,12 @@ def test_idx(tmp_path: Path, pictures: np.ndarray, suffix: str) -> None:
         np.testing.assert_array_equal(pixels[..., channel], grey)
 
 
+def test_idx_below_a_folder_whose_name_looks_like_a_file_s(tmp_path: Path, pictures: np.ndarray) -> None:
+    (tmp_path / "mnist-images").mkdir()
+    write_mnist(tmp_path / "mnist-images", pictures[:60, :28, 2:32, 1], "")
+    assert len(Idx(root=str(tmp_path)).index().rows) == 60
+
+
 def test_idx_of_a_folder_with_both_forms_and_names_of_ones_own(tmp_path: Path, pictures: np.ndarray) -> None:
     """As torchvision leaves it: the archives beside what was in them."""
     write_mnist(tmp_path, pictures[:60, ..., 0], ".gz")
