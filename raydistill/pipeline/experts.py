@@ -40,6 +40,7 @@ from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import attached, device_of, one_line, workers_for
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.stage import demand_votes, recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.seeding import fold_in
@@ -144,7 +145,8 @@ def _fit(config: Config, folder: Folder, job: _Job, board: Any, workers: int) ->
         ),
     )
     try:
-        trainer.fit()
+        with sigint_kept():
+            trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise ClusterError(
             f"training was given up after {resources.max_restarts} restarts ({one_line(error)})",

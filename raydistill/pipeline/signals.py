@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_terminated = threading.Event()  # by SIGTERM; Ray replaces the code of an exit that is raised while it waits
+
 
 def heed_sigterm() -> None:
     """From now on SIGTERM raises SystemExit(143) in the main thread. Called after `ray.init`, whose own handler is ruder."""
@@ -28,4 +30,23 @@ def sigterm_heeded() -> Iterator[None]:
 
 
 def _exit(number: int, _frame: object) -> None:
+    _terminated.set()
     raise SystemExit(128 + number)
+
+
+@contextmanager
+def sigint_kept() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt in the body and after it.
+
+    For Ray Train, which sets a handler of SIGINT that exits, with 0 or 1, and that stays when the training is over.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if _terminated.is_set():
+            raise
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)

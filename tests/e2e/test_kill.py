@@ -54,6 +54,16 @@ def test_the_driver_killed_in_every_stage(undisturbed: Path, env: dict[str, str]
     assert not leftovers(tmp_path)
 
 
+def test_one_interrupt_stops_a_run_in_and_after_the_experts_stage(env: dict[str, str], tmp_path: Path) -> None:
+    """Ray Train answers Ctrl-C in its own way, and would go on doing so after its stage."""
+    for kind in ("trajectories", "distilled"):
+        command = tools.raydistill(tmp_path, env, "distill.iterations=100000")
+        command.wait_until(f"{kind} is under way", lambda of=command, kind=kind: UNDER_WAY[kind](tmp_path, of))
+        command.process.send_signal(signal.SIGINT)
+        assert command.wait(90) == 130, f"{kind}: {command.said[-4000:]}"
+        assert "raydistill: stopped; the same command goes on from where it was" in command.said
+
+
 # kind of artifact -> what `ps` calls the worker, and when it is worth killing
 WORKERS: dict[str, tuple[str, Callable[[Path, tools.Command], bool]]] = {
     "survey": ("simulate_chunk", lambda output, command: bool(command.workers("simulate_chunk"))),
