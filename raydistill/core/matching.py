@@ -320,17 +320,15 @@ class Matcher:
     def _unrolled(
         self, start_P: Tensor, target_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
     ) -> Matched:
-        last = len(batches)
-        if self._nearest:
-            with torch.no_grad():
-                steps = _Steps(images, targets, batches)
-                last = self._walk(start_P, target_P, steps, lr, every=last, taped=0).last
         inputs = [tensor.requires_grad_() for tensor in (images.clone(), targets.clone(), lr.clone())]
         images, targets, lr = inputs
+        steps, last = _Steps(images, targets, batches), len(batches)
+        if self._nearest:
+            with torch.no_grad():
+                last = self._walk(start_P, target_P, steps, lr, every=last, taped=0).last
         theta_P = start_P.detach().requires_grad_()
-        for index, augmentation in batches[:last]:
-            loss = self._loss(theta_P, _rows(images, index), _rows(targets, index), augmentation)
-            (gradient,) = torch.autograd.grad(loss, theta_P, create_graph=True)
+        for i in range(last):
+            (gradient,) = torch.autograd.grad(self._loss(theta_P, *steps[i]), theta_P, create_graph=True)
             theta_P = theta_P - lr * gradient
         value = self._loss_at(theta_P, start_P, target_P)
         d_images, d_targets, d_lr = torch.autograd.grad(value, inputs)

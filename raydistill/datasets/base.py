@@ -25,7 +25,7 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.files import filesystem
-from raydistill.galaxies.images import Source
+from raydistill.galaxies.images import Source, decode_picture, read_source
 
 Part = Literal["train", "validation", "test"]
 
@@ -102,9 +102,10 @@ class DataSet(ABC):
     def files(self) -> dict[str, int]:
         """The files that the set consists of, by name below the root, with their sizes in bytes. CatalogError where there are none."""
 
-    @abstractmethod
     def decode(self, source: Source) -> np.ndarray:
-        """uint8 `[H, W, 3]`, row 0 at the top. RejectedImage: what `galaxies.images` rejects."""
+        """uint8 `[H, W, 3]`, row 0 at the top; here of a JPEG, PNG, …. RejectedImage: what `galaxies.images` rejects."""
+        content, where = read_source(source)
+        return decode_picture(content, where)
 
     @abstractmethod
     def _rows(self) -> tuple[Sequence[str] | None, pa.Table]:

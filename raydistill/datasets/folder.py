@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 
 from raydistill.datasets.base import DataSet, listing
 from raydistill.errors import CatalogError
-from raydistill.galaxies.images import Source, decode_picture, read_source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -50,7 +48,3 @@ class ImageFolder(DataSet):
         }
         types = [pa.string()] * 4 + [pa.int64()] * 2
         return None, pa.table({key: pa.array(v, t) for (key, v), t in zip(columns.items(), types, strict=True)})
-
-    def decode(self, source: Source) -> np.ndarray:
-        content, where = read_source(source)
-        return decode_picture(content, where)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from raydistill.datasets.base import StoredSet, listing, named, within
 from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.files import filesystem, object_ids
-from raydistill.galaxies.images import Source, decode_picture, read_source, stored_source
+from raydistill.galaxies.images import Source, stored_source
 
 ROWS_AT_ONCE = 128
 
@@ -80,10 +80,6 @@ class ImageTable(StoredSet):
                 for row in within(rows, first, len(batch)):
                     yield stored_source(batch.column(0)[row - first].as_py())
                 first += len(batch)
-
-    def decode(self, source: Source) -> np.ndarray:
-        content, where = read_source(source)
-        return decode_picture(content, where)
 
     def _at(self, name: str) -> str:
         """A file of the set, which may be the root itself."""

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import torch
+from torch import Tensor
 
-from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.curated import CuratedSet, Labelled
 from raydistill.artifacts.distilled import (
     LAST,
     SEEN,
@@ -221,28 +222,35 @@ class _Session:
         self.seen = [*taught.object_ids, *judged.object_ids]
         self.judged = (self.normalisation.apply(judged.images_NHWC).to(device), judged.labels_N.to(device))
         self.seed = fold_in(job.seed, "distill", job.distill.seed)
-        pixels = self.normalisation.apply(taught.images_NHWC)
-        votes = None if job.tree is None else curated.probabilities("train", job.tree)
-        experts = (self.network, store.ends())
-        chosen = initial_images(
-            job.distill, pixels, taught.labels_N, curated.num_classes, *experts, generator(self.seed, "initial")
-        )
-        images = chosen.images_SCHW.to(device)
-        labels = initial_labels(job.distill, chosen, curated.num_classes, *experts, votes).to(device)
+        self._warnings: tuple[str, ...] = ()
+        saved = read_tensors(self.folder, STATE) if self.folder.exists(STATE) else None
+        images, labels = (saved[0]["images"], saved[0]["labels"]) if saved else self._begin(taught, store)
         seed = fold_in(self.seed, "steps")
-        self.distiller = Distiller(job.distill, self.network, store, images, labels, seed, job.memory_mb)
+        self.distiller = Distiller(
+            job.distill, self.network, store, images.to(device), labels.to(device), seed, job.memory_mb
+        )
         self.records: list[Record] = []
         self.validations: list[Validation] = []
         self.best: SyntheticImages | None = None
         self._told = (0, 0)
         self._new_pictures: list[str] = []
-        self._warnings: tuple[str, ...] = ()
         self._saved = time.monotonic()
-        if self.folder.exists(STATE):
-            self._resume()
+        if saved:
+            self._resume(*saved)
         else:
-            self._warnings = _misclassified(job.distill, chosen, curated.class_names, *experts)
             self._judge()
+
+    def _begin(self, taught: Labelled, store: TrajectoryStore) -> tuple[Tensor, Tensor]:
+        """Images and labels before the first step."""
+        wanted, curated = self.job.distill, self.curated
+        pixels = self.normalisation.apply(taught.images_NHWC)
+        votes = None if self.job.tree is None else curated.probabilities("train", self.job.tree)
+        experts = (self.network, store.ends())
+        chosen = initial_images(
+            wanted, pixels, taught.labels_N, curated.num_classes, *experts, generator(self.seed, "initial")
+        )
+        self._warnings = _misclassified(wanted, chosen, curated.class_names, *experts)
+        return chosen.images_SCHW, initial_labels(wanted, chosen, curated.num_classes, *experts, votes)
 
     def step(self) -> None:
         try:
@@ -347,8 +355,7 @@ class _Session:
         write_tensors(self.folder, STATE, tensors | best, memory)
         self._saved = time.monotonic()
 
-    def _resume(self) -> None:
-        tensors, memory = read_tensors(self.folder, STATE)
+    def _resume(self, tensors: dict[str, Tensor], memory: dict[str, Any]) -> None:
         best = {name.removeprefix("best/"): tensors.pop(name) for name in list(tensors) if name.startswith("best/")}
         self.best = SyntheticImages(
             best["images"], best["targets"], best["student_lrs"], self.normalisation, memory["best_iteration"]

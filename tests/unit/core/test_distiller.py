@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Distiller, Record
 from raydistill.core.networks import Network, build
@@ -353,24 +352,6 @@ def test_watching_the_next_epoch_does_not_change_the_step() -> None:
     assert torch.equal(one.images, other.images)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"images_per_class": 0}, "images_per_class must be positive"),
-        ({"student_lr": -0.1}, "student_lr must be positive, got -0.1"),
-        ({"student_lr": math.nan}, "student_lr must be positive, got nan"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0; null takes all images"),
-        ({"label_init": "votes"}, "label_init: votes goes with labels: soft; labels: hard are not learned"),
-        ({"label_init": "hard", "labels": "votes"}, "label_init: hard goes with labels: soft"),
-        ({"ema": 1.0}, r"ema must lie in \[0, 1\)"),
-        ({"engine": "unrolled", "compile": True}, "compile goes with engine: exact"),
-    ],
-)
-def test_a_recipe_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(QUICK, **change)
-
-
 def test_a_diverging_sgd_run_is_told_of_adam() -> None:
     run = distiller(replace(QUICK, image_step=SGD(lr=10.0)), Broken(epoch=1))
     with pytest.raises(DivergenceError, match=r"or use distill\.image_step=\{kind: adam, lr: 0\.03\}"):
@@ -424,19 +405,6 @@ def test_nearest_reports_the_step_that_was_matched() -> None:
     assert distiller(replace(QUICK, student_steps=5)).step().student_steps == 5
 
 
-@pytest.mark.parametrize(("share", "layers"), [(0.0, 0), (0.2, 0), (0.25, 1), (0.5, 2), (0.75, 3), (0.9, 3)])
-def test_shallow_layers_are_counted_from_the_image(share: float, layers: int) -> None:
-    """PAD: ConvNet-D3 has four layers; each convolution comes with its bias and its norm."""
-    network = build(ConvNet(depth=3, width=4), zoo.CLASSES, zoo.SIZE)
-    sizes = {
-        0: 0,
-        1: 3 * 4 * 9 + 4 + 8,
-        2: 1 * (3 * 4 * 9 + 12) + (4 * 4 * 9 + 12),
-        3: (3 * 4 * 9 + 12) + 2 * (4 * 4 * 9 + 12),
-    }
-    assert network.layout.parameters_of_first_layers(share) == sizes[layers]
-
-
 def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
     recipe = replace(
         QUICK, student_steps=1, trajectories="straight", start_epochs="continuous", schedule=Fixed(min_start_epoch=1, max_start_epoch=2)
@@ -445,8 +413,3 @@ def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
     starts = [run.step().start_epoch for _ in range(40)]
     assert 1 <= min(starts) < 1.2
     assert 1.8 < max(starts) <= 2
-
-
-def test_whole_epochs_are_all_that_sgd_has() -> None:
-    with pytest.raises(ValueError, match="start_epochs: continuous goes with trajectories: straight"):
-        replace(QUICK, start_epochs="continuous")

@@ -191,3 +191,16 @@ def test_running_statistics_are_refused() -> None:
 def test_patches_must_tile_the_image() -> None:
     with pytest.raises(ValueError, match="patches of 5 pixels do not tile an image of 8"):
         build(ViT(patch=5), 3, 8)
+
+
+@pytest.mark.parametrize(("share", "layers"), [(0.0, 0), (0.2, 0), (0.25, 1), (0.5, 2), (0.75, 3), (0.9, 3)])
+def test_shallow_layers_are_counted_from_the_image(share: float, layers: int) -> None:
+    """PAD: ConvNet-D3 has four layers; each convolution comes with its bias and its norm."""
+    network = build(ConvNet(depth=3, width=4), zoo.CLASSES, zoo.SIZE)
+    sizes = {
+        0: 0,
+        1: 3 * 4 * 9 + 4 + 8,
+        2: 1 * (3 * 4 * 9 + 12) + (4 * 4 * 9 + 12),
+        3: (3 * 4 * 9 + 12) + 2 * (4 * 4 * 9 + 12),
+    }
+    assert network.layout.parameters_of_first_layers(share) == sizes[layers]
