@@ -23,8 +23,12 @@ from raydistill.seeding import fold_in, generator
 
 @dataclass(frozen=True, kw_only=True)
 class DistributionMatching:
-    """`batch_size` real images of each class an iteration. The paper takes 20000 iterations, 256 images and lr 1 (10 at 50 a class)."""
+    """`batch_size` real images of each class an iteration. The paper takes 20000 iterations, 256 images and lr 1 (10 at 50 a class).
 
+    seed: another draw of initial images, batches and networks.
+    """
+
+    seed: int = 0
     iterations: int = 1000
     batch_size: int = 64
     lr: float = 1.0
@@ -54,10 +58,12 @@ def distribution_matching(
     """
     psi = embedding(network)
 
-    def distance(x_SCHW: Tensor, real_BCHW: Tensor, theta_P: Tensor, parameters: AugmentationParameters) -> Tensor:
-        features = psi(theta_P, recipe.augmentation.apply(torch.cat([real_BCHW, x_SCHW]), parameters)).flatten(1)
-        count = len(real_BCHW)
-        return (features[:count].mean(dim=0) - features[count:].mean(dim=0)).square().sum()
+    def mean_features(images_BCHW: Tensor, theta_P: Tensor, parameters: AugmentationParameters) -> Tensor:
+        own = {name: values[: len(images_BCHW)] for name, values in parameters.items()}  # all rows are alike
+        return psi(theta_P, recipe.augmentation.apply(images_BCHW, own)).flatten(1).mean(dim=0)
+
+    def distance(x_SCHW: Tensor, real_D: Tensor, theta_P: Tensor, parameters: AugmentationParameters) -> Tensor:
+        return (real_D - mean_features(x_SCHW, theta_P, parameters)).square().sum()
 
     members = [(labels_N == k).nonzero().flatten() for k in range(num_classes)]
     images = coreset.random_real(images_NCHW, labels_N, num_classes, ipc, generator(seed, "initial")).images_SCHW
@@ -69,8 +75,10 @@ def distribution_matching(
         for k, own in enumerate(members):
             real = images_NCHW[own[torch.randperm(len(own), generator=g)[: recipe.batch_size].to(own.device)]]
             mine = slice(k * ipc, (k + 1) * ipc)
-            parameters = recipe.augmentation.sample(g, len(real) + ipc)
-            gradient[mine], value = torch.func.grad_and_value(distance)(images[mine], real, theta_P, parameters)
+            parameters = recipe.augmentation.sample(g, max(len(real), ipc))
+            with torch.no_grad():
+                real_D = mean_features(real, theta_P, parameters)
+            gradient[mine], value = torch.func.grad_and_value(distance)(images[mine], real_D, theta_P, parameters)
             total += float(value)
         images.grad = gradient
         optimiser.step()

@@ -55,7 +55,7 @@ class Baselines:
                 return coreset.of_whole_classes(self._distribution_matching(), self.taught[1], self.num_classes)
 
     def _distribution_matching(self) -> Tensor:
-        config, seed = self.config, fold_in(self.root, "dm")
+        config, seed = self.config, fold_in(self.root, "dm", self.config.evaluate.dm.seed)
         how = {
             "version": __version__,
             "dm": plain(config.evaluate.dm),
