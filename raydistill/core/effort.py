@@ -13,18 +13,16 @@ import sysconfig
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from raydistill.core.matching import Precision
 from raydistill.core.networks import Network
 from raydistill.core.recipe import Recipe
 from raydistill.core.training import Training
 
-TrainingT = TypeVar("TrainingT", bound=Training)
-RecipeT = TypeVar("RecipeT", bound=Recipe)
+Wanted = TypeVar("Wanted", bound=Training | Recipe)
 
 # From benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's), a data-centre GPU some 1e13 not compiled.
 EAGER_FLOPS = {"cpu": 5e10, "gpu": 1e13}
@@ -86,36 +84,18 @@ def work_of_recipe(recipe: Recipe, network: Network, images_SCHW: torch.Size) ->
     return Work(12.0 * forward_flops(network, channels, side) * size * steps, 2 * steps)
 
 
-def settle_training(training: TrainingT, work: Work, machine: Machine) -> TrainingT:
-    """The training without `auto`."""
-    return replace(training, **_settled(training.compile, training.precision, True, work, machine)._asdict())
-
-
-def settle_recipe(recipe: RecipeT, work: Work, machine: Machine) -> RecipeT:
-    """The recipe without `auto`."""
-    compilable = recipe.engine != "unrolled"
-    return replace(recipe, **_settled(recipe.compile, recipe.precision, compilable, work, machine)._asdict())
+def settle(wanted: Wanted, work: Work, machine: Machine) -> Wanted:
+    """The training or recipe without `auto`."""
+    long = work.seconds(machine) > LONG_SECONDS
+    compilable = machine.compiler and not (isinstance(wanted, Recipe) and wanted.engine == "unrolled")
+    settled: dict[str, Any] = {}
+    if wanted.compile == "auto":
+        settled["compile"] = long and compilable
+    if wanted.precision == "auto":
+        settled["precision"] = "bfloat16" if long and machine.bfloat16 else "float32"
+    return replace(wanted, **settled)
 
 
 def words(settled: Training | Recipe) -> str:
     """What was settled, for the log."""
     return f"{settled.precision}, {'compiled' if settled.compile is True else 'not compiled'}"
-
-
-class _Choice(NamedTuple):
-    compile: bool
-    precision: Precision
-
-
-def _settled(
-    compile: bool | Literal["auto"],
-    precision: Precision | Literal["auto"],
-    compilable: bool,
-    work: Work,
-    machine: Machine,
-) -> _Choice:
-    long = work.seconds(machine) > LONG_SECONDS
-    return _Choice(
-        long and compilable and machine.compiler if compile == "auto" else compile,
-        ("bfloat16" if long and machine.bfloat16 else "float32") if precision == "auto" else precision,
-    )

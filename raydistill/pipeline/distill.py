@@ -40,7 +40,7 @@ from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.coreset import Coreset
 from raydistill.core.distiller import Distiller, Record
-from raydistill.core.effort import Machine, settle_recipe, words, work_of_recipe
+from raydistill.core.effort import words, work_of_recipe
 from raydistill.core.initial import initial_images, initial_labels, margin
 from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
@@ -59,7 +59,7 @@ from raydistill.pipeline.cluster import (
 )
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.publish import draw_grid, publish
-from raydistill.pipeline.stage import demand_votes, recorded, skipped
+from raydistill.pipeline.stage import demand_votes, recorded, settled, skipped
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.seeding import fold_in, generator
 
@@ -129,14 +129,13 @@ def _run(plan: Plan, curated: CuratedSet, store: TrajectoryStore, run: Run) -> N
     network = build(config.network, curated.num_classes, side)
     images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
     work = work_of_recipe(config.distill, network, images)
-    recipe = settle_recipe(config.distill, work, Machine.of_workers(resources.distill_gpus))
+    recipe = settled(place.folder, run, config.distill, work, resources.distill_gpus)
     job = _Job(
         place.folder.uri, curated.folder.uri, store.folder.uri, config.network, recipe, place.seed,
         threads=distill_cpus(resources), gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds,
         tree=plan.class_tree if config.distill.needs_votes else None,
     )  # fmt: skip
-    run.tags({"raydistill.settled": words(recipe)})
     require(resources, job.threads, job.gpus, "distill_")
     # A generator's own retries would replay from the start; ours go on from the saved state.
     task: Any = ray.remote(_work).options(

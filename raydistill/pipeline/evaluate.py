@@ -39,7 +39,7 @@ from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.augment import Augmentation
 from raydistill.core.coreset import Coreset
-from raydistill.core.effort import Machine, settle_training, words, work_of_training
+from raydistill.core.effort import Machine, settle, words, work_of_training
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
 from raydistill.core.normalise import AnyNormalisation, one_hot
@@ -164,7 +164,7 @@ def _settled(config: Config, training: Training, architecture: Architecture, set
     images = sets[0].images_NCHW.shape
     network = build(architecture, sets[0].targets_NK.shape[1], images[-1])
     work = work_of_training(training, network, images, len(sets))
-    settled = settle_training(training, work, Machine.of_workers(config.resources.gpus))
+    settled = settle(training, work, Machine.of_workers(config.resources.gpus))
     if "auto" in (training.compile, training.precision) and words(settled) != words(Training()):
         log.info("evaluate: %s on %s: %s", sets[0].subject, architecture.name, words(settled))
     return settled

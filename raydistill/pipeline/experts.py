@@ -31,7 +31,7 @@ from raydistill.artifacts.trajectories import ShardWriter, TrajectoryStore, miss
 from raydistill.config import Config, Experts
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
-from raydistill.core.effort import Machine, settle_training, words, work_of_training
+from raydistill.core.effort import words, work_of_training
 from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.normalise import AnyNormalisation, one_hot
 from raydistill.core.training import FitState, fit, predict, start
@@ -41,7 +41,7 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import attached, device_of, one_line, workers_for
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.signals import sigint_kept
-from raydistill.pipeline.stage import demand_votes, recorded, skipped
+from raydistill.pipeline.stage import demand_votes, recorded, settled, skipped
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.seeding import fold_in
 
@@ -85,7 +85,7 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
     side, taught = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
     # The work of all experts, for a choice that depends on the number of workers would make the bits depend on it.
     work = work_of_training(wanted.training, network, torch.Size((taught, 3, side, side)), wanted.num_experts)
-    training = settle_training(wanted.training, work, Machine.of_workers(config.resources.gpus))
+    training = settled(folder, run, wanted.training, work, config.resources.gpus)
     wanted = replace(wanted, training=training)
     write_layout(folder, network.layout, wanted.num_experts, wanted.training.epochs, ends_only=wanted.keep == "ends")
     missing = missing_experts(folder, wanted.num_experts)
@@ -104,7 +104,6 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
         folder.uri, curated.folder.uri, config.network, wanted, config.seed, resources.worker_threads, resources.gpus,
         plan.class_tree if wanted.targets == "votes" else None,
     )  # fmt: skip
-    run.tags({"raydistill.settled": words(training)})
     board: Any = ray.remote(num_cpus=0)(Board).remote(missing)
     with _shown(board, len(missing) * wanted.training.epochs, run):
         _fit(config, folder, job, board, workers_for(resources, len(missing)))

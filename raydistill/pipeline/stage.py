@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.storage import Folder
 from raydistill.config import CatalogSurvey, Config, plain
+from raydistill.core.effort import Machine, Wanted, Work, settle, words
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
@@ -15,6 +19,8 @@ from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.tracking import InputDataset, Run, Tracker, default_uri
 
 log = get_logger(__name__)
+
+SETTLED = "settled.json"
 
 
 def tracking_uri(plan: Plan) -> str | None:
@@ -79,6 +85,19 @@ def recorded(
         manifest = place.seal()
         run.tags({"raydistill.content": manifest.content, "raydistill.uri": place.folder.uri})
         log.info("%s: done, content %s", place.kind, manifest.content[:12])
+
+
+def settled(folder: Folder, run: Run, wanted: Wanted, work: Work, gpus: float) -> Wanted:
+    """The training or recipe without `auto`, by this machine or, where the artifact was begun already, as it was settled then: what one
+    machine has begun, another finishes with the same arithmetic."""
+    if folder.exists(SETTLED):
+        chosen = replace(wanted, **json.loads(folder.read(SETTLED)))
+    else:
+        chosen = settle(wanted, work, Machine.of_workers(gpus))
+        how = {"compile": chosen.compile, "precision": chosen.precision}
+        folder.write(SETTLED, json.dumps(how).encode())
+    run.tags({"raydistill.settled": words(chosen)})
+    return chosen
 
 
 def _inputs(plan: Plan, place: Place, curated: CuratedSet | None) -> list[InputDataset]:

@@ -13,8 +13,7 @@ from raydistill.core.effort import (
     Machine,
     Work,
     forward_flops,
-    settle_recipe,
-    settle_training,
+    settle,
     words,
     work_of_recipe,
     work_of_training,
@@ -67,21 +66,21 @@ def test_work_of_a_recipe_is_twelve_passes_an_image_and_step() -> None:
 def test_auto_is_settled_by_the_work_and_the_machine(
     work: Work, machine: Machine, compiled: bool, precision: str
 ) -> None:
-    training = settle_training(Training(compile="auto", precision="auto"), work, machine)
+    training = settle(Training(compile="auto", precision="auto"), work, machine)
     assert (training.compile, training.precision) == (compiled, precision)
-    recipe = settle_recipe(Recipe(compile="auto", precision="auto"), work, machine)
+    recipe = settle(Recipe(compile="auto", precision="auto"), work, machine)
     assert (recipe.compile, recipe.precision) == (compiled, precision)
 
 
 def test_what_a_person_chose_stays() -> None:
     for chosen in (Training(compile=True, precision="bfloat16"), Training(compile=False, precision="float32")):
         for work in (LONG, SHORT):
-            assert settle_training(chosen, work, LAPTOP) == chosen
-    assert words(settle_training(Training(), LONG, LAPTOP)) == "float32, compiled"
+            assert settle(chosen, work, LAPTOP) == chosen
+    assert words(settle(Training(), LONG, LAPTOP)) == "float32, compiled"
 
 
 def test_the_unrolled_engine_is_never_compiled() -> None:
-    assert settle_recipe(Recipe(engine="unrolled"), LONG, LAPTOP).compile is False
+    assert settle(Recipe(engine="unrolled"), LONG, LAPTOP).compile is False
 
 
 def test_seconds_are_the_arithmetic_or_the_calls() -> None:
