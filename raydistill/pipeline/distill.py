@@ -41,6 +41,7 @@ from raydistill.core.architectures import Architecture
 from raydistill.core.coreset import Coreset
 from raydistill.core.distiller import Distiller, Record
 from raydistill.core.effort import words, work_of_recipe
+from raydistill.core.guard import Guard
 from raydistill.core.initial import initial_images, initial_labels, margin
 from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
@@ -67,6 +68,10 @@ log = get_logger(__name__)
 
 STATE = f"{PARTIAL}/state.safetensors"
 BEST = f"{PARTIAL}/images.safetensors"  # what a run that diverged leaves to look at
+NOTHING_LEARNED = (
+    "on validation no iterate was better than the images it began with, and these are published; look at history.png: a loss that does "
+    "not fall wants other rates (distill.student_lr, distill.image_step.lr) or better experts, one that falls more iterations"
+)
 WRITTEN = (SELECTED, LAST, SEEN, "history.parquet", "validation.parquet")  # by the worker
 
 
@@ -229,6 +234,7 @@ class _Session:
             job.distill, self.network, store, images.to(device), labels.to(device), seed, job.memory_mb
         )
         self.records: list[Record] = []
+        self.guard = Guard(job.distill)
         self.validations: list[Validation] = []
         self.best: SyntheticImages | None = None
         self._told = (0, 0)
@@ -260,6 +266,8 @@ class _Session:
             write_images(self.folder, BEST, self.best, self._info())
             saved = f"the best images so far, of iteration {self.best.iteration}, are in {self.folder.uri}/{BEST}"
             raise DivergenceError(error.what, error.where, f"{error.fix}; {saved}") from error
+        if sentence := self.guard.read(self.records[-1]):
+            self._warnings += (sentence,)
         iteration, every = self.distiller.iteration, self.job.distill
         if iteration % every.validate_every == 0 or self.distiller.finished:
             self._judge()
@@ -280,6 +288,8 @@ class _Session:
     def write(self) -> None:
         """The artifact's data files; the state is dropped last, so a kill in between only writes them again."""
         assert self.best is not None
+        if self.best.iteration == 0:
+            self._warnings += (NOTHING_LEARNED,)
         info = self._info()
         write_images(self.folder, SELECTED, self.best, info)
         write_images(self.folder, LAST, self._iterate(), info)
@@ -361,6 +371,8 @@ class _Session:
         )
         self.distiller.load(tensors, memory["distiller"])
         self.records = [Record(*row) for row in memory["records"]]
+        for record in self.records:
+            self.guard.read(record)  # what it had to say then was said
         self.validations = [Validation(*row) for row in memory["validations"]]
 
 

@@ -1,0 +1,64 @@
+"""What a run's losses and rates say about its hyper-parameters, in words.
+
+The matching loss is |theta_N - theta*|^2 / |theta_0 - theta*|^2: 1 is a student that ends as far from its target as it began. Above 1 it
+walks away, most often because its steps are too long. A learning rate that falls all the time says the same of the images' direction:
+the shorter the steps, the better. NaN, and a rate beyond all bounds, are `core.distiller`'s own and end the run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+from raydistill.core.distiller import Record
+from raydistill.core.recipe import Recipe
+
+WINDOW = 50  # iterations of which the median is judged
+PATIENCE = 100  # iterations before the first judgement: images that begin as noise need some to be worth anything
+FALLEN = 5.0  # times smaller than it began
+
+
+class Guard:
+    """Reads the records of one run; each sentence is said once."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._last: deque[Record] = deque(maxlen=WINDOW)
+        self._said: set[str] = set()
+        self._first_lr: float | None = None
+
+    def read(self, record: Record) -> str | None:
+        """What is to be said after one more iteration."""
+        self._last.append(record)
+        if self._first_lr is None:
+            self._first_lr = record.student_lr
+        for name, sentence in self._sentences(record).items():
+            if name not in self._said:
+                self._said.add(name)
+                return sentence
+        return None
+
+    def _sentences(self, record: Record) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if record.iteration < PATIENCE or len(self._last) < WINDOW:
+            return found
+        where = f"iteration {record.iteration}"
+        loss, skipped = median(r.loss for r in self._last), sum(r.skipped for r in self._last)
+        if loss > 1:
+            found["loss"] = (
+                f"{where}: the matching loss stays above 1 (median {loss:.2f}): the student ends farther from its target than it began; "
+                f"lower distill.student_lr (now {record.student_lr:.3g}) or distill.student_steps (now {self._recipe.student_steps})"
+            )
+        if skipped > WINDOW // 2:
+            found["skipped"] = (
+                f"{where}: {skipped} of the last {WINDOW} iterations were skipped, their loss being above distill.skip_above = "
+                f"{self._recipe.skip_above:g}: little is learned; lower distill.student_lr (now {record.student_lr:.3g}) or raise it"
+            )
+        assert self._first_lr is not None
+        if record.student_lr * FALLEN < self._first_lr:
+            found["rate"] = (
+                f"{where}: the student's learning rate fell from {self._first_lr:.3g} to {record.student_lr:.3g}: its steps do not lead "
+                f"where the experts went; begin with distill.student_lr={record.student_lr:.2g}, or, if it falls from there too, train "
+                "smoother experts (a lower experts.training.lr)"
+            )
+        return found

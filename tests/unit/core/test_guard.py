@@ -1,0 +1,44 @@
+"""The guard speaks when it should, once, and keeps quiet otherwise."""
+
+from __future__ import annotations
+
+import pytest
+
+from raydistill.core.distiller import Record
+from raydistill.core.guard import FALLEN, PATIENCE, Guard
+from raydistill.core.recipe import Recipe
+
+
+def record(iteration: int, loss: float = 0.7, lr: float = 0.01, skipped: bool = False) -> Record:
+    return Record(iteration, 0, 0.0, 1, loss, float("nan"), lr, 1.0, 20, skipped, "stay")
+
+
+def said(records: list[Record]) -> list[str]:
+    guard = Guard(Recipe(skip_above=1.1))
+    return [sentence for one in records if (sentence := guard.read(one))]
+
+
+def test_a_run_that_goes_well_is_left_alone() -> None:
+    single = [record(i, loss=5.0 if i % 3 == 0 else 0.8, lr=0.01 / (1 + i / 200)) for i in range(1, 400)]
+    assert said(single) == []
+
+
+def test_images_that_begin_as_noise_have_time_to_become_something() -> None:
+    assert said([record(i, loss=1.5 if i < PATIENCE - 30 else 0.8) for i in range(1, 300)]) == []
+
+
+@pytest.mark.parametrize(
+    ("records", "iteration", "words"),
+    [
+        ([record(i, loss=1.2) for i in range(1, 300)], PATIENCE, "stays above 1 (median 1.20)"),
+        ([record(i, lr=0.01 * 0.98**i) for i in range(1, 300)], PATIENCE, "fell from 0.0098 to 0.00133"),
+        ([record(i, skipped=i % 3 > 0) for i in range(1, 300)], PATIENCE, "33 of the last 50 iterations were skipped"),
+        ([record(i, loss=1.01 if i > 200 else 0.9) for i in range(1, 300)], 226, "stays above 1"),
+        ([record(i, lr=0.01 if i < 250 else 0.0099 / FALLEN) for i in range(1, 300)], 250, "fell from 0.01 to"),
+    ],
+)  # fmt: skip
+def test_each_sign_is_told_once_with_what_to_change(records: list[Record], iteration: int, words: str) -> None:
+    (sentence,) = said(records)
+    assert sentence.startswith(f"iteration {iteration}: ")
+    assert words in sentence
+    assert "lower" in sentence
