@@ -28,6 +28,10 @@ from raydistill.seeding import generator
 # Experts are trained at 1e-3 to 1e-1; a student outside of this has lost its expert for good.
 STUDENT_LR_RANGE = (1e-7, 1.0)
 
+# How far the student of `student_lr: auto` goes on the initial images, in units of the experts' way (docs/log.md, 2026-11-21).
+AS_FAR = 0.8
+RATES_PER_OCTAVE = 8  # that `auto` chooses from
+
 
 class Record(NamedTuple):
     """What one iteration did; a row of `history.parquet`."""
@@ -87,7 +91,8 @@ class Distiller:
                 f"experts and expert_epochs = {recipe.expert_epochs} the last possible start is {self.last_epoch}"
             )
         rates = self.last_epoch + 1 if recipe.lr_per_epoch else 1
-        self.log_lrs = [torch.tensor(math.log(recipe.student_lr)).to(self.images) for _ in range(rates)]
+        first = float("nan") if recipe.student_lr == "auto" else recipe.student_lr
+        self.log_lrs = [torch.tensor(math.log(first)).to(self.images) for _ in range(rates)]
         self.schedule: ScheduleState = recipe.schedule.init()
         self.finished = False
         self._seed = seed
@@ -121,6 +126,37 @@ class Distiller:
     def targets(self) -> Tensor:
         """[S, K] probabilities that the student is taught."""
         return self.labels.softmax(dim=1) if self.recipe.labels == "soft" else self.labels
+
+    def begin(self) -> None:
+        """Choose what the recipe leaves to `auto`, before the first step of a run; one that is resumed has it in its state.
+
+        The student's rate is the largest of the grid 2^(k / RATES_PER_OCTAVE) at which the student goes at most `AS_FAR` times as far
+        as the experts: |theta_N - theta_0| against |theta* - theta_0|, the geometric mean over three experts and both ends of the
+        first window. Until the images are worth something, most of its way leads aside, so a student that goes farther ends
+        farther from its target than it began.
+        """
+        if self.recipe.student_lr != "auto":
+            return
+        low, high = (math.ceil(math.log2(bound) * RATES_PER_OCTAVE) for bound in STUDENT_LR_RANGE)
+        while high - low > 1:  # bisection: a longer step goes farther
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._goes(2 ** (middle / RATES_PER_OCTAVE)) <= AS_FAR else (low, middle)
+        for log_lr in self.log_lrs:
+            log_lr.fill_(low / RATES_PER_OCTAVE * math.log(2))
+
+    def _goes(self, lr: float) -> float:
+        """How far the student goes at a rate, in units of the experts' way; the same cases at every call."""
+        g = generator(self._seed, "student_lr")
+        window = {self.recipe.schedule.min_start_epoch, min(self.schedule.cap - 1, self.last_epoch)}
+        cases = [(expert, start) for expert in range(min(3, self.trajectories.num_experts)) for start in sorted(window)]
+        logs = []
+        for expert, start in cases:
+            begin, target = self._ends(expert, start)
+            rate = torch.tensor(lr).to(self.images)
+            went = self._matcher.displacement(begin, self.images, self.targets(), rate, self._batches(g))
+            logs.append(float((went / (target - begin)[self._matcher.skip :].norm()).log()))
+        too_far = any(math.isnan(log) or log == math.inf for log in logs)
+        return math.inf if too_far else math.exp(math.fsum(logs) / len(logs))
 
     def step(self) -> Record:
         """One iteration. DivergenceError, with the state untouched, when a loss or gradient is not finite or a rate runs away."""

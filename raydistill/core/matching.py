@@ -167,7 +167,7 @@ class Matcher:
             raise ValueError("the unrolled engine differentiates a graph twice, which torch.compile cannot")
         self._loss = loss
         self._engine = engine
-        self._skip = skip
+        self.skip = skip
         self._nearest = nearest
         self._memory = None if memory_mb is None else memory_mb * 1e6
         self._compile = compile
@@ -228,8 +228,18 @@ class Matcher:
         walk = self._walk(start_P, target_P, steps, lr.detach(), every=len(steps), taped=0)
         return self._loss_at(walk.end_P, start_P, target_P)
 
+    @torch.no_grad()
+    def displacement(
+        self, start_P: Tensor, images_SCHW: Tensor, targets_SK: Tensor, lr: Tensor, batches: Sequence[Batch]
+    ) -> Tensor:
+        """|theta_N - theta_0|: how far the student goes, in the parameters that the loss looks at."""
+        theta_P, steps = start_P, _Steps(images_SCHW.detach(), targets_SK.detach(), batches)
+        for i in range(len(steps)):
+            theta_P = theta_P - lr * self._gradient(theta_P, *steps[i])
+        return (theta_P - start_P)[self.skip :].norm()
+
     def _loss_at(self, end_P: Tensor, start_P: Tensor, target_P: Tensor) -> Tensor:
-        return matching_loss(end_P[self._skip :], start_P[self._skip :], target_P[self._skip :])
+        return matching_loss(end_P[self.skip :], start_P[self.skip :], target_P[self.skip :])
 
     def _walk(self, start_P: Tensor, target_P: Tensor, steps: _Steps, lr: Tensor, every: int, taped: int) -> _Walk:
         """All student steps; of theta every `every`-th is kept, and of the last `taped` steps the graphs."""
@@ -245,7 +255,7 @@ class Matcher:
             else:
                 theta_P = theta_P - lr * self._gradient(theta_P, *steps[i])
             if self._nearest:
-                distance = float((theta_P - target_P)[self._skip :].abs().sum())
+                distance = float((theta_P - target_P)[self.skip :].abs().sum())
                 if distance < shortest:
                     end_P, last, shortest = theta_P, i + 1, distance
         return _Walk(end_P if self._nearest else theta_P, last, path, tapes)
@@ -258,8 +268,8 @@ class Matcher:
         every, taped = self._affordable(start_P, steps)
         end_P, last, path, tapes = self._walk(start_P, target_P, steps, lr, every, taped)
         loss = self._loss_at(end_P, start_P, target_P)
-        lambda_P = 2 * (end_P - target_P) / (start_P - target_P)[self._skip :].square().sum()
-        lambda_P[: self._skip] = 0
+        lambda_P = 2 * (end_P - target_P) / (start_P - target_P)[self.skip :].square().sum()
+        lambda_P[: self.skip] = 0
         d_images, d_targets, d_lr = torch.zeros_like(images), torch.zeros_like(targets), torch.zeros_like(lr)
         for i in reversed(range(last)):
             if i in tapes:

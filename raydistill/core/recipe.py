@@ -62,8 +62,8 @@ class Recipe:
     student_steps, expert_epochs
         N, the student's steps of one unroll; M, how many expert epochs ahead the target lies.
     student_lr
-        Initial learning rate of the student (its logarithm is learned). N * student_lr should start near a third of an expert
-        epoch's steps * lr: far above it the student walks away from its target (loss above 1).
+        Initial learning rate of the student (its logarithm is learned). "auto": such that on the initial images the student goes
+        `AS_FAR` times as far as the experts did, see `Distiller.begin`. Far above it the student walks away (loss above 1).
     lr_per_epoch
         One learning rate per start epoch instead of one for all.
     start_epochs
@@ -99,7 +99,7 @@ class Recipe:
     iterations: int = 1000
     student_steps: int = 30
     expert_epochs: int = 1
-    student_lr: float = 0.01
+    student_lr: float | Literal["auto"] = "auto"
     lr_per_epoch: bool = False
     start_epochs: Literal["cycle", "random", "continuous"] = "cycle"
     trajectories: Literal["sgd", "straight"] = "sgd"
@@ -121,7 +121,9 @@ class Recipe:
     compile: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
-        positive(self, "images_per_class", "iterations", "student_steps", "expert_epochs", "student_lr")
+        positive(self, "images_per_class", "iterations", "student_steps", "expert_epochs")
+        if self.student_lr != "auto":
+            positive(self, "student_lr")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; null takes all images")
         if self.skip_above is not None:

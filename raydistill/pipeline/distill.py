@@ -243,6 +243,7 @@ class _Session:
         if saved:
             self._resume(*saved)
         else:
+            self.distiller.begin()
             self._judge()
 
     def _begin(self, taught: Labelled, store: TrajectoryStore) -> tuple[Tensor, Tensor]:
