@@ -32,8 +32,10 @@ COMMON = [
 ]  # fmt: skip
 METHODS = {
     "stm": [
-        "extends=methods/stm", f"distill.schedule.max_start_epoch={LAST_START}",
-        "distill.schedule.min_duration=10", "distill.schedule.significance=3",
+        "extends=methods/stm",
+        f"distill.schedule.max_start_epoch={LAST_START}",
+        "distill.schedule.min_duration=10",
+        "distill.schedule.significance=3",
     ],
     "mtt": ["extends=methods/mtt"],
     "mtt, wide window": ["extends=methods/mtt", f"distill.schedule.max_start_epoch={LAST_START}"],
@@ -56,7 +58,9 @@ def main() -> None:
                 found.setdefault("dm", []).append(_accuracy(summary, "dm"))
                 found["random_real"] = [_accuracy(summary, "random_real")]
             print(f"{method}, seed {seed}: {found[method][-1]:.3f}", flush=True)
-            rows = [{"method": name, "mean": statistics.mean(values), "seeds": values} for name, values in found.items()]
+            rows = [
+                {"method": name, "mean": statistics.mean(values), "seeds": values} for name, values in found.items()
+            ]
             rows.sort(key=lambda row: -row["mean"])
             RESULTS.write_text(json.dumps({"iterations": given.iterations, "rows": rows}, indent=1) + "\n")
     print(f"\n| gz2_kaggle5, {given.iterations} iterations | balanced accuracy | of each seed |\n|---|---|---|")
