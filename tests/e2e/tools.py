@@ -124,8 +124,10 @@ def start(command: Sequence[str], folder: Path, env: Mapping[str, str], name: st
     out, err = folder / f"{name}-{number}.out", folder / f"{name}-{number}.err"
     with open(out, "wb") as stdout, open(err, "wb") as stderr:
         process = subprocess.Popen(
-            list(command), cwd=ROOT, env=dict(env), stdout=stdout, stderr=stderr, start_new_session=True
-        )
+            list(command), cwd=ROOT, env=dict(env), stdout=stdout, stderr=stderr, start_new_session=True,
+            # What a shell puts in the background ignores SIGINT, and so would its children: here Ctrl-C works as at a terminal.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
     return Command(process, out, err)
 
 
