@@ -137,24 +137,33 @@ class Distiller:
         """
         if self.recipe.student_lr != "auto":
             return
+        cases = self._first_cases()
         low, high = (math.ceil(math.log2(bound) * RATES_PER_OCTAVE) for bound in STUDENT_LR_RANGE)
         while high - low > 1:  # bisection: a longer step goes farther
             middle = (low + high) // 2
-            low, high = (middle, high) if self._goes(2 ** (middle / RATES_PER_OCTAVE)) <= AS_FAR else (low, middle)
+            low, high = (
+                (middle, high) if self._goes(2 ** (middle / RATES_PER_OCTAVE), cases) <= AS_FAR else (low, middle)
+            )
         for log_lr in self.log_lrs:
             log_lr.fill_(low / RATES_PER_OCTAVE * math.log(2))
 
-    def _goes(self, lr: float) -> float:
-        """How far the student goes at a rate, in units of the experts' way; the same cases at every call."""
+    def _first_cases(self) -> list[tuple[Tensor, Tensor, list[Batch]]]:
+        """Where a student begins, how far the expert went from there, and the student's steps."""
         g = generator(self._seed, "student_lr")
         window = {self.recipe.schedule.min_start_epoch, min(self.schedule.cap - 1, self.last_epoch)}
-        cases = [(expert, start) for expert in range(min(3, self.trajectories.num_experts)) for start in sorted(window)]
-        logs = []
-        for expert, start in cases:
-            begin, target = self._ends(expert, start)
-            rate = torch.tensor(lr).to(self.images)
-            went = self._matcher.displacement(begin, self.images, self.targets(), rate, self._batches(g))
-            logs.append(float((went / (target - begin)[self._matcher.skip :].norm()).log()))
+        cases = []
+        for expert in range(min(3, self.trajectories.num_experts)):
+            for start in sorted(window):
+                begin, target = self._ends(expert, start)
+                cases.append((begin, (target - begin)[self._matcher.skip :].norm(), self._batches(g)))
+        return cases
+
+    def _goes(self, lr: float, cases: list[tuple[Tensor, Tensor, list[Batch]]]) -> float:
+        """How far the student goes at a rate, in units of the experts' way: the geometric mean of all cases."""
+        rate, targets, logs = torch.tensor(lr).to(self.images), self.targets(), []
+        for begin, way, batches in cases:
+            went = self._matcher.displacement(begin, self.images, targets, rate, batches)
+            logs.append(float((went / way).log()))
         too_far = any(math.isnan(log) or log == math.inf for log in logs)
         return math.inf if too_far else math.exp(math.fsum(logs) / len(logs))
 

@@ -6,7 +6,6 @@ import math
 import re
 from dataclasses import replace
 from functools import cache
-from statistics import geometric_mean
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import AS_FAR, RATES_PER_OCTAVE, Distiller, Record
+from raydistill.core.distiller import Distiller, Record
 from raydistill.core.networks import Network, build
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import SGD, Adam, Recipe
@@ -414,49 +413,3 @@ def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
     starts = [run.step().start_epoch for _ in range(40)]
     assert 1 <= min(starts) < 1.2
     assert 1.8 < max(starts) <= 2
-
-
-def gone(one: Distiller, lr: float, expert: int, start: int, steps: int) -> float:
-    """How far plain gradient descent on the images goes, in units of the expert's way; by hand."""
-    network, experts = walk()
-    theta = begin = experts(expert, start)
-    for _ in range(steps):
-        theta = theta.detach().requires_grad_()
-        loss = torch.nn.functional.cross_entropy(network(theta, IMAGES), LABELS)
-        theta = theta - lr * torch.autograd.grad(loss, theta)[0]
-    return float((theta.detach() - begin).norm() / (experts(expert, start + 1) - begin).norm())
-
-
-@pytest.mark.parametrize(
-    ("schedule", "starts"), [(Clocked(every=3), [0]), (Fixed(min_start_epoch=1, max_start_epoch=3), [1, 3])]
-)
-def test_a_rate_left_to_auto_lets_the_student_go_nearly_as_far_as_the_experts(schedule: Any, starts: list[int]) -> None:
-    one = distiller(replace(QUICK, student_lr="auto", student_steps=5, schedule=schedule, augmentation=Augmentation()))
-    assert torch.isnan(one.student_lrs).all()
-    one.begin()
-    (rate,) = one.student_lrs.unique().tolist()
-    finer = rate * 2 ** (1 / RATES_PER_OCTAVE)
-    ways = [[gone(one, lr, e, start, 5) for e in range(2) for start in starts] for lr in (rate, finer)]
-    assert geometric_mean(ways[0]) <= AS_FAR < geometric_mean(ways[1])
-
-
-def test_the_rate_of_auto_is_the_same_for_the_same_seed_and_a_given_one_stays() -> None:
-    recipe = replace(QUICK, student_lr="auto", student_steps=20)
-    rates = []
-    for seed in (0, 0):
-        one = distiller(recipe, seed=seed)
-        one.begin()
-        rates.append(float(one.student_lrs[0]))
-        one.step()
-    assert rates[0] == rates[1]
-    one = distiller(QUICK)
-    one.begin()
-    assert one.student_lrs.tolist() == pytest.approx([0.05])
-
-
-def test_a_student_whose_steps_overflow_has_gone_too_far() -> None:
-    network, _ = walk()
-    one = distiller(replace(QUICK, student_lr="auto"), zoo.Walk(network, num_experts=2, num_epochs=4))
-    one.images *= 1e30
-    one.begin()
-    assert 1e-8 < float(one.student_lrs[0]) < 1e-6

@@ -1,0 +1,71 @@
+"""`student_lr: auto`: the student of the first images goes nearly as far as the experts went."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import geometric_mean
+from typing import Any
+
+import pytest
+import torch
+
+from raydistill.core.augment import Augmentation
+from raydistill.core.distiller import AS_FAR, RATES_PER_OCTAVE, Distiller
+from raydistill.core.networks import build
+from raydistill.core.normalise import one_hot
+from raydistill.core.recipe import Recipe
+from raydistill.core.schedule import Clocked, Fixed
+from tests import zoo
+
+IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
+LABELS = one_hot(torch.arange(zoo.CLASSES), zoo.CLASSES)
+NETWORK = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+EXPERTS = zoo.Walk(NETWORK, num_experts=2, num_epochs=4)
+AUTO = Recipe(student_steps=2, student_lr="auto", schedule=Clocked(every=3), augmentation=Augmentation(("dihedral",)))
+
+
+def distiller(recipe: Recipe) -> Distiller:
+    return Distiller(recipe, NETWORK, EXPERTS, IMAGES, LABELS, seed=0)
+
+
+def gone(lr: float, expert: int, start: int, steps: int) -> float:
+    """How far plain gradient descent on the images goes, in units of the expert's way; by hand."""
+    theta = begin = EXPERTS(expert, start)
+    for _ in range(steps):
+        theta = theta.detach().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(NETWORK(theta, IMAGES), LABELS)
+        theta = theta - lr * torch.autograd.grad(loss, theta)[0]
+    return float((theta.detach() - begin).norm() / (EXPERTS(expert, start + 1) - begin).norm())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "starts"), [(Clocked(every=3), [0]), (Fixed(min_start_epoch=1, max_start_epoch=3), [1, 3])]
+)
+def test_a_rate_left_to_auto_lets_the_student_go_nearly_as_far_as_the_experts(schedule: Any, starts: list[int]) -> None:
+    one = distiller(replace(AUTO, student_steps=5, schedule=schedule, augmentation=Augmentation()))
+    assert torch.isnan(one.student_lrs).all()
+    one.begin()
+    (rate,) = one.student_lrs.unique().tolist()
+    finer = rate * 2 ** (1 / RATES_PER_OCTAVE)
+    ways = [[gone(lr, e, start, 5) for e in range(2) for start in starts] for lr in (rate, finer)]
+    assert geometric_mean(ways[0]) <= AS_FAR < geometric_mean(ways[1])
+
+
+def test_the_rate_of_auto_is_the_same_for_the_same_seed_and_a_given_one_stays() -> None:
+    rates = []
+    for _ in range(2):
+        one = distiller(replace(AUTO, student_steps=20))
+        one.begin()
+        rates.append(float(one.student_lrs[0]))
+        one.step()
+    assert rates[0] == rates[1]
+    one = distiller(replace(AUTO, student_lr=0.05))
+    one.begin()
+    assert one.student_lrs.tolist() == pytest.approx([0.05])
+
+
+def test_a_student_whose_steps_overflow_has_gone_too_far() -> None:
+    one = distiller(AUTO)
+    one.images *= 1e30
+    one.begin()
+    assert 1e-8 < float(one.student_lrs[0]) < 1e-6
