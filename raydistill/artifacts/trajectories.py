@@ -133,17 +133,20 @@ class ShardWriter:
             int(saved["epoch"]),
             torch.from_numpy(saved["theta"]),
             torch.from_numpy(saved["momentum"]),
+            torch.from_numpy(saved["average"]),
             float(saved["loss"]),
         )
         return state, json.loads(str(saved["record"]))
 
     def save(self, state: FitState, history: dict[str, list[float | None]]) -> None:
         """Keep the snapshot of this epoch, then the state to resume from (in this order: a state implies its snapshots)."""
-        theta = state.theta_P.cpu().numpy().astype(np.float32)
-        self._save_array(f"{self._partial}/epoch-{state.epoch:04d}.npy", theta)
+        theta, momentum, average = (
+            p.cpu().numpy().astype(np.float32) for p in (state.theta_P, state.momentum_P, state.average_P)
+        )
+        self._save_array(f"{self._partial}/epoch-{state.epoch:04d}.npy", average)
         buffer = io.BytesIO()
         np.savez(
-            buffer, epoch=state.epoch, theta=theta, momentum=state.momentum_P.cpu().numpy(), loss=state.loss, record=json.dumps(history)
+            buffer, epoch=state.epoch, theta=theta, momentum=momentum, average=average, loss=state.loss, record=json.dumps(history)
         )  # fmt: skip
         self._folder.write(f"{self._partial}/state.npz", buffer.getvalue())
 

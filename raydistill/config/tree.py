@@ -166,7 +166,8 @@ class Protocol:
     """How a fresh network is trained on a small set.
 
     learned_lr: a distilled set brings its own learning rates (spread over the first half of the epochs, as the papers do); everything
-    else, and the distilled set too where False, gets the rate of `lr_grid` that is best on validation images.
+    else, and the distilled set too where False, gets the rate of `lr_grid` that is best on validation images, or one beyond its ends if
+    the best lies there (not where it is the only one).
     """
 
     training: ProtocolTraining = field(default_factory=ProtocolTraining)

@@ -59,6 +59,9 @@ class Training:
         Weigh the loss of each class by its inverse frequency (mean 1). Redundant with balanced sampling.
     flat
         Seek flat minima; None: plain SGD.
+    average
+        Time constant, in epochs, of a moving average of the parameters over the steps; the average is then what the network is after an
+        epoch (Polyak & Juditsky 1992). It shakes less than SGD does, is easier to match, and classifies better. 0: SGD's own parameters.
     precision, compile
         bfloat16: the network's arithmetic, parameters stay float32. "auto": by the work ahead and the machine (`core.effort`); where
         nobody settles it, float32 and not compiled.
@@ -73,12 +76,14 @@ class Training:
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     class_weights: bool = True
     flat: Flat | None = None
+    average: float = 0.0
     augmentation: Augmentation = Augmentation()
     precision: Precision | Literal["auto"] = "float32"
     compile: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         positive(self, "epochs", "batch_size", "lr")
+        not_negative(self, "average")
 
     def lr_in(self, epoch: int) -> float:
         """The learning rate of epoch number `epoch` (from 0)."""
@@ -86,17 +91,19 @@ class Training:
 
 
 class FitState(NamedTuple):
-    """Parameters and momentum after `epoch` epochs, and the mean training loss of the last one (NaN before the first)."""
+    """After `epoch` epochs: SGD's parameters and momentum, their moving average (without one, the parameters themselves), which is what
+    the network is, and the mean training loss of the last epoch (NaN before the first)."""
 
     epoch: int
     theta_P: Tensor
     momentum_P: Tensor
+    average_P: Tensor
     loss: float
 
 
 def start(theta_P: Tensor) -> FitState:
     """The state before the first epoch."""
-    return FitState(0, theta_P, torch.zeros_like(theta_P), float("nan"))
+    return FitState(0, theta_P, torch.zeros_like(theta_P), theta_P, float("nan"))
 
 
 def fit(
@@ -131,6 +138,7 @@ def fit(
         lr = lr_in(epoch) if lr_in else training.lr_in(epoch)
         g = generator(seed, epoch)
         theta, momentum = state.theta_P.clone(), state.momentum_P.clone()
+        average = state.average_P.clone() if training.average else theta
         total, count = torch.zeros((), device=theta.device), 0
         for index in _batches(g, targets_NK, training):
             parameters = training.augmentation.sample(g, len(index))
@@ -141,7 +149,9 @@ def fit(
             momentum.mul_(training.momentum).add_(d_theta)
             theta.sub_(momentum, alpha=lr)
             total, count = total + loss, count + 1
-        state = FitState(epoch + 1, theta, momentum, float(total) / max(count, 1))
+            if training.average:
+                average.lerp_(theta, _share_of_newest(training, len(targets_NK), epoch, count))
+        state = FitState(epoch + 1, theta, momentum, average, float(total) / max(count, 1))
         if not (torch.isfinite(theta).all() and math.isfinite(state.loss)):
             raise DivergenceError(
                 f"training left the finite numbers in epoch {epoch + 1}", "fit", f"lower the learning rate (now {lr:g})"
@@ -158,11 +168,17 @@ def train(
     seed: int,
     lr_in: Callable[[int], float] | None = None,
 ) -> Tensor:
-    """theta_P after all epochs of `fit`, from initial parameters."""
+    """The network's parameters after all epochs of `fit`, from initial ones."""
     state = start(theta_P)
     for later in fit(network, state, images_NCHW, targets_NK, training, seed, lr_in):
         state = later
-    return state.theta_P
+    return state.average_P
+
+
+def _share_of_newest(training: Training, num_images: int, epoch: int, step: int) -> float:
+    """What the parameters after step number `step` (from 1) of `epoch` weigh in the average: more at first, while that is young."""
+    steps_per_epoch = num_images // min(training.batch_size, num_images)
+    return max(1 / (1 + training.average * steps_per_epoch), 9 / (10 + epoch * steps_per_epoch + step))
 
 
 def _gradient(network: Network, training: Training) -> Callable[..., tuple[Tensor, Tensor]]:

@@ -311,7 +311,7 @@ class _Trainer:
     def _note(self, state: FitState, history: History) -> dict[str, float]:
         """Validation figures of this epoch, appended to the record."""
         images, labels = self._judged
-        predicted = predict(self._network, state.theta_P.to(images), images)
+        predicted = predict(self._network, state.average_P.to(images), images)
         matrix = metrics.confusion(predicted, labels, self._num_classes)
         now = {
             "loss": state.loss,
@@ -328,4 +328,6 @@ def _last(history: History) -> dict[str, float]:
 
 
 def _to(state: FitState, device: str) -> FitState:
-    return state._replace(theta_P=state.theta_P.to(device), momentum_P=state.momentum_P.to(device))
+    tensors = (state.theta_P, state.momentum_P, state.average_P)
+    theta_P, momentum_P, average_P = (tensor.to(device) for tensor in tensors)
+    return state._replace(theta_P=theta_P, momentum_P=momentum_P, average_P=average_P)

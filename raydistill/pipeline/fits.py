@@ -1,15 +1,17 @@
 """Training many networks on many training sets, as Ray tasks, and remembering every one of them.
 
 A finished fit is kept under the digest of all that determines it: a killed evaluation goes on, and two evaluations share their
-baselines. Where a learning rate is to be chosen, the first network of a contest tries each rate, the validation images choose, and
-all networks of the contest train with the chosen one.
+baselines. Where a learning rate is to be chosen, the first networks of a contest try each rate, the validation images choose, and all
+networks of the contest train with the chosen one. While the best rate is the largest or the smallest that was tried, the next one beyond
+is tried too: no subject loses for want of a rate.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -26,9 +28,14 @@ from raydistill.core.architectures import Architecture
 from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
 from raydistill.errors import DivergenceError
-from raydistill.log import progress
+from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import device_of, plain_errors, workers_for
 from raydistill.seeding import fold_in
+
+TRIALS = 3  # networks that try a rate
+ROUNDS = 4  # of trials: the rates of the grid, then one more at a time
+
+log = get_logger(__name__)
 
 Split = tuple[Tensor, Tensor]  # normalised images [N, C, H, W], labels [N]
 
@@ -72,20 +79,36 @@ class Fit:
 
 @dataclass(frozen=True)
 class Contest:
-    """Networks that differ in their seed (or draw) alone. lrs: the rates to choose from; empty: nothing to choose."""
+    """Networks that differ in their seed (or draw) alone. lrs: the rates to choose from, or the only one; empty: nothing to choose."""
 
     fits: tuple[Fit, ...]
     lrs: tuple[float, ...]
 
-    def trials(self) -> list[Fit]:
-        return [replace(self.fits[0], lr=lr) for lr in self.lrs] if len(self.lrs) > 1 else []
+    def trials(self, lr: float) -> list[Fit]:
+        return [replace(fit, lr=lr) for fit in self.fits[:TRIALS]]
 
-    def chosen(self, trials: Sequence[dict[str, Any]]) -> list[Fit]:
-        """The fits with the rate whose trial did best on validation images."""
+    def untried(self, scores: Mapping[float, float]) -> list[float]:
+        """Rates to try next, given the validation of those that have been: the grid, then the one beyond the best, if that is at an end."""
+        if len(self.lrs) < 2 or not scores:
+            return [lr for lr in self.lrs if len(self.lrs) > 1]
+        tried, best = sorted(scores), self.best(scores)
+        for end, inner in ((tried[0], tried[1]), (tried[-1], tried[-2])):
+            if best == end:
+                return [float(f"{end * end / inner:.2g}")]
+        return []
+
+    def best(self, scores: Mapping[float, float]) -> float:
+        """The rate that did best on validation images, the smaller of equals."""
+        return max(sorted(scores), key=lambda lr: scores[lr])
+
+    def at_the_end(self, scores: Mapping[float, float]) -> str:
+        fit, lr = self.fits[0], self.best(scores)
+        return f"of all rates that {fit.data.subject} tried under {fit.protocol}, the best lies at the end ({lr:g}); widen its lr_grid"
+
+    def chosen(self, scores: Mapping[float, float]) -> list[Fit]:
         if not self.lrs:
             return list(self.fits)
-        scores = [row["validation"] for row in trials]
-        lr = self.lrs[scores.index(max(scores))] if scores else self.lrs[0]
+        lr = self.best(scores) if scores else self.lrs[0]
         return [replace(fit, lr=lr) for fit in self.fits]
 
 
@@ -102,9 +125,16 @@ class Judge:
 
     def decide(self, contests: Sequence[Contest]) -> list[dict[str, Any]]:
         """A row per network, in the order of the contests."""
-        trials = [contest.trials() for contest in contests]
-        scores = iter(self.run([fit for group in trials for fit in group], "choosing learning rates"))
-        chosen = [c.chosen([next(scores) for _ in group]) for c, group in zip(contests, trials, strict=True)]
+        scores: list[dict[float, float]] = [{} for _ in contests]
+        for _ in range(ROUNDS):
+            trials = [(n, lr) for n, contest in enumerate(contests) for lr in contest.untried(scores[n])]
+            rows = iter(self.run([f for n, lr in trials for f in contests[n].trials(lr)], "choosing learning rates"))
+            for n, lr in trials:
+                scores[n][lr] = statistics.mean(next(rows)["validation"] for _ in contests[n].trials(lr))
+        for contest, found in zip(contests, scores, strict=True):
+            if contest.untried(found):
+                log.warning("evaluate: %s", contest.at_the_end(found))
+        chosen = [contest.chosen(found) for contest, found in zip(contests, scores, strict=True)]
         return self.run([fit for group in chosen for fit in group], "evaluating")
 
     def run(self, fits: Sequence[Fit], description: str) -> list[dict[str, Any]]:

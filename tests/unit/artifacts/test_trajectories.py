@@ -31,8 +31,8 @@ EPOCHS = 3
 
 
 def state(expert: int, epoch: int) -> FitState:
-    theta, momentum = (zoo.normal(100 * expert + 10 * epoch + i, 8, dtype=torch.float32) for i in range(2))
-    return FitState(epoch, theta, momentum, float(epoch) / 3)
+    tensors = (zoo.normal(100 * expert + 10 * epoch + i, 8, dtype=torch.float32) for i in range(3))
+    return FitState(epoch, *tensors, float(epoch) / 3)
 
 
 def write(folder: Folder, num_experts: int = 2) -> None:
@@ -51,7 +51,7 @@ def test_a_store_gives_back_every_epoch_of_every_expert(folder: Folder) -> None:
     assert (store.num_experts, store.num_epochs, store.layout) == (2, EPOCHS, LAYOUT)
     for expert in range(2):
         for epoch in range(EPOCHS + 1):
-            assert torch.equal(store(expert, epoch), state(expert, epoch).theta_P)
+            assert torch.equal(store(expert, epoch), state(expert, epoch).average_P)
     assert store.history(1) == {"loss": [0.5] * EPOCHS}
 
 
@@ -59,7 +59,7 @@ def test_parameters_that_were_read_may_be_written_to(folder: Folder) -> None:
     write(folder)
     store = TrajectoryStore.open(folder)
     store(0, 0).zero_()
-    assert torch.equal(store(0, 0), state(0, 0).theta_P)
+    assert torch.equal(store(0, 0), state(0, 0).average_P)
 
 
 def test_writing_twice_is_byte_identical(folder: Folder) -> None:
@@ -95,6 +95,7 @@ def test_a_writer_resumes_where_another_was_stopped(folder: Folder) -> None:
     assert resumed.loss == state(3, 1).loss
     assert torch.equal(resumed.theta_P, state(3, 1).theta_P)
     assert torch.equal(resumed.momentum_P, state(3, 1).momentum_P)
+    assert torch.equal(resumed.average_P, state(3, 1).average_P)
 
 
 def test_an_expert_stopped_and_resumed_has_the_same_bits(folder: Folder) -> None:

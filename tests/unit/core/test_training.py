@@ -23,6 +23,7 @@ from raydistill.core.training import (
     fit,
     predict,
     start,
+    train,
 )
 from raydistill.errors import DivergenceError
 from tests import zoo
@@ -63,13 +64,14 @@ def test_fit_is_torch_s_sgd(name: str, momentum: float, weight_decay: float) -> 
 
 
 @pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
+@pytest.mark.parametrize("average", [0.0, 0.7])
 @pytest.mark.parametrize("stop", [0, 1, 3])
 def test_resumed_from_any_state_it_is_the_uninterrupted_run_bit_for_bit(
-    network: Network, sampling: Any, stop: int
+    network: Network, sampling: Any, stop: int, average: float
 ) -> None:
     images, targets = data()
     training = Training(
-        epochs=4, batch_size=7, momentum=0.9, weight_decay=0.01, sampling=sampling,
+        epochs=4, batch_size=7, momentum=0.9, weight_decay=0.01, sampling=sampling, average=average,
         augmentation=zoo.AUGMENTATIONS["DSA, all"],
     )  # fmt: skip
     begin = start(initial_parameters(network, 0))
@@ -81,16 +83,35 @@ def test_resumed_from_any_state_it_is_the_uninterrupted_run_bit_for_bit(
         assert resumed.loss == expected.loss
         assert torch.equal(resumed.theta_P, expected.theta_P)
         assert torch.equal(resumed.momentum_P, expected.momentum_P)
+        assert torch.equal(resumed.average_P, expected.average_P)
+        assert torch.equal(expected.average_P, expected.theta_P) == (average == 0)
+
+
+def test_the_average_is_a_running_one_of_the_parameters_after_each_step(network: Network) -> None:
+    """Epochs of one step, whose parameters can be seen: theta leaves a mark that fades as 1/(1 + time constant) a step."""
+    images, targets = data()
+    begin = start(initial_parameters(network, 0).double())
+    training = Training(epochs=40, batch_size=len(images), class_weights=False, average=3.0)
+    states = list(fit(network, begin, images.double(), targets.double(), training, seed=0))
+    expected = begin.theta_P
+    for state in states:
+        share = max(1 / 4, 9 / (10 + state.epoch))  # 9/11 of the first step's; from the 26th on a quarter of the newest
+        expected = (1 - share) * expected + share * state.theta_P
+        torch.testing.assert_close(state.average_P, expected, rtol=1e-12, atol=1e-14)
+    plain = list(fit(network, begin, images.double(), targets.double(), replace(training, average=0), seed=0))
+    assert torch.equal(plain[-1].theta_P, states[-1].theta_P)  # SGD itself knows nothing of it
+    trained = train(network, begin.theta_P, images.double(), targets.double(), training, seed=0)
+    assert torch.equal(trained, states[-1].average_P)
 
 
 def test_states_already_yielded_do_not_change(network: Network) -> None:
     images, targets = data()
     begin = start(initial_parameters(network, 0))
-    copies, states = [begin.theta_P.clone()], [begin]
-    for state in fit(network, begin, images, targets, Training(epochs=3, momentum=0.5), seed=0):
+    copies, states = [torch.stack(begin[1:4])], [begin]
+    for state in fit(network, begin, images, targets, Training(epochs=3, momentum=0.5, average=1.0), seed=0):
         states.append(state)
-        copies.append(state.theta_P.clone())
-    assert all(torch.equal(state.theta_P, copy) for state, copy in zip(states, copies, strict=True))
+        copies.append(torch.stack(state[1:4]))
+    assert all(torch.equal(torch.stack(state[1:4]), copy) for state, copy in zip(states, copies, strict=True))
 
 
 def test_another_seed_is_another_order(network: Network) -> None:
@@ -225,7 +246,7 @@ def test_numbers_that_must_be_positive(name: str) -> None:
 def test_a_finished_state_yields_nothing_more(network: Network) -> None:
     images, targets = data()
     theta = initial_parameters(network, 0)
-    done = FitState(3, theta, torch.zeros_like(theta), 0.1)
+    done = FitState(3, theta, torch.zeros_like(theta), theta, 0.1)
     assert list(itertools.islice(fit(network, done, images, targets, Training(epochs=3), 0), 1)) == []
 
 
