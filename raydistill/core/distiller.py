@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,8 @@ STUDENT_LR_RANGE = (1e-7, 1.0)
 # How far the student of `student_lr: auto` goes on the initial images, in units of the experts' way (docs/log.md, 2026-11-21).
 AS_FAR = 0.8
 RATES_PER_OCTAVE = 8  # that `auto` chooses from
+SMALLEST_GRADIENT = 1e-12  # root mean square over the pixels; images that are all zero have none
+FIRST_STEP = 0.03  # sigma: how far `image_step: {kind: sgd, lr: auto}` moves a pixel in an iteration, at first
 
 
 class Record(NamedTuple):
@@ -96,6 +99,7 @@ class Distiller:
         self.schedule: ScheduleState = recipe.schedule.init()
         self.finished = False
         self._seed = seed
+        self.image_lr = math.nan if recipe.image_step.lr == "auto" else recipe.image_step.lr
         precision: Precision = "bfloat16" if recipe.precision == "bfloat16" else "float32"
         loss = student_loss(network, recipe.augmentation, precision)
         skip = network.layout.parameters_of_first_layers(recipe.skip_layers)
@@ -128,15 +132,19 @@ class Distiller:
         return self.labels.softmax(dim=1) if self.recipe.labels == "soft" else self.labels
 
     def begin(self) -> None:
-        """Choose what the recipe leaves to `auto`, before the first step of a run; one that is resumed has it in its state.
+        """Choose what the recipe leaves to `auto`, on the initial images and before the first step; a resumed run has it in its state."""
+        if self.recipe.student_lr == "auto":
+            self._choose_student_lr()
+        if self.recipe.image_step.lr == "auto":
+            self._choose_image_lr(self.recipe.image_step.momentum)
 
-        The student's rate is the largest of the grid 2^(k / RATES_PER_OCTAVE) at which the student goes at most `AS_FAR` times as far
-        as the experts: |theta_N - theta_0| against |theta* - theta_0|, the geometric mean over three experts and both ends of the
-        first window. Until the images are worth something, most of its way leads aside, so a student that goes farther ends
-        farther from its target than it began.
+    def _choose_student_lr(self) -> None:
+        """The largest of the grid 2^(k / RATES_PER_OCTAVE) at which the student goes at most `AS_FAR` times as far as the experts.
+
+        |theta_N - theta_0| against |theta* - theta_0|, the geometric mean over three experts and both ends of the first window. Until
+        the images are worth something, most of its way leads aside, so a student that goes farther ends farther from its target than
+        it began.
         """
-        if self.recipe.student_lr != "auto":
-            return
         cases = self._first_cases()
         low, high = (math.ceil(math.log2(bound) * RATES_PER_OCTAVE) for bound in STUDENT_LR_RANGE)
         while high - low > 1:  # bisection: a longer step goes farther
@@ -147,23 +155,35 @@ class Distiller:
         for log_lr in self.log_lrs:
             log_lr.fill_(low / RATES_PER_OCTAVE * math.log(2))
 
+    def _choose_image_lr(self, momentum: float) -> None:
+        """Such that `FIRST_STEP` = lr g / (1 - m), what SGD with momentum m goes along a gradient that stays, g the root mean square of
+        the gradient over the pixels and the cases of `_choose_student_lr`."""
+        lr, squares = self.log_lrs[0].exp(), []
+        for begin, target, batches in self._first_cases():
+            matched = self._matcher.match(begin, target, self.images, self.targets(), lr, batches)
+            squares.append(float(matched.d_images_SCHW.double().square().mean()))
+        g = math.sqrt(statistics.fmean(squares))
+        self._check(g, g, float(lr))
+        self.image_lr = FIRST_STEP * (1 - momentum) / max(g, SMALLEST_GRADIENT)
+        self._set_step_sizes()
+
     def _first_cases(self) -> list[tuple[Tensor, Tensor, list[Batch]]]:
-        """Where a student begins, how far the expert went from there, and the student's steps."""
-        g = generator(self._seed, "student_lr")
+        """Where a student begins, where its expert went from there, and the student's steps."""
+        g = generator(self._seed, "first cases")
         window = {self.recipe.schedule.min_start_epoch, min(self.schedule.cap - 1, self.last_epoch)}
         cases = []
         for expert in range(min(3, self.trajectories.num_experts)):
             for start in sorted(window):
                 begin, target = self._ends(expert, start)
-                cases.append((begin, (target - begin)[self._matcher.skip :].norm(), self._batches(g)))
+                cases.append((begin, target, self._batches(g)))
         return cases
 
     def _goes(self, lr: float, cases: list[tuple[Tensor, Tensor, list[Batch]]]) -> float:
         """How far the student goes at a rate, in units of the experts' way: the geometric mean of all cases."""
         rate, targets, logs = torch.tensor(lr).to(self.images), self.targets(), []
-        for begin, way, batches in cases:
+        for begin, target, batches in cases:
             went = self._matcher.displacement(begin, self.images, targets, rate, batches)
-            logs.append(float((went / way).log()))
+            logs.append(float((went / (target - begin)[self._matcher.skip :].norm()).log()))
         too_far = any(math.isnan(log) or log == math.inf for log in logs)
         return math.inf if too_far else math.exp(math.fsum(logs) / len(logs))
 
@@ -236,9 +256,12 @@ class Distiller:
             raise DivergenceError(
                 f"the matching loss or its gradient is not finite (loss {loss:.3g}, gradient {gradient_norm:.3g})",
                 where,
-                f"lower distill.student_lr (now {lr:.3g}) or distill.image_step.lr (now {self.recipe.image_step.lr:.3g})"
+                f"lower distill.student_lr (now {lr:.3g})"
+                + ("" if math.isnan(self.image_lr) else f" or distill.image_step.lr (now {self.image_lr:.3g})")
                 + (
-                    ", or use distill.image_step={kind: adam, lr: 0.03}" if self.recipe.image_step.kind == "sgd" else ""
+                    ", or use distill.image_step={kind: adam, lr: 0.03}"
+                    if self.recipe.image_step.kind == "sgd" and not math.isnan(self.image_lr)
+                    else ""
                 ),
             )
         low, high = STUDENT_LR_RANGE
@@ -272,7 +295,7 @@ class Distiller:
         """Fine-tuning shrinks the image step; with one rate per epoch each rate is visited every cap-th time, so its step grows."""
         cap = self.schedule.cap if self.recipe.lr_per_epoch else 1
         sizes = {
-            "images": self.recipe.image_step.lr * self.schedule.image_lr_scale,
+            "images": self.image_lr * self.schedule.image_lr_scale,
             "lrs": self.recipe.lr_step.lr * cap,
         }
         for name, size in sizes.items():
@@ -283,6 +306,7 @@ class Distiller:
         """(tensors, strings): all that `load` needs to go on bit for bit; the form safetensors stores."""
         tensors = {"images": self.images, "average": self.average, "labels": self.labels}
         tensors["log_lrs"] = torch.stack(self.log_lrs)
+        tensors["image_lr"] = torch.tensor(self.image_lr, dtype=torch.float64)
         for name, optimiser in self._optimisers.items():
             for index, entries in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}/{index}/{key}": value for key, value in entries.items() if value is not None}
@@ -294,6 +318,7 @@ class Distiller:
         self.images.copy_(tensors["images"])
         self.average.copy_(tensors["average"])
         self.labels.copy_(tensors["labels"])
+        self.image_lr = float(tensors["image_lr"])
         for log_lr, saved in zip(self.log_lrs, tensors["log_lrs"], strict=True):
             log_lr.copy_(saved)
         for name, optimiser in self._optimisers.items():

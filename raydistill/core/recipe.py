@@ -16,18 +16,21 @@ from raydistill.core.schedule import Schedule, SelfAdaptive
 
 @dataclass(frozen=True, kw_only=True)
 class SGD:
-    """Plain SGD with momentum, the papers' step. `lr` for images is 100 to 10000: matching gradients are small."""
+    """Plain SGD with momentum, the papers' step. `lr` for images is 100 to 10000, for matching gradients are small; or "auto", by the
+    gradient's scale on the initial images, see `Distiller.begin`."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: float
+    lr: float | Literal["auto"]
     momentum: float = 0.5
 
     def __post_init__(self) -> None:
-        positive(self, "lr")
+        if self.lr != "auto":
+            positive(self, "lr")
         share(momentum=self.momentum)
 
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
+        # What is left to `auto` is set before the first step.
+        return torch.optim.SGD(parameters, lr=0.0 if self.lr == "auto" else self.lr, momentum=self.momentum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,9 @@ class Recipe:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; null takes all images")
         if self.skip_above is not None:
             positive(self, "skip_above")
+        for name, step in (("lr_step", self.lr_step), ("label_step", self.label_step)):
+            if step.lr == "auto":
+                raise ValueError(f"{name}: lr must be a number; auto is for image_step")
         share(ema=self.ema, skip_layers=self.skip_layers)
         if self.label_init != "experts" and self.labels != "soft":
             raise ValueError(

@@ -1,20 +1,21 @@
-"""`student_lr: auto`: the student of the first images goes nearly as far as the experts went."""
+"""What is left to `auto`: a student's rate by how far the experts went, SGD's image step by the gradient's scale."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from statistics import geometric_mean
+from statistics import fmean, geometric_mean
 from typing import Any
 
 import pytest
 import torch
 
 from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import AS_FAR, RATES_PER_OCTAVE, Distiller
+from raydistill.core.distiller import AS_FAR, FIRST_STEP, RATES_PER_OCTAVE, Distiller
 from raydistill.core.networks import build
 from raydistill.core.normalise import one_hot
-from raydistill.core.recipe import Recipe
+from raydistill.core.recipe import SGD, Recipe
 from raydistill.core.schedule import Clocked, Fixed
+from raydistill.errors import DivergenceError
 from tests import zoo
 
 IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
@@ -69,3 +70,43 @@ def test_a_student_whose_steps_overflow_has_gone_too_far() -> None:
     one.images *= 1e30
     one.begin()
     assert 1e-8 < float(one.student_lrs[0]) < 1e-6
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_an_image_step_left_to_auto_moves_the_pixels_by_so_much_of_a_sigma(momentum: float) -> None:
+    """By hand: the root mean square of the matching gradient over the first cases, which autograd finds through the student's steps."""
+    recipe = replace(AUTO, student_lr=0.1, augmentation=Augmentation(), image_step=SGD(lr="auto", momentum=momentum))
+    one = distiller(recipe)
+    one.begin()
+    squares = []
+    for expert in range(2):
+        images = IMAGES.clone().requires_grad_()
+        theta = begin = EXPERTS(expert, 0).clone().requires_grad_()
+        for _ in range(recipe.student_steps):
+            loss = torch.nn.functional.cross_entropy(NETWORK(theta, images), LABELS)
+            theta = theta - 0.1 * torch.autograd.grad(loss, theta, create_graph=True)[0]
+        matching = (theta - EXPERTS(expert, 1)).square().sum() / (begin - EXPERTS(expert, 1)).detach().square().sum()
+        squares.append(float(torch.autograd.grad(matching, images)[0].square().mean()))
+    assert one.image_lr == pytest.approx(FIRST_STEP * (1 - momentum) / fmean(squares) ** 0.5, rel=1e-4)
+    one.step()
+    moved = (one.images - IMAGES).square().mean().sqrt()
+    assert 0.3 * FIRST_STEP * (1 - momentum) < float(moved) < 3 * FIRST_STEP * (1 - momentum)
+
+
+def test_a_resumed_run_keeps_the_image_step_that_was_chosen() -> None:
+    recipe = replace(AUTO, image_step=SGD(lr="auto"))
+    whole, resumed = distiller(recipe), distiller(recipe)
+    whole.begin()
+    whole.step()
+    resumed.load(*whole.state())
+    assert resumed.image_lr == whole.image_lr > 0
+    whole.step()
+    resumed.step()
+    assert torch.equal(resumed.images, whole.images)
+
+
+def test_an_image_step_cannot_be_chosen_where_the_student_overflows() -> None:
+    one = distiller(replace(AUTO, student_lr=1e30, image_step=SGD(lr="auto")))
+    with pytest.raises(DivergenceError) as caught:
+        one.begin()
+    assert caught.value.fix == "lower distill.student_lr (now 1e+30)"
