@@ -15,12 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from running import ROOT, made
+
 RESULTS = ROOT / "benchmarks" / "results" / "methods.json"
 LAST_START = 11  # of experts of 24 epochs
 
@@ -72,11 +70,8 @@ def _run(given: argparse.Namespace, overrides: list[str], seed: int) -> dict[str
     every = f"distill.validate_every={given.iterations}"
     own = [f"distill.iterations={given.iterations}", every, f"distill.seed={seed}", f"output={given.output}"]
     own += [f"evaluate.dm.iterations={given.iterations}", f"evaluate.dm.seed={seed}"]
-    command = [sys.executable, "-m", "raydistill.cli", "run", "gz2_kaggle5", *overrides, *COMMON, *own]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
-    if answer.returncode:
-        raise SystemExit(f"{' '.join(command)} failed")
-    summary: dict[str, Any] = json.loads((Path(answer.stdout.splitlines()[-1]) / "evaluation.json").read_text())
+    folder = made("run", ["gz2_kaggle5", *overrides, *COMMON, *own])
+    summary: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
     return summary
 
 

@@ -15,16 +15,12 @@ import argparse
 import os
 import shlex
 import statistics
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
-
-ROOT = Path(__file__).parents[1]
+from running import made
 
 
 class Outcome(NamedTuple):
@@ -52,7 +48,7 @@ def main() -> None:
     }
     common = [given.config, f"output={given.output}", *given.overrides]
     for own in variants.values():
-        _raydistill("experts", [*common, *(o for o in own if not o.startswith("distill."))])
+        made("experts", [*common, *(o for o in own if not o.startswith("distill."))])
     threads = max(1, (os.cpu_count() or 1) // given.parallel)
     common += [f"resources.distill_cpus={threads}"]
     with ThreadPoolExecutor(given.parallel) as pool:
@@ -77,7 +73,7 @@ def main() -> None:
 
 def _distill(variant: str, seed: int, overrides: list[str]) -> Outcome:
     began = time.monotonic()
-    folder = Path(_raydistill("distill", [*overrides, f"distill.seed={seed}"]))
+    folder = made("distill", [*overrides, f"distill.seed={seed}"])
     accuracies = pq.read_table(folder / "validation.parquet")["balanced_accuracy"].to_pylist()
     losses = pq.read_table(folder / "history.parquet")["loss"].to_pylist()
     minutes = (time.monotonic() - began) / 60
@@ -85,15 +81,6 @@ def _distill(variant: str, seed: int, overrides: list[str]) -> Outcome:
     curve = " ".join(f"{value:.3f}" for value in accuracies)
     print(f"{variant}, seed {seed}: {curve}  (loss {outcome.loss:.2f}, {minutes:.1f} min, {folder.name})", flush=True)
     return outcome
-
-
-def _raydistill(stage: str, words: list[str]) -> str:
-    """The artifact's folder, which the command prints last."""
-    command = [sys.executable, "-m", "raydistill.cli", stage, *words]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    if answer.returncode:
-        raise SystemExit(f"{shlex.join(command)} failed:\n{answer.stderr[-2000:]}")
-    return answer.stdout.splitlines()[-1]
 
 
 def _spread(values: list[float]) -> str:

@@ -1,0 +1,117 @@
+"""Hyper-parameters drawn at random: does every run learn, or say in words why not?
+
+    RAYDISTILL_DATA=FOLDER python benchmarks/robustness.py gz2_kaggle5 network.width=32 [--draws 20] [--iterations 150]
+
+Each draw takes a value of every key of `BOX`, wide around what is sensible, and distils on the same experts (`network.width=32`: in a
+minute). It learned if an iterate beats the initial images on validation images; if not, the command must have said so: with an exit code
+and a sentence, or with the warning that its initial images are what it publishes. Anything else is silent, and this exits with 1. Prints a
+row a draw, and what the guard said underway; writes `benchmarks/results/robustness.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow.parquet as pq
+from running import ROOT, Ended, made, raydistill
+
+RESULTS = ROOT / "benchmarks" / "results" / "robustness.json"
+SAID_NOTHING_WAS_LEARNED = "no iterate was better than the images it began with"
+GUARD = {"stays above 1": "loss above 1", "learning rate fell": "rate fell", "were skipped": "skipped"}
+
+
+def _log(low: float, high: float) -> Callable[[random.Random], str]:
+    return lambda draw: f"{low * (high / low) ** draw.random():.3g}"
+
+
+def _of(*values: Any) -> Callable[[random.Random], str]:
+    return lambda draw: str(draw.choice(values))
+
+
+BOX: dict[str, Callable[[random.Random], str]] = {
+    "student_steps": lambda draw: str(draw.randint(5, 40)),
+    "expert_epochs": _of(1, 2, 3),
+    "student_lr": lambda draw: "auto" if draw.random() < 0.25 else _log(0.001, 0.05)(draw),
+    "image_step": lambda draw: draw.choice(
+        [
+            f"{{kind: adam, lr: {_log(0.003, 0.2)(draw)}}}",
+            f"{{kind: sgd, lr: {_log(10, 1e5)(draw)}}}",
+            "{kind: sgd, lr: auto}",
+        ]
+    ),
+    "lr_step": lambda draw: f"{{kind: adam, lr: {_log(0.001, 0.03)(draw)}}}",
+    "ema": _of(0, 0.9, 0.98),
+    "init": _of("real", "noise", "mean", "correct"),
+    "labels": _of("hard", "soft"),
+    "augmentation": _of("{operations: []}", "{operations: [dihedral]}", "{operations: [dihedral, scale, crop]}"),
+    "schedule": lambda draw: draw.choice(
+        [
+            f"{{kind: fixed, max_start_epoch: {draw.randint(0, 15)}}}",
+            f"{{kind: clocked, every: {draw.randint(5, 50)}, max_start_epoch: {draw.randint(1, 15)}}}",
+            f"{{kind: self-adaptive, significance: {draw.uniform(1, 5):.1f}, min_duration: {draw.randint(5, 50)}}}",
+        ]
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--iterations", type=int, default=150)
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--output", default="runs/robustness")
+    given = parser.parse_intermixed_args()
+    common = [
+        given.config, f"output={given.output}", f"distill.iterations={given.iterations}", "distill.precision=auto",
+        "distill.validate_every=25", "resources.distill_cpus=1", *given.overrides,
+    ]  # fmt: skip
+    made("experts", common)
+    drawn = [_draw(seed) for seed in range(given.draws)]
+    with ThreadPoolExecutor(given.parallel) as pool:
+        ends = pool.map(
+            lambda values: raydistill("distill", [*common, *(f"distill.{k}={v}" for k, v in values.items())]), drawn
+        )
+        rows = [_row(number, *both) for number, both in enumerate(zip(drawn, ends, strict=True))]
+    RESULTS.write_text(
+        json.dumps({"config": given.config, "iterations": given.iterations, "draws": rows}, indent=1) + "\n"
+    )
+    print(
+        "\n" + ", ".join(f"{outcome} {count}" for outcome, count in Counter(r["outcome"] for r in rows).most_common())
+    )
+    if any(row["outcome"] == "silent" for row in rows):
+        sys.exit(1)
+
+
+def _draw(seed: int) -> dict[str, str]:
+    draw = random.Random(seed)
+    return {key: value(draw) for key, value in BOX.items()}
+
+
+def _row(number: int, values: dict[str, str], ended: Ended) -> dict[str, Any]:
+    guard = [short for sentence, short in GUARD.items() if sentence in ended.said]
+    if ended.folder is None:
+        sentence = ended.said.strip().splitlines()[-1]
+        outcome = "stopped" if ended.code == 4 and sentence.startswith("raydistill: ") else "silent"
+        row = {"outcome": outcome, "first": None, "best": None, "said": sentence}
+    else:
+        validation = pq.read_table(ended.folder / "validation.parquet")["balanced_accuracy"].to_pylist()
+        first, best = validation[0], max(validation)
+        told = SAID_NOTHING_WAS_LEARNED in ended.said
+        outcome = "learned" if best > first else "nothing learned, and said so" if told else "silent"
+        row = {"outcome": outcome, "first": round(first, 3), "best": round(best, 3), "said": ""}
+    row = {"draw": number, **row, "guard": guard, "values": values}
+    print(f"{number:3} {row['outcome']}: {row['first']} -> {row['best']} {guard} {values} {row['said']}", flush=True)
+    return row
+
+
+if __name__ == "__main__":
+    main()
