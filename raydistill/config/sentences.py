@@ -29,7 +29,7 @@ def _dataclasses(annotation: Any) -> Iterator[type]:
 def sentence(error: ValidationError, raw: Any, where: str) -> tuple[str, str, str]:
     """(what, where, fix) of the most telling error."""
     first = min(error.errors(), key=lambda e: (_distance(e, raw), _rank(e)))
-    keys = [key for key, _, member in _steps(first["loc"], raw) if member is None]
+    keys = _keys(first, raw)
     place = f"{where}, {'.'.join(str(key) for key in keys)}"
     if first["type"] in UNKNOWN_KEY:
         return f"there is no key '{keys[-1]}'", place, nearest(str(keys[-1]), _known_keys(keys[:-1], raw))
@@ -39,8 +39,20 @@ def sentence(error: ValidationError, raw: Any, where: str) -> tuple[str, str, st
         kinds = [cls.kind for cls in _classes_at(keys[:-1], raw)]
         return f"there is no kind '{first['input']}'", place, nearest(str(first["input"]), kinds)
     message = first["msg"].removeprefix("Value error, ")
+    message += "".join(f", or {e['ctx']['expected']}" for e in error.errors() if _is_other_choice(e, first, raw))
     given = "" if isinstance(first["input"], dict | list) or "got" in message else f", got {first['input']!r}"
     return message[0].lower() + message[1:] + given, place, "mend the value"
+
+
+def _keys(error: Any, raw: Any) -> list[Any]:
+    """Where in the config; pydantic also names the member of a union that was tried, a class or what a plain value might have been."""
+    steps = _steps(error["loc"], raw)
+    return [key for key, value, member in steps if member is None and (value is None or isinstance(value, dict | list))]
+
+
+def _is_other_choice(error: Any, first: Any, raw: Any) -> bool:
+    """True for the words, e.g. 'auto', that might stand in place of the number that is wrong."""
+    return error["type"] == "literal_error" != first["type"] and _keys(error, raw) == _keys(first, raw)
 
 
 def _distance(error: Any, raw: Any) -> int:

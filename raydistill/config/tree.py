@@ -102,12 +102,13 @@ class Curate:
 
 @dataclass(frozen=True)
 class ExpertTraining(Training):
-    """Plain SGD, whose smooth trajectories can be matched."""
+    """Plain SGD and the average of its parameters over about an epoch: a smooth trajectory, which can be matched."""
 
     epochs: int = 16
     batch_size: int = 64
     sampling: Literal["shuffle", "balanced"] = "balanced"
     class_weights: bool = False
+    average: float = 1.0
     augmentation: Augmentation = Augmentation(("dihedral",))
 
 

@@ -238,7 +238,7 @@ class Distiller:
                 waiting.extend(torch.randperm(total, generator=g)[: total - total % size].split(size))
             return Batch(waiting.pop(0).to(self.images.device), self.recipe.augmentation.sample(g, size))
 
-        return [draw() for _ in range(self.recipe.student_steps)]
+        return [draw() for _ in range(self.recipe.num_steps)]
 
     def _next_epoch_loss(self, g: torch.Generator, expert: int) -> float | None:
         """The matching loss at start epoch = cap, on which the images are not trained; no graph is built."""

@@ -72,7 +72,7 @@ def work_of_training(training: Training, network: Network, images_NCHW: torch.Si
     """3 F an image (forward, and twice that backward); flat minima look twice."""
     num_images, channels, side, _ = images_NCHW
     size = min(training.batch_size, num_images)
-    steps = networks * training.epochs * (num_images // size) * (2 if training.flat else 1)
+    steps = networks * training.epochs * training.steps_per_epoch(num_images) * (2 if training.flat else 1)
     return Work(3.0 * forward_flops(network, channels, side) * size * steps, steps)
 
 
@@ -80,7 +80,7 @@ def work_of_recipe(recipe: Recipe, network: Network, images_SCHW: torch.Size) ->
     """12 F an image and student step: see `core.matching`."""
     num_images, channels, side, _ = images_SCHW
     size = min(recipe.batch_size or num_images, num_images)
-    steps = recipe.iterations * recipe.student_steps
+    steps = recipe.iterations * recipe.num_steps
     return Work(12.0 * forward_flops(network, channels, side) * size * steps, 2 * steps)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.checks import positive, share
 from raydistill.core.matching import EngineName, Precision
 from raydistill.core.schedule import Schedule, SelfAdaptive
+
+FEWEST_STEPS, MOST_STEPS = 10, 50  # of a student, where they are left to `auto`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,8 @@ class Recipe:
     iterations
         Matching iterations at most; the schedule may stop earlier.
     student_steps, expert_epochs
-        N, the student's steps of one unroll; M, how many expert epochs ahead the target lies.
+        N, the student's steps of one unroll; M, how many expert epochs ahead the target lies. N "auto": a third of the steps that
+        the experts take in M epochs, see `stepping`.
     student_lr
         Initial learning rate of the student (its logarithm is learned). "auto": such that on the initial images the student goes
         `AS_FAR` times as far as the experts did, see `Distiller.begin`. Far above it the student walks away (loss above 1).
@@ -100,7 +103,7 @@ class Recipe:
 
     images_per_class: int = 1
     iterations: int = 1000
-    student_steps: int = 30
+    student_steps: int | Literal["auto"] = "auto"
     expert_epochs: int = 1
     student_lr: float | Literal["auto"] = "auto"
     lr_per_epoch: bool = False
@@ -124,7 +127,9 @@ class Recipe:
     compile: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
-        positive(self, "images_per_class", "iterations", "student_steps", "expert_epochs")
+        positive(self, "images_per_class", "iterations", "expert_epochs")
+        if self.student_steps != "auto":
+            positive(self, "student_steps")
         if self.student_lr != "auto":
             positive(self, "student_lr")
         if self.batch_size is not None and self.batch_size < 1:
@@ -147,6 +152,24 @@ class Recipe:
             raise ValueError(
                 "compile goes with engine: exact or constant-adjoint; the unrolled engine differentiates a graph twice"
             )
+
+    @property
+    def num_steps(self) -> int:
+        """N, where it is a number: see `stepping`."""
+        if self.student_steps == "auto":
+            raise ValueError("student_steps is auto: `stepping` makes a number of it")
+        return self.student_steps
+
+    def stepping(self, steps_per_epoch: int) -> Self:
+        """This recipe with a number of student steps, given those of an expert's epoch.
+
+        A student step sees every synthetic image and may be longer than an expert's, so a third is enough: on galaxies more cost more and
+        were no better (docs/log.md, 2026-11-21). Within `FEWEST_STEPS` and `MOST_STEPS`, the papers' 50.
+        """
+        if self.student_steps != "auto":
+            return self
+        steps = round(self.expert_epochs * steps_per_epoch / 3)
+        return replace(self, student_steps=min(max(steps, FEWEST_STEPS), MOST_STEPS))
 
     @property
     def needs_votes(self) -> bool:

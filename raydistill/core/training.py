@@ -85,6 +85,10 @@ class Training:
         positive(self, "epochs", "batch_size", "lr")
         not_negative(self, "average")
 
+    def steps_per_epoch(self, num_images: int) -> int:
+        """Whole batches: what is left over waits for another epoch."""
+        return num_images // min(self.batch_size, num_images)
+
     def lr_in(self, epoch: int) -> float:
         """The learning rate of epoch number `epoch` (from 0)."""
         return self.lr * (0.1 if epoch >= self.lr_decay_at * self.epochs else 1.0)
@@ -177,7 +181,7 @@ def train(
 
 def _share_of_newest(training: Training, num_images: int, epoch: int, step: int) -> float:
     """What the parameters after step number `step` (from 1) of `epoch` weigh in the average: more at first, while that is young."""
-    steps_per_epoch = num_images // min(training.batch_size, num_images)
+    steps_per_epoch = training.steps_per_epoch(num_images)
     return max(1 / (1 + training.average * steps_per_epoch), 9 / (10 + epoch * steps_per_epoch + step))
 
 

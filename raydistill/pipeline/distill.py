@@ -133,8 +133,10 @@ def _run(plan: Plan, curated: CuratedSet, store: TrajectoryStore, run: Run) -> N
     resources, side = config.resources, curated.summary.image_size
     network = build(config.network, curated.num_classes, side)
     images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
-    work = work_of_recipe(config.distill, network, images)
-    recipe = settled(place.folder, run, config.distill, work, resources.distill_gpus)
+    taught = sum(entry.train for entry in curated.summary.classes)
+    wanted = config.distill.stepping(config.experts.training.steps_per_epoch(taught))
+    work = work_of_recipe(wanted, network, images)
+    recipe = settled(place.folder, run, wanted, work, resources.distill_gpus)
     job = _Job(
         place.folder.uri, curated.folder.uri, store.folder.uri, config.network, recipe, place.seed,
         threads=distill_cpus(resources), gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
@@ -147,8 +149,9 @@ def _run(plan: Plan, curated: CuratedSet, store: TrajectoryStore, run: Run) -> N
         num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming"
     )
     log.info(
-        "distill: %d images, %d threads%s, %s",
+        "distill: %d images, students of %d steps, %d threads%s, %s",
         images[0],
+        recipe.num_steps,
         job.threads,
         " on a GPU" if job.gpus else "",
         words(recipe),

@@ -46,7 +46,7 @@ def test_defaults_fill_what_is_not_said(read: Read) -> None:
     config = read()
     assert isinstance(config.survey, SimulatedSurvey)
     assert config.network == ConvNet()
-    assert config.distill.student_steps == 30
+    assert config.distill.student_steps == "auto"
     assert config.evaluate.protocols["paper"].training.momentum == 0.9
 
 
@@ -230,6 +230,10 @@ WRONG_KINDS = [
 ]  # fmt: skip
 WRONG_VALUES = [
     (SIMULATED, "distill.iterations=ten", "distill.iterations: input should be a valid integer"),
+    (SIMULATED, "distill.student_steps=x", "distill.student_steps: input should be a valid integer, unable to parse string as an integer, "
+     "or 'auto', got 'x'"),
+    (SIMULATED, "distill.image_step={kind: sgd, lr: x}", "distill.image_step.lr: input should be a valid number, unable to parse string "
+     "as a number, or 'auto', got 'x'"),
     (SIMULATED, "distill.iterations=-3", "distill: iterations must be positive, got -3"),
     (SIMULATED, "distill.student_lr=.nan", "distill: student_lr must be positive, got nan"),
     (SIMULATED, "distill.batch_size=0", "distill: batch_size must be at least 1, got 0"),
