@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
+import re
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--output", default="runs/study")
     given = parser.parse_intermixed_args()
     variants = {"config": []} | {
-        name.strip(): shlex.split(rest) for name, _, rest in (v.partition(":") for v in given.variants)
+        name.strip(): _overrides(rest) for name, _, rest in (v.partition(":") for v in given.variants)
     }
     common = [given.config, f"output={given.output}", *given.overrides]
     for own in variants.values():
@@ -69,6 +69,11 @@ def main() -> None:
             f"{statistics.mean(o.minutes for o in mine):.1f}",
         ]
         print(f"| {name} | {' | '.join(cells)} |")
+
+
+def _overrides(words: str) -> list[str]:
+    """At the blanks before a KEY=; a value may have blanks of its own."""
+    return re.split(r"\s+(?=[\w.]+=)", words.strip())
 
 
 def _distill(variant: str, seed: int, overrides: list[str]) -> Outcome:
