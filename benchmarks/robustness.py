@@ -22,8 +22,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from running import ROOT, Ended, made, raydistill
 
+from raydistill.pipeline.distill import NOTHING_LEARNED
+
 RESULTS = ROOT / "benchmarks" / "results" / "robustness.json"
-SAID_NOTHING_WAS_LEARNED = "no iterate was better than the images it began with"
 GUARD = {"stays above 1": "loss above 1", "learning rate fell": "rate fell", "were skipped": "skipped"}
 
 
@@ -105,7 +106,7 @@ def _row(number: int, values: dict[str, str], ended: Ended) -> dict[str, Any]:
     else:
         validation = pq.read_table(ended.folder / "validation.parquet")["balanced_accuracy"].to_pylist()
         first, best = validation[0], max(validation)
-        told = SAID_NOTHING_WAS_LEARNED in ended.said
+        told = NOTHING_LEARNED in ended.said
         outcome = "learned" if best > first else "nothing learned, and said so" if told else "silent"
         row = {"outcome": outcome, "first": round(first, 3), "best": round(best, 3), "said": ""}
     row = {"draw": number, **row, "guard": guard, "values": values}

@@ -47,8 +47,8 @@ def main() -> None:
         name.strip(): _overrides(rest) for name, _, rest in (v.partition(":") for v in given.variants)
     }
     common = [given.config, f"output={given.output}", *given.overrides]
-    for own in variants.values():
-        made("experts", [*common, *(o for o in own if not o.startswith("distill."))])
+    for own in {tuple(o for o in words if not o.startswith("distill.")) for words in variants.values()}:
+        made("experts", [*common, *own])  # once for all variants that share them
     threads = max(1, (os.cpu_count() or 1) // given.parallel)
     common += [f"resources.distill_cpus={threads}"]
     with ThreadPoolExecutor(given.parallel) as pool:

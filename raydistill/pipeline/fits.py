@@ -89,8 +89,11 @@ class Contest:
 
     def untried(self, scores: Mapping[float, float]) -> list[float]:
         """Rates to try next, given the validation of those that have been: the grid, then the one beyond the best, if that is at an end."""
-        if len(self.lrs) < 2 or not scores:
-            return [lr for lr in self.lrs if len(self.lrs) > 1]
+        rates = sorted(set(self.lrs))
+        if len(rates) < 2:
+            return []
+        if not scores:
+            return rates
         tried, best = sorted(scores), self.best(scores)
         for end, inner in ((tried[0], tried[1]), (tried[-1], tried[-2])):
             if best == end:

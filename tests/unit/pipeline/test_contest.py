@@ -60,7 +60,7 @@ def test_a_rate_that_diverges_is_as_bad_as_can_be() -> None:
     assert search(contest(), lambda lr: -1.0 if lr > 0.005 else lr)[1] == 0.003
 
 
-@pytest.mark.parametrize(("lrs", "expected"), [((), None), ((0.02,), 0.02)])
+@pytest.mark.parametrize(("lrs", "expected"), [((), None), ((0.02,), 0.02), ((0.02, 0.02), 0.02)])
 def test_without_a_choice_nothing_is_tried(lrs: tuple[float, ...], expected: float | None) -> None:
     assert contest(lrs).untried({}) == []
     assert {fit.lr for fit in contest(lrs).chosen({})} == {expected}
