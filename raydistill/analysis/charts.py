@@ -106,7 +106,7 @@ TRAINING_PANELS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         "matching loss",
         (("matching_loss", "start epochs up to the cap", BLUE), ("next_epoch_loss", "one epoch later", VERMILION)),
     ),
-    ("max start\nepoch", (("max_start_epoch", "", MUTED),)),
+    ("latest start\nepoch", (("max_start_epoch", "", MUTED),)),
     ("student\nlearning rate", (("student_lr", "", PURPLE),)),
     ("validation\naccuracy", (("validation_accuracy", "", GREEN),)),
 )
@@ -120,10 +120,11 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
     ----------
     history : `iteration` [T] and any of `matching_loss`, `next_epoch_loss`, `max_start_epoch`, `validation_accuracy`
         (all [T]; NaN where not measured) and `student_lr` ([T], or [T, n] for n rates). Other keys are ignored.
-        Losses are shown as measured (faint) and as a running mean; grey verticals are where the cap advances.
+        Losses are shown as measured (faint) and as a running mean; grey verticals are where `max_start_epoch` advances, which has no
+        panel where it stays.
     """
     iteration = _history_checked(history)
-    panels = [(label, curves) for label, curves in TRAINING_PANELS if any(key in history for key, _, _ in curves)]
+    panels = [(label, curves) for label, curves in TRAINING_PANELS if any(_tells(history, key) for key, _, _ in curves)]
     ratios = [2.2 if label == "matching loss" else 1.0 for label, _ in panels]
     figure = Figure(figsize=(7.2, 0.9 + 1.05 * sum(ratios)), dpi=CHART_DPI, layout="constrained")
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=ratios)
@@ -146,11 +147,19 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
     save(figure, path)
 
 
+def _tells(history: Mapping[str, Floats], key: str) -> bool:
+    """A window that never moves is no curve."""
+    if key not in history or key != "max_start_epoch":
+        return key in history
+    values = np.asarray(history[key], dtype=float)
+    return len(np.unique(values[np.isfinite(values)])) > 1
+
+
 def _history_checked(history: Mapping[str, Floats]) -> npt.NDArray[np.float64]:
     known = [key for _, curves in TRAINING_PANELS for key, _, _ in curves]
     if "iteration" not in history or not len(history["iteration"]):
         raise RaydistillError("the history has no 'iteration'", "training_curves", "give the iterations of its curves")
-    if not any(key in history for key in known):
+    if not any(_tells(history, key) for key in known):
         first = next((key for key in history if key != "iteration"), "")
         raise RaydistillError("the history has no curve to draw", "training_curves", nearest(first, known))
     iteration = np.asarray(history["iteration"], dtype=float)
@@ -162,7 +171,7 @@ def _history_checked(history: Mapping[str, Floats]) -> npt.NDArray[np.float64]:
 
 
 def _advances(history: Mapping[str, Floats], iteration: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Where the cap rises; none when it rises too often for the lines to be told apart."""
+    """Where `max_start_epoch` rises; none when it rises too often for the lines to be told apart."""
     if "max_start_epoch" not in history:
         return np.empty(0)
     rises = iteration[1:][np.diff(np.asarray(history["max_start_epoch"], dtype=float)) > 0]

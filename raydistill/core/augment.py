@@ -44,6 +44,10 @@ class Augmentation:
         Degrees either way; 15 is DSA's, 180 has no preferred orientation.
     max_scale, crop_fraction, cutout_fraction, brightness, saturation, contrast
         DSA's ranges.
+    padding
+        What a shifted, shrunk or turned image shows beyond its edge: "zeros", the mean colour of the data set once that is
+        normalised (DSA's); "border", its outermost pixel; "reflection". A galaxy's sky is darker than the mean: "zeros" gives it
+        bright corners.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -56,6 +60,7 @@ class Augmentation:
     brightness: float = 1.0
     saturation: float = 2.0
     contrast: float = 0.5
+    padding: Literal["zeros", "border", "reflection"] = "zeros"
 
     def sample(self, generator: torch.Generator, batch: int) -> AugmentationParameters:
         """One batch's parameters: tensors of leading dimension `batch` (identity entries for what is off). Empty if nothing is on."""
@@ -99,7 +104,7 @@ class Augmentation:
         if "dihedral" in parameters:
             images_BCHW = _dihedral(images_BCHW, parameters["dihedral"])
         if "affine" in parameters:
-            images_BCHW = _resample(images_BCHW, parameters["affine"])
+            images_BCHW = _resample(images_BCHW, parameters["affine"], self.padding)
         if "hole" in parameters:
             images_BCHW = _cutout(images_BCHW, parameters["hole"], self.cutout_fraction)
         return images_BCHW
@@ -113,9 +118,9 @@ def _affine(angle_B: Tensor, scale_B2: Tensor, shift_B2: Tensor, flip_B: Tensor)
     return torch.stack([row_x, row_y], dim=1)
 
 
-def _resample(images_BCHW: Tensor, affine_B23: Tensor) -> Tensor:
+def _resample(images_BCHW: Tensor, affine_B23: Tensor, padding: str) -> Tensor:
     grid = F.affine_grid(affine_B23.to(images_BCHW), list(images_BCHW.shape), align_corners=False)
-    return F.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def _dihedral(images_BCHW: Tensor, eighth_B: Tensor) -> Tensor:

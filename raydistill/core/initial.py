@@ -36,6 +36,8 @@ def initial_images(
             return coreset.random_real(*given)
         case "mean":
             return coreset.class_mean(*given)
+        case "herding":
+            return coreset.herding(*given[:-1])
         case "correct":
             return coreset.correctly_classified(*given, lambda *images: margin(network, experts_P, *images))
 

@@ -92,8 +92,8 @@ class Recipe:
     label_init
         What soft labels begin with: "experts" (their mean logits, DATM), "votes", or "hard".
     init
-        "noise", "real" (random training images of the class), "correct" (such that the experts classify correctly, DATM) or "mean"
-        (means of disjoint parts of the class).
+        "noise", "real" (random training images of the class), "correct" (such that the experts classify correctly, DATM), "mean"
+        (means of disjoint parts of the class) or "herding" (the training images whose mean is nearest to that of the class).
     precision, compile
         bfloat16: the student's arithmetic, parameters and adjoint stay float32. "auto": by the work ahead and the machine
         (`core.effort`); where nobody settles it, float32 and not compiled.
@@ -115,7 +115,7 @@ class Recipe:
     batch_size: int | None = None
     labels: Literal["hard", "votes", "soft"] = "hard"
     label_init: Literal["experts", "votes", "hard"] = "experts"
-    init: Literal["noise", "real", "correct", "mean"] = "real"
+    init: Literal["noise", "real", "correct", "mean", "herding"] = "real"
     ema: float = 0.0
     schedule: Schedule = field(default_factory=SelfAdaptive)
     image_step: Step = field(default_factory=lambda: Adam(lr=0.03))

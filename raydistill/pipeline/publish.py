@@ -79,14 +79,19 @@ def _history(path: Any, folder: Folder) -> None:
     rows = pq.read_table(folder.local("history.parquet")).to_pydict()
     judged = pq.read_table(folder.local("validation.parquet")).to_pydict()
     by_iteration = dict(zip(judged["iteration"], judged["balanced_accuracy"], strict=True))
+    iterations = [0, *rows["iteration"]]  # before the first, the initial images were judged, and nothing else
+
+    def curve(key: str) -> np.ndarray:
+        return np.array([np.nan, *rows[key]])
+
     figures.training_curves(
         path,
         {
-            "iteration": np.array(rows["iteration"]),
-            "matching_loss": np.array(rows["loss"]),
-            "next_epoch_loss": np.array(rows["next_epoch_loss"]),
-            "max_start_epoch": np.array(rows["cap"]),
-            "student_lr": np.array(rows["student_lr"]),
-            "validation_accuracy": np.array([by_iteration.get(i, np.nan) for i in rows["iteration"]]),
+            "iteration": np.array(iterations),
+            "matching_loss": curve("loss"),
+            "next_epoch_loss": curve("next_epoch_loss"),
+            "max_start_epoch": curve("cap") - 1,
+            "student_lr": curve("student_lr"),
+            "validation_accuracy": np.array([by_iteration.get(i, np.nan) for i in iterations]),
         },
     )

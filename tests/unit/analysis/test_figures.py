@@ -264,6 +264,15 @@ def test_training_draws_only_what_was_measured(drawn: list[Figure]) -> None:
     assert texts(drawn[0]) == ["best 50.0 %"]
 
 
+def test_a_window_that_stays_has_no_panel(drawn: list[Figure]) -> None:
+    training_curves(io.BytesIO(), {**HISTORY, "max_start_epoch": np.array([np.nan, *[11.0] * 9])})
+    assert [axes.get_ylabel() for axes in drawn[0].axes] == [
+        "matching loss",
+        "student\nlearning rate",
+        "validation\naccuracy",
+    ]
+
+
 def test_training_takes_a_learning_rate_per_step_and_unmeasured_curves(drawn: list[Figure]) -> None:
     rates = np.stack([HISTORY["student_lr"], HISTORY["student_lr"] * 2], axis=1)
     training_curves(io.BytesIO(), {**HISTORY, "student_lr": rates, "next_epoch_loss": np.full(10, np.nan)})

@@ -204,6 +204,18 @@ def test_cutout_blanks_a_square_of_at_most_half_the_side() -> None:
     assert int(rows.min()) >= 3
 
 
+def test_beyond_the_edge_is_the_data_set_s_mean_or_the_image_s_own_sky() -> None:
+    sky = torch.full((2, 3, 16, 16), -0.8)
+    draws = Augmentation(("rotate",), max_rotation=45).sample(generator(0), 2)
+    turned = {
+        padding: Augmentation(("rotate",), padding=padding).apply(sky, draws)
+        for padding in ("zeros", "border", "reflection")
+    }
+    assert turned["zeros"].amax() > -0.4  # a corner from nowhere
+    torch.testing.assert_close(turned["border"], sky)
+    torch.testing.assert_close(turned["reflection"], sky)
+
+
 def test_crop_shifts_by_at_most_its_fraction() -> None:
     augmentation = Augmentation(("crop",))
     dot = torch.zeros(300, 1, 33, 33)

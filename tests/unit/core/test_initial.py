@@ -73,6 +73,15 @@ def test_a_class_that_no_expert_knows_begins_with_its_largest_margins() -> None:
     assert set(rows.tolist()) == set(best.tolist())
 
 
+def test_herded_images_are_the_same_for_every_seed_and_one_is_nearest_to_its_class_mean() -> None:
+    first, other = (begin(replace(RECIPE, init="herding", images_per_class=1), seed=seed) for seed in (0, 1))
+    assert torch.equal(first.images_SCHW, other.images_SCHW)
+    for k, image in enumerate(first.images_SCHW):
+        own = IMAGES[LABELS.eq(k)]
+        distances = (own - own.mean(dim=0)).flatten(1).norm(dim=1)
+        assert torch.equal(image, own[distances.argmin()])
+
+
 # ---- labels ----
 
 

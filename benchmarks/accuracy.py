@@ -1,0 +1,94 @@
+"""What whole runs of configs reach, over seeds: the README's table.
+
+    RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py gz2_kaggle5 gz2_kaggle5_ipc10 [--seeds 3] [--set KEY=VALUE] [--output runs]
+
+`raydistill run` of each config and distilling seed, on the same curated set and experts; baselines, other networks and networks on
+all the data are trained beside the first seed only. Fresh networks judge by balanced accuracy on test galaxies. A stopped run goes on
+where it was. Rows go to `benchmarks/results/accuracy.json`, where those of other configs stay, and all are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from typing import Any
+
+from running import ROOT, made
+
+RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
+SMALL_SETS = ("random_real", "class_mean", "k_center", "herding", "dm")  # of as many images as the distilled set
+ONLY_DISTILLED = ["evaluate.baselines=[]", "evaluate.full_data_networks=0", "evaluate.other_networks=[]"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="+")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--output", default="runs")
+    given = parser.parse_args()
+    rows: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for config in given.configs:
+        common = [config, f"output={given.output}", *given.overrides]
+        reports = []
+        for seed in range(given.seeds):
+            words = [*common, f"distill.seed={seed}", *(ONLY_DISTILLED if seed else [])]
+            reports.append(json.loads((made("run", words) / "evaluation.json").read_text()))
+            print(f"{config}, seed {seed}: {_mean(reports[-1], 'distilled'):.3f}", flush=True)
+        rows[config] = _row(reports) | {"overrides": given.overrides}
+        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    _show(rows)
+
+
+def _row(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    first = reports[0]
+    return {
+        "distilled": [_mean(report, "distilled") for report in reports],  # of each seed
+        "protocols": [_by_protocol(report) for report in reports],
+        "last": [_mean(report, "distilled_last") for report in reports if "distilled_last" in report],
+        **{name: first[name]["balanced_accuracy"] for name in (*SMALL_SETS, "experts", "full_data") if name in first},
+    }
+
+
+def _by_protocol(report: dict[str, Any]) -> dict[str, float]:
+    """Of the distilled set, under each protocol and on each network."""
+    return {
+        f"{pair['protocol']}, {pair['network']}": pair["balanced_accuracy"]["mean"]
+        for pair in report["distilled"]["all"]
+    }
+
+
+def _mean(report: dict[str, Any], subject: str) -> float:
+    return float(report[subject]["balanced_accuracy"]["mean"])
+
+
+def _show(rows: dict[str, Any]) -> None:
+    print(
+        "\n| config | distilled, mean and deviation of the seeds | random real | class mean | best of equal size | experts | all data "
+        "| of the experts | of all data |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    for config, row in rows.items():
+        mean, deviation = statistics.mean(row["distilled"]), _deviation(row["distilled"])
+        best = max((name for name in SMALL_SETS if name in row), key=lambda name: float(row[name]["mean"]))
+        cells = [
+            f"`{config}`",
+            f"**{mean:.3f}** ± {deviation:.3f} ({len(row['distilled'])})",
+            *(_figure(row.get(name)) for name in ("random_real", "class_mean")),
+            f"{_figure(row[best])} ({best})",
+            *(_figure(row.get(name)) for name in ("experts", "full_data")),
+            *(f"{mean / row[name]['mean']:.0%}" if name in row else "" for name in ("experts", "full_data")),
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def _figure(of: dict[str, float] | None) -> str:
+    return f"{of['mean']:.3f}" if of else ""
+
+
+def _deviation(values: list[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+if __name__ == "__main__":
+    main()
