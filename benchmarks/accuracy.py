@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from typing import Any
+from typing import Any, get_args
 
-from running import ROOT, made
+from running import ROOT, balanced_accuracy, deviation, evaluated
+
+from raydistill.config.tree import Baseline
 
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
-SMALL_SETS = ("random_real", "class_mean", "k_center", "herding", "dm")  # of as many images as the distilled set
+SMALL_SETS = get_args(Baseline)  # of as many images as the distilled set
 ONLY_DISTILLED = ["evaluate.baselines=[]", "evaluate.full_data_networks=0", "evaluate.other_networks=[]"]
 
 
@@ -34,8 +36,8 @@ def main() -> None:
         reports = []
         for seed in range(given.seeds):
             words = [*common, f"distill.seed={seed}", *(ONLY_DISTILLED if seed else [])]
-            reports.append(json.loads((made("run", words) / "evaluation.json").read_text()))
-            print(f"{config}, seed {seed}: {_mean(reports[-1], 'distilled'):.3f}", flush=True)
+            reports.append(evaluated(words))
+            print(f"{config}, seed {seed}: {balanced_accuracy(reports[-1], 'distilled'):.3f}", flush=True)
         rows[config] = _row(reports) | {"overrides": given.overrides}
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     _show(rows)
@@ -44,9 +46,9 @@ def main() -> None:
 def _row(reports: list[dict[str, Any]]) -> dict[str, Any]:
     first = reports[0]
     return {
-        "distilled": [_mean(report, "distilled") for report in reports],  # of each seed
+        "distilled": [balanced_accuracy(report, "distilled") for report in reports],  # of each seed
         "protocols": [_by_protocol(report) for report in reports],
-        "last": [_mean(report, "distilled_last") for report in reports if "distilled_last" in report],
+        "last": [balanced_accuracy(report, "distilled_last") for report in reports if "distilled_last" in report],
         **{name: first[name]["balanced_accuracy"] for name in (*SMALL_SETS, "experts", "full_data") if name in first},
     }
 
@@ -59,21 +61,17 @@ def _by_protocol(report: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _mean(report: dict[str, Any], subject: str) -> float:
-    return float(report[subject]["balanced_accuracy"]["mean"])
-
-
 def _show(rows: dict[str, Any]) -> None:
     print(
         "\n| config | distilled, mean and deviation of the seeds | random real | class mean | best of equal size | experts | all data "
         "| of the experts | of all data |\n|---|---|---|---|---|---|---|---|---|"
     )
     for config, row in rows.items():
-        mean, deviation = statistics.mean(row["distilled"]), _deviation(row["distilled"])
+        mean = statistics.mean(row["distilled"])
         best = max((name for name in SMALL_SETS if name in row), key=lambda name: float(row[name]["mean"]))
         cells = [
             f"`{config}`",
-            f"**{mean:.3f}** ± {deviation:.3f} ({len(row['distilled'])})",
+            f"**{mean:.3f}** ± {deviation(row['distilled']):.3f} ({len(row['distilled'])})",
             *(_figure(row.get(name)) for name in ("random_real", "class_mean")),
             f"{_figure(row[best])} ({best})",
             *(_figure(row.get(name)) for name in ("experts", "full_data")),
@@ -84,10 +82,6 @@ def _show(rows: dict[str, Any]) -> None:
 
 def _figure(of: dict[str, float] | None) -> str:
     return f"{of['mean']:.3f}" if of else ""
-
-
-def _deviation(values: list[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 if __name__ == "__main__":

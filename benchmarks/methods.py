@@ -17,7 +17,7 @@ import json
 import statistics
 from typing import Any
 
-from running import ROOT, made
+from running import ROOT, balanced_accuracy, evaluated
 
 RESULTS = ROOT / "benchmarks" / "results" / "methods.json"
 LAST_START = 11  # of experts of 24 epochs
@@ -51,10 +51,10 @@ def main() -> None:
         baselines = ["dm", "random_real"] if method == "stm" else []
         for seed in range(given.seeds):
             summary = _run(given, [*overrides, f"evaluate.baselines=[{', '.join(baselines)}]"], seed)
-            found.setdefault(method, []).append(_accuracy(summary, "distilled"))
+            found.setdefault(method, []).append(balanced_accuracy(summary, "distilled"))
             if baselines:
-                found.setdefault("dm", []).append(_accuracy(summary, "dm"))
-                found["random_real"] = [_accuracy(summary, "random_real")]
+                found.setdefault("dm", []).append(balanced_accuracy(summary, "dm"))
+                found["random_real"] = [balanced_accuracy(summary, "random_real")]
             print(f"{method}, seed {seed}: {found[method][-1]:.3f}", flush=True)
             rows = [
                 {"method": name, "mean": statistics.mean(values), "seeds": values} for name, values in found.items()
@@ -70,13 +70,7 @@ def _run(given: argparse.Namespace, overrides: list[str], seed: int) -> dict[str
     every = f"distill.validate_every={given.iterations}"
     own = [f"distill.iterations={given.iterations}", every, f"distill.seed={seed}", f"output={given.output}"]
     own += [f"evaluate.dm.iterations={given.iterations}", f"evaluate.dm.seed={seed}"]
-    folder = made("run", ["gz2_kaggle5", *overrides, *COMMON, *own])
-    summary: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
-    return summary
-
-
-def _accuracy(summary: dict[str, Any], subject: str) -> float:
-    return float(summary[subject]["balanced_accuracy"]["mean"])
+    return evaluated(["gz2_kaggle5", *overrides, *COMMON, *own])
 
 
 if __name__ == "__main__":

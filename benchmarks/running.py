@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,3 +36,19 @@ def made(stage: str, words: list[str]) -> Path:
     if ended.folder is None:
         raise SystemExit(f"raydistill {stage} {shlex.join(words)} failed:\n{ended.said[-2000:]}")
     return ended.folder
+
+
+def evaluated(words: list[str]) -> dict[str, Any]:
+    """evaluation.json of a whole run."""
+    summary: dict[str, Any] = json.loads((made("run", words) / "evaluation.json").read_text())
+    return summary
+
+
+def balanced_accuracy(summary: dict[str, Any], subject: str) -> float:
+    """The headline figure of a subject of evaluation.json."""
+    return float(summary[subject]["balanced_accuracy"]["mean"])
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation over the seeds; of one seed 0."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
-from running import made
+from running import deviation, made
 
 
 class Outcome(NamedTuple):
@@ -89,7 +89,7 @@ def _distill(variant: str, seed: int, overrides: list[str]) -> Outcome:
 
 
 def _spread(values: list[float]) -> str:
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values) if len(values) > 1 else 0.0:.3f}"
+    return f"{statistics.mean(values):.3f} ± {deviation(values):.3f}"
 
 
 if __name__ == "__main__":

@@ -149,10 +149,10 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
 
 def _tells(history: Mapping[str, Floats], key: str) -> bool:
     """A window that never moves is no curve."""
-    if key not in history or key != "max_start_epoch":
-        return key in history
+    if key not in history:
+        return False
     values = np.asarray(history[key], dtype=float)
-    return len(np.unique(values[np.isfinite(values)])) > 1
+    return key != "max_start_epoch" or len(np.unique(values[np.isfinite(values)])) > 1
 
 
 def _history_checked(history: Mapping[str, Floats]) -> npt.NDArray[np.float64]:
