@@ -75,6 +75,7 @@ def main() -> None:
         given.config, f"output={given.output}", f"distill.iterations={given.iterations}", "distill.precision=auto",
         "distill.validate_every=25", "resources.distill_cpus=1", *given.overrides,
     ]  # fmt: skip
+    made("curate", common)
     made("experts", common)
     drawn = [_draw(seed) for seed in range(given.draws)]
     with ThreadPoolExecutor(given.parallel) as pool:

@@ -13,7 +13,7 @@ import sysconfig
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -49,11 +49,15 @@ class Machine:
         return Machine("cpu", compiler, any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16")))
 
 
-class Work(NamedTuple):
+@dataclass(frozen=True)
+class Work:
     """Floating-point operations, and steps that spend them."""
 
-    flops: float
-    steps: int
+    flops: float = 0.0
+    steps: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.flops + other.flops, self.steps + other.steps)
 
     def seconds(self, machine: Machine) -> float:
         """About how long it takes not compiled, in float32."""

@@ -39,11 +39,11 @@ from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.augment import Augmentation
 from raydistill.core.coreset import Coreset
-from raydistill.core.effort import Machine, settle, words, work_of_training
+from raydistill.core.effort import Machine, Work, settle, words, work_of_training
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
 from raydistill.core.normalise import AnyNormalisation, one_hot
-from raydistill.core.training import Training, predict
+from raydistill.core.training import predict
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
 from raydistill.pipeline.baselines import Baselines
@@ -119,7 +119,7 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     baselines = Baselines(config, taught, num_classes, distilled.images_per_class, root, kept, content)
     judge = Judge(kept, config.resources, validation, test, num_classes, content)
     subjects = _Subjects(config.evaluate, distilled, baselines, teachers, votes_NK)
-    rows = judge.decide(list(_contests(config, root, subjects)))
+    rows = judge.decide(_settled(config, list(_contests(config, root, subjects))))
     return rows + (teachers.judged_on(test) if teachers else [])
 
 
@@ -139,7 +139,7 @@ def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contes
 
     def contest(sets: Sequence[TrainingSet], name: str, protocol: Protocol, architecture: Architecture) -> Contest:
         size = min(protocol.training.batch_size, len(sets[0].images_NCHW))
-        training = _settled(config, replace(protocol.training, batch_size=size), architecture, sets)
+        training = replace(protocol.training, batch_size=size)
         own = protocol.learned_lr and sets[0].student_lrs is not None
         fits = (Fit(s, name, training, None, architecture, seed) for s, seed in zip(sets, seeds, strict=False))
         return Contest(tuple(fits), () if own else protocol.lr_grid)
@@ -154,20 +154,38 @@ def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contes
             yield contest(sets, name, protocol, config.network)
     if wanted.full_data_networks:
         sets = [subjects.everything()] * wanted.full_data_networks
-        training = _settled(config, wanted.full_data, config.network, sets)
+        training = wanted.full_data
         fits = (Fit(s, "", training, training.lr, config.network, seed) for s, seed in zip(sets, seeds, strict=False))
         yield Contest(tuple(fits), ())
 
 
-def _settled(config: Config, training: Training, architecture: Architecture, sets: Sequence[TrainingSet]) -> Training:
-    """Compiled or not, by the work of all networks of one contest."""
-    images = sets[0].images_NCHW.shape
-    network = build(architecture, sets[0].targets_NK.shape[1], images[-1])
-    work = work_of_training(training, network, images, len(sets))
-    settled = settle(training, work, Machine.of_workers(config.resources.gpus))
-    if "auto" in (training.compile, training.precision) and words(settled) != words(Training()):
-        log.info("evaluate: %s on %s: %s", sets[0].subject, architecture.name, words(settled))
+def _settled(config: Config, contests: list[Contest]) -> list[Contest]:
+    """The contests without `auto`: compiled or not, rounded or not, by the work of all networks that one compilation serves."""
+    machine = Machine.of_workers(config.resources.gpus)
+    work: dict[Any, Work] = {}
+    for contest in contests:
+        work[_alike(contest)] = work.get(_alike(contest), Work()) + _work(contest)
+    told, settled = set(), []
+    for contest in contests:
+        training = settle(contest.training, work[_alike(contest)], machine)
+        if words(training) != words(contest.training) and (line := (_alike(contest), words(training))) not in told:
+            told.add(line)
+            log.info(
+                "evaluate: %s in batches of %d: %s", contest.architecture.name, training.batch_size, words(training)
+            )
+        settled.append(replace(contest, fits=tuple(replace(fit, training=training) for fit in contest.fits)))
     return settled
+
+
+def _alike(contest: Contest) -> Any:
+    """What a compilation is for."""
+    return contest.architecture, contest.training.augmentation, contest.training.batch_size
+
+
+def _work(contest: Contest) -> Work:
+    data = contest.fits[0].data
+    network = build(contest.architecture, data.targets_NK.shape[1], data.images_NCHW.shape[-1])
+    return work_of_training(contest.training, network, data.images_NCHW.shape, contest.num_networks)
 
 
 @dataclass(frozen=True)

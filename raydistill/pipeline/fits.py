@@ -84,6 +84,19 @@ class Contest:
     fits: tuple[Fit, ...]
     lrs: tuple[float, ...]
 
+    @property
+    def training(self) -> Training:
+        return self.fits[0].training
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.fits[0].architecture
+
+    @property
+    def num_networks(self) -> int:
+        """At least: with those that try the rates of the grid."""
+        return len(self.fits) + sum(len(self.trials(lr)) for lr in self.untried({}))
+
     def trials(self, lr: float) -> list[Fit]:
         return [replace(fit, lr=lr) for fit in self.fits[:TRIALS]]
 

@@ -36,17 +36,19 @@ def test_work_of_a_training_counts_whole_batches_of_three_passes() -> None:
     network = build(MLP(width=4), 2, 8)
     forward = forward_flops(network, 3, 8)
     training = Training(epochs=7, batch_size=4)
-    assert work_of_training(training, network, torch.Size((10, 3, 8, 8))) == (7 * 2 * 4 * 3 * forward, 14)
-    assert work_of_training(training, network, torch.Size((3, 3, 8, 8)), networks=5) == (5 * 7 * 3 * 3 * forward, 35)
+    assert work_of_training(training, network, torch.Size((10, 3, 8, 8))) == Work(7 * 2 * 4 * 3 * forward, 14)
+    assert work_of_training(training, network, torch.Size((3, 3, 8, 8)), networks=5) == Work(
+        5 * 7 * 3 * 3 * forward, 35
+    )
     twice = work_of_training(replace(training, flat=Flat()), network, torch.Size((10, 3, 8, 8)))
-    assert twice == (2 * 7 * 2 * 4 * 3 * forward, 28)
+    assert twice == Work(2 * 7 * 2 * 4 * 3 * forward, 28)
 
 
 def test_work_of_a_recipe_is_twelve_passes_an_image_and_step() -> None:
     network = build(MLP(width=4), 2, 8)
     forward = forward_flops(network, 3, 8)
     recipe = Recipe(iterations=10, student_steps=5)
-    assert work_of_recipe(recipe, network, torch.Size((6, 3, 8, 8))) == (12 * 50 * 6 * forward, 100)
+    assert work_of_recipe(recipe, network, torch.Size((6, 3, 8, 8))) == Work(12 * 50 * 6 * forward, 100)
     assert (
         work_of_recipe(replace(recipe, batch_size=2), network, torch.Size((6, 3, 8, 8))).flops == 12 * 50 * 2 * forward
     )
