@@ -248,8 +248,9 @@ def class_weights(targets_NK: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: int = 512) -> Tensor:
-    """[N] predicted class of each image."""
+def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: int | None = None) -> Tensor:
+    """[N] predicted class of each image. batch_size None: 512 on a GPU, and 16 on a CPU, whose caches hold that much (docs/log.md)."""
+    batch_size = batch_size or (16 if images_NCHW.device.type == "cpu" else 512)
     pieces = [
         network(theta_P, images_NCHW[i : i + batch_size]).argmax(dim=1) for i in range(0, len(images_NCHW), batch_size)
     ]
