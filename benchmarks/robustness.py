@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow.parquet as pq
-from running import ROOT, Ended, made, raydistill
+from running import ROOT, Ended, raydistill, with_experts
 
 from raydistill.pipeline.distill import NOTHING_LEARNED
 
@@ -75,8 +75,7 @@ def main() -> None:
         given.config, f"output={given.output}", f"distill.iterations={given.iterations}", "distill.precision=auto",
         "distill.validate_every=25", "resources.distill_cpus=1", *given.overrides,
     ]  # fmt: skip
-    made("curate", common)
-    made("experts", common)
+    with_experts(common)
     drawn = [_draw(seed) for seed in range(given.draws)]
     with ThreadPoolExecutor(given.parallel) as pool:
         ends = pool.map(

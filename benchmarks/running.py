@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from raydistill.config import load
+from raydistill.pipeline.run import stages_of
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,6 +39,14 @@ def made(stage: str, words: list[str]) -> Path:
     if ended.folder is None:
         raise SystemExit(f"raydistill {stage} {shlex.join(words)} failed:\n{ended.said[-2000:]}")
     return ended.folder
+
+
+def with_experts(words: list[str]) -> None:
+    """Everything up to a config's experts, where it does not exist yet."""
+    for stage in stages_of(load(words[0], words[1:])):
+        made(stage, words)
+        if stage == "experts":
+            return
 
 
 def evaluated(words: list[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
-from running import deviation, made
+from running import deviation, made, with_experts
 
 
 class Outcome(NamedTuple):
@@ -48,7 +48,7 @@ def main() -> None:
     }
     common = [given.config, f"output={given.output}", *given.overrides]
     for own in {tuple(o for o in words if not o.startswith("distill.")) for words in variants.values()}:
-        made("experts", [*common, *own])  # once for all variants that share them
+        with_experts([*common, *own])  # once for all variants that share them
     threads = max(1, (os.cpu_count() or 1) // given.parallel)
     common += [f"resources.distill_cpus={threads}"]
     with ThreadPoolExecutor(given.parallel) as pool:
