@@ -6,6 +6,7 @@ subcommands, so that help and typing errors answer at once.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import traceback
@@ -139,7 +140,7 @@ def export(
 
         target = Folder(folder)
         export(DistilledSet.open(distilled_set), target, form.value)
-        print(target)
+        _say(target)
 
 
 def _stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
@@ -147,7 +148,7 @@ def _stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose
         plan = _plan(path, overrides, verbose)
         from raydistill.pipeline.run import dry_run, run_stage
 
-        print(dry_run(plan) if dry else run_stage(name, plan))
+        _say(dry_run(plan) if dry else run_stage(name, plan))
 
 
 def _run(path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
@@ -156,11 +157,11 @@ def _run(path: str, overrides: list[str] | None, dry: bool, verbose: int) -> Non
         from raydistill.pipeline import run as pipeline
 
         if dry:
-            print(pipeline.dry_run(plan))
+            _say(pipeline.dry_run(plan))
             return
         report = pipeline.run(plan)
         pipeline.show(plan, report, out=sys.stderr)
-        print(report.folder)
+        _say(report.folder)
 
 
 def _plan(path: str, overrides: list[str] | None, verbose: int) -> Any:
@@ -169,6 +170,14 @@ def _plan(path: str, overrides: list[str] | None, verbose: int) -> Any:
 
     log.setup(verbose)
     return Plan(config.load(path, overrides or []))
+
+
+def _say(words: object) -> None:
+    """On stdout, for whoever still reads: `| head` may have read enough."""
+    try:
+        print(words, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it once more as it ends
 
 
 @contextmanager

@@ -5,6 +5,7 @@ The inputs are the table in `bad_inputs.py`, which is also docs/errors.md; to wr
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -203,6 +204,16 @@ def test_demo_takes_overrides() -> None:
     code, _, stdout = call(["demo", "--dry-run", "seed=7"])
     assert code == 0
     assert '"seed": 7' in stdout
+
+
+def test_whoever_reads_may_stop_reading() -> None:
+    """As `raydistill demo --dry-run | head -1` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "raydistill.cli", "demo", "--dry-run"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_help_answers_at_once() -> None:
