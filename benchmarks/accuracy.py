@@ -1,20 +1,24 @@
 """What whole runs of configs reach, over seeds: the README's table.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py gz2_kaggle5 gz2_kaggle5_ipc10 [--seeds 3] [--set KEY=VALUE] [--output runs]
+    RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py gz2_kaggle5 gz2_kaggle5_ipc10 [--seeds 3] [--set KEY=VALUE] [--parallel 2] \
+        [--output runs]
 
-`raydistill run` of each config and distilling seed, on the same curated set and experts; baselines, other networks and networks on
-all the data are trained beside the first seed only. Fresh networks judge by balanced accuracy on test galaxies. A stopped run goes on
-where it was. Rows go to `benchmarks/results/accuracy.json`, where those of other configs stay, and all are printed.
+`raydistill run` of each config and distilling seed, on the same curated set and experts; `--parallel` sets are distilled at once, each on its
+share of the cores (small steps gain little from a second thread). Baselines, other networks and networks on all the data are trained
+beside the first seed only. Fresh networks judge by balanced accuracy on test galaxies. A stopped run goes on where it was. Rows go to
+`benchmarks/results/accuracy.json`, where those of other configs stay, and all are printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
-from running import ROOT, balanced_accuracy, deviation, evaluated
+from running import ROOT, balanced_accuracy, deviation, evaluated, made, with_experts
 
 from raydistill.config.tree import Baseline
 
@@ -28,19 +32,31 @@ def main() -> None:
     parser.add_argument("configs", nargs="+")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--output", default="runs")
     given = parser.parse_args()
+    common = {config: [config, f"output={given.output}", *given.overrides] for config in given.configs}
+    _distill(given, common)
     rows: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for config in given.configs:
-        common = [config, f"output={given.output}", *given.overrides]
         reports = []
         for seed in range(given.seeds):
-            words = [*common, f"distill.seed={seed}", *(ONLY_DISTILLED if seed else [])]
-            reports.append(evaluated(words))
+            reports.append(evaluated([*common[config], f"distill.seed={seed}", *(ONLY_DISTILLED if seed else [])]))
             print(f"{config}, seed {seed}: {balanced_accuracy(reports[-1], 'distilled'):.3f}", flush=True)
         rows[config] = _row(reports) | {"overrides": given.overrides}
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     _show(rows)
+
+
+def _distill(given: argparse.Namespace, common: dict[str, list[str]]) -> None:
+    """All sets, several at once."""
+    for words in common.values():
+        with_experts(words)
+    threads = f"resources.distill_cpus={max(1, (os.cpu_count() or 1) // given.parallel)}"
+    with ThreadPoolExecutor(given.parallel) as pool:
+        sets = [[*words, f"distill.seed={seed}", threads] for words in common.values() for seed in range(given.seeds)]
+        for words, folder in zip(sets, pool.map(lambda words: made("distill", words), sets), strict=True):
+            print(f"{words[0]}, {words[-2]}: {folder}", flush=True)
 
 
 def _row(reports: list[dict[str, Any]]) -> dict[str, Any]:
