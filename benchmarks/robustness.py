@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from running import ROOT, Ended, raydistill, with_experts
 
-from raydistill.pipeline.distill import NOTHING_LEARNED
+from raydistill.pipeline.session import NOTHING_LEARNED
 
 RESULTS = ROOT / "benchmarks" / "results" / "robustness.json"
 GUARD = {"stays above 1": "loss above 1", "learning rate fell": "rate fell", "were skipped": "skipped"}

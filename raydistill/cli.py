@@ -106,6 +106,24 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = 
 
 
 @app.command(epilog=EXIT_CODES)
+def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Search the recipe whose images teach best, on validation images.
+
+    `search` in the config says which values of `distill` are tried, and how; the best recipe is written as a config of its own.
+    """
+    with _sentences():
+        plan = _plan(config, overrides, verbose)
+        from raydistill.pipeline import run as pipeline
+
+        if dry_run:
+            _say(pipeline.dry_run(plan, plan.places_of_search()))
+            return
+        report = pipeline.search(plan)
+        pipeline.show_search(report, out=sys.stderr)
+        _say(report.folder)
+
+
+@app.command(epilog=EXIT_CODES)
 def run(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
     """Run all stages, skipping those whose artifact exists."""
     _run(config, overrides, dry_run, verbose)

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-COMMAND = re.compile(r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|run|demo)\b[^#\n]*)", re.M)
-INLINE = re.compile(r"`(raydistill (?:simulate|curate|experts|distill|evaluate|run|demo)\b[^`\n]*)`")
+COMMAND = re.compile(r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|run|demo)\b[^#\n]*)", re.M)
+INLINE = re.compile(r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|run|demo)\b[^`\n]*)`")
 PLACEHOLDER = re.compile(r"\b(CONFIG|PATH|FOLDER|FILE)\b|…|\.\.\.|my\.yaml")
 
 

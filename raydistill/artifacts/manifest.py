@@ -31,6 +31,7 @@ _WORDS = {
     "trajectories": ("set of expert trajectories", "experts"),
     "distilled": ("distilled set", "distill"),
     "evaluation": ("evaluation", "evaluate"),
+    "search": ("search", "tune"),
 }
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 

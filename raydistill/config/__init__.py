@@ -1,11 +1,13 @@
 """One typed tree of frozen dataclasses; a YAML file is a whole, named run.
 
 tree       the dataclasses
+search     the part for `tune`
 reading    YAML and overrides -> Config
 sentences  what is wrong with one, in one sentence
 """
 
-from raydistill.config.reading import EXTENDS, SHIPPED, load
+from raydistill.config.reading import EXTENDS, SHIPPED, load, vary
+from raydistill.config.search import Halving, Range, Search
 from raydistill.config.tree import (
     Baseline,
     CatalogSurvey,
@@ -23,6 +25,6 @@ from raydistill.config.tree import (
 )
 
 __all__ = [
-    "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Images",
-    "Protocol", "Resources", "Tracking", "load", "plain",
+    "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Halving",
+    "Images", "Protocol", "Range", "Resources", "Search", "Tracking", "load", "plain", "vary",
 ]  # fmt: skip

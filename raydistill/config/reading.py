@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -12,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config.sentences import CLASSES, sentence
-from raydistill.config.tree import Config
+from raydistill.config.tree import Config, plain
 from raydistill.errors import ConfigError, yaml_problem
 
 EXTENDS = (
@@ -31,6 +32,19 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _unresolved(error, where) from error
+    return _validated(raw, where)
+
+
+def vary(config: Config, values: Mapping[str, Any], where: str) -> Config:
+    """The config with other values at dotted keys, e.g. {"distill.image_step.lr": 0.1}. ConfigError as of `load`."""
+    changes = OmegaConf.create({})
+    for key, value in values.items():
+        OmegaConf.update(changes, key, value, force_add=True)
+    merged = _overlay(OmegaConf.create(plain(config)), changes)
+    return _validated(OmegaConf.to_container(merged), where)
+
+
+def _validated(raw: Any, where: str) -> Config:
     try:
         return _adapter().validate_python(raw)
     except ConfigError as error:  # a leaf's own, which does not know the file

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
 
+from raydistill.config.search import Search
 from raydistill.core.architectures import Architecture, ConvNet
 from raydistill.core.augment import Augmentation
 from raydistill.core.distribution import DistributionMatching
@@ -251,7 +252,7 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole run. `distilled`: evaluate this distilled set instead of the run's own."""
+    """A whole run. `distilled`: evaluate this distilled set instead of the run's own. `search`: for `raydistill tune` alone."""
 
     name: str
     survey: CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | Cifar10 | Cifar100 | Idx
@@ -265,6 +266,7 @@ class Config:
     resources: Resources = field(default_factory=Resources)
     tracking: Tracking = field(default_factory=Tracking)
     distilled: str | None = None
+    search: Search = field(default_factory=Search)
 
 
 def plain(config: Any) -> Any:

@@ -87,10 +87,15 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def workers_for(resources: Resources, pieces: int) -> int:
-    """How many workers to ask for: never more than there are pieces of work, and by default as many as the cluster carries."""
-    require(resources, resources.cpus, resources.gpus, "")
-    carries = sum(_carried_by(machine, resources.cpus, resources.gpus) for machine in _machines())
+def workers_for(resources: Resources, pieces: int, distilling_on: float | None = None) -> int:
+    """How many workers to ask for: never more than there are pieces of work, and by default as many as the cluster carries.
+
+    distilling_on: CPUs of each, where they are distilling processes."""
+    cpus, gpus, prefix = resources.cpus, resources.gpus, ""
+    if distilling_on is not None:
+        cpus, gpus, prefix = distilling_on, resources.distill_gpus, "distill_"
+    require(resources, cpus, gpus, prefix)
+    carries = sum(_carried_by(machine, cpus, gpus) for machine in _machines())
     return max(1, min(pieces, resources.workers or carries))
 
 

@@ -1,113 +1,29 @@
 """distill: match the experts' trajectories until the images teach what the experts know.
 
-    worker (one Ray task)  iterates; every so often it validates, draws and saves its state; streams what happened
-    driver                 shows progress, tells MLflow, starts a lost worker again from the saved state, draws the final pictures
-
-The state file holds images, labels, learning rates, momenta, schedule, history and the best iterate so far, in one atomic write; on
-one machine a resumed run ends with the same bits as an undisturbed one.
+worker (one Ray task)  iterates; every so often it validates, draws and saves its state; streams what happened (`session`)
+driver                 shows progress, tells MLflow, starts a lost worker again from the saved state, draws the final pictures
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
-import torch
-from torch import Tensor
 
-from raydistill.artifacts.curated import CuratedSet, Labelled
-from raydistill.artifacts.distilled import (
-    LAST,
-    SEEN,
-    SELECTED,
-    DistilledSet,
-    SyntheticImages,
-    write_images,
-    write_seen,
-)
-from raydistill.artifacts.manifest import PARTIAL, check_parent
-from raydistill.artifacts.storage import Folder
-from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.distilled import DistilledSet
+from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import Distill
-from raydistill.core import metrics
-from raydistill.core.architectures import Architecture
-from raydistill.core.coreset import Coreset
-from raydistill.core.distiller import Distiller, Record
-from raydistill.core.effort import words, work_of_recipe
-from raydistill.core.guard import Guard
-from raydistill.core.initial import initial_images, initial_labels, margin
-from raydistill.core.networks import Network, build, initial_parameters
-from raydistill.core.training import Training, predict, spread, train
-from raydistill.errors import DivergenceError
-from raydistill.galaxies.classes import ClassTree
+from raydistill.core.effort import words
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import (
-    LOST,
-    SECONDS_BETWEEN_NEWS,
-    attached,
-    device_of,
-    distill_cpus,
-    one_line,
-    plain_errors,
-    require,
-)
+from raydistill.pipeline.cluster import LOST, attached, distill_cpus, one_line, plain_errors, require
 from raydistill.pipeline.plan import Place, Plan
-from raydistill.pipeline.publish import draw_grid, publish
-from raydistill.pipeline.stage import demand_votes, recorded, settled, skipped
+from raydistill.pipeline.publish import publish
+from raydistill.pipeline.session import News, distilling, finished, prepare
+from raydistill.pipeline.stage import demand_votes, recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
-from raydistill.seeding import fold_in, generator
 
 log = get_logger(__name__)
-
-STATE = f"{PARTIAL}/state.safetensors"
-BEST = f"{PARTIAL}/images.safetensors"  # what a run that diverged leaves to look at
-NOTHING_LEARNED = (
-    "on validation no iterate was better than the images it began with, and these are published; look at history.png: a loss that does "
-    "not fall wants other rates (distill.student_lr, distill.image_step.lr) or better experts, one that falls more iterations"
-)
-WRITTEN = (SELECTED, LAST, SEEN, "history.parquet", "validation.parquet")  # by the worker
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What the worker needs to know."""
-
-    folder: str
-    curated: str
-    trajectories: str
-    architecture: Architecture
-    distill: Distill
-    seed: int
-    threads: int
-    gpus: float
-    memory_mb: float | None
-    checkpoint_seconds: float
-    tree: ClassTree | None  # that turns votes into labels, where they are wanted
-
-
-class Validation(NamedTuple):
-    """Balanced accuracy of fresh networks on validation images; a row of `validation.parquet`."""
-
-    iteration: int
-    balanced_accuracy: float
-    std: float
-
-
-class _News(NamedTuple):
-    """What the worker tells the driver."""
-
-    iteration: int
-    records: list[Record]
-    validations: list[Validation]
-    pictures: list[str]
-    warnings: tuple[str, ...] = ()
 
 
 def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> DistilledSet:
@@ -120,45 +36,31 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
         curated.demand("train", "validation")
         demand_votes(config, curated)
         with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
-            _run(plan, curated, store, run)
+            _run(plan, curated, run)
             publish(config, place, curated, run)
     return DistilledSet.open(place.folder)
 
 
-def _run(plan: Plan, curated: CuratedSet, store: TrajectoryStore, run: Run) -> None:
+def _run(plan: Plan, curated: CuratedSet, run: Run) -> None:
     """Keep a worker going until the images are finished."""
-    config, place = plan.config, plan.distilled
-    if all(map(place.folder.exists, WRITTEN)) and not place.folder.exists(STATE):
-        return  # finished, and killed between the worker's end and the manifest
-    resources, side = config.resources, curated.summary.image_size
-    network = build(config.network, curated.num_classes, side)
-    images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
-    taught = sum(entry.train for entry in curated.summary.classes)
-    wanted = config.distill.stepping(config.experts.training.steps_per_epoch(taught))
-    work = work_of_recipe(wanted, network, images)
-    recipe = settled(place.folder, run, wanted, work, resources.distill_gpus)
-    job = _Job(
-        place.folder.uri, curated.folder.uri, store.folder.uri, config.network, recipe, place.seed,
-        threads=distill_cpus(resources), gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
-        checkpoint_seconds=resources.checkpoint_seconds,
-        tree=plan.class_tree if config.distill.needs_votes else None,
-    )  # fmt: skip
+    place, resources = plan.distilled, plan.config.resources
+    if finished(place.folder):
+        return  # and killed between the worker's end and the manifest
+    job = prepare(plan, curated, run, distill_cpus(resources))
     require(resources, job.threads, job.gpus, "distill_")
     # A generator's own retries would replay from the start; ours go on from the saved state.
-    task: Any = ray.remote(_work).options(
+    task: Any = ray.remote(distilling).options(
         num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming"
     )
     log.info(
         "distill: %d images, students of %d steps, %d threads%s, %s",
-        images[0],
-        recipe.num_steps,
+        curated.num_classes * job.distill.images_per_class,
+        job.distill.num_steps,
         job.threads,
         " on a GPU" if job.gpus else "",
-        words(recipe),
+        words(job.distill),
     )
-    heard = (
-        -1
-    )  # the last iteration that was told: a worker that goes on from a saved state begins with all that it holds
+    heard = -1  # the last iteration told: a worker that goes on from a saved state begins with all that it holds
     with progress(job.distill.iterations, "distilling", "iterations") as shown, plain_errors("distill"):
         for attempt in range(resources.max_restarts + 1):
             try:
@@ -171,7 +73,7 @@ def _run(plan: Plan, curated: CuratedSet, store: TrajectoryStore, run: Run) -> N
                 log.warning("distill: the worker was lost (%s), restart %d", one_line(error), attempt + 1)
 
 
-def _tell(news: _News, heard: int, shown: Any, run: Run, place: Place) -> int:
+def _tell(news: News, heard: int, shown: Any, run: Run, place: Place) -> int:
     """Show and record what has not been heard yet; the iteration up to which it has been now."""
     for record in news.records:
         if record.iteration <= heard:
@@ -195,201 +97,3 @@ def _tell(news: _News, heard: int, shown: Any, run: Run, place: Place) -> int:
     last = news.records[-1] if news.records else None
     shown.update(news.iteration, **({"loss": last.loss, "cap": last.cap} if last else {}))
     return max(heard, news.iteration)
-
-
-# ---- in the worker ----
-
-
-def _work(job: _Job) -> Iterator[_News]:
-    """The task: news about once a second until the images are finished and written."""
-    torch.set_num_threads(job.threads)
-    session = _Session(job)
-    told = time.monotonic()
-    yield session.news()
-    while not session.distiller.finished:
-        session.step()
-        if time.monotonic() - told > SECONDS_BETWEEN_NEWS:
-            yield session.news()
-            told = time.monotonic()
-    session.write()
-    yield session.news()
-
-
-class _Session:
-    """A distiller with its history, its judge and its memory on disk."""
-
-    def __init__(self, job: _Job) -> None:
-        self.job, self.folder = job, Folder(job.folder)
-        device = device_of(job.gpus)
-        curated = CuratedSet.open(job.curated, verify=False)  # the driver has verified both
-        store = TrajectoryStore.open(job.trajectories, verify=False)
-        taught, judged = curated.load("train"), curated.load("validation")
-        self.curated, self.normalisation = curated, curated.normalisation
-        self.network = build(job.architecture, curated.num_classes, curated.summary.image_size)
-        self.seen = [*taught.object_ids, *judged.object_ids]
-        self.judged = (self.normalisation.apply(judged.images_NHWC).to(device), judged.labels_N.to(device))
-        self.seed = fold_in(job.seed, "distill", job.distill.seed)
-        self._warnings: tuple[str, ...] = ()
-        saved = read_tensors(self.folder, STATE) if self.folder.exists(STATE) else None
-        images, labels = (saved[0]["images"], saved[0]["labels"]) if saved else self._begin(taught, store)
-        seed = fold_in(self.seed, "steps")
-        self.distiller = Distiller(
-            job.distill, self.network, store, images.to(device), labels.to(device), seed, job.memory_mb
-        )
-        self.records: list[Record] = []
-        self.guard = Guard(job.distill)
-        self.validations: list[Validation] = []
-        self.best: SyntheticImages | None = None
-        self._told = (0, 0)
-        self._new_pictures: list[str] = []
-        self._saved = time.monotonic()
-        if saved:
-            self._resume(*saved)
-        else:
-            self.distiller.begin()
-            self._judge()
-
-    def _begin(self, taught: Labelled, store: TrajectoryStore) -> tuple[Tensor, Tensor]:
-        """Images and labels before the first step."""
-        wanted, curated = self.job.distill, self.curated
-        pixels = self.normalisation.apply(taught.images_NHWC)
-        votes = None if self.job.tree is None else curated.probabilities("train", self.job.tree)
-        experts = (self.network, store.ends())
-        chosen = initial_images(
-            wanted, pixels, taught.labels_N, curated.num_classes, *experts, generator(self.seed, "initial")
-        )
-        self._warnings = _misclassified(wanted, chosen, curated.class_names, *experts)
-        return chosen.images_SCHW, initial_labels(wanted, chosen, curated.num_classes, *experts, votes)
-
-    def step(self) -> None:
-        try:
-            self.records.append(self.distiller.step())
-        except DivergenceError as error:
-            assert self.best is not None
-            self._save()  # the state before the iteration that failed
-            write_images(self.folder, BEST, self.best, self._info())
-            saved = f"the best images so far, of iteration {self.best.iteration}, are in {self.folder.uri}/{BEST}"
-            raise DivergenceError(error.what, error.where, f"{error.fix}; {saved}") from error
-        if sentence := self.guard.read(self.records[-1]):
-            self._warnings += (sentence,)
-        iteration, every = self.distiller.iteration, self.job.distill
-        if iteration % every.validate_every == 0 or self.distiller.finished:
-            self._judge()
-        if iteration % every.picture_every == 0:
-            self._draw()
-        if time.monotonic() - self._saved > self.job.checkpoint_seconds:
-            self._save()
-
-    def news(self) -> _News:
-        """What happened since the last call."""
-        records, validations = self._told
-        self._told = (len(self.records), len(self.validations))
-        pictures, self._new_pictures = self._new_pictures, []
-        warnings, self._warnings = self._warnings, ()
-        seen = self.records[records:], self.validations[validations:]
-        return _News(self.distiller.iteration, *seen, pictures, warnings)
-
-    def write(self) -> None:
-        """The artifact's data files; the state is dropped last, so a kill in between only writes them again."""
-        assert self.best is not None
-        if self.best.iteration == 0:
-            self._warnings += (NOTHING_LEARNED,)
-        info = self._info()
-        write_images(self.folder, SELECTED, self.best, info)
-        write_images(self.folder, LAST, self._iterate(), info)
-        write_seen(self.folder, self.seen)
-        for name, rows, kind in (("history", self.records, Record), ("validation", self.validations, Validation)):
-            columns = {field: [getattr(row, field) for row in rows] for field in kind._fields}
-            with self.folder.writing(f"{name}.parquet") as path:
-                pq.write_table(pa.table(columns), path)
-        self.folder.remove(STATE)
-
-    def _info(self) -> dict[str, Any]:
-        summary = self.curated.summary
-        return {
-            "class_names": self.curated.class_names,
-            "images_per_class": self.job.distill.images_per_class,
-            "survey": summary.survey,
-            "simulated": summary.simulated,
-            "image_size": summary.image_size,
-            "crop_fraction": summary.crop_fraction,
-            "network": self.job.architecture.name,
-        }
-
-    def _iterate(self) -> SyntheticImages:
-        distiller = self.distiller
-        images, targets = distiller.published_images.cpu().clone(), distiller.targets().cpu().clone()
-        return SyntheticImages(images, targets, distiller.student_lrs.cpu(), self.normalisation, distiller.iteration)
-
-    def _judge(self) -> None:
-        """Train fresh networks on the present images; keep the images if these are the best so far."""
-        now, wanted = self._iterate(), self.job.distill
-        training = Training(
-            epochs=wanted.validation_epochs, batch_size=len(now.images_SCHW), momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5,
-            class_weights=False, augmentation=wanted.augmentation,
-        )  # fmt: skip
-        scores = [self._score(now, training, number) for number in range(wanted.validation_networks)]
-        validation = Validation(now.iteration, float(np.mean(scores)), float(np.std(scores)))
-        if self.best is None or validation.balanced_accuracy > max(v.balanced_accuracy for v in self.validations):
-            self.best = now
-        self.validations.append(validation)
-
-    def _score(self, now: SyntheticImages, training: Training, number: int) -> float:
-        images, labels = self.judged
-        theta_P = initial_parameters(self.network, fold_in(self.seed, "judge", number)).to(images)
-        seed = fold_in(self.seed, "judge", number, "training")
-        data = (now.images_SCHW.to(images), now.targets_SK.to(images))
-        try:
-            theta_P = train(self.network, theta_P, *data, training, seed, spread(now.student_lrs, training))
-        except DivergenceError:
-            return 0.0  # images on which a network cannot be trained are the worst there are
-        predicted = predict(self.network, theta_P, images)
-        return metrics.balanced_accuracy(metrics.confusion(predicted, labels, self.curated.num_classes))
-
-    def _draw(self) -> None:
-        name = f"prototypes/iteration-{self.distiller.iteration:06d}.png"
-        draw_grid(self.folder, name, self._iterate(), self.curated.class_names, self.job.distill.images_per_class)
-        self._new_pictures.append(name)
-
-    def _save(self) -> None:
-        assert self.best is not None
-        tensors, strings = self.distiller.state()
-        best = {
-            "best/images": self.best.images_SCHW,
-            "best/targets": self.best.targets_SK,
-            "best/student_lrs": self.best.student_lrs,
-        }
-        memory = {
-            "distiller": strings,
-            "best_iteration": self.best.iteration,
-            "records": [list(record) for record in self.records],
-            "validations": [list(validation) for validation in self.validations],
-        }
-        write_tensors(self.folder, STATE, tensors | best, memory)
-        self._saved = time.monotonic()
-
-    def _resume(self, tensors: dict[str, Tensor], memory: dict[str, Any]) -> None:
-        best = {name.removeprefix("best/"): tensors.pop(name) for name in list(tensors) if name.startswith("best/")}
-        self.best = SyntheticImages(
-            best["images"], best["targets"], best["student_lrs"], self.normalisation, memory["best_iteration"]
-        )
-        self.distiller.load(tensors, memory["distiller"])
-        self.records = [Record(*row) for row in memory["records"]]
-        for record in self.records:
-            self.guard.read(record)  # what it had to say then was said
-        self.validations = [Validation(*row) for row in memory["validations"]]
-
-
-def _misclassified(
-    wanted: Distill, chosen: Coreset, class_names: list[str], network: Network, experts_P: list[torch.Tensor]
-) -> tuple[str, ...]:
-    """Of which classes the experts get too few galaxies right for `init: correct`."""
-    if wanted.init != "correct":
-        return ()
-    ipc = wanted.images_per_class
-    labels_S = torch.arange(len(class_names)).repeat_interleave(ipc)
-    wrong = (margin(network, experts_P, chosen.images_SCHW, labels_S) <= 0).view(-1, ipc).sum(dim=1).tolist()
-    short = ", ".join(f"{name} ({count})" for name, count in zip(class_names, wrong, strict=True) if count)
-    if not short:
-        return ()
-    return (f"the experts classify too few galaxies correctly; some images begin with the nearest to it: {short}",)

@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import Any
 
 from raydistill import config as configs
-from raydistill.artifacts import curated, distilled, evaluation, trajectories
+from raydistill.artifacts import curated, distilled, evaluation, search, trajectories
 from raydistill.artifacts.manifest import Manifest, exists, identity_of, open_manifest, seal
 from raydistill.artifacts.storage import Folder
-from raydistill.config import CatalogSurvey, Config
+from raydistill.config import CatalogSurvey, Config, Distill
 from raydistill.core.networks import build
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, CatalogError, ConfigError
@@ -122,6 +122,18 @@ class Plan:
         parts = {"distill": self.config.distill}
         return self._place(distilled.KIND, parts, parents, self.config.seed)
 
+    def with_recipe(self, distill: Distill) -> Plan:
+        """The same with another recipe. Curated set and experts, which it does not change, are not looked up again."""
+        other = Plan(replace(self.config, distill=distill))
+        other.__dict__ |= {"curated": self.curated, "trajectories": self.trajectories}  # the cached properties
+        return other
+
+    @cached_property
+    def search(self) -> Place:
+        parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
+        parts = {"distill": self.config.distill, "search": self.config.search}
+        return self._place(search.KIND, parts, parents, self.config.seed)
+
     @cached_property
     def judged(self) -> Place:
         """The distilled set to be evaluated: the run's own, or the one that `distilled=PATH` names."""
@@ -144,6 +156,11 @@ class Plan:
         """What `run` makes, in the order of the data's flow."""
         own = [] if self.config.distilled is not None else [self.trajectories, self.distilled]
         found = [self.survey, self.curated, *own, self.evaluation]
+        return [place for place in found if place is not None]
+
+    def places_of_search(self) -> list[Place]:
+        """What `tune` makes, and what it needs."""
+        found = [self.survey, self.curated, self.trajectories, self.search]
         return [place for place in found if place is not None]
 
     def _place(self, kind: str, parts: Mapping[str, Any], parents: dict[str, Place], seed: int) -> Place:

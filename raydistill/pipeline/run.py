@@ -13,6 +13,7 @@ from rich.table import Table
 
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network
 from raydistill.artifacts.manifest import identity_of
+from raydistill.artifacts.search import BEST, TRIALS, SearchReport
 from raydistill.config import Config, plain
 from raydistill.log import get_logger
 from raydistill.pipeline.cluster import attached
@@ -20,13 +21,16 @@ from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import distill
 from raydistill.pipeline.evaluate import evaluate, network_names
 from raydistill.pipeline.experts import experts
-from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.simulate import simulate
 from raydistill.pipeline.stage import tracker_of, tracking_uri
 from raydistill.pipeline.tracking import ui_command
+from raydistill.pipeline.trials import in_words
+from raydistill.pipeline.tune import tune
 
 log = get_logger(__name__)
 
+SHOWN_TRIALS = 10
 WIDEST = 240  # characters of a table: rich would cut its names to fit a narrow terminal
 STAGES: dict[str, Callable[..., Any]] = {
     "simulate": simulate,
@@ -93,9 +97,17 @@ def verdict(summary: Mapping[str, Any]) -> str:
     return f"The distilled set beats {' and '.join(rivals)} by more than two standard errors."
 
 
-def dry_run(plan: Plan) -> str:
-    """The resolved config, and what each stage would write or skip, as JSON."""
-    places = [{"kind": p.kind, "path": p.folder.uri, "exists": p.done} for p in plan.places()]
+def search(plan: Plan) -> SearchReport:
+    """Search a recipe, on experts that exist."""
+    plan.places_of_search()  # a wrong path shows before a database is made
+    return tune(plan, tracker_of(plan))
+
+
+def dry_run(plan: Plan, wanted: Sequence[Place] | None = None) -> str:
+    """The resolved config, and what `run` would write or skip, or what else is wanted, as JSON."""
+    places = [
+        {"kind": p.kind, "path": p.folder.uri, "exists": p.done} for p in (plan.places() if wanted is None else wanted)
+    ]
     return json.dumps({"config": plain(plan.config), "artifacts": places}, indent=1)
 
 
@@ -120,6 +132,19 @@ def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     uri = tracking_uri(plan)
     if plan.config.tracking.enabled and uri:
         console.print(f"MLflow: {ui_command(uri)}")
+
+
+def show_search(report: SearchReport, out: TextIO) -> None:
+    """What a person sees at the end of a search: the best recipes, and what to do with the best."""
+    console = Console(file=out, soft_wrap=True, highlight=False, width=WIDEST)
+    head = ("trial", "best on validation", "at iteration", "of", "", "values of distill")
+    rows = [
+        (t["trial"], f"{t['best']:.3f}", str(t["best_iteration"]), str(t["iterations"]), t["status"], in_words(json.loads(t["values"])))
+        for t in report.trials.slice(0, SHOWN_TRIALS).to_pylist()
+    ]  # fmt: skip
+    console.print(_table(f"the best of {len(report.trials)} recipes", [head, *rows]))
+    console.print(f"All trials:      {report.folder}/{TRIALS}, {report.folder}/parallel.png")
+    console.print(f"The best, whole: raydistill run {report.folder}/{BEST}")
 
 
 def table(report: EvaluationReport) -> list[tuple[str, str, str]]:

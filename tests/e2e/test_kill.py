@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e import tools
@@ -69,7 +73,7 @@ WORKERS: dict[str, tuple[str, Callable[[Path, tools.Command], bool]]] = {
     "survey": ("simulate_chunk", lambda output, command: bool(command.workers("simulate_chunk"))),
     "curated": ("MapBatches", lambda output, command: bool(command.workers("MapBatches"))),
     "trajectories": ("RayTrainWorker", UNDER_WAY["trajectories"]),
-    "distilled": ("_work", UNDER_WAY["distilled"]),
+    "distilled": ("distilling", UNDER_WAY["distilled"]),
     "evaluation": ("_train", lambda output, command: bool(command.workers("_train"))),
 }
 
@@ -86,6 +90,33 @@ def test_a_worker_killed_in_every_stage(undisturbed: Path, env: dict[str, str], 
     assert "distill: the worker was lost" in command.said
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
     assert not leftovers(tmp_path)
+
+
+def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    for kind in ("survey", "curated", "trajectories"):
+        found = artifact(undisturbed, kind)
+        assert found is not None
+        shutil.copytree(found, tmp_path / "runs" / "tiny" / found.name)
+    space = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}}"
+    words = (f"search={{trials: 5, stopping: null, space: {space}}}", "distill.iterations=40")
+
+    def finished() -> list[dict[str, Any]]:
+        kept = [json.loads(path.read_text()) for path in tmp_path.glob("runs/tiny/search-*/partial/trials/*.json")]
+        return [trial for trial in kept if trial["status"] == "finished"]
+
+    first = tools.raydistill(tmp_path, env, *words, stage="tune")
+    first.wait_until("two trials have ended", lambda: len(finished()) >= 2)
+    first.kill()
+    before = {trial["folder"]: trial["validations"] for trial in finished()}
+    written = {folder: (Path(folder) / "images.safetensors").stat().st_mtime_ns for folder in before}
+    second = tools.raydistill(tmp_path, env, *words, stage="tune")
+    assert second.wait() == 0, second.said[-4000:]
+    trials = {row["folder"]: row for row in pq.read_table(Path(second.answer) / "trials.parquet").to_pylist()}
+    assert len(trials) >= 5
+    for folder, validations in before.items():
+        assert trials[folder]["best"] == max(value for _, value in validations)
+        assert (Path(folder) / "images.safetensors").stat().st_mtime_ns == written[folder], "it was distilled again"
+    assert not (Path(second.answer) / "partial").exists()
 
 
 def test_a_finished_run_is_skipped_at_once(undisturbed: Path, env: dict[str, str]) -> None:

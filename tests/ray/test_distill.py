@@ -34,9 +34,10 @@ from raydistill.core.schedule import Fixed
 from raydistill.errors import ArtifactIncompatible, DivergenceError
 from raydistill.log import progress
 from raydistill.pipeline.curate import curate
-from raydistill.pipeline.distill import BEST, STATE, Validation, _News, _tell, distill
+from raydistill.pipeline.distill import _tell, distill
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.session import BEST, STATE, News, Validation
 from raydistill.pipeline.tracking import Run
 
 # Sixty iterations last for some seconds: long enough for something to happen in between.
@@ -56,7 +57,7 @@ def test_a_killed_worker_is_replaced_and_the_images_have_the_same_bits(
 ) -> None:
     config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *LONG)
     folder = below(config, "distilled")
-    with caplog.at_level("WARNING", "raydistill"), killing("_work", (folder / STATE).exists):
+    with caplog.at_level("WARNING", "raydistill"), killing("distilling", (folder / STATE).exists):
         distill(Plan(config), SILENT)
     assert "the worker was lost" in caplog.text, "the worker had finished before it was killed"
     assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
@@ -131,9 +132,9 @@ def test_what_a_resumed_worker_tells_again_is_recorded_once(undisturbed: Config)
             for name in set(values) & set(self.steps):
                 self.steps[name].append(step)
 
-    def news(first: int, last: int) -> _News:
+    def news(first: int, last: int) -> News:
         records = [Record(i, 0, 0, 1, 0.5, float("nan"), 0.01, 1.0, 3, False, "stay") for i in range(first, last + 1)]
-        return _News(last, records, [Validation(i, 0.5, 0.1) for i in range(first, last + 1) if i % 2 == 0], [])
+        return News(last, records, [Validation(i, 0.5, 0.1) for i in range(first, last + 1) if i % 2 == 0], [])
 
     run, heard = Recorded(), -1
     with progress(9, "distilling", "iterations") as shown:

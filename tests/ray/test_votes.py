@@ -16,7 +16,7 @@ from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Config
 from raydistill.core.initial import LEAST_PROBABILITY, margin
-from raydistill.pipeline import distill as stage
+from raydistill.pipeline import session as stage
 from raydistill.pipeline.baselines import Baselines
 from raydistill.pipeline.distill import distill
 from raydistill.pipeline.evaluate import _split, _Subjects, _votes, evaluate
@@ -46,7 +46,7 @@ def curated(config: Config) -> CuratedSet:
 def job(config: Config, folder: Path) -> Any:
     """What the worker is told, with a folder of its own."""
     plan = Plan(config)
-    return stage._Job(
+    return stage.Job(
         str(folder), plan.curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill, plan.distilled.seed,
         threads=1, gpus=0, memory_mb=None, checkpoint_seconds=1e9, tree=plan.class_tree,
     )  # fmt: skip
@@ -66,7 +66,7 @@ def test_images_keep_the_votes_of_the_galaxies_they_began_as(config: Config, cur
 def test_they_begin_as_galaxies_that_the_experts_classify_correctly_as_far_as_there_are_any(
     config: Config, tmp_path: Path, ipc: int
 ) -> None:
-    session = stage._Session(job(tiny(config.output, *VOTES, f"distill.images_per_class={ipc}"), tmp_path))
+    session = stage.Session(job(tiny(config.output, *VOTES, f"distill.images_per_class={ipc}"), tmp_path))
     store = TrajectoryStore.open(str(below(config, "trajectories")))
     labels = torch.arange(5).repeat_interleave(ipc)
     wrong = (margin(session.network, store.ends(), session.distiller.images, labels) <= 0).view(5, ipc).sum(dim=1)
@@ -89,13 +89,13 @@ def test_experts_on_votes_are_others(config: Config, trained_root: Path) -> None
 @pytest.mark.parametrize("labels", [(), ("distill.labels=soft", "distill.label_init=votes")])
 def test_a_resumed_run_has_the_same_bits(config: Config, tmp_path: Path, labels: tuple[str, ...]) -> None:
     given = tiny(config.output, *VOTES, *labels)
-    whole, early = (stage._Session(job(given, tmp_path / name)) for name in ("whole", "stopped"))
+    whole, early = (stage.Session(job(given, tmp_path / name)) for name in ("whole", "stopped"))
     for _ in range(4):
         whole.step()
     for _ in range(2):
         early.step()
     early._save()
-    late = stage._Session(job(given, tmp_path / "stopped"))
+    late = stage.Session(job(given, tmp_path / "stopped"))
     for _ in range(2):
         late.step()
     for name, tensor in whole.distiller.state()[0].items():
@@ -104,8 +104,8 @@ def test_a_resumed_run_has_the_same_bits(config: Config, tmp_path: Path, labels:
 
 
 def test_learned_labels_may_begin_as_votes(config: Config, curated: CuratedSet, tmp_path: Path) -> None:
-    fixed = stage._Session(job(config, tmp_path / "fixed"))
-    learned = stage._Session(
+    fixed = stage.Session(job(config, tmp_path / "fixed"))
+    learned = stage.Session(
         job(tiny(config.output, *VOTES, "distill.labels=soft", "distill.label_init=votes"), tmp_path / "learned")
     )
     before = learned.distiller.targets().clone()

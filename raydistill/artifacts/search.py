@@ -1,0 +1,47 @@
+"""SearchReport: what recipes were tried, how far each came on validation images, and the best as a config.
+
+`trials.parquet` has a row per trial, the best first: its values (JSON, by key of `distill`), the best and the last balanced accuracy on
+validation images, the iteration of the best, the iterations done, how it ended and its folder. `best.yaml` is the best as a whole config.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.artifacts.manifest import Manifest, open_manifest
+from raydistill.artifacts.storage import Folder
+
+KIND = "search"
+BEST, TRIALS = "best.yaml", "trials.parquet"
+TRIALS_SCHEMA = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("values", pa.string()),
+        ("best", pa.float64()),
+        ("best_iteration", pa.int64()),
+        ("last", pa.float64()),
+        ("iterations", pa.int64()),
+        ("status", pa.string()),  # finished, stopped early, diverged or failed
+        ("said", pa.string()),  # the sentence of one that diverged or failed
+        ("folder", pa.string()),  # of its distilled set
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """An opened report."""
+
+    folder: Folder
+    manifest: Manifest
+    trials: pa.Table
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> SearchReport:
+        folder = uri if isinstance(uri, Folder) else Folder(uri)
+        manifest = open_manifest(folder, KIND, verify=verify)
+        return SearchReport(folder, manifest, pq.read_table(io.BytesIO(folder.read(TRIALS))))

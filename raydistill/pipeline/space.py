@@ -1,0 +1,80 @@
+"""The space of recipes that `tune` searches, between the config's words and Optuna's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from raydistill.config import Config, Distill, Search, plain, vary
+from raydistill.errors import ConfigError
+from raydistill.pipeline.plan import check
+
+WHERE = "search.space"
+
+
+def check_space(config: Config) -> None:
+    """ConfigError for a space that holds what is no recipe; looked at along each key, not in all combinations."""
+    if not config.search.space:
+        fix = "name keys of distill and their values, as configs/gz2_search.yaml does"
+        raise ConfigError("there is nothing to search", WHERE, fix)
+    for key, values in config.search.space.items():
+        for value in values if isinstance(values, list) else (values.low, values.high):
+            check(_varied(config, {key: value}))
+
+
+def recipe_of(config: Config, values: Mapping[str, Any]) -> Distill:
+    """The config's recipe with these values, by key of `distill`."""
+    return _varied(config, values).distill
+
+
+def _varied(config: Config, values: Mapping[str, Any]) -> Config:
+    return vary(config, {f"distill.{key}": value for key, value in values.items()}, WHERE)
+
+
+def distributions(search: Search) -> dict[str, BaseDistribution]:
+    """The space in Optuna's words; of a list of values, which may be anything, it gets the numbers."""
+    found: dict[str, BaseDistribution] = {}
+    for key, values in search.space.items():
+        if isinstance(values, list):
+            found[key] = CategoricalDistribution(range(len(values)))
+        elif values.whole:
+            found[key] = IntDistribution(int(values.low), int(values.high), log=values.log)
+        else:
+            found[key] = FloatDistribution(values.low, values.high, log=values.log)
+    return found
+
+
+def decoded(search: Search, drawn: Mapping[str, Any]) -> dict[str, Any]:
+    """What Optuna drew, as values of `distill`."""
+    spaces = search.space
+    return {key: space[drawn[key]] if isinstance(space := spaces[key], list) else drawn[key] for key in spaces}
+
+
+def own_recipe(config: Config) -> dict[str, Any] | None:
+    """The config's recipe as a point of the space, which is tried first; None where it lies outside."""
+    recipe = plain(config.distill)
+    point: dict[str, Any] = {}
+    for key, values in config.search.space.items():
+        value: Any = recipe
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(values, list):
+            matching = [n for n, one in enumerate(values) if _value_at(config, key, one) == value]
+            if not matching:
+                return None
+            point[key] = matching[0]
+        elif isinstance(value, int | float) and values.low <= value <= values.high:
+            point[key] = value
+        else:
+            return None
+    return point
+
+
+def _value_at(config: Config, key: str, value: Any) -> Any:
+    """`value` with all its defaults, as the recipe would hold it at `key`."""
+    found: Any = plain(recipe_of(config, {key: value}))
+    for name in key.split("."):
+        found = found[name]
+    return found

@@ -1,0 +1,148 @@
+"""What the trials of a search report, kept by the driver in files and told to MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import ray.tune
+
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.log import Progress, get_logger
+from raydistill.pipeline.cluster import one_line
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.space import decoded, recipe_of
+from raydistill.pipeline.tracking import Run, Tracker
+
+log = get_logger(__name__)
+
+METRIC = "balanced_accuracy"
+RUNNING, FINISHED, STOPPED, DIVERGED, FAILED = "running", "finished", "stopped early", "diverged", "failed"
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """Values of `distill` in a line."""
+    return " ".join(
+        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
+    )
+
+
+@dataclass
+class Trial:
+    """What a trial has reported. validations: iteration and balanced accuracy."""
+
+    name: str
+    values: dict[str, Any]
+    folder: str
+    status: str = RUNNING
+    said: str = ""
+    validations: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def best(self) -> tuple[float, int]:
+        """Balanced accuracy and iteration of the best images; of equals, the first."""
+        return max(
+            ((value, iteration) for iteration, value in self.validations),
+            key=lambda pair: (pair[0], -pair[1]),
+            default=(0.0, 0),
+        )
+
+
+class Listener:
+    """Keeps what trials report, in files and in MLflow."""
+
+    def __init__(self, plan: Plan, tracker: Tracker, run: Run) -> None:
+        self.plan, self.tracker, self.run = plan, tracker, run
+        self.folder = plan.search.folder / PARTIAL / "trials"
+        self.shown: Progress | None = None
+        self._open: dict[str, tuple[ExitStack, Run]] = {}
+        found = (json.loads(self.folder.read(name)) for name in self.folder.files())
+        self.trials = {trial["name"]: Trial(**trial) for trial in found}
+
+    @property
+    def ended(self) -> int:
+        return sum(trial.status != RUNNING for trial in self.trials.values())
+
+    def begin(self, name: str, drawn: dict[str, Any]) -> None:
+        values = decoded(self.plan.config.search, drawn)
+        plan = self.plan.with_recipe(recipe_of(self.plan.config, values))
+        self.trials[name] = Trial(name, values, plan.distilled.folder.uri)
+        stack = ExitStack()
+        opened = self.tracker.run(
+            "trial",
+            identity=f"{self.plan.search.identity}-{name}",
+            params={"distill": values},
+            parent_run_id=self.run.id,
+            name=f"trial-{name}",
+        )
+        self._open[name] = (stack, stack.enter_context(opened))
+
+    def hear(self, name: str, result: Mapping[str, Any]) -> None:
+        trial = self.trials[name]
+        trial.status, trial.said = result.get("ended", RUNNING), result.get("said", "")
+        heard = [iteration for iteration, _ in trial.validations]
+        if result["iteration"] not in heard:  # a trial that was lost tells again what it had told
+            trial.validations.append((result["iteration"], result[METRIC]))
+            self._open[name][1].metrics({f"validation/{METRIC}": result[METRIC]}, result["iteration"])
+        self._keep(trial)
+
+    def end(self, name: str, status: str, said: str = "") -> None:
+        trial, (stack, run) = self.trials[name], self._open.pop(name)
+        if trial.status == RUNNING:
+            trial.status, trial.said = status, said
+        self._keep(trial)
+        run.tags({"raydistill.ended": trial.status})
+        run.metrics({"best": trial.best[0]}, trial.best[1])
+        stack.close()
+        self.run.metrics({"best": max(t.best[0] for t in self.trials.values())}, self.ended)
+        log.info("tune: trial %s %s, %.3f: %s", name, trial.status, trial.best[0], in_words(trial.values))
+        if self.shown:
+            self.shown.update(self.ended, best=max(t.best[0] for t in self.trials.values()))
+
+    def close(self) -> None:
+        for stack, _ in self._open.values():
+            stack.close()
+
+    def _keep(self, trial: Trial) -> None:
+        self.folder.write(f"{trial.name}.json", json.dumps(asdict(trial)).encode())
+
+
+_listeners: dict[str, Listener] = {}
+
+
+@contextmanager
+def listening(plan: Plan, tracker: Tracker, run: Run) -> Iterator[Listener]:
+    listener = _listeners[plan.search.identity] = Listener(plan, tracker, run)
+    try:
+        yield listener
+    finally:
+        listener.close()
+        del _listeners[plan.search.identity]
+
+
+class Forward(ray.tune.Callback):
+    """Tune keeps its callbacks in a pickle, so this is but the name of who listens."""
+
+    def __init__(self, search: str) -> None:
+        self.search = search
+
+    @property
+    def _listener(self) -> Listener:
+        return _listeners[self.search]
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._listener.begin(trial.trial_id, trial.config)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._listener.hear(trial.trial_id, result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._listener.end(trial.trial_id, STOPPED)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._listener.end(trial.trial_id, FAILED, one_line(trial.get_error() or RuntimeError("lost")))

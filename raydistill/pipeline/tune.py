@@ -1,0 +1,210 @@
+"""tune: search the recipe whose images teach best; all trials match the same experts, and validation images judge.
+
+    trial (an actor of Ray Tune)  a distilling session in the folder that `distill` gives its recipe; reports every validation
+    driver                        Optuna proposes, ASHA ends the hopeless; MLflow has a child run per trial; table, best config, picture
+
+A trial is a distilled set in the making: a lost one goes on from its saved state, and `raydistill distill best.yaml` finds the best one
+there. What a trial reports is kept at once, and `Tuner.restore` goes on where a killed driver was: no finished trial is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import optuna
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.tune
+import yaml
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from raydistill.analysis.search import parallel_coordinates
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.manifest import PARTIAL, check_parent
+from raydistill.artifacts.search import BEST, TRIALS, TRIALS_SCHEMA, SearchReport
+from raydistill.artifacts.trajectories import TrajectoryStore
+from raydistill.config import Config, plain
+from raydistill.errors import ClusterError, DivergenceError
+from raydistill.log import get_logger, progress
+from raydistill.pipeline.cluster import attached, workers_for
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.session import Validation, distilling, finished, prepare
+from raydistill.pipeline.signals import sigint_kept
+from raydistill.pipeline.space import WHERE, check_space, decoded, distributions, own_recipe, recipe_of
+from raydistill.pipeline.stage import demand_votes, picture, recorded, skipped
+from raydistill.pipeline.tracking import Run, Tracker
+from raydistill.pipeline.trials import DIVERGED, FAILED, FINISHED, METRIC, RUNNING, Forward, Listener, Trial, listening
+
+log = get_logger(__name__)
+
+
+def tune(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SearchReport:
+    """Search the plan's space of recipes, or open the report that exists."""
+    config, place = plan.config, plan.search
+    if not skipped(place):
+        check_space(config)
+        curated = CuratedSet.open(plan.curated.folder)
+        store = TrajectoryStore.open(plan.trajectories.folder)
+        check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
+        curated.demand("train", "validation")
+        demand_votes(config, curated)
+        with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
+            with listening(plan, tracker, run) as listener:
+                _fit(plan, listener)
+            _write(plan, listener, run)
+    return SearchReport.open(place.folder)
+
+
+def _fit(plan: Plan, listener: Listener) -> None:
+    """All trials, to their ends."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner would go to stdout
+    logging.getLogger("ray.tune.utils.util").setLevel(logging.ERROR)  # warns of every half second that MLflow takes
+    config, search, resources = plan.config, plan.config.search, plan.config.resources
+    threads = resources.distill_cpus or 1
+    storage = (plan.search.folder / PARTIAL).uri
+    trainable: Any = ray.tune.with_parameters(_trial, plan=plan, threads=threads)
+    trainable = ray.tune.with_resources(trainable, {"CPU": threads, "GPU": resources.distill_gpus})
+    if ray.tune.Tuner.can_restore(f"{storage}/tune"):
+        tuner = ray.tune.Tuner.restore(f"{storage}/tune", trainable, resume_unfinished=True, restart_errored=True)
+    else:
+        listener.trials.clear()  # of a search that was killed before Tune had written of it; its distilled sets stay
+        tuner = ray.tune.Tuner(
+            trainable,
+            tune_config=ray.tune.TuneConfig(
+                metric=METRIC,
+                mode="max",
+                num_samples=search.trials,
+                max_concurrent_trials=workers_for(resources, search.trials, distilling_on=threads),
+                search_alg=_sampler(config),
+                scheduler=_stopping(config),
+                reuse_actors=True,  # a worker is some seconds in starting
+            ),
+            run_config=ray.tune.RunConfig(
+                name="tune",
+                storage_path=storage,
+                verbose=0,
+                callbacks=[Forward(plan.search.identity)],
+                failure_config=ray.tune.FailureConfig(max_failures=resources.max_restarts),
+            ),
+        )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with (
+        progress(search.trials, "searching", "trials", start=listener.ended) as listener.shown,
+        sigint_kept(),
+        warnings.catch_warnings(action="ignore", category=UserWarning),  # Optuna's, of what a resumed trial tells again
+    ):
+        tuner.fit()
+    missing = search.trials - listener.ended
+    if missing > 0:
+        raise ClusterError(
+            f"{missing} of {search.trials} trials did not end",
+            "tune",
+            "run the same command again; the others are kept",
+        )
+
+
+# ---- what Tune is given ----
+
+
+def _sampler(config: Config) -> OptunaSearch:
+    search = config.search
+    samplers: dict[str, Any] = {
+        "tpe": lambda: optuna.samplers.TPESampler(seed=search.seed, constant_liar=True),
+        "random": lambda: optuna.samplers.RandomSampler(seed=search.seed),
+    }
+    own = own_recipe(config)
+    if own is None:
+        log.warning("tune: the config's own recipe lies outside %s, so it is not among the trials", WHERE)
+    points = None if own is None else [own]
+    return OptunaSearch(
+        distributions(search), metric=METRIC, mode="max", sampler=samplers[search.sampler](), points_to_evaluate=points
+    )
+
+
+def _stopping(config: Config) -> ASHAScheduler | None:
+    stopping = config.search.stopping
+    if stopping is None:
+        return None
+    return ASHAScheduler(
+        time_attr="iteration",
+        max_t=max(config.distill.iterations, stopping.grace),
+        grace_period=stopping.grace,
+        reduction_factor=stopping.reduction,
+    )
+
+
+# ---- in a trial ----
+
+
+def _trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
+    """Distil with these values; report each validation, and how it ended."""
+    recipe = recipe_of(plan.config, decoded(plan.config.search, drawn))
+    last = {"iteration": 0, METRIC: 0.0}
+    try:
+        for validation in _validations(plan.with_recipe(recipe), threads):
+            last = {"iteration": validation.iteration, METRIC: validation.balanced_accuracy}
+            if validation.iteration < recipe.iterations:  # nobody ends a trial that has but its files to write
+                ray.tune.report(last)
+    except DivergenceError as error:
+        # To the sampler it is worth nothing, for an image that was good before the end would not have stayed so.
+        ray.tune.report(last | {METRIC: 0.0, "ended": DIVERGED, "said": str(error)})
+        return
+    ray.tune.report(last | {"ended": FINISHED})
+
+
+def _validations(plan: Plan, threads: int) -> Iterator[Validation]:
+    folder = plan.distilled.folder
+    if finished(folder):
+        for row in pq.read_table(folder.local("validation.parquet")).to_pylist():
+            yield Validation(**row)
+        return
+    curated = CuratedSet.open(plan.curated.folder, verify=False)
+    for news in distilling(prepare(plan, curated, Run(), threads)):
+        yield from news.validations
+
+
+# ---- what is left of it ----
+
+
+def _write(plan: Plan, listener: Listener, run: Run) -> None:
+    """The table, the best recipe as a config, and a picture of what was tried."""
+    place, search = plan.search, plan.config.search
+    ended = [trial for trial in listener.trials.values() if trial.status != RUNNING]
+    trials = sorted(ended, key=lambda trial: (-trial.best[0], trial.name))
+    if all(trial.status in (DIVERGED, FAILED) for trial in trials):
+        raise DivergenceError(
+            f"none of {len(trials)} trials came to an end; one of them: {trials[0].said}", "tune", f"narrow {WHERE}"
+        )
+    with place.folder.writing(TRIALS) as path:
+        pq.write_table(pa.Table.from_pylist([_row(trial) for trial in trials], TRIALS_SCHEMA), path)
+    place.folder.write(BEST, _best_config(plan, trials[0]).encode())
+    run.artifact(place.folder.local(BEST))
+    run.metrics({f"best/{METRIC}": trials[0].best[0]}, 0)
+    shown = [(trial.values, trial.best[0]) for trial in trials if trial.status not in (DIVERGED, FAILED)]
+    title = f"{plan.config.name}: {len(trials)} recipes, balanced accuracy on validation images"
+    picture(place, run, "parallel.png", lambda path: parallel_coordinates(path, shown, distributions(search), title))
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    best, iteration = trial.best
+    last = trial.validations[-1] if trial.validations else (0, 0.0)
+    return {
+        "trial": trial.name, "values": json.dumps(trial.values), "best": best, "best_iteration": iteration,
+        "last": last[1], "iterations": last[0], "status": trial.status, "said": trial.said, "folder": trial.folder,
+    }  # fmt: skip
+
+
+def _best_config(plan: Plan, best: Trial) -> str:
+    config = plain(replace(plan.config, distill=recipe_of(plan.config, best.values)))
+    del config["search"]
+    head = f"# {plan.config.name}: the best of {plan.config.search.trials} recipes of a search, {best.best[0]:.3f} on validation images.\n"
+    return (
+        head + f"# command:  raydistill run {plan.search.folder.uri}/{BEST}\n" + yaml.safe_dump(config, sort_keys=False)
+    )

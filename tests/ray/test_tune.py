@@ -1,0 +1,140 @@
+"""Searching recipes: a table, and a best recipe that is a whole config. (Killed searches: tests/e2e/test_kill.py.)"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from ray_tools import SILENT, copy_of, tiny
+
+from raydistill.artifacts.search import BEST, SearchReport
+from raydistill.config import Config, load
+from raydistill.core.recipe import Adam
+from raydistill.errors import ConfigError, DivergenceError
+from raydistill.pipeline.distill import distill
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.tracking import Tracker
+from raydistill.pipeline.trials import DIVERGED, FINISHED, STOPPED, Listener
+from raydistill.pipeline.tune import tune
+
+MADE_FROM = ("survey", "curated", "trajectories")
+SPACE = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}, init: [real, noise]}"
+SEARCH = (f"search={{trials: 4, stopping: {{grace: 5, reduction: 2}}, space: {SPACE}}}", "distill.validate_every=5")
+
+
+@pytest.fixture(scope="module")
+def searched(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    root = copy_of(trained_root, tmp_path_factory.mktemp("searched"), *MADE_FROM)
+    config = tiny(root, *SEARCH, "tracking.enabled=true")
+    plan = Plan(config)
+    tracker = Tracker(f"sqlite:///{root}/mlflow.db", "search")
+    tracker.initialise()
+    tune(plan, tracker)
+    return config
+
+
+def test_every_trial_ends_and_the_best_comes_first(searched: Config) -> None:
+    trials = SearchReport.open(Plan(searched).search.folder).trials.to_pylist()
+    assert len(trials) == 4
+    assert {trial["status"] for trial in trials} <= {FINISHED, STOPPED}
+    assert trials[0]["status"] == FINISHED or len({trial["best"] for trial in trials}) < 4
+    assert [trial["best"] for trial in trials] == sorted((trial["best"] for trial in trials), reverse=True)
+    for trial in trials:
+        assert set(json.loads(trial["values"])) == {"student_steps", "image_step.lr", "init"}
+        assert trial["iterations"] == 20 or trial["status"] == STOPPED
+
+
+def test_the_configs_own_recipe_is_tried(searched: Config) -> None:
+    trials = SearchReport.open(Plan(searched).search.folder).trials.to_pylist()
+    own = {"student_steps": 3, "image_step.lr": 0.03, "init": "real"}
+    assert own in [json.loads(trial["values"]) for trial in trials]
+
+
+def test_the_best_recipe_is_a_config_whose_distilled_set_is_there(searched: Config) -> None:
+    report = SearchReport.open(Plan(searched).search.folder)
+    best = load(f"{report.folder}/{BEST}")
+    values = json.loads(report.trials["values"][0].as_py())
+    assert best.distill.student_steps == values["student_steps"]
+    assert best.distill.image_step == Adam(lr=values["image_step.lr"])
+    assert best.experts == searched.experts
+    assert Plan(best).trajectories.identity == Plan(searched).trajectories.identity
+    assert Plan(best).distilled.folder.uri == report.trials["folder"][0].as_py()
+    distill(Plan(best), SILENT)
+    validation = pq.read_table(f"{Plan(best).distilled.folder}/validation.parquet")["balanced_accuracy"].to_pylist()
+    if report.trials["status"][0].as_py() == FINISHED:
+        assert max(validation) == report.trials["best"][0].as_py()
+
+
+def test_a_trial_is_the_distilled_set_that_distill_would_make(
+    searched: Config, trained_root: Path, tmp_path: Path
+) -> None:
+    rows = SearchReport.open(Plan(searched).search.folder).trials.to_pylist()
+    row = next(row for row in rows if row["status"] == FINISHED)
+    values = [f"distill.{key}={value}" for key, value in json.loads(row["values"]).items()]
+    alone = tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *SEARCH, *values)
+    folder = distill(Plan(alone), SILENT).folder
+    for name in ("images.safetensors", "images-last.safetensors", "validation.parquet"):
+        assert folder.read(name) == Path(row["folder"], name).read_bytes(), name
+
+
+def test_there_is_a_picture(searched: Config) -> None:
+    picture = Image.open(f"{Plan(searched).search.folder}/parallel.png")
+    assert picture.size[0] > 600
+    assert len(picture.convert("RGB").getcolors(2**20) or []) > 50
+
+
+def test_mlflow_has_a_parent_and_a_child_per_trial(searched: Config) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{searched.output}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("search").experiment_id])
+    (parent,) = [run for run in runs if run.data.tags["raydistill.stage"] == "search"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    trials = SearchReport.open(Plan(searched).search.folder).trials.to_pylist()
+    assert len(children) == len(trials) == 4
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert sorted(run.data.metrics["best"] for run in children) == sorted(trial["best"] for trial in trials)
+
+
+def test_a_search_that_is_done_is_skipped(searched: Config, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "raydistill"):
+        tune(Plan(searched), SILENT)
+    assert "search: exists, skipped" in caplog.text
+
+
+def test_a_recipe_that_diverges_is_the_last_and_says_why(trained_root: Path, tmp_path: Path) -> None:
+    root = copy_of(trained_root, tmp_path, *MADE_FROM)
+    search = "search={trials: 2, sampler: random, stopping: null, space: {student_lr: [0.01, 1.0e+30]}}"
+    trials = tune(Plan(tiny(root, search)), SILENT).trials.to_pylist()
+    assert [trial["status"] for trial in trials] == [FINISHED, DIVERGED]
+    assert "distill.student_lr" in trials[1]["said"]
+
+
+def test_a_search_in_which_all_diverge_ends_with_a_sentence(trained_root: Path, tmp_path: Path) -> None:
+    root = copy_of(trained_root, tmp_path, *MADE_FROM)
+    search = "search={trials: 2, sampler: random, stopping: null, space: {student_lr: [1.0e+29, 1.0e+30]}}"
+    with pytest.raises(DivergenceError, match="none of 2 trials came to an end"):
+        tune(Plan(tiny(root, search)), SILENT)
+
+
+def test_nothing_to_search_is_said_before_a_cluster_is_started(trained_root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"search\.space: there is nothing to search"):
+        tune(Plan(tiny(trained_root)), SILENT)
+
+
+def test_what_a_trial_tells_twice_is_kept_once(searched: Config) -> None:
+    from raydistill.pipeline.tracking import Run
+
+    listener = Listener(Plan(searched), SILENT, Run())
+    listener.folder = listener.folder / "elsewhere"
+    listener.begin("a", {"student_steps": 3, "image_step.lr": 0.03, "init": 0})
+    for _ in range(2):
+        listener.hear("a", {"iteration": 0, "balanced_accuracy": 0.2})
+        listener.hear("a", {"iteration": 5, "balanced_accuracy": 0.4})
+    listener.hear("a", {"iteration": 5, "balanced_accuracy": 0.4, "ended": FINISHED})
+    listener.end("a", STOPPED)
+    trial = listener.trials["a"]
+    assert (trial.validations, trial.status, trial.best) == ([(0, 0.2), (5, 0.4)], FINISHED, (0.4, 5))
