@@ -5,8 +5,8 @@
 
 `raydistill run` of each config and distilling seed, on the same curated set and experts; `--parallel` sets are distilled at once, each on
 its share of the cores (small steps gain little from a second thread). Baselines, other networks and networks on all the data are
-trained beside the first seed only. Fresh networks judge by balanced accuracy on test galaxies. A stopped run goes on where it was. Rows go to
-`benchmarks/results/accuracy.json`, where those of other configs stay, and all are printed.
+trained beside the first seed only. Fresh networks judge by balanced accuracy on test galaxies. A stopped run goes on where it was. Rows go
+to `benchmarks/results/accuracy.json`, where those of other configs stay, and all are printed.
 """
 
 from __future__ import annotations

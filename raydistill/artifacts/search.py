@@ -27,7 +27,8 @@ TRIALS_SCHEMA = pa.schema(
         ("iterations", pa.int64()),
         ("status", pa.string()),  # finished, stopped early, diverged or failed
         ("said", pa.string()),  # the sentence of one that diverged or failed
-        ("folder", pa.string()),  # of its distilled set
+        ("folder", pa.string()),  # of its distilled set; of a population, the best has one
+        ("schedule", pa.string()),  # of a population: JSON, from which iteration on it had which values; else null
     ]
 )
 

@@ -7,7 +7,7 @@ sentences  what is wrong with one, in one sentence
 """
 
 from raydistill.config.reading import EXTENDS, SHIPPED, load, vary
-from raydistill.config.search import Halving, Range, Search
+from raydistill.config.search import Halving, Population, Range, Search
 from raydistill.config.tree import (
     Baseline,
     CatalogSurvey,
@@ -26,5 +26,5 @@ from raydistill.config.tree import (
 
 __all__ = [
     "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Halving",
-    "Images", "Protocol", "Range", "Resources", "Search", "Tracking", "load", "plain", "vary",
+    "Images", "Population", "Protocol", "Range", "Resources", "Search", "Tracking", "load", "plain", "vary",
 ]  # fmt: skip

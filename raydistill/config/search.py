@@ -44,6 +44,21 @@ class Halving:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Population:
+    """Population-based training (Jaderberg et al. 2017, arXiv:1711.09846): every so many iterations, at a validation, a trial among the
+    worst `share` takes over the images of one among the best, and its values with some of them changed. What comes out is a set whose
+    values followed a schedule."""
+
+    kind: Literal["pbt"] = "pbt"
+    every: PositiveInt = 100
+    share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 0.5:
+            raise ValueError(f"share must lie in (0, 0.5], got {self.share:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Search:
     """A search over recipes, judged by balanced accuracy on validation images; all trials match the same experts.
 
@@ -55,18 +70,20 @@ class Search:
     trials
         Recipes tried.
     sampler
-        "tpe": from what earlier trials reached (Optuna's, Bergstra et al. 2011); "random".
+        "tpe": from what earlier trials reached (Optuna's, Bergstra et al. 2011); "random". A population begins with random values.
     stopping
-        Which trials end early; None: none.
+        Which trials end early, or (`Population`) go on with the images of others; None: each is left alone.
     """
 
     space: dict[str, Range | list[Any]] = field(default_factory=dict)
     trials: PositiveInt = 24
     sampler: Literal["tpe", "random"] = "tpe"
-    stopping: Halving | None = field(default_factory=Halving)
+    stopping: Halving | Population | None = field(default_factory=Halving)
     seed: int = 0
 
     def __post_init__(self) -> None:
         for key, values in self.space.items():
             if isinstance(values, list) and len(values) < 2:
                 raise ValueError(f"{key} must have two values or more to choose from, got {values}")
+            if isinstance(values, list) and isinstance(self.stopping, Population):
+                raise ValueError(f"{key} is a list, but a population changes numbers alone, on the way; give a range")

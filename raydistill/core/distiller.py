@@ -318,7 +318,8 @@ class Distiller:
         self.images.copy_(tensors["images"])
         self.average.copy_(tensors["average"])
         self.labels.copy_(tensors["labels"])
-        self.image_lr = float(tensors["image_lr"])
+        if self.recipe.image_step.lr == "auto":
+            self.image_lr = float(tensors["image_lr"])
         for log_lr, saved in zip(self.log_lrs, tensors["log_lrs"], strict=True):
             log_lr.copy_(saved)
         for name, optimiser in self._optimisers.items():

@@ -69,16 +69,17 @@ class Job:
     tree: ClassTree | None  # that turns votes into labels, where they are wanted
 
 
-def prepare(plan: Plan, curated: CuratedSet, run: Run, threads: int) -> Job:
-    """The job of a plan's distilled set, nothing of it left to `auto` that hangs on this machine."""
+def prepare(plan: Plan, curated: CuratedSet, run: Run, threads: int, folder: Folder | None = None) -> Job:
+    """The job of a plan's distilled set, nothing of it left to `auto` that hangs on this machine. folder: elsewhere than in its place."""
     config, place, resources, side = plan.config, plan.distilled, plan.config.resources, curated.summary.image_size
+    folder = folder or place.folder
     network = build(config.network, curated.num_classes, side)
     images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
     taught = sum(entry.train for entry in curated.summary.classes)
     wanted = config.distill.stepping(config.experts.training.steps_per_epoch(taught))
-    recipe = settled(place.folder, run, wanted, work_of_recipe(wanted, network, images), resources.distill_gpus)
+    recipe = settled(folder, run, wanted, work_of_recipe(wanted, network, images), resources.distill_gpus)
     return Job(
-        place.folder.uri, curated.folder.uri, plan.trajectories.folder.uri, config.network, recipe, place.seed,
+        folder.uri, curated.folder.uri, plan.trajectories.folder.uri, config.network, recipe, place.seed,
         threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds,
         tree=plan.class_tree if config.distill.needs_votes else None,
@@ -174,7 +175,7 @@ class Session:
             self.records.append(self.distiller.step())
         except DivergenceError as error:
             assert self.best is not None
-            self._save()  # the state before the iteration that failed
+            self.save()  # the state before the iteration that failed
             write_images(self.folder, BEST, self.best, self._info())
             saved = f"the best images so far, of iteration {self.best.iteration}, are in {self.folder.uri}/{BEST}"
             raise DivergenceError(error.what, error.where, f"{error.fix}; {saved}") from error
@@ -186,7 +187,7 @@ class Session:
         if iteration % every.picture_every == 0:
             self._draw()
         if time.monotonic() - self._saved > self.job.checkpoint_seconds:
-            self._save()
+            self.save()
 
     def news(self) -> News:
         """What happened since the last call."""
@@ -259,7 +260,8 @@ class Session:
         draw_grid(self.folder, name, self._iterate(), self.curated.class_names, self.job.distill.images_per_class)
         self._new_pictures.append(name)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """The state, from which another session goes on bit for bit."""
         assert self.best is not None
         tensors, strings = self.distiller.state()
         best = {

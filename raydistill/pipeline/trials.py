@@ -11,9 +11,11 @@ from typing import Any
 import ray.tune
 
 from raydistill.artifacts.manifest import PARTIAL
+from raydistill.config import Population
 from raydistill.log import Progress, get_logger
 from raydistill.pipeline.cluster import one_line
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.session import Validation
 from raydistill.pipeline.space import decoded, recipe_of
 from raydistill.pipeline.tracking import Run, Tracker
 
@@ -30,9 +32,16 @@ def in_words(values: Mapping[str, Any]) -> str:
     )
 
 
+def last_word(validation: Validation) -> dict[str, Any]:
+    """What a trial that has finished adds to its last report. Its last validation comes under another name than `iteration`, for a
+    scheduler would end the trial there, or send it on with other images, and its files be written in vain."""
+    return {METRIC: validation.balanced_accuracy, "last_iteration": validation.iteration, "ended": FINISHED}
+
+
 @dataclass
 class Trial:
-    """What a trial has reported. validations: iteration and balanced accuracy."""
+    """What a trial has reported. validations: iteration and balanced accuracy. schedule: of a member of a population, from which iteration
+    on it had which values."""
 
     name: str
     values: dict[str, Any]
@@ -40,6 +49,7 @@ class Trial:
     status: str = RUNNING
     said: str = ""
     validations: list[tuple[int, float]] = field(default_factory=list)
+    schedule: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
     @property
     def best(self) -> tuple[float, int]:
@@ -69,7 +79,10 @@ class Listener:
     def begin(self, name: str, drawn: dict[str, Any]) -> None:
         values = decoded(self.plan.config.search, drawn)
         plan = self.plan.with_recipe(recipe_of(self.plan.config, values))
-        self.trials[name] = Trial(name, values, plan.distilled.folder.uri)
+        if name in self._open:  # a member of a population, which goes on with other values
+            return
+        in_place = not isinstance(self.plan.config.search.stopping, Population)
+        self.trials[name] = Trial(name, values, plan.distilled.folder.uri if in_place else "")
         stack = ExitStack()
         opened = self.tracker.run(
             "trial",
@@ -83,10 +96,15 @@ class Listener:
     def hear(self, name: str, result: Mapping[str, Any]) -> None:
         trial = self.trials[name]
         trial.status, trial.said = result.get("ended", RUNNING), result.get("said", "")
-        heard = [iteration for iteration, _ in trial.validations]
-        if result["iteration"] not in heard:  # a trial that was lost tells again what it had told
-            trial.validations.append((result["iteration"], result[METRIC]))
-            self._open[name][1].metrics({f"validation/{METRIC}": result[METRIC]}, result["iteration"])
+        if "schedule" in result:
+            trial.schedule = json.loads(result["schedule"])
+            trial.values = trial.schedule[-1][1]
+        iteration = result.get("last_iteration", result["iteration"])
+        if iteration not in [
+            told for told, _ in trial.validations
+        ]:  # a trial that was lost tells again what it had told
+            trial.validations.append((iteration, result[METRIC]))
+            self._open[name][1].metrics({f"validation/{METRIC}": result[METRIC]}, iteration)
         self._keep(trial)
 
     def end(self, name: str, status: str, said: str = "") -> None:

@@ -1,6 +1,7 @@
 """tune: search the recipe whose images teach best; all trials match the same experts, and validation images judge.
 
     trial (an actor of Ray Tune)  a distilling session in the folder that `distill` gives its recipe; reports every validation
+                                  (or a member of a population: `population`)
     driver                        Optuna proposes, ASHA ends the hopeless; MLflow has a child run per trial; table, best config, picture
 
 A trial is a distilled set in the making: a lost one goes on from its saved state, and `raydistill distill best.yaml` finds the best one
@@ -30,17 +31,18 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL, check_parent
 from raydistill.artifacts.search import BEST, TRIALS, TRIALS_SCHEMA, SearchReport
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import Config, plain
+from raydistill.config import Config, Halving, Population, plain
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import attached, workers_for
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.population import domains, member, publish_best, scheduler
 from raydistill.pipeline.session import Validation, distilling, finished, prepare
 from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.space import WHERE, check_space, decoded, distributions, own_recipe, recipe_of
 from raydistill.pipeline.stage import demand_votes, picture, recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
-from raydistill.pipeline.trials import DIVERGED, FAILED, FINISHED, METRIC, RUNNING, Forward, Listener, Trial, listening
+from raydistill.pipeline.trials import DIVERGED, FAILED, METRIC, RUNNING, Forward, Listener, Trial, last_word, listening
 
 log = get_logger(__name__)
 
@@ -58,7 +60,7 @@ def tune(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SearchR
         with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
             with listening(plan, tracker, run) as listener:
                 _fit(plan, listener)
-            _write(plan, listener, run)
+            _write(plan, listener, curated, run)
     return SearchReport.open(place.folder)
 
 
@@ -69,7 +71,8 @@ def _fit(plan: Plan, listener: Listener) -> None:
     config, search, resources = plan.config, plan.config.search, plan.config.resources
     threads = resources.distill_cpus or 1
     storage = (plan.search.folder / PARTIAL).uri
-    trainable: Any = ray.tune.with_parameters(_trial, plan=plan, threads=threads)
+    population = search.stopping if isinstance(search.stopping, Population) else None
+    trainable: Any = ray.tune.with_parameters(member if population else _trial, plan=plan, threads=threads)
     trainable = ray.tune.with_resources(trainable, {"CPU": threads, "GPU": resources.distill_gpus})
     if ray.tune.Tuner.can_restore(f"{storage}/tune"):
         tuner = ray.tune.Tuner.restore(f"{storage}/tune", trainable, resume_unfinished=True, restart_errored=True)
@@ -77,13 +80,14 @@ def _fit(plan: Plan, listener: Listener) -> None:
         listener.trials.clear()  # of a search that was killed before Tune had written of it; its distilled sets stay
         tuner = ray.tune.Tuner(
             trainable,
+            param_space=domains(search) if population else None,
             tune_config=ray.tune.TuneConfig(
                 metric=METRIC,
                 mode="max",
                 num_samples=search.trials,
                 max_concurrent_trials=workers_for(resources, search.trials, distilling_on=threads),
-                search_alg=_sampler(config),
-                scheduler=_stopping(config),
+                search_alg=None if population else _sampler(config),
+                scheduler=scheduler(search, population) if population else _stopping(config),
                 reuse_actors=True,  # a worker is some seconds in starting
             ),
             run_config=ray.tune.RunConfig(
@@ -130,7 +134,7 @@ def _sampler(config: Config) -> OptunaSearch:
 
 def _stopping(config: Config) -> ASHAScheduler | None:
     stopping = config.search.stopping
-    if stopping is None:
+    if not isinstance(stopping, Halving):
         return None
     return ASHAScheduler(
         time_attr="iteration",
@@ -146,17 +150,19 @@ def _stopping(config: Config) -> ASHAScheduler | None:
 def _trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
     """Distil with these values; report each validation, and how it ended."""
     recipe = recipe_of(plan.config, decoded(plan.config.search, drawn))
-    last = {"iteration": 0, METRIC: 0.0}
+    told = {"iteration": 0, METRIC: 0.0}
+    newest = None
     try:
-        for validation in _validations(plan.with_recipe(recipe), threads):
-            last = {"iteration": validation.iteration, METRIC: validation.balanced_accuracy}
-            if validation.iteration < recipe.iterations:  # nobody ends a trial that has but its files to write
-                ray.tune.report(last)
+        for newest in _validations(plan.with_recipe(recipe), threads):
+            if newest.iteration < recipe.iterations:  # after the last one it has its files to write: see `last_word`
+                told = {"iteration": newest.iteration, METRIC: newest.balanced_accuracy}
+                ray.tune.report(told)
     except DivergenceError as error:
         # To the sampler it is worth nothing, for an image that was good before the end would not have stayed so.
-        ray.tune.report(last | {METRIC: 0.0, "ended": DIVERGED, "said": str(error)})
+        ray.tune.report(told | {METRIC: 0.0, "ended": DIVERGED, "said": str(error)})
         return
-    ray.tune.report(last | {"ended": FINISHED})
+    assert newest is not None  # images are judged before the first iteration
+    ray.tune.report(told | last_word(newest))
 
 
 def _validations(plan: Plan, threads: int) -> Iterator[Validation]:
@@ -173,7 +179,7 @@ def _validations(plan: Plan, threads: int) -> Iterator[Validation]:
 # ---- what is left of it ----
 
 
-def _write(plan: Plan, listener: Listener, run: Run) -> None:
+def _write(plan: Plan, listener: Listener, curated: CuratedSet, run: Run) -> None:
     """The table, the best recipe as a config, and a picture of what was tried."""
     place, search = plan.search, plan.config.search
     ended = [trial for trial in listener.trials.values() if trial.status != RUNNING]
@@ -182,6 +188,8 @@ def _write(plan: Plan, listener: Listener, run: Run) -> None:
         raise DivergenceError(
             f"none of {len(trials)} trials came to an end; one of them: {trials[0].said}", "tune", f"narrow {WHERE}"
         )
+    if isinstance(search.stopping, Population):
+        trials[0].folder = publish_best(plan, trials[0], curated, run)
     with place.folder.writing(TRIALS) as path:
         pq.write_table(pa.Table.from_pylist([_row(trial) for trial in trials], TRIALS_SCHEMA), path)
     place.folder.write(BEST, _best_config(plan, trials[0]).encode())
@@ -198,12 +206,15 @@ def _row(trial: Trial) -> dict[str, Any]:
     return {
         "trial": trial.name, "values": json.dumps(trial.values), "best": best, "best_iteration": iteration,
         "last": last[1], "iterations": last[0], "status": trial.status, "said": trial.said, "folder": trial.folder,
+        "schedule": json.dumps(trial.schedule) if trial.schedule else None,
     }  # fmt: skip
 
 
 def _best_config(plan: Plan, best: Trial) -> str:
     config = plain(replace(plan.config, distill=recipe_of(plan.config, best.values)))
     del config["search"]
+    if best.schedule:  # no recipe would make it again
+        config["distilled"] = best.folder
     head = f"# {plan.config.name}: the best of {plan.config.search.trials} recipes of a search, {best.best[0]:.3f} on validation images.\n"
     return (
         head + f"# command:  raydistill run {plan.search.folder.uri}/{BEST}\n" + yaml.safe_dump(config, sort_keys=False)

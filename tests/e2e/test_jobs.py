@@ -3,66 +3,21 @@
 from __future__ import annotations
 
 import re
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import tools
+from tests.e2e.nodes import Head, head_node
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-RAY = str(Path(sys.executable).parent / "ray")
-
-
-@dataclass
-class Head:
-    """A head node with its dashboard, which takes jobs at `address`."""
-
-    command: tools.Command
-    address: str
-    env: dict[str, str]
-
-    def submit(self, folder: Path, *entrypoint: str) -> tools.Command:
-        """Submit from the repository's folder and wait for the end; the log comes along on stdout."""
-        words = [RAY, "job", "submit", "--address", self.address, "--working-dir", ".", "--", *entrypoint]
-        submitted = tools.start(words, folder, self.env, "job")
-        submitted.wait(300)
-        return submitted
 
 
 @pytest.fixture(scope="module")
 def head(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """A Ray of our own on free ports; with --block its processes are children of a command that we can end."""
-    gcs, dashboard, client, agent, agent_grpc, metrics, setup = tools.free_ports(7)
-    command = tools.start(
-        [
-            RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--num-cpus=2", f"--port={gcs}",
-            f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
-            f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={setup}",
-            "--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={100 * 2**20}",
-            f"--temp-dir={env['RAY_TMPDIR']}/jobs",
-        ],
-        tmp_path_factory.mktemp("head"), env, "head",
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{dashboard}"
-    try:
-        command.wait_until("the dashboard answers", lambda: answers(f"{address}/api/version"), 120)
-        yield Head(command, address, env)
-    finally:
-        command.close()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as reply:
-            return bool(reply.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
+    with head_node(tmp_path_factory.mktemp("head"), env) as started:
+        yield started
 
 
 def log_of(submitted: tools.Command) -> list[str]:

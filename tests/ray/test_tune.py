@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from ray_tools import SILENT, copy_of, tiny
 
+from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.search import BEST, SearchReport
 from raydistill.config import Config, load
 from raydistill.core.recipe import Adam
@@ -138,3 +139,25 @@ def test_what_a_trial_tells_twice_is_kept_once(searched: Config) -> None:
     listener.end("a", STOPPED)
     trial = listener.trials["a"]
     assert (trial.validations, trial.status, trial.best) == ([(0, 0.2), (5, 0.4)], FINISHED, (0.4, 5))
+
+
+def test_a_population_passes_its_images_on(trained_root: Path, tmp_path: Path) -> None:
+    root = copy_of(trained_root, tmp_path, *MADE_FROM)
+    space = "{image_step.lr: {low: 0.001, high: 0.3, log: true}, lr_step.lr: {low: 0.001, high: 0.02, log: true}}"
+    search = f"search={{trials: 3, stopping: {{kind: pbt, every: 5, share: 0.4}}, space: {space}}}"
+    report = tune(Plan(tiny(root, search, "distill.validate_every=5", "distill.iterations=40")), SILENT)
+    trials = report.trials.to_pylist()
+    schedules = [json.loads(trial["schedule"]) for trial in trials]
+    assert {(trial["status"], trial["iterations"]) for trial in trials} == {(FINISHED, 40)}
+    assert all(schedule[0][0] == 0 for schedule in schedules)
+    changes = [iteration for schedule in schedules for iteration, _ in schedule[1:]]
+    assert changes, "nobody took over anything in eight rounds"
+    assert all(0 < iteration <= 40 and iteration % 5 == 0 for iteration in changes)
+    for trial, schedule in zip(trials, schedules, strict=True):
+        assert schedule[-1][1] == json.loads(trial["values"])
+        assert all(0.001 <= values["image_step.lr"] <= 0.3 for _, values in schedule)
+    best = DistilledSet.open(f"{report.folder}/best")
+    assert best.folder.uri == trials[0]["folder"]
+    assert best.manifest.config["schedule"] == schedules[0]
+    assert load(f"{report.folder}/{BEST}").distilled == best.folder.uri
+    assert not any(path.name == "members" for path in Path(report.folder.uri).rglob("*"))

@@ -1,0 +1,105 @@
+"""Ray clusters of our own on free ports of this machine, one process tree per node, and a real S3-compatible server."""
+
+from __future__ import annotations
+
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e import tools
+
+RAY = str(Path(sys.executable).parent / "ray")
+SMALL_STORE = f"--object-store-memory={100 * 2**20}"
+ANY_PORT = ("--min-worker-port=0", "--max-worker-port=0")
+
+
+@dataclass
+class Head:
+    """A head node with its dashboard, which takes jobs at `address`; other nodes join at `joined_at`."""
+
+    command: tools.Command
+    address: str
+    joined_at: str
+    env: dict[str, str]
+
+    def submitted(self, folder: Path, *entrypoint: str) -> tools.Command:
+        """A job, submitted from the repository's folder; the log comes along on stdout."""
+        words = [RAY, "job", "submit", "--address", self.address, "--working-dir", ".", "--", *entrypoint]
+        return tools.start(words, folder, self.env, "job")
+
+    def submit(self, folder: Path, *entrypoint: str) -> tools.Command:
+        """The same, to its end."""
+        job = self.submitted(folder, *entrypoint)
+        job.wait(300)
+        return job
+
+
+@contextmanager
+def head_node(folder: Path, env: Mapping[str, str], cpus: int = 2) -> Iterator[Head]:
+    """With --block its processes are children of a command that we can end."""
+    gcs, dashboard, client, agent, agent_grpc, metrics, setup = tools.free_ports(7)
+    command = tools.start(
+        [
+            RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", f"--port={gcs}",
+            f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
+            f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={setup}",
+            *ANY_PORT, SMALL_STORE, f"--temp-dir={env['RAY_TMPDIR']}/{folder.name}",
+        ],
+        folder, env, "head",
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        command.wait_until("the dashboard answers", lambda: _answers(f"{address}/api/version"), 120)
+        yield Head(command, address, f"127.0.0.1:{gcs}", dict(env))
+    finally:
+        command.close()
+
+
+@contextmanager
+def worker_node(head: Head, folder: Path, env: Mapping[str, str], cpus: int = 1) -> Iterator[tools.Command]:
+    """Another node of the cluster: a raylet of its own, and an object store."""
+    agent, agent_grpc, metrics, setup = tools.free_ports(4)
+    command = tools.start(
+        [
+            RAY, "start", f"--address={head.joined_at}", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}",
+            f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}",
+            f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={setup}", *ANY_PORT, SMALL_STORE,
+        ],
+        folder, env, "node",
+    )  # fmt: skip
+    try:
+        command.wait_until("the node has joined", lambda: "Ray runtime started" in command.out.read_text(), 120)
+        yield command
+    finally:
+        command.close()
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[dict[str, str]]:
+    """moto's server with an empty bucket `bucket`; the environment in which clients find it."""
+    (port,) = tools.free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    client = {
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": url, "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
+    program = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    command = tools.start(program, folder, tools.environment(folder), "s3")
+    try:
+        command.wait_until("the server answers", lambda: _answers(f"{url}/moto-api/"), 60)
+        urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=10).close()
+        yield client
+    finally:
+        command.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:
+            return bool(reply.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
