@@ -24,6 +24,7 @@ log = get_logger(__name__)
 
 _MEGABYTE = 2**20
 GROWTH_SECONDS = 300.0  # clouds bring a machine in one to four minutes
+START_SECONDS = 60.0  # of a group of workers whose machines are there
 SECONDS_BETWEEN_NEWS = 1.0  # of a worker that streams how far it is
 
 
@@ -41,7 +42,7 @@ def attached(resources: Resources) -> Iterator[None]:
     # Epochs are short: at the default 2 s poll every report of a worker would cost seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(GROWTH_SECONDS))
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
     _start(resources)
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import ray.tune
 
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.config import Population
+from raydistill.errors import RaydistillError
 from raydistill.log import Progress, get_logger
 from raydistill.pipeline.cluster import one_line
 from raydistill.pipeline.plan import Plan
@@ -77,10 +78,11 @@ class Listener:
         return sum(trial.status != RUNNING for trial in self.trials.values())
 
     def begin(self, name: str, drawn: dict[str, Any]) -> None:
+        """A trial is started, or a member of a population goes on, perhaps with other values."""
+        if name in self._open:
+            return
         values = decoded(self.plan.config.search, drawn)
         plan = self.plan.with_recipe(recipe_of(self.plan.config, values))
-        if name in self._open:  # a member of a population, which goes on with other values
-            return
         in_place = not isinstance(self.plan.config.search.stopping, Population)
         self.trials[name] = Trial(name, values, plan.distilled.folder.uri if in_place else "")
         stack = ExitStack()
@@ -100,9 +102,8 @@ class Listener:
             trial.schedule = json.loads(result["schedule"])
             trial.values = trial.schedule[-1][1]
         iteration = result.get("last_iteration", result["iteration"])
-        if iteration not in [
-            told for told, _ in trial.validations
-        ]:  # a trial that was lost tells again what it had told
+        known = [told for told, _ in trial.validations]
+        if iteration not in known:  # a trial that was lost tells again what it had told
             trial.validations.append((iteration, result[METRIC]))
             self._open[name][1].metrics({f"validation/{METRIC}": result[METRIC]}, iteration)
         self._keep(trial)
@@ -114,18 +115,28 @@ class Listener:
         self._keep(trial)
         run.tags({"raydistill.ended": trial.status})
         run.metrics({"best": trial.best[0]}, trial.best[1])
-        stack.close()
+        _close(stack, RaydistillError(trial.said) if trial.status in (DIVERGED, FAILED) else None)
         self.run.metrics({"best": max(t.best[0] for t in self.trials.values())}, self.ended)
         log.info("tune: trial %s %s, %.3f: %s", name, trial.status, trial.best[0], in_words(trial.values))
         if self.shown:
             self.shown.update(self.ended, best=max(t.best[0] for t in self.trials.values()))
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None) -> None:
+        """End the runs of trials that were under way."""
         for stack, _ in self._open.values():
-            stack.close()
+            _close(stack, error)
 
     def _keep(self, trial: Trial) -> None:
         self.folder.write(f"{trial.name}.json", json.dumps(asdict(trial)).encode())
+
+
+def _close(stack: ExitStack, error: BaseException | None) -> None:
+    """End a trial's run in MLflow: as finished, or as what the error makes of it."""
+    if error is None:
+        stack.close()
+        return
+    with suppress(type(error)):
+        stack.__exit__(type(error), error, error.__traceback__)
 
 
 _listeners: dict[str, Listener] = {}
@@ -136,8 +147,10 @@ def listening(plan: Plan, tracker: Tracker, run: Run) -> Iterator[Listener]:
     listener = _listeners[plan.search.identity] = Listener(plan, tracker, run)
     try:
         yield listener
+    except BaseException as error:
+        listener.close(error)
+        raise
     finally:
-        listener.close()
         del _listeners[plan.search.identity]
 
 
