@@ -125,14 +125,16 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
 
 def _fit(config: Config, folder: Folder, job: _Job, board: Any, workers: int) -> None:
     resources = config.resources
-    failure_config: Any = ray.train.FailureConfig  # typed as its ancestor, which lacks the second limit
+    # Both are typed as their ancestors, which know neither the second limit nor a number of workers that changes.
+    failure_config: Any = ray.train.FailureConfig
+    scaling_config: Any = ray.train.ScalingConfig
     # A group that cannot be started, for a machine of it was lost just now, counts against the second.
     failures = failure_config(max_failures=resources.max_restarts, controller_failure_limit=resources.max_restarts)
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job, "board": board},
         torch_config=ray.train.torch.TorchConfig(backend="gloo"),  # workers share nothing; gloo starts everywhere
-        scaling_config=ray.train.ScalingConfig(
+        scaling_config=scaling_config(
             # Begins with the machines that are there, grows with the cluster, and goes on with those that a lost one leaves.
             num_workers=(1, workers) if workers > 1 else 1,
             use_gpu=resources.gpus > 0,
