@@ -118,7 +118,8 @@ class Folder:
         self._fs.invalidate_cache()
         root = self._at(under)
         found = self._fs.find(root) if self._fs.exists(root) else []
-        names = [path[len(self._path) + 1 :] for path in found]
+        # Other programs mark folders in a bucket with empty objects whose names end in a slash; fsspec counts them as files.
+        names = [name for path in found if (name := path[len(self._path) + 1 :]) and not name.endswith("/")]
         return sorted(name for name in names if not Path(name).name.startswith("."))
 
     def remove_unfinished(self) -> None:

@@ -1,4 +1,4 @@
-"""Ray clusters of our own on free ports of this machine, one process tree per node, and a real S3-compatible server."""
+"""A Ray cluster of our own on free ports of this machine, and a real S3-compatible server."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ ANY_PORT = ("--min-worker-port=0", "--max-worker-port=0")
 
 @dataclass
 class Head:
-    """A head node with its dashboard, which takes jobs at `address`; other nodes join at `joined_at`."""
+    """A head node with its dashboard, which takes jobs at `address`."""
 
     command: tools.Command
     address: str
-    joined_at: str
     env: dict[str, str]
 
     def submitted(self, folder: Path, *entrypoint: str) -> tools.Command:
@@ -54,26 +53,7 @@ def head_node(folder: Path, env: Mapping[str, str], cpus: int = 2) -> Iterator[H
     address = f"http://127.0.0.1:{dashboard}"
     try:
         command.wait_until("the dashboard answers", lambda: _answers(f"{address}/api/version"), 120)
-        yield Head(command, address, f"127.0.0.1:{gcs}", dict(env))
-    finally:
-        command.close()
-
-
-@contextmanager
-def worker_node(head: Head, folder: Path, env: Mapping[str, str], cpus: int = 1) -> Iterator[tools.Command]:
-    """Another node of the cluster: a raylet of its own, and an object store."""
-    agent, agent_grpc, metrics, setup = tools.free_ports(4)
-    command = tools.start(
-        [
-            RAY, "start", f"--address={head.joined_at}", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}",
-            f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}",
-            f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={setup}", *ANY_PORT, SMALL_STORE,
-        ],
-        folder, env, "node",
-    )  # fmt: skip
-    try:
-        command.wait_until("the node has joined", lambda: "Ray runtime started" in command.out.read_text(), 120)
-        yield command
+        yield Head(command, address, dict(env))
     finally:
         command.close()
 

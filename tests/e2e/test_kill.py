@@ -101,7 +101,7 @@ def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[st
     words = (f"search={{trials: 5, stopping: null, space: {space}}}", "distill.iterations=40")
 
     def finished() -> list[dict[str, Any]]:
-        kept = [json.loads(path.read_text()) for path in tmp_path.glob("runs/tiny/search-*/partial/trials/*.json")]
+        kept = [json.loads(path.read_text()) for path in tmp_path.glob("runs/tiny/search-*/partial/trials/[!.]*.json")]
         return [trial for trial in kept if trial["status"] == "finished"]
 
     first = tools.raydistill(tmp_path, env, *words, stage="tune")

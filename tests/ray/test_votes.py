@@ -94,7 +94,7 @@ def test_a_resumed_run_has_the_same_bits(config: Config, tmp_path: Path, labels:
         whole.step()
     for _ in range(2):
         early.step()
-    early._save()
+    early.save()
     late = stage.Session(job(given, tmp_path / "stopped"))
     for _ in range(2):
         late.step()
