@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
-from running import ROOT, balanced_accuracy, deviation, evaluated, made, with_experts
+from running import ROOT, balanced_accuracy, deviation, evaluated, made, share_of_cores, with_experts
 
 from raydistill.config.tree import Baseline
 
@@ -52,9 +51,12 @@ def _distill(given: argparse.Namespace, common: dict[str, list[str]]) -> None:
     """All sets, several at once."""
     for words in common.values():
         with_experts(words)
-    threads = f"resources.distill_cpus={max(1, (os.cpu_count() or 1) // given.parallel)}"
     with ThreadPoolExecutor(given.parallel) as pool:
-        sets = [[*words, f"distill.seed={seed}", threads] for words in common.values() for seed in range(given.seeds)]
+        sets = [
+            [*words, f"distill.seed={seed}", share_of_cores(given.parallel)]
+            for words in common.values()
+            for seed in range(given.seeds)
+        ]
         for words, folder in zip(sets, pool.map(lambda words: made("distill", words), sets), strict=True):
             print(f"{words[0]}, {words[-2]}: {folder}", flush=True)
 

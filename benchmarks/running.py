@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import statistics
 import subprocess
@@ -47,6 +48,11 @@ def with_experts(words: list[str]) -> None:
         made(stage, words)
         if stage == "experts":
             return
+
+
+def share_of_cores(parallel: int) -> str:
+    """The override that gives each of so many distilling processes its share of the machine."""
+    return f"resources.distill_cpus={max(1, (os.cpu_count() or 1) // parallel)}"
 
 
 def evaluated(words: list[str]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ deviation over the seeds; `config` is the recipe as it is.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import statistics
 import time
@@ -20,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
-from running import deviation, made, with_experts
+from running import deviation, made, share_of_cores, with_experts
 
 
 class Outcome(NamedTuple):
@@ -49,8 +48,7 @@ def main() -> None:
     common = [given.config, f"output={given.output}", *given.overrides]
     for own in {tuple(o for o in words if not o.startswith("distill.")) for words in variants.values()}:
         with_experts([*common, *own])  # once for all variants that share them
-    threads = max(1, (os.cpu_count() or 1) // given.parallel)
-    common += [f"resources.distill_cpus={threads}"]
+    common += [share_of_cores(given.parallel)]
     with ThreadPoolExecutor(given.parallel) as pool:
         # Seed by seed, so that a first look at all variants comes early.
         runs = [

@@ -7,7 +7,9 @@ validation images, the iteration of the best, the iterations done, how it ended 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +33,13 @@ TRIALS_SCHEMA = pa.schema(
         ("schedule", pa.string()),  # of a population: JSON, from which iteration on it had which values; else null
     ]
 )
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """A trial's values in a line."""
+    return " ".join(
+        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
+    )
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,8 @@ class Search:
         "tpe": from what earlier trials reached (Optuna's, Bergstra et al. 2011); "random". A population begins with random values.
     stopping
         Which trials end early, or (`Population`) go on with the images of others; None: each is left alone.
+    seed
+        Of the sampler.
     """
 
     space: dict[str, Range | list[Any]] = field(default_factory=dict)

@@ -12,15 +12,13 @@ import ray
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
-from raydistill.artifacts.manifest import check_parent
-from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.effort import words
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import LOST, attached, distill_cpus, one_line, plain_errors, require
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.publish import publish
 from raydistill.pipeline.session import News, distilling, finished, prepare
-from raydistill.pipeline.stage import demand_votes, recorded, skipped
+from raydistill.pipeline.stage import recorded, skipped, taught_by
 from raydistill.pipeline.tracking import Run, Tracker
 
 log = get_logger(__name__)
@@ -30,11 +28,7 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
     """Distill the set of the plan, or open the one that exists."""
     config, place = plan.config, plan.distilled
     if not skipped(place):
-        curated = CuratedSet.open(plan.curated.folder)
-        store = TrajectoryStore.open(plan.trajectories.folder)
-        check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
-        curated.demand("train", "validation")
-        demand_votes(config, curated)
+        curated = taught_by(plan)
         with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
             _run(plan, curated, run)
             publish(config, place, curated, run)

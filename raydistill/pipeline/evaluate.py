@@ -9,6 +9,7 @@ nowhere else.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -162,9 +163,9 @@ def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contes
 def _settled(config: Config, contests: list[Contest]) -> list[Contest]:
     """The contests without `auto`: compiled or not, rounded or not, by the work of all networks that one compilation serves."""
     machine = Machine.of_workers(config.resources.gpus)
-    work: dict[Any, Work] = {}
+    work: defaultdict[Any, Work] = defaultdict(Work)
     for contest in contests:
-        work[_alike(contest)] = work.get(_alike(contest), Work()) + _work(contest)
+        work[_alike(contest)] += _work(contest)
     told, settled = set(), []
     for contest in contests:
         training = settle(contest.training, work[_alike(contest)], machine)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from raydistill.pipeline.publish import publish
 from raydistill.pipeline.session import STATE, WRITTEN, Session, prepare
 from raydistill.pipeline.space import recipe_of
 from raydistill.pipeline.tracking import Run
-from raydistill.pipeline.trials import DIVERGED, METRIC, Trial, last_word
+from raydistill.pipeline.trials import METRIC, Trial, diverged, last_word
 
 BEST_SET = "best"  # folder of the search: the distilled set of the best member
 SCHEDULE = "schedule.json"  # beside a member's state: [[iteration, values from there on], ...]
@@ -78,7 +79,7 @@ def member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
                 _report(told, folder)
             session.step()
     except DivergenceError as error:
-        ray.tune.report(told | {METRIC: 0.0, "ended": DIVERGED, "said": str(error)})
+        ray.tune.report(told | diverged(error))
         return
     session.write()
     ray.tune.report(told | last_word(session.validations[-1]))
@@ -105,12 +106,13 @@ def _report(told: dict[str, Any], folder: Folder) -> None:
 def publish_best(plan: Plan, best: Trial, curated: CuratedSet, run: Run) -> str:
     """Make the best member's distilled set an artifact of its own in the folder of the search; where it is."""
     search, found = plan.search, plan.search.folder / PARTIAL / "members" / best.name
-    config = {"distill": plain(recipe_of(plan.config, best.values)), "schedule": best.schedule}
+    recipe = recipe_of(plan.config, best.values)
+    config = {"distill": plain(recipe), "schedule": best.schedule}
     parents = {name: place.identity for name, place in search.parents.items()}
     identity = identity_of(distilled.KIND, [config, search.identity], parents, search.seed)
     place = Place(distilled.KIND, identity, search.folder / BEST_SET, search.seed, config, search.parents)
     for name in WRITTEN:
         place.folder.write(name, found.read(name))
-    publish(plan.with_recipe(recipe_of(plan.config, best.values)).config, place, curated, run)
+    publish(replace(plan.config, distill=recipe), place, curated, run)
     place.seal()
     return place.folder.uri

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network
 from raydistill.artifacts.manifest import identity_of
-from raydistill.artifacts.search import BEST, TRIALS, SearchReport
+from raydistill.artifacts.search import BEST, TRIALS, SearchReport, in_words
 from raydistill.config import Config, plain
 from raydistill.log import get_logger
 from raydistill.pipeline.cluster import attached
@@ -25,8 +25,6 @@ from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.simulate import simulate
 from raydistill.pipeline.stage import tracker_of, tracking_uri
 from raydistill.pipeline.tracking import ui_command
-from raydistill.pipeline.trials import in_words
-from raydistill.pipeline.tune import tune
 
 log = get_logger(__name__)
 
@@ -99,6 +97,8 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 def search(plan: Plan) -> SearchReport:
     """Search a recipe, on experts that exist."""
+    from raydistill.pipeline.tune import tune  # loads Ray Tune and Optuna, which no other command needs
+
     plan.places_of_search()  # a wrong path shows before a database is made
     return tune(plan, tracker_of(plan))
 

@@ -54,14 +54,11 @@ def decoded(search: Search, drawn: Mapping[str, Any]) -> dict[str, Any]:
 
 def own_recipe(config: Config) -> dict[str, Any] | None:
     """The config's recipe as a point of the space, which is tried first; None where it lies outside."""
-    recipe = plain(config.distill)
     point: dict[str, Any] = {}
     for key, values in config.search.space.items():
-        value: Any = recipe
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
+        value = _at(config.distill, key)
         if isinstance(values, list):
-            matching = [n for n, one in enumerate(values) if _value_at(config, key, one) == value]
+            matching = [n for n, one in enumerate(values) if _at(recipe_of(config, {key: one}), key) == value]
             if not matching:
                 return None
             point[key] = matching[0]
@@ -72,9 +69,9 @@ def own_recipe(config: Config) -> dict[str, Any] | None:
     return point
 
 
-def _value_at(config: Config, key: str, value: Any) -> Any:
-    """`value` with all its defaults, as the recipe would hold it at `key`."""
-    found: Any = plain(recipe_of(config, {key: value}))
+def _at(recipe: Distill, key: str) -> Any:
+    """What a recipe holds at a dotted key, with all its defaults; None where there is no such key."""
+    found: Any = plain(recipe)
     for name in key.split("."):
-        found = found[name]
+        found = found.get(name) if isinstance(found, dict) else None
     return found

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import CatalogSurvey, Config, plain
 from raydistill.core.effort import Machine, Wanted, Work, settle, words
 from raydistill.datasets.base import DataSet
@@ -48,6 +50,16 @@ def skipped(place: Place) -> bool:
     if place.done:
         log.info("%s: exists, skipped (%s)", place.kind, place.folder)
     return place.done
+
+
+def taught_by(plan: Plan) -> CuratedSet:
+    """The curated set of a plan whose experts are there and are its own, with all that distilling takes of it."""
+    curated = CuratedSet.open(plan.curated.folder)
+    store = TrajectoryStore.open(plan.trajectories.folder)
+    check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
+    curated.demand("train", "validation")
+    demand_votes(plan.config, curated)
+    return curated
 
 
 def demand_votes(config: Config, curated: CuratedSet) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import ray.tune
 
 from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.search import in_words
 from raydistill.config import Population
-from raydistill.errors import RaydistillError
+from raydistill.errors import DivergenceError, RaydistillError
 from raydistill.log import Progress, get_logger
 from raydistill.pipeline.cluster import one_line
 from raydistill.pipeline.plan import Plan
@@ -26,17 +27,15 @@ METRIC = "balanced_accuracy"
 RUNNING, FINISHED, STOPPED, DIVERGED, FAILED = "running", "finished", "stopped early", "diverged", "failed"
 
 
-def in_words(values: Mapping[str, Any]) -> str:
-    """Values of `distill` in a line."""
-    return " ".join(
-        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
-    )
-
-
 def last_word(validation: Validation) -> dict[str, Any]:
     """What a trial that has finished adds to its last report. Its last validation comes under another name than `iteration`, for a
     scheduler would end the trial there, or send it on with other images, and its files be written in vain."""
     return {METRIC: validation.balanced_accuracy, "last_iteration": validation.iteration, "ended": FINISHED}
+
+
+def diverged(error: DivergenceError) -> dict[str, Any]:
+    """What a trial adds that has diverged. To the sampler it is worth nothing: an image that was good before would not have stayed so."""
+    return {METRIC: 0.0, "ended": DIVERGED, "said": str(error)}
 
 
 @dataclass

@@ -28,9 +28,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from raydistill.analysis.search import parallel_coordinates
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.manifest import PARTIAL, check_parent
+from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.search import BEST, TRIALS, TRIALS_SCHEMA, SearchReport
-from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Config, Halving, Population, plain
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.log import get_logger, progress
@@ -40,9 +39,20 @@ from raydistill.pipeline.population import domains, member, publish_best, schedu
 from raydistill.pipeline.session import Validation, distilling, finished, prepare
 from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.space import WHERE, check_space, decoded, distributions, own_recipe, recipe_of
-from raydistill.pipeline.stage import demand_votes, picture, recorded, skipped
+from raydistill.pipeline.stage import picture, recorded, skipped, taught_by
 from raydistill.pipeline.tracking import Run, Tracker
-from raydistill.pipeline.trials import DIVERGED, FAILED, METRIC, RUNNING, Forward, Listener, Trial, last_word, listening
+from raydistill.pipeline.trials import (
+    DIVERGED,
+    FAILED,
+    METRIC,
+    RUNNING,
+    Forward,
+    Listener,
+    Trial,
+    diverged,
+    last_word,
+    listening,
+)
 
 log = get_logger(__name__)
 
@@ -52,11 +62,7 @@ def tune(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SearchR
     config, place = plan.config, plan.search
     if not skipped(place):
         check_space(config)
-        curated = CuratedSet.open(plan.curated.folder)
-        store = TrajectoryStore.open(plan.trajectories.folder)
-        check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
-        curated.demand("train", "validation")
-        demand_votes(config, curated)
+        curated = taught_by(plan)
         with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
             with listening(plan, tracker, run) as listener:
                 _fit(plan, listener)
@@ -158,8 +164,7 @@ def _trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
                 told = {"iteration": newest.iteration, METRIC: newest.balanced_accuracy}
                 ray.tune.report(told)
     except DivergenceError as error:
-        # To the sampler it is worth nothing, for an image that was good before the end would not have stayed so.
-        ray.tune.report(told | {METRIC: 0.0, "ended": DIVERGED, "said": str(error)})
+        ray.tune.report(told | diverged(error))
         return
     assert newest is not None  # images are judged before the first iteration
     ray.tune.report(told | last_word(newest))

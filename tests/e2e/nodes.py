@@ -25,25 +25,21 @@ class Head:
     address: str
     env: dict[str, str]
 
-    def submitted(self, folder: Path, *entrypoint: str) -> tools.Command:
-        """A job, submitted from the repository's folder; the log comes along on stdout."""
-        words = [RAY, "job", "submit", "--address", self.address, "--working-dir", ".", "--", *entrypoint]
-        return tools.start(words, folder, self.env, "job")
-
     def submit(self, folder: Path, *entrypoint: str) -> tools.Command:
-        """The same, to its end."""
-        job = self.submitted(folder, *entrypoint)
-        job.wait(300)
-        return job
+        """Submit from the repository's folder and wait for the end; the log comes along on stdout."""
+        words = [RAY, "job", "submit", "--address", self.address, "--working-dir", ".", "--", *entrypoint]
+        submitted = tools.start(words, folder, self.env, "job")
+        submitted.wait(300)
+        return submitted
 
 
 @contextmanager
-def head_node(folder: Path, env: Mapping[str, str], cpus: int = 2) -> Iterator[Head]:
+def head_node(folder: Path, env: Mapping[str, str]) -> Iterator[Head]:
     """With --block its processes are children of a command that we can end."""
     gcs, dashboard, client, agent, agent_grpc, metrics, setup = tools.free_ports(7)
     command = tools.start(
         [
-            RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", f"--port={gcs}",
+            RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--num-cpus=2", f"--port={gcs}",
             f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
             f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={setup}",
             *ANY_PORT, SMALL_STORE, f"--temp-dir={env['RAY_TMPDIR']}/{folder.name}",
