@@ -222,10 +222,10 @@ class Resources:
     address: of a running Ray cluster ("auto" finds a local one); None: RAY_ADDRESS, or else a private one on this machine.
     workers: parallel workers, for which a cluster with autoscaling may grow; None: as many as its machines carry now.
     cpus, gpus: of one worker, fractions allowed. worker_threads: torch threads of an expert's or evaluation's worker.
-    distill_cpus, distill_gpus: of the distilling process, which uses as many threads as CPUs; None: all CPUs of the largest machine
-    that has the GPUs. distill_memory_mb: what an iteration of the exact engine may keep beside the work of one student step: less than
-    the parameters of all steps costs a quarter more time, more is spent on graphs that are then not recomputed (where
-    `distill.compile` is off); None: the parameters of all steps. max_restarts: lost workers before a stage gives up.
+    distill_cpus, distill_gpus: of a distilling process, which uses as many threads as CPUs; None: all CPUs of the largest machine
+    that has the GPUs, divided by `distill.trajectories_per_step`. distill_memory_mb: what an iteration of the exact engine may keep beside
+    the work of one student step: less than the parameters of all steps costs a quarter more time, more is spent on graphs that are then
+    not recomputed (where `distill.compile` is off); None: the parameters of all steps. max_restarts: lost workers before a stage gives up.
     """
 
     address: str | None = None

@@ -1,8 +1,11 @@
-"""One distillation step: choose a piece of an expert's trajectory, match it, move the images.
+"""One distillation step: choose pieces of the experts' trajectories, match them, move the images.
 
 `core.recipe` is everything a person may choose; `Distiller` is the mutable state of one run (images, labels, learning rates, optimiser
 momenta, schedule) and its `step`. Randomness of iteration i is drawn from `fold_in(seed, i)` alone, so the state is all that a
 resumed run needs: it continues bit for bit.
+
+A step measures each of its pieces and then advances by all of them in their order. What is measured depends on the `Shared` part of the
+state alone: another process that holds it measures the same, and the sum does not tell who measured what.
 
 The images live in normalised space, where every colour channel of the training set has mean 0 and standard deviation 1: a step of
 0.03 there is 0.03 sigma of the channel. The learned quantity behind the student's learning rate is its logarithm: no negative rates.
@@ -10,24 +13,23 @@ The images live in normalised space, where every colour channel of the training 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import statistics
+from collections import defaultdict
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from raydistill.core.matching import Batch, Matcher, Precision, student_loss
+from raydistill.core.divergence import STUDENT_LR_RANGE, check_finite
+from raydistill.core.matching import Batch, Matched, Matcher, Precision, student_loss
 from raydistill.core.networks import Network
 from raydistill.core.recipe import Recipe
 from raydistill.core.schedule import Decision, ScheduleState
 from raydistill.core.trajectories import Path, Straight, Trajectories
-from raydistill.errors import DivergenceError
 from raydistill.seeding import generator
-
-# Experts are trained at 1e-3 to 1e-1; a student outside of this has lost its expert for good.
-STUDENT_LR_RANGE = (1e-7, 1.0)
 
 # How far the student of `student_lr: auto` goes on the initial images, in units of the experts' way (docs/log.md, 2026-11-21).
 AS_FAR = 0.8
@@ -37,7 +39,7 @@ FIRST_STEP = 0.03  # sigma: how far `image_step: {kind: sgd, lr: auto}` moves a 
 
 
 class Record(NamedTuple):
-    """What one iteration did; a row of `history.parquet`."""
+    """What one piece of an iteration did; a row of `history.parquet`."""
 
     iteration: int
     expert: int
@@ -49,7 +51,25 @@ class Record(NamedTuple):
     gradient_norm: float
     student_steps: int  # of which the last one was matched
     skipped: bool  # the loss was above `skip_above`
-    decision: str
+    decision: str  # of the iteration
+
+
+class Shared(NamedTuple):
+    """What a measurement depends on, of a distiller's state."""
+
+    images_SCHW: Tensor
+    labels_SK: Tensor
+    log_lrs_E: Tensor
+    schedule: ScheduleState
+
+
+class Measured(NamedTuple):
+    """One piece of an iteration, matched. next_epoch_loss: None where the schedule does not watch it."""
+
+    expert: int
+    start_epoch: float
+    matched: Matched
+    next_epoch_loss: float | None
 
 
 class Distiller:
@@ -187,40 +207,72 @@ class Distiller:
         too_far = any(math.isnan(log) or log == math.inf for log in logs)
         return math.inf if too_far else math.exp(math.fsum(logs) / len(logs))
 
-    def step(self) -> Record:
-        """One iteration. DivergenceError, with the state untouched, when a loss or gradient is not finite or a rate runs away."""
-        g = generator(self._seed, self.iteration)
+    def step(self) -> list[Record]:
+        """One iteration."""
+        return self.advance(self.measure_all())
+
+    def measure_all(self) -> list[Measured]:
+        return [self.measure(piece) for piece in range(self.recipe.trajectories_per_step)]
+
+    def shared(self) -> Shared:
+        return Shared(self.images, self.labels, torch.stack(self.log_lrs), self.schedule)
+
+    def share(self, other: Shared) -> None:
+        """Take over what another distiller of the same recipe, experts and seed has, to `measure` for it."""
+        self.images, self.labels, self.schedule = other.images_SCHW, other.labels_SK, other.schedule
+        self.log_lrs = list(other.log_lrs_E)
+
+    def measure(self, piece: int) -> Measured:
+        """The matching loss of one of this iteration's pieces, and its gradients; the state stays as it is."""
+        g = generator(self._seed, self.iteration, *((piece,) if piece else ()))
         expert = int(torch.randint(self.trajectories.num_experts, (1,), generator=g))
-        start = self._start_epoch(g)
+        start = self._start_epoch(g, piece)
         lr = self._log_lr(start).exp()
         matched = self._matcher.match(*self._ends(expert, start), self.images, self.targets(), lr, self._batches(g))
-        unseen = self._next_epoch_loss(g, expert)
-        norm = float(matched.d_images_SCHW.norm())
-        every = torch.stack([gradient.norm() for gradient in matched.gradients]).norm()
-        self._check(float(matched.loss), float(every), float(lr))
-        skipped = self.recipe.skip_above is not None and float(matched.loss) > self.recipe.skip_above
-        if not skipped:
-            self._descend(matched.d_images_SCHW, matched.d_targets_SK, matched.d_lr * lr, start)
+        return Measured(expert, start, matched, self._next_epoch_loss(g, expert) if piece == 0 else None)
+
+    def advance(self, pieces: list[Measured]) -> list[Record]:
+        """Move by what was measured of all pieces, in their order.
+
+        DivergenceError, with the state untouched, when a loss or gradient is not finite or a rate runs away.
+        """
+        for piece in pieces:
+            every = torch.stack([gradient.norm() for gradient in piece.matched.gradients]).norm()
+            self._check(float(piece.matched.loss), float(every), float(self._log_lr(piece.start_epoch).exp()))
+        unseen = pieces[0].next_epoch_loss
+        if unseen is not None:
+            self._check(unseen, 0.0, float(self._log_lr(self.schedule.cap - 1).exp()))
+        ceiling = math.inf if self.recipe.skip_above is None else self.recipe.skip_above
+        skipped = [float(piece.matched.loss) > ceiling for piece in pieces]
+        if followed := [piece for piece, skip in zip(pieces, skipped, strict=True) if not skip]:
+            self._descend(followed)
         cap = self.schedule.cap
         self.schedule, decision = self.recipe.schedule.step(self.schedule, unseen, self.last_epoch)
         self._act_on(decision)
         nan = float("nan")
-        return Record(
-            self.iteration, expert, start, cap, float(matched.loss), nan if unseen is None else unseen,
-            float(self._log_lr(start).exp()), norm, matched.steps, skipped, decision.value,
-        )  # fmt: skip
+        return [
+            Record(
+                self.iteration, piece.expert, piece.start_epoch, cap, float(piece.matched.loss),
+                nan if piece.next_epoch_loss is None else piece.next_epoch_loss, float(self._log_lr(piece.start_epoch).exp()),
+                float(piece.matched.d_images_SCHW.norm()), piece.matched.steps, skip, decision.value,
+            )
+            for piece, skip in zip(pieces, skipped, strict=True)
+        ]  # fmt: skip
 
-    def _start_epoch(self, g: torch.Generator) -> float:
+    def _start_epoch(self, g: torch.Generator, piece: int) -> float:
         first = self.recipe.schedule.min_start_epoch
         width = min(self.schedule.cap, self.last_epoch + 1) - first
         if self.recipe.start_epochs == "cycle":
-            return first + self.iteration % width
+            return first + (self.iteration * self.recipe.trajectories_per_step + piece) % width
         if self.recipe.start_epochs == "continuous":
             return first + (width - 1) * float(torch.rand(1, generator=g))
         return first + int(torch.randint(width, (1,), generator=g))
 
+    def _rate(self, start_epoch: float) -> int:
+        return min(int(start_epoch), len(self.log_lrs) - 1)
+
     def _log_lr(self, start_epoch: float) -> Tensor:
-        return self.log_lrs[min(int(start_epoch), len(self.log_lrs) - 1)]
+        return self.log_lrs[self._rate(start_epoch)]
 
     def _ends(self, expert: int, start: float) -> tuple[Tensor, Tensor]:
         target = self._path(expert, start + self.recipe.expert_epochs)
@@ -246,37 +298,22 @@ class Distiller:
             return None
         lr = self._log_lr(self.schedule.cap - 1).exp()  # what the next epoch would inherit
         start, target = self._ends(expert, self.schedule.cap)
-        loss = float(self._matcher.loss(start, target, self.images, self.targets(), lr, self._batches(g)))
-        self._check(loss, 0.0, float(lr))
-        return loss
+        return float(self._matcher.loss(start, target, self.images, self.targets(), lr, self._batches(g)))
 
     def _check(self, loss: float, gradient_norm: float, lr: float) -> None:
-        where = f"distill, iteration {self.iteration}"
-        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-            raise DivergenceError(
-                f"the matching loss or its gradient is not finite (loss {loss:.3g}, gradient {gradient_norm:.3g})",
-                where,
-                f"lower distill.student_lr (now {lr:.3g})"
-                + ("" if math.isnan(self.image_lr) else f" or distill.image_step.lr (now {self.image_lr:.3g})")
-                + (
-                    ", or use distill.image_step={kind: adam, lr: 0.03}"
-                    if self.recipe.image_step.kind == "sgd" and not math.isnan(self.image_lr)
-                    else ""
-                ),
-            )
-        low, high = STUDENT_LR_RANGE
-        if not low <= lr <= high:
-            direction = "up" if lr > high else "down"
-            raise DivergenceError(
-                f"the student's learning rate ran {direction} to {lr:.3g}, outside [{low:g}, {high:g}]",
-                where,
-                f"lower distill.lr_step.lr (now {self.recipe.lr_step.lr:.3g}), or start from another distill.student_lr",
-            )
+        check_finite(loss, gradient_norm, lr, self.recipe, self.image_lr, self.iteration)
 
-    def _descend(self, d_images: Tensor, d_targets: Tensor, d_log_lr: Tensor, start: float) -> None:
-        self.images.grad = d_images
-        self._log_lr(start).grad = d_log_lr
+    def _descend(self, pieces: list[Measured]) -> None:
+        """Along the mean gradient; a rate along that of the pieces which began with it."""
+        self.images.grad = _mean([piece.matched.d_images_SCHW for piece in pieces])
+        of_rate = defaultdict(list)
+        for piece in pieces:
+            log_lr = self._log_lr(piece.start_epoch)
+            of_rate[self._rate(piece.start_epoch)].append(piece.matched.d_lr * log_lr.exp())
+        for rate, gradients in of_rate.items():
+            self.log_lrs[rate].grad = _mean(gradients)
         if self.recipe.labels == "soft":
+            d_targets = _mean([piece.matched.d_targets_SK for piece in pieces])
             p = self.labels.softmax(dim=1)  # chain rule of the softmax
             self.labels.grad = p * (d_targets - (p * d_targets).sum(dim=1, keepdim=True))
         for optimiser in self._optimisers.values():
@@ -333,6 +370,11 @@ class Distiller:
         self.schedule = ScheduleState(**{**schedule, "losses": tuple(schedule["losses"])})
         self.finished = json.loads(strings["finished"])
         self._set_step_sizes()
+
+
+def _mean(tensors: list[Tensor]) -> Tensor:
+    """Summed in their order."""
+    return functools.reduce(torch.add, tensors) / len(tensors)
 
 
 def _as_they_went(trajectories: Trajectories) -> Path:

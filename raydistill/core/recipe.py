@@ -72,8 +72,11 @@ class Recipe:
         `AS_FAR` times as far as the experts did, see `Distiller.begin`. Far above it the student walks away (loss above 1).
     lr_per_epoch
         One learning rate per start epoch instead of one for all.
+    trajectories_per_step
+        Pieces of trajectories that an iteration matches, each with draws of its own; the images follow the mean of their gradients. Workers
+        may share them, see `pipeline.team`; one costs what another does.
     start_epochs
-        "cycle": t walks through the window, one epoch an iteration; "random": uniform over its epochs; "continuous": uniform over
+        "cycle": t walks through the window, one epoch a piece; "random": uniform over its epochs; "continuous": uniform over
         the real numbers between its first and its last epoch (straight trajectories only).
     trajectories
         "sgd": as the experts went; "straight": convexified, the line between an expert's two ends (MCT).
@@ -82,7 +85,7 @@ class Recipe:
     skip_layers
         Share of the network's layers, counted from the image, that the loss leaves out, rounded down (PAD).
     skip_above
-        An iteration whose loss is above moves nothing (DATM: 1.0 to 1.1); None: every one counts.
+        A piece whose loss is above moves nothing (DATM: 1.0 to 1.1); None: every one counts.
     batch_size
         Synthetic images per student step; None: all of them. Every image is seen before one is seen again, but for a remainder
         that does not fill a batch.
@@ -107,6 +110,7 @@ class Recipe:
     expert_epochs: int = 1
     student_lr: float | Literal["auto"] = "auto"
     lr_per_epoch: bool = False
+    trajectories_per_step: int = 1
     start_epochs: Literal["cycle", "random", "continuous"] = "cycle"
     trajectories: Literal["sgd", "straight"] = "sgd"
     match_at: Literal["end", "nearest"] = "end"
@@ -127,7 +131,7 @@ class Recipe:
     compile: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
-        positive(self, "images_per_class", "iterations", "expert_epochs")
+        positive(self, "images_per_class", "iterations", "expert_epochs", "trajectories_per_step")
         if self.student_steps != "auto":
             positive(self, "student_steps")
         if self.student_lr != "auto":

@@ -138,12 +138,13 @@ def _nothing() -> None:
     """A task that only asks for its resources."""
 
 
-def distill_cpus(resources: Resources) -> int:
-    """CPUs of the distilling process: as asked, or all of the largest machine that has the GPUs for it."""
+def distill_cpus(resources: Resources, pieces: int = 1) -> int:
+    """CPUs of a distilling process: as asked, or all of the largest machine that has the GPUs for it, shared among the pieces of an
+    iteration."""
     if resources.distill_cpus:
         return resources.distill_cpus
     fitting = [machine for machine in _machines() if machine.get("GPU", 0) >= resources.distill_gpus]
-    return max((int(machine.get("CPU", 0)) for machine in fitting), default=1) or 1
+    return max(1, max((int(machine.get("CPU", 0)) for machine in fitting), default=1) // pieces)
 
 
 def device_of(gpus: float) -> str:

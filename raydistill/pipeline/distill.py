@@ -1,6 +1,7 @@
 """distill: match the experts' trajectories until the images teach what the experts know.
 
-worker (one Ray task)  iterates; every so often it validates, draws and saves its state; streams what happened (`session`)
+worker (one Ray task)  iterates; every so often it validates, draws and saves its state; streams what happened (`session`); others may
+                       help it (`team`)
 driver                 shows progress, tells MLflow, starts a lost worker again from the saved state, draws the final pictures
 """
 
@@ -14,11 +15,12 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.core.effort import words
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import LOST, attached, distill_cpus, one_line, plain_errors, require
+from raydistill.pipeline.cluster import LOST, attached, distill_cpus, one_line, plain_errors, workers_for
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.publish import publish
-from raydistill.pipeline.session import News, distilling, finished, prepare
+from raydistill.pipeline.session import News, finished, prepare
 from raydistill.pipeline.stage import recorded, skipped, taught_by
+from raydistill.pipeline.team import distilling
 from raydistill.pipeline.tracking import Run, Tracker
 
 log = get_logger(__name__)
@@ -40,16 +42,18 @@ def _run(plan: Plan, curated: CuratedSet, run: Run) -> None:
     place, resources = plan.distilled, plan.config.resources
     if finished(place.folder):
         return  # and killed between the worker's end and the manifest
-    job = prepare(plan, curated, run, distill_cpus(resources))
-    require(resources, job.threads, job.gpus, "distill_")
+    pieces = plan.config.distill.trajectories_per_step
+    threads = distill_cpus(resources, pieces)
+    job = prepare(plan, curated, run, threads, workers=workers_for(resources, pieces, distilling_on=threads))
     # A generator's own retries would replay from the start; ours go on from the saved state.
     task: Any = ray.remote(distilling).options(
         num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming"
     )
     log.info(
-        "distill: %d images, students of %d steps, %d threads%s, %s",
+        "distill: %d images, students of %d steps%s, %d threads%s, %s",
         curated.num_classes * job.distill.images_per_class,
         job.distill.num_steps,
+        f", {pieces} pieces an iteration on up to {job.helpers + 1} workers" if pieces > 1 else "",
         job.threads,
         " on a GPU" if job.gpus else "",
         words(job.distill),

@@ -1,6 +1,6 @@
 """One distilling session: a distiller with its history, its judge and its memory on disk.
 
-`distilling` is the whole of it, a generator of news; a Ray task of `distill` or a trial of `tune` runs it. The state file holds images,
+The task of `distill` runs it, or a trial of `tune` (`team.distilling`). The state file holds images,
 labels, learning rates, momenta, schedule, history and the best iterate so far, in one atomic write; on one machine a resumed session
 ends with the same bits as an undisturbed one.
 """
@@ -8,7 +8,7 @@ ends with the same bits as an undisturbed one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from raydistill.config import Distill
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.coreset import Coreset
-from raydistill.core.distiller import Distiller, Record
+from raydistill.core.distiller import Distiller, Measured, Record
 from raydistill.core.effort import work_of_recipe
 from raydistill.core.guard import Guard
 from raydistill.core.initial import initial_images, initial_labels, margin
@@ -36,7 +36,7 @@ from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.training import Training, predict, spread, train
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.classes import ClassTree
-from raydistill.pipeline.cluster import SECONDS_BETWEEN_NEWS, device_of
+from raydistill.pipeline.cluster import device_of
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.publish import draw_grid
 from raydistill.pipeline.stage import settled
@@ -66,10 +66,14 @@ class Job:
     gpus: float
     memory_mb: float | None
     checkpoint_seconds: float
+    helpers: int  # that measure pieces beside the leader
+    max_restarts: int
     tree: ClassTree | None  # that turns votes into labels, where they are wanted
 
 
-def prepare(plan: Plan, curated: CuratedSet, run: Run, threads: int, folder: Folder | None = None) -> Job:
+def prepare(
+    plan: Plan, curated: CuratedSet, run: Run, threads: int, folder: Folder | None = None, workers: int = 1
+) -> Job:
     """The job of a plan's distilled set, nothing of it left to `auto` that hangs on this machine. folder: elsewhere than in its place."""
     config, place, resources, side = plan.config, plan.distilled, plan.config.resources, curated.summary.image_size
     folder = folder or place.folder
@@ -81,7 +85,7 @@ def prepare(plan: Plan, curated: CuratedSet, run: Run, threads: int, folder: Fol
     return Job(
         folder.uri, curated.folder.uri, plan.trajectories.folder.uri, config.network, recipe, place.seed,
         threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
-        checkpoint_seconds=resources.checkpoint_seconds,
+        checkpoint_seconds=resources.checkpoint_seconds, helpers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
     )  # fmt: skip
 
@@ -109,19 +113,20 @@ class News(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def distilling(job: Job) -> Iterator[News]:
-    """The task: news about once a second until the images are finished and written."""
-    torch.set_num_threads(job.threads)
-    session = Session(job)
-    told = time.monotonic()
-    yield session.news()
-    while not session.distiller.finished:
-        session.step()
-        if time.monotonic() - told > SECONDS_BETWEEN_NEWS:
-            yield session.news()
-            told = time.monotonic()
-    session.write()
-    yield session.news()
+def distiller_of(job: Job, images_SCHW: Tensor | None = None, labels_SK: Tensor | None = None) -> Distiller:
+    """The distiller of a session, on this worker's device; without images, one that measures for others (`Distiller.share`)."""
+    curated = CuratedSet.open(job.curated, verify=False)  # the driver has verified both
+    store = TrajectoryStore.open(job.trajectories, verify=False)
+    network = build(job.architecture, curated.num_classes, curated.summary.image_size)
+    device = device_of(job.gpus)
+    images = torch.empty(0) if images_SCHW is None else images_SCHW
+    labels = torch.empty(0) if labels_SK is None else labels_SK
+    seed = fold_in(_seed(job), "steps")
+    return Distiller(job.distill, network, store, images.to(device), labels.to(device), seed, job.memory_mb)
+
+
+def _seed(job: Job) -> int:
+    return fold_in(job.seed, "distill", job.distill.seed)
 
 
 class Session:
@@ -137,13 +142,11 @@ class Session:
         self.network = build(job.architecture, curated.num_classes, curated.summary.image_size)
         self.seen = [*taught.object_ids, *judged.object_ids]
         self.judged = (self.normalisation.apply(judged.images_NHWC).to(device), judged.labels_N.to(device))
-        self.seed = fold_in(job.seed, "distill", job.distill.seed)
+        self.seed = _seed(job)
         self._warnings: tuple[str, ...] = ()
         saved = read_tensors(self.folder, STATE) if self.folder.exists(STATE) else None
-        images, labels = (saved[0]["images"], saved[0]["labels"]) if saved else self._begin(taught, store)
-        seed = fold_in(self.seed, "steps")
-        self.distiller = Distiller(
-            job.distill, self.network, store, images.to(device), labels.to(device), seed, job.memory_mb
+        self.distiller = distiller_of(
+            job, *((saved[0]["images"], saved[0]["labels"]) if saved else self._begin(taught, store))
         )
         self.records: list[Record] = []
         self.guard = Guard(job.distill)
@@ -170,17 +173,21 @@ class Session:
         self._warnings = _misclassified(wanted, chosen, curated.class_names, *experts)
         return chosen.images_SCHW, initial_labels(wanted, chosen, curated.num_classes, *experts, votes)
 
-    def step(self) -> None:
+    def step(self, measure: Callable[[Distiller], list[Measured]] = Distiller.measure_all) -> None:
+        """One iteration. measure: its pieces, by whoever helps."""
+        measured = measure(self.distiller)
         try:
-            self.records.append(self.distiller.step())
+            new = self.distiller.advance(measured)
         except DivergenceError as error:
             assert self.best is not None
             self.save()  # the state before the iteration that failed
             write_images(self.folder, BEST, self.best, self._info())
             saved = f"the best images so far, of iteration {self.best.iteration}, are in {self.folder.uri}/{BEST}"
             raise DivergenceError(error.what, error.where, f"{error.fix}; {saved}") from error
-        if sentence := self.guard.read(self.records[-1]):
-            self._warnings += (sentence,)
+        self.records += new
+        for record in new:
+            if sentence := self.guard.read(record):
+                self.warn(sentence)
         iteration, every = self.distiller.iteration, self.job.distill
         if iteration % every.validate_every == 0 or self.distiller.finished:
             self._judge()
@@ -188,6 +195,10 @@ class Session:
             self._draw()
         if time.monotonic() - self._saved > self.job.checkpoint_seconds:
             self.save()
+
+    def warn(self, sentence: str) -> None:
+        """For the driver's log, with the next news."""
+        self._warnings += (sentence,)
 
     def news(self) -> News:
         """What happened since the last call."""
@@ -202,7 +213,7 @@ class Session:
         """The artifact's data files; the state is dropped last, so a kill in between only writes them again."""
         assert self.best is not None
         if self.best.iteration == 0:
-            self._warnings += (NOTHING_LEARNED,)
+            self.warn(NOTHING_LEARNED)
         info = self._info()
         write_images(self.folder, SELECTED, self.best, info)
         write_images(self.folder, LAST, self._iterate(), info)

@@ -36,10 +36,11 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import attached, workers_for
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.population import domains, member, publish_best, scheduler
-from raydistill.pipeline.session import Validation, distilling, finished, prepare
+from raydistill.pipeline.session import Validation, finished, prepare
 from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.space import WHERE, check_space, decoded, distributions, own_recipe, recipe_of
 from raydistill.pipeline.stage import picture, recorded, skipped, taught_by
+from raydistill.pipeline.team import distilling
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.pipeline.trials import (
     DIVERGED,

@@ -42,6 +42,12 @@ def distiller(recipe: Recipe = QUICK, trajectories: Any = None, seed: int = 0) -
     return Distiller(recipe, network, trajectories or experts, IMAGES, labels, seed)
 
 
+def step(run: Distiller) -> Record:
+    """One iteration of one piece."""
+    (record,) = run.step()
+    return record
+
+
 def assert_same_state(one: Distiller, other: Distiller) -> None:
     (tensors, strings), (expected, words) = one.state(), other.state()
     assert strings == words
@@ -73,6 +79,8 @@ RECIPES = {
     "threshold": replace(QUICK, skip_above=0.99),
     "straight": replace(QUICK, trajectories="straight"),
     "straight, continuous": replace(QUICK, trajectories="straight", start_epochs="continuous", lr_per_epoch=True),
+    "three pieces": replace(QUICK, trajectories_per_step=3),
+    "three pieces, rate per epoch": replace(QUICK, trajectories_per_step=3, lr_per_epoch=True, labels="soft"),
     "late window": replace(
         QUICK, schedule=Clocked(every=2, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
     ),
@@ -132,7 +140,7 @@ def test_matching_goes_downhill() -> None:
         QUICK, student_steps=4, schedule=Fixed(max_start_epoch=0), augmentation=Augmentation(), image_step=Adam(lr=0.1)
     )
     run = distiller(recipe, trajectories=OneExpert())
-    losses = [run.step().loss for _ in range(60)]
+    losses = [step(run).loss for _ in range(60)]
     assert losses[-1] < 0.5 * losses[0]
     assert min(losses[-5:]) < min(losses[:5])
 
@@ -258,12 +266,12 @@ def test_without_an_average_the_iterate_itself_is_published() -> None:
 
 def test_cycled_start_epochs_go_round_the_window() -> None:
     run = distiller(replace(QUICK, schedule=Fixed(max_start_epoch=2)))
-    assert [run.step().start_epoch for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    assert [step(run).start_epoch for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_random_start_epochs_and_experts_cover_the_window() -> None:
     run = distiller(replace(QUICK, schedule=Fixed(max_start_epoch=2), start_epochs="random", student_steps=1))
-    records = [run.step() for _ in range(40)]
+    records = [step(run) for _ in range(40)]
     assert {r.start_epoch for r in records} == {0, 1, 2}
     assert {r.expert for r in records} == {0, 1}
 
@@ -271,7 +279,7 @@ def test_random_start_epochs_and_experts_cover_the_window() -> None:
 def test_the_window_never_leaves_the_experts() -> None:
     recipe = replace(QUICK, schedule=Fixed(max_start_epoch=50), expert_epochs=2, student_steps=1)
     run = distiller(recipe)
-    assert max(run.step().start_epoch for _ in range(12)) == 4 - 2
+    assert max(step(run).start_epoch for _ in range(12)) == 4 - 2
 
 
 def test_targets_lie_expert_epochs_ahead() -> None:
@@ -293,7 +301,7 @@ def test_too_few_expert_epochs_are_refused() -> None:
 
 def test_a_new_start_epoch_inherits_the_last_one_s_rate() -> None:
     run = distiller(replace(QUICK, lr_per_epoch=True, lr_step=SGD(lr=0.5, momentum=0.0)))
-    records = [run.step() for _ in range(3)]  # the clock advances after the third
+    records = [step(run) for _ in range(3)]  # the clock advances after the third
     assert records[-1].decision == Decision.ADVANCE.value
     rates = run.student_lrs
     assert rates.shape == (2,)
@@ -323,7 +331,7 @@ def test_fine_tuning_shrinks_the_image_step_and_stops_the_run() -> None:
     run = distiller(replace(QUICK, schedule=schedule))
     decisions = []
     while not run.finished:
-        decisions.append(run.step().decision)
+        decisions.append(step(run).decision)
     assert decisions == ["stay", "fine-tune", "stay", "stay", "stop"]
     assert run._optimisers["images"].param_groups[0]["lr"] == pytest.approx(0.03 / 8)
 
@@ -337,12 +345,12 @@ def test_a_run_ends_after_its_iterations() -> None:
 
 
 def test_a_record_says_what_was_done() -> None:
-    record = distiller().step()
+    record = step(distiller())
     assert isinstance(record, Record)
     assert (record.iteration, record.start_epoch, record.cap, record.decision) == (1, 0, 1, "stay")
     assert record.loss > 0
     assert math.isnan(record.next_epoch_loss)
-    watched = distiller(replace(QUICK, schedule=SelfAdaptive())).step()
+    watched = step(distiller(replace(QUICK, schedule=SelfAdaptive())))
     assert watched.next_epoch_loss > 0
 
 
@@ -362,14 +370,14 @@ def test_an_iteration_above_the_threshold_moves_nothing_but_the_clock() -> None:
     """DATM's threshold."""
     free, held = distiller(), distiller(replace(QUICK, skip_above=1e-6))
     before = held.state()[0]
-    record = held.step()
+    record = step(held)
     assert record.skipped
     assert record.loss > 1e-6
     assert record.iteration == held.iteration == 1
     for name, tensor in held.state()[0].items():
         if name in before:
             assert torch.equal(tensor, before[name]), name
-    assert not free.step().skipped
+    assert not step(free).skipped
     assert not torch.equal(free.images, held.images)
 
 
@@ -378,7 +386,7 @@ def test_a_late_window_is_walked_from_its_first_epoch_to_its_last(start_epochs: 
     """DATM: start epochs first ... current maximum, of which the latter grows by the clock."""
     schedule = Clocked(every=10, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
     run = distiller(replace(QUICK, student_steps=1, start_epochs=start_epochs, schedule=schedule))
-    starts = [run.step().start_epoch for _ in range(40)]
+    starts = [step(run).start_epoch for _ in range(40)]
     assert set(starts[:10]) == {1, 2}
     assert set(starts[10:]) == {1, 2, 3}
 
@@ -400,9 +408,9 @@ def test_every_image_is_seen_before_one_is_seen_again() -> None:
 
 def test_nearest_reports_the_step_that_was_matched() -> None:
     run = distiller(replace(QUICK, student_steps=12, student_lr=0.5, match_at="nearest"))
-    steps = {run.step().student_steps for _ in range(3)}
+    steps = {step(run).student_steps for _ in range(3)}
     assert all(1 <= step < 12 for step in steps)
-    assert distiller(replace(QUICK, student_steps=5)).step().student_steps == 5
+    assert step(distiller(replace(QUICK, student_steps=5))).student_steps == 5
 
 
 def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
@@ -410,6 +418,6 @@ def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
         QUICK, student_steps=1, trajectories="straight", start_epochs="continuous", schedule=Fixed(min_start_epoch=1, max_start_epoch=2)
     )  # fmt: skip
     run = distiller(recipe)
-    starts = [run.step().start_epoch for _ in range(40)]
+    starts = [step(run).start_epoch for _ in range(40)]
     assert 1 <= min(starts) < 1.2
     assert 1.8 < max(starts) <= 2

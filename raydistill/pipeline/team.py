@@ -1,0 +1,128 @@
+"""The workers of one distilled set: one leads, others may help it.
+
+leader (a Ray task, `distilling`)  holds the session; hands `Shared` out, measures its own pieces meanwhile, advances by all in their order
+helper (an actor)                  measures the pieces that it is given
+
+Who measured a piece does not show in its bits, given equal threads. So a helper is another hand and never a condition. One that has not
+started yet, on a cluster that grows, is not waited for; the pieces of a lost one are measured by the leader, and another is asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import ray
+import torch
+
+from raydistill.core.distiller import Distiller, Measured, Shared
+from raydistill.core.matching import Matched
+from raydistill.pipeline.cluster import LOST, SECONDS_BETWEEN_NEWS, one_line
+from raydistill.pipeline.session import Job, News, Session, distiller_of
+
+CPU = torch.device("cpu")
+
+
+def distilling(job: Job) -> Iterator[News]:
+    """The leader's task: news about once a second until the images are finished and written."""
+    torch.set_num_threads(job.threads)
+    session = Session(job)
+    told = time.monotonic()
+    yield session.news()
+    with closing(Team(job, session.warn)) as team:
+        while not session.distiller.finished:
+            session.step(team.measure)
+            if time.monotonic() - told > SECONDS_BETWEEN_NEWS:
+                yield session.news()
+                told = time.monotonic()
+    session.write()
+    yield session.news()
+
+
+class _Hired(NamedTuple):
+    helper: Any
+    started: Any  # its first answer
+
+
+class Team:
+    """A leader's helpers. say: is told of every one that was lost."""
+
+    def __init__(self, job: Job, say: Callable[[str], None]) -> None:
+        self._job, self._say, self._lost = job, say, 0
+        self._hired = [self._hire() for _ in range(job.helpers)]
+
+    def measure(self, distiller: Distiller) -> list[Measured]:
+        """All pieces of the iteration, in their order."""
+        pieces = range(self._job.distill.trajectories_per_step)
+        ready = self._ready()
+        hands = 1 + len(ready)
+        shared = ray.put(_shared_on(CPU, distiller.shared())) if ready else None
+        asked = {
+            number: (hired, hired.helper.measure.remote(shared, list(pieces[number::hands])))
+            for number, hired in enumerate(ready, 1)
+        }
+        found = {piece: distiller.measure(piece) for piece in pieces[::hands]}
+        for number, (hired, answer) in asked.items():
+            mine = pieces[number::hands]
+            measured = self._answer(hired, answer)
+            found |= zip(mine, measured or map(distiller.measure, mine), strict=True)
+        return [_measured_on(distiller.images.device, found[piece]) for piece in pieces]
+
+    def close(self) -> None:
+        for hired in self._hired:
+            ray.kill(hired.helper)
+
+    def _hire(self) -> _Hired:
+        job = self._job
+        helper: Any = ray.remote(Helper).options(num_cpus=job.threads, num_gpus=job.gpus).remote(job)
+        return _Hired(helper, helper.ready.remote())
+
+    def _ready(self) -> list[_Hired]:
+        """Those that have started."""
+        answered = [hired for hired in self._hired if ray.wait([hired.started], timeout=0)[0]]
+        return [hired for hired in answered if self._answer(hired, hired.started)]
+
+    def _answer(self, hired: _Hired, answer: Any) -> Any:
+        """What a helper has to say; None of one that is lost, in whose place another is asked for, a bounded number of times."""
+        try:
+            return ray.get(answer)
+        except LOST as error:
+            self._hired.remove(hired)
+            self._lost += 1
+            again = self._lost <= self._job.max_restarts
+            self._say(
+                f"a helper was lost ({one_line(error)}), {'another is asked for' if again else 'the others go on'}"
+            )
+            if again:
+                self._hired.append(self._hire())
+            return None
+
+
+class Helper:
+    """Measures pieces for a leader."""
+
+    def __init__(self, job: Job) -> None:
+        torch.set_num_threads(job.threads)
+        self._distiller = distiller_of(job)
+        self._device = self._distiller.images.device
+
+    def ready(self) -> bool:
+        """Answers when the constructor has ended."""
+        return True
+
+    def measure(self, shared: Shared, pieces: list[int]) -> list[Measured]:
+        self._distiller.share(_shared_on(self._device, shared))
+        return [_measured_on(CPU, self._distiller.measure(piece)) for piece in pieces]
+
+
+def _shared_on(device: torch.device, shared: Shared) -> Shared:
+    images, labels, log_lrs, schedule = shared
+    return Shared(images.to(device), labels.to(device), log_lrs.to(device), schedule)
+
+
+def _measured_on(device: torch.device, measured: Measured) -> Measured:
+    loss, d_images, d_targets, d_lr, steps = measured.matched
+    on_device = Matched(loss.to(device), d_images.to(device), d_targets.to(device), d_lr.to(device), steps)
+    return measured._replace(matched=on_device)

@@ -1,0 +1,49 @@
+"""An iteration of several pieces, shared among workers: the same bits on one, two and four, and with one of them lost in the middle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ray_tools import SILENT, below, content, copy_of, killing, tiny, workers
+
+from raydistill.pipeline.distill import distill
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.session import STATE
+
+PIECES = (
+    "distill.trajectories_per_step=4",
+    "distill.iterations=200",
+    "distill.validate_every=50",
+    "distill.compile=false",
+)
+MADE_FROM = ("survey", "curated", "trajectories")
+
+
+def distilled(root: Path, to: Path, *more: str) -> Plan:
+    plan = Plan(tiny(copy_of(root, to, *MADE_FROM), *PIECES, *more))
+    distill(plan, SILENT)
+    return plan
+
+
+@pytest.fixture(scope="module")
+def alone(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return content(distilled(trained_root, tmp_path_factory.mktemp("alone"), "resources.workers=1").distilled)
+
+
+@pytest.mark.parametrize("number", [2, 4], ids=["two", "four, of which there is room for two"])
+def test_the_number_of_workers_does_not_show(trained_root: Path, alone: str, tmp_path: Path, number: int) -> None:
+    assert content(distilled(trained_root, tmp_path, f"resources.workers={number}").distilled) == alone
+    assert not workers("Helper"), "helpers end with the distilling"
+
+
+@pytest.mark.parametrize("who", ["Helper.measure", "distilling"])
+def test_a_worker_lost_in_the_middle_does_not_show(
+    trained_root: Path, alone: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, who: str
+) -> None:
+    config = tiny(tmp_path, *PIECES)
+    with caplog.at_level("WARNING", "raydistill"), killing(who, (below(config, "distilled") / STATE).exists):
+        plan = distilled(trained_root, tmp_path, "resources.workers=2")
+    told = {"Helper.measure": "a helper was lost", "distilling": "the worker was lost"}
+    assert told[who] in caplog.text
+    assert content(plan.distilled) == alone

@@ -1,0 +1,91 @@
+"""An iteration of several pieces: their mean, whoever measured them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from raydistill.core.distiller import Distiller
+from raydistill.core.recipe import SGD, Recipe
+from raydistill.core.schedule import Fixed, SelfAdaptive
+from raydistill.errors import DivergenceError
+from tests.unit.core.test_distiller import IMAGES, QUICK, Broken, assert_same_state, distiller
+
+THREE = replace(
+    QUICK, trajectories_per_step=3, image_step=SGD(lr=10.0, momentum=0.0), schedule=Fixed(max_start_epoch=2)
+)
+
+
+def moved(run: Distiller) -> torch.Tensor:
+    return (IMAGES - run.images) / 10
+
+
+def test_the_images_follow_the_mean_of_the_pieces_gradients() -> None:
+    run = distiller(THREE)
+    gradients = [run.measure(piece).matched.d_images_SCHW for piece in range(3)]
+    run.step()
+    torch.testing.assert_close(moved(run), torch.stack(gradients).mean(dim=0), rtol=1e-3, atol=1e-6)
+    assert not torch.equal(gradients[0], gradients[1])
+
+
+def test_a_piece_is_a_record_and_the_first_is_that_of_an_iteration_of_one() -> None:
+    many, one = distiller(THREE).step(), distiller(replace(THREE, trajectories_per_step=1)).step()
+    assert len(many) == 3
+    assert {record.iteration for record in many} == {1}
+    # The rates told are those after the step.
+    assert repr(many[0]._replace(student_lr=0)) == repr(one[0]._replace(student_lr=0))
+
+
+def test_the_pieces_of_all_iterations_go_round_the_window() -> None:
+    run = distiller(replace(THREE, trajectories_per_step=2))
+    assert [record.start_epoch for _ in range(3) for record in run.step()] == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("recipe", [THREE, replace(THREE, schedule=SelfAdaptive(), labels="soft", lr_per_epoch=True)])
+def test_whoever_holds_the_shared_part_of_the_state_measures_the_same(recipe: Recipe) -> None:
+    alone, leader, helper = (distiller(recipe) for _ in range(3))
+    for _ in range(4):
+        helper.share(leader.shared())
+        leader.advance([leader.measure(0), helper.measure(1), leader.measure(2)])
+        alone.step()
+    assert_same_state(leader, alone)
+
+
+def test_a_rate_moves_by_the_pieces_that_began_with_it() -> None:
+    recipe = replace(THREE, lr_per_epoch=True, lr_step=SGD(lr=0.1, momentum=0.0), schedule=Fixed(max_start_epoch=1))
+    run = distiller(recipe)
+    found = [run.measure(piece) for piece in range(3)]
+    rate = float(run.log_lrs[0].exp())
+    first, second = (
+        rate * float(found[0].matched.d_lr + found[2].matched.d_lr) / 2,
+        rate * float(found[1].matched.d_lr),
+    )
+    before = [float(log_lr) for log_lr in run.log_lrs]
+    size = run._optimisers["lrs"].param_groups[0]["lr"]
+    run.advance(found)
+    assert [float(log_lr) for log_lr in run.log_lrs][:2] == pytest.approx(
+        [before[0] - size * first, before[1] - size * second], abs=1e-6
+    )
+    assert float(run.log_lrs[2]) == before[2]
+
+
+def test_a_piece_above_the_threshold_is_left_out_of_the_mean() -> None:
+    probe = distiller(THREE)
+    found = [probe.measure(piece) for piece in range(3)]
+    losses = sorted(float(piece.matched.loss) for piece in found)
+    run = distiller(replace(THREE, skip_above=(losses[1] + losses[2]) / 2))
+    records = run.step()
+    assert [record.skipped for record in records] == [record.loss == losses[2] for record in records]
+    kept = [piece.matched.d_images_SCHW for piece in found if float(piece.matched.loss) < losses[2]]
+    torch.testing.assert_close(moved(run), torch.stack(kept).mean(dim=0), rtol=1e-3, atol=1e-6)
+
+
+def test_one_piece_that_is_not_finite_moves_nothing() -> None:
+    run = distiller(THREE, Broken(epoch=2))  # the second begins at epoch 1
+    before = run.state()
+    with pytest.raises(DivergenceError):
+        run.step()
+    for name, tensor in run.state()[0].items():
+        assert torch.equal(tensor, before[0][name]), name
