@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydistill.config import Resources
 from raydistill.errors import ClusterError, RaydistillError
@@ -132,6 +133,11 @@ def _carried_by(machine: dict[str, float], cpus: float, gpus: float) -> int:
     """How many such workers fit on a machine; a worker does not spread over two."""
     wanted = {"CPU": cpus, "GPU": gpus}
     return min(int(machine.get(name, 0) / amount + 1e-9) for name, amount in wanted.items() if amount)
+
+
+def beside_the_driver() -> NodeAffinitySchedulingStrategy:
+    """For an actor without which the stage cannot go on: on the driver's machine, so that it is lost with the driver or not at all."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def _nothing() -> None:

@@ -4,16 +4,15 @@
     Ray Train workers  claim an expert -> train it -> write its shard -> claim the next
 
 Expert k depends on `fold_in(seed, "expert", k)` alone: any worker may train it, in any order, on any number of machines. The shards in
-the folder are the truth. A lost worker ends its group, and another group is started with the machines that are left; what was claimed
-goes back to the board, and its experts continue after the last epoch that was saved. An expert that fails is tried again, a bounded
-number of times, and the rest finish without it.
+the folder are the truth. A lost worker makes Ray Train restart the group; what it had claimed goes back to the board, and its
+experts continue after the last epoch that was saved. An expert that fails is tried again, a bounded number of times, and the
+rest finish without it.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ from raydistill.core.training import FitState, fit, predict, start
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError, our_own
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import attached, device_of, one_line, workers_for
+from raydistill.pipeline.cluster import attached, beside_the_driver, device_of, one_line, workers_for
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.stage import demand_votes, recorded, settled, skipped
@@ -50,7 +49,6 @@ log = get_logger(__name__)
 
 ATTEMPTS = 2  # per expert: enough for bad luck, and a poisoned one does not hold up the rest
 POLL_SECONDS = 0.5
-PAUSES = (1.0, 10.0, 30.0)  # seconds before a new group: Ray takes up to twenty to see that a machine is gone
 
 History = dict[str, list[float | None]]
 
@@ -106,7 +104,7 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
         folder.uri, curated.folder.uri, config.network, wanted, config.seed, resources.worker_threads, resources.gpus,
         plan.class_tree if wanted.targets == "votes" else None,
     )  # fmt: skip
-    board: Any = ray.remote(num_cpus=0)(Board).remote(missing)
+    board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=beside_the_driver()).remote(missing)
     with _shown(board, len(missing) * wanted.training.epochs, run):
         _fit(config, folder, job, board, workers_for(resources, len(missing)))
     failures: dict[int, RaydistillError] = ray.get(board.failures.remote())
@@ -126,28 +124,12 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
 
 
 def _fit(config: Config, folder: Folder, job: _Job, board: Any, workers: int) -> None:
-    """Start a group until one comes to its end. Train's own restarts do not wait: all of them were over before Ray knew that a machine
-    had gone, and took it for one that is there (docs/log.md, 2026-11-21)."""
-    restarts = config.resources.max_restarts
-    for attempt in range(restarts + 1):
-        try:
-            _fit_once(config, folder, job, board, workers)
-            return
-        except ray.train.TrainingFailedError as error:
-            if attempt == restarts:
-                raise ClusterError(
-                    f"training was given up after {restarts} restarts ({one_line(error)})",
-                    "experts", "run the same command again; finished experts are kept",
-                ) from error  # fmt: skip
-            log.warning("experts: a worker was lost (%s), restart %d", one_line(error), attempt + 1)
-            time.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
-
-
-def _fit_once(config: Config, folder: Folder, job: _Job, board: Any, workers: int) -> None:
     resources = config.resources
     # Both are typed as their ancestors, which know neither the second limit nor a number of workers that changes.
     failure_config: Any = ray.train.FailureConfig
     scaling_config: Any = ray.train.ScalingConfig
+    # A group that cannot be started, for a machine of it was lost just now, counts against the second.
+    failures = failure_config(max_failures=resources.max_restarts, controller_failure_limit=resources.max_restarts)
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job, "board": board},
@@ -162,11 +144,17 @@ def _fit_once(config: Config, folder: Folder, job: _Job, board: Any, workers: in
             # A finished name would resume from its end; the folder is our own memory, so every attempt is a new name.
             name=f"experts-{uuid.uuid4().hex[:8]}",
             storage_path=(folder / "partial" / "ray").uri,
-            failure_config=failure_config(max_failures=0, controller_failure_limit=0),  # `_fit` starts it again
+            failure_config=failures,
         ),
     )
-    with sigint_kept():
-        trainer.fit()
+    try:
+        with sigint_kept():
+            trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise ClusterError(
+            f"training was given up after {resources.max_restarts} restarts ({one_line(error)})",
+            "experts", "run the same command again; finished experts are kept",
+        ) from error  # fmt: skip
 
 
 @contextmanager
@@ -175,11 +163,15 @@ def _shown(board: Any, total: int, run: Run) -> Iterator[None]:
     done = threading.Event()
 
     def poll() -> None:
+        groups = 1
         with progress(total, "training experts", "epochs") as shown:
             while True:
                 last = done.wait(POLL_SECONDS)
                 state = ray.get(board.news.remote())
                 shown.update(state["epochs"], experts=f"{state['finished']} done", **state["figures"])
+                if state["groups"] > groups:
+                    groups = state["groups"]
+                    log.warning("experts: another group of workers; one was lost, or the cluster has changed")
                 for expert, figures in state["finals"]:
                     run.metrics({f"expert/{name}": value for name, value in figures.items()}, expert)
                 if last:
@@ -206,9 +198,11 @@ class Board:
         self._figures: dict[str, float] = {}
         self._finals: list[tuple[int, dict[str, float]]] = []
         self._finished = 0
+        self._groups = 0
 
     def join(self, rank: int, world_size: int) -> None:
         """A worker begins, perhaps in place of one that was lost."""
+        self._groups += rank == 0
         lost = [expert for expert, holder in self._claims.items() if holder == rank or holder >= world_size]
         for expert in lost:
             del self._claims[expert]
@@ -250,6 +244,7 @@ class Board:
             "finished": self._finished,
             "figures": self._figures,
             "finals": finals,
+            "groups": self._groups,
         }
 
 

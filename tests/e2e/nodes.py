@@ -1,4 +1,4 @@
-"""A Ray cluster of our own on free ports of this machine, and a real S3-compatible server."""
+"""Ray clusters of our own on free ports of this machine, one process tree per node, and a real S3-compatible server."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ ANY_PORT = ("--min-worker-port=0", "--max-worker-port=0")
 
 @dataclass
 class Head:
-    """A head node with its dashboard, which takes jobs at `address`."""
+    """A head node with its dashboard, which takes jobs at `address`; other nodes join at `joined_at`."""
 
     command: tools.Command
     address: str
+    joined_at: str
     env: dict[str, str]
 
-    def submit(self, folder: Path, *entrypoint: str) -> tools.Command:
-        """Submit from the repository's folder and wait for the end; the log comes along on stdout."""
+    def submitted(self, folder: Path, *entrypoint: str) -> tools.Command:
+        """A job, submitted from the repository's folder; the log comes along on stdout."""
         words = [RAY, "job", "submit", "--address", self.address, "--working-dir", ".", "--", *entrypoint]
-        submitted = tools.start(words, folder, self.env, "job")
-        submitted.wait(300)
-        return submitted
+        return tools.start(words, folder, self.env, "job")
+
+    def submit(self, folder: Path, *entrypoint: str) -> tools.Command:
+        """The same, to its end."""
+        job = self.submitted(folder, *entrypoint)
+        job.wait(300)
+        return job
 
 
 @contextmanager
-def head_node(folder: Path, env: Mapping[str, str]) -> Iterator[Head]:
+def head_node(folder: Path, env: Mapping[str, str], cpus: int = 2) -> Iterator[Head]:
     """With --block its processes are children of a command that we can end."""
     gcs, dashboard, client, agent, agent_grpc, metrics, setup = tools.free_ports(7)
     command = tools.start(
         [
-            RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--num-cpus=2", f"--port={gcs}",
+            RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", f"--port={gcs}",
             f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
             f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={setup}",
             *ANY_PORT, SMALL_STORE, f"--temp-dir={env['RAY_TMPDIR']}/{folder.name}",
@@ -49,7 +54,28 @@ def head_node(folder: Path, env: Mapping[str, str]) -> Iterator[Head]:
     address = f"http://127.0.0.1:{dashboard}"
     try:
         command.wait_until("the dashboard answers", lambda: _answers(f"{address}/api/version"), 120)
-        yield Head(command, address, dict(env))
+        yield Head(command, address, f"127.0.0.1:{gcs}", dict(env))
+    finally:
+        command.close()
+
+
+@contextmanager
+def worker_node(head: Head, folder: Path, env: Mapping[str, str], cpus: int = 1) -> Iterator[tools.Command]:
+    """Another node of the cluster: a raylet of its own, and an object store."""
+    agent, agent_grpc, metrics, setup = tools.free_ports(4)
+    command = tools.start(
+        [
+            RAY, "start", f"--address={head.joined_at}", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}",
+            f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}",
+            f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={setup}", *ANY_PORT, SMALL_STORE,
+            # Two nodes that share one would remove each other's working directories of a job.
+            f"--temp-dir={env['RAY_TMPDIR']}/{folder.name}",
+        ],
+        folder, env, "node",
+    )  # fmt: skip
+    try:
+        command.wait_until("the node has joined", lambda: "Ray runtime started" in command.out.read_text(), 120)
+        yield command
     finally:
         command.close()
 

@@ -1,0 +1,65 @@
+"""A cluster whose machines share no disk: everything lies in an S3-compatible store, and two of its three machines are lost on the way."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from raydistill.artifacts.manifest import open_manifest
+from raydistill.artifacts.storage import Folder
+from tests.e2e import tools
+from tests.e2e.nodes import head_node, s3_server, worker_node
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+RUNS = "s3://bucket/runs"
+# Long enough for something to happen in between.
+LONG = (
+    "experts.training.epochs=40",
+    "distill.iterations=300",
+    "distill.trajectories_per_step=2",
+    "distill.compile=false",
+)
+
+
+def stored(pattern: str) -> list[str]:
+    """Files of the run in the bucket."""
+    return [name for name in Folder(f"{RUNS}/tiny").files() if pattern in name]
+
+
+def contents() -> dict[str, str]:
+    root = Folder(f"{RUNS}/tiny")
+    folders = {name.partition("/")[0] for name in root.files() if name.endswith("/manifest.json")}
+    return {kind: open_manifest(root / name, kind).content for name in folders for kind in [name.partition("-")[0]]}
+
+
+def test_machines_are_lost_and_the_digests_are_those_of_an_undisturbed_run(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = tools.raydistill(tmp_path, env, *LONG)
+    assert undisturbed.wait() == 0, undisturbed.said[-4000:]
+    with ExitStack() as stack:
+        store = stack.enter_context(s3_server(tmp_path / "s3"))
+        for name, value in store.items():
+            monkeypatch.setenv(name, value)
+
+        def on(machine: str) -> dict[str, str]:
+            return {**env, **store, "RAYDISTILL_CACHE": str(tmp_path / machine / "cache")}
+
+        head = stack.enter_context(head_node(tmp_path / "head", on("head"), cpus=1))
+        first, second = (
+            stack.enter_context(worker_node(head, tmp_path / name, on(name))) for name in ("first", "second")
+        )
+        words = (str(tools.TINY), *LONG, f"output={RUNS}", "tracking.enabled=false")
+        job = head.submitted(tmp_path, "python", "jobs/run.py", *words)
+        job.wait_until("three workers train", lambda: len(stored("/state.npz")) >= 3)
+        first.kill()
+        job.wait_until("the images are being distilled", lambda: bool(stored("partial/state.safetensors")))
+        second.process.terminate()  # as a spot instance is told to go
+        told = (job.wait(), job.out.read_text() + job.said)
+        assert told[0] == 0, told[1][-6000:]
+        assert "experts: another group of workers" in told[1]
+        assert contents() == tools.contents(tmp_path)
+        assert not stored("/partial/")
