@@ -7,21 +7,46 @@ object store by one put. Whatever needs a real path (memory maps, matplotlib, FI
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import fsspec
 
 from raydistill.errors import ArtifactError, ArtifactMissing, ConfigError
 
 CACHE = Path(os.environ.get("RAYDISTILL_CACHE", Path.home() / ".cache" / "raydistill"))
+# Of object stores; their errors are no OSErrors when a store does not answer.
+CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google")
+# Amazon's clients give up after some seconds by default; ten attempts last for about a minute.
+os.environ.setdefault("AWS_RETRY_MODE", "standard")
+os.environ.setdefault("AWS_MAX_ATTEMPTS", "10")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _answered(method: Callable[P, R]) -> Callable[P, R]:
+    """A store that does not answer is an ArtifactError; the clients' own would not all survive the way back from a worker."""
+
+    @functools.wraps(method)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in CLIENTS:
+                raise
+            fix = "see that it can be reached, and run the same command again; it resumes"
+            raise ArtifactError(f"the storage did not answer ({error})", str(args[0]), fix) from error
+
+    return told
 
 
 class Folder:
@@ -51,9 +76,11 @@ class Folder:
     def __truediv__(self, name: str) -> Folder:
         return Folder(f"{self.uri}/{name}")
 
+    @_answered
     def exists(self, name: str = "") -> bool:
         return bool(self._fs.exists(self._at(name)))
 
+    @_answered
     def read(self, name: str) -> bytes:
         try:
             return self._fs.cat_file(self._at(name))
@@ -78,7 +105,7 @@ class Folder:
                 with tempfile.TemporaryDirectory() as scratch:
                     path = Path(scratch) / Path(name).name
                     yield path
-                    self._fs.put_file(str(path), self._at(name))
+                    self._put(path, name)
                 return
             final = Path(self._at(name))
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +117,7 @@ class Folder:
             finally:
                 temporary.unlink(missing_ok=True)
 
+    @_answered
     def local(self, name: str, sha256: str | None = None) -> Path:
         """A local path of the file: the file itself, or a copy in the cache named by its digest."""
         if self.is_local:
@@ -109,10 +137,12 @@ class Folder:
             with self.writing(path.relative_to(root).as_posix()) as target:
                 shutil.copyfile(path, target)
 
+    @_answered
     def open(self, name: str) -> Any:
         """A seekable binary file."""
         return self._fs.open(self._at(name), "rb")
 
+    @_answered
     def files(self, under: str = "") -> list[str]:
         """Names of all whole files below `under`, relative to this folder, sorted; temporary ones are not whole."""
         self._fs.invalidate_cache()
@@ -122,23 +152,31 @@ class Folder:
         names = [name for path in found if (name := path[len(self._path) + 1 :]) and not name.endswith("/")]
         return sorted(name for name in names if not Path(name).name.startswith("."))
 
+    @_answered
     def remove_unfinished(self) -> None:
         """Drop what writers that were killed left of files they had not finished."""
         for path in self._fs.find(self._path):
             if path.rpartition("/")[2].startswith("."):
                 self.remove(path[len(self._path) + 1 :])
 
+    @_answered
     def size(self, name: str) -> int:
         return int(self._fs.size(self._at(name)))
 
+    @_answered
     def remove(self, name: str = "") -> None:
         """Remove a file or a folder with all that is in it; nothing there is fine."""
         with suppress(FileNotFoundError):
             self._fs.rm(self._at(name), recursive=True)
 
+    @_answered
     def sha256(self, name: str) -> str:
         with self.open(name) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    @_answered
+    def _put(self, path: Path, name: str) -> None:
+        self._fs.put_file(str(path), self._at(name))
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}" if name else self._path

@@ -17,6 +17,7 @@ from raydistill.core.effort import Machine, Wanted, Work, settle, words
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
+from raydistill.pipeline.making import claimed, making
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.tracking import InputDataset, Run, Tracker, default_uri
 
@@ -46,10 +47,11 @@ def tracker_of(plan: Plan) -> Tracker:
 
 
 def skipped(place: Place) -> bool:
-    """True, with a line in the log, when the artifact is there already."""
-    if place.done:
+    """True, with a line in the log, when the artifact is there already; if not, it is ours to make."""
+    ours = claimed(place)
+    if not ours:
         log.info("%s: exists, skipped (%s)", place.kind, place.folder)
-    return place.done
+    return not ours
 
 
 def taught_by(plan: Plan) -> CuratedSet:
@@ -84,14 +86,17 @@ def recorded(
     """The body makes the artifact's files; then the folder is sealed and the run finished with its digests."""
     parents = {name: parent.identity for name, parent in place.parents.items()}
     inputs = _inputs(plan, place, curated)
-    with tracker.run(
-        place.kind,
-        identity=place.identity,
-        params=plain(plan.config),
-        parents=parents,
-        inputs=inputs,
-        parent_run_id=parent_run,
-    ) as run:
+    with (
+        tracker.run(
+            place.kind,
+            identity=place.identity,
+            params=plain(plan.config),
+            parents=parents,
+            inputs=inputs,
+            parent_run_id=parent_run,
+        ) as run,
+        making(place),
+    ):
         log.info("%s: begins (%s)", place.kind, place.folder)
         yield run
         manifest = place.seal()

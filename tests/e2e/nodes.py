@@ -1,10 +1,8 @@
-"""Ray clusters of our own on free ports of this machine, one process tree per node, and a real S3-compatible server."""
+"""Ray clusters of our own on free ports of this machine, one process tree per node."""
 
 from __future__ import annotations
 
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,7 +51,7 @@ def head_node(folder: Path, env: Mapping[str, str], cpus: int = 2) -> Iterator[H
     )  # fmt: skip
     address = f"http://127.0.0.1:{dashboard}"
     try:
-        command.wait_until("the dashboard answers", lambda: _answers(f"{address}/api/version"), 120)
+        command.wait_until("the dashboard answers", lambda: tools.answers(f"{address}/api/version"), 120)
         yield Head(command, address, f"127.0.0.1:{gcs}", dict(env))
     finally:
         command.close()
@@ -78,30 +76,3 @@ def worker_node(head: Head, folder: Path, env: Mapping[str, str], cpus: int = 1)
         yield command
     finally:
         command.close()
-
-
-@contextmanager
-def s3_server(folder: Path) -> Iterator[dict[str, str]]:
-    """moto's server with an empty bucket `bucket`; the environment in which clients find it."""
-    (port,) = tools.free_ports(1)
-    url = f"http://127.0.0.1:{port}"
-    client = {
-        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": url, "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
-    program = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-    command = tools.start(program, folder, tools.environment(folder), "s3")
-    try:
-        command.wait_until("the server answers", lambda: _answers(f"{url}/moto-api/"), 60)
-        urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=10).close()
-        yield client
-    finally:
-        command.close()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as reply:
-            return bool(reply.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.artifacts.manifest import open_manifest
-from raydistill.artifacts.storage import Folder
 from tests.e2e import tools
-from tests.e2e.nodes import head_node, s3_server, worker_node
+from tests.e2e.bucket import RUNS, contents, s3_server, stored
+from tests.e2e.nodes import head_node, worker_node
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-RUNS = "s3://bucket/runs"
 # Long enough for something to happen in between.
 LONG = (
     "experts.training.epochs=40",
@@ -24,26 +22,13 @@ LONG = (
 )
 
 
-def stored(pattern: str) -> list[str]:
-    """Files of the run in the bucket."""
-    return [name for name in Folder(f"{RUNS}/tiny").files() if pattern in name]
-
-
-def contents() -> dict[str, str]:
-    root = Folder(f"{RUNS}/tiny")
-    folders = {name.partition("/")[0] for name in root.files() if name.endswith("/manifest.json")}
-    return {kind: open_manifest(root / name, kind).content for name in folders for kind in [name.partition("-")[0]]}
-
-
 def test_machines_are_lost_and_the_digests_are_those_of_an_undisturbed_run(
     env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = tools.raydistill(tmp_path, env, *LONG)
     assert undisturbed.wait() == 0, undisturbed.said[-4000:]
     with ExitStack() as stack:
-        store = stack.enter_context(s3_server(tmp_path / "s3"))
-        for name, value in store.items():
-            monkeypatch.setenv(name, value)
+        store, _ = stack.enter_context(s3_server(tmp_path / "s3", monkeypatch))
 
         def on(machine: str) -> dict[str, str]:
             return {**env, **store, "RAYDISTILL_CACHE": str(tmp_path / machine / "cache")}

@@ -1,35 +1,56 @@
-"""A whole run whose survey, artifacts and memory lie in a bucket of a real S3-compatible server."""
+"""A whole run whose survey, artifacts and memory lie in a bucket of a real S3-compatible server, which may not answer for a while."""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from raydistill.artifacts.manifest import open_manifest
-from raydistill.artifacts.storage import Folder
 from tests.e2e import tools
-from tests.e2e.nodes import s3_server
+from tests.e2e.bucket import RUNS, contents, s3_server, stored
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-RUNS = "s3://bucket/runs"
+
+def run(folder: Path, env: dict[str, str], *words: str) -> tools.Command:
+    program = [sys.executable, "-m", "raydistill.cli", "run", str(tools.TINY), f"output={RUNS}", *words]
+    return tools.start(program, folder, {**env, "RAYDISTILL_CACHE": str(folder / "cache")})
 
 
 def test_a_run_in_a_bucket_has_the_digests_of_one_on_a_disk(
     undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with s3_server(tmp_path / "s3") as client:
-        program = [sys.executable, "-m", "raydistill.cli", "run", str(tools.TINY), f"output={RUNS}"]
-        command = tools.start(program, tmp_path, {**env, **client, "RAYDISTILL_CACHE": str(tmp_path / "cache")})
+    """Although nobody answers for some seconds in the middle of it."""
+    with s3_server(tmp_path / "s3", monkeypatch) as (client, gate):
+        command = run(tmp_path, {**env, **client})
+        command.wait_until("experts train", lambda: bool(stored("/state.npz")))
+        gate.shut()
+        time.sleep(8)
+        gate.open()
         assert command.wait() == 0, command.said[-4000:]
         assert command.answer.startswith(f"{RUNS}/tiny/evaluation-")
         assert "tracking is off" in command.said, "SQLite needs a disk"
-        for name, value in client.items():
-            monkeypatch.setenv(name, value)
-        root = Folder(f"{RUNS}/tiny")
-        kinds = {name.partition("/")[0] for name in root.files() if name.endswith("/manifest.json")}
-        found = {kind: open_manifest(root / name, kind).content for name in kinds for kind in [name.partition("-")[0]]}
-        assert found == tools.contents(undisturbed)
-        assert not [name for name in root.files() if "/partial/" in name]
+        assert contents() == tools.contents(undisturbed)
+        assert not stored("/partial/")
+
+
+def test_a_store_that_stays_away_ends_the_run_with_a_sentence(
+    undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_server(tmp_path / "s3", monkeypatch) as (client, gate):
+        impatient = {**env, **client, "AWS_MAX_ATTEMPTS": "2"}
+        for under_way in ("survey-", "/state.npz", "partial/state.safetensors"):
+            command = run(tmp_path, impatient)
+            command.wait_until(under_way, lambda seen=under_way: bool(stored(seen)))
+            gate.shut()
+            code = command.wait(120)
+            gate.open()
+            assert code == 3, command.said[-4000:]
+            (sentence,) = [line for line in command.said.splitlines() if line.startswith("raydistill:")]
+            assert "the storage did not answer" in sentence
+            assert "Traceback" not in command.said
+        command = run(tmp_path, impatient)
+        assert command.wait() == 0, command.said[-4000:]
+        assert contents() == tools.contents(undisturbed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import pickle
 from contextlib import suppress
 from pathlib import Path
 
@@ -187,3 +188,26 @@ def test_other_failures_are_not_dressed_up(tmp_path: Path) -> None:
 def test_an_unknown_scheme_is_a_sentence() -> None:
     with pytest.raises(ConfigError, match="nosuch://bucket/x: no storage is known as 'nosuch://'"):
         Folder("nosuch://bucket/x")
+
+
+def test_a_store_that_does_not_answer_is_a_sentence_that_survives_the_way_back(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+
+    class EndpointConnectionError(Exception):
+        """As botocore's: no OSError, and its arguments do not make another one."""
+
+        __module__ = "botocore.exceptions"
+
+        def __init__(self, *, url: str) -> None:
+            super().__init__(f"no connection to {url}")
+
+    def down(*_: object, **__: object) -> None:
+        raise EndpointConnectionError(url="http://x")
+
+    folder._fs = type(
+        "Down", (), {"exists": down, "cat_file": down, "find": down, "invalidate_cache": lambda _: None}
+    )()
+    for ask in (lambda: folder.exists("a"), lambda: folder.read("a"), folder.files):
+        with pytest.raises(ArtifactError, match=r"the storage did not answer \(no connection to http://x\)") as caught:
+            ask()
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

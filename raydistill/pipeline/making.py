@@ -1,0 +1,121 @@
+"""One maker at a time: who makes an artifact leaves a sign of life beside its folder, and a second one waits for it.
+
+What two makers of one artifact write has the same bits, but each would clear away what it takes for the other's leavings. The sign is
+renewed every few seconds. Whoever finds one watches it on a clock of its own, and no two clocks are compared: a sign that stays the same
+for `SILENCE` seconds is that of a maker who is gone, as is at once one of a process of this machine that is no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from raydistill.artifacts.storage import Folder
+from raydistill.errors import ArtifactError, ArtifactMissing
+from raydistill.log import get_logger
+from raydistill.pipeline.plan import Place
+
+log = get_logger(__name__)
+
+RENEWED = 5.0  # seconds
+SILENCE = 40.0
+SECOND_LOOK = 0.2  # of two that begin at once, the later sign stays
+US = {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def claimed(place: Place) -> bool:
+    """True when the artifact is ours to make; False when it is there, perhaps since a maker we have waited for was done."""
+    while not place.done:
+        if _another_makes(place):
+            continue
+        _sign(place)
+        time.sleep(SECOND_LOOK)
+        if _is_ours(_read(place)):
+            return True
+    return False
+
+
+@contextmanager
+def making(place: Place) -> Iterator[None]:
+    """The body makes the artifact, and the sign of life is renewed."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(RENEWED):
+            with suppress(ArtifactError):  # a store that does not answer; the body will say so
+                _sign(place)
+
+    renewing = threading.Thread(target=renew, daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        done.set()
+        renewing.join()
+        with suppress(ArtifactError):
+            root, name = _where(place)
+            root.remove(name)
+
+
+def _another_makes(place: Place) -> bool:
+    """Wait for another maker, if there is one, until it has gone; whether there was one that was alive."""
+    sign, seen, alive = _read(place), time.monotonic(), False
+    while sign is not None and not _is_ours(sign) and not _gone(sign):
+        if not alive:
+            who = f"process {sign['pid']} on {sign['host']}"
+            log.info("%s: is being made by %s, waiting for it (%s)", place.kind, who, place.folder)
+        alive = True
+        time.sleep(1)
+        now = _read(place)
+        if now != sign:
+            sign, seen = now, time.monotonic()
+        elif time.monotonic() - seen > SILENCE:
+            log.info("%s: no sign of life for %g s, going on with it", place.kind, SILENCE)
+            root, name = _where(place)
+            root.remove(name)
+            return True
+    return alive
+
+
+def _sign(place: Place) -> None:
+    root, name = _where(place)
+    root.write(name, json.dumps(US | {"sign": uuid.uuid4().hex}).encode())
+
+
+def _read(place: Place) -> dict[str, Any] | None:
+    root, name = _where(place)
+    try:
+        found: dict[str, Any] = json.loads(root.read(name))
+    except (ArtifactMissing, json.JSONDecodeError):
+        return None
+    return found
+
+
+def _is_ours(sign: dict[str, Any] | None) -> bool:
+    return sign is not None and all(sign[key] == value for key, value in US.items())
+
+
+def _gone(sign: dict[str, Any]) -> bool:
+    """True for a process of this machine that is no more."""
+    if sign["host"] != US["host"]:
+        return False
+    try:
+        os.kill(sign["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # it is another user's
+    return False
+
+
+def _where(place: Place) -> tuple[Folder, str]:
+    """Beside the artifact: what lies in it is part of it, or cleared away when it is sealed."""
+    root, _, name = place.folder.uri.rpartition("/")
+    return Folder(root), f".{name}.making"

@@ -1,0 +1,73 @@
+"""A gate before a server on the loopback, which can be shut: connections are then refused, and open ones cut, until it is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from tests.e2e import tools
+
+
+class Gate:
+    """Listens on `port` and passes everything on to `server_port`."""
+
+    def __init__(self, server_port: int) -> None:
+        (self.port,) = tools.free_ports(1)
+        self._server_port = server_port
+        self._loop = asyncio.new_event_loop()
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def open(self) -> None:
+        self._do(self._listen())
+
+    def shut(self) -> None:
+        self._do(self._refuse())
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
+
+    async def _refuse(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in list(self._open):
+            writer.transport.abort()
+        await asyncio.sleep(0.1)  # for those who read from them to see it
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            there = await asyncio.open_connection("127.0.0.1", self._server_port)
+            await asyncio.gather(self._copy(reader, there[1]), self._copy(there[0], writer))
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        self._open.add(sink)
+        try:
+            with suppress(OSError):
+                while data := await source.read(1 << 16):
+                    sink.write(data)
+                    await sink.drain()
+        finally:
+            self._open.discard(sink)
+            sink.close()
+
+    def _do(self, work: object) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(30)  # type: ignore[arg-type]
+
+
+@contextmanager
+def gate_before(server_port: int) -> Iterator[Gate]:
+    """An open gate."""
+    gate = Gate(server_port)
+    thread = threading.Thread(target=gate._loop.run_forever, daemon=True)
+    thread.start()
+    gate.open()
+    try:
+        yield gate
+    finally:
+        gate.shut()
+        gate._loop.call_soon_threadsafe(gate._loop.stop)
+        thread.join(10)
+        gate._loop.close()

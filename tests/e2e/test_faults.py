@@ -1,0 +1,77 @@
+"""What befalls a run besides a lost worker: itself submitted twice, a head that starts again, a worker's wrong clock, too little memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import tools
+from tests.e2e.nodes import head_node
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def test_the_same_command_twice_at_once(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """One makes, the other waits for it, whoever of the two is first at each artifact."""
+    both = [tools.raydistill(tmp_path, env) for _ in range(2)]
+    for command in both:
+        assert command.wait() == 0, command.said[-4000:]
+        assert command.answer == str(tools.artifact(tmp_path, "evaluation"))
+    told = both[0].said + both[1].said
+    assert "is being made by process" in told
+    assert told.count("exists, skipped") == len(tools.KINDS), "an artifact was made twice"
+    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+
+
+def test_a_head_that_is_started_again(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """Its jobs are lost with it; the same job, submitted again, goes on."""
+    job = ("python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
+    with head_node(tmp_path / "first", env) as head:
+        lost = head.submitted(tmp_path, *job)
+        lost.wait_until("experts train", lambda: tools.there(tmp_path, "trajectories", "partial/expert-*/state.npz"))
+        head.command.kill()
+    assert not tools.there(tmp_path, "trajectories", "manifest.json"), "killed too late, it was finished"
+    lost.close()
+    with head_node(tmp_path / "second", env) as head:
+        again = head.submit(tmp_path, *job)
+    told = again.out.read_text() + again.said
+    assert again.process.returncode == 0, told[-4000:]
+    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+
+
+WRONG_CLOCK = """
+import sys, time
+if any("default_worker" in word for word in sys.argv[:3]):  # Ray's workers, not the driver
+    right = time.time
+    time.time = lambda: right() - 10 * 365 * 86400
+    time.time_ns = lambda: int(time.time() * 1e9)
+    print("ten years ago", file=open(WITNESS, "a"))
+"""
+
+
+def test_workers_whose_clock_is_ten_years_slow(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """What time it is decides nothing and is written nowhere that counts."""
+    witness = tmp_path / "witness"
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(WRONG_CLOCK.replace("WITNESS", repr(str(witness))))
+    path = os.pathsep.join(filter(None, [str(tmp_path / "clock"), env.get("PYTHONPATH")]))
+    command = tools.raydistill(tmp_path, {**env, "PYTHONPATH": path})
+    assert command.wait() == 0, command.said[-4000:]
+    assert witness.exists(), "no worker had a wrong clock"
+    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+
+
+def test_a_machine_without_memory(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """Ray ends workers of a machine whose memory is used up; here it is as soon as it is used at all. The run gives up in words and can
+    be gone on with on a larger machine."""
+    tight = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100", "RAY_task_oom_retries": "2"}
+    command = tools.raydistill(tmp_path, {**env, **tight})
+    assert command.wait(300) == 5, command.said[-4000:]
+    (sentence,) = [line for line in command.said.splitlines() if line.startswith("raydistill:")]
+    assert "memory" in sentence
+    assert "Traceback" not in command.said
+    command = tools.raydistill(tmp_path, env)
+    assert command.wait() == 0, command.said[-4000:]
+    assert tools.contents(tmp_path) == tools.contents(undisturbed)
