@@ -9,7 +9,7 @@ endif
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: bench help setup demo test check lint type contracts fast unit slow docs ui clean
+.PHONY: bench help setup demo test test-all check lint type contracts fast unit slow long docs ui clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -28,7 +28,8 @@ setup: .venv/.ready ## create .venv and install what is locked (once)
 demo: setup ## the whole chain on a small simulated survey, about five minutes on two cores
 	@$(BIN)/raydistill demo
 
-test: check slow ## lint, types, import contracts and all tests
+test: check slow ## lint, types, import contracts and tests, about fifteen minutes
+test-all: check slow long ## the same, and the long tests of faults and clusters
 
 check: lint type contracts unit ## lint, types, contracts and the fast tests: run it before every commit
 
@@ -49,7 +50,10 @@ unit: setup ## tests that need no Ray and no server
 
 slow: setup ## tests on real Ray, real MLflow, faults, end to end
 	@$(BIN)/pytest -q -m slow tests/unit tests/property
-	@$(BIN)/pytest -q tests/ray tests/e2e tests/gpu
+	@$(BIN)/pytest -q -m "not long" tests/ray tests/e2e tests/gpu
+
+long: setup ## what befalls runs and clusters: docs/reliability.md
+	@$(BIN)/pytest -q -m long tests
 
 docs: setup ## check that the commands, links and files named in the docs are there
 	@$(BIN)/pytest -q tests/test_docs.py

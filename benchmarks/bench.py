@@ -38,20 +38,18 @@ def main() -> None:
         return
     rows = []
     for name in given.names or CASES:
-        for row in CASES[name]():
-            rows.append(row)
-            print(
-                f"{'holds ' if row['holds'] else 'MISSED'}  {row['name']:75s} {row['value']:8.3f}  {row['target']:8s} {row['detail']}"
-            )
-    machine = _machine()
-    if not machine["bfloat16"]:
+        for found in CASES[name]():
+            rows.append(found)
+            show(found)
+    here = machine()
+    if not here["bfloat16"]:
         print("This machine has no bfloat16 instructions: what needs them was left out.")
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps({"machine": here, "rows": rows}, indent=1) + "\n")
     print(RESULTS)
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -64,7 +62,12 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _row(name: str, value: float, target: str, detail: str) -> dict[str, Any]:
+def show(found: dict[str, Any]) -> None:
+    verdict = "holds " if found["holds"] else "MISSED"
+    print(f"{verdict}  {found['name']:75s} {found['value']:8.3f}  {found['target']:8s} {found['detail']}", flush=True)
+
+
+def row(name: str, value: float, target: str, detail: str) -> dict[str, Any]:
     limit = float(target[1:])
     holds = value <= limit if target[0] == "≤" else value >= limit
     return {"name": name, "value": round(value, 4), "target": target, "holds": holds, "detail": detail}
@@ -90,9 +93,9 @@ def memory() -> Iterator[dict[str, Any]]:
     detail = "ConvNet-D3-W128, ten images: " + ", ".join(f"{way} N={n} {mb:.0f} MB" for (way, n), mb in found.items())
     for way, name in (("exact", "exact"), ("thrifty", "exact with the least memory")):
         ratio = found[way, 50] / found[way, 10]
-        yield _row(f"peak memory of {name}, N = 50 against 10", ratio, "≤1.15", detail)
+        yield row(f"peak memory of {name}, N = 50 against 10", ratio, "≤1.15", detail)
     ratio = found["exact", 50] / found["unrolled", 50]
-    yield _row("peak memory of exact against unrolled, N = 50", ratio, "≤0.1667", detail)
+    yield row("peak memory of exact against unrolled, N = 50", ratio, "≤0.1667", detail)
 
 
 def _peak_of(way: str, steps: int) -> float:
@@ -133,11 +136,11 @@ def iteration() -> Iterator[dict[str, Any]]:
             detail = f"N = {steps}; {_seconds(found)}; once to compile {found['to compile']:.0f} s"
             if way == "compiled bfloat16":
                 detail += f"; cosine with float32 {found['cosine']:.4f}"
-            yield _row(
+            yield row(
                 f"an iteration, {way} against unrolled, {setting}", found[way] / found["unrolled"], target, detail
             )
         if "cosine" in found:
-            yield _row(
+            yield row(
                 f"cosine of the bfloat16 gradient with float32, {setting}", found["cosine"], "≥0.995", f"N = {steps}"
             )
 
@@ -200,7 +203,7 @@ def training() -> Iterator[dict[str, Any]]:
         if way not in found:
             continue
         name = f"training an expert, {way} against eager float32, images/s"
-        yield _row(name, found["eager"] / found[way], target, f"ConvNet-D3-W128, batch 256; {_seconds(found)} a step")
+        yield row(name, found["eager"] / found[way], target, f"ConvNet-D3-W128, batch 256; {_seconds(found)} a step")
 
 
 def _training() -> dict[str, float]:
@@ -232,7 +235,7 @@ def _training() -> dict[str, float]:
 def evaluation() -> Iterator[dict[str, Any]]:
     found = _alone("evaluation")
     detail = f"ten images, one network of five, 40 of 1000 epochs; {_seconds(found)}"
-    yield _row("evaluation on ten images, compiled against eager", found["eager"] / found["compiled"], "≥1.4", detail)
+    yield row("evaluation on ten images, compiled against eager", found["eager"] / found["compiled"], "≥1.4", detail)
 
 
 def _evaluation() -> dict[str, float]:
@@ -258,8 +261,8 @@ def _evaluation() -> dict[str, float]:
 
 def store() -> Iterator[dict[str, Any]]:
     found = _alone("store")
-    yield _row("memory of reading 100 random snapshots, against their size", found["share"], "≤1.2", found["detail"])
-    yield _row("a random snapshot against copying as many bytes in memory", found["ratio"], "≤20", found["detail"])
+    yield row("memory of reading 100 random snapshots, against their size", found["share"], "≤1.2", found["detail"])
+    yield row("a random snapshot against copying as many bytes in memory", found["ratio"], "≤20", found["detail"])
 
 
 def _store() -> dict[str, Any]:

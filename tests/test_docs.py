@@ -55,6 +55,12 @@ def test_make_targets_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_named_in_the_docs_exist(page: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text())
+    assert not [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_named_in_the_docs_exist(page: Path) -> None:
     named = set(
         re.findall(r"`((?:configs|tests|benchmarks|docs|raydistill|jobs)/[\w/.-]+\.(?:py|yaml|md))`", page.read_text())

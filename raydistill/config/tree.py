@@ -220,7 +220,8 @@ class Resources:
     """What a run may use. Only `*_threads` and GPUs change a result: they decide the order of sums, and what `auto` settles.
 
     address: of a running Ray cluster ("auto" finds a local one); None: RAY_ADDRESS, or else a private one on this machine.
-    workers: parallel workers, for which a cluster with autoscaling may grow; None: as many as its machines carry now.
+    workers: parallel workers, for which a cluster with autoscaling may grow; None: as many as its machines carry now. growth_seconds: how
+    long to wait for a machine that carries one, where none is there yet; clouds bring one in one to four minutes.
     cpus, gpus: of one worker, fractions allowed. worker_threads: torch threads of an expert's or evaluation's worker.
     distill_cpus, distill_gpus: of a distilling process, which uses as many threads as CPUs; None: all CPUs of the largest machine
     that has the GPUs, divided by `distill.trajectories_per_step`. distill_memory_mb: what an iteration of the exact engine may keep beside
@@ -230,6 +231,7 @@ class Resources:
 
     address: str | None = None
     workers: PositiveInt | None = None
+    growth_seconds: NonNegativeFloat = 300.0
     cpus: PositiveFloat = 1
     gpus: NonNegativeFloat = 0
     worker_threads: PositiveInt = 1

@@ -24,7 +24,6 @@ from raydistill.pipeline.signals import heed_sigterm
 log = get_logger(__name__)
 
 _MEGABYTE = 2**20
-GROWTH_SECONDS = 300.0  # clouds bring a machine in one to four minutes
 START_SECONDS = 60.0  # of a group of workers whose machines are there
 SECONDS_BETWEEN_NEWS = 1.0  # of a worker that streams how far it is
 
@@ -104,21 +103,22 @@ def workers_for(resources: Resources, pieces: int, distilling_on: float | None =
 def require(resources: Resources, cpus: float, gpus: float, prefix: str) -> None:
     """ClusterError unless some machine of the cluster carries one such worker; Ray itself would wait for ever.
 
-    A cluster that `resources.workers` may make grow is asked for such a machine, and given `GROWTH_SECONDS`.
+    A cluster that `resources.workers` may make grow is asked for such a machine, and given `resources.growth_seconds`.
     """
     if any(_carried_by(machine, cpus, gpus) for machine in _machines()):
         return
+    patience = resources.growth_seconds
     may_grow = resources.workers is not None and bool(resources.address or os.environ.get("RAY_ADDRESS"))
     if may_grow:
-        log.info("Ray: waiting for a machine with %g CPUs and %g GPUs, %g s at most", cpus, gpus, GROWTH_SECONDS)
+        log.info("Ray: waiting for a machine with %g CPUs and %g GPUs, %g s at most", cpus, gpus, patience)
         demand = ray.remote(num_cpus=cpus, num_gpus=gpus)(_nothing).remote()
-        if ray.wait([demand], timeout=GROWTH_SECONDS)[0]:
+        if ray.wait([demand], timeout=patience)[0]:
             return
         ray.cancel(demand)
     most = [max((machine.get(name, 0) for machine in _machines()), default=0) for name in ("CPU", "GPU")]
     raise ClusterError(
         f"one worker wants {cpus:g} CPUs and {gpus:g} GPUs, no machine of the cluster has more than {most[0]:g} and {most[1]:g}"
-        + (f" (after {GROWTH_SECONDS:g} s)" if may_grow else ""),
+        + (f" (after {patience:g} s)" if may_grow else ""),
         "resources",
         f"lower resources.{prefix}cpus or resources.{prefix}gpus, use a larger cluster, or set resources.workers on one that can grow",
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.e2e import tools
 
@@ -37,15 +39,24 @@ class Head:
 
 
 @contextmanager
-def head_node(folder: Path, env: Mapping[str, str], cpus: int = 2) -> Iterator[Head]:
-    """With --block its processes are children of a command that we can end."""
+def head_node(
+    folder: Path, env: Mapping[str, str], cpus: int = 2, autoscaling: Mapping[str, Any] | None = None
+) -> Iterator[Head]:
+    """With --block its processes are children of a command that we can end. autoscaling: the types of machines that come and go, with
+    Ray's provider of machines that are but processes."""
     gcs, dashboard, client, agent, agent_grpc, metrics, setup = tools.free_ports(7)
+    growing: list[str] = []
+    if autoscaling is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "autoscaling.json").write_text(json.dumps(_autoscaling(autoscaling, f"127.0.0.1:{gcs}")))
+        growing = [f"--autoscaling-config={folder / 'autoscaling.json'}"]
+        env = {**env, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "0"}
     command = tools.start(
         [
             RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", f"--port={gcs}",
             f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
             f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={setup}",
-            *ANY_PORT, SMALL_STORE, f"--temp-dir={env['RAY_TMPDIR']}/{folder.name}",
+            *ANY_PORT, SMALL_STORE, f"--temp-dir={env['RAY_TMPDIR']}/{folder.name}", *growing,
         ],
         folder, env, "head",
     )  # fmt: skip
@@ -55,6 +66,19 @@ def head_node(folder: Path, env: Mapping[str, str], cpus: int = 2) -> Iterator[H
         yield Head(command, address, f"127.0.0.1:{gcs}", dict(env))
     finally:
         command.close()
+
+
+def _autoscaling(types: Mapping[str, Any], gcs: str) -> dict[str, Any]:
+    """What `ray up` would make of a cluster file."""
+    head = {"ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0}}
+    return {
+        "cluster_name": "fake", "max_workers": 2, "idle_timeout_minutes": 0.15, "upscaling_speed": 1.0,
+        "provider": {"type": "fake_multinode", "use_node_id_as_ip": True, "gcs_address": gcs}, "auth": {}, "docker": {},
+        "available_node_types": {**head, **types}, "head_node_type": "ray.head.default",
+        "file_mounts": {}, "cluster_synced_files": [], "file_mounts_sync_continuously": False, "rsync_exclude": [], "rsync_filter": [],
+        "initialization_commands": [], "setup_commands": [], "head_setup_commands": [], "worker_setup_commands": [],
+        "head_start_ray_commands": [], "worker_start_ray_commands": [],
+    }  # fmt: skip
 
 
 @contextmanager

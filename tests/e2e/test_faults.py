@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from tests.e2e import tools
 from tests.e2e.nodes import head_node
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def test_the_same_command_twice_at_once(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
@@ -75,3 +78,32 @@ def test_a_machine_without_memory(undisturbed: Path, env: dict[str, str], tmp_pa
     command = tools.raydistill(tmp_path, env)
     assert command.wait() == 0, command.said[-4000:]
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own; only root may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount a small disk ({done.stderr.decode().strip()})")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_while_experts_train(undisturbed: Path, env: dict[str, str], small_disk: Path) -> None:
+    command = tools.raydistill(small_disk, env)
+    command.wait_until("experts train", lambda: tools.there(small_disk, "trajectories", "partial/expert-*/state.npz"))
+    ballast = small_disk / "ballast"
+    with suppress(OSError), open(ballast, "wb", buffering=0) as file:
+        while file.write(bytes(1 << 12)):
+            pass
+    assert command.wait() == 3, command.said[-4000:]
+    assert not tools.there(small_disk, "trajectories", "manifest.json"), "it was finished before the disk was full"
+    (sentence,) = [line for line in command.said.splitlines() if line.startswith("raydistill:")]
+    assert "the disk is full; free some space and run the same command again; it resumes" in sentence
+    ballast.unlink()
+    command = tools.raydistill(small_disk, env)
+    assert command.wait() == 0, command.said[-4000:]
+    assert tools.contents(small_disk) == tools.contents(undisturbed)

@@ -36,6 +36,7 @@ def test_a_run_in_a_bucket_has_the_digests_of_one_on_a_disk(
         assert not stored("/partial/")
 
 
+@pytest.mark.long
 def test_a_store_that_stays_away_ends_the_run_with_a_sentence(
     undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 from PIL import Image
 from ray_tools import SILENT, folder_survey
@@ -150,6 +151,14 @@ def test_the_order_of_arrival_does_not_show(
     again = curated(tmp_path, blobs)
     assert again.manifest.content == blobs_curated.manifest.content
     assert again.manifest.identity == blobs_curated.manifest.identity
+
+
+def test_a_full_object_store_does_not_show(blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path) -> None:
+    """What others have put there fills it; Ray spills."""
+    held = [ray.put(np.full(10 * 2**20, number, np.uint8)) for number in range(12)]  # the store has 100 MB
+    again = curated(tmp_path, blobs)
+    assert again.manifest.content == blobs_curated.manifest.content
+    assert all(int(ray.get(reference)[0]) == number for number, reference in enumerate(held))
 
 
 def test_where_the_survey_lies_does_not_show(blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path) -> None:

@@ -1,0 +1,280 @@
+"""What the Ray side costs and how it scales, against plain loops on the same machine.
+
+    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate] [experts] [pieces] [--images 100000]      half an hour on two cores
+
+curate   real galaxies repeated under new ids; the other way is a pool of processes that do the same to each picture and write one Parquet
+         file. Memory is the peak of the whole family of processes (proportional set size, so shared pages count once).
+experts  one worker and two, and the same training in a plain loop without Ray.
+pieces   `distill.trajectories_per_step=4` on one, two and four workers of one thread: the bits, the speed, and what travels.
+
+Writes `benchmarks/results/scaling.json`, rows as in `bench.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import ray
+import torch
+from bench import machine, row, show
+from running import ROOT
+
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.manifest import open_manifest
+from raydistill.config import Curate, load
+from raydistill.core.networks import build, initial_parameters
+from raydistill.core.normalise import one_hot
+from raydistill.core.training import fit, predict, start
+from raydistill.galaxies.images import FolderImages
+from raydistill.pipeline.decoding import _row as decode_one
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.run import STAGES
+from raydistill.pipeline.tracking import Tracker
+
+RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
+SMALL = 10_000  # images, of which the memory is compared with that of all
+CORES = 2
+SILENT = Tracker("", "scaling", enabled=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *CASES])
+    parser.add_argument("--images", type=int, default=100_000)
+    given = parser.parse_args()
+    known = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="rd-scaling-") as scratch:
+        for name in given.names or CASES:
+            for found in CASES[name](Path(scratch), given.images):
+                rows.append(found | {"case": name})
+                show(found)
+    cases = {found["case"] for found in rows}
+    rows = [found for found in known if found["case"] not in cases] + rows
+    RESULTS.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+
+
+# ---- curate ----
+
+
+def curate(scratch: Path, images: int) -> Iterator[dict[str, Any]]:
+    catalog, root = _repeated(scratch, images)
+    few = scratch / "few.csv"
+    few.write_text("".join(catalog.read_text().splitlines(keepends=True)[: SMALL + 1]))
+    words = [
+        "curate",
+        "gz2_kaggle5",
+        f"survey.images.root={root}",
+        f"output={scratch / 'runs'}",
+        "tracking.enabled=false",
+        "name=many",
+    ]
+    small = _measured([sys.executable, "-m", "raydistill.cli", *words, f"survey.catalog={few}"])
+    large = _measured([sys.executable, "-m", "raydistill.cli", *words, f"survey.catalog={catalog}"])
+    loop = _measured([sys.executable, __file__, "--loop", str(catalog), str(root), str(scratch / "loop.parquet")])
+    rates = {"Ray Data": images / large.seconds, "a pool": images / loop.seconds}
+    detail = ", ".join(f"{name} {rate:.0f} images a second" for name, rate in rates.items())
+    yield row(
+        f"curate: {images} images, speed against a plain pool of processes",
+        rates["Ray Data"] / rates["a pool"],
+        "≥0.8",
+        detail,
+    )
+    detail = f"{small.peak_mb:.0f} and {large.peak_mb:.0f} MB; the pool {loop.peak_mb:.0f} MB"
+    yield row(f"curate: peak memory of {images} images against {SMALL}", large.peak_mb / small.peak_mb, "≤1.2", detail)
+
+
+class _Cost(NamedTuple):
+    seconds: float
+    peak_mb: float
+
+
+def _measured(command: list[str]) -> _Cost:
+    """Seconds of a command, and the peak memory of it and all its children."""
+    began = time.monotonic()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    family, peak = psutil.Process(process.pid), 0.0
+    said: list[bytes] = []
+    reader = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
+    reader.start()
+    while process.poll() is None:
+        peak = max(peak, sum(_pss(member) for member in [family, *_children(family)]))
+        time.sleep(0.5)
+    if process.returncode:
+        raise SystemExit(b"".join(said).decode()[-3000:])
+    return _Cost(time.monotonic() - began, peak / 2**20)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _pss(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_full_info().pss)
+    except psutil.Error:
+        return 0.0
+
+
+def _repeated(scratch: Path, images: int) -> tuple[Path, Path]:
+    """A vote table and a folder of so many pictures: hard links to copies of the real ones."""
+    data = Path(os.environ["RAYDISTILL_DATA"]) / "gz2_kaggle"
+    header, *lines = (data / "labels_5_classes.csv").read_text().splitlines()
+    once, root = scratch / "once", scratch / "images"
+    once.mkdir(), root.mkdir()
+    rows = [header]
+    for number in range(images):
+        object_id, rest = lines[number % len(lines)].split(",", 1)
+        source = once / f"{object_id}.jpg"
+        if not source.exists():
+            shutil.copyfile(data / "images_training_rev1" / source.name, source)
+        os.link(source, root / f"{1_000_000_000 + number}.jpg")
+        rows.append(f"{1_000_000_000 + number},{rest}")
+    catalog = scratch / "many.csv"
+    catalog.write_text("\n".join(rows) + "\n")
+    return catalog, root
+
+
+def _loop(catalog: str, root: str, to: str) -> None:
+    """The plain way: a pool, the same work for each picture, one file."""
+    ids = pyarrow.csv.read_csv(catalog)["GalaxyID"].to_pylist()
+    with multiprocessing.get_context("fork").Pool(CORES) as pool:
+        rows = pool.map(_prepared, [f"{root}/{object_id}.jpg" for object_id in ids], chunksize=64)
+    pq.write_table(pa.Table.from_pylist(rows), to)
+
+
+def _prepared(path: str) -> dict[str, Any]:
+    return decode_one(0, path, path, FolderImages(root="."), Curate(image_size=32))
+
+
+# ---- experts and pieces ----
+
+TRAINING = (
+    "network.width=32", "experts.num_experts=8", "experts.training.epochs=12", "experts.training.compile=false",
+    "experts.training.precision=float32",
+)  # fmt: skip
+PIECES = (
+    *TRAINING, "distill.trajectories_per_step=4", "distill.iterations=60", "distill.compile=false", "distill.precision=float32",
+    "distill.validate_every=60", "distill.validation_epochs=1", "distill.picture_every=60", "resources.distill_cpus=1",
+)  # fmt: skip
+
+
+def experts(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
+    plans = {workers: _plan(scratch, *TRAINING, f"resources.workers={workers}") for workers in (1, 2)}
+    took: dict[int, list[float]] = {workers: [] for workers in plans}
+    with _ray(cpus=CORES):
+        STAGES["curate"](plans[1], SILENT)
+        for _round in range(3):
+            for workers, plan in plans.items():
+                plan.trajectories.folder.remove()
+                began = time.monotonic()
+                STAGES["experts"](plan, SILENT)
+                took[workers].append(time.monotonic() - began)
+    one, two = (statistics.median(times) for times in took.values())
+    number = plans[1].config.experts.num_experts
+    yield row(
+        "experts: throughput of two workers against one",
+        one / two,
+        "≥1.8",
+        f"{one:.1f} and {two:.1f} s for {number} experts",
+    )
+    plain = statistics.median(_plain_experts(plans[1]) for _round in range(3))
+    detail = f"{one:.1f} and {plain:.1f} s; {(one - plain) / number:.2f} s an expert, most of it once for the group"
+    yield row("experts: time of one worker against a plain loop without Ray", one / plain, "≤1.2", detail)
+
+
+def _plain_experts(plan: Plan) -> float:
+    """Seconds of the same training, one expert after the other, in this process."""
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    curated = CuratedSet.open(plan.curated.folder)
+    network = build(plan.config.network, curated.num_classes, curated.summary.image_size)
+    taught, judged = curated.load("train"), curated.load("validation")
+    pixels, seen = (curated.normalisation.apply(split.images_NHWC) for split in (taught, judged))
+    targets = one_hot(taught.labels_N, curated.num_classes)
+    for expert in range(plan.config.experts.num_experts):
+        state = start(initial_parameters(network, expert))
+        for now in fit(network, state, pixels, targets, plan.config.experts.training, expert):
+            predict(network, now.average_P, seen)
+    return time.monotonic() - began
+
+
+def pieces(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
+    took, digests = {}, set()
+    with _ray(cpus=4):
+        for workers in (1, 2, 4):
+            plan = _plan(scratch, *PIECES, f"resources.workers={workers}")
+            STAGES["curate"](plan, SILENT)
+            STAGES["experts"](plan, SILENT)
+            plan.distilled.folder.remove()
+            began = time.monotonic()
+            STAGES["distill"](plan, SILENT)
+            took[workers] = time.monotonic() - began
+            digests.add(open_manifest(plan.distilled.folder, "distilled").content)
+    yield row(
+        "pieces: different results of one, two and four workers",
+        len(digests),
+        "≤1",
+        "content digests of the distilled sets",
+    )
+    seconds = ", ".join(f"{workers}: {time_:.1f} s" for workers, time_ in took.items())
+    yield row(
+        "pieces: two workers against one (speed)",
+        took[1] / took[2],
+        "≥1.5",
+        f"{seconds}; the start of a helper included",
+    )
+    images = plan.config.distill.images_per_class * CuratedSet.open(plan.curated.folder).num_classes
+    floats = images * 3 * plan.config.curate.image_size**2
+    detail = "images out to each helper, and a gradient per piece back; kB an iteration with two workers"
+    yield row("pieces: what travels between two workers", 4 * floats * (1 + 2) / 1000, "≤1000", detail)
+
+
+def _plan(scratch: Path, *words: str) -> Plan:
+    return Plan(load("gz2_kaggle5", [f"output={scratch / 'runs'}", "tracking.enabled=false", *words]))
+
+
+@contextmanager
+def _ray(cpus: int) -> Iterator[None]:
+    """As many logical CPUs as are needed, whatever the machine has."""
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25", "RAY_worker_niceness": "0"}
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "RAY_TRAIN_ENABLE_STATE_TRACKING": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+CASES: dict[str, Callable[[Path, int], Iterator[dict[str, Any]]]] = {
+    "curate": curate,
+    "experts": experts,
+    "pieces": pieces,
+}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--loop"]:
+        _loop(*sys.argv[2:])
+    else:
+        main()

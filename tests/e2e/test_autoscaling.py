@@ -1,0 +1,54 @@
+"""A cluster that grows for the work and shrinks without: Ray's own autoscaler, with machines that are processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e import tools
+from tests.e2e.nodes import Head, head_node
+
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
+
+WORKER = {"worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}}
+
+
+@pytest.fixture(scope="module")
+def growing(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A head without CPUs for work, and up to two workers."""
+    with head_node(tmp_path_factory.mktemp("growing"), env, cpus=0, autoscaling=WORKER) as head:
+        yield head
+
+
+def machines(head: Head) -> int:
+    """The head and the workers that are there."""
+    family = psutil.Process(head.command.process.pid).children(recursive=True)
+    return sum(process.name() == "raylet" for process in family if process.is_running())
+
+
+def raydistill(head: Head, folder: Path, stage: str, *words: str) -> tools.Command:
+    """Not a job: these machines share a session folder, and one that goes takes the working directories of jobs along."""
+    return tools.raydistill(folder, head.env, f"resources.address={head.joined_at}", *words, stage=stage)
+
+
+def test_experts_that_wait_bring_machines_and_idleness_takes_them(
+    growing: Head, undisturbed: Path, tmp_path: Path
+) -> None:
+    growing.command.wait_until("the head is alone", lambda: machines(growing) == 1, 60)
+    run = raydistill(growing, tmp_path, "run", "resources.workers=2")
+    run.wait_until("two machines have come", lambda: machines(growing) == 3)
+    assert run.wait() == 0, run.said[-4000:]
+    assert "waiting for a machine with 1 CPUs" in run.said
+    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    growing.command.wait_until("idle machines have gone", lambda: machines(growing) == 1, 120)
+
+
+def test_what_no_machine_can_give_is_refused(growing: Head, tmp_path: Path) -> None:
+    words = ("resources.workers=2", "resources.cpus=8", "resources.growth_seconds=5")
+    run = raydistill(growing, tmp_path, "simulate", *words)
+    assert run.wait() == 5, run.said[-4000:]
+    assert "one worker wants 8 CPUs and 0 GPUs, no machine of the cluster has more than" in run.said
+    assert "(after 5 s)" in run.said
