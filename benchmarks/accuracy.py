@@ -5,8 +5,8 @@
 
 `raydistill run` of each config and distilling seed, on the same curated set and experts; `--parallel` sets are distilled at once, each on
 its share of the cores (small steps gain little from a second thread). Baselines, other networks and networks on all the data are
-trained beside the first seed only. Fresh networks judge by balanced accuracy on test galaxies. A stopped run goes on where it was. Rows go
-to `benchmarks/results/accuracy.json`, where those of other configs stay, and all are printed.
+trained beside the first seed only. Fresh networks judge by balanced accuracy on test galaxies, under each protocol of the config. A
+stopped run goes on where it was. Rows go to `benchmarks/results/accuracy.json`, where those of other configs stay, and all are printed.
 """
 
 from __future__ import annotations
@@ -62,44 +62,53 @@ def _distill(given: argparse.Namespace, common: dict[str, list[str]]) -> None:
 
 
 def _row(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each seed for the distilled sets, of the first one for all else; by protocol, on the experts' architecture."""
     first = reports[0]
+    distilled = [_by_protocol(report, "distilled") for report in reports]
+    last = [_by_protocol(report, "distilled_last") for report in reports if "distilled_last" in report]
     return {
-        "distilled": [balanced_accuracy(report, "distilled") for report in reports],  # of each seed
-        "protocols": [_by_protocol(report) for report in reports],
-        "last": [balanced_accuracy(report, "distilled_last") for report in reports if "distilled_last" in report],
-        **{name: first[name]["balanced_accuracy"] for name in (*SMALL_SETS, "experts", "full_data") if name in first},
+        "distilled": {protocol: [seed[protocol] for seed in distilled] for protocol in distilled[0]},
+        "distilled_last": {protocol: [seed[protocol] for seed in last] for protocol in distilled[0]},
+        **{name: _by_protocol(first, name) for name in SMALL_SETS if name in first},
+        **{name: balanced_accuracy(first, name) for name in ("experts", "full_data") if name in first},
+        "other_networks": {
+            f"{pair['protocol']}, {pair['network']}": pair["balanced_accuracy"]["mean"]
+            for pair in first["distilled"]["all"]
+            if pair["network"] != _own(first)
+        },
     }
 
 
-def _by_protocol(report: dict[str, Any]) -> dict[str, float]:
-    """Of the distilled set, under each protocol and on each network."""
-    return {
-        f"{pair['protocol']}, {pair['network']}": pair["balanced_accuracy"]["mean"]
-        for pair in report["distilled"]["all"]
-    }
+def _by_protocol(report: dict[str, Any], subject: str) -> dict[str, float]:
+    pairs = [pair for pair in report[subject]["all"] if pair["network"] == _own(report)]
+    return {pair["protocol"]: pair["balanced_accuracy"]["mean"] for pair in pairs}
+
+
+def _own(report: dict[str, Any]) -> str:
+    """The experts' architecture."""
+    return str(report["experts"]["all"][0]["network"])
 
 
 def _show(rows: dict[str, Any]) -> None:
     print(
-        "\n| config | distilled, mean and deviation of the seeds | random real | class mean | best of equal size | experts | all data "
-        "| of the experts | of all data |\n|---|---|---|---|---|---|---|---|---|"
+        "\n| config | protocol | distilled, mean and deviation of the seeds | random real | class mean | best of equal size | experts "
+        "| all data | of the experts | of all data |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     for config, row in rows.items():
-        mean = statistics.mean(row["distilled"])
-        best = max((name for name in SMALL_SETS if name in row), key=lambda name: float(row[name]["mean"]))
-        cells = [
-            f"`{config}`",
-            f"**{mean:.3f}** ± {deviation(row['distilled']):.3f} ({len(row['distilled'])})",
-            *(_figure(row.get(name)) for name in ("random_real", "class_mean")),
-            f"{_figure(row[best])} ({best})",
-            *(_figure(row.get(name)) for name in ("experts", "full_data")),
-            *(f"{mean / row[name]['mean']:.0%}" if name in row else "" for name in ("experts", "full_data")),
-        ]
-        print(f"| {' | '.join(cells)} |")
-
-
-def _figure(of: dict[str, float] | None) -> str:
-    return f"{of['mean']:.3f}" if of else ""
+        for protocol, seeds in row["distilled"].items():
+            mean = statistics.mean(seeds)
+            baselines = {name: row[name][protocol] for name in SMALL_SETS if name in row}
+            best = max(baselines, key=lambda name: baselines[name])
+            cells = [
+                f"`{config}`",
+                protocol,
+                f"**{mean:.3f}** ± {deviation(seeds):.3f} ({len(seeds)})",
+                *(f"{baselines[name]:.3f}" if name in baselines else "" for name in ("random_real", "class_mean")),
+                f"{baselines[best]:.3f} ({best})",
+                *(f"{row[name]:.3f}" if name in row else "" for name in ("experts", "full_data")),
+                *(f"{mean / row[name]:.0%}" if name in row else "" for name in ("experts", "full_data")),
+            ]
+            print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

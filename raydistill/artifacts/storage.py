@@ -84,7 +84,7 @@ class Folder:
     def read(self, name: str) -> bytes:
         try:
             return self._fs.cat_file(self._at(name))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise ArtifactMissing(
                 f"there is no '{name}'", self.uri, "check the path, or run the stage that writes it"
             ) from error

@@ -34,10 +34,10 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.choice import Chosen, choose, rejection
-from raydistill.pipeline.cluster import attached, plain_errors
+from raydistill.pipeline.cluster import plain_errors
 from raydistill.pipeline.decoding import decode, stop_at_a_fault
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.stage import recorded, skipped
+from raydistill.pipeline.stage import begun, recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
 
 log = get_logger(__name__)
@@ -51,7 +51,7 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
     if not skipped(place):
         survey = plan.user_survey()
         chosen = choose(config.curate, survey)  # what is wrong with a table shows before a cluster is started
-        with attached(config.resources), recorded(plan, place, tracker, parent_run) as run:
+        with begun(config.resources), recorded(plan, place, tracker, parent_run) as run:
             images = survey if isinstance(survey, DataSet) else survey.images
             summary = _curate(config, images, chosen, place.folder)
             _describe(summary, run)

@@ -15,11 +15,11 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.core.effort import words
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import LOST, attached, distill_cpus, one_line, plain_errors, workers_for
+from raydistill.pipeline.cluster import LOST, distill_cpus, one_line, plain_errors, workers_for
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.publish import publish
 from raydistill.pipeline.session import News, finished, prepare
-from raydistill.pipeline.stage import recorded, skipped, taught_by
+from raydistill.pipeline.stage import begun, recorded, skipped, taught_by
 from raydistill.pipeline.team import distilling
 from raydistill.pipeline.tracking import Run, Tracker
 
@@ -31,7 +31,7 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
     config, place = plan.config, plan.distilled
     if not skipped(place):
         curated = taught_by(plan)
-        with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
+        with begun(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
             _run(plan, curated, run)
             publish(config, place, curated, run)
     return DistilledSet.open(place.folder)

@@ -48,10 +48,9 @@ from raydistill.core.training import predict
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
 from raydistill.pipeline.baselines import Baselines
-from raydistill.pipeline.cluster import attached
 from raydistill.pipeline.fits import Contest, Fit, Judge, Split, TrainingSet
 from raydistill.pipeline.plan import Place, Plan
-from raydistill.pipeline.stage import picture, recorded, skipped
+from raydistill.pipeline.stage import begun, picture, recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.seeding import fold_in
 
@@ -67,7 +66,7 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
         _check_fit(distilled, curated)
         if config.distilled is None:
             check_parent(distilled.manifest, "curated", curated.manifest, distilled.folder.uri)
-        with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
+        with begun(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
             runs = _judge(plan, curated, distilled)
             _write(config, place, curated, runs, run)
     return EvaluationReport.open(place.folder)

@@ -38,10 +38,10 @@ from raydistill.core.training import FitState, fit, predict, start
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError, our_own
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import attached, beside_the_driver, device_of, one_line, workers_for
+from raydistill.pipeline.cluster import beside_the_driver, device_of, one_line, workers_for
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.signals import sigint_kept
-from raydistill.pipeline.stage import demand_votes, recorded, settled, skipped
+from raydistill.pipeline.stage import begun, demand_votes, recorded, settled, skipped
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.seeding import fold_in
 
@@ -73,7 +73,7 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     if not skipped(place):
         curated = CuratedSet.open(plan.curated.folder)
         demand_votes(config, curated)
-        with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
+        with begun(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
             _train_all(plan, curated, run)
     return TrajectoryStore.open(place.folder)
 

@@ -30,21 +30,22 @@ SECOND_LOOK = 0.2  # of two that begin at once, the later sign stays
 US = {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def claimed(place: Place) -> bool:
-    """True when the artifact is ours to make; False when it is there, perhaps since a maker we have waited for was done."""
-    while not place.done:
-        if _another_makes(place):
-            continue
-        _sign(place)
-        time.sleep(SECOND_LOOK)
-        if _is_ours(_read(place)):
-            return True
-    return False
+class MadeMeanwhile(Exception):
+    """Another maker was quicker, and is done."""
+
+
+def waited(place: Place) -> bool:
+    """Whether the artifact is there, after a wait for whoever makes it now. Nothing is written."""
+    while not place.done and _another_makes(place):
+        pass
+    return place.done
 
 
 @contextmanager
 def making(place: Place) -> Iterator[None]:
-    """The body makes the artifact, and the sign of life is renewed."""
+    """The body makes the artifact under our sign of life. `MadeMeanwhile` in the place of the body: suppress it."""
+    if not _claimed(place):
+        raise MadeMeanwhile
     done = threading.Event()
 
     def renew() -> None:
@@ -62,6 +63,15 @@ def making(place: Place) -> Iterator[None]:
         with suppress(ArtifactError):
             root, name = _where(place)
             root.remove(name)
+
+
+def _claimed(place: Place) -> bool:
+    while not waited(place):
+        _sign(place)
+        time.sleep(SECOND_LOOK)
+        if _is_ours(_read(place)):
+            return True
+    return False
 
 
 def _another_makes(place: Place) -> bool:

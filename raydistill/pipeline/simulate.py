@@ -20,9 +20,9 @@ from raydistill.artifacts.storage import Folder, disk_errors
 from raydistill.errors import ConfigError
 from raydistill.galaxies.simulate import SimulatedSurvey, simulate_chunk, write_survey
 from raydistill.log import progress
-from raydistill.pipeline.cluster import attached, plain_errors, workers_for
+from raydistill.pipeline.cluster import plain_errors, workers_for
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.stage import recorded, skipped
+from raydistill.pipeline.stage import begun, recorded, skipped
 from raydistill.pipeline.tracking import Tracker
 
 CHUNK = 25  # galaxies a task: about a second of work
@@ -42,7 +42,7 @@ def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Sur
             "this survey is not simulated", "survey", "use a config with survey.kind=simulated, like configs/demo.yaml"
         )
     if not skipped(place):
-        with attached(config.resources), recorded(plan, place, tracker, parent_run):
+        with begun(config.resources), recorded(plan, place, tracker, parent_run):
             workers = workers_for(config.resources, -(-survey.num_galaxies // CHUNK))
             with closing(_paint(survey, config.seed, workers)) as tables:
                 _write(place.folder, tables)

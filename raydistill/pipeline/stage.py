@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import CatalogSurvey, Config, plain
+from raydistill.config import CatalogSurvey, Config, Resources, plain
 from raydistill.core.effort import Machine, Wanted, Work, settle, words
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
-from raydistill.pipeline.making import claimed, making
+from raydistill.pipeline.cluster import attached
+from raydistill.pipeline.making import MadeMeanwhile, making, waited
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.tracking import InputDataset, Run, Tracker, default_uri
 
@@ -47,11 +48,11 @@ def tracker_of(plan: Plan) -> Tracker:
 
 
 def skipped(place: Place) -> bool:
-    """True, with a line in the log, when the artifact is there already; if not, it is ours to make."""
-    ours = claimed(place)
-    if not ours:
+    """True, with a line in the log, when the artifact is there already."""
+    there = waited(place)
+    if there:
         log.info("%s: exists, skipped (%s)", place.kind, place.folder)
-    return not ours
+    return there
 
 
 def taught_by(plan: Plan) -> CuratedSet:
@@ -80,6 +81,13 @@ def demand_votes(config: Config, curated: CuratedSet) -> None:
 
 
 @contextmanager
+def begun(resources: Resources) -> Iterator[None]:
+    """A cluster for `recorded`, whose body is left out when another run has made the artifact by the time the cluster is there."""
+    with suppress(MadeMeanwhile), attached(resources):
+        yield
+
+
+@contextmanager
 def recorded(
     plan: Plan, place: Place, tracker: Tracker, parent_run: str | None, curated: CuratedSet | None = None
 ) -> Iterator[Run]:
@@ -87,6 +95,7 @@ def recorded(
     parents = {name: parent.identity for name, parent in place.parents.items()}
     inputs = _inputs(plan, place, curated)
     with (
+        making(place),
         tracker.run(
             place.kind,
             identity=place.identity,
@@ -95,7 +104,6 @@ def recorded(
             inputs=inputs,
             parent_run_id=parent_run,
         ) as run,
-        making(place),
     ):
         log.info("%s: begins (%s)", place.kind, place.folder)
         yield run

@@ -33,13 +33,13 @@ from raydistill.artifacts.search import BEST, TRIALS, TRIALS_SCHEMA, SearchRepor
 from raydistill.config import Config, Halving, Population, plain
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import attached, workers_for
+from raydistill.pipeline.cluster import workers_for
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.population import domains, member, publish_best, scheduler
 from raydistill.pipeline.session import Validation, finished, prepare
 from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.space import WHERE, check_space, decoded, distributions, own_recipe, recipe_of
-from raydistill.pipeline.stage import picture, recorded, skipped, taught_by
+from raydistill.pipeline.stage import begun, picture, recorded, skipped, taught_by
 from raydistill.pipeline.team import distilling
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.pipeline.trials import (
@@ -64,7 +64,7 @@ def tune(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SearchR
     if not skipped(place):
         check_space(config)
         curated = taught_by(plan)
-        with attached(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
+        with begun(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
             with listening(plan, tracker, run) as listener:
                 _fit(plan, listener)
             _write(plan, listener, curated, run)

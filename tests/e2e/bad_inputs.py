@@ -381,7 +381,7 @@ RUN_ROWS = [
     R("evaluate before distill", "evaluate tiny.yaml distill.iterations=3", 3,
       "runs/tiny/distilled-…: there is no distilled set here; run 'raydistill distill CONFIG' first"),
     R("an output that is a file", "simulate tiny.yaml output=votes.csv", 3,
-      "votes.csv/tiny/survey-…: a file stands where a folder should be made; choose another output=FOLDER"),
+      "votes.csv/tiny: a file stands where a folder should be made; choose another output=FOLDER"),
     R("classes without a path for a table of votes", "curate tiny.yaml curate.classes=pets.yaml", 2,
       "curate.classes, class 'cat': no path down the decision tree, so votes cannot fill it; give it a path, or use a "
       "catalogue of labels"),
@@ -426,7 +426,7 @@ RUN_ROWS = [
       "experts: 1 of 1 experts diverged 2 times (expert 0: training left the finite numbers in epoch 1); lower "
       "experts.training.lr (now 1e+30); the finished experts are kept"),
     R("a student that diverges", "distill tiny.yaml distill.student_lr=1e30", 4,
-      "distill, iteration 0: the matching loss or its gradient is not finite (loss nan, gradient 0); lower "
+      "distill, iteration 0: the matching loss or its gradient is not finite (loss nan, gradient nan); lower "
       "distill.student_lr (now 1e+30) or distill.image_step.lr (now 0.03); the best images so far, of iteration 0, are in "
       "runs/tiny/distilled-…/partial/images.safetensors"),
     R("a full disk", "simulate tiny.yaml output=full", 3,

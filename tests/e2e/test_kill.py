@@ -43,6 +43,7 @@ def leftovers(output: Path) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_the_driver_killed_in_every_stage(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
     for kind, under_way in UNDER_WAY.items():
         command = tools.raydistill(tmp_path, env)
@@ -58,6 +59,7 @@ def test_the_driver_killed_in_every_stage(undisturbed: Path, env: dict[str, str]
     assert not leftovers(tmp_path)
 
 
+@pytest.mark.long
 def test_one_interrupt_stops_a_run_in_and_after_the_experts_stage(env: dict[str, str], tmp_path: Path) -> None:
     """Ray Train answers Ctrl-C in its own way, and would go on doing so after its stage."""
     for kind in ("trajectories", "distilled"):
@@ -92,6 +94,7 @@ def test_a_worker_killed_in_every_stage(undisturbed: Path, env: dict[str, str], 
     assert not leftovers(tmp_path)
 
 
+@pytest.mark.long
 def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
     for kind in ("survey", "curated", "trajectories"):
         found = artifact(undisturbed, kind)

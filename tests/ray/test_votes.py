@@ -48,7 +48,7 @@ def job(config: Config, folder: Path) -> Any:
     plan = Plan(config)
     return stage.Job(
         str(folder), plan.curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill, plan.distilled.seed,
-        threads=1, gpus=0, memory_mb=None, checkpoint_seconds=1e9, tree=plan.class_tree,
+        threads=1, gpus=0, memory_mb=None, checkpoint_seconds=1e9, helpers=0, max_restarts=0, tree=plan.class_tree,
     )  # fmt: skip
 
 

@@ -38,7 +38,8 @@ def leave(place: Place, **who: Any) -> None:
 
 
 def test_what_nobody_makes_is_ours_and_the_sign_goes_with_the_work(place: Place) -> None:
-    assert making.claimed(place)
+    assert not making.waited(place)
+    assert not sign(place).exists(), "nothing is written before the work begins"
     with making.making(place):
         first = sign(place).read_text()
         time.sleep(0.3)
@@ -48,7 +49,9 @@ def test_what_nobody_makes_is_ours_and_the_sign_goes_with_the_work(place: Place)
 
 def test_what_is_there_is_not_made(place: Place) -> None:
     place.folder.write(NAME, b"{}")
-    assert not making.claimed(place)
+    assert making.waited(place)
+    with pytest.raises(making.MadeMeanwhile), making.making(place):
+        raise AssertionError("made again")
     assert not sign(place).exists()
 
 
@@ -56,14 +59,14 @@ def test_a_process_of_this_machine_that_is_no_more_is_not_waited_for(place: Plac
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     leave(place, pid=gone.pid)
-    assert making.claimed(place)
+    assert not making.waited(place)
 
 
 def test_another_machine_s_silence_is_waited_for_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making, "SILENCE", 1.5)
     leave(place, host="elsewhere")
     began = time.monotonic()
-    assert making.claimed(place)
+    assert not making.waited(place)
     assert time.monotonic() - began > 1.5
 
 
@@ -78,7 +81,7 @@ def test_who_waits_for_a_maker_finds_what_it_made(place: Place, caplog: pytest.L
     maker = threading.Thread(target=other)
     maker.start()
     with caplog.at_level("INFO", "raydistill"):
-        assert not making.claimed(place)
+        assert making.waited(place)
     maker.join()
     assert caplog.text.count("on elsewhere, waiting for it") == 1
 
@@ -93,5 +96,5 @@ def test_of_two_that_begin_at_once_the_later_sign_stays(place: Place, monkeypatc
         seen.append("looked again")
 
     monkeypatch.setattr(making.time, "sleep", overtaken)
-    assert making.claimed(place)
-    assert len(seen) > 2, "it did not wait for the other"
+    with making.making(place):
+        assert len(seen) > 2, "it did not wait for the other"
