@@ -28,7 +28,7 @@ setup: .venv/.ready ## create .venv and install what is locked (once)
 demo: setup ## the whole chain on a small simulated survey, about five minutes on two cores
 	@$(BIN)/raydistill demo
 
-test: check slow ## lint, types, import contracts and tests, about fifteen minutes
+test: check slow ## lint, types, import contracts and tests, about twenty-five minutes
 test-all: check slow long ## the same, and the long tests of faults and clusters
 
 check: lint type contracts unit ## lint, types, contracts and the fast tests: run it before every commit
