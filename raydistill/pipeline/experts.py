@@ -15,9 +15,8 @@ import math
 import threading
 import uuid
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -38,6 +37,7 @@ from raydistill.core.training import FitState, fit, predict, start
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError, our_own
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger, progress
+from raydistill.pipeline.alongside import alongside
 from raydistill.pipeline.cluster import beside_the_driver, device_of, one_line, workers_for
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.signals import sigint_kept
@@ -105,7 +105,7 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
         plan.class_tree if wanted.targets == "votes" else None,
     )  # fmt: skip
     board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=beside_the_driver()).remote(missing)
-    with _shown(board, len(missing) * wanted.training.epochs, run):
+    with alongside(partial(_show, board, len(missing) * wanted.training.epochs, run), patience=10):
         _fit(config, folder, job, board, workers_for(resources, len(missing)))
     failures: dict[int, RaydistillError] = ray.get(board.failures.remote())
     ray.kill(board)  # Ray Train's controller, which stays as long as this Ray does, holds on to it
@@ -157,33 +157,21 @@ def _fit(config: Config, folder: Folder, job: _Job, board: Any, workers: int) ->
         ) from error  # fmt: skip
 
 
-@contextmanager
-def _shown(board: Any, total: int, run: Run) -> Iterator[None]:
-    """Poll the board while the body blocks: a progress bar, and a point in MLflow for every finished expert."""
-    done = threading.Event()
-
-    def poll() -> None:
-        groups = 1
-        with progress(total, "training experts", "epochs") as shown:
-            while True:
-                last = done.wait(POLL_SECONDS)
-                state = ray.get(board.news.remote())
-                shown.update(state["epochs"], experts=f"{state['finished']} done", **state["figures"])
-                if state["groups"] > groups:
-                    groups = state["groups"]
-                    log.warning("experts: another group of workers; one was lost, or the cluster has changed")
-                for expert, figures in state["finals"]:
-                    run.metrics({f"expert/{name}": value for name, value in figures.items()}, expert)
-                if last:
-                    return
-
-    poller = threading.Thread(target=poll, daemon=True)
-    poller.start()
-    try:
-        yield
-    finally:
-        done.set()
-        poller.join(timeout=10)
+def _show(board: Any, total: int, run: Run, done: threading.Event) -> None:
+    """Poll the board: a progress bar, and a point in MLflow for every finished expert."""
+    groups = 1
+    with progress(total, "training experts", "epochs") as shown:
+        while True:
+            last = done.wait(POLL_SECONDS)
+            state = ray.get(board.news.remote())
+            shown.update(state["epochs"], experts=f"{state['finished']} done", **state["figures"])
+            if state["groups"] > groups:
+                groups = state["groups"]
+                log.warning("experts: another group of workers; one was lost, or the cluster has changed")
+            for expert, figures in state["finals"]:
+                run.metrics({f"expert/{name}": value for name, value in figures.items()}, expert)
+            if last:
+                return
 
 
 class Board:

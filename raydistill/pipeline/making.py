@@ -15,11 +15,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from raydistill.artifacts.storage import Folder
 from raydistill.errors import ArtifactError, ArtifactMissing
 from raydistill.log import get_logger
+from raydistill.pipeline.alongside import alongside
 from raydistill.pipeline.plan import Place
 
 log = get_logger(__name__)
@@ -36,8 +38,8 @@ class MadeMeanwhile(Exception):
 
 def waited(place: Place) -> bool:
     """Whether the artifact is there, after a wait for whoever makes it now. Nothing is written."""
-    while not place.done and _another_makes(place):
-        pass
+    if not place.done:
+        _wait_for_another(place)
     return place.done
 
 
@@ -46,57 +48,55 @@ def making(place: Place) -> Iterator[None]:
     """The body makes the artifact under our sign of life. `MadeMeanwhile` in the place of the body: suppress it."""
     if not _claimed(place):
         raise MadeMeanwhile
-    done = threading.Event()
-
-    def renew() -> None:
-        while not done.wait(RENEWED):
-            with suppress(ArtifactError):  # a store that does not answer; the body will say so
-                _sign(place)
-
-    renewing = threading.Thread(target=renew, daemon=True)
-    renewing.start()
     try:
-        yield
+        with alongside(partial(_renew, place)):
+            yield
     finally:
-        done.set()
-        renewing.join()
         with suppress(ArtifactError):
-            root, name = _where(place)
-            root.remove(name)
+            _unsign(place)
+
+
+def _renew(place: Place, done: threading.Event) -> None:
+    while not done.wait(RENEWED):
+        with suppress(ArtifactError):  # a store that does not answer; the body will say so
+            _sign(place)
 
 
 def _claimed(place: Place) -> bool:
     while not waited(place):
         _sign(place)
         time.sleep(SECOND_LOOK)
-        if _is_ours(_read(place)):
+        sign = _read(place)
+        if sign and _is_ours(sign):
             return True
     return False
 
 
-def _another_makes(place: Place) -> bool:
-    """Wait for another maker, if there is one, until it has gone; whether there was one that was alive."""
-    sign, seen, alive = _read(place), time.monotonic(), False
-    while sign is not None and not _is_ours(sign) and not _gone(sign):
-        if not alive:
-            who = f"process {sign['pid']} on {sign['host']}"
-            log.info("%s: is being made by %s, waiting for it (%s)", place.kind, who, place.folder)
-        alive = True
+def _wait_for_another(place: Place) -> None:
+    """Until no other maker is alive."""
+    sign, seen = _read(place), time.monotonic()
+    if sign and _another_lives(sign):
+        who = f"process {sign['pid']} on {sign['host']}"
+        log.info("%s: is being made by %s, waiting for it (%s)", place.kind, who, place.folder)
+    while sign and _another_lives(sign):
         time.sleep(1)
         now = _read(place)
         if now != sign:
             sign, seen = now, time.monotonic()
         elif time.monotonic() - seen > SILENCE:
             log.info("%s: no sign of life for %g s, going on with it", place.kind, SILENCE)
-            root, name = _where(place)
-            root.remove(name)
-            return True
-    return alive
+            _unsign(place)
+            return
 
 
 def _sign(place: Place) -> None:
     root, name = _where(place)
     root.write(name, json.dumps(US | {"sign": uuid.uuid4().hex}).encode())
+
+
+def _unsign(place: Place) -> None:
+    root, name = _where(place)
+    root.remove(name)
 
 
 def _read(place: Place) -> dict[str, Any] | None:
@@ -108,21 +108,21 @@ def _read(place: Place) -> dict[str, Any] | None:
     return found
 
 
-def _is_ours(sign: dict[str, Any] | None) -> bool:
-    return sign is not None and all(sign[key] == value for key, value in US.items())
+def _is_ours(sign: dict[str, Any]) -> bool:
+    return all(sign[key] == value for key, value in US.items())
 
 
-def _gone(sign: dict[str, Any]) -> bool:
-    """True for a process of this machine that is no more."""
+def _another_lives(sign: dict[str, Any]) -> bool:
+    """False for us, and for a process of this machine that is no more."""
     if sign["host"] != US["host"]:
-        return False
+        return True
     try:
         os.kill(sign["pid"], 0)
     except ProcessLookupError:
-        return True
+        return False
     except PermissionError:
-        return False  # it is another user's
-    return False
+        return True  # another user's
+    return not _is_ours(sign)
 
 
 def _where(place: Place) -> tuple[Folder, str]:

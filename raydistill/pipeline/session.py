@@ -1,8 +1,8 @@
 """One distilling session: a distiller with its history, its judge and its memory on disk.
 
-The task of `distill` runs it, or a trial of `tune` (`team.distilling`). The state file holds images,
-labels, learning rates, momenta, schedule, history and the best iterate so far, in one atomic write; on one machine a resumed session
-ends with the same bits as an undisturbed one.
+The task of `distill` runs it, or a trial of `tune` (`team.distilling`). The state file holds images, labels, learning rates, momenta,
+schedule, history and the best iterate so far, in one atomic write; on one machine a resumed session ends with the same bits as an
+undisturbed one.
 """
 
 from __future__ import annotations
@@ -113,20 +113,26 @@ class News(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def distiller_of(job: Job, images_SCHW: Tensor | None = None, labels_SK: Tensor | None = None) -> Distiller:
-    """The distiller of a session, on this worker's device; without images, one that measures for others (`Distiller.share`)."""
-    curated = CuratedSet.open(job.curated, verify=False)  # the driver has verified both
-    store = TrajectoryStore.open(job.trajectories, verify=False)
-    network = build(job.architecture, curated.num_classes, curated.summary.image_size)
-    device = device_of(job.gpus)
-    images = torch.empty(0) if images_SCHW is None else images_SCHW
-    labels = torch.empty(0) if labels_SK is None else labels_SK
-    seed = fold_in(_seed(job), "steps")
-    return Distiller(job.distill, network, store, images.to(device), labels.to(device), seed, job.memory_mb)
+class Sources(NamedTuple):
+    """What a job's distiller is made from."""
 
+    curated: CuratedSet
+    store: TrajectoryStore
+    network: Network
+    device: str
+    seed: int
 
-def _seed(job: Job) -> int:
-    return fold_in(job.seed, "distill", job.distill.seed)
+    @classmethod
+    def of(cls, job: Job) -> Sources:
+        curated = CuratedSet.open(job.curated, verify=False)  # the driver has verified both
+        store = TrajectoryStore.open(job.trajectories, verify=False)
+        network = build(job.architecture, curated.num_classes, curated.summary.image_size)
+        return cls(curated, store, network, device_of(job.gpus), fold_in(job.seed, "distill", job.distill.seed))
+
+    def distiller(self, job: Job, images_SCHW: Tensor, labels_SK: Tensor) -> Distiller:
+        """On this worker's device."""
+        images, labels, seed = images_SCHW.to(self.device), labels_SK.to(self.device), fold_in(self.seed, "steps")
+        return Distiller(job.distill, self.network, self.store, images, labels, seed, job.memory_mb)
 
 
 class Session:
@@ -134,20 +140,16 @@ class Session:
 
     def __init__(self, job: Job) -> None:
         self.job, self.folder = job, Folder(job.folder)
-        device = device_of(job.gpus)
-        curated = CuratedSet.open(job.curated, verify=False)  # the driver has verified both
-        store = TrajectoryStore.open(job.trajectories, verify=False)
+        sources = Sources.of(job)
+        curated, store, self.network, device, self.seed = sources
         taught, judged = curated.load("train"), curated.load("validation")
         self.curated, self.normalisation = curated, curated.normalisation
-        self.network = build(job.architecture, curated.num_classes, curated.summary.image_size)
         self.seen = [*taught.object_ids, *judged.object_ids]
         self.judged = (self.normalisation.apply(judged.images_NHWC).to(device), judged.labels_N.to(device))
-        self.seed = _seed(job)
         self._warnings: tuple[str, ...] = ()
         saved = read_tensors(self.folder, STATE) if self.folder.exists(STATE) else None
-        self.distiller = distiller_of(
-            job, *((saved[0]["images"], saved[0]["labels"]) if saved else self._begin(taught, store))
-        )
+        images, labels = (saved[0]["images"], saved[0]["labels"]) if saved else self._begin(taught, store)
+        self.distiller = sources.distiller(job, images, labels)
         self.records: list[Record] = []
         self.guard = Guard(job.distill)
         self.validations: list[Validation] = []

@@ -20,7 +20,7 @@ import torch
 from raydistill.core.distiller import Distiller, Measured, Shared
 from raydistill.core.matching import Matched
 from raydistill.pipeline.cluster import LOST, SECONDS_BETWEEN_NEWS, one_line
-from raydistill.pipeline.session import Job, News, Session, distiller_of
+from raydistill.pipeline.session import Job, News, Session, Sources
 
 CPU = torch.device("cpu")
 
@@ -105,7 +105,8 @@ class Helper:
 
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
-        self._distiller = distiller_of(job)
+        # Without images: every question brings them along.
+        self._distiller = Sources.of(job).distiller(job, torch.empty(0), torch.empty(0))
         self._device = self._distiller.images.device
 
     def ready(self) -> bool:

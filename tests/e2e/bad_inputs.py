@@ -7,7 +7,6 @@ digests. The rows under `RUN_ROWS` also find a finished tiny run, up to its dist
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from astropy.io import fits
 
 from raydistill.artifacts.distilled import LAST, SELECTED, read_images, write_images
 from raydistill.artifacts.manifest import seal
 from raydistill.artifacts.storage import Folder
 from raydistill.galaxies.selection import split_of
+from tests.e2e import tools
 
 # Sixty plain labels and noise pictures: a user's own survey in small.
 LABELS = "id,class\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'}\n" for n in range(60))
@@ -159,11 +158,7 @@ def pickled_cifar(root: Path) -> None:
 
 
 def small_disk(root: Path) -> None:
-    """A file system of 64 kB at `full`; only root may mount one."""
-    (root / "full").mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(root / "full")], capture_output=True)
-    if done.returncode:
-        pytest.skip(f"needs the right to mount a small disk ({done.stderr.decode().strip()})")
+    tools.mount_small_disk(root / "full", "64k")
 
 
 def binary(name: str) -> Callable[[Path], object]:

@@ -72,8 +72,7 @@ def test_a_machine_without_memory(undisturbed: Path, env: dict[str, str], tmp_pa
     tight = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100", "RAY_task_oom_retries": "2"}
     command = tools.raydistill(tmp_path, {**env, **tight})
     assert command.wait(300) == 5, command.said[-4000:]
-    (sentence,) = [line for line in command.said.splitlines() if line.startswith("raydistill:")]
-    assert "memory" in sentence
+    assert "memory" in command.sentence
     assert "Traceback" not in command.said
     command = tools.raydistill(tmp_path, env)
     assert command.wait() == 0, command.said[-4000:]
@@ -82,12 +81,8 @@ def test_a_machine_without_memory(undisturbed: Path, env: dict[str, str], tmp_pa
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own; only root may mount one."""
     folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)], capture_output=True)
-    if done.returncode:
-        pytest.skip(f"needs the right to mount a small disk ({done.stderr.decode().strip()})")
+    tools.mount_small_disk(folder, "40m")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
@@ -101,8 +96,7 @@ def test_a_disk_that_is_full_while_experts_train(undisturbed: Path, env: dict[st
             pass
     assert command.wait() == 3, command.said[-4000:]
     assert not tools.there(small_disk, "trajectories", "manifest.json"), "it was finished before the disk was full"
-    (sentence,) = [line for line in command.said.splitlines() if line.startswith("raydistill:")]
-    assert "the disk is full; free some space and run the same command again; it resumes" in sentence
+    assert "the disk is full; free some space and run the same command again; it resumes" in command.sentence
     ballast.unlink()
     command = tools.raydistill(small_disk, env)
     assert command.wait() == 0, command.said[-4000:]

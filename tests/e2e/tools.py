@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "configs" / "tiny.yaml"
@@ -49,6 +50,12 @@ class Command:
         """The last line of stdout."""
         lines = self.out.read_text().strip().splitlines()
         return lines[-1] if lines else ""
+
+    @property
+    def sentence(self) -> str:
+        """The only line in which it says what is wrong."""
+        (sentence,) = [line for line in self.said.splitlines() if line.startswith("raydistill:")]
+        return sentence
 
     def wait(self, timeout: float = PATIENCE) -> int:
         try:
@@ -179,3 +186,11 @@ def answers(url: str) -> bool:
             return bool(reply.status == 200)
     except (OSError, urllib.error.URLError):
         return False
+
+
+def mount_small_disk(folder: Path, size: str) -> None:
+    """A file system of its own at `folder`, to be unmounted by the caller; only root may mount one, others skip the test."""
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount a small disk ({done.stderr.decode().strip()})")
