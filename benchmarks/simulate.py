@@ -8,7 +8,8 @@ from __future__ import annotations
 import statistics
 import time
 
-from raydistill.galaxies.simulate import SimulatedSurvey, simulate_chunk
+from raydistill.galaxies.simulate import simulate_chunk
+from raydistill.galaxies.simulated import SimulatedSurvey
 
 CHUNK, CHUNKS = 25, 7
 

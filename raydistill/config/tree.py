@@ -21,7 +21,7 @@ from raydistill.datasets.table import ImageTable
 from raydistill.galaxies.dialects import Fractions
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
-from raydistill.galaxies.simulate import SimulatedSurvey
+from raydistill.galaxies.simulated import SimulatedSurvey
 
 Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm"]
 Images = FolderImages | ParquetImages | FitsImages

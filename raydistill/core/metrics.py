@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 
@@ -50,7 +50,7 @@ def summarise(values: list[float]) -> dict[str, Any]:
     n = len(finite)
     mean = float(np.mean(finite)) if n else None
     std = float(np.std(finite, ddof=1)) if n > 1 else None
-    ci95 = float(stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n) if std is not None else None
+    ci95 = float(special.stdtrit(n - 1, 0.975)) * std / math.sqrt(n) if std is not None else None
     return {"mean": mean, "std": std, "n": n, "ci95": ci95}
 
 

@@ -26,7 +26,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from scipy import stats
+from scipy import special
 
 from raydistill.core import metrics
 
@@ -98,7 +98,7 @@ def _score(terms: Sequence[tuple[float, Sequence[float]]]) -> dict[str, Any]:
     half = 0.0
     if total := sum(variances):
         freedom = total**2 / sum(v**2 / (group["n"] - 1) for v, (_, group) in zip(variances, groups, strict=True))
-        half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(total)
+        half = float(special.stdtrit(freedom, 0.975)) * math.sqrt(total)
     return {"score": unit(x), "low": unit(max(-1.0, x - half)), "high": unit(min(1.0, x + half))}
 
 

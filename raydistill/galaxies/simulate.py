@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,10 @@ from pyarrow import csv
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.paint import ELECTRONS, NATIVE_ARCSEC, SKY_SIGMA, ZERO_POINT, Truth, encode_jpeg, paint
+from raydistill.galaxies.simulated import NUM_CLASSES, SimulatedSurvey
 from raydistill.galaxies.tree import RESPONSES, TASKS, Task
 from raydistill.seeding import fold_in
 
-NUM_CLASSES = 9
 README = """This survey is simulated by raydistill. No galaxy, coordinate, vote or picture in it was observed.
 
 catalog.csv           volunteers' votes, in the columns of the Hart et al. (2016) table of Galaxy Zoo 2
@@ -33,32 +33,6 @@ truth.csv             what was put into each galaxy: not for training; lengths a
 filename_mapping.csv  objid -> asset_id
 images/               {asset_id}.jpg, 8.48 R90 wide: 0.02 R90 a pixel at 424 pixels
 """
-
-
-@dataclass(frozen=True)
-class SimulatedSurvey:
-    """How many galaxies to simulate, and how. `image_size` is the width in pixels of a picture, which spans `frame_r90`.
-
-    `class_weights`: relative frequencies of the nine classes; None draws all nine equally often.
-    """
-
-    kind: Literal["simulated"] = "simulated"
-    num_galaxies: int = 1500
-    image_size: int = 424
-    class_weights: tuple[float, ...] | None = None
-    frame_r90: ClassVar[float] = 8.48  # side of a picture in units of petroR90_r, as in Galaxy Zoo 2
-
-    def __post_init__(self) -> None:
-        where = "survey"
-        if self.num_galaxies < 1:
-            raise ConfigError(f"num_galaxies is {self.num_galaxies}", where, "give at least 1")
-        if self.image_size < 32:
-            raise ConfigError(
-                f"image_size is {self.image_size} px", where, "give at least 32 (the real survey has 424)"
-            )
-        weights = self.class_weights
-        if weights is not None and (len(weights) != NUM_CLASSES or min(weights) < 0 or not 0 < sum(weights) < np.inf):
-            raise ConfigError(f"class_weights is {weights}", where, "give 9 numbers >= 0, not all of them 0, or null")
 
 
 SMOOTH, FEATURES, ARTIFACT = RESPONSES[:3]

@@ -11,11 +11,9 @@ rest finish without it.
 
 from __future__ import annotations
 
-import math
 import threading
 import uuid
-from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,47 +22,26 @@ import ray.train
 import ray.train.torch
 import torch
 
-from raydistill.artifacts.curated import CuratedSet, Labelled
+from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.storage import Folder
-from raydistill.artifacts.trajectories import ShardWriter, TrajectoryStore, missing_experts, write_layout
-from raydistill.config import Config, Experts
-from raydistill.core import metrics
-from raydistill.core.architectures import Architecture
+from raydistill.artifacts.trajectories import TrajectoryStore, missing_experts, write_layout
+from raydistill.config import Config
 from raydistill.core.effort import words, work_of_training
-from raydistill.core.networks import Network, build, initial_parameters
-from raydistill.core.normalise import AnyNormalisation, one_hot
-from raydistill.core.training import FitState, fit, predict, start
-from raydistill.errors import ClusterError, DivergenceError, RaydistillError, our_own
-from raydistill.galaxies.classes import ClassTree
+from raydistill.core.networks import build
+from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.alongside import alongside
-from raydistill.pipeline.cluster import beside_the_driver, device_of, one_line, workers_for
+from raydistill.pipeline.board import ATTEMPTS, Board
+from raydistill.pipeline.cluster import beside_the_driver, one_line, workers_for
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.stage import begun, demand_votes, recorded, settled, skipped
 from raydistill.pipeline.tracking import Run, Tracker
-from raydistill.seeding import fold_in
+from raydistill.pipeline.training import Job, work
 
 log = get_logger(__name__)
 
-ATTEMPTS = 2  # per expert: enough for bad luck, and a poisoned one does not hold up the rest
 POLL_SECONDS = 0.5
-
-History = dict[str, list[float | None]]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What a worker needs to know; small, it travels to every worker."""
-
-    folder: str
-    curated: str
-    architecture: Architecture
-    experts: Experts
-    seed: int
-    threads: int
-    gpus: float
-    tree: ClassTree | None  # that turns votes into targets; None: hard ones
 
 
 def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> TrajectoryStore:
@@ -100,7 +77,7 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
         words(training),
     )
     resources = config.resources
-    job = _Job(
+    job = Job(
         folder.uri, curated.folder.uri, config.network, wanted, config.seed, resources.worker_threads, resources.gpus,
         plan.class_tree if wanted.targets == "votes" else None,
     )  # fmt: skip
@@ -123,7 +100,7 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
         )
 
 
-def _fit(config: Config, folder: Folder, job: _Job, board: Any, workers: int) -> None:
+def _fit(config: Config, folder: Folder, job: Job, board: Any, workers: int) -> None:
     resources = config.resources
     # Both are typed as their ancestors, which know neither the second limit nor a number of workers that changes.
     failure_config: Any = ray.train.FailureConfig
@@ -131,7 +108,7 @@ def _fit(config: Config, folder: Folder, job: _Job, board: Any, workers: int) ->
     # A group that cannot be started, for a machine of it was lost just now, counts against the second.
     failures = failure_config(max_failures=resources.max_restarts, controller_failure_limit=resources.max_restarts)
     trainer = ray.train.torch.TorchTrainer(
-        _work,
+        work,
         train_loop_config={"job": job, "board": board},
         torch_config=ray.train.torch.TorchConfig(backend="gloo"),  # workers share nothing; gloo starts everywhere
         scaling_config=scaling_config(
@@ -172,161 +149,3 @@ def _show(board: Any, total: int, run: Run, done: threading.Event) -> None:
                 run.metrics({f"expert/{name}": value for name, value in figures.items()}, expert)
             if last:
                 return
-
-
-class Board:
-    """Who has which expert. Claims of a worker that comes back, or of one beyond the group's size, were lost with it."""
-
-    def __init__(self, missing: list[int]) -> None:
-        self._open = deque(missing)
-        self._claims: dict[int, int] = {}  # expert -> rank
-        self._attempts: dict[int, int] = {}
-        self._failures: dict[int, RaydistillError] = {}
-        self._epochs: dict[int, int] = {}
-        self._figures: dict[str, float] = {}
-        self._finals: list[tuple[int, dict[str, float]]] = []
-        self._finished = 0
-        self._groups = 0
-
-    def join(self, rank: int, world_size: int) -> None:
-        """A worker begins, perhaps in place of one that was lost."""
-        self._groups += rank == 0
-        lost = [expert for expert, holder in self._claims.items() if holder == rank or holder >= world_size]
-        for expert in lost:
-            del self._claims[expert]
-            self._open.appendleft(expert)
-
-    def claim(self, rank: int) -> int | None:
-        """The next expert to train; None when there is none left."""
-        if not self._open:
-            return None
-        expert = self._open.popleft()
-        self._claims[expert] = rank
-        return expert
-
-    def epoch(self, expert: int, epoch: int, figures: dict[str, float]) -> None:
-        self._epochs[expert], self._figures = epoch, figures
-
-    def finished(self, expert: int, figures: dict[str, float]) -> None:
-        self._claims.pop(expert, None)
-        self._finished += 1
-        self._finals.append((expert, figures))
-
-    def failed(self, expert: int, why: RaydistillError) -> None:
-        """Back to the end of the queue, or given up."""
-        self._claims.pop(expert, None)
-        self._attempts[expert] = self._attempts.get(expert, 0) + 1
-        if self._attempts[expert] < ATTEMPTS:
-            self._open.append(expert)
-        else:
-            self._failures[expert] = why
-
-    def failures(self) -> dict[int, RaydistillError]:
-        return self._failures
-
-    def news(self) -> dict[str, Any]:
-        """Progress since the start, and the experts that finished since the last call."""
-        finals, self._finals = self._finals, []
-        return {
-            "epochs": sum(self._epochs.values()),
-            "finished": self._finished,
-            "figures": self._figures,
-            "finals": finals,
-            "groups": self._groups,
-        }
-
-
-# ---- in the workers ----
-
-
-def _work(loop: dict[str, Any]) -> None:
-    """Ray Train's loop of one worker. It reports once, at the end: a report is a barrier, and experts are independent."""
-    job, board = loop["job"], loop["board"]
-    context = ray.train.get_context()
-    rank = context.get_world_rank()
-    ray.get(board.join.remote(rank, context.get_world_size()))
-    torch.set_num_threads(job.threads)
-    trainer = _Trainer(job)
-    while (expert := ray.get(board.claim.remote(rank))) is not None:
-        try:
-            figures = trainer.train(expert, lambda epoch, now, k=expert: board.epoch.remote(k, epoch, now))
-        except Exception as error:  # one poisoned expert must not cost the others their workers
-            log.exception("expert %d failed", expert)
-            board.failed.remote(expert, our_own(error) or _poisoned(expert, error))
-        else:
-            board.finished.remote(expert, figures)
-    ray.get(board.failures.remote())  # an actor answers in order: all that was told above has arrived
-    ray.train.report({"rank": rank})
-
-
-def _poisoned(expert: int, error: Exception) -> RaydistillError:
-    what = f"expert {expert} failed {ATTEMPTS} times ({type(error).__name__}: {one_line(error)})"
-    return RaydistillError(
-        what, "experts", "the others are kept; the traceback is in the worker's log of Ray's session"
-    )
-
-
-class _Trainer:
-    """The curated set in memory (on the device), and the training of one expert after another."""
-
-    def __init__(self, job: _Job) -> None:
-        curated = CuratedSet.open(job.curated, verify=False)  # the driver has verified it
-        self._job, self._folder = job, Folder(job.folder)
-        self._device = device_of(job.gpus)
-        self._network: Network = build(job.architecture, curated.num_classes, curated.summary.image_size)
-        self._num_classes = curated.num_classes
-        self._images, labels = self._on_device(curated.load("train"), curated.normalisation)
-        tree = job.tree
-        targets = one_hot(labels, curated.num_classes) if tree is None else curated.probabilities("train", tree)
-        self._targets = targets.to(self._device)
-        self._judged = self._on_device(curated.load("validation"), curated.normalisation)
-
-    def _on_device(self, split: Labelled, normalisation: AnyNormalisation) -> tuple[torch.Tensor, torch.Tensor]:
-        return normalisation.apply(split.images_NHWC).to(self._device), split.labels_N.to(self._device)
-
-    def train(self, expert: int, on_epoch: Any) -> dict[str, float]:
-        """Train one expert to its end and write its shard; its last figures."""
-        writer = ShardWriter(self._folder, expert)
-        if (history := writer.finished()) is not None:  # by a worker that was lost before it could say so
-            return _last(history)
-        resumed = writer.resume()
-        if resumed is None:
-            seed = fold_in(self._job.seed, "expert", expert, "initial")
-            state = start(initial_parameters(self._network, seed))
-            history = {"loss": [], "accuracy": [], "balanced_accuracy": []}
-            self._note(state, history)
-            writer.save(state, history)
-        else:
-            state, history = resumed
-        training = self._job.experts.training
-        seed = fold_in(self._job.seed, "expert", expert, "training")
-        for now in fit(self._network, _to(state, self._device), self._images, self._targets, training, seed):
-            figures = self._note(now, history)
-            writer.save(now, history)
-            on_epoch(now.epoch, figures)
-        writer.finish(training.epochs, history, ends_only=self._job.experts.keep == "ends")
-        return _last(history)
-
-    def _note(self, state: FitState, history: History) -> dict[str, float]:
-        """Validation figures of this epoch, appended to the record."""
-        images, labels = self._judged
-        predicted = predict(self._network, state.average_P.to(images), images)
-        matrix = metrics.confusion(predicted, labels, self._num_classes)
-        now = {
-            "loss": state.loss,
-            "accuracy": metrics.accuracy(matrix),
-            "balanced_accuracy": metrics.balanced_accuracy(matrix),
-        }
-        for name, value in now.items():
-            history[name].append(value if math.isfinite(value) else None)  # no loss before the first epoch
-        return now
-
-
-def _last(history: History) -> dict[str, float]:
-    return {name: value for name, values in history.items() if (value := values[-1]) is not None}
-
-
-def _to(state: FitState, device: str) -> FitState:
-    tensors = (state.theta_P, state.momentum_P, state.average_P)
-    theta_P, momentum_P, average_P = (tensor.to(device) for tensor in tensors)
-    return state._replace(theta_P=theta_P, momentum_P=momentum_P, average_P=average_P)

@@ -23,7 +23,7 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, CatalogError, ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, load_class_tree
 from raydistill.galaxies.images import FolderImages, ParquetImages
-from raydistill.galaxies.simulate import SimulatedSurvey
+from raydistill.galaxies.simulated import SimulatedSurvey
 
 SURVEY = "survey"
 ALL = "all"  # the classes of a data set

@@ -18,7 +18,8 @@ import ray
 
 from raydistill.artifacts.storage import Folder, disk_errors
 from raydistill.errors import ConfigError
-from raydistill.galaxies.simulate import SimulatedSurvey, simulate_chunk, write_survey
+from raydistill.galaxies.simulate import simulate_chunk, write_survey
+from raydistill.galaxies.simulated import SimulatedSurvey
 from raydistill.log import progress
 from raydistill.pipeline.cluster import plain_errors, workers_for
 from raydistill.pipeline.plan import Plan

@@ -12,7 +12,8 @@ from ray_tools import SILENT, below, content, copy_of, killing, tiny
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.trajectories import TrajectoryStore, record, shard
 from raydistill.errors import DivergenceError, RaydistillError
-from raydistill.pipeline.experts import ATTEMPTS, Board, experts
+from raydistill.pipeline.board import ATTEMPTS, Board
+from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
 
 # Batches of one image make an expert last for a second: long enough for something to happen to it.

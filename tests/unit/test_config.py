@@ -22,7 +22,7 @@ from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
 from raydistill.core.training import Flat
 from raydistill.errors import ConfigError
 from raydistill.galaxies.images import FolderImages
-from raydistill.galaxies.simulate import SimulatedSurvey
+from raydistill.galaxies.simulated import SimulatedSurvey
 from tests import zoo
 
 SIMULATED = "name: x\nsurvey: {kind: simulated}\n"

@@ -1,0 +1,37 @@
+"""What a config says of a simulated survey. Apart from `simulate`, which paints: every process reads configs, few of them paint."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from raydistill.errors import ConfigError
+
+NUM_CLASSES = 9
+
+
+@dataclass(frozen=True)
+class SimulatedSurvey:
+    """How many galaxies to simulate, and how. `image_size` is the width in pixels of a picture, which spans `frame_r90`.
+
+    `class_weights`: relative frequencies of the nine classes; None draws all nine equally often.
+    """
+
+    kind: Literal["simulated"] = "simulated"
+    num_galaxies: int = 1500
+    image_size: int = 424
+    class_weights: tuple[float, ...] | None = None
+    frame_r90: ClassVar[float] = 8.48  # side of a picture in units of petroR90_r, as in Galaxy Zoo 2
+
+    def __post_init__(self) -> None:
+        where = "survey"
+        if self.num_galaxies < 1:
+            raise ConfigError(f"num_galaxies is {self.num_galaxies}", where, "give at least 1")
+        if self.image_size < 32:
+            raise ConfigError(
+                f"image_size is {self.image_size} px", where, "give at least 32 (the real survey has 424)"
+            )
+        weights = self.class_weights
+        if weights is not None and (len(weights) != NUM_CLASSES or min(weights) < 0 or not 0 < sum(weights) < math.inf):
+            raise ConfigError(f"class_weights is {weights}", where, "give 9 numbers >= 0, not all of them 0, or null")
