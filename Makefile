@@ -28,8 +28,8 @@ setup: .venv/.ready ## create .venv and install what is locked (once)
 demo: setup ## the whole chain on a small simulated survey, about five minutes on two cores
 	@$(BIN)/raydistill demo
 
-test: check slow ## lint, types, import contracts and tests, about twenty-five minutes
-test-all: check slow long ## the same, and the long tests of faults and clusters
+test: check slow ## lint, types, import contracts and tests, under fifteen minutes on two cores
+test-all: check slow long ## the same, and what takes long: faults, clusters, second ways to the same bits
 
 check: lint type contracts unit ## lint, types, contracts and the fast tests: run it before every commit
 
@@ -49,10 +49,10 @@ unit: setup ## tests that need no Ray and no server
 	@$(BIN)/pytest -q -m "not slow" tests/unit tests/property tests/test_architecture.py tests/test_docs.py
 
 slow: setup ## tests on real Ray, real MLflow, faults, end to end
-	@$(BIN)/pytest -q -m slow tests/unit tests/property
+	@$(BIN)/pytest -q -m "slow and not long" tests/unit tests/property
 	@$(BIN)/pytest -q -m "not long" tests/ray tests/e2e tests/gpu
 
-long: setup ## what befalls runs and clusters: docs/reliability.md
+long: setup ## the long tests alone, of which docs/reliability.md tells
 	@$(BIN)/pytest -q -m long tests
 
 docs: setup ## check that the commands, links and files named in the docs are there

@@ -8,6 +8,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,11 +28,19 @@ class Ended(NamedTuple):
 
 
 def raydistill(stage: str, words: list[str]) -> Ended:
-    """One command, to its end."""
-    command = [sys.executable, "-m", "raydistill.cli", stage, *words]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    folder = None if answer.returncode else Path(answer.stdout.splitlines()[-1])
-    return Ended(folder, answer.returncode, answer.stderr)
+    """One command, to its end; what it says of its progress is passed on."""
+    command, said = [sys.executable, "-m", "raydistill.cli", stage, *words], []
+    with (
+        tempfile.TemporaryFile("w+") as answer,
+        subprocess.Popen(command, stdout=answer, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process,
+    ):
+        for line in process.stderr or ():
+            print(line, end="", file=sys.stderr, flush=True)
+            said.append(line)
+        code = process.wait()
+        answer.seek(0)
+        folder = None if code else Path(answer.read().splitlines()[-1])
+    return Ended(folder, code, "".join(said))
 
 
 def made(stage: str, words: list[str]) -> Path:

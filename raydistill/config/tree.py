@@ -167,13 +167,14 @@ class Distill(Recipe):
 class Protocol:
     """How a fresh network is trained on a small set.
 
-    learned_lr: a distilled set brings its own learning rates (spread over the first half of the epochs, as the papers do); everything
-    else, and the distilled set too where False, gets the rate of `lr_grid` that is best on validation images, or one beyond its ends if
-    the best lies there (not where it is the only one).
+    lr_grid: rates of which the one that is best on validation images is taken, or one beyond its ends if the best lies there (not where
+    it is the only one).
+    learned_lr: what becomes of the learning rates that a distilled set brings, spread over the first half of the epochs as the papers do:
+    a "candidate" beside those of `lr_grid`, the "only" one, as in the papers, or "never" used.
     """
 
     training: ProtocolTraining = field(default_factory=ProtocolTraining)
-    learned_lr: bool = True
+    learned_lr: Literal["candidate", "only", "never"] = "candidate"
     lr_grid: tuple[PositiveFloat, ...] = (0.001, 0.003, 0.01, 0.03)
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ The formulas and weights are those of the authors' package (v0.2.0). Where this 
 - An accuracy is that of the last epoch, at a learning rate chosen on validation images; the package takes the best of all epochs and
   rates on the test images.
 - A score is u of the mean accuracies, with an interval; the package gives mean and deviation of the scores of single rounds.
-As there, the set's own learning rate goes with its own labels, and all else has its rate searched for.
+As there, the set's own learning rate goes with its own labels (where `learned_lr` leaves it alone), and all else has its rate searched for.
 """
 
 from __future__ import annotations

@@ -140,9 +140,10 @@ def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contes
     def contest(sets: Sequence[TrainingSet], name: str, protocol: Protocol, architecture: Architecture) -> Contest:
         size = min(protocol.training.batch_size, len(sets[0].images_NCHW))
         training = replace(protocol.training, batch_size=size)
-        own = protocol.learned_lr and sets[0].student_lrs is not None
+        own = protocol.learned_lr if sets[0].student_lrs is not None else "never"
+        lrs = {"only": (None,), "candidate": (None, *protocol.lr_grid), "never": protocol.lr_grid}[own]
         fits = (Fit(s, name, training, None, architecture, seed) for s, seed in zip(sets, seeds, strict=False))
-        return Contest(tuple(fits), () if own else protocol.lr_grid)
+        return Contest(tuple(fits), lrs)
 
     small = list(subjects.small())
     for name, protocol in wanted.protocols.items():
@@ -156,7 +157,7 @@ def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contes
         sets = [subjects.everything()] * wanted.full_data_networks
         training = wanted.full_data
         fits = (Fit(s, "", training, training.lr, config.network, seed) for s, seed in zip(sets, seeds, strict=False))
-        yield Contest(tuple(fits), ())
+        yield Contest(tuple(fits), (training.lr,))
 
 
 def _settled(config: Config, contests: list[Contest]) -> list[Contest]:

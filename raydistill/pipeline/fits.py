@@ -38,6 +38,7 @@ ROUNDS = 4  # of trials: the rates of the grid, then one more at a time
 log = get_logger(__name__)
 
 Split = tuple[Tensor, Tensor]  # normalised images [N, C, H, W], labels [N]
+Rate = float | None  # None: the training set's own rates
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Fit:
-    """One network to train. lr: in place of the one in `training`; None: the training set's own rates."""
+    """One network to train. lr: in place of the one in `training`."""
 
     data: TrainingSet
     protocol: str
     training: Training
-    lr: float | None
+    lr: Rate
     architecture: Architecture
     seed: int
 
@@ -79,10 +80,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class Contest:
-    """Networks that differ in their seed (or draw) alone. lrs: the rates to choose from, or the only one; empty: nothing to choose."""
+    """Networks that differ in their seed (or draw) alone. lrs: the rates to choose from, or the only one."""
 
     fits: tuple[Fit, ...]
-    lrs: tuple[float, ...]
+    lrs: tuple[Rate, ...]
 
     @property
     def training(self) -> Training:
@@ -97,35 +98,39 @@ class Contest:
         """At least: with those that try the rates of the grid."""
         return len(self.fits) + sum(len(self.trials(lr)) for lr in self.untried({}))
 
-    def trials(self, lr: float) -> list[Fit]:
+    def trials(self, lr: Rate) -> list[Fit]:
         return [replace(fit, lr=lr) for fit in self.fits[:TRIALS]]
 
-    def untried(self, scores: Mapping[float, float]) -> list[float]:
-        """Rates to try next, given the validation of those that have been: the grid, then the one beyond the best, if that is at an end."""
-        rates = sorted(set(self.lrs))
+    def untried(self, scores: Mapping[Rate, float]) -> list[Rate]:
+        """Rates to try next, given the validation of those that have been: all, then the one beyond the best, if that is at an end."""
+        rates = sorted(set(self.lrs), key=_size)
         if len(rates) < 2:
             return []
         if not scores:
             return rates
-        tried, best = sorted(scores), self.best(scores)
+        tried, best = sorted(lr for lr in scores if lr is not None), self.best(scores)
+        if len(tried) < 2:
+            return []
         for end, inner in ((tried[0], tried[1]), (tried[-1], tried[-2])):
             if best == end:
                 return [float(f"{end * end / inner:.2g}")]
         return []
 
-    def best(self, scores: Mapping[float, float]) -> float:
-        """The rate that did best on validation images, the smaller of equals."""
-        return max(sorted(scores), key=lambda lr: scores[lr])
+    def best(self, scores: Mapping[Rate, float]) -> Rate:
+        """The rate that did best on validation images; of equals the set's own, then the smaller."""
+        return max(sorted(scores, key=_size), key=lambda lr: scores[lr])
 
-    def at_the_end(self, scores: Mapping[float, float]) -> str:
+    def at_the_end(self, scores: Mapping[Rate, float]) -> str:
         fit, lr = self.fits[0], self.best(scores)
         return f"of all rates that {fit.data.subject} tried under {fit.protocol}, the best lies at the end ({lr:g}); widen its lr_grid"
 
-    def chosen(self, scores: Mapping[float, float]) -> list[Fit]:
-        if not self.lrs:
-            return list(self.fits)
+    def chosen(self, scores: Mapping[Rate, float]) -> list[Fit]:
         lr = self.best(scores) if scores else self.lrs[0]
         return [replace(fit, lr=lr) for fit in self.fits]
+
+
+def _size(lr: Rate) -> float:
+    return 0.0 if lr is None else lr
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class Judge:
 
     def decide(self, contests: Sequence[Contest]) -> list[dict[str, Any]]:
         """A row per network, in the order of the contests."""
-        scores: list[dict[float, float]] = [{} for _ in contests]
+        scores: list[dict[Rate, float]] = [{} for _ in contests]
         for _ in range(ROUNDS):
             trials = [(n, lr) for n, contest in enumerate(contests) for lr in contest.untried(scores[n])]
             rows = iter(self.run([f for n, lr in trials for f in contests[n].trials(lr)], "choosing learning rates"))

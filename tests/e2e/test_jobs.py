@@ -29,6 +29,7 @@ def log_of(submitted: tools.Command) -> list[str]:
     return lines[first : next(words, len(lines))]
 
 
+@pytest.mark.long
 def test_a_submitted_run_makes_the_same_artifacts(head: Head, undisturbed: Path, tmp_path: Path) -> None:
     submitted = head.submit(tmp_path, "python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
     told = submitted.out.read_text() + submitted.said

@@ -80,6 +80,7 @@ WORKERS: dict[str, tuple[str, Callable[[Path, tools.Command], bool]]] = {
 }
 
 
+@pytest.mark.long
 def test_a_worker_killed_in_every_stage(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
     """One run that loses five workers, and never its driver."""
     command = tools.raydistill(tmp_path, env)

@@ -19,6 +19,7 @@ def run(folder: Path, env: dict[str, str], *words: str) -> tools.Command:
     return tools.start(program, folder, {**env, "RAYDISTILL_CACHE": str(folder / "cache")})
 
 
+@pytest.mark.long
 def test_a_run_in_a_bucket_has_the_digests_of_one_on_a_disk(
     undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -274,6 +274,7 @@ def in_parquet(path: Path, numbers: list[int], group: int = 16) -> ParquetImages
     return ParquetImages(uri=str(path))
 
 
+@pytest.mark.long
 def test_parquet_gives_the_same_bytes_in_any_order_with_strangers_and_with_galaxies_twice(tmp_path: Path) -> None:
     path = tmp_path / "pictures.parquet"
     there = [n for n in range(60) if n not in (4, 29, 59)]
@@ -287,6 +288,7 @@ def test_parquet_gives_the_same_bytes_in_any_order_with_strangers_and_with_galax
     assert again.manifest.content == first.manifest.content
 
 
+@pytest.mark.long
 def test_the_best_of_a_class_are_chosen_among_those_in_the_parquet_file(tmp_path: Path) -> None:
     """A table of a whole survey, and a file with a few of its pictures."""
     images = in_parquet(tmp_path / "pictures.parquet", list(range(40, 80)))

@@ -87,6 +87,7 @@ def test_the_official_split_is_kept_and_no_picture_lost(jpegs: ImageTable, tmp_p
     assert not found.summary.rejected
 
 
+@pytest.mark.long
 def test_the_order_of_rows_and_blocks_does_not_show(
     jpegs: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def undisturbed(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return content(Plan(config).trajectories), digests(below(config, "trajectories"))
 
 
+@pytest.mark.long
 def test_two_workers_train_what_one_trains(trained_root: Path, tmp_path: Path) -> None:
     by_two = tiny(trained_root)
     by_one = tiny(copy_of(trained_root, tmp_path, "survey", "curated"), "resources.workers=1")
@@ -72,7 +73,7 @@ def test_three_workers_and_one_killed_in_the_middle_give_the_bits_of_one_worker(
     assert not (folder / "partial").exists(), "work in progress became part of the artifact"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_finished_shard_is_never_written_again(
     curated_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
@@ -91,7 +92,7 @@ def test_a_finished_shard_is_never_written_again(
     assert digests(folder) == undisturbed[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_experts_that_diverge_end_the_stage_with_a_sentence(curated_root: Path, tmp_path: Path) -> None:
     root = copy_of(curated_root, tmp_path, "survey", "curated")
     config = tiny(root, "experts.training.lr=1e30", "resources.workers=2")
@@ -104,7 +105,7 @@ def test_experts_that_diverge_end_the_stage_with_a_sentence(curated_root: Path, 
     assert not (below(config, "trajectories") / NAME).exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_expert_that_always_raises_is_named_and_the_rest_finish(curated_root: Path, tmp_path: Path) -> None:
     config = tiny(
         copy_of(curated_root, tmp_path, "survey", "curated"), "resources.workers=2", "resources.max_restarts=0"

@@ -13,8 +13,8 @@ from raydistill.pipeline.session import STATE
 
 PIECES = (
     "distill.trajectories_per_step=4",
-    "distill.iterations=200",
-    "distill.validate_every=50",
+    "distill.iterations=120",
+    "distill.validate_every=60",
     "distill.compile=false",
 )
 MADE_FROM = ("survey", "curated", "trajectories")
@@ -37,6 +37,7 @@ def test_the_number_of_workers_does_not_show(trained_root: Path, alone: str, tmp
     assert not workers("Helper"), "helpers end with the distilling"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("who", ["Helper.measure", "distilling"])
 def test_a_worker_lost_in_the_middle_does_not_show(
     trained_root: Path, alone: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, who: str

@@ -75,6 +75,7 @@ with tracker.run("expert", identity=sys.argv[3], params={"k": sys.argv[3]}) as r
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("initialised", [True, False])
 def test_eight_processes_on_one_database(tmp_path: Path, initialised: bool) -> None:
     tracker = Tracker(default_uri(tmp_path), "many")
@@ -152,6 +153,7 @@ def serving(command: list[str], port: int, log_file: Path) -> Iterator[None]:
         process.wait()
 
 
+@pytest.mark.long
 def test_a_server_that_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]

@@ -114,6 +114,7 @@ def test_a_recipe_that_diverges_is_the_last_and_says_why(trained_root: Path, tmp
     assert "distill.student_lr" in trials[1]["said"]
 
 
+@pytest.mark.long
 def test_a_search_in_which_all_diverge_ends_with_a_sentence(trained_root: Path, tmp_path: Path) -> None:
     root = copy_of(trained_root, tmp_path, *MADE_FROM)
     search = "search={trials: 2, sampler: random, stopping: null, space: {student_lr: [1.0e+29, 1.0e+30]}}"
@@ -141,6 +142,7 @@ def test_what_a_trial_tells_twice_is_kept_once(searched: Config) -> None:
     assert (trial.validations, trial.status, trial.best) == ([(0, 0.2), (5, 0.4)], FINISHED, (0.4, 5))
 
 
+@pytest.mark.long
 def test_a_population_passes_its_images_on(trained_root: Path, tmp_path: Path) -> None:
     root = copy_of(trained_root, tmp_path, *MADE_FROM)
     space = "{image_step.lr: {low: 0.001, high: 0.3, log: true}, lr_step.lr: {low: 0.001, high: 0.02, log: true}}"

@@ -287,6 +287,7 @@ def test_an_unrolled_graph_is_not_compiled() -> None:
         Matcher(zoo.quadratic().loss, "unrolled", compile=True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_compiled_step_equals_the_eager_one() -> None:
     problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32)

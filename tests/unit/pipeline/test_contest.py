@@ -9,12 +9,12 @@ import torch
 
 from raydistill.core.architectures import ConvNet
 from raydistill.core.training import Training
-from raydistill.pipeline.fits import ROUNDS, TRIALS, Contest, Fit, TrainingSet
+from raydistill.pipeline.fits import ROUNDS, TRIALS, Contest, Fit, Rate, TrainingSet
 
 GRID = (0.001, 0.003, 0.01)
 
 
-def contest(lrs: tuple[float, ...] = GRID, networks: int = 5) -> Contest:
+def contest(lrs: tuple[Rate, ...] = GRID, networks: int = 5) -> Contest:
     data = TrainingSet("random_real", 0, torch.zeros(1, 3, 8, 8), torch.ones(1, 1))
     return Contest(tuple(Fit(data, "paper", Training(), None, ConvNet(), seed) for seed in range(networks)), lrs)
 
@@ -60,8 +60,8 @@ def test_a_rate_that_diverges_is_as_bad_as_can_be() -> None:
     assert search(contest(), lambda lr: -1.0 if lr > 0.005 else lr)[1] == 0.003
 
 
-@pytest.mark.parametrize(("lrs", "expected"), [((), None), ((0.02,), 0.02), ((0.02, 0.02), 0.02)])
-def test_without_a_choice_nothing_is_tried(lrs: tuple[float, ...], expected: float | None) -> None:
+@pytest.mark.parametrize(("lrs", "expected"), [((None,), None), ((0.02,), 0.02), ((0.02, 0.02), 0.02)])
+def test_without_a_choice_nothing_is_tried(lrs: tuple[Rate, ...], expected: Rate) -> None:
     assert contest(lrs).untried({}) == []
     assert {fit.lr for fit in contest(lrs).chosen({})} == {expected}
 
@@ -76,3 +76,16 @@ def test_a_search_that_does_not_end_says_so() -> None:
     assert contest().at_the_end({0.001: 0.2, 0.003: 0.1}) == (
         "of all rates that random_real tried under paper, the best lies at the end (0.001); widen its lr_grid"
     )
+
+
+def test_a_learned_rate_is_a_candidate_beside_the_grid() -> None:
+    one = contest((None, *GRID))
+    assert one.untried({}) == [None, *GRID]
+    scores = {None: 0.5, 0.001: 0.1, 0.003: 0.2, 0.01: 0.3}
+    assert one.untried(scores) == [], "the best is the learned one, nothing beyond the grid is of interest"
+    assert {fit.lr for fit in one.chosen(scores)} == {None}
+    better = scores | {0.01: 0.6}
+    assert one.untried(better) == [0.033]
+    assert {fit.lr for fit in one.chosen(better)} == {0.01}
+    assert one.best(scores | {0.01: 0.5}) is None, "of equals the learned one"
+    assert contest((None, 0.01)).untried({None: 0.1, 0.01: 0.2}) == [], "a grid of one has no slope"

@@ -1,0 +1,34 @@
+"""The Slurm script with the real `ray symmetric-run`, on one node; two shells play the two commands of Slurm that it calls."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import tools
+
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
+
+COMMANDS = {
+    "scontrol": 'test "$1 $2" = "show hostnames" && echo "$3"',  # the list of one node is its name
+    "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',  # one task, here
+}
+
+
+def test_the_script_makes_the_same_artifacts(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    if not (tools.ROOT / ".venv").exists():
+        pytest.skip("the script wants the environment in .venv (make setup)")
+    shells = tmp_path / "bin"
+    shells.mkdir()
+    for name, body in COMMANDS.items():
+        (shells / name).write_text(f"#!/bin/bash\n{body}\n")
+        (shells / name).chmod(0o755)
+    allocation = {"SLURM_JOB_NODELIST": "127.0.0.1", "SLURM_NNODES": "1", "SLURM_CPUS_PER_TASK": "2"}
+    there = env | allocation | {"SLURM_JOB_ID": str(os.getpid()), "PATH": f"{shells}{os.pathsep}{env['PATH']}"}
+    words = [str(tools.TINY), f"output={tmp_path / 'runs'}"]
+    batch = tools.start(["bash", "deploy/slurm/raydistill.sbatch", *words], tmp_path, there)
+    assert batch.wait() == 0, batch.said[-4000:] + batch.out.read_text()[-4000:]
+    assert str(tools.artifact(tmp_path, "evaluation")) in batch.out.read_text()
+    assert tools.contents(tmp_path) == tools.contents(undisturbed)
