@@ -36,7 +36,8 @@ from raydistill.galaxies.images import (
     stored_source,
 )
 
-ROWS_PER_BLOCK = 128  # 424 px pictures decode at about 100 a second and core: a block is a second's work
+ROWS_PER_BLOCK = 512  # at most. 424 px pictures decode at about 200 a second and core: a block is two seconds' work
+BLOCKS_PER_CPU = 4  # of a small survey, so that all have something to do
 
 FAULT = "fault"  # of the storage, in the column `reason`; ends the stage
 
@@ -61,13 +62,14 @@ def decode(images: Images | DataSet, selected: pa.Table, how: Curate) -> Iterato
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it narrates every execution, and warns of the line above
     context.execution_options.preserve_order = True
+    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
     if isinstance(images, ParquetImages):
         # The order of a stranger's file is not ours: decode as it comes, then sort.
         ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
         rows = ray.data.read_parquet(_anywhere(images.uri), columns=[images.id_column, images.image_column])
         rows = rows.map_batches(
             _DecodeStored, fn_constructor_args=(images, how, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
-            concurrency=(1, max(1, int(ray.cluster_resources().get("CPU", 1)))),
+            concurrency=(1, cpus),
         ).sort(["rank", "sha256"])  # fmt: skip
     elif isinstance(images, StoredSet):
         # Files are read as they lie, a piece a task, and what comes of them is sorted.
@@ -89,12 +91,13 @@ def decode(images: Images | DataSet, selected: pa.Table, how: Curate) -> Iterato
         root = _anywhere(images.root).rstrip("/")
         at = pa.array([f"{root}/{path}" for path in todo["path"].to_pylist()], pa.string())
         todo = todo.append_column("at", at)
-        blocks = [todo.slice(first, ROWS_PER_BLOCK) for first in range(0, len(todo), ROWS_PER_BLOCK)]
+        rows_per_block = max(1, min(ROWS_PER_BLOCK, math.ceil(len(todo) / (BLOCKS_PER_CPU * cpus))))
+        blocks = [todo.slice(first, rows_per_block) for first in range(0, len(todo), rows_per_block)]
         decode: Any = _decode_files
         rows = ray.data.from_arrow(blocks).map_batches(
             decode, fn_args=(images, how), batch_format="pyarrow", batch_size=None
         )
-    yield from rows.iter_batches(batch_format="pyarrow", batch_size=ROWS_PER_BLOCK)
+    yield from rows.iter_batches(batch_format="pyarrow", batch_size=None)
 
 
 def _anywhere(uri: str) -> str:
