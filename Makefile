@@ -28,7 +28,7 @@ setup: .venv/.ready ## create .venv and install what is locked (once)
 demo: setup ## the whole chain on a small simulated survey, about five minutes on two cores
 	@$(BIN)/raydistill demo
 
-test: check slow ## lint, types, import contracts and tests, under fifteen minutes on two cores
+test: check slow ## lint, types, import contracts and tests, a quarter of an hour on two cores
 test-all: check slow long ## the same, and what takes long: faults, clusters, second ways to the same bits
 
 check: lint type contracts unit ## lint, types, contracts and the fast tests: run it before every commit

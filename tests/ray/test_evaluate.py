@@ -123,6 +123,17 @@ def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: Evaluat
     assert content(Plan(tiny(root)).evaluation) == report.manifest.content
 
 
+def test_a_learned_rate_competes_with_those_of_the_grid(root: Path, report: EvaluationReport) -> None:
+    before = set((root / "tiny" / "fits").glob("*.json"))
+    both = evaluate(Plan(tiny(root, "evaluate.protocols.paper.learned_lr=candidate")), SILENT)
+    tried = len(set((root / "tiny" / "fits").glob("*.json")) - before)
+    ours = [row for row in both.runs.to_pylist() if row["subject"] in ("distilled", "distilled_last")]
+    assert tried == len(ours) > 0, "each network of ours at the grid's only rate too, and no baseline anew"
+    for subject in {row["subject"] for row in ours}:
+        (rate,) = {row["lr"] for row in ours if row["subject"] == subject}
+        assert rate in (None, 0.01)
+
+
 def test_another_survey_judges_a_set_by_its_path(root: Path, tmp_path: Path) -> None:
     theirs = below(tiny(root), "distilled")
     config = tiny(copy_of(root, tmp_path, "survey"), "curate.crop_fraction=0.8", f"distilled={theirs}")
