@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,8 +118,10 @@ def _measured(command: list[str]) -> _Cost:
     reader.start()
     while process.poll() is None:
         peak = max(peak, sum(_pss(member) for member in [family, *_children(family)]))
-        busy = max(busy, _busy(family))
-        time.sleep(2)  # a look costs a tenth of a second
+        with suppress(psutil.Error):
+            busy = sum(family.cpu_times()[:2])
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(2)  # a look costs a tenth of a second
     if process.returncode:
         raise SystemExit(b"".join(said).decode()[-3000:])
     return _Cost(time.monotonic() - began, peak / 2**20, busy)
@@ -130,14 +132,6 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return process.children(recursive=True)
     except psutil.Error:
         return []
-
-
-def _busy(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
 
 
 def _pss(process: psutil.Process) -> float:
@@ -188,10 +182,8 @@ TRAINING = (
 EPOCHS = "experts.training.epochs=2"
 PIECES = (
     *TRAINING, "experts.training.epochs=8", "experts.num_experts=2", "distill.schedule.max_start_epoch=5",
-    "distill.trajectories_per_step=4",
-    "distill.iterations=100", "distill.compile=false",
-    "distill.precision=float32", "distill.validate_every=100", "distill.validation_epochs=1", "distill.picture_every=100",
-    "resources.distill_cpus=1",
+    "distill.trajectories_per_step=4", "distill.iterations=100", "distill.compile=false", "distill.precision=float32",
+    "distill.validate_every=100", "distill.validation_epochs=1", "distill.picture_every=100", "resources.distill_cpus=1",
 )  # fmt: skip
 FEW, MANY = 2, 8  # experts: what more of them cost is free of what the start of a group costs
 ROUNDS = 3

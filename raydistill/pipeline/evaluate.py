@@ -44,11 +44,11 @@ from raydistill.core.effort import Machine, Work, settle, words, work_of_trainin
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
 from raydistill.core.normalise import AnyNormalisation, one_hot
-from raydistill.core.training import predict
+from raydistill.core.training import Training, predict
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
 from raydistill.pipeline.baselines import Baselines
-from raydistill.pipeline.fits import Contest, Fit, Judge, Split, TrainingSet
+from raydistill.pipeline.fits import Contest, Fit, Judge, Rate, Split, TrainingSet
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.stage import begun, picture, recorded, skipped
 from raydistill.pipeline.tracking import Run, Tracker
@@ -137,13 +137,17 @@ def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contes
     architectures = tuple(dict.fromkeys((config.network, *wanted.other_networks)))
     seeds = [fold_in(root, "network", number) for number in range(max(wanted.num_networks, wanted.full_data_networks))]
 
+    def at_rates(
+        lrs: tuple[Rate, ...], sets: Sequence[TrainingSet], name: str, training: Training, architecture: Architecture
+    ) -> Contest:
+        fits = (Fit(s, name, training, lrs[0], architecture, seed) for s, seed in zip(sets, seeds, strict=False))
+        return Contest(tuple(fits), lrs)
+
     def contest(sets: Sequence[TrainingSet], name: str, protocol: Protocol, architecture: Architecture) -> Contest:
         size = min(protocol.training.batch_size, len(sets[0].images_NCHW))
-        training = replace(protocol.training, batch_size=size)
         own = protocol.learned_lr if sets[0].student_lrs is not None else "never"
         lrs = {"only": (None,), "candidate": (None, *protocol.lr_grid), "never": protocol.lr_grid}[own]
-        fits = (Fit(s, name, training, None, architecture, seed) for s, seed in zip(sets, seeds, strict=False))
-        return Contest(tuple(fits), lrs)
+        return at_rates(lrs, sets, name, replace(protocol.training, batch_size=size), architecture)
 
     small = list(subjects.small())
     for name, protocol in wanted.protocols.items():
@@ -155,9 +159,7 @@ def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contes
             yield contest(sets, name, protocol, config.network)
     if wanted.full_data_networks:
         sets = [subjects.everything()] * wanted.full_data_networks
-        training = wanted.full_data
-        fits = (Fit(s, "", training, training.lr, config.network, seed) for s, seed in zip(sets, seeds, strict=False))
-        yield Contest(tuple(fits), (training.lr,))
+        yield at_rates((wanted.full_data.lr,), sets, "", wanted.full_data, config.network)
 
 
 def _settled(config: Config, contests: list[Contest]) -> list[Contest]:
