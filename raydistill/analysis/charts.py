@@ -97,7 +97,7 @@ def _accuracy_line(counts_KK: npt.NDArray[np.integer]) -> str:
         return "no galaxies"
     completeness = np.diag(counts_KK)[totals > 0] / totals[totals > 0]
     accuracy = np.trace(counts_KK) / totals.sum()
-    return f"accuracy {100 * accuracy:.1f} %, balanced {100 * completeness.mean():.1f} %, {totals.sum()} galaxies"
+    return f"accuracy {100 * accuracy:.1f} %, balanced {100 * completeness.mean():.1f} %, {totals.sum()} predictions"
 
 
 # Panels of the training figure from top to bottom: axis label, and the curves in it (history key, name, colour).
@@ -250,7 +250,7 @@ def accuracy_table(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    axes.set_xlabel("balanced accuracy on held-out galaxies (95 % interval)")
+    axes.set_xlabel("balanced accuracy on held-out galaxies (95 % interval over networks)")
     if networks != [""]:
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
@@ -318,7 +318,7 @@ def network_matrix(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
         tick.set_fontweight("bold" if subject == "distilled" else "normal")
         tick.set_color(INK)
     axes.xaxis.set_label_position("bottom")
-    below = "balanced accuracy on held-out galaxies in % ± 95 % interval" + (
+    below = "balanced accuracy on held-out galaxies in % ± 95 % interval over networks" + (
         "" if chance is None else f"; chance {100 * chance:.1f}"
     )
     axes.set_xlabel(

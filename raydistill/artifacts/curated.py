@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
         ("ra", pa.float64()),  # deg, ICRS
         ("dec", pa.float64()),  # deg, ICRS
         ("petro_r90", pa.float64()),  # arcsec
+        ("redshift", pa.float64()),
         ("confidence", pa.float64()),
         # The 37 conditional fractions of the GZ2 tree, or null; the type leaves the number open, for Parquet readers of
         # fixed-size lists (pyarrow 25) refuse nulls.

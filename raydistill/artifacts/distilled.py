@@ -45,6 +45,10 @@ class SyntheticImages:
 
     def display(self) -> Tensor:
         """float32 [S, H, W, 3] in [0, 1]: what a person looks at."""
+        return self.pixels().clamp(0, 1)
+
+    def pixels(self) -> Tensor:
+        """float32 [S, H, W, 3] in which black is 0 and white 1, and an image may be darker or brighter: what a person measures."""
         return self.normalisation.invert(self.images_SCHW)
 
 

@@ -25,6 +25,7 @@ from raydistill.errors import ArtifactError, ArtifactMissing, ConfigError
 CACHE = Path(os.environ.get("RAYDISTILL_CACHE", Path.home() / ".cache" / "raydistill"))
 # Of object stores; their errors are no OSErrors when a store does not answer.
 CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # Amazon's clients give up after some seconds by default; ten attempts last for about a minute.
 os.environ.setdefault("AWS_RETRY_MODE", "standard")
 os.environ.setdefault("AWS_MAX_ATTEMPTS", "10")
@@ -41,12 +42,21 @@ def _answered(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return method(*args, **kwargs)
         except Exception as error:
-            if type(error).__module__.partition(".")[0] not in CLIENTS:
+            of_client = type(error).__module__.partition(".")[0] in CLIENTS
+            # s3fs makes the system's errors of what S3 answers; a local copy may meet a full disk.
+            answered = isinstance(error, OSError) and not _is_local(args[0]) and error.errno not in FULL
+            if not (of_client or answered):
                 raise
-            fix = "see that it can be reached, and run the same command again; it resumes"
-            raise ArtifactError(f"the storage did not answer ({error})", str(args[0]), fix) from error
+            what, fix = "did not answer", "see that it can be reached, and run the same command again; it resumes"
+            if isinstance(error, FileNotFoundError | PermissionError):
+                what, fix = "refused", "check its name and that you may read and write there"
+            raise ArtifactError(f"the storage {what} ({error})", str(args[0]), fix) from error
 
     return told
+
+
+def _is_local(folder: object) -> bool:
+    return isinstance(folder, Folder) and folder.is_local
 
 
 class Folder:
@@ -117,7 +127,6 @@ class Folder:
             finally:
                 temporary.unlink(missing_ok=True)
 
-    @_answered
     def local(self, name: str, sha256: str | None = None) -> Path:
         """A local path of the file: the file itself, or a copy in the cache named by its digest."""
         if self.is_local:
@@ -126,8 +135,12 @@ class Folder:
         if sha256 is None or not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             temporary = copy.with_name(f".{uuid.uuid4().hex[:8]}.{copy.name}")
-            self._fs.get_file(self._at(name), str(temporary))
-            os.replace(temporary, copy)
+            try:
+                with disk_errors(str(CACHE)):
+                    self._get(name, temporary)
+                    os.replace(temporary, copy)
+            finally:
+                temporary.unlink(missing_ok=True)
         return copy
 
     def put_tree(self, local: str | os.PathLike[str]) -> None:
@@ -175,6 +188,10 @@ class Folder:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     @_answered
+    def _get(self, name: str, path: Path) -> None:
+        self._fs.get_file(self._at(name), str(path))
+
+    @_answered
     def _put(self, path: Path, name: str) -> None:
         self._fs.put_file(str(path), self._at(name))
 
@@ -189,7 +206,7 @@ def disk_errors(where: str) -> Iterator[None]:
         yield
     except OSError as error:
         short_write = error.errno is None and " written" in str(error)  # how numpy tells of a full disk
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or short_write:
+        if error.errno in FULL or short_write:
             raise ArtifactError(
                 "the disk is full", where, "free some space and run the same command again; it resumes"
             ) from error

@@ -22,9 +22,11 @@ from raydistill.config.tree import (
     Resources,
     Tracking,
     plain,
+    sources,
 )
 
 __all__ = [
     "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Halving",
-    "Images", "Population", "Protocol", "Range", "Resources", "Search", "Tracking", "load", "plain", "vary",
+    "Images", "Population", "Protocol", "Range", "Resources", "Search", "Tracking", "load", "plain",
+    "sources", "vary",
 ]  # fmt: skip

@@ -13,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config.sentences import CLASSES, sentence
-from raydistill.config.tree import Config, plain
+from raydistill.config.tree import Config, Distill, plain
+from raydistill.core.architectures import ConvNet
 from raydistill.errors import ConfigError, yaml_problem
 
 EXTENDS = (
@@ -28,7 +29,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = _find(path)
     where = str(path)
     try:
-        merged = _overlay(_read(path), _based(_assignments(overrides), Path("command line"), ()))
+        merged = _overlay(_overlay(_kinds(), _read(path)), _based(_assignments(overrides), Path("command line"), ()))
         raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _unresolved(error, where) from error
@@ -98,6 +99,13 @@ def _based(own: DictConfig, path: Path, extending: tuple[Path, ...]) -> DictConf
         beside = path.parent / name
         base = _overlay(base, _read(beside if beside.is_file() else _find(name), extending))
     return _overlay(base, own)
+
+
+def _kinds() -> DictConfig:
+    """The defaults of what comes in kinds, to be overlaid: with `image_step: {lr: 0.05}` a person changes the default step's rate, and
+    does not ask for the first kind of step that has one."""
+    of_distill = {key: value for key, value in plain(Distill()).items() if isinstance(value, dict) and "kind" in value}
+    return OmegaConf.create({"network": plain(ConvNet()), "distill": of_distill})
 
 
 def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
 
 from raydistill.config.search import Search
-from raydistill.core.architectures import Architecture, ConvNet
+from raydistill.core.architectures import Architecture, ConvNet, Custom
 from raydistill.core.augment import Augmentation
 from raydistill.core.distribution import DistributionMatching
 from raydistill.core.recipe import Recipe
@@ -180,6 +180,8 @@ class Protocol:
     def __post_init__(self) -> None:
         if not self.lr_grid:
             raise ValueError("lr_grid must hold at least one learning rate")
+        if self.training.lr != ProtocolTraining().lr:
+            raise ValueError(f"training.lr is not used here; give lr_grid: [{self.training.lr:g}]")
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,11 @@ class Resources:
     object_store_mb: PositiveInt | None = 1024
     checkpoint_seconds: NonNegativeFloat = 20.0
 
+    def __post_init__(self) -> None:
+        for name, gpus in (("gpus", self.gpus), ("distill_gpus", self.distill_gpus)):
+            if gpus > 1 and gpus != int(gpus):
+                raise ValueError(f"{name} must be at most 1, or a whole number, got {gpus:g}")
+
 
 @dataclass(frozen=True)
 class Tracking:
@@ -275,3 +282,8 @@ class Config:
 def plain(config: Any) -> Any:
     """A config or any part of it as nested dicts, lists and scalars, with all defaults written out."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def sources(*networks: Architecture) -> list[str]:
+    """Digests of the files in which networks of one's own are written: part of the identity of what is trained."""
+    return [network.source_sha256 for network in networks if isinstance(network, Custom)]

@@ -6,12 +6,15 @@ instance norm stands in its place, as in the literature's cross-architecture tab
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import math
 import os
 import sys
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -252,7 +255,8 @@ class _Mean(nn.Module):
 class Custom:
     """A network of one's own: `factory` is "package.module:callable", called as `callable(num_classes, image_size, channels, **options)`.
 
-    The module must hold no state beside its parameters (no batch norm), and every worker must be able to import it.
+    The module must hold no state beside its parameters, draw no random numbers and keep the images of a batch apart (no batch norm, no
+    dropout), and every worker must be able to import it.
     """
 
     kind: Literal["custom"] = "custom"
@@ -268,14 +272,21 @@ class Custom:
         options = "".join(f"-{key}{value}" for key, value in sorted(self.options.items()))
         return self.factory.rpartition(":")[2].lower().replace("_", "-") + options
 
-    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-        name, _, attribute = self.factory.partition(":")
-        if (
-            os.getcwd() not in sys.path
-        ):  # as `python -m` has it; Ray starts its workers in the driver's folder, or a job's
+    @property
+    def source_sha256(self) -> str:
+        """Of the file that the factory stands in: another file makes other networks. ImportError if it cannot be imported."""
+        file = self._imported().__file__
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+
+    def _imported(self) -> ModuleType:
+        # As `python -m` has it; Ray starts its workers in the driver's folder, or a job's.
+        if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
+        return importlib.import_module(self.factory.partition(":")[0])
+
+    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         try:
-            make = getattr(importlib.import_module(name), attribute)
+            make = getattr(self._imported(), self.factory.partition(":")[2])
         except (ImportError, AttributeError) as error:
             raise ValueError(f"network.factory={self.factory} cannot be imported ({error})") from error
         try:

@@ -144,8 +144,9 @@ class Distiller:
 
     @property
     def student_lrs(self) -> Tensor:
-        """[cap] or [1] learning rates, in the order of the start epochs."""
-        return torch.stack(self.log_lrs[: self.schedule.cap]).exp()
+        """[1] learning rate, or one per start epoch of the window, in their order: those before it were never trained."""
+        first = self.recipe.schedule.min_start_epoch if len(self.log_lrs) > 1 else 0
+        return torch.stack(self.log_lrs[first : self.schedule.cap]).exp()
 
     def targets(self) -> Tensor:
         """[S, K] probabilities that the student is taught."""

@@ -75,12 +75,18 @@ class Network:
 
     @classmethod
     def of(cls, make: Callable[[], nn.Module]) -> Self:
-        """ValueError for a module with state that is no parameter: it would not be a function of theta."""
+        """ValueError for a module that is no function of theta and an image: that keeps state beside its parameters, draws random numbers,
+        or mixes the images of a batch."""
         with torch.random.fork_rng(devices=[]):
             module = make()
+        for name, layer in module.named_modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                raise ValueError(f"the network has batch norm in '{name}'; take instance or group norm")
+            if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p:
+                raise ValueError(f"the network has dropout in '{name}'; set its probability to 0")
         if state := [name for name, _ in module.named_buffers()]:
             raise ValueError(
-                f"the network keeps state in '{state[0]}'; take instance or group norm in place of batch norm"
+                f"the network keeps state in '{state[0]}'; make it a parameter, or a constant of `forward`"
             )
         return cls(module.requires_grad_(False), Layout.of(module), make)
 

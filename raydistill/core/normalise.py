@@ -31,9 +31,9 @@ class Normalisation(NamedTuple):
         return ((images - mean) / std).contiguous()
 
     def invert(self, images_NCHW: Tensor) -> Tensor:
-        """float32 [N, H, W, C] in display units, clipped to [0, 1]: the picture of a normalised image."""
+        """float32 [N, H, W, C] in display units, in which black is 0 and white 1: not clipped."""
         mean, std = self._tensors(images_NCHW)
-        return (images_NCHW * std + mean).clamp(0, 1).permute(0, 2, 3, 1).contiguous()
+        return (images_NCHW * std + mean).permute(0, 2, 3, 1).contiguous()
 
     @property
     def digest(self) -> str:
@@ -71,9 +71,9 @@ class Whitening:
         return white
 
     def invert(self, images_NCHW: Tensor) -> Tensor:
-        """float32 [N, H, W, C] in display units, clipped to [0, 1]: the picture of a whitened image."""
+        """float32 [N, H, W, C] in display units, in which black is 0 and white 1: not clipped."""
         pixels_ND = images_NCHW.flatten(1).double() @ self.inverse_DD.double() + self.mean_D
-        return pixels_ND.clamp(0, 1).float().view_as(images_NCHW).permute(0, 2, 3, 1).contiguous()
+        return pixels_ND.float().view_as(images_NCHW).permute(0, 2, 3, 1).contiguous()
 
     @cached_property
     def digest(self) -> str:

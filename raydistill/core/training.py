@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ class Training:
     sampling
         "shuffle": every image once an epoch; "balanced": as many batches, each image drawn from a uniformly drawn class.
     class_weights
-        Weigh the loss of each class by its inverse frequency (mean 1). Redundant with balanced sampling.
+        Weigh the loss of each class by its inverse frequency (mean 1). Has no effect with balanced sampling, which does the same.
     flat
         Seek flat minima; None: plain SGD.
     average
@@ -88,6 +88,10 @@ class Training:
     def steps_per_epoch(self, num_images: int) -> int:
         """Whole batches: what is left over waits for another epoch."""
         return num_images // min(self.batch_size, num_images)
+
+    def seeing_all(self, num_images: int) -> Self:
+        """With batches of nearly one size, at most `batch_size`, so that hardly an image waits for another epoch."""
+        return replace(self, batch_size=num_images // math.ceil(num_images / self.batch_size))
 
     def lr_in(self, epoch: int) -> float:
         """The learning rate of epoch number `epoch` (from 0)."""
@@ -136,7 +140,8 @@ def fit(
         When an epoch ends with a loss or parameters that are not finite.
     """
     gradient = _gradient(network, training)
-    weights_K = class_weights(targets_NK) if training.class_weights else torch.ones(targets_NK.shape[1])
+    weighs = training.class_weights and training.sampling != "balanced"
+    weights_K = class_weights(targets_NK) if weighs else torch.ones(targets_NK.shape[1])
     weighted_NK = targets_NK * weights_K.to(targets_NK)
     for epoch in range(state.epoch, training.epochs):
         lr = lr_in(epoch) if lr_in else training.lr_in(epoch)

@@ -36,7 +36,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "ra": ("ra",),
     "dec": ("dec",),
     "petro_r90": ("petro_r90", "petroR90_r"),
-    "redshift": ("redshift", "z"),
+    "redshift": ("redshift",),
     "total_votes": ("total_votes",),
     "label": ("label", "class"),
     "confidence": ("confidence",),

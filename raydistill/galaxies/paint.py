@@ -240,7 +240,7 @@ def band_ratios(g_r: float, r_i: float) -> Floats:
 
 
 def length_unit(truth: Truth, texture: Floats) -> float:
-    """Radius, in natural lengths, of the circle that holds 90 % of the light: dividing by it makes it `petro_r90`."""
+    """`petro_r90`s per natural length: the reciprocal of the radius of the circle that holds 90 % of the light."""
     num_pixels, pixel = 64, 6.0 / 64
     x, y = grid(num_pixels, pixel)
     parts, _ = describe(replace(truth, clumpiness=0.0, companion=0.0), texture, x, y)

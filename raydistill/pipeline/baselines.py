@@ -16,7 +16,7 @@ from torch import Tensor
 from raydistill import __version__
 from raydistill.artifacts.manifest import identity_of
 from raydistill.artifacts.storage import Folder
-from raydistill.config import Baseline, Config, plain
+from raydistill.config import Baseline, Config, plain, sources
 from raydistill.core import coreset
 from raydistill.core.coreset import Coreset
 from raydistill.core.distribution import distribution_matching
@@ -60,6 +60,7 @@ class Baselines:
             "version": __version__,
             "dm": plain(config.evaluate.dm),
             "network": plain(config.network),
+            "sources": sources(config.network),
             "ipc": self.ipc,
         }
         name = f"dm-{identity_of('dm', how, {'curated': self.judged_on}, seed)}.npy"
@@ -67,12 +68,12 @@ class Baselines:
             return torch.from_numpy(np.load(io.BytesIO(self.kept.read(name)), allow_pickle=False))
         resources = config.resources
         require(resources, resources.cpus, resources.gpus, "")
-        task: Any = ray.remote(_match).options(
+        task: Any = ray.remote(
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
             max_retries=resources.max_restarts,
             num_returns="streaming",
-        )
+        )(_match)
         images = None
         with (
             progress(config.evaluate.dm.iterations, "matching distributions", "iterations") as shown,

@@ -70,7 +70,7 @@ def _choose_of_data_set(how: Curate, survey: DataSet) -> Chosen:
         if name not in names:
             raise ConfigError(f"the data set has no class '{name}'", "curate.classes", nearest(name, names))
     rows = rows.append_column("confidence", pa.array([1.0] * len(rows)))
-    for column in ("ra", "dec", "petro_r90", "total_votes"):
+    for column in ("ra", "dec", "petro_r90", "redshift", "total_votes"):
         rows = rows.append_column(column, pa.nulls(len(rows), pa.float64()))
     wanted = pc.or_(pc.is_in(rows["label"], pa.array(tree.names)), pc.is_null(rows["label"]))
     with _placed("curate.", ConfigError), _placed("curate.", CatalogError):

@@ -55,6 +55,8 @@ def set_environment() -> None:
         os.environ.setdefault(f"MALLOC_{name}", str(value))
     # Epochs are short: at the default 2 s poll every report of a worker would cost seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
+    # An actor, seconds of imports at every start, that would tell workers of a preemption; they heed SIGTERM.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
 
@@ -139,9 +141,12 @@ def _machines() -> list[dict[str, float]]:
 
 
 def _carried_by(machine: dict[str, float], cpus: float, gpus: float) -> int:
-    """How many such workers fit on a machine; a worker does not spread over two."""
-    wanted = {"CPU": cpus, "GPU": gpus}
-    return min(int(machine.get(name, 0) / amount + 1e-9) for name, amount in wanted.items() if amount)
+    """How many such workers fit on a machine; a worker does not spread over two, nor a fraction over two GPUs."""
+    on_cpus = int(machine.get("CPU", 0) / cpus + 1e-9)
+    if not gpus:
+        return on_cpus
+    on_gpus = int(machine.get("GPU", 0)) * int(1 / gpus + 1e-9) if gpus < 1 else int(machine.get("GPU", 0) / gpus)
+    return min(on_cpus, on_gpus)
 
 
 def beside_the_driver() -> NodeAffinitySchedulingStrategy:
@@ -163,10 +168,15 @@ def distill_cpus(resources: Resources, pieces: int = 1) -> int:
 
 
 def device_of(gpus: float) -> str:
-    """The torch device of a worker that was given this share of GPUs."""
+    """The torch device of a worker that was given this share of GPUs. ClusterError if torch cannot use them."""
     import torch
 
-    return "cuda" if gpus and torch.cuda.is_available() else "cpu"
+    if gpus and not torch.cuda.is_available():
+        what = f"Ray gave a worker a GPU that torch {torch.__version__} cannot use"
+        raise ClusterError(
+            what, socket.gethostname(), "install a torch for its driver there, or set the gpus of resources to 0"
+        )
+    return "cuda" if gpus else "cpu"
 
 
 def one_line(error: BaseException) -> str:

@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, SPLITS, ClassSummary, CuratedSet, Summary, partition
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.storage import Folder, disk_errors
 from raydistill.artifacts.tensors import write_whitening
 from raydistill.config import Config, Images
 from raydistill.core.normalise import MINIMUM_STD, PixelSums, Whitening
@@ -63,12 +63,13 @@ def _curate(config: Config, images: Images | DataSet, chosen: Chosen, folder: Fo
     whiten = config.curate.whitening is not None
     sums = PixelSums(3 * config.curate.image_size**2) if whiten else None
     writer = _Writer(folder, chosen.galaxies, chosen.tree, sums)
-    with progress(len(chosen.galaxies), "curating", "pictures") as shown, plain_errors("curate"):
-        for decoded in decode(images, chosen.galaxies, config.curate):
-            stop_at_a_fault(decoded, images, started=bool(writer.kept))
-            writer.add(decoded)
-            shown.advance(len(decoded), rejected=len(writer.rejected))
-    writer.close(chosen.missing)
+    with disk_errors(folder.uri):
+        with progress(len(chosen.galaxies), "curating", "pictures") as shown, plain_errors("curate"):
+            for decoded in decode(images, chosen.galaxies, config.curate):
+                stop_at_a_fault(decoded, images, started=bool(writer.kept))
+                writer.add(decoded)
+                shown.advance(len(decoded), rejected=len(writer.rejected))
+        writer.close(chosen.missing)
     summary = writer.summarise(config, chosen)
     if sums is not None:
         log.info("curate: computes the whitening, a matrix of %d²", 3 * config.curate.image_size**2)
@@ -213,7 +214,7 @@ class _Writer:
         columns = {
             "object_id": own["object_id"],
             "class_name": pa.array([names[label] for label in own["label"].to_pylist()], pa.string()),
-            **{name: own[name] for name in ("ra", "dec", "petro_r90", "confidence")},
+            **{name: own[name] for name in ("ra", "dec", "petro_r90", "redshift", "confidence")},
             "votes": own["votes"] if "votes" in own.column_names else pa.nulls(len(own), SCHEMA.field("votes").type),
             "source": pa.array([{"path": r["path"], "sha256": r["sha256"]} for r in rows], SCHEMA.field("source").type),
             "image": pa.array([row["image"] for row in rows], pa.binary()),

@@ -144,10 +144,10 @@ def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contes
         return Contest(tuple(fits), lrs)
 
     def contest(sets: Sequence[TrainingSet], name: str, protocol: Protocol, architecture: Architecture) -> Contest:
-        size = min(protocol.training.batch_size, len(sets[0].images_NCHW))
         own = protocol.learned_lr if sets[0].student_lrs is not None else "never"
         lrs = {"only": (None,), "candidate": (None, *protocol.lr_grid), "never": protocol.lr_grid}[own]
-        return at_rates(lrs, sets, name, replace(protocol.training, batch_size=size), architecture)
+        training = protocol.training.seeing_all(len(sets[0].images_NCHW))
+        return at_rates(lrs, sets, name, training, architecture)
 
     small = list(subjects.small())
     for name, protocol in wanted.protocols.items():
@@ -163,11 +163,14 @@ def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contes
 
 
 def _settled(config: Config, contests: list[Contest]) -> list[Contest]:
-    """The contests without `auto`: compiled or not, rounded or not, by the work of all networks that one compilation serves."""
+    """The contests without `auto`: compiled or not, rounded or not, by the work of all networks that one compilation serves: on GPUs
+    of one, for there a process ends with its network."""
     machine = Machine.of_workers(config.resources.gpus)
     work: defaultdict[Any, Work] = defaultdict(Work)
     for contest in contests:
-        work[_alike(contest)] += _work(contest)
+        alone = machine.kind == "gpu"
+        own = _work(contest, 1 if alone else contest.num_networks)
+        work[_alike(contest)] = own if alone else work[_alike(contest)] + own
     told, settled = set(), []
     for contest in contests:
         training = settle(contest.training, work[_alike(contest)], machine)
@@ -185,10 +188,10 @@ def _alike(contest: Contest) -> Any:
     return contest.architecture, contest.training.augmentation, contest.training.batch_size
 
 
-def _work(contest: Contest) -> Work:
+def _work(contest: Contest, networks: int) -> Work:
     data = contest.fits[0].data
     network = build(contest.architecture, data.targets_NK.shape[1], data.images_NCHW.shape[-1])
-    return work_of_training(contest.training, network, data.images_NCHW.shape, contest.num_networks)
+    return work_of_training(contest.training, network, data.images_NCHW.shape, networks)
 
 
 @dataclass(frozen=True)
@@ -351,7 +354,7 @@ def _write(config: Config, place: Place, curated: CuratedSet, runs: list[dict[st
         np.array(row["confusion"]) for row in runs if (row["subject"], row["protocol"], row["network"]) == headline
     ]
     k = curated.num_classes
-    title = f"{curated.summary.survey}: networks trained on the distilled set"
+    title = f"{curated.summary.survey}: {len(matrices)} networks trained on the distilled set, summed"
     picture(
         place,
         run,

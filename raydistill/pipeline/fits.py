@@ -22,7 +22,7 @@ from torch import Tensor
 
 from raydistill import __version__
 from raydistill.artifacts.storage import Folder
-from raydistill.config import Resources, plain
+from raydistill.config import Resources, plain, sources
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.networks import Network, build, initial_parameters
@@ -69,7 +69,7 @@ class Fit:
     seed: int
 
     def digest(self, judged_on: str) -> str:
-        how = [plain(self.training), self.lr, plain(self.architecture), self.seed]
+        how = [plain(self.training), self.lr, plain(self.architecture), sources(self.architecture), self.seed]
         return hashlib.sha256(json.dumps([__version__, self.data.digest, how, judged_on]).encode()).hexdigest()
 
     def labels(self) -> dict[str, Any]:
@@ -176,8 +176,9 @@ class Judge:
     def _train(self, missing: dict[str, Fit], rows: dict[str, dict[str, Any]], shown: Any) -> None:
         resources = self.resources
         workers = workers_for(resources, len(missing))
-        task = ray.remote(_train).options(
-            num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts
+        # Given here and not as options, num_gpus makes Ray end a process after its task: CUDA would stay on the GPU it began on.
+        task: Any = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(
+            _train
         )
         splits = ray.put((self.validation, self.test))
         sets = {fit.data.digest: fit.data for fit in missing.values()}

@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 RENEWED = 5.0  # seconds
 SILENCE = 40.0
-SECOND_LOOK = 0.2  # of two that begin at once, the later sign stays
+SECOND_LOOK = 0.2  # at least: of two that begin at once, the later sign stays
 US = {"host": socket.gethostname(), "pid": os.getpid()}
 
 
@@ -52,20 +52,22 @@ def making(place: Place) -> Iterator[None]:
         with alongside(partial(_renew, place)):
             yield
     finally:
-        with suppress(ArtifactError):
+        with suppress(ArtifactError, OSError):
             _unsign(place)
 
 
 def _renew(place: Place, done: threading.Event) -> None:
     while not done.wait(RENEWED):
-        with suppress(ArtifactError):  # a store that does not answer; the body will say so
+        with suppress(ArtifactError, OSError):  # a store or disk that does not answer; the body will say so
             _sign(place)
 
 
 def _claimed(place: Place) -> bool:
     while not waited(place):
+        began = time.monotonic()
         _sign(place)
-        time.sleep(SECOND_LOOK)
+        # Who looked before that has signed by then, too: from its look to its sign it asks the storage for a few things more.
+        time.sleep(max(SECOND_LOOK, 5 * (time.monotonic() - began)))
         sign = _read(place)
         if sign and _is_ours(sign):
             return True

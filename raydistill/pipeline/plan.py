@@ -113,7 +113,8 @@ class Plan:
 
     @cached_property
     def trajectories(self) -> Place:
-        parts = {"network": self.config.network, "experts": self.config.experts}
+        network = self.config.network
+        parts = {"network": network, "sources": configs.sources(network), "experts": self.config.experts}
         return self._place(trajectories.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
 
     @cached_property
@@ -148,7 +149,8 @@ class Plan:
 
     @cached_property
     def evaluation(self) -> Place:
-        parts = {"evaluate": self.config.evaluate, "network": self.config.network}
+        networks = (self.config.network, *self.config.evaluate.other_networks)
+        parts = {"evaluate": self.config.evaluate, "network": networks[0], "sources": configs.sources(*networks)}
         parents = {curated.KIND: self.curated, distilled.KIND: self.judged}
         return self._place(evaluation.KIND, parts, parents, self.config.seed)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune
+import torch
 from ray.tune.schedulers import PopulationBasedTraining
 from ray.tune.search.sample import Domain
 
@@ -61,6 +62,7 @@ def scheduler(search: Search, population: Population) -> PopulationBasedTraining
 
 def member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
     """Distil with these values, from the start or from where another member was."""
+    torch.set_num_threads(threads)
     folder = plan.search.folder / PARTIAL / "members" / ray.tune.get_context().get_trial_id()
     schedule = _begin(folder, drawn)
     curated = CuratedSet.open(plan.curated.folder, verify=False)
@@ -74,7 +76,7 @@ def member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
             newest = session.validations[-1]
             if newest.iteration > heard:
                 heard = newest.iteration
-                told |= {"iteration": heard, METRIC: newest.balanced_accuracy}
+                told |= {"iteration": heard, METRIC: newest.balanced_accuracy, "validations": _so_far(session)}
                 session.save()
                 _report(told, folder)
             session.step()
@@ -82,7 +84,12 @@ def member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
         ray.tune.report(told | diverged(error))
         return
     session.write()
-    ray.tune.report(told | last_word(session.validations[-1]))
+    ray.tune.report(told | {"validations": _so_far(session)} | last_word(session.validations[-1]))
+
+
+def _so_far(session: Session) -> str:
+    """All validations of these images, those among them that another member has made before they were taken over."""
+    return json.dumps([(validation.iteration, validation.balanced_accuracy) for validation in session.validations])
 
 
 def _begin(folder: Folder, drawn: Mapping[str, Any]) -> list[tuple[int, Any]]:

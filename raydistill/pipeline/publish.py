@@ -50,7 +50,7 @@ def publish(config: Config, place: Place, curated: CuratedSet, run: Run) -> None
     if frame := getattr(config.survey, "frame_r90", None):
         header["PIXSCALE"] = frame * curated.summary.crop_fraction / curated.summary.image_size
     with place.folder.writing("prototypes.fits") as path:
-        write_prototypes(path, selected.display().numpy(), labels, names, header)
+        write_prototypes(path, selected.pixels().numpy(), labels, names, header)
     for name in (SELECTED, LAST, WHITENING, "prototypes.fits"):
         if place.folder.exists(name):
             run.artifact(place.folder.local(name))

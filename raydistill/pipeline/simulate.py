@@ -11,6 +11,7 @@ import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -44,7 +45,8 @@ def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Sur
         )
     if not skipped(place):
         with begun(config.resources), recorded(plan, place, tracker, parent_run):
-            workers = workers_for(config.resources, -(-survey.num_galaxies // CHUNK))
+            painters = replace(config.resources, cpus=1, gpus=0)
+            workers = workers_for(painters, -(-survey.num_galaxies // CHUNK))
             with closing(_paint(survey, config.seed, workers)) as tables:
                 _write(place.folder, tables)
     return Survey(place.folder)

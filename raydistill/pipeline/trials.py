@@ -40,8 +40,8 @@ def diverged(error: DivergenceError) -> dict[str, Any]:
 
 @dataclass
 class Trial:
-    """What a trial has reported. validations: iteration and balanced accuracy. schedule: of a member of a population, from which iteration
-    on it had which values."""
+    """What a trial has reported. validations: iteration and balanced accuracy, of a member of a population those of its present images,
+    whoever made them. schedule: of such a member, from which iteration on it had which values."""
 
     name: str
     values: dict[str, Any]
@@ -105,6 +105,8 @@ class Listener:
         if iteration not in known:  # a trial that was lost tells again what it had told
             trial.validations.append((iteration, result[METRIC]))
             self._open[name][1].metrics({f"validation/{METRIC}": result[METRIC]}, iteration)
+        if "validations" in result:
+            trial.validations = [(told, value) for told, value in json.loads(result["validations"])]
         self._keep(trial)
 
     def end(self, name: str, status: str, said: str = "") -> None:

@@ -15,6 +15,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 import ray.tune
 import yaml
 from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from raydistill.analysis.search import parallel_coordinates
@@ -34,6 +36,7 @@ from raydistill.config import Config, Halving, Population, plain
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import workers_for
+from raydistill.pipeline.making import MadeMeanwhile, making
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.population import domains, member, publish_best, scheduler
 from raydistill.pipeline.session import Validation, finished, prepare
@@ -74,9 +77,13 @@ def tune(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SearchR
 def _fit(plan: Plan, listener: Listener) -> None:
     """All trials, to their ends."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner would go to stdout
+    os.environ.setdefault(
+        "TUNE_DISABLE_SIGINT_HANDLER", "1"
+    )  # with its own, an interrupted search would seem to have ended
     logging.getLogger("ray.tune.utils.util").setLevel(logging.ERROR)  # warns of every half second that MLflow takes
     config, search, resources = plan.config, plan.config.search, plan.config.resources
     threads = resources.distill_cpus or 1
+    workers = workers_for(resources, search.trials, distilling_on=threads)
     storage = (plan.search.folder / PARTIAL).uri
     population = search.stopping if isinstance(search.stopping, Population) else None
     trainable: Any = ray.tune.with_parameters(member if population else _trial, plan=plan, threads=threads)
@@ -92,8 +99,10 @@ def _fit(plan: Plan, listener: Listener) -> None:
                 metric=METRIC,
                 mode="max",
                 num_samples=search.trials,
-                max_concurrent_trials=workers_for(resources, search.trials, distilling_on=threads),
-                search_alg=None if population else _sampler(config),
+                max_concurrent_trials=None if population else workers,
+                search_alg=BasicVariantGenerator(max_concurrent=workers, random_state=search.seed)
+                if population
+                else _sampler(config),
                 scheduler=scheduler(search, population) if population else _stopping(config),
                 reuse_actors=True,  # a worker is some seconds in starting
             ),
@@ -172,14 +181,16 @@ def _trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
 
 
 def _validations(plan: Plan, threads: int) -> Iterator[Validation]:
-    folder = plan.distilled.folder
-    if finished(folder):
-        for row in pq.read_table(folder.local("validation.parquet")).to_pylist():
-            yield Validation(**row)
-        return
-    curated = CuratedSet.open(plan.curated.folder, verify=False)
-    for news in distilling(prepare(plan, curated, Run(), threads)):
-        yield from news.validations
+    """In the folder of the distilled set, whose maker a trial is until it reports no more."""
+    place = plan.distilled
+    with suppress(MadeMeanwhile), making(place):
+        if not finished(place.folder):
+            curated = CuratedSet.open(plan.curated.folder, verify=False)
+            for news in distilling(prepare(plan, curated, Run(), threads)):
+                yield from news.validations
+            return
+    for row in pq.read_table(place.folder.local("validation.parquet")).to_pylist():
+        yield Validation(**row)
 
 
 # ---- what is left of it ----

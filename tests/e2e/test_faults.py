@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -80,11 +81,28 @@ def test_a_machine_without_memory(undisturbed: Path, env: dict[str, str], tmp_pa
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
-    tools.mount_small_disk(folder, "40m")
+    tools.mount_small_disk(folder, getattr(request, "param", "40m"))
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("small_disk", ["3m"], indirect=True)
+def test_a_disk_that_is_full_while_pictures_are_written(
+    data_root: Path, env: dict[str, str], small_disk: Path, tmp_path: Path
+) -> None:
+    words = (
+        "gz2_kaggle5",
+        f"output={small_disk}",
+        "curate.image_size=64",
+        "curate.per_class=400",
+        "tracking.enabled=false",
+    )
+    command = tools.start([sys.executable, "-m", "raydistill.cli", "curate", *words], tmp_path, env)
+    assert command.wait(300) == 3, command.said[-4000:]
+    assert "the disk is full; free some space and run the same command again; it resumes" in command.sentence
+    assert not list(small_disk.rglob("manifest.json"))
 
 
 def test_a_disk_that_is_full_while_experts_train(undisturbed: Path, env: dict[str, str], small_disk: Path) -> None:

@@ -96,6 +96,24 @@ def test_a_worker_killed_in_every_stage(undisturbed: Path, env: dict[str, str], 
 
 
 @pytest.mark.long
+def test_an_interrupted_search_says_so(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """Ray Tune has an answer of its own to Ctrl-C, too: to end as if all were done."""
+    for kind in ("survey", "curated", "trajectories"):
+        found = artifact(undisturbed, kind)
+        assert found is not None
+        shutil.copytree(found, tmp_path / "runs" / "tiny" / found.name)
+    words = (
+        "search={trials: 1, stopping: null, space: {student_steps: {low: 2, high: 5}}}",
+        "distill.iterations=100000",
+    )
+    command = tools.raydistill(tmp_path, env, *words, stage="tune")
+    command.wait_until("a trial distils", lambda: there(tmp_path, "distilled", "partial/state.safetensors"))
+    command.process.send_signal(signal.SIGINT)
+    assert command.wait(90) == 130, command.said[-4000:]
+    assert "raydistill: stopped; the same command goes on from where it was" in command.said
+
+
+@pytest.mark.long
 def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
     for kind in ("survey", "curated", "trajectories"):
         found = artifact(undisturbed, kind)

@@ -37,6 +37,16 @@ def test_a_run_in_a_bucket_has_the_digests_of_one_on_a_disk(
         assert not stored("/partial/")
 
 
+def test_a_bucket_that_is_not_there_is_said(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_server(tmp_path / "s3", monkeypatch) as (client, _):
+        command = run(tmp_path, {**env, **client}, "output=s3://nobody-made-it/runs")
+        assert command.wait(120) == 3, command.said[-4000:]
+        assert "the storage refused" in command.sentence
+        assert "check its name and that you may read and write there" in command.sentence
+
+
 @pytest.mark.long
 def test_a_store_that_stays_away_ends_the_run_with_a_sentence(
     undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,14 @@ def test_cluster_file_fits_rays_schema() -> None:
     assert config["head_node_type"] in config["available_node_types"]
 
 
+def test_its_images_have_the_ray_of_the_lock() -> None:
+    images = yaml.safe_load(CLUSTER.read_text())["docker"]
+    lock = (CLUSTER.parent / "requirements.lock").read_text()
+    for role, end in (("head_image", ""), ("worker_image", "-gpu")):
+        version = images[role].removeprefix("rayproject/ray:").removesuffix(f"-py311{end}")
+        assert f"\nray=={version}\n" in lock
+
+
 def test_a_wrong_key_would_be_seen() -> None:
     config = yaml.safe_load(CLUSTER.read_text())
     config["idle_timeout_minuts"] = 5

@@ -70,6 +70,8 @@ def test_a_run_that_judges_another_set_trains_no_experts(tmp_path: Path) -> None
         ([{"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}], 1, 0.25, 4),
         ([{"CPU": 2.0, "GPU": 1.0}], 1, 0.25, 2),
         ([{"CPU": 2.0}], 0.1, 0, 20),
+        ([{"CPU": 64.0, "GPU": 4.0}], 1, 0.3, 12),  # not thirteen: a fraction does not spread over two GPUs
+        ([{"CPU": 64.0, "GPU": 4.0}], 1, 2, 2),
     ],
 )
 def test_workers_that_fit(machines: list[dict[str, float]], cpus: float, gpus: float, workers: int) -> None:

@@ -19,7 +19,7 @@ from raydistill.pipeline.distill import distill
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.tracking import Tracker
 from raydistill.pipeline.trials import DIVERGED, FINISHED, STOPPED, Listener
-from raydistill.pipeline.tune import tune
+from raydistill.pipeline.tune import _validations, tune
 
 MADE_FROM = ("survey", "curated", "trajectories")
 SPACE = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}, init: [real, noise]}"
@@ -122,6 +122,17 @@ def test_a_search_in_which_all_diverge_ends_with_a_sentence(trained_root: Path, 
         tune(Plan(tiny(root, search)), SILENT)
 
 
+def test_a_trial_signs_for_the_set_that_it_makes(trained_root: Path, tmp_path: Path) -> None:
+    """So that `distill` does not make it beside it."""
+    plan = Plan(tiny(copy_of(trained_root, tmp_path, *MADE_FROM), "distill.iterations=5"))
+    heard = _validations(plan, 1)
+    first = next(heard)
+    assert list(tmp_path.rglob(".distilled-*.making"))
+    validations = [first, *heard]
+    assert not list(tmp_path.rglob(".distilled-*.making"))
+    assert validations == list(_validations(plan, 1)), "a set that is there is read"
+
+
 def test_nothing_to_search_is_said_before_a_cluster_is_started(trained_root: Path) -> None:
     with pytest.raises(ConfigError, match=r"search\.space: there is nothing to search"):
         tune(Plan(tiny(trained_root)), SILENT)
@@ -161,5 +172,7 @@ def test_a_population_passes_its_images_on(trained_root: Path, tmp_path: Path) -
     best = DistilledSet.open(f"{report.folder}/best")
     assert best.folder.uri == trials[0]["folder"]
     assert best.manifest.config["schedule"] == schedules[0]
+    validations = pq.read_table(best.folder.local("validation.parquet"))["balanced_accuracy"].to_pylist()
+    assert max(validations) == trials[0]["best"], "an accuracy that was reached by images that are no more"
     assert load(f"{report.folder}/{BEST}").distilled == best.folder.uri
     assert not any(path.name == "members" for path in Path(report.folder.uri).rglob("*"))

@@ -156,8 +156,40 @@ METHODS = {
     "att": {"match_at": "nearest", "student_steps": 80, "expert_epochs": 4},
     "pad": {"skip_layers": 0.5, "labels": "soft", "init": "correct", "skip_above": 1.0},
     "mct": {"trajectories": "straight", "start_epochs": "continuous"},
-    "tesla": {"engine": "constant-adjoint", "labels": "soft"},
+    "tesla": {"engine": "constant-adjoint", "labels": "hard", "schedule": Fixed(max_start_epoch=4)},
 }
+
+
+def test_a_key_without_its_kind_changes_the_default(read: Read) -> None:
+    """Adam is the default step, and SGD the first of the kinds that have a rate."""
+    words = (
+        "distill.image_step.lr=0.05",
+        "distill.lr_step.lr=0.01",
+        "distill.label_step.momentum=0.5",
+        "network.depth=2",
+    )
+    config = read(SIMULATED, *words, "distill.schedule.significance=3")
+    assert config.distill.image_step == Adam(lr=0.05)
+    assert config.distill.lr_step == Adam(lr=0.01)
+    assert config.distill.label_step == SGD(lr=5.0, momentum=0.5)
+    assert config.distill.schedule == SelfAdaptive(significance=3)
+    assert config.network == ConvNet(depth=2)
+    assert read(SIMULATED, "distill.schedule={kind: fixed, max_start_epoch: 2}").distill.schedule == Fixed(
+        max_start_epoch=2
+    )
+    with pytest.raises(ConfigError, match="there is no key 'max_start'; did you mean 'max_start_epoch'"):
+        read(SIMULATED, "distill.schedule.max_start=2")
+
+
+def test_a_rate_that_would_not_be_used_is_refused(read: Read) -> None:
+    with pytest.raises(ConfigError, match=r"training\.lr is not used here; give lr_grid: \[0\.1\]"):
+        read(SIMULATED, "evaluate.protocols.paper.training.lr=0.1")
+
+
+@pytest.mark.parametrize("key", ["gpus", "distill_gpus"])
+def test_one_and_a_half_gpus_are_refused(read: Read, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} must be at most 1, or a whole number, got 1.5"):
+        read(SIMULATED, f"resources.{key}=1.5")
 
 
 def test_every_method_of_the_literature_is_there() -> None:

@@ -239,7 +239,7 @@ def test_confusion_writes_completeness_counts_purity_and_both_accuracies(drawn: 
     assert written[:4] == ["0.75", "6", "0.25", "2"]
     assert written[-4:] == ["purity", "0.86", "0.60", "none"]
     # 9 of 12 right; completeness 6/8 and 3/4, the empty class counts in neither.
-    assert axes.get_title() == "title\naccuracy 75.0 %, balanced 75.0 %, 12 galaxies"
+    assert axes.get_title() == "title\naccuracy 75.0 %, balanced 75.0 %, 12 predictions"
     np.testing.assert_allclose(np.ma.filled(axes.images[0].get_array(), np.nan)[:2].sum(axis=1), 1)
 
 

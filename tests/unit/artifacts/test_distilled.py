@@ -90,6 +90,8 @@ def test_display_undoes_the_normalisation() -> None:
     assert pictures.shape == (4, 8, 8, 3)
     expected = images.images_SCHW[1, 2, 3, 4] / 3 + 0.3
     assert float(pictures[1, 3, 4, 2]) == pytest.approx(float(expected.clamp(0, 1)))
+    assert float(images.pixels()[1, 3, 4, 2]) == pytest.approx(float(expected))
+    assert images.pixels().min() < 0 < 1 < images.pixels().max()
 
 
 # ---- whitened images ----

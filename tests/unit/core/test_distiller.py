@@ -323,6 +323,14 @@ def test_only_the_rate_of_the_start_epoch_moves() -> None:
     assert run.student_lrs[1] == run.student_lrs[2]
 
 
+def test_a_rate_that_was_never_trained_is_not_published() -> None:
+    run = distiller(replace(QUICK, lr_per_epoch=True, schedule=Fixed(min_start_epoch=1, max_start_epoch=2)))
+    run.step()
+    assert run.student_lrs.shape == (2,)
+    alone = distiller(replace(QUICK, schedule=Fixed(min_start_epoch=1, max_start_epoch=2)))
+    assert alone.student_lrs.shape == (1,)
+
+
 def test_fine_tuning_shrinks_the_image_step_and_stops_the_run() -> None:
     schedule = SelfAdaptive(
         max_duration=2, test_every=1, min_duration=2, fine_tune_every=1, fine_tune_factor=0.5, fine_tune_floor=0.2,

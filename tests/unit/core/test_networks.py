@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from raydistill.config import sources
 from raydistill.core.architectures import MLP, VGG11, AlexNet, ConvNet, Custom, ResNet18, ViT
 from raydistill.core.augment import Augmentation
 from raydistill.core.matching import Matcher, student_loss
@@ -183,9 +185,34 @@ def test_a_factory_that_makes_no_network_is_named(factory: str, options: Any, se
         build(Custom(factory=factory, options=options), 4, 8)
 
 
-def test_running_statistics_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"the network keeps state in '1\.running_mean'; take instance or group norm"):
-        Network.of(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+@pytest.mark.parametrize("tracks", [True, False])
+def test_batch_norm_is_refused(tracks: bool) -> None:
+    with pytest.raises(ValueError, match="the network has batch norm in '1'; take instance or group norm"):
+        Network.of(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=tracks)))
+
+
+def test_dropout_is_refused_where_it_drops() -> None:
+    with pytest.raises(ValueError, match="the network has dropout in '1'; set its probability to 0"):
+        Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(12, 2)))
+    Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.0), nn.Linear(12, 2)))
+
+
+def test_state_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"the network keeps state in '0\.running_mean'; make it a parameter"):
+        Network.of(
+            lambda: nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True), nn.Flatten(), nn.Linear(12, 2))
+        )
+
+
+def test_a_network_of_ones_own_is_known_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "networks_of_mine.py"
+    source.write_text("from torch import nn\n\n\ndef one(k, size, channels):\n    return nn.Linear(3, k)\n")
+    mine = Custom(factory="networks_of_mine:one")
+    before = mine.source_sha256
+    assert sources(ConvNet(), mine) == [before]
+    source.write_text(source.read_text().replace("nn.Linear(3, k)", "nn.Linear(3, k, bias=False)"))
+    assert mine.source_sha256 != before
 
 
 def test_patches_must_tile_the_image() -> None:

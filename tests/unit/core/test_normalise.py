@@ -49,10 +49,10 @@ def test_rows_stay_rows_and_channels_go_first() -> None:
     assert out.is_contiguous()
 
 
-def test_pictures_are_clipped_to_what_a_screen_shows() -> None:
+def test_nothing_is_lost_of_what_no_screen_shows() -> None:
     wild = torch.tensor([-50.0, 0.0, 50.0]).view(3, 1, 1, 1).expand(3, 3, 2, 2)
     picture = Normalisation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2)).invert(wild)
-    assert picture.view(3, -1).unique(dim=1).flatten().tolist() == [0.0, 0.5, 1.0]
+    torch.testing.assert_close(picture.reshape(3, -1), torch.tensor([[-9.5], [0.5], [10.5]]).expand(3, 12))
 
 
 # ---- whitening ----
@@ -154,8 +154,7 @@ def test_the_mean_is_mapped_to_zero_and_zero_to_the_mean_image() -> None:
     torch.testing.assert_close(whitening.apply(images).mean(dim=0), torch.zeros(3, 6, 5), rtol=0, atol=1e-6)
     picture = whitening.invert(torch.zeros(1, 3, 6, 5))
     torch.testing.assert_close(picture[0], images.double().mean(dim=0).float() / 255, rtol=0, atol=1e-6)
-    wild = whitening.invert(torch.full((1, 3, 6, 5), 100.0))
-    assert wild.max() == 1, "pictures are clipped to what a screen shows"
+    assert whitening.invert(torch.full((1, 3, 6, 5), 100.0)).max() > 1
 
 
 def test_no_images_are_whitened_to_none() -> None:

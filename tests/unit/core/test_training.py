@@ -170,6 +170,26 @@ def test_an_epoch_is_whole_batches_of_one_size() -> None:
     assert sizes == [10, 10] * 2
 
 
+@pytest.mark.parametrize(
+    ("images", "batches"), [(5, [5]), (256, [256]), (500, [250, 250]), (1001, [250] * 4), (9, [9])]
+)
+def test_a_small_set_is_seen_whole(images: int, batches: list[int]) -> None:
+    training = Training(batch_size=256).seeing_all(images)
+    assert [training.batch_size] * training.steps_per_epoch(images) == batches
+
+
+def test_class_weights_do_nothing_to_classes_that_are_drawn_alike() -> None:
+    network = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+    images, labels = zoo.stripes(12)
+    keep = torch.tensor([0, 3, 6, 9, 1, 4, 2])
+    ends = [
+        train(network, initial_parameters(network, 0), images[keep], one_hot(labels[keep], zoo.CLASSES), training, 0)
+        for weighted in (True, False)
+        for training in [Training(epochs=2, sampling="balanced", class_weights=weighted)]
+    ]
+    assert torch.equal(*ends)
+
+
 def test_class_weights_are_inverse_frequencies_with_mean_one() -> None:
     targets = one_hot(LOPSIDED, 3)
     weights = class_weights(targets)
