@@ -11,19 +11,16 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter
-from torch import Tensor
 
 from raydistill.analysis import figures
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import DistilledSet, SyntheticImages
+from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.evaluation import (
     RUNS_SCHEMA,
     SUBJECTS,
@@ -31,26 +28,21 @@ from raydistill.artifacts.evaluation import (
     by_network,
     robust_scores,
     summarise,
-    unaugmented,
 )
 from raydistill.artifacts.manifest import check_parent
-from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import Baseline, Config, Evaluate, Protocol
-from raydistill.core import metrics
+from raydistill.config import Config, Protocol
 from raydistill.core.architectures import Architecture
-from raydistill.core.augment import Augmentation
-from raydistill.core.coreset import Coreset
 from raydistill.core.effort import Machine, Work, settle, words, work_of_training
-from raydistill.core.initial import expert_labels, hard_labels
-from raydistill.core.networks import Network, build
-from raydistill.core.normalise import AnyNormalisation, one_hot
-from raydistill.core.training import Training, predict
-from raydistill.errors import ArtifactIncompatible, RaydistillError
+from raydistill.core.networks import build
+from raydistill.core.normalise import AnyNormalisation
+from raydistill.core.training import Training
+from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
 from raydistill.pipeline.baselines import Baselines
 from raydistill.pipeline.fits import Contest, Fit, Judge, Rate, Split, TrainingSet
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.stage import begun, picture, recorded, skipped
+from raydistill.pipeline.subjects import Subjects, teachers_of, votes_of
 from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.seeding import fold_in
 
@@ -104,8 +96,8 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     normalisation = distilled.selected.normalisation
     curated.demand("train", "validation", "test")
     taught, validation, test = (_split(curated, name, normalisation) for name in ("train", "validation", "test"))
-    teachers = _teachers(plan, distilled, curated)
-    votes_NK = _votes(plan, distilled, curated)
+    teachers = teachers_of(plan, distilled, curated)
+    votes_NK = votes_of(plan, distilled, curated)
     if config.evaluate.scores and distilled.selected.soft and votes_NK is None and teachers is None:
         raise ArtifactIncompatible(
             "its labels are soft, and the experts are gone that could label random real images as softly for the scores",
@@ -118,7 +110,7 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     root = fold_in(config.seed, "evaluate")
     baselines = Baselines(config, taught, num_classes, distilled.images_per_class, root, kept, content)
     judge = Judge(kept, config.resources, validation, test, num_classes, content)
-    subjects = _Subjects(config.evaluate, distilled, baselines, teachers, votes_NK)
+    subjects = Subjects(config.evaluate, distilled, baselines, teachers, votes_NK)
     rows = judge.decide(_settled(config, list(_contests(config, root, subjects))))
     return rows + (teachers.judged_on(test) if teachers else [])
 
@@ -131,7 +123,7 @@ def _split(curated: CuratedSet, name: Any, normalisation: AnyNormalisation) -> S
 # ---- what is trained ----
 
 
-def _contests(config: Config, root: int, subjects: _Subjects) -> Iterator[Contest]:
+def _contests(config: Config, root: int, subjects: Subjects) -> Iterator[Contest]:
     """Every subject under every protocol and network, what the scores want, then the same networks on all the training data."""
     wanted = config.evaluate
     architectures = tuple(dict.fromkeys((config.network, *wanted.other_networks)))
@@ -192,141 +184,6 @@ def _work(contest: Contest, networks: int) -> Work:
     data = contest.fits[0].data
     network = build(contest.architecture, data.targets_NK.shape[1], data.images_NCHW.shape[-1])
     return work_of_training(contest.training, network, data.images_NCHW.shape, networks)
-
-
-@dataclass(frozen=True)
-class _Subjects:
-    """The training sets that are compared, one per network; only random real images are drawn anew for each.
-
-    Where the distilled set has soft labels, who labelled it labels the baselines too, the volunteers (`votes_NK`) or its experts: what
-    soft labels bring is not the images' merit.
-    """
-
-    wanted: Evaluate
-    distilled: DistilledSet
-    baselines: Baselines
-    teachers: _Teachers | None
-    votes_NK: Tensor | None
-
-    def small(self) -> Iterator[list[TrainingSet]]:
-        """The distilled set and the baselines of its size."""
-        count, distilled = self.wanted.num_networks, self.distilled
-        if distilled.selected.soft and self.votes_NK is None and self.teachers is None:
-            log.warning(
-                "evaluate: the baselines get hard labels, for the experts that could label them as softly are gone"
-            )
-        yield [_of("distilled", distilled.selected)] * count
-        if distilled.last.iteration != distilled.selected.iteration:
-            yield [_of("distilled_last", distilled.last)] * count
-        for name in self.wanted.baselines:
-            yield self._baseline(name)
-
-    def for_scores(self) -> Iterator[tuple[list[TrainingSet], str, Protocol]]:
-        """What the scores need beside the comparison: the first protocol unaugmented, and hard labels where the set's are soft."""
-        name, protocol = next(iter(self.wanted.protocols.items()))
-        plain = replace(protocol, training=replace(protocol.training, augmentation=Augmentation()))
-        ours, count = _of("distilled", self.distilled.selected), self.wanted.num_networks
-        random = self._baseline("random_real")
-        if "random_real" not in self.wanted.baselines:
-            yield random, name, protocol
-        if self.distilled.selected.soft:
-            # Its learning rates were learned with its soft labels: these have theirs searched for.
-            targets = hard_labels(self.baselines.num_classes, self.distilled.images_per_class)
-            yield [TrainingSet("distilled_hard", 0, ours.images_NCHW, targets)] * count, name, protocol
-        yield [ours] * count, unaugmented(name), plain
-        yield random, unaugmented(name), plain
-
-    def everything(self) -> TrainingSet:
-        """All the training data."""
-        images, labels = self.baselines.taught
-        return TrainingSet("full_data", 0, images, one_hot(labels, self.baselines.num_classes))
-
-    def _baseline(self, name: Baseline) -> list[TrainingSet]:
-        count = self.wanted.num_networks
-        draws = count if name == "random_real" else 1
-        chosen = [self.baselines.images(name, draw) for draw in range(draws)]
-        sets = [TrainingSet(name, draw, c.images_SCHW, self._labels(c)) for draw, c in enumerate(chosen)]
-        return [sets[i % draws] for i in range(count)]
-
-    def _labels(self, chosen: Coreset) -> Tensor:
-        num_classes, ipc, teachers = self.baselines.num_classes, self.distilled.images_per_class, self.teachers
-        if self.votes_NK is not None:
-            return chosen.mean(self.votes_NK)
-        if self.distilled.selected.soft and teachers:
-            logits = expert_labels(chosen.images_SCHW, num_classes, ipc, teachers.network, teachers.ends)
-            return logits.softmax(dim=1)
-        return hard_labels(num_classes, ipc)
-
-
-def _votes(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tensor | None:
-    """[N, K] class probabilities of the training galaxies, where the distilled set's labels are votes, or began as votes."""
-    made = distilled.manifest.config.get("distill", {})
-    if "votes" not in (made.get("labels"), made.get("label_init")):
-        return None
-    if not curated.has_votes and plan.config.evaluate.scores:
-        raise ArtifactIncompatible(
-            "its labels are votes, which random real images of this survey do not have, as the scores would want them",
-            distilled.folder.uri,
-            "set evaluate.scores=false",
-        )
-    if not curated.has_votes:
-        log.warning(
-            "evaluate: the baselines cannot have labels of votes, as the distilled set has, for this survey has no votes"
-        )
-        return None
-    return curated.probabilities("train", plan.class_tree)
-
-
-def _of(subject: str, images: SyntheticImages) -> TrainingSet:
-    return TrainingSet(subject, 0, images.images_SCHW, images.targets_SK, images.student_lrs)
-
-
-@dataclass(frozen=True)
-class _Teachers:
-    """The experts that taught the distilled set, under whose normalisation they were trained."""
-
-    store: TrajectoryStore
-    architecture: Architecture
-    network: Network
-    num_classes: int
-
-    @cached_property
-    def ends(self) -> list[Tensor]:
-        """theta_P at the end of each expert's training; read once, however many baselines they label."""
-        return self.store.ends()
-
-    def judged_on(self, test: Split) -> list[dict[str, Any]]:
-        """A row for each expert; there is nothing to train."""
-        images, labels = test
-        rows = []
-        for expert, theta_P in enumerate(self.ends):
-            matrix = metrics.confusion(predict(self.network, theta_P, images), labels, self.num_classes)
-            rows.append(
-                {
-                    "subject": "experts", "protocol": "", "network": self.architecture.name, "draw": 0, "seed": expert, "lr": None,
-                    "accuracy": metrics.accuracy(matrix), "balanced_accuracy": metrics.balanced_accuracy(matrix),
-                    "confusion": matrix.reshape(-1).tolist(),
-                }
-            )  # fmt: skip
-        return rows
-
-
-def _teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> _Teachers | None:
-    """None, with a warning, where they are gone. A run's own lie beside it, wherever the run folder was moved to."""
-    parent = distilled.manifest.parents.get("trajectories")
-    if parent is None:
-        log.warning("evaluate: the experts are left out (the distilled set does not name any)")
-        return None
-    own = plan.trajectories
-    try:
-        store = TrajectoryStore.open(own.folder if own.identity == parent.identity else parent.uri, verify=False)
-        check_parent(distilled.manifest, "trajectories", store.manifest, distilled.folder.uri)
-    except RaydistillError as error:
-        log.warning("evaluate: the experts are left out (%s)", error)
-        return None
-    architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
-    network = build(architecture, curated.num_classes, curated.summary.image_size)
-    return _Teachers(store, architecture, network, curated.num_classes)
 
 
 # ---- the report ----

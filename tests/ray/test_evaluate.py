@@ -23,9 +23,10 @@ from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.baselines import Baselines
 from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import distill
-from raydistill.pipeline.evaluate import _split, _Subjects, _teachers, evaluate
+from raydistill.pipeline.evaluate import _split, evaluate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import show, verdict
+from raydistill.pipeline.subjects import Subjects, teachers_of
 from raydistill.pipeline.tracking import Run
 
 SEVEN = {"distilled", "random_real", "class_mean", "k_center", "dm", "experts", "full_data"}
@@ -172,17 +173,17 @@ def test_baselines_of_a_set_with_soft_labels_are_labelled_by_its_experts(root: P
     plan = Plan(config)
     soft = distill(plan, SILENT)
     curated = CuratedSet.open(str(below(config, "curated")))
-    teachers = _teachers(plan, soft, curated)
+    teachers = teachers_of(plan, soft, curated)
     assert teachers is not None
     taught = _split(curated, "train", soft.selected.normalisation)
     kept, content = Folder(str(tmp_path / "kept")), curated.manifest.content
     baselines = Baselines(config, taught, curated.num_classes, 1, 0, kept, content)
-    for sets in _Subjects(config.evaluate, soft, baselines, teachers, None).small():
+    for sets in Subjects(config.evaluate, soft, baselines, teachers, None).small():
         for one in sets:
             np.testing.assert_allclose(one.targets_NK.sum(dim=1), 1, atol=1e-5)
             assert float(one.targets_NK.max()) < 1, f"{one.subject} has hard labels"
     hard = DistilledSet.open(str(below(tiny(root), "distilled")))
-    for sets in _Subjects(config.evaluate, hard, baselines, teachers, None).small():
+    for sets in Subjects(config.evaluate, hard, baselines, teachers, None).small():
         assert set(sets[0].targets_NK.unique().tolist()) == {0.0, 1.0}
 
 
@@ -274,7 +275,7 @@ def test_soft_labels_are_set_beside_hard_ones(root: Path, tmp_path: Path) -> Non
     curated = CuratedSet.open(str(below(config, "curated")))
     taught = _split(curated, "train", soft.selected.normalisation)
     baselines = Baselines(config, taught, 5, 1, 0, Folder(str(tmp_path / "kept")), curated.manifest.content)
-    subjects = _Subjects(config.evaluate, soft, baselines, _teachers(plan, soft, curated), None)
+    subjects = Subjects(config.evaluate, soft, baselines, teachers_of(plan, soft, curated), None)
     made = list(subjects.for_scores())
     assert [(sets[0].subject, name) for sets, name, _ in made] == [
         ("distilled_hard", "paper"),

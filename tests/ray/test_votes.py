@@ -19,9 +19,10 @@ from raydistill.core.initial import LEAST_PROBABILITY, margin
 from raydistill.pipeline import session as stage
 from raydistill.pipeline.baselines import Baselines
 from raydistill.pipeline.distill import distill
-from raydistill.pipeline.evaluate import _split, _Subjects, _votes, evaluate
+from raydistill.pipeline.evaluate import _split, evaluate
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.subjects import Subjects, votes_of
 
 VOTES = (
     "experts.targets=votes", "distill.labels=votes", "distill.init=correct", "distill.images_per_class=2",
@@ -120,12 +121,12 @@ def test_baselines_have_the_votes_of_the_galaxies_they_are_made_of(
 ) -> None:
     plan = Plan(config)
     found = DistilledSet.open(str(below(config, "distilled")))
-    votes = _votes(plan, found, curated)
+    votes = votes_of(plan, found, curated)
     assert votes is not None
     taught = _split(curated, "train", found.selected.normalisation)
     baselines = Baselines(config, taught, 5, 2, 0, Folder(str(tmp_path)), curated.manifest.content)
     images = taught[0]
-    for (one,) in _Subjects(config.evaluate, found, baselines, None, votes).small():
+    for (one,) in Subjects(config.evaluate, found, baselines, None, votes).small():
         torch.testing.assert_close(one.targets_NK.sum(dim=1), torch.ones(10))
         for pixels, target in zip(one.images_NCHW, one.targets_NK, strict=True):
             if one.subject in ("random_real", "k_center"):
@@ -133,4 +134,4 @@ def test_baselines_have_the_votes_of_the_galaxies_they_are_made_of(
                 assert torch.equal(target, votes[row])
     made = {**found.manifest.config["distill"], "labels": "hard"}
     hard = replace(found, manifest=replace(found.manifest, config={"distill": made}))
-    assert _votes(plan, hard, curated) is None
+    assert votes_of(plan, hard, curated) is None
