@@ -108,6 +108,7 @@ def test_pictures_and_files(undisturbed: Path, runs: dict[str, Any]) -> None:
     assert {"confusion.png", "accuracy.png", "evaluation.json"} <= names("evaluation")
 
 
+@pytest.mark.long
 def test_a_terminated_run_is_killed_and_the_next_one_finishes(
     undisturbed: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
