@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import fsspec
 
@@ -34,29 +34,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _answered(method: Callable[P, R]) -> Callable[P, R]:
+def _answered(method: Callable[Concatenate[Folder, P], R]) -> Callable[Concatenate[Folder, P], R]:
     """A store that does not answer is an ArtifactError; the clients' own would not all survive the way back from a worker."""
 
     @functools.wraps(method)
-    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+    def told(folder: Folder, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return method(*args, **kwargs)
+            return method(folder, *args, **kwargs)
         except Exception as error:
             of_client = type(error).__module__.partition(".")[0] in CLIENTS
             # s3fs makes the system's errors of what S3 answers; a local copy may meet a full disk.
-            answered = isinstance(error, OSError) and not _is_local(args[0]) and error.errno not in FULL
+            answered = isinstance(error, OSError) and not folder.is_local and error.errno not in FULL
             if not (of_client or answered):
                 raise
             what, fix = "did not answer", "see that it can be reached, and run the same command again; it resumes"
             if isinstance(error, FileNotFoundError | PermissionError):
                 what, fix = "refused", "check its name and that you may read and write there"
-            raise ArtifactError(f"the storage {what} ({error})", str(args[0]), fix) from error
+            raise ArtifactError(f"the storage {what} ({error})", str(folder), fix) from error
 
     return told
-
-
-def _is_local(folder: object) -> bool:
-    return isinstance(folder, Folder) and folder.is_local
 
 
 class Folder:

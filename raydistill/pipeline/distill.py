@@ -15,7 +15,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.core.effort import words
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import LOST, distill_cpus, one_line, plain_errors, require, workers_for
+from raydistill.pipeline.cluster import LOST, distill_cpus, one_line, plain_errors, workers_for
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.publish import publish
 from raydistill.pipeline.session import News, finished, prepare
@@ -43,9 +43,6 @@ def _run(plan: Plan, curated: CuratedSet, run: Run) -> None:
     if finished(place.folder):
         return  # and killed between the worker's end and the manifest
     pieces = plan.config.distill.trajectories_per_step
-    require(
-        resources, resources.distill_cpus or 1, resources.distill_gpus, "distill_"
-    )  # before its machines are counted
     threads = distill_cpus(resources, pieces)
     job = prepare(plan, curated, run, threads, workers=workers_for(resources, pieces, distilling_on=threads))
     # A generator's own retries would replay from the start; ours go on from the saved state.

@@ -160,12 +160,11 @@ def _settled(config: Config, contests: list[Contest]) -> list[Contest]:
     machine = Machine.of_workers(config.resources.gpus)
     work: defaultdict[Any, Work] = defaultdict(Work)
     for contest in contests:
-        alone = machine.kind == "gpu"
-        own = _work(contest, 1 if alone else contest.num_networks)
-        work[_alike(contest)] = own if alone else work[_alike(contest)] + own
+        work[_alike(contest)] += _work(contest, contest.num_networks)
     told, settled = set(), []
     for contest in contests:
-        training = settle(contest.training, work[_alike(contest)], machine)
+        served = _work(contest, 1) if machine.kind == "gpu" else work[_alike(contest)]
+        training = settle(contest.training, served, machine)
         if words(training) != words(contest.training) and (line := (_alike(contest), words(training))) not in told:
             told.add(line)
             log.info(

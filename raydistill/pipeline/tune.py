@@ -14,8 +14,8 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -77,9 +77,8 @@ def tune(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SearchR
 def _fit(plan: Plan, listener: Listener) -> None:
     """All trials, to their ends."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner would go to stdout
-    os.environ.setdefault(
-        "TUNE_DISABLE_SIGINT_HANDLER", "1"
-    )  # with its own, an interrupted search would seem to have ended
+    # With its own handler, an interrupted search would seem to have ended.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     logging.getLogger("ray.tune.utils.util").setLevel(logging.ERROR)  # warns of every half second that MLflow takes
     config, search, resources = plan.config, plan.config.search, plan.config.resources
     threads = resources.distill_cpus or 1
@@ -169,10 +168,15 @@ def _trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
     told = {"iteration": 0, METRIC: 0.0}
     newest = None
     try:
-        for newest in _validations(plan.with_recipe(recipe), threads):
-            if newest.iteration < recipe.iterations:  # after the last one it has its files to write: see `last_word`
-                told = {"iteration": newest.iteration, METRIC: newest.balanced_accuracy}
-                ray.tune.report(told)
+        with closing(
+            _validations(plan.with_recipe(recipe), threads)
+        ) as heard:  # a trial that is ended early signs no longer
+            for newest in heard:
+                if (
+                    newest.iteration < recipe.iterations
+                ):  # after the last one it has its files to write: see `last_word`
+                    told = {"iteration": newest.iteration, METRIC: newest.balanced_accuracy}
+                    ray.tune.report(told)
     except DivergenceError as error:
         ray.tune.report(told | diverged(error))
         return
@@ -180,7 +184,7 @@ def _trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
     ray.tune.report(told | last_word(newest))
 
 
-def _validations(plan: Plan, threads: int) -> Iterator[Validation]:
+def _validations(plan: Plan, threads: int) -> Generator[Validation, None, None]:
     """In the folder of the distilled set, whose maker a trial is until it reports no more."""
     place = plan.distilled
     with suppress(MadeMeanwhile), making(place):

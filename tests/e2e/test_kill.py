@@ -95,13 +95,18 @@ def test_a_worker_killed_in_every_stage(undisturbed: Path, env: dict[str, str], 
     assert not leftovers(tmp_path)
 
 
-@pytest.mark.long
-def test_an_interrupted_search_says_so(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    """Ray Tune has an answer of its own to Ctrl-C, too: to end as if all were done."""
+def with_experts(undisturbed: Path, output: Path) -> None:
+    """Copy what a search matches, made already."""
     for kind in ("survey", "curated", "trajectories"):
         found = artifact(undisturbed, kind)
         assert found is not None
-        shutil.copytree(found, tmp_path / "runs" / "tiny" / found.name)
+        shutil.copytree(found, output / "runs" / "tiny" / found.name)
+
+
+@pytest.mark.long
+def test_an_interrupted_search_says_so(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """Ray Tune has an answer of its own to Ctrl-C, too: to end as if all were done."""
+    with_experts(undisturbed, tmp_path)
     words = (
         "search={trials: 1, stopping: null, space: {student_steps: {low: 2, high: 5}}}",
         "distill.iterations=100000",
@@ -115,10 +120,7 @@ def test_an_interrupted_search_says_so(undisturbed: Path, env: dict[str, str], t
 
 @pytest.mark.long
 def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    for kind in ("survey", "curated", "trajectories"):
-        found = artifact(undisturbed, kind)
-        assert found is not None
-        shutil.copytree(found, tmp_path / "runs" / "tiny" / found.name)
+    with_experts(undisturbed, tmp_path)
     space = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}}"
     words = (f"search={{trials: 5, stopping: null, space: {space}}}", "distill.iterations=40")
 
