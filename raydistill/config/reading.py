@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config.sentences import CLASSES, sentence
-from raydistill.config.tree import Config, Distill, plain
-from raydistill.core.architectures import ConvNet
+from raydistill.config.tree import Config, plain
 from raydistill.errors import ConfigError, yaml_problem
 
 EXTENDS = (
@@ -104,8 +104,16 @@ def _based(own: DictConfig, path: Path, extending: tuple[Path, ...]) -> DictConf
 def _kinds() -> DictConfig:
     """The defaults of what comes in kinds, to be overlaid: with `image_step: {lr: 0.05}` a person changes the default step's rate, and
     does not ask for the first kind of step that has one."""
-    of_distill = {key: value for key, value in plain(Distill()).items() if isinstance(value, dict) and "kind" in value}
-    return OmegaConf.create({"network": plain(ConvNet()), "distill": of_distill})
+    defaults = {
+        field.name: plain(field.default_factory()) for field in fields(Config) if callable(field.default_factory)
+    }
+    return OmegaConf.create(_with_kinds(defaults))
+
+
+def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
+    branches = {key: value for key, value in tree.items() if isinstance(value, dict)}
+    kept = {key: value if "kind" in value else _with_kinds(value) for key, value in branches.items()}
+    return {key: value for key, value in kept.items() if value}
 
 
 def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:

@@ -168,13 +168,11 @@ def _trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
     told = {"iteration": 0, METRIC: 0.0}
     newest = None
     try:
-        with closing(
-            _validations(plan.with_recipe(recipe), threads)
-        ) as heard:  # a trial that is ended early signs no longer
+        # Closed, so that a trial that is ended early signs no longer.
+        with closing(_validations(plan.with_recipe(recipe), threads)) as heard:
             for newest in heard:
-                if (
-                    newest.iteration < recipe.iterations
-                ):  # after the last one it has its files to write: see `last_word`
+                # After the last one it has its files to write: see `last_word`.
+                if newest.iteration < recipe.iterations:
                     told = {"iteration": newest.iteration, METRIC: newest.balanced_accuracy}
                     ray.tune.report(told)
     except DivergenceError as error:

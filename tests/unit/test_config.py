@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from raydistill.config import CatalogSurvey, Config, load, plain
+from raydistill.config import CatalogSurvey, Config, Halving, load, plain
 from raydistill.core.architectures import MLP, ConvNet
 from raydistill.core.distiller import Distiller
 from raydistill.core.networks import build
@@ -177,6 +177,8 @@ def test_a_key_without_its_kind_changes_the_default(read: Read) -> None:
     assert read(SIMULATED, "distill.schedule={kind: fixed, max_start_epoch: 2}").distill.schedule == Fixed(
         max_start_epoch=2
     )
+    assert read(SIMULATED, "search.stopping.grace=20").search.stopping == Halving(grace=20)
+    assert read(SIMULATED, "search.stopping=null").search.stopping is None
     with pytest.raises(ConfigError, match="there is no key 'max_start'; did you mean 'max_start_epoch'"):
         read(SIMULATED, "distill.schedule.max_start=2")
 
