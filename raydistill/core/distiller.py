@@ -152,14 +152,18 @@ class Distiller:
         """[S, K] probabilities that the student is taught."""
         return self.labels.softmax(dim=1) if self.recipe.labels == "soft" else self.labels
 
-    def begin(self) -> None:
-        """Choose what the recipe leaves to `auto`, on the initial images and before the first step; a resumed run has it in its state."""
+    def begin(self, typical_SCHW: Tensor) -> None:
+        """Choose what the recipe leaves to `auto`, before the first step; a resumed run has it in its state.
+
+        typical_SCHW: for the student's rate, images that move a student as distilled ones will: the initial ones, but for class means.
+        These are much alike and move it little, and a rate that suits them is far too large as soon as they are not.
+        """
         if self.recipe.student_lr == "auto":
-            self._choose_student_lr()
+            self._choose_student_lr(typical_SCHW)
         if self.recipe.image_step.lr == "auto":
             self._choose_image_lr(self.recipe.image_step.momentum)
 
-    def _choose_student_lr(self) -> None:
+    def _choose_student_lr(self, typical_SCHW: Tensor) -> None:
         """The largest of the grid 2^(k / RATES_PER_OCTAVE) at which the student goes at most `AS_FAR` times as far as the experts.
 
         |theta_N - theta_0| against |theta* - theta_0|, the geometric mean over three experts and both ends of the first window. Until
@@ -171,7 +175,9 @@ class Distiller:
         while high - low > 1:  # bisection: a longer step goes farther
             middle = (low + high) // 2
             low, high = (
-                (middle, high) if self._goes(2 ** (middle / RATES_PER_OCTAVE), cases) <= AS_FAR else (low, middle)
+                (middle, high)
+                if self._goes(2 ** (middle / RATES_PER_OCTAVE), typical_SCHW, cases) <= AS_FAR
+                else (low, middle)
             )
         for log_lr in self.log_lrs:
             log_lr.fill_(low / RATES_PER_OCTAVE * math.log(2))
@@ -199,11 +205,11 @@ class Distiller:
                 cases.append((begin, target, self._batches(g)))
         return cases
 
-    def _goes(self, lr: float, cases: list[tuple[Tensor, Tensor, list[Batch]]]) -> float:
+    def _goes(self, lr: float, images_SCHW: Tensor, cases: list[tuple[Tensor, Tensor, list[Batch]]]) -> float:
         """How far the student goes at a rate, in units of the experts' way: the geometric mean of all cases."""
         rate, targets, logs = torch.tensor(lr).to(self.images), self.targets(), []
         for begin, target, batches in cases:
-            went = self._matcher.displacement(begin, self.images, targets, rate, batches)
+            went = self._matcher.displacement(begin, images_SCHW, targets, rate, batches)
             logs.append(float((went / (target - begin)[self._matcher.skip :].norm()).log()))
         too_far = any(math.isnan(log) or log == math.inf for log in logs)
         return math.inf if too_far else math.exp(math.fsum(logs) / len(logs))

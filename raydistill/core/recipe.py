@@ -68,8 +68,9 @@ class Recipe:
         N, the student's steps of one unroll; M, how many expert epochs ahead the target lies. N "auto": a third of the steps that
         the experts take in M epochs, see `stepping`.
     student_lr
-        Initial learning rate of the student (its logarithm is learned). "auto": such that on the initial images the student goes
-        `AS_FAR` times as far as the experts did, see `Distiller.begin`. Far above it the student walks away (loss above 1).
+        Initial learning rate of the student (its logarithm is learned). "auto": such that on the initial images (with `init: mean`, on
+        real ones) the student goes `AS_FAR` times as far as the experts did, see `Distiller.begin`. Far above it the student walks away
+        (loss above 1).
     lr_per_epoch
         One learning rate per start epoch instead of one for all.
     trajectories_per_step

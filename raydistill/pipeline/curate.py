@@ -62,7 +62,7 @@ def _curate(config: Config, images: Images | DataSet, chosen: Chosen, folder: Fo
     folder.remove("data")  # of a stopped attempt, which may have met other pictures
     whiten = config.curate.whitening is not None
     sums = PixelSums(3 * config.curate.image_size**2) if whiten else None
-    writer = _Writer(folder, chosen.galaxies, chosen.tree, sums)
+    writer = _Writer(folder, chosen.galaxies, chosen.tree, config.curate.image_size, sums)
     with disk_errors(folder.uri):
         with progress(len(chosen.galaxies), "curating", "pictures") as shown, plain_errors("curate"):
             for decoded in decode(images, chosen.galaxies, config.curate):
@@ -89,11 +89,13 @@ def _whitening(sums: PixelSums, eps: float) -> Whitening:
 
 @dataclass
 class _Writer:
-    """Writes decoded rows, which come in order of rank, to the files of their split and class. sums: of the training pixels."""
+    """Writes decoded rows, which come in order of rank, to the files of their split and class. side: of a picture, in pixels. sums: of
+    the training pixels."""
 
     folder: Folder
     selected: pa.Table
     tree: ClassTree
+    side: int
     sums: PixelSums | None
     rejected: list[dict[str, Any]] = field(default_factory=list)
     _kept: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -197,16 +199,12 @@ class _Writer:
         self._lowest[key[1]] = min(self._lowest.get(key[1], lowest), lowest)
         if SPLITS[key[0]] == "train":
             self._sums += np.array([[row["sum"] for row in rows], [row["squares"] for row in rows]]).sum(axis=1)
-            self._train_pixels += len(rows) * self._pixels(rows[0])
+            self._train_pixels += len(rows) * self.side**2
             if self.sums is not None:
                 pictures = [np.asarray(Image.open(io.BytesIO(row["image"]))) for row in rows]
                 self.sums.add(torch.from_numpy(np.stack(pictures)))
         while sum(map(len, self._buffer)) >= ROWS_PER_GROUP:
             self._flush(ROWS_PER_GROUP)
-
-    def _pixels(self, row: dict[str, Any]) -> int:
-        width, height = (int.from_bytes(row["image"][at : at + 4], "big") for at in (16, 20))  # PNG's header
-        return width * height
 
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
         own = self.selected.take([row["rank"] for row in rows])

@@ -27,7 +27,7 @@ from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Distill
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
-from raydistill.core.coreset import Coreset
+from raydistill.core.coreset import Coreset, random_real
 from raydistill.core.distiller import Distiller, Measured, Record
 from raydistill.core.effort import work_of_recipe
 from raydistill.core.guard import Guard
@@ -160,7 +160,7 @@ class Session:
         if saved:
             self._resume(*saved)
         else:
-            self.distiller.begin()
+            self.distiller.begin(self._typical(taught).to(device))
             self._judge()
 
     def _begin(self, taught: Labelled, store: TrajectoryStore) -> tuple[Tensor, Tensor]:
@@ -174,6 +174,15 @@ class Session:
         )
         self._warnings = _misclassified(wanted, chosen, curated.class_names, *experts)
         return chosen.images_SCHW, initial_labels(wanted, chosen, curated.num_classes, *experts, votes)
+
+    def _typical(self, taught: Labelled) -> Tensor:
+        """Images that move a student as distilled ones will: the initial ones, or real ones in the place of class means."""
+        wanted = self.job.distill
+        if wanted.init != "mean":
+            return self.distiller.images
+        pixels = self.normalisation.apply(taught.images_NHWC)
+        g = generator(self.seed, "typical")
+        return random_real(pixels, taught.labels_N, self.curated.num_classes, wanted.images_per_class, g).images_SCHW
 
     def step(self, measure: Callable[[Distiller], list[Measured]] = Distiller.measure_all) -> None:
         """One iteration. measure: its pieces, by whoever helps."""

@@ -37,7 +37,7 @@ from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import _tell, distill
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.session import BEST, STATE, News, Validation
+from raydistill.pipeline.session import BEST, STATE, News, Session, Validation, prepare
 from raydistill.pipeline.tracking import Run
 
 # Sixty iterations last for some seconds: long enough for something to happen in between.
@@ -143,6 +143,19 @@ def test_what_a_resumed_worker_tells_again_is_recorded_once(undisturbed: Config)
             heard = _tell(told, heard, shown, run, Plan(undisturbed).distilled)
     assert run.steps["loss"] == list(range(7))
     assert run.steps["validation/balanced_accuracy"] == [0, 2, 4, 6]
+
+
+def test_class_means_begin_with_the_rate_of_real_images(trained_root: Path, tmp_path: Path) -> None:
+    """They are much alike and move a student little; the rate that would be theirs is too large for what they become."""
+
+    def begun(init: str) -> Session:
+        plan = Plan(tiny(trained_root, f"distill.init={init}", "distill.student_lr=auto"))
+        return Session(prepare(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path / init))))
+
+    means, real = begun("mean").distiller, begun("real").distiller
+    assert float(means.student_lrs) == pytest.approx(float(real.student_lrs), rel=0.3)
+    means.begin(means.images)
+    assert float(means.student_lrs) > 1.2 * float(real.student_lrs)
 
 
 def test_without_a_galaxy_to_validate_on_nothing_is_distilled(trained_root: Path, tmp_path: Path) -> None:
