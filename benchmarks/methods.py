@@ -1,13 +1,15 @@
-"""STM, MTT, distribution matching and random real images on real galaxies, at equal iterations.
+"""STM, MTT, distribution matching and random real images on real galaxies, at equal iterations and at equal time.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/methods.py [--iterations 500] [--seeds 3] [--output runs/methods]
+    RAYDISTILL_DATA=FOLDER python benchmarks/methods.py [network.width=32 ...] [--iterations 500] [--seeds 3] [--parallel 2] \
+        [--output runs/methods]
 
 `gz2_kaggle5` (Galaxy Zoo 2, five classes, 32 px, one image a class): the same experts, and for each method and seed a run of its preset in
 `configs/methods`, which decides the window of start epochs, how far ahead the target lies, and the student's rates. What is no part of a
-method is the same for all (`COMMON`). MTT runs twice: with the window of its paper for one image a class (start epochs 0 and 1), and with
-all the start epochs that STM may reach. STM moves on at 3 sigma, the paper's 5 being for 20000 iterations.
-Distribution matching has its seeds too; random real images are drawn anew for every network. Fresh networks judge by balanced accuracy
-on test galaxies. A stopped run goes on where it was. Writes `benchmarks/results/methods.json`.
+method is the same for all (`COMMON`). MTT runs with the window of its paper for one image a class (start epochs 0 and 1), and with
+all the start epochs that STM may reach; either also for as long as STM takes, whose iterations cost more (`STM_COSTS`). STM moves on at
+3 sigma, the paper's 5 being for 20000 iterations. Distribution matching has its seeds too; random real images are drawn anew for every
+network. Fresh networks judge by balanced accuracy on test galaxies. A stopped run goes on where it was. Rows go to
+`benchmarks/results/methods.json`, where those of other overrides stay.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from running import ROOT, balanced_accuracy, evaluated
+from running import ROOT, balanced_accuracy, evaluated, made, share_of_cores, with_experts
 
 RESULTS = ROOT / "benchmarks" / "results" / "methods.json"
 LAST_START = 11  # of experts of 24 epochs
+STM_COSTS = 1.25  # an STM iteration, in MTT's: 15 F and 12 F a student step (docs/benchmarks.md)
 
 COMMON = [
     "distill.student_steps=20", "distill.student_lr=0.006", "distill.init=real", "distill.ema=0.98",
@@ -38,39 +42,60 @@ METHODS = {
     "mtt": ["extends=methods/mtt"],
     "mtt, wide window": ["extends=methods/mtt", f"distill.schedule.max_start_epoch={LAST_START}"],
 }
+AS_LONG = ", as long as stm"
+METHODS |= {name + AS_LONG: overrides for name, overrides in METHODS.items() if name != "stm"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*")
     parser.add_argument("--iterations", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--output", default="runs/methods")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
+    runs = [(method, seed) for seed in range(given.seeds) for method in METHODS]
+    with_experts(_words(given, *runs[0]))
+    with ThreadPoolExecutor(given.parallel) as pool:
+        for _ in pool.map(lambda run: made("distill", _words(given, *run)), runs):
+            pass
     found: dict[str, list[float]] = {}
-    for method, overrides in METHODS.items():
-        baselines = ["dm", "random_real"] if method == "stm" else []
-        for seed in range(given.seeds):
-            summary = _run(given, [*overrides, f"evaluate.baselines=[{', '.join(baselines)}]"], seed)
-            found.setdefault(method, []).append(balanced_accuracy(summary, "distilled"))
-            if baselines:
-                found.setdefault("dm", []).append(balanced_accuracy(summary, "dm"))
-                found["random_real"] = [balanced_accuracy(summary, "random_real")]
-            print(f"{method}, seed {seed}: {found[method][-1]:.3f}", flush=True)
-            rows = [
-                {"method": name, "mean": statistics.mean(values), "seeds": values} for name, values in found.items()
-            ]
-            rows.sort(key=lambda row: -row["mean"])
-            RESULTS.write_text(json.dumps({"iterations": given.iterations, "rows": rows}, indent=1) + "\n")
+    for method, seed in runs:
+        summary = evaluated([*_words(given, method, seed), *_judged(given, method, seed)])
+        found.setdefault(method, []).append(balanced_accuracy(summary, "distilled"))
+        print(f"{method}, seed {seed}: {found[method][-1]:.3f}", flush=True)
+        if "dm" in summary:
+            found.setdefault("dm", []).append(balanced_accuracy(summary, "dm"))
+            found["random_real"] = [balanced_accuracy(summary, "random_real")]
+        _show(given, found)
+
+
+def _words(given: argparse.Namespace, method: str, seed: int) -> list[str]:
+    iterations = round(given.iterations * (STM_COSTS if method.endswith(AS_LONG) else 1))
+    own = [f"distill.iterations={iterations}", f"distill.validate_every={iterations}", f"distill.seed={seed}"]
+    given_words = [f"output={given.output}", share_of_cores(given.parallel), *given.overrides]
+    return ["gz2_kaggle5", *METHODS[method], *COMMON, *own, *given_words]
+
+
+def _judged(given: argparse.Namespace, method: str, seed: int) -> list[str]:
+    """Distribution matching and random real images beside STM; they have nothing to do with the method."""
+    if method != "stm":
+        return ["evaluate.baselines=[]"]
+    dm = [f"evaluate.dm.iterations={given.iterations}", f"evaluate.dm.seed={seed}"]
+    return ["evaluate.baselines=[dm, random_real]", *dm]
+
+
+def _show(given: argparse.Namespace, found: dict[str, list[float]]) -> None:
+    ordered = sorted(found.items(), key=lambda item: -statistics.mean(item[1]))
+    rows = [{"method": name, "mean": statistics.mean(values), "seeds": values} for name, values in ordered]
+    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept[" ".join(["gz2_kaggle5", *given.overrides])] = {"iterations": given.iterations, "rows": rows}
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    if any(len(values) < given.seeds for name, values in found.items() if name != "random_real"):
+        return
     print(f"\n| gz2_kaggle5, {given.iterations} iterations | balanced accuracy | of each seed |\n|---|---|---|")
-    for row in rows:
-        print(f"| {row['method']} | {row['mean']:.3f} | {', '.join(f'{value:.3f}' for value in row['seeds'])} |")
-
-
-def _run(given: argparse.Namespace, overrides: list[str], seed: int) -> dict[str, Any]:
-    every = f"distill.validate_every={given.iterations}"
-    own = [f"distill.iterations={given.iterations}", every, f"distill.seed={seed}", f"output={given.output}"]
-    own += [f"evaluate.dm.iterations={given.iterations}", f"evaluate.dm.seed={seed}"]
-    return evaluated(["gz2_kaggle5", *overrides, *COMMON, *own])
+    for name, values in ordered:
+        print(f"| {name} | {statistics.mean(values):.3f} | {', '.join(f'{value:.3f}' for value in values)} |")
 
 
 if __name__ == "__main__":
