@@ -25,6 +25,7 @@ CHART_DPI = 160
 INK, MUTED, FAINT = "#22262e", "#555b66", "#a9b1bd"
 NETWORK_COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 NETWORK_MARKERS = "osD^"
+MOST_WRITTEN = 30  # classes of a confusion matrix whose cells hold numbers
 
 
 @styled
@@ -39,7 +40,8 @@ def confusion_matrix(
     Parameters
     ----------
     counts_KK : [K, K] galaxies of true class i (row) predicted as j (column). A class without galaxies stays grey.
-        Under the matrix stands the purity: of the galaxies called j, the fraction that are.
+        Under the matrix stands the purity: of the galaxies called j, the fraction that are. Beyond `MOST_WRITTEN` classes there are colours
+        alone.
     """
     num_classes = len(class_names)
     if counts_KK.shape != (num_classes, num_classes):
@@ -47,18 +49,22 @@ def confusion_matrix(
         raise RaydistillError(what, "confusion_matrix", f"give [{num_classes}, {num_classes}]")
     totals = counts_KK.sum(axis=1)
     fractions = np.where(totals[:, None] > 0, counts_KK / np.maximum(totals, 1)[:, None], np.nan)
-    figure = Figure(figsize=(2.2 + 0.78 * num_classes, 1.9 + 0.66 * num_classes), dpi=CHART_DPI, layout="constrained")
+    drawn = min(num_classes, MOST_WRITTEN)
+    figure = Figure(figsize=(2.2 + 0.78 * drawn, 1.9 + 0.66 * drawn), dpi=CHART_DPI, layout="constrained")
     axes = figure.add_subplot()
-    _draw_cells(axes, fractions, 0, 1.08)
-    for (i, j), count in np.ndenumerate(counts_KK):
-        _write_cell(axes, j, i, float(fractions[i, j]), int(count))
-    names = [wrapped(name, 11) for name in class_names]
-    axes.set_xticks(range(num_classes), names)
-    axes.set_yticks(range(num_classes), [f"{name}\nn = {n}" for name, n in zip(names, totals, strict=True)])
+    if num_classes <= MOST_WRITTEN:
+        _draw_cells(axes, fractions, 0, 1.08)
+        for (i, j), count in np.ndenumerate(counts_KK):
+            _write_cell(axes, j, i, float(fractions[i, j]), int(count))
+        names = [wrapped(name, 11) for name in class_names]
+        axes.set_xticks(range(num_classes), names)
+        axes.set_yticks(range(num_classes), [f"{name}\nn = {n}" for name, n in zip(names, totals, strict=True)])
+        _write_purity(axes, counts_KK)
+    else:
+        axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1.08, aspect="auto", interpolation="nearest")
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("predicted", fontweight="bold", labelpad=8)
     axes.set_ylabel("true", fontweight="bold")
-    _write_purity(axes, counts_KK)
     lines = [line for line in (title, _accuracy_line(counts_KK)) if line]
     axes.set_title("\n".join(lines), fontweight="normal", pad=10, linespacing=1.4)
     save(figure, path)

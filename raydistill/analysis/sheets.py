@@ -31,23 +31,17 @@ MARGIN, LINE, GAP, ROW_GAP, GROUP_GAP = 20, 20, 4, 4, 20  # screen pixels
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a picture must say about itself. `accuracy` is balanced, on held-out galaxies; a fraction, as `ci95`."""
+    """What a picture must say about itself."""
 
     survey: str
     digest: str
     images_per_class: int
     simulated: bool
-    accuracy: float | None = None
-    ci95: float | None = None
 
     def caption(self) -> str:
         survey = f"{self.survey} (simulated)" if self.simulated else self.survey
         images = "1 image per class" if self.images_per_class == 1 else f"{self.images_per_class} images per class"
-        parts = [survey, images]
-        if self.accuracy is not None:
-            interval = "" if self.ci95 is None else f" ± {100 * self.ci95:.1f}"
-            parts.append(f"balanced accuracy {100 * self.accuracy:.1f}{interval} %")
-        return "   ·   ".join([*parts, f"raydistill\u00a0{self.digest[:12]}"])
+        return "   ·   ".join([survey, images, f"raydistill\u00a0{self.digest[:12]}"])
 
 
 def displayable(images: Images) -> npt.NDArray[np.uint8]:
@@ -132,8 +126,9 @@ def atlas(
     provenance: Provenance | None = None,
     scale: int | None = None,
     columns: int = 4,
+    examples: str = "most confident",
 ) -> None:
-    """One row per class: prototypes, mean of the class, most confident real galaxies, mean of nearest real galaxies.
+    """One row per class: prototypes, mean of the class, real galaxies, mean of nearest real galaxies.
 
     Parameters
     ----------
@@ -141,13 +136,14 @@ def atlas(
     class_means : [classes, H, W, 3] (all NaN: no such galaxies).
     nearest_real : for each class [n, H, W, 3], for each prototype the mean of the real galaxies nearest to it.
     provenance : written as the caption line.
+    examples : which real galaxies are shown.
     """
     num_classes = len(class_names)
     galaxies = "simulated" if provenance and provenance.simulated else "real"
     parts = [
         ("distilled", prototypes_per_class),
         ("class mean", [mean[None] if np.isfinite(mean).any() else mean[None][:0] for mean in class_means]),
-        (f"{galaxies}, most confident", real_examples_per_class),
+        (f"{galaxies}, {examples}", real_examples_per_class),
         (f"{galaxies}, mean of nearest", nearest_real),
     ]
     groups = []

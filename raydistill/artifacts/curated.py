@@ -131,13 +131,16 @@ class CuratedSet:
         """All rows of a split with their integer `label`, sorted by object id."""
         wanted = SCHEMA.names if columns is None else list(columns)
         read = list(dict.fromkeys([*wanted, "object_id"]))  # what the rows are sorted by
-        pieces = [pa.schema([*(SCHEMA.field(name) for name in read), ("label", pa.int32())]).empty_table()]
+        # In memory pictures are of a type that holds more than 2 GB of them.
+        types = {**{name: SCHEMA.field(name).type for name in read}, "label": pa.int32()}
+        schema = pa.schema(types | ({"image": pa.large_binary()} if "image" in read else {}))
+        pieces = [schema.empty_table()]
         for label in range(self.num_classes):
             name = partition(split, label)
             if name in self.manifest.files:
                 with self.folder.open(name) as stream:
                     piece = pq.read_table(stream, columns=read)
-                pieces.append(piece.append_column("label", pa.array([label] * len(piece), pa.int32())))
+                pieces.append(piece.append_column("label", pa.array([label] * len(piece))).cast(schema))
         return pa.concat_tables(pieces).sort_by("object_id").select([*wanted, "label"])
 
     def demand(self, *splits: Split) -> None:

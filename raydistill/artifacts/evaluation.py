@@ -88,6 +88,12 @@ def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str,
     return subjects
 
 
+def trained_network(entry: dict[str, Any], network: str) -> str:
+    """On which network a subject's headline figures are: the main one, or that of experts which have another."""
+    networks = [pair["network"] for pair in entry["all"]]
+    return network if network in networks else str(networks[0])
+
+
 def robust_scores(runs: list[dict[str, Any]], protocol: str, network: str) -> dict[str, Any]:
     """{label_robust, augmentation_robust} of the distilled set, from balanced accuracies under a protocol and the same unaugmented."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
@@ -119,7 +119,15 @@ def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
 def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
     """`own` over `base`. Where they name different kinds of one thing (a schedule, a step, a network), nothing of the base's stays."""
     for key in own:
-        if not (OmegaConf.is_dict(own._get_node(key)) and OmegaConf.is_dict(base._get_node(key))):
+        mine, other = own._get_node(key), base._get_node(key)
+        if (
+            isinstance(mine, Container)
+            and isinstance(other, Container)
+            and OmegaConf.is_dict(mine) != OmegaConf.is_dict(other)
+        ):
+            del base[key]  # a list in the place of a mapping, or the other way round
+            continue
+        if not (OmegaConf.is_dict(mine) and OmegaConf.is_dict(other)):
             continue
         if "kind" in own[key] and own[key].kind != base[key].get("kind", own[key].kind):
             del base[key]

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, StrictInt, TypeAdapter
 
 from raydistill.config.search import Search
 from raydistill.core.architectures import Architecture, ConvNet, Custom
@@ -63,8 +63,8 @@ class Curate:
     """What becomes of the survey: classes, which galaxies, which pixels, which split.
 
     classes: "gz2-9", "gz2-5", a YAML file with a class tree, or a list of the names of labels; for a data set "all" too.
-    crop_fraction: side of the central square that is kept, of the whole picture's. per_class: the most confident so many of each class
-    (None: all). balance: cut every class to the smallest one's size.
+    crop_fraction: side of the central square that is kept, of the whole picture's. per_class: the most confident so many of each class,
+    any so many where all are equally so (None: all). balance: cut every class to the smallest one's size.
     split: fractions of train, validation and test, by hash of the object id. A data set keeps its official splits, whole; its training
     part is divided among the others in the proportion of their fractions, after `per_class` and `balance`.
     thresholds: "n10" or "n20", which demand of every question on a class's path that enough volunteers came to it (Willett et al. 2013).
@@ -74,7 +74,7 @@ class Curate:
     where white is 1; the papers' value.
     """
 
-    classes: str | tuple[str | int, ...] = "gz2-9"
+    classes: str | tuple[str | StrictInt, ...] = "gz2-9"
     image_size: int = 32
     crop_fraction: float = 0.5
     thresholds: Literal["n10", "n20"] | None = None

@@ -204,14 +204,14 @@ def parse_class_tree(content: Any, where: str = "class tree") -> ClassTree:
 
 def _parse_class(entry: Any, where: str) -> GalaxyClass:
     if not isinstance(entry, dict):
-        return GalaxyClass(str(entry))
+        return GalaxyClass(_word(entry))
     _only_known(entry, ("name", "path"), where)
     path = entry.get("path", [])
     if "name" not in entry or not isinstance(path, list):
         raise ConfigError(f"the class {entry} needs a 'name' and a list 'path'", where, "path: [smooth, in_between]")
     steps = tuple(step if isinstance(step, list) else [step] for step in path)
     try:
-        return GalaxyClass(str(entry["name"]), tuple(tuple(_word(answer) for answer in step) for step in steps))
+        return GalaxyClass(_word(entry["name"]), tuple(tuple(_word(answer) for answer in step) for step in steps))
     except ConfigError as error:
         raise ConfigError(error.what, f"{where}, {error.where}", error.fix) from error
 

@@ -281,7 +281,12 @@ def _read_labels(uri: str, present: Sequence[str], found: Mapping[str, str | Non
         raise _missing("a column of labels", "label", present, uri, "name it with survey.columns.label=NAME")
     table = _read(uri, found, [name for name in (label, confidence) if name is not None], text=(label,))
     values = np.ones(table.num_rows) if confidence is None else _fraction(table, confidence, uri, counts=False)
-    text = pc.utf8_trim_whitespace(pc.cast(table[label].combine_chunks(), pa.string()))
+    try:
+        words = pc.cast(table[label].combine_chunks(), pa.string())
+    except pa.ArrowException as error:
+        what = f"column '{label}' holds no labels, but {table[label].type}"
+        raise CatalogError(what, uri, "name another one with survey.columns.label=NAME") from error
+    text = pc.utf8_trim_whitespace(words)
     result = _common_columns(table, found, uri)
     result = result.append_column("label", text).append_column("confidence", pa.array(values, from_pandas=True))
     return result.replace_schema_metadata({"raydistill.dialect": "plain"})
@@ -330,7 +335,7 @@ def _numbers(table: pa.Table, name: str, uri: str) -> np.ndarray:
         values: np.ndarray = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
         return values
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        row, value = next((i, v) for i, v in enumerate(column.to_pylist()) if not _is_number(v))
+        row, value = next(((i, v) for i, v in enumerate(column.to_pylist()) if not _is_number(v)), (0, column[0]))
         raise CatalogError(
             f"column '{name}' holds '{value}' in row {row + 1}, which is not a number",
             uri,
@@ -339,10 +344,11 @@ def _numbers(table: pa.Table, name: str, uri: str) -> np.ndarray:
 
 
 def _is_number(value: object) -> bool:
+    """As Arrow reads numbers, which takes no blanks around them and no underscores."""
     try:
-        float(str(value))
-    except ValueError:
-        return value is None
+        pc.cast(pa.scalar(value), pa.float64())
+    except pa.ArrowException:
+        return False
     return True
 
 

@@ -91,7 +91,7 @@ def _guarded(uri: str, read: Any) -> Any:
         return read(uri)
     except FileNotFoundError as error:
         raise CatalogError("no such file", uri, "check the path, or fetch the catalogue first") from error
-    except (OSError, pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, pa.ArrowException, ValueError, TypeError, csv.Error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if _format(uri) == "parquet":
             reason = reason.rpartition(": ")[2].rstrip(".")  # the last of many links says it

@@ -167,7 +167,7 @@ class FitsImages:
             except (KeyError, IndexError) as error:
                 channels = ", ".join(map(str, self.channels))
                 raise RejectedImage("wrong-bands", where, f"no plane for each of the channels {channels}") from error
-            except (OSError, ValueError, TypeError) as error:
+            except Exception as error:  # astropy has a dozen kinds for a damaged file
                 reason = "truncated" if _truncated([error, *(w.message for w in caught)]) else "corrupt"
                 raise RejectedImage(reason, where, " ".join(str(error).split())) from error
         if _truncated([w.message for w in caught]):
@@ -186,10 +186,15 @@ class FitsImages:
 
 def _check_pattern(pattern: str) -> None:
     fields = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
+    what, where = f"'{pattern}' is no pattern of file names", "survey.images.pattern"
     if fields != {"id"}:
-        raise ConfigError(
-            f"'{pattern}' is no pattern of file names", "survey.images.pattern", "write {id} where the object id stands"
-        )
+        raise ConfigError(what, where, "write {id} where the object id stands")
+    try:
+        shown = pattern.format(id="q7")
+    except (ValueError, LookupError, AttributeError):
+        shown = ""
+    if "q7" not in shown or "q70" in shown:  # ids are words, and 06 fills these with zeros behind
+        raise ConfigError(what, where, "write {id}, or {id:0>6} for six digits with zeros before")
 
 
 def _locate(root: str, pattern: str, mapping: str | None, object_ids: Sequence[str]) -> list[str | None]:
@@ -274,15 +279,15 @@ def _truncated(messages: Sequence[object]) -> bool:
 
 
 def _as_rgb(image: Image.Image, where: str) -> Image.Image:
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, image).convert("RGB")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         grey = np.asarray(image, dtype=np.int64)
         if grey.min() < 0 or grey.max() > 65535:
             raise RejectedImage("corrupt", where, "whole-number pixels beyond 16 bits")
         return Image.fromarray(np.round(grey / 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image).convert("RGB")
     if image.mode == "F":
         raise RejectedImage("corrupt", where, "float pixels have no agreed range; use FITS")
     return image.convert("RGB")

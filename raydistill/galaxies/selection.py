@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -133,6 +134,8 @@ def _position(word: str | None, index: dict[str, int], tree: ClassTree) -> int:
         return index[word]
     if word is None or word.lower() in _NO_LABEL:
         return -1
+    if re.fullmatch(r"\d+\.0+", word):  # how pandas writes whole numbers among which one is missing
+        return _position(word.partition(".")[0], index, tree)
     raise CatalogError(f"the label '{word}' is no class of the tree '{tree.name}'", "label", nearest(word, tree.names))
 
 
@@ -148,14 +151,16 @@ def split_of(object_ids: Iterable[str], fractions: tuple[float, float, float] = 
     train, _, test = fractions
     if min(fractions) < 0 or abs(sum(fractions) - 1) > SPLIT_TOLERANCE:
         raise ConfigError(f"{tuple(fractions)} is no split", "fractions", "give three fractions that sum to 1")
-    position = np.array([_position_in_unit_interval(object_id) for object_id in object_ids], dtype=np.float64)
+    position = np.array(
+        [_in_unit_interval(object_id, b"raydistill-split") for object_id in object_ids], dtype=np.float64
+    )
     names = np.where(position < train, "train", "validation")
     names = np.where((position >= 1 - test) & (test > 0), "test", names)
     return names if test < 1 else np.full(len(position), "test")
 
 
-def _position_in_unit_interval(object_id: str) -> float:
-    digest = hashlib.blake2b(str(object_id).encode(), digest_size=8, person=b"raydistill-split").digest()
+def _in_unit_interval(object_id: str, purpose: bytes) -> float:
+    digest = hashlib.blake2b(str(object_id).encode(), digest_size=8, person=purpose).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact in float64, and never 1
 
 
@@ -164,7 +169,8 @@ def select(
 ) -> pa.Table:
     """The best galaxies of each class, ordered by label, then falling confidence, then object id.
 
-    per_class: keep at most this many, the most confident (ties: smaller object id first); None keeps all.
+    per_class: keep at most this many, the most confident, ties in the order of a hash of the object id, for ids of a survey run along
+    the sky; None keeps all.
     min_confidence: drop galaxies below it.
     balance: cut every class to the size of the smallest. A class that has no galaxy at all is then a CatalogError.
 
@@ -175,8 +181,10 @@ def select(
     sure = assigned.filter(pc.greater_equal(assigned["confidence"], min_confidence))
     order = [("label", "ascending"), ("confidence", "descending"), ("object_id", "ascending")]
     ranked = sure.take(pc.sort_indices(sure, sort_keys=order))
-    label = ranked["label"].to_numpy()
-    rank = np.arange(len(label)) - np.searchsorted(label, label, side="left")
+    label, confidence = ranked["label"].to_numpy(), ranked["confidence"].to_numpy()
+    hashed = [_in_unit_interval(object_id, b"raydistill-tie") for object_id in ranked["object_id"].to_pylist()]
+    rank = np.empty(len(label), np.int64)
+    rank[np.lexsort((hashed, -confidence, label))] = np.arange(len(label)) - np.searchsorted(label, label, side="left")
     limit = per_class if per_class is not None else len(label)
     if balance:
         limit = min(limit, _smallest_class(assigned, label, min_confidence))

@@ -55,7 +55,13 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
             images = survey if isinstance(survey, DataSet) else survey.images
             summary = _curate(config, images, chosen, place.folder)
             _describe(summary, run)
-    return CuratedSet.open(place.folder)
+        return CuratedSet.open(place.folder)
+    found = CuratedSet.open(place.folder)
+    if dropped := sum(found.summary.rejected.values()):
+        log.info(
+            "curate: %d pictures were dropped when it was made; to try them again remove %s", dropped, found.folder
+        )
+    return found
 
 
 def _curate(config: Config, images: Images | DataSet, chosen: Chosen, folder: Folder) -> Summary:

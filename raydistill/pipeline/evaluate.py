@@ -28,6 +28,7 @@ from raydistill.artifacts.evaluation import (
     by_network,
     robust_scores,
     summarise,
+    trained_network,
 )
 from raydistill.artifacts.manifest import check_parent
 from raydistill.config import Config, Protocol
@@ -224,7 +225,7 @@ def _write(config: Config, place: Place, curated: CuratedSet, runs: list[dict[st
 
 def _accuracy_picture(path: Any, summary: dict[str, Any], curated: CuratedSet, network: str) -> None:
     rows = [
-        _accuracy_row(subject, network, figure)
+        _accuracy_row(subject, trained_network(summary[subject], network), figure)
         for subject in SUBJECTS
         if subject in summary and (figure := summary[subject]["balanced_accuracy"])["mean"] is not None
     ]

@@ -72,6 +72,9 @@ def _atlas(path: Any, place: Place, curated: CuratedSet, selected: SyntheticImag
         [real[index] for index in best],
         list(nearest_real_means(shown[::ipc], real, min(10, len(real)))[:, None]),
         figures.Provenance(curated.summary.survey, place.identity[:12], ipc, curated.summary.simulated),
+        examples="most confident"
+        if np.ptp(taught.confidence_N)
+        else "examples",  # a survey of labels knows no confidence
     )
 
 

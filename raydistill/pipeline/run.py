@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network
+from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network, trained_network
 from raydistill.artifacts.manifest import identity_of
 from raydistill.artifacts.search import BEST, TRIALS, SearchReport, in_words
 from raydistill.config import Config, plain
@@ -125,7 +125,8 @@ def show(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     ours, theirs = (
         report.summary.get(name, {}).get("balanced_accuracy", {}).get("mean") for name in ("distilled", "experts")
     )
-    if ours and theirs:
+    name = plan.config.network.name
+    if ours and theirs and trained_network(report.summary["experts"], name) == name:
         console.print(f"It reaches {ours / theirs:.0%} of its experts' balanced accuracy.")
     console.print(f"Prototypes beside images of their class: {plan.judged.folder}/atlas.png")
     console.print(f"Figures and confusion matrix:            {report.folder}")

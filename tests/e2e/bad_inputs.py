@@ -170,8 +170,7 @@ R = Row
 # fmt: off
 CONFIG_ROWS = [
     R("a config file that is not there", "run nope.yaml", 2,
-      "nope.yaml: there is no such config file; named runs are: demo, …",
-      process=True),
+      "nope.yaml: there is no such config file; named runs are: demo, …"),
     R("a folder as config", "run pictures", 2,
       "pictures: the config file cannot be read (Is a directory); give a YAML file"),
     R("a config that is no text", "run c.yaml", 2,

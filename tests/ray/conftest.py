@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,15 +10,14 @@ from pathlib import Path
 import pytest
 from ray_tools import SILENT, tiny
 
+from raydistill.pipeline.cluster import set_environment
 from raydistill.pipeline.plan import Plan
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """Two logical CPUs, whatever the machine has. Its session folder is removed at the end."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.25"
-    os.environ["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "0"
+    set_environment()
     import ray
 
     folder = tempfile.mkdtemp(prefix="rd-ray-")  # short: the path of a unix socket has at most 107 bytes

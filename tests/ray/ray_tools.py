@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,12 +50,12 @@ def below(config: Config, kind: str) -> Path:
     return Path(getattr(Plan(config), kind).folder.uri)
 
 
-def wait_until(what: str, happens: Callable[[], bool], timeout: float = 120.0) -> None:
+def wait_until(what: str, happens: Callable[[], bool], timeout: float = 120.0, every: float = 0.005) -> None:
     deadline = time.monotonic() + timeout
     while not happens():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{timeout:g} s went by and not yet: {what}")
-        time.sleep(0.005)
+        time.sleep(every)
 
 
 def workers(name: str) -> list[psutil.Process]:
@@ -70,29 +69,33 @@ def workers(name: str) -> list[psutil.Process]:
 
 
 @dataclass
-class Killing:
-    """What became of a plan to kill a worker."""
+class Met:
+    """The workers that were met beside a stage."""
 
     pids: list[int] = field(default_factory=list)
     error: BaseException | None = None
 
 
 @contextmanager
-def killing(name: str, when: Callable[[], bool]) -> Iterator[Killing]:
-    """While the body blocks: as soon as `when` holds, `kill -9` one worker busy with `name`. Fails if none was killed."""
-    done, story = threading.Event(), Killing()
+def meeting(name: str, when: Callable[[], bool], act: Callable[[psutil.Process], object]) -> Iterator[Met]:
+    """While the body blocks: as soon as `when` holds, `act` on one worker busy with `name`. Fails if none was met."""
+    done, story, found = threading.Event(), Met(), []
 
-    def kill() -> None:
+    def look() -> bool:
+        found[:] = workers(name)
+        return bool(found)
+
+    def meet() -> None:
         try:
-            wait_until(f"the moment to kill ray::{name}", lambda: done.is_set() or when())
-            wait_until(f"a worker ray::{name}", lambda: done.is_set() or bool(workers(name)), 20)
-            if not done.is_set():
-                story.pids = [workers(name)[0].pid]
-                os.kill(story.pids[0], signal.SIGKILL)
+            wait_until(f"the moment to look for ray::{name}", lambda: done.is_set() or when())
+            wait_until(f"a worker ray::{name}", lambda: done.is_set() or look(), 60, every=0.02)
+            if found:
+                story.pids = [found[0].pid]
+                act(found[0])
         except BaseException as error:  # told by the test's own thread
             story.error = error
 
-    thread = threading.Thread(target=kill, daemon=True)
+    thread = threading.Thread(target=meet, daemon=True)
     thread.start()
     try:
         yield story
@@ -101,7 +104,17 @@ def killing(name: str, when: Callable[[], bool]) -> Iterator[Killing]:
         thread.join(10)
     if story.error is not None:
         raise story.error
-    assert story.pids, f"the stage ended before a worker ray::{name} could be killed: make the stage longer"
+    assert story.pids, f"the stage ended before a worker ray::{name} was met: make the stage longer"
+
+
+def killing(name: str, when: Callable[[], bool]) -> AbstractContextManager[Met]:
+    """While the body blocks: as soon as `when` holds, `kill -9` one worker busy with `name`. Fails if none was killed."""
+    return meeting(name, when, lambda worker: worker.send_signal(signal.SIGKILL))
+
+
+def seen(name: str) -> AbstractContextManager[Met]:
+    """Fails if no worker was busy with `name` while the body blocked."""
+    return meeting(name, lambda: True, lambda worker: None)
 
 
 def folder_survey(root: Path, labels: dict[str, Any], **options: Any) -> dict[str, Any]:

@@ -88,14 +88,14 @@ def test_the_official_split_is_kept_and_no_picture_lost(jpegs: ImageTable, tmp_p
 
 
 @pytest.mark.long
-def test_the_order_of_rows_and_blocks_does_not_show(
+def test_neither_the_order_of_rows_nor_the_way_of_sorting_shows(
     jpegs: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = curated(tmp_path / "a", jpegs)
     other = tmp_path / "cifar.parquet"
     table = pq.read_table(jpegs.root)
     pq.write_table(table.take(np.arange(len(table))[::-1]), other, row_group_size=100)
-    monkeypatch.setattr(decoding, "ROWS_PER_BLOCK", 7)
+    monkeypatch.setattr(decoding, "FEW", 0)
     again = curated(tmp_path / "b", ImageTable(**{**vars(jpegs), "root": str(other)}))
     assert again.manifest.content == first.manifest.content
 

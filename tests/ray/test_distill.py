@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from raydistill.analysis.fits import read_prototypes
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import LAST, DistilledSet, read_images
+from raydistill.artifacts.distilled import DistilledSet, read_images
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.storage import Folder
 from raydistill.cli import app
@@ -37,7 +37,7 @@ from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import _tell, distill
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.session import BEST, STATE, News, Session, Validation, prepare
+from raydistill.pipeline.session import BEST, STATE, WRITTEN, News, Session, Validation, finished, prepare
 from raydistill.pipeline.tracking import Run
 
 # Sixty iterations last for some seconds: long enough for something to happen in between.
@@ -79,7 +79,17 @@ def test_history_has_every_iteration_and_validation_once(undisturbed: Config) ->
     assert found.last.iteration == 60
 
 
-@pytest.mark.parametrize("lost", [(NAME,), (NAME, "history.parquet"), (NAME, LAST)])
+def test_only_a_folder_with_every_file_and_no_state_is_finished(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    for name in WRITTEN:
+        assert not finished(folder)
+        folder.write(name, b"")
+    assert finished(folder)
+    folder.write(STATE, b"")
+    assert not finished(folder)
+
+
+@pytest.mark.parametrize("lost", [(NAME,), (NAME, "history.parquet")])
 def test_a_stage_stopped_before_its_manifest_ends_the_same(
     trained_root: Path, undisturbed: Config, tmp_path: Path, lost: tuple[str, ...]
 ) -> None:
@@ -160,16 +170,17 @@ def test_class_means_begin_with_the_rate_of_real_images(trained_root: Path, tmp_
 
 def test_without_a_galaxy_to_validate_on_nothing_is_distilled(trained_root: Path, tmp_path: Path) -> None:
     config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM))
-    summary = below(config, "curated") / "summary.json"
-    entries = json.loads(summary.read_text())
-    for entry in entries["classes"]:
+    folder = Folder(str(below(config, "curated")))
+    summary, manifest = (json.loads(folder.read(name)) for name in ("summary.json", NAME))
+    for entry in summary["classes"]:
         entry["validation"] = 0
-    summary.write_text(json.dumps(entries))
-    found = CuratedSet.open(str(below(config, "curated")), verify=False)
+    folder.write("summary.json", json.dumps(summary).encode())
+    manifest["files"]["summary.json"]["sha256"] = folder.sha256("summary.json")
+    folder.write(NAME, json.dumps(manifest).encode())
     with pytest.raises(
         ArtifactIncompatible, match=r"the validation split holds no galaxy; enlarge its part in curate\.split"
     ):
-        found.demand("train", "validation")
+        distill(Plan(config), SILENT)
 
 
 def test_the_fits_header_says_seed_and_scale(distilled_root: Path) -> None:

@@ -104,6 +104,8 @@ def test_the_verdict_says_what_was_measured(rivals: dict[str, Any], ours: dict[s
 
 
 def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "runs"))
+
     def fits(at: Path) -> dict[str, tuple[int, int]]:
         found = (at / "tiny" / "fits").glob("*.json")
         return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
@@ -124,7 +126,8 @@ def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: Evaluat
     assert content(Plan(tiny(root)).evaluation) == report.manifest.content
 
 
-def test_a_learned_rate_competes_with_those_of_the_grid(root: Path, report: EvaluationReport) -> None:
+def test_a_learned_rate_competes_with_those_of_the_grid(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "runs"))
     before = set((root / "tiny" / "fits").glob("*.json"))
     both = evaluate(Plan(tiny(root, "evaluate.protocols.paper.learned_lr=candidate")), SILENT)
     tried = len(set((root / "tiny" / "fits").glob("*.json")) - before)

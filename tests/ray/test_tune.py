@@ -133,7 +133,10 @@ def test_a_trial_signs_for_the_set_that_it_makes(trained_root: Path, tmp_path: P
     assert validations == list(_validations(plan, 1)), "a set that is there is read"
 
 
-def test_nothing_to_search_is_said_before_a_cluster_is_started(trained_root: Path) -> None:
+def test_nothing_to_search_is_said_before_a_cluster_is_started(
+    trained_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("raydistill.pipeline.stage.attached")
     with pytest.raises(ConfigError, match=r"search\.space: there is nothing to search"):
         tune(Plan(tiny(trained_root)), SILENT)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from raydistill.config import CatalogSurvey, Config, Halving, load, plain
+from raydistill.config import CatalogSurvey, Config, Halving, Range, load, plain
 from raydistill.core.architectures import MLP, ConvNet
 from raydistill.core.distiller import Distiller
 from raydistill.core.networks import build
@@ -181,6 +181,20 @@ def test_a_key_without_its_kind_changes_the_default(read: Read) -> None:
     assert read(SIMULATED, "search.stopping=null").search.stopping is None
     with pytest.raises(ConfigError, match="there is no key 'max_start'; did you mean 'max_start_epoch'"):
         read(SIMULATED, "distill.schedule.max_start=2")
+
+
+def test_a_list_takes_the_place_of_a_mapping_and_the_other_way_round(read: Read) -> None:
+    text = SIMULATED + "search: {space: {student_steps: {low: 10, high: 40}, init: [real, noise]}}\n"
+    space = read(text, "search.space.student_steps=[10,20]", "search.space.init={low: 1, high: 2}").search.space
+    assert space == {"student_steps": [10, 20], "init": Range(low=1, high=2)}
+    with pytest.raises(ConfigError, match=r"experts\.training\.augmentation"):
+        read(SIMULATED, "experts.training.augmentation=[dihedral]")
+
+
+def test_yes_and_no_are_no_numbers(read: Read) -> None:
+    assert read(SIMULATED, "curate.classes=[7, '1']").curate.classes == (7, "1")
+    with pytest.raises(ConfigError, match=r"curate\.classes"):
+        read(SIMULATED, "curate.classes=[no, yes]")
 
 
 def test_a_rate_that_would_not_be_used_is_refused(read: Read) -> None:

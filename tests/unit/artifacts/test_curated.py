@@ -86,6 +86,10 @@ def test_a_split_is_sorted_by_object_id_with_each_galaxy_s_own_pixels_and_label(
     np.testing.assert_allclose(train.confidence_N, [0.01, 0.44, 0.55, 0.99])
 
 
+def test_pictures_in_memory_may_have_more_than_2_gb(curated: CuratedSet) -> None:
+    assert curated.table("train").schema.field("image").type == pa.large_binary()
+
+
 def test_probabilities_are_each_galaxy_s_own_in_the_order_of_the_pictures(curated: CuratedSet) -> None:
     """With all fractions v, paths of one and of two steps: v : v^2, that is 1 : v."""
     tree = ClassTree(

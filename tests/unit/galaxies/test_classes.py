@@ -110,6 +110,11 @@ def test_a_tree_from_yaml_gives_the_same_confidences_as_the_builtin(tmp_path):
     np.testing.assert_array_equal(tree.confidence(votes)[:, 2], GZ2_NINE.confidence(votes)[:, 3])
 
 
+def test_yes_and_no_are_names_of_classes(tmp_path):
+    (tmp_path / "tree.yaml").write_text("name: bars\nclasses: [{name: no}, yes]\n")
+    assert load_class_tree(str(tmp_path / "tree.yaml")).names == ("no", "yes")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -196,6 +196,13 @@ def test_plain_labels_with_named_columns(tmp_path):
         read_catalog(uri, columns={"id": "Name", "label": "kinds"})
     with pytest.raises(ConfigError, match="did you mean 'label'"):
         read_catalog(uri, columns={"id": "Name", "lable": "kind"})
+    pq.write_table(pa.table({"id": ["a"], "label": [["E", "S0"]]}), tmp_path / "lists.parquet")
+    with pytest.raises(CatalogError, match="column 'label' holds no labels, but list<element: string>"):
+        read_catalog(str(tmp_path / "lists.parquet"))
+    for value in ("1_0", " 0.5"):
+        pq.write_table(pa.table({"id": ["a", "b"], "label": ["E", "E"], "p": ["0.1", value]}), tmp_path / "p.parquet")
+        with pytest.raises(CatalogError, match=f"column 'p' holds '{value}' in row 2, which is not a number"):
+            read_catalog(str(tmp_path / "p.parquet"), columns={"confidence": "p"})
 
 
 # ---- ids ----
@@ -274,6 +281,11 @@ def test_other_mistakes_name_what_to_do(tmp_path):
     (tmp_path / "a.fits").write_bytes(b"no fits at all")
     with pytest.raises(CatalogError, match="cannot be read as a fits table"):
         read_catalog(str(tmp_path / "a.fits"))
+    Table({"id": [f"g{n}" for n in range(2000)], "label": ["a"] * 2000}).write(tmp_path / "half.fits")
+    whole = (tmp_path / "half.fits").read_bytes()
+    (tmp_path / "half.fits").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CatalogError, match=r"half\.fits: cannot be read as a fits table"):
+        read_catalog(str(tmp_path / "half.fits"))
     uri = write_csv(tmp_path / "c.csv", release(conditional_votes()))
     with pytest.raises(ConfigError, match="did you mean 'hart16'"):
         read_catalog(uri, "hart")

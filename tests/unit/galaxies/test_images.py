@@ -152,6 +152,9 @@ def test_a_16_bit_picture_is_not_clipped():
     assert decoded.min() == 0
     assert decoded.max() == 255
     assert abs(decoded.mean() - 127.5) < 1
+    buffer = io.BytesIO()
+    Image.fromarray(ramp).save(buffer, "PNG", transparency=0)
+    np.testing.assert_array_equal(decode_picture(buffer.getvalue()), decoded)
 
 
 # ---- rejections ----
@@ -200,6 +203,22 @@ def test_unusable_fits_files_are_refused_with_a_reason():
     holed[5, 5, 1] = np.nan
     assert reason_of(source, fits_bytes(holed)) == "not-finite"
     assert reason_of(FitsImages("", channels=("Z", "R", "G")), good) == "wrong-bands"
+
+
+def test_whatever_astropy_says_of_a_damaged_file_it_costs_itself():
+    rng = np.random.default_rng(0)
+    bands = [fits.CompImageHDU(rng.poisson(100, (64, 64)).astype(np.int16), name=name) for name in ("I", "R", "G")]
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), *bands]).writeto(buffer)
+    whole = buffer.getvalue()
+    FitsImages("").decode(whole)
+    reasons = []
+    for at in range(3000, len(whole) - 512, 1500):
+        try:
+            FitsImages("").decode(whole[:at] + bytes(512) + whole[at + 512 :])
+        except RejectedImage as error:
+            reasons.append(error.reason)
+    assert "corrupt" in reasons
 
 
 def test_inspect_refuses_odd_shapes_and_pictures_of_nothing():
@@ -294,6 +313,11 @@ def test_a_wrong_folder_or_pattern_says_so(tmp_path):
     for pattern in ("galaxy.jpg", "{name}.jpg", "{}.jpg"):
         with pytest.raises(ConfigError, match=r"write .id. where"):
             FolderImages(str(tmp_path), pattern=pattern)
+    for pattern in ("{id:06d}.jpg", "{id:06}.jpg"):
+        with pytest.raises(ConfigError, match=r"or .id:0>6. for six digits"):
+            FolderImages(str(tmp_path), pattern=pattern)
+    (tmp_path / "000012.jpg").touch()
+    assert FolderImages(str(tmp_path), pattern="{id:0>6}.jpg").paths(["12"]) == [f"{tmp_path}/000012.jpg"]
 
 
 def stored(source: ParquetImages) -> list[Source]:

@@ -97,6 +97,7 @@ def test_min_votes_leaves_out_galaxies_with_fewer_or_unknown_votes():
 def test_labels_are_names_or_positions():
     assert assign(labels(["spiral", "round", None, "-1", ""]), GZ2_FIVE)["label"].to_pylist() == [4, 0]
     assert assign(labels(["8", "0", "-1"]), GZ2_NINE)["label"].to_pylist() == [8, 0]
+    assert assign(labels(["8.0", "0.00", ""]), GZ2_NINE)["label"].to_pylist() == [8, 0], "as pandas writes them"
     assert unassigned(assign(labels(["8", None, "-1"]), GZ2_NINE))["no_label"] == 2
     with pytest.raises(CatalogError, match="did you mean 'spiral'"):
         assign(labels(["spirl"]), GZ2_FIVE)
@@ -214,13 +215,25 @@ def test_balanced_classes_are_equal_and_a_subset(rows, per_class, threshold):
 
 
 @given(galaxies, st.integers(1, 10))
-def test_the_kept_are_the_most_confident_and_ties_go_by_id(rows, per_class):
+def test_the_kept_are_the_most_confident_in_the_order_of_confidence_and_id(rows, per_class):
     table = table_of(rows)
-    expected = []
+    kept = select(table, per_class=per_class).to_pylist()
+    assert kept == sorted(kept, key=lambda row: (row["label"], -row["confidence"], row["object_id"]))
     for label in range(3):
-        members = sorted((-c, i) for i, k, c in zip(*table.to_pydict().values(), strict=True) if k == label)
-        expected += [i for _, i in members[:per_class]]
-    assert select(table, per_class=per_class)["object_id"].to_pylist() == expected
+        ranked = sorted((row["confidence"] for row in table.to_pylist() if row["label"] == label), reverse=True)
+        assert [row["confidence"] for row in kept if row["label"] == label] == ranked[:per_class]
+
+
+def test_of_equally_confident_galaxies_those_that_are_kept_lie_anywhere():
+    """Ids run along the sky, and are words: 1, 10, 100, 1000 would be the first."""
+    ids = [str(n) for n in range(1000)]
+    table = pa.table({"object_id": ids, "label": pa.array([0] * 1000, pa.int32()), "confidence": [1.0] * 1000})
+    kept = select(table, per_class=100)["object_id"].to_pylist()
+    numbers = np.array([int(word) for word in kept])
+    assert 400 < numbers.mean() < 600
+    assert 240 < numbers.std() < 340
+    split = split_of(kept, (0.6, 0.2, 0.2))
+    assert 45 < (split == "train").sum() < 75, "not the hash of the splits"
 
 
 def test_selection_does_not_depend_on_the_order_of_rows():
