@@ -46,11 +46,11 @@ contracts: setup ## who may import whom
 fast: unit ## the fast tests alone
 
 unit: setup ## tests that need no Ray and no server
-	@$(BIN)/pytest -q -m "not slow" tests/unit tests/property tests/test_architecture.py tests/test_docs.py
+	@$(BIN)/pytest -q -m "not slow" tests
 
 slow: setup ## tests on real Ray, real MLflow, faults, end to end
 	@$(BIN)/pytest -q -m "slow and not long" tests/unit tests/property
-	@$(BIN)/pytest -q -m "not long" tests/ray tests/e2e tests/gpu
+	@$(BIN)/pytest -q -m "slow and not long" tests/ray tests/e2e tests/gpu
 
 long: setup ## the long tests alone, of which docs/reliability.md tells
 	@$(BIN)/pytest -q -m long tests

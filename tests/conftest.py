@@ -19,6 +19,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+SLOW = ("ray", "e2e", "gpu")  # folders of tests that need Ray, a server, or a process of their own
+
 # Own code must not warn; what third parties say of themselves is theirs to mend.
 FILTERS = (
     "error:::raydistill",
@@ -30,6 +32,12 @@ FILTERS = (
 def pytest_configure(config: pytest.Config) -> None:
     for line in FILTERS:
         config.addinivalue_line("filterwarnings", line)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

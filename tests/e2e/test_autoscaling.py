@@ -11,7 +11,7 @@ import pytest
 from tests.e2e import tools
 from tests.e2e.nodes import Head, head_node
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 WORKER = {"worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}}
 

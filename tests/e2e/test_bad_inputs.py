@@ -126,7 +126,6 @@ def _no_cluster(*_: object) -> None:
     raise AssertionError("a cluster was started")
 
 
-@pytest.mark.slow
 @by_name(RUN_ROWS)
 def test_it_is_refused_when_it_is_met(row: Row, prepared: Path, here: Path) -> None:
     shutil.copytree(prepared / "runs", here / "runs")

@@ -11,7 +11,7 @@ from tests.e2e import tools
 from tests.e2e.bucket import RUNS, contents, s3_server, stored
 from tests.e2e.nodes import head_node, worker_node
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 # Long enough for something to happen in between.
 LONG = (

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e import tools
 from tests.e2e.nodes import head_node
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def test_the_same_command_twice_at_once(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e import tools
 from tests.e2e.nodes import Head, head_node
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e import tools
 from tests.e2e.tools import artifact, there
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 # kind of artifact -> how to see, from the folder or from what the command says, that its stage is under way
 UNDER_WAY: dict[str, Callable[[Path, tools.Command], bool]] = {

@@ -11,8 +11,6 @@ import pytest
 
 from tests.e2e import tools
 
-pytestmark = pytest.mark.slow
-
 
 def client(output: Path) -> Any:
     import mlflow

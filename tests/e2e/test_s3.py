@@ -11,7 +11,7 @@ import pytest
 from tests.e2e import tools
 from tests.e2e.bucket import RUNS, contents, s3_server, stored
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 def run(folder: Path, env: dict[str, str], *words: str) -> tools.Command:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e import tools
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 COMMANDS = {
     "scontrol": 'test "$1 $2" = "show hostnames" && echo "$3"',  # the list of one node is its name

@@ -48,7 +48,6 @@ def test_training_on_the_gpu_learns_what_it_learns_on_the_cpu() -> None:
     assert zoo.relative(ends["cuda"].cpu(), ends["cpu"]) < 1e-3
 
 
-@pytest.mark.slow
 def test_two_experts_share_a_gpu(tmp_path: Path) -> None:
     """The whole tiny run with half a GPU for each expert and fit, and one for distilling; a process of its own starts Ray."""
     import subprocess

@@ -144,7 +144,7 @@ def test_pandas_and_pyarrow_read_it(blobs_curated: CuratedSet) -> None:
         assert ids == sorted(ids), f"{path.name} is not sorted"
 
 
-def test_the_order_of_arrival_does_not_show(
+def test_the_size_of_blocks_does_not_show(
     blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "ROWS_PER_BLOCK", 7)

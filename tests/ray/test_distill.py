@@ -164,8 +164,9 @@ def test_class_means_begin_with_the_rate_of_real_images(trained_root: Path, tmp_
 
     means, real = begun("mean").distiller, begun("real").distiller
     assert float(means.student_lrs) == pytest.approx(float(real.student_lrs), rel=0.3)
+    chosen = float(means.student_lrs)
     means.begin(means.images)
-    assert float(means.student_lrs) > 1.2 * float(real.student_lrs)
+    assert float(means.student_lrs) > 1.1 * chosen
 
 
 def test_without_a_galaxy_to_validate_on_nothing_is_distilled(trained_root: Path, tmp_path: Path) -> None:
@@ -260,7 +261,6 @@ def tiles(png: Path, count: int) -> list[np.ndarray]:
     return [sheet[box] for box in sorted(boxes, key=lambda box: box[0].start)]
 
 
-@pytest.mark.slow
 def test_a_spiral_winds_alike_from_the_jpeg_to_the_fits(cluster: None, tmp_path: Path) -> None:
     config = spirals(tmp_path)
     for object_id in ("anticlockwise0", "clockwise0"):

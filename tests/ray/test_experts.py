@@ -57,7 +57,6 @@ def test_experts_differ_from_one_another_and_move_every_epoch(trained_root: Path
         assert all(0 <= value <= 1 for value in history["balanced_accuracy"])
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_three_workers_and_one_killed_in_the_middle_give_the_bits_of_one_worker(
     curated_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path

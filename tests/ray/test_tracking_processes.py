@@ -21,8 +21,6 @@ from tracking_tools import DIGEST, all_runs, client_of, free_port, read, start, 
 from raydistill.pipeline import tracking
 from raydistill.pipeline.tracking import InputDataset, Tracker, default_uri, ui_command
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def tracker(tmp_path: Path) -> Tracker:
