@@ -53,8 +53,11 @@ class TrainingSet:
 
     @cached_property
     def digest(self) -> str:
-        tensors = [self.images_NCHW, self.targets_NK, *([] if self.student_lrs is None else [self.student_lrs])]
-        return hashlib.sha256(b"".join(t.cpu().numpy().tobytes() for t in tensors)).hexdigest()
+        found = hashlib.sha256()
+        for tensor in (self.images_NCHW, self.targets_NK, self.student_lrs):
+            if tensor is not None:
+                found.update(tensor.cpu().contiguous().numpy().data)
+        return found.hexdigest()
 
 
 @dataclass(frozen=True)
