@@ -227,7 +227,7 @@ BAD: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 
 def test_bad_pictures_are_listed_with_their_reason_and_the_rest_kept(
-    blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path
+    blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tmp_path / "bad"
     (root / "images").mkdir(parents=True)
@@ -241,6 +241,9 @@ def test_bad_pictures_are_listed_with_their_reason_and_the_rest_kept(
     assert found.summary.rejected == {reason: reasons.count(reason) for reason in sorted(set(reasons))}
     sound = {row["object_id"]: row["image"] for row in rows_of(blobs_curated) if row["object_id"] not in BAD}
     assert {row["object_id"]: row["image"] for row in rows_of(found)} == sound
+    with caplog.at_level("INFO", "raydistill"):
+        curated(tmp_path, CatalogSurvey(**folder_survey(root, labels(80))))
+    assert f"{len(BAD)} pictures were dropped when it was made; to try them again remove {found.folder}" in caplog.text
     assert sum(entry.kept for entry in found.summary.classes) == 80 - len(BAD)
 
 
