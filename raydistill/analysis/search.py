@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from raydistill.analysis.drawing import Target, save, styled
+from raydistill.analysis.drawing import VERMILION, Target, save, styled
+
+CHART_DPI = 140
+ACCURACY = "balanced accuracy"
+
+
+class _Axis(NamedTuple):
+    """place: where a value stands, from 0 at the bottom to 1; ticks: (where, what is written there)."""
+
+    name: str
+    place: Callable[[Any], float]
+    ticks: list[tuple[float, str]]
 
 
 @styled
@@ -20,36 +35,62 @@ def parallel_coordinates(
     space: Mapping[str, BaseDistribution],
     title: str = "",
 ) -> None:
-    """One line per trial through its values, coloured by its accuracy: Optuna's picture, made wide enough to read.
+    """One line per trial through its values to its accuracy: the darker the better, the best in another colour.
 
     trials: (values by key, accuracy); what is a category in `space` may be any value.
     """
-    names = {key for key, one in space.items() if isinstance(one, CategoricalDistribution)}
-    words = [{k: _word(v) if k in names else v for k, v in values.items()} for values, _ in trials]
-    drawn = {
-        k: CategoricalDistribution(sorted({w[k] for w in words})) if k in names else one for k, one in space.items()
-    }
-    study = optuna.create_study(direction="maximize")
-    for values, (_, accuracy) in zip(words, trials, strict=True):
-        study.add_trial(optuna.create_trial(params=values, distributions=drawn, value=accuracy))
-    with warnings.catch_warnings(action="ignore"):  # the function is called experimental
-        axes = optuna.visualization.matplotlib.plot_parallel_coordinate(study, target_name="balanced accuracy")
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.set_size_inches(3 + 2 * len(space), 5)
-    axes.set_title("")
-    axes.set_title(title, loc="left")
-    axes.tick_params(axis="x", labelrotation=0)
-    axes.set_xticks(axes.get_xticks(), [label.get_text() for label in axes.get_xticklabels()], ha="center")
-    for one in figure.axes:
-        one.spines["right"].set_visible(True)
-    figure.tight_layout()
+    accuracies = [accuracy for _, accuracy in trials]
+    least, most = min(accuracies), max(accuracies)
+    axes_of = [_axis(key, one, [values[key] for values, _ in trials]) for key, one in space.items()]
+    axes_of.append(_numbers(ACCURACY, least, max(most, least + 0.01), log=False, whole=False))
+    figure = Figure(figsize=(1.2 + 1.75 * len(axes_of), 5.0), dpi=CHART_DPI)
+    axes = figure.add_axes((0.02, 0.14, 0.93, 0.76))
+    axes.set_axis_off()
+    axes.set_xlim(-0.35, len(axes_of) - 0.5)
+    axes.set_ylim(-0.03, 1.03)
+    for rank, number in enumerate(np.argsort(accuracies, kind="stable")):
+        values, accuracy = trials[number]
+        heights = [axis.place(values[axis.name]) for axis in axes_of[:-1]] + [axes_of[-1].place(accuracy)]
+        best = rank == len(trials) - 1
+        colour = VERMILION if best else colormaps["Blues"](0.25 + 0.75 * axes_of[-1].place(accuracy))
+        axes.plot(range(len(axes_of)), heights, color=colour, linewidth=2.2 if best else 1.1, zorder=2 + rank)
+    for x, axis in enumerate(axes_of):
+        _draw_axis(axes, x, axis, above=2 + len(trials))
+    figure.text(0.02, 0.95, title, fontweight="bold")
     save(figure, path)
+
+
+def _draw_axis(axes: Axes, x: int, axis: _Axis, above: int) -> None:
+    axes.plot([x, x], [0, 1], color="#555b66", linewidth=1, zorder=above)
+    axes.text(x, -0.05, axis.name.replace(".", ".\n"), ha="center", va="top", fontweight="bold")
+    for y, word in axis.ticks:
+        axes.plot([x - 0.02, x], [y, y], color="#555b66", linewidth=1, zorder=above)
+        box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
+        va = "center" if 0.1 < y < 0.9 else "bottom" if y <= 0.1 else "top"
+        axes.text(x - 0.04, y, word, ha="right", va=va, fontsize=7, bbox=box, zorder=above)
+
+
+def _axis(key: str, space: BaseDistribution, values: list[Any]) -> _Axis:
+    if isinstance(space, CategoricalDistribution):
+        words = sorted({_word(value) for value in values})
+        places = {word: n / max(1, len(words) - 1) for n, word in enumerate(words)}
+        return _Axis(key, lambda value: places[_word(value)], [(y, word) for word, y in places.items()])
+    assert isinstance(space, FloatDistribution | IntDistribution)
+    return _numbers(key, space.low, space.high, space.log, isinstance(space, IntDistribution))
+
+
+def _numbers(key: str, low: float, high: float, log: bool, whole: bool) -> _Axis:
+    def place(value: float) -> float:
+        return math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+
+    locator = LogLocator(subs=(1, 2, 5)) if log else MaxNLocator(5, integer=whole)
+    inside = [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
+    return _Axis(key, place, [(place(tick), f"{tick:g}") for tick in inside])
 
 
 def _word(value: Any) -> str:
     """A category as a person would write it, on lines that fit between two axes."""
-    text = value if isinstance(value, str) else json.dumps(value)
     if isinstance(value, dict):
-        text = "\n".join(f"{key}: {_word(one)}" for key, one in value.items())
-    return text.replace('"', "")
+        rest = (f"{key.replace('_', ' ')} {_word(one)}" for key, one in value.items() if key != "kind")
+        return "\n".join([*([str(value["kind"])] if "kind" in value else []), *rest])
+    return (value if isinstance(value, str) else json.dumps(value)).replace('"', "")
