@@ -14,10 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
-from running import ROOT, balanced_accuracy, deviation, evaluated, made, share_of_cores, with_experts
+from running import ROOT, balanced_accuracy, deviation, distil, evaluated, share_of_cores, with_experts
 
 from raydistill.config.tree import Baseline
 
@@ -51,14 +50,13 @@ def _distill(given: argparse.Namespace, common: dict[str, list[str]]) -> None:
     """All sets, several at once."""
     for words in common.values():
         with_experts(words)
-    with ThreadPoolExecutor(given.parallel) as pool:
-        sets = [
-            [*words, f"distill.seed={seed}", share_of_cores(given.parallel)]
-            for words in common.values()
-            for seed in range(given.seeds)
-        ]
-        for words, folder in zip(sets, pool.map(lambda words: made("distill", words), sets), strict=True):
-            print(f"{words[0]}, {words[-2]}: {folder}", flush=True)
+    sets = [
+        [*words, f"distill.seed={seed}", share_of_cores(given.parallel)]
+        for words in common.values()
+        for seed in range(given.seeds)
+    ]
+    for words, folder in zip(sets, distil(sets, given.parallel), strict=True):
+        print(f"{words[0]}, {words[-2]}: {folder}", flush=True)
 
 
 def _row(reports: list[dict[str, Any]]) -> dict[str, Any]:

@@ -17,10 +17,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from running import ROOT, balanced_accuracy, evaluated, made, share_of_cores, with_experts
+from running import ROOT, balanced_accuracy, distil, evaluated, share_of_cores, with_experts
 
 RESULTS = ROOT / "benchmarks" / "results" / "methods.json"
 LAST_START = 11  # of experts of 24 epochs
@@ -56,9 +55,8 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     runs = [(method, seed) for seed in range(given.seeds) for method in METHODS]
     with_experts(_words(given, *runs[0]))
-    with ThreadPoolExecutor(given.parallel) as pool:
-        for _ in pool.map(lambda run: made("distill", _words(given, *run)), runs):
-            pass
+    for folder in distil([_words(given, *run) for run in runs], given.parallel):
+        print(folder, flush=True)
     found: dict[str, list[float]] = {}
     for method, seed in runs:
         summary = evaluated([*_words(given, method, seed), *_judged(given, method, seed)])
@@ -67,7 +65,12 @@ def main() -> None:
         if "dm" in summary:
             found.setdefault("dm", []).append(balanced_accuracy(summary, "dm"))
             found["random_real"] = [balanced_accuracy(summary, "random_real")]
-        _show(given, found)
+        rows = [{"method": name, "mean": statistics.mean(values), "seeds": values} for name, values in found.items()]
+        rows.sort(key=lambda row: -row["mean"])
+        _write(given, rows)
+    print(f"\n| gz2_kaggle5, {given.iterations} iterations | balanced accuracy | of each seed |\n|---|---|---|")
+    for row in rows:
+        print(f"| {row['method']} | {row['mean']:.3f} | {', '.join(f'{value:.3f}' for value in row['seeds'])} |")
 
 
 def _words(given: argparse.Namespace, method: str, seed: int) -> list[str]:
@@ -85,17 +88,10 @@ def _judged(given: argparse.Namespace, method: str, seed: int) -> list[str]:
     return ["evaluate.baselines=[dm, random_real]", *dm]
 
 
-def _show(given: argparse.Namespace, found: dict[str, list[float]]) -> None:
-    ordered = sorted(found.items(), key=lambda item: -statistics.mean(item[1]))
-    rows = [{"method": name, "mean": statistics.mean(values), "seeds": values} for name, values in ordered]
+def _write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept[" ".join(["gz2_kaggle5", *given.overrides])] = {"iterations": given.iterations, "rows": rows}
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-    if any(len(values) < given.seeds for name, values in found.items() if name != "random_real"):
-        return
-    print(f"\n| gz2_kaggle5, {given.iterations} iterations | balanced accuracy | of each seed |\n|---|---|---|")
-    for name, values in ordered:
-        print(f"| {name} | {statistics.mean(values):.3f} | {', '.join(f'{value:.3f}' for value in values)} |")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,12 @@ def with_experts(words: list[str]) -> None:
         made(stage, words)
         if stage == "experts":
             return
+
+
+def distil(sets: Sequence[list[str]], parallel: int) -> Iterator[Path]:
+    """The folders of distilled sets, given their commands' words, in this order; so many are made at once."""
+    with ThreadPoolExecutor(parallel) as pool:
+        yield from pool.map(lambda words: made("distill", words), sets)
 
 
 def share_of_cores(parallel: int) -> str:

@@ -14,10 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from raydistill.analysis.charts import CHART_DPI, MUTED
 from raydistill.analysis.drawing import VERMILION, Target, save, styled
-
-CHART_DPI = 140
-ACCURACY = "balanced accuracy"
 
 
 class _Axis(NamedTuple):
@@ -42,7 +40,7 @@ def parallel_coordinates(
     accuracies = [accuracy for _, accuracy in trials]
     least, most = min(accuracies), max(accuracies)
     axes_of = [_axis(key, one, [values[key] for values, _ in trials]) for key, one in space.items()]
-    axes_of.append(_numbers(ACCURACY, least, max(most, least + 0.01), log=False, whole=False))
+    axes_of.append(_numbers("balanced accuracy", least, max(most, least + 0.01), log=False, whole=False))
     figure = Figure(figsize=(1.2 + 1.75 * len(axes_of), 5.0), dpi=CHART_DPI)
     axes = figure.add_axes((0.02, 0.14, 0.93, 0.76))
     axes.set_axis_off()
@@ -61,10 +59,10 @@ def parallel_coordinates(
 
 
 def _draw_axis(axes: Axes, x: int, axis: _Axis, above: int) -> None:
-    axes.plot([x, x], [0, 1], color="#555b66", linewidth=1, zorder=above)
+    axes.plot([x, x], [0, 1], color=MUTED, linewidth=1, zorder=above)
     axes.text(x, -0.05, axis.name.replace(".", ".\n"), ha="center", va="top", fontweight="bold")
     for y, word in axis.ticks:
-        axes.plot([x - 0.02, x], [y, y], color="#555b66", linewidth=1, zorder=above)
+        axes.plot([x - 0.02, x], [y, y], color=MUTED, linewidth=1, zorder=above)
         box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
         va = "center" if 0.1 < y < 0.9 else "bottom" if y <= 0.1 else "top"
         axes.text(x - 0.04, y, word, ha="right", va=va, fontsize=7, bbox=box, zorder=above)

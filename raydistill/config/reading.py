@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -29,7 +30,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = _find(path)
     where = str(path)
     try:
-        merged = _overlay(_overlay(_kinds(), _read(path)), _based(_assignments(overrides), Path("command line"), ()))
+        merged = _overlay(
+            _overlay(OmegaConf.create(_kinds()), _read(path)), _based(_assignments(overrides), Path("command line"), ())
+        )
         raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _unresolved(error, where) from error
@@ -101,13 +104,14 @@ def _based(own: DictConfig, path: Path, extending: tuple[Path, ...]) -> DictConf
     return _overlay(base, own)
 
 
-def _kinds() -> DictConfig:
+@functools.cache
+def _kinds() -> dict[str, Any]:
     """The defaults of what comes in kinds, to be overlaid: with `image_step: {lr: 0.05}` a person changes the default step's rate, and
     does not ask for the first kind of step that has one."""
     defaults = {
         field.name: plain(field.default_factory()) for field in fields(Config) if callable(field.default_factory)
     }
-    return OmegaConf.create(_with_kinds(defaults))
+    return _with_kinds(defaults)
 
 
 def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:

@@ -181,6 +181,8 @@ def select(
     sure = assigned.filter(pc.greater_equal(assigned["confidence"], min_confidence))
     order = [("label", "ascending"), ("confidence", "descending"), ("object_id", "ascending")]
     ranked = sure.take(pc.sort_indices(sure, sort_keys=order))
+    if per_class is None and not balance:
+        return ranked
     label, confidence = ranked["label"].to_numpy(), ranked["confidence"].to_numpy()
     hashed = [_in_unit_interval(object_id, b"raydistill-tie") for object_id in ranked["object_id"].to_pylist()]
     rank = np.empty(len(label), np.int64)

@@ -163,9 +163,8 @@ def distill_cpus(resources: Resources, pieces: int = 1) -> int:
     iteration."""
     if resources.distill_cpus:
         return resources.distill_cpus
-    require(
-        resources, 1, resources.distill_gpus, "distill_"
-    )  # a cluster may have to grow before its machines can be counted
+    # A cluster may have to grow before its machines can be counted.
+    require(resources, 1, resources.distill_gpus, "distill_")
     fitting = [machine for machine in _machines() if machine.get("GPU", 0) >= resources.distill_gpus]
     return max(1, max((int(machine.get("CPU", 0)) for machine in fitting), default=1) // pieces)
 

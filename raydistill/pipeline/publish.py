@@ -64,6 +64,7 @@ def _atlas(path: Any, place: Place, curated: CuratedSet, selected: SyntheticImag
     real, labels = taught.images_NHWC.numpy(), taught.labels_N.numpy()
     shown, ipc, k = selected.display().numpy(), info["images_per_class"], curated.num_classes
     best = most_confident(labels, taught.confidence_N, k, 4)
+    known = np.ptp(taught.confidence_N) > 0  # a survey of labels knows no confidence
     figures.atlas(
         path,
         curated.class_names,
@@ -72,9 +73,7 @@ def _atlas(path: Any, place: Place, curated: CuratedSet, selected: SyntheticImag
         [real[index] for index in best],
         list(nearest_real_means(shown[::ipc], real, min(10, len(real)))[:, None]),
         figures.Provenance(curated.summary.survey, place.identity[:12], ipc, curated.summary.simulated),
-        examples="most confident"
-        if np.ptp(taught.confidence_N)
-        else "examples",  # a survey of labels knows no confidence
+        examples="most confident" if known else "examples",
     )
 
 

@@ -178,7 +178,7 @@ class Session:
     def _typical(self, taught: Labelled) -> Tensor:
         """Images that move a student as distilled ones will: the initial ones, or real ones in the place of class means."""
         wanted = self.job.distill
-        if wanted.init != "mean":
+        if wanted.init != "mean" or wanted.student_lr != "auto":
             return self.distiller.images
         pixels = self.normalisation.apply(taught.images_NHWC)
         g = generator(self.seed, "typical")

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from raydistill import __version__, cli
 from raydistill.errors import ArtifactCorrupt
+from raydistill.pipeline.cluster import set_environment
 from tests.e2e.bad_inputs import CONFIG_ROWS, FILES, PROCESS_ROWS, RUN_ROWS, SURVEY_ROWS, Row
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -56,6 +57,7 @@ def ray() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    set_environment()
     folder = tempfile.mkdtemp(prefix="rd-bad-")  # short: the path of a unix socket has at most 107 bytes
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False,
