@@ -28,7 +28,7 @@ STM_COSTS = 1.25  # an STM iteration, in MTT's: 15 F and 12 F a student step (do
 COMMON = [
     "distill.student_steps=20", "distill.student_lr=0.006", "distill.init=real", "distill.ema=0.98",
     "distill.image_step={kind: adam, lr: 0.03}", "distill.lr_step={kind: adam, lr: 0.005}",
-    "distill.augmentation={operations: [dihedral]}", "distill.precision=auto",
+    "distill.augmentation={operations: [mirror]}", "distill.precision=auto",
     "evaluate.full_data_networks=0", "evaluate.other_networks=[]",
 ]  # fmt: skip
 METHODS = {

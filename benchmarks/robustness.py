@@ -51,7 +51,7 @@ BOX: dict[str, Callable[[random.Random], str]] = {
     "ema": _of(0, 0.9, 0.98),
     "init": _of("real", "noise", "mean", "correct"),
     "labels": _of("hard", "soft"),
-    "augmentation": _of("{operations: []}", "{operations: [dihedral]}", "{operations: [dihedral, scale, crop]}"),
+    "augmentation": _of("{operations: []}", "{operations: [mirror]}", "{operations: [mirror, scale, crop]}"),
     "schedule": lambda draw: draw.choice(
         [
             f"{{kind: fixed, max_start_epoch: {draw.randint(0, 15)}}}",

@@ -31,6 +31,7 @@ CARDS: dict[str, tuple[type, str]] = {
     "DIGEST": (str, ""),  # 64 hexadecimal digits leave no room for a comment
     "SURVEY": (str, "the real galaxies"),
     "SIMULATD": (bool, "T: distilled from a simulated survey"),
+    "ALIGNED": (bool, "T: galaxies turned, long axis level"),
     "STRETCH": (str, "flux to display units"),
     "PIXSCALE": (float, "[R90/pix] Petrosian R90 (r band) per pixel"),
     "LICENCE": (str, "licence of the input"),
@@ -122,7 +123,8 @@ def _proto(
     hdu.header["CLASS"] = _with_comment(_ascii(class_names[label]), "class it teaches")
     hdu.header["LABEL"] = (label, "its number, from 0")
     hdu.header["CTYPE3"] = ("RGB", "planes 1, 2, 3 are red, green, blue")
-    for keyword in ("IPC", "SEED", "DIGEST", "SIMULATD", "STRETCH", "PIXSCALE"):  # an extension is often saved alone
+    # An extension is often saved alone.
+    for keyword in ("IPC", "SEED", "DIGEST", "SIMULATD", "ALIGNED", "STRETCH", "PIXSCALE"):
         if keyword in cards:
             hdu.header[keyword] = _with_comment(cards[keyword], CARDS[keyword][1])
     return hdu

@@ -79,6 +79,7 @@ class Summary:
     std: tuple[float, ...]
     classes: tuple[ClassSummary, ...]
     rejected: dict[str, int]  # pictures, by reason
+    aligned: bool = False  # every long axis level
     unassigned: dict[str, int] = field(default_factory=dict)  # rows of the survey's table without a class, by reason
 
     def to_json(self) -> bytes:

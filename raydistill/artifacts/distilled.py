@@ -62,6 +62,7 @@ class DistilledSet:
     last: SyntheticImages
     class_names: list[str]
     images_per_class: int
+    aligned: bool  # its galaxies lie level
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> DistilledSet:
@@ -70,7 +71,8 @@ class DistilledSet:
         selected, info = read_images(folder, SELECTED)
         last, _ = read_images(folder, LAST)
         last = replace(last, normalisation=selected.normalisation)  # a run has one, and a whitening is large
-        return DistilledSet(folder, manifest, selected, last, info["class_names"], info["images_per_class"])
+        aligned = info.get("aligned", False)
+        return DistilledSet(folder, manifest, selected, last, info["class_names"], info["images_per_class"], aligned)
 
     def seen(self) -> set[str]:
         """Object ids of the galaxies that must not judge this set."""

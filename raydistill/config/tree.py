@@ -63,7 +63,8 @@ class Curate:
     """What becomes of the survey: classes, which galaxies, which pixels, which split.
 
     classes: "gz2-9", "gz2-5", a YAML file with a class tree, or a list of the names of labels; for a data set "all" too.
-    crop_fraction: side of the central square that is kept, of the whole picture's. per_class: the most confident so many of each class,
+    crop_fraction: side of the central square that is kept, of the whole picture's. align: turn every picture so that its galaxy's long axis
+    lies level; augmentation is then `mirror`, for quarter turns would undo it. per_class: the most confident so many of each class,
     any so many where all are equally so (None: all). balance: cut every class to the smallest one's size.
     split: fractions of train, validation and test, by hash of the object id. A data set keeps its official splits, whole; its training
     part is divided among the others in the proportion of their fractions, after `per_class` and `balance`.
@@ -77,6 +78,7 @@ class Curate:
     classes: str | tuple[str | StrictInt, ...] = "gz2-9"
     image_size: int = 32
     crop_fraction: float = 0.5
+    align: bool = False
     thresholds: Literal["n10", "n20"] | None = None
     min_votes: float = 0
     min_confidence: float = 0.0

@@ -5,10 +5,10 @@ images. That separation is what makes an augmented student step exactly repeatab
 twice and must meet the same augmentation, and a resumed run must meet the one it would have met.
 
 The operations are those of DSA (Zhao & Bilen 2021, arXiv:2102.08259) with its ranges: colour (brightness, saturation,
-contrast), crop (shift by up to an eighth), cutout (half the side), flip, scale (up to 1.2), rotate; plus two that
-the sky has and photographs have not: `rotate` up to any angle, and `dihedral`, the eight exact symmetries of the square,
-which interpolate nothing. Where DSA resamples once per operation, all geometry here is one affine map and one bilinear
-resampling.
+contrast), crop (shift by up to an eighth), cutout (half the side), flip, scale (up to 1.2), rotate; plus what
+the sky has and photographs have not: `rotate` up to any angle, `dihedral`, the eight exact symmetries of the square, and
+`mirror`, the four of them that leave a level axis level; these two interpolate nothing. Where DSA resamples once per
+operation, all geometry here is one affine map and one bilinear resampling.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate", "dihedral"]
+Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate", "dihedral", "mirror"]
 AugmentationParameters = dict[str, Tensor]
 
 DSA: tuple[Operation, ...] = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -34,7 +34,7 @@ class Augmentation:
     Parameters
     ----------
     operations
-        Any of `Operation`; empty: the identity. `flip` and half of `dihedral` reverse a spiral's handedness: leave them out
+        Any of `Operation`; empty: the identity. `flip` and half of `dihedral` and `mirror` reverse a spiral's handedness: leave them out
         where winding sense is a label.
     mode
         "all": every operation on every batch; "single": one drawn at random per batch (the peers' default).
@@ -85,6 +85,8 @@ class Augmentation:
             )
         if "dihedral" in chosen:
             out["dihedral"] = eighth
+        elif "mirror" in chosen:
+            out["dihedral"] = eighth // 2 * 2  # no or two quarter turns, then a mirror or none
         if "cutout" in chosen:
             out["hole"] = hole
         if "color" in chosen:

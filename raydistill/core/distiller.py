@@ -18,6 +18,7 @@ import json
 import math
 import statistics
 from collections import defaultdict
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import torch
@@ -152,23 +153,23 @@ class Distiller:
         """[S, K] probabilities that the student is taught."""
         return self.labels.softmax(dim=1) if self.recipe.labels == "soft" else self.labels
 
-    def begin(self, typical_SCHW: Tensor) -> None:
+    def begin(self, typical_DSCHW: Tensor) -> None:
         """Choose what the recipe leaves to `auto`, before the first step; a resumed run has it in its state.
 
-        typical_SCHW: for the student's rate, images that move a student as distilled ones will: the initial ones, but for class means.
-        These are much alike and move it little, and a rate that suits them is far too large as soon as they are not.
+        typical_DSCHW: for the student's rate, sets of images that move a student as distilled ones will: the initial ones, but for class
+        means. These are much alike and move it little, and a rate that suits them is far too large as soon as they are not.
         """
         if self.recipe.student_lr == "auto":
-            self._choose_student_lr(typical_SCHW)
+            self._choose_student_lr(typical_DSCHW)
         if self.recipe.image_step.lr == "auto":
             self._choose_image_lr(self.recipe.image_step.momentum)
 
-    def _choose_student_lr(self, typical_SCHW: Tensor) -> None:
+    def _choose_student_lr(self, typical_DSCHW: Tensor) -> None:
         """The largest of the grid 2^(k / RATES_PER_OCTAVE) at which the student goes at most `AS_FAR` times as far as the experts.
 
-        |theta_N - theta_0| against |theta* - theta_0|, the geometric mean over three experts and both ends of the first window. Until
-        the images are worth something, most of its way leads aside, so a student that goes farther ends farther from its target than
-        it began.
+        |theta_N - theta_0| against |theta* - theta_0|, the geometric mean over three experts and both ends of the first window, each with
+        one of the sets in turn. Until the images are worth something, most of its way leads aside, so a student that goes farther ends
+        farther from its target than it began.
         """
         cases = self._first_cases()
         low, high = (math.ceil(math.log2(bound) * RATES_PER_OCTAVE) for bound in STUDENT_LR_RANGE)
@@ -176,7 +177,7 @@ class Distiller:
             middle = (low + high) // 2
             low, high = (
                 (middle, high)
-                if self._goes(2 ** (middle / RATES_PER_OCTAVE), typical_SCHW, cases) <= AS_FAR
+                if self._goes(2 ** (middle / RATES_PER_OCTAVE), typical_DSCHW, cases) <= AS_FAR
                 else (low, middle)
             )
         for log_lr in self.log_lrs:
@@ -205,10 +206,10 @@ class Distiller:
                 cases.append((begin, target, self._batches(g)))
         return cases
 
-    def _goes(self, lr: float, images_SCHW: Tensor, cases: list[tuple[Tensor, Tensor, list[Batch]]]) -> float:
+    def _goes(self, lr: float, sets_DSCHW: Tensor, cases: list[tuple[Tensor, Tensor, list[Batch]]]) -> float:
         """How far the student goes at a rate, in units of the experts' way: the geometric mean of all cases."""
         rate, targets, logs = torch.tensor(lr).to(self.images), self.targets(), []
-        for begin, target, batches in cases:
+        for (begin, target, batches), images_SCHW in zip(cases, cycle(sets_DSCHW), strict=False):
             went = self._matcher.displacement(begin, images_SCHW, targets, rate, batches)
             logs.append(float((went / (target - begin)[self._matcher.skip :].norm()).log()))
         too_far = any(math.isnan(log) or log == math.inf for log in logs)

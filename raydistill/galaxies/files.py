@@ -10,6 +10,7 @@ import csv
 import io
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 import numpy as np
@@ -38,17 +39,19 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """The file system behind a local path or a URI (`s3://`, `gs://`, any fsspec scheme) and the path on it."""
     if "://" not in uri:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
-    try:
-        system, path = pafs.FileSystem.from_uri(uri)
-        return system, path
-    except pa.ArrowInvalid:  # a scheme that pyarrow does not speak itself
-        import fsspec
+    if not uri.startswith(
+        ("gs://", "gcs://")
+    ):  # pyarrow's client of Google's wants credentials where fsspec's, the artifacts', needs none
+        with suppress(pa.ArrowInvalid):  # a scheme that pyarrow does not speak itself
+            system, path = pafs.FileSystem.from_uri(uri)
+            return system, path
+    import fsspec
 
-        try:
-            remote, path = fsspec.core.url_to_fs(uri)
-        except (ValueError, ImportError) as error:
-            raise CatalogError(f"no such storage ({error})", uri, "give a path, or a URI such as s3://...") from error
-        return pafs.PyFileSystem(pafs.FSSpecHandler(remote)), path
+    try:
+        remote, path = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise CatalogError(f"no such storage ({error})", uri, "give a path, or a URI such as s3://...") from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(remote)), path
 
 
 def open_stream(uri: str) -> IO[bytes]:

@@ -25,6 +25,7 @@ import pyarrow.fs as pafs
 from PIL import Image, UnidentifiedImageError
 
 from raydistill.errors import CatalogError, ConfigError, nearest
+from raydistill.galaxies.axis import levelled
 from raydistill.galaxies.dialects import filename_mapping
 from raydistill.galaxies.files import filesystem, object_ids, open_stream, parquet_dataset
 
@@ -312,8 +313,8 @@ def inspect(
         raise RejectedImage("constant", where, "no structure")
 
 
-def prepare(image: np.ndarray, crop_fraction: float, size: int) -> np.ndarray:
-    """The centred square of `crop_fraction` times the shorter side, resized to uint8 `[size, size, 3]`.
+def prepare(image: np.ndarray, crop_fraction: float, size: int, align: bool = False) -> np.ndarray:
+    """The centred square of `crop_fraction` times the shorter side, resized to uint8 `[size, size, 3]`; `align`: its long axis level.
 
     The square may begin within a pixel, so the centre stays the centre whatever the sizes. Lanczos, with the kernel
     widened by the shrinking factor: on 100 GZ2 pictures, 212 to 128 pixels, it keeps the mean brightness to 0.03 %,
@@ -326,6 +327,9 @@ def prepare(image: np.ndarray, crop_fraction: float, size: int) -> np.ndarray:
         raise ConfigError(f"size is {size}", "size", "give the side of the picture in pixels")
     height, width = image.shape[:2]
     side = crop_fraction * min(height, width)
+    if align:
+        image = levelled(image, side)
+        height, width = image.shape[:2]
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     channels = (Image.fromarray(np.ascontiguousarray(image[..., c], dtype=np.float32)) for c in range(3))

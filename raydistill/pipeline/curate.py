@@ -171,6 +171,7 @@ class _Writer:
             std=tuple(np.maximum(std, MINIMUM_STD).tolist()),
             classes=classes,
             rejected=rejected,
+            aligned=config.curate.align,
             unassigned=chosen.unassigned,
         )
         self.folder.write("summary.json", summary.to_json())

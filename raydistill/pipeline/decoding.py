@@ -153,7 +153,7 @@ def _row(rank: int, source: Any, path: str, images: Images | DataSet, how: Curat
             inspect(original, min_size=how.min_picture_size, max_aspect=math.inf, min_contrast=0, where=path)
         else:
             inspect(original, min_size=how.min_picture_size, where=path)
-        pixels = prepare(original, how.crop_fraction, how.image_size)
+        pixels = prepare(original, how.crop_fraction, how.image_size, how.align)
     except RejectedImage as error:
         return {"rank": rank, "path": path, "reason": error.reason, "detail": error.fix}
     except CatalogError as error:  # no matter of this picture

@@ -81,6 +81,11 @@ def _check_fit(distilled: DistilledSet, curated: CuratedSet) -> None:
             where,
             f"set curate.image_size={size}",
         )
+    if distilled.aligned != curated.summary.aligned:
+        lie = "level" if distilled.aligned else "as they are in the sky"
+        raise ArtifactIncompatible(
+            f"its galaxies lie {lie}, the survey's do not", where, f"set curate.align={str(distilled.aligned).lower()}"
+        )
     seen = distilled.seen().intersection(curated.table("test", ["object_id"])["object_id"].to_pylist())
     if seen:
         raise ArtifactIncompatible(

@@ -44,6 +44,7 @@ def publish(config: Config, place: Place, curated: CuratedSet, run: Run) -> None
         "DIGEST": place.identity[:16],
         "STRETCH": "as the survey's pictures",
         "SIMULATD": curated.summary.simulated,
+        "ALIGNED": curated.summary.aligned,
         "SURVEY": curated.summary.survey,
         "LICENCE": getattr(config.survey, "licence", "") or "unknown",
     }

@@ -45,6 +45,7 @@ from raydistill.seeding import fold_in, generator
 
 STATE = f"{PARTIAL}/state.safetensors"
 BEST = f"{PARTIAL}/images.safetensors"  # what a run that diverged leaves to look at
+TYPICAL_SETS = 3  # of real images, by which class means find their first rate
 NOTHING_LEARNED = (
     "on validation no iterate was better than the images it began with, and these are published; look at history.png: a loss that does "
     "not fall wants other rates (distill.student_lr, distill.image_step.lr) or better experts, one that falls more iterations"
@@ -176,13 +177,17 @@ class Session:
         return chosen.images_SCHW, initial_labels(wanted, chosen, curated.num_classes, *experts, votes)
 
     def _typical(self, taught: Labelled) -> Tensor:
-        """Images that move a student as distilled ones will: the initial ones, or real ones in the place of class means."""
+        """Sets of images that move a student as distilled ones will, [D, S, C, H, W]: the initial one, or real ones for class means."""
         wanted = self.job.distill
         if wanted.init != "mean" or wanted.student_lr != "auto":
-            return self.distiller.images
+            return self.distiller.images[None]
         pixels = self.normalisation.apply(taught.images_NHWC)
         g = generator(self.seed, "typical")
-        return random_real(pixels, taught.labels_N, self.curated.num_classes, wanted.images_per_class, g).images_SCHW
+        drawn = (
+            random_real(pixels, taught.labels_N, self.curated.num_classes, wanted.images_per_class, g).images_SCHW
+            for _ in range(TYPICAL_SETS)
+        )
+        return torch.stack([*drawn])
 
     def step(self, measure: Callable[[Distiller], list[Measured]] = Distiller.measure_all) -> None:
         """One iteration. measure: its pieces, by whoever helps."""
@@ -244,6 +249,7 @@ class Session:
             "simulated": summary.simulated,
             "image_size": summary.image_size,
             "crop_fraction": summary.crop_fraction,
+            "aligned": summary.aligned,
             "network": self.job.architecture.name,
         }
 

@@ -93,15 +93,15 @@ def link(kind: str) -> Callable[[Path], None]:
     return lambda root: (root / "given").symlink_to(artifact(root, kind))
 
 
-def distilled_with(class_names: list[str], size: int) -> Callable[[Path], None]:
-    """The prepared distilled set as if it were of other classes or of another size."""
+def distilled_with(class_names: list[str], size: int, aligned: bool = False) -> Callable[[Path], None]:
+    """The prepared distilled set as if it were of other classes, of another size or of galaxies that lie level."""
 
     def make(root: Path) -> None:
         source, folder = Folder(artifact(root, "distilled")), Folder(root / "given")
         images, info = read_images(source, SELECTED)
         images = replace(images, images_SCHW=images.images_SCHW[..., :size, :size])
         for name in (SELECTED, LAST):
-            write_images(folder, name, images, info | {"class_names": class_names})
+            write_images(folder, name, images, info | {"class_names": class_names, "aligned": aligned})
         seal(folder, kind="distilled", identity="0" * 64, config={}, parents={}, seed=0, uris={})
 
     return make
@@ -410,6 +410,9 @@ RUN_ROWS = [
     R("a distilled set of another image size", "evaluate tiny.yaml distilled=given", 3,
       "given: its images have 4 px, the survey's have 8; set curate.image_size=4",
       prepare=distilled_with(["round", "disk"], 4)),
+    R("a distilled set of galaxies that lie level", "evaluate tiny.yaml distilled=given", 3,
+      "given: its galaxies lie level, the survey's do not; set curate.align=true",
+      prepare=distilled_with(["round", "disk"], 8, aligned=True)),
     R("more GPUs for an expert than a machine has", "experts tiny.yaml resources.gpus=4 experts.num_experts=2", 5,
       "resources: one worker wants 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "
       "resources.cpus or resources.gpus, use a larger cluster, or set resources.workers on one that can grow"),

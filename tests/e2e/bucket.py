@@ -43,13 +43,13 @@ def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[d
         command.close()
 
 
-def stored(pattern: str) -> list[str]:
+def stored(pattern: str, runs: str = RUNS) -> list[str]:
     """Files of the run in the bucket."""
-    return [name for name in Folder(f"{RUNS}/tiny").files() if pattern in name]
+    return [name for name in Folder(f"{runs}/tiny").files() if pattern in name]
 
 
-def contents() -> dict[str, object]:
+def contents(runs: str = RUNS) -> dict[str, object]:
     """Content digest of each artifact of the run in the bucket."""
-    root = Folder(f"{RUNS}/tiny")
-    folders = {name.partition("/")[0] for name in stored("/manifest.json")}
+    root = Folder(f"{runs}/tiny")
+    folders = {name.partition("/")[0] for name in stored("/manifest.json", runs)}
     return {kind: open_manifest(root / name, kind).content for name in folders for kind in [name.partition("-")[0]]}

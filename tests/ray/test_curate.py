@@ -120,6 +120,20 @@ def test_every_galaxy_is_there_once_with_its_own_pixels(blobs: CatalogSurvey, bl
         np.testing.assert_array_equal(pixels(row["image"]), expected, err_msg=row["object_id"])
 
 
+def test_galaxies_lie_level_where_that_is_asked_for(
+    blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path
+) -> None:
+    assert isinstance(blobs.images, FolderImages)
+    level = curated(tmp_path, blobs, align=True)
+    assert (blobs_curated.summary.aligned, level.summary.aligned) == (False, True)
+    turned = 0
+    for row, as_is in zip(rows_of(level), rows_of(blobs_curated), strict=True):
+        original = blobs.images.decode(Path(blobs.images.root, f"{row['object_id']}.jpg").read_bytes())
+        np.testing.assert_array_equal(pixels(row["image"]), prepare(original, 0.5, SIZE, align=True))
+        turned += row["image"] != as_is["image"]
+    assert turned > 40
+
+
 def test_statistics_are_those_of_the_train_pixels(blobs_curated: CuratedSet) -> None:
     train = blobs_curated.load("train").images_NHWC.numpy().reshape(-1, 3) / 255
     np.testing.assert_allclose(blobs_curated.summary.mean, train.mean(axis=0), rtol=1e-12)

@@ -165,7 +165,7 @@ def test_class_means_begin_with_the_rate_of_real_images(trained_root: Path, tmp_
     means, real = begun("mean").distiller, begun("real").distiller
     assert float(means.student_lrs) == pytest.approx(float(real.student_lrs), rel=0.3)
     chosen = float(means.student_lrs)
-    means.begin(means.images)
+    means.begin(means.images[None])
     assert float(means.student_lrs) > 1.1 * chosen
 
 

@@ -95,6 +95,16 @@ def test_dihedral_draws_all_eight_and_gives_each_image_its_own() -> None:
     assert ((counts - 1000).abs() < 5 * 30).all()
 
 
+def test_mirror_draws_the_four_that_leave_a_level_axis_level() -> None:
+    counts = Augmentation(("mirror",)).sample(generator(0), 8000)["dihedral"].bincount(minlength=8)
+    assert counts[1::2].sum() == 0
+    assert ((counts[::2] - 2000).abs() < 5 * 40).all()
+    level = torch.zeros(8, 1, 5, 5)
+    level[:, :, 2, :] = 1
+    augmentation = Augmentation(("mirror",))
+    assert torch.equal(augmentation.apply(level, augmentation.sample(generator(0), 8)), level)
+
+
 def test_dihedral_needs_a_square() -> None:
     augmentation = Augmentation(("dihedral",))
     with pytest.raises(ValueError, match=r"square images, got \(4, 6\)"):
@@ -162,7 +172,7 @@ def test_half_of_the_dihedral_group_mirrors(eighth: int) -> None:
     assert (seen * sense < 0) == (eighth >= 4)
 
 
-@pytest.mark.parametrize("operations", [DSA, ("dihedral",)])
+@pytest.mark.parametrize("operations", [DSA, ("dihedral",), ("mirror",)])
 def test_shared_draws_are_equal_across_the_batch_and_others_are_not(operations: Any) -> None:
     shared = Augmentation(operations, shared=True).sample(generator(0), 6)
     own = Augmentation(operations).sample(generator(0), 6)
@@ -187,7 +197,7 @@ def test_switching_one_operation_off_leaves_the_others_draws() -> None:
     assert all(torch.equal(fewer[key], every[key]) for key in fewer)
 
 
-@pytest.mark.parametrize("operation", [*DSA, "dihedral"])
+@pytest.mark.parametrize("operation", [*DSA, "dihedral", "mirror"])
 def test_apply_is_differentiable(operation: Any) -> None:
     augmentation = Augmentation((operation,))
     images = zoo.normal(0, 2, 3, 4, 4).requires_grad_()

@@ -45,7 +45,7 @@ def gone(lr: float, expert: int, start: int, steps: int) -> float:
 def test_a_rate_left_to_auto_lets_the_student_go_nearly_as_far_as_the_experts(schedule: Any, starts: list[int]) -> None:
     one = distiller(replace(AUTO, student_steps=5, schedule=schedule, augmentation=Augmentation()))
     assert torch.isnan(one.student_lrs).all()
-    one.begin(IMAGES)
+    one.begin(IMAGES[None])
     (rate,) = one.student_lrs.unique().tolist()
     finer = rate * 2 ** (1 / RATES_PER_OCTAVE)
     ways = [[gone(lr, e, start, 5) for e in range(2) for start in starts] for lr in (rate, finer)]
@@ -56,18 +56,18 @@ def test_the_rate_of_auto_is_the_same_for_the_same_seed_and_a_given_one_stays() 
     rates = []
     for _ in range(2):
         one = distiller(replace(AUTO, student_steps=20))
-        one.begin(IMAGES)
+        one.begin(IMAGES[None])
         rates.append(float(one.student_lrs[0]))
         one.step()
     assert rates[0] == rates[1]
     one = distiller(replace(AUTO, student_lr=0.05))
-    one.begin(IMAGES)
+    one.begin(IMAGES[None])
     assert one.student_lrs.tolist() == pytest.approx([0.05])
 
 
 def test_a_student_whose_steps_overflow_has_gone_too_far() -> None:
     one = distiller(AUTO)
-    one.begin(1e30 * IMAGES)
+    one.begin(1e30 * IMAGES[None])
     assert 1e-8 < float(one.student_lrs[0]) < 1e-6
 
 
@@ -76,7 +76,7 @@ def test_an_image_step_left_to_auto_moves_the_pixels_by_so_much_of_a_sigma(momen
     """By hand: the root mean square of the matching gradient over the first cases, which autograd finds through the student's steps."""
     recipe = replace(AUTO, student_lr=0.1, augmentation=Augmentation(), image_step=SGD(lr="auto", momentum=momentum))
     one = distiller(recipe)
-    one.begin(IMAGES)
+    one.begin(IMAGES[None])
     squares = []
     for expert in range(2):
         images = IMAGES.clone().requires_grad_()
@@ -95,7 +95,7 @@ def test_an_image_step_left_to_auto_moves_the_pixels_by_so_much_of_a_sigma(momen
 def test_a_resumed_run_keeps_the_image_step_that_was_chosen() -> None:
     recipe = replace(AUTO, image_step=SGD(lr="auto"))
     whole, resumed = distiller(recipe), distiller(recipe)
-    whole.begin(IMAGES)
+    whole.begin(IMAGES[None])
     whole.step()
     resumed.load(*whole.state())
     assert resumed.image_lr == whole.image_lr > 0
@@ -107,5 +107,5 @@ def test_a_resumed_run_keeps_the_image_step_that_was_chosen() -> None:
 def test_an_image_step_cannot_be_chosen_where_the_student_overflows() -> None:
     one = distiller(replace(AUTO, student_lr=1e30, image_step=SGD(lr="auto")))
     with pytest.raises(DivergenceError) as caught:
-        one.begin(IMAGES)
+        one.begin(IMAGES[None])
     assert caught.value.fix == "lower distill.student_lr (now 1e+30)"

@@ -1,0 +1,39 @@
+"""A whole run in a bucket of a server that speaks Google Cloud Storage's protocol."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tests.e2e import tools
+from tests.e2e.bucket import contents
+
+RUNS = "gs://bucket/runs"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_run_in_a_bucket_of_google_s_has_the_digests_of_one_on_a_disk(
+    undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = tools.free_ports(1)
+    program = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}"]
+    server = tools.start([*program, "--in-memory", "--default-bucket=bucket"], tmp_path / "gcs", env)
+    url = f"http://127.0.0.1:{port}"
+    client = {"STORAGE_EMULATOR_HOST": url, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    for name, value in client.items():
+        monkeypatch.setenv(name, value)
+    fsspec.get_filesystem_class("gs").clear_instance_cache()
+    try:
+        server.wait_until("the server answers", lambda: tools.answers(f"{url}/storage/v1/b/bucket"), 60)
+        words = ["-m", "raydistill.cli", "run", str(tools.TINY), f"output={RUNS}"]
+        cache = {"RAYDISTILL_CACHE": str(tmp_path / "cache")}
+        command = tools.start([sys.executable, *words], tmp_path / "run", {**env, **client, **cache})
+        assert command.wait() == 0, command.said[-4000:]
+        assert command.answer.startswith(f"{RUNS}/tiny/evaluation-")
+        assert contents(RUNS) == tools.contents(undisturbed)
+    finally:
+        server.close()
