@@ -5,11 +5,11 @@
 
 `gz2_kaggle5` (Galaxy Zoo 2, five classes, 32 px, one image a class): the same experts, and for each method and seed a run of its preset in
 `configs/methods`, which decides the window of start epochs, how far ahead the target lies, and the student's rates. What is no part of a
-method is the same for all (`COMMON`). MTT runs with the window of its paper for one image a class (start epochs 0 and 1), and with
-all the start epochs that STM may reach; either also for as long as STM takes, whose iterations cost more (`STM_COSTS`). STM moves on at
-3 sigma, the paper's 5 being for 20000 iterations. Distribution matching has its seeds too; random real images are drawn anew for every
-network. Fresh networks judge by balanced accuracy on test galaxies. A stopped run goes on where it was. Rows go to
-`benchmarks/results/methods.json`, where those of other overrides stay.
+method is the same for all (`COMMON`; real images to begin with, as in the papers). MTT runs with the window of its paper for one image a
+class (start epochs 0 and 1), and with all the start epochs that STM may reach; either also for as long as STM takes, whose iterations
+cost more (`STM_COSTS`). STM moves on at 3 sigma, the paper's 5 being for 20000 iterations. Distribution matching has its seeds too;
+random real images are drawn anew for every network. Fresh networks judge by balanced accuracy on test galaxies. A stopped run goes on
+where it was. Rows go to `benchmarks/results/methods.json`, where those of other overrides stay.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from running import ROOT, Ended, raydistill, with_experts
 
+from raydistill.config import load
 from raydistill.pipeline.session import NOTHING_LEARNED
 
 RESULTS = ROOT / "benchmarks" / "results" / "robustness.json"
@@ -51,7 +52,7 @@ BOX: dict[str, Callable[[random.Random], str]] = {
     "ema": _of(0, 0.9, 0.98),
     "init": _of("real", "noise", "mean", "correct"),
     "labels": _of("hard", "soft"),
-    "augmentation": _of("{operations: []}", "{operations: [mirror]}", "{operations: [mirror, scale, crop]}"),
+    "augmentation": _of("{operations: []}", "{operations: [SYMMETRY]}", "{operations: [SYMMETRY, scale, crop]}"),
     "schedule": lambda draw: draw.choice(
         [
             f"{{kind: fixed, max_start_epoch: {draw.randint(0, 15)}}}",
@@ -76,7 +77,10 @@ def main() -> None:
         "distill.validate_every=25", "resources.distill_cpus=1", *given.overrides,
     ]  # fmt: skip
     with_experts(common)
-    drawn = [_draw(seed) for seed in range(given.draws)]
+    (symmetry,) = load(
+        given.config, given.overrides
+    ).distill.augmentation.operations  # dihedral, or mirror of aligned galaxies
+    drawn = [_draw(seed, symmetry) for seed in range(given.draws)]
     with ThreadPoolExecutor(given.parallel) as pool:
         ends = pool.map(
             lambda values: raydistill("distill", [*common, *(f"distill.{k}={v}" for k, v in values.items())]), drawn
@@ -92,9 +96,9 @@ def main() -> None:
         sys.exit(1)
 
 
-def _draw(seed: int) -> dict[str, str]:
+def _draw(seed: int, symmetry: str) -> dict[str, str]:
     draw = random.Random(seed)
-    return {key: value(draw) for key, value in BOX.items()}
+    return {key: value(draw).replace("SYMMETRY", symmetry) for key, value in BOX.items()}
 
 
 def _row(number: int, values: dict[str, str], ended: Ended) -> dict[str, Any]:

@@ -164,12 +164,13 @@ def _loop(catalog: str, root: str, to: str) -> None:
     """The plain way: a pool, the same work for each picture, one file."""
     ids = pyarrow.csv.read_csv(catalog)["GalaxyID"].to_pylist()
     with multiprocessing.get_context("fork").Pool(CORES) as pool:
-        rows = pool.map(_prepared, [f"{root}/{object_id}.jpg" for object_id in ids], chunksize=64)
+        how = load("gz2_kaggle5", []).curate
+        rows = pool.starmap(_prepared, [(f"{root}/{object_id}.jpg", how) for object_id in ids], chunksize=64)
     pq.write_table(pa.Table.from_pylist(rows), to)
 
 
-def _prepared(path: str) -> dict[str, Any]:
-    return decode_one(0, path, path, FolderImages(root="."), Curate(image_size=32))
+def _prepared(path: str, how: Curate) -> dict[str, Any]:
+    return decode_one(0, path, path, FolderImages(root="."), how)
 
 
 # ---- experts and pieces ----

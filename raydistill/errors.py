@@ -63,6 +63,15 @@ class ClusterError(RaydistillError):
     exit_code = 5
 
 
+# The Python packages of object stores' clients; their errors are no OSErrors when a store does not answer.
+STORAGE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google")
+
+
+def of_storage(error: Exception) -> bool:
+    """Whether it is an error of an object store's client."""
+    return type(error).__module__.partition(".")[0] in STORAGE_CLIENTS
+
+
 def our_own(error: BaseException | None) -> RaydistillError | None:
     """The first of these errors, or of the system's, in a chain of causes: Ray wraps what its workers raise. None: a bug."""
     while error is not None:

@@ -20,11 +20,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import fsspec
 
-from raydistill.errors import ArtifactError, ArtifactMissing, ConfigError
+from raydistill.errors import ArtifactError, ArtifactMissing, ConfigError, of_storage
 
 CACHE = Path(os.environ.get("RAYDISTILL_CACHE", Path.home() / ".cache" / "raydistill"))
-# Of object stores; their errors are no OSErrors when a store does not answer.
-CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # Amazon's clients give up after some seconds by default; ten attempts last for about a minute.
 os.environ.setdefault("AWS_RETRY_MODE", "standard")
@@ -42,10 +40,9 @@ def _answered(method: Callable[Concatenate[Folder, P], R]) -> Callable[Concatena
         try:
             return method(folder, *args, **kwargs)
         except Exception as error:
-            of_client = type(error).__module__.partition(".")[0] in CLIENTS
             # s3fs makes the system's errors of what S3 answers; a local copy may meet a full disk.
             answered = isinstance(error, OSError) and not folder.is_local and error.errno not in FULL
-            if not (of_client or answered):
+            if not (of_storage(error) or answered):
                 raise
             what, fix = "did not answer", "see that it can be reached, and run the same command again; it resumes"
             if isinstance(error, FileNotFoundError | PermissionError):

@@ -64,7 +64,7 @@ class Curate:
 
     classes: "gz2-9", "gz2-5", a YAML file with a class tree, or a list of the names of labels; for a data set "all" too.
     crop_fraction: side of the central square that is kept, of the whole picture's. align: turn every picture so that its galaxy's long axis
-    lies level; augmentation is then `mirror`, for quarter turns would undo it. per_class: the most confident so many of each class,
+    lies level; augmentation must then be `mirror`, for quarter turns undo it. per_class: the most confident so many of each class,
     any so many where all are equally so (None: all). balance: cut every class to the smallest one's size.
     split: fractions of train, validation and test, by hash of the object id. A data set keeps its official splits, whole; its training
     part is divided among the others in the proportion of their fractions, after `per_class` and `balance`.

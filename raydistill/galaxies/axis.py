@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-ROUNDS = 5
+MEASURED = 100  # pixels across `side` in which the angle is measured, where there are as many
+ROUNDS = 8
 NOISE = 2.0  # deviations above the sky from which smoothed pixels belong to the galaxy
 SMOOTHING = 0.01  # of the side
 WIDEST = 0.25  # deviation of the weight, of the side
@@ -22,15 +23,17 @@ WIDEST = 0.25  # deviation of the weight, of the side
 def long_axis(image: np.ndarray, side: float) -> float:
     """Angle of the long axis in degrees from the horizontal, counter-clockwise as one looks at the picture, in [-90, 90].
 
-    image: `[H, W, 3]`, a galaxy in the middle. side: of the central square that matters, in pixels. From the second moments of the
-    bright region in the middle (`_in_the_middle`), so that neighbours do not count, weighted by a round Gaussian whose width follows
-    the light's: twice its deviation, at most a quarter of `side`. Adaptive moments (Bernstein & Jarvis 2002, AJ 123, 583) with a weight
-    that stays round. 0 where nothing is brighter than the sky.
+    image: uint8 `[H, W, 3]`, a galaxy in the middle. side: of the central square that matters, in pixels. From the second moments of the
+    bright region in the middle (`_in_the_middle`), so that neighbours do not count, under a round Gaussian as wide as the light itself,
+    for those that touch: adaptive moments (Bernstein & Jarvis 2002, AJ 123, 583) with a weight that stays round. 0 where nothing is
+    brighter than the sky.
     """
+    if factor := int(side // MEASURED):
+        image, side = np.asarray(Image.fromarray(image).reduce(factor)), side / factor
     red, green, blue = (image[..., channel].astype(np.float64) for channel in range(3))
     grey = red + green + blue  # numpy's sum along the last axis takes ten times as long
     inner = _middle(grey, side)
-    light = np.where(_in_the_middle(grey, inner, side), inner - np.median(_edge(grey)), 0)
+    light = np.where(_in_the_middle(grey, inner, side), np.maximum(inner - np.median(_edge(grey)), 0), 0)
     height, width = light.shape
     y_H1 = (height - 1) / 2 - np.arange(height)[:, None]  # upwards
     x_1W = np.arange(width)[None, :] - (width - 1) / 2
@@ -41,34 +44,43 @@ def long_axis(image: np.ndarray, side: float) -> float:
         total = weighted.sum()
         if total <= 0:
             return 0.0
-        deviation = min(max(2 * math.sqrt((weighted * squared).sum() / total / 2), 1.0), WIDEST * side)
+        # Of a Gaussian under a weight as wide as itself half the variance is left, and <r²> is that of both directions.
+        deviation = min(max(math.sqrt((weighted * squared).sum() / total), 1.0), WIDEST * side)
     across = (weighted * (x_1W**2 - y_H1**2)).sum()
     aslant = 2 * (weighted * x_1W * y_H1).sum()
     return math.degrees(math.atan2(aslant, across) / 2)
 
 
-def levelled(image: np.ndarray, side: float) -> np.ndarray:
-    """The middle of a picture, its long axis level: float32 `[h, w, 3]`, centred as `image` is.
+def levelled(image: np.ndarray, side: float, pixels: int) -> tuple[np.ndarray, float]:
+    """The middle of a picture, its long axis level, float32 `[h, w, 3]`, and how many of its pixels `side` of the original's are.
 
-    It is large enough for a square of `side` pixels. Where the turned picture has no pixels (in the corners of a square of more than
-    .7 of the picture's side) lies its sky. Bicubic; values may lie a little outside [0, 255].
+    It is centred as `image` is, and shrunk first to `pixels` across `side` where there are more, for turning takes its time. Where the
+    turned picture has no pixels (in the corners of a square of more than .7 of the picture's side) lies its sky. Values may lie a little
+    outside [0, 255].
     """
     angle = round(long_axis(image, side), 2)  # what processors add up differently does not show
-    inner = _middle(image, math.sqrt(2) * side + 4).astype(np.float32)
-    turned = [
-        Image.fromarray(np.ascontiguousarray(inner[..., channel])).rotate(
-            -angle, Image.Resampling.BICUBIC, fillcolor=float(np.median(_edge(image[..., channel])))
-        )
-        for channel in range(3)
+    scale = min(1.0, pixels / side)
+    lengths = [int(min(length, math.sqrt(2) * side + 4) * scale) for length in (image.shape[1], image.shape[0])]
+    starts = [
+        (length - kept / scale) / 2 for length, kept in zip((image.shape[1], image.shape[0]), lengths, strict=True)
     ]
-    return np.stack([np.asarray(channel) for channel in turned], axis=-1)
+    ends = [start + kept / scale for start, kept in zip(starts, lengths, strict=True)]
+    turned = []
+    for channel in np.moveaxis(image, 2, 0):
+        shrunk = Image.fromarray(channel.astype(np.float32)).resize(
+            (lengths[0], lengths[1]), Image.Resampling.LANCZOS, box=(*starts, *ends)
+        )
+        sky = float(np.median(_edge(channel)))
+        turned.append(np.asarray(shrunk.rotate(-angle, Image.Resampling.BICUBIC, fillcolor=sky)))
+    return np.stack(turned, axis=-1), side * scale
 
 
 def _in_the_middle(grey: np.ndarray, inner: np.ndarray, side: float) -> np.ndarray:
     """Which pixels of the inner square belong to its bright region next to the centre, and lie in the circle within it."""
     smooth, edge = ndimage.gaussian_filter(inner, SMOOTHING * side), _edge(grey)
-    sky = np.median(edge)
-    noise = 1.4826 * np.median(np.abs(edge - sky))
+    sky, bright = np.quantile(edge, [0.5, 0.84])
+    # The larger of two deviations, for a sky that is cut off at black has a median deviation of 0; a level at least, for rounding.
+    noise = max(bright - sky, 1.4826 * np.median(np.abs(edge - sky)), 1.0)
     regions, _ = ndimage.label(smooth > sky + NOISE * noise)
     height, width = inner.shape
     distance = np.hypot(np.arange(height)[:, None] - (height - 1) / 2, np.arange(width)[None, :] - (width - 1) / 2)

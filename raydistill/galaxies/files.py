@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, of_storage
 
 _FORMATS = {
     ".csv": "csv",
@@ -32,6 +32,8 @@ _FORMATS = {
     ".fts": "fits",
 }
 
+# pyarrow's own client of Google's wants credentials where fsspec's, which artifacts go through, can do without.
+GOOGLE = ("gs://", "gcs://")
 LARGEST_EXACT_INTEGER = 2**53  # in float64
 
 
@@ -39,9 +41,7 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """The file system behind a local path or a URI (`s3://`, `gs://`, any fsspec scheme) and the path on it."""
     if "://" not in uri:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
-    if not uri.startswith(
-        ("gs://", "gcs://")
-    ):  # pyarrow's client of Google's wants credentials where fsspec's, the artifacts', needs none
+    if not uri.startswith(GOOGLE):
         with suppress(pa.ArrowInvalid):  # a scheme that pyarrow does not speak itself
             system, path = pafs.FileSystem.from_uri(uri)
             return system, path
@@ -49,9 +49,42 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
 
     try:
         remote, path = fsspec.core.url_to_fs(uri)
-    except (ValueError, ImportError) as error:
+    except ImportError as error:
+        raise CatalogError(f"this storage needs another package ({error})", uri, "install it") from error
+    except ValueError as error:
         raise CatalogError(f"no such storage ({error})", uri, "give a path, or a URI such as s3://...") from error
-    return pafs.PyFileSystem(pafs.FSSpecHandler(remote)), path
+    return pafs.PyFileSystem(_Fsspec(remote)), path
+
+
+class _Fsspec(pafs.FSSpecHandler):
+    """pyarrow's, which takes a store that refuses or does not answer for one without the file. Here that is an OSError."""
+
+    def get_file_info(self, paths: list[str]) -> Any:
+        with _as_oserror():
+            return super().get_file_info(paths)
+
+    def get_file_info_selector(self, selector: pafs.FileSelector) -> Any:
+        with _as_oserror():
+            return super().get_file_info_selector(selector)
+
+    def open_input_stream(self, path: str) -> Any:
+        """What is read from its beginning to its end, in one request."""
+        with _as_oserror():
+            return pa.BufferReader(self.fs.cat_file(path))
+
+    def open_input_file(self, path: str) -> Any:
+        with _as_oserror():
+            return pa.PythonFile(self.fs.open(path, mode="rb"), mode="r")
+
+
+@contextmanager
+def _as_oserror() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not of_storage(error):
+            raise
+        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def open_stream(uri: str) -> IO[bytes]:

@@ -328,7 +328,7 @@ def prepare(image: np.ndarray, crop_fraction: float, size: int, align: bool = Fa
     height, width = image.shape[:2]
     side = crop_fraction * min(height, width)
     if align:
-        image = levelled(image, side)
+        image, side = levelled(image, side, 2 * size)
         height, width = image.shape[:2]
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)

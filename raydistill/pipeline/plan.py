@@ -27,6 +27,7 @@ from raydistill.galaxies.simulated import SimulatedSurvey
 
 SURVEY = "survey"
 ALL = "all"  # the classes of a data set
+LARGEST_TILT = 45  # degrees by which augmentation may turn galaxies that lie level
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,8 @@ def check(config: Config) -> None:
     if config.experts.keep == "ends" and config.distill.trajectories != "straight":
         what = "of the experts only the ends are kept, and SGD's trajectories need every epoch"
         raise ConfigError(what, "distill.trajectories", "set it to straight, or experts.keep to all")
+    if config.curate.align:
+        _check_augmentation(config)
     if isinstance(config.survey, DataSet):
         if config.curate.classes == ALL:
             return
@@ -201,6 +204,17 @@ def check(config: Config) -> None:
     except ConfigError as error:
         place = f"curate.classes, {error.where}" if error.where else "curate.classes"
         raise ConfigError(error.what, place, error.fix) from error
+
+
+def _check_augmentation(config: Config) -> None:
+    """ConfigError where galaxies that were turned level are turned away again."""
+    ways = {"experts.training": config.experts.training.augmentation, "distill": config.distill.augmentation}
+    ways |= {f"evaluate.protocols.{k}.training": v.training.augmentation for k, v in config.evaluate.protocols.items()}
+    ways["evaluate.full_data"] = config.evaluate.full_data.augmentation
+    for key, way in ways.items():
+        if "dihedral" in way.operations or ("rotate" in way.operations and way.max_rotation > LARGEST_TILT):
+            what = f"curate.align lays galaxies level, and [{', '.join(way.operations)}] turns them away again"
+            raise ConfigError(what, f"{key}.augmentation", "give operations: [mirror]")
 
 
 def _sha256(uri: str, noun: str, key: str) -> str:

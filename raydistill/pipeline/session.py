@@ -183,11 +183,9 @@ class Session:
             return self.distiller.images[None]
         pixels = self.normalisation.apply(taught.images_NHWC)
         g = generator(self.seed, "typical")
-        drawn = (
-            random_real(pixels, taught.labels_N, self.curated.num_classes, wanted.images_per_class, g).images_SCHW
-            for _ in range(TYPICAL_SETS)
-        )
-        return torch.stack([*drawn])
+        classes, ipc = self.curated.num_classes, wanted.images_per_class
+        drawn = [random_real(pixels, taught.labels_N, classes, ipc, g).images_SCHW for _ in range(TYPICAL_SETS)]
+        return torch.stack(drawn)
 
     def step(self, measure: Callable[[Distiller], list[Measured]] = Distiller.measure_all) -> None:
         """One iteration. measure: its pieces, by whoever helps."""

@@ -29,12 +29,12 @@ def distiller(recipe: Recipe) -> Distiller:
     return Distiller(recipe, NETWORK, EXPERTS, IMAGES, LABELS, seed=0)
 
 
-def gone(lr: float, expert: int, start: int, steps: int) -> float:
+def gone(lr: float, expert: int, start: int, steps: int, images: torch.Tensor = IMAGES) -> float:
     """How far plain gradient descent on the images goes, in units of the expert's way; by hand."""
     theta = begin = EXPERTS(expert, start)
     for _ in range(steps):
         theta = theta.detach().requires_grad_()
-        loss = torch.nn.functional.cross_entropy(NETWORK(theta, IMAGES), LABELS)
+        loss = torch.nn.functional.cross_entropy(NETWORK(theta, images), LABELS)
         theta = theta - lr * torch.autograd.grad(loss, theta)[0]
     return float((theta.detach() - begin).norm() / (EXPERTS(expert, start + 1) - begin).norm())
 
@@ -49,6 +49,17 @@ def test_a_rate_left_to_auto_lets_the_student_go_nearly_as_far_as_the_experts(sc
     (rate,) = one.student_lrs.unique().tolist()
     finer = rate * 2 ** (1 / RATES_PER_OCTAVE)
     ways = [[gone(lr, e, start, 5) for e in range(2) for start in starts] for lr in (rate, finer)]
+    assert geometric_mean(ways[0]) <= AS_FAR < geometric_mean(ways[1])
+
+
+def test_of_several_sets_each_has_its_turn() -> None:
+    """Two experts, two sets: the first expert's case has the first set, the second's the second."""
+    other = 3 * IMAGES.flip(0)
+    one = distiller(replace(AUTO, student_steps=5, augmentation=Augmentation()))
+    one.begin(torch.stack([IMAGES, other]))
+    (rate,) = one.student_lrs.unique().tolist()
+    finer = rate * 2 ** (1 / RATES_PER_OCTAVE)
+    ways = [[gone(lr, 0, 0, 5, IMAGES), gone(lr, 1, 0, 5, other)] for lr in (rate, finer)]
     assert geometric_mean(ways[0]) <= AS_FAR < geometric_mean(ways[1])
 
 

@@ -13,17 +13,23 @@ from raydistill.galaxies.axis import levelled, long_axis
 from raydistill.galaxies.images import prepare
 
 SKY = 20
+COLOUR = np.array([1, 0.8, 0.6])
 
 
-def picture(*sources: tuple[float, float, float, float, float], side: int = 160) -> np.ndarray:
+def picture(
+    *sources: tuple[float, float, float, float, float],
+    shape: tuple[int, int] = (160, 160),
+    sky: float = SKY,
+    noise: float = 2,
+) -> np.ndarray:
     """Ellipses on a noisy sky: brightness, long and short deviation, degrees counter-clockwise, distance from the centre that way."""
-    y, x = ((side - 1) / 2 - np.mgrid[:side, :side][0]), np.mgrid[:side, :side][1] - (side - 1) / 2
-    light = np.full((side, side), float(SKY)) + np.random.default_rng(0).normal(0, 2, (side, side))
+    y, x = (np.arange(n) - (n - 1) / 2 for n in shape)
+    light = np.random.default_rng(0).normal(sky, noise, shape)
     for brightness, long, short, angle, distance in sources:
         c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-        along, across = x * c + y * s - distance, y * c - x * s
+        along, across = x * c - y[:, None] * s - distance, -y[:, None] * c - x * s
         light += brightness * np.exp(-(along**2) / (2 * long**2) - across**2 / (2 * short**2))
-    return np.uint8(np.clip(np.repeat(light[..., None], 3, axis=2) * [1, 0.8, 0.6], 0, 255))
+    return np.uint8(np.clip(light[..., None] * COLOUR, 0, 255))
 
 
 def difference(angle: float, other: float) -> float:
@@ -38,45 +44,93 @@ def test_the_angle_is_that_of_the_ellipse(angle: float, short: float) -> None:
 
 
 @pytest.mark.parametrize("angle", [-71, 30])
-def test_a_levelled_galaxy_lies_level(angle: float) -> None:
-    image = picture((150, 12, 4, angle, 0))
-    again = np.uint8(np.clip(np.rint(levelled(image, 80)), 0, 255))
-    assert abs(long_axis(again, 80)) < 1
-    assert min(again.shape[:2]) >= 80
+@pytest.mark.parametrize("shape", [(160, 160), (161, 161), (155, 160), (33, 32)])
+def test_a_levelled_galaxy_lies_level_in_the_middle(angle: float, shape: tuple[int, int]) -> None:
+    """Of sides odd and even, and of a picture that is not quite square."""
+    unit = min(shape) // 32 / 5
+    image = picture((150, 12 * unit, 4 * unit, angle, 0), shape=shape)
+    turned, side = levelled(image, 80 * unit, 80)
+    light = np.clip(turned.sum(axis=2) - 2.4 * SKY - 20, 0, None)
+    y, x = (np.arange(n) - (n - 1) / 2 for n in light.shape)
+    centre = np.array([(light.sum(axis=1) * y).sum(), (light.sum(axis=0) * x).sum()]) / light.sum()
+    assert np.abs(centre).max() < 0.2
+    assert (
+        difference(
+            np.degrees(np.arctan2(2 * (light * np.outer(-y, x)).sum(), (light * (x**2 - y[:, None] ** 2)).sum()) / 2), 0
+        )
+        < 2
+    )
+    assert min(turned.shape[:2]) >= side == pytest.approx(80 * unit)
 
 
-@pytest.mark.parametrize("where", [(30, 35), (100, 30), (170, 45)])
+def test_what_is_shrunk_keeps_its_place_and_proportion() -> None:
+    image = picture((150, 12, 4, 25, 0))
+    turned, side = levelled(image, 80, 40)
+    assert side == pytest.approx(40)
+    whole, _ = levelled(image, 80, 80)
+    half = np.asarray(Image.fromarray(whole[..., 0]).resize(turned.shape[1::-1], Image.Resampling.LANCZOS))
+    assert np.corrcoef(turned[..., 0].ravel(), half.ravel())[0, 1] > 0.995
+
+
+@pytest.mark.parametrize("where", [(120, 30), (100, 30), (170, 45), (115, 55)])
 def test_neighbours_do_not_count(where: tuple[float, float]) -> None:
-    """Brighter than the galaxy, and within the square or beyond it."""
+    """Brighter than the galaxy, and none of its region, in the square or at its edge."""
     image = picture((150, 10, 4, 25, 0), (230, 3, 3, *where))
-    assert difference(long_axis(image, 100), 25) < 3
+    assert difference(long_axis(image, 100), 25) < 1
+
+
+@pytest.mark.parametrize("where", [(45, 36), (60, 32), (80, 27)])
+def test_a_neighbour_that_touches_counts_little(where: tuple[float, float]) -> None:
+    """One region with the galaxy: without the weight the angle is 18 to 45 degrees off."""
+    image = picture((150, 10, 4, 25, 0), (230, 4, 4, *where))
+    assert difference(long_axis(image, 100), 25) < 5
+
+
+def test_a_bridge_to_what_lies_beyond_the_circle_does_not_count() -> None:
+    image = picture((150, 8, 4, 25, 0), (100, 30, 2, 90, 30), (240, 8, 8, 90, 62))
+    assert difference(long_axis(image, 60), long_axis(picture((150, 8, 4, 25, 0), (100, 30, 2, 90, 30)), 60)) < 5
+
+
+@pytest.mark.parametrize("noise", [0, 2])
+def test_a_sky_that_is_cut_off_at_black(noise: float) -> None:
+    """Most of its pixels are 0, the median deviation too: the galaxy is not the whole picture."""
+    image = picture((150, 12, 4, 0, 0), (200, 5, 5, 60, 40), sky=0, noise=noise)
+    assert difference(long_axis(image, 120), 0) < 1
+
+
+@pytest.mark.parametrize("level", [5, 9, 18, 20])
+def test_a_sky_without_noise(level: int) -> None:
+    image = picture((150, 12, 4, 33, 0), (200, 5, 5, 90, 40), sky=level, noise=0)
+    assert difference(long_axis(image, 120), 33) < 1
+
+
+def test_a_frame_brighter_than_the_sky() -> None:
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[:20] = image[-20:] = image[:, :20] = image[:, -20:] = 20
+    image[99:101, 99:101] = 255
+    assert -90 <= long_axis(image, 100) <= 90
 
 
 @pytest.mark.parametrize("aside", [40, -40, 130])
 def test_nothing_is_mirrored(aside: float) -> None:
     """A knot `aside` degrees counter-clockwise of the long axis is there afterwards too."""
     image = picture((120, 16, 5, 55, 0), (90, 2, 2, 55 + aside, 14))
-    shown = levelled(image, 90)[..., 0]
-    axis = long_axis(image, 90)
-    middle = (np.array(shown.shape) - 1) / 2
-    y, x = middle[0] - np.mgrid[: shown.shape[0], : shown.shape[1]][0], np.mgrid[: shown.shape[0], : shown.shape[1]][1]
-    x = x - middle[1]
-    ring = np.where(abs(np.hypot(x, y) - 14) < 3, shown, 0) * (abs(y) > 6)
+    shown, axis = levelled(image, 90, 90)[0][..., 0], long_axis(image, 90)
+    y, x = (np.arange(n) - (n - 1) / 2 for n in shown.shape)
+    distance = np.hypot(y[:, None], x[None, :])
+    ring = np.where((abs(distance - 14) < 3) & (abs(y[:, None]) > 6), shown, 0)
     row, column = np.unravel_index(ring.argmax(), ring.shape)
-    found = np.degrees(np.arctan2(y[row, column], x[row, column]))
-    assert difference(found, 55 + aside - axis) < 8
+    assert difference(np.degrees(np.arctan2(-y[row], x[column])), 55 + aside - axis) < 8
 
 
 def test_what_has_no_light_stays() -> None:
     assert long_axis(np.full((64, 64, 3), 7, np.uint8), 32) == 0
-    image = picture(side=64)
-    assert np.isfinite(levelled(image, 32)).all()
 
 
 def test_corners_that_were_never_seen_are_sky() -> None:
-    image = picture((150, 12, 4, 45, 0), side=96)
+    image = picture((150, 12, 4, 45, 0), shape=(96, 96))
     shown = prepare(image, 1.0, 96, align=True)
-    assert abs(shown[:4, :4, 0].astype(float).mean() - SKY) < 1.5
+    assert np.abs(shown[:4, :4].astype(float).mean(axis=(0, 1)) - SKY * COLOUR).max() < 1.5
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])

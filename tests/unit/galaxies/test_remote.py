@@ -1,0 +1,71 @@
+"""Surveys in an object store that refuses: no picture of theirs is missing, the store is in trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from gcsfs.retry import HttpError
+
+from raydistill.errors import CatalogError
+from raydistill.galaxies.files import open_stream, read_columns
+from raydistill.galaxies.images import FolderImages, RejectedImage, read_source
+
+
+class Store(MemoryFileSystem):
+    """A store whose folder `closed` answers as Google's does to those who may not."""
+
+    protocol = ("store",)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("store://").strip("/")
+
+    def _refuse(self, path: str) -> None:
+        if "closed" in path:
+            raise HttpError({"code": 401, "message": "who are you?"})
+
+    def info(self, path: str, **kwargs: Any) -> Any:
+        self._refuse(path)
+        return super().info(path, **kwargs)
+
+    def find(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        self._refuse(path)
+        return super().find(path, *args, **kwargs)
+
+    def cat_file(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        self._refuse(path)
+        return super().cat_file(path, *args, **kwargs)
+
+
+@pytest.fixture(autouse=True)
+def store() -> Iterator[Store]:
+    fsspec.register_implementation("store", Store, clobber=True)
+    files = Store()
+    files.pipe("/open/a.jpg", b"a picture")
+    files.pipe("/open/votes.csv", b"id,class\n1,cat\n")
+    files.pipe("/closed/a.jpg", b"a picture")
+    yield files
+    files.rm("/open", recursive=True)
+
+
+def test_what_is_there_is_read_and_what_is_not_is_missing() -> None:
+    assert read_source("store://open/a.jpg")[0] == b"a picture"
+    assert open_stream("store://open/a.jpg").read() == b"a picture"
+    assert read_columns("store://open/votes.csv", ["class"]).to_pydict() == {"class": ["cat"]}
+    assert FolderImages(root="store://open").paths(["a", "b"]) == ["store://open/a.jpg", None]
+    with pytest.raises(RejectedImage, match="missing"):
+        read_source("store://open/b.jpg")
+
+
+def test_a_store_that_refuses_is_no_missing_picture() -> None:
+    with pytest.raises(CatalogError, match=r"cannot be read .*who are you") as caught:
+        read_source("store://closed/a.jpg")
+    assert not isinstance(caught.value, RejectedImage)
+    with pytest.raises(CatalogError, match="who are you"):
+        read_columns("store://closed/votes.csv", ["class"])
+    with pytest.raises(CatalogError):
+        FolderImages(root="store://closed").paths(["a"])
