@@ -37,7 +37,9 @@ from raydistill.galaxies.images import (
     stored_source,
 )
 
-ROWS_PER_BLOCK = 512  # at most. 424 px pictures decode at 200 a second and core, 100 where they are turned: seconds of work
+ROWS_PER_BLOCK = (
+    512  # at most. 424 px pictures decode at 200 a second and core, 100 where they are turned: seconds of work
+)
 BLOCKS_PER_CPU = 4  # of a small survey, so that all have something to do
 FEW = 20_000  # pictures that the simpler of Ray Data's shuffles sorts; the other one starts two pools of processes first, for 12 s
 

@@ -29,6 +29,7 @@ from raydistill.config import Config
 from raydistill.core.effort import words, work_of_training
 from raydistill.core.networks import build
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
+from raydistill.galaxies.files import filesystem
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.alongside import alongside
 from raydistill.pipeline.board import ATTEMPTS, Board
@@ -107,6 +108,7 @@ def _fit(config: Config, folder: Folder, job: Job, board: Any, workers: int) -> 
     scaling_config: Any = ray.train.ScalingConfig
     # A group that cannot be started, for a machine of it was lost just now, counts against the second.
     failures = failure_config(max_failures=resources.max_restarts, controller_failure_limit=resources.max_restarts)
+    system, path = filesystem((folder / "partial" / "ray").uri)
     trainer = ray.train.torch.TorchTrainer(
         work,
         train_loop_config={"job": job, "board": board},
@@ -120,7 +122,8 @@ def _fit(config: Config, folder: Folder, job: Job, board: Any, workers: int) -> 
         run_config=ray.train.RunConfig(
             # A finished name would resume from its end; the folder is our own memory, so every attempt is a new name.
             name=f"experts-{uuid.uuid4().hex[:8]}",
-            storage_path=(folder / "partial" / "ray").uri,
+            storage_path=path,
+            storage_filesystem=system,
             failure_config=failures,
         ),
     )

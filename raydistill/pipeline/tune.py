@@ -34,6 +34,7 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.search import BEST, TRIALS, TRIALS_SCHEMA, SearchReport
 from raydistill.config import Config, Halving, Population, plain
 from raydistill.errors import ClusterError, DivergenceError
+from raydistill.galaxies.files import filesystem
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import workers_for
 from raydistill.pipeline.making import MadeMeanwhile, making
@@ -83,12 +84,14 @@ def _fit(plan: Plan, listener: Listener) -> None:
     config, search, resources = plan.config, plan.config.search, plan.config.resources
     threads = resources.distill_cpus or 1
     workers = workers_for(resources, search.trials, distilling_on=threads)
-    storage = (plan.search.folder / PARTIAL).uri
+    system, storage = filesystem((plan.search.folder / PARTIAL).uri)
     population = search.stopping if isinstance(search.stopping, Population) else None
     trainable: Any = ray.tune.with_parameters(member if population else _trial, plan=plan, threads=threads)
     trainable = ray.tune.with_resources(trainable, {"CPU": threads, "GPU": resources.distill_gpus})
-    if ray.tune.Tuner.can_restore(f"{storage}/tune"):
-        tuner = ray.tune.Tuner.restore(f"{storage}/tune", trainable, resume_unfinished=True, restart_errored=True)
+    if ray.tune.Tuner.can_restore(f"{storage}/tune", system):
+        tuner = ray.tune.Tuner.restore(
+            f"{storage}/tune", trainable, resume_unfinished=True, restart_errored=True, storage_filesystem=system
+        )
     else:
         listener.trials.clear()  # of a search that was killed before Tune had written of it; its distilled sets stay
         tuner = ray.tune.Tuner(
@@ -108,6 +111,7 @@ def _fit(plan: Plan, listener: Listener) -> None:
             run_config=ray.tune.RunConfig(
                 name="tune",
                 storage_path=storage,
+                storage_filesystem=system,
                 verbose=0,
                 callbacks=[Forward(plan.search.identity)],
                 failure_config=ray.tune.FailureConfig(max_failures=resources.max_restarts),

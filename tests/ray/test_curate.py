@@ -6,6 +6,7 @@ import hashlib
 import io
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ray_tools import SILENT, folder_survey
 from raydistill import config as configs
 from raydistill.artifacts.curated import SCHEMA, SPLITS, CuratedSet
 from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
+from raydistill.core.augment import Augmentation
 from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import GZ2_NINE
 from raydistill.galaxies.files import read_columns
@@ -42,6 +44,18 @@ def survey_config(output: Path, survey: CatalogSurvey, **curate: Any) -> Config:
     return Config(
         name="survey", output=str(output), survey=survey, curate=how, resources=Resources(), tracking=Tracking(enabled=False)
     )  # fmt: skip
+
+
+def mirrored(config: Config) -> Config:
+    """With the augmentation that galaxies which lie level need."""
+
+    def so(one: Any) -> Any:
+        return replace(one, augmentation=Augmentation(("mirror",)))
+
+    experts = replace(config.experts, training=so(config.experts.training))
+    protocols = {name: replace(one, training=so(one.training)) for name, one in config.evaluate.protocols.items()}
+    evaluate = replace(config.evaluate, protocols=protocols, full_data=so(config.evaluate.full_data))
+    return replace(config, experts=experts, distill=so(config.distill), evaluate=evaluate)
 
 
 def curated(output: Path, survey: CatalogSurvey, **curate: Any) -> CuratedSet:
@@ -124,7 +138,8 @@ def test_galaxies_lie_level_where_that_is_asked_for(
     blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path
 ) -> None:
     assert isinstance(blobs.images, FolderImages)
-    level = curated(tmp_path, blobs, align=True)
+    config = mirrored(survey_config(tmp_path, blobs, align=True))
+    level = stage.curate(Plan(config), SILENT)
     assert (blobs_curated.summary.aligned, level.summary.aligned) == (False, True)
     turned = 0
     for row, as_is in zip(rows_of(level), rows_of(blobs_curated), strict=True):
