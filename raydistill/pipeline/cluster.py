@@ -123,9 +123,10 @@ def require(resources: Resources, cpus: float, gpus: float, prefix: str) -> None
     if may_grow:
         log.info("Ray: waiting for a machine with %g CPUs and %g GPUs, %g s at most", cpus, gpus, patience)
         demand = ray.remote(num_cpus=cpus, num_gpus=gpus)(_nothing).remote()
-        if ray.wait([demand], timeout=patience)[0]:
-            return
+        came = bool(ray.wait([demand], timeout=patience)[0])
         ray.cancel(demand)
+        if came or any(_carried_by(machine, cpus, gpus) for machine in _machines()):  # just now, perhaps
+            return
     most = [max((machine.get(name, 0) for machine in _machines()), default=0) for name in ("CPU", "GPU")]
     raise ClusterError(
         f"one worker wants {cpus:g} CPUs and {gpus:g} GPUs, no machine of the cluster has more than {most[0]:g} and {most[1]:g}"

@@ -47,8 +47,8 @@ def test_experts_that_wait_bring_machines_and_idleness_takes_them(
 
 
 def test_what_no_machine_can_give_is_refused(growing: Head, tmp_path: Path) -> None:
-    words = ("resources.workers=2", "resources.cpus=8", "resources.growth_seconds=5")
+    words = ("resources.workers=2", "resources.cpus=8", "resources.growth_seconds=30")
     run = raydistill(growing, tmp_path, "run", *words)
     assert run.wait() == 5, run.said[-4000:]
     assert "one worker wants 8 CPUs and 0 GPUs, no machine of the cluster has more than" in run.said
-    assert "(after 5 s)" in run.said
+    assert "(after 30 s)" in run.said
