@@ -41,7 +41,7 @@ def main() -> None:
         for seed in range(given.seeds):
             reports.append(evaluated([*common[config], f"distill.seed={seed}", *(ONLY_DISTILLED if seed else [])]))
             print(f"{config}, seed {seed}: {balanced_accuracy(reports[-1], 'distilled'):.3f}", flush=True)
-        rows[config] = _row(reports) | {"overrides": given.overrides}
+        rows[" ".join([config, *given.overrides])] = _row(reports)
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     _show(rows)
 
