@@ -228,10 +228,11 @@ class Resources:
     workers: parallel workers, for which a cluster with autoscaling may grow; None: as many as its machines carry now. growth_seconds: how
     long to wait for a machine that carries one, where none is there yet; clouds bring one in one to four minutes.
     cpus, gpus: of one worker, fractions allowed. worker_threads: torch threads of an expert's or evaluation's worker.
-    distill_cpus, distill_gpus: of a distilling process, which uses as many threads as CPUs; None: all CPUs of the largest machine
-    that has the GPUs, divided by `distill.trajectories_per_step`. distill_memory_mb: what an iteration of the exact engine may keep beside
-    the work of one student step: less than the parameters of all steps costs a quarter more time, more is spent on graphs that are then
-    not recomputed (where `distill.compile` is off); None: the parameters of all steps. max_restarts: lost workers before a stage gives up.
+    distill_cpus, distill_gpus: of a distilling process, which uses as many threads as CPUs; None: those of the largest machine that
+    has the GPUs, divided by `distill.trajectories_per_step`, as far as a step's arithmetic keeps them busy. distill_memory_mb: what an
+    iteration of the exact engine may keep beside the work of one student step: less than the parameters of all steps costs a quarter
+    more time, more is spent on graphs that are then not recomputed (where `distill.compile` is off); None: the parameters of all steps.
+    max_restarts: lost workers before a stage gives up.
     """
 
     address: str | None = None

@@ -7,6 +7,7 @@ work begins; what is settled depends on the work and the machine, never on the n
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sysconfig
@@ -27,6 +28,8 @@ Wanted = TypeVar("Wanted", bound=Training | Recipe)
 # From benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's), a data-centre GPU some 1e13 not compiled.
 EAGER_FLOPS = {"cpu": 5e10, "gpu": 1e13}
 EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 5e-3}  # of a small batch: the calls, not the arithmetic
+# Of two threads one waits below it: the demo's W32, 4e8 a step, is 1.7 times slower with two, W128 with 3e9 faster (docs/log.md).
+STEP_FLOPS_OF_A_THREAD = 1e9
 LONG_SECONDS = 200.0  # of work not compiled: from here on a minute of compiling is won back
 
 
@@ -86,6 +89,11 @@ def work_of_recipe(recipe: Recipe, network: Network, images_SCHW: torch.Size) ->
     size = min(recipe.batch_size or num_images, num_images)
     steps = recipe.iterations * recipe.trajectories_per_step * recipe.num_steps
     return Work(12.0 * forward_flops(network, channels, side) * size * steps, 2 * steps)
+
+
+def useful_threads(work: Work) -> int:
+    """Threads that the arithmetic of a step keeps busy; more of them only wait for one another."""
+    return max(1, math.ceil(work.flops / work.steps / STEP_FLOPS_OF_A_THREAD))
 
 
 def settle(wanted: Wanted, work: Work, machine: Machine) -> Wanted:

@@ -159,15 +159,15 @@ def _nothing() -> None:
     """A task that only asks for its resources."""
 
 
-def distill_cpus(resources: Resources, pieces: int = 1) -> int:
-    """CPUs of a distilling process: as asked, or all of the largest machine that has the GPUs for it, shared among the pieces of an
-    iteration."""
+def distill_cpus(resources: Resources, pieces: int, useful: int) -> int:
+    """CPUs of a distilling process: as asked, or as many as are useful of the largest machine that has the GPUs for it, shared among
+    the pieces of an iteration."""
     if resources.distill_cpus:
         return resources.distill_cpus
     # A cluster may have to grow before its machines can be counted.
     require(resources, 1, resources.distill_gpus, "distill_")
     fitting = [machine for machine in _machines() if machine.get("GPU", 0) >= resources.distill_gpus]
-    return max(1, max((int(machine.get("CPU", 0)) for machine in fitting), default=1) // pieces)
+    return max(1, min(useful, max((int(machine.get("CPU", 0)) for machine in fitting), default=1) // pieces))
 
 
 def device_of(gpus: float) -> str:

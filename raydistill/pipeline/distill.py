@@ -13,12 +13,12 @@ import ray
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
-from raydistill.core.effort import words
+from raydistill.core.effort import useful_threads, words
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import LOST, distill_cpus, one_line, plain_errors, workers_for
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.publish import publish
-from raydistill.pipeline.session import News, finished, prepare
+from raydistill.pipeline.session import News, finished, prepare, recipe_and_work
 from raydistill.pipeline.stage import begun, recorded, skipped, taught_by
 from raydistill.pipeline.team import distilling
 from raydistill.pipeline.tracking import Run, Tracker
@@ -43,7 +43,8 @@ def _run(plan: Plan, curated: CuratedSet, run: Run) -> None:
     if finished(place.folder):
         return  # and killed between the worker's end and the manifest
     pieces = plan.config.distill.trajectories_per_step
-    threads = distill_cpus(resources, pieces)
+    _, work = recipe_and_work(plan.config, curated)
+    threads = distill_cpus(resources, pieces, useful_threads(work))
     job = prepare(plan, curated, run, threads, workers=workers_for(resources, pieces, distilling_on=threads))
     # A generator's own retries would replay from the start; ours go on from the saved state.
     task: Any = ray.remote(num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming")(distilling)

@@ -24,12 +24,12 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import Distill
+from raydistill.config import Config, Distill
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.coreset import Coreset, random_real
 from raydistill.core.distiller import Distiller, Measured, Record
-from raydistill.core.effort import work_of_recipe
+from raydistill.core.effort import Work, work_of_recipe
 from raydistill.core.guard import Guard
 from raydistill.core.initial import initial_images, initial_labels, margin
 from raydistill.core.networks import Network, build, initial_parameters
@@ -76,19 +76,23 @@ def prepare(
     plan: Plan, curated: CuratedSet, run: Run, threads: int, folder: Folder | None = None, workers: int = 1
 ) -> Job:
     """The job of a plan's distilled set, nothing of it left to `auto` that hangs on this machine. folder: elsewhere than in its place."""
-    config, place, resources, side = plan.config, plan.distilled, plan.config.resources, curated.summary.image_size
+    config, place, resources = plan.config, plan.distilled, plan.config.resources
     folder = folder or place.folder
-    network = build(config.network, curated.num_classes, side)
-    images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
-    taught = sum(entry.train for entry in curated.summary.classes)
-    wanted = config.distill.stepping(config.experts.training.steps_per_epoch(taught))
-    recipe = settled(folder, run, wanted, work_of_recipe(wanted, network, images), resources.distill_gpus)
+    recipe = settled(folder, run, *recipe_and_work(config, curated), resources.distill_gpus)
     return Job(
         folder.uri, curated.folder.uri, plan.trajectories.folder.uri, config.network, recipe, place.seed,
         threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds, helpers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
     )  # fmt: skip
+
+
+def recipe_and_work(config: Config, curated: CuratedSet) -> tuple[Distill, Work]:
+    """The recipe with its number of steps, and what it has to compute."""
+    side, taught = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
+    images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
+    wanted = config.distill.stepping(config.experts.training.steps_per_epoch(taught))
+    return wanted, work_of_recipe(wanted, build(config.network, curated.num_classes, side), images)
 
 
 def finished(folder: Folder) -> bool:

@@ -80,9 +80,11 @@ def test_workers_that_fit(machines: list[dict[str, float]], cpus: float, gpus: f
 
 def test_distilling_on_a_gpu_takes_the_cpus_of_a_machine_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_machines", lambda: [{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}])
-    assert cluster.distill_cpus(Resources(distill_gpus=1)) == 8
-    assert cluster.distill_cpus(Resources()) == 32
-    assert cluster.distill_cpus(Resources(distill_cpus=3)) == 3
+    assert cluster.distill_cpus(Resources(distill_gpus=1), 1, 99) == 8
+    assert cluster.distill_cpus(Resources(), 1, 99) == 32
+    assert cluster.distill_cpus(Resources(), 4, 99) == 8
+    assert cluster.distill_cpus(Resources(), 4, 3) == 3
+    assert cluster.distill_cpus(Resources(distill_cpus=3), 1, 1) == 3
 
 
 def test_a_worker_lost_for_good_is_the_cluster_s_error() -> None:

@@ -14,6 +14,7 @@ from raydistill.core.effort import (
     Work,
     forward_flops,
     settle,
+    useful_threads,
     words,
     work_of_recipe,
     work_of_training,
@@ -112,3 +113,13 @@ class _WithAConstant(torch.nn.Module):
 
 def test_a_network_with_a_constant_can_be_counted() -> None:
     assert forward_flops(Network.of(_WithAConstant), 3, 8) == 2 * 3 * 2
+
+
+@pytest.mark.parametrize(("width", "images", "threads"), [(32, 9, 1), (64, 9, 2), (128, 5, 4)])
+def test_threads_go_by_the_arithmetic_of_a_step(width: int, images: int, threads: int) -> None:
+    network = build(ConvNet(depth=3, width=width), 5, 32)
+    for steps in (10, 50):
+        assert (
+            useful_threads(work_of_recipe(Recipe(student_steps=steps), network, torch.Size((images, 3, 32, 32))))
+            == threads
+        )
