@@ -77,9 +77,8 @@ def main() -> None:
         "distill.validate_every=25", "resources.distill_cpus=1", *given.overrides,
     ]  # fmt: skip
     with_experts(common)
-    (symmetry,) = load(
-        given.config, given.overrides
-    ).distill.augmentation.operations  # dihedral, or mirror of aligned galaxies
+    augmentation = load(given.config, given.overrides).distill.augmentation
+    (symmetry,) = augmentation.operations  # dihedral, or mirror of aligned galaxies
     drawn = [_draw(seed, symmetry) for seed in range(given.draws)]
     with ThreadPoolExecutor(given.parallel) as pool:
         ends = pool.map(

@@ -24,19 +24,15 @@ def long_axis(image: np.ndarray, side: float) -> float:
     """Angle of the long axis in degrees from the horizontal, counter-clockwise as one looks at the picture, in [-90, 90].
 
     image: uint8 `[H, W, 3]`, a galaxy in the middle. side: of the central square that matters, in pixels. From the second moments of the
-    bright region in the middle (`_in_the_middle`), so that neighbours do not count, under a round Gaussian as wide as the light itself,
-    for those that touch: adaptive moments (Bernstein & Jarvis 2002, AJ 123, 583) with a weight that stays round. 0 where nothing is
-    brighter than the sky.
+    bright region in the middle, so that neighbours do not count, under a round Gaussian as wide as the light itself, for those that
+    touch: adaptive moments (Bernstein & Jarvis 2002, AJ 123, 583) with a weight that stays round. 0 where nothing is brighter than the
+    sky.
     """
-    if factor := int(side // MEASURED):
+    if (factor := int(side // MEASURED)) > 1:
         image, side = np.asarray(Image.fromarray(image).reduce(factor)), side / factor
     red, green, blue = (image[..., channel].astype(np.float64) for channel in range(3))
-    grey = red + green + blue  # numpy's sum along the last axis takes ten times as long
-    inner = _middle(grey, side)
-    light = np.where(_in_the_middle(grey, inner, side), np.maximum(inner - np.median(_edge(grey)), 0), 0)
-    height, width = light.shape
-    y_H1 = (height - 1) / 2 - np.arange(height)[:, None]  # upwards
-    x_1W = np.arange(width)[None, :] - (width - 1) / 2
+    light = _light_in_the_middle(red + green + blue, side)  # numpy's sum along the last axis takes ten times as long
+    y_H1, x_1W = _from_the_centre(light)
     squared = x_1W**2 + y_H1**2
     deviation = WIDEST * side
     for _ in range(ROUNDS):
@@ -75,17 +71,23 @@ def levelled(image: np.ndarray, side: float, pixels: int) -> tuple[np.ndarray, f
     return np.stack(turned, axis=-1), side * scale
 
 
-def _in_the_middle(grey: np.ndarray, inner: np.ndarray, side: float) -> np.ndarray:
-    """Which pixels of the inner square belong to its bright region next to the centre, and lie in the circle within it."""
-    smooth, edge = ndimage.gaussian_filter(inner, SMOOTHING * side), _edge(grey)
+def _light_in_the_middle(grey: np.ndarray, side: float) -> np.ndarray:
+    """The inner square's flux above the sky, of its bright region next to the centre and in the circle within it; 0 elsewhere."""
+    inner, edge = _middle(grey, side), _edge(grey)
     sky, bright = np.quantile(edge, [0.5, 0.84])
     # The larger of two deviations, for a sky that is cut off at black has a median deviation of 0; a level at least, for rounding.
     noise = max(bright - sky, 1.4826 * np.median(np.abs(edge - sky)), 1.0)
-    regions, _ = ndimage.label(smooth > sky + NOISE * noise)
-    height, width = inner.shape
-    distance = np.hypot(np.arange(height)[:, None] - (height - 1) / 2, np.arange(width)[None, :] - (width - 1) / 2)
+    regions, _ = ndimage.label(ndimage.gaussian_filter(inner, SMOOTHING * side) > sky + NOISE * noise)
+    distance = np.hypot(*_from_the_centre(inner))
     nearest = np.where(regions > 0, distance, np.inf).argmin()
-    return (regions == regions.flat[nearest]) & (regions > 0) & (distance <= side / 2)
+    galaxy = (regions == regions.flat[nearest]) & (regions > 0) & (distance <= side / 2)
+    return np.where(galaxy, np.maximum(inner - sky, 0), 0)
+
+
+def _from_the_centre(channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """y upwards [H, 1] and x to the right [1, W] of the pixels, in pixels."""
+    height, width = channel.shape
+    return (height - 1) / 2 - np.arange(height)[:, None], np.arange(width)[None, :] - (width - 1) / 2
 
 
 def _middle(image: np.ndarray, side: float) -> np.ndarray:
