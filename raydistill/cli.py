@@ -114,12 +114,13 @@ def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = Fals
     with _sentences():
         plan = _plan(config, overrides, verbose)
         from raydistill.pipeline import run as pipeline
+        from raydistill.pipeline import show
 
         if dry_run:
             _say(pipeline.dry_run(plan, plan.places_of_search()))
             return
         report = pipeline.search(plan)
-        pipeline.show_search(report, out=sys.stderr)
+        show.search_report(report, out=sys.stderr)
         _say(report.folder)
 
 
@@ -173,12 +174,13 @@ def _run(path: str, overrides: list[str] | None, dry: bool, verbose: int) -> Non
     with _sentences():
         plan = _plan(path, overrides, verbose)
         from raydistill.pipeline import run as pipeline
+        from raydistill.pipeline import show
 
         if dry:
             _say(pipeline.dry_run(plan))
             return
         report = pipeline.run(plan)
-        pipeline.show(plan, report, out=sys.stderr)
+        show.report_of_run(plan, report, out=sys.stderr)
         _say(report.folder)
 
 

@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 # Every checkout tries the same examples; HYPOTHESIS_SEARCH=1 looks for new ones.
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 if not os.environ.get("HYPOTHESIS_SEARCH"):
     hypothesis.settings.load_profile("repeatable")
 

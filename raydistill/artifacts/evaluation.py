@@ -1,8 +1,9 @@
 """EvaluationReport: what fresh networks learn from each training set, on galaxies nobody trained on.
 
 `runs.parquet` has one row per trained network (subject, protocol, network, draw, seed, confusion matrix); `evaluation.json` sums it
-up: one object per subject with `accuracy` and `balanced_accuracy` as {mean, std, n, ci95} and `per_class` completeness and purity. Where
-`evaluate.scores` asked for them, that of `distilled` holds `scores`, the DD-Ranking scores of `core.scores`.
+up: one object per subject with `accuracy` and `balanced_accuracy` as {mean, std, n, ci95}, how many networks `diverged`, if any did,
+and `per_class` completeness and purity. Where `evaluate.scores` asked for them, that of `distilled` holds `scores`, the DD-Ranking
+scores of `core.scores`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ SUBJECTS = (
     "full_data",
 )
 
+DIVERGED = (
+    -1.0
+)  # in the column `validation`, of a network whose training diverged: its figures are those of its first parameters
 RUNS_SCHEMA = pa.schema(
     [
         ("subject", pa.string()),
@@ -131,7 +135,9 @@ def by_network(summary: dict[str, Any], protocol: str) -> dict[str, dict[str, di
 
 
 def _figures(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: metrics.summarise([run[name] for run in runs]) for name in ("accuracy", "balanced_accuracy")}
+    diverged = sum(run.get("validation") == DIVERGED for run in runs)
+    figures = {name: metrics.summarise([run[name] for run in runs]) for name in ("accuracy", "balanced_accuracy")}
+    return figures | ({"diverged": diverged} if diverged else {})
 
 
 def _per_class(runs: list[dict[str, Any]], class_names: list[str]) -> dict[str, Any]:

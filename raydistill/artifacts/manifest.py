@@ -22,6 +22,8 @@ from raydistill.artifacts.storage import Folder
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
 
 SCHEMA_VERSION = 1
+# Raised by a change to the code that makes other data of the same config, so that nothing older is taken for it.
+REVISIONS = {"survey": 1, "curated": 1, "trajectories": 1, "distilled": 1, "evaluation": 1, "search": 1}
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of work in progress, never part of an artifact
 # How a person calls each kind, and the command that makes it.
@@ -63,7 +65,9 @@ class Manifest:
 
 def identity_of(kind: str, config: Any, parents: Mapping[str, str], seed: int) -> str:
     """Hex digest of what determines an artifact; `config` is anything JSON can hold."""
-    text = json.dumps([SCHEMA_VERSION, kind, config, dict(sorted(parents.items())), seed], sort_keys=True)
+    revision = REVISIONS.get(kind, 1)
+    made_by = [SCHEMA_VERSION, kind, *([revision] if revision > 1 else [])]
+    text = json.dumps([*made_by, config, dict(sorted(parents.items())), seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -92,6 +96,7 @@ def seal(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapp
         git_commit=source_commit(),
     )
     folder.write(NAME, json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
+    _verified[folder.uri] = folder.stamp()
     return manifest
 
 
@@ -122,8 +127,9 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
     if manifest.kind != kind:
         given = in_words(manifest.kind)[0]
         raise ArtifactIncompatible(f"this is a {given}, not a {noun}", folder.uri, f"give the path of a {noun}")
-    if verify:
+    if verify and _verified.get(folder.uri) != folder.stamp():
         _verify(folder, manifest)
+        _verified[folder.uri] = folder.stamp()
     return manifest
 
 
@@ -131,6 +137,10 @@ def in_words(kind: str) -> tuple[str, str]:
     """What a person calls an artifact of this kind, and the command that makes it."""
     noun, stage = _WORDS.get(kind, (kind, "run"))
     return noun, f"'raydistill {stage} CONFIG'"
+
+
+# What this process has read and found whole, as it was then; the stages of a run open their parents in turn, and may lie in a bucket.
+_verified: dict[str, str] = {}
 
 
 def _verify(folder: Folder, manifest: Manifest) -> None:

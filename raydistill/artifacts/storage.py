@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import fsspec
 
-from raydistill.errors import ArtifactError, ArtifactMissing, ConfigError, of_storage
+from raydistill.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ConfigError, of_storage
 
 CACHE = Path(os.environ.get("RAYDISTILL_CACHE", Path.home() / ".cache" / "raydistill"))
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -103,13 +103,15 @@ class Folder:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A local path to write to; when the block ends well the file appears as `name`, whole."""
-        with disk_errors(self.uri):
-            if not self.is_local:
-                with tempfile.TemporaryDirectory() as scratch:
-                    path = Path(scratch) / Path(name).name
+        if not self.is_local:
+            with tempfile.TemporaryDirectory() as scratch:
+                path = Path(scratch) / Path(name).name
+                with disk_errors(scratch):
                     yield path
+                with disk_errors(self.uri):
                     self._put(path, name)
-                return
+            return
+        with disk_errors(self.uri):
             final = Path(self._at(name))
             final.parent.mkdir(parents=True, exist_ok=True)
             # The suffix stays last: matplotlib, pyarrow and astropy choose their format by it.
@@ -121,16 +123,19 @@ class Folder:
                 temporary.unlink(missing_ok=True)
 
     def local(self, name: str, sha256: str | None = None) -> Path:
-        """A local path of the file: the file itself, or a copy in the cache named by its digest."""
+        """A local path of the file: the file itself, or a copy in the cache, named by its digest and checked against it."""
         if self.is_local:
             return Path(self._at(name))
         copy = CACHE / (sha256 or hashlib.sha256(self._at(name).encode()).hexdigest()) / Path(name).name
-        if sha256 is None or not copy.exists():
+        if sha256 is None or not _holds(copy, sha256):
             copy.parent.mkdir(parents=True, exist_ok=True)
             temporary = copy.with_name(f".{uuid.uuid4().hex[:8]}.{copy.name}")
             try:
                 with disk_errors(str(CACHE)):
                     self._get(name, temporary)
+                    if sha256 is not None and not _holds(temporary, sha256):
+                        what, fix = f"'{name}' is not the file that was written", "remove the folder and make it again"
+                        raise ArtifactCorrupt(what, self.uri, fix)
                     os.replace(temporary, copy)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -166,6 +171,15 @@ class Folder:
                 self.remove(path[len(self._path) + 1 :])
 
     @_answered
+    def stamp(self) -> str:
+        """Another one when a file has changed, as far as the storage tells without reading it: by sizes, times and ETags."""
+        self._fs.invalidate_cache()
+        found = self._fs.find(self._path, detail=True)
+        return hashlib.sha256(
+            repr(sorted((name, sorted(map(str, info.items()))) for name, info in found.items())).encode()
+        ).hexdigest()
+
+    @_answered
     def size(self, name: str) -> int:
         return int(self._fs.size(self._at(name)))
 
@@ -190,6 +204,13 @@ class Folder:
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}" if name else self._path
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
 
 
 @contextmanager

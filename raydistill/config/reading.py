@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import functools
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, get_args, get_type_hints
 
 import yaml
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
+from raydistill.artifacts.storage import Folder
 from raydistill.config.sentences import CLASSES, sentence
-from raydistill.config.tree import Config, plain
-from raydistill.errors import ConfigError, yaml_problem
+from raydistill.config.tree import Config, Evaluate, plain
+from raydistill.core.augment import DSA
+from raydistill.datasets.base import DataSet
+from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, yaml_problem
 
 EXTENDS = (
     "extends"  # a config may name others, beside it or shipped, whose values it starts from; so may the command line
 )
+AUGMENTATION = "augmentation"  # of a whole config: that of all its uses, which may say otherwise
+TRUE = ("true", "yes", "on", "y", "t", "1")  # pydantic's words
+LEVEL = {"operations": ["mirror"]}
+DSA_SINGLE = {"operations": list(DSA), "mode": "single"}
+PHOTOGRAPHS = {
+    "classes": "all",
+    "crop_fraction": 1.0,
+    "min_picture_size": 8,
+}  # of `curate`, where the survey is a data set
+DATA_SETS = tuple(cls.kind for cls in get_args(get_type_hints(Config)["survey"]) if issubclass(cls, DataSet))
 # The named runs: inside an installed package, or beside it in a checkout.
 SHIPPED = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply `a.b=c` overrides, validate. ConfigError, one sentence, for anything that is wrong."""
-    path = _find(path)
-    where = str(path)
+    where = str(path) if _remote(path) else str(_find(path))
     try:
-        merged = _overlay(
-            _overlay(OmegaConf.create(_kinds()), _read(path)), _based(_assignments(overrides), Path("command line"), ())
-        )
-        raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+        own, given = _read(where), _based(_assignments(overrides), "command line", ())
+        merged = _overlay(_overlay(OmegaConf.create(_kinds()), own), given)
+        raw = OmegaConf.to_container(_with_defaults(merged), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _unresolved(error, where) from error
     return _validated(raw, where)
@@ -72,35 +84,51 @@ def _find(path: str | Path) -> Path:
     return next((p for p in [Path(path), *named] if p.is_file()), Path(path))
 
 
-def _read(path: Path, extending: tuple[Path, ...] = ()) -> DictConfig:
-    if path.resolve() in extending:
-        raise ConfigError("the config extends itself", str(path), f"remove '{EXTENDS}' from one of the files")
+def _remote(path: str | Path) -> bool:
+    return "://" in str(path)
+
+
+def _read(where: str, extending: tuple[str, ...] = ()) -> DictConfig:
+    """A file with what it extends; a local one by its path, another by its URI, as of a search's best.yaml in a bucket."""
+    place = where if _remote(where) else str(Path(where).resolve())
+    if place in extending:
+        raise ConfigError("the config extends itself", where, f"remove '{EXTENDS}' from one of the files")
     try:
-        own = OmegaConf.load(path)
-    except FileNotFoundError as error:
-        raise ConfigError("there is no such config file", str(path), _shipped(path)) from error
+        with _opened(where) as stream:
+            own = OmegaConf.load(stream)
+    except (FileNotFoundError, ArtifactMissing) as error:
+        raise ConfigError("there is no such config file", where, _shipped(Path(where))) from error
+    except RaydistillError:  # of the storage
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"the config file cannot be read ({reason})", str(path), "give a YAML file") from error
+        raise ConfigError(f"the config file cannot be read ({reason})", where, "give a YAML file") from error
     except Exception as error:  # PyYAML's own hierarchy is not OmegaConf's
-        raise ConfigError(f"not valid YAML ({yaml_problem(error)})", str(path), "mend the file") from error
+        raise ConfigError(f"not valid YAML ({yaml_problem(error)})", where, "mend the file") from error
     if not isinstance(own, DictConfig):
-        raise ConfigError("the config file is not a mapping of keys to values", str(path), "see configs/demo.yaml")
-    return _based(own, path, (*extending, path.resolve()))
+        raise ConfigError("the config file is not a mapping of keys to values", where, "see configs/demo.yaml")
+    return _based(own, where, (*extending, place))
 
 
-def _based(own: DictConfig, path: Path, extending: tuple[Path, ...]) -> DictConfig:
+def _opened(where: str) -> IO[str]:
+    if not _remote(where):
+        return open(where, encoding="utf-8")
+    folder, _, name = where.rpartition("/")
+    return io.StringIO(Folder(folder).read(name).decode())
+
+
+def _based(own: DictConfig, where: str, extending: tuple[str, ...]) -> DictConfig:
     """`own` over what it extends, the later of those over the earlier."""
     if EXTENDS not in own:
         return own
     given = own.pop(EXTENDS)
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, ListConfig | list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"'{EXTENDS}' must name config files, got {given}", str(path), "mend the value")
+        raise ConfigError(f"'{EXTENDS}' must name config files, got {given}", where, "mend the value")
     base = OmegaConf.create({})
     for name in names:
-        beside = path.parent / name
-        base = _overlay(base, _read(beside if beside.is_file() else _find(name), extending))
+        beside = Path(where).parent / name
+        base = _overlay(base, _read(str(beside if beside.is_file() else _find(name)), extending))
     return _overlay(base, own)
 
 
@@ -118,6 +146,42 @@ def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
     branches = {key: value for key, value in tree.items() if isinstance(value, dict)}
     kept = {key: value if "kind" in value else _with_kinds(value) for key, value in branches.items()}
     return {key: value for key, value in kept.items() if value}
+
+
+def _with_defaults(config: DictConfig) -> DictConfig:
+    """The config over what its kind of survey, `curate.align` and its own `augmentation` make the default."""
+    protocols = OmegaConf.select(config, "evaluate.protocols")
+    protocols = (
+        protocols if OmegaConf.is_dict(protocols) else OmegaConf.create({name: {} for name in Evaluate().protocols})
+    )
+    for name in [str(key) for key in protocols if protocols[key] is None]:
+        del protocols[name]  # so a config that extends another does without
+    uses = [
+        "experts.training",
+        "distill",
+        "evaluate.full_data",
+        *(f"evaluate.protocols.{name!s}.training" for name in protocols),
+    ]
+    own, below = config.pop(AUGMENTATION, None), OmegaConf.create({})
+    if own is not None:
+        _refuse_in_vain(config, uses)
+        OmegaConf.update(below, "evaluate.dm", {AUGMENTATION: {**own, "shared": True}}, force_add=True)
+    data_set = OmegaConf.select(config, "survey.kind") in DATA_SETS
+    if data_set:
+        below.curate = PHOTOGRAPHS
+    level = str(OmegaConf.select(config, "curate.align")).lower() in TRUE
+    usual = DSA_SINGLE if data_set else LEVEL if level else None
+    if (augmentation := usual if own is None else own) is not None:
+        for place in uses:
+            OmegaConf.update(below, place, {AUGMENTATION: augmentation}, force_add=True)
+    return _overlay(below, config)
+
+
+def _refuse_in_vain(config: DictConfig, uses: list[str]) -> None:
+    """ConfigError for an augmentation of the whole config where every use names one of its own: a whole config, as stages write it."""
+    if all(OmegaConf.select(config, f"{place}.{AUGMENTATION}.operations") is not None for place in uses):
+        fix = f"give distill.{AUGMENTATION}=..., and so on"
+        raise ConfigError("every use has one of its own here, which this would not change", AUGMENTATION, fix)
 
 
 def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:

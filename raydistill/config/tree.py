@@ -62,10 +62,11 @@ class CatalogSurvey:
 class Curate:
     """What becomes of the survey: classes, which galaxies, which pixels, which split.
 
-    classes: "gz2-9", "gz2-5", a YAML file with a class tree, or a list of the names of labels; for a data set "all" too.
-    crop_fraction: side of the central square that is kept, of the whole picture's. align: turn every picture so that its galaxy's long axis
-    lies level; augmentation must then be `mirror`, for quarter turns undo it. per_class: the most confident so many of each class,
-    any so many where all are equally so (None: all). balance: cut every class to the smallest one's size.
+    classes: "gz2-9", "gz2-5", a YAML file with a class tree, or a list of the names of labels; for a data set "all" too, its default.
+    crop_fraction: side of the central square that is kept, of the whole picture's; of a data set's by default all. align: turn every
+    picture so that its galaxy's long axis lies level; augmentation left alone is then `mirror`, in the place of `dihedral`, whose quarter
+    turns would undo it. per_class: the most confident so many of each class, any so many where all are equally so (None: all). balance:
+    cut every class to the smallest one's size. min_picture_size: px; smaller ones are rejected; of a data set by default 8.
     split: fractions of train, validation and test, by hash of the object id. A data set keeps its official splits, whole; its training
     part is divided among the others in the proportion of their fractions, after `per_class` and `balance`.
     thresholds: "n10" or "n20", which demand of every question on a class's path that enough volunteers came to it (Willett et al. 2013).
@@ -100,6 +101,8 @@ class Curate:
             raise ValueError(f"whitening needs an image_size of at most {LARGEST_WHITENED}, got {self.image_size}")
 
 
+GALAXIES = Augmentation(("dihedral",))  # the sky has no upper side; DSA's operations are for photographs
+
 # A default of its own for each use of `Training`: a config that names one key of it keeps the rest of that recipe.
 
 
@@ -112,7 +115,7 @@ class ExpertTraining(Training):
     sampling: Literal["shuffle", "balanced"] = "balanced"
     class_weights: bool = False
     average: float = 1.0
-    augmentation: Augmentation = Augmentation(("dihedral",))
+    augmentation: Augmentation = GALAXIES
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class ProtocolTraining(Training):
     weight_decay: float = 5e-4
     lr_decay_at: float = 0.5
     class_weights: bool = False
-    augmentation: Augmentation = Augmentation(("dihedral",))
+    augmentation: Augmentation = GALAXIES
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ class Distill(Recipe):
     fresh networks for `validation_epochs`. picture_every: iterations between pictures of the prototypes.
     """
 
+    augmentation: Augmentation = GALAXIES
     seed: int = 0
     validate_every: PositiveInt = 100
     validation_networks: PositiveInt = 3
@@ -211,6 +215,8 @@ class Evaluate:
     def __post_init__(self) -> None:
         if not self.protocols:
             raise ValueError("protocols must name at least one, the first gives the headline figures")
+        if len(set(self.baselines)) < len(self.baselines):
+            raise ValueError(f"baselines must not name one twice, got {', '.join(self.baselines)}")
         if self.scores and not self.full_data_networks:
             raise ValueError("scores compare with networks trained on all the data, but full_data_networks is 0")
         name, first = next(iter(self.protocols.items()))
@@ -222,7 +228,8 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run may use. Only `*_threads` and GPUs change a result: they decide the order of sums, and what `auto` settles.
+    """What a run may use. Only threads (`worker_threads`, `distill_cpus`) and GPUs change a result: they decide the order of sums, and
+    what `auto` settles.
 
     address: of a running Ray cluster ("auto" finds a local one); None: RAY_ADDRESS, or else a private one on this machine.
     workers: parallel workers, for which a cluster with autoscaling may grow; None: as many as its machines carry now. growth_seconds: how
@@ -232,7 +239,7 @@ class Resources:
     has the GPUs, divided by `distill.trajectories_per_step`, as far as a step's arithmetic keeps them busy. distill_memory_mb: what an
     iteration of the exact engine may keep beside the work of one student step: less than the parameters of all steps costs a quarter
     more time, more is spent on graphs that are then not recomputed (where `distill.compile` is off); None: the parameters of all steps.
-    max_restarts: lost workers before a stage gives up.
+    max_restarts: how often in a row workers may be lost, with nothing done in between, before a stage gives up.
     """
 
     address: str | None = None

@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raydistill.core.checks import at_least, fraction, not_negative
+
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate", "dihedral", "mirror"]
 AugmentationParameters = dict[str, Tensor]
 
@@ -61,6 +63,17 @@ class Augmentation:
     saturation: float = 2.0
     contrast: float = 0.5
     padding: Literal["zeros", "border", "reflection"] = "zeros"
+
+    def __post_init__(self) -> None:
+        at_least(1, max_scale=self.max_scale)
+        fraction(crop_fraction=self.crop_fraction, cutout_fraction=self.cutout_fraction)
+        not_negative(self, "max_rotation", "brightness", "saturation", "contrast")
+        if len(set(self.operations)) < len(self.operations):
+            raise ValueError(f"operations must each be named once, got {list(self.operations)}")
+        if {"mirror", "dihedral"} <= set(self.operations):
+            raise ValueError(
+                f"operations must not name mirror beside dihedral, which holds it, got {list(self.operations)}"
+            )
 
     def sample(self, generator: torch.Generator, batch: int) -> AugmentationParameters:
         """One batch's parameters: tensors of leading dimension `batch` (identity entries for what is off). Empty if nothing is on."""

@@ -21,10 +21,10 @@ def not_negative(record: object, *names: str) -> None:
             raise ValueError(f"{name} must not be negative, got {value}")
 
 
-def at_least(least: int, **given: int | None) -> None:
+def at_least(least: float, **given: float | None) -> None:
     """Each number must be at least so large; None is not looked at."""
     for name, value in given.items():
-        if value is not None and value < least:
+        if value is not None and not value >= least:  # NaN is refused, too
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
@@ -33,3 +33,17 @@ def share(**given: float) -> None:
     for name, value in given.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} must lie in [0, 1), got {value}")
+
+
+def fraction(**given: float) -> None:
+    """Each number must lie in [0, 1]."""
+    for name, value in given.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+
+
+def inside(**given: float) -> None:
+    """Each number must lie in (0, 1)."""
+    for name, value in given.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must lie in (0, 1), got {value}")

@@ -1,11 +1,11 @@
-"""One distillation step: choose pieces of the experts' trajectories, match them, move the images.
+"""One distillation step: measure pieces of the experts' trajectories, then move the images along the mean of their gradients.
 
-`core.recipe` is everything a person may choose; `Distiller` is the mutable state of one run (images, labels, learning rates, optimiser
-momenta, schedule) and its `step`. Randomness of iteration i is drawn from `fold_in(seed, i)` alone, so the state is all that a
-resumed run needs: it continues bit for bit.
+`core.recipe` is everything a person may choose, `core.measuring` finds losses and gradients; `Distiller` is the mutable state of one run
+(images, labels, learning rates, optimiser momenta, schedule) and its `step`. The randomness of an iteration hangs on the seed and the
+iteration's number alone, so the state is all that a resumed run needs: it continues bit for bit.
 
 A step measures each of its pieces and then advances by all of them in their order. What is measured depends on the `Shared` part of the
-state alone: another process that holds it measures the same, and the sum does not tell who measured what.
+state alone: another process that is given it measures the same, and the sum does not tell who measured what.
 
 The images live in normalised space, where every colour channel of the training set has mean 0 and standard deviation 1: a step of
 0.03 there is 0.03 sigma of the channel. The learned quantity behind the student's learning rate is its logarithm: no negative rates.
@@ -24,12 +24,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from raydistill.core.divergence import STUDENT_LR_RANGE, check_finite
-from raydistill.core.matching import Batch, Matched, Matcher, Precision, student_loss
+from raydistill.core.divergence import STUDENT_LR_RANGE, check_finite, check_rate
+from raydistill.core.matching import Batch
+from raydistill.core.measuring import Measured, Measurer, Shared
 from raydistill.core.networks import Network
 from raydistill.core.recipe import Recipe
 from raydistill.core.schedule import Decision, ScheduleState
-from raydistill.core.trajectories import Path, Straight, Trajectories
+from raydistill.core.trajectories import Trajectories
+from raydistill.errors import ArtifactIncompatible
 from raydistill.seeding import generator
 
 # How far the student of `student_lr: auto` goes on the initial images, in units of the experts' way (docs/log.md, 2026-11-21).
@@ -46,31 +48,13 @@ class Record(NamedTuple):
     expert: int
     start_epoch: float
     cap: int
-    loss: float
+    loss: float  # NaN of an expert that stands still
     next_epoch_loss: float  # NaN when the schedule does not watch it
     student_lr: float
     gradient_norm: float
     student_steps: int  # of which the last one was matched
-    skipped: bool  # the loss was above `skip_above`
+    skipped: bool  # the loss was above `skip_above`, or there is none
     decision: str  # of the iteration
-
-
-class Shared(NamedTuple):
-    """What a measurement depends on, of a distiller's state."""
-
-    images_SCHW: Tensor
-    labels_SK: Tensor
-    log_lrs_E: Tensor
-    schedule: ScheduleState
-
-
-class Measured(NamedTuple):
-    """One piece of an iteration, matched. next_epoch_loss: None where the schedule does not watch it."""
-
-    expert: int
-    start_epoch: float
-    matched: Matched
-    next_epoch_loss: float | None
 
 
 class Distiller:
@@ -82,10 +66,8 @@ class Distiller:
         Initial synthetic images in normalised space, sorted by class.
     labels_SK
         Probabilities (hard labels: one-hot; votes) or initial logits (soft labels).
-    seed
-        Root of the randomness of every iteration.
-    memory_mb
-        What an iteration may keep beside the work of one student step, see `Matcher`; no bit depends on it.
+    seed, memory_mb
+        See `Measurer`.
     """
 
     def __init__(
@@ -98,35 +80,16 @@ class Distiller:
         seed: int,
         memory_mb: float | None = None,
     ) -> None:
-        if trajectories.num_epochs < recipe.expert_epochs:
-            raise ValueError(
-                f"expert_epochs = {recipe.expert_epochs}, but the experts have only {trajectories.num_epochs} epochs"
-            )
         self.recipe = recipe
-        self.trajectories = trajectories
-        self._path: Path = Straight(trajectories) if recipe.trajectories == "straight" else _as_they_went(trajectories)
+        self.measurer = Measurer(recipe, network, trajectories, seed, memory_mb)
         self.images = images_SCHW.clone()
         self.average = images_SCHW.clone()
         self.labels = labels_SK.clone()
-        self.last_epoch = trajectories.num_epochs - recipe.expert_epochs  # the latest possible start
-        if recipe.schedule.min_start_epoch > self.last_epoch:
-            raise ValueError(
-                f"schedule.min_start_epoch = {recipe.schedule.min_start_epoch}, but with {trajectories.num_epochs} epochs of the "
-                f"experts and expert_epochs = {recipe.expert_epochs} the last possible start is {self.last_epoch}"
-            )
-        rates = self.last_epoch + 1 if recipe.lr_per_epoch else 1
         first = float("nan") if recipe.student_lr == "auto" else recipe.student_lr
-        self.log_lrs = [torch.tensor(math.log(first)).to(self.images) for _ in range(rates)]
+        self.log_lrs = [torch.tensor(math.log(first)).to(self.images) for _ in range(self.measurer.num_rates)]
         self.schedule: ScheduleState = recipe.schedule.init()
         self.finished = False
-        self._seed = seed
         self.image_lr = math.nan if recipe.image_step.lr == "auto" else recipe.image_step.lr
-        precision: Precision = "bfloat16" if recipe.precision == "bfloat16" else "float32"
-        loss = student_loss(network, recipe.augmentation, precision)
-        skip = network.layout.parameters_of_first_layers(recipe.skip_layers)
-        self._matcher = Matcher(
-            loss, recipe.engine, recipe.compile is True, skip, recipe.match_at == "nearest", memory_mb
-        )
         self._optimisers = {
             "images": recipe.image_step.build([self.images]),
             "lrs": recipe.lr_step.build(self.log_lrs),
@@ -146,8 +109,9 @@ class Distiller:
     @property
     def student_lrs(self) -> Tensor:
         """[1] learning rate, or one per start epoch of the window, in their order: those before it were never trained."""
-        first = self.recipe.schedule.min_start_epoch if len(self.log_lrs) > 1 else 0
-        return torch.stack(self.log_lrs[first : self.schedule.cap]).exp()
+        window = self.measurer.window(self.schedule)
+        rates = self.log_lrs[window.start : window.stop] if self.recipe.lr_per_epoch else self.log_lrs
+        return torch.stack(rates).exp()
 
     def targets(self) -> Tensor:
         """[S, K] probabilities that the student is taught."""
@@ -188,30 +152,35 @@ class Distiller:
         the gradient over the pixels and the cases of `_choose_student_lr`."""
         lr, squares = self.log_lrs[0].exp(), []
         for begin, target, batches in self._first_cases():
-            matched = self._matcher.match(begin, target, self.images, self.targets(), lr, batches)
+            matched = self.measurer.matcher.match(begin, target, self.images, self.targets(), lr, batches)
             squares.append(float(matched.d_images_SCHW.double().square().mean()))
         g = math.sqrt(statistics.fmean(squares))
-        self._check(g, g, float(lr))
+        self._check(float(lr), gradient=g)
         self.image_lr = FIRST_STEP * (1 - momentum) / max(g, SMALLEST_GRADIENT)
         self._set_step_sizes()
 
     def _first_cases(self) -> list[tuple[Tensor, Tensor, list[Batch]]]:
-        """Where a student begins, where its expert went from there, and the student's steps."""
-        g = generator(self._seed, "first cases")
-        window = {self.recipe.schedule.min_start_epoch, min(self.schedule.cap - 1, self.last_epoch)}
-        cases = []
-        for expert in range(min(3, self.trajectories.num_experts)):
-            for start in sorted(window):
-                begin, target = self._ends(expert, start)
-                cases.append((begin, target, self._batches(g)))
+        """Where a student begins, where its expert went from there, and the student's steps; of the experts that do not stand still."""
+        measurer, window, cases = self.measurer, self.measurer.window(self.schedule), []
+        g = generator(measurer.seed, "first cases")
+        for expert in range(min(3, measurer.trajectories.num_experts)):
+            for start in sorted({window[0], window[-1]}):
+                begin, target = measurer.ends(expert, start, self.images)
+                if not measurer.matcher.stands_still(begin, target):
+                    cases.append((begin, target, measurer.batches(g, self.images)))
+        if not cases:
+            raise ArtifactIncompatible(
+                f"the experts stand still at start epochs {window[0]} and {window[-1]}, so a rate cannot be chosen by how far they go",
+                "distill", "match earlier epochs (distill.schedule), or give the rates that are auto",
+            )  # fmt: skip
         return cases
 
     def _goes(self, lr: float, sets_DSCHW: Tensor, cases: list[tuple[Tensor, Tensor, list[Batch]]]) -> float:
         """How far the student goes at a rate, in units of the experts' way: the geometric mean of all cases."""
         rate, targets, logs = torch.tensor(lr).to(self.images), self.targets(), []
         for (begin, target, batches), images_SCHW in zip(cases, cycle(sets_DSCHW), strict=False):
-            went = self._matcher.displacement(begin, images_SCHW, targets, rate, batches)
-            logs.append(float((went / (target - begin)[self._matcher.skip :].norm()).log()))
+            went = self.measurer.matcher.displacement(begin, images_SCHW, targets, rate, batches)
+            logs.append(float((went / (target - begin)[self.measurer.matcher.skip :].norm()).log()))
         too_far = any(math.isnan(log) or log == math.inf for log in logs)
         return math.inf if too_far else math.exp(math.fsum(logs) / len(logs))
 
@@ -222,22 +191,13 @@ class Distiller:
     def measure_all(self) -> list[Measured]:
         return [self.measure(piece) for piece in range(self.recipe.trajectories_per_step)]
 
-    def shared(self) -> Shared:
-        return Shared(self.images, self.labels, torch.stack(self.log_lrs), self.schedule)
-
-    def share(self, other: Shared) -> None:
-        """Take over what another distiller of the same recipe, experts and seed has, to `measure` for it."""
-        self.images, self.labels, self.schedule = other.images_SCHW, other.labels_SK, other.schedule
-        self.log_lrs = list(other.log_lrs_E)
-
     def measure(self, piece: int) -> Measured:
-        """The matching loss of one of this iteration's pieces, and its gradients; the state stays as it is."""
-        g = generator(self._seed, self.iteration, *((piece,) if piece else ()))
-        expert = int(torch.randint(self.trajectories.num_experts, (1,), generator=g))
-        start = self._start_epoch(g, piece)
-        lr = self._log_lr(start).exp()
-        matched = self._matcher.match(*self._ends(expert, start), self.images, self.targets(), lr, self._batches(g))
-        return Measured(expert, start, matched, self._next_epoch_loss(g, expert) if piece == 0 else None)
+        """One of this iteration's pieces; the state stays as it is."""
+        return self.measurer.measure(self.shared(), piece)
+
+    def shared(self) -> Shared:
+        """What another `Measurer` needs to measure this iteration's pieces."""
+        return Shared(self.images, self.targets(), torch.stack(self.log_lrs), self.schedule)
 
     def advance(self, pieces: list[Measured]) -> list[Record]:
         """Move by what was measured of all pieces, in their order.
@@ -245,79 +205,44 @@ class Distiller:
         DivergenceError, with the state untouched, when a loss or gradient is not finite or a rate runs away.
         """
         for piece in pieces:
-            every = torch.stack([gradient.norm() for gradient in piece.matched.gradients]).norm()
-            self._check(float(piece.matched.loss), float(every), float(self._log_lr(piece.start_epoch).exp()))
+            if not piece.still:
+                every = torch.stack([gradient.norm() for gradient in piece.matched.gradients]).norm()
+                self._check(self._lr(piece.start_epoch), loss=float(piece.matched.loss), gradient=float(every))
         unseen = pieces[0].next_epoch_loss
         if unseen is not None:
-            self._check(unseen, 0.0, float(self._log_lr(self.schedule.cap - 1).exp()))
+            self._check(self._lr(self.schedule.cap - 1), loss=unseen)
         ceiling = math.inf if self.recipe.skip_above is None else self.recipe.skip_above
-        skipped = [float(piece.matched.loss) > ceiling for piece in pieces]
+        skipped = [piece.still or float(piece.matched.loss) > ceiling for piece in pieces]
         if followed := [piece for piece, skip in zip(pieces, skipped, strict=True) if not skip]:
             self._descend(followed)
         cap = self.schedule.cap
-        self.schedule, decision = self.recipe.schedule.step(self.schedule, unseen, self.last_epoch)
+        self.schedule, decision = self.recipe.schedule.step(self.schedule, unseen, self.measurer.last_epoch)
         self._act_on(decision)
         nan = float("nan")
         return [
             Record(
                 self.iteration, piece.expert, piece.start_epoch, cap, float(piece.matched.loss),
-                nan if piece.next_epoch_loss is None else piece.next_epoch_loss, float(self._log_lr(piece.start_epoch).exp()),
+                nan if piece.next_epoch_loss is None else piece.next_epoch_loss, self._lr(piece.start_epoch),
                 float(piece.matched.d_images_SCHW.norm()), piece.matched.steps, skip, decision.value,
             )
             for piece, skip in zip(pieces, skipped, strict=True)
         ]  # fmt: skip
 
-    def _start_epoch(self, g: torch.Generator, piece: int) -> float:
-        first = self.recipe.schedule.min_start_epoch
-        width = min(self.schedule.cap, self.last_epoch + 1) - first
-        if self.recipe.start_epochs == "cycle":
-            return first + (self.iteration * self.recipe.trajectories_per_step + piece) % width
-        if self.recipe.start_epochs == "continuous":
-            return first + (width - 1) * float(torch.rand(1, generator=g))
-        return first + int(torch.randint(width, (1,), generator=g))
+    def _lr(self, start_epoch: float) -> float:
+        """The rate of a student that begins there."""
+        return float(self.log_lrs[self.measurer.rate(start_epoch)].exp())
 
-    def _rate(self, start_epoch: float) -> int:
-        return min(int(start_epoch), len(self.log_lrs) - 1)
-
-    def _log_lr(self, start_epoch: float) -> Tensor:
-        return self.log_lrs[self._rate(start_epoch)]
-
-    def _ends(self, expert: int, start: float) -> tuple[Tensor, Tensor]:
-        target = self._path(expert, start + self.recipe.expert_epochs)
-        return self._path(expert, start).to(self.images), target.to(self.images)
-
-    def _batches(self, g: torch.Generator) -> list[Batch]:
-        total = len(self.images)
-        size = min(self.recipe.batch_size or total, total)
-        waiting: list[Tensor] = []
-
-        def draw() -> Batch:
-            if size == total:
-                return Batch(None, self.recipe.augmentation.sample(g, size))
-            if not waiting:
-                waiting.extend(torch.randperm(total, generator=g)[: total - total % size].split(size))
-            return Batch(waiting.pop(0).to(self.images.device), self.recipe.augmentation.sample(g, size))
-
-        return [draw() for _ in range(self.recipe.num_steps)]
-
-    def _next_epoch_loss(self, g: torch.Generator, expert: int) -> float | None:
-        """The matching loss at start epoch = cap, on which the images are not trained; no graph is built."""
-        if not self.recipe.schedule.watches(self.schedule, self.last_epoch):
-            return None
-        lr = self._log_lr(self.schedule.cap - 1).exp()  # what the next epoch would inherit
-        start, target = self._ends(expert, self.schedule.cap)
-        return float(self._matcher.loss(start, target, self.images, self.targets(), lr, self._batches(g)))
-
-    def _check(self, loss: float, gradient_norm: float, lr: float) -> None:
-        check_finite(loss, gradient_norm, lr, self.recipe, self.image_lr, self.iteration)
+    def _check(self, lr: float, **figures: float) -> None:
+        check_finite(figures, lr, self.recipe, self.image_lr, self.iteration)
+        check_rate(lr, self.recipe, self.iteration)
 
     def _descend(self, pieces: list[Measured]) -> None:
         """Along the mean gradient; a rate along that of the pieces which began with it."""
         self.images.grad = _mean([piece.matched.d_images_SCHW for piece in pieces])
         of_rate = defaultdict(list)
         for piece in pieces:
-            log_lr = self._log_lr(piece.start_epoch)
-            of_rate[self._rate(piece.start_epoch)].append(piece.matched.d_lr * log_lr.exp())
+            rate = self.measurer.rate(piece.start_epoch)
+            of_rate[rate].append(piece.matched.d_lr * self.log_lrs[rate].exp())
         for rate, gradients in of_rate.items():
             self.log_lrs[rate].grad = _mean(gradients)
         if self.recipe.labels == "soft":
@@ -337,11 +262,11 @@ class Distiller:
         self._set_step_sizes()
 
     def _set_step_sizes(self) -> None:
-        """Fine-tuning shrinks the image step; with one rate per epoch each rate is visited every cap-th time, so its step grows."""
-        cap = self.schedule.cap if self.recipe.lr_per_epoch else 1
+        """Fine-tuning shrinks the image step; with one rate per epoch each has its turn once in a window, so its step grows with that."""
+        turns = len(self.measurer.window(self.schedule)) if self.recipe.lr_per_epoch else 1
         sizes = {
             "images": self.image_lr * self.schedule.image_lr_scale,
-            "lrs": self.recipe.lr_step.lr * cap,
+            "lrs": self.recipe.lr_step.lr * turns,
         }
         for name, size in sizes.items():
             for group in self._optimisers[name].param_groups:
@@ -383,7 +308,3 @@ class Distiller:
 def _mean(tensors: list[Tensor]) -> Tensor:
     """Summed in their order."""
     return functools.reduce(torch.add, tensors) / len(tensors)
-
-
-def _as_they_went(trajectories: Trajectories) -> Path:
-    return lambda expert, epoch: trajectories(expert, int(epoch))

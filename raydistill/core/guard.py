@@ -2,11 +2,12 @@
 
 The matching loss is |theta_N - theta*|^2 / |theta_0 - theta*|^2: 1 is a student that ends as far from its target as it began. Above 1 it
 walks away, most often because its steps are too long. A learning rate that falls all the time says the same of the images' direction:
-the shorter the steps, the better. NaN, and a rate beyond all bounds, are `core.distiller`'s own and end the run.
+the shorter the steps, the better. NaN, and a rate beyond all bounds, are left to `core.divergence` and end the run.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from statistics import median
 
@@ -43,8 +44,9 @@ class Guard:
         if record.iteration < PATIENCE or len(self._last) < WINDOW:
             return found
         where = f"iteration {record.iteration}"
-        loss, skipped = median(r.loss for r in self._last), sum(r.skipped for r in self._last)
-        if loss > 1:
+        losses = [r.loss for r in self._last if not math.isnan(r.loss)]
+        still, skipped = WINDOW - len(losses), sum(r.skipped and not math.isnan(r.loss) for r in self._last)
+        if losses and (loss := median(losses)) > 1:
             found["loss"] = (
                 f"{where}: the matching loss stays above 1 (median {loss:.2f}): the student ends farther from its target than it began; "
                 f"lower distill.student_lr (now {record.student_lr:.3g}) or distill.student_steps (now {self._recipe.student_steps})"
@@ -53,6 +55,11 @@ class Guard:
             found["skipped"] = (
                 f"{where}: {skipped} of the last {WINDOW} iterations were skipped, their loss being above distill.skip_above = "
                 f"{self._recipe.skip_above:g}: little is learned; lower distill.student_lr (now {record.student_lr:.3g}) or raise it"
+            )
+        if still > WINDOW // 2:
+            found["still"] = (
+                f"{where}: in {still} of the last {WINDOW} iterations there was nothing to match, for the experts stood still from start "
+                "to target: little is learned; match earlier epochs (distill.schedule) or larger pieces (distill.expert_epochs)"
             )
         assert self._first_lr is not None
         if record.student_lr * FALLEN < self._first_lr:

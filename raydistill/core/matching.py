@@ -54,7 +54,7 @@ class Batch(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """The loss of one unroll and its gradients, shapes as the inputs'; the student steps that led there."""
+    """The loss of one unroll and its gradients, shapes as the inputs'; the student steps that led there (0: see `unmatched`)."""
 
     loss: Tensor
     d_images_SCHW: Tensor
@@ -65,6 +65,12 @@ class Matched(NamedTuple):
     @property
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.d_images_SCHW, self.d_targets_SK, self.d_lr
+
+
+def unmatched(images_SCHW: Tensor, targets_SK: Tensor, lr: Tensor) -> Matched:
+    """Of an expert that did not move: no loss (NaN), no gradient, no student step."""
+    zeros = (torch.zeros_like(images_SCHW), torch.zeros_like(targets_SK), torch.zeros_like(lr))
+    return Matched(torch.full_like(lr, float("nan")), *zeros, steps=0)
 
 
 class _Adjoint(NamedTuple):
@@ -237,6 +243,10 @@ class Matcher:
         for i in range(len(steps)):
             theta_P = theta_P - lr * self._gradient(theta_P, *steps[i])
         return (theta_P - start_P)[self.skip :].norm()
+
+    def stands_still(self, start_P: Tensor, target_P: Tensor) -> bool:
+        """True of an expert that did not move in the parameters that the loss looks at: nothing can be matched."""
+        return not (start_P - target_P)[self.skip :].square().any()
 
     def _loss_at(self, end_P: Tensor, start_P: Tensor, target_P: Tensor) -> Tensor:
         return matching_loss(end_P[self.skip :], start_P[self.skip :], target_P[self.skip :])

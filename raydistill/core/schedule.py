@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Literal, NamedTuple
 
-from raydistill.core.checks import at_least
+from raydistill.core.checks import at_least, inside, positive
 
 RISING = 3.0  # sigma at which a rising next-epoch loss ends a stage (the authors' code)
 
@@ -96,11 +96,16 @@ class SelfAdaptive:
     min_start_epoch: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
+        positive(self, "significance")
         at_least(
-            1, test_every=self.test_every, fine_tune_every=self.fine_tune_every, max_start_epoch=self.max_start_epoch
-        )
-        if not 0 < self.fine_tune_factor < 1:
-            raise ValueError(f"fine_tune_factor must lie in (0, 1), got {self.fine_tune_factor}")
+            1, test_every=self.test_every, fine_tune_every=self.fine_tune_every, max_start_epoch=self.max_start_epoch,
+            min_duration=self.min_duration,
+        )  # fmt: skip
+        if self.max_duration < self.min_duration:
+            raise ValueError(
+                f"max_duration must be at least min_duration = {self.min_duration}, got {self.max_duration}"
+            )
+        inside(fine_tune_factor=self.fine_tune_factor, fine_tune_floor=self.fine_tune_floor)
 
     def init(self) -> ScheduleState:
         return ScheduleState(cap=1)

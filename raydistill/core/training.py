@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from raydistill.core import metrics
 from raydistill.core.augment import Augmentation
-from raydistill.core.checks import not_negative, positive
+from raydistill.core.checks import not_negative, positive, share
 from raydistill.core.matching import Precision, student_loss
 from raydistill.core.networks import Network
 from raydistill.errors import DivergenceError
@@ -83,7 +85,8 @@ class Training:
 
     def __post_init__(self) -> None:
         positive(self, "epochs", "batch_size", "lr")
-        not_negative(self, "average")
+        not_negative(self, "weight_decay", "lr_decay_at", "average")
+        share(momentum=self.momentum)
 
     def steps_per_epoch(self, num_images: int) -> int:
         """Whole batches: what is left over waits for another epoch."""
@@ -260,6 +263,20 @@ def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: 
         network(theta_P, images_NCHW[i : i + batch_size]).argmax(dim=1) for i in range(0, len(images_NCHW), batch_size)
     ]
     return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.long)
+
+
+class Judged(NamedTuple):
+    """How well a network classifies images of known class; `core.metrics` says what each figure is."""
+
+    confusion_KK: np.ndarray
+    accuracy: float
+    balanced_accuracy: float
+
+
+def judged(network: Network, theta_P: Tensor, images_NCHW: Tensor, labels_N: Tensor, num_classes: int) -> Judged:
+    """A network's predictions of these images against their classes; all tensors on one device."""
+    confusion_KK = metrics.confusion(predict(network, theta_P, images_NCHW), labels_N, num_classes)
+    return Judged(confusion_KK, metrics.accuracy(confusion_KK), metrics.balanced_accuracy(confusion_KK))
 
 
 def spread(lrs: Tensor, training: Training) -> Callable[[int], float]:

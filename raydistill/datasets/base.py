@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
-from raydistill.galaxies.files import filesystem
+from raydistill.galaxies.files import CHECK_ACCESS, filesystem, in_a_line
 from raydistill.galaxies.images import Source, decode_picture, read_source
 
 Part = Literal["train", "validation", "test"]
@@ -148,9 +148,11 @@ def listing(root: str) -> dict[str, int]:
             infos, start = [system.get_file_info(path)], path.rfind("/") + 1
         else:
             infos, start = system.get_file_info(pafs.FileSelector(path, recursive=True)), len(path.rstrip("/")) + 1
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         fix = "check survey.root, and RAYDISTILL_DATA if the config uses it"
         raise CatalogError("there is no such data set", root, fix) from error
+    except OSError as error:
+        raise CatalogError(f"the data set cannot be listed ({in_a_line(error)})", root, CHECK_ACCESS) from error
     files = {info.path[start:]: info.size for info in infos if info.type == pafs.FileType.File}
     return {name: files[name] for name in sorted(files) if not any(part.startswith(".") for part in name.split("/"))}
 

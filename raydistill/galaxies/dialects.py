@@ -115,7 +115,7 @@ def filename_mapping(uri: str, id_column: str = "objid", asset_column: str = "as
     present = column_names(uri)
     for column in (id_column, asset_column):
         if column not in present:
-            raise _missing(f"the column '{column}'", column, present, uri, "name id_column and asset_column")
+            raise _missing(f"the column '{column}'", column, present, uri, "name the columns objid and asset_id")
     table = read_columns(uri, [id_column, asset_column], text=(id_column, asset_column))
     ids, assets = (object_ids(table[name], name, uri).to_pylist() for name in (id_column, asset_column))
     return dict(zip(reversed(ids), reversed(assets), strict=True))

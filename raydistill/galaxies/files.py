@@ -34,6 +34,7 @@ _FORMATS = {
 
 # pyarrow's own client of Google's wants credentials where fsspec's, which artifacts go through, can do without.
 GOOGLE = ("gs://", "gcs://")
+CHECK_ACCESS = "see that it can be reached and that you may read it, and run the same command again"
 LARGEST_EXACT_INTEGER = 2**53  # in float64
 
 
@@ -85,6 +86,11 @@ def _as_oserror() -> Iterator[None]:
         if not of_storage(error):
             raise
         raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def in_a_line(error: OSError) -> str:
+    """What a storage says."""
+    return error.strerror or " ".join(str(error).split()) or type(error).__name__
 
 
 def open_stream(uri: str) -> IO[bytes]:

@@ -27,7 +27,7 @@ from PIL import Image, UnidentifiedImageError
 from raydistill.errors import CatalogError, ConfigError, nearest
 from raydistill.galaxies.axis import levelled
 from raydistill.galaxies.dialects import filename_mapping
-from raydistill.galaxies.files import filesystem, object_ids, open_stream, parquet_dataset
+from raydistill.galaxies.files import CHECK_ACCESS, filesystem, in_a_line, object_ids, open_stream, parquet_dataset
 
 Source = bytes | str | None  # the bytes of a file, its path, or nothing where a catalogue row has no picture
 
@@ -214,8 +214,10 @@ def _listing(root: str, recursive: bool) -> set[str]:
     system, path = filesystem(root)
     try:
         files = system.get_file_info(pafs.FileSelector(path, recursive=recursive))
-    except (FileNotFoundError, NotADirectoryError, OSError) as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CatalogError("no such folder of images", root, "check the path, or fetch the images first") from error
+    except OSError as error:
+        raise CatalogError(f"the folder of images cannot be listed ({in_a_line(error)})", root, CHECK_ACCESS) from error
     start = len(path.rstrip("/")) + 1
     names = {info.path[start:] for info in files if info.type == pafs.FileType.File}
     if not names:
@@ -243,10 +245,11 @@ def read_source(source: Source) -> tuple[bytes, str]:
         except FileNotFoundError as error:
             raise RejectedImage("missing", where, "no such file") from error
         except OSError as error:
-            reason = " ".join(str(error).split())
             if "://" in where:  # a storage in trouble is no matter of this picture
-                raise CatalogError(f"cannot be read ({reason})", where, "run the same command again") from error
-            raise RejectedImage("unreadable", where, reason) from error
+                raise CatalogError(
+                    f"cannot be read ({in_a_line(error)})", where, "run the same command again"
+                ) from error
+            raise RejectedImage("unreadable", where, in_a_line(error)) from error
     if not source:
         raise RejectedImage("empty", where, "a file of 0 bytes")
     return bytes(source), where

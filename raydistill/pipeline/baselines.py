@@ -13,8 +13,7 @@ import ray
 import torch
 from torch import Tensor
 
-from raydistill import __version__
-from raydistill.artifacts.manifest import identity_of
+from raydistill.artifacts.manifest import REVISIONS, identity_of
 from raydistill.artifacts.storage import Folder
 from raydistill.config import Baseline, Config, plain, sources
 from raydistill.core import coreset
@@ -23,7 +22,7 @@ from raydistill.core.distribution import distribution_matching
 from raydistill.core.networks import build
 from raydistill.log import progress
 from raydistill.pipeline.cluster import SECONDS_BETWEEN_NEWS, device_of, plain_errors, require
-from raydistill.pipeline.fits import Split
+from raydistill.pipeline.contests import Split
 from raydistill.seeding import fold_in, generator
 
 
@@ -57,7 +56,7 @@ class Baselines:
     def _distribution_matching(self) -> Tensor:
         config, seed = self.config, fold_in(self.root, "dm", self.config.evaluate.dm.seed)
         how = {
-            "version": __version__,
+            "revision": REVISIONS["evaluation"],
             "dm": plain(config.evaluate.dm),
             "network": plain(config.network),
             "sources": sources(config.network),

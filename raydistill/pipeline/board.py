@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from raydistill.errors import RaydistillError
+from raydistill.errors import ClusterError, RaydistillError
 
 ATTEMPTS = 2  # per expert: enough for bad luck, and a poisoned one does not hold up the rest
 
 
 class Board:
-    """Who has which expert. Claims of a worker that comes back, or of one beyond the group's size, were lost with it."""
+    """Who has which expert. Claims of a worker that comes back, or of one beyond the group's size, were lost with it.
 
-    def __init__(self, missing: list[int]) -> None:
+    max_restarts: of the group in a row, without an epoch in between, and of an expert likewise. On a cluster whose machines come and go a
+    group may be lost any number of times, as long as it comes on.
+    """
+
+    def __init__(self, missing: list[int], max_restarts: int) -> None:
         self._open = deque(missing)
+        self._max_restarts = max_restarts
+        self._in_vain = 0  # losses of the group since the last epoch
+        self._losses: dict[int, int] = {}  # expert -> how often it was lost since its last epoch
         self._claims: dict[int, int] = {}  # expert -> rank
         self._attempts: dict[int, int] = {}
         self._failures: dict[int, RaydistillError] = {}
@@ -23,14 +30,25 @@ class Board:
         self._finals: list[tuple[int, dict[str, float]]] = []
         self._finished = 0
         self._groups = 0
+        self._trouble: RaydistillError | None = None
 
     def join(self, rank: int, world_size: int) -> None:
-        """A worker begins, perhaps in place of one that was lost."""
+        """A worker begins, perhaps in place of one that was lost, or of one of a group that was smaller."""
         self._groups += rank == 0
-        lost = [expert for expert, holder in self._claims.items() if holder == rank or holder >= world_size]
-        for expert in lost:
+        left = [expert for expert, holder in self._claims.items() if holder == rank or holder >= world_size]
+        for expert in left:
             del self._claims[expert]
-            self._open.appendleft(expert)
+            if self._losses.get(expert, 0) <= self._max_restarts:
+                self._open.append(expert)
+            else:
+                self._failures[expert] = _lost(f"expert {expert} was lost with its worker", self._max_restarts)
+
+    def lost(self) -> bool:
+        """The group was lost with what it had claimed; whether there is use in another one."""
+        self._in_vain += 1
+        for expert in self._claims:
+            self._losses[expert] = self._losses.get(expert, 0) + 1
+        return self._in_vain <= self._max_restarts
 
     def claim(self, rank: int) -> int | None:
         """The next expert to train; None when there is none left."""
@@ -42,6 +60,7 @@ class Board:
 
     def epoch(self, expert: int, epoch: int, figures: dict[str, float]) -> None:
         self._epochs[expert], self._figures = epoch, figures
+        self._losses[expert] = self._in_vain = 0
 
     def finished(self, expert: int, figures: dict[str, float]) -> None:
         self._claims.pop(expert, None)
@@ -57,6 +76,17 @@ class Board:
         else:
             self._failures[expert] = why
 
+    def cannot_begin(self, why: RaydistillError) -> None:
+        """Of a worker that leaves its experts to the others, if there are any."""
+        self._trouble = why
+
+    def trouble(self) -> RaydistillError | None:
+        """Why workers could not begin, or begun in vain too often."""
+        if self._in_vain > self._max_restarts:
+            claimed = f" with experts {sorted(self._claims)}" if self._claims else ""
+            return _lost(f"the group of workers was lost{claimed}", self._max_restarts)
+        return self._trouble
+
     def failures(self) -> dict[int, RaydistillError]:
         return self._failures
 
@@ -70,3 +100,9 @@ class Board:
             "finals": finals,
             "groups": self._groups,
         }
+
+
+def _lost(who: str, restarts: int) -> ClusterError:
+    what = f"{who}, and {restarts} restarts in a row did not bring it one epoch further"
+    fix = "see the workers' logs in Ray's session (was the memory enough?), run the same command again; what is finished is kept"
+    return ClusterError(what, "experts", fix)

@@ -53,9 +53,12 @@ def set_environment() -> None:
     # (W128, batch 64) against .45 s with these three (docs/log.md). Ray Train's loop is a thread, whose own arena would go on doing so.
     for name, value in (("MMAP_THRESHOLD_", 10**9), ("TRIM_THRESHOLD_", 10**9), ("ARENA_MAX", 1)):
         os.environ.setdefault(f"MALLOC_{name}", str(value))
+    # Ray would start a task again for ever that was ended for want of memory.
+    os.environ.setdefault("RAY_task_oom_retries", "3")
     # Epochs are short: at the default 2 s poll every report of a worker would cost seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
-    # An actor, seconds of imports at every start, that would tell workers of a preemption; they heed SIGTERM.
+    # An actor, seconds of imports at every start, that would tell workers of a preemption, which they need not know: an expert is saved
+    # after every epoch, distilling every `checkpoint_seconds`.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
@@ -90,6 +93,8 @@ def _start(resources: Resources) -> None:
     heed_sigterm()
     total = ray.cluster_resources()
     log.info("Ray: %g CPUs, %g GPUs", total.get("CPU", 0), total.get("GPU", 0))
+    if total.get("GPU", 0) and not (resources.gpus or resources.distill_gpus):
+        log.warning("Ray: its GPUs are left alone; resources.gpus=0.25 resources.distill_gpus=1 would use them")
 
 
 def _knock(address: str) -> None:

@@ -34,7 +34,7 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.choice import Chosen, choose, rejection
-from raydistill.pipeline.cluster import plain_errors
+from raydistill.pipeline.cluster import plain_errors, require
 from raydistill.pipeline.decoding import decode, stop_at_a_fault
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.stage import begun, recorded, skipped
@@ -71,7 +71,8 @@ def _curate(config: Config, images: Images | DataSet, chosen: Chosen, folder: Fo
     writer = _Writer(folder, chosen.galaxies, chosen.tree, config.curate.image_size, sums)
     with disk_errors(folder.uri):
         with progress(len(chosen.galaxies), "curating", "pictures") as shown, plain_errors("curate"):
-            for decoded in decode(images, chosen.galaxies, config.curate):
+            require(config.resources, 1, 0, "")
+            for decoded in decode(images, chosen.galaxies, config.curate, config.resources.workers):
                 stop_at_a_fault(decoded, images, started=bool(writer.kept))
                 writer.add(decoded)
                 shown.advance(len(decoded), rejected=len(writer.rejected))

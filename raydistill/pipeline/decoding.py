@@ -43,6 +43,7 @@ ROWS_PER_BLOCK = (
 BLOCKS_PER_CPU = 4  # of a small survey, so that all have something to do
 FEW = 20_000  # pictures that the simpler of Ray Data's shuffles sorts; the other one starts two pools of processes first, for 12 s
 
+TRIES = 3  # more of a piece whose worker was lost, as Ray's own tasks have; Ray Data would try for ever
 FAULT = "fault"  # of the storage, in the column `reason`; ends the stage
 
 # One row per selected galaxy, decoded: `sum` and `squares` are exact integers over the pixels of each colour channel.
@@ -60,51 +61,71 @@ DECODED = pa.schema(
 )
 
 
-def decode(images: Images | DataSet, selected: pa.Table, how: Curate) -> Iterator[pa.Table]:
-    """Tables of schema `DECODED` in order of rank."""
+def decode(images: Images | DataSet, selected: pa.Table, how: Curate, workers: int | None = None) -> Iterator[pa.Table]:
+    """Tables of schema `DECODED` in order of rank; workers: at most so many at once."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it narrates every execution, and warns of the line above
     context.execution_options.preserve_order = True
     few = len(selected) <= FEW
     context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED if few else ShuffleStrategy.SHUFFLE_V2
-    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    if isinstance(images, ParquetImages):
-        # The order of a stranger's file is not ours: decode as it comes, then sort.
-        ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
-        system, path = filesystem(images.uri)
-        rows = ray.data.read_parquet(path, filesystem=system, columns=[images.id_column, images.image_column])
-        rows = rows.map_batches(
-            _DecodeStored, fn_constructor_args=(images, how, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
-            concurrency=(1, cpus),
-        ).sort(["rank", "sha256"])  # fmt: skip
-    elif isinstance(images, StoredSet):
-        # Files are read as they lie, a piece a task, and what comes of them is sorted.
-        todo = selected.select(["path", "piece", "rank", "row"]).sort_by(
-            [(n, "ascending") for n in ("path", "piece", "row")]
-        )
-        lengths = (
-            todo.group_by(["path", "piece"], use_threads=False).aggregate([([], "count_all")])["count_all"].to_pylist()
-        )
-        firsts = np.cumsum([0, *lengths[:-1]]).tolist()
-        todo = todo.combine_chunks()
-        pieces = [todo.slice(first, length) for first, length in zip(firsts, lengths, strict=True)]
-        decode_piece: Any = _decode_piece
-        rows = ray.data.from_arrow(pieces).map_batches(
-            decode_piece, fn_args=(replace(images, root=_anywhere(images.root)), how), batch_format="pyarrow", batch_size=None
-        ).sort("rank")  # fmt: skip
-    else:
-        todo = selected.select(["rank", "path"]).combine_chunks()
-        root = _anywhere(images.root).rstrip("/")
-        at = pa.array([f"{root}/{path}" for path in todo["path"].to_pylist()], pa.string())
-        todo = todo.append_column("at", at)
-        rows_per_block = max(1, min(ROWS_PER_BLOCK, math.ceil(len(todo) / (BLOCKS_PER_CPU * cpus))))
-        blocks = [todo.slice(first, rows_per_block) for first in range(0, len(todo), rows_per_block)]
-        decode: Any = _decode_files
-        rows = ray.data.from_arrow(blocks).map_batches(
-            decode, fn_args=(images, how), batch_format="pyarrow", batch_size=None
-        )
+    rows = _in_order(images, selected, how, workers)
     yield from rows.iter_batches(batch_format="pyarrow", batch_size=None)
+
+
+def _in_order(images: Images | DataSet, selected: pa.Table, how: Curate, workers: int | None) -> ray.data.Dataset:
+    if isinstance(images, ParquetImages):
+        return _of_table(images, selected, how, workers)
+    if isinstance(images, StoredSet):
+        return _of_pieces(images, selected, how, workers)
+    return _of_files(images, selected, how, workers)
+
+
+def _of_table(images: ParquetImages, selected: pa.Table, how: Curate, workers: int | None) -> ray.data.Dataset:
+    """The order of a stranger's file is not ours: decoded as it comes, then sorted."""
+    ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
+    system, path = filesystem(images.uri)
+    rows = ray.data.read_parquet(path, filesystem=system, columns=[images.id_column, images.image_column])
+    return rows.map_batches(
+        _DecodeStored, fn_constructor_args=(images, how, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
+        concurrency=(1, workers or _cpus()), max_restarts=TRIES, max_task_retries=TRIES,
+    ).sort(["rank", "sha256"])  # fmt: skip
+
+
+def _of_pieces(images: StoredSet, selected: pa.Table, how: Curate, workers: int | None) -> ray.data.Dataset:
+    """Files are read as they lie, a piece a task, and what comes of them is sorted."""
+    order = [(name, "ascending") for name in ("path", "piece", "row")]
+    todo = selected.select(["path", "piece", "rank", "row"]).sort_by(order).combine_chunks()
+    counted = todo.group_by(["path", "piece"], use_threads=False).aggregate([([], "count_all")])
+    lengths = counted["count_all"].to_pylist()
+    firsts = np.cumsum([0, *lengths[:-1]]).tolist()
+    pieces = [todo.slice(first, length) for first, length in zip(firsts, lengths, strict=True)]
+    arguments = (replace(images, root=_anywhere(images.root)), how)
+    return _mapped(pieces, _decode_piece, arguments, workers).sort("rank")
+
+
+def _of_files(
+    images: FolderImages | FitsImages | DataSet, selected: pa.Table, how: Curate, workers: int | None
+) -> ray.data.Dataset:
+    """A picture a file: in blocks that are in order already."""
+    todo = selected.select(["rank", "path"]).combine_chunks()
+    root = _anywhere(images.root).rstrip("/")
+    todo = todo.append_column("at", pa.array([f"{root}/{path}" for path in todo["path"].to_pylist()], pa.string()))
+    tasks = BLOCKS_PER_CPU * (workers or _cpus())
+    rows_per_block = max(1, min(ROWS_PER_BLOCK, math.ceil(len(todo) / tasks)))
+    blocks = [todo.slice(first, rows_per_block) for first in range(0, len(todo), rows_per_block)]
+    return _mapped(blocks, _decode_files, (images, how), workers)
+
+
+def _mapped(blocks: list[pa.Table], decode: Any, arguments: tuple[Any, ...], workers: int | None) -> ray.data.Dataset:
+    """Each block through `decode(block, *arguments)`, a task each."""
+    return ray.data.from_arrow(blocks).map_batches(
+        decode, fn_args=arguments, batch_format="pyarrow", batch_size=None, concurrency=workers, max_retries=TRIES
+    )
+
+
+def _cpus() -> int:
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _anywhere(uri: str) -> str:

@@ -59,15 +59,18 @@ def _run(plan: Plan, curated: CuratedSet, run: Run) -> None:
     )
     heard = -1  # the last iteration told: a worker that goes on from a saved state begins with all that it holds
     with progress(job.distill.iterations, "distilling", "iterations") as shown, plain_errors("distill"):
-        for attempt in range(resources.max_restarts + 1):
+        in_vain = 0  # losses of the worker since something new was heard
+        while True:
+            before = heard
             try:
                 for reference in task.remote(job):
                     heard = _tell(ray.get(reference), heard, shown, run, place)
                 return
             except LOST as error:
-                if attempt == resources.max_restarts:
+                in_vain = 1 if heard > before else in_vain + 1
+                if in_vain > resources.max_restarts:
                     raise
-                log.warning("distill: the worker was lost (%s), restart %d", one_line(error), attempt + 1)
+                log.warning("distill: the worker was lost (%s), it is started again", one_line(error))
 
 
 def _tell(news: News, heard: int, shown: Any, run: Run, place: Place) -> int:

@@ -40,7 +40,7 @@ from raydistill.core.training import Training
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
 from raydistill.pipeline.baselines import Baselines
-from raydistill.pipeline.fits import Contest, Fit, Judge, Rate, Split, TrainingSet
+from raydistill.pipeline.contests import Contest, Fit, Judge, Rate, Split, TrainingSet
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.stage import begun, picture, recorded, skipped
 from raydistill.pipeline.subjects import Subjects, teachers_of, votes_of

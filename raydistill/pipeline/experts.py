@@ -34,11 +34,11 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.alongside import alongside
 from raydistill.pipeline.board import ATTEMPTS, Board
 from raydistill.pipeline.cluster import beside_the_driver, one_line, workers_for
+from raydistill.pipeline.expert_worker import Job, work
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.stage import begun, demand_votes, recorded, settled, skipped
 from raydistill.pipeline.tracking import Run, Tracker
-from raydistill.pipeline.training import Job, work
 
 log = get_logger(__name__)
 
@@ -82,10 +82,12 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
         folder.uri, curated.folder.uri, config.network, wanted, config.seed, resources.worker_threads, resources.gpus,
         plan.class_tree if wanted.targets == "votes" else None,
     )  # fmt: skip
-    board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=beside_the_driver()).remote(missing)
+    board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=beside_the_driver())
+    board = board.remote(missing, resources.max_restarts)
     with alongside(partial(_show, board, len(missing) * wanted.training.epochs, run), patience=10):
         _fit(config, folder, job, board, workers_for(resources, len(missing)))
     failures: dict[int, RaydistillError] = ray.get(board.failures.remote())
+    trouble: RaydistillError | None = ray.get(board.trouble.remote())
     ray.kill(board)  # Ray Train's controller, which stays as long as this Ray does, holds on to it
     if failures:
         expert, error = next(iter(failures.items()))
@@ -96,9 +98,19 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
             "experts", f"lower experts.training.lr (now {wanted.training.lr:g}); the finished experts are kept",
         )  # fmt: skip
     if left := missing_experts(folder, wanted.num_experts):
-        raise ClusterError(
-            f"experts {left[:5]} were not finished", "experts", "run the same command again; it trains only these"
-        )
+        again = "run the same command again; it trains only these"
+        raise trouble or ClusterError(f"experts {left[:5]} were not finished", "experts", again)
+
+
+class _Losses(ray.train.UserCallback):
+    """Tells the board of each loss of the group. What it raises ends the training: `Board.trouble` says why."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        if not ray.get(self._board.lost.remote()):
+            raise RuntimeError("lost in vain")
 
 
 def _fit(config: Config, folder: Folder, job: Job, board: Any, workers: int) -> None:
@@ -106,8 +118,9 @@ def _fit(config: Config, folder: Folder, job: Job, board: Any, workers: int) -> 
     # Both are typed as their ancestors, which know neither the second limit nor a number of workers that changes.
     failure_config: Any = ray.train.FailureConfig
     scaling_config: Any = ray.train.ScalingConfig
-    # A group that cannot be started, for a machine of it was lost just now, counts against the second.
-    failures = failure_config(max_failures=resources.max_restarts, controller_failure_limit=resources.max_restarts)
+    # The board counts lost groups. One that cannot be started, for a machine of it was lost just now, counts against the second.
+    failures = failure_config(max_failures=-1, controller_failure_limit=resources.max_restarts)
+    callbacks: Any = [_Losses(board)]  # and typed as those of Tune
     system, path = filesystem((folder / "partial" / "ray").uri)
     trainer = ray.train.torch.TorchTrainer(
         work,
@@ -125,14 +138,17 @@ def _fit(config: Config, folder: Folder, job: Job, board: Any, workers: int) -> 
             storage_path=path,
             storage_filesystem=system,
             failure_config=failures,
+            callbacks=callbacks,
         ),
     )
     try:
         with sigint_kept():
             trainer.fit()
     except ray.train.TrainingFailedError as error:
+        if ray.get(board.failures.remote()) or ray.get(board.trouble.remote()):
+            return  # which the stage raises
         raise ClusterError(
-            f"training was given up after {resources.max_restarts} restarts ({one_line(error)})",
+            f"no group of workers can be started ({one_line(error)})",
             "experts", "run the same command again; finished experts are kept",
         ) from error  # fmt: skip
 

@@ -8,7 +8,9 @@ config, its parents' identities, the seed, and for the survey the vote table's d
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -124,10 +126,21 @@ class Plan:
         parts = {"distill": self.config.distill}
         return self._place(distilled.KIND, parts, parents, self.config.seed)
 
+    def looked_up(self) -> Plan:
+        """Itself, fit to be sent to a worker: all that relative paths lead to has been found."""
+        _ = self.trajectories
+        if self.config.curate.classes != ALL:
+            _ = self.class_tree
+        return self
+
     def with_recipe(self, distill: Distill) -> Plan:
-        """The same with another recipe. Curated set and experts, which it does not change, are not looked up again."""
-        other = Plan(replace(self.config, distill=distill))
-        other.__dict__ |= {"curated": self.curated, "trajectories": self.trajectories}  # the cached properties
+        """The same with another recipe. Curated set, experts and classes, which it does not change, are not looked up again: where a
+        trial works, in a folder of its own, relative paths lead elsewhere."""
+        other = copy(self)
+        other.config = replace(self.config, distill=distill)
+        check_recipe(other.config)
+        for name in ("distilled", "search", "judged", "evaluation"):  # the cached properties that it does change
+            other.__dict__.pop(name, None)
         return other
 
     @cached_property
@@ -180,17 +193,11 @@ def check(config: Config) -> None:
             build(architecture, num_classes=2, image_size=config.curate.image_size)
         except ValueError as error:
             raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error
-    ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
-    if ahead > epochs:
-        what = f"the target lies {ahead} epochs ahead, but experts are trained for {epochs} only"
-        raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")
-    first = config.distill.schedule.min_start_epoch
-    if first + ahead > epochs:
-        what = f"the first start epoch is {first} and its target {ahead} epochs ahead, but experts are trained for {epochs} only"
-        raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
-    if config.experts.keep == "ends" and config.distill.trajectories != "straight":
-        what = "of the experts only the ends are kept, and SGD's trajectories need every epoch"
-        raise ConfigError(what, "distill.trajectories", "set it to straight, or experts.keep to all")
+    names = Counter(network.name for network in (config.network, *config.evaluate.other_networks))
+    for name in [name for name, count in names.items() if count > 1]:
+        what = f"two networks are called '{name}', and their figures would be mixed"
+        raise ConfigError(what, "evaluate.other_networks", "leave one of them out, or give it another name")
+    check_recipe(config)
     if config.curate.align:
         _check_augmentation(config)
     if isinstance(config.survey, DataSet):
@@ -206,6 +213,21 @@ def check(config: Config) -> None:
         raise ConfigError(error.what, place, error.fix) from error
 
 
+def check_recipe(config: Config) -> None:
+    """ConfigError for a recipe that does not go with these experts."""
+    ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
+    if ahead > epochs:
+        what = f"the target lies {ahead} epochs ahead, but experts are trained for {epochs} only"
+        raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")
+    first = config.distill.schedule.min_start_epoch
+    if first + ahead > epochs:
+        what = f"the first start epoch is {first} and its target {ahead} epochs ahead, but experts are trained for {epochs} only"
+        raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
+    if config.experts.keep == "ends" and config.distill.trajectories != "straight":
+        what = "of the experts only the ends are kept, and SGD's trajectories need every epoch"
+        raise ConfigError(what, "distill.trajectories", "set it to straight, or experts.keep to all")
+
+
 def _check_augmentation(config: Config) -> None:
     """ConfigError where galaxies that were turned level are turned away again."""
     ways = {"experts.training": config.experts.training.augmentation, "distill": config.distill.augmentation}
@@ -214,7 +236,7 @@ def _check_augmentation(config: Config) -> None:
     for key, way in ways.items():
         if "dihedral" in way.operations or ("rotate" in way.operations and way.max_rotation > LARGEST_TILT):
             what = f"curate.align lays galaxies level, and [{', '.join(way.operations)}] turns them away again"
-            raise ConfigError(what, f"{key}.augmentation", "give operations: [mirror]")
+            raise ConfigError(what, f"{key}.augmentation", "leave it out, or give operations: [mirror]")
 
 
 def _sha256(uri: str, noun: str, key: str) -> str:

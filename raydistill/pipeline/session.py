@@ -25,15 +25,15 @@ from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Config, Distill
-from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.coreset import Coreset, random_real
-from raydistill.core.distiller import Distiller, Measured, Record
+from raydistill.core.distiller import Distiller, Record
 from raydistill.core.effort import Work, work_of_recipe
 from raydistill.core.guard import Guard
 from raydistill.core.initial import initial_images, initial_labels, margin
+from raydistill.core.measuring import Measured, Measurer
 from raydistill.core.networks import Network, build, initial_parameters
-from raydistill.core.training import Training, predict, spread, train
+from raydistill.core.training import Training, judged, spread, train
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.pipeline.cluster import device_of
@@ -136,8 +136,16 @@ class Sources(NamedTuple):
 
     def distiller(self, job: Job, images_SCHW: Tensor, labels_SK: Tensor) -> Distiller:
         """On this worker's device."""
-        images, labels, seed = images_SCHW.to(self.device), labels_SK.to(self.device), fold_in(self.seed, "steps")
-        return Distiller(job.distill, self.network, self.store, images, labels, seed, job.memory_mb)
+        images, labels = images_SCHW.to(self.device), labels_SK.to(self.device)
+        return Distiller(job.distill, self.network, self.store, images, labels, self._steps_seed, job.memory_mb)
+
+    def measurer(self, job: Job) -> Measurer:
+        """That of the job's distiller, for who measures pieces for it."""
+        return Measurer(job.distill, self.network, self.store, self._steps_seed, job.memory_mb)
+
+    @property
+    def _steps_seed(self) -> int:
+        return fold_in(self.seed, "steps")
 
 
 class Session:
@@ -282,8 +290,7 @@ class Session:
             theta_P = train(self.network, theta_P, *data, training, seed, spread(now.student_lrs, training))
         except DivergenceError:
             return 0.0  # images on which a network cannot be trained are the worst there are
-        predicted = predict(self.network, theta_P, images)
-        return metrics.balanced_accuracy(metrics.confusion(predicted, labels, self.curated.num_classes))
+        return judged(self.network, theta_P, images, labels, self.curated.num_classes).balanced_accuracy
 
     def _draw(self) -> None:
         name = f"prototypes/iteration-{self.distiller.iteration:06d}.png"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from raydistill.config import Config, Distill, Search, plain, vary
+from raydistill.config import Config, Distill, Population, Search, plain, vary
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import check
 
 WHERE = "search.space"
+# What takes effect in the midst of distilling; the rest is in the saved state that another member goes on from.
+CHANGEABLE = (
+    r"(image|lr|label)_step\.(lr|momentum)|ema|student_steps|batch_size|skip_above|skip_layers|augmentation\.\w+"
+    r"|schedule\.(significance|min_duration|max_duration)"
+)
 
 
 def check_space(config: Config) -> None:
@@ -19,6 +25,11 @@ def check_space(config: Config) -> None:
     if not config.search.space:
         fix = "name keys of distill and their values, as configs/gz2_search.yaml does"
         raise ConfigError("there is nothing to search", WHERE, fix)
+    if isinstance(config.search.stopping, Population):
+        for key in config.search.space:
+            if not re.fullmatch(CHANGEABLE, key):
+                what = f"'{key}' cannot change once images are being distilled, as a population's values do"
+                raise ConfigError(what, f"{WHERE}.{key}", "leave it out, or take another search.stopping")
     for key, values in config.search.space.items():
         for value in values if isinstance(values, list) else (values.low, values.high):
             check(_varied(config, {key: value}))

@@ -16,18 +16,17 @@ from raydistill.artifacts.evaluation import unaugmented
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Baseline, Evaluate, Protocol
-from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.augment import Augmentation
 from raydistill.core.coreset import Coreset
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import predict
+from raydistill.core.training import judged
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
 from raydistill.pipeline.baselines import Baselines
-from raydistill.pipeline.fits import Split, TrainingSet
+from raydistill.pipeline.contests import Split, TrainingSet
 from raydistill.pipeline.plan import Plan
 
 log = get_logger(__name__)
@@ -139,12 +138,12 @@ class Teachers:
         images, labels = test
         rows = []
         for expert, theta_P in enumerate(self.ends):
-            matrix = metrics.confusion(predict(self.network, theta_P, images), labels, self.num_classes)
+            found = judged(self.network, theta_P, images, labels, self.num_classes)
             rows.append(
                 {
                     "subject": "experts", "protocol": "", "network": self.architecture.name, "draw": 0, "seed": expert, "lr": None,
-                    "accuracy": metrics.accuracy(matrix), "balanced_accuracy": metrics.balanced_accuracy(matrix),
-                    "confusion": matrix.reshape(-1).tolist(),
+                    "accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy,
+                    "confusion": found.confusion_KK.reshape(-1).tolist(),
                 }
             )  # fmt: skip
         return rows

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import ray
 import torch
 
-from raydistill.core.distiller import Distiller, Measured, Shared
+from raydistill.core.distiller import Distiller
 from raydistill.core.matching import Matched
+from raydistill.core.measuring import Measured, Shared
 from raydistill.pipeline.cluster import LOST, SECONDS_BETWEEN_NEWS, one_line
 from raydistill.pipeline.session import Job, News, Session, Sources
 
@@ -67,6 +68,7 @@ class Team:
         for number, (hired, answer) in asked.items():
             mine = pieces[number::hands]
             measured = self._answer(hired, answer)
+            self._lost = 0 if measured else self._lost
             found |= zip(mine, measured or map(distiller.measure, mine), strict=True)
         return [_measured_on(distiller.images.device, found[piece]) for piece in pieces]
 
@@ -85,7 +87,7 @@ class Team:
         return [hired for hired in answered if self._answer(hired, hired.started)]
 
     def _answer(self, hired: _Hired, answer: Any) -> Any:
-        """What a helper has to say; None of one that is lost, in whose place another is asked for, a bounded number of times."""
+        """What a helper has to say; None of one that is lost, in whose place another is asked for, a bounded number of times in a row."""
         try:
             return ray.get(answer)
         except LOST as error:
@@ -105,22 +107,21 @@ class Helper:
 
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
-        # Without images: every question brings them along.
-        self._distiller = Sources.of(job).distiller(job, torch.empty(0), torch.empty(0))
-        self._device = self._distiller.images.device
+        sources = Sources.of(job)
+        self._measurer, self._device = sources.measurer(job), torch.device(sources.device)
 
     def ready(self) -> bool:
         """Answers when the constructor has ended."""
         return True
 
     def measure(self, shared: Shared, pieces: list[int]) -> list[Measured]:
-        self._distiller.share(_shared_on(self._device, shared))
-        return [_measured_on(CPU, self._distiller.measure(piece)) for piece in pieces]
+        here = _shared_on(self._device, shared)
+        return [_measured_on(CPU, self._measurer.measure(here, piece)) for piece in pieces]
 
 
 def _shared_on(device: torch.device, shared: Shared) -> Shared:
-    images, labels, log_lrs, schedule = shared
-    return Shared(images.to(device), labels.to(device), log_lrs.to(device), schedule)
+    images, targets, log_lrs, schedule = shared
+    return Shared(images.to(device), targets.to(device), log_lrs.to(device), schedule)
 
 
 def _measured_on(device: torch.device, measured: Measured) -> Measured:

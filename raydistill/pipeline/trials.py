@@ -72,6 +72,10 @@ class Listener:
         found = (json.loads(self.folder.read(name)) for name in self.folder.files())
         self.trials = {trial["name"]: Trial(**trial) for trial in found}
 
+    def forget(self) -> None:
+        self.trials.clear()
+        self.folder.remove()
+
     @property
     def ended(self) -> int:
         return sum(trial.status != RUNNING for trial in self.trials.values())

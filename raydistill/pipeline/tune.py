@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
@@ -86,14 +86,14 @@ def _fit(plan: Plan, listener: Listener) -> None:
     workers = workers_for(resources, search.trials, distilling_on=threads)
     system, storage = filesystem((plan.search.folder / PARTIAL).uri)
     population = search.stopping if isinstance(search.stopping, Population) else None
-    trainable: Any = ray.tune.with_parameters(member if population else _trial, plan=plan, threads=threads)
+    trainable: Any = ray.tune.with_parameters(member if population else _trial, plan=plan.looked_up(), threads=threads)
     trainable = ray.tune.with_resources(trainable, {"CPU": threads, "GPU": resources.distill_gpus})
     if ray.tune.Tuner.can_restore(f"{storage}/tune", system):
         tuner = ray.tune.Tuner.restore(
             f"{storage}/tune", trainable, resume_unfinished=True, restart_errored=True, storage_filesystem=system
         )
     else:
-        listener.trials.clear()  # of a search that was killed before Tune had written of it; its distilled sets stay
+        listener.forget()  # a search that was killed before Tune had written of it; its distilled sets stay
         tuner = ray.tune.Tuner(
             trainable,
             param_space=domains(search) if population else None,
@@ -205,8 +205,7 @@ def _validations(plan: Plan, threads: int) -> Generator[Validation, None, None]:
 def _write(plan: Plan, listener: Listener, curated: CuratedSet, run: Run) -> None:
     """The table, the best recipe as a config, and a picture of what was tried."""
     place, search = plan.search, plan.config.search
-    ended = [trial for trial in listener.trials.values() if trial.status != RUNNING]
-    trials = sorted(ended, key=lambda trial: (-trial.best[0], trial.name))
+    trials = ranked(trial for trial in listener.trials.values() if trial.status != RUNNING)
     if all(trial.status in (DIVERGED, FAILED) for trial in trials):
         raise DivergenceError(
             f"none of {len(trials)} trials came to an end; one of them: {trials[0].said}", "tune", f"narrow {WHERE}"
@@ -221,6 +220,11 @@ def _write(plan: Plan, listener: Listener, curated: CuratedSet, run: Run) -> Non
     shown = [(trial.values, trial.best[0]) for trial in trials if trial.status not in (DIVERGED, FAILED)]
     title = f"{plan.config.name}: {len(trials)} recipes, balanced accuracy on validation images"
     picture(place, run, "parallel.png", lambda path: parallel_coordinates(path, shown, distributions(search), title))
+
+
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """The best first. What a recipe was worth before it diverged is no merit of it."""
+    return sorted(trials, key=lambda trial: (trial.status in (DIVERGED, FAILED), -trial.best[0], trial.name))
 
 
 def _row(trial: Trial) -> dict[str, Any]:

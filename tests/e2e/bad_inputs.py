@@ -193,9 +193,9 @@ CONFIG_ROWS = [
     R("a wrong type", "run tiny.yaml distill.iterations=ten", 2,
       "tiny.yaml, distill.iterations: input should be a valid integer, unable to parse string as an integer, got "
       "'ten'; mend the value"),
-    R("level galaxies that augmentation turns", "run tiny.yaml curate.align=true", 2,
-      "experts.training.augmentation: curate.align lays galaxies level, and [dihedral] turns them away again; "
-      "give operations: [mirror]"),
+    R("level galaxies that augmentation turns", "run tiny.yaml curate.align=true distill.augmentation.operations=[dihedral]", 2,
+      "distill.augmentation: curate.align lays galaxies level, and [dihedral] turns them away again; "
+      "leave it out, or give operations: [mirror]"),
     R("a value out of range", "run tiny.yaml curate.crop_fraction=2", 2,
       "tiny.yaml, curate: crop_fraction must lie in (0, 1], got 2.0; mend the value"),
     R("a whitening of large images", "run tiny.yaml curate.whitening=zca curate.image_size=128", 2,

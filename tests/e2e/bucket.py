@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -19,6 +21,14 @@ from tests.e2e.gate import Gate, gate_before
 RUNS = "s3://bucket/runs"
 
 
+def client_of(port: int) -> dict[str, str]:
+    """The environment of a client of the server on this port."""
+    return {
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
+
+
 @contextmanager
 def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, str], Gate]]:
     """moto's server with an empty bucket `bucket`; the environment in which clients find it, which is also this process's, and the gate
@@ -28,11 +38,8 @@ def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[d
     command = tools.start(program, folder, tools.environment(folder), "s3")
     try:
         with gate_before(port) as gate:
-            url = f"http://127.0.0.1:{gate.port}"
-            client = {
-                "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
-                "AWS_ENDPOINT_URL": url, "AWS_EC2_METADATA_DISABLED": "true",
-            }  # fmt: skip
+            client = client_of(gate.port)
+            url = client["AWS_ENDPOINT_URL"]
             for name, value in client.items():
                 monkeypatch.setenv(name, value)
             fsspec.get_filesystem_class("s3").clear_instance_cache()  # one made for an earlier server
@@ -41,6 +48,35 @@ def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[d
             yield client, gate
     finally:
         command.close()
+
+
+class _Refusal(BaseHTTPRequestHandler):
+    """What S3 says, whatever is asked, to those who have no right to it."""
+
+    def refuse(self) -> None:
+        said = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(said)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = refuse
+
+    def log_message(self, *_: object) -> None:
+        """Nothing of it in the test's output."""
+
+
+@contextmanager
+def refusing_server() -> Iterator[dict[str, str]]:
+    """The environment of a client of a server that refuses everything."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusal) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield client_of(server.server_port)
+        server.shutdown()
+        thread.join(10)
 
 
 def stored(pattern: str, runs: str = RUNS) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,9 @@ class Head:
     joined_at: str
     env: dict[str, str]
 
-    def submitted(self, folder: Path, *entrypoint: str) -> tools.Command:
-        """A job, submitted from the repository's folder; the log comes along on stdout."""
-        words = [RAY, "job", "submit", "--address", self.address, "--working-dir", ".", "--", *entrypoint]
+    def submitted(self, folder: Path, *entrypoint: str, options: Sequence[str] = ()) -> tools.Command:
+        """A job, submitted from the repository's folder; the log comes along on stdout. options: more of `ray job submit`'s."""
+        words = [RAY, "job", "submit", "--address", self.address, "--working-dir", ".", *options, "--", *entrypoint]
         return tools.start(words, folder, self.env, "job")
 
     def submit(self, folder: Path, *entrypoint: str) -> tools.Command:
@@ -62,7 +62,7 @@ def head_node(
     )  # fmt: skip
     address = f"http://127.0.0.1:{dashboard}"
     try:
-        command.wait_until("the dashboard answers", lambda: tools.answers(f"{address}/api/version"), 120)
+        command.wait_until("the dashboard answers", lambda: tools.answers(f"{address}/api/authentication_mode"), 120)
         yield Head(command, address, f"127.0.0.1:{gcs}", dict(env))
     finally:
         command.close()
@@ -72,7 +72,7 @@ def _autoscaling(types: Mapping[str, Any], gcs: str) -> dict[str, Any]:
     """What `ray up` would make of a cluster file."""
     head = {"ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0}}
     return {
-        "cluster_name": "fake", "max_workers": 2, "idle_timeout_minutes": 0.15, "upscaling_speed": 1.0,
+        "cluster_name": "fake", "max_workers": 3, "idle_timeout_minutes": 0.15, "upscaling_speed": 1.0,
         "provider": {"type": "fake_multinode", "use_node_id_as_ip": True, "gcs_address": gcs}, "auth": {}, "docker": {},
         "available_node_types": {**head, **types}, "head_node_type": "ray.head.default",
         "file_mounts": {}, "cluster_synced_files": [], "file_mounts_sync_continuously": False, "rsync_exclude": [], "rsync_filter": [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from tests.e2e.nodes import Head, head_node
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
-WORKER = {"worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}}
+WORKER = {"worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 3}}
+# Experts of so many steps that they still train when the second machine comes.
+LONG = ("experts.training.batch_size=1", "experts.training.epochs=400")
 
 
 @pytest.fixture(scope="module")
 def growing(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """A head without CPUs for work, and up to two workers."""
+    """A head without CPUs for work, and up to three workers."""
     with head_node(tmp_path_factory.mktemp("growing"), env, cpus=0, autoscaling=WORKER) as head:
         yield head
 
@@ -37,12 +40,18 @@ def raydistill(head: Head, folder: Path, stage: str, *words: str) -> tools.Comma
 def test_experts_that_wait_bring_machines_and_idleness_takes_them(
     growing: Head, undisturbed: Path, tmp_path: Path
 ) -> None:
+    tools.copy_of(undisturbed, tmp_path, "survey", "curated")
     growing.command.wait_until("the head is alone", lambda: machines(growing) == 1, 60)
-    run = raydistill(growing, tmp_path, "run", "resources.workers=2")
-    run.wait_until("two machines have come", lambda: machines(growing) == 3)
-    assert run.wait() == 0, run.said[-4000:]
+    run = raydistill(growing, tmp_path, "experts", "resources.workers=2", *LONG)
+    run.wait_until("a machine has come", lambda: machines(growing) == 2)
     assert "waiting for a machine with 1 CPUs" in run.said
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    run.wait_until("another one has come", lambda: machines(growing) == 3)
+    assert tools.there(tmp_path, "trajectories", "partial/expert-*/epoch-0001.npy"), "it came before experts trained"
+    while run.process.poll() is None:
+        assert machines(growing) <= 3, "more machines came than there are workers"
+        time.sleep(0.5)
+    assert run.wait() == 0, run.said[-4000:]
+    assert tools.there(tmp_path, "trajectories", "manifest.json")
     growing.command.wait_until("idle machines have gone", lambda: machines(growing) == 1, 120)
 
 

@@ -33,6 +33,10 @@ def test_machines_are_lost_and_the_digests_are_those_of_an_undisturbed_run(
         def on(machine: str) -> dict[str, str]:
             return {**env, **store, "RAYDISTILL_CACHE": str(tmp_path / machine / "cache")}
 
+        def cached(machine: str) -> list[Path]:
+            """Trajectories in the machine's own copy."""
+            return list((tmp_path / machine / "cache").glob("*/expert-*.npy"))
+
         head = stack.enter_context(head_node(tmp_path / "head", on("head"), cpus=1))
         first, second = (
             stack.enter_context(worker_node(head, tmp_path / name, on(name))) for name in ("first", "second")
@@ -42,9 +46,12 @@ def test_machines_are_lost_and_the_digests_are_those_of_an_undisturbed_run(
         job.wait_until("three workers train", lambda: len(stored("/state.npz")) >= 3)
         first.kill()
         job.wait_until("the images are being distilled", lambda: bool(stored("partial/state.safetensors")))
+        job.wait_until("both machines that are left distil", lambda: len(cached("head")) == len(cached("second")) == 3)
         second.process.terminate()  # as a spot instance is told to go
         told = (job.wait(), job.out.read_text() + job.said)
         assert told[0] == 0, told[1][-6000:]
         assert "experts: another group of workers" in told[1]
+        assert "the worker was lost" in told[1] or "a helper was lost" in told[1]
+        assert not cached("first"), "it was lost before there was a trajectory to read"
         assert contents() == tools.contents(tmp_path)
         assert not stored("/partial/")

@@ -1,22 +1,30 @@
-"""The same run as a job on a cluster that was there before: `ray start`, `ray job submit`, and what its log says."""
+"""The same run as a job on a cluster that was there before and wants a token: `ray start`, `ray job submit`, what its log says, and
+`ray job stop`."""
 
 from __future__ import annotations
 
 import re
+import secrets
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import tools
 from tests.e2e.nodes import Head, head_node
+from tests.e2e.test_mlflow import runs_of
 
 pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
 def head(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    with head_node(tmp_path_factory.mktemp("head"), env) as started:
+    folder = tmp_path_factory.mktemp("head")
+    (folder / "token").write_text(secrets.token_hex(32))
+    wants_token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    with head_node(folder, {**env, **wants_token}) as started:
         yield started
 
 
@@ -47,3 +55,46 @@ def test_a_failing_job_says_why(head: Head, tmp_path: Path) -> None:
     assert "there is no key 'itertions'" in sentence
     assert "did you mean 'iterations'?" in sentence
     assert "Traceback" not in told
+
+
+def test_who_has_no_token_is_refused(head: Head, env: dict[str, str], tmp_path: Path) -> None:
+    submitted = replace(head, env=env).submit(tmp_path, "touch", str(tmp_path / "done"))
+    assert submitted.process.returncode != 0
+    assert "Missing authentication token" in submitted.out.read_text() + submitted.said
+    assert not (tmp_path / "done").exists()
+
+
+def stop(head: Head, name: str) -> str:
+    """Its status in the end. As `ray job stop` does, without the seconds that the command itself takes to begin."""
+    from ray.job_submission import JobSubmissionClient
+
+    token = Path(head.env["RAY_AUTH_TOKEN_PATH"]).read_text()
+    client = JobSubmissionClient(head.address, headers={"Authorization": f"Bearer {token}"})
+    client.stop_job(name)
+    deadline = time.monotonic() + 120
+    while not (status := client.get_job_status(name)).is_terminal():
+        assert time.monotonic() < deadline, f"not stopped: {status}"
+        time.sleep(0.2)
+    return str(status.value)
+
+
+@pytest.mark.long
+def test_a_stopped_job_is_killed_in_mlflow_and_can_be_gone_on_with(
+    head: Head, undisturbed: Path, tmp_path: Path
+) -> None:
+    """In deploy/runtime_env.yaml, which gives it the time to close its run."""
+    job = ("python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
+    options = ("--submission-id=stopped", "--runtime-env=deploy/runtime_env.yaml")
+    stopped = head.submitted(tmp_path, *job, options=options)
+    stopped.wait_until("experts train", lambda: tools.there(tmp_path, "trajectories", "partial/expert-*/state.npz"))
+    assert stop(head, "stopped") == "STOPPED"
+    stopped.wait(60)
+    assert "raydistill: stopped; the same command goes on from where it was" in log_of(stopped)
+    assert not tools.there(tmp_path, "trajectories", "manifest.json"), "stopped too late, it was finished"
+    (supervisor,) = Path(head.env["RAY_TMPDIR"]).glob("*/session_latest/logs/jobs/supervisor-stopped.log")
+    assert "has been terminated gracefully with SIGTERM" in supervisor.read_text()
+    ended = {stage: run.info.status for stage, run in runs_of(tmp_path).items()}
+    assert ended == {"run": "KILLED", "survey": "FINISHED", "curated": "FINISHED", "trajectories": "KILLED"}
+    again = head.submit(tmp_path, *job)
+    assert again.process.returncode == 0, again.out.read_text()[-4000:] + again.said[-4000:]
+    assert tools.contents(tmp_path) == tools.contents(undisturbed)

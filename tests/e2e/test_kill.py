@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,8 @@ UNDER_WAY: dict[str, Callable[[Path, tools.Command], bool]] = {
     "distilled": lambda output, _: there(output, "distilled", "partial/state.safetensors"),
     "evaluation": lambda output, _: any((output / "runs" / "tiny" / "fits").glob("*.json")),
 }
+
+MADE_BEFORE = ("survey", "curated", "trajectories")  # what a search matches
 
 
 def leftovers(output: Path) -> list[str]:
@@ -95,18 +96,10 @@ def test_a_worker_killed_in_every_stage(undisturbed: Path, env: dict[str, str], 
     assert not leftovers(tmp_path)
 
 
-def with_experts(undisturbed: Path, output: Path) -> None:
-    """Copy what a search matches, made already."""
-    for kind in ("survey", "curated", "trajectories"):
-        found = artifact(undisturbed, kind)
-        assert found is not None
-        shutil.copytree(found, output / "runs" / "tiny" / found.name)
-
-
 @pytest.mark.long
 def test_an_interrupted_search_says_so(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
     """Ray Tune has an answer of its own to Ctrl-C, too: to end as if all were done."""
-    with_experts(undisturbed, tmp_path)
+    tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
     words = (
         "search={trials: 1, stopping: null, space: {student_steps: {low: 2, high: 5}}}",
         "distill.iterations=100000",
@@ -120,7 +113,7 @@ def test_an_interrupted_search_says_so(undisturbed: Path, env: dict[str, str], t
 
 @pytest.mark.long
 def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    with_experts(undisturbed, tmp_path)
+    tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
     space = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}}"
     words = (f"search={{trials: 5, stopping: null, space: {space}}}", "distill.iterations=40")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import tools
-from tests.e2e.bucket import RUNS, contents, s3_server, stored
+from tests.e2e.bucket import RUNS, contents, refusing_server, s3_server, stored
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -41,10 +41,20 @@ def test_a_bucket_that_is_not_there_is_said(
     env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with s3_server(tmp_path / "s3", monkeypatch) as (client, _):
-        command = run(tmp_path, {**env, **client}, "output=s3://nobody-made-it/runs")
-        assert command.wait(120) == 3, command.said[-4000:]
-        assert "the storage refused" in command.sentence
-        assert "check its name and that you may read and write there" in command.sentence
+        refused(run(tmp_path, {**env, **client}, "output=s3://nobody-made-it/runs"))
+
+
+def test_a_bucket_to_which_one_has_no_right_is_said(env: dict[str, str], tmp_path: Path) -> None:
+    with refusing_server() as client:
+        command = run(tmp_path, {**env, **client})
+        refused(command)
+        assert "Access Denied" in command.sentence or "Forbidden" in command.sentence
+
+
+def refused(command: tools.Command) -> None:
+    assert command.wait(120) == 3, command.said[-4000:]
+    assert "the storage refused" in command.sentence
+    assert "check its name and that you may read and write there" in command.sentence
 
 
 @pytest.mark.long

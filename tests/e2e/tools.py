@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -169,6 +170,14 @@ def manifest(output: Path, kind: str) -> dict[str, object]:
 def contents(output: Path) -> dict[str, object]:
     """Content digest of each artifact of a whole run."""
     return {kind: manifest(output, kind)["content"] for kind in KINDS}
+
+
+def copy_of(output: Path, to: Path, *kinds: str) -> None:
+    """Copy these artifacts of a run, which another below `to` then takes as its own."""
+    for kind in kinds:
+        found = artifact(output, kind)
+        assert found is not None, f"there is no {kind}"
+        shutil.copytree(found, to / "runs" / "tiny" / found.name)
 
 
 def free_ports(count: int) -> list[int]:

@@ -21,10 +21,9 @@ losses = st.floats(0, 1e6, allow_nan=False, width=32)
 series = st.lists(losses, min_size=3, max_size=60).map(tuple)
 
 self_adaptive = st.builds(
-    SelfAdaptive,
+    lambda durations, **rest: SelfAdaptive(min_duration=min(durations), max_duration=max(durations), **rest),
+    durations=st.tuples(st.integers(1, 40), st.integers(1, 80)),
     significance=st.floats(1, 6),
-    min_duration=st.integers(1, 40),
-    max_duration=st.integers(1, 80),
     max_start_epoch=st.none() | st.integers(1, 6),
     test_every=st.integers(1, 10),
     fine_tune_every=st.integers(1, 10),

@@ -32,6 +32,13 @@ def test_its_images_have_the_ray_of_the_lock() -> None:
         assert f"\nray=={version}\n" in lock
 
 
+def test_every_node_wants_the_token_and_has_it() -> None:
+    """Ray reads it where Ray's own `ray get-auth-token --generate` writes it."""
+    config = yaml.safe_load(CLUSTER.read_text())
+    assert config["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "-e RAY_AUTH_MODE=token" in config["docker"]["run_options"]
+
+
 def test_a_wrong_key_would_be_seen() -> None:
     config = yaml.safe_load(CLUSTER.read_text())
     config["idle_timeout_minuts"] = 5

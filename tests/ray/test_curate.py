@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from raydistill import config as configs
 from raydistill.artifacts.curated import SCHEMA, SPLITS, CuratedSet
 from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
 from raydistill.core.augment import Augmentation
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, ClusterError
 from raydistill.galaxies.classes import GZ2_NINE
 from raydistill.galaxies.files import read_columns
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages, prepare
@@ -120,6 +121,24 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> CatalogSurvey:
 @pytest.fixture(scope="module")
 def blobs_curated(blobs: CatalogSurvey, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> CuratedSet:
     return curated(tmp_path_factory.mktemp("curated"), blobs)
+
+
+def test_a_picture_that_ends_its_worker_ends_the_stage_in_words(
+    blobs: CatalogSurvey, cluster: None, tmp_path: Path
+) -> None:
+    """Ray Data would send another worker after it for ever."""
+    assert isinstance(blobs.images, FolderImages)
+
+    class Deadly(FolderImages):
+        def decode(self, content: bytes) -> np.ndarray:
+            if hashlib.sha256(content).hexdigest() == deadly:
+                os._exit(1)
+            return super().decode(content)
+
+    deadly = hashlib.sha256(Path(blobs.images.root, "g007.jpg").read_bytes()).hexdigest()
+    images = Deadly(**{field.name: getattr(blobs.images, field.name) for field in fields(blobs.images)})
+    with pytest.raises(ClusterError, match="a worker was lost too often"):
+        curated(tmp_path, replace(blobs, images=images))
 
 
 def test_every_galaxy_is_there_once_with_its_own_pixels(blobs: CatalogSurvey, blobs_curated: CuratedSet) -> None:

@@ -25,7 +25,7 @@ from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import distill
 from raydistill.pipeline.evaluate import _split, evaluate
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.run import show, verdict
+from raydistill.pipeline.show import report_of_run, verdict
 from raydistill.pipeline.subjects import Subjects, teachers_of
 from raydistill.pipeline.tracking import Run
 
@@ -136,6 +136,20 @@ def test_a_learned_rate_competes_with_those_of_the_grid(root: Path, report: Eval
     for subject in {row["subject"] for row in ours}:
         (rate,) = {row["lr"] for row in ours if row["subject"] == subject}
         assert rate in (None, 0.01)
+
+
+def test_networks_that_diverge_are_told_and_counted(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "runs"))
+    rates = "evaluate.protocols={wild: {learned_lr: never, lr_grid: [1e30], training: {epochs: 3}}}"
+    report = evaluate(
+        Plan(tiny(root, "evaluate.protocols.paper=null", rates, "evaluate.baselines=[class_mean]")), SILENT
+    )
+    for subject in ("distilled", "class_mean"):
+        assert report.summary[subject]["diverged"] == report.summary[subject]["accuracy"]["n"] == 2
+        assert f"2 of 2 networks of {subject} under wild diverged" in caplog.text
+    assert "diverged" not in report.summary["full_data"]
 
 
 def test_another_survey_judges_a_set_by_its_path(root: Path, tmp_path: Path) -> None:
@@ -262,7 +276,7 @@ def test_scores_and_another_network_add_only_the_fits_they_need(
     assert (Path(scored.folder.uri) / "networks.png").stat().st_size > 0
     assert not (Path(report.folder.uri) / "networks.png").exists(), "one network makes no matrix"
     told_to_people = io.StringIO()
-    show(Plan(config), scored, told_to_people)
+    report_of_run(Plan(config), scored, told_to_people)
     text = told_to_people.getvalue()
     assert "label-robust" in text
     assert f"{found['augmentation_robust']['score']:.3f}" in text

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ray_tools import SILENT, below, content, copy_of, killing, tiny
 
+from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import NAME
-from raydistill.artifacts.trajectories import TrajectoryStore, record, shard
-from raydistill.errors import DivergenceError, RaydistillError
+from raydistill.artifacts.trajectories import ShardWriter, TrajectoryStore, record, shard
+from raydistill.core.networks import build
+from raydistill.core.training import start
+from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.pipeline.board import ATTEMPTS, Board
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
+from tests.ray.deadly import POISON
 
 # Batches of one image make an expert last for a second: long enough for something to happen to it.
 LONG = "experts.training.batch_size=1"
@@ -57,6 +66,36 @@ def test_experts_differ_from_one_another_and_move_every_epoch(trained_root: Path
         assert all(0 <= value <= 1 for value in history["balanced_accuracy"])
 
 
+@contextmanager
+def no_epoch_twice(folder: Path) -> Iterator[dict[Path, tuple[int, int]]]:
+    """While the body blocks: the epochs that saved states vouch for, by file. Fails if one of them is written again."""
+    done, seen = threading.Event(), dict[Path, tuple[int, int]]()
+
+    def look(state: Path) -> set[Path]:
+        again = set()
+        with suppress(FileNotFoundError), np.load(state) as saved:  # tidied up meanwhile
+            for epoch in range(int(saved["epoch"]) + 1):
+                path = state.with_name(f"epoch-{epoch:04d}.npy")
+                now = path.stat()
+                if seen.setdefault(path, (now.st_ino, now.st_mtime_ns)) != (now.st_ino, now.st_mtime_ns):
+                    again.add(path)
+        return again
+
+    def watch() -> set[Path]:
+        again = set()
+        while not done.wait(0.005):
+            again.update(*map(look, folder.glob("partial/expert-*/state.npz")))
+        return again
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            yield seen
+        finally:
+            done.set()
+        assert not watching.result(), "an epoch was trained again that had been saved"
+
+
 @pytest.mark.long
 def test_three_workers_and_one_killed_in_the_middle_give_the_bits_of_one_worker(
     curated_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
@@ -66,7 +105,7 @@ def test_three_workers_and_one_killed_in_the_middle_give_the_bits_of_one_worker(
     )
     folder = below(config, "trajectories")
     begun = [folder / "partial" / f"expert-{k:04d}" / "epoch-0001.npy" for k in range(3)]
-    with killing("RayTrainWorker", lambda: any(path.exists() for path in begun)):
+    with no_epoch_twice(folder) as epochs, killing("RayTrainWorker", lambda: any(path in epochs for path in begun)):
         experts(Plan(config), SILENT)
     assert digests(folder) == undisturbed[1]
     assert content(Plan(config).trajectories) == undisturbed[0]
@@ -81,7 +120,10 @@ def test_a_finished_shard_is_never_written_again(
     root = copy_of(curated_root, tmp_path, "survey", "curated")
     config = tiny(root, LONG, "resources.workers=1")
     folder = below(config, "trajectories")
-    with killing("RayTrainWorker", lambda: (folder / shard(0)).exists()), pytest.raises(Exception, match="given up"):
+    with (
+        killing("RayTrainWorker", lambda: (folder / shard(0)).exists()),
+        pytest.raises(ClusterError, match=r"lost with experts \[1\], and 0 restarts"),
+    ):
         experts(Plan(tiny(root, LONG, "resources.workers=1", "resources.max_restarts=0")), SILENT)
     assert not (folder / NAME).exists(), "a stage that failed left a manifest"
     before = {name: (folder / name).stat() for name in (shard(0), record(0))}
@@ -119,20 +161,92 @@ def test_an_expert_that_always_raises_is_named_and_the_rest_finish(curated_root:
     assert not (folder / NAME).exists()
 
 
+@pytest.mark.long
+def test_an_expert_that_kills_its_worker_is_named_and_the_rest_finish(curated_root: Path, tmp_path: Path) -> None:
+    """Its worker and with it the group are lost three times, and each time the others have come on."""
+    config = tiny(
+        copy_of(curated_root, tmp_path, "survey", "curated"),
+        "network={kind: custom, factory: 'tests.ray.deadly:deadly'}",
+        "resources.workers=2",
+        "resources.max_restarts=2",
+    )
+    plan = Plan(config)
+    summary = CuratedSet.open(plan.curated.folder).summary
+    size = build(config.network, len(summary.classes), summary.image_size).layout.num_parameters
+    poisoned = start(torch.full((size,), POISON))
+    nothing: list[float | None] = [None]
+    history = {"loss": nothing, "accuracy": nothing, "balanced_accuracy": nothing}
+    ShardWriter(plan.trajectories.folder, 1).save(poisoned, history)
+    with pytest.raises(ClusterError, match="expert 1 was lost with its worker, and 2 restarts in a row"):
+        experts(plan, SILENT)
+    folder = below(config, "trajectories")
+    assert [(folder / shard(k)).exists() for k in range(3)] == [True, False, True]
+    assert not (folder / NAME).exists()
+
+
 # The board, without Ray: one poisoned expert does not hold up the rest, and nothing that was claimed is lost.
 
 
 def test_a_worker_that_comes_back_finds_what_it_had_claimed() -> None:
-    board = Board([0, 1, 2, 3])
+    board = Board([0, 1, 2, 3], 3)
+    for rank in (0, 1):
+        board.join(rank, 2)
     assert [board.claim(0), board.claim(1)] == [0, 1]
     board.finished(0, {"accuracy": 0.5})
     assert board.claim(0) == 2
     board.join(0, 2)  # rank 0 was lost with expert 2; rank 1 goes on with expert 1
-    assert [board.claim(0), board.claim(0), board.claim(0)] == [2, 3, None]
+    assert [board.claim(0), board.claim(0), board.claim(0)] == [3, 2, None]
+
+
+def lost_and_back(board: Board, ranks: int) -> list[int | None]:
+    """What each rank of a group claims that is lost and started again."""
+    if not board.lost():
+        return []
+    for rank in range(ranks):
+        board.join(rank, ranks)
+    return [board.claim(rank) for rank in range(ranks)]
+
+
+def test_an_expert_that_takes_its_worker_with_it_is_named_and_the_rest_finish() -> None:
+    """Three workers: 4 is deadly, 5 is in the middle of its epochs whenever that happens, 6 and 7 finish."""
+    board = Board([4, 5, 6, 7], max_restarts=2)
+    for rank in range(3):
+        board.join(rank, 3)
+    assert [board.claim(rank) for rank in range(3)] == [4, 5, 6]
+    board.epoch(5, 1, {})
+    board.finished(6, {})
+    assert board.claim(2) == 7
+    board.finished(7, {})
+    for epoch in (2, 3):
+        claimed = lost_and_back(board, 3)
+        assert set(claimed) == {4, 5, None}
+        board.epoch(5, epoch, {})
+    assert set(lost_and_back(board, 3)) == {5, None}, "the third loss of 4 was one too many"
+    assert isinstance(board.failures()[4], ClusterError)
+    assert "expert 4 was lost with its worker, and 2 restarts in a row" in str(board.failures()[4])
+    board.finished(5, {})
+    assert (board.claim(0), board.trouble()) == (None, None)
+
+
+def test_groups_that_are_lost_in_vain_end_the_work_and_others_do_not() -> None:
+    board = Board([0, 1, 2, 3], max_restarts=2)
+    for epoch in range(1, 10):
+        (claimed,) = lost_and_back(board, 1)
+        board.epoch(claimed, epoch, {})
+    for size in (2, 3, 4):  # a cluster that grows starts the group anew, and nobody was lost
+        for rank in range(size):
+            board.join(rank, size)
+        for rank in range(size):
+            board.epoch(board.claim(rank), 10, {})
+    for _ in range(2):
+        assert lost_and_back(board, 4)
+        assert board.trouble() is None
+    assert not lost_and_back(board, 4)
+    assert "the group of workers was lost with experts [0, 1, 2, 3], and 2 restarts in a row" in str(board.trouble())
 
 
 def test_a_smaller_group_takes_over_from_ranks_beyond_it() -> None:
-    board = Board([0, 1, 2])
+    board = Board([0, 1, 2], 3)
     for rank in range(3):
         board.claim(rank)
     board.join(0, 1)  # of three workers one is left
@@ -142,7 +256,7 @@ def test_a_smaller_group_takes_over_from_ranks_beyond_it() -> None:
 
 
 def test_a_poisoned_expert_is_tried_again_last_and_then_given_up() -> None:
-    board = Board([7, 8, 9])
+    board = Board([7, 8, 9], 3)
     order = []
     while (expert := board.claim(0)) is not None:
         order.append(expert)
@@ -159,7 +273,7 @@ def test_a_poisoned_expert_is_tried_again_last_and_then_given_up() -> None:
 
 
 def test_epochs_count_once_however_often_an_expert_starts() -> None:
-    board = Board([0, 1])
+    board = Board([0, 1], 3)
     board.epoch(0, 1, {"loss": 2.0})
     board.epoch(0, 2, {"loss": 1.0})
     board.epoch(1, 1, {"loss": 3.0})

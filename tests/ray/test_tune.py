@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,8 +20,8 @@ from raydistill.errors import ConfigError, DivergenceError
 from raydistill.pipeline.distill import distill
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.tracking import Tracker
-from raydistill.pipeline.trials import DIVERGED, FINISHED, STOPPED, Listener
-from raydistill.pipeline.tune import _validations, tune
+from raydistill.pipeline.trials import DIVERGED, FINISHED, STOPPED, Listener, Trial
+from raydistill.pipeline.tune import _validations, ranked, tune
 
 MADE_FROM = ("survey", "curated", "trajectories")
 SPACE = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}, init: [real, noise]}"
@@ -154,6 +156,34 @@ def test_what_a_trial_tells_twice_is_kept_once(searched: Config) -> None:
     listener.end("a", STOPPED)
     trial = listener.trials["a"]
     assert (trial.validations, trial.status, trial.best) == ([(0, 0.2), (5, 0.4)], FINISHED, (0.4, 5))
+
+
+def test_what_diverged_is_not_the_best_however_good_it_was_before() -> None:
+    good, bad = Trial("good", {}, "", FINISHED), Trial("bad", {}, "", DIVERGED, "said")
+    good.validations, bad.validations = [(0, 0.2), (10, 0.5)], [(0, 0.2), (5, 0.7)]
+    assert [trial.name for trial in ranked([bad, good])] == ["good", "bad"]
+
+
+def test_a_trial_works_in_the_folders_of_its_search(
+    searched: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune gives each a working folder of its own, where a relative `output` or class tree would lead elsewhere."""
+    tree = "name: two\nclasses: [{name: a, path: [smooth]}, {name: b, path: [features_or_disk]}]\n"
+    (tmp_path / "tree.yaml").write_text(tree)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = replace(searched, output="runs", curate=replace(searched.curate, classes="tree.yaml"))
+    here = Plan(config)
+    assert here.distilled.folder.is_local  # looked up, and not to be taken for the trial's
+    sent = pickle.dumps(here.looked_up())
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    trial = pickle.loads(sent).with_recipe(replace(config.distill, student_steps=2))
+    assert trial.trajectories.folder.uri == here.trajectories.folder.uri
+    assert Path(trial.distilled.folder.uri).parent == tmp_path / "runs" / "tiny"
+    assert trial.distilled.identity != here.distilled.identity
+    assert trial.class_tree.name == "two"
+    with pytest.raises(ConfigError, match="the target lies 4 epochs ahead"):
+        trial.with_recipe(replace(config.distill, expert_epochs=4))
 
 
 @pytest.mark.long

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
+from raydistill.artifacts.storage import Folder
 from raydistill.config import CatalogSurvey, Config, Halving, Range, load, plain
 from raydistill.core.architectures import MLP, ConvNet
+from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.distiller import Distiller
 from raydistill.core.networks import build
 from raydistill.core.recipe import SGD, Adam
@@ -64,6 +67,73 @@ def test_one_key_of_a_recipe_leaves_the_rest_of_it(read: Read, key: str) -> None
     before, after = values(), values(f"{key}=7")
     assert {name for name in before if before[name] != after[name]} == {"epochs"}
     assert after["augmentation"]["operations"] == ["dihedral"]
+
+
+def test_galaxies_that_lie_level_are_mirrored_unless_one_says_otherwise(read: Read) -> None:
+    own = "evaluate: {protocols: {one: {}, other: {training: {augmentation: {operations: []}}}}}\n"
+    as_they_are, level = read(SIMULATED + own), read(SIMULATED + own, "curate.align=true")
+    for config, operations in ((as_they_are, ("dihedral",)), (level, ("mirror",))):
+        protocols = config.evaluate.protocols
+        left_alone = [config.experts.training, config.distill, config.evaluate.full_data, protocols["one"].training]
+        assert {one.augmentation.operations for one in left_alone} == {operations}
+        assert protocols["other"].training.augmentation.operations == ()
+    assert read(SIMULATED, "curate.align=true").evaluate.protocols["paper"].training.augmentation.operations == (
+        "mirror",
+    )
+
+
+def test_one_augmentation_for_all_uses_but_those_that_say_otherwise(read: Read) -> None:
+    config = read(
+        SIMULATED
+        + "augmentation: {operations: [rotate], max_rotation: 180}\ndistill: {augmentation: {max_rotation: 90}}\n"
+    )
+    paper = config.evaluate.protocols["paper"].training
+    for one in (config.experts.training, paper, config.evaluate.full_data, config.evaluate.dm):
+        assert (one.augmentation.operations, one.augmentation.max_rotation) == (("rotate",), 180)
+    assert config.evaluate.dm.augmentation.shared
+    assert (config.distill.augmentation.operations, config.distill.augmentation.max_rotation) == (("rotate",), 90)
+
+
+def test_an_augmentation_that_would_change_nothing_is_refused(read: Read) -> None:
+    whole = yaml.safe_dump(plain(read(SIMULATED)))
+    with pytest.raises(ConfigError, match="augmentation: every use has one of its own here"):
+        read(whole, "augmentation.operations=[flip]")
+
+
+def test_photographs_are_taken_whole_and_augmented_as_photographs(read: Read) -> None:
+    config = read("name: x\nsurvey: {kind: cifar10, root: somewhere}\n")
+    assert (config.curate.classes, config.curate.crop_fraction, config.curate.min_picture_size) == ("all", 1, 8)
+    protocol = config.evaluate.protocols["paper"]
+    for one in (config.experts.training, config.distill, protocol.training, config.evaluate.full_data):
+        assert one.augmentation == Augmentation(DSA, mode="single")
+    cut = read(
+        "name: x\nsurvey: {kind: cifar10, root: somewhere}\n",
+        "curate.crop_fraction=0.9",
+        "augmentation.operations=[crop]",
+    )
+    assert (cut.curate.crop_fraction, cut.distill.augmentation) == (0.9, Augmentation(("crop",)))
+
+
+def test_a_baseline_that_is_named_twice_is_refused(read: Read) -> None:
+    """Its networks would count twice, and its interval be too narrow."""
+    with pytest.raises(ConfigError, match="baselines must not name one twice"):
+        read(SIMULATED, "evaluate.baselines=[random_real,class_mean,random_real]")
+
+
+def test_a_protocol_is_left_out_by_null(read: Read) -> None:
+    two = SIMULATED + "evaluate: {protocols: {paper: {}, plain: {}}}\n"
+    assert list(read(two, "evaluate.protocols.plain=null").evaluate.protocols) == ["paper"]
+    assert list(read(two, "evaluate.protocols.plain=null", "curate.align=true").evaluate.protocols) == ["paper"]
+    with pytest.raises(ConfigError, match="protocols must name at least one"):
+        read(two, "evaluate.protocols={paper: null, plain: null}")
+
+
+def test_a_config_may_lie_in_a_bucket() -> None:
+    folder = Folder("memory://bucket/search")
+    folder.write("best.yaml", f"extends: demo\n{SIMULATED}".encode())
+    assert load("memory://bucket/search/best.yaml", ["seed=5"]) == replace(load("demo", ["seed=5"]), name="x")
+    with pytest.raises(ConfigError, match=r"memory://bucket/search/best\.yml: there is no such config file"):
+        load("memory://bucket/search/best.yml")
 
 
 def test_a_config_anywhere_may_extend_a_named_run(read: Read) -> None:
@@ -218,6 +288,14 @@ def test_a_method_is_nothing_but_a_combination_of_options(read: Read, method: st
     assert {name: getattr(config.distill, name) for name in METHODS[method]} == METHODS[method]
     assert (config.experts.training.flat == Flat()) == (method in {"ftd", "datm", "pad"})
     assert config.experts.keep == ("ends" if method == "mct" else "all")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_s_window_is_its_own(read: Read, method: str) -> None:
+    """Whatever the window of the config that becomes it, e.g. 3 to 20 of parts/ten_a_class."""
+    its_own = read(SIMULATED, f"extends=methods/{method}").distill.schedule
+    for base in ("parts/ten_a_class", "demo"):
+        assert read(SIMULATED, f"extends=[{base},methods/{method}]").distill.schedule == its_own
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,10 +1,15 @@
-"""deploy/kuberay is what KubeRay's custom resources accept: checked against their schema, in which unknown keys are errors."""
+"""deploy/: what KubeRay's custom resources accept, checked against their schema, in which unknown keys are errors; what Ray takes as a
+runtime environment; and what jobs and images carry of this folder."""
 
 from __future__ import annotations
 
 import copy
+import fnmatch
 import gzip
 import json
+import os
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,7 @@ import pytest
 import yaml
 
 from raydistill import __version__
+from raydistill.pipeline.cluster import set_environment
 
 ROOT = Path(__file__).parents[2]
 # Version v1 of RayCluster and RayJob, from helm-chart/kuberay-operator/crds of github.com/ray-project/kuberay at feeaf72fa
@@ -82,3 +88,96 @@ def test_versions_are_those_of_the_project(resource: dict[str, Any]) -> None:
     ]
     assert set(images) == {f"REGISTRY/raydistill:{__version__}"}
     assert f"ARG RAY={cluster['rayVersion']}-py311\n" in (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+# ---- the environment of a node and of a job ----
+
+# What Ray reads in the process that starts a run, wherever that is: no business of the nodes.
+OF_THE_DRIVER = ("RAY_TRAIN_", "RAY_USAGE_", "RAY_ACCEL_")
+
+
+@pytest.fixture
+def of_a_node(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a private Ray sets for itself, and a cluster has to be started with."""
+    found: dict[str, str] = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", found)
+        set_environment()
+    return {name: value for name, value in found.items() if not name.startswith(OF_THE_DRIVER)}
+
+
+@pytest.mark.parametrize(
+    "file", ["deploy/Dockerfile", "deploy/slurm/raydistill.sbatch", "docs/how-to/cluster.md", "cluster.yaml"]
+)
+def test_nodes_are_started_with_what_a_private_ray_sets_for_itself(file: str, of_a_node: dict[str, str]) -> None:
+    assert {"OMP_WAIT_POLICY", "RAY_worker_niceness", "MALLOC_ARENA_MAX", "RAY_task_oom_retries"} <= set(of_a_node)
+    words = (ROOT / file).read_text().split()
+    assert [pair for name, value in of_a_node.items() if (pair := f"{name}={value}") not in words] == []
+
+
+def test_the_runtime_environment_is_one_of_rays(monkeypatch: pytest.MonkeyPatch, of_a_node: dict[str, str]) -> None:
+    from ray.runtime_env import RuntimeEnv
+
+    monkeypatch.chdir(ROOT)  # from where jobs are submitted
+    given = yaml.safe_load((ROOT / "deploy" / "runtime_env.yaml").read_text())
+    environment = RuntimeEnv(**given)
+    assert set(given) <= set(RuntimeEnv.known_fields), "Ray takes an unknown key for a plugin's"
+    assert environment["pip"]["packages"] == (ROOT / "requirements.lock").read_text().strip().split("\n")
+    assert int(environment["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) >= 60
+    of_workers = {name: value for name, value in of_a_node.items() if not name.startswith("RAY_")}
+    assert environment["env_vars"].items() >= of_workers.items()
+    with pytest.raises(ValueError, match="is not a valid file"):
+        RuntimeEnv(**given | {"pip": "requirements.lok"})
+
+
+def test_ray_reads_there_how_long_a_stopped_job_may_take() -> None:
+    import ray.dashboard.modules.job.job_supervisor as supervisor
+
+    assert '"RAY_JOB_STOP_WAIT_TIME_S"' in Path(supervisor.__file__).read_text()
+    for file in ("deploy/Dockerfile", "cluster.yaml"):
+        assert "RAY_JOB_STOP_WAIT_TIME_S=60" in (ROOT / file).read_text().split()
+
+
+# ---- what jobs and images carry of this folder ----
+
+
+def test_a_job_carries_less_than_a_megabyte_and_all_that_it_needs(tmp_path: Path) -> None:
+    from ray._private.runtime_env.packaging import create_package
+
+    create_package(str(ROOT), tmp_path / "job.zip", include_gitignore=True)  # as `ray job submit --working-dir .`
+    with zipfile.ZipFile(tmp_path / "job.zip") as package:
+        names = package.namelist()
+    assert {"jobs/run.py", "raydistill/cli.py", "configs/demo.yaml"} <= set(names)
+    assert not {name.partition("/")[0] for name in names} & {".git", ".venv", "runs", "tests", "docs", "benchmarks"}
+    assert (tmp_path / "job.zip").stat().st_size < 1e6
+
+
+def left_by_docker(name: str) -> bool:
+    """Whether .dockerignore leaves an entry of this folder: the last pattern that fits decides."""
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    fitting = [line for line in lines if fnmatch.fnmatch(name, line.removeprefix("!").removeprefix("**/"))]
+    return not fitting or fitting[-1].startswith("!")
+
+
+def test_an_image_holds_what_a_run_needs_and_nothing_of_this_machine() -> None:
+    needed = [
+        "raydistill",
+        "configs",
+        "jobs",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "requirements.lock",
+        ".rayignore",
+    ]
+    assert [name for name in needed if not left_by_docker(name)] == []
+    ignored = [line.strip("/") for file in (".gitignore", ".rayignore") for line in (ROOT / file).read_text().split()]
+    assert {".venv", ".git", "runs", ".*_cache"} <= set(ignored)
+    assert [name for name in ignored if left_by_docker(name)] == []
+
+
+def test_every_fault_has_a_test_that_is_there() -> None:
+    """docs/reliability.md names them."""
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "reliability.md").read_text())
+    assert len(named) > 20
+    assert [f"{file}::{test}" for file, test in named if f"def {test}" not in (ROOT / file).read_text()] == []

@@ -70,6 +70,27 @@ def test_work_in_progress_is_no_part_of_it(folder: Folder) -> None:
     assert not any(name.startswith(manifest.PARTIAL) for name in [*sealed.files, *folder.files()])
 
 
+def test_what_was_found_whole_is_read_again_only_when_it_changes(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    digest = Folder.sha256
+    monkeypatch.setattr(Folder, "sha256", lambda folder, name: (read.append(name), digest(folder, name))[1])
+    sealed = write(folder)
+    read.clear()
+    open_manifest(folder, "curated")
+    assert not read, "what this process has just written was read again"
+    monkeypatch.setattr(manifest, "_verified", {})  # as in another process
+    open_manifest(folder, "curated")
+    open_manifest(folder, "curated")
+    assert sorted(read) == sorted(sealed.files)
+    folder.write("summary.json", b"[]")
+    with pytest.raises(ArtifactCorrupt, match=r"'summary\.json' is damaged"):
+        open_manifest(folder, "curated")
+    with pytest.raises(ArtifactCorrupt, match=r"'summary\.json' is damaged"):
+        open_manifest(folder, "curated")
+
+
 @pytest.mark.parametrize("name", ["data/part-0.bin", "summary.json", "picture.png"])
 def test_a_flipped_bit_is_corrupt(folder: Folder, name: str) -> None:
     write(folder)
@@ -124,6 +145,13 @@ def test_identity_depends_on_all_that_determines_an_artifact_and_on_nothing_else
         identity_of(*base[:3], 1),
     ]
     assert len({same, *others}) == 5
+
+
+def test_what_other_code_made_is_another_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {kind: identity_of(kind, {"a": 1}, {}, 0) for kind in manifest.REVISIONS}
+    monkeypatch.setitem(manifest.REVISIONS, "curated", 2)
+    after = {kind: identity_of(kind, {"a": 1}, {}, 0) for kind in manifest.REVISIONS}
+    assert {kind for kind in before if before[kind] != after[kind]} == {"curated"}
 
 
 def test_content_depends_on_the_data_alone(folder: Folder) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from raydistill.artifacts import storage
 from raydistill.artifacts.storage import Folder
-from raydistill.errors import ArtifactError, ArtifactMissing, ConfigError
+from raydistill.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ConfigError
 
 
 def test_what_is_written_is_read(folder: Folder) -> None:
@@ -124,6 +124,21 @@ def test_a_local_path_holds_the_file(folder: Folder) -> None:
         assert digest in path.parts
         folder.remove("x/a.npy")
         assert folder.local("x/a.npy", digest).read_bytes() == b"data"  # from the cache
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(folder: Folder) -> None:
+    folder.write("a", b"data")
+    digest = folder.sha256("a")
+    if folder.is_local:
+        return
+    folder.local("a", digest).write_bytes(b"dat")
+    assert folder.local("a", digest).read_bytes() == b"data"
+    folder.write("a", b"other")
+    assert folder.local("a", digest).read_bytes() == b"data", "a copy that is good was fetched again"
+    folder.local("a", digest).unlink()
+    with pytest.raises(ArtifactCorrupt, match="'a' is not the file that was written"):
+        folder.local("a", digest)
+    assert not list(folder.local("a").parent.parent.glob(f"{digest}/*")), "what is wrong was left in the cache"
 
 
 def test_a_local_copy_without_a_digest_is_never_stale(folder: Folder) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import math
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.augment import DSA, Augmentation
+from raydistill.core.augment import DSA, Augmentation, Operation
 from raydistill.seeding import generator
 from tests import zoo
 
@@ -247,3 +250,34 @@ def test_color_draws_lie_in_dsa_s_ranges() -> None:
     tone = Augmentation(("color",)).sample(generator(0), 5000)["tone"]
     assert (tone.min(dim=0).values - torch.tensor([-0.5, 0.0, 0.5])).abs().max() < 0.01
     assert (tone.max(dim=0).values - torch.tensor([0.5, 2.0, 1.5])).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_scale": 0.9}, "max_scale must be at least 1, got 0.9"),
+        ({"max_scale": math.nan}, "max_scale must be at least 1, got nan"),
+        ({"crop_fraction": 1.1}, r"crop_fraction must lie in \[0, 1\], got 1.1"),
+        ({"cutout_fraction": -0.5}, r"cutout_fraction must lie in \[0, 1\], got -0.5"),
+        ({"max_rotation": -15.0}, "max_rotation must not be negative, got -15.0"),
+        ({"brightness": -1.0}, "brightness must not be negative, got -1.0"),
+        ({"saturation": -1.0}, "saturation must not be negative, got -1.0"),
+        ({"contrast": -1.0}, "contrast must not be negative, got -1.0"),
+        (
+            {"operations": ("crop", "flip", "crop")},
+            r"operations must each be named once, got \['crop', 'flip', 'crop'\]",
+        ),
+        ({"operations": ("mirror", "dihedral")}, "operations must not name mirror beside dihedral, which holds it"),
+    ],
+)
+def test_an_augmentation_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(Augmentation(), **change)
+
+
+def test_all_other_pairs_of_operations_go_together() -> None:
+    for pair in itertools.combinations(get_args(Operation), 2):
+        assert set(pair) == {"mirror", "dihedral"} or Augmentation(pair).operations == pair
+    Augmentation(
+        DSA, max_scale=1, crop_fraction=0, cutout_fraction=1, max_rotation=0, brightness=0, saturation=0, contrast=0
+    )

@@ -19,7 +19,6 @@ from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import SGD, Adam, Recipe
 from raydistill.core.schedule import Clocked, Decision, Fixed, SelfAdaptive
 from raydistill.errors import DivergenceError
-from raydistill.seeding import generator
 from tests import zoo
 
 IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
@@ -197,12 +196,12 @@ def test_a_runaway_rate_is_named(lr: float, direction: str) -> None:
 def test_a_gradient_of_the_rate_that_is_not_finite_is_divergence_too() -> None:
     """Where images and loss are finite but the rate's gradient overflows, the step must not write NaN into the rate."""
     run = distiller()
-    honest = run._matcher.match
+    honest = run.measurer.matcher.match
 
     def overflowing(*arguments: Any) -> Any:
         return honest(*arguments)._replace(d_lr=torch.tensor(math.inf))
 
-    run._matcher.match = overflowing  # type: ignore[method-assign]
+    run.measurer.matcher.match = overflowing  # type: ignore[method-assign]
     before = run.state()
     with pytest.raises(DivergenceError):
         run.step()
@@ -213,8 +212,8 @@ def test_an_image_step_is_the_optimiser_s_on_the_matching_gradient() -> None:
     recipe = replace(QUICK, image_step=SGD(lr=7.0, momentum=0.5), lr_step=SGD(lr=0.1, momentum=0.0))
     run = distiller(recipe)
     seen: list[Any] = []
-    honest = run._matcher.match
-    run._matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
+    honest = run.measurer.matcher.match
+    run.measurer.matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
     path, lrs = [run.images.clone()], [run.student_lrs]
     for _ in range(2):
         run.step()
@@ -230,8 +229,8 @@ def test_an_image_step_is_the_optimiser_s_on_the_matching_gradient() -> None:
 def test_soft_labels_move_along_the_softmax_chain_rule() -> None:
     run = distiller(replace(QUICK, labels="soft", label_step=SGD(lr=1.0, momentum=0.0)))
     seen: list[Any] = []
-    honest = run._matcher.match
-    run._matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
+    honest = run.measurer.matcher.match
+    run.measurer.matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
     logits = LABELS.clone().requires_grad_()
     run.step()
     (logits.softmax(dim=1) * seen[0].d_targets_SK).sum().backward()
@@ -262,41 +261,6 @@ def test_without_an_average_the_iterate_itself_is_published() -> None:
     run.step()
     assert torch.equal(run.published_images, run.images)
     assert torch.equal(run.average, run.images)
-
-
-def test_cycled_start_epochs_go_round_the_window() -> None:
-    run = distiller(replace(QUICK, schedule=Fixed(max_start_epoch=2)))
-    assert [step(run).start_epoch for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
-
-
-def test_random_start_epochs_and_experts_cover_the_window() -> None:
-    run = distiller(replace(QUICK, schedule=Fixed(max_start_epoch=2), start_epochs="random", student_steps=1))
-    records = [step(run) for _ in range(40)]
-    assert {r.start_epoch for r in records} == {0, 1, 2}
-    assert {r.expert for r in records} == {0, 1}
-
-
-def test_the_window_never_leaves_the_experts() -> None:
-    recipe = replace(QUICK, schedule=Fixed(max_start_epoch=50), expert_epochs=2, student_steps=1)
-    run = distiller(recipe)
-    assert max(step(run).start_epoch for _ in range(12)) == 4 - 2
-
-
-def test_targets_lie_expert_epochs_ahead() -> None:
-    asked: list[int] = []
-
-    class Watched(OneExpert):
-        def __call__(self, expert: int, epoch: int) -> Tensor:
-            asked.append(epoch)
-            return super().__call__(expert, epoch)
-
-    distiller(replace(QUICK, expert_epochs=3), Watched()).step()
-    assert sorted(asked) == [0, 3]
-
-
-def test_too_few_expert_epochs_are_refused() -> None:
-    with pytest.raises(ValueError, match="expert_epochs = 5, but the experts have only 4 epochs"):
-        distiller(replace(QUICK, expert_epochs=5))
 
 
 def test_a_new_start_epoch_inherits_the_last_one_s_rate() -> None:
@@ -389,43 +353,8 @@ def test_an_iteration_above_the_threshold_moves_nothing_but_the_clock() -> None:
     assert not torch.equal(free.images, held.images)
 
 
-@pytest.mark.parametrize("start_epochs", ["cycle", "random"])
-def test_a_late_window_is_walked_from_its_first_epoch_to_its_last(start_epochs: Any) -> None:
-    """DATM: start epochs first ... current maximum, of which the latter grows by the clock."""
-    schedule = Clocked(every=10, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
-    run = distiller(replace(QUICK, student_steps=1, start_epochs=start_epochs, schedule=schedule))
-    starts = [step(run).start_epoch for _ in range(40)]
-    assert set(starts[:10]) == {1, 2}
-    assert set(starts[10:]) == {1, 2, 3}
-
-
-def test_a_window_behind_the_experts_end_is_refused() -> None:
-    with pytest.raises(
-        ValueError,
-        match="min_start_epoch = 4, but with 4 epochs of the experts and expert_epochs = 1 the last possible start is 3",
-    ):
-        distiller(replace(QUICK, schedule=Fixed(min_start_epoch=4, max_start_epoch=5)))
-
-
-def test_every_image_is_seen_before_one_is_seen_again() -> None:
-    run = distiller(replace(QUICK, student_steps=6, batch_size=1))
-    batches = [int(batch.index_B) for batch in run._batches(generator(3)) if batch.index_B is not None]
-    assert len(batches) == 6
-    assert set(batches[:3]) == set(batches[3:]) == {0, 1, 2}
-
-
 def test_nearest_reports_the_step_that_was_matched() -> None:
     run = distiller(replace(QUICK, student_steps=12, student_lr=0.5, match_at="nearest"))
     steps = {step(run).student_steps for _ in range(3)}
     assert all(1 <= step < 12 for step in steps)
     assert step(distiller(replace(QUICK, student_steps=5))).student_steps == 5
-
-
-def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
-    recipe = replace(
-        QUICK, student_steps=1, trajectories="straight", start_epochs="continuous", schedule=Fixed(min_start_epoch=1, max_start_epoch=2)
-    )  # fmt: skip
-    run = distiller(recipe)
-    starts = [step(run).start_epoch for _ in range(40)]
-    assert 1 <= min(starts) < 1.2
-    assert 1.8 < max(starts) <= 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raydistill.core.distiller import Record
-from raydistill.core.guard import FALLEN, PATIENCE, Guard
+from raydistill.core.guard import FALLEN, PATIENCE, WINDOW, Guard
 from raydistill.core.recipe import Recipe
 
 
@@ -25,6 +25,13 @@ def test_a_run_that_goes_well_is_left_alone() -> None:
 
 def test_images_that_begin_as_noise_have_time_to_become_something() -> None:
     assert said([record(i, loss=1.5 if i < PATIENCE - 30 else 0.8) for i in range(1, 300)]) == []
+
+
+def test_experts_that_stand_still_are_named_and_their_missing_losses_are_left_out() -> None:
+    records = [record(i, loss=float("nan") if i % 3 else 0.8, skipped=i % 3 > 0) for i in range(1, 300)]
+    (sentence,) = said(records)
+    assert f"in 33 of the last {WINDOW} iterations there was nothing to match" in sentence
+    assert said([record(i, loss=float("nan") if i % 3 == 0 else 0.8, skipped=i % 3 == 0) for i in range(1, 300)]) == []
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from raydistill.core.distiller import Distiller
+from raydistill.core.measuring import Measurer
 from raydistill.core.recipe import SGD, Recipe
 from raydistill.core.schedule import Fixed, SelfAdaptive
 from raydistill.errors import DivergenceError
-from tests.unit.core.test_distiller import IMAGES, QUICK, Broken, assert_same_state, distiller
+from tests.unit.core.test_distiller import IMAGES, QUICK, Broken, assert_same_state, distiller, walk
 
 THREE = replace(
     QUICK, trajectories_per_step=3, image_step=SGD(lr=10.0, momentum=0.0), schedule=Fixed(max_start_epoch=2)
@@ -44,11 +45,10 @@ def test_the_pieces_of_all_iterations_go_round_the_window() -> None:
 
 
 @pytest.mark.parametrize("recipe", [THREE, replace(THREE, schedule=SelfAdaptive(), labels="soft", lr_per_epoch=True)])
-def test_whoever_holds_the_shared_part_of_the_state_measures_the_same(recipe: Recipe) -> None:
-    alone, leader, helper = (distiller(recipe) for _ in range(3))
+def test_whoever_is_given_the_shared_part_of_the_state_measures_the_same(recipe: Recipe) -> None:
+    alone, leader, helper = distiller(recipe), distiller(recipe), Measurer(recipe, *walk(), seed=0)
     for _ in range(4):
-        helper.share(leader.shared())
-        leader.advance([leader.measure(0), helper.measure(1), leader.measure(2)])
+        leader.advance([leader.measure(0), helper.measure(leader.shared(), 1), leader.measure(2)])
         alone.step()
     assert_same_state(leader, alone)
 

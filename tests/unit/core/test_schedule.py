@@ -109,7 +109,7 @@ def test_defaults_fine_tune_for_fourteen_reductions() -> None:
 
 
 def test_when_nothing_is_left_to_watch_the_clock_still_ends_it() -> None:
-    schedule, state = SelfAdaptive(max_duration=20), SelfAdaptive().init()
+    schedule, state = SelfAdaptive(min_duration=10, max_duration=20), SelfAdaptive().init()
     for _ in range(50):
         state, decision = schedule.step(state, None, 0)
         if decision is Decision.FINE_TUNE:
@@ -180,6 +180,13 @@ def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise()
         (lambda: SelfAdaptive(fine_tune_every=0), "fine_tune_every must be at least 1, got 0"),
         (lambda: SelfAdaptive(max_start_epoch=0), "max_start_epoch must be at least 1, got 0"),
         (lambda: SelfAdaptive(fine_tune_factor=1.0), r"fine_tune_factor must lie in \(0, 1\), got 1.0"),
+        (lambda: SelfAdaptive(fine_tune_floor=0.0), r"fine_tune_floor must lie in \(0, 1\), got 0.0"),
+        (lambda: SelfAdaptive(fine_tune_floor=1.0), r"fine_tune_floor must lie in \(0, 1\), got 1.0"),
+        (lambda: SelfAdaptive(significance=0.0), "significance must be positive, got 0.0"),
+        (lambda: SelfAdaptive(significance=-5.0), "significance must be positive, got -5.0"),
+        (lambda: SelfAdaptive(significance=math.nan), "significance must be positive, got nan"),
+        (lambda: SelfAdaptive(min_duration=0), "min_duration must be at least 1, got 0"),
+        (lambda: SelfAdaptive(max_duration=20), "max_duration must be at least min_duration = 50, got 20"),
         (lambda: Fixed(max_start_epoch=-1), "max_start_epoch must be at least 0, got -1"),
         (lambda: Clocked(every=0), "every must be at least 1, got 0"),
         (lambda: Clocked(max_start_epoch=-1), "max_start_epoch must be at least 0, got -1"),

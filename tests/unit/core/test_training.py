@@ -21,6 +21,7 @@ from raydistill.core.training import (
     _flat_gradient,
     class_weights,
     fit,
+    judged,
     predict,
     start,
     train,
@@ -246,6 +247,17 @@ def test_training_learns_and_predict_says_so(network: Network) -> None:
     assert torch.equal(predicted, predict(network, last.theta_P, unseen))
 
 
+def test_a_network_is_judged_by_its_predictions(network: Network) -> None:
+    images, labels = zoo.stripes(40)
+    theta = initial_parameters(network, 0)
+    right = predict(network, theta, images) == labels
+    found = judged(network, theta, images, labels, zoo.CLASSES)
+    assert found.confusion_KK.sum(axis=1).tolist() == labels.bincount().tolist()
+    assert found.accuracy == pytest.approx(float(right.float().mean()))
+    of_class = [float(right[labels == k].float().mean()) for k in range(zoo.CLASSES)]
+    assert found.balanced_accuracy == pytest.approx(sum(of_class) / zoo.CLASSES)
+
+
 def test_predicting_nothing_gives_nothing(network: Network) -> None:
     assert predict(network, initial_parameters(network, 0), torch.empty(0, 3, 8, 8)).shape == (0,)
 
@@ -261,6 +273,23 @@ def test_divergence_is_named(network: Network) -> None:
 def test_numbers_that_must_be_positive(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
         Training(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
+        ({"momentum": -0.1}, r"momentum must lie in \[0, 1\), got -0.1"),
+        ({"weight_decay": -5e-4}, "weight_decay must not be negative, got -0.0005"),
+        ({"weight_decay": math.nan}, "weight_decay must not be negative, got nan"),
+        ({"lr_decay_at": -0.5}, "lr_decay_at must not be negative, got -0.5"),
+        ({"average": -1.0}, "average must not be negative, got -1.0"),
+        ({"lr": math.inf}, "lr must be positive, got inf"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(Training(), **change)
 
 
 def test_a_finished_state_yields_nothing_more(network: Network) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from raydistill.core.architectures import ConvNet
 from raydistill.core.training import Training
-from raydistill.pipeline.fits import ROUNDS, TRIALS, Contest, Fit, Rate, TrainingSet
+from raydistill.pipeline.contests import ROUNDS, TRIALS, Contest, Fit, Rate, TrainingSet
 
 GRID = (0.001, 0.003, 0.01)
 

@@ -57,6 +57,14 @@ def test_of_a_kind_the_rest_stays_and_of_another_kind_nothing() -> None:
     assert recipe_of(config, decoded(config.search, {"schedule": 1})).schedule == Fixed()
 
 
+@pytest.mark.parametrize("key", ["student_lr", "images_per_class", "expert_epochs", "schedule.max_start_epoch"])
+def test_a_population_changes_only_what_takes_effect_in_the_midst(key: str) -> None:
+    search = f"search={{stopping: {{kind: pbt}}, space: {{image_step.lr: {{low: 0.01, high: 0.1}}, {key}: {{low: 1, high: 2}}}}}}"
+    with pytest.raises(ConfigError, match=f"'{key}' cannot change once images are being distilled"):
+        check_space(load("demo", [search]))
+    check_space(load("demo", [search.replace(f", {key}: {{low: 1, high: 2}}", "")]))
+
+
 def test_the_own_recipe_is_a_point_where_the_space_holds_it() -> None:
     steps = "image_step: [{kind: sgd, lr: 1.0}, {kind: adam, lr: 0.04}]"
     space = f"search.space={{student_steps: {{low: 5, high: 20}}, {steps}, init: [noise, real]}}"

@@ -20,13 +20,13 @@ import ray
 import torch
 from torch import Tensor
 
-from raydistill import __version__
+from raydistill.artifacts.evaluation import DIVERGED
+from raydistill.artifacts.manifest import REVISIONS
 from raydistill.artifacts.storage import Folder
 from raydistill.config import Resources, plain, sources
-from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.networks import Network, build, initial_parameters
-from raydistill.core.training import Training, predict, spread, train
+from raydistill.core.training import Training, judged, spread, train
 from raydistill.errors import DivergenceError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import device_of, plain_errors, workers_for
@@ -73,7 +73,9 @@ class Fit:
 
     def digest(self, judged_on: str) -> str:
         how = [plain(self.training), self.lr, plain(self.architecture), sources(self.architecture), self.seed]
-        return hashlib.sha256(json.dumps([__version__, self.data.digest, how, judged_on]).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([REVISIONS["evaluation"], self.data.digest, how, judged_on]).encode()
+        ).hexdigest()
 
     def labels(self) -> dict[str, Any]:
         """What a row says of its fit; not part of what is kept, for another evaluation may name it otherwise."""
@@ -159,7 +161,14 @@ class Judge:
             if contest.untried(found):
                 log.warning("evaluate: %s", contest.at_the_end(found))
         chosen = [contest.chosen(found) for contest, found in zip(contests, scores, strict=True)]
-        return self.run([fit for group in chosen for fit in group], "evaluating")
+        networks = self.run([fit for group in chosen for fit in group], "evaluating")
+        remaining = iter(networks)
+        for group in chosen:
+            diverged = sum(next(remaining)["validation"] == DIVERGED for _ in group)
+            if diverged:
+                who = f"{diverged} of {len(group)} networks of {group[0].data.subject} under {group[0].protocol}"
+                log.warning("evaluate: %s diverged, and count as what they were before training", who)
+        return networks
 
     def run(self, fits: Sequence[Fit], description: str) -> list[dict[str, Any]]:
         """A row per fit: {validation, accuracy, balanced_accuracy, confusion} and its labels. Known fits are not trained again."""
@@ -223,12 +232,11 @@ def _train(data: TrainingSet, splits: tuple[Split, Split], how: Any, threads: in
     except DivergenceError:
         diverged = True
     on_validation, on_test = (
-        metrics.confusion(predict(network, theta_P, images.to(device)), labels.to(device), num_classes)
-        for images, labels in splits
+        judged(network, theta_P, images.to(device), labels.to(device), num_classes) for images, labels in splits
     )
     return {
-        "validation": -1.0 if diverged else metrics.balanced_accuracy(on_validation),
-        "accuracy": metrics.accuracy(on_test),
-        "balanced_accuracy": metrics.balanced_accuracy(on_test),
-        "confusion": on_test.reshape(-1).tolist(),
+        "validation": DIVERGED if diverged else on_validation.balanced_accuracy,
+        "accuracy": on_test.accuracy,
+        "balanced_accuracy": on_test.balanced_accuracy,
+        "confusion": on_test.confusion_KK.reshape(-1).tolist(),
     }

@@ -14,11 +14,10 @@ from raydistill.artifacts.curated import CuratedSet, Labelled
 from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import ShardWriter
 from raydistill.config import Experts
-from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.normalise import AnyNormalisation, one_hot
-from raydistill.core.training import FitState, fit, predict, start
+from raydistill.core.training import FitState, fit, judged, start
 from raydistill.errors import RaydistillError, our_own
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger
@@ -52,24 +51,29 @@ def work(loop: dict[str, Any]) -> None:
     rank = context.get_world_rank()
     ray.get(board.join.remote(rank, context.get_world_size()))
     torch.set_num_threads(job.threads)
-    trainer = _Trainer(job)
+    try:
+        _train_what_is_left(_Trainer(job), board, rank)
+    except Exception as error:  # the others go on; Ray Train would start all of them again, to meet the same
+        log.exception("a worker cannot begin")
+        board.cannot_begin.remote(our_own(error) or _unknown("a worker cannot begin", error))
+    ray.get(board.trouble.remote())  # an actor answers in order: all that was told above has arrived
+    ray.train.report({"rank": rank})
+
+
+def _train_what_is_left(trainer: _Trainer, board: Any, rank: int) -> None:
     while (expert := ray.get(board.claim.remote(rank))) is not None:
         try:
             figures = trainer.train(expert, lambda epoch, now, k=expert: board.epoch.remote(k, epoch, now))
         except Exception as error:  # one poisoned expert must not cost the others their workers
             log.exception("expert %d failed", expert)
-            board.failed.remote(expert, our_own(error) or _poisoned(expert, error))
+            board.failed.remote(expert, our_own(error) or _unknown(f"expert {expert} failed {ATTEMPTS} times", error))
         else:
             board.finished.remote(expert, figures)
-    ray.get(board.failures.remote())  # an actor answers in order: all that was told above has arrived
-    ray.train.report({"rank": rank})
 
 
-def _poisoned(expert: int, error: Exception) -> RaydistillError:
-    what = f"expert {expert} failed {ATTEMPTS} times ({type(error).__name__}: {one_line(error)})"
-    return RaydistillError(
-        what, "experts", "the others are kept; the traceback is in the worker's log of Ray's session"
-    )
+def _unknown(what: str, error: Exception) -> RaydistillError:
+    fix = "the others are kept; the traceback is in the worker's log of Ray's session"
+    return RaydistillError(f"{what} ({type(error).__name__}: {one_line(error)})", "experts", fix)
 
 
 class _Trainer:
@@ -116,13 +120,8 @@ class _Trainer:
     def _note(self, state: FitState, history: History) -> dict[str, float]:
         """Validation figures of this epoch, appended to the record."""
         images, labels = self._judged
-        predicted = predict(self._network, state.average_P.to(images), images)
-        matrix = metrics.confusion(predicted, labels, self._num_classes)
-        now = {
-            "loss": state.loss,
-            "accuracy": metrics.accuracy(matrix),
-            "balanced_accuracy": metrics.balanced_accuracy(matrix),
-        }
+        found = judged(self._network, state.average_P.to(images), images, labels, self._num_classes)
+        now = {"loss": state.loss, "accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy}
         for name, value in now.items():
             history[name].append(value if math.isfinite(value) else None)  # no loss before the first epoch
         return now

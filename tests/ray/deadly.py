@@ -1,0 +1,25 @@
+"""A network that ends its process wherever its parameters are a poison, as a fault in a library or a driver would."""
+
+from __future__ import annotations
+
+import os
+
+from torch import Tensor, nn
+
+POISON = 1e6
+
+
+class Deadly(nn.Module):
+    def __init__(self, num_inputs: int, num_classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(num_inputs, num_classes)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        if (self.linear.bias == POISON).all():
+            os._exit(1)
+        logits: Tensor = self.linear(images_NCHW.flatten(1))
+        return logits
+
+
+def deadly(num_classes: int, image_size: int, channels: int) -> nn.Module:
+    return Deadly(channels * image_size**2, num_classes)

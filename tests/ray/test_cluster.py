@@ -1,0 +1,37 @@
+"""How many workers a stage asks for, on a real Ray of two CPUs."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+from raydistill.config import Resources
+from raydistill.errors import ClusterError
+from raydistill.pipeline.cluster import require, workers_for
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.mark.parametrize(
+    ("resources", "pieces", "workers"),
+    [
+        (Resources(), 100, 2),
+        (Resources(), 1, 1),
+        (Resources(cpus=0.5), 100, 4),
+        (Resources(cpus=2), 100, 1),
+        (Resources(workers=7), 100, 7),  # what is not there yet may come
+        (Resources(workers=7), 3, 3),
+    ],
+)
+def test_never_more_than_there_is_work_nor_by_default_than_fit(resources: Resources, pieces: int, workers: int) -> None:
+    assert ray.cluster_resources()["CPU"] == 2
+    assert workers_for(resources, pieces) == workers
+
+
+def test_what_no_machine_has_is_refused_before_anything_waits_for_it() -> None:
+    with pytest.raises(
+        ClusterError, match=r"one worker wants 3 CPUs and 0 GPUs, no machine of the cluster has more than 2"
+    ):
+        workers_for(Resources(cpus=3), 1)
+    with pytest.raises(ClusterError, match=r"distill_gpus"):
+        require(Resources(), 1, 1, "distill_")

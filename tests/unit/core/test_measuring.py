@@ -1,0 +1,212 @@
+"""Which pieces an iteration measures, what a student sees in them, and what becomes of an expert that stands still."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from raydistill.core.distiller import Distiller
+from raydistill.core.recipe import SGD
+from raydistill.core.schedule import Clocked, Fixed, ScheduleState, SelfAdaptive
+from raydistill.core.trajectories import progress
+from raydistill.errors import ArtifactIncompatible
+from raydistill.seeding import generator
+from tests import zoo
+from tests.unit.core.test_distiller import IMAGES, QUICK, OneExpert, assert_same_state, distiller, step, walk
+
+
+class Overshoots:
+    """An expert on a line, of which it goes these fractions: in the third epoch too far, in the fourth back to its end."""
+
+    num_experts = 1
+
+    def __init__(self, *travelled: float, only_first: int | None = None) -> None:
+        self._travelled = travelled or (0, 0.6, 1.1, 1)
+        self.num_epochs = len(self._travelled) - 1
+        self._begin_P = walk()[1](0, 0)
+        self._way_P = walk()[1](0, 4) - self._begin_P
+        if only_first is not None:
+            self._way_P = torch.cat([self._way_P[:only_first], torch.zeros_like(self._way_P[only_first:])])
+
+    def __call__(self, expert: int, epoch: int) -> Tensor:
+        return self._begin_P + self._travelled[epoch] * self._way_P
+
+    def progress(self, expert: int) -> list[float]:
+        return progress(np.stack([self(expert, epoch).numpy() for epoch in range(self.num_epochs + 1)]))
+
+
+STRAIGHT = replace(QUICK, trajectories="straight", schedule=Fixed(max_start_epoch=2), image_step=SGD(lr=10.0))
+ONE_STEP = replace(QUICK, student_steps=1)
+
+
+def test_cycled_start_epochs_go_round_the_window() -> None:
+    run = distiller(replace(QUICK, schedule=Fixed(max_start_epoch=2)))
+    assert [step(run).start_epoch for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_random_start_epochs_and_experts_cover_the_window() -> None:
+    run = distiller(replace(QUICK, schedule=Fixed(max_start_epoch=2), start_epochs="random", student_steps=1))
+    records = [step(run) for _ in range(40)]
+    assert {r.start_epoch for r in records} == {0, 1, 2}
+    assert {r.expert for r in records} == {0, 1}
+
+
+def test_the_window_never_leaves_the_experts() -> None:
+    recipe = replace(QUICK, schedule=Fixed(max_start_epoch=50), expert_epochs=2, student_steps=1)
+    run = distiller(recipe)
+    assert max(step(run).start_epoch for _ in range(12)) == 4 - 2
+
+
+def test_targets_lie_expert_epochs_ahead() -> None:
+    asked: list[int] = []
+
+    class Watched(OneExpert):
+        def __call__(self, expert: int, epoch: int) -> Tensor:
+            asked.append(epoch)
+            return super().__call__(expert, epoch)
+
+    distiller(replace(QUICK, expert_epochs=3), Watched()).step()
+    assert sorted(asked) == [0, 3]
+
+
+def test_too_few_expert_epochs_are_refused() -> None:
+    with pytest.raises(ValueError, match="expert_epochs = 5, but the experts have only 4 epochs"):
+        distiller(replace(QUICK, expert_epochs=5))
+
+
+@pytest.mark.parametrize("start_epochs", ["cycle", "random"])
+def test_a_late_window_is_walked_from_its_first_epoch_to_its_last(start_epochs: Any) -> None:
+    """DATM: start epochs first ... current maximum, of which the latter grows by the clock."""
+    schedule = Clocked(every=10, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
+    run = distiller(replace(QUICK, student_steps=1, start_epochs=start_epochs, schedule=schedule))
+    starts = [step(run).start_epoch for _ in range(40)]
+    assert set(starts[:10]) == {1, 2}
+    assert set(starts[10:]) == {1, 2, 3}
+
+
+def test_a_window_behind_the_experts_end_is_refused() -> None:
+    with pytest.raises(
+        ValueError,
+        match="min_start_epoch = 4, but with 4 epochs of the experts and expert_epochs = 1 the last possible start is 3",
+    ):
+        distiller(replace(QUICK, schedule=Fixed(min_start_epoch=4, max_start_epoch=5)))
+
+
+def test_every_image_is_seen_before_one_is_seen_again() -> None:
+    run = distiller(replace(QUICK, student_steps=6, batch_size=1))
+    batches = [int(batch.index_B) for batch in run.measurer.batches(generator(3), IMAGES) if batch.index_B is not None]
+    assert len(batches) == 6
+    assert set(batches[:3]) == set(batches[3:]) == {0, 1, 2}
+
+
+def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
+    recipe = replace(
+        QUICK, student_steps=1, trajectories="straight", start_epochs="continuous", schedule=Fixed(min_start_epoch=1, max_start_epoch=2)
+    )  # fmt: skip
+    run = distiller(recipe)
+    starts = [step(run).start_epoch for _ in range(40)]
+    assert 1 <= min(starts) < 1.2
+    assert 1.8 < max(starts) <= 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "turns"),
+    [
+        pytest.param(Fixed(min_start_epoch=3, max_start_epoch=4), 2, id="a late window"),
+        pytest.param(Fixed(max_start_epoch=100), 6, id="beyond the experts"),
+        pytest.param(Clocked(min_start_epoch=2, first_max_start_epoch=3), 2, id="clocked"),
+        pytest.param(SelfAdaptive(), 1, id="self-adaptive"),
+    ],
+)
+def test_a_rate_s_step_is_as_many_times_larger_as_its_turn_is_rarer(schedule: Any, turns: int) -> None:
+    """Experts of six epochs: each start epoch has its turn once in as many iterations as the window has epochs."""
+    network, _ = walk()
+    recipe = replace(ONE_STEP, lr_per_epoch=True, schedule=schedule)
+    run = Distiller(recipe, network, zoo.Walk(network, 1, 6), IMAGES, torch.eye(zoo.CLASSES), seed=0)
+    assert run._optimisers["lrs"].param_groups[0]["lr"] == pytest.approx(turns * recipe.lr_step.lr)
+    assert len(run.measurer.window(run.schedule)) == len(run.student_lrs) == turns
+    assert len({step(run).start_epoch for _ in range(turns)}) == turns
+
+
+def test_an_expert_that_overshoots_stands_still_at_its_end() -> None:
+    assert Overshoots().progress(0) == pytest.approx([0, 0.6, 1, 1])
+    run = distiller(STRAIGHT, Overshoots())
+    assert [run.measurer.measure(run.shared()._replace(schedule=ScheduleState(3, i)), 0).still for i in range(3)] == [
+        False, False, True,
+    ]  # fmt: skip
+
+
+def test_a_piece_of_an_expert_that_stands_still_is_skipped() -> None:
+    run = distiller(STRAIGHT, Overshoots())
+    for _ in range(2):
+        assert not step(run).skipped
+    before = run.state()[0]
+    record = step(run)
+    assert (record.start_epoch, record.skipped, record.student_steps, record.gradient_norm) == (2, True, 0, 0)
+    assert math.isnan(record.loss)
+    assert run.iteration == 3
+    for name, tensor in run.state()[0].items():
+        assert torch.equal(tensor, before[name]), name
+    assert not step(run).skipped
+    assert not torch.equal(run.images, before["images"])
+
+
+def test_the_other_pieces_move_the_images_by_their_mean() -> None:
+    recipe = replace(STRAIGHT, trajectories_per_step=3, image_step=SGD(lr=10.0, momentum=0.0))
+    run = distiller(recipe, Overshoots())
+    found = run.measure_all()
+    assert [piece.still for piece in found] == [False, False, True]
+    assert [record.skipped for record in run.advance(found)] == [False, False, True]
+    mean = (found[0].matched.d_images_SCHW + found[1].matched.d_images_SCHW) / 2
+    torch.testing.assert_close((IMAGES - run.images) / 10, mean, rtol=1e-3, atol=1e-6)
+
+
+def test_a_run_with_pieces_that_are_skipped_goes_on_bit_for_bit() -> None:
+    whole, resumed = distiller(STRAIGHT, Overshoots()), distiller(STRAIGHT, Overshoots())
+    for _ in range(3):
+        whole.step()
+    resumed.load(*whole.state())
+    for _ in range(3):
+        whole.step(), resumed.step()
+    assert_same_state(whole, resumed)
+
+
+def test_the_schedule_sees_no_loss_where_the_next_epoch_is_none() -> None:
+    run = distiller(replace(STRAIGHT, schedule=SelfAdaptive()), Overshoots())
+
+    def seen(cap: int) -> float | None:
+        return run.measurer.measure(run.shared()._replace(schedule=ScheduleState(cap)), 0).next_epoch_loss
+
+    assert (seen(1) or 0) > 0
+    assert seen(2) is None
+
+
+def test_what_moves_only_in_the_layers_left_out_stands_still() -> None:
+    network, _ = walk()
+    first = network.layout.parameters_of_first_layers(0.5)
+    assert 0 < first < network.layout.num_parameters
+    still = Overshoots(0, 0.3, 0.6, 1, only_first=first)
+    recipe = replace(QUICK, schedule=Fixed(max_start_epoch=0))
+    assert not step(distiller(recipe, still)).skipped
+    assert step(distiller(replace(recipe, skip_layers=0.5), still)).skipped
+
+
+@pytest.mark.parametrize("change", [{"student_lr": "auto"}, {"image_step": SGD(lr="auto")}], ids=["student", "images"])
+def test_a_rate_is_chosen_by_the_experts_that_move(change: dict[str, Any]) -> None:
+    """Of the window's ends, epochs 0 and 2, the second is left out: it tells nothing."""
+    run, alone = (
+        distiller(replace(STRAIGHT, schedule=Fixed(max_start_epoch=last), **change), Overshoots()) for last in (2, 0)
+    )
+    for one in (run, alone):
+        one.begin(IMAGES[None])
+    assert run.image_lr == alone.image_lr > 0
+    assert run.log_lrs[0] == alone.log_lrs[0]
+    nowhere = distiller(replace(STRAIGHT, schedule=Fixed(min_start_epoch=2), **change), Overshoots())
+    with pytest.raises(ArtifactIncompatible, match="the experts stand still at start epochs 2 and 2"):
+        nowhere.begin(IMAGES[None])
