@@ -70,11 +70,11 @@ class TrajectoryStore:
                     "distill with distill.trajectories=straight, or train experts with experts.keep=all",
                 )  # fmt: skip
             epoch = min(epoch, 1)
-        return torch.from_numpy(np.array(self._maps[expert][epoch]))
+        return torch.from_numpy(np.array(self._map(expert)[epoch]))
 
     def progress(self, expert: int) -> list[float]:
         """beta_0 ... beta_T of `core.trajectories`: how far along the line between its ends the expert was after each epoch."""
-        return self.history(expert)["progress"] if self.ends_only else progress(self._maps[expert])
+        return self.history(expert)["progress"] if self.ends_only else progress(self._map(expert))
 
     def ends(self) -> list[Tensor]:
         """theta_P at the end of each expert's training."""
@@ -85,18 +85,22 @@ class TrajectoryStore:
         return json.loads(self.folder.read(record(expert)))
 
     @cached_property
-    def _maps(self) -> list[np.ndarray]:
-        expected = (2 if self.ends_only else self.num_epochs + 1, self.layout.num_parameters)
-        maps = []
-        for expert in range(self.num_experts):
+    def _mapped(self) -> dict[int, np.ndarray]:
+        return {}
+
+    def _map(self, expert: int) -> np.ndarray:
+        """A shard, float32 [epochs + 1, P]; from a bucket only those come that are asked for."""
+        if expert not in self._mapped:
+            expected = (2 if self.ends_only else self.num_epochs + 1, self.layout.num_parameters)
             name = shard(expert)
             path = self.folder.local(name, self.manifest.files[name]["sha256"])
-            maps.append(np.load(path, mmap_mode="r", allow_pickle=False))
-            if maps[-1].shape != expected:
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            if found.shape != expected:
                 raise ArtifactCorrupt(
-                    f"'{name}' has shape {maps[-1].shape}, not {expected}", self.folder.uri, "train it again"
+                    f"'{name}' has shape {found.shape}, not {expected}", self.folder.uri, "train it again"
                 )
-        return maps
+            self._mapped[expert] = found
+        return self._mapped[expert]
 
 
 def write_layout(folder: Folder, layout: Layout, num_experts: int, num_epochs: int, *, ends_only: bool = False) -> None:

@@ -23,10 +23,11 @@ from torch import Tensor
 from raydistill.artifacts.evaluation import DIVERGED
 from raydistill.artifacts.manifest import REVISIONS
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Resources, plain, sources
 from raydistill.core.architectures import Architecture
 from raydistill.core.networks import Network, build, initial_parameters
-from raydistill.core.training import Training, judged, spread, train
+from raydistill.core.training import Judged, Training, judged, spread, train
 from raydistill.errors import DivergenceError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import device_of, plain_errors, workers_for
@@ -185,6 +186,22 @@ class Judge:
                 self._train(missing, rows, shown)
         return [rows[digest] | fit.labels() for digest, fit in zip(digests, fits, strict=True)]
 
+    def experts(self, store: TrajectoryStore, architecture: Architecture) -> list[dict[str, Any]]:
+        """A row for each expert; there is nothing to train."""
+        resources, seen = self.resources, ray.put(self.test)
+        workers_for(resources, store.num_experts)
+        task: Any = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(
+            _judge_expert
+        )
+        how = (architecture, self.num_classes, resources.worker_threads, resources.gpus)
+        with progress(store.num_experts, "judging experts", "networks") as shown, plain_errors("evaluate"):
+            rows = []
+            for reference in [task.remote(store.folder.uri, k, seen, *how) for k in range(store.num_experts)]:
+                rows.append(ray.get(reference))
+                shown.advance(accuracy=rows[-1]["balanced_accuracy"])
+        of_all = {"subject": "experts", "protocol": "", "network": architecture.name, "draw": 0, "lr": None}
+        return [of_all | {"seed": expert} | row for expert, row in enumerate(rows)]
+
     def _train(self, missing: dict[str, Fit], rows: dict[str, dict[str, Any]], shown: Any) -> None:
         resources = self.resources
         workers = workers_for(resources, len(missing))
@@ -234,9 +251,23 @@ def _train(data: TrainingSet, splits: tuple[Split, Split], how: Any, threads: in
     on_validation, on_test = (
         judged(network, theta_P, images.to(device), labels.to(device), num_classes) for images, labels in splits
     )
+    return {"validation": DIVERGED if diverged else on_validation.balanced_accuracy} | _row(on_test)
+
+
+def _judge_expert(
+    store: str, expert: int, test: Split, architecture: Architecture, num_classes: int, threads: int, gpus: float
+) -> dict[str, Any]:
+    torch.set_num_threads(threads)
+    device = device_of(gpus)
+    images, labels = (tensor.to(device) for tensor in test)
+    experts = TrajectoryStore.open(store, verify=False)  # nothing is made of it but figures
+    theta_P = experts(expert, experts.num_epochs).to(device)
+    return _row(judged(_network(architecture, num_classes, images.shape[-1]), theta_P, images, labels, num_classes))
+
+
+def _row(found: Judged) -> dict[str, Any]:
     return {
-        "validation": DIVERGED if diverged else on_validation.balanced_accuracy,
-        "accuracy": on_test.accuracy,
-        "balanced_accuracy": on_test.balanced_accuracy,
-        "confusion": on_test.confusion_KK.reshape(-1).tolist(),
+        "accuracy": found.accuracy,
+        "balanced_accuracy": found.balanced_accuracy,
+        "confusion": found.confusion_KK.reshape(-1).tolist(),
     }

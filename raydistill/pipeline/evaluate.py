@@ -118,7 +118,7 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
     judge = Judge(kept, config.resources, validation, test, num_classes, content)
     subjects = Subjects(config.evaluate, distilled, baselines, teachers, votes_NK)
     rows = judge.decide(_settled(config, list(_contests(config, root, subjects))))
-    return rows + (teachers.judged_on(test) if teachers else [])
+    return rows + (judge.experts(teachers.store, teachers.architecture) if teachers else [])
 
 
 def _split(curated: CuratedSet, name: Any, normalisation: AnyNormalisation) -> Split:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from pydantic import TypeAdapter
 from torch import Tensor
@@ -22,11 +21,10 @@ from raydistill.core.coreset import Coreset
 from raydistill.core.initial import expert_labels, hard_labels
 from raydistill.core.networks import Network, build
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import judged
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
 from raydistill.pipeline.baselines import Baselines
-from raydistill.pipeline.contests import Split, TrainingSet
+from raydistill.pipeline.contests import TrainingSet
 from raydistill.pipeline.plan import Plan
 
 log = get_logger(__name__)
@@ -132,21 +130,6 @@ class Teachers:
     def ends(self) -> list[Tensor]:
         """theta_P at the end of each expert's training; read once, however many baselines they label."""
         return self.store.ends()
-
-    def judged_on(self, test: Split) -> list[dict[str, Any]]:
-        """A row for each expert; there is nothing to train."""
-        images, labels = test
-        rows = []
-        for expert, theta_P in enumerate(self.ends):
-            found = judged(self.network, theta_P, images, labels, self.num_classes)
-            rows.append(
-                {
-                    "subject": "experts", "protocol": "", "network": self.architecture.name, "draw": 0, "seed": expert, "lr": None,
-                    "accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy,
-                    "confusion": found.confusion_KK.reshape(-1).tolist(),
-                }
-            )  # fmt: skip
-        return rows
 
 
 def teachers_of(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Teachers | None:
