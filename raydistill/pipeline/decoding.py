@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 from ray.data.context import ShuffleStrategy
+from ray.util.annotations import RayDeprecationWarning
 
 from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet, StoredSet
@@ -86,10 +88,11 @@ def _of_table(images: ParquetImages, selected: pa.Table, how: Curate, workers: i
     ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
     system, path = filesystem(images.uri)
     rows = ray.data.read_parquet(path, filesystem=system, columns=[images.id_column, images.image_column])
-    return rows.map_batches(
-        _DecodeStored, fn_constructor_args=(images, how, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
-        concurrency=(1, workers or _cpus()), max_restarts=TRIES, max_task_retries=TRIES,
-    ).sort(["rank", "sha256"])  # fmt: skip
+    with _deprecated_arguments():
+        return rows.map_batches(
+            _DecodeStored, fn_constructor_args=(images, how, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
+            concurrency=(1, workers or _cpus()), max_restarts=TRIES, max_task_retries=TRIES,
+        ).sort(["rank", "sha256"])  # fmt: skip
 
 
 def _of_pieces(images: StoredSet, selected: pa.Table, how: Curate, workers: int | None) -> ray.data.Dataset:
@@ -119,9 +122,15 @@ def _of_files(
 
 def _mapped(blocks: list[pa.Table], decode: Any, arguments: tuple[Any, ...], workers: int | None) -> ray.data.Dataset:
     """Each block through `decode(block, *arguments)`, a task each."""
-    return ray.data.from_arrow(blocks).map_batches(
-        decode, fn_args=arguments, batch_format="pyarrow", batch_size=None, concurrency=workers, max_retries=TRIES
-    )
+    with _deprecated_arguments():
+        return ray.data.from_arrow(blocks).map_batches(
+            decode, fn_args=arguments, batch_format="pyarrow", batch_size=None, concurrency=workers, max_retries=TRIES
+        )
+
+
+def _deprecated_arguments() -> warnings.catch_warnings[None]:
+    """Ray 2.60 to 2.63 warn of arguments for tasks and actors, which alone bound how often a lost one is started again."""
+    return warnings.catch_warnings(action="ignore", category=RayDeprecationWarning)
 
 
 def _cpus() -> int:
