@@ -14,18 +14,18 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.tune
 import yaml
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search import BasicVariantGenerator
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from raydistill.analysis.search import parallel_coordinates
@@ -81,14 +81,14 @@ def _fit(plan: Plan, listener: Listener) -> None:
     # With its own handler, an interrupted search would seem to have ended.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     logging.getLogger("ray.tune.utils.util").setLevel(logging.ERROR)  # warns of every half second that MLflow takes
-    config, search, resources = plan.config, plan.config.search, plan.config.resources
+    search, resources = plan.config.search, plan.config.resources
     threads = resources.distill_cpus or 1
-    workers = workers_for(resources, search.trials, distilling_on=threads)
-    system, storage = filesystem((plan.search.folder / PARTIAL).uri)
-    population = search.stopping if isinstance(search.stopping, Population) else None
-    trainable: Any = ray.tune.with_parameters(member if population else _trial, plan=plan.looked_up(), threads=threads)
+    strategy = _strategy(plan.config, workers_for(resources, search.trials, distilling_on=threads))
+    trainable: Any = ray.tune.with_parameters(strategy.trial, plan=plan.looked_up(), threads=threads)
     trainable = ray.tune.with_resources(trainable, {"CPU": threads, "GPU": resources.distill_gpus})
+    system, storage = filesystem((plan.search.folder / PARTIAL).uri)
     if ray.tune.Tuner.can_restore(f"{storage}/tune", system):
+        log.info("tune: goes on with the trials that were under way")
         tuner = ray.tune.Tuner.restore(
             f"{storage}/tune", trainable, resume_unfinished=True, restart_errored=True, storage_filesystem=system
         )
@@ -96,16 +96,14 @@ def _fit(plan: Plan, listener: Listener) -> None:
         listener.forget()  # a search that was killed before Tune had written of it; its distilled sets stay
         tuner = ray.tune.Tuner(
             trainable,
-            param_space=domains(search) if population else None,
+            param_space=strategy.param_space,
             tune_config=ray.tune.TuneConfig(
                 metric=METRIC,
                 mode="max",
                 num_samples=search.trials,
-                max_concurrent_trials=None if population else workers,
-                search_alg=BasicVariantGenerator(max_concurrent=workers, random_state=search.seed)
-                if population
-                else _sampler(config),
-                scheduler=scheduler(search, population) if population else _stopping(config),
+                max_concurrent_trials=strategy.max_concurrent,
+                search_alg=strategy.search_alg,
+                scheduler=strategy.scheduler,
                 reuse_actors=True,  # a worker is some seconds in starting
             ),
             run_config=ray.tune.RunConfig(
@@ -134,6 +132,24 @@ def _fit(plan: Plan, listener: Listener) -> None:
 
 
 # ---- what Tune is given ----
+
+
+class _Strategy(NamedTuple):
+    """Who proposes recipes, who ends them or sends them on, and what a trial is."""
+
+    trial: Callable[..., None]
+    param_space: dict[str, Any] | None
+    search_alg: Searcher | SearchAlgorithm
+    scheduler: TrialScheduler | None
+    max_concurrent: int | None
+
+
+def _strategy(config: Config, workers: int) -> _Strategy:
+    search = config.search
+    if isinstance(search.stopping, Population):
+        begins = BasicVariantGenerator(max_concurrent=workers, random_state=search.seed)
+        return _Strategy(member, domains(search), begins, scheduler(search, search.stopping), None)
+    return _Strategy(_trial, None, _sampler(config), _stopping(config), workers)
 
 
 def _sampler(config: Config) -> OptunaSearch:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import pickle
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from ray_tools import SILENT, copy_of, tiny
+from ray_tools import SILENT, copy_of, killing, tiny
 
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.search import BEST, SearchReport
@@ -19,6 +21,7 @@ from raydistill.core.recipe import Adam
 from raydistill.errors import ConfigError, DivergenceError
 from raydistill.pipeline.distill import distill
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.session import STATE
 from raydistill.pipeline.tracking import Tracker
 from raydistill.pipeline.trials import DIVERGED, FINISHED, STOPPED, Listener, Trial
 from raydistill.pipeline.tune import _validations, ranked, tune
@@ -114,6 +117,26 @@ def test_a_recipe_that_diverges_is_the_last_and_says_why(trained_root: Path, tmp
     trials = tune(Plan(tiny(root, search)), SILENT).trials.to_pylist()
     assert [trial["status"] for trial in trials] == [FINISHED, DIVERGED]
     assert "distill.student_lr" in trials[1]["said"]
+
+
+@pytest.mark.long
+def test_a_trial_whose_worker_is_lost_goes_on_to_the_same_set(trained_root: Path, tmp_path: Path) -> None:
+    """Of one trial, the config's own recipe."""
+    words = ("search={trials: 1, stopping: null, space: {student_steps: {low: 2, high: 5}}}", "distill.iterations=60")
+
+    def seen(root: Path, name: str) -> bool:
+        return any(root.glob(name))
+
+    folders = {}
+    for name in ("lost", "undisturbed"):
+        root = copy_of(trained_root, tmp_path / name, *MADE_FROM)
+        saved = f"tiny/distilled-*/{STATE}"
+        with killing("ImplicitFunc", partial(seen, root, saved)) if name == "lost" else nullcontext():
+            (trial,) = tune(Plan(tiny(root, *words)), SILENT).trials.to_pylist()
+        assert (trial["status"], trial["iterations"]) == (FINISHED, 60)
+        folders[name] = Path(trial["folder"])
+    for name in ("images.safetensors", "images-last.safetensors", "validation.parquet"):
+        assert Path(folders["lost"], name).read_bytes() == Path(folders["undisturbed"], name).read_bytes(), name
 
 
 @pytest.mark.long
