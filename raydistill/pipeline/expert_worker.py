@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from raydistill.errors import RaydistillError, our_own
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger
 from raydistill.pipeline.board import ATTEMPTS
-from raydistill.pipeline.cluster import device_of, one_line
+from raydistill.pipeline.cluster import LOST, device_of, one_line
 from raydistill.seeding import fold_in
 
 log = get_logger(__name__)
@@ -49,14 +50,15 @@ def work(loop: dict[str, Any]) -> None:
     job, board = loop["job"], loop["board"]
     context = ray.train.get_context()
     rank = context.get_world_rank()
-    ray.get(board.join.remote(rank, context.get_world_size()))
-    torch.set_num_threads(job.threads)
-    try:
-        _train_what_is_left(_Trainer(job), board, rank)
-    except Exception as error:  # the others go on; Ray Train would start all of them again, to meet the same
-        log.exception("a worker cannot begin")
-        board.cannot_begin.remote(our_own(error) or _unknown("a worker cannot begin", error))
-    ray.get(board.trouble.remote())  # an actor answers in order: all that was told above has arrived
+    with suppress(*LOST):  # of the board, without which nothing goes on; the driver tells of it
+        ray.get(board.join.remote(rank, context.get_world_size()))
+        torch.set_num_threads(job.threads)
+        try:
+            _train_what_is_left(_Trainer(job), board, rank)
+        except Exception as error:  # the others go on; Ray Train would start all of them again, to meet the same
+            log.exception("a worker cannot begin")
+            board.cannot_begin.remote(our_own(error) or _unknown("a worker cannot begin", error))
+        ray.get(board.trouble.remote())  # an actor answers in order: all that was told above has arrived
     ray.train.report({"rank": rank})
 
 

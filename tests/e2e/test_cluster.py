@@ -16,10 +16,12 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 # Long enough for something to happen in between.
 LONG = (
     "experts.training.epochs=40",
-    "distill.iterations=300",
+    "distill.iterations=400",
     "distill.trajectories_per_step=2",
     "distill.compile=false",
 )
+
+NOTICE = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5"}  # from SIGTERM to the end; by default 30
 
 
 def test_machines_are_lost_and_the_digests_are_those_of_an_undisturbed_run(
@@ -39,7 +41,7 @@ def test_machines_are_lost_and_the_digests_are_those_of_an_undisturbed_run(
 
         head = stack.enter_context(head_node(tmp_path / "head", on("head"), cpus=1))
         first, second = (
-            stack.enter_context(worker_node(head, tmp_path / name, on(name))) for name in ("first", "second")
+            stack.enter_context(worker_node(head, tmp_path / name, on(name) | NOTICE)) for name in ("first", "second")
         )
         words = (str(tools.TINY), *LONG, f"output={RUNS}", "tracking.enabled=false")
         job = head.submitted(tmp_path, "python", "jobs/run.py", *words)

@@ -128,6 +128,7 @@ def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[st
     written = {folder: (Path(folder) / "images.safetensors").stat().st_mtime_ns for folder in before}
     second = tools.raydistill(tmp_path, env, *words, stage="tune")
     assert second.wait() == 0, second.said[-4000:]
+    assert "tune: goes on with the trials that were under way" in second.said
     trials = {row["folder"]: row for row in pq.read_table(Path(second.answer) / "trials.parquet").to_pylist()}
     assert len(trials) >= 5
     for folder, validations in before.items():
