@@ -36,9 +36,8 @@ SUBJECTS = (
     "full_data",
 )
 
-DIVERGED = (
-    -1.0
-)  # in the column `validation`, of a network whose training diverged: its figures are those of its first parameters
+# In the column `validation`, of a network whose training diverged: its figures are those of its first parameters.
+DIVERGED = -1.0
 RUNS_SCHEMA = pa.schema(
     [
         ("subject", pa.string()),

@@ -127,9 +127,9 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
     if manifest.kind != kind:
         given = in_words(manifest.kind)[0]
         raise ArtifactIncompatible(f"this is a {given}, not a {noun}", folder.uri, f"give the path of a {noun}")
-    if verify and _verified.get(folder.uri) != folder.stamp():
+    if verify and _verified.get(folder.uri) != (stamp := folder.stamp()):
         _verify(folder, manifest)
-        _verified[folder.uri] = folder.stamp()
+        _verified[folder.uri] = stamp
     return manifest
 
 

@@ -22,18 +22,13 @@ from raydistill.core.augment import DSA
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, yaml_problem
 
-EXTENDS = (
-    "extends"  # a config may name others, beside it or shipped, whose values it starts from; so may the command line
-)
+# A config may name others, beside it or shipped, whose values it starts from; so may the command line.
+EXTENDS = "extends"
 AUGMENTATION = "augmentation"  # of a whole config: that of all its uses, which may say otherwise
-TRUE = ("true", "yes", "on", "y", "t", "1")  # pydantic's words
 LEVEL = {"operations": ["mirror"]}
 DSA_SINGLE = {"operations": list(DSA), "mode": "single"}
-PHOTOGRAPHS = {
-    "classes": "all",
-    "crop_fraction": 1.0,
-    "min_picture_size": 8,
-}  # of `curate`, where the survey is a data set
+# Of `curate`, where the survey is a data set.
+PHOTOGRAPHS = {"classes": "all", "crop_fraction": 1.0, "min_picture_size": 8}
 DATA_SETS = tuple(cls.kind for cls in get_args(get_type_hints(Config)["survey"]) if issubclass(cls, DataSet))
 # The named runs: inside an installed package, or beside it in a checkout.
 SHIPPED = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
@@ -169,12 +164,20 @@ def _with_defaults(config: DictConfig) -> DictConfig:
     data_set = OmegaConf.select(config, "survey.kind") in DATA_SETS
     if data_set:
         below.curate = PHOTOGRAPHS
-    level = str(OmegaConf.select(config, "curate.align")).lower() in TRUE
+    level = _holds(OmegaConf.select(config, "curate.align"))
     usual = DSA_SINGLE if data_set else LEVEL if level else None
     if (augmentation := usual if own is None else own) is not None:
         for place in uses:
             OmegaConf.update(below, place, {AUGMENTATION: augmentation}, force_add=True)
     return _overlay(below, config)
+
+
+def _holds(value: Any) -> bool:
+    """Whether it is true as the validator will read it; what is neither true nor false is its to refuse."""
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return False
 
 
 def _refuse_in_vain(config: DictConfig, uses: list[str]) -> None:

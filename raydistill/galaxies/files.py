@@ -85,12 +85,12 @@ def _as_oserror() -> Iterator[None]:
     except Exception as error:
         if not of_storage(error):
             raise
-        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise OSError(in_a_line(error)) from error
 
 
-def in_a_line(error: OSError) -> str:
+def in_a_line(error: Exception) -> str:
     """What a storage says."""
-    return error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
 def open_stream(uri: str) -> IO[bytes]:

@@ -30,7 +30,7 @@ from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.training import Judged, Training, judged, spread, train
 from raydistill.errors import DivergenceError
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import device_of, plain_errors, workers_for
+from raydistill.pipeline.cluster import device_of, plain_errors, require, workers_for
 from raydistill.seeding import fold_in
 
 TRIALS = 3  # networks that try a rate
@@ -189,7 +189,7 @@ class Judge:
     def experts(self, store: TrajectoryStore, architecture: Architecture) -> list[dict[str, Any]]:
         """A row for each expert; there is nothing to train."""
         resources, seen = self.resources, ray.put(self.test)
-        workers_for(resources, store.num_experts)
+        require(resources, resources.cpus, resources.gpus, "")
         task: Any = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(
             _judge_expert
         )

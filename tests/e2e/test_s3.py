@@ -41,20 +41,23 @@ def test_a_bucket_that_is_not_there_is_said(
     env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with s3_server(tmp_path / "s3", monkeypatch) as (client, _):
-        refused(run(tmp_path, {**env, **client}, "output=s3://nobody-made-it/runs"))
+        sentence = refusal(run(tmp_path, {**env, **client}, "output=s3://nobody-made-it/runs"))
+    assert "the storage refused" in sentence
+    assert "check its name and that you may read and write there" in sentence
 
 
 def test_a_bucket_to_which_one_has_no_right_is_said(env: dict[str, str], tmp_path: Path) -> None:
     with refusing_server() as client:
-        command = run(tmp_path, {**env, **client})
-        refused(command)
-        assert "Access Denied" in command.sentence or "Forbidden" in command.sentence
+        sentence = refusal(run(tmp_path, {**env, **client}))
+    assert "the storage refused" in sentence
+    assert "check its name and that you may read and write there" in sentence
+    assert "Access Denied" in sentence or "Forbidden" in sentence
 
 
-def refused(command: tools.Command) -> None:
+def refusal(command: tools.Command) -> str:
+    """What a command says that ends with the exit code of storage, soon."""
     assert command.wait(120) == 3, command.said[-4000:]
-    assert "the storage refused" in command.sentence
-    assert "check its name and that you may read and write there" in command.sentence
+    return command.sentence
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""Curating through Ray Data: real surveys in three layouts, bad pictures, and the same bytes whatever the order of arrival."""
+"""Curating through Ray Data: whole surveys, bad pictures, and the same bytes whatever the order of arrival."""
 
 from __future__ import annotations
 
@@ -13,38 +13,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import ray
-import torch
+from curate_tools import CLASSES, SIZE, blob, curated, labels, picture, pixels, rejected, rows_of, survey_config
 from PIL import Image
 from ray_tools import SILENT, folder_survey
 
-from raydistill import config as configs
 from raydistill.artifacts.curated import SCHEMA, SPLITS, CuratedSet
-from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
+from raydistill.config import CatalogSurvey, Config
 from raydistill.core.augment import Augmentation
 from raydistill.errors import CatalogError, ClusterError
-from raydistill.galaxies.classes import GZ2_NINE
-from raydistill.galaxies.files import read_columns
-from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages, prepare
+from raydistill.galaxies.images import FolderImages, prepare
 from raydistill.galaxies.selection import split_of
 from raydistill.pipeline import curate as stage
 from raydistill.pipeline import decoding
 from raydistill.pipeline.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("cluster")
-
-SIZE = 16
-
-
-def survey_config(output: Path, survey: CatalogSurvey, **curate: Any) -> Config:
-    how = Curate(**{"classes": "gz2-5", "image_size": SIZE, "split": (0.6, 0.2, 0.2)} | curate)
-    return Config(
-        name="survey", output=str(output), survey=survey, curate=how, resources=Resources(), tracking=Tracking(enabled=False)
-    )  # fmt: skip
 
 
 def mirrored(config: Config) -> Config:
@@ -59,53 +46,8 @@ def mirrored(config: Config) -> Config:
     return replace(config, experts=experts, distill=so(config.distill), evaluate=evaluate)
 
 
-def curated(output: Path, survey: CatalogSurvey, **curate: Any) -> CuratedSet:
-    return stage.curate(Plan(survey_config(output, survey, **curate)), SILENT)
-
-
-def rejected(curated_set: CuratedSet) -> dict[str, str]:
-    """Object id -> reason."""
-    rows = pq.read_table(io.BytesIO(curated_set.folder.read("rejected.parquet"))).to_pydict()
-    return dict(zip(rows["object_id"], rows["reason"], strict=True))
-
-
-def rows_of(curated_set: CuratedSet) -> list[dict[str, Any]]:
-    return [row for split in SPLITS for row in curated_set.table(split).to_pylist()]
-
-
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)))
-
-
 def data_folder(curated_set: CuratedSet) -> Path:
     return Path(curated_set.folder.uri) / "data"
-
-
-# A made survey: blobs of light that no two galaxies share.
-
-
-def blob(number: int, size: int = 48) -> np.ndarray:
-    """uint8 [size, size, 3]: a galaxy of its own position and colour on a noisy sky."""
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[:size, :size]
-    cx, cy = size / 2 + rng.uniform(-3, 3, 2)
-    light = np.exp(-((x - cx) ** 2 / 40 + (y - cy) ** 2 / rng.uniform(10, 40)))
-    return np.clip(rng.normal(12, 3, (size, size, 3)) + 200 * light[..., None] * rng.uniform(0.5, 1, 3), 0, 255).astype(
-        np.uint8
-    )
-
-
-def picture(number: int, kind: str = "JPEG", size: int = 48) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(blob(number, size)).save(buffer, kind)
-    return buffer.getvalue()
-
-
-CLASSES = ("round", "in_between", "cigar", "edge_on", "spiral")
-
-
-def labels(count: int) -> dict[str, str]:
-    return {f"g{number:03d}": CLASSES[number % 5] for number in range(count)}
 
 
 @pytest.fixture(scope="module")
@@ -316,38 +258,6 @@ def test_a_mended_survey_leaves_nothing_of_a_failed_attempt(blobs: CatalogSurvey
     assert not [row for row in found.table("test").to_pylist() if row["class_name"] == "round"]
 
 
-# Pictures inside Parquet, as on Hugging Face.
-
-
-def in_parquet(path: Path, numbers: list[int], group: int = 16) -> ParquetImages:
-    rows = [{"id_str": f"g{n:03d}", "image": {"bytes": picture(n), "path": f"{n}.jpg"}} for n in numbers]
-    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=group)
-    return ParquetImages(uri=str(path))
-
-
-@pytest.mark.long
-def test_parquet_gives_the_same_bytes_in_any_order_with_strangers_and_with_galaxies_twice(tmp_path: Path) -> None:
-    path = tmp_path / "pictures.parquet"
-    there = [n for n in range(60) if n not in (4, 29, 59)]
-    survey = CatalogSurvey(**folder_survey(tmp_path, labels(60), images=in_parquet(path, there)))
-    first = curated(tmp_path / "a", survey)
-    assert sorted(row["object_id"] for row in rows_of(first)) == [f"g{n:03d}" for n in there]
-    assert rejected(first) == {"g004": "missing", "g029": "missing", "g059": "missing"}
-    strangers, twice = list(range(60, 75)), [7, 7, 33]
-    in_parquet(path, np.random.default_rng(0).permutation([*there, *strangers, *twice]).tolist(), group=7)
-    again = curated(tmp_path / "b", survey)
-    assert again.manifest.content == first.manifest.content
-
-
-@pytest.mark.long
-def test_the_best_of_a_class_are_chosen_among_those_in_the_parquet_file(tmp_path: Path) -> None:
-    """A table of a whole survey, and a file with a few of its pictures."""
-    images = in_parquet(tmp_path / "pictures.parquet", list(range(40, 80)))
-    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(80), images=images)), per_class=8)
-    assert sorted(row["object_id"] for row in rows_of(found)) == [f"g{n:03d}" for n in range(40, 80)]
-    assert set(rejected(found).values()) == {"missing"}
-
-
 def test_rows_without_a_class_are_counted(
     tmp_path: Path, blobs: CatalogSurvey, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -360,100 +270,3 @@ def test_rows_without_a_class_are_counted(
         found = curated(tmp_path, CatalogSurvey(**folder_survey(survey, some)))
     assert found.summary.unassigned["no_label"] == 5
     assert "60 galaxies, 55 have a class (not: 5 no_label)" in caplog.text
-
-
-# FITS
-
-
-def to_fits(path: Path, image: np.ndarray, names: tuple[str, str, str] = ("I", "R", "G")) -> None:
-    from astropy.io import fits
-
-    bands = [fits.ImageHDU(image[::-1, :, c].astype(np.float32) / 80, name=name) for c, name in enumerate(names)]
-    fits.HDUList([fits.PrimaryHDU(), *bands]).writeto(path)
-
-
-def test_fits_folder_is_decoded_the_right_way_up(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    for number, object_id in enumerate(labels(40)):
-        to_fits(tmp_path / "images" / f"{object_id}.fits", blob(number))
-    (tmp_path / "images" / "g007.fits").write_bytes((tmp_path / "images" / "g007.fits").read_bytes()[:9000])
-    nan = blob(8).astype(np.float32)
-    nan[3, 3, 1] = np.nan
-    (tmp_path / "images" / "g008.fits").unlink()
-    to_fits(tmp_path / "images" / "g008.fits", nan)
-    images = FitsImages(root=str(tmp_path / "images"))
-    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(40), images=images)), crop_fraction=1.0)
-    assert rejected(found) == {"g007": "truncated", "g008": "not-finite"}
-    for row in rows_of(found):
-        ours = pixels(row["image"]).mean(axis=2)
-        as_seen = prepare(blob(int(row["object_id"][1:])), 1.0, SIZE).mean(axis=2)
-        upright, flipped = (np.corrcoef(ours.ravel(), other.ravel())[0, 1] for other in (as_seen, as_seen[::-1]))
-        assert upright > 0.9, row["object_id"]
-        assert upright > flipped, f"{row['object_id']} stands on its head"
-
-
-def test_one_fits_file_without_the_wanted_bands_costs_itself(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    for number, object_id in enumerate(labels(40)):
-        bands = ("I", "R", "Z") if number == 0 else ("I", "R", "G")
-        to_fits(tmp_path / "images" / f"{object_id}.fits", blob(number), bands)
-    images = FitsImages(root=str(tmp_path / "images"))
-    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(40), images=images)))
-    assert rejected(found) == {"g000": "wrong-bands"}
-
-
-def test_fits_without_the_wanted_bands_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    for number, object_id in enumerate(labels(10)):
-        to_fits(tmp_path / "images" / f"{object_id}.fits", blob(number), ("Z", "Y", "J"))
-    images = FitsImages(root=str(tmp_path / "images"))
-    with pytest.raises(CatalogError, match=r"set survey\.images\.channels"):
-        curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(10), images=images)))
-
-
-# Real galaxies
-
-
-def test_the_public_release_of_galaxy_zoo_2(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAYDISTILL_DATA", str(data_root))
-    wanted = [f"output={tmp_path}", "tracking.enabled=false", "curate.per_class=6"]
-    config = configs.load(Path(__file__).parents[2] / "configs" / "gz2_hart16.yaml", wanted)
-    found = stage.curate(Plan(config), SILENT)
-    kept = [entry.kept for entry in found.summary.classes]
-    assert len(kept) == 9
-    assert max(kept) == 6
-    assert all(entry.candidates >= entry.kept >= entry.train > 0 for entry in found.summary.classes)
-    for entry in found.summary.classes:
-        assert 0 < (entry.lowest_confidence or 0) <= 1
-    assert isinstance(config.survey, CatalogSurvey)
-    assert isinstance(config.survey.images, FolderImages)
-    known = set(read_columns(config.survey.catalog, ["objid"], text=("objid",))["objid"].to_pylist())
-    for row in rows_of(found):
-        assert row["object_id"] in known, "an id lost its digits"
-        original = Path(config.survey.images.root, row["source"]["path"])
-        assert hashlib.sha256(original.read_bytes()).hexdigest() == row["source"]["sha256"]
-        assert pixels(row["image"]).shape == (32, 32, 3)
-        votes = np.array(row["votes"], dtype=float)
-        assert len(votes) == 37
-        assert np.nanmin(votes) >= 0
-        assert np.nanmax(votes) <= 1 + 1e-6
-    for split in SPLITS:
-        p = found.probabilities(split, GZ2_NINE)
-        torch.testing.assert_close(p.sum(dim=1), torch.ones(len(p)))
-        assert torch.equal(p.argmax(dim=1), found.load(split).labels_N)
-    assert sum(found.summary.rejected.values()) == len(rejected(found))
-
-
-def test_real_pictures_in_a_parquet_file(data_root: Path, tmp_path: Path) -> None:
-    source = pq.ParquetFile(data_root / "gz2_unlabelled.parquet")
-    batch = next(source.iter_batches(40, columns=["galaxy_id", "jpeg"]))
-    pq.write_table(pa.Table.from_batches([batch]), tmp_path / "pictures.parquet")
-    ids = [str(galaxy) for galaxy in batch["galaxy_id"].to_pylist()]
-    images = ParquetImages(uri=str(tmp_path / "pictures.parquet"), id_column="galaxy_id", image_column="jpeg")
-    labelled = {object_id: CLASSES[number % 5] for number, object_id in enumerate(ids)}
-    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labelled, images=images)))
-    jpeg = dict(zip(ids, batch["jpeg"].to_pylist(), strict=True))
-    assert sorted(row["object_id"] for row in rows_of(found)) == sorted(ids)
-    for row in rows_of(found):
-        expected = prepare(images.decode(jpeg[row["object_id"]]), 0.5, SIZE)
-        np.testing.assert_array_equal(pixels(row["image"]), expected)

@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from raydistill.artifacts.storage import Folder
-from raydistill.config import CatalogSurvey, Config, Halving, Range, load, plain
+from raydistill.config import CatalogSurvey, Halving, Range, load, plain
 from raydistill.core.architectures import MLP, ConvNet
 from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.distiller import Distiller
-from raydistill.core.networks import build
 from raydistill.core.recipe import SGD, Adam
 from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
-from raydistill.core.training import Flat
 from raydistill.errors import ConfigError
 from raydistill.galaxies.images import FolderImages
 from raydistill.galaxies.simulated import SimulatedSurvey
-from tests import zoo
+from tests.unit.config_tools import SIMULATED, Read
 
-SIMULATED = "name: x\nsurvey: {kind: simulated}\n"
 REPOSITORY = Path(__file__).parents[2]
-Read = Callable[..., Config]
-
-
-@pytest.fixture
-def read(tmp_path: Path) -> Read:
-    """`read(text, *overrides)`: the config of a YAML text."""
-
-    def read(text: str = SIMULATED, *overrides: str) -> Config:
-        path = tmp_path / "c.yaml"
-        path.write_text(text)
-        return load(path, overrides)
-
-    return read
 
 
 def test_defaults_fill_what_is_not_said(read: Read) -> None:
@@ -205,31 +185,6 @@ def test_another_kind_of_a_thing_keeps_nothing_of_the_first(read: Read) -> None:
     assert read(adaptive, "distill.schedule.kind=clocked").distill.student_steps == 4
 
 
-def test_the_command_line_puts_a_method_over_a_config(read: Read) -> None:
-    text = SIMULATED + "distill: {images_per_class: 3, student_steps: 4}\n"
-    distill = read(text, "extends=methods/datm", "distill.student_steps=7").distill
-    assert (distill.images_per_class, distill.student_steps, distill.labels, distill.skip_above) == (3, 7, "soft", 1.1)
-    assert distill.schedule == Fixed(max_start_epoch=3)
-
-
-METHODS = {
-    "mtt": {"start_epochs": "random", "schedule": Fixed(max_start_epoch=1), "labels": "hard", "engine": "exact"},
-    "stm": {"start_epochs": "cycle", "lr_per_epoch": True, "schedule": SelfAdaptive(min_duration=30)},
-    "ftd": {"ema": 0.9995, "schedule": Fixed(max_start_epoch=1)},
-    "datm": {
-        "labels": "soft",
-        "init": "correct",
-        "skip_above": 1.1,
-        "ema": 0.995,
-        "schedule": Fixed(max_start_epoch=3),
-    },
-    "att": {"match_at": "nearest", "student_steps": 80, "expert_epochs": 4},
-    "pad": {"skip_layers": 0.5, "labels": "soft", "init": "correct", "skip_above": 1.0},
-    "mct": {"trajectories": "straight", "start_epochs": "continuous"},
-    "tesla": {"engine": "constant-adjoint", "labels": "hard", "schedule": Fixed(max_start_epoch=4)},
-}
-
-
 def test_a_key_without_its_kind_changes_the_default(read: Read) -> None:
     """Adam is the default step, and SGD the first of the kinds that have a rate."""
     words = (
@@ -276,40 +231,6 @@ def test_a_rate_that_would_not_be_used_is_refused(read: Read) -> None:
 def test_one_and_a_half_gpus_are_refused(read: Read, key: str) -> None:
     with pytest.raises(ConfigError, match=f"{key} must be at most 1, or a whole number, got 1.5"):
         read(SIMULATED, f"resources.{key}=1.5")
-
-
-def test_every_method_of_the_literature_is_there() -> None:
-    assert set(METHODS) == {path.stem for path in (REPOSITORY / "configs" / "methods").glob("*.yaml")}
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_is_nothing_but_a_combination_of_options(read: Read, method: str) -> None:
-    config = read(SIMULATED, f"extends=methods/{method}")
-    assert {name: getattr(config.distill, name) for name in METHODS[method]} == METHODS[method]
-    assert (config.experts.training.flat == Flat()) == (method in {"ftd", "datm", "pad"})
-    assert config.experts.keep == ("ends" if method == "mct" else "all")
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_s_window_is_its_own(read: Read, method: str) -> None:
-    """Whatever the window of the config that becomes it, e.g. 3 to 20 of parts/ten_a_class."""
-    its_own = read(SIMULATED, f"extends=methods/{method}").distill.schedule
-    for base in ("parts/ten_a_class", "demo"):
-        assert read(SIMULATED, f"extends=[{base},methods/{method}]").distill.schedule == its_own
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_distils(read: Read, method: str) -> None:
-    """Two iterations of each with fewer student steps, on small networks that were trained for real."""
-    recipe = read(SIMULATED, f"extends=methods/{method}", "distill.student_steps=3", "distill.image_step.lr=1").distill
-    if isinstance(recipe.schedule, Clocked):
-        recipe = replace(recipe, schedule=replace(recipe.schedule, first_max_start_epoch=1))
-    network = build(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
-    images = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
-    run = Distiller(recipe, network, zoo.Walk(network, num_epochs=5), images, torch.eye(zoo.CLASSES), seed=0)
-    records = [*run.step(), *run.step()]
-    assert all(0 < record.loss < math.inf for record in records)
-    assert torch.equal(run.images, images) == all(record.skipped for record in records)
 
 
 def test_the_environment_is_asked(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:

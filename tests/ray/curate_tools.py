@@ -1,0 +1,71 @@
+"""A made survey, and what is read of the curated set that comes of it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+from ray_tools import SILENT
+
+from raydistill.artifacts.curated import SPLITS, CuratedSet
+from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
+from raydistill.pipeline import curate as stage
+from raydistill.pipeline.plan import Plan
+
+SIZE = 16
+
+
+def survey_config(output: Path, survey: CatalogSurvey, **curate: Any) -> Config:
+    how = Curate(**{"classes": "gz2-5", "image_size": SIZE, "split": (0.6, 0.2, 0.2)} | curate)
+    return Config(
+        name="survey", output=str(output), survey=survey, curate=how, resources=Resources(), tracking=Tracking(enabled=False)
+    )  # fmt: skip
+
+
+def curated(output: Path, survey: CatalogSurvey, **curate: Any) -> CuratedSet:
+    return stage.curate(Plan(survey_config(output, survey, **curate)), SILENT)
+
+
+def rejected(curated_set: CuratedSet) -> dict[str, str]:
+    """Object id -> reason."""
+    rows = pq.read_table(io.BytesIO(curated_set.folder.read("rejected.parquet"))).to_pydict()
+    return dict(zip(rows["object_id"], rows["reason"], strict=True))
+
+
+def rows_of(curated_set: CuratedSet) -> list[dict[str, Any]]:
+    return [row for split in SPLITS for row in curated_set.table(split).to_pylist()]
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+# A made survey: blobs of light that no two galaxies share.
+
+
+def blob(number: int, size: int = 48) -> np.ndarray:
+    """uint8 [size, size, 3]: a galaxy of its own position and colour on a noisy sky."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[:size, :size]
+    cx, cy = size / 2 + rng.uniform(-3, 3, 2)
+    light = np.exp(-((x - cx) ** 2 / 40 + (y - cy) ** 2 / rng.uniform(10, 40)))
+    return np.clip(rng.normal(12, 3, (size, size, 3)) + 200 * light[..., None] * rng.uniform(0.5, 1, 3), 0, 255).astype(
+        np.uint8
+    )
+
+
+def picture(number: int, kind: str = "JPEG", size: int = 48) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(blob(number, size)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+CLASSES = ("round", "in_between", "cigar", "edge_on", "spiral")
+
+
+def labels(count: int) -> dict[str, str]:
+    return {f"g{number:03d}": CLASSES[number % 5] for number in range(count)}

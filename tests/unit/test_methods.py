@@ -1,0 +1,77 @@
+"""The methods of the literature as presets: nothing but combinations of options, over any config, and each of them distils."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from raydistill.core.distiller import Distiller
+from raydistill.core.networks import build
+from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
+from raydistill.core.training import Flat
+from tests import zoo
+from tests.unit.config_tools import SIMULATED, Read
+
+REPOSITORY = Path(__file__).parents[2]
+
+METHODS = {
+    "mtt": {"start_epochs": "random", "schedule": Fixed(max_start_epoch=1), "labels": "hard", "engine": "exact"},
+    "stm": {"start_epochs": "cycle", "lr_per_epoch": True, "schedule": SelfAdaptive(min_duration=30)},
+    "ftd": {"ema": 0.9995, "schedule": Fixed(max_start_epoch=1)},
+    "datm": {
+        "labels": "soft",
+        "init": "correct",
+        "skip_above": 1.1,
+        "ema": 0.995,
+        "schedule": Fixed(max_start_epoch=3),
+    },
+    "att": {"match_at": "nearest", "student_steps": 80, "expert_epochs": 4},
+    "pad": {"skip_layers": 0.5, "labels": "soft", "init": "correct", "skip_above": 1.0},
+    "mct": {"trajectories": "straight", "start_epochs": "continuous"},
+    "tesla": {"engine": "constant-adjoint", "labels": "hard", "schedule": Fixed(max_start_epoch=4)},
+}
+
+
+def test_the_command_line_puts_a_method_over_a_config(read: Read) -> None:
+    text = SIMULATED + "distill: {images_per_class: 3, student_steps: 4}\n"
+    distill = read(text, "extends=methods/datm", "distill.student_steps=7").distill
+    assert (distill.images_per_class, distill.student_steps, distill.labels, distill.skip_above) == (3, 7, "soft", 1.1)
+    assert distill.schedule == Fixed(max_start_epoch=3)
+
+
+def test_every_method_of_the_literature_is_there() -> None:
+    assert set(METHODS) == {path.stem for path in (REPOSITORY / "configs" / "methods").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_nothing_but_a_combination_of_options(read: Read, method: str) -> None:
+    config = read(SIMULATED, f"extends=methods/{method}")
+    assert {name: getattr(config.distill, name) for name in METHODS[method]} == METHODS[method]
+    assert (config.experts.training.flat == Flat()) == (method in {"ftd", "datm", "pad"})
+    assert config.experts.keep == ("ends" if method == "mct" else "all")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_s_window_is_its_own(read: Read, method: str) -> None:
+    """Whatever the window of the config that becomes it, e.g. 3 to 20 of parts/ten_a_class."""
+    its_own = read(SIMULATED, f"extends=methods/{method}").distill.schedule
+    for base in ("parts/ten_a_class", "demo"):
+        assert read(SIMULATED, f"extends=[{base},methods/{method}]").distill.schedule == its_own
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_distils(read: Read, method: str) -> None:
+    """Two iterations of each with fewer student steps, on small networks that were trained for real."""
+    recipe = read(SIMULATED, f"extends=methods/{method}", "distill.student_steps=3", "distill.image_step.lr=1").distill
+    if isinstance(recipe.schedule, Clocked):
+        recipe = replace(recipe, schedule=replace(recipe.schedule, first_max_start_epoch=1))
+    network = build(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
+    images = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
+    run = Distiller(recipe, network, zoo.Walk(network, num_epochs=5), images, torch.eye(zoo.CLASSES), seed=0)
+    records = [*run.step(), *run.step()]
+    assert all(0 < record.loss < math.inf for record in records)
+    assert torch.equal(run.images, images) == all(record.skipped for record in records)
