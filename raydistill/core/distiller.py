@@ -28,7 +28,7 @@ from raydistill.core.divergence import STUDENT_LR_RANGE, check_finite, check_rat
 from raydistill.core.matching import Batch
 from raydistill.core.measuring import Measured, Measurer, Shared
 from raydistill.core.networks import Network
-from raydistill.core.recipe import Recipe
+from raydistill.core.recipe import Recipe, Step
 from raydistill.core.schedule import Decision, ScheduleState
 from raydistill.core.trajectories import Trajectories
 from raydistill.errors import ArtifactIncompatible
@@ -238,15 +238,17 @@ class Distiller:
 
     def _descend(self, pieces: list[Measured]) -> None:
         """Along the mean gradient; a rate along that of the pieces which began with it."""
-        self.images.grad = _mean([piece.matched.d_images_SCHW for piece in pieces])
+        recipe = self.recipe
+        self.images.grad = _mean([_weight(recipe.image_step, piece) * piece.matched.d_images_SCHW for piece in pieces])
         of_rate = defaultdict(list)
         for piece in pieces:
             rate = self.measurer.rate(piece.start_epoch)
-            of_rate[rate].append(piece.matched.d_lr * self.log_lrs[rate].exp())
+            d_log_lr = piece.matched.d_lr * self.log_lrs[rate].exp()
+            of_rate[rate].append(_weight(recipe.lr_step, piece) * d_log_lr)
         for rate, gradients in of_rate.items():
             self.log_lrs[rate].grad = _mean(gradients)
-        if self.recipe.labels == "soft":
-            d_targets = _mean([piece.matched.d_targets_SK for piece in pieces])
+        if recipe.labels == "soft":
+            d_targets = _mean([_weight(recipe.label_step, piece) * piece.matched.d_targets_SK for piece in pieces])
             p = self.labels.softmax(dim=1)  # chain rule of the softmax
             self.labels.grad = p * (d_targets - (p * d_targets).sum(dim=1, keepdim=True))
         for optimiser in self._optimisers.values():
@@ -303,6 +305,13 @@ class Distiller:
         self.schedule = ScheduleState(**{**schedule, "losses": tuple(schedule["losses"])})
         self.finished = json.loads(strings["finished"])
         self._set_step_sizes()
+
+
+def _weight(step: Step, piece: Measured) -> float:
+    """What a piece's gradients are multiplied by; see `Adam`."""
+    if step.kind == "sgd" or not step.unit_gradients:
+        return 1.0
+    return 1 / max(float(piece.matched.d_images_SCHW.norm()), SMALLEST_GRADIENT)
 
 
 def _mean(tensors: list[Tensor]) -> Tensor:

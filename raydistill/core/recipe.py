@@ -37,11 +37,16 @@ class SGD:
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
-    """Adam; for images, `lr` is in units of the channel's standard deviation."""
+    """Adam; for images, `lr` is in units of the channel's standard deviation.
+
+    unit_gradients: the gradients of every piece are divided by the length of that of its images. Now and then a student amplifies what
+    it is taught some thousandfold; Adam would remember one such gradient for 1 / (1 - beta_2) iterations, in which nothing else moves.
+    """
 
     kind: Literal["adam"] = "adam"
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
+    unit_gradients: bool = True
 
     def __post_init__(self) -> None:
         positive(self, "lr")

@@ -226,6 +226,21 @@ def test_an_image_step_is_the_optimiser_s_on_the_matching_gradient() -> None:
     torch.testing.assert_close(lrs[1].log(), lrs[0].log() - 0.1 * lrs[0] * seen[0].d_lr)
 
 
+@pytest.mark.parametrize("unit_gradients", [True, False])
+def test_with_unit_gradients_one_that_explodes_counts_as_any_other(unit_gradients: bool) -> None:
+    adam = Adam(lr=0.01, unit_gradients=unit_gradients)
+    recipe = replace(QUICK, labels="soft", image_step=adam, lr_step=adam, label_step=adam)
+    calm, shaken = distiller(recipe), distiller(recipe)
+    for factor in (1e4, 1, 1, 1):
+        (piece,) = calm.measure_all()
+        loud = {name: factor * value for name, value in piece.matched._asdict().items() if name.startswith("d_")}
+        calm.advance([piece])
+        shaken.advance([piece._replace(matched=piece.matched._replace(**loud))])
+    for name in ("images", "labels"):
+        assert torch.allclose(getattr(shaken, name), getattr(calm, name), atol=1e-6) == unit_gradients
+    assert torch.allclose(shaken.student_lrs, calm.student_lrs) == unit_gradients
+
+
 def test_soft_labels_move_along_the_softmax_chain_rule() -> None:
     run = distiller(replace(QUICK, labels="soft", label_step=SGD(lr=1.0, momentum=0.0)))
     seen: list[Any] = []
