@@ -28,7 +28,7 @@ from raydistill.core.divergence import STUDENT_LR_RANGE, check_finite, check_rat
 from raydistill.core.matching import Batch
 from raydistill.core.measuring import Measured, Measurer, Shared
 from raydistill.core.networks import Network
-from raydistill.core.recipe import Recipe, Step
+from raydistill.core.recipe import SMALLEST_GRADIENT, Recipe
 from raydistill.core.schedule import Decision, ScheduleState
 from raydistill.core.trajectories import Trajectories
 from raydistill.errors import ArtifactIncompatible
@@ -37,7 +37,6 @@ from raydistill.seeding import generator
 # How far the student of `student_lr: auto` goes on the initial images, in units of the experts' way (docs/log.md, 2026-11-21).
 AS_FAR = 0.8
 RATES_PER_OCTAVE = 8  # that `auto` chooses from
-SMALLEST_GRADIENT = 1e-12  # root mean square over the pixels; images that are all zero have none
 FIRST_STEP = 0.03  # sigma: how far `image_step: {kind: sgd, lr: auto}` moves a pixel in an iteration, at first
 
 
@@ -239,16 +238,17 @@ class Distiller:
     def _descend(self, pieces: list[Measured]) -> None:
         """Along the mean gradient; a rate along that of the pieces which began with it."""
         recipe = self.recipe
-        self.images.grad = _mean([_weight(recipe.image_step, piece) * piece.matched.d_images_SCHW for piece in pieces])
+        weighed = [(piece, float(piece.matched.d_images_SCHW.norm())) for piece in pieces]
+        self.images.grad = _mean([recipe.image_step.weight(n) * piece.matched.d_images_SCHW for piece, n in weighed])
         of_rate = defaultdict(list)
-        for piece in pieces:
+        for piece, n in weighed:
             rate = self.measurer.rate(piece.start_epoch)
             d_log_lr = piece.matched.d_lr * self.log_lrs[rate].exp()
-            of_rate[rate].append(_weight(recipe.lr_step, piece) * d_log_lr)
+            of_rate[rate].append(recipe.lr_step.weight(n) * d_log_lr)
         for rate, gradients in of_rate.items():
             self.log_lrs[rate].grad = _mean(gradients)
         if recipe.labels == "soft":
-            d_targets = _mean([_weight(recipe.label_step, piece) * piece.matched.d_targets_SK for piece in pieces])
+            d_targets = _mean([recipe.label_step.weight(n) * piece.matched.d_targets_SK for piece, n in weighed])
             p = self.labels.softmax(dim=1)  # chain rule of the softmax
             self.labels.grad = p * (d_targets - (p * d_targets).sum(dim=1, keepdim=True))
         for optimiser in self._optimisers.values():
@@ -305,13 +305,6 @@ class Distiller:
         self.schedule = ScheduleState(**{**schedule, "losses": tuple(schedule["losses"])})
         self.finished = json.loads(strings["finished"])
         self._set_step_sizes()
-
-
-def _weight(step: Step, piece: Measured) -> float:
-    """What a piece's gradients are multiplied by; see `Adam`."""
-    if step.kind == "sgd" or not step.unit_gradients:
-        return 1.0
-    return 1 / max(float(piece.matched.d_images_SCHW.norm()), SMALLEST_GRADIENT)
 
 
 def _mean(tensors: list[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from raydistill.core.checks import positive, share
 from raydistill.core.matching import EngineName, Precision
 from raydistill.core.schedule import Schedule, SelfAdaptive
 
+SMALLEST_GRADIENT = 1e-12  # that anything is divided by; images that are all zero have none
 FEWEST_STEPS, MOST_STEPS = 10, 50  # of a student, where they are left to `auto`
 
 
@@ -29,6 +30,10 @@ class SGD:
         if self.lr != "auto":
             positive(self, "lr")
         share(momentum=self.momentum)
+
+    def weight(self, length: float) -> float:
+        """What the gradients of a piece are multiplied by, given the length of that of its images."""
+        return 1.0
 
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         # What is left to `auto` is set before the first step.
@@ -51,6 +56,10 @@ class Adam:
     def __post_init__(self) -> None:
         positive(self, "lr")
         share(**{f"beta {number}": beta for number, beta in enumerate(self.betas, 1)})
+
+    def weight(self, length: float) -> float:
+        """As of `SGD`."""
+        return 1 / max(length, SMALLEST_GRADIENT) if self.unit_gradients else 1.0
 
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
