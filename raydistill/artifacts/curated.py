@@ -24,7 +24,7 @@ from raydistill.artifacts.manifest import Manifest, open_manifest
 from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
-from raydistill.errors import ArtifactIncompatible
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.galaxies.classes import ClassTree
 from raydistill.galaxies.dialects import votes_array
 
@@ -111,6 +111,13 @@ class CuratedSet:
         raw: dict[str, Any] = json.loads(folder.read("summary.json"))
         classes = tuple(ClassSummary(**entry) for entry in raw.pop("classes"))
         raw |= {"mean": tuple(raw["mean"]), "std": tuple(raw["std"])}
+        for label, entry in enumerate(classes):
+            for split in SPLITS:
+                if getattr(entry, split) and (name := partition(split, label)) not in manifest.files:
+                    what = f"its summary counts galaxies in '{name}', which was not there when it was sealed"
+                    raise ArtifactCorrupt(
+                        what, folder.uri, "remove the folder and run 'raydistill curate CONFIG' again"
+                    )
         return CuratedSet(folder, manifest, Summary(**raw, classes=classes))
 
     @property

@@ -95,7 +95,7 @@ def recorded(
     parents = {name: parent.identity for name, parent in place.parents.items()}
     inputs = _inputs(plan, place, curated)
     with (
-        making(place),
+        making(place) as demand_ours,
         tracker.run(
             place.kind,
             identity=place.identity,
@@ -107,6 +107,7 @@ def recorded(
     ):
         log.info("%s: begins (%s)", place.kind, place.folder)
         yield run
+        demand_ours()
         manifest = place.seal()
         run.tags({"raydistill.content": manifest.content, "raydistill.uri": place.folder.uri})
         log.info("%s: done, content %s", place.kind, manifest.content[:12])

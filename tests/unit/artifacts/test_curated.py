@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -118,13 +119,23 @@ def test_columns_may_be_asked_for_without_the_object_id(curated: CuratedSet) -> 
 
 
 def test_an_empty_split_is_an_empty_table(folder: Folder) -> None:
-    folder.write("summary.json", SUMMARY.to_json())
+    nobody = tuple(replace(entry, kept=0, train=0, validation=0, test=0) for entry in SUMMARY.classes)
+    folder.write("summary.json", replace(SUMMARY, classes=nobody).to_json())
     seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
     curated = CuratedSet.open(folder)
     assert curated.table("train", ["object_id", "ra"]).column_names == ["object_id", "ra", "label"]
     empty = curated.load("test")
     assert empty.images_NHWC.shape == (0, SIZE, SIZE, 3)
     assert (empty.labels_N.tolist(), empty.object_ids, len(empty.confidence_N)) == ([], [], 0)
+
+
+def test_galaxies_that_were_counted_and_are_not_there_are_noticed(folder: Folder) -> None:
+    write(folder)
+    name = partition("train", 1)
+    folder.remove(name)
+    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    with pytest.raises(ArtifactCorrupt, match=f"its summary counts galaxies in '{name}'"):
+        CuratedSet.open(folder)
 
 
 def test_plain_pyarrow_and_pandas_see_the_same_galaxies(folder: Folder) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.storage import Folder
+from raydistill.errors import ClusterError
 from raydistill.pipeline import making
 from raydistill.pipeline.plan import Place
 
@@ -98,3 +99,32 @@ def test_of_two_that_begin_at_once_the_later_sign_stays(place: Place, monkeypatc
     monkeypatch.setattr(making.time, "sleep", overtaken)
     with making.making(place):
         assert len(seen) > 2, "it did not wait for the other"
+
+
+def test_who_was_taken_for_gone_leaves_the_other_s_sign_and_gives_up(place: Place) -> None:
+    with making.making(place) as demand_ours:
+        demand_ours()
+        leave(place, host="elsewhere", process="another")
+        theirs = sign(place).read_text()
+        time.sleep(0.3)  # some times as long as it takes to renew ours
+        assert sign(place).read_text() == theirs
+        with pytest.raises(ClusterError, match="another one makes the artifact now"):
+            demand_ours()
+    assert sign(place).read_text() == theirs
+
+
+def test_a_storage_that_keeps_us_waiting_may_keep_the_maker_from_signing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "SILENCE", 1.5)
+    leave(place, host="elsewhere")
+    slow, read = iter([0.0, 2.0, 0.0, 0.0, 0.0, 0.0]), making._read
+
+    def hesitant(where: Place) -> Any:
+        time.sleep(next(slow, 0.0))
+        return read(where)
+
+    monkeypatch.setattr(making, "_read", hesitant)
+    began = time.monotonic()
+    assert not making.waited(place)
+    assert time.monotonic() - began > 1 + 2.0 + 1.5, "the time that the storage was away counted as silence"
