@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raydistill.core.architectures import MLP, AlexNet, Architecture, ConvNet, ViT
 from raydistill.core.augment import DSA, Augmentation, AugmentationParameters
@@ -157,3 +157,10 @@ class Walk:
 
     def progress(self, expert: int) -> list[float]:
         return progress(torch.stack(self.paths[expert]).numpy())
+
+
+class Noise(nn.Module):
+    """A layer that draws random numbers, and is no dropout."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + torch.randn_like(inputs)

@@ -201,20 +201,19 @@ class Distiller:
     def advance(self, pieces: list[Measured]) -> list[Record]:
         """Move by what was measured of all pieces, in their order.
 
-        DivergenceError, with the state untouched, when a loss or gradient is not finite or a rate runs away.
+        DivergenceError, with the state untouched, when a loss or gradient to be followed is not finite or a rate runs away.
         """
-        for piece in pieces:
-            if not piece.still:
-                every = torch.stack([gradient.norm() for gradient in piece.matched.gradients]).norm()
-                self._check(self._lr(piece.start_epoch), loss=float(piece.matched.loss), gradient=float(every))
+        skipped = [self._skips(piece) for piece in pieces]
+        followed = [piece for piece, skip in zip(pieces, skipped, strict=True) if not skip]
+        for piece in followed:
+            every = torch.stack([gradient.norm() for gradient in piece.matched.gradients]).norm()
+            self._check(self._lr(piece.start_epoch), loss=float(piece.matched.loss), gradient=float(every))
         unseen = pieces[0].next_epoch_loss
         if unseen is not None:
             self._check(self._lr(self.schedule.cap - 1), loss=unseen)
-        ceiling = math.inf if self.recipe.skip_above is None else self.recipe.skip_above
-        skipped = [piece.still or float(piece.matched.loss) > ceiling for piece in pieces]
-        if followed := [piece for piece, skip in zip(pieces, skipped, strict=True) if not skip]:
+        if followed:
             self._descend(followed)
-        cap = self.schedule.cap
+        cap = self.measurer.window(self.schedule).stop
         self.schedule, decision = self.recipe.schedule.step(self.schedule, unseen, self.measurer.last_epoch)
         self._act_on(decision)
         nan = float("nan")
@@ -226,6 +225,11 @@ class Distiller:
             )
             for piece, skip in zip(pieces, skipped, strict=True)
         ]  # fmt: skip
+
+    def _skips(self, piece: Measured) -> bool:
+        """Whether a piece moves nothing: there is nothing to match, or its loss is above `skip_above`, as one that overflowed is."""
+        ceiling = self.recipe.skip_above
+        return piece.still or (ceiling is not None and not float(piece.matched.loss) <= ceiling)
 
     def _lr(self, start_epoch: float) -> float:
         """The rate of a student that begins there."""

@@ -24,16 +24,16 @@ class Guard:
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._last: deque[Record] = deque(maxlen=WINDOW)
+        self._last: deque[list[Record]] = deque(maxlen=WINDOW)  # the pieces of each iteration
         self._said: set[str] = set()
         self._first_lr: float | None = None
 
-    def read(self, record: Record) -> str | None:
+    def read(self, pieces: list[Record]) -> str | None:
         """What is to be said after one more iteration."""
-        self._last.append(record)
+        self._last.append(pieces)
         if self._first_lr is None:
-            self._first_lr = record.student_lr
-        for name, sentence in self._sentences(record).items():
+            self._first_lr = pieces[-1].student_lr
+        for name, sentence in self._sentences(pieces[-1]).items():
             if name not in self._said:
                 self._said.add(name)
                 return sentence
@@ -44,22 +44,25 @@ class Guard:
         if record.iteration < PATIENCE or len(self._last) < WINDOW:
             return found
         where = f"iteration {record.iteration}"
-        losses = [r.loss for r in self._last if not math.isnan(r.loss)]
-        still, skipped = WINDOW - len(losses), sum(r.skipped and not math.isnan(r.loss) for r in self._last)
+        pieces = [piece for iteration in self._last for piece in iteration]
+        losses = [piece.loss for piece in pieces if not math.isnan(piece.loss)]
+        still = sum(piece.student_steps == 0 for piece in pieces) / len(pieces)
+        skipped = sum(piece.skipped for piece in pieces) / len(pieces) - still
         if losses and (loss := median(losses)) > 1:
             found["loss"] = (
                 f"{where}: the matching loss stays above 1 (median {loss:.2f}): the student ends farther from its target than it began; "
                 f"lower distill.student_lr (now {record.student_lr:.3g}) or distill.student_steps (now {self._recipe.student_steps})"
             )
-        if skipped > WINDOW // 2:
+        if skipped > 0.5:
             found["skipped"] = (
-                f"{where}: {skipped} of the last {WINDOW} iterations were skipped, their loss being above distill.skip_above = "
-                f"{self._recipe.skip_above:g}: little is learned; lower distill.student_lr (now {record.student_lr:.3g}) or raise it"
+                f"{where}: in the last {WINDOW} iterations {skipped:.0%} of the pieces were skipped, their loss being above "
+                f"distill.skip_above = {self._recipe.skip_above:g}: little is learned; lower distill.student_lr "
+                f"(now {record.student_lr:.3g}) or raise it"
             )
-        if still > WINDOW // 2:
+        if still > 0.5:
             found["still"] = (
-                f"{where}: in {still} of the last {WINDOW} iterations there was nothing to match, for the experts stood still from start "
-                "to target: little is learned; match earlier epochs (distill.schedule) or larger pieces (distill.expert_epochs)"
+                f"{where}: in the last {WINDOW} iterations {still:.0%} of the pieces had nothing to match, for the experts stood still "
+                "from start to target: little is learned; match earlier epochs (distill.schedule) or larger pieces (distill.expert_epochs)"
             )
         assert self._first_lr is not None
         if record.student_lr * FALLEN < self._first_lr:

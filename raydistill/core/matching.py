@@ -194,6 +194,9 @@ class Matcher:
             gradients, value = torch.func.grad_and_value(product, argnums=wanted)(theta_P, images, targets)
             return _Adjoint(value, None if constant else gradients[0], *gradients[-2:])
 
+        if compile:
+            # Else what this process compiled before would use up the compiler's limit, and decide whether these steps are compiled at all.
+            torch.compiler.reset()
         # Compiled, both derivatives lie inside of one graph. Not compiled, autograd's own tape does it in half of the memory.
         # The number of synthetic images of a step never changes within a run, so shapes are static.
         self._gradient: Callable[..., Tensor] = torch.compile(gradient, dynamic=False) if compile else gradient

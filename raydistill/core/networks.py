@@ -75,10 +75,12 @@ class Network:
 
     @classmethod
     def of(cls, make: Callable[[], nn.Module]) -> Self:
-        """ValueError for a module that is no function of theta and an image: that keeps state beside its parameters, draws random numbers,
-        or mixes the images of a batch."""
+        """ValueError for a module with layers that keep state beside their parameters, draw random numbers or mix the images of a batch;
+        `probe` looks at what it does."""
         with torch.random.fork_rng(devices=[]):
             module = make()
+        if not any(True for _ in module.parameters()):
+            raise ValueError("the network has no parameters, so there is nothing to train")
         for name, layer in module.named_modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 raise ValueError(f"the network has batch norm in '{name}'; take instance or group norm")
@@ -98,6 +100,28 @@ class Network:
 def build(architecture: Architecture, num_classes: int, image_size: int, channels: int = 3) -> Network:
     """The pure function of an architecture. ValueError where it does not fit the images."""
     return Network.of(partial(architecture.module, num_classes, image_size, channels))
+
+
+@torch.no_grad()
+def probe(network: Network, num_classes: int, image_size: int, channels: int = 3) -> None:
+    """ValueError for a network that two images show to be none: it is not K logits of an image alone, or draws random numbers."""
+    theta_P = initial_parameters(network, 0)
+    images = torch.rand(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    try:
+        logits, again, alone = network(theta_P, images), network(theta_P, images), network(theta_P, images[:1])
+    except (RuntimeError, TypeError, IndexError) as error:
+        raise ValueError(f"the network cannot take images of {image_size} pixels ({error})") from error
+    if logits.shape != (2, num_classes):
+        raise ValueError(
+            f"the network makes {tuple(logits.shape)} of 2 images and {num_classes} classes, not {(2, num_classes)}"
+        )
+    close = partial(torch.allclose, rtol=0, atol=1e-3 * float(logits.abs().max()))  # sums may run in another order
+    if not close(logits, again):
+        raise ValueError(
+            "the network draws random numbers: the same images twice give other logits (dropout in attention, perhaps)"
+        )
+    if not close(logits[:1], alone):
+        raise ValueError("the network mixes the images of a batch: an image alone gives other logits")
 
 
 def embedding(network: Network) -> Network:

@@ -20,7 +20,7 @@ from raydistill.artifacts import curated, distilled, evaluation, search, traject
 from raydistill.artifacts.manifest import Manifest, exists, identity_of, open_manifest, seal
 from raydistill.artifacts.storage import Folder
 from raydistill.config import CatalogSurvey, Config, Distill
-from raydistill.core.networks import build
+from raydistill.core.networks import build, embedding, probe
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, CatalogError, ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, load_class_tree
@@ -190,7 +190,10 @@ def check(config: Config) -> None:
     networks = {f"evaluate.other_networks.{i}": one for i, one in enumerate(config.evaluate.other_networks)}
     for key, architecture in {"network": config.network, **networks}.items():
         try:
-            build(architecture, num_classes=2, image_size=config.curate.image_size)
+            network = build(architecture, num_classes=2, image_size=config.curate.image_size)
+            probe(network, num_classes=2, image_size=config.curate.image_size)
+            if "dm" in config.evaluate.baselines and key == "network":
+                embedding(network)
         except ValueError as error:
             raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error
     names = Counter(network.name for network in (config.network, *config.evaluate.other_networks))
@@ -232,7 +235,10 @@ def _check_augmentation(config: Config) -> None:
     """ConfigError where galaxies that were turned level are turned away again."""
     ways = {"experts.training": config.experts.training.augmentation, "distill": config.distill.augmentation}
     ways |= {f"evaluate.protocols.{k}.training": v.training.augmentation for k, v in config.evaluate.protocols.items()}
-    ways["evaluate.full_data"] = config.evaluate.full_data.augmentation
+    ways |= {
+        "evaluate.full_data": config.evaluate.full_data.augmentation,
+        "evaluate.dm": config.evaluate.dm.augmentation,
+    }
     for key, way in ways.items():
         if "dihedral" in way.operations or ("rotate" in way.operations and way.max_rotation > LARGEST_TILT):
             what = f"curate.align lays galaxies level, and [{', '.join(way.operations)}] turns them away again"

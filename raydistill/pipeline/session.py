@@ -7,12 +7,13 @@ undisturbed one.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -32,6 +33,7 @@ from raydistill.core.effort import Work, work_of_recipe
 from raydistill.core.guard import Guard
 from raydistill.core.initial import initial_images, initial_labels, margin
 from raydistill.core.measuring import Measured, Measurer
+from raydistill.core.metrics import summarise
 from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.training import Training, judged, spread, train
 from raydistill.errors import DivergenceError
@@ -101,7 +103,7 @@ def finished(folder: Folder) -> bool:
 
 
 class Validation(NamedTuple):
-    """Balanced accuracy of fresh networks on validation images; a row of `validation.parquet`."""
+    """Mean balanced accuracy of fresh networks on validation images; a row of `validation.parquet`. std: NaN of a single network."""
 
     iteration: int
     balanced_accuracy: float
@@ -211,9 +213,8 @@ class Session:
             saved = f"the best images so far, of iteration {self.best.iteration}, are in {self.folder.uri}/{BEST}"
             raise DivergenceError(error.what, error.where, f"{error.fix}; {saved}") from error
         self.records += new
-        for record in new:
-            if sentence := self.guard.read(record):
-                self.warn(sentence)
+        if sentence := self.guard.read(new):
+            self.warn(sentence)
         iteration, every = self.distiller.iteration, self.job.distill
         if iteration % every.validate_every == 0 or self.distiller.finished:
             self._judge()
@@ -272,11 +273,12 @@ class Session:
         """Train fresh networks on the present images; keep the images if these are the best so far."""
         now, wanted = self._iterate(), self.job.distill
         training = Training(
-            epochs=wanted.validation_epochs, batch_size=len(now.images_SCHW), momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5,
-            class_weights=False, augmentation=wanted.augmentation,
-        )  # fmt: skip
+            epochs=wanted.validation_epochs, momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5, class_weights=False,
+            augmentation=wanted.augmentation,
+        ).seeing_all(len(now.images_SCHW))  # fmt: skip
         scores = [self._score(now, training, number) for number in range(wanted.validation_networks)]
-        validation = Validation(now.iteration, float(np.mean(scores)), float(np.std(scores)))
+        of_all = summarise(scores)
+        validation = Validation(now.iteration, of_all["mean"], math.nan if of_all["std"] is None else of_all["std"])
         if self.best is None or validation.balanced_accuracy > max(v.balanced_accuracy for v in self.validations):
             self.best = now
         self.validations.append(validation)
@@ -322,8 +324,8 @@ class Session:
         )
         self.distiller.load(tensors, memory["distiller"])
         self.records = [Record(*row) for row in memory["records"]]
-        for record in self.records:
-            self.guard.read(record)  # what it had to say then was said
+        for _, pieces in groupby(self.records, key=lambda record: record.iteration):
+            self.guard.read(list(pieces))  # what it had to say then was said
         self.validations = [Validation(*row) for row in memory["validations"]]
 
 

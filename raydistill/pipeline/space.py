@@ -57,6 +57,12 @@ def distributions(search: Search) -> dict[str, BaseDistribution]:
     return found
 
 
+def longest(config: Config) -> int:
+    """Iterations of the longest trial."""
+    values = config.search.space.get("iterations", [config.distill.iterations])
+    return max(values) if isinstance(values, list) else int(values.high)
+
+
 def decoded(search: Search, drawn: Mapping[str, Any]) -> dict[str, Any]:
     """What Optuna drew, as values of `distill`."""
     spaces = search.space

@@ -42,7 +42,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.population import domains, member, publish_best, scheduler
 from raydistill.pipeline.session import Validation, finished, prepare
 from raydistill.pipeline.signals import sigint_kept
-from raydistill.pipeline.space import WHERE, check_space, decoded, distributions, own_recipe, recipe_of
+from raydistill.pipeline.space import WHERE, check_space, decoded, distributions, longest, own_recipe, recipe_of
 from raydistill.pipeline.stage import begun, picture, recorded, skipped, taught_by
 from raydistill.pipeline.team import distilling
 from raydistill.pipeline.tracking import Run, Tracker
@@ -173,7 +173,7 @@ def _stopping(config: Config) -> ASHAScheduler | None:
         return None
     return ASHAScheduler(
         time_attr="iteration",
-        max_t=max(config.distill.iterations, stopping.grace),
+        max_t=max(longest(config), stopping.grace),
         grace_period=stopping.grace,
         reduction_factor=stopping.reduction,
     )

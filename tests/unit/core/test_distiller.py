@@ -337,6 +337,8 @@ def test_a_record_says_what_was_done() -> None:
     assert (record.iteration, record.start_epoch, record.cap, record.decision) == (1, 0, 1, "stay")
     assert record.loss > 0
     assert math.isnan(record.next_epoch_loss)
+    wider = step(distiller(replace(QUICK, schedule=Fixed(max_start_epoch=40))))
+    assert wider.cap == 4  # one epoch ahead of start epoch 3 the experts end
     watched = step(distiller(replace(QUICK, schedule=SelfAdaptive())))
     assert watched.next_epoch_loss > 0
 
@@ -366,6 +368,15 @@ def test_an_iteration_above_the_threshold_moves_nothing_but_the_clock() -> None:
             assert torch.equal(tensor, before[name]), name
     assert not step(free).skipped
     assert not torch.equal(free.images, held.images)
+
+
+def test_a_loss_that_overflows_is_above_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = distiller(replace(QUICK, skip_above=1.1))
+    honest = run.measurer.matcher.match
+    monkeypatch.setattr(run.measurer.matcher, "match", lambda *of: honest(*of)._replace(loss=torch.tensor(math.inf)))
+    before = run.images.clone()
+    assert step(run).skipped
+    assert torch.equal(run.images, before)
 
 
 def test_nearest_reports_the_step_that_was_matched() -> None:

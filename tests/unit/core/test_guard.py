@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from raydistill.core.distiller import Record
@@ -10,12 +12,13 @@ from raydistill.core.recipe import Recipe
 
 
 def record(iteration: int, loss: float = 0.7, lr: float = 0.01, skipped: bool = False) -> Record:
-    return Record(iteration, 0, 0.0, 1, loss, float("nan"), lr, 1.0, 20, skipped, "stay")
+    steps = 0 if math.isnan(loss) else 20
+    return Record(iteration, 0, 0.0, 1, loss, float("nan"), lr, 1.0, steps, skipped, "stay")
 
 
-def said(records: list[Record]) -> list[str]:
+def said(records: list[Record], pieces: int = 1) -> list[str]:
     guard = Guard(Recipe(skip_above=1.1))
-    return [sentence for one in records if (sentence := guard.read(one))]
+    return [sentence for one in records if (sentence := guard.read([one] * pieces))]
 
 
 def test_a_run_that_goes_well_is_left_alone() -> None:
@@ -30,8 +33,13 @@ def test_images_that_begin_as_noise_have_time_to_become_something() -> None:
 def test_experts_that_stand_still_are_named_and_their_missing_losses_are_left_out() -> None:
     records = [record(i, loss=float("nan") if i % 3 else 0.8, skipped=i % 3 > 0) for i in range(1, 300)]
     (sentence,) = said(records)
-    assert f"in 33 of the last {WINDOW} iterations there was nothing to match" in sentence
+    assert f"in the last {WINDOW} iterations 66% of the pieces had nothing to match" in sentence
     assert said([record(i, loss=float("nan") if i % 3 == 0 else 0.8, skipped=i % 3 == 0) for i in range(1, 300)]) == []
+
+
+def test_three_bad_iterations_of_many_pieces_are_three_bad_iterations() -> None:
+    bad = [record(i, loss=1.5 if 110 <= i < 113 else 0.8, skipped=110 <= i < 113) for i in range(1, 300)]
+    assert said(bad, pieces=10) == []
 
 
 @pytest.mark.parametrize(
@@ -39,7 +47,7 @@ def test_experts_that_stand_still_are_named_and_their_missing_losses_are_left_ou
     [
         ([record(i, loss=1.2) for i in range(1, 300)], PATIENCE, "stays above 1 (median 1.20)"),
         ([record(i, lr=0.01 * 0.98**i) for i in range(1, 300)], PATIENCE, "fell from 0.0098 to 0.00133"),
-        ([record(i, skipped=i % 3 > 0) for i in range(1, 300)], PATIENCE, "33 of the last 50 iterations were skipped"),
+        ([record(i, skipped=i % 3 > 0) for i in range(1, 300)], PATIENCE, "in the last 50 iterations 66% of the pieces were skipped"),
         ([record(i, loss=1.01 if i > 200 else 0.9) for i in range(1, 300)], 226, "stays above 1"),
         ([record(i, lr=0.01 if i < 250 else 0.0099 / FALLEN) for i in range(1, 300)], 250, "fell from 0.01 to"),
     ],

@@ -14,7 +14,7 @@ from raydistill.config import sources
 from raydistill.core.architectures import MLP, VGG11, AlexNet, ConvNet, Custom, ResNet18, ViT
 from raydistill.core.augment import Augmentation
 from raydistill.core.matching import Matcher, student_loss
-from raydistill.core.networks import Layout, Network, build, embedding, initial_parameters
+from raydistill.core.networks import Layout, Network, build, embedding, initial_parameters, probe
 from tests import zoo
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", zoo.NETWORKS.values(), ids=zoo.NETWORKS)
@@ -231,3 +231,39 @@ def test_shallow_layers_are_counted_from_the_image(share: float, layers: int) ->
         3: (3 * 4 * 9 + 12) + 2 * (4 * 4 * 9 + 12),
     }
     assert network.layout.parameters_of_first_layers(share) == sizes[layers]
+
+
+@ARCHITECTURES
+def test_our_own_networks_stand_the_probe(architecture: Any) -> None:
+    probe(build(architecture, zoo.CLASSES, zoo.SIZE), zoo.CLASSES, zoo.SIZE)
+
+
+class Attending(nn.Module):
+    """Attention over the images of a batch, or over the rows of each, perhaps with dropout, which has no module of its own here."""
+
+    def __init__(self, dropout: float, over_batch: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(24, 2, dropout=dropout, batch_first=True)
+        self.out, self.over_batch = nn.Linear(24, zoo.CLASSES), over_batch
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = images.mean(dim=1).repeat(1, 1, 3)  # B, 8, 24
+        rows = rows.transpose(0, 1) if self.over_batch else rows
+        seen = self.attention(rows, rows, rows)[0]
+        return self.out((seen.transpose(0, 1) if self.over_batch else seen).mean(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Attending(0.3, False), "the network draws random numbers"),
+        (lambda: Attending(0.0, True), "the network mixes the images of a batch"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), "makes (2, 4) of 2 images and 3 classes, not (2, 3)"),
+        (lambda: nn.Flatten(), "the network has no parameters"),
+        (lambda: nn.Linear(7, 5), "the network cannot take images of 8 pixels"),
+    ],
+)
+def test_what_no_layer_tells_the_probe_sees(make: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        probe(Network.of(make), zoo.CLASSES, zoo.SIZE)
+    probe(Network.of(lambda: Attending(0.0, False)), zoo.CLASSES, zoo.SIZE)

@@ -9,7 +9,7 @@ from raydistill.config import Config, load
 from raydistill.core.recipe import SGD, Adam
 from raydistill.core.schedule import Fixed, SelfAdaptive
 from raydistill.errors import ConfigError
-from raydistill.pipeline.space import check_space, decoded, distributions, own_recipe, recipe_of
+from raydistill.pipeline.space import check_space, decoded, distributions, longest, own_recipe, recipe_of
 
 SPACE = (
     "search.space={student_steps: {low: 10, high: 40}, student_lr: {low: 0.001, high: 0.1, log: true}, ema: {low: 0, high: 0.5}, "
@@ -105,3 +105,10 @@ def test_a_space_without_sense_is_refused(space: str, sentence: str) -> None:
 def test_a_list_of_one_is_no_choice() -> None:
     with pytest.raises(ConfigError, match="init must have two values or more"):
         load("demo", ["search.space={init: [real]}"])
+
+
+def test_the_longest_trial_may_be_longer_than_the_config_s_own() -> None:
+    space = "search.space.iterations="
+    assert longest(load("demo", ["distill.iterations=300"])) == 300
+    assert longest(load("demo", ["distill.iterations=300", space + "{low: 100, high: 1000}"])) == 1000
+    assert longest(load("demo", ["distill.iterations=300", space + "[100, 200]"])) == 200
