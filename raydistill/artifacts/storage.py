@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +23,9 @@ import fsspec
 
 from raydistill.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ConfigError, of_storage
 
+# Copies of a bucket's files, which may be removed at any time.
 CACHE = Path(os.environ.get("RAYDISTILL_CACHE", Path.home() / ".cache" / "raydistill"))
+CACHE_DAYS = 14.0  # that a copy stays there unused
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # Amazon's clients give up after some seconds by default; ten attempts last for about a minute.
 os.environ.setdefault("AWS_RETRY_MODE", "standard")
@@ -118,6 +121,7 @@ class Folder:
             temporary = final.with_name(f".{uuid.uuid4().hex[:8]}.{final.name}")
             try:
                 yield temporary
+                _to_the_disk(temporary)
                 os.replace(temporary, final)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -139,6 +143,8 @@ class Folder:
                     os.replace(temporary, copy)
             finally:
                 temporary.unlink(missing_ok=True)
+            _drop_unused()
+        os.utime(copy)
         return copy
 
     def put_tree(self, local: str | os.PathLike[str]) -> None:
@@ -204,6 +210,22 @@ class Folder:
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}" if name else self._path
+
+
+def _drop_unused() -> None:
+    """Copies of the cache that nobody has asked for in `CACHE_DAYS`."""
+    oldest = time.time() - CACHE_DAYS * 86400
+    for path in CACHE.glob("*/*"):
+        with suppress(OSError):  # of another user, or gone
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+                path.parent.rmdir()
+
+
+def _to_the_disk(path: Path) -> None:
+    """Else the name of a file could outlive a power failure that its bytes do not."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def _holds(path: Path, sha256: str) -> bool:

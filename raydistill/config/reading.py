@@ -24,6 +24,7 @@ from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, yam
 
 # A config may name others, beside it or shipped, whose values it starts from; so may the command line.
 EXTENDS = "extends"
+COMMAND_LINE = "command line"
 AUGMENTATION = "augmentation"  # of a whole config: that of all its uses, which may say otherwise
 LEVEL = {"operations": ["mirror"]}
 DSA_SINGLE = {"operations": list(DSA), "mode": "single"}
@@ -38,12 +39,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply `a.b=c` overrides, validate. ConfigError, one sentence, for anything that is wrong."""
     where = str(path) if _remote(path) else str(_find(path))
     try:
-        own, given = _read(where), _based(_assignments(overrides), "command line", ())
+        own, given = _read(where), _based(_assignments(overrides), COMMAND_LINE, ())
         merged = _overlay(_overlay(OmegaConf.create(_kinds()), own), given)
         raw = OmegaConf.to_container(_with_defaults(merged), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _unresolved(error, where) from error
-    return _validated(raw, where)
+    return _validated(raw, where, [text.partition("=")[0] for text in overrides])
 
 
 def vary(config: Config, values: Mapping[str, Any], where: str) -> Config:
@@ -55,13 +56,21 @@ def vary(config: Config, values: Mapping[str, Any], where: str) -> Config:
     return _validated(OmegaConf.to_container(merged), where)
 
 
-def _validated(raw: Any, where: str) -> Config:
+def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
     try:
         return _adapter().validate_python(raw)
-    except ConfigError as error:  # a leaf's own, which does not know the file
-        raise ConfigError(error.what, f"{where}, {error.where}", error.fix) from error
-    except ValidationError as error:
-        raise ConfigError(*sentence(error, raw, where)) from error
+    except (ConfigError, ValidationError) as error:  # the first is a leaf's own, which does not know the file
+        what, place, fix = (
+            (error.what, error.where, error.fix) if isinstance(error, ConfigError) else sentence(error, raw)
+        )
+        given = any(_is_about(place, what, key) for key in overridden)
+        raise ConfigError(what, f"{COMMAND_LINE if given else where}, {place}", fix) from error
+
+
+def _is_about(place: str, what: str, key: str) -> bool:
+    """Whether what is wrong at a place of the config is an override's: at its key, below it, or above, where the sentence names it."""
+    named = [path.rpartition(".")[2] in what for path in (key, place)]
+    return place == key or place.startswith(f"{key}.") or (key.startswith(f"{place}.") and any(named))
 
 
 def _unresolved(error: OmegaConfBaseException, where: str) -> ConfigError:
@@ -211,22 +220,24 @@ def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
 
 def _shipped(wanted: Path) -> str:
     """What is shipped in the folder where something was looked for."""
-    parts = wanted.parts[:-1] if wanted.parts[:-1] == ("methods",) else ()
-    names = sorted({p.stem for folder in SHIPPED for p in folder.joinpath(*parts).glob("*.yaml")})
-    return f"{'methods' if parts else 'named runs'} are: {', '.join(names)}"
+    folder = wanted.parent.name if wanted.parent.name in ("methods", "parts") else ""
+    names = sorted({path.stem for shipped in SHIPPED for path in (shipped / folder).glob("*.yaml")})
+    return f"{folder or 'named runs'} are: {', '.join(names)}"
 
 
 def _assignments(overrides: Sequence[str]) -> DictConfig:
-    wrong = [text for text in overrides if "=" not in text]
-    if wrong:
-        raise ConfigError(
-            f"'{wrong[0]}' is not of the form key=value", "command line", "for example distill.iterations=500"
-        )
-    try:
-        return OmegaConf.from_dotlist(list(overrides))
-    except yaml.YAMLError as error:
-        problem = f"the value of an override is not valid YAML ({yaml_problem(error)})"
-        raise ConfigError(problem, "command line", "mend it, or put it into quotes") from error
+    for text in overrides:
+        if not text.partition("=")[0] or "=" not in text:
+            fix = "for example distill.iterations=500"
+            raise ConfigError(f"'{text}' is not of the form key=value", COMMAND_LINE, fix)
+        try:
+            OmegaConf.from_dotlist([text])
+        except yaml.YAMLError as error:
+            fix = "mend it, or put the value into quotes, and those into the shell's: 'key=\"{value}\"'"
+            raise ConfigError(
+                f"the value of '{text}' is not valid YAML ({yaml_problem(error)})", COMMAND_LINE, fix
+            ) from error
+    return OmegaConf.from_dotlist(list(overrides))
 
 
 _ADAPTER: TypeAdapter[Config] | None = None

@@ -26,14 +26,16 @@ def _dataclasses(annotation: Any) -> Iterator[type]:
         yield from _dataclasses(argument)
 
 
-def sentence(error: ValidationError, raw: Any, where: str) -> tuple[str, str, str]:
-    """(what, where, fix) of the most telling error."""
+def sentence(error: ValidationError, raw: Any) -> tuple[str, str, str]:
+    """(what, which key, fix) of the most telling error."""
     first = min(error.errors(), key=lambda e: (_distance(e, raw), _rank(e)))
     keys = _keys(first, raw)
-    place = f"{where}, {'.'.join(str(key) for key in keys)}"
+    place = ".".join(str(key) for key in keys)
     if first["type"] in UNKNOWN_KEY:
         return f"there is no key '{keys[-1]}'", place, nearest(str(keys[-1]), _known_keys(keys[:-1], raw))
     if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        if isinstance(keys[-1], int):
+            return f"value number {keys[-1] + 1} of the list is missing", place.rpartition(".")[0], "add it"
         return "this key is missing", place, "add it"
     if keys[-1:] == ["kind"]:
         kinds = [cls.kind for cls in _classes_at(keys[:-1], raw)]

@@ -4,6 +4,7 @@ defaulted in one place."""
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -263,11 +264,16 @@ class Resources:
 
 @dataclass(frozen=True)
 class Tracking:
-    """MLflow. uri: of the tracking server; None: sqlite:// under the run folder."""
+    """MLflow. uri: of the tracking server, without a password; None: sqlite:// under the run folder."""
 
     enabled: bool = True
     uri: str | None = None
     experiment: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.uri and re.search(r"//[^/]*:[^/]*@", self.uri):
+            # It would stand in MLflow's parameters, in the best config of a search and in logs.
+            raise ValueError("uri must hold no password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,9 @@ def _question_of(step: tuple[str, ...], where: str) -> Task:
     return TASK_OF[step[0]]
 
 
+LISTED = "list"  # what the tree of a list of labels is called
+
+
 @dataclass(frozen=True)
 class ClassTree:
     """The classes that a galaxy is sorted into; the position of a class is its label."""
@@ -174,12 +177,13 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int]) -> ClassTree:
     For tables of labels the paths may be left out: `classes: [cat, dog]`.
     """
     if not isinstance(name_or_yaml_path, str):
-        return ClassTree("list", tuple(GalaxyClass(str(name)) for name in name_or_yaml_path))
+        return ClassTree(LISTED, tuple(GalaxyClass(str(name)) for name in name_or_yaml_path))
     if name_or_yaml_path in BUILTIN_TREES:
         return BUILTIN_TREES[name_or_yaml_path]
     if not name_or_yaml_path.endswith((".yaml", ".yml")):
         hint = nearest(name_or_yaml_path, tuple(BUILTIN_TREES))
-        raise ConfigError(f"no class tree '{name_or_yaml_path}'", "", f"{hint} Another tree is given as a .yaml file")
+        fix = f"{hint.rstrip('?')}{'?' if hint.endswith('?') else '.'} Classes of your own are a .yaml file, or labels in brackets: [a, b]"
+        raise ConfigError(f"no class tree '{name_or_yaml_path}'", "", fix)
     try:
         with open_stream(name_or_yaml_path) as stream:
             content = yaml.safe_load(stream.read())

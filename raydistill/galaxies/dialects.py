@@ -164,6 +164,9 @@ def _recognise(present: Sequence[str], named: Mapping[str, str], uri: str) -> st
         return "galaxy-datasets"
     if _find("label", present, named, uri) and _find("id", present, named, uri):
         return "plain"
+    if len(present) == 1 and (between := next((mark for mark in ";\t|" if mark in present[0]), None)):
+        what = f"its columns stand between {between!r}, and commas are expected"
+        raise CatalogError(what, uri, "save it with commas, tabs as .tsv, or as Parquet")
     raise _missing(
         "the columns of any known dialect",
         f"{RESPONSES[0]}_weighted_fraction",

@@ -124,7 +124,11 @@ def _format(uri: str) -> str:
     system, path = filesystem(uri)
     if system.get_file_info(path).type == pafs.FileType.Directory:
         return "parquet"
-    raise CatalogError("not a table that can be read", uri, "give a .csv, .parquet or .fits file, or a Parquet folder")
+    raise CatalogError(
+        "not a table that can be read",
+        uri,
+        "give a .csv, .tsv, .parquet or .fits file, by its name too, or a Parquet folder",
+    )
 
 
 def _guarded(uri: str, read: Any) -> Any:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.errors import CatalogError, ConfigError, nearest
-from raydistill.galaxies.classes import ClassTree, GalaxyClass
+from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, ClassTree, GalaxyClass
 from raydistill.galaxies.dialects import votes_array
 from raydistill.galaxies.tree import INDEX, WILLETT_THRESHOLDS
 
@@ -28,6 +28,7 @@ SPLIT_TOLERANCE = 1e-6  # on the sum of three fractions written by hand
 _CLASSES, _UNASSIGNED = b"raydistill.classes", b"raydistill.unassigned"
 
 # Ways to write "no class" in a table of labels.
+NO_LABEL, OTHER_LABEL = -1, -2  # of a galaxy without one, and of one whose label was not asked for
 _NO_LABEL = ("", "-1", "none", "nan", "null", "unknown")
 
 
@@ -123,20 +124,36 @@ def _by_label(catalog: pa.Table, tree: ClassTree) -> Assignment:
         index |= {str(i): i for i in range(len(tree.names))}
     words = catalog["label"].to_pylist()
     known = {word: _position(word, index, tree) for word in set(words)}
+    if tree.name == LISTED:
+        for position, name in enumerate(tree.names):
+            if position not in known.values():
+                raise CatalogError(
+                    f"no galaxy has the label '{name}'", "label", nearest(name, sorted(filter(None, known)))
+                )
     label = np.array([known[word] for word in words], dtype=np.int64)
     confidence = catalog["confidence"].combine_chunks().to_numpy(zero_copy_only=False).astype(float)
     unsure = np.isnan(confidence)
-    return np.where(unsure, -1, label), confidence, {"no_label": label < 0, "no_confidence": unsure & (label >= 0)}
+    reasons = {
+        "no_label": label == NO_LABEL,
+        "other_label": label == OTHER_LABEL,
+        "no_confidence": unsure & (label >= 0),
+    }
+    return np.where(unsure, NO_LABEL, label), confidence, reasons
 
 
 def _position(word: str | None, index: dict[str, int], tree: ClassTree) -> int:
     if word in index:
         return index[word]
     if word is None or word.lower() in _NO_LABEL:
-        return -1
+        return NO_LABEL
     if re.fullmatch(r"\d+\.0+", word):  # how pandas writes whole numbers among which one is missing
         return _position(word.partition(".")[0], index, tree)
-    raise CatalogError(f"the label '{word}' is no class of the tree '{tree.name}'", "label", nearest(word, tree.names))
+    if tree.name == LISTED:  # of a table with more labels
+        return OTHER_LABEL
+    fitting = [f"curate.classes={other.name}" for other in BUILTIN_TREES.values() if word in other.names]
+    fix = " or ".join([*fitting, "a list of labels as curate.classes=[a, b]"])
+    what = f"the label '{word}' is no class of the tree '{tree.name}'"
+    raise CatalogError(what, "label", f"{nearest(word, tree.names)} Otherwise give {fix}")
 
 
 def split_of(object_ids: Iterable[str], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> np.ndarray:

@@ -23,7 +23,9 @@ class Board:
         self._in_vain = 0  # losses of the group since the last epoch
         self._losses: dict[int, int] = {}  # expert -> how often it was lost since its last epoch
         self._claims: dict[int, int] = {}  # expert -> rank
-        self._attempts: dict[int, int] = {}
+        self._failed_on: dict[int, list[int]] = {}  # expert -> the rank of each attempt
+        self._size = 1  # of the group
+        self._left: set[int] = set()  # ranks that claim no more
         self._failures: dict[int, RaydistillError] = {}
         self._epochs: dict[int, int] = {}
         self._figures: dict[str, float] = {}
@@ -35,6 +37,8 @@ class Board:
     def join(self, rank: int, world_size: int) -> None:
         """A worker begins, perhaps in place of one that was lost, or of one of a group that was smaller."""
         self._groups += rank == 0
+        self._size = world_size
+        self._left.discard(rank)
         left = [expert for expert, holder in self._claims.items() if holder == rank or holder >= world_size]
         for expert in left:
             del self._claims[expert]
@@ -51,12 +55,21 @@ class Board:
         return self._in_vain <= self._max_restarts
 
     def claim(self, rank: int) -> int | None:
-        """The next expert to train; None when there is none left."""
-        if not self._open:
+        """The next expert to train; None when there is none left.
+
+        One that failed on a rank is left to the others, if there are any, for the fault may be that rank's: a GPU that fails at once
+        would else fail every expert while the others train one.
+        """
+        mine = [expert for expert in self._open if rank not in self._failed_on.get(expert, ())]
+        others = self._size - 1 - len(self._left - {rank})
+        if not mine and others <= 0:
+            mine = list(self._open)
+        if not mine:
+            self._left.add(rank)
             return None
-        expert = self._open.popleft()
-        self._claims[expert] = rank
-        return expert
+        self._open.remove(mine[0])
+        self._claims[mine[0]] = rank
+        return mine[0]
 
     def epoch(self, expert: int, epoch: int, figures: dict[str, float]) -> None:
         self._epochs[expert], self._figures = epoch, figures
@@ -69,15 +82,16 @@ class Board:
 
     def failed(self, expert: int, why: RaydistillError) -> None:
         """Back to the end of the queue, or given up."""
-        self._claims.pop(expert, None)
-        self._attempts[expert] = self._attempts.get(expert, 0) + 1
-        if self._attempts[expert] < ATTEMPTS:
+        failed_on = self._failed_on.setdefault(expert, [])
+        failed_on.append(self._claims.pop(expert, 0))
+        if len(failed_on) < ATTEMPTS:
             self._open.append(expert)
         else:
             self._failures[expert] = why
 
-    def cannot_begin(self, why: RaydistillError) -> None:
+    def cannot_begin(self, rank: int, why: RaydistillError) -> None:
         """Of a worker that leaves its experts to the others, if there are any."""
+        self._left.add(rank)
         self._trouble = why
 
     def trouble(self) -> RaydistillError | None:

@@ -54,11 +54,22 @@ def choose(how: Curate, survey: CatalogSurvey | DataSet) -> Chosen:
     if not len(selected):
         raise CatalogError(
             f"none of {len(catalog)} galaxies was selected ({len(assigned)} have a class, {len(found)} of those a picture)",
-            survey.catalog, "check survey.images, curate.classes and curate.min_confidence",
+            survey.catalog, _looked_for(survey.images, assigned) if not len(found) else "check curate.min_confidence",
         )  # fmt: skip
     candidates = report(assigned, selected)["candidates"].to_pylist()
     split = split_of(selected["object_id"].to_pylist(), how.split).tolist()
     return Chosen(_in_order(selected, split), candidates, missing, unassigned(assigned), tree)
+
+
+def _looked_for(images: Images, assigned: pa.Table) -> str:
+    """What to mend where galaxies have a class and none has a picture."""
+    if not len(assigned):
+        return "check curate.classes"
+    first = assigned["object_id"][0].as_py()
+    if isinstance(images, ParquetImages):
+        return f"check survey.images.id_column: none of its ids is {first}"
+    name = images.pattern.format(id=first if images.mapping is None else "ASSET")
+    return f"check survey.images: galaxy {first} would be {images.root.rstrip('/')}/{name}"
 
 
 def _choose_of_data_set(how: Curate, survey: DataSet) -> Chosen:

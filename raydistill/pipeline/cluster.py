@@ -193,6 +193,11 @@ def one_line(error: BaseException) -> str:
     return lines[-1][:300] if lines else type(error).__name__
 
 
+def _out_of_memory(error: BaseException) -> bool:
+    """What torch raises of a GPU, of main memory, and Python itself."""
+    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error)
+
+
 LOST = (
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,
@@ -213,4 +218,7 @@ def plain_errors(stage: str) -> Iterator[None]:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, RaydistillError):
             raise error.cause from None
+        if _out_of_memory(error.cause):
+            fix = "give it a larger machine or share (resources.gpus, distill_gpus), or distil in less (resources.distill_memory_mb)"
+            raise ClusterError(f"a worker's memory was not enough ({one_line(error.cause)})", stage, fix) from error
         raise

@@ -34,6 +34,7 @@ from raydistill.pipeline.cluster import device_of, plain_errors, require, worker
 from raydistill.seeding import fold_in
 
 TRIALS = 3  # networks that try a rate
+SECONDS_BETWEEN_LOOKS = 60.0  # for machines, where no network ends
 ROUNDS = 4  # of trials: the rates of the grid, then one more at a time
 
 log = get_logger(__name__)
@@ -220,11 +221,14 @@ class Judge:
                 how = (fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes)
                 reference = task.remote(stored[fit.data.digest], splits, how, resources.worker_threads, resources.gpus)
                 running[reference] = digest
-            (ready,), _ = ray.wait(list(running), num_returns=1)
-            digest, row = running.pop(ready), ray.get(ready)
-            self.kept.write(f"{digest}.json", json.dumps(row).encode())
-            rows[digest] = row
-            shown.advance(subject=missing[digest].data.subject, accuracy=row["balanced_accuracy"])
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=SECONDS_BETWEEN_LOOKS)
+            if not ended:  # are there still machines for it?
+                require(resources, resources.cpus, resources.gpus, "")
+            for reference in ended:
+                digest, row = running.pop(reference), ray.get(reference)
+                self.kept.write(f"{digest}.json", json.dumps(row).encode())
+                rows[digest] = row
+                shown.advance(subject=missing[digest].data.subject, accuracy=row["balanced_accuracy"])
 
 
 @lru_cache(maxsize=8)

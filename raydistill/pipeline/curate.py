@@ -157,10 +157,11 @@ class _Writer:
         empty = [entry.name for entry in classes if not entry.train]
         if empty:
             reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
-            raise CatalogError(
-                f"no training galaxy in: {', '.join(empty)}" + (f" (rejected pictures: {reasons})" if reasons else ""), "curate",
-                "lower curate.min_confidence, enlarge the training split, or choose other classes",
-            )  # fmt: skip
+            fix = "lower curate.min_confidence, enlarge the training split, or choose other classes"
+            if reasons:
+                reasons = f" (rejected pictures: {reasons}; first: {self.rejected[0]['source'] or self.rejected[0]['object_id']})"
+                fix = f"{self.folder.uri}/rejected.parquet lists them; mend them, or {fix}"
+            raise CatalogError(f"no training galaxy in: {', '.join(empty)}{reasons}", "curate", fix)
         mean = self._sums[0] / self._train_pixels / 255
         std = np.sqrt(np.maximum(self._sums[1] / self._train_pixels / 255**2 - mean**2, 0))
         summary = Summary(

@@ -15,7 +15,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.core.effort import useful_threads, words
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import LOST, distill_cpus, one_line, plain_errors, workers_for
+from raydistill.pipeline.cluster import LOST, distill_cpus, one_line, plain_errors, require, workers_for
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.publish import publish
 from raydistill.pipeline.session import News, finished, prepare, recipe_and_work
@@ -71,6 +71,9 @@ def _run(plan: Plan, curated: CuratedSet, run: Run) -> None:
                 if in_vain > resources.max_restarts:
                     raise
                 log.warning("distill: the worker was lost (%s), it is started again", one_line(error))
+                require(
+                    resources, job.threads, job.gpus, "distill_"
+                )  # machines that are gone may have been the only ones
 
 
 def _tell(news: News, heard: int, shown: Any, run: Run, place: Place) -> int:

@@ -57,7 +57,7 @@ def work(loop: dict[str, Any]) -> None:
             _train_what_is_left(_Trainer(job), board, rank)
         except Exception as error:  # the others go on; Ray Train would start all of them again, to meet the same
             log.exception("a worker cannot begin")
-            board.cannot_begin.remote(our_own(error) or _unknown("a worker cannot begin", error))
+            board.cannot_begin.remote(rank, our_own(error) or _unknown("a worker cannot begin", error))
         ray.get(board.trouble.remote())  # an actor answers in order: all that was told above has arrived
     ray.train.report({"rank": rank})
 

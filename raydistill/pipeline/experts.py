@@ -64,7 +64,7 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
     side, taught = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
     # The work of all experts, for a choice that depends on the number of workers would make the bits depend on it.
     work = work_of_training(wanted.training, network, torch.Size((taught, 3, side, side)), wanted.num_experts)
-    training = settled(folder, run, wanted.training, work, config.resources.gpus)
+    training = settled(folder, run, wanted.training, work, config.resources.gpus, config.resources.worker_threads)
     wanted = replace(wanted, training=training)
     write_layout(folder, network.layout, wanted.num_experts, wanted.training.epochs, ends_only=wanted.keep == "ends")
     missing = missing_experts(folder, wanted.num_experts)

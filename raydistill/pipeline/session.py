@@ -80,7 +80,7 @@ def prepare(
     """The job of a plan's distilled set, nothing of it left to `auto` that hangs on this machine. folder: elsewhere than in its place."""
     config, place, resources = plan.config, plan.distilled, plan.config.resources
     folder = folder or place.folder
-    recipe = settled(folder, run, *recipe_and_work(config, curated), resources.distill_gpus)
+    recipe = settled(folder, run, *recipe_and_work(config, curated), resources.distill_gpus, threads)
     return Job(
         folder.uri, curated.folder.uri, plan.trajectories.folder.uri, config.network, recipe, place.seed,
         threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,

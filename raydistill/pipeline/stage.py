@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.manifest import check_parent
+from raydistill.artifacts.manifest import PARTIAL, check_parent
 from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import CatalogSurvey, Config, Resources, plain
@@ -25,6 +25,7 @@ from raydistill.pipeline.tracking import InputDataset, Run, Tracker, default_uri
 log = get_logger(__name__)
 
 SETTLED = "settled.json"
+BEGUN_ON = f"{PARTIAL}/begun-on"  # what decides bits and is no part of the artifact
 
 
 def tracking_uri(plan: Plan) -> str | None:
@@ -113,14 +114,21 @@ def recorded(
         log.info("%s: done, content %s", place.kind, manifest.content[:12])
 
 
-def settled(folder: Folder, run: Run, wanted: Wanted, work: Work, gpus: float) -> Wanted:
+def settled(folder: Folder, run: Run, wanted: Wanted, work: Work, gpus: float, threads: int) -> Wanted:
     """The training or recipe without `auto`, by this machine or, where the artifact was begun already, as it was settled then: what one
-    machine has begun, another finishes with the same arithmetic."""
+    machine has begun, another finishes with the same arithmetic. A warning where it cannot, for want of a GPU or of threads."""
+    here = "GPUs" if gpus else f"{threads} {'thread' if threads == 1 else 'threads'} of a CPU"
     if folder.exists(SETTLED):
         chosen = replace(wanted, **json.loads(folder.read(SETTLED)))
+        there = folder.read(BEGUN_ON).decode() if folder.exists(BEGUN_ON) else here
+        if there != here:
+            log.warning(
+                "%s was begun on %s and goes on with %s: the same to rounding, not to the bit", folder, there, here
+            )
     else:
         chosen = settle(wanted, work, Machine.of_workers(gpus))
         how = {"compile": chosen.compile, "precision": chosen.precision}
+        folder.write(BEGUN_ON, here.encode())
         folder.write(SETTLED, json.dumps(how).encode())
     run.tags({"raydistill.settled": words(chosen)})
     return chosen

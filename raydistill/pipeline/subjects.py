@@ -140,7 +140,7 @@ def teachers_of(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tea
         return None
     own = plan.trajectories
     try:
-        store = TrajectoryStore.open(own.folder if own.identity == parent.identity else parent.uri, verify=False)
+        store = TrajectoryStore.open(own.folder if own.identity == parent.identity else parent.uri)
         check_parent(distilled.manifest, "trajectories", store.manifest, distilled.folder.uri)
     except RaydistillError as error:
         log.warning("evaluate: the experts are left out (%s)", error)

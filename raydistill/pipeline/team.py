@@ -12,7 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import ray
 import torch
@@ -42,17 +43,19 @@ def distilling(job: Job) -> Iterator[News]:
     yield session.news()
 
 
-class _Hired(NamedTuple):
+@dataclass
+class _Hired:
     helper: Any
     started: Any  # its first answer
+    in_vain: int  # losses in a row, of it and of those in whose place it came
 
 
 class Team:
     """A leader's helpers. say: is told of every one that was lost."""
 
     def __init__(self, job: Job, say: Callable[[str], None]) -> None:
-        self._job, self._say, self._lost = job, say, 0
-        self._hired = [self._hire() for _ in range(job.helpers)]
+        self._job, self._say = job, say
+        self._hired = [self._hire(0) for _ in range(job.helpers)]
 
     def measure(self, distiller: Distiller) -> list[Measured]:
         """All pieces of the iteration, in their order."""
@@ -68,7 +71,7 @@ class Team:
         for number, (hired, answer) in asked.items():
             mine = pieces[number::hands]
             measured = self._answer(hired, answer)
-            self._lost = 0 if measured else self._lost
+            hired.in_vain = 0 if measured else hired.in_vain
             found |= zip(mine, measured or map(distiller.measure, mine), strict=True)
         return [_measured_on(distiller.images.device, found[piece]) for piece in pieces]
 
@@ -76,10 +79,10 @@ class Team:
         for hired in self._hired:
             ray.kill(hired.helper)
 
-    def _hire(self) -> _Hired:
+    def _hire(self, in_vain: int) -> _Hired:
         job = self._job
         helper: Any = ray.remote(Helper).options(num_cpus=job.threads, num_gpus=job.gpus).remote(job)
-        return _Hired(helper, helper.ready.remote())
+        return _Hired(helper, helper.ready.remote(), in_vain)
 
     def _ready(self) -> list[_Hired]:
         """Those that have started."""
@@ -92,13 +95,13 @@ class Team:
             return ray.get(answer)
         except LOST as error:
             self._hired.remove(hired)
-            self._lost += 1
-            again = self._lost <= self._job.max_restarts
+            in_vain = hired.in_vain + 1
+            again = in_vain <= self._job.max_restarts
             self._say(
                 f"a helper was lost ({one_line(error)}), {'another is asked for' if again else 'the others go on'}"
             )
             if again:
-                self._hired.append(self._hire())
+                self._hired.append(self._hire(in_vain))
             return None
 
 

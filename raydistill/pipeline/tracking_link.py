@@ -95,4 +95,4 @@ def cause(error: BaseException, surrounding: BaseException | None = None) -> str
 
 
 def without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]+@", "//…@", text)
+    return re.sub(r"//[^/\s]+@", "//…@", text)

@@ -25,10 +25,11 @@ def test_the_script_makes_the_same_artifacts(undisturbed: Path, env: dict[str, s
     for name, body in COMMANDS.items():
         (shells / name).write_text(f"#!/bin/bash\n{body}\n")
         (shells / name).chmod(0o755)
-    allocation = {"SLURM_JOB_NODELIST": "127.0.0.1", "SLURM_NNODES": "1", "SLURM_CPUS_PER_TASK": "2"}
+    allocation = {"SLURM_JOB_NODELIST": "127.0.0.1", "SLURM_NNODES": "1", "SLURM_CPUS_PER_TASK": "3"}
     there = env | allocation | {"SLURM_JOB_ID": str(os.getpid()), "PATH": f"{shells}{os.pathsep}{env['PATH']}"}
     words = [str(tools.TINY), f"output={tmp_path / 'runs'}"]
     batch = tools.start(["bash", "deploy/slurm/raydistill.sbatch", *words], tmp_path, there)
     assert batch.wait() == 0, batch.said[-4000:] + batch.out.read_text()[-4000:]
+    assert "Ray: 3 CPUs" in batch.said, "a private Ray, of this machine alone, in place of the allocation's"
     assert str(tools.artifact(tmp_path, "evaluation")) in batch.out.read_text()
     assert tools.contents(tmp_path) == tools.contents(undisturbed)

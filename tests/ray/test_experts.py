@@ -122,7 +122,7 @@ def test_a_finished_shard_is_never_written_again(
     folder = below(config, "trajectories")
     with (
         killing("RayTrainWorker", lambda: (folder / shard(0)).exists()),
-        pytest.raises(ClusterError, match=r"lost with experts \[1\], and 0 restarts"),
+        pytest.raises(ClusterError, match=r"lost with experts \[[01]\], and 0 restarts"),
     ):
         experts(Plan(tiny(root, LONG, "resources.workers=1", "resources.max_restarts=0")), SILENT)
     assert not (folder / NAME).exists(), "a stage that failed left a manifest"
@@ -167,6 +167,7 @@ def test_an_expert_that_kills_its_worker_is_named_and_the_rest_finish(curated_ro
     config = tiny(
         copy_of(curated_root, tmp_path, "survey", "curated"),
         "network={kind: custom, factory: 'tests.ray.deadly:deadly'}",
+        "evaluate.baselines=[random_real]",
         "resources.workers=2",
         "resources.max_restarts=2",
     )
@@ -270,6 +271,32 @@ def test_a_poisoned_expert_is_tried_again_last_and_then_given_up() -> None:
     assert news["finished"] == 2
     assert news["finals"] == [(8, {"accuracy": 0.8}), (9, {"accuracy": 0.9})]
     assert board.news()["finals"] == [], "a final was told twice"
+
+
+def test_a_worker_whose_every_expert_fails_leaves_them_to_the_others() -> None:
+    board = Board([0, 1, 2, 3], 3)
+    for rank in (0, 1):
+        board.join(rank, 2)
+    assert board.claim(1) == 0
+    while (expert := board.claim(0)) is not None:  # a GPU that fails at once, while the other trains
+        board.failed(expert, "a launch failure")
+    assert board.failures() == {}
+    board.finished(0, {})
+    while (expert := board.claim(1)) is not None:
+        board.finished(expert, {})
+    assert board.news()["finished"] == 4
+    assert board.failures() == {}
+
+
+def test_an_expert_that_fails_on_the_last_worker_is_tried_there_again() -> None:
+    board = Board([0], 3)
+    for rank in (0, 1):
+        board.join(rank, 2)
+    assert (board.claim(0), board.claim(1)) == (0, None)
+    board.failed(0, "first")
+    assert board.claim(0) == 0
+    board.failed(0, "second")
+    assert (board.claim(0), board.failures()) == (None, {0: "second"})
 
 
 def test_epochs_count_once_however_often_an_expert_starts() -> None:

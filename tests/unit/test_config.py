@@ -100,6 +100,14 @@ def test_a_baseline_that_is_named_twice_is_refused(read: Read) -> None:
         read(SIMULATED, "evaluate.baselines=[random_real,class_mean,random_real]")
 
 
+@pytest.mark.parametrize("uri", ["https://me:hunter2@mlflow.org", "postgresql://me:hunt@er2@db/mlflow"])
+def test_a_password_is_not_taken_for_it_would_be_written_down(read: Read, uri: str) -> None:
+    with pytest.raises(ConfigError, match="uri must hold no password; set MLFLOW_TRACKING_USERNAME") as caught:
+        read(SIMULATED, f"tracking.uri={uri}")
+    assert "hunt" not in str(caught.value)
+    assert read(SIMULATED, "tracking.uri=https://mlflow.org:5000/a@b:c").tracking.uri
+
+
 def test_a_protocol_is_left_out_by_null(read: Read) -> None:
     two = SIMULATED + "evaluate: {protocols: {paper: {}, plain: {}}}\n"
     assert list(read(two, "evaluate.protocols.plain=null").evaluate.protocols) == ["paper"]
@@ -323,7 +331,7 @@ def test_what_is_wrong_is_named_in_one_sentence(
         read(text, *([override] if override else []))
     message = str(caught.value)
     assert sentence in message
-    assert message.startswith(str(tmp_path / "c.yaml"))
+    assert message.startswith("command line" if override else str(tmp_path / "c.yaml"))
     assert "\n" not in message
     assert caught.value.exit_code == 2
 
@@ -332,7 +340,7 @@ def test_what_is_wrong_is_named_in_one_sentence(
     ("override", "sentence"),
     [
         ("distill.iterations", "command line: 'distill.iterations' is not of the form key=value; for example"),
-        ("distill.iterations=[1", "command line: the value of an override is not valid YAML"),
+        ("distill.iterations=[1", "command line: the value of 'distill.iterations=[1' is not valid YAML"),
     ],
 )
 def test_overrides_that_cannot_be_read(read: Read, override: str, sentence: str) -> None:

@@ -6,13 +6,14 @@ import errno
 import hashlib
 import os
 import pickle
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from raydistill.artifacts import storage
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.storage import CACHE_DAYS, Folder
 from raydistill.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ConfigError
 
 
@@ -124,6 +125,24 @@ def test_a_local_path_holds_the_file(folder: Folder) -> None:
         assert digest in path.parts
         folder.remove("x/a.npy")
         assert folder.local("x/a.npy", digest).read_bytes() == b"data"  # from the cache
+
+
+def test_copies_that_nobody_asked_for_in_a_long_time_leave_the_cache(folder: Folder) -> None:
+    if folder.is_local:
+        pytest.skip("is its own copy")
+    digests = {}
+    for name in "abc":
+        folder.write(name, name.encode())
+        digests[name] = hashlib.sha256(name.encode()).hexdigest()
+    old, used = (folder.local(name, digests[name]) for name in "ab")
+    long_ago = time.time() - (CACHE_DAYS + 1) * 86400
+    for copy in (old, used):
+        os.utime(copy, (long_ago, long_ago))
+    assert folder.local("b", digests["b"]) == used
+    folder.local("c", digests["c"])
+    assert used.exists()
+    assert not old.parent.exists()
+    assert folder.local("a", digests["a"]).read_bytes() == b"a"
 
 
 def test_a_damaged_copy_in_the_cache_is_fetched_again(folder: Folder) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass
+from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass, load_class_tree
 from raydistill.galaxies.dialects import VOTES, read_catalog, votes_array
 from raydistill.galaxies.selection import assign, report, select, split_of, unassigned
 from raydistill.galaxies.tree import INDEX, resolve_answer
@@ -92,6 +92,22 @@ def test_min_votes_leaves_out_galaxies_with_fewer_or_unknown_votes():
     assert unassigned(assigned)["too_few_votes"] == 2
     with pytest.raises(CatalogError, match="set min_votes to 0"):
         assign(catalog_of(ROUND), GZ2_NINE, min_votes=20)
+
+
+def test_a_list_of_labels_takes_those_and_leaves_others_out():
+    table, asked = labels(["dog", "cat", "cow", None, "dog"]), load_class_tree(["cat", "dog"])
+    assigned = assign(table, asked)
+    assert assigned["label"].to_pylist() == [1, 0, 1]
+    assert (unassigned(assigned)["other_label"], unassigned(assigned)["no_label"]) == (1, 1)
+    with pytest.raises(CatalogError, match="no galaxy has the label 'dogs'; did you mean 'dog'"):
+        assign(table, load_class_tree(["cat", "dogs"]))
+
+
+def test_labels_of_another_shipped_tree_name_it():
+    with pytest.raises(
+        CatalogError, match=r"'round' is no class of the tree 'gz2-9'; .* Otherwise give curate.classes=gz2-5"
+    ):
+        assign(labels(["round"]), GZ2_NINE)
 
 
 def test_labels_are_names_or_positions():
