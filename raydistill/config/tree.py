@@ -174,7 +174,7 @@ class Distill(Recipe):
 class Protocol:
     """How a fresh network is trained on a small set.
 
-    lr_grid: rates of which the one that is best on validation images is taken, or one beyond its ends if the best lies there (not where
+    lr_grid: rates of which the one that is best on validation images is taken, or up to three beyond an end as long as the best lies there (not where
     it is the only one).
     learned_lr: what becomes of the learning rates that a distilled set brings, spread over the first half of the epochs as the papers do:
     a "candidate" beside those of `lr_grid`, the "only" one, as in the papers, or "never" used.
@@ -201,7 +201,7 @@ class Evaluate:
     `full_data_networks` of them (0: none).
     scores: also the label-robust and the augmentation-robust score of the distilled set (`core.scores`), under the first protocol and on
     the experts' architecture. Trains what these need besides: the distilled images without augmentation and, where their labels are soft,
-    with hard ones; random real images likewise.
+    with hard ones; random real images without augmentation.
     """
 
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})

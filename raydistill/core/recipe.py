@@ -108,7 +108,7 @@ class Recipe:
         "hard": one-hot; "votes": the volunteers' probability of each class, of the real images that an image begins from, and fixed;
         "soft": logits, learned.
     label_init
-        What soft labels begin with: "experts" (their mean logits, DATM), "votes", or "hard".
+        What soft labels begin with: "experts" (the mean logits of those that classify the image correctly, DATM), "votes", or "hard".
     init
         "noise", "real" (random training images of the class), "correct" (such that the experts classify correctly, DATM), "mean"
         (means of disjoint parts of the class) or "herding" (the training images whose mean is nearest to that of the class).
@@ -182,7 +182,7 @@ class Recipe:
     def stepping(self, steps_per_epoch: int) -> Self:
         """This recipe with a number of student steps, given those of an expert's epoch.
 
-        A student step sees every synthetic image and may be longer than an expert's, so a third is enough: on galaxies more cost more and
+        A student step sees every synthetic image, or `batch_size` of them, and may be longer than an expert's, so a third is enough: on galaxies more cost more and
         were no better (docs/log.md, 2026-11-21). Within `FEWEST_STEPS` and `MOST_STEPS`, the papers' 50.
         """
         if self.student_steps != "auto":

@@ -21,8 +21,8 @@ HEAD = """# Every key of a config
 
 Written from the code, `raydistill/config/tree.py` and the classes that it names; a test holds it in step. A heading says where its keys
 stand: one of `experts.training` is `experts.training.epochs=30` on the command line, and nested in YAML. NAME is a name of your own, KEY a
-key of `distill`, N a number from 0. What comes in kinds has other keys for each. Whoever names a key of such a thing without its `kind`
-changes the default's; whoever names another kind begins with the defaults of that one. `raydistill run CONFIG --dry-run` shows every key
+key of `distill`, N a number from 0. What comes in kinds has other keys for each. If you set a key of such a thing without its `kind`,
+the default kind stays; if you name another kind, its defaults apply. `raydistill run CONFIG --dry-run` shows every key
 with its value.
 
 Not in the tables:

@@ -87,7 +87,7 @@ def test_versions_are_those_of_the_project(resource: dict[str, Any]) -> None:
         for g in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
     ]
     assert set(images) == {f"REGISTRY/raydistill:{__version__}"}
-    assert f"ARG RAY={cluster['rayVersion']}-py311\n" in (ROOT / "deploy" / "Dockerfile").read_text()
+    assert f"ARG RAY={cluster['rayVersion']}-py311-gpu\n" in (ROOT / "deploy" / "Dockerfile").read_text()
 
 
 # ---- the environment of a node and of a job ----

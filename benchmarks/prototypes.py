@@ -1,0 +1,36 @@
+"""Several distilled sets beside each other, a column for each: what comes back in every run, and what does not.
+
+    python benchmarks/prototypes.py runs/gz2_kaggle5/distilled-65ea290f8d1f runs/gz2_kaggle5/distilled-… [--picture prototypes.png]
+
+The pictures of prototypes in the README are these, of the sets behind its figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from raydistill.analysis.sheets import image_grid
+from raydistill.artifacts.distilled import SELECTED, read_images
+from raydistill.artifacts.storage import Folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="+")
+    parser.add_argument("--picture", default="prototypes.png")
+    given = parser.parse_args()
+    sets = [read_images(Folder(folder), SELECTED) for folder in given.sets]
+    about = sets[0][1]
+    names, per_class = about["class_names"], about["images_per_class"]
+    shown = np.concatenate([images.display().numpy() for images, _ in sets])
+    labels = np.tile(np.repeat(np.arange(len(names)), per_class), len(sets))
+    many = "1 image" if per_class == 1 else f"{per_class} images"
+    caption = f"{about['survey']}, {many} per class, all synthetic; a column for each of {len(sets)} distilled sets"
+    image_grid(shown, labels, names, given.picture, columns=len(sets) * per_class, caption=caption)
+    print(given.picture)
+
+
+if __name__ == "__main__":
+    main()
