@@ -25,6 +25,7 @@ from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import distill
 from raydistill.pipeline.evaluate import _split, evaluate
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.run import run
 from raydistill.pipeline.show import report_of_run, verdict
 from raydistill.pipeline.subjects import Subjects, teachers_of
 from raydistill.pipeline.tracking import Run
@@ -48,6 +49,13 @@ def report(root: Path) -> EvaluationReport:
 
 def figure_is_whole(figure: dict[str, Any], n: int) -> bool:
     return set(figure) == {"mean", "std", "n", "ci95"} and figure["n"] == n and (figure["std"] is None) == (n < 2)
+
+
+def test_a_run_with_its_products_there_makes_nothing_that_they_were_made_from(root: Path, tmp_path: Path) -> None:
+    """As where the experts, gigabytes of them, were cleared away."""
+    config = tiny(copy_of(root, tmp_path, "distilled", "evaluation"))
+    assert run(Plan(config)).summary == EvaluationReport.open(str(below(tiny(root), "evaluation"))).summary
+    assert {path.name.partition("-")[0] for path in (tmp_path / "tiny").iterdir()} == {"distilled", "evaluation"}
 
 
 def test_the_seven_subjects_have_the_promised_shape(report: EvaluationReport) -> None:
