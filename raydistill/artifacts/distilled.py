@@ -3,8 +3,8 @@
 `images.safetensors` is the iterate chosen on validation images, `images-last.safetensors` the last one. Both hold `images`
 (float32 [classes * ipc, 3, H, W], normalised), `targets` ([classes * ipc, K] probabilities), `student_lrs`, and the `mean` and
 `std` that undo the normalisation. Whitened images name `whitening.safetensors` instead, which lies beside them and holds the
-transform and its inverse. `history.parquet` has a row per piece of an iteration, `validation.parquet` one per validation, and `seen.parquet`
-one per galaxy that taught the experts or chose the iterate: none of them may judge the set.
+transform and its inverse. `history.parquet` has a row per piece of an iteration, `validation.parquet` one per validation, and
+`seen.parquet` one per galaxy that taught the experts or chose the iterate: none of them may judge the set.
 """
 
 from __future__ import annotations

@@ -174,8 +174,8 @@ class Distill(Recipe):
 class Protocol:
     """How a fresh network is trained on a small set.
 
-    lr_grid: rates of which the one that is best on validation images is taken, or up to three beyond an end as long as the best lies there (not where
-    it is the only one).
+    lr_grid: rates of which the one that is best on validation images is taken, or up to three beyond an end as long as the best lies
+    there (not where it is the only one).
     learned_lr: what becomes of the learning rates that a distilled set brings, spread over the first half of the epochs as the papers do:
     a "candidate" beside those of `lr_grid`, the "only" one, as in the papers, or "never" used.
     """

@@ -113,7 +113,7 @@ class Augmentation:
         return {self.operations[index]} if self.mode == "single" else set(self.operations)
 
     def apply(self, images_BCHW: Tensor, parameters: AugmentationParameters) -> Tensor:
-        """Augmented images, same shape and dtype; affine in the images but for `color`'s contrast and saturation, which are, too, given the parameters."""
+        """Augmented images, same shape and dtype; given the parameters, affine in the images."""
         if "tone" in parameters:
             images_BCHW = _color(images_BCHW, parameters["tone"])
         if "dihedral" in parameters:

@@ -182,8 +182,8 @@ class Recipe:
     def stepping(self, steps_per_epoch: int) -> Self:
         """This recipe with a number of student steps, given those of an expert's epoch.
 
-        A student step sees every synthetic image, or `batch_size` of them, and may be longer than an expert's, so a third is enough: on galaxies more cost more and
-        were no better (docs/log.md, 2026-11-21). Within `FEWEST_STEPS` and `MOST_STEPS`, the papers' 50.
+        A student step sees every synthetic image or `batch_size` of them, and may be longer than an expert's, so a third is enough: on
+        galaxies more cost more and were no better (docs/log.md, 2026-11-21). Within `FEWEST_STEPS` and `MOST_STEPS`, the papers' 50.
         """
         if self.student_steps != "auto":
             return self
