@@ -24,6 +24,7 @@ from raydistill.pipeline.signals import heed_sigterm
 log = get_logger(__name__)
 
 _MEGABYTE = 2**20
+STARTS = 3  # that a private Ray is given
 START_SECONDS = 60.0  # of a group of workers whose machines are there
 SECONDS_BETWEEN_NEWS = 1.0  # of a worker that streams how far it is
 
@@ -76,12 +77,7 @@ def _start(resources: Resources) -> None:
         else:
             memory = resources.object_store_mb
             os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")  # needs the dashboard, which costs 1 GB
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=memory * _MEGABYTE if memory else None,
-                **quiet,
-            )
+            _start_private(object_store_memory=memory * _MEGABYTE if memory else None, **quiet)
     except Exception as error:  # Ray raises a bare Exception when a machine is too busy to start it in time
         reason = " ".join(str(error).split())[:200]
         if address:
@@ -95,6 +91,19 @@ def _start(resources: Resources) -> None:
     log.info("Ray: %g CPUs, %g GPUs", total.get("CPU", 0), total.get("GPU", 0))
     if total.get("GPU", 0) and not (resources.gpus or resources.distill_gpus):
         log.warning("Ray: its GPUs are left alone; resources.gpus=0.25 resources.distill_gpus=1 would use them")
+
+
+def _start_private(**options: Any) -> None:
+    """Ray gives its own processes 30 s to start, which a busy machine may need more than once."""
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(address="local", include_dashboard=False, **options)
+            return
+        except Exception as error:
+            if attempt == STARTS or type(error) is not Exception:  # as Ray raises for want of time alone
+                raise
+            ray.shutdown()
+            log.info("Ray: did not start (%s), once more", one_line(error))
 
 
 def _knock(address: str) -> None:

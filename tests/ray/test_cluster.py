@@ -7,7 +7,8 @@ import ray
 
 from raydistill.config import Resources
 from raydistill.errors import ClusterError
-from raydistill.pipeline.cluster import require, workers_for
+from raydistill.pipeline import cluster as of_pipeline
+from raydistill.pipeline.cluster import STARTS, require, workers_for
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -35,3 +36,28 @@ def test_what_no_machine_has_is_refused_before_anything_waits_for_it() -> None:
         workers_for(Resources(cpus=3), 1)
     with pytest.raises(ClusterError, match=r"distill_gpus"):
         require(Resources(), 1, 1, "distill_")
+
+
+@pytest.mark.parametrize(
+    ("errors", "starts"),
+    [([], 1), ([Exception("30 s")], 2), ([Exception("30 s")] * STARTS, STARTS), ([ValueError()], 1)],
+)
+def test_a_busy_machine_is_given_time_to_start_ray(
+    monkeypatch: pytest.MonkeyPatch, errors: list[Exception], starts: int
+) -> None:
+    """No machine is too busy for Ray when a test wants it."""
+    left, tries = list(errors), []
+
+    def init(**options: object) -> None:
+        tries.append(options)
+        if left:
+            raise left.pop()
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    if len(errors) == starts:
+        with pytest.raises(type(errors[0])):
+            of_pipeline._start_private()
+    else:
+        of_pipeline._start_private()
+    assert len(tries) == starts
