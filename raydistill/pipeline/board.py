@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 from raydistill.errors import ClusterError, RaydistillError
@@ -13,8 +14,8 @@ ATTEMPTS = 2  # per expert: enough for bad luck, and a poisoned one does not hol
 class Board:
     """Who has which expert. Claims of a worker that comes back, or of one beyond the group's size, were lost with it.
 
-    max_restarts: of the group in a row, without an epoch in between, and of an expert likewise. On a cluster whose machines come and go a
-    group may be lost any number of times, as long as it comes on.
+    max_restarts: of the group in a row, without an epoch in between, and of a worker with the same expert likewise. On a cluster whose
+    machines come and go a group may be lost any number of times, as long as it comes on.
     """
 
     def __init__(self, missing: list[int], max_restarts: int) -> None:
@@ -47,11 +48,13 @@ class Board:
             else:
                 self._failures[expert] = _lost(f"expert {expert} was lost with its worker", self._max_restarts)
 
-    def lost(self) -> bool:
-        """The group was lost with what it had claimed; whether there is use in another one."""
+    def lost(self, ranks: Collection[int]) -> bool:
+        """These were lost, and with them the group and what it had claimed; whether there is use in another one."""
         self._in_vain += 1
-        for expert in self._claims:
+        for expert in [expert for expert, holder in self._claims.items() if holder in ranks]:
             self._losses[expert] = self._losses.get(expert, 0) + 1
+            if self._losses[expert] > self._max_restarts and self._epochs and len(ranks) < self._size:
+                self._in_vain = 0  # it alone is to blame, and found out
         return self._in_vain <= self._max_restarts
 
     def claim(self, rank: int) -> int | None:

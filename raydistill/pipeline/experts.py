@@ -111,7 +111,7 @@ class _Losses(ray.train.UserCallback):
         self._board = board
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        if not ray.get(self._board.lost.remote()):
+        if not ray.get(self._board.lost.remote(list(worker_exceptions))):
             raise RuntimeError("lost in vain")
 
 
