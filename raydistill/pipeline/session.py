@@ -7,7 +7,6 @@ undisturbed one.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,9 +32,7 @@ from raydistill.core.effort import Work, work_of_recipe
 from raydistill.core.guard import Guard
 from raydistill.core.initial import initial_images, initial_labels, margin
 from raydistill.core.measuring import Measured, Measurer
-from raydistill.core.metrics import summarise
-from raydistill.core.networks import Network, build, initial_parameters
-from raydistill.core.training import Training, judged, spread, train
+from raydistill.core.networks import Network, build
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.pipeline.cluster import device_of
@@ -43,6 +40,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.publish import draw_grid
 from raydistill.pipeline.stage import settled
 from raydistill.pipeline.tracking import Run
+from raydistill.pipeline.validation import Validation, Validator
 from raydistill.seeding import fold_in, generator
 
 STATE = f"{PARTIAL}/state.safetensors"
@@ -102,14 +100,6 @@ def finished(folder: Folder) -> bool:
     return all(map(folder.exists, WRITTEN)) and not folder.exists(STATE)
 
 
-class Validation(NamedTuple):
-    """Mean balanced accuracy of fresh networks on validation images; a row of `validation.parquet`. std: NaN of a single network."""
-
-    iteration: int
-    balanced_accuracy: float
-    std: float
-
-
 class News(NamedTuple):
     """What the worker tells the driver."""
 
@@ -157,10 +147,11 @@ class Session:
         self.job, self.folder = job, Folder(job.folder)
         sources = Sources.of(job)
         curated, store, self.network, device, self.seed = sources
-        taught, judged = curated.load("train"), curated.load("validation")
+        taught, judging = curated.load("train"), curated.load("validation")
         self.curated, self.normalisation = curated, curated.normalisation
-        self.seen = [*taught.object_ids, *judged.object_ids]
-        self.judged = (self.normalisation.apply(judged.images_NHWC).to(device), judged.labels_N.to(device))
+        self.seen = [*taught.object_ids, *judging.object_ids]
+        split = self.normalisation.apply(judging.images_NHWC).to(device), judging.labels_N.to(device)
+        self._validator = Validator(job.distill, self.network, *split, curated.num_classes, self.seed)
         self._warnings: tuple[str, ...] = ()
         saved = read_tensors(self.folder, STATE) if self.folder.exists(STATE) else None
         images, labels = (saved[0]["images"], saved[0]["labels"]) if saved else self._begin(taught, store)
@@ -271,28 +262,11 @@ class Session:
 
     def _judge(self) -> None:
         """Train fresh networks on the present images; keep the images if these are the best so far."""
-        now, wanted = self._iterate(), self.job.distill
-        training = Training(
-            epochs=wanted.validation_epochs, momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5, class_weights=False,
-            augmentation=wanted.augmentation,
-        ).seeing_all(len(now.images_SCHW))  # fmt: skip
-        scores = [self._score(now, training, number) for number in range(wanted.validation_networks)]
-        of_all = summarise(scores)
-        validation = Validation(now.iteration, of_all["mean"], math.nan if of_all["std"] is None else of_all["std"])
+        now = self._iterate()
+        validation = self._validator(now)
         if self.best is None or validation.balanced_accuracy > max(v.balanced_accuracy for v in self.validations):
             self.best = now
         self.validations.append(validation)
-
-    def _score(self, now: SyntheticImages, training: Training, number: int) -> float:
-        images, labels = self.judged
-        theta_P = initial_parameters(self.network, fold_in(self.seed, "judge", number)).to(images)
-        seed = fold_in(self.seed, "judge", number, "training")
-        data = (now.images_SCHW.to(images), now.targets_SK.to(images))
-        try:
-            theta_P = train(self.network, theta_P, *data, training, seed, spread(now.student_lrs, training))
-        except DivergenceError:
-            return 0.0  # images on which a network cannot be trained are the worst there are
-        return judged(self.network, theta_P, images, labels, self.curated.num_classes).balanced_accuracy
 
     def _draw(self) -> None:
         name = f"prototypes/iteration-{self.distiller.iteration:06d}.png"

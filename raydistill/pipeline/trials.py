@@ -17,9 +17,9 @@ from raydistill.errors import DivergenceError, RaydistillError
 from raydistill.log import Progress, get_logger
 from raydistill.pipeline.cluster import one_line
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.session import Validation
 from raydistill.pipeline.space import decoded, recipe_of
 from raydistill.pipeline.tracking import Run, Tracker
+from raydistill.pipeline.validation import Validation
 
 log = get_logger(__name__)
 

@@ -40,7 +40,7 @@ from raydistill.pipeline.cluster import workers_for
 from raydistill.pipeline.making import MadeMeanwhile, making
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.population import domains, member, publish_best, scheduler
-from raydistill.pipeline.session import Validation, finished, prepare
+from raydistill.pipeline.session import finished, prepare
 from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.space import WHERE, check_space, decoded, distributions, longest, own_recipe, recipe_of
 from raydistill.pipeline.stage import begun, picture, recorded, skipped, taught_by
@@ -58,6 +58,7 @@ from raydistill.pipeline.trials import (
     last_word,
     listening,
 )
+from raydistill.pipeline.validation import Validation
 
 log = get_logger(__name__)
 

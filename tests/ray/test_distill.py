@@ -37,8 +37,9 @@ from raydistill.pipeline.curate import curate
 from raydistill.pipeline.distill import _tell, distill
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.session import BEST, STATE, WRITTEN, News, Session, Validation, finished, prepare
+from raydistill.pipeline.session import BEST, STATE, WRITTEN, News, Session, finished, prepare
 from raydistill.pipeline.tracking import Run
+from raydistill.pipeline.validation import Validation
 
 # Sixty iterations last for some seconds: long enough for something to happen in between.
 LONG = ("distill.iterations=60", "distill.validate_every=5")
