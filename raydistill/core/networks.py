@@ -105,7 +105,7 @@ def build(architecture: Architecture, num_classes: int, image_size: int, channel
 @torch.no_grad()
 def probe(network: Network, num_classes: int, image_size: int, channels: int = 3) -> None:
     """ValueError for a network that two images show to be none: it is not K logits of an image alone, or draws random numbers."""
-    theta_P = initial_parameters(network, 0)
+    theta_P = network.layout.flatten(dict(network.module.named_parameters()))
     images = torch.rand(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
     try:
         logits, again, alone = network(theta_P, images), network(theta_P, images), network(theta_P, images[:1])
