@@ -155,7 +155,8 @@ def test_a_trial_signs_for_the_set_that_it_makes(trained_root: Path, tmp_path: P
     assert list(tmp_path.rglob(".distilled-*.making"))
     validations = [first, *heard]
     assert not list(tmp_path.rglob(".distilled-*.making"))
-    assert validations == list(_validations(plan, 1)), "a set that is there is read"
+    # Of one network no deviation is known, and NaN is not equal to itself.
+    assert repr(validations) == repr(list(_validations(plan, 1))), "a set that is there is read"
 
 
 def test_nothing_to_search_is_said_before_a_cluster_is_started(
