@@ -93,6 +93,11 @@ def yaml_problem(error: Exception) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
+def then(hint: str, more: str) -> str:
+    """A hint of `nearest` and a sentence behind it."""
+    return f"{hint}{'' if hint.endswith('?') else '.'} {more}"
+
+
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """A hint naming the known word most like `word`, or all of them when none is alike."""
     import difflib

@@ -144,7 +144,8 @@ class Folder:
             finally:
                 temporary.unlink(missing_ok=True)
             _drop_unused()
-        os.utime(copy)
+        with suppress(PermissionError):  # another user's, in a cache that is shared
+            os.utime(copy)
         return copy
 
     def put_tree(self, local: str | os.PathLike[str]) -> None:

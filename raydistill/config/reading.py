@@ -226,18 +226,19 @@ def _shipped(wanted: Path) -> str:
 
 
 def _assignments(overrides: Sequence[str]) -> DictConfig:
+    given = OmegaConf.create({})
     for text in overrides:
         if not text.partition("=")[0] or "=" not in text:
             fix = "for example distill.iterations=500"
             raise ConfigError(f"'{text}' is not of the form key=value", COMMAND_LINE, fix)
         try:
-            OmegaConf.from_dotlist([text])
+            given.merge_with_dotlist([text])
         except yaml.YAMLError as error:
             fix = "mend it, or put the value into quotes, and those into the shell's: 'key=\"{value}\"'"
             raise ConfigError(
                 f"the value of '{text}' is not valid YAML ({yaml_problem(error)})", COMMAND_LINE, fix
             ) from error
-    return OmegaConf.from_dotlist(list(overrides))
+    return given
 
 
 _ADAPTER: TypeAdapter[Config] | None = None

@@ -79,7 +79,7 @@ class Network:
         `probe` looks at what it does."""
         with torch.random.fork_rng(devices=[]):
             module = make()
-        if not any(True for _ in module.parameters()):
+        if not list(module.parameters()):
             raise ValueError("the network has no parameters, so there is nothing to train")
         for name, layer in module.named_modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):

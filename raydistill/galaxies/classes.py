@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from raydistill.errors import ConfigError, nearest, yaml_problem
+from raydistill.errors import ConfigError, nearest, then, yaml_problem
 from raydistill.galaxies.files import open_stream
 from raydistill.galaxies.tree import INDEX, RESPONSES, TASK_OF, Task, resolve_answer
 
@@ -182,7 +182,7 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int]) -> ClassTree:
         return BUILTIN_TREES[name_or_yaml_path]
     if not name_or_yaml_path.endswith((".yaml", ".yml")):
         hint = nearest(name_or_yaml_path, tuple(BUILTIN_TREES))
-        fix = f"{hint.rstrip('?')}{'?' if hint.endswith('?') else '.'} Classes of your own are a .yaml file, or labels in brackets: [a, b]"
+        fix = then(hint, "Classes of your own are a .yaml file, or labels in brackets: [a, b]")
         raise ConfigError(f"no class tree '{name_or_yaml_path}'", "", fix)
     try:
         with open_stream(name_or_yaml_path) as stream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection
 from typing import Any
 
@@ -19,7 +18,7 @@ class Board:
     """
 
     def __init__(self, missing: list[int], max_restarts: int) -> None:
-        self._open = deque(missing)
+        self._open = list(missing)
         self._max_restarts = max_restarts
         self._in_vain = 0  # losses of the group since the last epoch
         self._losses: dict[int, int] = {}  # expert -> how often it was lost since its last epoch
@@ -70,9 +69,10 @@ class Board:
         if not mine:
             self._left.add(rank)
             return None
-        self._open.remove(mine[0])
-        self._claims[mine[0]] = rank
-        return mine[0]
+        expert = mine[0]
+        self._open.remove(expert)
+        self._claims[expert] = rank
+        return expert
 
     def epoch(self, expert: int, epoch: int, figures: dict[str, float]) -> None:
         self._epochs[expert], self._figures = epoch, figures

@@ -71,9 +71,8 @@ def _run(plan: Plan, curated: CuratedSet, run: Run) -> None:
                 if in_vain > resources.max_restarts:
                     raise
                 log.warning("distill: the worker was lost (%s), it is started again", one_line(error))
-                require(
-                    resources, job.threads, job.gpus, "distill_"
-                )  # machines that are gone may have been the only ones
+                # The machines that are gone may have been the only ones that carry it.
+                require(resources, job.threads, job.gpus, "distill_")
 
 
 def _tell(news: News, heard: int, shown: Any, run: Run, place: Place) -> int:

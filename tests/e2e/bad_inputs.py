@@ -6,21 +6,27 @@ digests. The rows under `RUN_ROWS` also find a finished tiny run, up to its dist
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from astropy.io import fits
-
-from raydistill.artifacts.distilled import LAST, SELECTED, read_images, write_images
-from raydistill.artifacts.manifest import seal
-from raydistill.artifacts.storage import Folder
-from raydistill.galaxies.selection import split_of
-from tests.e2e import tools
+from tests.e2e.spoiling import (
+    binary,
+    cut_cifar,
+    damage_the_manifest,
+    distilled_with,
+    flip_a_byte,
+    folders_of_classes,
+    labels_in_parquet,
+    link,
+    no_dog_to_train_on,
+    no_pictures,
+    one_band,
+    pickled_cifar,
+    pictures_in_parquet,
+    small_disk,
+    stop_in_the_middle,
+)
 
 # Sixty plain labels and noise pictures: a user's own survey in small.
 LABELS = "id,class\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'}\n" for n in range(60))
@@ -65,107 +71,6 @@ class Row:
     files: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[Path], object] | None = None
     process: bool = False  # a process of its own, not this one
-
-
-def artifact(root: Path, kind: str) -> Path:
-    """The one artifact of a kind in the prepared run."""
-    (found,) = (root / "runs" / "tiny").glob(f"{kind}-*")
-    return found
-
-
-def flip_a_byte(kind: str, name: str) -> Callable[[Path], None]:
-    def flip(root: Path) -> None:
-        path = artifact(root, kind) / name
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(bytes(content))
-
-    return flip
-
-
-def damage_the_manifest(root: Path) -> None:
-    (artifact(root, "curated") / "manifest.json").write_text("{")
-
-
-def stop_in_the_middle(root: Path) -> None:
-    (artifact(root, "curated") / "manifest.json").unlink()
-
-
-def link(kind: str) -> Callable[[Path], None]:
-    """A path without a digest for the prepared artifact."""
-    return lambda root: (root / "given").symlink_to(artifact(root, kind))
-
-
-def distilled_with(class_names: list[str], size: int, aligned: bool = False) -> Callable[[Path], None]:
-    """The prepared distilled set as if it were of other classes, of another size or of galaxies that lie level."""
-
-    def make(root: Path) -> None:
-        source, folder = Folder(artifact(root, "distilled")), Folder(root / "given")
-        images, info = read_images(source, SELECTED)
-        images = replace(images, images_SCHW=images.images_SCHW[..., :size, :size])
-        for name in (SELECTED, LAST):
-            write_images(folder, name, images, info | {"class_names": class_names, "aligned": aligned})
-        seal(folder, kind="distilled", identity="0" * 64, config={}, parents={}, seed=0, uris={})
-
-    return make
-
-
-def no_pictures(root: Path) -> None:
-    shutil.rmtree(root / "pictures")
-    (root / "pictures").mkdir()
-
-
-def no_dog_to_train_on(root: Path) -> None:
-    """Of the dogs only those of the test split."""
-    split = split_of([str(n) for n in range(60)], (0.7, 0.15, 0.15))
-    dogs = [n for n in range(0, 60, 2) if split[n] == "test"]
-    lines = [*(f"{n},cat" for n in range(1, 60, 2)), *(f"{n},dog" for n in dogs)]
-    (root / "votes.csv").write_text("\n".join(["id,class", *lines, ""]))
-
-
-def one_band(root: Path) -> None:
-    (root / "bands").mkdir()
-    for n in range(60):
-        fits.PrimaryHDU(np.ones((32, 32), np.float32)).writeto(root / "bands" / f"{n}.fits")
-
-
-def pictures_in_parquet(root: Path) -> None:
-    pq.write_table(pa.table({"id_str": ["1"], "image": [b"png"]}), root / "v.parquet")
-
-
-def folders_of_classes(*above: str) -> Callable[[Path], None]:
-    """Two classes of ten pictures in a data set `set`, below each of these folders."""
-
-    def make(root: Path) -> None:
-        for n in range(20 * len(above)):
-            folder = root / "set" / above[n // 20] / ("cat" if n % 2 else "dog")
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / "pictures" / f"{n}.png", folder)
-
-    return make
-
-
-def labels_in_parquet(root: Path) -> None:
-    pq.write_table(pa.table({"lable": [1, 2], "image": [b"png", b"png"]}), root / "v.parquet")
-
-
-def cut_cifar(root: Path) -> None:
-    (root / "set").mkdir()
-    for name in ("train.bin", "test.bin"):
-        (root / "set" / name).write_bytes(bytes(3074 + 1000))
-
-
-def pickled_cifar(root: Path) -> None:
-    (root / "set").mkdir()
-    (root / "set" / "train").write_bytes(b"a pickle")
-
-
-def small_disk(root: Path) -> None:
-    tools.mount_small_disk(root / "full", "64k")
-
-
-def binary(name: str) -> Callable[[Path], object]:
-    return lambda root: (root / name).write_bytes(bytes(range(256)))
 
 
 SIMULATED = "name: x\nsurvey: {kind: simulated}\n"

@@ -233,9 +233,18 @@ def test_shallow_layers_are_counted_from_the_image(share: float, layers: int) ->
     assert network.layout.parameters_of_first_layers(share) == sizes[layers]
 
 
+def refusal(network: Network) -> str:
+    """What the probe says of a network; nothing of one that it takes."""
+    try:
+        probe(network, zoo.CLASSES, zoo.SIZE)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 @ARCHITECTURES
 def test_our_own_networks_stand_the_probe(architecture: Any) -> None:
-    probe(build(architecture, zoo.CLASSES, zoo.SIZE), zoo.CLASSES, zoo.SIZE)
+    assert refusal(build(architecture, zoo.CLASSES, zoo.SIZE)) == ""
 
 
 class Attending(nn.Module):
@@ -266,4 +275,4 @@ class Attending(nn.Module):
 def test_what_no_layer_tells_the_probe_sees(make: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         probe(Network.of(make), zoo.CLASSES, zoo.SIZE)
-    probe(Network.of(lambda: Attending(0.0, False)), zoo.CLASSES, zoo.SIZE)
+    assert refusal(Network.of(lambda: Attending(0.0, False))) == ""
