@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -135,28 +137,45 @@ class Progress:
 class _Lines(Progress):
     """Progress as log lines, for output that nobody watches."""
 
-    _last_line: float | None = None
+    def __init__(
+        self,
+        total: int | None,
+        description: str,
+        unit: str,
+        start: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(total, description, unit, start, clock)
+        self._lines = [(0.0, start)]  # seconds since the beginning, and how many were done: of each line so far
 
     def _show(self) -> None:
-        now = self._clock()
-        last = self._began if self._last_line is None else self._last_line
-        if now - last >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            _log.info("%s", self._line(now - self._began))
+        elapsed = self._clock() - self._began
+        if elapsed - self._lines[-1][0] >= SECONDS_BETWEEN_LINES:
+            rate = self._latest_rate(elapsed)
+            self._lines.append((elapsed, self.done))
+            left = []
+            if rate > 0 and self.total is not None:
+                left = [f"{duration(max(self.total - self.done, 0) / rate)} left"]
+            _log.info("%s", self._line(rate, left))
 
     def close(self, how: str) -> None:
         elapsed = self._clock() - self._began
-        _log.info("%s, %s after %s", self._line(elapsed, closing=True), how, duration(elapsed))
+        rate = (self.done - self.start) / elapsed if elapsed > 0 else 0.0
+        _log.info("%s, %s after %s", self._line(rate, []), how, duration(elapsed))
 
-    def _line(self, elapsed: float, closing: bool = False) -> str:
+    def _latest_rate(self, elapsed: float) -> float:
+        """Of the second half of the time so far: what is slow at the beginning, as compiling is, soon does not count."""
+        since, done = self._lines[bisect_right(self._lines, elapsed / 2, key=itemgetter(0)) - 1]
+        if done == self.done:
+            since, done = self._lines[0]
+        return (self.done - done) / (elapsed - since)
+
+    def _line(self, rate: float, left: list[str]) -> str:
         count = f"{self.done}/{self.total}" if self.total is not None else f"{self.done}"
         parts = [f"{self.description}: {count} {self.unit}"]
-        rate = (self.done - self.start) / elapsed if elapsed > 0 else 0.0
         if rate > 0:
             parts.append(f"{rate:.3g}/s" if rate >= 0.1 else f"{duration(1 / rate)} each")
-            if self.total is not None and not closing:
-                parts.append(f"{duration(max(self.total - self.done, 0) / rate)} left")
-        return ", ".join([*parts, *_formatted(self.figures)])
+        return ", ".join([*parts, *left, *_formatted(self.figures)])
 
 
 class _Bar(Progress):

@@ -127,6 +127,21 @@ def test_what_an_earlier_run_did_is_not_in_the_rate(caplog: pytest.LogCaptureFix
     assert lines_of(caplog) == ["distilling: 950/1000 steps, 2.5/s, 20 s left"]
 
 
+def test_a_slow_start_soon_does_not_count(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raydistill")
+    clock = Clock()
+    shown = log._Lines(300, "distilling", "steps", clock=clock)
+    clock.now = 50.0  # of compiling
+    shown.update(0)
+    for done in range(10, 101, 10):
+        clock.now += 10
+        shown.update(done)
+    assert "100/300 steps, 1/s, 3 min 20 s left" in lines_of(caplog)[-1]
+    clock.now = 400.0  # nothing since: the rate of the whole is what can be told
+    shown.update(100)
+    assert "100/300 steps, 0.25/s, 13 min 20 s left" in lines_of(caplog)[-1]
+
+
 def test_slow_work_is_told_in_time_each_and_unknown_totals_have_no_time_left(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raydistill")
     clock = Clock()
