@@ -13,6 +13,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from operator import itemgetter
 
 from rich.console import Console
@@ -101,21 +102,20 @@ def progress(total: int | None, description: str, unit: str = "steps", *, start:
     shown.close("done")
 
 
+@dataclass(eq=False)
 class Progress:
     """What `progress` hands out. Figures are numbers or words; the latest of each name is shown."""
 
-    def __init__(
-        self,
-        total: int | None,
-        description: str,
-        unit: str,
-        start: int = 0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.total, self.description, self.unit = total, description, unit
-        self.start = self.done = start
+    total: int | None
+    description: str
+    unit: str
+    start: int = 0
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self.done = self.start
         self.figures: dict[str, object] = {}
-        self._clock, self._began = clock, clock()
+        self._began = self.clock()
 
     def advance(self, n: int = 1, **figures: object) -> None:
         """`n` more are done."""
@@ -137,31 +137,20 @@ class Progress:
 class _Lines(Progress):
     """Progress as log lines, for output that nobody watches."""
 
-    def __init__(
-        self,
-        total: int | None,
-        description: str,
-        unit: str,
-        start: int = 0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(total, description, unit, start, clock)
-        self._lines = [(0.0, start)]  # seconds since the beginning, and how many were done: of each line so far
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._lines = [(0.0, self.start)]  # seconds since the beginning, and how many were done: of each line so far
 
     def _show(self) -> None:
-        elapsed = self._clock() - self._began
+        elapsed = self.clock() - self._began
         if elapsed - self._lines[-1][0] >= SECONDS_BETWEEN_LINES:
-            rate = self._latest_rate(elapsed)
+            _log.info("%s", self._line(self._latest_rate(elapsed)))
             self._lines.append((elapsed, self.done))
-            left = []
-            if rate > 0 and self.total is not None:
-                left = [f"{duration(max(self.total - self.done, 0) / rate)} left"]
-            _log.info("%s", self._line(rate, left))
 
     def close(self, how: str) -> None:
-        elapsed = self._clock() - self._began
+        elapsed = self.clock() - self._began
         rate = (self.done - self.start) / elapsed if elapsed > 0 else 0.0
-        _log.info("%s, %s after %s", self._line(rate, []), how, duration(elapsed))
+        _log.info("%s, %s after %s", self._line(rate, closing=True), how, duration(elapsed))
 
     def _latest_rate(self, elapsed: float) -> float:
         """Of the second half of the time so far: what is slow at the beginning, as compiling is, soon does not count."""
@@ -170,19 +159,21 @@ class _Lines(Progress):
             since, done = self._lines[0]
         return (self.done - done) / (elapsed - since)
 
-    def _line(self, rate: float, left: list[str]) -> str:
+    def _line(self, rate: float, closing: bool = False) -> str:
         count = f"{self.done}/{self.total}" if self.total is not None else f"{self.done}"
         parts = [f"{self.description}: {count} {self.unit}"]
         if rate > 0:
             parts.append(f"{rate:.3g}/s" if rate >= 0.1 else f"{duration(1 / rate)} each")
-        return ", ".join([*parts, *left, *_formatted(self.figures)])
+            if self.total is not None and not closing:
+                parts.append(f"{duration(max(self.total - self.done, 0) / rate)} left")
+        return ", ".join([*parts, *_formatted(self.figures)])
 
 
 class _Bar(Progress):
     """Progress as a bar with time left and the latest figures."""
 
-    def __init__(self, total: int | None, description: str, unit: str, start: int = 0) -> None:
-        super().__init__(total, description, unit, start)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._rich = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -194,12 +185,14 @@ class _Bar(Progress):
             redirect_stdout=False,  # stdout belongs to the artifact's path
             speed_estimate_period=600,  # an expert may take minutes; rich's 30 s would show no time left
         )
-        self._task: TaskID = self._rich.add_task(description, total=total, completed=start, unit=unit, figures="")
+        self._task: TaskID = self._rich.add_task(
+            self.description, total=self.total, completed=self.start, unit=self.unit, figures=""
+        )
         self._last_figures = -SECONDS_BETWEEN_FIGURES
         self._rich.start()
 
     def _show(self) -> None:
-        now = self._clock()
+        now = self.clock()
         if now - self._last_figures < SECONDS_BETWEEN_FIGURES:
             self._rich.update(self._task, completed=self.done)
             return
