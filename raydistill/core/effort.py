@@ -86,7 +86,7 @@ def work_of_training(training: Training, network: Network, images_NCHW: torch.Si
 def work_of_recipe(recipe: Recipe, network: Network, images_SCHW: torch.Size) -> Work:
     """12 F an image and student step: see `core.matching`."""
     num_images, channels, side, _ = images_SCHW
-    size = min(recipe.batch_size or num_images, num_images)
+    size = recipe.batch_of(num_images)
     steps = recipe.iterations * recipe.trajectories_per_step * recipe.num_steps
     return Work(12.0 * forward_flops(network, channels, side) * size * steps, 2 * steps)
 

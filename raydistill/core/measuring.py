@@ -108,7 +108,7 @@ class Measurer:
     def batches(self, g: torch.Generator, images_SCHW: Tensor) -> list[Batch]:
         """What the student sees, step by step."""
         total = len(images_SCHW)
-        size = min(self.recipe.batch_size or total, total)
+        size = self.recipe.batch_of(total)
         waiting: list[Tensor] = []
 
         def draw() -> Batch:

@@ -102,8 +102,8 @@ class Recipe:
     skip_above
         A piece whose loss is above moves nothing (DATM: 1.0 to 1.1); None: every one counts.
     batch_size
-        Synthetic images per student step; None: all of them. Every image is seen before one is seen again, but for a remainder
-        that does not fill a batch.
+        Synthetic images per student step; None: all of them; "auto": half of them where a class has several. Every image is seen
+        before one is seen again, but for a remainder that does not fill a batch.
     labels, label_step
         "hard": one-hot; "votes": the volunteers' probability of each class, of the real images that an image begins from, and fixed;
         "soft": logits, learned.
@@ -131,7 +131,7 @@ class Recipe:
     match_at: Literal["end", "nearest"] = "end"
     skip_layers: float = 0.0
     skip_above: float | None = None
-    batch_size: int | None = None
+    batch_size: int | Literal["auto"] | None = None
     labels: Literal["hard", "votes", "soft"] = "hard"
     label_init: Literal["experts", "votes", "hard"] = "experts"
     init: Literal["noise", "real", "correct", "mean", "herding"] = "real"
@@ -151,7 +151,7 @@ class Recipe:
             positive(self, "student_steps")
         if self.student_lr != "auto":
             positive(self, "student_lr")
-        if self.batch_size is not None and self.batch_size < 1:
+        if isinstance(self.batch_size, int) and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; null takes all images")
         if self.skip_above is not None:
             positive(self, "skip_above")
@@ -189,6 +189,15 @@ class Recipe:
             return self
         steps = round(self.expert_epochs * steps_per_epoch / 3)
         return replace(self, student_steps=min(max(steps, FEWEST_STEPS), MOST_STEPS))
+
+    def batch_of(self, num_images: int) -> int:
+        """How many of the synthetic images a student step sees.
+
+        Half of fifty or ninety teach more than fewer, whose gradients are noisier, and cost half of what all do (docs/log.md, 2026-11-23).
+        """
+        if self.batch_size == "auto":
+            return num_images if self.images_per_class == 1 else num_images // 2
+        return min(self.batch_size or num_images, num_images)
 
     @property
     def needs_votes(self) -> bool:

@@ -52,3 +52,18 @@ def test_steps_that_are_given_stay() -> None:
     recipe = Recipe(student_steps=7)
     assert recipe.stepping(1000) is recipe
     assert recipe.num_steps == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "num_images", "seen"),
+    [
+        ({"images_per_class": 1, "batch_size": "auto"}, 9, 9),
+        ({"images_per_class": 10, "batch_size": "auto"}, 50, 25),
+        ({"images_per_class": 3, "batch_size": "auto"}, 15, 7),
+        ({"images_per_class": 10, "batch_size": None}, 50, 50),
+        ({"images_per_class": 10, "batch_size": 20}, 50, 20),
+        ({"images_per_class": 1, "batch_size": 20}, 5, 5),
+    ],
+)
+def test_a_student_step_sees_as_many_images(given: dict[str, Any], num_images: int, seen: int) -> None:
+    assert Recipe(**given).batch_of(num_images) == seen
