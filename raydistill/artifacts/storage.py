@@ -126,6 +126,12 @@ class Folder:
             finally:
                 temporary.unlink(missing_ok=True)
 
+    def try_out(self) -> None:
+        """ArtifactError where nothing can be written, before anything long is begun."""
+        name = f".{uuid.uuid4().hex[:8]}.tried"
+        self.write(name, b"")
+        self.remove(name)
+
     def local(self, name: str, sha256: str | None = None) -> Path:
         """A local path of the file: the file itself, or a copy in the cache, named by its digest and checked against it."""
         if self.is_local:

@@ -51,7 +51,7 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
     if not skipped(place):
         survey = plan.user_survey()
         chosen = choose(config.curate, survey)  # what is wrong with a table shows before a cluster is started
-        with begun(config.resources), recorded(plan, place, tracker, parent_run) as run:
+        with begun(plan), recorded(plan, place, tracker, parent_run) as run:
             images = survey if isinstance(survey, DataSet) else survey.images
             summary = _curate(config, images, chosen, place.folder)
             _describe(summary, run)

@@ -31,7 +31,7 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
     config, place = plan.config, plan.distilled
     if not skipped(place):
         curated = taught_by(plan)
-        with begun(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
+        with begun(plan), recorded(plan, place, tracker, parent_run, curated) as run:
             _run(plan, curated, run)
             publish(config, place, curated, run)
     return DistilledSet.open(place.folder)

@@ -59,7 +59,7 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
         _check_fit(distilled, curated)
         if config.distilled is None:
             check_parent(distilled.manifest, "curated", curated.manifest, distilled.folder.uri)
-        with begun(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
+        with begun(plan), recorded(plan, place, tracker, parent_run, curated) as run:
             runs = _judge(plan, curated, distilled)
             _write(config, place, curated, runs, run)
     return EvaluationReport.open(place.folder)

@@ -52,7 +52,7 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     if not skipped(place):
         curated = CuratedSet.open(plan.curated.folder)
         demand_votes(config, curated)
-        with begun(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
+        with begun(plan), recorded(plan, place, tracker, parent_run, curated) as run:
             _train_all(plan, curated, run)
     return TrajectoryStore.open(place.folder)
 

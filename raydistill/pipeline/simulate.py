@@ -44,7 +44,7 @@ def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Sur
             "this survey is not simulated", "survey", "use a config with survey.kind=simulated, like configs/demo.yaml"
         )
     if not skipped(place):
-        with begun(config.resources), recorded(plan, place, tracker, parent_run):
+        with begun(plan), recorded(plan, place, tracker, parent_run):
             painters = replace(config.resources, cpus=1, gpus=0)
             workers = workers_for(painters, -(-survey.num_galaxies // CHUNK))
             with closing(_paint(survey, config.seed, workers)) as tables:

@@ -12,7 +12,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL, check_parent
 from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import CatalogSurvey, Config, Resources, plain
+from raydistill.config import CatalogSurvey, Config, plain
 from raydistill.core.effort import Machine, Wanted, Work, settle, words
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactIncompatible
@@ -82,9 +82,10 @@ def demand_votes(config: Config, curated: CuratedSet) -> None:
 
 
 @contextmanager
-def begun(resources: Resources) -> Iterator[None]:
+def begun(plan: Plan) -> Iterator[None]:
     """A cluster for `recorded`, whose body is left out when another run has made the artifact by the time the cluster is there."""
-    with suppress(MadeMeanwhile), attached(resources):
+    plan.root.try_out()  # a cluster may take minutes
+    with suppress(MadeMeanwhile), attached(plan.config.resources):
         yield
 
 

@@ -69,7 +69,7 @@ def tune(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SearchR
     if not skipped(place):
         check_space(config)
         curated = taught_by(plan)
-        with begun(config.resources), recorded(plan, place, tracker, parent_run, curated) as run:
+        with begun(plan), recorded(plan, place, tracker, parent_run, curated) as run:
             with listening(plan, tracker, run) as listener:
                 _fit(plan, listener)
             _write(plan, listener, curated, run)

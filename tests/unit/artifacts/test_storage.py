@@ -213,6 +213,18 @@ def test_what_else_goes_wrong_with_disks(
         Folder(tmp_path).write("a", b"data")
 
 
+def test_a_folder_that_is_tried_out_stays_as_it_is(folder: Folder) -> None:
+    folder.write("kept", b"1")
+    folder.try_out()
+    assert folder.files() == ["kept"]
+
+
+def test_a_folder_in_which_nothing_can_be_written_says_so_when_it_is_tried_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match="a file stands where a folder should be made"):
+        Folder(tmp_path / "file" / "run").try_out()
+
+
 def test_other_failures_are_not_dressed_up(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="odd failure") as caught, Folder(tmp_path).writing("a"):
         raise OSError(errno.EIO, "odd failure")

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
+from raydistill import config
 from raydistill.artifacts.storage import Folder
 from raydistill.core.effort import Work
 from raydistill.core.training import Training
-from raydistill.pipeline.stage import BEGUN_ON, SETTLED, settled
+from raydistill.errors import ArtifactError
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.stage import BEGUN_ON, SETTLED, begun, settled
 from raydistill.pipeline.tracking import Run
 
 SHORT, LONG = Work(1.0, 1), Work(1e18, 1)
@@ -50,3 +54,11 @@ def test_who_goes_on_with_other_threads_is_told_that_bits_may_differ(
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     begun = f"{tmp_path} was begun on 8 threads of a CPU and goes on with"
     assert said == [f"{begun} {on}: the same to rounding, not to the bit" for on in ("4 threads of a CPU", "GPUs")]
+
+
+def test_an_output_that_takes_nothing_is_refused_before_there_is_a_cluster(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    plan = Plan(config.load("demo", [f"output={tmp_path / 'file'}"]))
+    with pytest.raises(ArtifactError, match="choose another output=FOLDER"), begun(plan):
+        pytest.fail("there is a cluster")
+    assert not ray.is_initialized()
