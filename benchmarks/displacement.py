@@ -31,12 +31,13 @@ def main() -> None:
     parser.add_argument("config")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--ahead", type=int, nargs="+", default=[1, 2, 4], metavar="M")
-    parser.add_argument("--orders", type=int, default=4)
+    parser.add_argument("--orders", type=int, default=3)
     parser.add_argument("--output", default="runs")
     given = parser.parse_intermixed_args()
     words = [f"output={given.output}", *given.overrides]
     config = load(given.config, words)
-    training = replace(config.experts.training, precision="float32", compile=False)
+    training = replace(config.experts.training, precision="float32", compile=True)
+    torch.set_num_threads(config.resources.worker_threads)
     curated = CuratedSet.open(made("curate", [given.config, *words]))
     network = build(config.network, curated.num_classes, curated.summary.image_size)
     split = {name: curated.load(name) for name in ("train", "validation")}
