@@ -3,7 +3,8 @@
     RAYDISTILL_DATA=FOLDER python benchmarks/study.py gz2_kaggle5 --try 'early: distill.schedule.max_start_epoch=5' \
         --try 'soft: distill.labels=soft' [--seeds 3] [--parallel 2] [--output runs/study]
 
-The words after the config are overrides for all variants; each `--try NAME: OVERRIDES` adds its own. Every variant and seed is one
+The words after the config are overrides for all variants; each `--try NAME: OVERRIDES` adds its own, and `@FILE` stands for the words in a
+file, one a line (`benchmarks/levers.txt`: every lever of gz2_kaggle5, one at a time). Every variant and seed is one
 `raydistill distill` (so a stopped study goes on where it was), of which `--parallel` run at once, each on its share of the cores. The test
 images are not touched. Prints balanced accuracy on validation images: of the best iterate and of the last one, mean and standard
 deviation over the seeds; `config` is the recipe as it is.
@@ -34,7 +35,9 @@ class Outcome(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars="@"
+    )
     parser.add_argument("config")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--try", dest="variants", action="append", default=[], metavar="NAME: OVERRIDES")
