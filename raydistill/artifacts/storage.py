@@ -127,10 +127,14 @@ class Folder:
                 temporary.unlink(missing_ok=True)
 
     def try_out(self) -> None:
-        """ArtifactError where nothing can be written, before anything long is begun."""
+        """ArtifactError where nothing can be written, before anything long is begun; nothing stays behind."""
+        nearest = Path(self._path)
+        while self.is_local and not nearest.exists():
+            nearest = nearest.parent
+        folder = Folder(nearest) if self.is_local else self
         name = f".{uuid.uuid4().hex[:8]}.tried"
-        self.write(name, b"")
-        self.remove(name)
+        folder.write(name, b"")
+        folder.remove(name)
 
     def local(self, name: str, sha256: str | None = None) -> Path:
         """A local path of the file: the file itself, or a copy in the cache, named by its digest and checked against it."""

@@ -219,6 +219,11 @@ def test_a_folder_that_is_tried_out_stays_as_it_is(folder: Folder) -> None:
     assert folder.files() == ["kept"]
 
 
+def test_a_folder_that_is_tried_out_is_not_made(tmp_path: Path) -> None:
+    Folder(tmp_path / "runs" / "demo").try_out()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_in_which_nothing_can_be_written_says_so_when_it_is_tried_out(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match="a file stands where a folder should be made"):
