@@ -1,6 +1,6 @@
 """How much of an epoch's displacement is signal: its cosine with that of the same epoch under another order of the data.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/displacement.py gz2_kaggle5 network.width=32 [--ahead 1 2 4] [--orders 4] [--output runs]
+    RAYDISTILL_DATA=FOLDER python benchmarks/displacement.py gz2_kaggle5 network.width=32 [--ahead 1 2 4] [--orders 3] [--output runs]
 
 Distilled images can only be taught what the data, and not their order, decide. An expert is trained as the config says; from its state
 after some of the epochs it goes on for M epochs, once with each of several orders (and draws of the augmentation). Prints the mean cosine

@@ -128,13 +128,14 @@ class Folder:
 
     def try_out(self) -> None:
         """ArtifactError where nothing can be written, before anything long is begun; nothing stays behind."""
-        nearest = Path(self._path)
-        while self.is_local and not nearest.exists():
-            nearest = nearest.parent
-        folder = Folder(nearest) if self.is_local else self
+        if self.is_local:
+            path = Path(self._path)
+            nearest = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
+            with disk_errors(self.uri), tempfile.TemporaryFile(dir=nearest):
+                return
         name = f".{uuid.uuid4().hex[:8]}.tried"
-        folder.write(name, b"")
-        folder.remove(name)
+        self.write(name, b"")
+        self.remove(name)
 
     def local(self, name: str, sha256: str | None = None) -> Path:
         """A local path of the file: the file itself, or a copy in the cache, named by its digest and checked against it."""

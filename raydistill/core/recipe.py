@@ -151,7 +151,7 @@ class Recipe:
             positive(self, "student_steps")
         if self.student_lr != "auto":
             positive(self, "student_lr")
-        if isinstance(self.batch_size, int) and self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size != "auto" and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; null takes all images")
         if self.skip_above is not None:
             positive(self, "skip_above")

@@ -16,6 +16,7 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raydistill.artifacts.storage import Folder
 from raydistill.config import Resources
 from raydistill.errors import ClusterError, RaydistillError
 from raydistill.log import get_logger
@@ -30,11 +31,13 @@ SECONDS_BETWEEN_NEWS = 1.0  # of a worker that streams how far it is
 
 
 @contextmanager
-def attached(resources: Resources) -> Iterator[None]:
-    """A Ray cluster for the body: the one at hand, the one at `address`, or a private one."""
+def attached(resources: Resources, output: Folder) -> Iterator[None]:
+    """A Ray cluster for the body: the one at hand, the one at `address`, or a private one, which may take minutes to come; ArtifactError
+    before that where nothing can be written to `output`."""
     if ray.is_initialized():
         yield
         return
+    output.try_out()
     set_environment()
     _start(resources)
     try:

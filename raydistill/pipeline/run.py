@@ -49,9 +49,8 @@ def run(plan: Plan) -> EvaluationReport:
     tracker = tracker_of(plan)
     if plan.judged.done and plan.evaluation.done:  # though the experts were cleared away, which nothing needs any more
         return evaluate(plan, tracker)
-    plan.root.try_out()
     with (
-        attached(config.resources),
+        attached(config.resources, plan.root),
         tracker.run("run", identity=_identity(plan), params=plain(config)) as recorded,
     ):
         for name in stages_of(config):

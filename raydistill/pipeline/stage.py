@@ -84,8 +84,7 @@ def demand_votes(config: Config, curated: CuratedSet) -> None:
 @contextmanager
 def begun(plan: Plan) -> Iterator[None]:
     """A cluster for `recorded`, whose body is left out when another run has made the artifact by the time the cluster is there."""
-    plan.root.try_out()  # a cluster may take minutes
-    with suppress(MadeMeanwhile), attached(plan.config.resources):
+    with suppress(MadeMeanwhile), attached(plan.config.resources, plan.root):
         yield
 
 

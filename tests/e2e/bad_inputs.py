@@ -297,7 +297,7 @@ RUN_ROWS = [
     R("evaluate before distill", "evaluate tiny.yaml distill.iterations=3", 3,
       "runs/tiny/distilled-…: there is no distilled set here; run 'raydistill distill CONFIG' first"),
     R("an output that is a file", "simulate tiny.yaml output=votes.csv", 3,
-      "votes.csv: a file stands where a folder should be made; choose another output=FOLDER"),
+      "votes.csv/tiny: a file stands where a folder should be made; choose another output=FOLDER"),
     R("classes without a path for a table of votes", "curate tiny.yaml curate.classes=pets.yaml", 2,
       "curate.classes, class 'cat': no path down the decision tree, so votes cannot fill it; give it a path, or use a "
       "catalogue of labels"),
