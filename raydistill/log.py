@@ -127,6 +127,10 @@ class Progress:
         self.figures.update(figures)
         self._show()
 
+    def go_on_from(self, done: int) -> None:
+        """An earlier run had come so far, as turns out now; that does not count in the rate."""
+        self.start = self.done = done
+
     def close(self, how: str) -> None:
         """The last word; `how` is "done" or "stopped"."""
 
@@ -141,6 +145,10 @@ class _Lines(Progress):
         super().__post_init__()
         self._lines = [(0.0, self.start)]  # seconds since the beginning, and how many were done: of each line so far
 
+    def go_on_from(self, done: int) -> None:
+        super().go_on_from(done)
+        self._lines = [(self.clock() - self._began, done)]
+
     def _show(self) -> None:
         elapsed = self.clock() - self._began
         if elapsed - self._lines[-1][0] >= SECONDS_BETWEEN_LINES:
@@ -149,12 +157,13 @@ class _Lines(Progress):
 
     def close(self, how: str) -> None:
         elapsed = self.clock() - self._began
-        rate = (self.done - self.start) / elapsed if elapsed > 0 else 0.0
+        working = elapsed - self._lines[0][0]
+        rate = (self.done - self.start) / working if working > 0 else 0.0
         _log.info("%s, %s after %s", self._line(rate, closing=True), how, duration(elapsed))
 
     def _latest_rate(self, elapsed: float) -> float:
         """Of the second half of the time so far: what is slow at the beginning, as compiling is, soon does not count."""
-        since, done = self._lines[bisect_right(self._lines, elapsed / 2, key=itemgetter(0)) - 1]
+        since, done = self._lines[max(0, bisect_right(self._lines, elapsed / 2, key=itemgetter(0)) - 1)]
         if done == self.done:
             since, done = self._lines[0]
         return (self.done - done) / (elapsed - since)
@@ -190,6 +199,10 @@ class _Bar(Progress):
         )
         self._last_figures = -SECONDS_BETWEEN_FIGURES
         self._rich.start()
+
+    def go_on_from(self, done: int) -> None:
+        super().go_on_from(done)
+        self._rich.reset(self._task, completed=done)
 
     def _show(self) -> None:
         now = self.clock()

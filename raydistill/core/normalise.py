@@ -26,9 +26,12 @@ class Normalisation(NamedTuple):
 
     def apply(self, images_NHWC: Tensor) -> Tensor:
         """float32 [N, C, H, W] from uint8 [N, H, W, C]; rows and columns stay where they are."""
-        images = images_NHWC.permute(0, 3, 1, 2).float() / 255
+        n, height, width, channels = images_NHWC.shape
+        images = torch.empty(n, channels, height, width, device=images_NHWC.device).copy_(
+            images_NHWC.permute(0, 3, 1, 2)
+        )
         mean, std = self._tensors(images)
-        return ((images - mean) / std).contiguous()
+        return images.div_(255).sub_(mean).div_(std)  # in place: of a whole survey there is memory for one copy
 
     def invert(self, images_NCHW: Tensor) -> Tensor:
         """float32 [N, H, W, C] in display units, in which black is 0 and white 1: not clipped."""

@@ -200,6 +200,11 @@ class Recipe:
         return min(self.batch_size or num_images, num_images)
 
     @property
+    def needs_experts(self) -> bool:
+        """True where the experts at their ends choose the initial images, or label them."""
+        return self.init == "correct" or (self.labels == "soft" and self.label_init == "experts")
+
+    @property
     def needs_votes(self) -> bool:
         """True where labels come, or begin, from the volunteers' votes."""
         return self.labels == "votes" or self.label_init == "votes"

@@ -72,6 +72,9 @@ def _start(resources: Resources) -> None:
     # Tells at every start that a token was written; how to use one is in the docs.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     address = resources.address or os.environ.get("RAY_ADDRESS")
+    if address and address.startswith("ray://"):
+        what, fix = "Ray Client is not enough, for results come as streams", "give its HOST:6379, or use ray job submit"
+        raise ClusterError(what, f"Ray at {address}", fix)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
     try:
         if address:
@@ -111,7 +114,7 @@ def _start_private(**options: Any) -> None:
 
 def _knock(address: str) -> None:
     """OSError when nobody listens: Ray itself would try for minutes before it says so."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 

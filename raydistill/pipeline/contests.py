@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from raydistill.pipeline.cluster import device_of, plain_errors, require, worker
 from raydistill.seeding import fold_in
 
 TRIALS = 3  # networks that try a rate
+PIECES_PER_WORKER = 4  # of the experts that are judged, so that there is progress to see
 SECONDS_BETWEEN_LOOKS = 60.0  # for machines, where no network ends
 ROUNDS = 4  # of trials: the rates of the grid, then one more at a time
 
@@ -189,17 +191,20 @@ class Judge:
 
     def experts(self, store: TrajectoryStore, architecture: Architecture) -> list[dict[str, Any]]:
         """A row for each expert; there is nothing to train."""
-        resources, seen = self.resources, ray.put(self.test)
-        require(resources, resources.cpus, resources.gpus, "")
+        resources, seen, count = self.resources, ray.put(self.test), store.num_experts
+        # Several to a task: on GPUs each is a process that has to start.
+        size = math.ceil(count / (PIECES_PER_WORKER * workers_for(resources, count)))
         task: Any = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(
-            _judge_expert
+            _judge_experts
         )
         how = (architecture, self.num_classes, resources.worker_threads, resources.gpus)
-        with progress(store.num_experts, "judging experts", "networks") as shown, plain_errors("evaluate"):
+        pieces = [range(first, min(first + size, count)) for first in range(0, count, size)]
+        with progress(count, "judging experts", "networks") as shown, plain_errors("evaluate"):
             rows = []
-            for reference in [task.remote(store.folder.uri, k, seen, *how) for k in range(store.num_experts)]:
-                rows.append(ray.get(reference))
-                shown.advance(accuracy=rows[-1]["balanced_accuracy"])
+            for reference in [task.remote(store.folder.uri, piece, seen, *how) for piece in pieces]:
+                found = ray.get(reference)
+                rows += found
+                shown.advance(len(found), accuracy=found[-1]["balanced_accuracy"])
         of_all = {"subject": "experts", "protocol": "", "network": architecture.name, "draw": 0, "lr": None}
         return [of_all | {"seed": expert} | row for expert, row in enumerate(rows)]
 
@@ -258,15 +263,16 @@ def _train(data: TrainingSet, splits: tuple[Split, Split], how: Any, threads: in
     return {"validation": DIVERGED if diverged else on_validation.balanced_accuracy} | _row(on_test)
 
 
-def _judge_expert(
-    store: str, expert: int, test: Split, architecture: Architecture, num_classes: int, threads: int, gpus: float
-) -> dict[str, Any]:
+def _judge_experts(
+    store: str, piece: range, test: Split, architecture: Architecture, num_classes: int, threads: int, gpus: float
+) -> list[dict[str, Any]]:
     torch.set_num_threads(threads)
     device = device_of(gpus)
     images, labels = (tensor.to(device) for tensor in test)
     experts = TrajectoryStore.open(store, verify=False)  # nothing is made of it but figures
-    theta_P = experts(expert, experts.num_epochs).to(device)
-    return _row(judged(_network(architecture, num_classes, images.shape[-1]), theta_P, images, labels, num_classes))
+    network = _network(architecture, num_classes, images.shape[-1])
+    ends = (experts(expert, experts.num_epochs).to(device) for expert in piece)
+    return [_row(judged(network, theta_P, images, labels, num_classes)) for theta_P in ends]
 
 
 def _row(found: Judged) -> dict[str, Any]:

@@ -64,7 +64,10 @@ def _run(plan: Plan, curated: CuratedSet, run: Run) -> None:
             before = heard
             try:
                 for reference in task.remote(job):
-                    heard = _tell(ray.get(reference), heard, shown, run, place)
+                    news = ray.get(reference)
+                    if heard < 0 and news.iteration:
+                        shown.go_on_from(news.iteration)
+                    heard = _tell(news, heard, shown, run, place)
                 return
             except LOST as error:
                 in_vain = 1 if heard > before else in_vain + 1

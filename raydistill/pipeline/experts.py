@@ -51,6 +51,7 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     config, place = plan.config, plan.trajectories
     if not skipped(place):
         curated = CuratedSet.open(plan.curated.folder)
+        curated.demand("train", "validation")
         demand_votes(config, curated)
         with begun(plan), recorded(plan, place, tracker, parent_run, curated) as run:
             _train_all(plan, curated, run)

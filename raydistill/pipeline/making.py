@@ -30,7 +30,13 @@ log = get_logger(__name__)
 RENEWED = 5.0  # seconds
 SILENCE = 40.0
 SECOND_LOOK = 0.2  # at least: of two that begin at once, the later sign stays
-US = {"host": socket.gethostname(), "pid": os.getpid(), "process": uuid.uuid4().hex}  # a pid comes again
+_PIDS = "/proc/self/ns/pid"  # whose pids: containers may share the name of their host
+US = {
+    "host": socket.gethostname(),
+    "pids": os.readlink(_PIDS) if os.path.exists(_PIDS) else "",
+    "pid": os.getpid(),
+    "process": uuid.uuid4().hex,  # a pid comes again
+}
 
 
 class MadeMeanwhile(Exception):
@@ -135,8 +141,8 @@ def _is_ours(sign: dict[str, Any]) -> bool:
 
 
 def _another_lives(sign: dict[str, Any]) -> bool:
-    """False for us, and for a process of this machine that is no more."""
-    if sign["host"] != US["host"]:
+    """False for us, and for a process of this machine (and container) that is no more."""
+    if any(sign.get(key) != US[key] for key in ("host", "pids")):
         return True
     if sign["pid"] == US["pid"]:
         return False

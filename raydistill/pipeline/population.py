@@ -6,6 +6,7 @@ A member reports every validation with its state, which is what another one goes
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,14 +22,15 @@ from raydistill.artifacts import distilled
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL, identity_of
 from raydistill.artifacts.storage import Folder
-from raydistill.config import Population, Range, Search, plain
-from raydistill.errors import DivergenceError
+from raydistill.artifacts.tensors import WHITENING
+from raydistill.config import Config, Population, Range, Search, plain
+from raydistill.errors import ConfigError, DivergenceError
 from raydistill.pipeline.plan import Place, Plan
 from raydistill.pipeline.publish import publish
 from raydistill.pipeline.session import STATE, WRITTEN, Session, prepare
 from raydistill.pipeline.space import recipe_of
 from raydistill.pipeline.tracking import Run
-from raydistill.pipeline.trials import METRIC, Trial, diverged, last_word
+from raydistill.pipeline.trials import METRIC, Trial, in_vain, last_word
 
 BEST_SET = "best"  # folder of the search: the distilled set of the best member
 SCHEDULE = "schedule.json"  # beside a member's state: [[iteration, values from there on], ...]
@@ -60,13 +62,23 @@ def scheduler(search: Search, population: Population) -> PopulationBasedTraining
     )
 
 
+def kept(config: Config, population: Population) -> int:
+    """Checkpoints of a member that others may go on from, who perhaps wait for a worker first: those of three rounds."""
+    return 3 * math.ceil(population.every / config.distill.validate_every) + 1
+
+
 def member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
     """Distil with these values, from the start or from where another member was."""
     torch.set_num_threads(threads)
     folder = plan.search.folder / PARTIAL / "members" / ray.tune.get_context().get_trial_id()
     schedule = _begin(folder, drawn)
+    try:
+        plan = plan.with_recipe(recipe_of(plan.config, drawn))
+    except ConfigError as error:
+        ray.tune.report({"iteration": 0} | in_vain(error))
+        return
     curated = CuratedSet.open(plan.curated.folder, verify=False)
-    session = Session(prepare(plan.with_recipe(recipe_of(plan.config, drawn)), curated, Run(), threads, folder))
+    session = Session(prepare(plan, curated, Run(), threads, folder))
     heard = session.distiller.iteration if schedule else -1
     if not schedule or schedule[-1][1] != drawn:
         schedule.append((session.distiller.iteration, drawn))
@@ -81,7 +93,7 @@ def member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
                 _report(told, folder)
             session.step()
     except DivergenceError as error:
-        ray.tune.report(told | diverged(error))
+        ray.tune.report(told | in_vain(error))
         return
     session.write()
     ray.tune.report(told | {"validations": _so_far(session)} | last_word(session.validations[-1]))
@@ -118,7 +130,7 @@ def publish_best(plan: Plan, best: Trial, curated: CuratedSet, run: Run) -> str:
     parents = {name: place.identity for name, place in search.parents.items()}
     identity = identity_of(distilled.KIND, [config, search.identity], parents, search.seed)
     place = Place(distilled.KIND, identity, search.folder / BEST_SET, search.seed, config, search.parents)
-    for name in WRITTEN:
+    for name in (*WRITTEN, *([WHITENING] if found.exists(WHITENING) else [])):
         place.folder.write(name, found.read(name))
     publish(replace(plan.config, distill=recipe), place, curated, run)
     place.seal()

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from raydistill.artifacts.curated import CuratedSet, Labelled
+from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import LAST, SEEN, SELECTED, SyntheticImages, write_images, write_seen
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.storage import Folder
@@ -146,51 +146,52 @@ class Session:
     def __init__(self, job: Job) -> None:
         self.job, self.folder = job, Folder(job.folder)
         sources = Sources.of(job)
-        curated, store, self.network, device, self.seed = sources
-        taught, judging = curated.load("train"), curated.load("validation")
+        curated, _, self.network, device, self.seed = sources
         self.curated, self.normalisation = curated, curated.normalisation
-        self.seen = [*taught.object_ids, *judging.object_ids]
+        splits = (curated.table(split, ["object_id"]) for split in ("train", "validation"))
+        self.seen = [name for split in splits for name in split["object_id"].to_pylist()]
+        judging = curated.load("validation")
         split = self.normalisation.apply(judging.images_NHWC).to(device), judging.labels_N.to(device)
         self._validator = Validator(job.distill, self.network, *split, curated.num_classes, self.seed)
-        self._warnings: tuple[str, ...] = ()
-        saved = read_tensors(self.folder, STATE) if self.folder.exists(STATE) else None
-        images, labels = (saved[0]["images"], saved[0]["labels"]) if saved else self._begin(taught, store)
-        self.distiller = sources.distiller(job, images, labels)
         self.records: list[Record] = []
         self.guard = Guard(job.distill)
         self.validations: list[Validation] = []
         self.best: SyntheticImages | None = None
+        self._warnings: tuple[str, ...] = ()
         self._told = (0, 0)
         self._new_pictures: list[str] = []
         self._saved = time.monotonic()
-        if saved:
-            self._resume(*saved)
+        if self.folder.exists(STATE):
+            self.distiller = self._resumed(sources, *read_tensors(self.folder, STATE))
         else:
-            self.distiller.begin(self._typical(taught).to(device))
+            self.distiller = self._begun(sources)
             self._judge()
 
-    def _begin(self, taught: Labelled, store: TrajectoryStore) -> tuple[Tensor, Tensor]:
-        """Images and labels before the first step."""
+    def _begun(self, sources: Sources) -> Distiller:
+        """Before its first step."""
         wanted, curated = self.job.distill, self.curated
+        taught = curated.load("train")
         pixels = self.normalisation.apply(taught.images_NHWC)
         votes = None if self.job.tree is None else curated.probabilities("train", self.job.tree)
-        experts = (self.network, store.ends())
+        experts = (self.network, sources.store.ends() if wanted.needs_experts else [])
         chosen = initial_images(
             wanted, pixels, taught.labels_N, curated.num_classes, *experts, generator(self.seed, "initial")
         )
         self._warnings = _misclassified(wanted, chosen, curated.class_names, *experts)
-        return chosen.images_SCHW, initial_labels(wanted, chosen, curated.num_classes, *experts, votes)
+        labels = initial_labels(wanted, chosen, curated.num_classes, *experts, votes)
+        distiller = sources.distiller(self.job, chosen.images_SCHW, labels)
+        distiller.begin(self._typical(distiller.images, pixels, taught.labels_N))
+        return distiller
 
-    def _typical(self, taught: Labelled) -> Tensor:
+    def _typical(self, initial_SCHW: Tensor, taught_NCHW: Tensor, labels_N: Tensor) -> Tensor:
         """Sets of images that move a student as distilled ones will, [D, S, C, H, W]: the initial one, or real ones for class means."""
         wanted = self.job.distill
         if wanted.init != "mean" or wanted.student_lr != "auto":
-            return self.distiller.images[None]
-        pixels = self.normalisation.apply(taught.images_NHWC)
+            return initial_SCHW[None]
         g = generator(self.seed, "typical")
         classes, ipc = self.curated.num_classes, wanted.images_per_class
-        drawn = [random_real(pixels, taught.labels_N, classes, ipc, g).images_SCHW for _ in range(TYPICAL_SETS)]
-        return torch.stack(drawn)
+        drawn = [random_real(taught_NCHW, labels_N, classes, ipc, g).images_SCHW for _ in range(TYPICAL_SETS)]
+        return torch.stack(drawn).to(initial_SCHW)
 
     def step(self, measure: Callable[[Distiller], list[Measured]] = Distiller.measure_all) -> None:
         """One iteration. measure: its pieces, by whoever helps."""
@@ -291,16 +292,19 @@ class Session:
         write_tensors(self.folder, STATE, tensors | best, memory)
         self._saved = time.monotonic()
 
-    def _resume(self, tensors: dict[str, Tensor], memory: dict[str, Any]) -> None:
+    def _resumed(self, sources: Sources, tensors: dict[str, Tensor], memory: dict[str, Any]) -> Distiller:
+        """From what `save` wrote."""
         best = {name.removeprefix("best/"): tensors.pop(name) for name in list(tensors) if name.startswith("best/")}
         self.best = SyntheticImages(
             best["images"], best["targets"], best["student_lrs"], self.normalisation, memory["best_iteration"]
         )
-        self.distiller.load(tensors, memory["distiller"])
         self.records = [Record(*row) for row in memory["records"]]
         for _, pieces in groupby(self.records, key=lambda record: record.iteration):
             self.guard.read(list(pieces))  # what it had to say then was said
         self.validations = [Validation(*row) for row in memory["validations"]]
+        distiller = sources.distiller(self.job, tensors["images"], tensors["labels"])
+        distiller.load(tensors, memory["distiller"])
+        return distiller
 
 
 def _misclassified(

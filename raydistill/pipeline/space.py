@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from raydistill.config import Config, Distill, Population, Search, plain, vary
+from raydistill.config import Config, Distill, Population, Range, Search, plain, vary
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import check
 
@@ -31,8 +32,14 @@ def check_space(config: Config) -> None:
                 what = f"'{key}' cannot change once images are being distilled, as a population's values do"
                 raise ConfigError(what, f"{WHERE}.{key}", "leave it out, or take another search.stopping")
     for key, values in config.search.space.items():
-        for value in values if isinstance(values, list) else (values.low, values.high):
+        for value in values if isinstance(values, list) else _examples(values):
             check(_varied(config, {key: value}))
+
+
+def _examples(values: Range) -> list[float]:
+    """Its ends, and of a range that is not of whole numbers one between them, which a key that wants whole ones does not take."""
+    ends = [values.low, values.high]
+    return ends if values.whole else [*ends, values.low + (values.high - values.low) / math.pi]
 
 
 def recipe_of(config: Config, values: Mapping[str, Any]) -> Distill:

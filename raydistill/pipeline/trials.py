@@ -13,7 +13,7 @@ import ray.tune
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.search import in_words
 from raydistill.config import Population
-from raydistill.errors import DivergenceError, RaydistillError
+from raydistill.errors import ConfigError, DivergenceError, RaydistillError
 from raydistill.log import Progress, get_logger
 from raydistill.pipeline.cluster import one_line
 from raydistill.pipeline.plan import Plan
@@ -24,7 +24,9 @@ from raydistill.pipeline.validation import Validation
 log = get_logger(__name__)
 
 METRIC = "balanced_accuracy"
-RUNNING, FINISHED, STOPPED, DIVERGED, FAILED = "running", "finished", "stopped early", "diverged", "failed"
+RUNNING, FINISHED, STOPPED = "running", "finished", "stopped early"
+DIVERGED, NO_RECIPE, FAILED = "diverged", "no recipe", "failed"
+IN_VAIN = (DIVERGED, NO_RECIPE, FAILED)
 
 
 def last_word(validation: Validation) -> dict[str, Any]:
@@ -33,9 +35,11 @@ def last_word(validation: Validation) -> dict[str, Any]:
     return {METRIC: validation.balanced_accuracy, "last_iteration": validation.iteration, "ended": FINISHED}
 
 
-def diverged(error: DivergenceError) -> dict[str, Any]:
-    """What a trial adds that has diverged. To the sampler it is worth nothing: an image that was good before would not have stayed so."""
-    return {METRIC: 0.0, "ended": DIVERGED, "said": str(error)}
+def in_vain(error: DivergenceError | ConfigError) -> dict[str, Any]:
+    """What a trial adds that has diverged, or whose values do not go together. To the sampler it is worth nothing: an image that was good
+    before would not have stayed so."""
+    status = DIVERGED if isinstance(error, DivergenceError) else NO_RECIPE
+    return {METRIC: 0.0, "ended": status, "said": str(error)}
 
 
 @dataclass
@@ -85,9 +89,7 @@ class Listener:
         if name in self._open:
             return
         values = decoded(self.plan.config.search, drawn)
-        plan = self.plan.with_recipe(recipe_of(self.plan.config, values))
-        in_place = not isinstance(self.plan.config.search.stopping, Population)
-        self.trials[name] = Trial(name, values, plan.distilled.folder.uri if in_place else "")
+        self.trials[name] = Trial(name, values, self._folder(values))
         stack = ExitStack()
         opened = self.tracker.run(
             "trial",
@@ -97,6 +99,13 @@ class Listener:
             name=f"trial-{name}",
         )
         self._open[name] = (stack, stack.enter_context(opened))
+
+    def _folder(self, values: Mapping[str, Any]) -> str:
+        """Of the distilled set; of what is no recipe, or of a member of a population, there is none."""
+        if not isinstance(self.plan.config.search.stopping, Population):
+            with suppress(ConfigError):  # which the trial says
+                return self.plan.with_recipe(recipe_of(self.plan.config, values)).distilled.folder.uri
+        return ""
 
     def hear(self, name: str, result: Mapping[str, Any]) -> None:
         trial = self.trials[name]
@@ -120,7 +129,7 @@ class Listener:
         self._keep(trial)
         run.tags({"raydistill.ended": trial.status})
         run.metrics({"best": trial.best[0]}, trial.best[1])
-        _close(stack, RaydistillError(trial.said) if trial.status in (DIVERGED, FAILED) else None)
+        _close(stack, RaydistillError(trial.said) if trial.status in IN_VAIN else None)
         self.run.metrics({"best": max(t.best[0] for t in self.trials.values())}, self.ended)
         log.info("tune: trial %s %s, %.3f: %s", name, trial.status, trial.best[0], in_words(trial.values))
         if self.shown:
@@ -181,4 +190,5 @@ class Forward(ray.tune.Callback):
         self._listener.end(trial.trial_id, STOPPED)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._listener.begin(trial.trial_id, trial.config)  # one whose worker never came has not begun
         self._listener.end(trial.trial_id, FAILED, one_line(trial.get_error() or RuntimeError("lost")))

@@ -33,13 +33,13 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.search import BEST, TRIALS, TRIALS_SCHEMA, SearchReport
 from raydistill.config import Config, Halving, Population, plain
-from raydistill.errors import ClusterError, DivergenceError
+from raydistill.errors import ClusterError, ConfigError, DivergenceError, RaydistillError
 from raydistill.galaxies.files import filesystem
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.cluster import workers_for
 from raydistill.pipeline.making import MadeMeanwhile, making
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.population import domains, member, publish_best, scheduler
+from raydistill.pipeline.population import domains, kept, member, publish_best, scheduler
 from raydistill.pipeline.session import finished, prepare
 from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.space import WHERE, check_space, decoded, distributions, longest, own_recipe, recipe_of
@@ -49,12 +49,14 @@ from raydistill.pipeline.tracking import Run, Tracker
 from raydistill.pipeline.trials import (
     DIVERGED,
     FAILED,
+    IN_VAIN,
     METRIC,
+    NO_RECIPE,
     RUNNING,
     Forward,
     Listener,
     Trial,
-    diverged,
+    in_vain,
     last_word,
     listening,
 )
@@ -114,6 +116,7 @@ def _fit(plan: Plan, listener: Listener) -> None:
                 verbose=0,
                 callbacks=[Forward(plan.search.identity)],
                 failure_config=ray.tune.FailureConfig(max_failures=resources.max_restarts),
+                checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=strategy.checkpoints),
             ),
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -143,14 +146,17 @@ class _Strategy(NamedTuple):
     search_alg: Searcher | SearchAlgorithm
     scheduler: TrialScheduler | None
     max_concurrent: int | None
+    checkpoints: int | None  # of each trial to keep
 
 
 def _strategy(config: Config, workers: int) -> _Strategy:
     search = config.search
     if isinstance(search.stopping, Population):
-        begins = BasicVariantGenerator(max_concurrent=workers, random_state=search.seed)
-        return _Strategy(member, domains(search), begins, scheduler(search, search.stopping), None)
-    return _Strategy(_trial, None, _sampler(config), _stopping(config), workers)
+        begins = BasicVariantGenerator(random_state=search.seed)  # all at once: who has no worker waits for its turn
+        return _Strategy(
+            member, domains(search), begins, scheduler(search, search.stopping), None, kept(config, search.stopping)
+        )
+    return _Strategy(_trial, None, _sampler(config), _stopping(config), workers, None)
 
 
 def _sampler(config: Config) -> OptunaSearch:
@@ -185,10 +191,10 @@ def _stopping(config: Config) -> ASHAScheduler | None:
 
 def _trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
     """Distil with these values; report each validation, and how it ended."""
-    recipe = recipe_of(plan.config, decoded(plan.config.search, drawn))
     told = {"iteration": 0, METRIC: 0.0}
     newest = None
     try:
+        recipe = recipe_of(plan.config, decoded(plan.config.search, drawn))
         # Closed, so that a trial that is ended early signs no longer.
         with closing(_validations(plan.with_recipe(recipe), threads)) as heard:
             for newest in heard:
@@ -196,8 +202,8 @@ def _trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
                 if newest.iteration < recipe.iterations:
                     told = {"iteration": newest.iteration, METRIC: newest.balanced_accuracy}
                     ray.tune.report(told)
-    except DivergenceError as error:
-        ray.tune.report(told | diverged(error))
+    except (DivergenceError, ConfigError) as error:
+        ray.tune.report(told | in_vain(error))
         return
     assert newest is not None  # images are judged before the first iteration
     ray.tune.report(told | last_word(newest))
@@ -223,10 +229,8 @@ def _write(plan: Plan, listener: Listener, curated: CuratedSet, run: Run) -> Non
     """The table, the best recipe as a config, and a picture of what was tried."""
     place, search = plan.search, plan.config.search
     trials = ranked(trial for trial in listener.trials.values() if trial.status != RUNNING)
-    if all(trial.status in (DIVERGED, FAILED) for trial in trials):
-        raise DivergenceError(
-            f"none of {len(trials)} trials came to an end; one of them: {trials[0].said}", "tune", f"narrow {WHERE}"
-        )
+    if all(trial.status in IN_VAIN for trial in trials):
+        raise _nothing_found(trials)
     if isinstance(search.stopping, Population):
         trials[0].folder = publish_best(plan, trials[0], curated, run)
     with place.folder.writing(TRIALS) as path:
@@ -234,14 +238,27 @@ def _write(plan: Plan, listener: Listener, curated: CuratedSet, run: Run) -> Non
     place.folder.write(BEST, _best_config(plan, trials[0]).encode())
     run.artifact(place.folder.local(BEST))
     run.metrics({f"best/{METRIC}": trials[0].best[0]}, 0)
-    shown = [(trial.values, trial.best[0]) for trial in trials if trial.status not in (DIVERGED, FAILED)]
+    shown = [(trial.values, trial.best[0]) for trial in trials if trial.status not in IN_VAIN]
     title = f"{plan.config.name}: {len(trials)} recipes, balanced accuracy on validation images"
     picture(place, run, "parallel.png", lambda path: parallel_coordinates(path, shown, distributions(search), title))
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """The best first. What a recipe was worth before it diverged is no merit of it."""
-    return sorted(trials, key=lambda trial: (trial.status in (DIVERGED, FAILED), -trial.best[0], trial.name))
+    return sorted(trials, key=lambda trial: (trial.status in IN_VAIN, -trial.best[0], trial.name))
+
+
+def _nothing_found(trials: list[Trial]) -> RaydistillError:
+    """Of one trial; first of what the cluster did to it, which may be over when the search goes on."""
+    narrow = f"narrow {WHERE}"
+    kinds: dict[str, tuple[type[RaydistillError], str]] = {
+        FAILED: (ClusterError, "run the same command again; it tries them anew"),
+        DIVERGED: (DivergenceError, narrow),
+        NO_RECIPE: (ConfigError, narrow),
+    }
+    one = min(trials, key=lambda trial: list(kinds).index(trial.status))
+    kind, fix = kinds[one.status]
+    return kind(f"none of {len(trials)} trials came to an end; one of them: {one.said}", "tune", fix)
 
 
 def _row(trial: Trial) -> dict[str, Any]:

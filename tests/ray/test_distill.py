@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet, read_images
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.cli import app
 from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, ExpertTraining, Resources, Tracking
 from raydistill.core.architectures import ConvNet
@@ -170,8 +171,26 @@ def test_class_means_begin_with_the_rate_of_real_images(trained_root: Path, tmp_
     assert float(means.student_lrs) > 1.1 * chosen
 
 
-def test_without_a_galaxy_to_validate_on_nothing_is_distilled(trained_root: Path, tmp_path: Path) -> None:
-    config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM))
+@pytest.mark.parametrize(
+    ("recipe", "asked"), [(("init=real",), False), (("init=correct",), True), (("labels=soft",), True)]
+)
+def test_the_ends_of_all_experts_are_read_where_somebody_asks_them(
+    trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: tuple[str, ...], asked: bool
+) -> None:
+    """Of a thousand experts in a bucket they are gigabytes."""
+    read = []
+    ends = TrajectoryStore.ends
+    monkeypatch.setattr(TrajectoryStore, "ends", lambda store: read.append(store) or ends(store))
+    plan = Plan(tiny(trained_root, *(f"distill.{words}" for words in recipe)))
+    Session(prepare(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path))))
+    assert bool(read) == asked
+
+
+@pytest.mark.parametrize(("stage", "made_from"), [(distill, MADE_FROM), (experts, ("survey", "curated"))])
+def test_without_a_galaxy_to_validate_on_nothing_is_taught(
+    trained_root: Path, tmp_path: Path, stage: Callable[..., object], made_from: tuple[str, ...]
+) -> None:
+    config = tiny(copy_of(trained_root, tmp_path, *made_from))
     folder = Folder(str(below(config, "curated")))
     summary, manifest = (json.loads(folder.read(name)) for name in ("summary.json", NAME))
     for entry in summary["classes"]:
@@ -182,7 +201,7 @@ def test_without_a_galaxy_to_validate_on_nothing_is_distilled(trained_root: Path
     with pytest.raises(
         ArtifactIncompatible, match=r"the validation split holds no galaxy; enlarge its part in curate\.split"
     ):
-        distill(Plan(config), SILENT)
+        stage(Plan(config), SILENT)
 
 
 def test_the_fits_header_says_seed_and_scale(distilled_root: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -18,13 +19,23 @@ from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.search import BEST, SearchReport
 from raydistill.config import Config, load
 from raydistill.core.recipe import Adam
-from raydistill.errors import ConfigError, DivergenceError
+from raydistill.errors import ClusterError, ConfigError, DivergenceError
 from raydistill.pipeline.distill import distill
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.session import STATE
 from raydistill.pipeline.tracking import Tracker
-from raydistill.pipeline.trials import DIVERGED, FINISHED, STOPPED, Listener, Trial
-from raydistill.pipeline.tune import _validations, ranked, tune
+from raydistill.pipeline.trials import (
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    NO_RECIPE,
+    STOPPED,
+    Forward,
+    Listener,
+    Trial,
+    _listeners,
+)
+from raydistill.pipeline.tune import _nothing_found, _validations, ranked, tune
 
 MADE_FROM = ("survey", "curated", "trajectories")
 SPACE = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}, init: [real, noise]}"
@@ -117,6 +128,46 @@ def test_a_recipe_that_diverges_is_the_last_and_says_why(trained_root: Path, tmp
     trials = tune(Plan(tiny(root, search)), SILENT).trials.to_pylist()
     assert [trial["status"] for trial in trials] == [FINISHED, DIVERGED]
     assert "distill.student_lr" in trials[1]["said"]
+
+
+def test_values_that_do_not_go_together_cost_their_trial_only(trained_root: Path, tmp_path: Path) -> None:
+    root = copy_of(trained_root, tmp_path, *MADE_FROM)
+    space = "{labels: [hard, soft], label_init: [experts, hard]}"
+    search = f"search={{trials: 4, sampler: random, stopping: null, seed: 1, space: {space}}}"
+    trials = tune(Plan(tiny(root, search, "distill.labels=soft", "distill.iterations=2")), SILENT).trials.to_pylist()
+    impossible = {"labels": "hard", "label_init": "hard"}
+    assert {trial["status"] for trial in trials} == {FINISHED, NO_RECIPE}
+    for trial in trials:
+        assert (trial["status"] == NO_RECIPE) == (json.loads(trial["values"]) == impossible)
+        assert ("label_init: hard goes with labels: soft" in trial["said"]) == (trial["status"] == NO_RECIPE)
+
+
+def test_a_trial_whose_worker_never_came_has_failed(searched: Config) -> None:
+    from raydistill.pipeline.tracking import Run
+
+    listener = Listener(Plan(searched), SILENT, Run())
+    listener.folder = listener.folder / "never"
+    _listeners["never"] = listener
+    trial = SimpleNamespace(
+        trial_id="a", config={"student_steps": 3, "image_step.lr": 0.03, "init": 0}, get_error=lambda: None
+    )
+    Forward("never").on_trial_error(0, [], trial)
+    del _listeners["never"]
+    assert (listener.trials["a"].status, listener.trials["a"].said) == (FAILED, "lost")
+
+
+@pytest.mark.parametrize(
+    ("befell", "kind", "fix"),
+    [
+        ((DIVERGED, FAILED, NO_RECIPE), ClusterError, "run the same command again"),
+        ((NO_RECIPE, DIVERGED), DivergenceError, "narrow search.space"),
+        ((NO_RECIPE,), ConfigError, "narrow search.space"),
+    ],
+)
+def test_where_nothing_was_found_it_is_said_why(befell: tuple[str, ...], kind: type[Exception], fix: str) -> None:
+    trials = [Trial(status, {}, "", status, f"said of {status}") for status in befell]
+    with pytest.raises(kind, match=rf"none of {len(befell)} trials came to an end; one of them: said of .*; {fix}"):
+        raise _nothing_found(trials)
 
 
 @pytest.mark.long
@@ -214,9 +265,12 @@ def test_a_trial_works_in_the_folders_of_its_search(
 def test_a_population_passes_its_images_on(trained_root: Path, tmp_path: Path) -> None:
     root = copy_of(trained_root, tmp_path, *MADE_FROM)
     space = "{image_step.lr: {low: 0.001, high: 0.3, log: true}, lr_step.lr: {low: 0.001, high: 0.02, log: true}}"
-    search = f"search={{trials: 3, stopping: {{kind: pbt, every: 5, share: 0.4}}, space: {space}}}"
-    report = tune(Plan(tiny(root, search, "distill.validate_every=5", "distill.iterations=40")), SILENT)
+    search = f"search={{trials: 5, stopping: {{kind: pbt, every: 5, share: 0.4}}, space: {space}}}"
+    # Two at a time, of five that live side by side.
+    words = ("distill.validate_every=5", "distill.iterations=40", "resources.distill_cpus=1")
+    report = tune(Plan(tiny(root, search, *words)), SILENT)
     trials = report.trials.to_pylist()
+    assert len(trials) == 5
     schedules = [json.loads(trial["schedule"]) for trial in trials]
     assert {(trial["status"], trial["iterations"]) for trial in trials} == {(FINISHED, 40)}
     assert all(schedule[0][0] == 0 for schedule in schedules)

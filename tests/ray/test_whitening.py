@@ -22,6 +22,7 @@ from raydistill.pipeline.distill import distill
 from raydistill.pipeline.evaluate import evaluate
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.tune import tune
 from raydistill.seeding import fold_in, generator
 
 ZCA = ("curate.whitening=zca", "curate.whitening_eps=0.01", "distill.iterations=4", "distill.validate_every=2")
@@ -104,3 +105,11 @@ def test_sets_of_both_kinds_are_judged_on_one_survey_each_through_its_own(white:
     back = evaluate(Plan(tiny(output, *ZCA, *JUDGED, f"distilled={plain_set}")), SILENT)
     ours = evaluate(Plan(tiny(output, *JUDGED)), SILENT)
     assert back.summary["experts"] == ours.summary["experts"], "plain experts met whitened galaxies"
+
+
+@pytest.mark.long
+def test_a_population_publishes_its_whitening(white: Config) -> None:
+    search = "search={trials: 2, stopping: {kind: pbt, every: 2}, space: {image_step.lr: {low: 0.001, high: 0.1}}}"
+    report = tune(Plan(tiny(white.output, *ZCA, search)), SILENT)
+    best = DistilledSet.open(f"{report.folder}/best")
+    assert best.selected.normalisation.digest == curated_of(white).normalisation.digest

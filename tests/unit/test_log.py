@@ -127,6 +127,21 @@ def test_what_an_earlier_run_did_is_not_in_the_rate(caplog: pytest.LogCaptureFix
     assert lines_of(caplog) == ["distilling: 950/1000 steps, 2.5/s, 20 s left"]
 
 
+def test_nor_what_turns_out_later_that_it_did(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raydistill")
+    clock = Clock()
+    shown = log._Lines(5000, "distilling", "steps", clock=clock)
+    clock.now = 15.0  # of starting
+    shown.go_on_from(4000)
+    for done in range(4010, 4041, 10):
+        clock.now += 10
+        shown.update(done)
+    assert lines_of(caplog)[0] == "distilling: 4010/5000 steps, 1/s, 16 min 30 s left"
+    assert lines_of(caplog)[-1] == "distilling: 4040/5000 steps, 1/s, 16 min 0 s left"
+    shown.close("stopped")
+    assert lines_of(caplog)[-1] == "distilling: 4040/5000 steps, 1/s, stopped after 55 s"
+
+
 def test_a_slow_start_soon_does_not_count(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raydistill")
     clock = Clock()

@@ -63,9 +63,13 @@ def test_a_process_of_this_machine_that_is_no_more_is_not_waited_for(place: Plac
     assert not making.waited(place)
 
 
-def test_another_machine_s_silence_is_waited_for_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("who", [{"host": "elsewhere"}, {"pids": "pid:[1]", "pid": 2**22 + 1}])
+def test_another_machine_s_silence_is_waited_for_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, who: dict[str, Any]
+) -> None:
+    """And another container's on a host whose name they share: of its processes nothing is to be seen here."""
     monkeypatch.setattr(making, "SILENCE", 1.5)
-    leave(place, host="elsewhere")
+    leave(place, **who)
     began = time.monotonic()
     assert not making.waited(place)
     assert time.monotonic() - began > 1.5

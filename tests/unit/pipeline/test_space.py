@@ -94,6 +94,7 @@ def test_auto_is_no_number() -> None:
         ("{foo: [1, 2]}", "there is no key 'foo'"),
         ("{student_steps: {low: 0, high: 5}}", "student_steps must be positive"),
         ("{expert_epochs: {low: 1, high: 99}}", "the target lies 99 epochs ahead"),
+        ("{student_steps: {low: 5, high: 20.0}}", "student_steps"),
         ("{schedule: [{kind: fixed, max_start_epoch: 1}, {kind: bogus}]}", "there is no kind 'bogus'"),
     ],
 )
