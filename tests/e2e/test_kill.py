@@ -137,6 +137,37 @@ def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[st
     assert not (Path(second.answer) / "partial").exists()
 
 
+@pytest.mark.long
+def test_a_killed_population_goes_on(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """Its members and what they took over from each other; three on two workers, so that one was waiting for its turn."""
+    tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
+    space = "{image_step.lr: {low: 0.001, high: 0.3, log: true}, lr_step.lr: {low: 0.001, high: 0.02, log: true}}"
+    search = f"search={{trials: 3, stopping: {{kind: pbt, every: 5, share: 0.4}}, space: {space}}}"
+    words = (search, "distill.iterations=60", "distill.validate_every=5", "resources.workers=2")
+
+    def told() -> list[int]:
+        paths = tmp_path.glob("runs/tiny/search-*/partial/trials/[!.]*.json")
+        return [len(json.loads(path.read_text())["validations"]) for path in paths]
+
+    first = tools.raydistill(tmp_path, env, *words, stage="tune")
+    first.wait_until("all are under way", lambda: len(told()) == 3 and min(told()) >= 4)
+    first.kill()
+    second = tools.raydistill(tmp_path, env, *words, stage="tune")
+    assert second.wait() == 0, second.said[-4000:]
+    assert "tune: goes on with the trials that were under way" in second.said
+    trials = pq.read_table(Path(second.answer) / "trials.parquet").to_pylist()
+    assert [(trial["status"], trial["iterations"]) for trial in trials] == [("finished", 60)] * 3
+    for trial in trials:
+        begins = [iteration for iteration, _ in json.loads(trial["schedule"])]
+        assert begins[0] == 0
+        assert begins == sorted(begins)
+    best = Path(second.answer) / "best"
+    validations = pq.read_table(best / "validation.parquet").to_pydict()
+    assert validations["iteration"] == list(range(0, 61, 5))
+    assert max(validations["balanced_accuracy"]) == trials[0]["best"]
+    assert not (Path(second.answer) / "partial").exists()
+
+
 def test_a_finished_run_is_skipped_at_once(undisturbed: Path, env: dict[str, str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in (undisturbed / "runs" / "tiny").glob("*/*") if path.is_file()}
     command = tools.raydistill(undisturbed, env)
