@@ -39,8 +39,8 @@ def confusion_matrix(
 
     Parameters
     ----------
-    counts_KK : [K, K] galaxies of true class i (row) predicted as j (column). A class without galaxies stays grey.
-        Under the matrix stands the purity: of the galaxies called j, the fraction that are. Beyond `MOST_WRITTEN` classes there are colours
+    counts_KK : [K, K] images of true class i (row) predicted as j (column), summed over networks. A class without images stays grey.
+        Under the matrix stands the purity: of the images called j, the fraction that are. Beyond `MOST_WRITTEN` classes there are colours
         alone.
     """
     num_classes = len(class_names)
@@ -114,7 +114,7 @@ TRAINING_PANELS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ),
     ("latest start\nepoch", (("max_start_epoch", "", MUTED),)),
     ("student\nlearning rate", (("student_lr", "", PURPLE),)),
-    ("validation\naccuracy", (("validation_accuracy", "", GREEN),)),
+    ("balanced accuracy\non validation", (("validation_accuracy", "", GREEN),)),
 )
 
 
@@ -256,7 +256,7 @@ def accuracy_table(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    axes.set_xlabel("balanced accuracy on held-out galaxies (95 % interval over networks)")
+    axes.set_xlabel("balanced accuracy on test images (95 % interval over networks)")
     if networks != [""]:
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
@@ -324,7 +324,7 @@ def network_matrix(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
         tick.set_fontweight("bold" if subject == "distilled" else "normal")
         tick.set_color(INK)
     axes.xaxis.set_label_position("bottom")
-    below = "balanced accuracy on held-out galaxies in % ± 95 % interval over networks" + (
+    below = "balanced accuracy on test images in % ± 95 % interval over networks" + (
         "" if chance is None else f"; chance {100 * chance:.1f}"
     )
     axes.set_xlabel(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ SHEET, SHEET_TEXT, SHEET_MUTED = "#171a20", "#e9ebee", "#9aa1ac"
 SHEET_DPI = 100
 SCREEN_HEIGHT, SCREEN_WIDTH = 960, 1500  # tiles are enlarged until the sheet fills a screen
 TILE_RANGE = (96, 192)
+MOST_LINES = 120  # of tiles on a sheet; who has a thousand classes looks at some of them
 MARGIN, LINE, GAP, ROW_GAP, GROUP_GAP = 20, 20, 4, 4, 20  # screen pixels
 
 
@@ -173,6 +174,8 @@ class _Layout:
 
 def _sheet(path: Target, row_names: Sequence[str], groups: Sequence[_Group], caption: str, scale: int | None) -> None:
     """Paste the groups into one array of screen pixels, then write names, heads and caption over it."""
+    row_names, groups, left_out = _cut(row_names, groups)
+    caption = "   ·   ".join(part for part in (caption, left_out) if part)
     names = [wrapped(name, 18) for name in row_names]
     at = _layout(names, groups, scale)
     captions = [line.strip(" ·") for line in textwrap.wrap(caption, max(20, (at.width - at.lefts[0]) * 3 // 20))]
@@ -197,13 +200,32 @@ def _sheet(path: Target, row_names: Sequence[str], groups: Sequence[_Group], cap
     _write(path, canvas, texts)
 
 
+def _cut(names: Sequence[str], groups: Sequence[_Group]) -> tuple[Sequence[str], Sequence[_Group], str]:
+    """Names and groups of at most `MOST_LINES`, and words for what is left out: first images of a class, then classes."""
+    if sum(_lines(len(names), groups)) <= MOST_LINES:
+        return names, groups, ""
+    rows = ([row[: group.columns] for row in group.rows[:MOST_LINES]] for group in groups)
+    cut = [replace(group, rows=found) for group, found in zip(groups, rows, strict=True)]
+    of = (
+        f"the first {MOST_LINES} of {len(names)} classes"
+        if len(names) > MOST_LINES
+        else "the first images of each class"
+    )
+    return names[:MOST_LINES], cut, of
+
+
+def _lines(num_rows: int, groups: Sequence[_Group]) -> list[int]:
+    """Of tiles, in each row."""
+    return [max([1, *(math.ceil(len(g.rows[i]) / g.columns) for g in groups)]) for i in range(num_rows)]
+
+
 def _layout(names: Sequence[str], groups: Sequence[_Group], scale: int | None) -> _Layout:
     shapes = {row.shape[1:3] for group in groups for row in group.rows if len(row)}
     if len(shapes) != 1:
         sizes = " and ".join(f"{h} x {w}" for h, w in sorted(shapes)) if shapes else "no image at all"
         raise RaydistillError(f"a sheet needs images of one size, not {sizes}", "figures", "resize them first")
     height, width = shapes.pop()
-    lines = [max([1, *(math.ceil(len(g.rows[i]) / g.columns) for g in groups)]) for i in range(len(names))]
+    lines = _lines(len(names), groups)
     columns = sum(g.columns for g in groups)
     tile = min(TILE_RANGE[1], max(TILE_RANGE[0], min(SCREEN_HEIGHT / sum(lines), SCREEN_WIDTH / columns)))
     scale = scale or max(1, round(tile / height))

@@ -9,11 +9,11 @@ transform and its inverse. `history.parquet` has a row per piece of an iteration
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torch import Tensor
 
@@ -74,10 +74,10 @@ class DistilledSet:
         aligned = info.get("aligned", False)
         return DistilledSet(folder, manifest, selected, last, info["class_names"], info["images_per_class"], aligned)
 
-    def seen(self) -> set[str]:
-        """Object ids of the galaxies that must not judge this set."""
+    def seen(self) -> pa.Table:
+        """`object_id` and picture (`sha256` of its file) of the galaxies that must not judge this set."""
         with self.folder.open(SEEN) as stream:
-            return set(pq.read_table(stream)["object_id"].to_pylist())
+            return pq.read_table(stream)
 
 
 def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[str, Any]) -> None:
@@ -99,10 +99,12 @@ def write_normalisation(folder: Folder, normalisation: AnyNormalisation) -> dict
     return {"mean": normalisation.mean_C, "std": normalisation.std_C}
 
 
-def write_seen(folder: Folder, object_ids: Iterable[str]) -> None:
-    """Note the galaxies that taught the experts or chose the iterate."""
+def write_seen(folder: Folder, galaxies: pa.Table) -> None:
+    """Note the galaxies that taught the experts or chose the iterate, given as rows of a curated set."""
+    pictures = pc.struct_field(galaxies["source"], "sha256")
+    table = pa.table({"object_id": galaxies["object_id"], "sha256": pictures}).sort_by("object_id")
     with folder.writing(SEEN) as path:
-        pq.write_table(pa.table({"object_id": pa.array(sorted(object_ids), pa.string())}), path)
+        pq.write_table(table, path)
 
 
 def read_images(folder: Folder, name: str) -> tuple[SyntheticImages, dict[str, Any]]:

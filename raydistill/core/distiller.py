@@ -209,6 +209,8 @@ class Distiller:
             every = torch.stack([gradient.norm() for gradient in piece.matched.gradients]).norm()
             self._check(self._lr(piece.start_epoch), loss=float(piece.matched.loss), gradient=float(every))
         unseen = pieces[0].next_epoch_loss
+        if unseen is not None and self.recipe.skip_above is not None and not math.isfinite(unseen):
+            unseen = None  # overflowed, as pieces may
         if unseen is not None:
             self._check(self._lr(self.schedule.cap - 1), loss=unseen)
         if followed:

@@ -167,8 +167,8 @@ def named(labels: np.ndarray, names: Sequence[str], where: str) -> pa.Array:
     if names and labels.max(initial=-1) >= len(names):
         what = f"a picture has the label {labels.max()}, and there are names for {len(names)} classes"
         raise CatalogError(what, where, "check that the labels count from 0, and survey.class_names if it is set")
-    words = names or [str(label) for label in range(labels.max(initial=-1) + 1)]
-    return pa.array(words, pa.string()).take(pa.array(labels, mask=labels < 0))
+    known = pa.array(labels, mask=labels < 0)
+    return pa.array(names, pa.string()).take(known) if names else known.cast(pa.string())
 
 
 def _numbered(words: Sequence[str | None]) -> list[str]:

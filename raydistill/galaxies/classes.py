@@ -42,6 +42,11 @@ class GalaxyClass:
                 where,
                 "put alternative answers into one step: [rounded, boxy]",
             )
+        for task in asked:
+            if task.asked_after and not any(stem in step for stem in task.asked_after for step in stems):
+                # Fractions are of those who were asked: among the few led there, a galaxy of another kind may have them all.
+                what = f"'{task.key}' is only asked after {' or '.join(task.asked_after)}, which is not in the path"
+                raise ConfigError(what, where, "put it in front")
         object.__setattr__(self, "path", stems)
 
     @property

@@ -35,7 +35,6 @@ _FORMATS = {
 # pyarrow's own client of Google's wants credentials where fsspec's, which artifacts go through, can do without.
 GOOGLE = ("gs://", "gcs://")
 CHECK_ACCESS = "see that it can be reached and that you may read it, and run the same command again"
-LARGEST_EXACT_INTEGER = 2**53  # in float64
 
 
 def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -210,16 +209,16 @@ def _fits_names(uri: str) -> list[str]:
 def _read_fits(uri: str, columns: list[str], text: Collection[str]) -> pa.Table:
     content, hdu = _open_fits_table(uri)
     with content:
-        return pa.table({name: _native(np.asarray(hdu.data[name])) for name in columns})
+        return pa.table({name: _native(np.asarray(hdu.data[name]), hdu.columns[name].null) for name in columns})
 
 
-def _native(values: np.ndarray) -> pa.Array:
-    """FITS numbers are big-endian, which Arrow does not take, and its text is padded bytes."""
+def _native(values: np.ndarray, null: int | None) -> pa.Array:
+    """FITS numbers are big-endian, which Arrow does not take, and its text is padded bytes. null: the number that stands for none."""
     if values.dtype.kind == "S":
         values = np.char.decode(values, "ascii")
     if values.dtype.kind == "U":
         return pa.array([str(word).strip() for word in values], pa.string())
-    return pa.array(values.astype(values.dtype.newbyteorder("=")))
+    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=None if null is None else values == null)
 
 
 _names_of = {"csv": _csv_names, "parquet": _parquet_names, "fits": _fits_names}
@@ -255,7 +254,9 @@ def _written_as_floats(text: pa.Array) -> bool:
 def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
     if not np.isfinite(values).all():
         raise CatalogError(f"column '{name}' lacks some ids", where, "remove those rows")
-    if (np.abs(values) >= LARGEST_EXACT_INTEGER).any():
+    if (
+        np.abs(values) >= 2.0 ** (np.finfo(values.dtype).nmant + 1)
+    ).any():  # beyond which not every whole number is one of these
         raise CatalogError(
             f"the ids in '{name}' passed through floating point and lost their last digits",
             where,

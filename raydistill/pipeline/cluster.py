@@ -131,6 +131,19 @@ def workers_for(resources: Resources, pieces: int, distilling_on: float | None =
     return max(1, min(pieces, resources.workers or carries))
 
 
+def heed_memory(resources: Resources, workers: int, held: int, stage: str) -> None:
+    """Warn where the workers that a machine carries hold more than its memory; held: bytes of each, at least."""
+    for machine in _machines():
+        count, memory = min(workers, _carried_by(machine, resources.cpus, resources.gpus)), machine.get("memory", 0)
+        if count * held > memory > 0:
+            log.warning(
+                "%s: %d workers of a machine will hold the training images %d times, %.1f GB, and it has %.1f GB; "
+                "give fewer resources.workers, or a lower curate.per_class or image_size",
+                stage, count, count, count * held / 1e9, memory / 1e9,
+            )  # fmt: skip
+            return
+
+
 def require(resources: Resources, cpus: float, gpus: float, prefix: str) -> None:
     """ClusterError unless some machine of the cluster carries one such worker; Ray itself would wait for ever.
 
@@ -199,7 +212,10 @@ def device_of(gpus: float) -> str:
         raise ClusterError(
             what, socket.gethostname(), "install a torch for its driver there, or set the gpus of resources to 0"
         )
-    return "cuda" if gpus else "cpu"
+    if not gpus:
+        return "cpu"
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32; who wants less says bfloat16
+    return "cuda"
 
 
 def one_line(error: BaseException) -> str:

@@ -162,6 +162,10 @@ class _Writer:
                 reasons = f" (rejected pictures: {reasons}; first: {self.rejected[0]['source'] or self.rejected[0]['object_id']})"
                 fix = f"{self.folder.uri}/rejected.parquet lists them; mend them, or {fix}"
             raise CatalogError(f"no training galaxy in: {', '.join(empty)}{reasons}", "curate", fix)
+        for split in SPLITS[1:]:
+            if absent := [entry.name for entry in classes if not getattr(entry, split)]:
+                what = "curate: the %s split has no galaxy of: %s; balanced accuracy is that of the other classes"
+                log.warning(what, split, ", ".join(absent))
         mean = self._sums[0] / self._train_pixels / 255
         std = np.sqrt(np.maximum(self._sums[1] / self._train_pixels / 255**2 - mean**2, 0))
         summary = Summary(

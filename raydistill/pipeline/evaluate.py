@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
+from torch import Tensor
 
 from raydistill.analysis import figures
 from raydistill.artifacts.curated import CuratedSet
@@ -86,8 +89,8 @@ def _check_fit(distilled: DistilledSet, curated: CuratedSet) -> None:
         raise ArtifactIncompatible(
             f"its galaxies lie {lie}, the survey's do not", where, f"set curate.align={str(distilled.aligned).lower()}"
         )
-    seen = distilled.seen().intersection(curated.table("test", ["object_id"])["object_id"].to_pylist())
-    if seen:
+    seen = set(distilled.seen()["object_id"].to_pylist())
+    if seen := seen.intersection(curated.table("test", ["object_id"])["object_id"].to_pylist()):
         raise ArtifactIncompatible(
             f"{len(seen)} of the test galaxies taught its experts or chose its images (first: {min(seen)})",
             where,
@@ -110,9 +113,13 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
             distilled.folder.uri,
             "set evaluate.scores=false",
         )
+    unseen = _unseen(distilled, curated)
+    test = test[0][unseen], test[1][unseen]
     kept, content, num_classes = plan.root / "fits", curated.manifest.content, curated.num_classes
     if normalisation.digest != curated.normalisation.digest:  # then the survey's pixels are others to a network
         content = f"{content} seen through {normalisation.digest}"
+    if not unseen.all():
+        content = f"{content} without {(~unseen).nonzero().flatten().tolist()}"
     root = fold_in(config.seed, "evaluate")
     baselines = Baselines(config, taught, num_classes, distilled.images_per_class, root, kept, content)
     judge = Judge(kept, config.resources, validation, test, num_classes, content)
@@ -124,6 +131,30 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
 def _split(curated: CuratedSet, name: Any, normalisation: AnyNormalisation) -> Split:
     loaded = curated.load(name)
     return normalisation.apply(loaded.images_NHWC), loaded.labels_N
+
+
+def _unseen(distilled: DistilledSet, curated: CuratedSet) -> Tensor:
+    """[N] False for a test galaxy whose picture, byte for byte, taught the set's experts or chose its images.
+
+    Releases of one survey name a galaxy differently: Kaggle's ids are its own, its pictures part of Galaxy Zoo 2. Within the survey that
+    the set was distilled from it is the split that says who judges.
+    """
+    pictures = pc.struct_field(curated.table("test", ["source"])["source"], "sha256")
+    own = distilled.manifest.parents.get("curated")
+    if own is not None and own.identity == curated.manifest.identity:
+        return torch.ones(len(pictures), dtype=torch.bool)
+    unseen = torch.tensor(pc.invert(pc.is_in(pictures, distilled.seen()["sha256"])).to_pylist())
+    if not unseen.any():
+        raise ArtifactIncompatible(
+            "every test galaxy's picture taught its experts or chose its images, under another id",
+            distilled.folder.uri,
+            "judge it on other galaxies",
+        )
+    if left_out := int((~unseen).sum()):
+        log.warning(
+            "evaluate: %d of %d test galaxies taught this set under another id, and are left out", left_out, len(unseen)
+        )
+    return unseen
 
 
 # ---- what is trained ----

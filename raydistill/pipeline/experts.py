@@ -34,7 +34,7 @@ from raydistill.galaxies.files import filesystem
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.alongside import alongside
 from raydistill.pipeline.board import ATTEMPTS, Board
-from raydistill.pipeline.cluster import LOST, beside_the_driver, one_line, plain_errors, workers_for
+from raydistill.pipeline.cluster import LOST, beside_the_driver, heed_memory, one_line, plain_errors, workers_for
 from raydistill.pipeline.expert_worker import Job, work
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.signals import sigint_kept
@@ -88,7 +88,9 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
     board = board.remote(missing, resources.max_restarts)
     with plain_errors("experts"):
         with alongside(partial(_show, board, len(missing) * wanted.training.epochs, run), patience=10):
-            _fit(config, folder, job, board, workers_for(resources, len(missing)))
+            workers = workers_for(resources, len(missing))
+            heed_memory(resources, workers, taught * 3 * side**2 * torch.float32.itemsize, "experts")
+            _fit(config, folder, job, board, workers)
         failures: dict[int, RaydistillError] = ray.get(board.failures.remote())
         trouble: RaydistillError | None = ray.get(board.trouble.remote())
     ray.kill(board)  # Ray Train's controller, which stays as long as this Ray does, holds on to it

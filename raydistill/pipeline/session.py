@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.curated import CuratedSet, Split
 from raydistill.artifacts.distilled import LAST, SEEN, SELECTED, SyntheticImages, write_images, write_seen
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.storage import Folder
@@ -50,6 +50,7 @@ NOTHING_LEARNED = (
     "on validation no iterate was better than the images it began with, and these are published; look at history.png: a loss that does "
     "not fall wants other rates (distill.student_lr, distill.image_step.lr) or better experts, one that falls more iterations"
 )
+TAUGHT_BY: tuple[Split, ...] = ("train", "validation")
 WRITTEN = (SELECTED, LAST, SEEN, "history.parquet", "validation.parquet")  # by the worker
 
 
@@ -148,8 +149,6 @@ class Session:
         sources = Sources.of(job)
         curated, _, self.network, device, self.seed = sources
         self.curated, self.normalisation = curated, curated.normalisation
-        splits = (curated.table(split, ["object_id"]) for split in ("train", "validation"))
-        self.seen = [name for split in splits for name in split["object_id"].to_pylist()]
         judging = curated.load("validation")
         split = self.normalisation.apply(judging.images_NHWC).to(device), judging.labels_N.to(device)
         self._validator = Validator(job.distill, self.network, *split, curated.num_classes, self.seed)
@@ -236,7 +235,8 @@ class Session:
         info = self._info()
         write_images(self.folder, SELECTED, self.best, info)
         write_images(self.folder, LAST, self._iterate(), info)
-        write_seen(self.folder, self.seen)
+        splits = [self.curated.table(split, ["object_id", "source"]) for split in TAUGHT_BY]
+        write_seen(self.folder, pa.concat_tables(splits))
         for name, rows, kind in (("history", self.records, Record), ("validation", self.validations, Validation)):
             columns = {field: [getattr(row, field) for row in rows] for field in kind._fields}
             with self.folder.writing(f"{name}.parquet") as path:

@@ -15,13 +15,21 @@ from raydistill.core.matching import Batch, Matcher, student_loss
 from raydistill.core.networks import build, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training, train
+from raydistill.pipeline.cluster import device_of
 from tests import zoo
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
-def test_the_exact_engine_gives_the_gradients_of_the_cpu() -> None:
-    architecture = ConvNet(depth=2, width=8)
+@pytest.fixture(autouse=True)
+def as_in_a_worker() -> None:
+    assert device_of(1) == "cuda"
+
+
+@pytest.mark.parametrize("width", [8, 128])
+def test_the_exact_engine_gives_the_gradients_of_the_cpu(width: int) -> None:
+    """Wide networks would show TF32, which rounds to ten bits."""
+    architecture = ConvNet(depth=2, width=width)
     problem = zoo.problem(architecture, torch.float32)
     augmentation = Augmentation(DSA)
     loss = student_loss(problem.network, augmentation, "float32")

@@ -203,6 +203,15 @@ def test_a_class_without_a_training_galaxy_is_a_sentence(blobs: CatalogSurvey, t
         curated(tmp_path, survey)
 
 
+def test_a_class_that_a_split_lacks_is_told(
+    blobs: CatalogSurvey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = {i: c for i, c in labels(80).items() if c != "spiral" or split_of([i], (0.6, 0.2, 0.2))[0] == "train"}
+    curated(tmp_path, blobs_with(blobs, named, tmp_path))
+    for split in ("validation", "test"):
+        assert f"the {split} split has no galaxy of: spiral; balanced accuracy is that of the other" in caplog.text
+
+
 # Bad pictures: each costs its own row, never its neighbours'.
 
 BAD: dict[str, tuple[str, Callable[[Path], object]]] = {

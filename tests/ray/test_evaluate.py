@@ -180,6 +180,25 @@ def test_galaxies_that_taught_a_set_do_not_judge_it(root: Path, tmp_path: Path) 
         evaluate(Plan(config), SILENT)
 
 
+def test_nor_do_they_under_another_name(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As the galaxies of Galaxy Zoo 2 have other ids at Kaggle. Other ids fall into other splits."""
+    (survey,) = copy_of(root, tmp_path, "survey").glob("tiny/survey-*")
+    for name in ("catalog.csv", "filename_mapping.csv"):
+        (survey / name).write_text((survey / name).read_text().replace("sim-", "renamed-"))
+    images = f"{{kind: folder, root: {survey}/images, mapping: {survey}/filename_mapping.csv}}"
+    words = (f"survey={{kind: catalog, catalog: {survey}/catalog.csv, dialect: hart16, images: {images}}}",)
+    theirs = below(tiny(root), "distilled")
+    plan = Plan(tiny(tmp_path, *words, f"distilled={theirs}", "evaluate.baselines=[]", "evaluate.full_data_networks=0"))
+    curate(plan, SILENT)
+    test = CuratedSet.open(plan.curated.folder).table("test", ["source"])["source"].to_pylist()
+    seen = set(DistilledSet.open(str(theirs)).seen()["sha256"].to_pylist())
+    known = sum(source["sha256"] in seen for source in test)
+    assert 0 < known < len(test)
+    report = evaluate(plan, SILENT)
+    assert f"{known} of {len(test)} test galaxies taught this set under another id, and are left out" in caplog.text
+    assert {sum(row["confusion"]) for row in report.runs.to_pylist()} == {len(test) - known}
+
+
 def test_the_experts_are_found_where_the_run_was_moved_to(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "tiny", tmp_path / "elsewhere" / "tiny")
     moved = tiny(tmp_path / "elsewhere")

@@ -150,6 +150,16 @@ def test_a_class_with_many_images_continues_on_the_next_line() -> None:
     assert [len({c[i] for c in corners}) for i in (0, 1)] == [3, 2]
 
 
+@pytest.mark.parametrize(
+    ("classes", "each", "said"), [(500, 2, "the first 120 of 500 classes"), (70, 30, "the first images of each class")]
+)
+def test_of_very_many_images_some_are_shown(drawn: list[Figure], classes: int, each: int, said: str) -> None:
+    labels = np.repeat(np.arange(classes), each)
+    image_grid(random_images(len(labels)), labels, [f"c{k}" for k in range(classes)], io.BytesIO(), scale=1)
+    assert said in " ".join(text.get_text() for text in drawn[0].texts)
+    assert drawn[0].get_size_inches()[1] * drawn[0].dpi <= 120 * 12 + 100
+
+
 def test_uint8_and_float_give_the_same_pixels_and_floats_are_clipped() -> None:
     images = random_images(2)
     np.testing.assert_array_equal(displayable(images / 255.0), images)
@@ -276,7 +286,7 @@ def test_a_window_that_stays_has_no_panel(drawn: list[Figure]) -> None:
     assert [axes.get_ylabel() for axes in drawn[0].axes] == [
         "matching loss",
         "student\nlearning rate",
-        "validation\naccuracy",
+        "balanced accuracy\non validation",
     ]
 
 

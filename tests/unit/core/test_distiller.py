@@ -379,6 +379,20 @@ def test_a_loss_that_overflows_is_above_the_threshold(monkeypatch: pytest.Monkey
     assert torch.equal(run.images, before)
 
 
+def test_a_next_epoch_that_overflows_is_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the threshold; without it, it ends the run."""
+    for ceiling in (1.1, None):
+        run = distiller(replace(QUICK, skip_above=ceiling, schedule=SelfAdaptive(max_start_epoch=2)))
+        (piece,) = run.measure_all()
+        assert piece.next_epoch_loss is not None
+        piece = piece._replace(next_epoch_loss=math.inf)
+        if ceiling is None:
+            with pytest.raises(DivergenceError):
+                run.advance([piece])
+        else:
+            assert run.advance([piece])[0].next_epoch_loss == math.inf
+
+
 def test_nearest_reports_the_step_that_was_matched() -> None:
     run = distiller(replace(QUICK, student_steps=12, student_lr=0.5, match_at="nearest"))
     steps = {step(run).student_steps for _ in range(3)}

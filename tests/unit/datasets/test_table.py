@@ -52,6 +52,11 @@ def read_all(data: ImageTable) -> np.ndarray:
     return np.stack(pixels)
 
 
+def test_a_large_number_is_a_label_as_any_other(tmp_path: Path, pictures: np.ndarray) -> None:
+    """As of a column that holds ids or dates: no names are made for all numbers below."""
+    assert write(tmp_path / "mine.parquet", pictures, [3, 2**60, 3]).index().names == ["3", str(2**60)]
+
+
 def test_a_file_of_bytes_without_a_split(tmp_path: Path, pictures: np.ndarray) -> None:
     data = write(tmp_path / "mine.parquet", pictures, [0, 2, -1, None, 2, 10, 2])
     names, rows = data.index()

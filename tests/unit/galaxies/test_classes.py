@@ -138,6 +138,23 @@ def test_a_wrong_tree_gets_one_sentence_that_names_the_file(tmp_path, text, mess
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [
+        ([["merger"]], "'odd_feature' is only asked after t06_odd_a14_yes"),
+        ([["spiral"], ["features_or_disk"]], "'spiral' is only asked after t02_edgeon_a05_no"),
+        (
+            [["completely_round"], ["features_or_disk"]],
+            "'rounded' is only asked after t01_smooth_or_features_a01_smooth",
+        ),
+    ],
+)
+def test_a_path_names_the_answers_that_lead_to_its_questions(path: list[list[str]], missing: str) -> None:
+    """Of a smooth galaxy two volunteers in a hundred say "odd", and both of them perhaps "merger"."""
+    with pytest.raises(ConfigError, match=f"{missing}, which is not in the path; put it in front"):
+        GalaxyClass("rare", tuple(map(tuple, path)))
+
+
 def test_unknown_names_and_missing_files():
     with pytest.raises(ConfigError, match="did you mean 'gz2-9'"):
         load_class_tree("gz2_9")

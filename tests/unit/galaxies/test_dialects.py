@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
-from astropy.table import Table
+from astropy.table import MaskedColumn, Table
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.dialects import filename_mapping, read_catalog, votes_array
@@ -225,6 +225,26 @@ def test_ids_damaged_by_floating_point_are_refused(tmp_path):
     for name in ("t.csv", "t.parquet"):
         with pytest.raises(CatalogError, match="lost their last digits"):
             read_catalog(str(tmp_path / name))
+
+
+def test_a_narrow_float_loses_digits_earlier(tmp_path):
+    ids = pa.array(np.array([123456789, 17], np.float32))
+    pq.write_table(pa.table({"id": ids, "label": ["a", "b"]}), tmp_path / "t.parquet")
+    with pytest.raises(CatalogError, match="lost their last digits"):
+        read_catalog(str(tmp_path / "t.parquet"))
+
+
+def test_masked_whole_numbers_of_fits_are_missing(tmp_path):
+    def written(name, **columns):
+        Table(columns).write(tmp_path / name)
+        return str(tmp_path / name)
+
+    masked = written("label.fits", id=MaskedColumn([1, 2, 3]), label=MaskedColumn([4, 5, 6], mask=[False, True, False]))
+    assert read_catalog(masked)["label"].to_pylist() == ["4", None, "6"]
+    with pytest.raises(CatalogError, match="column 'id' lacks the id in 2 rows"):
+        read_catalog(
+            written("id.fits", id=MaskedColumn([1, 2, 3], mask=[0, 1, 1]), label=MaskedColumn(["a", "b", "c"]))
+        )
 
 
 def test_short_ids_written_as_floats_and_ids_with_leading_zeros(tmp_path):
