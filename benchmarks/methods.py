@@ -1,4 +1,4 @@
-"""STM, MTT, distribution matching and random real images on real galaxies, at equal iterations and at equal time.
+"""STM, MTT, distribution matching and random real images on real galaxies, at equal iterations, and MTT at equal time.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/methods.py [network.width=32 ...] [--iterations 500] [--seeds 3] [--parallel 2] \
         [--output runs/methods]
