@@ -86,7 +86,11 @@ def main() -> None:
         )
         rows = [_row(number, *both) for number, both in enumerate(zip(drawn, ends, strict=True))]
     RESULTS.write_text(
-        json.dumps({"config": " ".join([given.config, *given.overrides]), "iterations": given.iterations, "draws": rows}, indent=1) + "\n"
+        json.dumps(
+            {"config": " ".join([given.config, *given.overrides]), "iterations": given.iterations, "draws": rows},
+            indent=1,
+        )
+        + "\n"
     )
     print(
         "\n" + ", ".join(f"{outcome} {count}" for outcome, count in Counter(r["outcome"] for r in rows).most_common())
