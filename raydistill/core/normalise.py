@@ -26,10 +26,7 @@ class Normalisation(NamedTuple):
 
     def apply(self, images_NHWC: Tensor) -> Tensor:
         """float32 [N, C, H, W] from uint8 [N, H, W, C]; rows and columns stay where they are."""
-        n, height, width, channels = images_NHWC.shape
-        images = torch.empty(n, channels, height, width, device=images_NHWC.device).copy_(
-            images_NHWC.permute(0, 3, 1, 2)
-        )
+        images = images_NHWC.permute(0, 3, 1, 2).contiguous().float()
         mean, std = self._tensors(images)
         return images.div_(255).sub_(mean).div_(std)  # in place: of a whole survey there is memory for one copy
 

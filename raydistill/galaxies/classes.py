@@ -42,8 +42,9 @@ class GalaxyClass:
                 where,
                 "put alternative answers into one step: [rounded, boxy]",
             )
+        answers = {stem for step in stems for stem in step}
         for task in asked:
-            if task.asked_after and not any(stem in step for stem in task.asked_after for step in stems):
+            if task.asked_after and answers.isdisjoint(task.asked_after):
                 # Fractions are of those who were asked: among the few led there, a galaxy of another kind may have them all.
                 what = f"'{task.key}' is only asked after {' or '.join(task.asked_after)}, which is not in the path"
                 raise ConfigError(what, where, "put it in front")

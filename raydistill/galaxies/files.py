@@ -254,9 +254,8 @@ def _written_as_floats(text: pa.Array) -> bool:
 def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
     if not np.isfinite(values).all():
         raise CatalogError(f"column '{name}' lacks some ids", where, "remove those rows")
-    if (
-        np.abs(values) >= 2.0 ** (np.finfo(values.dtype).nmant + 1)
-    ).any():  # beyond which not every whole number is one of these
+    first_rounded = 2.0 ** (np.finfo(values.dtype).nmant + 1)  # below it every whole number has a float of its own
+    if (np.abs(values) >= first_rounded).any():
         raise CatalogError(
             f"the ids in '{name}' passed through floating point and lost their last digits",
             where,

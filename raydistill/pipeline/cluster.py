@@ -137,9 +137,9 @@ def heed_memory(resources: Resources, workers: int, held: int, stage: str) -> No
         count, memory = min(workers, _carried_by(machine, resources.cpus, resources.gpus)), machine.get("memory", 0)
         if count * held > memory > 0:
             log.warning(
-                "%s: %d workers of a machine will hold the training images %d times, %.1f GB, and it has %.1f GB; "
+                "%s: each of the %d workers of a machine will hold the training images, %.1f GB in all, and it has %.1f GB; "
                 "give fewer resources.workers, or a lower curate.per_class or image_size",
-                stage, count, count, count * held / 1e9, memory / 1e9,
+                stage, count, count * held / 1e9, memory / 1e9,
             )  # fmt: skip
             return
 

@@ -60,10 +60,11 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
         curated = CuratedSet.open(plan.curated.folder)
         distilled = DistilledSet.open(plan.judged.folder)
         _check_fit(distilled, curated)
+        unseen = _unseen(distilled, curated)
         if config.distilled is None:
             check_parent(distilled.manifest, "curated", curated.manifest, distilled.folder.uri)
         with begun(plan), recorded(plan, place, tracker, parent_run, curated) as run:
-            runs = _judge(plan, curated, distilled)
+            runs = _judge(plan, curated, distilled, unseen)
             _write(config, place, curated, runs, run)
     return EvaluationReport.open(place.folder)
 
@@ -89,17 +90,38 @@ def _check_fit(distilled: DistilledSet, curated: CuratedSet) -> None:
         raise ArtifactIncompatible(
             f"its galaxies lie {lie}, the survey's do not", where, f"set curate.align={str(distilled.aligned).lower()}"
         )
-    seen = set(distilled.seen()["object_id"].to_pylist())
-    if seen := seen.intersection(curated.table("test", ["object_id"])["object_id"].to_pylist()):
+
+
+def _unseen(distilled: DistilledSet, curated: CuratedSet) -> Tensor:
+    """[N] False for a test galaxy whose picture, byte for byte, taught the set's experts or chose its images; one whose id did is an error.
+
+    Releases of one survey name a galaxy differently: Kaggle's ids are its own, its pictures part of Galaxy Zoo 2. Within the survey that
+    the set was distilled from it is the split that says who judges.
+    """
+    where, test, seen = distilled.folder.uri, curated.table("test", ["object_id", "source"]), distilled.seen()
+    if known := set(seen["object_id"].to_pylist()).intersection(test["object_id"].to_pylist()):
         raise ArtifactIncompatible(
-            f"{len(seen)} of the test galaxies taught its experts or chose its images (first: {min(seen)})",
+            f"{len(known)} of the test galaxies taught its experts or chose its images (first: {min(known)})",
             where,
             "give the curate.split it was distilled with",
         )
+    own = distilled.manifest.parents.get("curated")
+    if own is not None and own.identity == curated.manifest.identity:
+        return torch.ones(len(test), dtype=torch.bool)
+    pictures = pc.struct_field(test["source"], "sha256")
+    unseen = torch.tensor(pc.invert(pc.is_in(pictures, seen["sha256"])).to_pylist(), dtype=torch.bool)
+    left_out = int((~unseen).sum())
+    if left_out and not unseen.any():
+        what = "every test galaxy's picture taught its experts or chose its images, under another id"
+        raise ArtifactIncompatible(what, where, "judge it on other galaxies")
+    if left_out:
+        what = "evaluate: %d of %d test galaxies taught this set under another id, and are left out"
+        log.warning(what, left_out, len(unseen))
+    return unseen
 
 
-def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dict[str, Any]]:
-    """All rows of `runs.parquet`, in a fixed order."""
+def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet, unseen: Tensor) -> list[dict[str, Any]]:
+    """All rows of `runs.parquet`, in a fixed order; of the test galaxies those judge that are unseen."""
     config = plan.config
     # A distilled set is read with its own normalisation, whatever survey it is judged on.
     normalisation = distilled.selected.normalisation
@@ -113,7 +135,6 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
             distilled.folder.uri,
             "set evaluate.scores=false",
         )
-    unseen = _unseen(distilled, curated)
     test = test[0][unseen], test[1][unseen]
     kept, content, num_classes = plan.root / "fits", curated.manifest.content, curated.num_classes
     if normalisation.digest != curated.normalisation.digest:  # then the survey's pixels are others to a network
@@ -131,30 +152,6 @@ def _judge(plan: Plan, curated: CuratedSet, distilled: DistilledSet) -> list[dic
 def _split(curated: CuratedSet, name: Any, normalisation: AnyNormalisation) -> Split:
     loaded = curated.load(name)
     return normalisation.apply(loaded.images_NHWC), loaded.labels_N
-
-
-def _unseen(distilled: DistilledSet, curated: CuratedSet) -> Tensor:
-    """[N] False for a test galaxy whose picture, byte for byte, taught the set's experts or chose its images.
-
-    Releases of one survey name a galaxy differently: Kaggle's ids are its own, its pictures part of Galaxy Zoo 2. Within the survey that
-    the set was distilled from it is the split that says who judges.
-    """
-    pictures = pc.struct_field(curated.table("test", ["source"])["source"], "sha256")
-    own = distilled.manifest.parents.get("curated")
-    if own is not None and own.identity == curated.manifest.identity:
-        return torch.ones(len(pictures), dtype=torch.bool)
-    unseen = torch.tensor(pc.invert(pc.is_in(pictures, distilled.seen()["sha256"])).to_pylist())
-    if not unseen.any():
-        raise ArtifactIncompatible(
-            "every test galaxy's picture taught its experts or chose its images, under another id",
-            distilled.folder.uri,
-            "judge it on other galaxies",
-        )
-    if left_out := int((~unseen).sum()):
-        log.warning(
-            "evaluate: %d of %d test galaxies taught this set under another id, and are left out", left_out, len(unseen)
-        )
-    return unseen
 
 
 # ---- what is trained ----

@@ -63,8 +63,9 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
     wanted = config.experts
     network = build(config.network, curated.num_classes, curated.summary.image_size)
     side, taught = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
+    images = torch.Size((taught, 3, side, side))
     # The work of all experts, for a choice that depends on the number of workers would make the bits depend on it.
-    work = work_of_training(wanted.training, network, torch.Size((taught, 3, side, side)), wanted.num_experts)
+    work = work_of_training(wanted.training, network, images, wanted.num_experts)
     training = settled(folder, run, wanted.training, work, config.resources.gpus, config.resources.worker_threads)
     wanted = replace(wanted, training=training)
     write_layout(folder, network.layout, wanted.num_experts, wanted.training.epochs, ends_only=wanted.keep == "ends")
@@ -89,7 +90,7 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
     with plain_errors("experts"):
         with alongside(partial(_show, board, len(missing) * wanted.training.epochs, run), patience=10):
             workers = workers_for(resources, len(missing))
-            heed_memory(resources, workers, taught * 3 * side**2 * torch.float32.itemsize, "experts")
+            heed_memory(resources, workers, images.numel() * torch.float32.itemsize, "experts")
             _fit(config, folder, job, board, workers)
         failures: dict[int, RaydistillError] = ray.get(board.failures.remote())
         trouble: RaydistillError | None = ray.get(board.trouble.remote())

@@ -139,11 +139,11 @@ def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[st
 
 @pytest.mark.long
 def test_a_killed_population_goes_on(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    """Its members and what they took over from each other; three on two workers, so that one was waiting for its turn."""
+    """Its members and what they took over from each other; of three, one waits for its turn where there are two cores."""
     tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
     space = "{image_step.lr: {low: 0.001, high: 0.3, log: true}, lr_step.lr: {low: 0.001, high: 0.02, log: true}}"
     search = f"search={{trials: 3, stopping: {{kind: pbt, every: 5, share: 0.4}}, space: {space}}}"
-    words = (search, "distill.iterations=60", "distill.validate_every=5", "resources.workers=2")
+    words = (search, "distill.iterations=60", "distill.validate_every=5")
 
     def told() -> list[int]:
         paths = tmp_path.glob("runs/tiny/search-*/partial/trials/[!.]*.json")

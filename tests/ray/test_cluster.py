@@ -8,7 +8,7 @@ import ray
 from raydistill.config import Resources
 from raydistill.errors import ClusterError
 from raydistill.pipeline import cluster as of_pipeline
-from raydistill.pipeline.cluster import STARTS, require, workers_for
+from raydistill.pipeline.cluster import STARTS, heed_memory, require, workers_for
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -36,6 +36,15 @@ def test_what_no_machine_has_is_refused_before_anything_waits_for_it() -> None:
         workers_for(Resources(cpus=3), 1)
     with pytest.raises(ClusterError, match=r"distill_gpus"):
         require(Resources(), 1, 1, "distill_")
+
+
+def test_workers_that_would_hold_more_than_their_machine_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    (machine,) = ray.nodes()
+    memory = int(machine["Resources"]["memory"])
+    heed_memory(Resources(), 2, memory // 2 - 1, "experts")
+    assert not caplog.text
+    heed_memory(Resources(), 2, memory // 2 + 1, "experts")
+    assert "experts: each of the 2 workers of a machine will hold the training images" in caplog.text
 
 
 @pytest.mark.parametrize(
