@@ -8,11 +8,13 @@ A store may keep the two ends alone, [2, P], with the progress between them in t
 arXiv:2406.19827), at 2 / (epochs + 1) of the size.
 
 While an expert trains, each finished epoch is a file of its own under `partial/`, with the momentum of the last one: whoever
-takes the expert over loses at most the epoch in flight.
+takes the expert over loses at most the epoch in flight. Weeks may pass before the store is sealed, so its pieces are checked from the
+first: the record of a shard has its digest, and what lies under `partial/` the checksums of zip files. A damaged piece is as good as none.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import asdict, dataclass
@@ -28,9 +30,12 @@ from raydistill.artifacts.storage import Folder
 from raydistill.core.networks import Layout
 from raydistill.core.training import FitState
 from raydistill.core.trajectories import progress
-from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+from raydistill.log import get_logger
 
 KIND = "trajectories"
+
+log = get_logger(__name__)
 
 
 def shard(expert: int) -> str:
@@ -39,7 +44,7 @@ def shard(expert: int) -> str:
 
 
 def record(expert: int) -> str:
-    """File name of one expert's accuracies and losses per epoch; written before the shard, so a whole shard has one."""
+    """File name of one expert's accuracies and losses per epoch, with its shard's sha256; written before the shard, so that has one."""
     return f"expert-{expert:04d}.json"
 
 
@@ -82,7 +87,7 @@ class TrajectoryStore:
 
     def history(self, expert: int) -> dict[str, Any]:
         """{loss: [...], accuracy: [...], balanced_accuracy: [...]} by epoch, on validation images."""
-        return json.loads(self.folder.read(record(expert)))
+        return _history(self.folder, expert)
 
     @cached_property
     def _mapped(self) -> dict[int, np.ndarray]:
@@ -109,9 +114,18 @@ def write_layout(folder: Folder, layout: Layout, num_experts: int, num_epochs: i
 
 
 def missing_experts(folder: Folder, num_experts: int) -> list[int]:
-    """Experts whose shard is not there yet."""
+    """Experts whose shard is not there, or not as it was written."""
     present = set(folder.files())
-    return [k for k in range(num_experts) if shard(k) not in present]
+    return [k for k in range(num_experts) if shard(k) not in present or not _whole(folder, k)]
+
+
+def _whole(folder: Folder, expert: int) -> bool:
+    return folder.sha256(shard(expert)) == json.loads(folder.read(record(expert))).get("sha256")
+
+
+def _history(folder: Folder, expert: int) -> dict[str, Any]:
+    found = json.loads(folder.read(record(expert)))
+    return {name: values for name, values in found.items() if name != "sha256"}
 
 
 class ShardWriter:
@@ -122,24 +136,27 @@ class ShardWriter:
         self._partial = f"{PARTIAL}/expert-{expert:04d}"
 
     def finished(self) -> dict[str, list[float | None]] | None:
-        """The record of an expert whose shard is there, tidied up after; None for one that is not."""
-        if not self._folder.exists(shard(self._expert)):
+        """The record of an expert whose shard is there and whole, tidied up after; None for one that is not."""
+        if not self._folder.exists(shard(self._expert)) or not _whole(self._folder, self._expert):
             return None
         self._folder.remove(self._partial)
-        return json.loads(self._folder.read(record(self._expert)))
+        return _history(self._folder, self._expert)
 
     def resume(self) -> tuple[FitState, dict[str, list[float | None]]] | None:
-        """The last saved state and the record so far, or None if there is none (whole)."""
+        """The last saved state and the record so far, or None if there is none, or not all that it implies: then it is cleared away."""
         if not self._folder.exists(f"{self._partial}/state.npz"):
             return None
-        saved = np.load(io.BytesIO(self._folder.read(f"{self._partial}/state.npz")), allow_pickle=False)
-        state = FitState(
-            int(saved["epoch"]),
-            torch.from_numpy(saved["theta"]),
-            torch.from_numpy(saved["momentum"]),
-            torch.from_numpy(saved["average"]),
-            float(saved["loss"]),
-        )
+        try:
+            saved = self._load("state.npz")
+            epoch, theta, momentum, average = int(saved["epoch"]), saved["theta"], saved["momentum"], saved["average"]
+            for earlier in range(epoch + 1):
+                self._load(_snapshot(earlier))
+        except (ArtifactCorrupt, ArtifactMissing) as error:
+            log.warning("expert %d begins anew: %s", self._expert, error.what)
+            self._folder.remove(self._partial)
+            return None
+        theta_P, momentum_P, average_P = (torch.from_numpy(array) for array in (theta, momentum, average))
+        state = FitState(epoch, theta_P, momentum_P, average_P, float(saved["loss"]))
         return state, json.loads(str(saved["record"]))
 
     def save(self, state: FitState, history: dict[str, list[float | None]]) -> None:
@@ -147,27 +164,40 @@ class ShardWriter:
         theta, momentum, average = (
             p.cpu().numpy().astype(np.float32) for p in (state.theta_P, state.momentum_P, state.average_P)
         )
-        self._save_array(f"{self._partial}/epoch-{state.epoch:04d}.npy", average)
-        buffer = io.BytesIO()
-        np.savez(
-            buffer, epoch=state.epoch, theta=theta, momentum=momentum, average=average, loss=state.loss, record=json.dumps(history)
+        self._save(_snapshot(state.epoch), average=average)
+        self._save(
+            "state.npz", epoch=state.epoch, theta=theta, momentum=momentum, average=average, loss=state.loss, record=json.dumps(history)
         )  # fmt: skip
-        self._folder.write(f"{self._partial}/state.npz", buffer.getvalue())
 
     def finish(self, num_epochs: int, history: dict[str, list[float | None]], *, ends_only: bool = False) -> None:
         """Join the snapshots into the shard and drop the partial files."""
-        snapshots = [self._read_array(f"{self._partial}/epoch-{epoch:04d}.npy") for epoch in range(num_epochs + 1)]
-        path = np.stack(snapshots)
+        path = np.stack([self._load(_snapshot(epoch))["average"] for epoch in range(num_epochs + 1)])
         if ends_only:
             history = {**history, "progress": [*progress(path)]}
             path = path[[0, -1]]
-        self._folder.write(record(self._expert), json.dumps(history).encode())
-        self._save_array(shard(self._expert), path)
+        joined = io.BytesIO()
+        np.save(joined, path, allow_pickle=False)
+        described = {**history, "sha256": hashlib.sha256(joined.getbuffer()).hexdigest()}
+        self._folder.write(record(self._expert), json.dumps(described).encode())
+        self._folder.write(shard(self._expert), joined.getvalue())
         self._folder.remove(self._partial)
 
-    def _save_array(self, name: str, array: np.ndarray) -> None:
-        with self._folder.writing(name) as path, open(path, "wb") as stream:
-            np.save(stream, array, allow_pickle=False)
+    def _save(self, name: str, **arrays: Any) -> None:
+        packed = io.BytesIO()
+        np.savez(packed, **arrays)
+        self._folder.write(f"{self._partial}/{name}", packed.getvalue())
 
-    def _read_array(self, name: str) -> np.ndarray:
-        return np.load(io.BytesIO(self._folder.read(name)), allow_pickle=False)
+    def _load(self, name: str) -> dict[str, np.ndarray]:
+        """ArtifactMissing or ArtifactCorrupt unless it is there, with the checksums that it was written with."""
+        packed = self._folder.read(f"{self._partial}/{name}")
+        try:
+            with np.load(io.BytesIO(packed), allow_pickle=False) as saved:
+                return {key: saved[key] for key in saved.files}
+        except Exception as error:  # numpy and zipfile have many for files that are not whole
+            raise ArtifactCorrupt(
+                f"'{self._partial}/{name}' is damaged", self._folder.uri, "run the same command again"
+            ) from error
+
+
+def _snapshot(epoch: int) -> str:
+    return f"epoch-{epoch:04d}.npz"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,8 @@ class Baselines:
         }
         name = f"dm-{identity_of('dm', how, {'curated': self.judged_on}, seed)}.npy"
         if self.kept.exists(name):
-            return torch.from_numpy(np.load(io.BytesIO(self.kept.read(name)), allow_pickle=False))
+            with suppress(ValueError, EOFError):  # damaged, and so made anew
+                return torch.from_numpy(np.load(io.BytesIO(self.kept.read(name)), allow_pickle=False))
         resources = config.resources
         require(resources, resources.cpus, resources.gpus, "")
         task: Any = ray.remote(

@@ -177,9 +177,7 @@ class Judge:
     def run(self, fits: Sequence[Fit], description: str) -> list[dict[str, Any]]:
         """A row per fit: {validation, accuracy, balanced_accuracy, confusion} and its labels. Known fits are not trained again."""
         digests = [fit.digest(self.judged_on) for fit in fits]
-        rows: dict[str, dict[str, Any]] = {
-            d: json.loads(self.kept.read(f"{d}.json")) for d in set(digests) if self.kept.exists(f"{d}.json")
-        }
+        rows = {digest: row for digest in set(digests) if (row := self._known(digest)) is not None}
         missing = {d: fit for d, fit in zip(digests, fits, strict=True) if d not in rows}
         if missing:
             with (
@@ -188,6 +186,16 @@ class Judge:
             ):
                 self._train(missing, rows, shown)
         return [rows[digest] | fit.labels() for digest, fit in zip(digests, fits, strict=True)]
+
+    def _known(self, digest: str) -> dict[str, Any] | None:
+        """What is remembered of a fit; None of one that is not, or whose file is damaged."""
+        if not self.kept.exists(f"{digest}.json"):
+            return None
+        try:
+            row: dict[str, Any] = json.loads(self.kept.read(f"{digest}.json"))
+        except ValueError:
+            return None
+        return row
 
     def experts(self, store: TrajectoryStore, architecture: Architecture) -> list[dict[str, Any]]:
         """A row for each expert; there is nothing to train."""

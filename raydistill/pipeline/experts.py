@@ -105,7 +105,7 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
         )  # fmt: skip
     if left := missing_experts(folder, wanted.num_experts):
         again = "run the same command again; it trains only these"
-        raise trouble or ClusterError(f"experts {left[:5]} were not finished", "experts", again)
+        raise trouble or ClusterError(f"experts {left[:5]} were not finished, or have been damaged", "experts", again)
 
 
 class _Losses(ray.train.UserCallback):

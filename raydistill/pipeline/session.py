@@ -33,7 +33,7 @@ from raydistill.core.guard import Guard
 from raydistill.core.initial import initial_images, initial_labels, margin
 from raydistill.core.measuring import Measured, Measurer
 from raydistill.core.networks import Network, build
-from raydistill.errors import DivergenceError
+from raydistill.errors import ArtifactCorrupt, DivergenceError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.pipeline.cluster import device_of
 from raydistill.pipeline.plan import Plan
@@ -160,11 +160,20 @@ class Session:
         self._told = (0, 0)
         self._new_pictures: list[str] = []
         self._saved = time.monotonic()
-        if self.folder.exists(STATE):
-            self.distiller = self._resumed(sources, *read_tensors(self.folder, STATE))
+        if (saved := self._saved_state()) is not None:
+            self.distiller = self._resumed(sources, *saved)
         else:
             self.distiller = self._begun(sources)
             self._judge()
+
+    def _saved_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        if not self.folder.exists(STATE):
+            return None
+        try:
+            return read_tensors(self.folder, STATE)
+        except ArtifactCorrupt as error:
+            self.warn(f"distilling begins anew: {error.what}")
+            return None
 
     def _begun(self, sources: Sources) -> Distiller:
         """Before its first step."""
@@ -176,7 +185,7 @@ class Session:
         chosen = initial_images(
             wanted, pixels, taught.labels_N, curated.num_classes, *experts, generator(self.seed, "initial")
         )
-        self._warnings = _misclassified(wanted, chosen, curated.class_names, *experts)
+        self._warnings += _misclassified(wanted, chosen, curated.class_names, *experts)
         labels = initial_labels(wanted, chosen, curated.num_classes, *experts, votes)
         distiller = sources.distiller(self.job, chosen.images_SCHW, labels)
         distiller.begin(self._typical(distiller.images, pixels, taught.labels_N))

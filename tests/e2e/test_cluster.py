@@ -1,7 +1,9 @@
-"""A cluster whose machines share no disk: everything lies in an S3-compatible store, and two of its three machines are lost on the way."""
+"""Clusters whose machines share no disk: everything lies in an S3-compatible store. The demo on one of them, and a run that loses two of
+its three machines on the way."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from tests.e2e import tools
 from tests.e2e.bucket import RUNS, contents, s3_server, stored
 from tests.e2e.nodes import head_node, worker_node
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 # Long enough for something to happen in between.
 LONG = (
@@ -22,6 +24,28 @@ LONG = (
 )
 
 NOTICE = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5"}  # from SIGTERM to the end; by default 30
+
+
+def test_the_whole_demo_on_two_machines_and_a_bucket(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a job, with the digests that it has on one machine's disk."""
+    named = "name=tiny"  # where the tools look
+    program = [sys.executable, "-m", "raydistill.cli", "demo", named, f"output={tmp_path / 'runs'}"]
+    at_home = tools.start(program, tmp_path, env)
+    assert at_home.wait(600) == 0, at_home.said[-4000:]
+    with ExitStack() as stack:
+        store, _ = stack.enter_context(s3_server(tmp_path / "s3", monkeypatch))
+        here, there = (
+            {**env, **store, "RAYDISTILL_CACHE": str(tmp_path / name / "cache")} for name in ("head", "other")
+        )
+        head = stack.enter_context(head_node(tmp_path / "head", here, cpus=1))
+        stack.enter_context(worker_node(head, tmp_path / "other", there))
+        job = head.submitted(
+            tmp_path, "python", "jobs/run.py", "demo", named, f"output={RUNS}", "tracking.enabled=false"
+        )
+        assert job.wait(600) == 0, (job.out.read_text() + job.said)[-6000:]
+        assert contents() == tools.contents(tmp_path)
 
 
 def test_machines_are_lost_and_the_digests_are_those_of_an_undisturbed_run(

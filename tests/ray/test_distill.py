@@ -104,6 +104,17 @@ def test_a_stage_stopped_before_its_manifest_ends_the_same(
     assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
 
 
+def test_a_damaged_state_costs_time_and_no_more(
+    trained_root: Path, undisturbed: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *LONG)
+    Folder(str(below(config, "distilled"))).write(STATE, b"what a failing disk leaves")
+    with caplog.at_level("WARNING", "raydistill"):
+        distill(Plan(config), SILENT)
+    assert "distilling begins anew" in caplog.text
+    assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
+
+
 DIVERGES = ("distill.image_step={kind: sgd, lr: 1e38}", "distill.validate_every=1000")
 
 

@@ -128,9 +128,16 @@ def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: Evaluat
     subjects = {row["subject"] for row in trained} - {"full_data"}
     assert len(after) - len(before) == len(subjects)
 
+    damaged = sorted(after)[0]
+    (root / "tiny" / "fits" / damaged).write_bytes(b"")
+    (below(tiny(root, "evaluate.num_networks=3"), "evaluation") / "manifest.json").unlink()
+    evaluate(Plan(more), SILENT)
+    again = fits(root)
+    assert {name for name in after if again[name] != after[name]} == {damaged}
+
     (below(tiny(root), "evaluation") / "manifest.json").unlink()
     evaluate(Plan(tiny(root)), SILENT)
-    assert fits(root) == after
+    assert fits(root) == again
     assert content(Plan(tiny(root)).evaluation) == report.manifest.content
 
 

@@ -75,7 +75,7 @@ def no_epoch_twice(folder: Path) -> Iterator[dict[Path, tuple[int, int]]]:
         again = set()
         with suppress(FileNotFoundError), np.load(state) as saved:  # tidied up meanwhile
             for epoch in range(int(saved["epoch"]) + 1):
-                path = state.with_name(f"epoch-{epoch:04d}.npy")
+                path = state.with_name(f"epoch-{epoch:04d}.npz")
                 now = path.stat()
                 if seen.setdefault(path, (now.st_ino, now.st_mtime_ns)) != (now.st_ino, now.st_mtime_ns):
                     again.add(path)
@@ -104,7 +104,7 @@ def test_three_workers_and_one_killed_in_the_middle_give_the_bits_of_one_worker(
         copy_of(curated_root, tmp_path, "survey", "curated"), LONG, "resources.workers=3", "resources.cpus=0.5"
     )
     folder = below(config, "trajectories")
-    begun = [folder / "partial" / f"expert-{k:04d}" / "epoch-0001.npy" for k in range(3)]
+    begun = [folder / "partial" / f"expert-{k:04d}" / "epoch-0001.npz" for k in range(3)]
     with no_epoch_twice(folder) as epochs, killing("RayTrainWorker", lambda: any(path in epochs for path in begun)):
         experts(Plan(config), SILENT)
     assert digests(folder) == undisturbed[1]
@@ -132,6 +132,20 @@ def test_a_finished_shard_is_never_written_again(
         now = (folder / name).stat()
         assert (now.st_ino, now.st_mtime_ns) == (was.st_ino, was.st_mtime_ns), f"{name} was written again"
     assert digests(folder) == undisturbed[1]
+
+
+def test_a_shard_damaged_before_the_stage_ended_is_trained_again(trained_root: Path, tmp_path: Path) -> None:
+    root = copy_of(trained_root, tmp_path, "survey", "curated", "trajectories")
+    plan = Plan(tiny(root))
+    folder = below(tiny(root), "trajectories")
+    whole, before = digests(folder), {name: (folder / name).stat().st_mtime_ns for name in (shard(0), shard(2))}
+    (folder / NAME).unlink()
+    damaged = bytearray((folder / shard(1)).read_bytes())
+    damaged[-3] ^= 1
+    (folder / shard(1)).write_bytes(damaged)
+    experts(plan, SILENT)
+    assert digests(folder) == whole
+    assert {name: (folder / name).stat().st_mtime_ns for name in before} == before, "the others were trained again"
 
 
 @pytest.mark.long

@@ -149,9 +149,48 @@ def test_a_shard_needs_all_its_snapshots(folder: Folder) -> None:
     writer = ShardWriter(folder, 0)
     writer.save(state(0, 0), {})
     writer.save(state(0, 2), {})
-    with pytest.raises(ArtifactMissing, match=r"epoch-0001\.npy"):
+    with pytest.raises(ArtifactMissing, match=r"epoch-0001\.npz"):
         writer.finish(2, {})
     assert missing_experts(folder, 1) == [0]
+
+
+def test_an_expert_whose_shard_was_damaged_is_missing(folder: Folder) -> None:
+    writer = ShardWriter(folder, 0)
+    for epoch in range(EPOCHS + 1):
+        writer.save(state(0, epoch), {})
+    writer.finish(EPOCHS, {})
+    before = folder.read(shard(0))
+    folder.write(shard(0), flipped(before, -3))
+    assert missing_experts(folder, 1) == [0]
+    assert writer.finished() is None
+    folder.write(shard(0), before)
+    assert missing_experts(folder, 1) == []
+
+
+@pytest.mark.parametrize("name", ["state.npz", "epoch-0001.npz"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_an_expert_whose_unfinished_files_are_not_whole_begins_anew(
+    folder: Folder, caplog: pytest.LogCaptureFixture, name: str, damage: str
+) -> None:
+    writer, name = ShardWriter(folder, 2), f"partial/expert-0002/{name}"
+    for epoch in range(3):
+        writer.save(state(2, epoch), {})
+    assert writer.resume() is not None
+    whole = folder.read(name)
+    folder.write(name, {"cut": whole[:-40], "flipped": flipped(whole, len(whole) // 2), "gone": b""}[damage])
+    if damage == "gone" and "epoch" in name:
+        folder.remove(name)
+    with caplog.at_level("WARNING"):
+        assert writer.resume() is None
+    assert "expert 2 begins anew" in caplog.text
+    assert folder.files() == []
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    """One bit of it."""
+    changed = bytearray(data)
+    changed[at] ^= 1
+    return bytes(changed)
 
 
 def test_a_shard_of_another_shape_is_corrupt(folder: Folder) -> None:
