@@ -28,6 +28,7 @@ _MEGABYTE = 2**20
 STARTS = 3  # that a private Ray is given
 START_SECONDS = 60.0  # of a group of workers whose machines are there
 SECONDS_BETWEEN_NEWS = 1.0  # of a worker that streams how far it is
+SECONDS_BETWEEN_LOOKS = 60.0  # for machines, where nothing runs or ends
 
 
 @contextmanager

@@ -31,12 +31,11 @@ from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.training import Judged, Training, judged, spread, train
 from raydistill.errors import DivergenceError
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.cluster import device_of, plain_errors, require, workers_for
+from raydistill.pipeline.cluster import SECONDS_BETWEEN_LOOKS, device_of, plain_errors, require, workers_for
 from raydistill.seeding import fold_in
 
 TRIALS = 3  # networks that try a rate
 PIECES_PER_WORKER = 4  # of the experts that are judged, so that there is progress to see
-SECONDS_BETWEEN_LOOKS = 60.0  # for machines, where no network ends
 ROUNDS = 4  # of trials: the rates of the grid, then one more at a time
 
 log = get_logger(__name__)

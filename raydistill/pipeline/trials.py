@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ from raydistill.artifacts.search import in_words
 from raydistill.config import Population
 from raydistill.errors import ConfigError, DivergenceError, RaydistillError
 from raydistill.log import Progress, get_logger
-from raydistill.pipeline.cluster import one_line
+from raydistill.pipeline.cluster import SECONDS_BETWEEN_LOOKS, one_line, require
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.space import decoded, recipe_of
 from raydistill.pipeline.tracking import Run, Tracker
@@ -73,6 +74,7 @@ class Listener:
         self.folder = plan.search.folder / PARTIAL / "trials"
         self.shown: Progress | None = None
         self._open: dict[str, tuple[ExitStack, Run]] = {}
+        self._looked = time.monotonic()
         found = (json.loads(self.folder.read(name)) for name in self.folder.files())
         self.trials = {trial["name"]: Trial(**trial) for trial in found}
 
@@ -135,6 +137,15 @@ class Listener:
         if self.shown:
             self.shown.update(self.ended, best=max(t.best[0] for t in self.trials.values()))
 
+    def look(self, some_run: bool) -> None:
+        """ClusterError where no trial runs, and for a while none has, for want of a machine: Tune would wait for ever."""
+        if some_run:
+            self._looked = time.monotonic()
+        elif time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
+            resources = self.plan.config.resources
+            require(resources, resources.distill_cpus or 1, resources.distill_gpus, "distill_")
+            self._looked = time.monotonic()
+
     def close(self, error: BaseException | None) -> None:
         """End the runs of trials that were under way."""
         for stack, _ in self._open.values():
@@ -178,6 +189,9 @@ class Forward(ray.tune.Callback):
     def _listener(self) -> Listener:
         return _listeners[self.search]
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._listener.look(any(trial.status == ray.tune.experiment.Trial.RUNNING for trial in trials))
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._listener.begin(trial.trial_id, trial.config)
 
@@ -189,6 +203,15 @@ class Forward(ray.tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._listener.end(trial.trial_id, STOPPED)
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        log.warning(
+            "tune: trial %s lost its worker and goes on with another (%s)", trial.trial_id, one_line(_why(trial))
+        )
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._listener.begin(trial.trial_id, trial.config)  # one whose worker never came has not begun
-        self._listener.end(trial.trial_id, FAILED, one_line(trial.get_error() or RuntimeError("lost")))
+        self._listener.end(trial.trial_id, FAILED, one_line(_why(trial)))
+
+
+def _why(trial: Any) -> Exception:
+    return trial.get_error() or RuntimeError("lost")

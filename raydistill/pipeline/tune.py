@@ -83,6 +83,7 @@ def _fit(plan: Plan, listener: Listener) -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner would go to stdout
     # With its own handler, an interrupted search would seem to have ended.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # tracebacks; the listener tells of them in a line
     logging.getLogger("ray.tune.utils.util").setLevel(logging.ERROR)  # warns of every half second that MLflow takes
     search, resources = plan.config.search, plan.config.resources
     threads = resources.distill_cpus or 1

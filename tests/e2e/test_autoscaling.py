@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,9 +52,13 @@ def test_experts_that_wait_bring_machines_and_idleness_takes_them(
     growing.command.wait_until("idle machines have gone", lambda: machines(growing) == 1, 120)
 
 
-def test_what_no_machine_can_give_is_refused(growing: Head, tmp_path: Path) -> None:
-    words = ("resources.workers=2", "resources.cpus=8", "resources.growth_seconds=30")
-    run = raydistill(growing, tmp_path, "run", *words)
+@pytest.mark.parametrize(("wanted", "words"), [("cpus=8", "8 CPUs and 0 GPUs"), ("gpus=2", "1 CPUs and 2 GPUs")])
+def test_what_no_machine_can_give_is_refused(growing: Head, tmp_path: Path, wanted: str, words: str) -> None:
+    began = time.monotonic()
+    run = raydistill(
+        growing, tmp_path, "run", "resources.workers=2", f"resources.{wanted}", "resources.growth_seconds=30"
+    )
     assert run.wait() == 5, run.said[-4000:]
-    assert "one worker wants 8 CPUs and 0 GPUs, no machine of the cluster has more than" in run.said
+    assert f"one worker wants {words}, no machine of the cluster has more than" in run.said
     assert "(after 30 s)" in run.said
+    assert time.monotonic() - began < 30 + 120, "besides the wait there is but the start of a command"

@@ -3,6 +3,7 @@ its three machines on the way."""
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,6 +47,25 @@ def test_the_whole_demo_on_two_machines_and_a_bucket(
         )
         assert job.wait(600) == 0, (job.out.read_text() + job.said)[-6000:]
         assert contents() == tools.contents(tmp_path)
+
+
+def test_the_same_job_submitted_twice(
+    undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        store, _ = stack.enter_context(s3_server(tmp_path / "s3", monkeypatch))
+        here = {**env, **store, "RAYDISTILL_CACHE": str(tmp_path / "cache")}
+        head = stack.enter_context(head_node(tmp_path / "head", here))
+        words = ("python", "jobs/run.py", str(tools.TINY), f"output={RUNS}", "tracking.enabled=false")
+        jobs = [head.submitted(tmp_path, *words) for _ in range(2)]
+        told = ""
+        for job in jobs:
+            assert job.wait() == 0, (job.out.read_text() + job.said)[-6000:]
+            told += job.out.read_text()
+        assert "is being made by process" in told
+        made = re.findall(r"(\w+): done, content", told)
+        assert sorted(made) == sorted(tools.KINDS), "an artifact was made twice"
+        assert contents() == tools.contents(undisturbed)
 
 
 def test_machines_are_lost_and_the_digests_are_those_of_an_undisturbed_run(

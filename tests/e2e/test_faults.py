@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import tools
-from tests.e2e.nodes import head_node
+from tests.e2e.nodes import head_node, worker_node
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -69,7 +69,7 @@ def test_workers_whose_clock_is_ten_years_slow(undisturbed: Path, env: dict[str,
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
 
 
-@pytest.mark.parametrize("kind", ["survey", "trajectories", "distilled"])
+@pytest.mark.parametrize("kind", tools.KINDS)
 def test_a_machine_without_memory(undisturbed: Path, env: dict[str, str], tmp_path: Path, kind: str) -> None:
     """Ray ends workers of a machine whose memory is used up; here it is as soon as it is used at all. Whatever the stage that meets it,
     the run gives up in words and can be gone on with on a larger machine."""
@@ -83,6 +83,23 @@ def test_a_machine_without_memory(undisturbed: Path, env: dict[str, str], tmp_pa
     command = tools.raydistill(tmp_path, env)
     assert command.wait() == 0, command.said[-4000:]
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
+
+
+def test_a_search_whose_only_machine_is_lost(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """Nobody waits for ever for another one; a larger cluster goes on with it."""
+    tools.copy_of(undisturbed, tmp_path, "survey", "curated", "trajectories")
+    space = "search={trials: 2, stopping: null, space: {student_steps: [2, 3]}}"
+    words = (space, "distill.iterations=600", "distill.validate_every=200", "resources.distill_cpus=2")
+    with head_node(tmp_path / "head", env, cpus=1) as head, worker_node(head, tmp_path / "other", env, cpus=2) as other:
+        search = tools.raydistill(tmp_path, env, *words, f"resources.address={head.joined_at}", stage="tune")
+        search.wait_until("a trial distils", lambda: tools.there(tmp_path, "distilled", "partial/state.safetensors"))
+        other.kill()
+        assert search.wait(240) == 5, search.said[-4000:]
+        assert "one worker wants 2 CPUs and 0 GPUs, no machine of the cluster has more than 1 and 0" in search.sentence
+        assert "Traceback" not in search.said
+        with worker_node(head, tmp_path / "another", env, cpus=2):
+            search = tools.raydistill(tmp_path, env, *words, f"resources.address={head.joined_at}", stage="tune")
+            assert search.wait() == 0, search.said[-4000:]
 
 
 @pytest.fixture

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +131,44 @@ def test_a_terminated_run_is_killed_and_the_next_one_finishes(
     again = tools.raydistill(tmp_path, env, stage="distill")
     assert again.wait() == 0, again.said[-3000:]
     assert tools.manifest(tmp_path, "distilled")["content"] == tools.manifest(undisturbed, "distilled")["content"]
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator[None]:
+    """A real server; killed at the end without a chance to say goodbye."""
+    program = [
+        str(Path(sys.executable).with_name("mlflow")), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    command = tools.start(program, folder, tools.environment(folder), "mlflow")
+    try:
+        command.wait_until("the server answers", lambda: tools.answers(f"http://127.0.0.1:{port}/health"), 120)
+        yield
+    finally:
+        command.kill()
+
+
+@pytest.mark.long
+def test_a_run_whose_server_dies_and_comes_back(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """The science does not wait for it, and what the server missed it is told."""
+    import mlflow
+
+    (port,) = tools.free_ports(1)
+    uri = f"http://127.0.0.1:{port}"
+    with mlflow_server(tmp_path / "server", port):
+        command = tools.raydistill(tmp_path, env, f"tracking.uri={uri}")
+        command.wait_until("experts train", lambda: tools.there(tmp_path, "trajectories", "partial/expert-*/state.npz"))
+    command.wait_until("distilling", lambda: tools.there(tmp_path, "distilled", "partial/state.safetensors"))
+    with mlflow_server(tmp_path / "server", port):
+        assert command.wait() == 0, command.said[-4000:]
+        assert tools.contents(tmp_path) == tools.contents(undisturbed)
+        assert command.said.count(f"nothing can be recorded at {uri}") == 1
+        assert f"{uri} answers again" in command.said
+        told = mlflow.MlflowClient(uri)
+        experiment = told.get_experiment_by_name("tiny")
+        assert experiment is not None
+        found = told.search_runs([experiment.experiment_id])
+        ended = {run.data.tags["raydistill.stage"]: run.info.status for run in found}
+        assert ended == dict.fromkeys(["run", *tools.KINDS], "FINISHED")
+        (trained,) = (run.info.run_id for run in found if run.data.tags["raydistill.stage"] == "trajectories")
+        assert len(told.get_metric_history(trained, "expert/balanced_accuracy")) == 3

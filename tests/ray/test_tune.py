@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
@@ -28,6 +29,7 @@ from raydistill.pipeline.trials import (
     DIVERGED,
     FAILED,
     FINISHED,
+    METRIC,
     NO_RECIPE,
     STOPPED,
     Forward,
@@ -35,7 +37,7 @@ from raydistill.pipeline.trials import (
     Trial,
     _listeners,
 )
-from raydistill.pipeline.tune import _nothing_found, _validations, ranked, tune
+from raydistill.pipeline.tune import _nothing_found, _stopping, _validations, ranked, tune
 
 MADE_FROM = ("survey", "curated", "trajectories")
 SPACE = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}, init: [real, noise]}"
@@ -171,7 +173,9 @@ def test_where_nothing_was_found_it_is_said_why(befell: tuple[str, ...], kind: t
 
 
 @pytest.mark.long
-def test_a_trial_whose_worker_is_lost_goes_on_to_the_same_set(trained_root: Path, tmp_path: Path) -> None:
+def test_a_trial_whose_worker_is_lost_goes_on_to_the_same_set(
+    trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Of one trial, the config's own recipe."""
     words = ("search={trials: 1, stopping: null, space: {student_steps: {low: 2, high: 5}}}", "distill.iterations=60")
 
@@ -186,6 +190,7 @@ def test_a_trial_whose_worker_is_lost_goes_on_to_the_same_set(trained_root: Path
             (trial,) = tune(Plan(tiny(root, *words)), SILENT).trials.to_pylist()
         assert (trial["status"], trial["iterations"]) == (FINISHED, 60)
         folders[name] = Path(trial["folder"])
+    assert "lost its worker and goes on with another" in caplog.text
     for name in ("images.safetensors", "images-last.safetensors", "validation.parquet"):
         assert Path(folders["lost"], name).read_bytes() == Path(folders["undisturbed"], name).read_bytes(), name
 
@@ -261,13 +266,37 @@ def test_a_trial_works_in_the_folders_of_its_search(
         trial.with_recipe(replace(config.distill, expert_epochs=4))
 
 
+def test_what_does_worse_than_others_is_ended_early(searched: Config) -> None:
+    scheduler = _stopping(searched)
+    assert scheduler is not None
+    scheduler.set_search_properties(METRIC, "max")
+    trials = {name: SimpleNamespace(trial_id=name, status="RUNNING") for name in ("good", "bad")}
+
+    def decided(name: str, iteration: int, value: float) -> str:
+        """The scheduler looks at nothing of a controller."""
+        told: Any = {"iteration": iteration, METRIC: value}
+        trial: Any = trials[name]
+        nobody: Any = None
+        return scheduler.on_trial_result(nobody, trial, told)
+
+    for trial in trials.values():
+        entering: Any = trial
+        scheduler.on_trial_add(cast(Any, None), entering)
+    assert decided("good", 0, 0.2) == decided("bad", 0, 0.2) == "CONTINUE", "before `grace`"
+    assert decided("good", 5, 0.6) == "CONTINUE"
+    assert decided("bad", 5, 0.3) == "STOP"
+    assert decided("good", 10, 0.6) == "CONTINUE"
+
+
 @pytest.mark.long
 def test_a_population_passes_its_images_on(trained_root: Path, tmp_path: Path) -> None:
     root = copy_of(trained_root, tmp_path, *MADE_FROM)
-    space = "{image_step.lr: {low: 0.001, high: 0.3, log: true}, lr_step.lr: {low: 0.001, high: 0.02, log: true}}"
+    of_schedule = "schedule.significance: {low: 0.5, high: 4.0}, schedule.min_duration: {low: 2, high: 6}"
+    space = f"{{image_step.lr: {{low: 0.001, high: 0.3, log: true}}, {of_schedule}}}"
     search = f"search={{trials: 5, stopping: {{kind: pbt, every: 5, share: 0.4}}, space: {space}}}"
     # Two at a time, of five that live side by side.
-    words = ("distill.validate_every=5", "distill.iterations=40", "resources.distill_cpus=1")
+    adaptive = "distill.schedule={kind: self-adaptive, min_duration: 4, max_duration: 20, max_start_epoch: 1}"
+    words = ("distill.validate_every=5", "distill.iterations=40", "resources.distill_cpus=1", adaptive)
     report = tune(Plan(tiny(root, search, *words)), SILENT)
     trials = report.trials.to_pylist()
     assert len(trials) == 5
@@ -280,6 +309,8 @@ def test_a_population_passes_its_images_on(trained_root: Path, tmp_path: Path) -
     for trial, schedule in zip(trials, schedules, strict=True):
         assert schedule[-1][1] == json.loads(trial["values"])
         assert all(0.001 <= values["image_step.lr"] <= 0.3 for _, values in schedule)
+        assert all(values["schedule.min_duration"] in range(2, 7) for _, values in schedule)
+        assert all(0.5 <= values["schedule.significance"] <= 4 for _, values in schedule)
     best = DistilledSet.open(f"{report.folder}/best")
     assert best.folder.uri == trials[0]["folder"]
     assert best.manifest.config["schedule"] == schedules[0]
