@@ -92,15 +92,35 @@ class Listener:
             return
         values = decoded(self.plan.config.search, drawn)
         self.trials[name] = Trial(name, values, self._folder(values))
+        self._begin_run(self.trials[name])
+
+    def tell_again(self) -> None:
+        """To a search that goes on, of the trials that had ended: so that its run in MLflow has all of them."""
+        for trial in self.trials.values():
+            if trial.status not in (RUNNING, FAILED):
+                run = self._begin_run(trial)
+                for iteration, value in trial.validations:
+                    run.metrics({f"validation/{METRIC}": value}, iteration)
+                self._end_run(trial)
+
+    def _begin_run(self, trial: Trial) -> Run:
         stack = ExitStack()
         opened = self.tracker.run(
             "trial",
-            identity=f"{self.plan.search.identity}-{name}",
-            params={"distill": values},
+            identity=f"{self.plan.search.identity}-{trial.name}",
+            params={"distill": trial.values},
             parent_run_id=self.run.id,
-            name=f"trial-{name}",
+            name=f"trial-{trial.name}",
         )
-        self._open[name] = (stack, stack.enter_context(opened))
+        run = stack.enter_context(opened)
+        self._open[trial.name] = (stack, run)
+        return run
+
+    def _end_run(self, trial: Trial) -> None:
+        stack, run = self._open.pop(trial.name)
+        run.tags({"raydistill.ended": trial.status})
+        run.metrics({"best": trial.best[0]}, trial.best[1])
+        _close(stack, RaydistillError(trial.said) if trial.status in IN_VAIN else None)
 
     def _folder(self, values: Mapping[str, Any]) -> str:
         """Of the distilled set; of what is no recipe, or of a member of a population, there is none."""
@@ -125,13 +145,11 @@ class Listener:
         self._keep(trial)
 
     def end(self, name: str, status: str, said: str = "") -> None:
-        trial, (stack, run) = self.trials[name], self._open.pop(name)
+        trial = self.trials[name]
         if trial.status == RUNNING:
             trial.status, trial.said = status, said
         self._keep(trial)
-        run.tags({"raydistill.ended": trial.status})
-        run.metrics({"best": trial.best[0]}, trial.best[1])
-        _close(stack, RaydistillError(trial.said) if trial.status in IN_VAIN else None)
+        self._end_run(trial)
         self.run.metrics({"best": max(t.best[0] for t in self.trials.values())}, self.ended)
         log.info("tune: trial %s %s, %.3f: %s", name, trial.status, trial.best[0], in_words(trial.values))
         if self.shown:

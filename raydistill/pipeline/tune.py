@@ -93,6 +93,7 @@ def _fit(plan: Plan, listener: Listener) -> None:
     system, storage = filesystem((plan.search.folder / PARTIAL).uri)
     if ray.tune.Tuner.can_restore(f"{storage}/tune", system):
         log.info("tune: goes on with the trials that were under way")
+        listener.tell_again()
         tuner = ray.tune.Tuner.restore(
             f"{storage}/tune", trainable, resume_unfinished=True, restart_errored=True, storage_filesystem=system
         )

@@ -47,6 +47,19 @@ def test_a_submitted_run_makes_the_same_artifacts(head: Head, undisturbed: Path,
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
 
 
+@pytest.mark.long
+def test_every_stage_is_a_job(head: Head, undisturbed: Path, tmp_path: Path) -> None:
+    search = "search={trials: 2, stopping: null, space: {student_steps: [2, 3]}}"
+    stages = ("simulate", "curate", "experts", "distill", "evaluate", "tune")
+    for kind, stage in zip((*tools.KINDS, "search"), stages, strict=True):
+        if kind == "search":  # with distilled sets of its own
+            assert tools.contents(tmp_path) == tools.contents(undisturbed)
+        words = (str(tools.TINY), f"output={tmp_path / 'runs'}", search)
+        submitted = head.submit(tmp_path, "python", f"jobs/{stage}.py", *words)
+        assert submitted.process.returncode == 0, submitted.out.read_text()[-4000:] + submitted.said[-4000:]
+        assert log_of(submitted)[-1] == str(tools.artifact(tmp_path, kind)), stage
+
+
 def test_a_failing_job_says_why(head: Head, tmp_path: Path) -> None:
     submitted = head.submit(tmp_path, "python", "jobs/distill.py", str(tools.TINY), "distill.itertions=3")
     told = submitted.out.read_text() + submitted.said

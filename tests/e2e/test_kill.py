@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e import tools
+from tests.e2e.test_mlflow import client
 from tests.e2e.tools import artifact, there
 
 pytestmark = pytest.mark.timeout(900)
@@ -115,14 +117,18 @@ def test_an_interrupted_search_says_so(undisturbed: Path, env: dict[str, str], t
 def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
     tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
     space = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}}"
-    words = (f"search={{trials: 5, stopping: null, space: {space}}}", "distill.iterations=40")
+    search = f"search={{trials: 5, stopping: {{grace: 20, reduction: 2}}, space: {space}}}"
+    words = (search, "distill.iterations=40", "distill.validate_every=10")
+
+    def ended() -> list[dict[str, Any]]:
+        kept = [json.loads(path.read_text()) for path in tmp_path.glob("runs/tiny/search-*/partial/trials/[!.]*.json")]
+        return [trial for trial in kept if trial["status"] != "running"]
 
     def finished() -> list[dict[str, Any]]:
-        kept = [json.loads(path.read_text()) for path in tmp_path.glob("runs/tiny/search-*/partial/trials/[!.]*.json")]
-        return [trial for trial in kept if trial["status"] == "finished"]
+        return [trial for trial in ended() if trial["status"] == "finished"]
 
     first = tools.raydistill(tmp_path, env, *words, stage="tune")
-    first.wait_until("two trials have ended", lambda: len(finished()) >= 2)
+    first.wait_until("two trials have ended", lambda: len(ended()) >= 2 and bool(finished()))
     first.kill()
     before = {trial["folder"]: trial["validations"] for trial in finished()}
     written = {folder: (Path(folder) / "images.safetensors").stat().st_mtime_ns for folder in before}
@@ -135,6 +141,32 @@ def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[st
         assert trials[folder]["best"] == max(value for _, value in validations)
         assert (Path(folder) / "images.safetensors").stat().st_mtime_ns == written[folder], "it was distilled again"
     assert not (Path(second.answer) / "partial").exists()
+    assert trials_in_mlflow(tmp_path) == sorted((row["best"] for row in trials.values()), reverse=True), (
+        "one parent has all of them"
+    )
+    assert_that_the_best_runs(Path(second.answer), tmp_path, env)
+
+
+def trials_in_mlflow(output: Path) -> list[float]:
+    """What the trials of the search that finished reached, the best first."""
+    found = client(output)
+    runs = found.search_runs([found.get_experiment_by_name("tiny").experiment_id])
+    (parent,) = (
+        run.info.run_id
+        for run in runs
+        if run.data.tags["raydistill.stage"] == "search" and run.info.status == "FINISHED"
+    )
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
+    return sorted((run.data.metrics["best"] for run in children), reverse=True)
+
+
+def assert_that_the_best_runs(search: Path, folder: Path, env: dict[str, str]) -> None:
+    """`raydistill run best.yaml`, which finds the distilled set there."""
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("images.safetensors")}
+    best = tools.start([sys.executable, "-m", "raydistill.cli", "run", str(search / "best.yaml")], folder, env, "best")
+    assert best.wait() == 0, best.said[-4000:]
+    assert "/evaluation-" in best.answer
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("images.safetensors")} == before
 
 
 @pytest.mark.long
@@ -166,6 +198,7 @@ def test_a_killed_population_goes_on(undisturbed: Path, env: dict[str, str], tmp
     assert validations["iteration"] == list(range(0, 61, 5))
     assert max(validations["balanced_accuracy"]) == trials[0]["best"]
     assert not (Path(second.answer) / "partial").exists()
+    assert_that_the_best_runs(Path(second.answer), tmp_path, env)
 
 
 def test_a_finished_run_is_skipped_at_once(undisturbed: Path, env: dict[str, str]) -> None:
