@@ -1,4 +1,5 @@
-"""A gate before a server on the loopback, which can be shut: connections are then refused, and open ones cut, until it is opened."""
+"""A gate before a server on the loopback. It can be shut: connections are then refused, and open ones cut, until it is opened. Or it asks
+for less haste: whatever is wanted is answered as S3 does where it is asked too much."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ from contextlib import contextmanager, suppress
 
 from tests.e2e import tools
 
+SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+
 
 class Gate:
-    """Listens on `port` and passes everything on to `server_port`."""
+    """Listens on `port` and passes everything on to `server_port`. asked_for_less: requests so far that were answered by SLOW_DOWN."""
 
     def __init__(self, server_port: int) -> None:
         (self.port,) = tools.free_ports(1)
@@ -19,9 +22,18 @@ class Gate:
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._slow = False
+        self.asked_for_less = 0
 
     def open(self) -> None:
-        self._do(self._listen())
+        self._slow = False
+        if self._server is None:
+            self._do(self._listen())
+
+    def ask_for_less(self) -> None:
+        """Until it is opened."""
+        self._slow = True
+        self._do(self._cut())
 
     def shut(self) -> None:
         self._do(self._refuse())
@@ -33,12 +45,23 @@ class Gate:
         if self._server is not None:
             self._server.close()
             self._server = None
+        await self._cut()
+
+    async def _cut(self) -> None:
         for writer in list(self._open):
             writer.transport.abort()
         await asyncio.sleep(0.1)  # for those who read from them to see it
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
+            if self._slow:
+                await reader.read(1 << 16)
+                self.asked_for_less += 1
+                head = f"HTTP/1.1 503 Slow Down\r\nContent-Length: {len(SLOW_DOWN)}\r\nConnection: close\r\n\r\n"
+                writer.write(head.encode() + SLOW_DOWN)
+                await writer.drain()
+                writer.close()
+                return
             there = await asyncio.open_connection("127.0.0.1", self._server_port)
             await asyncio.gather(self._copy(reader, there[1]), self._copy(there[0], writer))
 

@@ -23,13 +23,18 @@ def run(folder: Path, env: dict[str, str], *words: str) -> tools.Command:
 def test_a_run_in_a_bucket_has_the_digests_of_one_on_a_disk(
     undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Although nobody answers for some seconds in the middle of it."""
+    """Although nobody answers for some seconds in the middle of it, and later every request is asked to come again."""
     with s3_server(tmp_path / "s3", monkeypatch) as (client, gate):
         command = run(tmp_path, {**env, **client})
         command.wait_until("experts train", lambda: bool(stored("/state.npz")))
         gate.shut()
         time.sleep(8)
         gate.open()
+        command.wait_until("distilling", lambda: bool(stored("partial/state.safetensors")))
+        gate.ask_for_less()
+        time.sleep(5)
+        gate.open()
+        assert gate.asked_for_less > 0
         assert command.wait() == 0, command.said[-4000:]
         assert command.answer.startswith(f"{RUNS}/tiny/evaluation-")
         assert "tracking is off" in command.said, "SQLite needs a disk"
