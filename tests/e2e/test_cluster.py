@@ -37,9 +37,8 @@ def test_the_whole_demo_on_two_machines_and_a_bucket(
     assert at_home.wait(600) == 0, at_home.said[-4000:]
     with ExitStack() as stack:
         store, _ = stack.enter_context(s3_server(tmp_path / "s3", monkeypatch))
-        here, there = (
-            {**env, **store, "RAYDISTILL_CACHE": str(tmp_path / name / "cache")} for name in ("head", "other")
-        )
+        caches = [tmp_path / name / "cache" for name in ("head", "other")]
+        here, there = ({**env, **store, "RAYDISTILL_CACHE": str(cache)} for cache in caches)
         head = stack.enter_context(head_node(tmp_path / "head", here, cpus=1))
         stack.enter_context(worker_node(head, tmp_path / "other", there))
         job = head.submitted(
@@ -47,6 +46,7 @@ def test_the_whole_demo_on_two_machines_and_a_bucket(
         )
         assert job.wait(600) == 0, (job.out.read_text() + job.said)[-6000:]
         assert contents() == tools.contents(tmp_path)
+        assert all(list(cache.glob("*/expert-*.npy")) for cache in caches), "one of the two machines judged no expert"
 
 
 def test_the_same_job_submitted_twice(
