@@ -4,9 +4,10 @@
         [--output runs]
 
 `raydistill run` of each config and distilling seed, on the same curated set and experts; `--parallel` sets are distilled at once, each on
-its share of the cores (small steps gain little from a second thread). Baselines, other networks and networks on all the data are
-trained beside the first seed only. Fresh networks judge by balanced accuracy on test galaxies, under each protocol of the config. A
-stopped run goes on where it was. Rows go to `benchmarks/results/accuracy.json`, where those of other configs stay, and all are printed.
+its share of the cores (small steps gain little from a second thread). Baselines (all that raydistill knows, distribution matching too,
+whatever the config has), other networks and networks on all the data are trained beside the first seed only. Fresh networks judge by
+balanced accuracy on test galaxies, under each protocol of the config. A stopped run goes on where it was. Rows go to
+`benchmarks/results/accuracy.json`, where those of other configs stay, and all are printed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from raydistill.config.tree import Baseline
 
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
 SMALL_SETS = get_args(Baseline)  # of as many images as the distilled set
+WITH_ALL = [f"evaluate.baselines=[{', '.join(SMALL_SETS)}]"]
 ONLY_DISTILLED = ["evaluate.baselines=[]", "evaluate.full_data_networks=0", "evaluate.other_networks=[]"]
 
 
@@ -39,7 +41,9 @@ def main() -> None:
     for config in given.configs:
         reports = []
         for seed in range(given.seeds):
-            reports.append(evaluated([*common[config], f"distill.seed={seed}", *(ONLY_DISTILLED if seed else [])]))
+            reports.append(
+                evaluated([*common[config], f"distill.seed={seed}", *(ONLY_DISTILLED if seed else WITH_ALL)])
+            )
             print(f"{config}, seed {seed}: {balanced_accuracy(reports[-1], 'distilled'):.3f}", flush=True)
         rows[" ".join([config, *given.overrides])] = _row(reports)
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
