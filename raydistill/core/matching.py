@@ -39,6 +39,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from raydistill.core.augment import Augmentation, AugmentationParameters
+from raydistill.core.compiling import compiled
 from raydistill.core.networks import Network
 
 LossFunction = Callable[[Tensor, Tensor, Tensor, AugmentationParameters], Tensor]
@@ -194,15 +195,11 @@ class Matcher:
             gradients, value = torch.func.grad_and_value(product, argnums=wanted)(theta_P, images, targets)
             return _Adjoint(value, None if constant else gradients[0], *gradients[-2:])
 
-        if compile:
-            # Else what this process compiled before would use up the compiler's limit, and decide whether these steps are compiled at all.
-            torch.compiler.reset()
         # Compiled, both derivatives lie inside of one graph. Not compiled, autograd's own tape does it in half of the memory.
         # The number of synthetic images of a step never changes within a run, so shapes are static.
-        self._gradient: Callable[..., Tensor] = torch.compile(gradient, dynamic=False) if compile else gradient
-        self._adjoint: Callable[..., _Adjoint] = (
-            torch.compile(adjoint, dynamic=False) if compile else self._taped_adjoint
-        )
+        taped = self._taped_adjoint
+        self._gradient: Callable[..., Tensor] = compiled(gradient) if compile else gradient
+        self._adjoint: Callable[..., _Adjoint] = compiled(adjoint, otherwise=taped) if compile else taped
 
     def match(
         self,

@@ -19,6 +19,7 @@ from torch import Tensor
 from raydistill.core import metrics
 from raydistill.core.augment import Augmentation
 from raydistill.core.checks import not_negative, positive, share
+from raydistill.core.compiling import compiled
 from raydistill.core.matching import Precision, student_loss
 from raydistill.core.networks import Network
 from raydistill.errors import DivergenceError
@@ -205,13 +206,8 @@ def _eager(network: Network, augmentation: Augmentation, precision: Precision) -
 
 @lru_cache(maxsize=1)
 def _compiled(network: Network, augmentation: Augmentation, precision: Precision) -> Any:
-    """Compiled once for successive trainings of a network in this process.
-
-    Whatever the process compiled before is forgotten: it would change shapes to symbols, or use up the compiler's limit, and so decide
-    how this network is computed.
-    """
-    torch.compiler.reset()
-    return torch.compile(_eager(network, augmentation, precision), dynamic=False)
+    """Compiled once for successive trainings of a network in this process."""
+    return compiled(_eager(network, augmentation, precision))
 
 
 def _flat_gradient(gradient: Callable[..., tuple[Tensor, Tensor]], flat: Flat) -> Callable[..., tuple[Tensor, Tensor]]:
