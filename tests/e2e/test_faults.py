@@ -89,7 +89,7 @@ def test_a_search_whose_only_machine_is_lost(undisturbed: Path, env: dict[str, s
     """Nobody waits for ever for another one; a larger cluster goes on with it."""
     tools.copy_of(undisturbed, tmp_path, "survey", "curated", "trajectories")
     space = "search={trials: 2, stopping: null, space: {student_steps: [2, 3]}}"
-    words = (space, "distill.iterations=600", "distill.validate_every=200", "resources.distill_cpus=2")
+    words = (space, "distill.iterations=60", "distill.validate_every=20", "resources.distill_cpus=2")
     with head_node(tmp_path / "head", env, cpus=1) as head, worker_node(head, tmp_path / "other", env, cpus=2) as other:
         search = tools.raydistill(tmp_path, env, *words, f"resources.address={head.joined_at}", stage="tune")
         search.wait_until("a trial distils", lambda: tools.there(tmp_path, "distilled", "partial/state.safetensors"))
