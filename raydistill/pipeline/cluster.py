@@ -156,9 +156,9 @@ def require(resources: Resources, cpus: float, gpus: float, prefix: str) -> None
     may_grow = resources.workers is not None and bool(resources.address or os.environ.get("RAY_ADDRESS"))
     if may_grow:
         log.info("Ray: waiting for a machine with %g CPUs and %g GPUs, %g s at most", cpus, gpus, patience)
+        # In vain it ends with this driver; to cancel it while it runs has ended the driver in Ray's own code.
         demand = ray.remote(num_cpus=cpus, num_gpus=gpus)(_nothing).remote()
         came = bool(ray.wait([demand], timeout=patience)[0])
-        ray.cancel(demand)
         if came or any(_carried_by(machine, cpus, gpus) for machine in _machines()):  # just now, perhaps
             return
     most = [max((machine.get(name, 0) for machine in _machines()), default=0) for name in ("CPU", "GPU")]

@@ -74,6 +74,7 @@ class Listener:
         self.folder = plan.search.folder / PARTIAL / "trials"
         self.shown: Progress | None = None
         self._open: dict[str, tuple[ExitStack, Run]] = {}
+        self._begun: set[str] = set()
         self._looked = time.monotonic()
         found = (json.loads(self.folder.read(name)) for name in self.folder.files())
         self.trials = {trial["name"]: Trial(**trial) for trial in found}
@@ -94,10 +95,10 @@ class Listener:
         self.trials[name] = Trial(name, values, self._folder(values))
         self._begin_run(self.trials[name])
 
-    def tell_again(self) -> None:
-        """To a search that goes on, of the trials that had ended: so that its run in MLflow has all of them."""
+    def tell_of_earlier(self) -> None:
+        """Of trials that had ended before the search was gone on with: so that its run in MLflow has all of them."""
         for trial in self.trials.values():
-            if trial.status not in (RUNNING, FAILED):
+            if trial.name not in self._begun:
                 run = self._begin_run(trial)
                 for iteration, value in trial.validations:
                     run.metrics({f"validation/{METRIC}": value}, iteration)
@@ -114,6 +115,7 @@ class Listener:
         )
         run = stack.enter_context(opened)
         self._open[trial.name] = (stack, run)
+        self._begun.add(trial.name)
         return run
 
     def _end_run(self, trial: Trial) -> None:

@@ -93,7 +93,6 @@ def _fit(plan: Plan, listener: Listener) -> None:
     system, storage = filesystem((plan.search.folder / PARTIAL).uri)
     if ray.tune.Tuner.can_restore(f"{storage}/tune", system):
         log.info("tune: goes on with the trials that were under way")
-        listener.tell_again()
         tuner = ray.tune.Tuner.restore(
             f"{storage}/tune", trainable, resume_unfinished=True, restart_errored=True, storage_filesystem=system
         )
@@ -128,6 +127,7 @@ def _fit(plan: Plan, listener: Listener) -> None:
         warnings.catch_warnings(action="ignore", category=UserWarning),  # Optuna's, of what a resumed trial tells again
     ):
         tuner.fit()
+    listener.tell_of_earlier()
     missing = search.trials - listener.ended
     if missing > 0:
         raise ClusterError(

@@ -53,10 +53,13 @@ def test_experts_that_wait_bring_machines_and_idleness_takes_them(
 
 
 @pytest.mark.parametrize(("wanted", "words"), [("cpus=8", "8 CPUs and 0 GPUs"), ("gpus=2", "1 CPUs and 2 GPUs")])
-def test_what_no_machine_can_give_is_refused(growing: Head, tmp_path: Path, wanted: str, words: str) -> None:
+def test_what_no_machine_can_give_is_refused(
+    growing: Head, undisturbed: Path, tmp_path: Path, wanted: str, words: str
+) -> None:
+    tools.copy_of(undisturbed, tmp_path, "survey", "curated")
     began = time.monotonic()
     run = raydistill(
-        growing, tmp_path, "run", "resources.workers=2", f"resources.{wanted}", "resources.growth_seconds=30"
+        growing, tmp_path, "experts", "resources.workers=2", f"resources.{wanted}", "resources.growth_seconds=30"
     )
     assert run.wait() == 5, run.said[-4000:]
     assert f"one worker wants {words}, no machine of the cluster has more than" in run.said
