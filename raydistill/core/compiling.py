@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import torch
 
-from raydistill.log import get_logger
-
-log = get_logger(__name__)
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
