@@ -13,7 +13,7 @@ import ray.tune
 
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.search import in_words
-from raydistill.config import Population
+from raydistill.config import Population, Resources
 from raydistill.errors import ConfigError, DivergenceError, RaydistillError
 from raydistill.log import Progress, get_logger
 from raydistill.pipeline.cluster import SECONDS_BETWEEN_LOOKS, one_line, require
@@ -28,6 +28,11 @@ METRIC = "balanced_accuracy"
 RUNNING, FINISHED, STOPPED = "running", "finished", "stopped early"
 DIVERGED, NO_RECIPE, FAILED = "diverged", "no recipe", "failed"
 IN_VAIN = (DIVERGED, NO_RECIPE, FAILED)
+
+
+def cpus_of(resources: Resources) -> int:
+    """CPUs of a trial, which distils on as many threads."""
+    return resources.distill_cpus or 1
 
 
 def last_word(validation: Validation) -> dict[str, Any]:
@@ -163,7 +168,7 @@ class Listener:
             self._looked = time.monotonic()
         elif time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
             resources = self.plan.config.resources
-            require(resources, resources.distill_cpus or 1, resources.distill_gpus, "distill_")
+            require(resources, cpus_of(resources), resources.distill_gpus, "distill_")
             self._looked = time.monotonic()
 
     def close(self, error: BaseException | None) -> None:

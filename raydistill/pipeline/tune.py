@@ -56,6 +56,7 @@ from raydistill.pipeline.trials import (
     Forward,
     Listener,
     Trial,
+    cpus_of,
     in_vain,
     last_word,
     listening,
@@ -86,7 +87,7 @@ def _fit(plan: Plan, listener: Listener) -> None:
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # tracebacks; the listener tells of them in a line
     logging.getLogger("ray.tune.utils.util").setLevel(logging.ERROR)  # warns of every half second that MLflow takes
     search, resources = plan.config.search, plan.config.resources
-    threads = resources.distill_cpus or 1
+    threads = cpus_of(resources)
     strategy = _strategy(plan.config, workers_for(resources, search.trials, distilling_on=threads))
     trainable: Any = ray.tune.with_parameters(strategy.trial, plan=plan.looked_up(), threads=threads)
     trainable = ray.tune.with_resources(trainable, {"CPU": threads, "GPU": resources.distill_gpus})

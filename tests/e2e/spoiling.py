@@ -16,6 +16,7 @@ from raydistill.artifacts.distilled import LAST, SELECTED, read_images, write_im
 from raydistill.artifacts.manifest import seal
 from raydistill.artifacts.storage import Folder
 from raydistill.galaxies.selection import split_of
+from tests.damage import flipped
 from tests.e2e import tools
 
 
@@ -28,9 +29,8 @@ def artifact(root: Path, kind: str) -> Path:
 def flip_a_byte(kind: str, name: str) -> Callable[[Path], None]:
     def flip(root: Path) -> None:
         path = artifact(root, kind) / name
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(bytes(content))
+        content = path.read_bytes()
+        path.write_bytes(flipped(content, len(content) // 2))
 
     return flip
 

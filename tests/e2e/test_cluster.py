@@ -3,8 +3,6 @@ its three machines on the way."""
 
 from __future__ import annotations
 
-import re
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from tests.e2e import tools
 from tests.e2e.bucket import RUNS, contents, s3_server, stored
 from tests.e2e.nodes import head_node, worker_node
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 # Long enough for something to happen in between.
 LONG = (
@@ -27,13 +25,13 @@ LONG = (
 NOTICE = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5"}  # from SIGTERM to the end; by default 30
 
 
+@pytest.mark.timeout(1800)  # two demos
 def test_the_whole_demo_on_two_machines_and_a_bucket(
     env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a job, with the digests that it has on one machine's disk."""
     named = "name=tiny"  # where the tools look
-    program = [sys.executable, "-m", "raydistill.cli", "demo", named, f"output={tmp_path / 'runs'}"]
-    at_home = tools.start(program, tmp_path, env)
+    at_home = tools.typed(tmp_path, env, "demo", named, f"output={tmp_path / 'runs'}")
     assert at_home.wait(600) == 0, at_home.said[-4000:]
     with ExitStack() as stack:
         store, _ = stack.enter_context(s3_server(tmp_path / "s3", monkeypatch))
@@ -62,9 +60,7 @@ def test_the_same_job_submitted_twice(
         for job in jobs:
             assert job.wait() == 0, (job.out.read_text() + job.said)[-6000:]
             told += job.out.read_text()
-        assert "is being made by process" in told
-        made = re.findall(r"(\w+): done, content", told)
-        assert sorted(made) == sorted(tools.KINDS), "an artifact was made twice"
+        tools.assert_each_was_made_once(told)
         assert contents() == tools.contents(undisturbed)
 
 

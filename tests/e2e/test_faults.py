@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,10 +22,7 @@ def test_the_same_command_twice_at_once(undisturbed: Path, env: dict[str, str], 
     for command in both:
         assert command.wait() == 0, command.said[-4000:]
         assert command.answer == str(tools.artifact(tmp_path, "evaluation"))
-    told = both[0].said + both[1].said
-    assert "is being made by process" in told
-    made = re.findall(r"(\w+): done, content", told)
-    assert sorted(made) == sorted(tools.KINDS), "an artifact was made twice"
+    tools.assert_each_was_made_once(both[0].said + both[1].said)
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
 
 
@@ -121,7 +116,7 @@ def test_a_disk_that_is_full_while_pictures_are_written(
         "curate.per_class=400",
         "tracking.enabled=false",
     )
-    command = tools.start([sys.executable, "-m", "raydistill.cli", "curate", *words], tmp_path, env)
+    command = tools.typed(tmp_path, env, "curate", *words)
     assert command.wait(300) == 3, command.said[-4000:]
     assert "the disk is full; free some space and run the same command again; it resumes" in command.sentence
     assert not list(small_disk.rglob("manifest.json"))

@@ -29,9 +29,8 @@ def test_a_run_in_a_bucket_of_google_s_has_the_digests_of_one_on_a_disk(
     fsspec.get_filesystem_class("gs").clear_instance_cache()
     try:
         server.wait_until("the server answers", lambda: tools.answers(f"{url}/storage/v1/b/bucket"), 60)
-        words = ["-m", "raydistill.cli", "run", str(tools.TINY), f"output={RUNS}"]
-        cache = {"RAYDISTILL_CACHE": str(tmp_path / "cache")}
-        command = tools.start([sys.executable, *words], tmp_path / "run", {**env, **client, **cache})
+        there = {**env, **client, "RAYDISTILL_CACHE": str(tmp_path / "cache")}
+        command = tools.typed(tmp_path / "run", there, "run", str(tools.TINY), f"output={RUNS}")
         assert command.wait() == 0, command.said[-4000:]
         assert command.answer.startswith(f"{RUNS}/tiny/evaluation-")
         assert contents(RUNS) == tools.contents(undisturbed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,8 +120,7 @@ def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[st
     words = (search, "distill.iterations=40", "distill.validate_every=10")
 
     def ended() -> list[dict[str, Any]]:
-        kept = [json.loads(path.read_text()) for path in tmp_path.glob("runs/tiny/search-*/partial/trials/[!.]*.json")]
-        return [trial for trial in kept if trial["status"] != "running"]
+        return [trial for trial in kept_trials(tmp_path) if trial["status"] != "running"]
 
     def finished() -> list[dict[str, Any]]:
         return [trial for trial in ended() if trial["status"] == "finished"]
@@ -147,6 +145,11 @@ def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[st
     assert_that_the_best_runs(Path(second.answer), tmp_path, env)
 
 
+def kept_trials(output: Path) -> list[dict[str, Any]]:
+    """What the driver of the search has written of its trials so far."""
+    return [json.loads(path.read_text()) for path in output.glob("runs/tiny/search-*/partial/trials/[!.]*.json")]
+
+
 def trials_in_mlflow(output: Path) -> list[float]:
     """What the trials of the search that finished reached, the best first."""
     found = client(output)
@@ -169,7 +172,7 @@ def assert_that_the_best_runs(search: Path, folder: Path, env: dict[str, str]) -
         return {path: path.stat().st_mtime_ns for path in found}
 
     before = images()
-    best = tools.start([sys.executable, "-m", "raydistill.cli", "run", str(search / "best.yaml")], folder, env, "best")
+    best = tools.typed(folder, env, "run", str(search / "best.yaml"))
     assert best.wait() == 0, best.said[-4000:]
     assert "/evaluation-" in best.answer
     assert images() == before, "a set was distilled again"
@@ -184,8 +187,7 @@ def test_a_killed_population_goes_on(undisturbed: Path, env: dict[str, str], tmp
     words = (search, "distill.iterations=60", "distill.validate_every=5")
 
     def told() -> list[int]:
-        paths = tmp_path.glob("runs/tiny/search-*/partial/trials/[!.]*.json")
-        return [len(json.loads(path.read_text())["validations"]) for path in paths]
+        return [len(trial["validations"]) for trial in kept_trials(tmp_path)]
 
     first = tools.raydistill(tmp_path, env, *words, stage="tune")
     first.wait_until("all are under way", lambda: len(told()) == 3 and min(told()) >= 4)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shutil
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e import tools
+from tests.servers import mlflow_server
 
 
 def client(output: Path) -> Any:
@@ -133,32 +131,20 @@ def test_a_terminated_run_is_killed_and_the_next_one_finishes(
     assert tools.manifest(tmp_path, "distilled")["content"] == tools.manifest(undisturbed, "distilled")["content"]
 
 
-@contextmanager
-def mlflow_server(folder: Path, port: int) -> Iterator[None]:
-    """A real server; killed at the end without a chance to say goodbye."""
-    program = [
-        str(Path(sys.executable).with_name("mlflow")), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts"),
-    ]  # fmt: skip
-    command = tools.start(program, folder, tools.environment(folder), "mlflow")
-    try:
-        command.wait_until("the server answers", lambda: tools.answers(f"http://127.0.0.1:{port}/health"), 120)
-        yield
-    finally:
-        command.kill()
-
-
 @pytest.mark.long
 def test_a_run_whose_server_dies_and_comes_back(env: dict[str, str], tmp_path: Path) -> None:
     """While experts train, who do not wait for it; what it missed it is told."""
     import mlflow
 
     (port,) = tools.free_ports(1)
-    uri, long = f"http://127.0.0.1:{port}", "experts.training.epochs=400"
-    with mlflow_server(tmp_path / "server", port):
-        command = tools.raydistill(tmp_path, env, f"tracking.uri={uri}", long)
+    uri = f"http://127.0.0.1:{port}"
+    # One after the other, so that two have yet to be trained when the first has ended.
+    long = ("experts.training.epochs=400", "resources.workers=1")
+    with mlflow_server(tmp_path, port, "first.log"):
+        command = tools.raydistill(tmp_path, env, f"tracking.uri={uri}", *long)
         command.wait_until("experts train", lambda: tools.there(tmp_path, "trajectories", "partial/expert-*/state.npz"))
-    with mlflow_server(tmp_path / "server", port):
+    command.wait_until("an expert has ended", lambda: tools.there(tmp_path, "trajectories", "expert-0000.npy"))
+    with mlflow_server(tmp_path, port, "second.log"):
         assert not tools.there(tmp_path, "trajectories", "manifest.json"), "the server came back too late"
         assert command.wait() == 0, command.said[-4000:]
         assert command.said.count(f"nothing can be recorded at {uri}") == 1, "it was not missed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
@@ -15,8 +14,8 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def run(folder: Path, env: dict[str, str], *words: str) -> tools.Command:
-    program = [sys.executable, "-m", "raydistill.cli", "run", str(tools.TINY), f"output={RUNS}", *words]
-    return tools.start(program, folder, {**env, "RAYDISTILL_CACHE": str(folder / "cache")})
+    cached = {**env, "RAYDISTILL_CACHE": str(folder / "cache")}
+    return tools.typed(folder, cached, "run", str(tools.TINY), f"output={RUNS}", *words)
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -141,10 +142,21 @@ def start(command: Sequence[str], folder: Path, env: Mapping[str, str], name: st
     return Command(process, out, err)
 
 
+def typed(folder: Path, env: Mapping[str, str], *words: str) -> Command:
+    """`raydistill WORDS`."""
+    return start([sys.executable, "-m", "raydistill.cli", *words], folder, env)
+
+
 def raydistill(output: Path, env: Mapping[str, str], *words: str, stage: str = "run") -> Command:
     """`raydistill STAGE tiny output=… [words]`."""
-    program = [sys.executable, "-m", "raydistill.cli", stage, str(TINY), f"output={output / 'runs'}", *words]
-    return start(program, output, env)
+    return typed(output, env, stage, str(TINY), f"output={output / 'runs'}", *words)
+
+
+def assert_each_was_made_once(told: str) -> None:
+    """By one of two runs at once, while the other waited; told: the log of both."""
+    assert "is being made by process" in told
+    made = re.findall(r"(\w+): done, content", told)
+    assert sorted(made) == sorted(KINDS), "an artifact was made twice"
 
 
 def artifact(output: Path, kind: str) -> Path | None:

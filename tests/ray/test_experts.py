@@ -23,6 +23,7 @@ from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.pipeline.board import ATTEMPTS, Board
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
+from tests.damage import flipped
 from tests.ray.deadly import POISON
 
 # Batches of one image make an expert last for a second: long enough for something to happen to it.
@@ -140,9 +141,7 @@ def test_a_shard_damaged_before_the_stage_ended_is_trained_again(trained_root: P
     folder = below(tiny(root), "trajectories")
     whole, before = digests(folder), {name: (folder / name).stat().st_mtime_ns for name in (shard(0), shard(2))}
     (folder / NAME).unlink()
-    damaged = bytearray((folder / shard(1)).read_bytes())
-    damaged[-3] ^= 1
-    (folder / shard(1)).write_bytes(damaged)
+    (folder / shard(1)).write_bytes(flipped((folder / shard(1)).read_bytes(), -3))
     experts(plan, SILENT)
     assert digests(folder) == whole
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before, "the others were trained again"

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +15,7 @@ from tracking_tools import DIGEST, all_runs, client_of, free_port, read, start, 
 
 from raydistill.pipeline import tracking
 from raydistill.pipeline.tracking import InputDataset, Tracker, default_uri, ui_command
+from tests.servers import mlflow_server, serving
 
 
 @pytest.fixture
@@ -126,36 +122,9 @@ def test_a_database_of_another_schema_is_left_alone_and_the_warning_says_what_to
     assert "mlflow db upgrade" in err
 
 
-@contextmanager
-def serving(command: list[str], port: int, log_file: Path) -> Iterator[None]:
-    """A server in its own process group, ready to answer; killed without a chance to say goodbye."""
-    program = Path(sys.executable).with_name("mlflow") if command[0] == "mlflow" else Path.cwd() / command[0]
-    command = [str(program), *command[1:], "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with log_file.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=output,
-            cwd=log_file.parent,
-            start_new_session=True,
-        )
-    try:
-        for _ in range(600):
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                break
-            assert process.poll() is None, log_file.read_text()
-            time.sleep(0.1)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @pytest.mark.long
 def test_a_server_that_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
-    command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
-    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
     tracker = Tracker(f"http://127.0.0.1:{port}", "galaxies")
     (tmp_path / "early.txt").write_text("early")
     (tmp_path / "late.txt").write_text("late")
@@ -167,7 +136,7 @@ def test_a_server_that_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCap
     tracking._links.clear()  # as in a new process
     caplog.clear()
     inputs = [InputDataset("survey", DIGEST, "s3://bucket/survey", 9)]
-    with serving(command, port, tmp_path / "first.log"):
+    with mlflow_server(tmp_path, port, "first.log"):
         run_in_two_lives = tracker.run("distill", identity=DIGEST, params={"a": {"b": 1}}, inputs=inputs)
         run = run_in_two_lives.__enter__()
         run.artifact(tmp_path / "early.txt")
@@ -182,7 +151,7 @@ def test_a_server_that_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCap
     assert f"http://127.0.0.1:{port}" in warning
     assert "refused" in warning
 
-    with serving(command, port, tmp_path / "second.log"):
+    with mlflow_server(tmp_path, port, "second.log"):
         run_in_two_lives.__exit__(None, None, None)
         recorded = all_runs(tracker)[0]
         history = client_of(tracker.uri).get_metric_history(run.id, "loss")

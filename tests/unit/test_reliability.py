@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md names tests that are there, and is filled from what pytest reports."""
+"""The table of docs/reliability.md is filled from what pytest reports. (That its tests are there: tests/test_docs.py.)"""
 
 from __future__ import annotations
 

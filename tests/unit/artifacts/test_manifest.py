@@ -11,6 +11,7 @@ from raydistill.artifacts import manifest
 from raydistill.artifacts.manifest import Manifest, check_parent, identity_of, open_manifest, seal
 from raydistill.artifacts.storage import Folder
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+from tests.damage import flipped
 
 
 def write(folder: Folder, data: bytes = b"data", parents: Any = (), seed: int = 0, kind: str = "curated") -> Manifest:
@@ -94,9 +95,7 @@ def test_what_was_found_whole_is_read_again_only_when_it_changes(
 @pytest.mark.parametrize("name", ["data/part-0.bin", "summary.json", "picture.png"])
 def test_a_flipped_bit_is_corrupt(folder: Folder, name: str) -> None:
     write(folder)
-    data = bytearray(folder.read(name))
-    data[-1] ^= 1
-    folder.write(name, bytes(data))
+    folder.write(name, flipped(folder.read(name), -1))
     with pytest.raises(ArtifactCorrupt, match=f"'{name}' is damaged: .*; remove the folder"):
         open_manifest(folder, "curated")
     open_manifest(folder, "curated", verify=False)

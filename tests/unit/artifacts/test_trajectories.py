@@ -25,6 +25,7 @@ from raydistill.core.training import FitState, Training, fit, start
 from raydistill.core.trajectories import Straight
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
 from tests import zoo
+from tests.damage import flipped
 
 LAYOUT = Layout(("weight", "bias"), ((2, 3), (2,)))
 EPOCHS = 3
@@ -184,13 +185,6 @@ def test_an_expert_whose_unfinished_files_are_not_whole_begins_anew(
         assert writer.resume() is None
     assert "expert 2 begins anew" in caplog.text
     assert folder.files() == []
-
-
-def flipped(data: bytes, at: int) -> bytes:
-    """One bit of it."""
-    changed = bytearray(data)
-    changed[at] ^= 1
-    return bytes(changed)
 
 
 def test_a_shard_of_another_shape_is_corrupt(folder: Folder) -> None:

@@ -1,0 +1,45 @@
+"""Real MLflow servers that come and go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+
+def mlflow_server(folder: Path, port: int, log_file: str) -> AbstractContextManager[None]:
+    """A server with its database and artifacts in the folder, where the next one finds them."""
+    command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    return serving(command, port, folder / log_file)
+
+
+@contextmanager
+def serving(command: list[str], port: int, log_file: Path) -> Iterator[None]:
+    """A server in its own process group, ready to answer; killed without a chance to say goodbye."""
+    program = Path(sys.executable).with_name("mlflow") if command[0] == "mlflow" else Path.cwd() / command[0]
+    command = [str(program), *command[1:], "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with log_file.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            cwd=log_file.parent,
+            start_new_session=True,
+        )
+    try:
+        for _ in range(600):
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+                break
+            assert process.poll() is None, log_file.read_text()
+            time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
