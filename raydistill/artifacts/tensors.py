@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import safetensors.torch
@@ -13,25 +15,36 @@ from raydistill.core.normalise import Whitening
 from raydistill.errors import ArtifactCorrupt
 
 WHITENING = "whitening.safetensors"
+SHA256 = "sha256"
 
 
-def write_tensors(folder: Folder, name: str, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-    """A safetensors file with `info` as JSON under one metadata key (several keys come in no fixed order)."""
+def write_tensors(folder: Folder, name: str, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """A safetensors file with `info` and a sha256 of all as JSON under one metadata key (several keys come in no fixed order)."""
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    folder.write(name, safetensors.torch.save(plain, {"raydistill": json.dumps(info, sort_keys=True)}))
+    header = json.dumps({**info, SHA256: _sha256(plain, info)}, sort_keys=True)
+    folder.write(name, safetensors.torch.save(plain, {"raydistill": header}))
 
 
 def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of `write_tensors`. ArtifactCorrupt for anything else."""
+    """The inverse of `write_tensors`. ArtifactCorrupt for anything else, and for a file in which a bit has changed."""
     data = folder.read(name)
     try:
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return tensors, json.loads(header["__metadata__"]["raydistill"])
+        info = json.loads(header["__metadata__"]["raydistill"])
+        stated = info.pop(SHA256, None)  # sets made before 2026-11-23 have none
+        if stated not in (None, _sha256(tensors, info)):
+            raise ValueError("a bit has changed")
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise ArtifactCorrupt(
             f"'{name}' is not a whole safetensors file of raydistill", folder.uri, "write it again"
         ) from error
+    return tensors, info
+
+
+def _sha256(tensors: dict[str, Tensor], info: Mapping[str, Any]) -> str:
+    """Of names, types, shapes, bits and `info`; a file's own bytes come in an order of their own."""
+    return hashlib.sha256(safetensors.torch.save(tensors) + json.dumps(info, sort_keys=True).encode()).hexdigest()
 
 
 def write_whitening(folder: Folder, whitening: Whitening) -> None:

@@ -1,0 +1,43 @@
+"""Tensors with a header, and what damages them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tensors import SHA256, read_tensors, write_tensors
+from raydistill.errors import ArtifactCorrupt
+from tests.damage import flipped
+
+TENSORS = {
+    "images": torch.tensor([[0.5, -1.0]]),
+    "half": torch.tensor(2.0, dtype=torch.bfloat16),
+    "none": torch.zeros(0),
+}
+INFO = {"loss": [float("inf"), 0.25], "names": ["spiral"]}
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    write_tensors(folder, "state", TENSORS, INFO)
+    tensors, info = read_tensors(folder, "state")
+    assert info == INFO
+    assert tensors.keys() == TENSORS.keys()
+    for name, value in TENSORS.items():
+        assert tensors[name].dtype == value.dtype
+        assert torch.equal(tensors[name], value)
+
+
+def test_any_bit_that_changes_is_noticed(tmp_path: Path) -> None:
+    """But for those of the checksum's own name: then there is none, and all else is as it was."""
+    folder = Folder(str(tmp_path))
+    write_tensors(folder, "state", TENSORS, INFO)
+    whole = folder.read("state")
+    name = whole.index(SHA256.encode())
+    for place in set(range(len(whole))) - set(range(name, name + len(SHA256))):
+        folder.write("state", flipped(whole, place))
+        with pytest.raises(ArtifactCorrupt, match="'state' is not a whole safetensors file"):
+            read_tensors(folder, "state")
