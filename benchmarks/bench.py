@@ -36,16 +36,17 @@ def main() -> None:
     if given.measure:
         print(json.dumps(MEASURED[given.measure]()))
         return
-    rows = []
+    earlier = json.loads(RESULTS.read_text())["rows"] if given.names and RESULTS.exists() else []
+    rows = {row["name"]: row for row in earlier}
     for name in given.names or CASES:
         for found in CASES[name]():
-            rows.append(found)
+            rows[found["name"]] = found
             show(found)
     here = machine()
     if not here["bfloat16"]:
         print("This machine has no bfloat16 instructions: what needs them was left out.")
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": here, "rows": rows}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps({"machine": here, "rows": [*rows.values()]}, indent=1) + "\n")
     print(RESULTS)
 
 

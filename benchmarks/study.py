@@ -13,6 +13,7 @@ deviation over the seeds; `config` is the recipe as it is.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import statistics
 import time
@@ -30,7 +31,7 @@ class Outcome(NamedTuple):
     seed: int
     best: float
     last: float
-    loss: float  # median of the last 50 iterations
+    loss: float  # median of the last 50 iterations' pieces, but for those of experts that stand still
     minutes: float
 
 
@@ -81,9 +82,12 @@ def _distill(variant: str, seed: int, overrides: list[str]) -> Outcome:
     began = time.monotonic()
     folder = made("distill", [*overrides, f"distill.seed={seed}"])
     accuracies = pq.read_table(folder / "validation.parquet")["balanced_accuracy"].to_pylist()
-    losses = pq.read_table(folder / "history.parquet")["loss"].to_pylist()
+    pieces = pq.read_table(folder / "history.parquet", columns=["iteration", "loss"]).to_pylist()
+    late = [
+        row["loss"] for row in pieces if row["iteration"] > pieces[-1]["iteration"] - 50 and math.isfinite(row["loss"])
+    ]
     minutes = (time.monotonic() - began) / 60
-    outcome = Outcome(variant, seed, max(accuracies), accuracies[-1], statistics.median(losses[-50:]), minutes)
+    outcome = Outcome(variant, seed, max(accuracies), accuracies[-1], statistics.median(late or [math.nan]), minutes)
     curve = " ".join(f"{value:.3f}" for value in accuracies)
     print(f"{variant}, seed {seed}: {curve}  (loss {outcome.loss:.2f}, {minutes:.1f} min, {folder.name})", flush=True)
     return outcome

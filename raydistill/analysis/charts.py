@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.ndimage import uniform_filter1d
 
 from raydistill.analysis.drawing import BLUE, GREEN, PURPLE, VERMILION, Target, save, styled, wrapped
+from raydistill.core import metrics
 from raydistill.errors import RaydistillError, nearest
 
 Floats = npt.NDArray[np.floating]
@@ -92,18 +93,16 @@ def _write_cell(axes: Axes, x: int, y: int, fraction: float, count: int) -> None
 def _write_purity(axes: Axes, counts_KK: npt.NDArray[np.integer]) -> None:
     below = len(counts_KK) - 0.18
     axes.text(-0.58, below, "purity", ha="right", va="center", color=MUTED, fontsize=8.5, style="italic")
-    for j, called in enumerate(counts_KK.sum(axis=0)):
-        purity = f"{counts_KK[j, j] / called:.2f}" if called else "none"
-        axes.text(j, below, purity, ha="center", va="center", color=MUTED, fontsize=8.5, style="italic")
+    for j, purity in enumerate(metrics.purity(counts_KK)):
+        words = "none" if math.isnan(purity) else f"{purity:.2f}"
+        axes.text(j, below, words, ha="center", va="center", color=MUTED, fontsize=8.5, style="italic")
 
 
 def _accuracy_line(counts_KK: npt.NDArray[np.integer]) -> str:
-    totals = counts_KK.sum(axis=1)
-    if not totals.any():
+    if not counts_KK.any():
         return "no galaxies"
-    completeness = np.diag(counts_KK)[totals > 0] / totals[totals > 0]
-    accuracy = np.trace(counts_KK) / totals.sum()
-    return f"accuracy {100 * accuracy:.1f} %, balanced {100 * completeness.mean():.1f} %, {totals.sum()} predictions"
+    accuracy, balanced = metrics.accuracy(counts_KK), metrics.balanced_accuracy(counts_KK)
+    return f"accuracy {100 * accuracy:.1f} %, balanced {100 * balanced:.1f} %, {counts_KK.sum()} predictions"
 
 
 # Panels of the training figure from top to bottom: axis label, and the curves in it (history key, name, colour).

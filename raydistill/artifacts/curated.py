@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raydistill.artifacts.manifest import Manifest, open_manifest
+from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
@@ -106,8 +106,8 @@ class CuratedSet:
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> CuratedSet:
-        folder = uri if isinstance(uri, Folder) else Folder(uri)
-        manifest = open_manifest(folder, KIND, verify=verify)
+        """The curated set at a path or URI; `verify` and errors as of `manifest.opened`, ArtifactCorrupt for a wrong summary, too."""
+        folder, manifest = opened(uri, KIND, verify=verify)
         raw: dict[str, Any] = json.loads(folder.read("summary.json"))
         classes = tuple(ClassSummary(**entry) for entry in raw.pop("classes"))
         raw |= {"mean": tuple(raw["mean"]), "std": tuple(raw["std"])}

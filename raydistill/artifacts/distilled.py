@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from raydistill.artifacts.manifest import Manifest, open_manifest
+from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tensors import WHITENING, read_tensors, read_whitening, write_tensors, write_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation, Whitening
@@ -66,8 +66,8 @@ class DistilledSet:
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> DistilledSet:
-        folder = uri if isinstance(uri, Folder) else Folder(uri)
-        manifest = open_manifest(folder, KIND, verify=verify)
+        """The distilled set at a path or URI; `verify` and errors as of `manifest.opened`."""
+        folder, manifest = opened(uri, KIND, verify=verify)
         selected, info = read_images(folder, SELECTED)
         last, _ = read_images(folder, LAST)
         last = replace(last, normalisation=selected.normalisation)  # a run has one, and a whitening is large

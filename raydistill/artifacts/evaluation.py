@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydistill.artifacts.manifest import Manifest, open_manifest
+from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.storage import Folder
 from raydistill.core import metrics, scores
 
@@ -65,8 +65,8 @@ class EvaluationReport:
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> EvaluationReport:
-        folder = uri if isinstance(uri, Folder) else Folder(uri)
-        manifest = open_manifest(folder, KIND, verify=verify)
+        """The report at a path or URI; `verify` and errors as of `manifest.opened`."""
+        folder, manifest = opened(uri, KIND, verify=verify)
         runs = pq.read_table(io.BytesIO(folder.read("runs.parquet")))
         return EvaluationReport(folder, manifest, json.loads(folder.read("evaluation.json")), runs)
 

@@ -100,6 +100,16 @@ def seal(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapp
     return manifest
 
 
+def opened(uri: str | Folder, kind: str, *, verify: bool = True) -> tuple[Folder, Manifest]:
+    """The folder of an artifact of this kind, and its manifest.
+
+    verify: read every file and compare its sha256, once a process for each artifact that does not change. Errors are those of
+    `open_manifest`.
+    """
+    folder = uri if isinstance(uri, Folder) else Folder(uri)
+    return folder, open_manifest(folder, kind, verify=verify)
+
+
 def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest:
     """The manifest of a whole, undamaged artifact of this kind.
 

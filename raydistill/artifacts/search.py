@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydistill.artifacts.manifest import Manifest, open_manifest
+from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.storage import Folder
 
 KIND = "search"
@@ -52,6 +52,6 @@ class SearchReport:
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> SearchReport:
-        folder = uri if isinstance(uri, Folder) else Folder(uri)
-        manifest = open_manifest(folder, KIND, verify=verify)
+        """The report at a path or URI; `verify` and errors as of `manifest.opened`."""
+        folder, manifest = opened(uri, KIND, verify=verify)
         return SearchReport(folder, manifest, pq.read_table(io.BytesIO(folder.read(TRIALS))))

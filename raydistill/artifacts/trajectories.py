@@ -9,7 +9,8 @@ arXiv:2406.19827), at 2 / (epochs + 1) of the size.
 
 While an expert trains, each finished epoch is a file of its own under `partial/`, with the momentum of the last one: whoever
 takes the expert over loses at most the epoch in flight. Weeks may pass before the store is sealed, so its pieces are checked from the
-first: the record of a shard has its digest, and what lies under `partial/` the checksums of zip files. A damaged piece is as good as none.
+first: the record of a shard has the digests of both, and what lies under `partial/` the checksums of zip files. A damaged piece is as good
+as none.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.artifacts.manifest import PARTIAL, Manifest, open_manifest
+from raydistill.artifacts.manifest import PARTIAL, Manifest, opened
 from raydistill.artifacts.storage import Folder
 from raydistill.core.networks import Layout
 from raydistill.core.training import FitState
@@ -34,6 +35,7 @@ from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMis
 from raydistill.log import get_logger
 
 KIND = "trajectories"
+OF_SHARD, OF_RECORD = "sha256", "record_sha256"  # in a record
 
 log = get_logger(__name__)
 
@@ -44,7 +46,8 @@ def shard(expert: int) -> str:
 
 
 def record(expert: int) -> str:
-    """File name of one expert's accuracies and losses per epoch, with its shard's sha256; written before the shard, so that has one."""
+    """File name of one expert's accuracies and losses per epoch, with the sha256 of its shard and of the record itself; written before
+    the shard, so that has one."""
     return f"expert-{expert:04d}.json"
 
 
@@ -61,13 +64,17 @@ class TrajectoryStore:
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> TrajectoryStore:
-        folder = uri if isinstance(uri, Folder) else Folder(uri)
-        manifest = open_manifest(folder, KIND, verify=verify)
+        """The store at a path or URI; `verify` and errors as of `manifest.opened`."""
+        folder, manifest = opened(uri, KIND, verify=verify)
         raw = json.loads(folder.read("layout.json"))
         layout = Layout(tuple(raw["names"]), tuple(tuple(shape) for shape in raw["shapes"]))
         return TrajectoryStore(folder, manifest, layout, raw["num_experts"], raw["num_epochs"], raw["ends_only"])
 
     def __call__(self, expert: int, epoch: int) -> Tensor:
+        """theta_P, float32, of its own memory. IndexError for an epoch that was not trained, ArtifactIncompatible for one that was
+        not kept, ArtifactCorrupt for a shard of another shape."""
+        if not 0 <= epoch <= self.num_epochs:
+            raise IndexError(f"experts have epochs 0 to {self.num_epochs}, not {epoch}")
         if self.ends_only:
             if epoch not in (0, self.num_epochs):
                 raise ArtifactIncompatible(
@@ -86,8 +93,8 @@ class TrajectoryStore:
         return [self(expert, self.num_epochs) for expert in range(self.num_experts)]
 
     def history(self, expert: int) -> dict[str, Any]:
-        """{loss: [...], accuracy: [...], balanced_accuracy: [...]} by epoch, on validation images."""
-        return _history(self.folder, expert)
+        """{loss: [...], accuracy: [...], balanced_accuracy: [...]} by epoch, the last two on validation images; of ends `progress`, too."""
+        return _without_digests(json.loads(self.folder.read(record(expert))))
 
     @cached_property
     def _mapped(self) -> dict[int, np.ndarray]:
@@ -114,18 +121,28 @@ def write_layout(folder: Folder, layout: Layout, num_experts: int, num_epochs: i
 
 
 def missing_experts(folder: Folder, num_experts: int) -> list[int]:
-    """Experts whose shard is not there, or not as it was written."""
+    """Experts whose shard and record are not there, or not as they were written."""
     present = set(folder.files())
-    return [k for k in range(num_experts) if shard(k) not in present or not _whole(folder, k)]
+    return [k for k in range(num_experts) if not {shard(k), record(k)} <= present or _whole_record(folder, k) is None]
 
 
-def _whole(folder: Folder, expert: int) -> bool:
-    return folder.sha256(shard(expert)) == json.loads(folder.read(record(expert))).get("sha256")
+def _whole_record(folder: Folder, expert: int) -> dict[str, Any] | None:
+    """What the record says, where it and the shard are as they were written."""
+    try:
+        found: dict[str, Any] = json.loads(folder.read(record(expert)))
+    except ValueError:
+        return None
+    history = _without_digests(found)
+    whole = found.get(OF_RECORD) == _digest(history) and found.get(OF_SHARD) == folder.sha256(shard(expert))
+    return history if whole else None
 
 
-def _history(folder: Folder, expert: int) -> dict[str, Any]:
-    found = json.loads(folder.read(record(expert)))
-    return {name: values for name, values in found.items() if name != "sha256"}
+def _without_digests(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: values for name, values in record.items() if name not in (OF_SHARD, OF_RECORD)}
+
+
+def _digest(history: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(history, sort_keys=True).encode()).hexdigest()
 
 
 class ShardWriter:
@@ -137,10 +154,11 @@ class ShardWriter:
 
     def finished(self) -> dict[str, list[float | None]] | None:
         """The record of an expert whose shard is there and whole, tidied up after; None for one that is not."""
-        if not self._folder.exists(shard(self._expert)) or not _whole(self._folder, self._expert):
+        if not all(map(self._folder.exists, (shard(self._expert), record(self._expert)))):
             return None
-        self._folder.remove(self._partial)
-        return _history(self._folder, self._expert)
+        if (history := _whole_record(self._folder, self._expert)) is not None:
+            self._folder.remove(self._partial)
+        return history
 
     def resume(self) -> tuple[FitState, dict[str, list[float | None]]] | None:
         """The last saved state and the record so far, or None if there is none, or not all that it implies: then it is cleared away."""
@@ -177,8 +195,8 @@ class ShardWriter:
             path = path[[0, -1]]
         joined = io.BytesIO()
         np.save(joined, path, allow_pickle=False)
-        described = {**history, "sha256": hashlib.sha256(joined.getbuffer()).hexdigest()}
-        self._folder.write(record(self._expert), json.dumps(described).encode())
+        digests = {OF_SHARD: hashlib.sha256(joined.getbuffer()).hexdigest(), OF_RECORD: _digest(history)}
+        self._folder.write(record(self._expert), json.dumps(history | digests).encode())
         self._folder.write(shard(self._expert), joined.getvalue())
         self._folder.remove(self._partial)
 

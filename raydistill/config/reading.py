@@ -160,11 +160,11 @@ def _with_defaults(config: DictConfig) -> DictConfig:
     )
     for name in [str(key) for key in protocols if protocols[key] is None]:
         del protocols[name]  # so a config that extends another does without
-    uses = [
-        "experts.training",
-        "distill",
-        "evaluate.full_data",
-        *(f"evaluate.protocols.{name!s}.training" for name in protocols),
+    uses: list[tuple[Any, ...]] = [
+        ("experts", "training"),
+        ("distill",),
+        ("evaluate", "full_data"),
+        *(("evaluate", "protocols", name, "training") for name in protocols),  # a name may have dots
     ]
     own, below = config.pop(AUGMENTATION, None), OmegaConf.create({})
     if own is not None:
@@ -177,7 +177,7 @@ def _with_defaults(config: DictConfig) -> DictConfig:
     usual = DSA_SINGLE if data_set else LEVEL if level else None
     if (augmentation := usual if own is None else own) is not None:
         for place in uses:
-            OmegaConf.update(below, place, {AUGMENTATION: augmentation}, force_add=True)
+            below.merge_with(_at(place, {AUGMENTATION: augmentation}))
     return _overlay(below, config)
 
 
@@ -189,9 +189,22 @@ def _holds(value: Any) -> bool:
         return False
 
 
-def _refuse_in_vain(config: DictConfig, uses: list[str]) -> None:
+def _at(place: tuple[Any, ...], value: dict[str, Any]) -> dict[str, Any]:
+    """A tree with nothing but this value there."""
+    return functools.reduce(lambda inner, key: {key: inner}, reversed(place), value)
+
+
+def _found(config: DictConfig, place: tuple[Any, ...]) -> Any:
+    """What stands there; None where nothing does."""
+    node: Any = config
+    for key in place:
+        node = node.get(key) if OmegaConf.is_dict(node) else None
+    return node
+
+
+def _refuse_in_vain(config: DictConfig, uses: list[tuple[Any, ...]]) -> None:
     """ConfigError for an augmentation of the whole config where every use names one of its own: a whole config, as stages write it."""
-    if all(OmegaConf.select(config, f"{place}.{AUGMENTATION}.operations") is not None for place in uses):
+    if all(_found(config, (*place, AUGMENTATION, "operations")) is not None for place in uses):
         fix = f"give distill.{AUGMENTATION}=..., and so on"
         raise ConfigError("every use has one of its own here, which this would not change", AUGMENTATION, fix)
 

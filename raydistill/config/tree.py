@@ -241,6 +241,8 @@ class Resources:
     iteration of the exact engine may keep beside the work of one student step: less than the parameters of all steps costs a quarter
     more time, more is spent on graphs that are then not recomputed (where `distill.compile` is off); None: the parameters of all steps.
     max_restarts: how often in a row workers may be lost, with nothing done in between, before a stage gives up.
+    object_store_mb: memory of the object store of a private Ray, which spills to disk beyond; None: Ray's choice.
+    checkpoint_seconds: at least so long between two states that a distilling process saves. A megabyte is 2^20 bytes.
     """
 
     address: str | None = None

@@ -176,7 +176,7 @@ class Matcher:
         self._engine = engine
         self.skip = skip
         self._nearest = nearest
-        self._memory = None if memory_mb is None else memory_mb * 1e6
+        self._memory = None if memory_mb is None else memory_mb * 2**20
         self._compile = compile
         self._graph_bytes: int | None = None  # of one step, once it was asked for
         self._constant = constant = engine == "constant-adjoint"

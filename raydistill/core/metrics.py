@@ -7,11 +7,13 @@ fraction that are. Balanced accuracy: the mean completeness over classes, which 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import special
-from torch import Tensor
+
+if TYPE_CHECKING:  # pictures need no torch
+    from torch import Tensor
 
 
 def confusion(predicted_N: Tensor, true_N: Tensor, num_classes: int) -> np.ndarray:

@@ -22,11 +22,12 @@ from astropy.visualization import make_lupton_rgb
 from PIL import Image
 from scipy import fft, ndimage
 
+from raydistill.galaxies.simulated import SimulatedSurvey
 from raydistill.seeding import fold_in
 
 Floats = npt.NDArray[np.float32]
 
-FRAME_R90 = 8.48  # width of a Galaxy Zoo 2 picture: 424 px of 0.02 R90
+FRAME_R90 = SimulatedSurvey.frame_r90  # width of a picture
 NATIVE_ARCSEC = 0.396  # SDSS pixel
 ZERO_POINT = 22.5  # magnitude of one nanomaggy
 MARGIN = 6  # native pixels painted around the frame, so that the periodic blur does not wrap into it

@@ -22,7 +22,6 @@ from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, ClassTree, Galaxy
 from raydistill.galaxies.dialects import votes_array
 from raydistill.galaxies.tree import INDEX, WILLETT_THRESHOLDS
 
-SPLITS = ("train", "validation", "test")
 SPLIT_TOLERANCE = 1e-6  # on the sum of three fractions written by hand
 
 _CLASSES, _UNASSIGNED = b"raydistill.classes", b"raydistill.unassigned"

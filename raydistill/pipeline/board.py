@@ -38,7 +38,7 @@ class Board:
         """A worker begins, perhaps in place of one that was lost, or of one of a group that was smaller."""
         self._groups += rank == 0
         self._size = world_size
-        self._left.discard(rank)
+        self._left = {other for other in self._left if other < world_size and other != rank}
         left = [expert for expert, holder in self._claims.items() if holder == rank or holder >= world_size]
         for expert in left:
             del self._claims[expert]

@@ -45,7 +45,7 @@ class Job:
     tree: ClassTree | None  # that turns votes into targets; None: hard ones
 
 
-def work(loop: dict[str, Any]) -> None:
+def train_experts(loop: dict[str, Any]) -> None:
     """Ray Train's loop of one worker. It reports once, at the end: a report is a barrier, and experts are independent."""
     job, board = loop["job"], loop["board"]
     context = ray.train.get_context()

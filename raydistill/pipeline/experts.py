@@ -24,6 +24,7 @@ import ray.train.torch
 import torch
 
 from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import TrajectoryStore, missing_experts, write_layout
 from raydistill.config import Config
@@ -35,7 +36,7 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.alongside import alongside
 from raydistill.pipeline.board import ATTEMPTS, Board
 from raydistill.pipeline.cluster import LOST, beside_the_driver, heed_memory, one_line, plain_errors, workers_for
-from raydistill.pipeline.expert_worker import Job, work
+from raydistill.pipeline.expert_worker import Job, train_experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.signals import sigint_kept
 from raydistill.pipeline.stage import begun, demand_votes, recorded, settled, skipped
@@ -127,9 +128,9 @@ def _fit(config: Config, folder: Folder, job: Job, board: Any, workers: int) -> 
     # The board counts lost groups. One that cannot be started, for a machine of it was lost just now, counts against the second.
     failures = failure_config(max_failures=-1, controller_failure_limit=resources.max_restarts)
     callbacks: Any = [_Losses(board)]  # and typed as those of Tune
-    system, path = filesystem((folder / "partial" / "ray").uri)
+    system, path = filesystem((folder / PARTIAL / "ray").uri)
     trainer = ray.train.torch.TorchTrainer(
-        work,
+        train_experts,
         train_loop_config={"job": job, "board": board},
         torch_config=ray.train.torch.TorchConfig(backend="gloo"),  # workers share nothing; gloo starts everywhere
         scaling_config=scaling_config(

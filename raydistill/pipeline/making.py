@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from raydistill.artifacts.storage import Folder
@@ -30,10 +31,13 @@ log = get_logger(__name__)
 RENEWED = 5.0  # seconds
 SILENCE = 40.0
 SECOND_LOOK = 0.2  # at least: of two that begin at once, the later sign stays
-_PIDS = "/proc/self/ns/pid"  # whose pids: containers may share the name of their host
-US = {
+_BOOT, _PIDS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+_MACHINE = {  # whose pids: machines, and containers of one, may share a name
     "host": socket.gethostname(),
-    "pids": os.readlink(_PIDS) if os.path.exists(_PIDS) else "",
+    "boot": _BOOT.read_text().strip() if _BOOT.exists() else "",
+    "pids": os.readlink(_PIDS) if _PIDS.exists() else "",
+}
+US = _MACHINE | {
     "pid": os.getpid(),
     "process": uuid.uuid4().hex,  # a pid comes again
 }
@@ -142,7 +146,7 @@ def _is_ours(sign: dict[str, Any]) -> bool:
 
 def _another_lives(sign: dict[str, Any]) -> bool:
     """False for us, and for a process of this machine (and container) that is no more."""
-    if any(sign.get(key) != US[key] for key in ("host", "pids")):
+    if any(sign.get(key) != value for key, value in _MACHINE.items()):
         return True
     if sign["pid"] == US["pid"]:
         return False

@@ -8,7 +8,7 @@ undisturbed one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -246,10 +246,12 @@ class Session:
         write_images(self.folder, LAST, self._iterate(), info)
         splits = [self.curated.table(split, ["object_id", "source"]) for split in TAUGHT_BY]
         write_seen(self.folder, pa.concat_tables(splits))
-        for name, rows, kind in (("history", self.records, Record), ("validation", self.validations, Validation)):
-            columns = {field: [getattr(row, field) for row in rows] for field in kind._fields}
+        for name, table in (
+            ("history", _table(self.records, Record)),
+            ("validation", _table(self.validations, Validation)),
+        ):
             with self.folder.writing(f"{name}.parquet") as path:
-                pq.write_table(pa.table(columns), path)
+                pq.write_table(table, path)
         self.folder.remove(STATE)
 
     def _info(self) -> dict[str, Any]:
@@ -295,10 +297,10 @@ class Session:
         memory = {
             "distiller": strings,
             "best_iteration": self.best.iteration,
-            "records": [list(record) for record in self.records],
             "validations": [list(validation) for validation in self.validations],
         }
-        write_tensors(self.folder, STATE, tensors | best, memory)
+        history = {"records": torch.frombuffer(bytearray(_packed(self.records)), dtype=torch.uint8)}
+        write_tensors(self.folder, STATE, tensors | best | history, memory)
         self._saved = time.monotonic()
 
     def _resumed(self, sources: Sources, tensors: dict[str, Tensor], memory: dict[str, Any]) -> Distiller:
@@ -307,13 +309,29 @@ class Session:
         self.best = SyntheticImages(
             best["images"], best["targets"], best["student_lrs"], self.normalisation, memory["best_iteration"]
         )
-        self.records = [Record(*row) for row in memory["records"]]
+        self.records = _unpacked(tensors.pop("records").numpy().tobytes())
         for _, pieces in groupby(self.records, key=lambda record: record.iteration):
             self.guard.read(list(pieces))  # what it had to say then was said
         self.validations = [Validation(*row) for row in memory["validations"]]
         distiller = sources.distiller(self.job, tensors["images"], tensors["labels"])
         distiller.load(tensors, memory["distiller"])
         return distiller
+
+
+def _table(rows: Sequence[NamedTuple], kind: type[NamedTuple]) -> pa.Table:
+    return pa.table({field: [getattr(row, field) for row in rows] for field in kind._fields})
+
+
+def _packed(records: list[Record]) -> pa.Buffer:
+    """As columns: a long run has a million, more than a header in JSON may hold."""
+    packed, table = pa.BufferOutputStream(), _table(records, Record)
+    with pa.ipc.new_stream(packed, table.schema) as stream:
+        stream.write_table(table)
+    return packed.getvalue()
+
+
+def _unpacked(packed: bytes) -> list[Record]:
+    return [Record(**row) for row in pa.ipc.open_stream(packed).read_all().to_pylist()]
 
 
 def _misclassified(

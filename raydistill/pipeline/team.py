@@ -93,7 +93,10 @@ class Team:
         """What a helper has to say; None of one that is lost, in whose place another is asked for, a bounded number of times in a row."""
         try:
             return ray.get(answer)
-        except LOST as error:
+        except (
+            *LOST,
+            ray.exceptions.RayTaskError,
+        ) as error:  # a fault of its machine's; one of the pieces' the leader meets itself
             self._hired.remove(hired)
             in_vain = hired.in_vain + 1
             again = in_vain <= self._job.max_restarts

@@ -16,6 +16,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 import time
 import warnings
 from collections import deque
@@ -38,7 +39,10 @@ log = get_logger(__name__)
 
 MAX_TAG, MAX_DIGEST, METRICS_PER_BATCH, PARAMS_PER_BATCH = 8000, 36, 1000, 100  # mlflow/utils/validation.py, 3.17
 SECONDS_BETWEEN_SENDS, POINTS_BETWEEN_SENDS = 1.0, 200
-MAX_KEPT_POINTS, MAX_KEPT_RECORDS = 50_000, 1_000  # while a server is away; then the oldest go
+MAX_KEPT_POINTS, MAX_KEPT_RECORDS = (
+    50_000,
+    1_000,
+)  # while a server is away; then the oldest points go, and of new records all but tags
 ENVIRONMENT = {  # set unless the user set them
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own 7 retries of 120 s would hold a step for minutes
@@ -164,11 +168,13 @@ class Run:
 
 
 class _MlflowRun(Run):
-    """Records wait in order in `_waiting`, points in `_points`; `_send` passes them on until the server is away."""
+    """Records wait in order in `_waiting`, points in `_points`; `_send` passes them on until the server is away. For several threads."""
 
     def __init__(self, link: Link[MlflowClient]) -> None:
         self.id: str | None = None
         self._link = link
+        self._sending = threading.RLock()
+        self._unkept = 0  # records that came when too many waited
         self._waiting: deque[tuple[str, Callable[[MlflowClient], object]]] = deque()
         self._points: deque[Metric] = deque(maxlen=MAX_KEPT_POINTS)
         self._non_finite: set[str] = set()
@@ -208,7 +214,8 @@ class _MlflowRun(Run):
                 self._link.warn_once("metric", f"the metric '{name}' could not be recorded ({error})")
         due = time.monotonic() - self._last_send >= SECONDS_BETWEEN_SENDS
         if due or len(self._points) >= POINTS_BETWEEN_SENDS:
-            self._send()
+            with self._sending:
+                self._send()
 
     def tags(self, values: Mapping[str, Any]) -> None:
         tags = {words.allowed(name): str(value)[:MAX_TAG] for name, value in values.items()}
@@ -233,9 +240,10 @@ class _MlflowRun(Run):
         if error is not None:
             self.tags({"raydistill.error": error})
         ended = _milliseconds()
-        self._waiting.append(("end", lambda client: self._end(client, status, ended)))
-        self._send(last=True)
-        kept = len(self._waiting) + len(self._points)
+        with self._sending:
+            self._waiting.append(("end", lambda client: self._end(client, status, ended)))
+            self._send(last=True)
+        kept = len(self._waiting) + len(self._points) + self._unkept
         if kept and not self._refused:
             log.info("tracking: %d records did not reach %s", kept, self._link.shown_uri)
 
@@ -246,12 +254,15 @@ class _MlflowRun(Run):
         return self.id
 
     def _record(self, what: str, action: Callable[[MlflowClient], object]) -> None:
-        if len(self._waiting) < MAX_KEPT_RECORDS:
-            self._waiting.append((what, action))
-        self._send()
+        with self._sending:
+            if len(self._waiting) < MAX_KEPT_RECORDS or what == "tags":
+                self._waiting.append((what, action))
+            else:
+                self._unkept += 1
+            self._send()
 
     def _send(self, last: bool = False) -> None:
-        """Pass on what waits, in order: records, then points; the end of the run comes after its last point."""
+        """Under the lock, pass on what waits, in order: records, then points; the end of the run comes after its last point."""
         self._last_send = time.monotonic()
         while self._waiting and self._waiting[0][0] != "end" and not self._refused:
             if self._link.attempt(*self._waiting[0], last=last) is Outcome.LATER:

@@ -81,8 +81,7 @@ class Listener:
         self._open: dict[str, tuple[ExitStack, Run]] = {}
         self._begun: set[str] = set()
         self._looked = time.monotonic()
-        found = (json.loads(self.folder.read(name)) for name in self.folder.files())
-        self.trials = {trial["name"]: Trial(**trial) for trial in found}
+        self.trials = {trial.name: trial for trial in map(self._kept, self.folder.files()) if trial is not None}
 
     def forget(self) -> None:
         self.trials.clear()
@@ -175,6 +174,13 @@ class Listener:
         """End the runs of trials that were under way."""
         for stack, _ in self._open.values():
             _close(stack, error)
+
+    def _kept(self, name: str) -> Trial | None:
+        try:
+            return Trial(**json.loads(self.folder.read(name)))
+        except (ValueError, TypeError):
+            log.warning("tune: what a trial had reported is damaged, and left out (%s)", name)
+            return None
 
     def _keep(self, trial: Trial) -> None:
         self.folder.write(f"{trial.name}.json", json.dumps(asdict(trial)).encode())

@@ -1,4 +1,4 @@
-"""A network that ends its process wherever its parameters are a poison, as a fault in a library or a driver would."""
+"""What fails: a network that ends its process, or raises, wherever its parameters are a poison, as a fault in a library or driver would."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from torch import Tensor, nn
 
-POISON = 1e6
+POISON, FAULT = 1e6, -1e6
 
 
 class Deadly(nn.Module):
@@ -17,9 +17,18 @@ class Deadly(nn.Module):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         if (self.linear.bias == POISON).all():
             os._exit(1)
+        if (self.linear.bias == FAULT).all():
+            raise RuntimeError("a fault that comes again")
         logits: Tensor = self.linear(images_NCHW.flatten(1))
         return logits
 
 
 def deadly(num_classes: int, image_size: int, channels: int) -> nn.Module:
     return Deadly(channels * image_size**2, num_classes)
+
+
+class Faulty:
+    """A helper on a machine whose disk is full."""
+
+    def measure(self) -> None:
+        raise OSError("no space left for the trajectories")

@@ -24,7 +24,7 @@ from raydistill.pipeline.board import ATTEMPTS, Board
 from raydistill.pipeline.experts import experts
 from raydistill.pipeline.plan import Plan
 from tests.damage import flipped
-from tests.ray.deadly import POISON
+from tests.ray.deadly import FAULT, POISON
 
 # Batches of one image make an expert last for a second: long enough for something to happen to it.
 LONG = "experts.training.batch_size=1"
@@ -162,40 +162,43 @@ def test_experts_that_diverge_end_the_stage_with_a_sentence(curated_root: Path, 
 
 @pytest.mark.long
 def test_an_expert_that_always_raises_is_named_and_the_rest_finish(curated_root: Path, tmp_path: Path) -> None:
-    config = tiny(
-        copy_of(curated_root, tmp_path, "survey", "curated"), "resources.workers=2", "resources.max_restarts=0"
-    )
-    folder = below(config, "trajectories")
-    (folder / "partial" / "expert-0001").mkdir(parents=True)
-    (folder / "partial" / "expert-0001" / "state.npz").write_bytes(b"poison")
-    with pytest.raises(RaydistillError, match=f"expert 1 failed {ATTEMPTS} times"):
-        experts(Plan(config), SILENT)
-    assert [(folder / shard(k)).exists() for k in range(3)] == [True, False, True]
-    assert not (folder / NAME).exists()
+    plan = poisoned(curated_root, tmp_path, FAULT, restarts=0)
+    with pytest.raises(RaydistillError, match=f"expert 1 failed {ATTEMPTS} times .*a fault that comes again"):
+        experts(plan, SILENT)
+    assert_all_but_expert_1_finished(plan)
 
 
 @pytest.mark.long
 def test_an_expert_that_kills_its_worker_is_named_and_the_rest_finish(curated_root: Path, tmp_path: Path) -> None:
     """Its worker and with it the group are lost three times, and each time the others have come on."""
+    plan = poisoned(curated_root, tmp_path, POISON, restarts=2)
+    with pytest.raises(ClusterError, match="expert 1 was lost with its worker, and 2 restarts in a row"):
+        experts(plan, SILENT)
+    assert_all_but_expert_1_finished(plan)
+
+
+def poisoned(curated_root: Path, tmp_path: Path, poison: float, restarts: int) -> Plan:
+    """Expert 1 was stopped before its first epoch, with parameters that no network of `deadly` stands."""
     config = tiny(
         copy_of(curated_root, tmp_path, "survey", "curated"),
         "network={kind: custom, factory: 'tests.ray.deadly:deadly'}",
         "evaluate.baselines=[random_real]",
         "resources.workers=2",
-        "resources.max_restarts=2",
+        f"resources.max_restarts={restarts}",
     )
     plan = Plan(config)
     summary = CuratedSet.open(plan.curated.folder).summary
     size = build(config.network, len(summary.classes), summary.image_size).layout.num_parameters
-    poisoned = start(torch.full((size,), POISON))
     nothing: list[float | None] = [None]
     history = {"loss": nothing, "accuracy": nothing, "balanced_accuracy": nothing}
-    ShardWriter(plan.trajectories.folder, 1).save(poisoned, history)
-    with pytest.raises(ClusterError, match="expert 1 was lost with its worker, and 2 restarts in a row"):
-        experts(plan, SILENT)
-    folder = below(config, "trajectories")
-    assert [(folder / shard(k)).exists() for k in range(3)] == [True, False, True]
-    assert not (folder / NAME).exists()
+    ShardWriter(plan.trajectories.folder, 1).save(start(torch.full((size,), poison)), history)
+    return plan
+
+
+def assert_all_but_expert_1_finished(plan: Plan) -> None:
+    folder = plan.trajectories.folder
+    assert [folder.exists(shard(k)) for k in range(3)] == [True, False, True]
+    assert not folder.exists(NAME)
 
 
 # The board, without Ray: one poisoned expert does not hold up the rest, and nothing that was claimed is lost.
@@ -267,6 +270,22 @@ def test_a_smaller_group_takes_over_from_ranks_beyond_it() -> None:
     claimed = {board.claim(0) for _ in range(3)}
     assert claimed == {0, 1, 2}
     assert board.claim(0) is None
+
+
+def test_ranks_of_a_larger_group_that_is_gone_are_no_others() -> None:
+    """Of three workers one has run out of work and left; then its machine goes, and two go on."""
+    board = Board([5, 6], 3)
+    for rank in range(3):
+        board.join(rank, 3)
+    assert [board.claim(rank) for rank in range(3)] == [5, 6, None]
+    assert board.lost([2])
+    for rank in range(2):
+        board.join(rank, 2)
+    first, other = board.claim(0), board.claim(1)
+    board.failed(first, "a launch failure")
+    assert board.claim(0) is None, "left to the other rank, which is healthy"
+    board.finished(other, {})
+    assert board.claim(1) == first
 
 
 def test_a_poisoned_expert_is_tried_again_last_and_then_given_up() -> None:

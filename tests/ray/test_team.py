@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import ray
 from ray_tools import SILENT, below, content, copy_of, killing, seen, tiny, workers
 
+from raydistill.artifacts.curated import CuratedSet
 from raydistill.pipeline.distill import distill
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.session import STATE
+from raydistill.pipeline.session import STATE, prepare
+from raydistill.pipeline.team import Team, _Hired
+from raydistill.pipeline.tracking import Run
+from tests.ray.deadly import Faulty
 
 PIECES = (
     "distill.trajectories_per_step=4",
@@ -37,6 +43,19 @@ def test_the_number_of_workers_does_not_show(trained_root: Path, alone: str, tmp
         plan = distilled(trained_root, tmp_path, "resources.workers=4")
     assert content(plan.distilled) == alone
     assert not workers("Helper"), "helpers end with the distilling"
+
+
+def test_a_helper_that_raises_is_let_go_and_the_others_go_on(trained_root: Path, tmp_path: Path) -> None:
+    plan = Plan(tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *PIECES, "resources.max_restarts=0"))
+    told: list[str] = []
+    helper = ray.remote(num_cpus=0)(Faulty).remote()
+    with closing(Team(prepare(plan, CuratedSet.open(plan.curated.folder), Run(), threads=1), told.append)) as team:
+        hired = _Hired(helper, helper.__ray_ready__.remote(), in_vain=0)
+        team._hired = [hired]
+        assert team._answer(hired, helper.measure.remote()) is None
+        assert team._hired == []
+    assert len(told) == 1
+    assert "no space left for the trajectories), the others go on" in told[0]
 
 
 @pytest.mark.long

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +111,14 @@ def test_every_metric_arrives_with_its_step(tracker: Tracker) -> None:
     history = client_of(tracker.uri).get_metric_history(run.id, "loss")
     assert [(m.step, m.value) for m in history] == [(step, 1 / (step + 1)) for step in range(1234)]
     assert read(tracker, run.id).data.metrics["test/accuracy ___"] == 1233
+
+
+def test_two_threads_may_use_one_run(tracker: Tracker) -> None:
+    """As the experts' progress does, whose thread may outlive the patience of the stage."""
+    with tracker.run("experts", identity=DIGEST) as run, ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda k: run.tags({f"tag.{k}": k}), range(60)))
+    tags = read(tracker, run.id).data.tags
+    assert [tags.get(f"tag.{k}") for k in range(60)] == [str(k) for k in range(60)]
 
 
 def test_non_finite_metrics_become_nan_and_a_tag_says_which(tracker: Tracker) -> None:

@@ -116,6 +116,18 @@ def test_a_protocol_is_left_out_by_null(read: Read) -> None:
         read(two, "evaluate.protocols={paper: null, plain: null}")
 
 
+def test_a_protocol_s_name_may_have_dots(read: Read) -> None:
+    dotted = SIMULATED + "evaluate: {protocols: {lr0.5: {}, 1.e: {training: {augmentation: {operations: [flip]}}}}}\n"
+    for protocols in (
+        read(dotted, f"{way}").evaluate.protocols
+        for way in ("curate.align=true", "augmentation={operations: [mirror]}")
+    ):
+        assert [protocol.training.augmentation.operations for protocol in protocols.values()] == [
+            ("mirror",),
+            ("flip",),
+        ]
+
+
 def test_a_config_may_lie_in_a_bucket() -> None:
     folder = Folder("memory://bucket/search")
     folder.write("best.yaml", f"extends: demo\n{SIMULATED}".encode())

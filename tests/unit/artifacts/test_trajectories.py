@@ -146,6 +146,23 @@ def test_a_finished_expert_is_known_by_its_shard(folder: Folder) -> None:
     assert folder.files() == [record(0), shard(0)]
 
 
+def test_an_expert_whose_record_or_shard_is_damaged_is_missing(folder: Folder) -> None:
+    for name in (record(0), shard(0)):
+        writer = ShardWriter(folder, 0)
+        for epoch in range(EPOCHS + 1):
+            writer.save(state(0, epoch), {})
+        writer.finish(EPOCHS, {"loss": [None, 0.5]}, ends_only=True)
+        whole = folder.read(name)
+        assert missing_experts(folder, 1) == []
+        for damaged in (b"", whole[:-9], *(flipped(whole, at) for at in range(len(whole)))):
+            folder.write(name, damaged)
+            assert missing_experts(folder, 1) == [0]
+            assert writer.finished() is None
+        folder.remove(name)
+        assert missing_experts(folder, 1) == [0]
+        assert writer.finished() is None
+
+
 def test_a_shard_needs_all_its_snapshots(folder: Folder) -> None:
     writer = ShardWriter(folder, 0)
     writer.save(state(0, 0), {})

@@ -63,11 +63,13 @@ def test_a_process_of_this_machine_that_is_no_more_is_not_waited_for(place: Plac
     assert not making.waited(place)
 
 
-@pytest.mark.parametrize("who", [{"host": "elsewhere"}, {"pids": "pid:[1]", "pid": 2**22 + 1}])
+@pytest.mark.parametrize(
+    "who", [{"host": "elsewhere"}, {"boot": "another", "pid": 2**22 + 1}, {"pids": "pid:[1]", "pid": 2**22 + 1}]
+)
 def test_another_machine_s_silence_is_waited_for_once(
     place: Place, monkeypatch: pytest.MonkeyPatch, who: dict[str, Any]
 ) -> None:
-    """And another container's on a host whose name they share: of its processes nothing is to be seen here."""
+    """And one's that has the same name, or another container's: of their processes nothing is to be seen here."""
     monkeypatch.setattr(making, "SILENCE", 1.5)
     leave(place, **who)
     began = time.monotonic()
