@@ -32,7 +32,7 @@ def random_real(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: in
     def draw(rows: Tensor) -> Tensor:
         return _repeated(rows[torch.randperm(len(rows), generator=g)], ipc)
 
-    return _chosen(images_NCHW, [draw(rows) for rows in _members(labels_N, num_classes)])
+    return _chosen(images_NCHW, [draw(rows) for rows in members(labels_N, num_classes)])
 
 
 def correctly_classified(
@@ -59,7 +59,7 @@ def correctly_classified(
         ranked = margin_M.where(margin_M <= 0, torch.inf).argsort(descending=True, stable=True)
         return _repeated(order[ranked], ipc)
 
-    return _chosen(images_NCHW, [draw(rows) for rows in _members(labels_N, num_classes)])
+    return _chosen(images_NCHW, [draw(rows) for rows in members(labels_N, num_classes)])
 
 
 def class_mean(
@@ -71,7 +71,7 @@ def class_mean(
     """
     images: list[Tensor] = []
     origins: list[Tensor] = []
-    for rows in _members(labels_N, num_classes):
+    for rows in members(labels_N, num_classes):
         parts = rows[torch.randperm(len(rows), generator=g)].tensor_split(min(ipc, len(rows)))
         means = [images_NCHW[part].mean(dim=0) for part in parts]
         noise = jitter * torch.randn(ipc, *images_NCHW.shape[1:], generator=g).to(images_NCHW)
@@ -92,7 +92,7 @@ def k_center(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) 
             distance = torch.minimum(distance, (flat - flat[chosen[-1]]).square().sum(dim=1))
         return rows[chosen]
 
-    return _chosen(images_NCHW, [centres(rows) for rows in _members(labels_N, num_classes)])
+    return _chosen(images_NCHW, [centres(rows) for rows in members(labels_N, num_classes)])
 
 
 def herding(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Coreset:
@@ -111,7 +111,7 @@ def herding(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -
             free |= ~free.any()  # all used: start over
         return rows[chosen]
 
-    return _chosen(images_NCHW, [herd(rows) for rows in _members(labels_N, num_classes)])
+    return _chosen(images_NCHW, [herd(rows) for rows in members(labels_N, num_classes)])
 
 
 def noise(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Coreset:
@@ -123,10 +123,10 @@ def noise(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: 
 def of_whole_classes(images_SCHW: Tensor, labels_N: Tensor, num_classes: int) -> Coreset:
     """Images, sorted by class, that stand for all of their class."""
     ipc = len(images_SCHW) // num_classes
-    return Coreset(images_SCHW, tuple(rows for rows in _members(labels_N, num_classes) for _ in range(ipc)))
+    return Coreset(images_SCHW, tuple(rows for rows in members(labels_N, num_classes) for _ in range(ipc)))
 
 
-def _members(labels_N: Tensor, num_classes: int) -> list[Tensor]:
+def members(labels_N: Tensor, num_classes: int) -> list[Tensor]:
     """Per class the rows of its images."""
     rows = [(labels_N == label).nonzero().flatten() for label in range(num_classes)]
     for label, own in enumerate(rows):

@@ -65,7 +65,7 @@ def distribution_matching(
     def distance(x_SCHW: Tensor, real_D: Tensor, theta_P: Tensor, parameters: AugmentationParameters) -> Tensor:
         return (real_D - mean_features(x_SCHW, theta_P, parameters)).square().sum()
 
-    members = [(labels_N == k).nonzero().flatten() for k in range(num_classes)]
+    members = coreset.members(labels_N, num_classes)
     images = coreset.random_real(images_NCHW, labels_N, num_classes, ipc, generator(seed, "initial")).images_SCHW
     optimiser = torch.optim.SGD([images], lr=recipe.lr, momentum=recipe.momentum)
     for iteration in range(recipe.iterations):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL, check_parent
@@ -118,8 +119,8 @@ def settled(folder: Folder, run: Run, wanted: Wanted, work: Work, gpus: float, t
     """The training or recipe without `auto`, by this machine or, where the artifact was begun already, as it was settled then: what one
     machine has begun, another finishes with the same arithmetic. A warning where it cannot, for want of a GPU or of threads."""
     here = "GPUs" if gpus else f"{threads} {'thread' if threads == 1 else 'threads'} of a CPU"
-    if folder.exists(SETTLED):
-        chosen = replace(wanted, **json.loads(folder.read(SETTLED)))
+    if (how := _settled_before(folder)) is not None:
+        chosen = replace(wanted, **how)
         there = folder.read(BEGUN_ON).decode() if folder.exists(BEGUN_ON) else here
         if there != here:
             log.warning(
@@ -132,6 +133,15 @@ def settled(folder: Folder, run: Run, wanted: Wanted, work: Work, gpus: float, t
         folder.write(SETTLED, json.dumps(how).encode())
     run.tags({"raydistill.settled": words(chosen)})
     return chosen
+
+
+def _settled_before(folder: Folder) -> dict[str, Any] | None:
+    if folder.exists(SETTLED):
+        try:
+            return dict(json.loads(folder.read(SETTLED)))
+        except ValueError:
+            log.warning("%s: '%s' is damaged; what was left to auto is settled again", folder, SETTLED)
+    return None
 
 
 def _inputs(plan: Plan, place: Place, curated: CuratedSet | None) -> list[InputDataset]:

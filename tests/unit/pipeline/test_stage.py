@@ -37,6 +37,8 @@ def test_what_was_settled_first_holds_for_whoever_goes_on(tmp_path: Path) -> Non
     assert sorted(folder.files()) == sorted([SETTLED, BEGUN_ON])
     assert settled(folder, run, wanted, LONG, gpus=1, threads=1) == first
     assert run.seen == {"raydistill.settled": "float32, not compiled"}
+    folder.write(SETTLED, b"{damaged")
+    assert settled(folder, run, wanted, SHORT, gpus=1, threads=1) == first
     folder.remove(SETTLED)
     assert settled(folder, run, wanted, LONG, gpus=1, threads=1).precision == "bfloat16"
 
