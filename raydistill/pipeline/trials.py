@@ -95,6 +95,10 @@ class Listener:
         """A trial is started, or a member of a population goes on, perhaps with other values."""
         if name in self._open:
             return
+        if name in self.trials and self.trials[name].status == FINISHED:
+            # The driver was killed before Tune had noted it. It stays finished, whatever a scheduler now makes of what it tells again.
+            self._begin_run(self.trials[name])
+            return
         values = decoded(self.plan.config.search, drawn)
         self.trials[name] = Trial(name, values, self._folder(values))
         self._begin_run(self.trials[name])
@@ -103,12 +107,11 @@ class Listener:
         """Of trials that had ended before the search was gone on with: so that its run in MLflow has all of them."""
         for trial in self.trials.values():
             if trial.name not in self._begun:
-                run = self._begin_run(trial)
-                for iteration, value in trial.validations:
-                    run.metrics({f"validation/{METRIC}": value}, iteration)
+                self._begin_run(trial)
                 self._end_run(trial)
 
-    def _begin_run(self, trial: Trial) -> Run:
+    def _begin_run(self, trial: Trial) -> None:
+        """Of a trial in MLflow, with what it has reported so far."""
         stack = ExitStack()
         opened = self.tracker.run(
             "trial",
@@ -120,7 +123,8 @@ class Listener:
         run = stack.enter_context(opened)
         self._open[trial.name] = (stack, run)
         self._begun.add(trial.name)
-        return run
+        for iteration, value in trial.validations:
+            run.metrics({f"validation/{METRIC}": value}, iteration)
 
     def _end_run(self, trial: Trial) -> None:
         stack, run = self._open.pop(trial.name)
@@ -137,7 +141,8 @@ class Listener:
 
     def hear(self, name: str, result: Mapping[str, Any]) -> None:
         trial = self.trials[name]
-        trial.status, trial.said = result.get("ended", RUNNING), result.get("said", "")
+        if trial.status != FINISHED:
+            trial.status, trial.said = result.get("ended", RUNNING), result.get("said", "")
         if "schedule" in result:
             trial.schedule = json.loads(result["schedule"])
             trial.values = trial.schedule[-1][1]

@@ -238,6 +238,24 @@ def test_what_a_trial_tells_twice_is_kept_once(searched: Config) -> None:
     assert (trial.validations, trial.status, trial.best) == ([(0, 0.2), (5, 0.4)], FINISHED, (0.4, 5))
 
 
+def test_a_finished_trial_stays_so_when_a_killed_search_starts_it_again_and_ends_it_early(searched: Config) -> None:
+    from raydistill.pipeline.tracking import Run
+
+    drawn = {"student_steps": 3, "image_step.lr": 0.03, "init": 0}
+    killed = Listener(Plan(searched), SILENT, Run())
+    killed.folder = killed.folder / "again"
+    killed.begin("a", drawn)
+    killed.hear("a", {"iteration": 0, "balanced_accuracy": 0.2})
+    killed.hear("a", {"iteration": 5, "balanced_accuracy": 0.4, "ended": FINISHED})
+    listener = Listener(Plan(searched), SILENT, Run())
+    listener.trials, listener.folder = {"a": Trial(**json.loads(killed.folder.read("a.json")))}, killed.folder
+    listener.begin("a", drawn)
+    listener.hear("a", {"iteration": 0, "balanced_accuracy": 0.2})
+    listener.end("a", STOPPED)
+    trial = listener.trials["a"]
+    assert (trial.status, trial.best, len(trial.validations)) == (FINISHED, (0.4, 5), 2)
+
+
 def test_what_diverged_is_not_the_best_however_good_it_was_before() -> None:
     good, bad = Trial("good", {}, "", FINISHED), Trial("bad", {}, "", DIVERGED, "said")
     good.validations, bad.validations = [(0, 0.2), (10, 0.5)], [(0, 0.2), (5, 0.7)]
