@@ -106,7 +106,9 @@ class Listener:
     def tell_of_earlier(self) -> None:
         """Of trials that had ended before the search was gone on with: so that its run in MLflow has all of them."""
         for trial in self.trials.values():
-            if trial.name not in self._begun:
+            if (
+                trial.name not in self._begun and trial.status != RUNNING
+            ):  # one that Tune had not noted when it was killed is gone
                 self._begin_run(trial)
                 self._end_run(trial)
 
