@@ -44,6 +44,7 @@ from raydistill.pipeline.validation import Validation, Validator
 from raydistill.seeding import fold_in, generator
 
 STATE = f"{PARTIAL}/state.safetensors"
+FORMAT = 1  # of that file; it changes with what `Session.save` and `Distiller.state` write
 BEST = f"{PARTIAL}/images.safetensors"  # what a run that diverged leaves to look at
 TYPICAL_SETS = 3  # of real images, by which class means find their first rate
 NOTHING_LEARNED = (
@@ -170,10 +171,14 @@ class Session:
         if not self.folder.exists(STATE):
             return None
         try:
-            return read_tensors(self.folder, STATE)
+            tensors, memory = read_tensors(self.folder, STATE)
         except ArtifactCorrupt as error:
             self.warn(f"distilling begins anew: {error.what}")
             return None
+        if memory.get("format") != FORMAT:
+            self.warn(f"distilling begins anew: '{STATE}' was saved by another release of raydistill")
+            return None
+        return tensors, memory
 
     def _begun(self, sources: Sources) -> Distiller:
         """Before its first step."""
@@ -295,6 +300,7 @@ class Session:
             "best/student_lrs": self.best.student_lrs,
         }
         memory = {
+            "format": FORMAT,
             "distiller": strings,
             "best_iteration": self.best.iteration,
             "validations": [list(validation) for validation in self.validations],

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
+import torch
 from astropy.io import fits
 from PIL import Image
 from ray_tools import SILENT, TINY, below, content, copy_of, folder_survey, killing, tiny
@@ -24,6 +25,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet, read_images
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tensors import write_tensors
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.cli import app
 from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, ExpertTraining, Resources, Tracking
@@ -104,11 +106,23 @@ def test_a_stage_stopped_before_its_manifest_ends_the_same(
     assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
 
 
-def test_a_damaged_state_costs_time_and_no_more(
-    trained_root: Path, undisturbed: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: folder.write(STATE, b"what a failing disk leaves"),
+        lambda folder: write_tensors(folder, STATE, {"of": torch.zeros(1)}, {"another": "release"}),
+    ],
+    ids=["damaged", "of another release"],
+)
+def test_a_state_that_is_none_costs_time_and_no_more(
+    trained_root: Path,
+    undisturbed: Config,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[Folder], None],
 ) -> None:
     config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *LONG)
-    Folder(str(below(config, "distilled"))).write(STATE, b"what a failing disk leaves")
+    spoil(Folder(str(below(config, "distilled"))))
     with caplog.at_level("WARNING", "raydistill"):
         distill(Plan(config), SILENT)
     assert "distilling begins anew" in caplog.text
