@@ -1,4 +1,4 @@
-"""What a run's losses and rates say about its hyper-parameters, in words.
+"""What a run's losses, rates and accuracies say about its hyper-parameters, in words.
 
 The matching loss is |theta_N - theta*|^2 / |theta_0 - theta*|^2: 1 is a student that ends as far from its target as it began. Above 1 it
 walks away, most often because its steps are too long. A learning rate that falls all the time says the same of the images' direction:
@@ -9,14 +9,33 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from statistics import median
+from collections.abc import Sequence
+from statistics import mean, median
 
 from raydistill.core.distiller import Record
 from raydistill.core.recipe import Recipe
+from raydistill.core.training import Training
 
 WINDOW = 50  # iterations of which the median is judged
 PATIENCE = 100  # iterations before the first judgement: images that begin as noise need some to be worth anything
 FALLEN = 5.0  # times smaller than it began
+STILL_LEARNING = 0.03  # of balanced accuracy, in the last quarter of an expert's epochs
+
+
+def of_experts(accuracies_by_expert: Sequence[Sequence[float]], training: Training) -> str | None:
+    """What the experts' balanced accuracies on validation images after every epoch (the initial network first) say about their training:
+    a sentence where they were far from done, for they are the ceiling of what is distilled. A decay of the rate lifts accuracies by
+    itself, so what comes before it is judged."""
+    end = max(1, min(training.epochs, math.floor(training.lr_decay_at * training.epochs)))
+    since = end - max(1, end // 4)
+    rise = mean(accuracies[end] - accuracies[since] for accuracies in accuracies_by_expert)
+    if rise < STILL_LEARNING:
+        return None
+    return (
+        f"the experts were still learning (balanced accuracy on validation images rose by {rise:.3f} from epoch {since} to {end}), and a "
+        f"distilled set hardly teaches more than they know: raise experts.training.lr (now {training.lr:g}) or experts.training.epochs "
+        f"(now {training.epochs})"
+    )
 
 
 class Guard:

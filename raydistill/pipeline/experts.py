@@ -29,6 +29,7 @@ from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import TrajectoryStore, missing_experts, write_layout
 from raydistill.config import Config
 from raydistill.core.effort import words, work_of_training
+from raydistill.core.guard import of_experts
 from raydistill.core.networks import build
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.galaxies.files import filesystem
@@ -45,18 +46,24 @@ from raydistill.pipeline.tracking import Run, Tracker
 log = get_logger(__name__)
 
 POLL_SECONDS = 0.5
+JUDGED = 8  # experts of which it is told whether they were done
 
 
 def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> TrajectoryStore:
     """Train the experts that are missing; the store of all of them."""
     config, place = plan.config, plan.trajectories
-    if not skipped(place):
-        curated = CuratedSet.open(plan.curated.folder)
-        curated.demand("train", "validation")
-        demand_votes(config, curated)
-        with begun(plan), recorded(plan, place, tracker, parent_run, curated) as run:
-            _train_all(plan, curated, run)
-    return TrajectoryStore.open(place.folder)
+    if skipped(place):
+        return TrajectoryStore.open(place.folder)
+    curated = CuratedSet.open(plan.curated.folder)
+    curated.demand("train", "validation")
+    demand_votes(config, curated)
+    with begun(plan), recorded(plan, place, tracker, parent_run, curated) as run:
+        _train_all(plan, curated, run)
+    store = TrajectoryStore.open(place.folder)
+    some = range(min(JUDGED, store.num_experts))
+    if sentence := of_experts([store.history(expert)["balanced_accuracy"] for expert in some], config.experts.training):
+        log.warning("experts: %s", sentence)
+    return store
 
 
 def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:

@@ -17,6 +17,7 @@ from ray_tools import SILENT, below, content, copy_of, killing, tiny
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.trajectories import ShardWriter, TrajectoryStore, record, shard
+from raydistill.core import guard
 from raydistill.core.networks import build
 from raydistill.core.training import start
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
@@ -135,15 +136,20 @@ def test_a_finished_shard_is_never_written_again(
     assert digests(folder) == undisturbed[1]
 
 
-def test_a_shard_damaged_before_the_stage_ended_is_trained_again(trained_root: Path, tmp_path: Path) -> None:
+def test_a_shard_damaged_before_the_stage_ended_is_trained_again(
+    trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "STILL_LEARNING", -1.0)  # experts as small as these hardly learn
     root = copy_of(trained_root, tmp_path, "survey", "curated", "trajectories")
     plan = Plan(tiny(root))
     folder = below(tiny(root), "trajectories")
     whole, before = digests(folder), {name: (folder / name).stat().st_mtime_ns for name in (shard(0), shard(2))}
     (folder / NAME).unlink()
     (folder / shard(1)).write_bytes(flipped((folder / shard(1)).read_bytes(), -3))
-    experts(plan, SILENT)
+    store = experts(plan, SILENT)
     assert digests(folder) == whole
+    accuracies = [store.history(expert)["balanced_accuracy"] for expert in range(store.num_experts)]
+    assert f"experts: {guard.of_experts(accuracies, plan.config.experts.training)}" in caplog.messages
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before, "the others were trained again"
 
 
