@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import Tensor
 
 from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
@@ -146,8 +146,7 @@ class CuratedSet:
         for label in range(self.num_classes):
             name = partition(split, label)
             if name in self.manifest.files:
-                with self.folder.open(name) as stream:
-                    piece = pq.read_table(stream, columns=read)
+                piece = read_table(self.folder, name, read)
                 pieces.append(piece.append_column("label", pa.array([label] * len(piece))).cast(schema))
         return pa.concat_tables(pieces).sort_by("object_id").select([*wanted, "label"])
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING, read_tensors, read_whitening, write_tensors, write_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation, Whitening
 from raydistill.errors import ArtifactCorrupt
@@ -76,8 +77,7 @@ class DistilledSet:
 
     def seen(self) -> pa.Table:
         """`object_id` and picture (`sha256` of its file) of the galaxies that must not judge this set."""
-        with self.folder.open(SEEN) as stream:
-            return pq.read_table(stream)
+        return read_table(self.folder, SEEN)
 
 
 def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[str, Any]) -> None:

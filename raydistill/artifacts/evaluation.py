@@ -8,7 +8,6 @@ scores of `core.scores`.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tables import read_table
 from raydistill.core import metrics, scores
 
 KIND = "evaluation"
@@ -67,7 +66,7 @@ class EvaluationReport:
     def open(uri: str | Folder, *, verify: bool = True) -> EvaluationReport:
         """The report at a path or URI; `verify` and errors as of `manifest.opened`."""
         folder, manifest = opened(uri, KIND, verify=verify)
-        runs = pq.read_table(io.BytesIO(folder.read("runs.parquet")))
+        runs = read_table(folder, "runs.parquet")
         return EvaluationReport(folder, manifest, json.loads(folder.read("evaluation.json")), runs)
 
 

@@ -6,16 +6,15 @@ validation images, the iteration of the best, the iterations done, how it ended 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tables import read_table
 
 KIND = "search"
 BEST, TRIALS = "best.yaml", "trials.parquet"
@@ -54,4 +53,4 @@ class SearchReport:
     def open(uri: str | Folder, *, verify: bool = True) -> SearchReport:
         """The report at a path or URI; `verify` and errors as of `manifest.opened`."""
         folder, manifest = opened(uri, KIND, verify=verify)
-        return SearchReport(folder, manifest, pq.read_table(io.BytesIO(folder.read(TRIALS))))
+        return SearchReport(folder, manifest, read_table(folder, TRIALS))

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from raydistill.analysis import figures
 from raydistill.analysis.fits import Card, write_prototypes
@@ -15,6 +14,7 @@ from raydistill.analysis.prototypes import class_means, most_confident, nearest_
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, read_images
 from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config
 from raydistill.pipeline.plan import Place
@@ -79,8 +79,8 @@ def _atlas(path: Any, place: Place, curated: CuratedSet, selected: SyntheticImag
 
 
 def _history(path: Any, folder: Folder) -> None:
-    rows = pq.read_table(folder.local("history.parquet")).to_pydict()
-    judged = pq.read_table(folder.local("validation.parquet")).to_pydict()
+    rows = read_table(folder, "history.parquet").to_pydict()
+    judged = read_table(folder, "validation.parquet").to_pydict()
     by_iteration = dict(zip(judged["iteration"], judged["balanced_accuracy"], strict=True))
     iterations = [0, *rows["iteration"]]  # before the first, the initial images were judged, and nothing else
 

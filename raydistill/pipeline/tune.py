@@ -32,6 +32,7 @@ from raydistill.analysis.search import parallel_coordinates
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.search import BEST, TRIALS, TRIALS_SCHEMA, SearchReport
+from raydistill.artifacts.tables import read_table
 from raydistill.config import Config, Halving, Population, plain
 from raydistill.errors import ClusterError, ConfigError, DivergenceError, RaydistillError
 from raydistill.galaxies.files import filesystem
@@ -221,7 +222,7 @@ def _validations(plan: Plan, threads: int) -> Generator[Validation, None, None]:
             for news in distilling(prepare(plan, curated, Run(), threads)):
                 yield from news.validations
             return
-    for row in pq.read_table(place.folder.local("validation.parquet")).to_pylist():
+    for row in read_table(place.folder, "validation.parquet").to_pylist():
         yield Validation(**row)
 
 

@@ -62,6 +62,7 @@ def head_node(
     )  # fmt: skip
     address = f"http://127.0.0.1:{dashboard}"
     try:
+        command.wait_until("the head has started", lambda: "Ray runtime started" in command.out.read_text(), 120)
         command.wait_until("the dashboard answers", lambda: tools.answers(f"{address}/api/authentication_mode"), 120)
         yield Head(command, address, f"127.0.0.1:{gcs}", dict(env))
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -27,9 +28,14 @@ def growing(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def machines(head: Head) -> int:
-    """The head and the workers that are there."""
+    """The head and the workers that are there. (A raylet's child has its name until it becomes another program.)"""
     family = psutil.Process(head.command.process.pid).children(recursive=True)
-    return sum(process.name() == "raylet" for process in family if process.is_running())
+    raylets = {}
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            if process.name() == "raylet":
+                raylets[process.pid] = process.ppid()
+    return sum(parent not in raylets for parent in raylets.values())
 
 
 def raydistill(head: Head, folder: Path, stage: str, *words: str) -> tools.Command:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -193,11 +194,15 @@ def copy_of(output: Path, to: Path, *kinds: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
+    """Below those that the system gives to connections, any of which could take one before its server does."""
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in listeners]
+        while len(found) < count:
+            listener = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", random.SystemRandom().randrange(10_000, 32_000)))
+                found.append(int(listener.getsockname()[1]))
+    return found
 
 
 def answers(url: str) -> bool:
