@@ -4,7 +4,7 @@
 
 curate   real galaxies repeated under new ids; the other way is a pool of processes that do the same to each picture and write one Parquet
          file. Memory is the peak of the whole family of processes (proportional set size, so shared pages count once).
-experts  one worker and two, and the same training in a plain loop without Ray.
+experts  one worker and two, and the same training without Ray in one plain loop and in two at once: what the machine's cores give.
 pieces   `distill.trajectories_per_step=4` on one, two and four workers of one thread: the bits, the speed, and what travels.
 
 Writes `benchmarks/results/scaling.json`, rows as in `bench.py`.
@@ -195,28 +195,39 @@ ROUNDS = 3
 
 def experts(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
     slopes: dict[int, list[float]] = {1: [], 2: []}  # workers -> seconds of each further expert
-    starts, plain = [], []
+    plain: dict[int, list[float]] = {1: [], 2: []}  # loops at once -> the same
+    starts = []
     with _ray(cpus=CORES):
         for _round in range(ROUNDS):
             for workers, found in slopes.items():
                 few, many = (_seconds_of_experts(scratch, workers, number) for number in (FEW, MANY))
                 found.append((many - few) / (MANY - FEW))
                 starts.append(few - FEW * found[-1])
-            few, many = (_in_a_process(_plain_experts, _expert_plan(scratch, 1, number)) for number in (FEW, MANY))
-            plain.append((many - few) / (MANY - FEW))
-    one, two, alone = (statistics.median(times) for times in (*slopes.values(), plain))
+            for loops, found in plain.items():
+                few, many = (
+                    _in_processes(_plain_experts, _expert_plan(scratch, 1, number // loops), loops)
+                    for number in (FEW, MANY)
+                )
+                found.append((many - few) / (MANY - FEW))
+    one, two, alone, beside = (statistics.median(times) for times in (*slopes.values(), *plain.values()))
     start = f"{statistics.median(starts):.0f} s for the start of a group, once"
     yield row(
         "experts: throughput of two workers against one",
         one / two,
         "≥1.8",
-        f"{two:.2f} and {one:.2f} s an expert; {start}",
+        f"{two:.2f} and {one:.2f} s an expert; {start}; two plain loops at once against one: {alone / beside:.2f}",
     )
     yield row(
         "experts: one worker against a plain loop without Ray",
         one / alone,
         "≤1.2",
         f"{one:.2f} and {alone:.2f} s an expert",
+    )
+    yield row(
+        "experts: two workers against two plain loops at once",
+        two / beside,
+        "≤1.2",
+        f"{two:.2f} and {beside:.2f} s an expert",
     )
 
 
@@ -234,10 +245,10 @@ def _seconds_of_experts(scratch: Path, workers: int, number: int) -> float:
     return time.monotonic() - began
 
 
-def _in_a_process(measure: Callable[[Plan], float], plan: Plan) -> float:
-    """In a new one, which reads the environment that Ray's workers get: that of malloc makes a step half as long."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, plan).result()
+def _in_processes(measure: Callable[[Plan], float], plan: Plan, count: int) -> float:
+    """The longest of so many at once, in new processes; they read the environment of Ray's workers, whose malloc halves a step."""
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+        return max(pool.map(measure, [plan] * count))
 
 
 def _plain_experts(plan: Plan) -> float:
