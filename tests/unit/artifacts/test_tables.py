@@ -20,6 +20,7 @@ from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tables import read_table
 before = set(os.listdir("/proc/self/task"))
 assert read_table(Folder(sys.argv[1]), "some.parquet").num_rows == 2000
+assert read_table(Folder(sys.argv[1]), "some.parquet", ["c0", "c1"]).num_columns == 2
 print(len(set(os.listdir("/proc/self/task")) - before))
 """
 
