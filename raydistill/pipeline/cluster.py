@@ -29,6 +29,18 @@ STARTS = 3  # that a private Ray is given
 START_SECONDS = 60.0  # of a group of workers whose machines are there
 SECONDS_BETWEEN_NEWS = 1.0  # of a worker that streams how far it is
 SECONDS_BETWEEN_LOOKS = 60.0  # for machines, where nothing runs or ends
+# A private Ray has no dashboard, which would cost 1 GB, and passes no lines on: nobody reads what its processes count, trace and follow.
+# On two cores that two workers keep busy, all of it is 4 % of one (docs/log.md).
+UNREAD = {
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_event_stats": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",  # of what each process takes
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",  # new log files are looked for at every so many seconds, not ten times a second
+    "LOG_NAME_UPDATE_INTERVAL_S": "60",
+}
 
 
 @contextmanager
@@ -60,8 +72,8 @@ def set_environment() -> None:
         os.environ.setdefault(f"MALLOC_{name}", str(value))
     # Ray would start a task again for ever that was ended for want of memory.
     os.environ.setdefault("RAY_task_oom_retries", "3")
-    # Epochs are short: at the default 2 s poll every report of a worker would cost seconds.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
+    # A worker reports once, when no expert is left; at the default 2 s poll, a group's end and a lost worker's would cost a second more.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
     # An actor, seconds of imports at every start, that would tell workers of a preemption, which they need not know: an expert is saved
     # after every epoch, distilling every `checkpoint_seconds`.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -83,8 +95,7 @@ def _start(resources: Resources) -> None:
             ray.init(address=address, **quiet)
         else:
             memory = resources.object_store_mb
-            os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")  # needs the dashboard, which costs 1 GB
-            _start_private(object_store_memory=memory * _MEGABYTE if memory else None, **quiet)
+            start_private(object_store_memory=memory * _MEGABYTE if memory else None, **quiet)
     except Exception as error:  # Ray raises a bare Exception when a machine is too busy to start it in time
         reason = " ".join(str(error).split())[:200]
         if address:
@@ -100,8 +111,10 @@ def _start(resources: Resources) -> None:
         log.warning("Ray: its GPUs are left alone; resources.gpus=0.25 resources.distill_gpus=1 would use them")
 
 
-def _start_private(**options: Any) -> None:
-    """Ray gives its own processes 30 s to start, which a busy machine may need more than once."""
+def start_private(**options: Any) -> None:
+    """A Ray for this process alone. It gives its own processes 30 s to start, which a busy machine may need more than once."""
+    for name, value in UNREAD.items():
+        os.environ.setdefault(name, value)
     for attempt in range(1, STARTS + 1):
         try:
             ray.init(address="local", include_dashboard=False, **options)

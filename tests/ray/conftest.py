@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from ray_tools import SILENT, tiny
 
-from raydistill.pipeline.cluster import set_environment
+from raydistill.pipeline.cluster import set_environment, start_private
 from raydistill.pipeline.plan import Plan
 
 
@@ -18,13 +19,9 @@ from raydistill.pipeline.plan import Plan
 def cluster() -> Iterator[None]:
     """Two logical CPUs, whatever the machine has. Its session folder is removed at the end."""
     set_environment()
-    import ray
-
     folder = tempfile.mkdtemp(prefix="rd-ray-")  # short: the path of a unix socket has at most 107 bytes
-    ray.init(
-        address="local",
+    start_private(
         num_cpus=2,
-        include_dashboard=False,
         object_store_memory=100 * 2**20,
         log_to_driver=False,
         logging_level="warning",

@@ -66,7 +66,7 @@ def test_a_busy_machine_is_given_time_to_start_ray(
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     if len(errors) == starts:
         with pytest.raises(type(errors[0])):
-            of_pipeline._start_private()
+            of_pipeline.start_private()
     else:
-        of_pipeline._start_private()
+        of_pipeline.start_private()
     assert len(tries) == starts
