@@ -1,6 +1,6 @@
 """What the Ray side costs and how it scales, against plain loops on the same machine.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate] [experts] [pieces] [--images 100000]      half an hour on two cores
+    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate] [experts] [pieces] [--images 100000]      an hour on two cores
 
 curate   real galaxies repeated under new ids; the other way is a pool of processes that do the same to each picture and write one Parquet
          file. Memory is the peak of the whole family of processes (proportional set size, so shared pages count once).
@@ -17,7 +17,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -183,60 +183,42 @@ TRAINING = (
     "experts.training.compile=false",
     "experts.training.precision=float32",
 )
-EPOCHS = "experts.training.epochs=2"
+EXPERTS = (  # all else as gz2_kaggle5 has it
+    "experts.training.epochs=2",
+    "experts.training.compile=false",
+    f"experts.training.precision={'bfloat16' if machine()['bfloat16'] else 'float32'}",
+)
 PIECES = (
     *TRAINING, "experts.training.epochs=8", "experts.num_experts=2", "distill.schedule.max_start_epoch=5",
     "distill.trajectories_per_step=4", "distill.iterations=100", "distill.compile=false", "distill.precision=float32",
     "distill.validate_every=100", "distill.validation_epochs=1", "distill.picture_every=100", "resources.distill_cpus=1",
 )  # fmt: skip
 # Experts: what more of them cost is free of what the start of a group costs, and little moved by how much that varies.
-FEW, MANY = 2, 26
-ROUNDS = 3
+FEW, MANY = 2, 14
 
 
 def experts(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
-    slopes: dict[int, list[float]] = {1: [], 2: []}  # workers -> seconds of each further expert
-    plain: dict[int, list[float]] = {1: [], 2: []}  # loops at once -> the same
-    starts = []
     with _ray(cpus=CORES):
-        for _round in range(ROUNDS):
-            for workers, found in slopes.items():
-                few, many = (_seconds_of_experts(scratch, workers, number) for number in (FEW, MANY))
-                found.append((many - few) / (MANY - FEW))
-                starts.append(few - FEW * found[-1])
-            for loops, found in plain.items():
-                few, many = (
-                    _in_processes(_plain_experts, _expert_plan(scratch, 1, number // loops), loops)
-                    for number in (FEW, MANY)
-                )
-                found.append((many - few) / (MANY - FEW))
-    one, two, alone, beside = slopes[1], slopes[2], plain[1], plain[2]
-    start = f"{statistics.median(starts):.0f} s for the start of a group, once"
-    loops = f"two plain loops at once against one: {_ratio(alone, beside):.2f}"
-    rounds = "rounds " + ", ".join(f"{a / b:.2f}" for a, b in zip(one, two, strict=True))
-    yield row(
-        "experts: throughput of two workers against one",
-        _ratio(one, two),
-        "≥1.8",
-        f"{_seconds(two, one)}; {rounds}; {start}; {loops}",
-    )
-    yield row("experts: one worker against a plain loop without Ray", _ratio(one, alone), "≤1.2", _seconds(one, alone))
-    yield row(
-        "experts: two workers against two plain loops at once", _ratio(two, beside), "≤1.2", _seconds(two, beside)
-    )
+        (one, start), (two, _again) = (_of_one_more(partial(_seconds_of_experts, scratch, n)) for n in (1, 2))
+    (alone, _none), (beside, _none) = (_of_one_more(partial(_seconds_of_loops, scratch, n)) for n in (1, 2))
+    detail = f"{two:.2f} and {one:.2f} s an expert; {start:.0f} s for the start of a group, once; "
+    detail += f"two plain loops at once against one: {alone / beside:.2f}"
+    yield row("experts: throughput of two workers against one", one / two, "≥1.8", detail)
+    detail = f"{one:.2f} and {alone:.2f} s an expert"
+    yield row("experts: one worker against a plain loop without Ray", one / alone, "≤1.2", detail)
+    detail = f"{two:.2f} and {beside:.2f} s an expert"
+    yield row("experts: two workers against two plain loops at once", two / beside, "≤1.2", detail)
 
 
-def _ratio(these: list[float], those: list[float]) -> float:
-    """Median over the rounds: what is compared ran side by side."""
-    return statistics.median(a / b for a, b in zip(these, those, strict=True))
-
-
-def _seconds(these: list[float], those: list[float]) -> str:
-    return f"{statistics.median(these):.2f} and {statistics.median(those):.2f} s an expert"
+def _of_one_more(seconds_of: Callable[[int], float]) -> tuple[float, float]:
+    """Seconds of one more expert, and of none, given those of a number of them."""
+    few, many = seconds_of(FEW), seconds_of(MANY)
+    each = (many - few) / (MANY - FEW)
+    return each, few - FEW * each
 
 
 def _expert_plan(scratch: Path, workers: int, number: int) -> Plan:
-    return _plan(scratch, *TRAINING, EPOCHS, f"resources.workers={workers}", f"experts.num_experts={number}")
+    return _plan(scratch, *EXPERTS, f"resources.workers={workers}", f"experts.num_experts={number}")
 
 
 def _seconds_of_experts(scratch: Path, workers: int, number: int) -> float:
@@ -247,6 +229,11 @@ def _seconds_of_experts(scratch: Path, workers: int, number: int) -> float:
     began = time.monotonic()
     STAGES["experts"](plan, SILENT)
     return time.monotonic() - began
+
+
+def _seconds_of_loops(scratch: Path, loops: int, number: int) -> float:
+    """Of as many experts without Ray, the loops sharing them."""
+    return _in_processes(_plain_experts, _expert_plan(scratch, 1, number // loops), loops)
 
 
 def _in_processes(measure: Callable[[Plan], float], plan: Plan, count: int) -> float:
