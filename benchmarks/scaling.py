@@ -4,7 +4,8 @@
 
 curate   real galaxies repeated under new ids; the other way is a pool of processes that do the same to each picture and write one Parquet
          file. Memory is the peak of the whole family of processes (proportional set size, so shared pages count once).
-experts  one worker and two, and the same training without Ray in one plain loop and in two at once: what the machine's cores give.
+experts  one worker and two, and the same training without Ray in one plain loop and in two at once: what the machine's cores give. The
+         networks of `gz2_kaggle5`, and some of a quarter of the width, of which Ray takes a larger share; in rounds, each of all four ways.
 pieces   `distill.trajectories_per_step=4` on one, two and four workers of one thread: the bits, the speed, and what travels.
 
 Writes `benchmarks/results/scaling.json`, rows as in `bench.py`.
@@ -17,15 +18,15 @@ import json
 import multiprocessing
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,52 +179,66 @@ def _prepared(path: str, how: Curate) -> dict[str, Any]:
 
 # ---- experts and pieces ----
 
-TRAINING = (
+SMALL_NETWORKS = (
     "network.width=32",
     "experts.training.compile=false",
     "experts.training.precision=float32",
 )
-EXPERTS = (  # all else as gz2_kaggle5 has it
-    "experts.training.epochs=2",
+OWN_NETWORKS = (  # of gz2_kaggle5
     "experts.training.compile=false",
     f"experts.training.precision={'bfloat16' if machine()['bfloat16'] else 'float32'}",
 )
 PIECES = (
-    *TRAINING, "experts.training.epochs=8", "experts.num_experts=2", "distill.schedule.max_start_epoch=5",
+    *SMALL_NETWORKS, "experts.training.epochs=8", "experts.num_experts=2", "distill.schedule.max_start_epoch=5",
     "distill.trajectories_per_step=4", "distill.iterations=100", "distill.compile=false", "distill.precision=float32",
     "distill.validate_every=100", "distill.validation_epochs=1", "distill.picture_every=100", "resources.distill_cpus=1",
 )  # fmt: skip
 # Experts: what more of them cost is free of what the start of a group costs, and little moved by how much that varies.
-FEW, MANY = 2, 14
+FEW = 2
+EXPERTS = {"width 128": (14, OWN_NETWORKS), "width 32": (26, SMALL_NETWORKS)}  # how many, and what
+ROUNDS = 3
 
 
 def experts(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
-    with _ray(cpus=CORES):
-        (one, start), (two, _again) = (_of_one_more(partial(_seconds_of_experts, scratch, n)) for n in (1, 2))
-    (alone, _none), (beside, _none) = (_of_one_more(partial(_seconds_of_loops, scratch, n)) for n in (1, 2))
-    detail = f"{two:.2f} and {one:.2f} s an expert; {start:.0f} s for the start of a group, once; "
-    detail += f"two plain loops at once against one: {alone / beside:.2f}"
-    yield row("experts: throughput of two workers against one", one / two, "≥1.8", detail)
-    detail = f"{one:.2f} and {alone:.2f} s an expert"
-    yield row("experts: one worker against a plain loop without Ray", one / alone, "≤1.2", detail)
-    detail = f"{two:.2f} and {beside:.2f} s an expert"
-    yield row("experts: two workers against two plain loops at once", two / beside, "≤1.2", detail)
+    for name, (many, words) in EXPERTS.items():
+        yield from _experts(scratch, f"experts, {name}", many, words)
 
 
-def _of_one_more(seconds_of: Callable[[int], float]) -> tuple[float, float]:
-    """Seconds of one more expert, and of none, given those of a number of them."""
-    few, many = seconds_of(FEW), seconds_of(MANY)
-    each = (many - few) / (MANY - FEW)
-    return each, few - FEW * each
+def _experts(scratch: Path, name: str, many: int, words: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def of_one_more(seconds_of: Callable[[Plan], float], at_once: int) -> tuple[float, float]:
+        """Seconds of one more expert, and of none."""
+        how = (*words, "experts.training.epochs=2", f"resources.workers={at_once}")
+        of_few, of_many = (seconds_of(_plan(scratch, *how, f"experts.num_experts={count}")) for count in (FEW, many))
+        each = (of_many - of_few) / (many - FEW)
+        return each, of_few - FEW * each
+
+    one, two, alone, beside, starts = ([] for _ in range(5))
+    for _round in range(ROUNDS):
+        with _ray(cpus=CORES):
+            for at_once, found in ((1, one), (2, two)):
+                each, start = of_one_more(_seconds_of_experts, at_once)
+                found.append(each), starts.append(start)
+        for at_once, found in ((1, alone), (2, beside)):
+            found.append(of_one_more(_seconds_of_loops, at_once)[0])
+    ratio, detail = _side_by_side(one, two)
+    detail += f"; {statistics.median(starts):.0f} s for the start of a group, once"
+    detail += "; two plain loops at once against one: {:.2f}, {}".format(*_side_by_side(alone, beside))
+    yield row(f"{name}: throughput of two workers against one", ratio, "≥1.8", detail)
+    ratio, detail = _side_by_side(one, alone)
+    yield row(f"{name}: one worker against a plain loop without Ray", ratio, "≤1.2", detail)
+    ratio, detail = _side_by_side(two, beside)
+    yield row(f"{name}: two workers against two plain loops at once", ratio, "≤1.2", detail)
 
 
-def _expert_plan(scratch: Path, workers: int, number: int) -> Plan:
-    return _plan(scratch, *EXPERTS, f"resources.workers={workers}", f"experts.num_experts={number}")
+def _side_by_side(these: list[float], those: list[float]) -> tuple[float, str]:
+    """The median of the rounds' ratios, for what is compared in a round ran side by side; and what it is made of."""
+    ratios = [a / b for a, b in zip(these, those, strict=True)]
+    detail = f"{statistics.median(these):.2f} and {statistics.median(those):.2f} s an expert, rounds "
+    return statistics.median(ratios), detail + ", ".join(f"{ratio:.2f}" for ratio in ratios)
 
 
-def _seconds_of_experts(scratch: Path, workers: int, number: int) -> float:
+def _seconds_of_experts(plan: Plan) -> float:
     """Of the whole stage, made anew."""
-    plan = _expert_plan(scratch, workers, number)
     STAGES["curate"](plan, SILENT)
     plan.trajectories.folder.remove()
     began = time.monotonic()
@@ -231,19 +246,17 @@ def _seconds_of_experts(scratch: Path, workers: int, number: int) -> float:
     return time.monotonic() - began
 
 
-def _seconds_of_loops(scratch: Path, loops: int, number: int) -> float:
-    """Of as many experts without Ray, the loops sharing them."""
-    return _in_processes(_plain_experts, _expert_plan(scratch, 1, number // loops), loops)
+def _seconds_of_loops(plan: Plan) -> float:
+    """Of the plan's experts without Ray, shared by as many processes as it has workers: the longest of them. Processes are new, to read the
+    environment of Ray's workers, whose malloc halves a step.
+    """
+    loops = plan.config.resources.workers
+    with ProcessPoolExecutor(loops, multiprocessing.get_context("spawn")) as pool:
+        return max(pool.map(_plain_experts, [plan] * loops, [plan.config.experts.num_experts // loops] * loops))
 
 
-def _in_processes(measure: Callable[[Plan], float], plan: Plan, count: int) -> float:
-    """The longest of so many at once, in new processes; they read the environment of Ray's workers, whose malloc halves a step."""
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
-        return max(pool.map(measure, [plan] * count))
-
-
-def _plain_experts(plan: Plan) -> float:
-    """Seconds of the same training, one expert after the other."""
+def _plain_experts(plan: Plan, number: int) -> float:
+    """Seconds of the same training of so many experts, one after the other."""
     torch.set_num_threads(1)
     began = time.monotonic()
     curated = CuratedSet.open(plan.curated.folder)
@@ -251,7 +264,7 @@ def _plain_experts(plan: Plan) -> float:
     taught, judged = curated.load("train"), curated.load("validation")
     pixels, seen = (curated.normalisation.apply(split.images_NHWC) for split in (taught, judged))
     targets = one_hot(taught.labels_N, curated.num_classes)
-    for expert in range(plan.config.experts.num_experts):
+    for expert in range(number):
         state = start(initial_parameters(network, expert))
         for now in fit(network, state, pixels, targets, plan.config.experts.training, expert):
             predict(network, now.average_P, seen)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -345,3 +347,11 @@ def test_epochs_count_once_however_often_an_expert_starts() -> None:
     board.epoch(0, 2, {"loss": 1.0})  # after a restart, the epoch that was in flight
     assert board.news()["epochs"] == 3
     assert board.news()["figures"] == {"loss": 1.0}
+
+
+def test_a_controller_whose_work_is_done_ends_although_its_last_duties_hang() -> None:
+    hung = "import ctypes; c = ctypes.CDLL(None); c.on_exit(c.pause, None)"
+    done = "from raydistill.pipeline.experts import _Controlling; _Controlling(None).after_report(None, [], None)"
+    subprocess.run([sys.executable, "-c", f"{hung}; {done}"], check=True, timeout=60)
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run([sys.executable, "-c", hung], check=True, timeout=3)
