@@ -214,7 +214,7 @@ def _experts(scratch: Path, name: str, many: int, words: Sequence[str]) -> Itera
 
     one, two, alone, beside, starts = ([] for _ in range(5))
     for _round in range(ROUNDS):
-        with _ray(cpus=CORES):
+        with _ray(cpus=CORES):  # not beside the loops, whose cores its processes would share
             for at_once, found in ((1, one), (2, two)):
                 each, start = of_one_more(_seconds_of_experts, at_once)
                 found.append(each), starts.append(start)
@@ -311,7 +311,7 @@ def _ray(cpus: int) -> Iterator[None]:
     """As many logical CPUs as are needed, whatever the machine has."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     set_environment()
-    start_private(num_cpus=cpus, log_to_driver=False, logging_level="warning")
+    start_private(num_cpus=cpus)
     try:
         yield
     finally:

@@ -29,6 +29,7 @@ STARTS = 3  # that a private Ray is given
 START_SECONDS = 60.0  # of a group of workers whose machines are there
 SECONDS_BETWEEN_NEWS = 1.0  # of a worker that streams how far it is
 SECONDS_BETWEEN_LOOKS = 60.0  # for machines, where nothing runs or ends
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
 # A private Ray has no dashboard, which would cost 1 GB, and passes no lines on: nobody reads what its processes count, trace and follow.
 # On two cores that two workers keep busy, all of it is 4 % of one (docs/log.md).
 UNREAD = {
@@ -88,14 +89,13 @@ def _start(resources: Resources) -> None:
     if address and address.startswith("ray://"):
         what, fix = "Ray Client is not enough, for results come as streams", "give its HOST:6379, or use ray job submit"
         raise ClusterError(what, f"Ray at {address}", fix)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
     try:
         if address:
             _knock(address)
-            ray.init(address=address, **quiet)
+            ray.init(address=address, **_QUIET)
         else:
             memory = resources.object_store_mb
-            start_private(object_store_memory=memory * _MEGABYTE if memory else None, **quiet)
+            start_private(object_store_memory=memory * _MEGABYTE if memory else None)
     except Exception as error:  # Ray raises a bare Exception when a machine is too busy to start it in time
         reason = " ".join(str(error).split())[:200]
         if address:
@@ -117,7 +117,7 @@ def start_private(**options: Any) -> None:
         os.environ.setdefault(name, value)
     for attempt in range(1, STARTS + 1):
         try:
-            ray.init(address="local", include_dashboard=False, **options)
+            ray.init(address="local", include_dashboard=False, **_QUIET, **options)
             return
         except Exception as error:
             if attempt == STARTS or type(error) is not Exception:  # as Ray raises for want of time alone

@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 
 from raydistill import __version__, cli
 from raydistill.errors import ArtifactCorrupt
-from raydistill.pipeline.cluster import set_environment
 from tests.e2e.bad_inputs import CONFIG_ROWS, FILES, PROCESS_ROWS, RUN_ROWS, SURVEY_ROWS, Row
+from tests.private_ray import private_ray
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
 
@@ -57,15 +57,8 @@ def ray() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    set_environment()
-    folder = tempfile.mkdtemp(prefix="rd-bad-")  # short: the path of a unix socket has at most 107 bytes
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False,
-        logging_level="warning", _temp_dir=folder,
-    )  # fmt: skip
-    yield
-    ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+    with private_ray(object_store_mb=80):
+        yield
 
 
 @pytest.fixture(scope="module")

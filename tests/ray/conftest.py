@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 from ray_tools import SILENT, tiny
 
-from raydistill.pipeline.cluster import set_environment, start_private
 from raydistill.pipeline.plan import Plan
+from tests.private_ray import private_ray
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """Two logical CPUs, whatever the machine has. Its session folder is removed at the end."""
-    set_environment()
-    folder = tempfile.mkdtemp(prefix="rd-ray-")  # short: the path of a unix socket has at most 107 bytes
-    start_private(
-        num_cpus=2,
-        object_store_memory=100 * 2**20,
-        log_to_driver=False,
-        logging_level="warning",
-        _temp_dir=folder,
-    )
-    yield
-    ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+    with private_ray(object_store_mb=100):
+        yield
 
 
 @pytest.fixture(scope="session")

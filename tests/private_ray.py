@@ -1,0 +1,23 @@
+"""A Ray of the tests' own, on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from raydistill.pipeline.cluster import set_environment, start_private
+
+
+@contextmanager
+def private_ray(object_store_mb: int) -> Iterator[None]:
+    """Two logical CPUs, whatever the machine has. Its session folder is removed at the end."""
+    set_environment()
+    folder = tempfile.mkdtemp(prefix="rd-ray-")  # short: the path of a unix socket has at most 107 bytes
+    start_private(num_cpus=2, object_store_memory=object_store_mb * 2**20, _temp_dir=folder)
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
