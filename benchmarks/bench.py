@@ -271,10 +271,10 @@ def _store() -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from raydistill.artifacts.manifest import identity_of, seal
-    from raydistill.artifacts.storage import Folder
+    from raydistill.artifacts.manifest import commit, identity_of
     from raydistill.artifacts.trajectories import KIND, TrajectoryStore, record, shard, write_layout
     from raydistill.core.networks import Layout
+    from raydistill.storage import Folder
 
     experts, epochs, parameters = 12, 50, 320_010
     with tempfile.TemporaryDirectory() as scratch:
@@ -286,7 +286,7 @@ def _store() -> dict[str, Any]:
             del rows
             folder.write(record(expert), b"{}")
         write_layout(folder, Layout(("theta",), ((parameters,),)), experts, epochs)
-        seal(folder, kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
+        commit(folder, kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
         opened = TrajectoryStore.open(folder, verify=False)
         opened(0, 0)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -311,9 +311,9 @@ def _bfloat16() -> bool:
     """Whether this machine has instructions for it. Without them it is emulated, many times slower, and nobody would choose it."""
     import torch
 
-    from raydistill.core.effort import Machine
+    from raydistill.core.cost_model import Hardware
 
-    return Machine.of_workers(gpus=torch.cuda.device_count()).bfloat16
+    return Hardware.of_workers(gpus=torch.cuda.device_count()).bfloat16
 
 
 def _medians(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:

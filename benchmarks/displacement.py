@@ -21,7 +21,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import load
 from raydistill.core.networks import build, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import FitState, fit, judged, start
+from raydistill.core.training import FitState, evaluate, fit, init_state
 
 EXPERT = 0  # its seed; the orders to go on with have those after it
 
@@ -48,7 +48,7 @@ def main() -> None:
         run = fit(network, begin, images["train"], targets_NK, training, seed)
         return list(islice(run, last_epoch - begin.epoch))
 
-    first = start(initial_parameters(network, EXPERT))
+    first = init_state(initial_parameters(network, EXPERT))
     farthest = max(given.ahead)
     expert = [first, *states(first, EXPERT, training.epochs)]
     print(f"{training.steps_per_epoch(len(targets_NK))} steps an epoch")
@@ -61,7 +61,7 @@ def main() -> None:
             ends = [way[ahead - 1] for way in ways]
             cosines.append(_mean_cosine([end.average_P - begin.average_P for end in ends]))
             cosines.append(_mean_cosine([end.theta_P - begin.theta_P for end in ends]))
-        found = judged(
+        found = evaluate(
             network, begin.average_P, images["validation"], split["validation"].labels_N, curated.num_classes
         )
         figures = " | ".join(f"{cosine:.2f}" for cosine in cosines)

@@ -13,7 +13,7 @@ import numpy as np
 
 from raydistill.analysis.sheets import image_grid
 from raydistill.artifacts.distilled import SELECTED, read_images
-from raydistill.artifacts.storage import Folder
+from raydistill.storage import Folder
 
 
 def main() -> None:

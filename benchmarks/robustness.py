@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from running import ROOT, Ended, raydistill, with_experts
 
 from raydistill.config import load
-from raydistill.pipeline.session import NOTHING_LEARNED
+from raydistill.pipeline.trainer.trainer import NOTHING_LEARNED
 
 RESULTS = ROOT / "benchmarks" / "results" / "robustness.json"
 GUARD = {"stays above 1": "loss above 1", "learning rate fell": "rate fell", "were skipped": "skipped"}

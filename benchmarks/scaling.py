@@ -44,13 +44,13 @@ from raydistill.artifacts.manifest import open_manifest
 from raydistill.config import Curate, load
 from raydistill.core.networks import build, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import fit, predict, start
+from raydistill.core.training import fit, init_state, predict
 from raydistill.galaxies.images import FolderImages
-from raydistill.pipeline.cluster import set_environment, start_private
-from raydistill.pipeline.decoding import _row as decode_one
+from raydistill.pipeline.curate.decoding import _row as decode_one
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import STAGES
-from raydistill.pipeline.tracking import Tracker
+from raydistill.pipeline.runtime.cluster import set_environment, start_private
+from raydistill.pipeline.tracking.tracker import Tracker
 
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
 SMALL = 10_000  # images, of which the memory is compared with that of all
@@ -265,7 +265,7 @@ def _plain_experts(plan: Plan, number: int) -> float:
     pixels, seen = (curated.normalisation.apply(split.images_NHWC) for split in (taught, judged))
     targets = one_hot(taught.labels_N, curated.num_classes)
     for expert in range(number):
-        state = start(initial_parameters(network, expert))
+        state = init_state(initial_parameters(network, expert))
         for now in fit(network, state, pixels, targets, plan.config.experts.training, expert):
             predict(network, now.average_P, seen)
     return time.monotonic() - began

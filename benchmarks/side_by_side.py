@@ -95,23 +95,23 @@ def _arguments() -> argparse.Namespace:
 def runs(bench: Bench) -> Iterator[dict[str, Any]]:
     """Both sides for K iterations, then judged at equal iterations and at equal time."""
     for data in bench.given.data:
-        place = prepare(bench, data)
+        spec = prepare(bench, data)
         for method in bench.given.methods:
-            yield from _run(bench, place, data, method)
+            yield from _run(bench, spec, data, method)
 
 
-def _run(bench: Bench, place: dict[str, Any], data: str, method: str) -> Iterator[dict[str, Any]]:
+def _run(bench: Bench, spec: dict[str, Any], data: str, method: str) -> Iterator[dict[str, Any]]:
     given = bench.given
     every = max(1, given.iterations // 20)
     total = given.iterations - given.iterations % every  # the last iteration is kept
-    found = race(contestants(bench, place, method, {"ours": {"compile": True}}, every), total)
+    found = race(contestants(bench, spec, method, {"ours": {"compile": True}}, every), total)
     limit = total * min(side.median for side in found.values())
     files = {
         side: (contestant.out / f"{total:06d}.pt", contestant.file_within(limit)) for side, contestant in found.items()
     }
-    initial = f"{place['data']}/start.pt"
+    initial = f"{spec['data']}/start.pt"
     wanted = sorted({initial, *(str(file) for pair in files.values() for file in pair if file)})
-    spec = place | {
+    spec = spec | {
         "files": wanted, "epochs": given.epochs, "networks": NETWORKS, "student_lr": recipe(given, method)["student_lr"],
     }  # fmt: skip
     scores = bench.ask("judge", spec)
@@ -123,18 +123,18 @@ def _run(bench: Bench, place: dict[str, Any], data: str, method: str) -> Iterato
             "accuracy": scores[str(at_end)], "accuracy_equal_time": scores[str(in_time or initial)],
             "equal_time_iteration": int(in_time.stem) if in_time else 0, "accuracy_initial": scores[initial],
             "last_loss": statistics.fmean(answer["loss"] for answer in contestant.answers[-every:]),
-            "images": f"{place['train']} train, {place['test']} test",
+            "images": f"{spec['train']} train, {spec['test']} test",
         }  # fmt: skip
 
 
 def agreement(bench: Bench) -> Iterator[dict[str, Any]]:
     """Relative differences |ours - theirs| / |theirs| of one iteration without augmentation."""
     for data in bench.given.data:
-        place = prepare(bench, data)
+        spec = prepare(bench, data)
         for method in bench.given.methods:
             base = recipe(bench.given, method)
             for precision in ("float64", "float32"):
-                spec = place | {key: base[key] for key in ("student_steps", "expert_epochs", "student_lr")} | {
+                spec = spec | {key: base[key] for key in ("student_steps", "expert_epochs", "student_lr")} | {
                     "code": str(bench.code[method]), "precision": precision,
                     "arguments": [*arguments(method, base), "--no_aug=True"],
                 }  # fmt: skip

@@ -161,13 +161,13 @@ def prepare(bench: Bench, data: str) -> dict[str, Any]:
     path = bench.work / f"{data}.yaml"
     path.write_text(yaml.safe_dump(common | config | {"name": data}))
     curated, trajectories = (_stage(stage, path) for stage in ("curate", "experts"))
-    place = {
+    spec = {
         "curated": curated,
         "trajectories": trajectories,
         "data": str(bench.work / data / "start"),
         "images_per_class": IMAGES_PER_CLASS,
     }
-    return place | bench.ask("export", place)
+    return spec | bench.ask("export", spec)
 
 
 def _cifar10(bench: Bench, training: dict[str, Any]) -> dict[str, Any]:
@@ -233,11 +233,11 @@ def arguments(method: str, ours: dict[str, Any]) -> list[str]:
 
 
 def contestants(
-    bench: Bench, place: dict[str, Any], method: str, ways: dict[str, dict[str, Any]], save_every: int
+    bench: Bench, spec: dict[str, Any], method: str, ways: dict[str, dict[str, Any]], save_every: int
 ) -> dict[str, tuple[Process, Path]]:
     """Theirs, and ours in as many ways: changes of the recipe by name."""
-    base, common = recipe(bench.given, method), place | {"save_every": save_every, "precision": "float32"}
-    folder = Path(place["data"]).parent / method / f"N{base['student_steps']}"
+    base, common = recipe(bench.given, method), spec | {"save_every": save_every, "precision": "float32"}
+    folder = Path(spec["data"]).parent / method / f"N{base['student_steps']}"
 
     def started(task: str, side: str, spec: dict[str, Any]) -> tuple[Process, Path]:
         out = folder / side.replace(" ", "-")

@@ -216,9 +216,9 @@ def export(spec: Spec, answers: Any) -> None:
             [list(store.layout.split(store(expert, epoch).to(dtype)).values()) for epoch in range(store.num_epochs + 1)]
             for expert in range(store.num_experts)
         ]
-        place = folder / f"buffers-{name}" / "data" / "ConvNet"
-        place.mkdir(parents=True, exist_ok=True)
-        torch.save(experts, place / "replay_buffer_0.pt")
+        spec = folder / f"buffers-{name}" / "data" / "ConvNet"
+        spec.mkdir(parents=True, exist_ok=True)
+        torch.save(experts, spec / "replay_buffer_0.pt")
     judged = curated.load("test")
     facts = {"train": len(taught.labels_N), "test": len(judged.labels_N), "classes": curated.num_classes}
     answers.write(json.dumps(facts) + "\n")
@@ -233,7 +233,7 @@ def judge(spec: Spec, answers: Any) -> None:
     from raydistill.core.augment import DSA, Augmentation
     from raydistill.core.initial import hard_labels
     from raydistill.core.networks import initial_parameters
-    from raydistill.core.training import Training, predict, spread, train
+    from raydistill.core.training import Training, lr_schedule, predict, train
     from raydistill.errors import DivergenceError
     from raydistill.seeding import fold_in
 
@@ -257,7 +257,7 @@ def judge(spec: Spec, answers: Any) -> None:
             theta_P = initial_parameters(network, fold_in(0, "judge", number))
             seed = fold_in(0, "judge", number, "training")
             try:
-                theta_P = train(network, theta_P, images, targets, training, seed, spread(rates, training))
+                theta_P = train(network, theta_P, images, targets, training, seed, lr_schedule(rates, training))
             except DivergenceError:
                 scores.append(0.0)  # as raydistill's own validation counts it
                 continue
@@ -351,11 +351,11 @@ def _their_logits(code: str, layout: Any, theta_P: Any, images: Any, classes: in
 def machine(spec: Spec, answers: Any) -> None:
     import torch
 
-    from raydistill.core.effort import Machine
+    from raydistill.core.cost_model import Hardware
 
     facts = {
         "cpus": os.cpu_count(), "cpu": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "bfloat16": Machine.of_workers(gpus=0).bfloat16,
+        "bfloat16": Hardware.of_workers(gpus=0).bfloat16,
     }  # fmt: skip
     answers.write(json.dumps(facts) + "\n")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import statistics
 import time
 
-from raydistill.galaxies.simulate import simulate_chunk
-from raydistill.galaxies.simulated import SimulatedSurvey
+from raydistill.simulation.config import SimulatedSurvey
+from raydistill.simulation.simulate import simulate_chunk
 
 CHUNK, CHUNKS = 25, 7
 

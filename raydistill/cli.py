@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from raydistill import __version__
-from raydistill.errors import RaydistillError, our_own
+from raydistill.errors import RaydistillError, find_known_error
 
 EXIT_CODES = """Exit codes:
 
@@ -113,15 +113,15 @@ def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = Fals
     """
     with _sentences():
         plan = _plan(config, overrides, verbose)
+        from raydistill.pipeline import report
         from raydistill.pipeline import run as pipeline
-        from raydistill.pipeline import show
 
         if dry_run:
-            _say(pipeline.dry_run(plan, plan.places_of_search()))
+            _say(pipeline.dry_run(plan, plan.search_specs()))
             return
-        report = pipeline.search(plan)
-        show.search_report(report, out=sys.stderr)
-        _say(report.folder)
+        found = pipeline.search(plan)
+        report.search_report(found, out=sys.stderr)
+        _say(found.folder)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -155,7 +155,7 @@ def export(
     with _sentences():
         from raydistill.artifacts.distilled import DistilledSet
         from raydistill.artifacts.export import export
-        from raydistill.artifacts.storage import Folder
+        from raydistill.storage import Folder
 
         target = Folder(folder)
         export(DistilledSet.open(distilled_set), target, form.value)
@@ -173,15 +173,15 @@ def _stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose
 def _run(path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
     with _sentences():
         plan = _plan(path, overrides, verbose)
+        from raydistill.pipeline import report
         from raydistill.pipeline import run as pipeline
-        from raydistill.pipeline import show
 
         if dry:
             _say(pipeline.dry_run(plan))
             return
-        report = pipeline.run(plan)
-        show.report_of_run(plan, report, out=sys.stderr)
-        _say(report.folder)
+        found = pipeline.run(plan)
+        report.report_of_run(plan, found, out=sys.stderr)
+        _say(found.folder)
 
 
 def _plan(path: str, overrides: list[str] | None, verbose: int) -> Any:
@@ -211,7 +211,7 @@ def _sentences() -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        known = our_own(error) or _unexpected(error)
+        known = find_known_error(error) or _unexpected(error)
         print(f"raydistill: {known}", file=sys.stderr)
         raise typer.Exit(known.exit_code) from error
 

@@ -67,12 +67,12 @@ class ClusterError(RaydistillError):
 STORAGE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google")
 
 
-def of_storage(error: Exception) -> bool:
+def is_storage_error(error: Exception) -> bool:
     """Whether it is an error of an object store's client."""
     return type(error).__module__.partition(".")[0] in STORAGE_CLIENTS
 
 
-def our_own(error: BaseException | None) -> RaydistillError | None:
+def find_known_error(error: BaseException | None) -> RaydistillError | None:
     """The first of these errors, or of the system's, in a chain of causes: Ray wraps what its workers raise. None: a bug."""
     while error is not None:
         inner = getattr(error, "cause", None)  # Ray's wrapper, which may pretend to be what it wraps
@@ -85,7 +85,7 @@ def our_own(error: BaseException | None) -> RaydistillError | None:
     return None
 
 
-def yaml_problem(error: Exception) -> str:
+def describe_yaml_error(error: Exception) -> str:
     """Where and why a text could not be read as YAML, in a line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or problem is None:
@@ -93,7 +93,7 @@ def yaml_problem(error: Exception) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
-def then(hint: str, more: str) -> str:
+def join_hint(hint: str, more: str) -> str:
     """A hint of `nearest` and a sentence behind it."""
     return f"{hint}{'' if hint.endswith('?') else '.'} {more}"
 

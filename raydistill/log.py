@@ -127,7 +127,7 @@ class Progress:
         self.figures.update(figures)
         self._show()
 
-    def go_on_from(self, done: int) -> None:
+    def resume_at(self, done: int) -> None:
         """An earlier run had come so far, as turns out now; that does not count in the rate."""
         self.start = self.done = done
 
@@ -145,8 +145,8 @@ class _Lines(Progress):
         super().__post_init__()
         self._lines = [(0.0, self.start)]  # seconds since the beginning, and how many were done: of each line so far
 
-    def go_on_from(self, done: int) -> None:
-        super().go_on_from(done)
+    def resume_at(self, done: int) -> None:
+        super().resume_at(done)
         self._lines = [(self.clock() - self._began, done)]
 
     def _show(self) -> None:
@@ -200,8 +200,8 @@ class _Bar(Progress):
         self._last_figures = -SECONDS_BETWEEN_FIGURES
         self._rich.start()
 
-    def go_on_from(self, done: int) -> None:
-        super().go_on_from(done)
+    def resume_at(self, done: int) -> None:
+        super().resume_at(done)
         self._rich.reset(self._task, completed=done)
 
     def _show(self) -> None:

@@ -20,7 +20,7 @@ from raydistill.core.augment import DSA, Augmentation, AugmentationParameters
 from raydistill.core.matching import Batch
 from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import Training, fit, start
+from raydistill.core.training import Training, fit, init_state
 from raydistill.core.trajectories import progress
 from raydistill.seeding import generator
 
@@ -138,7 +138,7 @@ class Walk:
         training = Training(epochs=num_epochs, batch_size=15, lr=0.05)
 
         def path(expert: int) -> list[Tensor]:
-            begin = start(initial_parameters(network, expert))
+            begin = init_state(initial_parameters(network, expert))
             states = fit(network, begin, images, one_hot(labels, CLASSES), training, seed=expert)
             return [begin.theta_P] + [state.theta_P for state in states]
 

@@ -20,13 +20,13 @@ from PIL import Image
 from torch import Tensor
 
 from raydistill.artifacts.manifest import Manifest, opened
-from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.galaxies.classes import ClassTree
 from raydistill.galaxies.dialects import votes_array
+from raydistill.storage import Folder
 
 KIND = "curated"
 Split = Literal["train", "validation", "test"]
@@ -150,7 +150,7 @@ class CuratedSet:
                 pieces.append(piece.append_column("label", pa.array([label] * len(piece))).cast(schema))
         return pa.concat_tables(pieces).sort_by("object_id").select([*wanted, "label"])
 
-    def demand(self, *splits: Split) -> None:
+    def require_splits(self, *splits: Split) -> None:
         """ArtifactIncompatible unless each of these splits holds a galaxy."""
         empty = [split for split in splits if not sum(getattr(entry, split) for entry in self.summary.classes)]
         if empty:

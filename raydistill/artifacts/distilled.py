@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from raydistill.artifacts.manifest import Manifest, opened
-from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING, read_tensors, read_whitening, write_tensors, write_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation, Whitening
 from raydistill.errors import ArtifactCorrupt
+from raydistill.storage import Folder
 
 KIND = "distilled"
 SELECTED, LAST = "images.safetensors", "images-last.safetensors"

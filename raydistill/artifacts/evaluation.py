@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from raydistill.artifacts.manifest import Manifest, opened
-from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tables import read_table
 from raydistill.core import metrics, scores
+from raydistill.storage import Folder
 
 KIND = "evaluation"
 SUBJECTS = (

@@ -34,8 +34,8 @@ from PIL import Image
 from torch import Tensor
 
 from raydistill.artifacts.distilled import DistilledSet, SyntheticImages, write_normalisation
-from raydistill.artifacts.storage import Folder
 from raydistill.errors import ArtifactError
+from raydistill.storage import Folder
 
 Form = Literal["dd-ranking", "png"]
 

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raydistill.artifacts.storage import Folder
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+from raydistill.storage import Folder
 
 SCHEMA_VERSION = 1
 # Raised by a change to the code that makes other data of the same config, so that nothing older is taken for it.
@@ -76,7 +76,7 @@ def exists(folder: Folder) -> bool:
     return folder.exists(NAME)
 
 
-def seal(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapping[str, Manifest | Parent], seed: int,
+def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapping[str, Manifest | Parent], seed: int,
          uris: Mapping[str, str]) -> Manifest:  # fmt: skip
     """Drop what is left of the work in progress, hash every file in the folder, and make it an artifact."""
     folder.remove(PARTIAL)
@@ -96,7 +96,7 @@ def seal(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapp
         git_commit=source_commit(),
     )
     folder.write(NAME, json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
-    _verified[folder.uri] = folder.stamp()
+    _verified[folder.uri] = folder.change_token()
     return manifest
 
 
@@ -137,7 +137,7 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
     if manifest.kind != kind:
         given = in_words(manifest.kind)[0]
         raise ArtifactIncompatible(f"this is a {given}, not a {noun}", folder.uri, f"give the path of a {noun}")
-    if verify and _verified.get(folder.uri) != (stamp := folder.stamp()):
+    if verify and _verified.get(folder.uri) != (stamp := folder.change_token()):
         _verify(folder, manifest)
         _verified[folder.uri] = stamp
     return manifest

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from raydistill.artifacts.manifest import Manifest, opened
-from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tables import read_table
+from raydistill.storage import Folder
 
 KIND = "search"
 BEST, TRIALS = "best.yaml", "trials.parquet"
@@ -34,7 +34,7 @@ TRIALS_SCHEMA = pa.schema(
 )
 
 
-def in_words(values: Mapping[str, Any]) -> str:
+def format_values(values: Mapping[str, Any]) -> str:
     """A trial's values in a line."""
     return " ".join(
         f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()

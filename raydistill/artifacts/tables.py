@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydistill.artifacts.storage import Folder
+from raydistill.storage import Folder
 
 
 def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:

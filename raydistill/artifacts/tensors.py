@@ -10,9 +10,9 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from raydistill.artifacts.storage import Folder
 from raydistill.core.normalise import Whitening
 from raydistill.errors import ArtifactCorrupt
+from raydistill.storage import Folder
 
 WHITENING = "whitening.safetensors"
 SHA256 = "sha256"

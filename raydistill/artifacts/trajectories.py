@@ -27,12 +27,12 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.manifest import PARTIAL, Manifest, opened
-from raydistill.artifacts.storage import Folder
 from raydistill.core.networks import Layout
 from raydistill.core.training import FitState
 from raydistill.core.trajectories import progress
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
 from raydistill.log import get_logger
+from raydistill.storage import Folder
 
 KIND = "trajectories"
 OF_SHARD, OF_RECORD = "sha256", "record_sha256"  # in a record

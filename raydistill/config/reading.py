@@ -15,12 +15,12 @@ from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from raydistill.artifacts.storage import Folder
-from raydistill.config.sentences import CLASSES, sentence
+from raydistill.config.messages import CLASSES, format_validation_error
 from raydistill.config.tree import Config, Evaluate, plain
 from raydistill.core.augment import DSA
 from raydistill.datasets.base import DataSet
-from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, yaml_problem
+from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, describe_yaml_error
+from raydistill.storage import Folder
 
 # A config may name others, beside it or shipped, whose values it starts from; so may the command line.
 EXTENDS = "extends"
@@ -61,7 +61,9 @@ def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
         return _adapter().validate_python(raw)
     except (ConfigError, ValidationError) as error:  # the first is a leaf's own, which does not know the file
         what, place, fix = (
-            (error.what, error.where, error.fix) if isinstance(error, ConfigError) else sentence(error, raw)
+            (error.what, error.where, error.fix)
+            if isinstance(error, ConfigError)
+            else format_validation_error(error, raw)
         )
         given = any(_is_about(place, what, key) for key in overridden)
         raise ConfigError(what, f"{COMMAND_LINE if given else where}, {place}", fix) from error
@@ -108,7 +110,7 @@ def _read(where: str, extending: tuple[str, ...] = ()) -> DictConfig:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"the config file cannot be read ({reason})", where, "give a YAML file") from error
     except Exception as error:  # PyYAML's own hierarchy is not OmegaConf's
-        raise ConfigError(f"not valid YAML ({yaml_problem(error)})", where, "mend the file") from error
+        raise ConfigError(f"not valid YAML ({describe_yaml_error(error)})", where, "mend the file") from error
     if not isinstance(own, DictConfig):
         raise ConfigError("the config file is not a mapping of keys to values", where, "see configs/demo.yaml")
     return _based(own, where, (*extending, place))
@@ -249,7 +251,7 @@ def _assignments(overrides: Sequence[str]) -> DictConfig:
         except yaml.YAMLError as error:
             fix = "mend it, or put the value into quotes, and those into the shell's: 'key=\"{value}\"'"
             raise ConfigError(
-                f"the value of '{text}' is not valid YAML ({yaml_problem(error)})", COMMAND_LINE, fix
+                f"the value of '{text}' is not valid YAML ({describe_yaml_error(error)})", COMMAND_LINE, fix
             ) from error
     return given
 

@@ -22,7 +22,7 @@ from raydistill.datasets.table import ImageTable
 from raydistill.galaxies.dialects import Fractions
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
-from raydistill.galaxies.simulated import SimulatedSurvey
+from raydistill.simulation.config import SimulatedSurvey
 
 Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm"]
 Images = FolderImages | ParquetImages | FitsImages

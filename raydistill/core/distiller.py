@@ -26,10 +26,10 @@ from torch import Tensor
 
 from raydistill.core.divergence import STUDENT_LR_RANGE, check_finite, check_rate
 from raydistill.core.matching import Batch
-from raydistill.core.measuring import Measured, Measurer, Shared
 from raydistill.core.networks import Network
 from raydistill.core.recipe import SMALLEST_GRADIENT, Recipe
 from raydistill.core.schedule import Decision, ScheduleState
+from raydistill.core.segments import SegmentEvaluator, SegmentResult, SharedState
 from raydistill.core.trajectories import Trajectories
 from raydistill.errors import ArtifactIncompatible
 from raydistill.seeding import generator
@@ -80,7 +80,7 @@ class Distiller:
         memory_mb: float | None = None,
     ) -> None:
         self.recipe = recipe
-        self.measurer = Measurer(recipe, network, trajectories, seed, memory_mb)
+        self.measurer = SegmentEvaluator(recipe, network, trajectories, seed, memory_mb)
         self.images = images_SCHW.clone()
         self.average = images_SCHW.clone()
         self.labels = labels_SK.clone()
@@ -165,7 +165,7 @@ class Distiller:
         for expert in range(min(3, measurer.trajectories.num_experts)):
             for start in sorted({window[0], window[-1]}):
                 begin, target = measurer.ends(expert, start, self.images)
-                if not measurer.matcher.stands_still(begin, target):
+                if not measurer.matcher.is_stationary(begin, target):
                     cases.append((begin, target, measurer.batches(g, self.images)))
         if not cases:
             raise ArtifactIncompatible(
@@ -187,18 +187,18 @@ class Distiller:
         """One iteration."""
         return self.advance(self.measure_all())
 
-    def measure_all(self) -> list[Measured]:
+    def measure_all(self) -> list[SegmentResult]:
         return [self.measure(piece) for piece in range(self.recipe.trajectories_per_step)]
 
-    def measure(self, piece: int) -> Measured:
+    def measure(self, piece: int) -> SegmentResult:
         """One of this iteration's pieces; the state stays as it is."""
         return self.measurer.measure(self.shared(), piece)
 
-    def shared(self) -> Shared:
+    def shared(self) -> SharedState:
         """What another `Measurer` needs to measure this iteration's pieces."""
-        return Shared(self.images, self.targets(), torch.stack(self.log_lrs), self.schedule)
+        return SharedState(self.images, self.targets(), torch.stack(self.log_lrs), self.schedule)
 
-    def advance(self, pieces: list[Measured]) -> list[Record]:
+    def advance(self, pieces: list[SegmentResult]) -> list[Record]:
         """Move by what was measured of all pieces, in their order.
 
         DivergenceError, with the state untouched, when a loss or gradient to be followed is not finite or a rate runs away.
@@ -228,7 +228,7 @@ class Distiller:
             for piece, skip in zip(pieces, skipped, strict=True)
         ]  # fmt: skip
 
-    def _skips(self, piece: Measured) -> bool:
+    def _skips(self, piece: SegmentResult) -> bool:
         """Whether a piece moves nothing: there is nothing to match, or its loss is above `skip_above`, as one that overflowed is."""
         ceiling = self.recipe.skip_above
         return piece.still or (ceiling is not None and not float(piece.matched.loss) <= ceiling)
@@ -241,7 +241,7 @@ class Distiller:
         check_finite(figures, lr, self.recipe, self.image_lr, self.iteration)
         check_rate(lr, self.recipe, self.iteration)
 
-    def _descend(self, pieces: list[Measured]) -> None:
+    def _descend(self, pieces: list[SegmentResult]) -> None:
         """Along the mean gradient; a rate along that of the pieces which began with it."""
         recipe = self.recipe
         weighed = [(piece, float(piece.matched.d_images_SCHW.norm())) for piece in pieces]

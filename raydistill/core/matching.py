@@ -54,7 +54,7 @@ class Batch(NamedTuple):
     augmentation: AugmentationParameters
 
 
-class Matched(NamedTuple):
+class MatchResult(NamedTuple):
     """The loss of one unroll and its gradients, shapes as the inputs'; the student steps that led there (0: see `unmatched`)."""
 
     loss: Tensor
@@ -68,10 +68,10 @@ class Matched(NamedTuple):
         return self.d_images_SCHW, self.d_targets_SK, self.d_lr
 
 
-def unmatched(images_SCHW: Tensor, targets_SK: Tensor, lr: Tensor) -> Matched:
+def no_match(images_SCHW: Tensor, targets_SK: Tensor, lr: Tensor) -> MatchResult:
     """Of an expert that did not move: no loss (NaN), no gradient, no student step."""
     zeros = (torch.zeros_like(images_SCHW), torch.zeros_like(targets_SK), torch.zeros_like(lr))
-    return Matched(torch.full_like(lr, float("nan")), *zeros, steps=0)
+    return MatchResult(torch.full_like(lr, float("nan")), *zeros, steps=0)
 
 
 class _Adjoint(NamedTuple):
@@ -209,7 +209,7 @@ class Matcher:
         targets_SK: Tensor,
         lr: Tensor,
         batches: Sequence[Batch],
-    ) -> Matched:
+    ) -> MatchResult:
         """The matching loss after the student's steps and its gradients in images, targets and learning rate (a scalar).
 
         ValueError if start and target are the same parameters.
@@ -244,7 +244,7 @@ class Matcher:
             theta_P = theta_P - lr * self._gradient(theta_P, *steps[i])
         return (theta_P - start_P)[self.skip :].norm()
 
-    def stands_still(self, start_P: Tensor, target_P: Tensor) -> bool:
+    def is_stationary(self, start_P: Tensor, target_P: Tensor) -> bool:
         """True of an expert that did not move in the parameters that the loss looks at: nothing can be matched."""
         return not (start_P - target_P)[self.skip :].square().any()
 
@@ -273,7 +273,7 @@ class Matcher:
     @torch.no_grad()
     def _adjoint_walk(
         self, start_P: Tensor, target_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
-    ) -> Matched:
+    ) -> MatchResult:
         steps = _Steps(images, targets, batches)
         every, taped = self._affordable(start_P, steps)
         end_P, last, path, tapes = self._walk(start_P, target_P, steps, lr, every, taped)
@@ -295,7 +295,7 @@ class Matcher:
             _add_rows(d_targets, index, -lr * step.d_targets_BK)
             if step.d_theta_P is not None:
                 lambda_P = lambda_P - lr * step.d_theta_P
-        return Matched(loss, d_images, d_targets, d_lr, last)
+        return MatchResult(loss, d_images, d_targets, d_lr, last)
 
     @torch.enable_grad()
     def _tape(self, theta_P: Tensor, images: Tensor, targets: Tensor, parameters: AugmentationParameters) -> _Tape:
@@ -339,7 +339,7 @@ class Matcher:
     @torch.enable_grad()  # also where the caller keeps no graphs
     def _unrolled(
         self, start_P: Tensor, target_P: Tensor, images: Tensor, targets: Tensor, lr: Tensor, batches: Sequence[Batch]
-    ) -> Matched:
+    ) -> MatchResult:
         inputs = [tensor.requires_grad_() for tensor in (images.clone(), targets.clone(), lr.clone())]
         images, targets, lr = inputs
         steps, last = _Steps(images, targets, batches), len(batches)
@@ -352,7 +352,7 @@ class Matcher:
             theta_P = theta_P - lr * gradient
         value = self._loss_at(theta_P, start_P, target_P)
         d_images, d_targets, d_lr = torch.autograd.grad(value, inputs)
-        return Matched(value.detach(), d_images, d_targets, d_lr, last)
+        return MatchResult(value.detach(), d_images, d_targets, d_lr, last)
 
 
 def affordable(memory: float, steps: int, vector_bytes: int, graph_bytes: int) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from raydistill.seeding import generator
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flat:
+class SharpnessAware:
     """Flat minima: the gradient of a nearby worst point in place of the gradient (FTD, Du et al. 2023, arXiv:2211.11004).
 
     GSAM (Zhuang et al. 2022, arXiv:2203.08065): with g the gradient at theta and g' that at theta + e, on the same batch,
@@ -78,7 +78,7 @@ class Training:
     lr_decay_at: float = 1.0
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     class_weights: bool = True
-    flat: Flat | None = None
+    flat: SharpnessAware | None = None
     average: float = 0.0
     augmentation: Augmentation = Augmentation()
     precision: Precision | Literal["auto"] = "float32"
@@ -93,7 +93,7 @@ class Training:
         """Whole batches: what is left over waits for another epoch."""
         return num_images // min(self.batch_size, num_images)
 
-    def seeing_all(self, num_images: int) -> Self:
+    def with_even_batches(self, num_images: int) -> Self:
         """With batches of nearly one size, at most `batch_size`, so that hardly an image waits for another epoch."""
         return replace(self, batch_size=num_images // math.ceil(num_images / self.batch_size))
 
@@ -113,7 +113,7 @@ class FitState(NamedTuple):
     loss: float
 
 
-def start(theta_P: Tensor) -> FitState:
+def init_state(theta_P: Tensor) -> FitState:
     """The state before the first epoch."""
     return FitState(0, theta_P, torch.zeros_like(theta_P), theta_P, float("nan"))
 
@@ -182,7 +182,7 @@ def train(
     lr_in: Callable[[int], float] | None = None,
 ) -> Tensor:
     """The network's parameters after all epochs of `fit`, from initial ones."""
-    state = start(theta_P)
+    state = init_state(theta_P)
     for later in fit(network, state, images_NCHW, targets_NK, training, seed, lr_in):
         state = later
     return state.average_P
@@ -210,7 +210,9 @@ def _compiled(network: Network, augmentation: Augmentation, precision: Precision
     return compiled(_eager(network, augmentation, precision))
 
 
-def _flat_gradient(gradient: Callable[..., tuple[Tensor, Tensor]], flat: Flat) -> Callable[..., tuple[Tensor, Tensor]]:
+def _flat_gradient(
+    gradient: Callable[..., tuple[Tensor, Tensor]], flat: SharpnessAware
+) -> Callable[..., tuple[Tensor, Tensor]]:
     """The direction of `Flat` and the loss at theta itself."""
     tiny = 1e-12  # as the authors': a gradient of 0 stays 0
 
@@ -261,7 +263,7 @@ def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: 
     return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.long)
 
 
-class Judged(NamedTuple):
+class Evaluation(NamedTuple):
     """How well a network classifies images of known class; `core.metrics` says what each figure is."""
 
     confusion_KK: np.ndarray
@@ -269,13 +271,13 @@ class Judged(NamedTuple):
     balanced_accuracy: float
 
 
-def judged(network: Network, theta_P: Tensor, images_NCHW: Tensor, labels_N: Tensor, num_classes: int) -> Judged:
+def evaluate(network: Network, theta_P: Tensor, images_NCHW: Tensor, labels_N: Tensor, num_classes: int) -> Evaluation:
     """A network's predictions of these images against their classes; all tensors on one device."""
     confusion_KK = metrics.confusion(predict(network, theta_P, images_NCHW), labels_N, num_classes)
-    return Judged(confusion_KK, metrics.accuracy(confusion_KK), metrics.balanced_accuracy(confusion_KK))
+    return Evaluation(confusion_KK, metrics.accuracy(confusion_KK), metrics.balanced_accuracy(confusion_KK))
 
 
-def spread(lrs: Tensor, training: Training) -> Callable[[int], float]:
+def lr_schedule(lrs: Tensor, training: Training) -> Callable[[int], float]:
     """Learning rate by epoch from a distilled set's own list: spread over the epochs before the decay, then a tenth of the last.
 
     The evaluation of arXiv:2311.17967: "the learned learning-rate list spread over 500 epochs, then 500 at a tenth".

@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
-from raydistill.galaxies.files import CHECK_ACCESS, filesystem, in_a_line
 from raydistill.galaxies.images import Source, decode_picture, read_source
+from raydistill.galaxies.tables import CHECK_ACCESS, filesystem, one_line
 
 Part = Literal["train", "validation", "test"]
 
@@ -152,7 +152,7 @@ def listing(root: str) -> dict[str, int]:
         fix = "check survey.root, and RAYDISTILL_DATA if the config uses it"
         raise CatalogError("there is no such data set", root, fix) from error
     except OSError as error:
-        raise CatalogError(f"the data set cannot be listed ({in_a_line(error)})", root, CHECK_ACCESS) from error
+        raise CatalogError(f"the data set cannot be listed ({one_line(error)})", root, CHECK_ACCESS) from error
     files = {info.path[start:]: info.size for info in infos if info.type == pafs.FileType.File}
     return {name: files[name] for name in sorted(files) if not any(part.startswith(".") for part in name.split("/"))}
 

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from raydistill.datasets.base import StoredSet, listing, named, within
 from raydistill.errors import CatalogError, nearest
-from raydistill.galaxies.files import filesystem, object_ids
 from raydistill.galaxies.images import Source, stored_source
+from raydistill.galaxies.tables import filesystem, object_ids
 
 ROWS_AT_ONCE = 128
 

@@ -47,7 +47,7 @@ def long_axis(image: np.ndarray, side: float) -> float:
     return math.degrees(math.atan2(aslant, across) / 2)
 
 
-def levelled(image: np.ndarray, side: float, pixels: int) -> tuple[np.ndarray, float]:
+def align_major_axis(image: np.ndarray, side: float, pixels: int) -> tuple[np.ndarray, float]:
     """The middle of a picture, its long axis level, float32 `[h, w, 3]`, and how many of its pixels `side` of the original's are.
 
     It is centred as `image` is, and shrunk first to `pixels` across `side` where there are more, for turning takes its time. Where the

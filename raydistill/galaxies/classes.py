@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from raydistill.errors import ConfigError, nearest, then, yaml_problem
-from raydistill.galaxies.files import open_stream
+from raydistill.errors import ConfigError, describe_yaml_error, join_hint, nearest
+from raydistill.galaxies.tables import open_stream
 from raydistill.galaxies.tree import INDEX, RESPONSES, TASK_OF, Task, resolve_answer
 
 
@@ -188,7 +188,7 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int]) -> ClassTree:
         return BUILTIN_TREES[name_or_yaml_path]
     if not name_or_yaml_path.endswith((".yaml", ".yml")):
         hint = nearest(name_or_yaml_path, tuple(BUILTIN_TREES))
-        fix = then(hint, "Classes of your own are a .yaml file, or labels in brackets: [a, b]")
+        fix = join_hint(hint, "Classes of your own are a .yaml file, or labels in brackets: [a, b]")
         raise ConfigError(f"no class tree '{name_or_yaml_path}'", "", fix)
     try:
         with open_stream(name_or_yaml_path) as stream:
@@ -196,7 +196,9 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int]) -> ClassTree:
     except OSError as error:
         raise ConfigError("this class tree cannot be opened", name_or_yaml_path, "give the path of its file") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML ({yaml_problem(error)})", name_or_yaml_path, "mend the file") from error
+        raise ConfigError(
+            f"not valid YAML ({describe_yaml_error(error)})", name_or_yaml_path, "mend the file"
+        ) from error
     return parse_class_tree(content, name_or_yaml_path)
 
 

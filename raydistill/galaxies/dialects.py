@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.errors import CatalogError, ConfigError, nearest
-from raydistill.galaxies.files import column_names, object_ids, read_columns
+from raydistill.galaxies.tables import column_names, object_ids, read_columns
 from raydistill.galaxies.tree import RESPONSES, TASKS, Task, task_columns
 
 Fractions = Literal["weighted", "raw", "debiased"]

@@ -25,9 +25,9 @@ import pyarrow.fs as pafs
 from PIL import Image, UnidentifiedImageError
 
 from raydistill.errors import CatalogError, ConfigError, nearest
-from raydistill.galaxies.axis import levelled
+from raydistill.galaxies.axis import align_major_axis
 from raydistill.galaxies.dialects import filename_mapping
-from raydistill.galaxies.files import CHECK_ACCESS, filesystem, in_a_line, object_ids, open_stream, parquet_dataset
+from raydistill.galaxies.tables import CHECK_ACCESS, filesystem, object_ids, one_line, open_stream, parquet_dataset
 
 Source = bytes | str | None  # the bytes of a file, its path, or nothing where a catalogue row has no picture
 
@@ -217,7 +217,7 @@ def _listing(root: str, recursive: bool) -> set[str]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CatalogError("no such folder of images", root, "check the path, or fetch the images first") from error
     except OSError as error:
-        raise CatalogError(f"the folder of images cannot be listed ({in_a_line(error)})", root, CHECK_ACCESS) from error
+        raise CatalogError(f"the folder of images cannot be listed ({one_line(error)})", root, CHECK_ACCESS) from error
     start = len(path.rstrip("/")) + 1
     names = {info.path[start:] for info in files if info.type == pafs.FileType.File}
     if not names:
@@ -247,9 +247,9 @@ def read_source(source: Source) -> tuple[bytes, str]:
         except OSError as error:
             if "://" in where:  # a storage in trouble is no matter of this picture
                 raise CatalogError(
-                    f"cannot be read ({in_a_line(error)})", where, "run the same command again"
+                    f"cannot be read ({one_line(error)})", where, "run the same command again"
                 ) from error
-            raise RejectedImage("unreadable", where, in_a_line(error)) from error
+            raise RejectedImage("unreadable", where, one_line(error)) from error
     if not source:
         raise RejectedImage("empty", where, "a file of 0 bytes")
     return bytes(source), where
@@ -331,7 +331,7 @@ def prepare(image: np.ndarray, crop_fraction: float, size: int, align: bool = Fa
     height, width = image.shape[:2]
     side = crop_fraction * min(height, width)
     if align:
-        image, side = levelled(image, side, 2 * size)
+        image, side = align_major_axis(image, side, 2 * size)
         height, width = image.shape[:2]
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.errors import CatalogError, ConfigError, nearest, then
+from raydistill.errors import CatalogError, ConfigError, join_hint, nearest
 from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, ClassTree, GalaxyClass
 from raydistill.galaxies.dialects import votes_array
 from raydistill.galaxies.tree import INDEX, WILLETT_THRESHOLDS
@@ -152,7 +152,7 @@ def _position(word: str | None, index: dict[str, int], tree: ClassTree) -> int:
     fitting = [f"curate.classes={other.name}" for other in BUILTIN_TREES.values() if word in other.names]
     fix = " or ".join([*fitting, "a list of labels as curate.classes=[a, b]"])
     what = f"the label '{word}' is no class of the tree '{tree.name}'"
-    raise CatalogError(what, "label", then(nearest(word, tree.names), f"Otherwise give {fix}"))
+    raise CatalogError(what, "label", join_hint(nearest(word, tree.names), f"Otherwise give {fix}"))
 
 
 def split_of(object_ids: Iterable[str], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> np.ndarray:

@@ -17,8 +17,7 @@ from typing import Any
 
 from raydistill import config as configs
 from raydistill.artifacts import curated, distilled, evaluation, search, trajectories
-from raydistill.artifacts.manifest import Manifest, exists, identity_of, open_manifest, seal
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.manifest import Manifest, commit, exists, identity_of, open_manifest
 from raydistill.config import CatalogSurvey, Config, Distill
 from raydistill.core.architectures import Custom
 from raydistill.core.networks import build, embedding, probe
@@ -26,7 +25,8 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, CatalogError, ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, load_class_tree
 from raydistill.galaxies.images import FolderImages, ParquetImages
-from raydistill.galaxies.simulated import SimulatedSurvey
+from raydistill.simulation.config import SimulatedSurvey
+from raydistill.storage import Folder
 
 SURVEY = "survey"
 ALL = "all"  # the classes of a data set
@@ -34,7 +34,7 @@ LARGEST_TILT = 45  # degrees by which augmentation may turn galaxies that lie le
 
 
 @dataclass(frozen=True)
-class Place:
+class ArtifactSpec:
     """One artifact to be: its kind, identity, folder, and what it is made from."""
 
     kind: str
@@ -42,19 +42,17 @@ class Place:
     folder: Folder
     seed: int
     config: dict[str, Any]
-    parents: dict[str, Place]
+    parents: dict[str, ArtifactSpec]
 
     @property
     def done(self) -> bool:
         return exists(self.folder)
 
-    def seal(self) -> Manifest:
+    def commit(self) -> Manifest:
         """Make the finished folder an artifact."""
-        manifests = {
-            name: open_manifest(place.folder, place.kind, verify=False) for name, place in self.parents.items()
-        }
-        uris = {name: place.folder.uri for name, place in self.parents.items()}
-        return seal(
+        manifests = {name: open_manifest(spec.folder, spec.kind, verify=False) for name, spec in self.parents.items()}
+        uris = {name: spec.folder.uri for name, spec in self.parents.items()}
+        return commit(
             self.folder,
             kind=self.kind,
             identity=self.identity,
@@ -74,11 +72,11 @@ class Plan:
         self.root = Folder(config.output) / config.name
 
     @cached_property
-    def survey(self) -> Place | None:
+    def survey(self) -> ArtifactSpec | None:
         """The simulated survey; None where the survey is a user's own."""
         if not isinstance(self.config.survey, SimulatedSurvey):
             return None
-        return self._place(SURVEY, {"survey": self.config.survey}, {}, self.config.seed)
+        return self._spec(SURVEY, {"survey": self.config.survey}, {}, self.config.seed)
 
     def user_survey(self) -> CatalogSurvey | DataSet:
         """The survey as a user has it, wherever it comes from. ArtifactMissing for one that is not simulated yet."""
@@ -91,7 +89,7 @@ class Plan:
         return CatalogSurvey(catalog=f"{root}/catalog.csv", images=images, dialect="hart16")
 
     @cached_property
-    def curated(self) -> Place:
+    def curated(self) -> ArtifactSpec:
         survey, curate = self.config.survey, self.config.curate
         parts: dict[str, Any] = {"survey": configs.plain(survey), "curate": curate}
         words = {}
@@ -107,8 +105,8 @@ class Plan:
         if isinstance(curate.classes, str) and curate.classes not in (*BUILTIN_TREES, ALL):
             parts["class_tree_sha256"] = _sha256(curate.classes, "class tree", "curate.classes")
         # Nothing in curation is random: runs that differ in their seed share it.
-        place = self._place(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
-        return replace(place, config=place.config | words)
+        spec = self._spec(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
+        return replace(spec, config=spec.config | words)
 
     @cached_property
     def class_tree(self) -> ClassTree:
@@ -116,18 +114,18 @@ class Plan:
         return load_class_tree(self.config.curate.classes)
 
     @cached_property
-    def trajectories(self) -> Place:
+    def trajectories(self) -> ArtifactSpec:
         network = self.config.network
         parts = {"network": network, "sources": configs.sources(network), "experts": self.config.experts}
-        return self._place(trajectories.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
+        return self._spec(trajectories.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
 
     @cached_property
-    def distilled(self) -> Place:
+    def distilled(self) -> ArtifactSpec:
         parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
         parts = {"distill": self.config.distill}
-        return self._place(distilled.KIND, parts, parents, self.config.seed)
+        return self._spec(distilled.KIND, parts, parents, self.config.seed)
 
-    def looked_up(self) -> Plan:
+    def with_resolved_paths(self) -> Plan:
         """Itself, fit to be sent to a worker: all that relative paths lead to has been found."""
         _ = self.trajectories
         if self.config.curate.classes != ALL:
@@ -145,13 +143,13 @@ class Plan:
         return other
 
     @cached_property
-    def search(self) -> Place:
+    def search(self) -> ArtifactSpec:
         parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
         parts = {"distill": self.config.distill, "search": self.config.search}
-        return self._place(search.KIND, parts, parents, self.config.seed)
+        return self._spec(search.KIND, parts, parents, self.config.seed)
 
     @cached_property
-    def judged(self) -> Place:
+    def judged(self) -> ArtifactSpec:
         """The distilled set to be evaluated: the run's own, or the one that `distilled=PATH` names."""
         if self.config.distilled is None:
             return self.distilled
@@ -160,30 +158,30 @@ class Plan:
             manifest = open_manifest(folder, distilled.KIND, verify=False)
         except ArtifactMissing as error:
             raise ArtifactMissing("no finished distilled set is here", folder.uri, "correct distilled=PATH") from error
-        return Place(distilled.KIND, manifest.identity, folder, manifest.seed, manifest.config, {})
+        return ArtifactSpec(distilled.KIND, manifest.identity, folder, manifest.seed, manifest.config, {})
 
     @cached_property
-    def evaluation(self) -> Place:
+    def evaluation(self) -> ArtifactSpec:
         networks = (self.config.network, *self.config.evaluate.other_networks)
         parts = {"evaluate": self.config.evaluate, "network": networks[0], "sources": configs.sources(*networks)}
         parents = {curated.KIND: self.curated, distilled.KIND: self.judged}
-        return self._place(evaluation.KIND, parts, parents, self.config.seed)
+        return self._spec(evaluation.KIND, parts, parents, self.config.seed)
 
-    def places(self) -> list[Place]:
+    def specs(self) -> list[ArtifactSpec]:
         """What `run` makes, in the order of the data's flow."""
         own = [] if self.config.distilled is not None else [self.trajectories, self.distilled]
         found = [self.survey, self.curated, *own, self.evaluation]
-        return [place for place in found if place is not None]
+        return [spec for spec in found if spec is not None]
 
-    def places_of_search(self) -> list[Place]:
+    def search_specs(self) -> list[ArtifactSpec]:
         """What `tune` makes, and what it needs."""
         found = [self.survey, self.curated, self.trajectories, self.search]
-        return [place for place in found if place is not None]
+        return [spec for spec in found if spec is not None]
 
-    def _place(self, kind: str, parts: Mapping[str, Any], parents: dict[str, Place], seed: int) -> Place:
+    def _spec(self, kind: str, parts: Mapping[str, Any], parents: dict[str, ArtifactSpec], seed: int) -> ArtifactSpec:
         config = {name: configs.plain(part) for name, part in parts.items()}
-        identity = identity_of(kind, config, {name: place.identity for name, place in parents.items()}, seed)
-        return Place(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
+        identity = identity_of(kind, config, {name: spec.identity for name, spec in parents.items()}, seed)
+        return ArtifactSpec(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
 
 
 def check(config: Config) -> None:
@@ -214,8 +212,8 @@ def check(config: Config) -> None:
     try:
         load_class_tree(config.curate.classes)
     except ConfigError as error:
-        place = f"curate.classes, {error.where}" if error.where else "curate.classes"
-        raise ConfigError(error.what, place, error.fix) from error
+        spec = f"curate.classes, {error.where}" if error.where else "curate.classes"
+        raise ConfigError(error.what, spec, error.fix) from error
 
 
 def check_recipe(config: Config) -> None:

@@ -10,14 +10,14 @@ from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.manifest import identity_of
 from raydistill.artifacts.search import SearchReport
 from raydistill.config import Config, plain
-from raydistill.pipeline.cluster import attached
-from raydistill.pipeline.curate import curate
-from raydistill.pipeline.distill import distill
-from raydistill.pipeline.evaluate import evaluate
-from raydistill.pipeline.experts import experts
-from raydistill.pipeline.plan import Place, Plan
-from raydistill.pipeline.simulate import simulate
-from raydistill.pipeline.stage import tracker_of
+from raydistill.pipeline.curate.stage import curate
+from raydistill.pipeline.distill.stage import distill
+from raydistill.pipeline.evaluate.stage import evaluate
+from raydistill.pipeline.experts.stage import experts
+from raydistill.pipeline.plan import ArtifactSpec, Plan
+from raydistill.pipeline.runtime.cluster import ray_cluster
+from raydistill.pipeline.runtime.stages import make_tracker
+from raydistill.pipeline.simulate.stage import simulate
 
 STAGES: dict[str, Callable[..., Any]] = {
     "simulate": simulate,
@@ -38,19 +38,19 @@ def stages_of(config: Config) -> list[str]:
 
 def run_stage(name: str, plan: Plan) -> str:
     """Run one stage; the URI of its artifact."""
-    plan.places()  # a wrong path shows before a database is made
-    return str(STAGES[name](plan, tracker_of(plan)).folder)
+    plan.specs()  # a wrong path shows before a database is made
+    return str(STAGES[name](plan, make_tracker(plan)).folder)
 
 
 def run(plan: Plan) -> EvaluationReport:
     """Run all stages, as children of one MLflow run."""
     config = plan.config
-    plan.places()  # a wrong path shows before a database is made
-    tracker = tracker_of(plan)
+    plan.specs()  # a wrong path shows before a database is made
+    tracker = make_tracker(plan)
     if plan.judged.done and plan.evaluation.done:  # though the experts were cleared away, which nothing needs any more
         return evaluate(plan, tracker)
     with (
-        attached(config.resources, plan.root),
+        ray_cluster(config.resources, plan.root),
         tracker.run("run", identity=_identity(plan), params=plain(config)) as recorded,
     ):
         for name in stages_of(config):
@@ -66,15 +66,15 @@ def _identity(plan: Plan) -> str:
 
 def search(plan: Plan) -> SearchReport:
     """Search a recipe, on experts that exist."""
-    from raydistill.pipeline.tune import tune  # loads Ray Tune and Optuna, which no other command needs
+    from raydistill.pipeline.tune.stage import tune  # loads Ray Tune and Optuna, which no other command needs
 
-    plan.places_of_search()  # a wrong path shows before a database is made
-    return tune(plan, tracker_of(plan))
+    plan.search_specs()  # a wrong path shows before a database is made
+    return tune(plan, make_tracker(plan))
 
 
-def dry_run(plan: Plan, wanted: Sequence[Place] | None = None) -> str:
+def dry_run(plan: Plan, wanted: Sequence[ArtifactSpec] | None = None) -> str:
     """The resolved config, and what `run` would write or skip, or what else is wanted, as JSON."""
-    places = [
-        {"kind": p.kind, "path": p.folder.uri, "exists": p.done} for p in (plan.places() if wanted is None else wanted)
+    specs = [
+        {"kind": p.kind, "path": p.folder.uri, "exists": p.done} for p in (plan.specs() if wanted is None else wanted)
     ]
-    return json.dumps({"config": plain(plan.config), "artifacts": places}, indent=1)
+    return json.dumps({"config": plain(plan.config), "artifacts": specs}, indent=1)

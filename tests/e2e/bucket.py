@@ -14,7 +14,7 @@ import fsspec
 import pytest
 
 from raydistill.artifacts.manifest import open_manifest
-from raydistill.artifacts.storage import Folder
+from raydistill.storage import Folder
 from tests.e2e import tools
 from tests.e2e.gate import Gate, gate_before
 

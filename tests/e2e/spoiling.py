@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from raydistill.artifacts.distilled import LAST, SELECTED, read_images, write_images
-from raydistill.artifacts.manifest import seal
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.manifest import commit
 from raydistill.galaxies.selection import split_of
+from raydistill.storage import Folder
 from tests.damage import flipped
 from tests.e2e import tools
 
@@ -57,7 +57,7 @@ def distilled_with(class_names: list[str], size: int, aligned: bool = False) -> 
         images = replace(images, images_SCHW=images.images_SCHW[..., :size, :size])
         for name in (SELECTED, LAST):
             write_images(folder, name, images, info | {"class_names": class_names, "aligned": aligned})
-        seal(folder, kind="distilled", identity="0" * 64, config={}, parents={}, seed=0, uris={})
+        commit(folder, kind="distilled", identity="0" * 64, config={}, parents={}, seed=0, uris={})
 
     return make
 

@@ -21,8 +21,8 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def curated_root(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with the tiny run's survey and curated set. Read only: take a `copy_of` it."""
-    from raydistill.pipeline.curate import curate
-    from raydistill.pipeline.simulate import simulate
+    from raydistill.pipeline.curate.stage import curate
+    from raydistill.pipeline.simulate.stage import simulate
 
     root = tmp_path_factory.mktemp("curated")
     simulate(Plan(tiny(root)), SILENT)
@@ -33,7 +33,7 @@ def curated_root(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def trained_root(curated_root: Path) -> Path:
     """The same with the tiny run's experts, trained by two workers."""
-    from raydistill.pipeline.experts import experts
+    from raydistill.pipeline.experts.stage import experts
 
     experts(Plan(tiny(curated_root, "resources.workers=2")), SILENT)
     return curated_root
@@ -42,7 +42,7 @@ def trained_root(curated_root: Path) -> Path:
 @pytest.fixture(scope="session")
 def distilled_root(trained_root: Path) -> Path:
     """The same with the tiny run's distilled set."""
-    from raydistill.pipeline.distill import distill
+    from raydistill.pipeline.distill.stage import distill
 
     distill(Plan(tiny(trained_root)), SILENT)
     return trained_root

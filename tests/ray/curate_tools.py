@@ -13,7 +13,7 @@ from ray_tools import SILENT
 
 from raydistill.artifacts.curated import SPLITS, CuratedSet
 from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
-from raydistill.pipeline import curate as stage
+from raydistill.pipeline.curate import stage
 from raydistill.pipeline.plan import Plan
 
 SIZE = 16

@@ -18,8 +18,8 @@ import psutil
 from raydistill import config as configs
 from raydistill.config import Config
 from raydistill.galaxies.images import FolderImages
-from raydistill.pipeline.plan import Place, Plan
-from raydistill.pipeline.tracking import Tracker
+from raydistill.pipeline.plan import ArtifactSpec, Plan
+from raydistill.pipeline.tracking.tracker import Tracker
 
 TINY = Path(__file__).parents[1] / "configs" / "tiny.yaml"
 SILENT = Tracker("", "tests", enabled=False)
@@ -30,11 +30,11 @@ def tiny(output: Path | str, *overrides: str) -> Config:
     return configs.load(TINY, [f"output={output}", "tracking.enabled=false", *overrides])
 
 
-def content(place: Place) -> str:
+def content(spec: ArtifactSpec) -> str:
     """The content digest of a finished artifact."""
     import json
 
-    return str(json.loads(place.folder.read("manifest.json"))["content"])
+    return str(json.loads(spec.folder.read("manifest.json"))["content"])
 
 
 def copy_of(root: Path, to: Path, *kinds: str) -> Path:

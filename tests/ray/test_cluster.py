@@ -7,8 +7,8 @@ import ray
 
 from raydistill.config import Resources
 from raydistill.errors import ClusterError
-from raydistill.pipeline import cluster as of_pipeline
-from raydistill.pipeline.cluster import STARTS, heed_memory, require, workers_for
+from raydistill.pipeline.runtime import cluster as of_pipeline
+from raydistill.pipeline.runtime.cluster import STARTS, check_memory, choose_num_workers, ensure_schedulable
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -26,24 +26,24 @@ pytestmark = pytest.mark.usefixtures("cluster")
 )
 def test_never_more_than_there_is_work_nor_by_default_than_fit(resources: Resources, pieces: int, workers: int) -> None:
     assert ray.cluster_resources()["CPU"] == 2
-    assert workers_for(resources, pieces) == workers
+    assert choose_num_workers(resources, pieces) == workers
 
 
 def test_what_no_machine_has_is_refused_before_anything_waits_for_it() -> None:
     with pytest.raises(
         ClusterError, match=r"one worker wants 3 CPUs and 0 GPUs, no machine of the cluster has more than 2"
     ):
-        workers_for(Resources(cpus=3), 1)
+        choose_num_workers(Resources(cpus=3), 1)
     with pytest.raises(ClusterError, match=r"distill_gpus"):
-        require(Resources(), 1, 1, "distill_")
+        ensure_schedulable(Resources(), 1, 1, "distill_")
 
 
 def test_workers_that_would_hold_more_than_their_machine_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
     (machine,) = ray.nodes()
     memory = int(machine["Resources"]["memory"])
-    heed_memory(Resources(), 2, memory // 2 - 1, "experts")
+    check_memory(Resources(), 2, memory // 2 - 1, "experts")
     assert not caplog.text
-    heed_memory(Resources(), 2, memory // 2 + 1, "experts")
+    check_memory(Resources(), 2, memory // 2 + 1, "experts")
     assert "experts: each of the 2 workers of a machine will hold the training images" in caplog.text
 
 

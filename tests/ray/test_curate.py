@@ -27,8 +27,7 @@ from raydistill.core.augment import Augmentation
 from raydistill.errors import CatalogError, ClusterError
 from raydistill.galaxies.images import FolderImages, prepare
 from raydistill.galaxies.selection import split_of
-from raydistill.pipeline import curate as stage
-from raydistill.pipeline import decoding
+from raydistill.pipeline.curate import decoding, stage
 from raydistill.pipeline.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("cluster")

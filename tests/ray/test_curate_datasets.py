@@ -23,8 +23,7 @@ from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.images import decode_picture
 from raydistill.galaxies.selection import split_of
-from raydistill.pipeline import curate as stage
-from raydistill.pipeline import decoding
+from raydistill.pipeline.curate import decoding, stage
 from raydistill.pipeline.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("cluster")

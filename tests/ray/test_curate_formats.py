@@ -18,9 +18,9 @@ from raydistill.artifacts.curated import SPLITS
 from raydistill.config import CatalogSurvey
 from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import GZ2_NINE
-from raydistill.galaxies.files import read_columns
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages, prepare
-from raydistill.pipeline import curate as stage
+from raydistill.galaxies.tables import read_columns
+from raydistill.pipeline.curate import stage
 from raydistill.pipeline.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("cluster")

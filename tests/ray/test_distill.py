@@ -24,7 +24,6 @@ from raydistill.analysis.fits import read_prototypes
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet, read_images
 from raydistill.artifacts.manifest import NAME
-from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tensors import write_tensors
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.cli import app
@@ -36,13 +35,14 @@ from raydistill.core.recipe import Adam
 from raydistill.core.schedule import Fixed
 from raydistill.errors import ArtifactIncompatible, DivergenceError
 from raydistill.log import progress
-from raydistill.pipeline.curate import curate
-from raydistill.pipeline.distill import _tell, distill
-from raydistill.pipeline.experts import experts
+from raydistill.pipeline.curate.stage import curate
+from raydistill.pipeline.distill.stage import _tell, distill
+from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.session import BEST, STATE, WRITTEN, News, Session, finished, prepare
-from raydistill.pipeline.tracking import Run
-from raydistill.pipeline.validation import Validation
+from raydistill.pipeline.tracking.tracker import Run
+from raydistill.pipeline.trainer.trainer import BEST, STATE, WRITTEN, ProgressUpdate, Trainer, is_finished, make_task
+from raydistill.pipeline.trainer.validation import Validation
+from raydistill.storage import Folder
 
 # Sixty iterations last for some seconds: long enough for something to happen in between.
 LONG = ("distill.iterations=60", "distill.validate_every=5")
@@ -86,11 +86,11 @@ def test_history_has_every_iteration_and_validation_once(undisturbed: Config) ->
 def test_only_a_folder_with_every_file_and_no_state_is_finished(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     for name in WRITTEN:
-        assert not finished(folder)
+        assert not is_finished(folder)
         folder.write(name, b"")
-    assert finished(folder)
+    assert is_finished(folder)
     folder.write(STATE, b"")
-    assert not finished(folder)
+    assert not is_finished(folder)
 
 
 @pytest.mark.parametrize("lost", [(NAME,), (NAME, "history.parquet")])
@@ -169,9 +169,11 @@ def test_what_a_resumed_worker_tells_again_is_recorded_once(undisturbed: Config)
             for name in set(values) & set(self.steps):
                 self.steps[name].append(step)
 
-    def news(first: int, last: int) -> News:
+    def news(first: int, last: int) -> ProgressUpdate:
         records = [Record(i, 0, 0, 1, 0.5, float("nan"), 0.01, 1.0, 3, False, "stay") for i in range(first, last + 1)]
-        return News(last, records, [Validation(i, 0.5, 0.1) for i in range(first, last + 1) if i % 2 == 0], [])
+        return ProgressUpdate(
+            last, records, [Validation(i, 0.5, 0.1) for i in range(first, last + 1) if i % 2 == 0], []
+        )
 
     run, heard = Recorded(), -1
     with progress(9, "distilling", "iterations") as shown:
@@ -185,9 +187,9 @@ def test_what_a_resumed_worker_tells_again_is_recorded_once(undisturbed: Config)
 def test_class_means_begin_with_the_rate_of_real_images(trained_root: Path, tmp_path: Path) -> None:
     """They are much alike and move a student little; the rate that would be theirs is too large for what they become."""
 
-    def begun(init: str) -> Session:
+    def begun(init: str) -> Trainer:
         plan = Plan(tiny(trained_root, f"distill.init={init}", "distill.student_lr=auto"))
-        return Session(prepare(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path / init))))
+        return Trainer(make_task(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path / init))))
 
     means, real = begun("mean").distiller, begun("real").distiller
     assert float(means.student_lrs) == pytest.approx(float(real.student_lrs), rel=0.3)
@@ -207,7 +209,7 @@ def test_the_ends_of_all_experts_are_read_where_somebody_asks_them(
     ends = TrajectoryStore.ends
     monkeypatch.setattr(TrajectoryStore, "ends", lambda store: read.append(store) or ends(store))
     plan = Plan(tiny(trained_root, *(f"distill.{words}" for words in recipe)))
-    Session(prepare(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path))))
+    Trainer(make_task(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path))))
     assert bool(read) == asked
 
 

@@ -16,19 +16,19 @@ from ray_tools import SILENT, below, content, copy_of, tiny
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import LAST, SELECTED, DistilledSet, read_images, write_images
 from raydistill.artifacts.evaluation import EvaluationReport
-from raydistill.artifacts.manifest import seal
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.manifest import commit
 from raydistill.core import scores
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
-from raydistill.pipeline.baselines import Baselines
-from raydistill.pipeline.curate import curate
-from raydistill.pipeline.distill import distill
-from raydistill.pipeline.evaluate import _split, evaluate
+from raydistill.pipeline.curate.stage import curate
+from raydistill.pipeline.distill.stage import distill
+from raydistill.pipeline.evaluate.baselines import Baselines
+from raydistill.pipeline.evaluate.stage import _split, evaluate
+from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_teachers
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.report import report_of_run, verdict
 from raydistill.pipeline.run import run
-from raydistill.pipeline.show import report_of_run, verdict
-from raydistill.pipeline.subjects import Subjects, teachers_of
-from raydistill.pipeline.tracking import Run
+from raydistill.pipeline.tracking.tracker import Run
+from raydistill.storage import Folder
 
 SEVEN = {"distilled", "random_real", "class_mean", "k_center", "dm", "experts", "full_data"}
 MADE_FROM = ("survey", "curated", "trajectories", "distilled")
@@ -224,17 +224,17 @@ def test_baselines_of_a_set_with_soft_labels_are_labelled_by_its_experts(root: P
     plan = Plan(config)
     soft = distill(plan, SILENT)
     curated = CuratedSet.open(str(below(config, "curated")))
-    teachers = teachers_of(plan, soft, curated)
+    teachers = load_teachers(plan, soft, curated)
     assert teachers is not None
     taught = _split(curated, "train", soft.selected.normalisation)
     kept, content = Folder(str(tmp_path / "kept")), curated.manifest.content
     baselines = Baselines(config, taught, curated.num_classes, 1, 0, kept, content)
-    for sets in Subjects(config.evaluate, soft, baselines, teachers, None).small():
+    for sets in TrainingSets(config.evaluate, soft, baselines, teachers, None).small():
         for one in sets:
             np.testing.assert_allclose(one.targets_NK.sum(dim=1), 1, atol=1e-5)
             assert float(one.targets_NK.max()) < 1, f"{one.subject} has hard labels"
     hard = DistilledSet.open(str(below(tiny(root), "distilled")))
-    for sets in Subjects(config.evaluate, hard, baselines, teachers, None).small():
+    for sets in TrainingSets(config.evaluate, hard, baselines, teachers, None).small():
         assert set(sets[0].targets_NK.unique().tolist()) == {0.0, 1.0}
 
 
@@ -253,7 +253,7 @@ def test_a_set_of_other_classes_is_refused(root: Path, tmp_path: Path) -> None:
     for name in (SELECTED, LAST):
         images, info = read_images(original, name)
         write_images(other, name, images, {**info, "class_names": ["cat", "dog", "cow", "hen", "pig"]})
-    seal(other, kind="distilled", identity="ab" * 32, config={}, parents={}, seed=0, uris={})
+    commit(other, kind="distilled", identity="ab" * 32, config={}, parents={}, seed=0, uris={})
     config = tiny(copy_of(root, tmp_path, "survey", "curated"), f"distilled={other}")
     with pytest.raises(ArtifactIncompatible, match=r"classes are cat, dog, .*the survey.*round, in_between"):
         evaluate(Plan(config), SILENT)
@@ -326,7 +326,7 @@ def test_soft_labels_are_set_beside_hard_ones(root: Path, tmp_path: Path) -> Non
     curated = CuratedSet.open(str(below(config, "curated")))
     taught = _split(curated, "train", soft.selected.normalisation)
     baselines = Baselines(config, taught, 5, 1, 0, Folder(str(tmp_path / "kept")), curated.manifest.content)
-    subjects = Subjects(config.evaluate, soft, baselines, teachers_of(plan, soft, curated), None)
+    subjects = TrainingSets(config.evaluate, soft, baselines, load_teachers(plan, soft, curated), None)
     made = list(subjects.for_scores())
     assert [(sets[0].subject, name) for sets, name, _ in made] == [
         ("distilled_hard", "paper"),

@@ -19,12 +19,12 @@ from ray_tools import SILENT, below, content, copy_of, killing, tiny
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.trajectories import ShardWriter, TrajectoryStore, record, shard
-from raydistill.core import guard
+from raydistill.core import diagnostics
 from raydistill.core.networks import build
-from raydistill.core.training import start
+from raydistill.core.training import init_state
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
-from raydistill.pipeline.board import ATTEMPTS, Board
-from raydistill.pipeline.experts import experts
+from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
+from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
 from tests.damage import flipped
 from tests.ray.deadly import FAULT, POISON
@@ -141,7 +141,7 @@ def test_a_finished_shard_is_never_written_again(
 def test_a_shard_damaged_before_the_stage_ended_is_trained_again(
     trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "STILL_LEARNING", -1.0)  # experts as small as these hardly learn
+    monkeypatch.setattr(diagnostics, "STILL_LEARNING", -1.0)  # experts as small as these hardly learn
     root = copy_of(trained_root, tmp_path, "survey", "curated", "trajectories")
     plan = Plan(tiny(root))
     folder = below(tiny(root), "trajectories")
@@ -151,7 +151,7 @@ def test_a_shard_damaged_before_the_stage_ended_is_trained_again(
     store = experts(plan, SILENT)
     assert digests(folder) == whole
     accuracies = [store.history(expert)["balanced_accuracy"] for expert in range(store.num_experts)]
-    assert f"experts: {guard.of_experts(accuracies, plan.config.experts.training)}" in caplog.messages
+    assert f"experts: {diagnostics.check_undertrained(accuracies, plan.config.experts.training)}" in caplog.messages
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before, "the others were trained again"
 
 
@@ -162,7 +162,7 @@ def test_experts_that_diverge_end_the_stage_with_a_sentence(curated_root: Path, 
     with pytest.raises(DivergenceError) as caught:
         experts(Plan(config), SILENT)
     sentence = str(caught.value)
-    assert f"3 of 3 experts diverged {ATTEMPTS} times" in sentence
+    assert f"3 of 3 experts diverged {MAX_ATTEMPTS} times" in sentence
     assert "lower experts.training.lr" in sentence
     assert caught.value.exit_code == 4
     assert not (below(config, "trajectories") / NAME).exists()
@@ -171,7 +171,7 @@ def test_experts_that_diverge_end_the_stage_with_a_sentence(curated_root: Path, 
 @pytest.mark.long
 def test_an_expert_that_always_raises_is_named_and_the_rest_finish(curated_root: Path, tmp_path: Path) -> None:
     plan = poisoned(curated_root, tmp_path, FAULT, restarts=0)
-    with pytest.raises(RaydistillError, match=f"expert 1 failed {ATTEMPTS} times .*a fault that comes again"):
+    with pytest.raises(RaydistillError, match=f"expert 1 failed {MAX_ATTEMPTS} times .*a fault that comes again"):
         experts(plan, SILENT)
     assert_all_but_expert_1_finished(plan)
 
@@ -199,7 +199,7 @@ def poisoned(curated_root: Path, tmp_path: Path, poison: float, restarts: int) -
     size = build(config.network, len(summary.classes), summary.image_size).layout.num_parameters
     nothing: list[float | None] = [None]
     history = {"loss": nothing, "accuracy": nothing, "balanced_accuracy": nothing}
-    ShardWriter(plan.trajectories.folder, 1).save(start(torch.full((size,), poison)), history)
+    ShardWriter(plan.trajectories.folder, 1).save(init_state(torch.full((size,), poison)), history)
     return plan
 
 
@@ -213,145 +213,147 @@ def assert_all_but_expert_1_finished(plan: Plan) -> None:
 
 
 def test_a_worker_that_comes_back_finds_what_it_had_claimed() -> None:
-    board = Board([0, 1, 2, 3], 3)
+    coordinator = Coordinator([0, 1, 2, 3], 3)
     for rank in (0, 1):
-        board.join(rank, 2)
-    assert [board.claim(0), board.claim(1)] == [0, 1]
-    board.finished(0, {"accuracy": 0.5})
-    assert board.claim(0) == 2
-    board.join(0, 2)  # rank 0 was lost with expert 2; rank 1 goes on with expert 1
-    assert [board.claim(0), board.claim(0), board.claim(0)] == [3, 2, None]
+        coordinator.join(rank, 2)
+    assert [coordinator.claim(0), coordinator.claim(1)] == [0, 1]
+    coordinator.finished(0, {"accuracy": 0.5})
+    assert coordinator.claim(0) == 2
+    coordinator.join(0, 2)  # rank 0 was lost with expert 2; rank 1 goes on with expert 1
+    assert [coordinator.claim(0), coordinator.claim(0), coordinator.claim(0)] == [3, 2, None]
 
 
-def lost_and_back(board: Board, ranks: int, dead: Collection[int] | None = None) -> list[int | None]:
+def lost_and_back(coordinator: Coordinator, ranks: int, dead: Collection[int] | None = None) -> list[int | None]:
     """What each rank of a group claims that is lost, by the death of some or all, and started again."""
-    if not board.lost(range(ranks) if dead is None else dead):
+    if not coordinator.lost(range(ranks) if dead is None else dead):
         return []
     for rank in range(ranks):
-        board.join(rank, ranks)
-    return [board.claim(rank) for rank in range(ranks)]
+        coordinator.join(rank, ranks)
+    return [coordinator.claim(rank) for rank in range(ranks)]
 
 
 def test_an_expert_that_takes_its_worker_with_it_is_named_and_the_rest_finish() -> None:
     """Three workers: 4 is deadly, 5 is in the middle of its epochs whenever that happens, 6 and 7 finish."""
-    board = Board([4, 5, 6, 7], max_restarts=2)
+    coordinator = Coordinator([4, 5, 6, 7], max_restarts=2)
     for rank in range(3):
-        board.join(rank, 3)
-    assert [board.claim(rank) for rank in range(3)] == [4, 5, 6]
-    board.epoch(5, 1, {})
-    board.finished(6, {})
-    assert board.claim(2) == 7
-    board.finished(7, {})
+        coordinator.join(rank, 3)
+    assert [coordinator.claim(rank) for rank in range(3)] == [4, 5, 6]
+    coordinator.epoch(5, 1, {})
+    coordinator.finished(6, {})
+    assert coordinator.claim(2) == 7
+    coordinator.finished(7, {})
     claimed: list[int | None] = [4, 5, None]
     for _ in range(2):
-        claimed = lost_and_back(board, 3, [claimed.index(4)])  # too soon for 5 to come on
+        claimed = lost_and_back(coordinator, 3, [claimed.index(4)])  # too soon for 5 to come on
         assert set(claimed) == {4, 5, None}
-    assert set(lost_and_back(board, 3, [claimed.index(4)])) == {5, None}, "the third loss of 4 was one too many"
-    assert isinstance(board.failures()[4], ClusterError)
-    assert "expert 4 was lost with its worker, and 2 restarts in a row" in str(board.failures()[4])
-    board.finished(5, {})
-    assert (board.claim(0), board.trouble()) == (None, None)
+    assert set(lost_and_back(coordinator, 3, [claimed.index(4)])) == {5, None}, "the third loss of 4 was one too many"
+    assert isinstance(coordinator.failures()[4], ClusterError)
+    assert "expert 4 was lost with its worker, and 2 restarts in a row" in str(coordinator.failures()[4])
+    coordinator.finished(5, {})
+    assert (coordinator.claim(0), coordinator.trouble()) == (None, None)
 
 
 def test_groups_that_are_lost_in_vain_end_the_work_and_others_do_not() -> None:
-    board = Board([0, 1, 2, 3], max_restarts=2)
+    coordinator = Coordinator([0, 1, 2, 3], max_restarts=2)
     for epoch in range(1, 10):
-        (claimed,) = lost_and_back(board, 1)
-        board.epoch(claimed, epoch, {})
+        (claimed,) = lost_and_back(coordinator, 1)
+        coordinator.epoch(claimed, epoch, {})
     for size in (2, 3, 4):  # a cluster that grows starts the group anew, and nobody was lost
         for rank in range(size):
-            board.join(rank, size)
+            coordinator.join(rank, size)
         for rank in range(size):
-            board.epoch(board.claim(rank), 10, {})
+            coordinator.epoch(coordinator.claim(rank), 10, {})
     for _ in range(2):
-        assert lost_and_back(board, 4)
-        assert board.trouble() is None
-    assert not lost_and_back(board, 4)
-    assert "the group of workers was lost with experts [0, 1, 2, 3], and 2 restarts in a row" in str(board.trouble())
+        assert lost_and_back(coordinator, 4)
+        assert coordinator.trouble() is None
+    assert not lost_and_back(coordinator, 4)
+    assert "the group of workers was lost with experts [0, 1, 2, 3], and 2 restarts in a row" in str(
+        coordinator.trouble()
+    )
 
 
 def test_a_smaller_group_takes_over_from_ranks_beyond_it() -> None:
-    board = Board([0, 1, 2], 3)
+    coordinator = Coordinator([0, 1, 2], 3)
     for rank in range(3):
-        board.claim(rank)
-    board.join(0, 1)  # of three workers one is left
-    claimed = {board.claim(0) for _ in range(3)}
+        coordinator.claim(rank)
+    coordinator.join(0, 1)  # of three workers one is left
+    claimed = {coordinator.claim(0) for _ in range(3)}
     assert claimed == {0, 1, 2}
-    assert board.claim(0) is None
+    assert coordinator.claim(0) is None
 
 
 def test_ranks_of_a_larger_group_that_is_gone_are_no_others() -> None:
     """Of three workers one has run out of work and left; then its machine goes, and two go on."""
-    board = Board([5, 6], 3)
+    coordinator = Coordinator([5, 6], 3)
     for rank in range(3):
-        board.join(rank, 3)
-    assert [board.claim(rank) for rank in range(3)] == [5, 6, None]
-    assert board.lost([2])
+        coordinator.join(rank, 3)
+    assert [coordinator.claim(rank) for rank in range(3)] == [5, 6, None]
+    assert coordinator.lost([2])
     for rank in range(2):
-        board.join(rank, 2)
-    first, other = board.claim(0), board.claim(1)
-    board.failed(first, "a launch failure")
-    assert board.claim(0) is None, "left to the other rank, which is healthy"
-    board.finished(other, {})
-    assert board.claim(1) == first
+        coordinator.join(rank, 2)
+    first, other = coordinator.claim(0), coordinator.claim(1)
+    coordinator.failed(first, "a launch failure")
+    assert coordinator.claim(0) is None, "left to the other rank, which is healthy"
+    coordinator.finished(other, {})
+    assert coordinator.claim(1) == first
 
 
 def test_a_poisoned_expert_is_tried_again_last_and_then_given_up() -> None:
-    board = Board([7, 8, 9], 3)
+    coordinator = Coordinator([7, 8, 9], 3)
     order = []
-    while (expert := board.claim(0)) is not None:
+    while (expert := coordinator.claim(0)) is not None:
         order.append(expert)
         if expert == 7:
-            board.failed(expert, f"attempt {order.count(7)}")
+            coordinator.failed(expert, f"attempt {order.count(7)}")
         else:
-            board.finished(expert, {"accuracy": expert / 10})
-    assert order == [7, 8, 9, *[7] * (ATTEMPTS - 1)]
-    assert board.failures() == {7: f"attempt {ATTEMPTS}"}
-    news = board.news()
+            coordinator.finished(expert, {"accuracy": expert / 10})
+    assert order == [7, 8, 9, *[7] * (MAX_ATTEMPTS - 1)]
+    assert coordinator.failures() == {7: f"attempt {MAX_ATTEMPTS}"}
+    news = coordinator.news()
     assert news["finished"] == 2
     assert news["finals"] == [(8, {"accuracy": 0.8}), (9, {"accuracy": 0.9})]
-    assert board.news()["finals"] == [], "a final was told twice"
+    assert coordinator.news()["finals"] == [], "a final was told twice"
 
 
 def test_a_worker_whose_every_expert_fails_leaves_them_to_the_others() -> None:
-    board = Board([0, 1, 2, 3], 3)
+    coordinator = Coordinator([0, 1, 2, 3], 3)
     for rank in (0, 1):
-        board.join(rank, 2)
-    assert board.claim(1) == 0
-    while (expert := board.claim(0)) is not None:  # a GPU that fails at once, while the other trains
-        board.failed(expert, "a launch failure")
-    assert board.failures() == {}
-    board.finished(0, {})
-    while (expert := board.claim(1)) is not None:
-        board.finished(expert, {})
-    assert board.news()["finished"] == 4
-    assert board.failures() == {}
+        coordinator.join(rank, 2)
+    assert coordinator.claim(1) == 0
+    while (expert := coordinator.claim(0)) is not None:  # a GPU that fails at once, while the other trains
+        coordinator.failed(expert, "a launch failure")
+    assert coordinator.failures() == {}
+    coordinator.finished(0, {})
+    while (expert := coordinator.claim(1)) is not None:
+        coordinator.finished(expert, {})
+    assert coordinator.news()["finished"] == 4
+    assert coordinator.failures() == {}
 
 
 def test_an_expert_that_fails_on_the_last_worker_is_tried_there_again() -> None:
-    board = Board([0], 3)
+    coordinator = Coordinator([0], 3)
     for rank in (0, 1):
-        board.join(rank, 2)
-    assert (board.claim(0), board.claim(1)) == (0, None)
-    board.failed(0, "first")
-    assert board.claim(0) == 0
-    board.failed(0, "second")
-    assert (board.claim(0), board.failures()) == (None, {0: "second"})
+        coordinator.join(rank, 2)
+    assert (coordinator.claim(0), coordinator.claim(1)) == (0, None)
+    coordinator.failed(0, "first")
+    assert coordinator.claim(0) == 0
+    coordinator.failed(0, "second")
+    assert (coordinator.claim(0), coordinator.failures()) == (None, {0: "second"})
 
 
 def test_epochs_count_once_however_often_an_expert_starts() -> None:
-    board = Board([0, 1], 3)
-    board.epoch(0, 1, {"loss": 2.0})
-    board.epoch(0, 2, {"loss": 1.0})
-    board.epoch(1, 1, {"loss": 3.0})
-    board.epoch(0, 2, {"loss": 1.0})  # after a restart, the epoch that was in flight
-    assert board.news()["epochs"] == 3
-    assert board.news()["figures"] == {"loss": 1.0}
+    coordinator = Coordinator([0, 1], 3)
+    coordinator.epoch(0, 1, {"loss": 2.0})
+    coordinator.epoch(0, 2, {"loss": 1.0})
+    coordinator.epoch(1, 1, {"loss": 3.0})
+    coordinator.epoch(0, 2, {"loss": 1.0})  # after a restart, the epoch that was in flight
+    assert coordinator.news()["epochs"] == 3
+    assert coordinator.news()["figures"] == {"loss": 1.0}
 
 
 def test_a_controller_whose_work_is_done_ends_although_its_last_duties_hang() -> None:
     hung = "import ctypes; c = ctypes.CDLL(None); c.on_exit(c.pause, None)"
-    done = "from raydistill.pipeline.experts import _Controlling; _Controlling(None).after_report(None, [], None)"
+    done = "from raydistill.pipeline.experts.stage import _Controlling; _Controlling(None).after_report(None, [], None)"
     subprocess.run([sys.executable, "-c", f"{hung}; {done}"], check=True, timeout=60)
     with pytest.raises(subprocess.TimeoutExpired):
         subprocess.run([sys.executable, "-c", hung], check=True, timeout=3)

@@ -12,9 +12,9 @@ from ray_tools import folder_survey, tiny
 from raydistill.config import CatalogSurvey, Config, Curate, Resources
 from raydistill.errors import ClusterError
 from raydistill.galaxies.images import FolderImages
-from raydistill.pipeline import cluster
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import stages_of
+from raydistill.pipeline.runtime import cluster
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_the_words_are_in_the_manifest_all_the_same(tmp_path: Path) -> None:
 
 def test_a_whitening_changes_the_identity_of_all_that_sees_its_images(tmp_path: Path) -> None:
     def identities(*overrides: str) -> list[str]:
-        return [place.identity for place in Plan(tiny(tmp_path, *overrides)).places()]
+        return [spec.identity for spec in Plan(tiny(tmp_path, *overrides)).specs()]
 
     plain, white = identities(), identities("curate.whitening=zca")
     assert [a == b for a, b in zip(plain, white, strict=True)] == [True, False, False, False, False]
@@ -75,11 +75,11 @@ def test_a_run_that_judges_another_set_trains_no_experts(tmp_path: Path) -> None
     ],
 )
 def test_workers_that_fit(machines: list[dict[str, float]], cpus: float, gpus: float, workers: int) -> None:
-    assert sum(cluster._carried_by(machine, cpus, gpus) for machine in machines) == workers
+    assert sum(cluster._capacity(machine, cpus, gpus) for machine in machines) == workers
 
 
 def test_distilling_on_a_gpu_takes_the_cpus_of_a_machine_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_machines", lambda: [{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}])
+    monkeypatch.setattr(cluster, "_alive_nodes", lambda: [{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}])
     assert cluster.distill_cpus(Resources(distill_gpus=1), 1, 99) == 8
     assert cluster.distill_cpus(Resources(), 1, 99) == 32
     assert cluster.distill_cpus(Resources(), 4, 99) == 8
@@ -89,5 +89,5 @@ def test_distilling_on_a_gpu_takes_the_cpus_of_a_machine_that_has_one(monkeypatc
 
 def test_a_worker_lost_for_good_is_the_cluster_s_error() -> None:
     expected = r"evaluate: a worker was lost too often.*run the same command again"
-    with pytest.raises(ClusterError, match=expected), cluster.plain_errors("evaluate"):
+    with pytest.raises(ClusterError, match=expected), cluster.translate_errors("evaluate"):
         raise ray.exceptions.WorkerCrashedError

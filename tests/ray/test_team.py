@@ -10,11 +10,11 @@ import ray
 from ray_tools import SILENT, below, content, copy_of, killing, seen, tiny, workers
 
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.pipeline.distill import distill
+from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.session import STATE, prepare
-from raydistill.pipeline.team import Team, _Hired
-from raydistill.pipeline.tracking import Run
+from raydistill.pipeline.tracking.tracker import Run
+from raydistill.pipeline.trainer.trainer import STATE, make_task
+from raydistill.pipeline.trainer.worker_pool import WorkerPool, _Hired
 from tests.ray.deadly import Faulty
 
 PIECES = (
@@ -49,7 +49,9 @@ def test_a_helper_that_raises_is_let_go_and_the_others_go_on(trained_root: Path,
     plan = Plan(tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *PIECES, "resources.max_restarts=0"))
     told: list[str] = []
     helper = ray.remote(num_cpus=0)(Faulty).remote()
-    with closing(Team(prepare(plan, CuratedSet.open(plan.curated.folder), Run(), threads=1), told.append)) as team:
+    with closing(
+        WorkerPool(make_task(plan, CuratedSet.open(plan.curated.folder), Run(), threads=1), told.append)
+    ) as team:
         hired = _Hired(helper, helper.__ray_ready__.remote(), in_vain=0)
         team._hired = [hired]
         assert team._answer(hired, helper.measure.remote()) is None

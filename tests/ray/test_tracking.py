@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tracking_tools import DIGEST, all_runs, client_of, free_port, read, start, warnings_of
 
 from raydistill.errors import DivergenceError
-from raydistill.pipeline import tracking
-from raydistill.pipeline.tracking import InputDataset, Tracker, default_uri, ui_command
-from raydistill.pipeline.tracking_link import Link, Outcome
-from raydistill.pipeline.tracking_words import allowed
+from raydistill.pipeline.tracking import tracker as tracking
+from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker, Outcome
+from raydistill.pipeline.tracking.formatting import allowed
+from raydistill.pipeline.tracking.tracker import InputDataset, Tracker, default_uri, ui_command
 
 
 @pytest.fixture(scope="session")
@@ -142,9 +142,9 @@ def test_artifacts_come_back(tracker: Tracker, tmp_path: Path) -> None:
         run.artifact(tmp_path / "report.json")
         run.artifact(tmp_path / "report.json", "reports")
         run.artifact(tmp_path / "grid", "images")
-    place = read(tracker, run.id).info.artifact_uri
-    assert mlflow.artifacts.load_text(f"{place}/images/spiral.txt") == "arms"
-    assert mlflow.artifacts.load_text(f"{place}/reports/report.json") == "{}"
+    spec = read(tracker, run.id).info.artifact_uri
+    assert mlflow.artifacts.load_text(f"{spec}/images/spiral.txt") == "arms"
+    assert mlflow.artifacts.load_text(f"{spec}/reports/report.json") == "{}"
     beside = Path(tracker.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
     assert list(beside.rglob("spiral.txt")), "artifacts lie beside the database"
 
@@ -278,7 +278,7 @@ def test_a_refused_record_is_dropped_and_the_rest_arrives(tracker: Tracker, capl
 
 
 def test_the_warning_names_the_trackers_trouble_and_not_the_sciences(caplog: pytest.LogCaptureFixture) -> None:
-    link: Link[None] = Link("somewhere", lambda uri: None)
+    link: CircuitBreaker[None] = CircuitBreaker("somewhere", lambda uri: None)
 
     def away(_: None) -> None:
         raise ConnectionError("nobody listens")
@@ -286,14 +286,14 @@ def test_the_warning_names_the_trackers_trouble_and_not_the_sciences(caplog: pyt
     try:
         raise KeyError("the science failed")
     except KeyError:
-        assert link.attempt("run", away) is Outcome.LATER
+        assert link.attempt("run", away) is Outcome.RETRY
     assert "nobody listens" in warnings_of(caplog)[0]
     assert "science" not in warnings_of(caplog)[0]
 
 
 def test_a_dead_server_is_asked_ever_more_seldom_and_a_live_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now, asked, alive = [0.0], list[float](), False
-    monkeypatch.setattr("raydistill.pipeline.tracking_link.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("raydistill.pipeline.tracking.circuit_breaker.time.monotonic", lambda: now[0])
 
     def ask(_: None) -> None:
         asked.append(now[0])
@@ -301,7 +301,7 @@ def test_a_dead_server_is_asked_ever_more_seldom_and_a_live_one_at_once(monkeypa
         if not alive:
             raise TimeoutError("silent")
 
-    link: Link[None] = Link("somewhere", lambda uri: None)
+    link: CircuitBreaker[None] = CircuitBreaker("somewhere", lambda uri: None)
     while now[0] < 3600:
         now[0] += 1
         link.attempt("metrics", ask)
@@ -339,7 +339,7 @@ def test_ui_command() -> None:
 
 
 def test_importing_this_file_needs_no_mlflow() -> None:
-    script = "import sys; sys.modules['mlflow'] = None\nimport raydistill.pipeline.tracking as t\n"
+    script = "import sys; sys.modules['mlflow'] = None\nimport raydistill.pipeline.tracking.tracker as t\n"
     script += (
         "with t.Tracker('sqlite:///x', 'x', enabled=False).run('s', identity='i') as run: run.metrics({'a': 1}, 0)\n"
     )

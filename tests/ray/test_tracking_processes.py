@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tracking_tools import DIGEST, all_runs, client_of, free_port, read, start, warnings_of
 
-from raydistill.pipeline import tracking
-from raydistill.pipeline.tracking import InputDataset, Tracker, default_uri, ui_command
+from raydistill.pipeline.tracking import tracker as tracking
+from raydistill.pipeline.tracking.tracker import InputDataset, Tracker, default_uri, ui_command
 from tests.servers import mlflow_server, serving
 
 
@@ -27,7 +27,7 @@ def tracker(tmp_path: Path) -> Tracker:
 
 ENDLESS = """
 import sys, time
-from raydistill.pipeline.tracking import Tracker
+from raydistill.pipeline.tracking.tracker import Tracker
 tracker = Tracker(*sys.argv[1:])
 with tracker.run("experts", identity="same") as parent:
     with tracker.run("expert", identity="k", parent_run_id=parent.id) as run:
@@ -60,7 +60,7 @@ def test_sigterm_ends_as_killed_and_kill_9_is_closed_by_the_next_run(tracker: Tr
 HUNDRED = """
 import sys
 from raydistill import log
-from raydistill.pipeline.tracking import Tracker
+from raydistill.pipeline.tracking.tracker import Tracker
 log.setup()
 tracker = Tracker(*sys.argv[1:3])
 with tracker.run("expert", identity=sys.argv[3], params={"k": sys.argv[3]}) as run:
@@ -114,7 +114,7 @@ def test_a_database_of_another_schema_is_left_alone_and_the_warning_says_what_to
     from mlflow.store.db import utils
 
     config = utils._get_alembic_config(tracker.uri)
-    command.stamp(config, ScriptDirectory.from_config(config).get_revision("head").down_revision)
+    command.change_token(config, ScriptDirectory.from_config(config).get_revision("head").down_revision)
     with start(HUNDRED, tracker.uri, tracker.experiment, "k") as process:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0

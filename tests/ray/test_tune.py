@@ -21,23 +21,23 @@ from raydistill.artifacts.search import BEST, SearchReport
 from raydistill.config import Config, load
 from raydistill.core.recipe import Adam
 from raydistill.errors import ClusterError, ConfigError, DivergenceError
-from raydistill.pipeline.distill import distill
+from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.session import STATE
-from raydistill.pipeline.tracking import Tracker
-from raydistill.pipeline.trials import (
+from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.pipeline.trainer.trainer import STATE
+from raydistill.pipeline.tune.stage import _nothing_found, _stopping, _validations, ranked, tune
+from raydistill.pipeline.tune.trials import (
     DIVERGED,
     FAILED,
     FINISHED,
     METRIC,
     NO_RECIPE,
     STOPPED,
-    Forward,
-    Listener,
+    RecorderCallback,
     Trial,
+    TrialRecorder,
     _listeners,
 )
-from raydistill.pipeline.tune import _nothing_found, _stopping, _validations, ranked, tune
 
 MADE_FROM = ("survey", "curated", "trajectories")
 SPACE = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}, init: [real, noise]}"
@@ -145,15 +145,15 @@ def test_values_that_do_not_go_together_cost_their_trial_only(trained_root: Path
 
 
 def test_a_trial_whose_worker_never_came_has_failed(searched: Config) -> None:
-    from raydistill.pipeline.tracking import Run
+    from raydistill.pipeline.tracking.tracker import Run
 
-    listener = Listener(Plan(searched), SILENT, Run())
+    listener = TrialRecorder(Plan(searched), SILENT, Run())
     listener.folder = listener.folder / "never"
     _listeners["never"] = listener
     trial = SimpleNamespace(
         trial_id="a", config={"student_steps": 3, "image_step.lr": 0.03, "init": 0}, get_error=lambda: None
     )
-    Forward("never").on_trial_error(0, [], trial)
+    RecorderCallback("never").on_trial_error(0, [], trial)
     del _listeners["never"]
     assert (listener.trials["a"].status, listener.trials["a"].said) == (FAILED, "lost")
 
@@ -218,39 +218,39 @@ def test_a_trial_signs_for_the_set_that_it_makes(trained_root: Path, tmp_path: P
 def test_nothing_to_search_is_said_before_a_cluster_is_started(
     trained_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("raydistill.pipeline.stage.attached")
+    monkeypatch.delattr("raydistill.pipeline.runtime.stages.attached")
     with pytest.raises(ConfigError, match=r"search\.space: there is nothing to search"):
         tune(Plan(tiny(trained_root)), SILENT)
 
 
 def test_what_a_trial_tells_twice_is_kept_once(searched: Config) -> None:
-    from raydistill.pipeline.tracking import Run
+    from raydistill.pipeline.tracking.tracker import Run
 
-    listener = Listener(Plan(searched), SILENT, Run())
+    listener = TrialRecorder(Plan(searched), SILENT, Run())
     listener.folder = listener.folder / "elsewhere"
     listener.begin("a", {"student_steps": 3, "image_step.lr": 0.03, "init": 0})
     for _ in range(2):
-        listener.hear("a", {"iteration": 0, "balanced_accuracy": 0.2})
-        listener.hear("a", {"iteration": 5, "balanced_accuracy": 0.4})
-    listener.hear("a", {"iteration": 5, "balanced_accuracy": 0.4, "ended": FINISHED})
+        listener.on_result("a", {"iteration": 0, "balanced_accuracy": 0.2})
+        listener.on_result("a", {"iteration": 5, "balanced_accuracy": 0.4})
+    listener.on_result("a", {"iteration": 5, "balanced_accuracy": 0.4, "ended": FINISHED})
     listener.end("a", STOPPED)
     trial = listener.trials["a"]
     assert (trial.validations, trial.status, trial.best) == ([(0, 0.2), (5, 0.4)], FINISHED, (0.4, 5))
 
 
 def test_a_finished_trial_stays_so_when_a_killed_search_starts_it_again_and_ends_it_early(searched: Config) -> None:
-    from raydistill.pipeline.tracking import Run
+    from raydistill.pipeline.tracking.tracker import Run
 
     drawn = {"student_steps": 3, "image_step.lr": 0.03, "init": 0}
-    killed = Listener(Plan(searched), SILENT, Run())
+    killed = TrialRecorder(Plan(searched), SILENT, Run())
     killed.folder = killed.folder / "again"
     killed.begin("a", drawn)
-    killed.hear("a", {"iteration": 0, "balanced_accuracy": 0.2})
-    killed.hear("a", {"iteration": 5, "balanced_accuracy": 0.4, "ended": FINISHED})
-    listener = Listener(Plan(searched), SILENT, Run())
+    killed.on_result("a", {"iteration": 0, "balanced_accuracy": 0.2})
+    killed.on_result("a", {"iteration": 5, "balanced_accuracy": 0.4, "ended": FINISHED})
+    listener = TrialRecorder(Plan(searched), SILENT, Run())
     listener.trials, listener.folder = {"a": Trial(**json.loads(killed.folder.read("a.json")))}, killed.folder
     listener.begin("a", drawn)
-    listener.hear("a", {"iteration": 0, "balanced_accuracy": 0.2})
+    listener.on_result("a", {"iteration": 0, "balanced_accuracy": 0.2})
     listener.end("a", STOPPED)
     trial = listener.trials["a"]
     assert (trial.status, trial.best, len(trial.validations)) == (FINISHED, (0.4, 5), 2)
@@ -273,7 +273,7 @@ def test_a_trial_works_in_the_folders_of_its_search(
     config = replace(searched, output="runs", curate=replace(searched.curate, classes="tree.yaml"))
     here = Plan(config)
     assert here.distilled.folder.is_local  # looked up, and not to be taken for the trial's
-    sent = pickle.dumps(here.looked_up())
+    sent = pickle.dumps(here.with_resolved_paths())
     monkeypatch.chdir(tmp_path / "elsewhere")
     trial = pickle.loads(sent).with_recipe(replace(config.distill, student_steps=2))
     assert trial.trajectories.folder.uri == here.trajectories.folder.uri

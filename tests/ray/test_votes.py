@@ -12,17 +12,17 @@ from ray_tools import SILENT, below, copy_of, tiny
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
-from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Config
 from raydistill.core.initial import LEAST_PROBABILITY, margin
-from raydistill.pipeline import session as stage
-from raydistill.pipeline.baselines import Baselines
-from raydistill.pipeline.distill import distill
-from raydistill.pipeline.evaluate import _split, evaluate
-from raydistill.pipeline.experts import experts
+from raydistill.pipeline.distill.stage import distill
+from raydistill.pipeline.evaluate.baselines import Baselines
+from raydistill.pipeline.evaluate.stage import _split, evaluate
+from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_votes
+from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.subjects import Subjects, votes_of
+from raydistill.pipeline.trainer import trainer as stage
+from raydistill.storage import Folder
 
 VOTES = (
     "experts.targets=votes", "distill.labels=votes", "distill.init=correct", "distill.images_per_class=2",
@@ -47,7 +47,7 @@ def curated(config: Config) -> CuratedSet:
 def job(config: Config, folder: Path) -> Any:
     """What the worker is told, with a folder of its own."""
     plan = Plan(config)
-    return stage.Job(
+    return stage.DistillTask(
         str(folder), plan.curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill, plan.distilled.seed,
         threads=1, gpus=0, memory_mb=None, checkpoint_seconds=1e9, helpers=0, max_restarts=0, tree=plan.class_tree,
     )  # fmt: skip
@@ -67,7 +67,7 @@ def test_images_keep_the_votes_of_the_galaxies_they_began_as(config: Config, cur
 def test_they_begin_as_galaxies_that_the_experts_classify_correctly_as_far_as_there_are_any(
     config: Config, tmp_path: Path, ipc: int
 ) -> None:
-    session = stage.Session(job(tiny(config.output, *VOTES, f"distill.images_per_class={ipc}"), tmp_path))
+    session = stage.Trainer(job(tiny(config.output, *VOTES, f"distill.images_per_class={ipc}"), tmp_path))
     store = TrajectoryStore.open(str(below(config, "trajectories")))
     labels = torch.arange(5).repeat_interleave(ipc)
     wrong = (margin(session.network, store.ends(), session.distiller.images, labels) <= 0).view(5, ipc).sum(dim=1)
@@ -90,13 +90,13 @@ def test_experts_on_votes_are_others(config: Config, trained_root: Path) -> None
 @pytest.mark.parametrize("labels", [(), ("distill.labels=soft", "distill.label_init=votes")])
 def test_a_resumed_run_has_the_same_bits(config: Config, tmp_path: Path, labels: tuple[str, ...]) -> None:
     given = tiny(config.output, *VOTES, *labels)
-    whole, early = (stage.Session(job(given, tmp_path / name)) for name in ("whole", "stopped"))
+    whole, early = (stage.Trainer(job(given, tmp_path / name)) for name in ("whole", "stopped"))
     for _ in range(4):
         whole.step()
     for _ in range(2):
         early.step()
     early.save()
-    late = stage.Session(job(given, tmp_path / "stopped"))
+    late = stage.Trainer(job(given, tmp_path / "stopped"))
     for _ in range(2):
         late.step()
     for name, tensor in whole.distiller.state()[0].items():
@@ -105,8 +105,8 @@ def test_a_resumed_run_has_the_same_bits(config: Config, tmp_path: Path, labels:
 
 
 def test_learned_labels_may_begin_as_votes(config: Config, curated: CuratedSet, tmp_path: Path) -> None:
-    fixed = stage.Session(job(config, tmp_path / "fixed"))
-    learned = stage.Session(
+    fixed = stage.Trainer(job(config, tmp_path / "fixed"))
+    learned = stage.Trainer(
         job(tiny(config.output, *VOTES, "distill.labels=soft", "distill.label_init=votes"), tmp_path / "learned")
     )
     before = learned.distiller.targets().clone()
@@ -121,12 +121,12 @@ def test_baselines_have_the_votes_of_the_galaxies_they_are_made_of(
 ) -> None:
     plan = Plan(config)
     found = DistilledSet.open(str(below(config, "distilled")))
-    votes = votes_of(plan, found, curated)
+    votes = load_votes(plan, found, curated)
     assert votes is not None
     taught = _split(curated, "train", found.selected.normalisation)
     baselines = Baselines(config, taught, 5, 2, 0, Folder(str(tmp_path)), curated.manifest.content)
     images = taught[0]
-    for (one,) in Subjects(config.evaluate, found, baselines, None, votes).small():
+    for (one,) in TrainingSets(config.evaluate, found, baselines, None, votes).small():
         torch.testing.assert_close(one.targets_NK.sum(dim=1), torch.ones(10))
         for pixels, target in zip(one.images_NCHW, one.targets_NK, strict=True):
             if one.subject in ("random_real", "k_center"):
@@ -134,4 +134,4 @@ def test_baselines_have_the_votes_of_the_galaxies_they_are_made_of(
                 assert torch.equal(target, votes[row])
     made = {**found.manifest.config["distill"], "labels": "hard"}
     hard = replace(found, manifest=replace(found.manifest, config={"distill": made}))
-    assert votes_of(plan, hard, curated) is None
+    assert load_votes(plan, hard, curated) is None

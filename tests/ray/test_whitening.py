@@ -17,12 +17,12 @@ from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config
 from raydistill.core.coreset import random_real
 from raydistill.core.normalise import PixelSums, Whitening
-from raydistill.pipeline.curate import curate
-from raydistill.pipeline.distill import distill
-from raydistill.pipeline.evaluate import evaluate
-from raydistill.pipeline.experts import experts
+from raydistill.pipeline.curate.stage import curate
+from raydistill.pipeline.distill.stage import distill
+from raydistill.pipeline.evaluate.stage import evaluate
+from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.tune import tune
+from raydistill.pipeline.tune.stage import tune
 from raydistill.seeding import fold_in, generator
 
 ZCA = ("curate.whitening=zca", "curate.whitening_eps=0.01", "distill.iterations=4", "distill.validate_every=2")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import raydistill
-from raydistill.pipeline.tracking import Tracker
+from raydistill.pipeline.tracking.tracker import Tracker
 
 DIGEST = "0123456789abcdef" * 4
 

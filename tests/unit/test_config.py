@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from raydistill.artifacts.storage import Folder
 from raydistill.config import CatalogSurvey, Halving, Range, load, plain
 from raydistill.core.architectures import MLP, ConvNet
 from raydistill.core.augment import DSA, Augmentation
@@ -19,7 +18,8 @@ from raydistill.core.recipe import SGD, Adam
 from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
 from raydistill.errors import ConfigError
 from raydistill.galaxies.images import FolderImages
-from raydistill.galaxies.simulated import SimulatedSurvey
+from raydistill.simulation.config import SimulatedSurvey
+from raydistill.storage import Folder
 from tests.unit.config_tools import SIMULATED, Read
 
 REPOSITORY = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union
 import yaml
 
 from raydistill.config import Config
-from raydistill.config.sentences import CLASSES
+from raydistill.config.messages import CLASSES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "config.md"
 HEAD = """# Every key of a config

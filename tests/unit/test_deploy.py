@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from raydistill import __version__
-from raydistill.pipeline.cluster import set_environment
+from raydistill.pipeline.runtime.cluster import set_environment
 
 ROOT = Path(__file__).parents[2]
 # Version v1 of RayCluster and RayJob, from helm-chart/kuberay-operator/crds of github.com/ray-project/kuberay at feeaf72fa

@@ -132,7 +132,7 @@ def test_nor_what_turns_out_later_that_it_did(caplog: pytest.LogCaptureFixture) 
     clock = Clock()
     shown = log._Lines(5000, "distilling", "steps", clock=clock)
     clock.now = 15.0  # of starting
-    shown.go_on_from(4000)
+    shown.resume_at(4000)
     for done in range(4010, 4041, 10):
         clock.now += 10
         shown.update(done)

@@ -12,7 +12,7 @@ import torch
 from raydistill.core.distiller import Distiller
 from raydistill.core.networks import build
 from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
-from raydistill.core.training import Flat
+from raydistill.core.training import SharpnessAware
 from tests import zoo
 from tests.unit.config_tools import SIMULATED, Read
 
@@ -51,7 +51,7 @@ def test_every_method_of_the_literature_is_there() -> None:
 def test_a_method_is_nothing_but_a_combination_of_options(read: Read, method: str) -> None:
     config = read(SIMULATED, f"extends=methods/{method}")
     assert {name: getattr(config.distill, name) for name in METHODS[method]} == METHODS[method]
-    assert (config.experts.training.flat == Flat()) == (method in {"ftd", "datm", "pad"})
+    assert (config.experts.training.flat == SharpnessAware()) == (method in {"ftd", "datm", "pad"})
     assert config.experts.keep == ("ends" if method == "mct" else "all")
 
 

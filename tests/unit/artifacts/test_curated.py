@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from raydistill.artifacts.curated import KIND, SCHEMA, ClassSummary, CuratedSet, Summary, partition
-from raydistill.artifacts.manifest import seal
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.manifest import commit
 from raydistill.errors import ArtifactCorrupt
 from raydistill.galaxies.classes import ClassTree, GalaxyClass
+from raydistill.storage import Folder
 
 SIZE = 8
 NAMES = ("Er", "Sb")
@@ -56,11 +56,11 @@ def row(object_id: str, label: int) -> dict[str, object]:
 
 def write(folder: Folder) -> None:
     for split, label in sorted(set(ROWS.values())):
-        own = sorted(key for key, place in ROWS.items() if place == (split, label))
+        own = sorted(key for key, spec in ROWS.items() if spec == (split, label))
         with folder.writing(partition(split, label)) as path:
             pq.write_table(pa.Table.from_pylist([row(key, label) for key in own], SCHEMA), path)
     folder.write("summary.json", SUMMARY.to_json())
-    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_columns_may_be_asked_for_without_the_object_id(curated: CuratedSet) -> 
 def test_an_empty_split_is_an_empty_table(folder: Folder) -> None:
     nobody = tuple(replace(entry, kept=0, train=0, validation=0, test=0) for entry in SUMMARY.classes)
     folder.write("summary.json", replace(SUMMARY, classes=nobody).to_json())
-    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
     curated = CuratedSet.open(folder)
     assert curated.table("train", ["object_id", "ra"]).column_names == ["object_id", "ra", "label"]
     empty = curated.load("test")
@@ -133,7 +133,7 @@ def test_galaxies_that_were_counted_and_are_not_there_are_noticed(folder: Folder
     write(folder)
     name = partition("train", 1)
     folder.remove(name)
-    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
     with pytest.raises(ArtifactCorrupt, match=f"its summary counts galaxies in '{name}'"):
         CuratedSet.open(folder)
 

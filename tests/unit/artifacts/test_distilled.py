@@ -20,11 +20,11 @@ from raydistill.artifacts.distilled import (
     read_images,
     write_images,
 )
-from raydistill.artifacts.manifest import seal
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.tensors import WHITENING, read_tensors, write_tensors
 from raydistill.core.normalise import Normalisation, PixelSums
 from raydistill.errors import ArtifactCorrupt, ArtifactMissing
+from raydistill.storage import Folder
 from tests import zoo
 
 INFO = {"class_names": ["Er", "Sb é"], "images_per_class": 2}
@@ -119,7 +119,7 @@ def test_a_whitened_set_comes_back_with_its_whitening(folder: Folder) -> None:
 def test_two_iterates_share_one_whitening(folder: Folder) -> None:
     write_images(folder, SELECTED, whitened(0), INFO)
     write_images(folder, LAST, whitened(5), INFO)
-    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
     assert [name for name in folder.files() if name.endswith(".safetensors")] == [LAST, SELECTED, WHITENING]
     opened = DistilledSet.open(folder.uri)
     assert torch.equal(opened.last.display(), whitened(5).display())
@@ -179,7 +179,7 @@ def test_a_file_that_lacks_a_part_is_corrupt(folder: Folder, lost: str) -> None:
 def test_a_distilled_set_opens_whole(folder: Folder) -> None:
     write_images(folder, SELECTED, synthetic(0), INFO)
     write_images(folder, LAST, synthetic(5), INFO)
-    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
     opened = DistilledSet.open(folder.uri)
     assert (opened.class_names, opened.images_per_class) == (["Er", "Sb é"], 2)
     assert (opened.selected.iteration, opened.last.iteration) == (120, 125)

@@ -19,9 +19,9 @@ from raydistill.artifacts.evaluation import (
     summarise,
     unaugmented,
 )
-from raydistill.artifacts.manifest import seal
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.manifest import commit
 from raydistill.core import metrics, scores
+from raydistill.storage import Folder
 
 NAMES = ["Er", "Sb"]
 
@@ -139,7 +139,7 @@ def test_a_report_opens_as_it_was_written(folder: Folder, summary: dict[str, Any
     with folder.writing("runs.parquet") as path:
         pq.write_table(pa.Table.from_pylist(RUNS, RUNS_SCHEMA), path)
     folder.write("evaluation.json", json.dumps(summary).encode())
-    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
     report = EvaluationReport.open(folder.uri)
     assert report.runs.schema.equals(RUNS_SCHEMA)
     assert report.runs.to_pylist() == RUNS

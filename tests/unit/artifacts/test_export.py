@@ -16,11 +16,11 @@ from PIL import Image
 
 from raydistill.artifacts.distilled import KIND, LAST, SELECTED, DistilledSet, SyntheticImages, write_images
 from raydistill.artifacts.export import export
-from raydistill.artifacts.manifest import seal
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.manifest import commit
 from raydistill.core.initial import hard_labels
 from raydistill.core.normalise import Normalisation
 from raydistill.errors import ArtifactError
+from raydistill.storage import Folder
 from tests import zoo
 
 NAMES, IPC, SIZE = ["round, smooth", "edge_on", "spiral"], 2, 8
@@ -33,7 +33,7 @@ def distilled(folder: Folder, soft: bool, lrs: list[float]) -> DistilledSet:
     images = SyntheticImages(pixels, targets, torch.tensor(lrs), NORMALISATION, iteration=7)
     for name in (SELECTED, LAST):
         write_images(folder, name, images, {"class_names": NAMES, "images_per_class": IPC})
-    seal(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
     return DistilledSet.open(folder)
 
 

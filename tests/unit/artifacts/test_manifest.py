@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from raydistill.artifacts import manifest
-from raydistill.artifacts.manifest import Manifest, check_parent, identity_of, open_manifest, seal
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.manifest import Manifest, check_parent, commit, identity_of, open_manifest
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+from raydistill.storage import Folder
 from tests.damage import flipped
 
 
@@ -21,7 +21,7 @@ def write(folder: Folder, data: bytes = b"data", parents: Any = (), seed: int = 
     parents = dict(parents)
     identity = identity_of(kind, {"size": 8}, {name: p.identity for name, p in parents.items()}, seed)
     uris = dict.fromkeys(parents, "elsewhere")
-    return seal(folder, kind=kind, identity=identity, config={"size": 8}, parents=parents, seed=seed, uris=uris)
+    return commit(folder, kind=kind, identity=identity, config={"size": 8}, parents=parents, seed=seed, uris=uris)
 
 
 def test_a_sealed_folder_opens_as_it_was_sealed(folder: Folder) -> None:
@@ -40,7 +40,7 @@ def test_write_open_write_is_byte_identical(folder: Folder) -> None:
     other = folder / "again"
     for name in opened.files:
         other.write(name, folder.read(name))
-    seal(
+    commit(
         other, kind=opened.kind, identity=opened.identity, config=opened.config, parents=opened.parents, seed=opened.seed,
         uris={name: parent.uri for name, parent in opened.parents.items()},
     )  # fmt: skip
@@ -163,11 +163,11 @@ def test_content_depends_on_the_data_alone(folder: Folder) -> None:
 def test_content_leaves_pictures_out_and_names_in(folder: Folder) -> None:
     one = write(folder)
     folder.write("picture.png", b"drawn by another matplotlib")
-    again = seal(folder, kind="curated", identity=one.identity, config={}, parents={}, seed=0, uris={})
+    again = commit(folder, kind="curated", identity=one.identity, config={}, parents={}, seed=0, uris={})
     assert again.content == one.content
     folder.write("renamed.json", folder.read("summary.json"))
     folder.remove("summary.json")
-    renamed = seal(folder, kind="curated", identity=one.identity, config={}, parents={}, seed=0, uris={})
+    renamed = commit(folder, kind="curated", identity=one.identity, config={}, parents={}, seed=0, uris={})
     assert renamed.content != one.content
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.artifacts import storage
-from raydistill.artifacts.storage import CACHE_DAYS, Folder
+from raydistill import storage
 from raydistill.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ConfigError
+from raydistill.storage import CACHE_DAYS, Folder
 
 
 def test_what_is_written_is_read(folder: Folder) -> None:
@@ -215,19 +215,19 @@ def test_what_else_goes_wrong_with_disks(
 
 def test_a_folder_that_is_tried_out_stays_as_it_is(folder: Folder) -> None:
     folder.write("kept", b"1")
-    folder.try_out()
+    folder.check_writable()
     assert folder.files() == ["kept"]
 
 
 def test_a_folder_that_is_tried_out_is_not_made(tmp_path: Path) -> None:
-    Folder(tmp_path / "runs" / "demo").try_out()
+    Folder(tmp_path / "runs" / "demo").check_writable()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_in_which_nothing_can_be_written_says_so_when_it_is_tried_out(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match="a file stands where a folder should be made"):
-        Folder(tmp_path / "file" / "run").try_out()
+        Folder(tmp_path / "file" / "run").check_writable()
 
 
 def test_other_failures_are_not_dressed_up(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tables import read_table
 from raydistill.errors import ArtifactMissing
+from raydistill.storage import Folder
 
 READS = """
 import os, sys
-from raydistill.artifacts.storage import Folder
+from raydistill.storage import Folder
 from raydistill.artifacts.tables import read_table
 before = set(os.listdir("/proc/self/task"))
 assert read_table(Folder(sys.argv[1]), "some.parquet").num_rows == 2000

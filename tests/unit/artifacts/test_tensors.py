@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydistill.artifacts.storage import Folder
 from raydistill.artifacts.tensors import SHA256, read_tensors, write_tensors
 from raydistill.errors import ArtifactCorrupt
+from raydistill.storage import Folder
 from tests.damage import flipped
 
 TENSORS = {
@@ -37,7 +37,7 @@ def test_any_bit_that_changes_is_noticed(tmp_path: Path) -> None:
     write_tensors(folder, "state", TENSORS, INFO)
     whole = folder.read("state")
     name = whole.index(SHA256.encode())
-    for place in set(range(len(whole))) - set(range(name, name + len(SHA256))):
-        folder.write("state", flipped(whole, place))
+    for spec in set(range(len(whole))) - set(range(name, name + len(SHA256))):
+        folder.write("state", flipped(whole, spec))
         with pytest.raises(ArtifactCorrupt, match="'state' is not a whole safetensors file"):
             read_tensors(folder, "state")

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.artifacts.manifest import identity_of, seal
-from raydistill.artifacts.storage import Folder
+from raydistill.artifacts.manifest import commit, identity_of
 from raydistill.artifacts.trajectories import (
     KIND,
     ShardWriter,
@@ -21,9 +20,10 @@ from raydistill.artifacts.trajectories import (
 )
 from raydistill.core.networks import Layout, build, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import FitState, Training, fit, start
+from raydistill.core.training import FitState, Training, fit, init_state
 from raydistill.core.trajectories import Straight
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+from raydistill.storage import Folder
 from tests import zoo
 from tests.damage import flipped
 
@@ -43,7 +43,7 @@ def write(folder: Folder, num_experts: int = 2) -> None:
             writer.save(state(expert, epoch), {"loss": [0.5] * epoch})
         writer.finish(EPOCHS, {"loss": [0.5] * EPOCHS})
     write_layout(folder, LAYOUT, num_experts, EPOCHS)
-    seal(folder, kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
+    commit(folder, kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
 
 
 def test_a_store_gives_back_every_epoch_of_every_expert(folder: Folder) -> None:
@@ -107,7 +107,7 @@ def test_an_expert_stopped_and_resumed_has_the_same_bits(folder: Folder) -> None
     def train(where: Folder, until: int) -> None:
         writer = ShardWriter(where, 0)
         found = writer.resume()
-        begin = found[0] if found else start(initial_parameters(network, 0))
+        begin = found[0] if found else init_state(initial_parameters(network, 0))
         if not found:
             writer.save(begin, {})
         for reached in fit(network, begin, images, one_hot(labels, zoo.CLASSES), training, seed=1):
@@ -219,7 +219,7 @@ def test_the_ends_alone_are_enough_for_straight_trajectories(folder: Folder) -> 
             writer.save(state(expert, epoch), {"loss": [0.5] * epoch})
         writer.finish(EPOCHS, {"loss": [0.5] * EPOCHS}, ends_only=True)
     write_layout(folder / "ends", LAYOUT, 2, EPOCHS, ends_only=True)
-    seal(folder / "ends", kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
+    commit(folder / "ends", kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
     whole, ends = (TrajectoryStore.open(folder / name) for name in ("all", "ends"))
     assert np.load((folder / "ends").local(shard(0)), allow_pickle=False).shape == (2, 8)
     for expert in range(2):

@@ -8,23 +8,23 @@ import pytest
 import torch
 
 from raydistill.core.architectures import MLP, ConvNet
-from raydistill.core.effort import (
+from raydistill.core.cost_model import (
     LONG_SECONDS,
-    Machine,
-    Work,
+    Hardware,
+    WorkEstimate,
+    describe,
+    estimate_distillation,
+    estimate_training,
     forward_flops,
-    settle,
+    resolve_auto,
     useful_threads,
-    words,
-    work_of_recipe,
-    work_of_training,
 )
 from raydistill.core.networks import Network, build
 from raydistill.core.recipe import Recipe
-from raydistill.core.training import Flat, Training
+from raydistill.core.training import SharpnessAware, Training
 
-LAPTOP = Machine("cpu", compiler=True, bfloat16=True)
-LONG, SHORT = Work(1e15, 1000), Work(1e9, 10)
+LAPTOP = Hardware("cpu", compiler=True, bfloat16=True)
+LONG, SHORT = WorkEstimate(1e15, 1000), WorkEstimate(1e9, 10)
 
 
 def test_a_convolutions_operations_are_those_counted_by_hand() -> None:
@@ -37,21 +37,22 @@ def test_work_of_a_training_counts_whole_batches_of_three_passes() -> None:
     network = build(MLP(width=4), 2, 8)
     forward = forward_flops(network, 3, 8)
     training = Training(epochs=7, batch_size=4)
-    assert work_of_training(training, network, torch.Size((10, 3, 8, 8))) == Work(7 * 2 * 4 * 3 * forward, 14)
-    assert work_of_training(training, network, torch.Size((3, 3, 8, 8)), networks=5) == Work(
+    assert estimate_training(training, network, torch.Size((10, 3, 8, 8))) == WorkEstimate(7 * 2 * 4 * 3 * forward, 14)
+    assert estimate_training(training, network, torch.Size((3, 3, 8, 8)), networks=5) == WorkEstimate(
         5 * 7 * 3 * 3 * forward, 35
     )
-    twice = work_of_training(replace(training, flat=Flat()), network, torch.Size((10, 3, 8, 8)))
-    assert twice == Work(2 * 7 * 2 * 4 * 3 * forward, 28)
+    twice = estimate_training(replace(training, flat=SharpnessAware()), network, torch.Size((10, 3, 8, 8)))
+    assert twice == WorkEstimate(2 * 7 * 2 * 4 * 3 * forward, 28)
 
 
 def test_work_of_a_recipe_is_twelve_passes_an_image_and_step() -> None:
     network = build(MLP(width=4), 2, 8)
     forward = forward_flops(network, 3, 8)
     recipe = Recipe(iterations=10, student_steps=5)
-    assert work_of_recipe(recipe, network, torch.Size((6, 3, 8, 8))) == Work(12 * 50 * 6 * forward, 100)
+    assert estimate_distillation(recipe, network, torch.Size((6, 3, 8, 8))) == WorkEstimate(12 * 50 * 6 * forward, 100)
     assert (
-        work_of_recipe(replace(recipe, batch_size=2), network, torch.Size((6, 3, 8, 8))).flops == 12 * 50 * 2 * forward
+        estimate_distillation(replace(recipe, batch_size=2), network, torch.Size((6, 3, 8, 8))).flops
+        == 12 * 50 * 2 * forward
     )
 
 
@@ -62,40 +63,40 @@ def test_work_of_a_recipe_is_twelve_passes_an_image_and_step() -> None:
         (SHORT, LAPTOP, False, "float32"),
         (LONG, replace(LAPTOP, compiler=False), False, "bfloat16"),
         (LONG, replace(LAPTOP, bfloat16=False), True, "float32"),
-        (LONG, Machine("gpu", True, True), False, "float32"),  # 100 s there
-        (Work(0, 10**6), Machine("gpu", True, True), True, "bfloat16"),  # a million calls of nothing
+        (LONG, Hardware("gpu", True, True), False, "float32"),  # 100 s there
+        (WorkEstimate(0, 10**6), Hardware("gpu", True, True), True, "bfloat16"),  # a million calls of nothing
     ],
 )
 def test_auto_is_settled_by_the_work_and_the_machine(
-    work: Work, machine: Machine, compiled: bool, precision: str
+    work: WorkEstimate, machine: Hardware, compiled: bool, precision: str
 ) -> None:
-    training = settle(Training(compile="auto", precision="auto"), work, machine)
+    training = resolve_auto(Training(compile="auto", precision="auto"), work, machine)
     assert (training.compile, training.precision) == (compiled, precision)
-    recipe = settle(Recipe(compile="auto", precision="auto"), work, machine)
+    recipe = resolve_auto(Recipe(compile="auto", precision="auto"), work, machine)
     assert (recipe.compile, recipe.precision) == (compiled, precision)
 
 
 def test_what_a_person_chose_stays() -> None:
     for chosen in (Training(compile=True, precision="bfloat16"), Training(compile=False, precision="float32")):
         for work in (LONG, SHORT):
-            assert settle(chosen, work, LAPTOP) == chosen
-    assert words(settle(Training(), LONG, LAPTOP)) == "float32, compiled"
+            assert resolve_auto(chosen, work, LAPTOP) == chosen
+    assert describe(resolve_auto(Training(), LONG, LAPTOP)) == "float32, compiled"
 
 
 def test_the_unrolled_engine_is_never_compiled() -> None:
-    assert settle(Recipe(engine="unrolled"), LONG, LAPTOP).compile is False
+    assert resolve_auto(Recipe(engine="unrolled"), LONG, LAPTOP).compile is False
 
 
 def test_seconds_are_the_arithmetic_or_the_calls() -> None:
-    assert Work(5e10 * LONG_SECONDS, 1).seconds(LAPTOP) == LONG_SECONDS
-    assert Work(1.0, 1000).seconds(LAPTOP) == 1.0
+    assert WorkEstimate(5e10 * LONG_SECONDS, 1).seconds(LAPTOP) == LONG_SECONDS
+    assert WorkEstimate(1.0, 1000).seconds(LAPTOP) == 1.0
 
 
 def test_this_machine_is_described() -> None:
-    here = Machine.of_workers(0)
+    here = Hardware.of_workers(0)
     assert here.kind == "cpu"
     assert here.compiler in (True, False)
-    assert Machine.of_workers(0.5).kind == "gpu"
+    assert Hardware.of_workers(0.5).kind == "gpu"
 
 
 class _WithAConstant(torch.nn.Module):
@@ -120,6 +121,6 @@ def test_threads_go_by_the_arithmetic_of_a_step(width: int, images: int, threads
     network = build(ConvNet(depth=3, width=width), 5, 32)
     for steps in (10, 50):
         assert (
-            useful_threads(work_of_recipe(Recipe(student_steps=steps), network, torch.Size((images, 3, 32, 32))))
+            useful_threads(estimate_distillation(Recipe(student_steps=steps), network, torch.Size((images, 3, 32, 32))))
             == threads
         )

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from raydistill.core.diagnostics import FALLEN, PATIENCE, WINDOW, MatchingDiagnostics, check_undertrained
 from raydistill.core.distiller import Record
-from raydistill.core.guard import FALLEN, PATIENCE, WINDOW, Guard, of_experts
 from raydistill.core.recipe import Recipe
 from raydistill.core.training import Training
 
@@ -18,7 +18,7 @@ def record(iteration: int, loss: float = 0.7, lr: float = 0.01, skipped: bool = 
 
 
 def said(records: list[Record], pieces: int = 1) -> list[str]:
-    guard = Guard(Recipe(skip_above=1.1))
+    guard = MatchingDiagnostics(Recipe(skip_above=1.1))
     return [sentence for one in records if (sentence := guard.read([one] * pieces))]
 
 
@@ -62,7 +62,7 @@ def test_each_sign_is_told_once_with_what_to_change(records: list[Record], itera
 
 def test_experts_that_were_still_learning_are_told_of() -> None:
     rising = [[0.1 + 0.02 * epoch for epoch in range(13)], [0.1 + 0.01 * epoch for epoch in range(13)]]
-    sentence = of_experts(rising, Training(epochs=12, lr=0.01))
+    sentence = check_undertrained(rising, Training(epochs=12, lr=0.01))
     assert sentence is not None
     assert "rose by 0.045 from epoch 9 to 12" in sentence
     assert "experts.training.lr (now 0.01) or experts.training.epochs (now 12)" in sentence
@@ -70,15 +70,15 @@ def test_experts_that_were_still_learning_are_told_of() -> None:
 
 def test_experts_that_were_done_are_left_alone() -> None:
     done = [[0.8 - 0.7 * 0.5**epoch for epoch in range(13)]] * 3
-    assert of_experts(done, Training(epochs=12)) is None
+    assert check_undertrained(done, Training(epochs=12)) is None
 
 
 def test_what_a_decay_of_the_rate_lifts_is_no_learning() -> None:
     lifted = [[0.7 if epoch <= 9 else 0.8 for epoch in range(13)]]
-    assert of_experts(lifted, Training(epochs=12, lr_decay_at=0.75)) is None
-    assert of_experts(lifted, Training(epochs=12)) is not None, "without a decay it is"
+    assert check_undertrained(lifted, Training(epochs=12, lr_decay_at=0.75)) is None
+    assert check_undertrained(lifted, Training(epochs=12)) is not None, "without a decay it is"
 
 
 @pytest.mark.parametrize("training", [Training(epochs=1), Training(epochs=1, lr_decay_at=0)])
 def test_a_single_epoch_is_never_enough(training: Training) -> None:
-    assert of_experts([[0.2, 0.6]], training) is not None
+    assert check_undertrained([[0.2, 0.6]], training) is not None

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from raydistill.core.distiller import Distiller
-from raydistill.core.measuring import Measurer
 from raydistill.core.recipe import SGD, Recipe
 from raydistill.core.schedule import Fixed, SelfAdaptive
+from raydistill.core.segments import SegmentEvaluator
 from raydistill.errors import DivergenceError
 from tests.unit.core.test_distiller import IMAGES, QUICK, Broken, assert_same_state, distiller, walk
 
@@ -46,7 +46,7 @@ def test_the_pieces_of_all_iterations_go_round_the_window() -> None:
 
 @pytest.mark.parametrize("recipe", [THREE, replace(THREE, schedule=SelfAdaptive(), labels="soft", lr_per_epoch=True)])
 def test_whoever_is_given_the_shared_part_of_the_state_measures_the_same(recipe: Recipe) -> None:
-    alone, leader, helper = distiller(recipe), distiller(recipe), Measurer(recipe, *walk(), seed=0)
+    alone, leader, helper = distiller(recipe), distiller(recipe), SegmentEvaluator(recipe, *walk(), seed=0)
     for _ in range(4):
         leader.advance([leader.measure(0), helper.measure(leader.shared(), 1), leader.measure(2)])
         alone.step()

@@ -16,14 +16,14 @@ from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import (
     FitState,
-    Flat,
+    SharpnessAware,
     Training,
     _flat_gradient,
     class_weights,
+    evaluate,
     fit,
-    judged,
+    init_state,
     predict,
-    start,
     train,
 )
 from raydistill.errors import DivergenceError
@@ -54,7 +54,7 @@ def test_fit_is_torch_s_sgd(name: str, momentum: float, weight_decay: float) -> 
     training = Training(
         epochs=5, batch_size=99, lr=0.05, momentum=momentum, weight_decay=weight_decay, class_weights=False
     )
-    for state in fit(network, start(theta), images, targets, training, seed=0):
+    for state in fit(network, init_state(theta), images, targets, training, seed=0):
         loss = nn.functional.cross_entropy(module(images), targets)
         sgd.zero_grad()
         loss.backward()
@@ -75,7 +75,7 @@ def test_resumed_from_any_state_it_is_the_uninterrupted_run_bit_for_bit(
         epochs=4, batch_size=7, momentum=0.9, weight_decay=0.01, sampling=sampling, average=average,
         augmentation=zoo.AUGMENTATIONS["DSA, all"],
     )  # fmt: skip
-    begin = start(initial_parameters(network, 0))
+    begin = init_state(initial_parameters(network, 0))
     whole = [begin, *fit(network, begin, images, targets, training, seed=3)]
     for resumed, expected in zip(
         fit(network, whole[stop], images, targets, training, seed=3), whole[stop + 1 :], strict=True
@@ -91,7 +91,7 @@ def test_resumed_from_any_state_it_is_the_uninterrupted_run_bit_for_bit(
 def test_the_average_is_a_running_one_of_the_parameters_after_each_step(network: Network) -> None:
     """Epochs of one step, whose parameters can be seen: theta leaves a mark that fades as 1/(1 + time constant) a step."""
     images, targets = data()
-    begin = start(initial_parameters(network, 0).double())
+    begin = init_state(initial_parameters(network, 0).double())
     training = Training(epochs=40, batch_size=len(images), class_weights=False, average=3.0)
     states = list(fit(network, begin, images.double(), targets.double(), training, seed=0))
     expected = begin.theta_P
@@ -107,7 +107,7 @@ def test_the_average_is_a_running_one_of_the_parameters_after_each_step(network:
 
 def test_states_already_yielded_do_not_change(network: Network) -> None:
     images, targets = data()
-    begin = start(initial_parameters(network, 0))
+    begin = init_state(initial_parameters(network, 0))
     copies, states = [torch.stack(begin[1:4])], [begin]
     for state in fit(network, begin, images, targets, Training(epochs=3, momentum=0.5, average=1.0), seed=0):
         states.append(state)
@@ -117,7 +117,7 @@ def test_states_already_yielded_do_not_change(network: Network) -> None:
 
 def test_another_seed_is_another_order(network: Network) -> None:
     images, targets = data()
-    begin = start(initial_parameters(network, 0))
+    begin = init_state(initial_parameters(network, 0))
     one, other = (
         next(fit(network, begin, images, targets, Training(batch_size=5), seed=seed)).theta_P for seed in (0, 1)
     )
@@ -133,7 +133,7 @@ def visits(labels: Tensor, training: Training, seed: int = 0) -> Tensor:
     n, k = len(labels), int(labels.max()) + 1
     linear = Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(n, k, bias=False)))
     images, targets = torch.eye(n, dtype=torch.float64).view(n, 1, 1, n), one_hot(labels, k).double()
-    state = next(fit(linear, start(torch.zeros(n * k, dtype=torch.float64)), images, targets, training, seed))
+    state = next(fit(linear, init_state(torch.zeros(n * k, dtype=torch.float64)), images, targets, training, seed))
     weight_KN = state.theta_P.view(k, n)
     counts = weight_KN[labels, torch.arange(n)] * n / (training.lr * (1 - 1 / k))
     assert (counts - counts.round()).abs().max() < 1e-9
@@ -167,7 +167,7 @@ def test_an_epoch_is_whole_batches_of_one_size() -> None:
     images, targets = data(24)
     counting = Counting.of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3)))
     theta = torch.zeros(counting.layout.num_parameters)
-    list(fit(counting, start(theta), images, targets, Training(epochs=2, batch_size=10), seed=0))
+    list(fit(counting, init_state(theta), images, targets, Training(epochs=2, batch_size=10), seed=0))
     assert sizes == [10, 10] * 2
 
 
@@ -175,7 +175,7 @@ def test_an_epoch_is_whole_batches_of_one_size() -> None:
     ("images", "batches"), [(5, [5]), (256, [256]), (500, [250, 250]), (1001, [250] * 4), (9, [9])]
 )
 def test_a_small_set_is_seen_whole(images: int, batches: list[int]) -> None:
-    training = Training(batch_size=256).seeing_all(images)
+    training = Training(batch_size=256).with_even_batches(images)
     assert [training.batch_size] * training.steps_per_epoch(images) == batches
 
 
@@ -216,7 +216,7 @@ def test_class_weights_weigh_the_loss() -> None:
     def step(index: Tensor, weighted: bool) -> Tensor:
         targets = one_hot(labels[index], zoo.CLASSES).double()
         training = Training(epochs=1, class_weights=weighted)
-        return next(fit(network, start(theta), images[index].double(), targets, training, 0)).theta_P
+        return next(fit(network, init_state(theta), images[index].double(), targets, training, 0)).theta_P
 
     torch.testing.assert_close(step(keep, True), step(repeated, False), rtol=1e-6, atol=1e-9)
 
@@ -229,7 +229,7 @@ def test_the_learning_rate_falls_to_a_tenth() -> None:
 
 def test_a_learned_rate_takes_the_place_of_the_configured_one(network: Network) -> None:
     images, targets = data()
-    begin = start(initial_parameters(network, 0))
+    begin = init_state(initial_parameters(network, 0))
     still = list(fit(network, begin, images, targets, Training(epochs=2), 0, lr_in=lambda epoch: 0.0))
     assert torch.equal(still[-1].theta_P, begin.theta_P)
     first = next(fit(network, begin, images, targets, Training(epochs=2, lr=0.3), 0))
@@ -240,7 +240,9 @@ def test_a_learned_rate_takes_the_place_of_the_configured_one(network: Network) 
 def test_training_learns_and_predict_says_so(network: Network) -> None:
     images, labels = zoo.stripes(90)
     training = Training(epochs=8, batch_size=15, lr=0.05, augmentation=Augmentation(("dihedral",)))
-    *_, last = fit(network, start(initial_parameters(network, 0)), images, one_hot(labels, zoo.CLASSES), training, 0)
+    *_, last = fit(
+        network, init_state(initial_parameters(network, 0)), images, one_hot(labels, zoo.CLASSES), training, 0
+    )
     unseen, truth = zoo.stripes(60, seed=1)
     predicted = predict(network, last.theta_P, unseen, batch_size=7)
     assert (predicted == truth).float().mean() > 0.9
@@ -251,7 +253,7 @@ def test_a_network_is_judged_by_its_predictions(network: Network) -> None:
     images, labels = zoo.stripes(40)
     theta = initial_parameters(network, 0)
     right = predict(network, theta, images) == labels
-    found = judged(network, theta, images, labels, zoo.CLASSES)
+    found = evaluate(network, theta, images, labels, zoo.CLASSES)
     assert found.confusion_KK.sum(axis=1).tolist() == labels.bincount().tolist()
     assert found.accuracy == pytest.approx(float(right.float().mean()))
     of_class = [float(right[labels == k].float().mean()) for k in range(zoo.CLASSES)]
@@ -264,7 +266,7 @@ def test_predicting_nothing_gives_nothing(network: Network) -> None:
 
 def test_divergence_is_named(network: Network) -> None:
     images, targets = data()
-    begin = start(initial_parameters(network, 0))
+    begin = init_state(initial_parameters(network, 0))
     with pytest.raises(DivergenceError, match=r"in epoch 1; lower the learning rate \(now 1e\+30\)"):
         list(fit(network, begin, 1e20 * images, targets, Training(lr=1e30, batch_size=6), seed=0))
 
@@ -308,7 +310,7 @@ class TestFlat:
     def gradient(self, theta: Tensor) -> Tensor:
         return self.problem.A @ (theta - self.problem.optimum(self.image, self.target))
 
-    def direction(self, flat: Flat) -> Tensor:
+    def direction(self, flat: SharpnessAware) -> Tensor:
         gradient = torch.func.grad_and_value(self.problem.loss)
         direction, loss = _flat_gradient(gradient, flat)(self.theta, self.image, self.target, {})
         assert loss == self.problem.loss(self.theta, self.image, self.target, {})
@@ -318,17 +320,17 @@ class TestFlat:
     def test_without_alpha_it_is_the_gradient_at_the_worst_point_nearby(self, rho: float) -> None:
         g = self.gradient(self.theta)
         expected = self.gradient(self.theta + rho * g / g.norm())
-        assert zoo.relative(self.direction(Flat(rho=rho, alpha=0, adaptive=False)), expected) < 1e-10
+        assert zoo.relative(self.direction(SharpnessAware(rho=rho, alpha=0, adaptive=False)), expected) < 1e-10
 
     def test_adaptive_climbs_in_units_of_each_weight(self) -> None:
         g = self.gradient(self.theta)
         climb = 0.3 * self.theta**2 * g / (self.theta * g).norm()
-        assert zoo.relative(self.direction(Flat(rho=0.3, alpha=0)), self.gradient(self.theta + climb)) < 1e-10
+        assert zoo.relative(self.direction(SharpnessAware(rho=0.3, alpha=0)), self.gradient(self.theta + climb)) < 1e-10
 
     def test_alpha_leaves_the_worst_point_s_gradient_and_turns_only_across_it(self) -> None:
         g = self.gradient(self.theta)
-        there = self.direction(Flat(rho=0.4, alpha=0))
-        across = self.direction(Flat(rho=0.4, alpha=0.7)) - there
+        there = self.direction(SharpnessAware(rho=0.4, alpha=0))
+        across = self.direction(SharpnessAware(rho=0.4, alpha=0.7)) - there
         assert abs(float(across @ there)) < 1e-10 * float(there @ there)
         assert zoo.relative(across, -0.7 * (g - (g @ there) / (there @ there) * there)) < 1e-10
 
@@ -336,13 +338,13 @@ class TestFlat:
         def still(theta: Tensor) -> tuple[Tensor, Tensor]:
             return torch.zeros_like(theta), torch.zeros(())
 
-        assert _flat_gradient(still, Flat())(self.theta)[0].count_nonzero() == 0
+        assert _flat_gradient(still, SharpnessAware())(self.theta)[0].count_nonzero() == 0
 
 
 def test_flat_training_is_resumable_and_another_path(network: Network) -> None:
     images, targets = data()
-    training = Training(epochs=3, batch_size=8, lr=0.05, flat=Flat(rho=0.1))
-    begin = start(initial_parameters(network, 0))
+    training = Training(epochs=3, batch_size=8, lr=0.05, flat=SharpnessAware(rho=0.1))
+    begin = init_state(initial_parameters(network, 0))
     states = list(fit(network, begin, images, targets, training, seed=1))
     resumed = list(fit(network, states[0], images, targets, training, seed=1))
     assert torch.equal(resumed[-1].theta_P, states[-1].theta_P)

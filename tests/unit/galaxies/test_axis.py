@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydistill.galaxies.axis import levelled, long_axis
+from raydistill.galaxies.axis import align_major_axis, long_axis
 from raydistill.galaxies.images import prepare
 
 SKY = 20
@@ -49,7 +49,7 @@ def test_a_levelled_galaxy_lies_level_in_the_middle(angle: float, shape: tuple[i
     """Of sides odd and even, and of a picture that is not quite square."""
     unit = min(shape) // 32 / 5
     image = picture((150, 12 * unit, 4 * unit, angle, 0), shape=shape)
-    turned, side = levelled(image, 80 * unit, 80)
+    turned, side = align_major_axis(image, 80 * unit, 80)
     light = np.clip(turned.sum(axis=2) - 2.4 * SKY - 20, 0, None)
     y, x = (np.arange(n) - (n - 1) / 2 for n in light.shape)
     centre = np.array([(light.sum(axis=1) * y).sum(), (light.sum(axis=0) * x).sum()]) / light.sum()
@@ -61,9 +61,9 @@ def test_a_levelled_galaxy_lies_level_in_the_middle(angle: float, shape: tuple[i
 
 def test_what_is_shrunk_keeps_its_place_and_proportion() -> None:
     image = picture((150, 12, 4, 25, 0))
-    turned, side = levelled(image, 80, 40)
+    turned, side = align_major_axis(image, 80, 40)
     assert side == pytest.approx(40)
-    whole, _ = levelled(image, 80, 80)
+    whole, _ = align_major_axis(image, 80, 80)
     half = np.asarray(Image.fromarray(whole[..., 0]).resize(turned.shape[1::-1], Image.Resampling.LANCZOS))
     assert np.corrcoef(turned[..., 0].ravel(), half.ravel())[0, 1] > 0.995
 
@@ -111,7 +111,7 @@ def test_a_frame_brighter_than_the_sky() -> None:
 def test_nothing_is_mirrored(aside: float) -> None:
     """A knot `aside` degrees counter-clockwise of the long axis is there afterwards too."""
     image = picture((120, 16, 5, 55, 0), (90, 2, 2, 55 + aside, 14))
-    shown, axis = levelled(image, 90, 90)[0][..., 0], long_axis(image, 90)
+    shown, axis = align_major_axis(image, 90, 90)[0][..., 0], long_axis(image, 90)
     y, x = (np.arange(n) - (n - 1) / 2 for n in shown.shape)
     distance = np.hypot(y[:, None], x[None, :])
     ring = np.where((abs(distance - 14) < 3) & (abs(y[:, None]) > 6), shown, 0)

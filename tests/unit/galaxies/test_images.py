@@ -262,8 +262,8 @@ def test_prepare_without_resizing_is_a_slice():
 
 def test_prepare_antialiases():
     """A checkerboard at the pixel scale has no frequency that survives a shrink by three: all grey."""
-    board = np.repeat((np.indices((96, 96)).sum(axis=0) % 2 * 200).astype(np.uint8)[..., None], 3, axis=2)
-    inner = prepare(board, 1.0, 32)[4:-4, 4:-4].astype(int)
+    coordinator = np.repeat((np.indices((96, 96)).sum(axis=0) % 2 * 200).astype(np.uint8)[..., None], 3, axis=2)
+    inner = prepare(coordinator, 1.0, 32)[4:-4, 4:-4].astype(int)
     assert np.abs(inner - 100).max() <= 3
 
 

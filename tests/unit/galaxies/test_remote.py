@@ -11,8 +11,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from gcsfs.retry import HttpError
 
 from raydistill.errors import CatalogError
-from raydistill.galaxies.files import open_stream, read_columns
 from raydistill.galaxies.images import FolderImages, RejectedImage, read_source
+from raydistill.galaxies.tables import open_stream, read_columns
 
 
 class Store(MemoryFileSystem):

@@ -13,8 +13,9 @@ from PIL import Image
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.classes import GZ2_NINE
 from raydistill.galaxies.dialects import filename_mapping, read_catalog, votes_array
-from raydistill.galaxies.paint import FRAME_R90, MARGIN, ZERO_POINT, Truth, galaxy_light, paint
-from raydistill.galaxies.simulate import (
+from raydistill.galaxies.tree import RESPONSES, TASKS
+from raydistill.simulation.render import FRAME_R90, MARGIN, ZERO_POINT, Truth, galaxy_light, render
+from raydistill.simulation.simulate import (
     SCHEMA,
     SimulatedSurvey,
     answer_odds,
@@ -25,7 +26,6 @@ from raydistill.galaxies.simulate import (
     vote_columns,
     write_survey,
 )
-from raydistill.galaxies.tree import RESPONSES, TASKS
 
 SMALL = SimulatedSurvey(num_galaxies=24, image_size=48)
 FEATURES = "t01_smooth_or_features_a02_features_or_disk"
@@ -147,7 +147,7 @@ def test_the_winding_of_the_truth_is_that_of_the_picture() -> None:
     for seed in range(8):
         winding = 1 if seed % 2 else -1
         truth = galaxy(7, seed, **changes, pitch_angle=20.0, ring=0.0, bar_fraction=0.0, winding=winding)
-        assert measured_winding(paint(truth, 128, seed), 2) == winding
+        assert measured_winding(render(truth, 128, seed), 2) == winding
 
 
 def test_a_dust_lane_reddens_and_dims() -> None:

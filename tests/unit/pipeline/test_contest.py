@@ -9,17 +9,17 @@ import torch
 
 from raydistill.core.architectures import ConvNet
 from raydistill.core.training import Training
-from raydistill.pipeline.contests import ROUNDS, TRIALS, Contest, Fit, Rate, TrainingSet
+from raydistill.pipeline.evaluate.evaluator import ROUNDS, TRIALS, Fit, LrSearch, Rate, TrainingSet
 
 GRID = (0.001, 0.003, 0.01)
 
 
-def contest(lrs: tuple[Rate, ...] = GRID, networks: int = 5) -> Contest:
+def contest(lrs: tuple[Rate, ...] = GRID, networks: int = 5) -> LrSearch:
     data = TrainingSet("random_real", 0, torch.zeros(1, 3, 8, 8), torch.ones(1, 1))
-    return Contest(tuple(Fit(data, "paper", Training(), None, ConvNet(), seed) for seed in range(networks)), lrs)
+    return LrSearch(tuple(Fit(data, "paper", Training(), None, ConvNet(), seed) for seed in range(networks)), lrs)
 
 
-def search(one: Contest, validation: Callable[[float], float]) -> tuple[list[list[float]], float]:
+def search(one: LrSearch, validation: Callable[[float], float]) -> tuple[list[list[float]], float]:
     """(rates tried in each round, the winner) where a rate's validation is known."""
     scores: dict[float, float] = {}
     rounds = []

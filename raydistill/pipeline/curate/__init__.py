@@ -1,0 +1,1 @@
+"""The curate stage: from a survey to a balanced set of checked images."""

@@ -1,0 +1,1 @@
+"""The distill stage: match expert trajectories with a few synthetic images."""

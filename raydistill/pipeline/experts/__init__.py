@@ -1,0 +1,1 @@
+"""The experts stage: train networks and keep their trajectories."""

@@ -1,0 +1,1 @@
+"""The simulate stage: draw a survey with known truth."""

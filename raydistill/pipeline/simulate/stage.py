@@ -1,0 +1,78 @@
+"""simulate: paint the simulated survey, in the layout of the public release.
+
+    galaxy numbers -> [Ray tasks: truth, picture, votes] -> catalog.csv, truth.csv, filename_mapping.csv, images/*.jpg
+
+Galaxy n depends on `fold_in(seed, "galaxy", n)` alone, so the number of workers does not show.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import ray
+
+from raydistill.errors import ConfigError
+from raydistill.log import progress
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.runtime.cluster import choose_num_workers, translate_errors
+from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
+from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.simulation.config import SimulatedSurvey
+from raydistill.simulation.simulate import simulate_chunk, write_survey
+from raydistill.storage import Folder, disk_errors
+
+CHUNK = 25  # galaxies a task: about a second of work
+
+
+class Survey(NamedTuple):
+    """A simulated survey on disk."""
+
+    folder: Folder
+
+
+def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Survey:
+    """Write the simulated survey of the plan, or find the one that exists."""
+    config, survey, spec = plan.config, plan.config.survey, plan.survey
+    if spec is None or not isinstance(survey, SimulatedSurvey):
+        raise ConfigError(
+            "this survey is not simulated", "survey", "use a config with survey.kind=simulated, like configs/demo.yaml"
+        )
+    if not is_complete(spec):
+        with stage_context(plan), tracked_run(plan, spec, tracker, parent_run):
+            painters = replace(config.resources, cpus=1, gpus=0)
+            workers = choose_num_workers(painters, -(-survey.num_galaxies // CHUNK))
+            with closing(_paint(survey, config.seed, workers)) as tables:
+                _write(spec.folder, tables)
+    return Survey(spec.folder)
+
+
+def _paint(survey: SimulatedSurvey, seed: int, workers: int) -> Generator[pa.Table, None, None]:
+    """Chunks in order of their numbers; only a few more than there are workers are ever in flight."""
+    task = ray.remote(num_cpus=1, max_retries=3)(simulate_chunk)
+    starts = deque(range(0, survey.num_galaxies, CHUNK))
+    pending: deque[Any] = deque()
+    with progress(survey.num_galaxies, "simulating", "galaxies") as shown:
+        while starts or pending:
+            while starts and len(pending) < 2 * workers:
+                start = starts.popleft()
+                pending.append(task.remote(survey, seed, start, min(start + CHUNK, survey.num_galaxies)))
+            with translate_errors("simulate"):
+                table = ray.get(pending.popleft())
+            shown.advance(len(table))
+            yield table
+
+
+def _write(folder: Folder, tables: Iterator[pa.Table]) -> None:
+    if folder.is_local:
+        with disk_errors(folder.uri):
+            write_survey(folder.uri, tables)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        write_survey(scratch, tables)
+        folder.put_tree(scratch)

@@ -1,0 +1,1 @@
+"""The tune stage: search the distillation recipe with Ray Tune."""
