@@ -180,6 +180,7 @@ def _matching(
 
     from raydistill.core.architectures import ConvNet
     from raydistill.core.augment import Augmentation
+    from raydistill.core.engines import engine_options
     from raydistill.core.matching import Batch, Matcher, student_loss
     from raydistill.core.networks import build, initial_parameters
 
@@ -191,7 +192,7 @@ def _matching(
     targets = torch.eye(classes).repeat_interleave(ipc, dim=0)
     loss = student_loss(network, Augmentation(), precision)
     loss(start, images, targets, {})
-    matcher = Matcher(loss, engine, compile, memory_mb=memory_mb)
+    matcher = Matcher(loss, engine_options(engine, compile=compile, memory_mb=memory_mb))
     return partial(matcher.match, start, target, images, targets, torch.tensor(0.01), [Batch(None, {})] * steps)
 
 

@@ -306,7 +306,7 @@ def compare(spec: Spec, answers: Any) -> None:
     classes = len(images) // spec["images_per_class"]
     labels = hard_labels(classes, spec["images_per_class"]).to(dtype)
     network = _network(classes, images)
-    matcher = Matcher(student_loss(network, Augmentation()), "exact", False)
+    matcher = Matcher(student_loss(network, Augmentation()))
     batches = [Batch(None, {})] * spec["student_steps"]
     lr = torch.tensor(spec["student_lr"], dtype=dtype)
     start = theirs["starting_params"]

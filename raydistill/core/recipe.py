@@ -10,7 +10,8 @@ from torch import Tensor
 
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.checks import positive, share
-from raydistill.core.matching import EngineName, Precision
+from raydistill.core.engines import EngineName
+from raydistill.core.matching import Precision
 from raydistill.core.schedule import Schedule, SelfAdaptive
 
 SMALLEST_GRADIENT = 1e-12  # that anything is divided by; images that are all zero have none

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from raydistill.core.engines import engine_options
 from raydistill.core.matching import Batch, Matcher, MatchResult, Precision, no_match, student_loss
 from raydistill.core.networks import Network
 from raydistill.core.recipe import Recipe
@@ -75,9 +76,8 @@ class SegmentEvaluator:
         precision: Precision = "bfloat16" if recipe.precision == "bfloat16" else "float32"
         loss = student_loss(network, recipe.augmentation, precision)
         skip = network.layout.parameters_of_first_layers(recipe.skip_layers)
-        self.matcher = Matcher(
-            loss, recipe.engine, recipe.compile is True, skip, recipe.match_at == "nearest", memory_mb
-        )
+        engine = engine_options(recipe.engine, compile=recipe.compile is True, memory_mb=memory_mb)
+        self.matcher = Matcher(loss, engine, skip=skip, nearest=recipe.match_at == "nearest")
 
     def measure(self, shared: SharedState, piece: int) -> SegmentResult:
         """The matching loss of one of the iteration's pieces, and its gradients."""

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.matching import Batch, Matcher, _Steps, affordable, cross_entropy, matching_loss, student_loss
+from raydistill.core.engines import Adjoint, Unrolled, engine_options
+from raydistill.core.engines.adjoint import plan_memory
+from raydistill.core.engines.base import Problem, StudentSteps, endpoint
+from raydistill.core.matching import Batch, Matcher, cross_entropy, matching_loss, student_loss
 from tests import zoo
 
-ENGINES = ["exact", "unrolled"]
+ENGINES = [Adjoint(), Unrolled()]
 STEPS = [1, 4]
 
 
@@ -55,12 +58,15 @@ class TestQuadraticStudent:
     @pytest.mark.parametrize("steps", [1, 2, 7, 30])
     def test_unroll_ends_where_the_matrix_power_says(self, steps: int) -> None:
         lr = torch.tensor(self.lr, dtype=torch.float64)
-        steps_seen = _Steps(self.image, self.label, self.batches(steps))
-        walk = Matcher(self.problem.loss)._walk(self.start, self.target, steps_seen, lr, every=1, taped=0)
+        inputs = StudentSteps(self.image, self.label, self.batches(steps))
+        problem = Problem(self.start, self.target, inputs, lr)
+        engine = Adjoint().build(self.problem.loss)
+        end_P, taken = endpoint(engine, problem)
         expected = self.problem.end(self.start, self.problem.optimum(self.image, self.label), self.lr, steps)
-        assert len(walk.path) == walk.last == steps
+        assert taken == steps
+        assert engine.plan_memory(self.start, inputs) == (1, 0)  # the parameters of every step are kept
         # A step rounds a few times in 2^-53; the contraction forgets older steps.
-        assert zoo.relative(walk.end_P, expected) < 1e-15
+        assert zoo.relative(end_P, expected) < 1e-15
 
     @pytest.mark.parametrize("engine", ENGINES)
     @pytest.mark.parametrize("steps", [1, 2, 7, 30])
@@ -86,7 +92,7 @@ class TestQuadraticStudent:
         end = self.problem.end(self.start, optimum, self.lr, steps)
         last = 2 * (end - self.target) / (self.start - self.target).square().sum()
         path = [self.problem.end(self.start, optimum, self.lr, i) for i in range(steps)]
-        matched = Matcher(self.problem.loss, "constant-adjoint").match(*self.ends(), self.batches(steps))
+        matched = Matcher(self.problem.loss, Adjoint(constant=True)).match(*self.ends(), self.batches(steps))
         assert zoo.relative(matched.d_images_SCHW.flatten(), steps * self.lr * A @ last) < 1e-13
         assert zoo.relative(matched.d_targets_SK.flatten(), steps * self.lr * last) < 1e-13
         assert matched.d_lr == pytest.approx(-sum(float(A @ (theta - optimum) @ last) for theta in path), rel=1e-12)
@@ -135,7 +141,7 @@ class TestQuadraticStudent:
 def test_exact_equals_unrolled_in_float64(architecture: Any, augmentation: Augmentation, steps: int) -> None:
     problem = zoo.problem(architecture)
     loss, steps_ = student_loss(problem.network, augmentation), zoo.batches(augmentation, steps)
-    assert_same(Matcher(loss), Matcher(loss, "unrolled"), problem, steps_, 1e-12)
+    assert_same(Matcher(loss), Matcher(loss, Unrolled()), problem, steps_, 1e-12)
 
 
 @pytest.mark.parametrize("augmentation", zoo.AUGMENTATIONS.values(), ids=zoo.AUGMENTATIONS)
@@ -144,7 +150,7 @@ def test_exact_equals_unrolled_per_step_in_float32(architecture: Any, augmentati
     # Per step only: over many steps ReLU kinks amplify float32 rounding, in either engine.
     problem = zoo.problem(architecture, torch.float32)
     loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 1)
-    assert_same(Matcher(loss), Matcher(loss, "unrolled"), problem, steps, 1e-5)
+    assert_same(Matcher(loss), Matcher(loss, Unrolled()), problem, steps, 1e-5)
 
 
 def assert_same(one: Matcher, other: Matcher, problem: zoo.Problem, steps: list[Batch], tolerance: float) -> None:
@@ -163,8 +169,8 @@ def test_exact_equals_unrolled_with_every_option_of_the_loss(skip: int, nearest:
     augmentation = zoo.AUGMENTATIONS["dihedral"]
     loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 5)
     assert_same(
-        Matcher(loss, "exact", False, skip, nearest),
-        Matcher(loss, "unrolled", False, skip, nearest),
+        Matcher(loss, Adjoint(), skip=skip, nearest=nearest),
+        Matcher(loss, Unrolled(), skip=skip, nearest=nearest),
         problem,
         steps,
         1e-12,
@@ -177,41 +183,48 @@ def test_exact_equals_unrolled_with_batches_of_some_images(size: int) -> None:
     augmentation = zoo.AUGMENTATIONS["DSA, all"]
     steps = zoo.batches(augmentation, 4, total=5, size=size)
     loss = student_loss(problem.network, augmentation)
-    assert_same(Matcher(loss), Matcher(loss, "unrolled"), problem, steps, 1e-12)
+    assert_same(Matcher(loss), Matcher(loss, Unrolled()), problem, steps, 1e-12)
     seen = torch.cat([batch.index_B for batch in steps if batch.index_B is not None]).unique()
     moved = Matcher(loss).match(*problem.arguments, steps).d_images_SCHW.flatten(1).norm(dim=1).nonzero().flatten()
     assert torch.equal(moved, seen)
 
 
 @pytest.mark.parametrize("nearest", [False, True])
-@pytest.mark.parametrize("engine", ["exact", "constant-adjoint"])
-def test_what_the_memory_allows_changes_no_bit(engine: Any, nearest: bool) -> None:
+@pytest.mark.parametrize("constant", [False, True])
+def test_memory_limit_changes_no_bit(constant: bool, nearest: bool) -> None:
     problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32, images=5)
     augmentation = zoo.AUGMENTATIONS["DSA, all"]
     loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 7, total=5, size=2)
-    expected = Matcher(loss, engine, nearest=nearest).match(*problem.arguments, steps)
+    expected = Matcher(loss, Adjoint(constant=constant), nearest=nearest).match(*problem.arguments, steps)
     vector = problem.start_P.nbytes / 1e6
     for memory in (0.0, 3 * vector, 7 * vector, 7 * vector + 0.1, 1e6):
-        matched = Matcher(loss, engine, nearest=nearest, memory_mb=memory).match(*problem.arguments, steps)
+        engine = Adjoint(constant=constant, memory_mb=memory)
+        matched = Matcher(loss, engine, nearest=nearest).match(*problem.arguments, steps)
         for value, reference in zip(matched, expected, strict=True):
             assert value == reference if isinstance(value, int) else torch.equal(value, reference)
 
 
+def test_engine_names_select_the_strategies() -> None:
+    assert engine_options("exact", compile=True, memory_mb=3) == Adjoint(compile=True, memory_mb=3)
+    assert engine_options("constant-adjoint") == Adjoint(constant=True)
+    assert engine_options("unrolled") == Unrolled()
+
+
 def test_spare_memory_holds_as_many_graphs_as_fit() -> None:
     problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32)
-    matcher = Matcher(student_loss(problem.network, Augmentation()), memory_mb=1e6)
-    steps = _Steps(problem.images_SCHW, problem.targets_SK, zoo.batches(Augmentation(), 4))
-    assert matcher._affordable(problem.start_P, steps) == (1, 4)
-    graph = matcher._measure_graph(problem.start_P, steps)
+    engine = Adjoint(memory_mb=1e6).build(student_loss(problem.network, Augmentation()))
+    steps = StudentSteps(problem.images_SCHW, problem.targets_SK, zoo.batches(Augmentation(), 4))
+    assert engine.plan_memory(problem.start_P, steps) == (1, 4)
+    graph = engine.measure_graph(problem.start_P, steps)
     widest = max(t.numel() for t in problem.network.layout.split(problem.start_P).values())
     assert graph > widest * 4  # at the least the parameters are kept
-    assert affordable(4 * 100 + 2.5 * graph, 4, 100, graph) == (1, 2)
+    assert plan_memory(4 * 100 + 2.5 * graph, 4, 100, graph) == (1, 2)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
 @pytest.mark.parametrize("vectors", [0, 1, 5, 14, 49, 50, 60])
 def test_kept_parameters_fit_into_the_memory_where_they_can(steps: int, vectors: int) -> None:
-    every, taped = affordable(100.0 * vectors, steps, 100, 1000)
+    every, taped = plan_memory(100.0 * vectors, steps, 100, 1000)
     assert taped == min(steps, max(0, vectors - steps) // 10)
     # Every c-th is kept, and while one stretch is walked again, the c - 1 between two of them.
     kept = {c: len(range(0, steps, c)) + c - 1 for c in range(1, steps + 1)}
@@ -224,7 +237,7 @@ def test_kept_parameters_fit_into_the_memory_where_they_can(steps: int, vectors:
 def test_an_image_drawn_twice_into_a_batch_gets_both_gradients() -> None:
     problem = zoo.problem(zoo.NETWORKS["mlp"])
     loss, steps = student_loss(problem.network, Augmentation()), [Batch(torch.tensor([0, 1, 0]), {})] * 3
-    assert_same(Matcher(loss), Matcher(loss, "unrolled"), problem, steps, 1e-12)
+    assert_same(Matcher(loss), Matcher(loss, Unrolled()), problem, steps, 1e-12)
 
 
 class Matching(torch.autograd.Function):
@@ -284,7 +297,7 @@ def test_bfloat16_points_the_same_way() -> None:
 
 def test_an_unrolled_graph_is_not_compiled() -> None:
     with pytest.raises(ValueError, match=r"torch\.compile cannot"):
-        Matcher(zoo.quadratic().loss, "unrolled", compile=True)
+        engine_options("unrolled", compile=True)
 
 
 @pytest.mark.long
@@ -293,7 +306,7 @@ def test_the_compiled_step_equals_the_eager_one() -> None:
     problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32)
     augmentation = Augmentation(("dihedral", "color"))
     loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 1)
-    assert_same(Matcher(loss, compile=True), Matcher(loss), problem, steps, 1e-5)
+    assert_same(Matcher(loss, Adjoint(compile=True)), Matcher(loss), problem, steps, 1e-5)
 
 
 @pytest.mark.slow
@@ -301,4 +314,4 @@ def test_the_compiled_steps_equal_the_eager_ones_in_float64() -> None:
     problem = zoo.problem(zoo.NETWORKS["instance"])
     augmentation = Augmentation(("dihedral", "color"))
     loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 3)
-    assert_same(Matcher(loss, compile=True, memory_mb=0), Matcher(loss), problem, steps, 1e-12)
+    assert_same(Matcher(loss, Adjoint(compile=True, memory_mb=0)), Matcher(loss), problem, steps, 1e-12)

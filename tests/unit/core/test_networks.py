@@ -13,6 +13,7 @@ from torch import nn
 from raydistill.config import sources
 from raydistill.core.architectures import MLP, VGG11, AlexNet, ConvNet, Custom, ResNet18, ViT
 from raydistill.core.augment import Augmentation
+from raydistill.core.engines import Adjoint, Unrolled
 from raydistill.core.matching import Matcher, student_loss
 from raydistill.core.networks import Layout, Network, build, embedding, initial_parameters, probe
 from tests import zoo
@@ -143,7 +144,7 @@ def test_deep_networks_can_be_matched_exactly(architecture: Any) -> None:
     loss, steps = student_loss(network, Augmentation()), zoo.batches(Augmentation(), 2)
     target = start + 0.05 * zoo.normal(2, len(start))
     given = (start, target, images, targets, torch.tensor(0.01, dtype=torch.float64))
-    exact, unrolled = (Matcher(loss, engine).match(*given, steps) for engine in ("exact", "unrolled"))
+    exact, unrolled = (Matcher(loss, engine).match(*given, steps) for engine in (Adjoint(), Unrolled()))
     for value, expected in zip(exact.gradients, unrolled.gradients, strict=True):
         assert zoo.relative(value, expected) < 1e-10
 

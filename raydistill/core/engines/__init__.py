@@ -1,0 +1,25 @@
+"""Engines: strategies that differentiate the matching loss through the student's training.
+
+- `Adjoint`: exact, with the memory of one step; `Adjoint(constant=True)` is TESLA's approximation.
+- `Unrolled`: the reference; autograd through all steps.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from raydistill.core.engines.adjoint import Adjoint
+from raydistill.core.engines.unrolled import Unrolled
+
+EngineName = Literal["exact", "unrolled", "constant-adjoint"]
+
+__all__ = ["Adjoint", "EngineName", "Unrolled", "engine_options"]
+
+
+def engine_options(name: EngineName, *, compile: bool = False, memory_mb: float | None = None) -> Adjoint | Unrolled:
+    """Return the options of a named engine. ValueError: the unrolled engine cannot be compiled."""
+    if name != "unrolled":
+        return Adjoint(constant=name == "constant-adjoint", memory_mb=memory_mb, compile=compile)
+    if compile:
+        raise ValueError("the unrolled engine differentiates a graph twice, which torch.compile cannot")
+    return Unrolled()

@@ -1,0 +1,160 @@
+"""The matching problem, and what every engine offers.
+
+An engine computes the matching loss and its gradients. `core.matching` states the equations.
+
+Shape letters: S synthetic images, B images of one step, P parameters, K classes, C H W an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from raydistill.core.augment import AugmentationParameters
+
+LossFunction = Callable[[Tensor, Tensor, Tensor, AugmentationParameters], Tensor]
+
+
+class Batch(NamedTuple):
+    """The synthetic images of one student step (None: all of them) and their augmentation."""
+
+    index_B: Tensor | None
+    augmentation: AugmentationParameters
+
+
+class MatchResult(NamedTuple):
+    """The matching loss, its gradients (shapes of the inputs), and the number of matched steps."""
+
+    loss: Tensor
+    d_images_SCHW: Tensor
+    d_targets_SK: Tensor
+    d_lr: Tensor
+    steps: int  # 0: the expert is stationary, see `matching.no_match`
+
+    @property
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients in images, targets and learning rate."""
+        return self.d_images_SCHW, self.d_targets_SK, self.d_lr
+
+
+def matching_loss(end_P: Tensor, start_P: Tensor, target_P: Tensor) -> Tensor:
+    """Return the squared distance to the target in units of the expert's displacement.
+
+    Parameters
+    ----------
+    end_P, start_P, target_P
+        theta_N of the student, theta_0, and theta* of the expert; [P].
+
+    Returns
+    -------
+    Tensor
+        L = |theta_N - theta*|^2 / |theta_0 - theta*|^2, a scalar. 0: the student reached the target.
+        1: it is as far away as at the start. Above 1: it moved away.
+
+    Raises
+    ------
+    ValueError
+        If start and target are equal.
+
+    References
+    ----------
+    Eq. 3, Cazenavette et al. 2022, arXiv:2203.11932.
+    """
+    displacement = (start_P - target_P).square().sum()
+    if displacement == 0:
+        raise ValueError("start and target are the same parameters: the expert did not move, so nothing can be matched")
+    return (end_P - target_P).square().sum() / displacement
+
+
+@dataclass(frozen=True)
+class StudentSteps:
+    """The inputs of every student step: `steps[i]` is (images, targets, augmentation)."""
+
+    images_SCHW: Tensor
+    targets_SK: Tensor
+    batches: Sequence[Batch]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, AugmentationParameters]:
+        index, augmentation = self.batches[i]
+        return select_rows(self.images_SCHW, index), select_rows(self.targets_SK, index), augmentation
+
+
+class Problem(NamedTuple):
+    """One matching problem; `skip` and `nearest` are options of the loss, see `core.matching`."""
+
+    start_P: Tensor
+    target_P: Tensor
+    steps: StudentSteps
+    lr: Tensor
+    skip: int = 0
+    nearest: bool = False
+
+    def loss(self, end_P: Tensor) -> Tensor:
+        """Return the matching loss of a student that ends at `end_P`."""
+        return matching_loss(end_P[self.skip :], self.start_P[self.skip :], self.target_P[self.skip :])
+
+
+class Endpoint(NamedTuple):
+    """The matched parameters of the student, and the number of steps that lead to them."""
+
+    end_P: Tensor
+    steps: int
+
+
+def forward(problem: Problem, gradient: Callable[[int, Tensor], Tensor]) -> Endpoint:
+    """Take all student steps; `gradient(i, theta_P)` is the gradient of step i."""
+    theta_P, nearest = problem.start_P, Endpoint(problem.start_P, len(problem.steps))
+    shortest = float("inf")
+    for i in range(len(problem.steps)):
+        theta_P = theta_P - problem.lr * gradient(i, theta_P)
+        if problem.nearest:
+            distance = float((theta_P - problem.target_P)[problem.skip :].abs().sum())
+            if distance < shortest:
+                nearest, shortest = Endpoint(theta_P, i + 1), distance
+    return nearest if problem.nearest else Endpoint(theta_P, len(problem.steps))
+
+
+class Engine(Protocol):
+    """Computes gradients of the matching loss for one student loss."""
+
+    def gradient(self, theta_P: Tensor, images: Tensor, targets: Tensor, parameters: AugmentationParameters) -> Tensor:
+        """Return the gradient [P] of one student step."""
+        ...
+
+    def match(self, problem: Problem) -> MatchResult:
+        """Return the matching loss and its gradients."""
+        ...
+
+
+class EngineOptions(Protocol):
+    """A frozen record of an engine's options."""
+
+    def build(self, loss: LossFunction) -> Engine:
+        """Return the engine for a student loss."""
+        ...
+
+
+@torch.no_grad()
+def endpoint(engine: Engine, problem: Problem) -> Endpoint:
+    """Take all student steps and keep no graph."""
+    return forward(problem, lambda i, theta_P: engine.gradient(theta_P, *problem.steps[i]))
+
+
+def select_rows(tensor: Tensor, index: Tensor | None) -> Tensor:
+    """Return the rows of an index; None: all rows."""
+    return tensor if index is None else tensor[index]
+
+
+def add_rows(total: Tensor, index: Tensor | None, rows: Tensor) -> None:
+    """Add rows to `total` in place, the inverse of `select_rows`."""
+    if index is None:
+        total += rows
+    else:
+        total.index_add_(0, index, rows)
