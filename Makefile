@@ -49,14 +49,15 @@ unit: setup ## tests that need no Ray and no server
 	@$(BIN)/pytest -q -m "not slow" tests
 
 slow: setup ## tests on real Ray, real MLflow, faults, end to end
-	@$(BIN)/pytest -q -m "slow and not long" tests/unit tests/property
+	@$(BIN)/pytest -q -m "slow and not long" tests/unit tests/property tests/test_docs.py
 	@$(BIN)/pytest -q -m "slow and not long" tests/ray tests/e2e tests/gpu
 
 long: setup ## the long tests alone, of which docs/reliability.md tells
 	@$(BIN)/pytest -q -m long tests
 
-docs: setup ## check that the commands, links and files named in the docs are there
-	@$(BIN)/pytest -q tests/test_docs.py
+docs: setup ## build the documentation site into build/docs, offline; warnings are errors
+	@$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 bench: setup ## speed and memory as ratios, in under ten minutes; writes benchmarks/results/latest.json
 	@$(BIN)/python benchmarks/bench.py

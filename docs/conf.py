@@ -1,0 +1,53 @@
+"""Configuration of the documentation site: `make docs` builds it into build/docs, offline."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+import raydistill
+
+project = "raydistill"
+author = "The raydistill maintainers"
+copyright = author
+release = version = raydistill.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "mathml",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_ext", "_templates"]
+templates_path = ["_templates"]
+
+myst_enable_extensions = ["dollarmath", "attrs_inline", "colon_fence"]
+myst_heading_anchors = 4
+
+autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc's Parameters section names the types
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+
+html_math_renderer = "mathml"  # browsers draw MathML without a script from the internet
+html_theme = "pydata_sphinx_theme"
+html_title = f"raydistill {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_end": ["theme-switcher"],
+    "navbar_align": "left",
+    "header_links_before_dropdown": 6,
+    "navigation_with_keys": False,
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+}
+html_sidebars = {"index": [], "tutorial": [], "changelog": [], "contributing": []}
