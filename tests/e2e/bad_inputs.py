@@ -340,10 +340,10 @@ RUN_ROWS = [
       "given: its galaxies lie level, the survey's do not; set curate.align=true",
       prepare=distilled_with(["round", "disk"], 8, aligned=True)),
     R("more GPUs for an expert than a machine has", "experts tiny.yaml resources.gpus=4 experts.num_experts=2", 5,
-      "resources: one worker wants 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "
+      "resources: one worker needs 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "
       "resources.cpus or resources.gpus, use a larger cluster, or set resources.workers on one that can grow"),
     R("more GPUs for distilling than a machine has", "distill tiny.yaml resources.distill_gpus=4 distill.iterations=3", 5,
-      "resources: one worker wants 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "
+      "resources: one worker needs 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "
       "resources.distill_cpus or resources.distill_gpus, use a larger cluster, or set resources.workers on one that can grow"),
     R("experts that diverge", "experts tiny.yaml experts.training.lr=1e30", 4,
       "experts: 1 of 1 experts diverged 2 times (expert 0: training left the finite numbers in epoch 1); lower "

@@ -68,6 +68,6 @@ def test_what_no_machine_can_give_is_refused(
         growing, tmp_path, "experts", "resources.workers=2", f"resources.{wanted}", "resources.growth_seconds=30"
     )
     assert run.wait() == 5, run.said[-4000:]
-    assert f"one worker wants {words}, no machine of the cluster has more than" in run.said
+    assert f"one worker needs {words}, no machine of the cluster has more than" in run.said
     assert "(after 30 s)" in run.said
     assert time.monotonic() - began < 30 + 120, "besides the wait there is but the start of a command"

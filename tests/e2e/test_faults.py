@@ -90,7 +90,7 @@ def test_a_search_whose_only_machine_is_lost(undisturbed: Path, env: dict[str, s
         search.wait_until("a trial distils", lambda: tools.there(tmp_path, "distilled", "partial/state.safetensors"))
         other.kill()
         assert search.wait(240) == 5, search.said[-4000:]
-        assert "one worker wants 2 CPUs and 0 GPUs, no machine of the cluster has more than 1 and 0" in search.sentence
+        assert "one worker needs 2 CPUs and 0 GPUs, no machine of the cluster has more than 1 and 0" in search.sentence
         assert "Traceback" not in search.said
         with worker_node(head, tmp_path / "another", env, cpus=2):
             search = tools.raydistill(tmp_path, env, *words, f"resources.address={head.joined_at}", stage="tune")

@@ -15,7 +15,7 @@ from raydistill.core.matching import Batch, Matcher, student_loss
 from raydistill.core.networks import build, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training, train
-from raydistill.pipeline.runtime.cluster import device_of
+from raydistill.pipeline.runtime.resources import device_of
 from tests import zoo
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

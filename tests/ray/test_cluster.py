@@ -1,4 +1,4 @@
-"""How many workers a stage asks for, on a real Ray of two CPUs."""
+"""Resources on a real Ray of two CPUs, and the start of a private Ray."""
 
 from __future__ import annotations
 
@@ -7,38 +7,40 @@ import ray
 
 from raydistill.config import Resources
 from raydistill.errors import ClusterError
-from raydistill.pipeline.runtime import cluster as of_pipeline
-from raydistill.pipeline.runtime.cluster import STARTS, check_memory, choose_num_workers, ensure_schedulable
+from raydistill.pipeline.runtime.cluster import START_ATTEMPTS, start_private
+from raydistill.pipeline.runtime.resources import check_memory, choose_num_workers, ensure_schedulable
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
 @pytest.mark.parametrize(
-    ("resources", "pieces", "workers"),
+    ("resources", "num_tasks", "workers"),
     [
         (Resources(), 100, 2),
         (Resources(), 1, 1),
         (Resources(cpus=0.5), 100, 4),
         (Resources(cpus=2), 100, 1),
-        (Resources(workers=7), 100, 7),  # what is not there yet may come
+        (Resources(workers=7), 100, 7),  # the cluster may grow
         (Resources(workers=7), 3, 3),
     ],
 )
-def test_never_more_than_there_is_work_nor_by_default_than_fit(resources: Resources, pieces: int, workers: int) -> None:
+def test_workers_are_limited_by_tasks_and_by_default_by_capacity(
+    resources: Resources, num_tasks: int, workers: int
+) -> None:
     assert ray.cluster_resources()["CPU"] == 2
-    assert choose_num_workers(resources, pieces) == workers
+    assert choose_num_workers(resources, num_tasks) == workers
 
 
-def test_what_no_machine_has_is_refused_before_anything_waits_for_it() -> None:
+def test_a_request_that_no_machine_satisfies_is_refused_at_once() -> None:
     with pytest.raises(
-        ClusterError, match=r"one worker wants 3 CPUs and 0 GPUs, no machine of the cluster has more than 2"
+        ClusterError, match=r"one worker needs 3 CPUs and 0 GPUs, no machine of the cluster has more than 2"
     ):
         choose_num_workers(Resources(cpus=3), 1)
     with pytest.raises(ClusterError, match=r"distill_gpus"):
         ensure_schedulable(Resources(), 1, 1, "distill_")
 
 
-def test_workers_that_would_hold_more_than_their_machine_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_workers_that_need_more_than_the_memory_of_a_machine_give_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     (machine,) = ray.nodes()
     memory = int(machine["Resources"]["memory"])
     check_memory(Resources(), 2, memory // 2 - 1, "experts")
@@ -49,24 +51,23 @@ def test_workers_that_would_hold_more_than_their_machine_are_told_of(caplog: pyt
 
 @pytest.mark.parametrize(
     ("errors", "starts"),
-    [([], 1), ([Exception("30 s")], 2), ([Exception("30 s")] * STARTS, STARTS), ([ValueError()], 1)],
+    [([], 1), ([Exception("30 s")], 2), ([Exception("30 s")] * START_ATTEMPTS, START_ATTEMPTS), ([ValueError()], 1)],
 )
-def test_a_busy_machine_is_given_time_to_start_ray(
+def test_a_private_ray_that_starts_too_slowly_is_started_again(
     monkeypatch: pytest.MonkeyPatch, errors: list[Exception], starts: int
 ) -> None:
-    """No machine is too busy for Ray when a test wants it."""
-    left, tries = list(errors), []
+    pending, attempts = list(errors), []
 
     def init(**options: object) -> None:
-        tries.append(options)
-        if left:
-            raise left.pop()
+        attempts.append(options)
+        if pending:
+            raise pending.pop()
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     if len(errors) == starts:
         with pytest.raises(type(errors[0])):
-            of_pipeline.start_private()
+            start_private()
     else:
-        of_pipeline.start_private()
-    assert len(tries) == starts
+        start_private()
+    assert len(attempts) == starts

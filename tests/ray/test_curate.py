@@ -78,7 +78,7 @@ def test_a_picture_that_ends_its_worker_ends_the_stage_in_words(
 
     deadly = hashlib.sha256(Path(blobs.images.root, "g007.jpg").read_bytes()).hexdigest()
     images = Deadly(**{field.name: getattr(blobs.images, field.name) for field in fields(blobs.images)})
-    with pytest.raises(ClusterError, match="a worker was lost too often"):
+    with pytest.raises(ClusterError, match="a worker died too often"):
         curated(tmp_path, replace(blobs, images=images))
 
 

@@ -1,4 +1,4 @@
-"""Plans: what changes an identity and what does not, which stages a run has, and how many workers fit on a cluster."""
+"""Plans: changes of an identity, the stages of a run, and how many workers fit on a cluster."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from raydistill.errors import ClusterError
 from raydistill.galaxies.images import FolderImages
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import stages_of
-from raydistill.pipeline.runtime import cluster
+from raydistill.pipeline.runtime import resources
+from raydistill.pipeline.runtime.failures import translate_errors
 
 
 @pytest.fixture
 def identity(tmp_path: Path) -> Any:
-    """Identity of the curated set of a survey with these words."""
+    """Return a function: options of the survey -> identity of its curated set."""
     (tmp_path / "tree.yaml").write_text("name: t\nclasses: [a, b]\n")
     mapping = tmp_path / "mapping.csv"
     mapping.write_text("objid,asset_id\n1,7\n")
 
-    def identity(**words: Any) -> str:
+    def identity(**options: Any) -> str:
         images = FolderImages(root=str(tmp_path / "images"), mapping=str(mapping))
-        survey = CatalogSurvey(**folder_survey(tmp_path, {"1": "a"}, images=images), **words)
+        survey = CatalogSurvey(**folder_survey(tmp_path, {"1": "a"}, images=images), **options)
         curate = Curate(classes=str(tmp_path / "tree.yaml"))
         return Plan(Config(name="x", output=str(tmp_path), survey=survey, curate=curate)).curated.identity
 
     return identity
 
 
-def test_a_mended_citation_changes_no_identity_and_a_mended_mapping_does(identity: Any, tmp_path: Path) -> None:
+def test_a_corrected_citation_keeps_the_identity_and_a_corrected_mapping_changes_it(
+    identity: Any, tmp_path: Path
+) -> None:
     first = identity(citation="Willet 2013")
     assert identity(citation="Willett et al. 2013", licence="CC BY") == first
     assert identity(frame_r90=8.48) != first
@@ -41,7 +44,7 @@ def test_a_mended_citation_changes_no_identity_and_a_mended_mapping_does(identit
     assert identity() != first
 
 
-def test_the_words_are_in_the_manifest_all_the_same(tmp_path: Path) -> None:
+def test_licence_and_citation_are_in_the_manifest(tmp_path: Path) -> None:
     (tmp_path / "tree.yaml").write_text("name: t\nclasses: [a, b]\n")
     survey = CatalogSurvey(**folder_survey(tmp_path, {"1": "a"}), licence="CC BY", citation="Us 2026")
     config = Config(name="x", output=str(tmp_path), survey=survey, curate=Curate(classes=str(tmp_path / "tree.yaml")))
@@ -49,7 +52,7 @@ def test_the_words_are_in_the_manifest_all_the_same(tmp_path: Path) -> None:
     assert (written["licence"], written["citation"]) == ("CC BY", "Us 2026")
 
 
-def test_a_whitening_changes_the_identity_of_all_that_sees_its_images(tmp_path: Path) -> None:
+def test_whitening_changes_the_identity_of_every_stage_after_the_survey(tmp_path: Path) -> None:
     def identities(*overrides: str) -> list[str]:
         return [spec.identity for spec in Plan(tiny(tmp_path, *overrides)).specs()]
 
@@ -58,7 +61,7 @@ def test_a_whitening_changes_the_identity_of_all_that_sees_its_images(tmp_path: 
     assert identities("curate.whitening=zca", "curate.whitening_eps=0.2")[1] not in (plain[1], white[1])
 
 
-def test_a_run_that_judges_another_set_trains_no_experts(tmp_path: Path) -> None:
+def test_a_run_that_evaluates_a_given_set_trains_no_experts(tmp_path: Path) -> None:
     assert stages_of(tiny(tmp_path)) == ["simulate", "curate", "experts", "distill", "evaluate"]
     assert stages_of(tiny(tmp_path, "distilled=elsewhere")) == ["simulate", "curate", "evaluate"]
 
@@ -66,28 +69,28 @@ def test_a_run_that_judges_another_set_trains_no_experts(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("machines", "cpus", "gpus", "workers"),
     [
-        ([{"CPU": 3.0}, {"CPU": 3.0}], 2, 0, 2),  # not three: a worker does not spread over two machines
+        ([{"CPU": 3.0}, {"CPU": 3.0}], 2, 0, 2),  # not three: a worker does not span two machines
         ([{"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}], 1, 0.25, 4),
         ([{"CPU": 2.0, "GPU": 1.0}], 1, 0.25, 2),
         ([{"CPU": 2.0}], 0.1, 0, 20),
-        ([{"CPU": 64.0, "GPU": 4.0}], 1, 0.3, 12),  # not thirteen: a fraction does not spread over two GPUs
+        ([{"CPU": 64.0, "GPU": 4.0}], 1, 0.3, 12),  # not thirteen: a fraction does not span two GPUs
         ([{"CPU": 64.0, "GPU": 4.0}], 1, 2, 2),
     ],
 )
-def test_workers_that_fit(machines: list[dict[str, float]], cpus: float, gpus: float, workers: int) -> None:
-    assert sum(cluster._capacity(machine, cpus, gpus) for machine in machines) == workers
+def test_node_capacity(machines: list[dict[str, float]], cpus: float, gpus: float, workers: int) -> None:
+    assert sum(resources.node_capacity(machine, cpus, gpus) for machine in machines) == workers
 
 
-def test_distilling_on_a_gpu_takes_the_cpus_of_a_machine_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_alive_nodes", lambda: [{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}])
-    assert cluster.distill_cpus(Resources(distill_gpus=1), 1, 99) == 8
-    assert cluster.distill_cpus(Resources(), 1, 99) == 32
-    assert cluster.distill_cpus(Resources(), 4, 99) == 8
-    assert cluster.distill_cpus(Resources(), 4, 3) == 3
-    assert cluster.distill_cpus(Resources(distill_cpus=3), 1, 1) == 3
+def test_distilling_on_a_gpu_takes_the_cpus_of_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "alive_nodes", lambda: [{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}])
+    assert resources.choose_distill_cpus(Resources(distill_gpus=1), 1, 99) == 8
+    assert resources.choose_distill_cpus(Resources(), 1, 99) == 32
+    assert resources.choose_distill_cpus(Resources(), 4, 99) == 8
+    assert resources.choose_distill_cpus(Resources(), 4, 3) == 3
+    assert resources.choose_distill_cpus(Resources(distill_cpus=3), 1, 1) == 3
 
 
-def test_a_worker_lost_for_good_is_the_cluster_s_error() -> None:
-    expected = r"evaluate: a worker was lost too often.*run the same command again"
-    with pytest.raises(ClusterError, match=expected), cluster.translate_errors("evaluate"):
+def test_a_worker_that_died_too_often_is_a_cluster_error() -> None:
+    expected = r"evaluate: a worker died too often.*run the same command again"
+    with pytest.raises(ClusterError, match=expected), translate_errors("evaluate"):
         raise ray.exceptions.WorkerCrashedError

@@ -35,7 +35,8 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.curate.decoding import decode, raise_read_error
 from raydistill.pipeline.curate.selection import Selection, rejection, select_galaxies
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.cluster import ensure_schedulable, translate_errors
+from raydistill.pipeline.runtime.failures import translate_errors
+from raydistill.pipeline.runtime.resources import ensure_schedulable
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.storage import Folder, disk_errors

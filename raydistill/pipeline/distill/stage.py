@@ -16,14 +16,8 @@ from raydistill.artifacts.distilled import DistilledSet
 from raydistill.core.cost_model import describe, useful_threads
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import ArtifactSpec, Plan
-from raydistill.pipeline.runtime.cluster import (
-    WORKER_FAILURES,
-    choose_num_workers,
-    distill_cpus,
-    ensure_schedulable,
-    one_line,
-    translate_errors,
-)
+from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
+from raydistill.pipeline.runtime.resources import choose_distill_cpus, choose_num_workers, ensure_schedulable
 from raydistill.pipeline.runtime.stages import is_complete, load_inputs, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.pipeline.trainer.publish import publish
@@ -51,8 +45,8 @@ def _run(plan: Plan, curated: CuratedSet, run: Run) -> None:
         return  # and killed between the worker's end and the manifest
     pieces = plan.config.distill.trajectories_per_step
     _, work = recipe_and_estimate(plan.config, curated)
-    threads = distill_cpus(resources, pieces, useful_threads(work))
-    job = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, pieces, distilling_on=threads))
+    threads = choose_distill_cpus(resources, pieces, useful_threads(work))
+    job = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, pieces, distill_cpus=threads))
     # A generator's own retries would replay from the start; ours go on from the saved state.
     task: Any = ray.remote(num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming")(run_trainer)
     log.info(

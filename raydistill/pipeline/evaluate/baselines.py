@@ -22,7 +22,9 @@ from raydistill.core.distribution import distribution_matching
 from raydistill.core.networks import build
 from raydistill.log import progress
 from raydistill.pipeline.evaluate.evaluator import Split
-from raydistill.pipeline.runtime.cluster import PROGRESS_INTERVAL, device_of, ensure_schedulable, translate_errors
+from raydistill.pipeline.runtime.cluster import PROGRESS_INTERVAL
+from raydistill.pipeline.runtime.failures import translate_errors
+from raydistill.pipeline.runtime.resources import device_of, ensure_schedulable
 from raydistill.seeding import fold_in, generator
 from raydistill.storage import Folder
 

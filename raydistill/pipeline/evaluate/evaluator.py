@@ -30,12 +30,12 @@ from raydistill.core.networks import Network, build, initial_parameters
 from raydistill.core.training import Evaluation, Training, evaluate, lr_schedule, train
 from raydistill.errors import DivergenceError
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.runtime.cluster import (
+from raydistill.pipeline.runtime.failures import translate_errors
+from raydistill.pipeline.runtime.resources import (
     CAPACITY_CHECK_INTERVAL,
     choose_num_workers,
     device_of,
     ensure_schedulable,
-    translate_errors,
 )
 from raydistill.seeding import fold_in
 from raydistill.storage import Folder

@@ -39,14 +39,8 @@ from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.pipeline.experts.worker import ExpertTask, train_experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.background import run_in_background
-from raydistill.pipeline.runtime.cluster import (
-    WORKER_FAILURES,
-    check_memory,
-    choose_num_workers,
-    on_driver_node,
-    one_line,
-    translate_errors,
-)
+from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
+from raydistill.pipeline.runtime.resources import check_memory, choose_num_workers, on_driver_node
 from raydistill.pipeline.runtime.signals import preserve_sigint
 from raydistill.pipeline.runtime.stages import is_complete, require_votes, resolve, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker

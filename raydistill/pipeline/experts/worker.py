@@ -22,7 +22,8 @@ from raydistill.errors import RaydistillError, find_known_error
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS
-from raydistill.pipeline.runtime.cluster import WORKER_FAILURES, device_of, one_line
+from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line
+from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 from raydistill.storage import Folder
 

@@ -20,7 +20,8 @@ import ray
 from raydistill.errors import ConfigError
 from raydistill.log import progress
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.cluster import choose_num_workers, translate_errors
+from raydistill.pipeline.runtime.failures import translate_errors
+from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.simulation.config import SimulatedSurvey

@@ -35,7 +35,7 @@ from raydistill.core.segments import SegmentEvaluator, SegmentResult
 from raydistill.errors import ArtifactCorrupt, DivergenceError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.cluster import device_of
+from raydistill.pipeline.runtime.resources import device_of
 from raydistill.pipeline.runtime.stages import resolve
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.pipeline.trainer.publish import draw_grid

@@ -21,7 +21,8 @@ import torch
 from raydistill.core.distiller import Distiller
 from raydistill.core.matching import MatchResult
 from raydistill.core.segments import SegmentResult, SharedState
-from raydistill.pipeline.runtime.cluster import PROGRESS_INTERVAL, WORKER_FAILURES, one_line
+from raydistill.pipeline.runtime.cluster import PROGRESS_INTERVAL
+from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line
 from raydistill.pipeline.trainer.trainer import DistillTask, ProgressUpdate, Trainer, TrainerInputs
 
 CPU = torch.device("cpu")

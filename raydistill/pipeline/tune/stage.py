@@ -38,8 +38,8 @@ from raydistill.errors import ClusterError, ConfigError, DivergenceError, Raydis
 from raydistill.galaxies.tables import filesystem
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.cluster import choose_num_workers
 from raydistill.pipeline.runtime.lease import AlreadyBuilt, hold_lease
+from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.signals import preserve_sigint
 from raydistill.pipeline.runtime.stages import is_complete, load_inputs, save_figure, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker
@@ -89,7 +89,7 @@ def _fit(plan: Plan, listener: TrialRecorder) -> None:
     logging.getLogger("ray.tune.utils.util").setLevel(logging.ERROR)  # warns of every half second that MLflow takes
     search, resources = plan.config.search, plan.config.resources
     threads = cpus_per_trial(resources)
-    strategy = _strategy(plan.config, choose_num_workers(resources, search.trials, distilling_on=threads))
+    strategy = _strategy(plan.config, choose_num_workers(resources, search.trials, distill_cpus=threads))
     trainable: Any = ray.tune.with_parameters(strategy.trial, plan=plan.with_resolved_paths(), threads=threads)
     trainable = ray.tune.with_resources(trainable, {"CPU": threads, "GPU": resources.distill_gpus})
     system, storage = filesystem((plan.search.folder / PARTIAL).uri)

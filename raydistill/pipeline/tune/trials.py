@@ -17,7 +17,8 @@ from raydistill.config import Population, Resources
 from raydistill.errors import ConfigError, DivergenceError, RaydistillError
 from raydistill.log import Progress, get_logger
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.cluster import CAPACITY_CHECK_INTERVAL, ensure_schedulable, one_line
+from raydistill.pipeline.runtime.failures import one_line
+from raydistill.pipeline.runtime.resources import CAPACITY_CHECK_INTERVAL, ensure_schedulable
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.pipeline.trainer.validation import Validation
 from raydistill.pipeline.tune.space import decoded, recipe_of
