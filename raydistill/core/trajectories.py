@@ -1,26 +1,36 @@
-"""Where the experts have been, as a matching iteration asks for it: epoch by epoch, or straightened.
+"""Expert trajectories, as a matching iteration reads them: epoch by epoch, or convexified.
 
-*Convexified* (Zhong et al. 2024, arXiv:2406.19827): the path of SGD bends and shakes; in its place stands the straight line between its
-two ends, travelled as fast as the expert went,
+Convexified trajectories (Zhong et al. 2024, arXiv:2406.19827) replace the curved, noisy path of SGD by the
+straight line between its two ends. The speed along the line is the expert's:
 
-    theta(t) = (1 - beta_t) theta_0 + beta_t theta_T,    beta_t = (theta_t - theta_0) . (theta_T - theta_0) / |theta_T - theta_0|^2,
+    theta(t) = (1 - beta_t) theta_0 + beta_t theta_T
+    beta_t = (theta_t - theta_0) . (theta_T - theta_0) / |theta_T - theta_0|^2
 
-so that theta(t) is the point of the line nearest to theta_t, clipped to the line and never going back. Between epochs beta is
-interpolated, so any real t can be asked for (the paper's continuous sampling), and the two ends with beta are all there is to store.
+theta(t) is the point of the line nearest to theta_t, clipped to the line; beta never decreases. Between epochs
+beta is interpolated, so t may be any real number (the paper's continuous sampling). Only the two ends and beta
+need to be stored.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from raydistill.core.networks import Network, initial_parameters
+from raydistill.core.training import Training, fit, init_state
+
 
 class Trajectories(Protocol):
-    """`trajectories(expert, epoch)` is theta_P after that epoch (0: initial); `progress(expert)` is beta_0 ... beta_T."""
+    """Expert parameters by epoch.
+
+    `trajectories(expert, epoch)` returns theta_P after that epoch (0: initial), and `progress(expert)`
+    returns beta_0 ... beta_T.
+    """
 
     @property
     def num_experts(self) -> int: ...
@@ -34,13 +44,16 @@ class Trajectories(Protocol):
 
 
 class Path(Protocol):
-    """theta_P of an expert at any epoch that a matching iteration starts from or aims at."""
+    """Returns theta_P of an expert at a start or target epoch."""
 
     def __call__(self, expert: int, epoch: float) -> Tensor: ...
 
 
 def progress(path_TP: np.ndarray) -> list[float]:
-    """beta_0 ... beta_T of a trajectory [T + 1, P]: from 0 to 1, never falling. float64 sums, so any machine finds the same."""
+    """Return beta_0 ... beta_T of a trajectory [T + 1, P]: from 0 to 1, never decreasing.
+
+    Sums are taken in float64, so every machine computes the same values.
+    """
     line = path_TP[-1].astype(np.float64) - path_TP[0]
     length = float(line @ line)
     if length == 0:
@@ -51,8 +64,56 @@ def progress(path_TP: np.ndarray) -> list[float]:
     return beta.tolist()
 
 
+class InMemoryTrajectories:
+    """Expert trajectories in memory.
+
+    Parameters
+    ----------
+    paths_TP
+        One float32 tensor [epochs + 1, P] per expert: its parameters after every epoch, the initial ones first.
+
+    Raises
+    ------
+    ValueError
+        If there is no expert, or if the shapes differ.
+    """
+
+    def __init__(self, paths_TP: Sequence[Tensor]) -> None:
+        if not paths_TP or any(path.shape != paths_TP[0].shape for path in paths_TP):
+            raise ValueError("trajectories need at least one expert, and the same shape [epochs + 1, P] for all")
+        self._paths = list(paths_TP)
+
+    @classmethod
+    def train(
+        cls, network: Network, images_NCHW: Tensor, targets_NK: Tensor, training: Training, seeds: Iterable[int]
+    ) -> Self:
+        """Train one expert per seed, see `training.fit`, and keep its parameters after every epoch."""
+
+        def path(seed: int) -> Tensor:
+            state = init_state(initial_parameters(network, seed).to(images_NCHW))
+            states = fit(network, state, images_NCHW, targets_NK, training, seed)
+            return torch.stack([state.average_P, *(later.average_P for later in states)])
+
+        return cls([path(seed) for seed in seeds])
+
+    @property
+    def num_experts(self) -> int:
+        return len(self._paths)
+
+    @property
+    def num_epochs(self) -> int:
+        return len(self._paths[0]) - 1
+
+    def __call__(self, expert: int, epoch: int) -> Tensor:
+        return self._paths[expert][epoch]
+
+    def progress(self, expert: int) -> list[float]:
+        """Return beta_0 ... beta_T of an expert."""
+        return progress(self._paths[expert].cpu().numpy())
+
+
 class Straight:
-    """The convexified trajectories; `straight(expert, t)` for any real t in [0, epochs]."""
+    """Convexified trajectories: `straight(expert, t)` for any real t in [0, epochs]."""
 
     def __init__(self, trajectories: Trajectories) -> None:
         self._trajectories = trajectories
@@ -63,7 +124,7 @@ class Straight:
         return torch.lerp(start, self._trajectories(expert, self._trajectories.num_epochs), self.beta(expert, epoch))
 
     def beta(self, expert: int, epoch: float) -> float:
-        """How far along its line this expert is."""
+        """Return the position of an expert on its line, in [0, 1]."""
         if expert not in self._beta:
             self._beta[expert] = self._trajectories.progress(expert)
         beta, before = self._beta[expert], math.floor(epoch)

@@ -1,0 +1,65 @@
+"""Distil tensors of your own with raydistill's core: no Ray, no files.
+
+Run it with `python examples/distill_tensors.py`; it takes less than 30 seconds on two cores. It distils noisy
+images of three classes into one image per class. Then it trains a fresh network on the distilled images, and
+another one on randomly chosen images, and prints the accuracy of both on test images.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from raydistill.core.architectures import MLP
+from raydistill.core.augment import Augmentation
+from raydistill.core.coreset import random_real
+from raydistill.core.distiller import Distiller
+from raydistill.core.networks import build, initial_parameters
+from raydistill.core.normalise import one_hot
+from raydistill.core.recipe import Recipe
+from raydistill.core.schedule import Fixed
+from raydistill.core.training import Training, evaluate, train
+from raydistill.core.trajectories import InMemoryTrajectories
+from raydistill.seeding import generator
+
+CLASSES, SIZE = 3, 8  # classes, pixels per side
+NETWORK = build(MLP(width=16), CLASSES, SIZE)
+
+
+def make_images(num: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return (images_NCHW, labels_N): the colour channel of the class is brighter, under noise."""
+    labels = torch.arange(num) % CLASSES
+    images = torch.randn(num, 3, SIZE, SIZE, generator=generator(seed, "images"))
+    images[torch.arange(num), labels] += 0.3
+    return images, labels
+
+
+def accuracy(images: Tensor, labels: Tensor, test: tuple[Tensor, Tensor]) -> float:
+    """Return the test accuracy of a fresh network that is trained on these images."""
+    training = Training(epochs=60, batch_size=len(images), lr=0.02, momentum=0.9)
+    theta = train(NETWORK, initial_parameters(NETWORK, 99), images, one_hot(labels, CLASSES), training, seed=99)
+    return evaluate(NETWORK, theta, *test, CLASSES).accuracy
+
+
+def main() -> tuple[float, float]:
+    """Distil, and return the accuracies on the distilled and on the random images."""
+    images, labels = make_images(300, seed=0)
+    targets = one_hot(labels, CLASSES)
+    expert_training = Training(epochs=4, batch_size=30, lr=0.02, momentum=0.9)
+    experts = InMemoryTrajectories.train(NETWORK, images, targets, expert_training, seeds=range(3))
+
+    random_images = random_real(images, labels, CLASSES, 1, generator(0, "start")).images_SCHW
+    random_labels = torch.arange(CLASSES)
+    recipe = Recipe(iterations=100, student_steps=5, schedule=Fixed(max_start_epoch=1), augmentation=Augmentation())
+    distiller = Distiller(recipe, NETWORK, experts, random_images, one_hot(random_labels, CLASSES), seed=0)
+    distiller.begin(random_images[None])  # chooses the student's learning rate
+    while not distiller.finished:
+        distiller.step()
+
+    test = make_images(600, seed=1)
+    return accuracy(distiller.images, random_labels, test), accuracy(random_images, random_labels, test)
+
+
+if __name__ == "__main__":
+    distilled, random = main()
+    print(f"accuracy of a network trained on 3 distilled images: {distilled:.2f}; on 3 random images: {random:.2f}")
