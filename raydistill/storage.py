@@ -1,7 +1,11 @@
-"""Files of an artifact, on a disk or an object store, through fsspec.
+"""Files on a local disk or an object store, all through fsspec.
 
-A `Folder` writes a file so that it is either whole or not there: on a disk into a temporary neighbour that is then renamed, on an
-object store by one put. Whatever needs a real path (memory maps, matplotlib, FITS) writes or reads through a local one.
+- `Folder` holds the files of one artifact. Readers see a file complete or not at all: a local file is
+  written to a temporary neighbour and renamed, an object is written by one put.
+- `open_stream` and `arrow_filesystem` read tables and images. pyarrow reaches an object store through
+  fsspec too, so credentials, retries and errors are the same everywhere.
+- Libraries that need a real path (memory maps, matplotlib, FITS) get one from `Folder.local` and
+  `Folder.writing`.
 """
 
 from __future__ import annotations
@@ -17,60 +21,172 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import fsspec
+import pyarrow as pa
+import pyarrow.fs as pafs
+from fsspec.implementations.local import LocalFileSystem
 
-from raydistill.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ConfigError, is_storage_error
+from raydistill.errors import (
+    ArtifactCorrupt,
+    ArtifactError,
+    ArtifactMissing,
+    CatalogError,
+    ConfigError,
+    RaydistillError,
+    is_storage_error,
+)
 
-# Copies of a bucket's files, which may be removed at any time.
+# Copies of remote files. They may be removed at any time.
 CACHE = Path(os.environ.get("RAYDISTILL_CACHE", Path.home() / ".cache" / "raydistill"))
-CACHE_DAYS = 14.0  # that a copy stays there unused
+CACHE_DAYS = 14.0  # an unused copy is removed after this time
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# Amazon's clients give up after some seconds by default; ten attempts last for about a minute.
-os.environ.setdefault("AWS_RETRY_MODE", "standard")
-os.environ.setdefault("AWS_MAX_ATTEMPTS", "10")
+CHECK_ACCESS = "see that it can be reached and that you may read it, and run the same command again"
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _answered(method: Callable[Concatenate[Folder, P], R]) -> Callable[Concatenate[Folder, P], R]:
-    """A store that does not answer is an ArtifactError; the clients' own would not all survive the way back from a worker."""
+def resolve_uri(
+    uri: str | os.PathLike[str], error_class: type[RaydistillError] = ConfigError
+) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the fsspec file system of a path or URI, and the path on it.
+
+    Raises `error_class` for an unknown scheme and for a scheme whose package is missing.
+    """
+    uri = os.fspath(uri)
+    scheme, separator, _ = uri.partition("://")
+    options = _s3_options() if separator and scheme in ("s3", "s3a") else {}
+    try:
+        system, path = fsspec.core.url_to_fs(uri, **options)
+    except ImportError as error:
+        raise error_class(f"this storage needs another package ({error})", uri, "install it") from error
+    except ValueError as error:
+        fix = "give a path, or a URI such as s3://bucket/folder"
+        raise error_class(f"unknown storage '{scheme}://'", uri, fix) from error
+    return system, path
+
+
+def _s3_options() -> dict[str, Any]:
+    """Return options for s3fs: ten attempts last about a minute, botocore's default some seconds."""
+    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", 10))
+    retries = {"mode": os.environ.get("AWS_RETRY_MODE", "standard"), "total_max_attempts": attempts}
+    return {"config_kwargs": {"retries": retries}}
+
+
+# ---- pyarrow ----
+
+
+def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return pyarrow's file system of a local path or an fsspec URI, and the path on it.
+
+    Local files keep pyarrow's own file system: it lists 4 and reads 2 times as fast (5000 files of 20 kB).
+    """
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    remote, path = resolve_uri(uri, CatalogError)
+    if isinstance(remote, LocalFileSystem):
+        return pafs.LocalFileSystem(), path
+    return pafs.PyFileSystem(_FsspecHandler(remote)), path
+
+
+def open_stream(uri: str) -> IO[bytes]:
+    """Open a file for reading from start to end, decompressed by its suffix. OSError if it cannot be opened."""
+    system, path = arrow_filesystem(uri)
+    stream: IO[bytes] = system.open_input_stream(path, compression="detect")
+    return stream
+
+
+class _FsspecHandler(pafs.FSSpecHandler):
+    """Raise OSError where a store refuses or does not answer; pyarrow's handler reports a missing file.
+
+    Cached listings are dropped before each question: another process may have written meanwhile.
+    """
+
+    def get_file_info(self, paths: list[str]) -> Any:
+        self.fs.invalidate_cache()
+        with _as_oserror():
+            return super().get_file_info(paths)
+
+    def get_file_info_selector(self, selector: pafs.FileSelector) -> Any:
+        self.fs.invalidate_cache()
+        with _as_oserror():
+            return super().get_file_info_selector(selector)
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        """Do nothing on S3, which has no folders; s3fs would create a missing bucket."""
+        if "s3" not in self.fs.protocol:
+            super().create_dir(path, recursive)
+
+    def open_input_stream(self, path: str) -> Any:
+        """Read the whole file in one request."""
+        with _as_oserror():
+            return pa.BufferReader(self.fs.cat_file(path))
+
+    def open_input_file(self, path: str) -> Any:
+        with _as_oserror():
+            return pa.PythonFile(self.fs.open(path, mode="rb"), mode="r")
+
+
+@contextmanager
+def _as_oserror() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not is_storage_error(error):
+            raise
+        raise OSError(error_message(error)) from error
+
+
+def error_message(error: Exception) -> str:
+    """Return the message of a storage error as one line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
+# ---- folders ----
+
+
+def _storage_errors(method: Callable[Concatenate[Folder, P], R]) -> Callable[Concatenate[Folder, P], R]:
+    """Turn errors of a store's client into ArtifactError; some clients' errors do not survive pickling."""
 
     @functools.wraps(method)
-    def told(folder: Folder, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapped(folder: Folder, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(folder, *args, **kwargs)
         except Exception as error:
-            # s3fs makes the system's errors of what S3 answers; a local copy may meet a full disk.
-            answered = isinstance(error, OSError) and not folder.is_local and error.errno not in FULL
-            if not (is_storage_error(error) or answered):
+            # s3fs raises OSError for S3's replies; a copy to the local cache may meet a full disk.
+            is_reply = isinstance(error, OSError) and not folder.is_local and error.errno not in FULL
+            if not (is_storage_error(error) or is_reply):
                 raise
             what, fix = "did not answer", "see that it can be reached, and run the same command again; it resumes"
             if isinstance(error, FileNotFoundError | PermissionError):
                 what, fix = "refused", "check its name and that you may read and write there"
             raise ArtifactError(f"the storage {what} ({error})", str(folder), fix) from error
 
-    return told
+    return wrapped
 
 
 class Folder:
-    """A folder at any fsspec URI (`runs/x`, `/data/x`, `s3://bucket/x`); it need not exist before the first file is written."""
+    """A folder at a path or fsspec URI (`runs/x`, `/data/x`, `s3://bucket/x`).
+
+    The folder need not exist before its first file is written.
+
+    Parameters
+    ----------
+    uri : str or os.PathLike
+        A relative path is resolved against the current directory at once.
+
+    Raises
+    ------
+    ConfigError
+        The scheme of the URI is unknown, or its fsspec package is missing.
+    """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
-        try:
-            self._fs, path = fsspec.core.url_to_fs(os.fspath(uri))
-        except ImportError as error:
-            raise ConfigError(f"this storage needs another package ({error})", str(uri), "install it") from error
-        except ValueError as error:
-            scheme = str(uri).partition("://")[0]
-            fix = "give a folder, or a URI such as s3://bucket/folder"
-            raise ConfigError(f"no storage is known as '{scheme}://'", str(uri), fix) from error
+        self._fs, path = resolve_uri(uri)
         self._path: str = path.rstrip("/")
-        self.is_local: bool = "file" in (
-            self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
-        )
+        self.is_local: bool = isinstance(self._fs, LocalFileSystem)
 
     @property
     def uri(self) -> str:
@@ -82,12 +198,13 @@ class Folder:
     def __truediv__(self, name: str) -> Folder:
         return Folder(f"{self.uri}/{name}")
 
-    @_answered
+    @_storage_errors
     def exists(self, name: str = "") -> bool:
         return bool(self._fs.exists(self._at(name)))
 
-    @_answered
+    @_storage_errors
     def read(self, name: str) -> bytes:
+        """Return the bytes of a file. ArtifactMissing if it is not there."""
         try:
             return self._fs.cat_file(self._at(name))
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -99,13 +216,13 @@ class Folder:
             raise ArtifactError(what, self.uri, "check its permissions and the disk") from error
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a whole file, or none."""
+        """Write a file; readers see all of it or nothing."""
         with self.writing(name) as path:
             path.write_bytes(data)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """A local path to write to; when the block ends well the file appears as `name`, whole."""
+        """Yield a local path to write to; the file appears as `name` when the block ends without an error."""
         if not self.is_local:
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / Path(name).name
@@ -117,17 +234,17 @@ class Folder:
         with disk_errors(self.uri):
             final = Path(self._at(name))
             final.parent.mkdir(parents=True, exist_ok=True)
-            # The suffix stays last: matplotlib, pyarrow and astropy choose their format by it.
+            # matplotlib, pyarrow and astropy choose their format by the suffix, so it stays last.
             temporary = final.with_name(f".{uuid.uuid4().hex[:8]}.{final.name}")
             try:
                 yield temporary
-                _to_the_disk(temporary)
+                _flush_to_disk(temporary)
                 os.replace(temporary, final)
             finally:
                 temporary.unlink(missing_ok=True)
 
     def check_writable(self) -> None:
-        """ArtifactError where nothing can be written, before anything long is begun; nothing stays behind."""
+        """Raise ArtifactError if the folder cannot be written to. No file or folder remains."""
         if self.is_local:
             path = Path(self._path)
             nearest = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
@@ -138,24 +255,24 @@ class Folder:
         self.remove(name)
 
     def local(self, name: str, sha256: str | None = None) -> Path:
-        """A local path of the file: the file itself, or a copy in the cache, named by its digest and checked against it."""
+        """Return a local path of the file: the file itself, or a copy in the cache checked against `sha256`."""
         if self.is_local:
             return Path(self._at(name))
         copy = CACHE / (sha256 or hashlib.sha256(self._at(name).encode()).hexdigest()) / Path(name).name
-        if sha256 is None or not _holds(copy, sha256):
+        if sha256 is None or not _has_digest(copy, sha256):
             copy.parent.mkdir(parents=True, exist_ok=True)
             temporary = copy.with_name(f".{uuid.uuid4().hex[:8]}.{copy.name}")
             try:
                 with disk_errors(str(CACHE)):
                     self._get(name, temporary)
-                    if sha256 is not None and not _holds(temporary, sha256):
+                    if sha256 is not None and not _has_digest(temporary, sha256):
                         what, fix = f"'{name}' is not the file that was written", "remove the folder and make it again"
                         raise ArtifactCorrupt(what, self.uri, fix)
                     os.replace(temporary, copy)
             finally:
                 temporary.unlink(missing_ok=True)
-            _drop_unused()
-        with suppress(PermissionError):  # another user's, in a cache that is shared
+            _remove_unused_copies()
+        with suppress(PermissionError):  # another user's file in a shared cache
             os.utime(copy)
         return copy
 
@@ -166,57 +283,57 @@ class Folder:
             with self.writing(path.relative_to(root).as_posix()) as target:
                 shutil.copyfile(path, target)
 
-    @_answered
+    @_storage_errors
     def open(self, name: str) -> Any:
-        """A seekable binary file."""
+        """Open a file for binary reading with seek."""
         return self._fs.open(self._at(name), "rb")
 
-    @_answered
+    @_storage_errors
     def files(self, under: str = "") -> list[str]:
-        """Names of all whole files below `under`, relative to this folder, sorted; temporary ones are not whole."""
+        """Return the sorted names of all complete files below `under`, relative to this folder."""
         self._fs.invalidate_cache()
         root = self._at(under)
-        found = self._fs.find(root) if self._fs.exists(root) else []
-        # Other programs mark folders in a bucket with empty objects whose names end in a slash; fsspec counts them as files.
-        names = [name for path in found if (name := path[len(self._path) + 1 :]) and not name.endswith("/")]
+        paths = self._fs.find(root) if self._fs.exists(root) else []
+        # Some programs mark folders in a bucket by empty objects named "folder/"; fsspec lists them as files.
+        names = [name for path in paths if (name := path[len(self._path) + 1 :]) and not name.endswith("/")]
         return sorted(name for name in names if not Path(name).name.startswith("."))
 
-    @_answered
+    @_storage_errors
     def remove_unfinished(self) -> None:
-        """Drop what writers that were killed left of files they had not finished."""
+        """Remove temporary files of writers that were killed."""
         for path in self._fs.find(self._path):
             if path.rpartition("/")[2].startswith("."):
                 self.remove(path[len(self._path) + 1 :])
 
-    @_answered
+    @_storage_errors
     def change_token(self) -> str:
-        """Another one when a file has changed, as far as the storage tells without reading it: by sizes, times and ETags."""
+        """Return a digest of sizes, times and ETags, which differs after a file has changed. Reads no file."""
         self._fs.invalidate_cache()
-        found = self._fs.find(self._path, detail=True)
+        infos = self._fs.find(self._path, detail=True)
         return hashlib.sha256(
-            repr(sorted((name, sorted(map(str, info.items()))) for name, info in found.items())).encode()
+            repr(sorted((name, sorted(map(str, info.items()))) for name, info in infos.items())).encode()
         ).hexdigest()
 
-    @_answered
+    @_storage_errors
     def size(self, name: str) -> int:
         return int(self._fs.size(self._at(name)))
 
-    @_answered
+    @_storage_errors
     def remove(self, name: str = "") -> None:
-        """Remove a file or a folder with all that is in it; nothing there is fine."""
+        """Remove a file, or a folder with its contents. A missing one is no error."""
         with suppress(FileNotFoundError):
             self._fs.rm(self._at(name), recursive=True)
 
-    @_answered
+    @_storage_errors
     def sha256(self, name: str) -> str:
         with self.open(name) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    @_answered
+    @_storage_errors
     def _get(self, name: str, path: Path) -> None:
         self._fs.get_file(self._at(name), str(path))
 
-    @_answered
+    @_storage_errors
     def _put(self, path: Path, name: str) -> None:
         self._fs.put_file(str(path), self._at(name))
 
@@ -224,23 +341,23 @@ class Folder:
         return f"{self._path}/{name}" if name else self._path
 
 
-def _drop_unused() -> None:
-    """Copies of the cache that nobody has asked for in `CACHE_DAYS`."""
+def _remove_unused_copies() -> None:
+    """Remove copies that were not used for `CACHE_DAYS` from the cache."""
     oldest = time.time() - CACHE_DAYS * 86400
     for path in CACHE.glob("*/*"):
-        with suppress(OSError):  # of another user, or gone
+        with suppress(OSError):  # another user's, or already removed
             if path.stat().st_mtime < oldest:
                 path.unlink()
                 path.parent.rmdir()
 
 
-def _to_the_disk(path: Path) -> None:
-    """Else the name of a file could outlive a power failure that its bytes do not."""
+def _flush_to_disk(path: Path) -> None:
+    """Sync the bytes before the rename: after a power failure a name without its bytes could remain."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
-def _holds(path: Path, sha256: str) -> bool:
+def _has_digest(path: Path, sha256: str) -> bool:
     if not path.exists():
         return False
     with path.open("rb") as stream:
@@ -249,11 +366,11 @@ def _holds(path: Path, sha256: str) -> bool:
 
 @contextmanager
 def disk_errors(where: str) -> Iterator[None]:
-    """What goes wrong with disks while the body writes below `where`, as sentences."""
+    """Turn a full disk, missing permission or a file in a folder's place into ArtifactError at `where`."""
     try:
         yield
     except OSError as error:
-        short_write = error.errno is None and " written" in str(error)  # how numpy tells of a full disk
+        short_write = error.errno is None and " written" in str(error)  # numpy's message for a full disk
         if error.errno in FULL or short_write:
             raise ArtifactError(
                 "the disk is full", where, "free some space and run the same command again; it resumes"

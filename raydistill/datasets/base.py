@@ -25,7 +25,7 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.images import Source, decode_picture, read_source
-from raydistill.galaxies.tables import CHECK_ACCESS, filesystem, one_line
+from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
 Part = Literal["train", "validation", "test"]
 
@@ -142,7 +142,7 @@ class StoredSet(DataSet):
 
 def listing(root: str) -> dict[str, int]:
     """Sizes of the files below a folder, or of a file alone, by name; hidden ones are left out, in order of name."""
-    system, path = filesystem(root)
+    system, path = arrow_filesystem(root)
     try:
         if system.get_file_info(path).type == pafs.FileType.File:
             infos, start = [system.get_file_info(path)], path.rfind("/") + 1
@@ -152,7 +152,7 @@ def listing(root: str) -> dict[str, int]:
         fix = "check survey.root, and RAYDISTILL_DATA if the config uses it"
         raise CatalogError("there is no such data set", root, fix) from error
     except OSError as error:
-        raise CatalogError(f"the data set cannot be listed ({one_line(error)})", root, CHECK_ACCESS) from error
+        raise CatalogError(f"the data set cannot be listed ({error_message(error)})", root, CHECK_ACCESS) from error
     files = {info.path[start:]: info.size for info in infos if info.type == pafs.FileType.File}
     return {name: files[name] for name in sorted(files) if not any(part.startswith(".") for part in name.split("/"))}
 

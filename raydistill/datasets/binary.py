@@ -21,7 +21,7 @@ import pyarrow as pa
 from raydistill.datasets.base import StoredSet, listing, named, within
 from raydistill.errors import CatalogError
 from raydistill.galaxies.images import Source, read_source
-from raydistill.galaxies.tables import open_stream
+from raydistill.storage import open_stream
 
 RECORDS_AT_ONCE = 1024
 ROWS_PER_PIECE = 8192  # a worker's task; a compressed file is read from its start for each

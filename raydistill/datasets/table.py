@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from raydistill.datasets.base import StoredSet, listing, named, within
 from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.images import Source, stored_source
-from raydistill.galaxies.tables import filesystem, object_ids
+from raydistill.galaxies.tables import object_ids
+from raydistill.storage import arrow_filesystem
 
 ROWS_AT_ONCE = 128
 
@@ -83,14 +84,14 @@ class ImageTable(StoredSet):
 
     def _at(self, name: str) -> str:
         """A file of the set, which may be the root itself."""
-        system, path = filesystem(self.root)
+        system, path = arrow_filesystem(self.root)
         return self.root if system.get_file_info(path).type == pafs.FileType.File else f"{self.root}/{name}"
 
     @contextmanager
     def _open(self, name: str) -> Iterator[pq.ParquetFile]:
         """A file of the set; what goes wrong while it is read, in a sentence."""
         at = self._at(name)
-        system, path = filesystem(at)
+        system, path = arrow_filesystem(at)
         try:
             with system.open_input_file(path) as stream:
                 yield pq.ParquetFile(stream)

@@ -17,8 +17,8 @@ import numpy as np
 import yaml
 
 from raydistill.errors import ConfigError, describe_yaml_error, join_hint, nearest
-from raydistill.galaxies.tables import open_stream
 from raydistill.galaxies.tree import INDEX, RESPONSES, TASK_OF, Task, resolve_answer
+from raydistill.storage import open_stream
 
 
 @dataclass(frozen=True)

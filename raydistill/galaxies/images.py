@@ -27,7 +27,8 @@ from PIL import Image, UnidentifiedImageError
 from raydistill.errors import CatalogError, ConfigError, nearest
 from raydistill.galaxies.axis import align_major_axis
 from raydistill.galaxies.dialects import filename_mapping
-from raydistill.galaxies.tables import CHECK_ACCESS, filesystem, object_ids, one_line, open_stream, parquet_dataset
+from raydistill.galaxies.tables import object_ids, parquet_dataset
+from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message, open_stream
 
 Source = bytes | str | None  # the bytes of a file, its path, or nothing where a catalogue row has no picture
 
@@ -211,13 +212,15 @@ def _locate(root: str, pattern: str, mapping: str | None, object_ids: Sequence[s
 
 def _listing(root: str, recursive: bool) -> set[str]:
     """The names of the files below `root`, relative to it."""
-    system, path = filesystem(root)
+    system, path = arrow_filesystem(root)
     try:
         files = system.get_file_info(pafs.FileSelector(path, recursive=recursive))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CatalogError("no such folder of images", root, "check the path, or fetch the images first") from error
     except OSError as error:
-        raise CatalogError(f"the folder of images cannot be listed ({one_line(error)})", root, CHECK_ACCESS) from error
+        raise CatalogError(
+            f"the folder of images cannot be listed ({error_message(error)})", root, CHECK_ACCESS
+        ) from error
     start = len(path.rstrip("/")) + 1
     names = {info.path[start:] for info in files if info.type == pafs.FileType.File}
     if not names:
@@ -247,9 +250,9 @@ def read_source(source: Source) -> tuple[bytes, str]:
         except OSError as error:
             if "://" in where:  # a storage in trouble is no matter of this picture
                 raise CatalogError(
-                    f"cannot be read ({one_line(error)})", where, "run the same command again"
+                    f"cannot be read ({error_message(error)})", where, "run the same command again"
                 ) from error
-            raise RejectedImage("unreadable", where, one_line(error)) from error
+            raise RejectedImage("unreadable", where, error_message(error)) from error
     if not source:
         raise RejectedImage("empty", where, "a file of 0 bytes")
     return bytes(source), where

@@ -9,9 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import IO, Any
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,8 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from raydistill.errors import CatalogError, is_storage_error
+from raydistill.errors import CatalogError
+from raydistill.storage import arrow_filesystem, open_stream
 
 _FORMATS = {
     ".csv": "csv",
@@ -31,72 +31,6 @@ _FORMATS = {
     ".fit": "fits",
     ".fts": "fits",
 }
-
-# pyarrow's own client of Google's wants credentials where fsspec's, which artifacts go through, can do without.
-GOOGLE = ("gs://", "gcs://")
-CHECK_ACCESS = "see that it can be reached and that you may read it, and run the same command again"
-
-
-def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The file system behind a local path or a URI (`s3://`, `gs://`, any fsspec scheme) and the path on it."""
-    if "://" not in uri:
-        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
-    if not uri.startswith(GOOGLE):
-        with suppress(pa.ArrowInvalid):  # a scheme that pyarrow does not speak itself
-            system, path = pafs.FileSystem.from_uri(uri)
-            return system, path
-    import fsspec
-
-    try:
-        remote, path = fsspec.core.url_to_fs(uri)
-    except ImportError as error:
-        raise CatalogError(f"this storage needs another package ({error})", uri, "install it") from error
-    except ValueError as error:
-        raise CatalogError(f"no such storage ({error})", uri, "give a path, or a URI such as s3://...") from error
-    return pafs.PyFileSystem(_Fsspec(remote)), path
-
-
-class _Fsspec(pafs.FSSpecHandler):
-    """pyarrow's, which takes a store that refuses or does not answer for one without the file. Here that is an OSError."""
-
-    def get_file_info(self, paths: list[str]) -> Any:
-        with _as_oserror():
-            return super().get_file_info(paths)
-
-    def get_file_info_selector(self, selector: pafs.FileSelector) -> Any:
-        with _as_oserror():
-            return super().get_file_info_selector(selector)
-
-    def open_input_stream(self, path: str) -> Any:
-        """What is read from its beginning to its end, in one request."""
-        with _as_oserror():
-            return pa.BufferReader(self.fs.cat_file(path))
-
-    def open_input_file(self, path: str) -> Any:
-        with _as_oserror():
-            return pa.PythonFile(self.fs.open(path, mode="rb"), mode="r")
-
-
-@contextmanager
-def _as_oserror() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if not is_storage_error(error):
-            raise
-        raise OSError(one_line(error)) from error
-
-
-def one_line(error: Exception) -> str:
-    """What a storage says."""
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-
-
-def open_stream(uri: str) -> IO[bytes]:
-    """The bytes of a file, decompressed by its suffix. OSError if it cannot be opened."""
-    system, path = filesystem(uri)
-    stream: IO[bytes] = system.open_input_stream(path, compression="detect")
-    return stream
 
 
 def column_names(uri: str) -> list[str]:
@@ -120,7 +54,7 @@ def _format(uri: str) -> str:
     extension = os.path.splitext(name)[1]
     if extension in _FORMATS:
         return _FORMATS[extension]
-    system, path = filesystem(uri)
+    system, path = arrow_filesystem(uri)
     if system.get_file_info(path).type == pafs.FileType.Directory:
         return "parquet"
     raise CatalogError(
@@ -179,7 +113,7 @@ def _read_parquet(uri: str, columns: list[str], text: Collection[str]) -> pa.Tab
 
 def parquet_dataset(uri: str) -> ds.Dataset:
     """A Parquet file, or a folder of them, for reading column by column."""
-    system, path = filesystem(uri)
+    system, path = arrow_filesystem(uri)
     if system.get_file_info(path).type == pafs.FileType.NotFound:
         raise FileNotFoundError(uri)
     return ds.dataset(path, filesystem=system, format="parquet")
@@ -188,7 +122,7 @@ def parquet_dataset(uri: str) -> ds.Dataset:
 def _open_fits_table(uri: str) -> tuple[Any, Any]:
     from astropy.io import fits
 
-    system, path = filesystem(uri)
+    system, path = arrow_filesystem(uri)
     if isinstance(system, pafs.LocalFileSystem):
         content = fits.open(path)  # memory-mapped: Table 5 has 226 columns and we read 40
     else:

@@ -1,12 +1,14 @@
-"""What tests of configs need."""
+"""Fixtures for configs and for folders on a disk and in memory."""
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
 
 from raydistill.config import Config, load
+from raydistill.storage import Folder
 from tests.unit.config_tools import SIMULATED, Read
 
 
@@ -20,3 +22,12 @@ def read(tmp_path: Path) -> Read:
         return load(path, overrides)
 
     return read
+
+
+@pytest.fixture(params=["disk", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """An empty folder that does not exist yet, on a disk and on fsspec's in-memory store."""
+    monkeypatch.setattr("raydistill.storage.CACHE", tmp_path / "cache")
+    if request.param == "disk":
+        return Folder(tmp_path / "artifact")
+    return Folder(f"memory://{uuid.uuid4().hex}/artifact")

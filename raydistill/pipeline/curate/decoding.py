@@ -37,7 +37,8 @@ from raydistill.galaxies.images import (
     read_source,
     stored_source,
 )
-from raydistill.galaxies.tables import filesystem, object_ids
+from raydistill.galaxies.tables import object_ids
+from raydistill.storage import arrow_filesystem
 
 ROWS_PER_BLOCK = (
     512  # at most. 424 px pictures decode at 200 a second and core, 100 where they are turned: seconds of work
@@ -86,7 +87,7 @@ def _in_order(images: Images | DataSet, selected: pa.Table, how: Curate, workers
 def _of_table(images: ParquetImages, selected: pa.Table, how: Curate, workers: int | None) -> ray.data.Dataset:
     """The order of a stranger's file is not ours: decoded as it comes, then sorted."""
     ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
-    system, path = filesystem(images.uri)
+    system, path = arrow_filesystem(images.uri)
     rows = ray.data.read_parquet(path, filesystem=system, columns=[images.id_column, images.image_column])
     with _deprecated_arguments():
         return rows.map_batches(

@@ -33,7 +33,6 @@ from raydistill.core.cost_model import describe, estimate_training
 from raydistill.core.diagnostics import check_undertrained
 from raydistill.core.networks import build
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
-from raydistill.galaxies.tables import filesystem
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.pipeline.experts.worker import ExpertTask, train_experts
@@ -44,7 +43,7 @@ from raydistill.pipeline.runtime.resources import check_memory, choose_num_worke
 from raydistill.pipeline.runtime.signals import preserve_sigint
 from raydistill.pipeline.runtime.stages import is_complete, require_votes, resolve, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker
-from raydistill.storage import Folder
+from raydistill.storage import Folder, arrow_filesystem
 
 log = get_logger(__name__)
 
@@ -146,7 +145,7 @@ def _fit(config: Config, folder: Folder, job: ExpertTask, coordinator: Any, work
     # The board counts lost groups. One that cannot be started, for a machine of it was lost just now, counts against the second.
     failures = failure_config(max_failures=-1, controller_failure_limit=resources.max_restarts)
     callbacks: Any = [_Controlling(coordinator)]  # and typed as those of Tune
-    system, path = filesystem((folder / PARTIAL / "ray").uri)
+    system, path = arrow_filesystem((folder / PARTIAL / "ray").uri)
     trainer = ray.train.torch.TorchTrainer(
         train_experts,
         train_loop_config={"job": job, "board": coordinator},

@@ -35,7 +35,6 @@ from raydistill.artifacts.search import BEST, TRIALS, TRIALS_SCHEMA, SearchRepor
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Config, Halving, Population, plain
 from raydistill.errors import ClusterError, ConfigError, DivergenceError, RaydistillError
-from raydistill.galaxies.tables import filesystem
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.lease import AlreadyBuilt, hold_lease
@@ -63,6 +62,7 @@ from raydistill.pipeline.tune.trials import (
     final_result,
     recording_trials,
 )
+from raydistill.storage import arrow_filesystem
 
 log = get_logger(__name__)
 
@@ -92,7 +92,7 @@ def _fit(plan: Plan, listener: TrialRecorder) -> None:
     strategy = _strategy(plan.config, choose_num_workers(resources, search.trials, distill_cpus=threads))
     trainable: Any = ray.tune.with_parameters(strategy.trial, plan=plan.with_resolved_paths(), threads=threads)
     trainable = ray.tune.with_resources(trainable, {"CPU": threads, "GPU": resources.distill_gpus})
-    system, storage = filesystem((plan.search.folder / PARTIAL).uri)
+    system, storage = arrow_filesystem((plan.search.folder / PARTIAL).uri)
     if ray.tune.Tuner.can_restore(f"{storage}/tune", system):
         log.info("tune: goes on with the trials that were under way")
         tuner = ray.tune.Tuner.restore(

@@ -12,7 +12,8 @@ from gcsfs.retry import HttpError
 
 from raydistill.errors import CatalogError
 from raydistill.galaxies.images import FolderImages, RejectedImage, read_source
-from raydistill.galaxies.tables import open_stream, read_columns
+from raydistill.galaxies.tables import read_columns
+from raydistill.storage import open_stream
 
 
 class Store(MemoryFileSystem):

@@ -237,7 +237,7 @@ def test_other_failures_are_not_dressed_up(tmp_path: Path) -> None:
 
 
 def test_an_unknown_scheme_is_a_sentence() -> None:
-    with pytest.raises(ConfigError, match="nosuch://bucket/x: no storage is known as 'nosuch://'"):
+    with pytest.raises(ConfigError, match="nosuch://bucket/x: unknown storage 'nosuch://'"):
         Folder("nosuch://bucket/x")
 
 
