@@ -40,6 +40,12 @@ def test_writing_again_replaces(folder: Folder) -> None:
     assert folder.read("a") == b"now"
 
 
+def test_create_refuses_a_file_that_exists(folder: Folder) -> None:
+    assert folder.create("a", b"first")
+    assert not folder.create("a", b"second")
+    assert folder.read("a") == b"first"
+
+
 def test_an_empty_file_is_a_file(folder: Folder) -> None:
     folder.write("empty", b"")
     assert folder.read("empty") == b""

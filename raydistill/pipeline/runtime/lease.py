@@ -1,9 +1,14 @@
-"""One maker at a time: who makes an artifact leaves a sign of life beside its folder, and a second one waits for it.
+"""The lease of an artifact: one process at a time builds it, the others wait.
 
-What two makers of one artifact write has the same bits, but each would clear away what it takes for the other's leavings. The sign is
-renewed every few seconds. Whoever finds one watches it on a clock of its own, and no two clocks are compared: a sign that stays the same
-for `SILENCE` seconds is that of a maker who is gone, as is at once one of a process of this machine that is no more. A maker who was
-taken for gone (its machine stood still, or the way to the storage) finds another's sign in place of its own, and gives up.
+The lease is a small file beside the artifact's folder. It names its holder, who rewrites it every
+`HEARTBEAT_INTERVAL` seconds.
+
+Waiters time the lease on their own monotonic clock. It expires after `LEASE_TIMEOUT` without a heartbeat,
+or at once if its process on this host has exited.
+
+A new lease is created exclusively. An expired one is overwritten and read back: the last writer holds it.
+A holder whose lease was taken over (its machine or its storage stalled) raises ClusterError before the
+commit. Two builders write the same bits, but each would remove the other's temporary files.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,37 +36,57 @@ log = get_logger(__name__)
 
 HEARTBEAT_INTERVAL = 5.0  # seconds
 LEASE_TIMEOUT = 40.0
-SETTLE_SECONDS = 0.2  # at least: of two that begin at once, the later sign stays
+SETTLE_SECONDS = 0.2  # between writing a lease and reading it back, at least
 _BOOT, _PIDS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-_HOST = {  # whose pids: machines, and containers of one, may share a name
+_HOST = {  # pids are comparable within one of these; machines and containers may share a host name
     "host": socket.gethostname(),
     "boot": _BOOT.read_text().strip() if _BOOT.exists() else "",
     "pids": os.readlink(_PIDS) if _PIDS.exists() else "",
 }
 HOLDER = _HOST | {
     "pid": os.getpid(),
-    "process": uuid.uuid4().hex,  # a pid comes again
+    "process": uuid.uuid4().hex,  # the system reuses pids
 }
+_expired: list[dict[str, Any]] = []  # leases that this process saw expire: it waits for each once
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Monotonic time in seconds, and sleep."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+SYSTEM_CLOCK = Clock()
 
 
 class AlreadyBuilt(Exception):
-    """Another maker was quicker, and is done."""
+    """Another process has built the artifact."""
 
 
-def wait_for_artifact(spec: ArtifactSpec) -> bool:
-    """Whether the artifact is there, after a wait for whoever makes it now. Nothing is written."""
+def wait_for_artifact(spec: ArtifactSpec, clock: Clock = SYSTEM_CLOCK) -> bool:
+    """Wait until no live process holds the lease; return whether the artifact is there. Writes nothing."""
     if not spec.done:
-        _wait_for_holder(spec)
+        _wait_for_holder(spec, clock)
     return spec.done
 
 
 @contextmanager
-def hold_lease(spec: ArtifactSpec) -> Iterator[Callable[[], None]]:
-    """The body makes the artifact under our sign of life. `MadeMeanwhile` in the place of the body: suppress it.
+def hold_lease(spec: ArtifactSpec, clock: Clock = SYSTEM_CLOCK) -> Iterator[Callable[[], None]]:
+    """Hold the lease while the body builds the artifact.
 
-    Yields what is to be called before the artifact is sealed: ClusterError if another took us for gone, and makes it now.
+    Yields
+    ------
+    callable
+        Call it before the commit. It raises ClusterError if another process took the lease over.
+
+    Raises
+    ------
+    AlreadyBuilt
+        Another process has built the artifact; the body does not run. Suppress it.
     """
-    if not _acquire(spec):
+    if not _acquire(spec, clock):
         raise AlreadyBuilt
     try:
         with run_in_background(partial(_heartbeat, spec)):
@@ -73,59 +99,75 @@ def hold_lease(spec: ArtifactSpec) -> Iterator[Callable[[], None]]:
 
 def _heartbeat(spec: ArtifactSpec, done: threading.Event) -> None:
     while not done.wait(HEARTBEAT_INTERVAL):
-        with suppress(ArtifactError, OSError):  # a store or disk that does not answer; the body will say so
+        with suppress(ArtifactError, OSError):  # the body meets the same storage error and reports it
             if _is_held_by_another(spec):
                 return
             _write(spec)
 
 
 def _is_held_by_another(spec: ArtifactSpec) -> bool:
-    sign = _read(spec)
-    return sign is not None and not _is_ours(sign)
+    lease = _read(spec)
+    return lease is not None and not _is_ours(lease)
 
 
 def _require_held(spec: ArtifactSpec) -> None:
     if _is_held_by_another(spec):
-        what = f"this process gave no sign of life for {LEASE_TIMEOUT:g} s, and another one makes the artifact now"
+        what = f"this process sent no heartbeat for {LEASE_TIMEOUT:g} s, and another process builds the artifact now"
         raise ClusterError(what, spec.folder.uri, "run the same command again to wait for it")
 
 
-def _acquire(spec: ArtifactSpec) -> bool:
-    while not wait_for_artifact(spec):
-        began = time.monotonic()
-        _write(spec)
-        # Who looked before that has signed by then, too: from its look to its sign it asks the storage for a few things more.
-        time.sleep(max(SETTLE_SECONDS, 5 * (time.monotonic() - began)))
-        sign = _read(spec)
-        if sign and _is_ours(sign):
-            return True
+def _acquire(spec: ArtifactSpec, clock: Clock) -> bool:
+    """Return True with the lease held, or False once the artifact is there."""
+    while not wait_for_artifact(spec, clock):
+        root, name = _location(spec)
+        began = clock.now()
+        is_new = _read(spec) is None
+        if not is_new:
+            _write(spec)  # takes an expired lease over
+        elif not root.create(name, _content()):
+            continue
+        elif root.is_local:
+            return not spec.done or _give_up(spec)
+        # Another process may have read the old lease before this write and overwrite it after: it needs a few requests.
+        clock.sleep(max(SETTLE_SECONDS, 5 * (clock.now() - began)))
+        lease = _read(spec)
+        if lease and _is_ours(lease):
+            return not spec.done or _give_up(spec)
     return False
 
 
-def _wait_for_holder(spec: ArtifactSpec) -> None:
-    """Until no other maker is alive."""
-    sign, seen = _read(spec), time.monotonic()
-    if sign and _is_alive(sign):
-        who = f"process {sign['pid']} on {sign['host']}"
-        log.info("%s: is being made by %s, waiting for it (%s)", spec.kind, who, spec.folder)
-    while sign and _is_alive(sign):
-        time.sleep(1)
-        asked = time.monotonic()
-        now = _read(spec)
-        kept_waiting = (
-            time.monotonic() - asked > HEARTBEAT_INTERVAL
-        )  # by a storage that kept the other from signing, too
-        if now != sign or kept_waiting:
-            sign, seen = now, time.monotonic()
-        elif time.monotonic() - seen > LEASE_TIMEOUT:
-            log.info("%s: no sign of life for %g s, going on with it", spec.kind, LEASE_TIMEOUT)
-            _release(spec)
-            return
+def _give_up(spec: ArtifactSpec) -> bool:
+    """Release the lease of an artifact that was finished just before it was acquired; return False."""
+    _release(spec)
+    return False
+
+
+def _wait_for_holder(spec: ArtifactSpec, clock: Clock) -> None:
+    """Return when the lease is free, expired, or that of a process that has exited."""
+    lease, last_seen = _read(spec), clock.now()
+    if lease is not None and _is_alive(lease):
+        holder = f"process {lease.get('pid')} on {lease.get('host')}"
+        log.info("%s: is being made by %s, waiting for it (%s)", spec.kind, holder, spec.folder)
+    while lease is not None and _is_alive(lease):
+        clock.sleep(1)
+        asked = clock.now()
+        current = _read(spec)
+        # A storage that answers late may also delay the holder's heartbeat.
+        storage_is_slow = clock.now() - asked > HEARTBEAT_INTERVAL
+        if current != lease or storage_is_slow:
+            lease, last_seen = current, clock.now()
+        elif clock.now() - last_seen > LEASE_TIMEOUT:
+            log.info("%s: no heartbeat for %g s, building it here", spec.kind, LEASE_TIMEOUT)
+            _expired.append(lease)
+
+
+def _content() -> bytes:
+    return json.dumps(HOLDER | {"heartbeat": uuid.uuid4().hex}).encode()
 
 
 def _write(spec: ArtifactSpec) -> None:
     root, name = _location(spec)
-    root.write(name, json.dumps(HOLDER | {"sign": uuid.uuid4().hex}).encode())
+    root.write(name, _content())
 
 
 def _release(spec: ArtifactSpec) -> None:
@@ -134,34 +176,39 @@ def _release(spec: ArtifactSpec) -> None:
 
 
 def _read(spec: ArtifactSpec) -> dict[str, Any] | None:
+    """Return the lease, or None. One that is being written has no holder yet: {}."""
     root, name = _location(spec)
     try:
-        found: dict[str, Any] = json.loads(root.read(name))
-    except (ArtifactMissing, json.JSONDecodeError):
+        lease: dict[str, Any] = json.loads(root.read(name))
+    except ArtifactMissing:
         return None
-    return found
+    except ValueError:
+        return {}
+    return lease
 
 
-def _is_ours(sign: dict[str, Any]) -> bool:
-    return all(sign.get(key) == value for key, value in HOLDER.items())
+def _is_ours(lease: dict[str, Any]) -> bool:
+    return all(lease.get(key) == value for key, value in HOLDER.items())
 
 
-def _is_alive(sign: dict[str, Any]) -> bool:
-    """False for us, and for a process of this machine (and container) that is no more."""
-    if any(sign.get(key) != value for key, value in _HOST.items()):
+def _is_alive(lease: dict[str, Any]) -> bool:
+    """Return False for this process, an expired lease, and a process of this host (and container) that exited."""
+    if lease in _expired:
+        return False
+    if any(lease.get(key) != value for key, value in _HOST.items()):
         return True
-    if sign["pid"] == HOLDER["pid"]:
+    if lease["pid"] == HOLDER["pid"]:
         return False
     try:
-        os.kill(sign["pid"], 0)
+        os.kill(lease["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # another user's
+        pass  # another user's process
     return True
 
 
 def _location(spec: ArtifactSpec) -> tuple[Folder, str]:
-    """Beside the artifact: what lies in it is part of it, or cleared away when it is sealed."""
+    """Return folder and name of the lease. It lies beside the artifact, whose commit removes unknown files."""
     root, _, name = spec.folder.uri.rpartition("/")
     return Folder(root), f".{name}.making"

@@ -97,7 +97,7 @@ def tracked_run(
     parents = {name: parent.identity for name, parent in spec.parents.items()}
     inputs = _inputs(plan, spec, curated)
     with (
-        hold_lease(spec) as demand_ours,
+        hold_lease(spec) as require_held,
         tracker.run(
             spec.kind,
             identity=spec.identity,
@@ -109,7 +109,7 @@ def tracked_run(
     ):
         log.info("%s: begins (%s)", spec.kind, spec.folder)
         yield run
-        demand_ours()
+        require_held()
         manifest = spec.commit()
         run.tags({"raydistill.content": manifest.content, "raydistill.uri": spec.folder.uri})
         log.info("%s: done, content %s", spec.kind, manifest.content[:12])

@@ -1,0 +1,113 @@
+"""File systems of paths and URIs: fsspec's, and pyarrow's on top of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.fs as pafs
+from fsspec.implementations.local import LocalFileSystem
+
+from raydistill.errors import CatalogError, ConfigError, RaydistillError, is_storage_error
+
+CHECK_ACCESS = "see that it can be reached and that you may read it, and run the same command again"
+
+
+def resolve_uri(
+    uri: str | os.PathLike[str], error_class: type[RaydistillError] = ConfigError
+) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the fsspec file system of a path or URI, and the path on it.
+
+    Raises `error_class` for an unknown scheme and for a scheme whose package is missing.
+    """
+    uri = os.fspath(uri)
+    scheme, separator, _ = uri.partition("://")
+    options = _s3_options() if separator and scheme in ("s3", "s3a") else {}
+    try:
+        system, path = fsspec.core.url_to_fs(uri, **options)
+    except ImportError as error:
+        raise error_class(f"this storage needs another package ({error})", uri, "install it") from error
+    except ValueError as error:
+        fix = "give a path, or a URI such as s3://bucket/folder"
+        raise error_class(f"unknown storage '{scheme}://'", uri, fix) from error
+    return system, path
+
+
+def _s3_options() -> dict[str, Any]:
+    """Return options for s3fs: ten attempts last about a minute, botocore's default some seconds."""
+    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", 10))
+    retries = {"mode": os.environ.get("AWS_RETRY_MODE", "standard"), "total_max_attempts": attempts}
+    return {"config_kwargs": {"retries": retries}}
+
+
+# ---- pyarrow ----
+
+
+def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return pyarrow's file system of a local path or an fsspec URI, and the path on it.
+
+    Local files keep pyarrow's own file system: it lists 4 and reads 2 times as fast (5000 files of 20 kB).
+    """
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    remote, path = resolve_uri(uri, CatalogError)
+    if isinstance(remote, LocalFileSystem):
+        return pafs.LocalFileSystem(), path
+    return pafs.PyFileSystem(_FsspecHandler(remote)), path
+
+
+def open_stream(uri: str) -> IO[bytes]:
+    """Open a file for reading from start to end, decompressed by its suffix. OSError if it cannot be opened."""
+    system, path = arrow_filesystem(uri)
+    stream: IO[bytes] = system.open_input_stream(path, compression="detect")
+    return stream
+
+
+class _FsspecHandler(pafs.FSSpecHandler):
+    """Raise OSError where a store refuses or does not answer; pyarrow's handler reports a missing file.
+
+    Cached listings are dropped before each question: another process may have written meanwhile.
+    """
+
+    def get_file_info(self, paths: list[str]) -> Any:
+        self.fs.invalidate_cache()
+        with _as_oserror():
+            return super().get_file_info(paths)
+
+    def get_file_info_selector(self, selector: pafs.FileSelector) -> Any:
+        self.fs.invalidate_cache()
+        with _as_oserror():
+            return super().get_file_info_selector(selector)
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        """Do nothing on S3, which has no folders; s3fs would create a missing bucket."""
+        if "s3" not in self.fs.protocol:
+            super().create_dir(path, recursive)
+
+    def open_input_stream(self, path: str) -> Any:
+        """Read the whole file in one request."""
+        with _as_oserror():
+            return pa.BufferReader(self.fs.cat_file(path))
+
+    def open_input_file(self, path: str) -> Any:
+        with _as_oserror():
+            return pa.PythonFile(self.fs.open(path, mode="rb"), mode="r")
+
+
+@contextmanager
+def _as_oserror() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not is_storage_error(error):
+            raise
+        raise OSError(error_message(error)) from error
+
+
+def error_message(error: Exception) -> str:
+    """Return the message of a storage error as one line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
