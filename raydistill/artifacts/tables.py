@@ -1,4 +1,4 @@
-"""Reading the Parquet files of artifacts."""
+"""Read the Parquet files of artifacts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from raydistill.storage import Folder
 
 
 def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file of an artifact, with errors as of `Folder.read`; or some of its columns, of which nothing else is fetched.
+    """Return a Parquet file, or only the named columns of it. Errors are those of `Folder.read`.
 
-    All of it is done when this returns. `pyarrow.parquet.read_table` leaves threads behind that still let go of what they
-    read; a process that ends meanwhile is aborted, its work done (exit code 134; apache/arrow#49942 and #50482).
+    Reading uses no threads. `pyarrow.parquet.read_table` leaves threads that still free memory, and a process
+    that exits meanwhile is aborted (exit code 134; apache/arrow#49942 and #50482).
     """
     with folder.open(name) if columns else pa.BufferReader(folder.read(name)) as source:
         return pq.ParquetFile(source, pre_buffer=False).read(columns, use_threads=False)

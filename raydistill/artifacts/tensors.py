@@ -1,4 +1,4 @@
-"""Tensors in safetensors files with a header in JSON, and the whitening that a curated set and its distilled sets keep in one."""
+"""Read and write tensors and the whitening as safetensors files with a JSON header."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ SHA256 = "sha256"
 
 
 def write_tensors(folder: Folder, name: str, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """A safetensors file with `info` and a sha256 of all as JSON under one metadata key (several keys come in no fixed order)."""
+    """Write tensors, and `info` with a sha256 as JSON under one metadata key: the order of several keys is not fixed."""
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     header = json.dumps({**info, SHA256: _sha256(plain, info)}, sort_keys=True)
     folder.write(name, safetensors.torch.save(plain, {"raydistill": header}))
 
 
 def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of `write_tensors`. ArtifactCorrupt for anything else, and for a file in which a bit has changed."""
+    """Return the tensors and `info` of `write_tensors`. ArtifactCorrupt for any other or changed file."""
     data = folder.read(name)
     try:
         tensors = safetensors.torch.load(data)
+        # safe_open().metadata() needs a local path: docs/decisions/0005-safetensors-header.md
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         info = json.loads(header["__metadata__"]["raydistill"])
         stated = info.pop(SHA256, None)  # sets made before 2026-11-23 have none
@@ -43,12 +44,12 @@ def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str
 
 
 def _sha256(tensors: dict[str, Tensor], info: Mapping[str, Any]) -> str:
-    """Of names, types, shapes, bits and `info`; a file's own bytes come in an order of their own."""
+    """Return a digest of names, types, shapes, bits and `info`. The order of tensors in a file is not fixed."""
     return hashlib.sha256(safetensors.torch.save(tensors) + json.dumps(info, sort_keys=True).encode()).hexdigest()
 
 
 def write_whitening(folder: Folder, whitening: Whitening) -> None:
-    """`mean` [D], `forward` and `inverse` [D, D]; D = C H W in that order. The header has `eps`."""
+    """Write `mean` [D], `forward` and `inverse` [D, D], D = C H W in that order, and `eps` in the header."""
     tensors = {"mean": whitening.mean_D, "forward": whitening.forward_DD, "inverse": whitening.inverse_DD}
     write_tensors(folder, WHITENING, tensors, {"eps": whitening.eps})
 
