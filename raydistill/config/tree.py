@@ -19,6 +19,7 @@ from raydistill.core.training import Training
 from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
+from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.galaxies.dialects import Fractions
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
@@ -283,7 +284,7 @@ class Config:
     """A whole run. `distilled`: evaluate this distilled set instead of the run's own. `search`: for `raydistill tune` alone."""
 
     name: str
-    survey: CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | Cifar10 | Cifar100 | Idx
+    survey: CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | TorchvisionSet | Cifar10 | Cifar100 | Idx
     output: str = "runs"
     seed: int = 0
     curate: Curate = field(default_factory=Curate)

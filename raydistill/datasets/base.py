@@ -29,6 +29,8 @@ from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
 Part = Literal["train", "validation", "test"]
 
+ROWS_PER_PIECE = 8192  # rows of one task of a worker, which reads its file from the start
+
 # The names that data sets give their splits, in lower case.
 PARTS: dict[str, Part] = {
     "train": "train",
@@ -155,6 +157,19 @@ def listing(root: str) -> dict[str, int]:
         raise CatalogError(f"the data set cannot be listed ({error_message(error)})", root, CHECK_ACCESS) from error
     files = {info.path[start:]: info.size for info in infos if info.type == pafs.FileType.File}
     return {name: files[name] for name in sorted(files) if not any(part.startswith(".") for part in name.split("/"))}
+
+
+def file_rows(path: str, part: str, labels: pa.Array) -> pa.Table:
+    """Return `Index.rows` for a file that holds one split."""
+    count = len(labels)
+    columns = {
+        "label": labels,
+        "part": pa.array([part] * count, pa.string()),
+        "path": pa.array([path] * count, pa.string()),
+        "piece": pa.array(np.arange(count) // ROWS_PER_PIECE),
+        "row": pa.array(np.arange(count)),
+    }
+    return pa.table(columns)
 
 
 def within(rows: Sequence[int], first: int, count: int) -> Sequence[int]:

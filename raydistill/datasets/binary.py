@@ -18,13 +18,12 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from raydistill.datasets.base import StoredSet, listing, named, within
+from raydistill.datasets.base import StoredSet, file_rows, listing, named, within
 from raydistill.errors import CatalogError
 from raydistill.galaxies.images import Source, read_source
 from raydistill.storage import open_stream
 
 RECORDS_AT_ONCE = 1024
-ROWS_PER_PIECE = 8192  # a worker's task; a compressed file is read from its start for each
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
@@ -56,19 +55,6 @@ def _picked(uri: str, skip: int, size: int, rows: Sequence[int]) -> Iterator[byt
             return
 
 
-def _table(path: str, part: str, labels: pa.Array) -> pa.Table:
-    """Rows of `Index.rows` for a file of one split."""
-    count = len(labels)
-    columns = {
-        "label": labels,
-        "part": pa.array([part] * count, pa.string()),
-        "path": pa.array([path] * count, pa.string()),
-        "piece": pa.array(np.arange(count) // ROWS_PER_PIECE),
-        "row": pa.array(np.arange(count)),
-    }
-    return pa.table(columns)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Cifar(StoredSet):
     """A folder with the files of CIFAR's binary version."""
@@ -87,8 +73,8 @@ class _Cifar(StoredSet):
         for name in wanted:
             if name not in found and name.removesuffix(".bin") in found:
                 raise CatalogError(
-                    f"'{name.removesuffix('.bin')}' is of CIFAR's python version, a pickle, and reading one may run any code", self.root,
-                    "take the binary version, from https://www.cs.toronto.edu/~kriz/cifar.html",
+                    f"'{name.removesuffix('.bin')}' belongs to CIFAR's Python version", self.root,
+                    f"set survey.kind=torchvision and survey.dataset={type(self).__name__.upper()}",
                 )  # fmt: skip
             if name not in found:
                 raise CatalogError(
@@ -111,7 +97,7 @@ class _Cifar(StoredSet):
                 for b in _blocks(uri, 0, self._record)
             ]
             labels = np.concatenate([np.empty(0, np.uint8), *blocks]).astype(np.int64)
-            tables.append(_table(name, part, named(labels, names, uri)))
+            tables.append(file_rows(name, part, named(labels, names, uri)))
         return names, pa.concat_tables(tables)
 
     def read(self, path: str, piece: int, rows: Sequence[int]) -> Iterator[Source]:
@@ -198,7 +184,7 @@ class Idx(StoredSet):
             if not count == read == num_labels == len(values):
                 what = f"{read} of {count} pictures and {len(values)} of {num_labels} labels are there"
                 raise CatalogError(what, at, "fetch both files again")
-            tables.append(_table(pictures, part, named(values, self.class_names, at)))
+            tables.append(file_rows(pictures, part, named(values, self.class_names, at)))
         return self.class_names, pa.concat_tables(tables)
 
     def read(self, path: str, piece: int, rows: Sequence[int]) -> Iterator[Source]:

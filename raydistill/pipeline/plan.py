@@ -98,6 +98,7 @@ class Plan:
             words = {key: parts["survey"].pop(key) for key in ("licence", "citation")}
         if isinstance(survey, DataSet):
             parts["data_sha256"] = survey.digest()
+            parts["survey"].pop("download", None)
         if isinstance(survey, CatalogSurvey):
             parts["catalog_sha256"] = _sha256(survey.catalog, "vote table", "survey.catalog")
             if not isinstance(survey.images, ParquetImages) and survey.images.mapping is not None:

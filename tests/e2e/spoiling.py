@@ -109,7 +109,8 @@ def cut_cifar(root: Path) -> None:
 
 def pickled_cifar(root: Path) -> None:
     (root / "set").mkdir()
-    (root / "set" / "train").write_bytes(b"a pickle")
+    for name in ("train", "test", "meta"):
+        (root / "set" / name).write_bytes(b"a pickle")
 
 
 def small_disk(root: Path) -> None:

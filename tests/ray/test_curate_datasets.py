@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from raydistill.datasets.base import DataSet
 from raydistill.datasets.binary import Cifar10, Idx
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
+from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.images import decode_picture
 from raydistill.galaxies.selection import split_of
@@ -139,6 +141,22 @@ def test_every_format_gives_the_same_pixels(tmp_path: Path) -> None:
             assert (row["split"] == "test") == (part == "test")
             assert row["class_name"] == CLASSES[labels[n]]
             np.testing.assert_array_equal(pixels(row["image"]), images[n], err_msg=f"{kind}: {object_id}")
+
+
+def test_torchvision_reads_the_idx_files_of_mnist(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    for part, own in (("train", slice(0, 50)), ("t10k", slice(50, 60))):
+        for name, values in (("images-idx3", grey[own]), ("labels-idx1", np.arange(60, dtype=np.uint8)[own] % 10)):
+            head = bytes((0, 0, 8, values.ndim)) + np.array(values.shape, ">i4").tobytes()
+            (tmp_path / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
+    survey = TorchvisionSet(dataset="MNIST", root=str(tmp_path), class_names=tuple("0123456789"))
+    rows = rows_of(curated(tmp_path / "out", survey, image_size=28, min_picture_size=8))
+    assert len(rows) == 60
+    for object_id, row in rows.items():
+        part, number = object_id.split("/")
+        n = int(number) + 50 * (part == "test")
+        assert (row["split"] == "test", row["class_name"]) == (part == "test", str(n % 10))
+        np.testing.assert_array_equal(pixels(row["image"]), np.repeat(grey[n, ..., None], 3, axis=2))
 
 
 def test_pictures_of_any_shape_and_one_that_is_none(tmp_path: Path) -> None:

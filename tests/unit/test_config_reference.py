@@ -30,8 +30,8 @@ Not in the tables:
   The later of them wins, and its own values win over all.
 - `augmentation` at the top is the augmentation of all uses: `experts.training`, `distill`, every `evaluate.protocols.NAME.training`,
   `evaluate.full_data` and `evaluate.dm`, each of which may still say otherwise. Left alone it is `dihedral` for galaxies, `mirror` with
-  `curate.align`, and DSA's operations, one of them a batch (`mode: single`), for data sets (`image-folder`, `image-parquet`, `cifar10`,
-  `cifar100`, `idx`); the baseline `dm` then has DSA's in any case.
+  `curate.align`, and DSA's operations, one of them a batch (`mode: single`), for data sets (`image-folder`, `image-parquet`,
+  `torchvision`, `cifar10`, `cifar100`, `idx`); the baseline `dm` then has DSA's in any case.
 - Of a data set `curate` takes `classes: all`, `crop_fraction: 1` and `min_picture_size: 8`, unless you say otherwise.
 - `evaluate.protocols.NAME=null` removes a protocol that what is extended has.
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import pickle
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_files import CLASSES, write_mnist
 
-from raydistill.datasets import binary
+from raydistill.datasets import base, binary
 from raydistill.datasets.base import StoredSet
 from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.errors import CatalogError
 
 BATCHES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
-CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 def records(pictures: np.ndarray, *labels: np.ndarray) -> bytes:
@@ -33,20 +31,6 @@ def write_cifar10(root: Path, pictures: np.ndarray) -> np.ndarray:
         own = slice(10 * number, 10 * number + 10)
         (root / name).write_bytes(records(pictures[own], labels[own]))
     (root / "batches.meta.txt").write_text("\n".join(CLASSES) + "\n\n")
-    return labels
-
-
-def write_idx(path: Path, values: np.ndarray) -> None:
-    content = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-
-
-def write_mnist(root: Path, grey: np.ndarray, suffix: str = "") -> np.ndarray:
-    """Fifty pictures and ten to test on; the labels [60]."""
-    labels = np.arange(60) % 7
-    for name, own in (("train", slice(0, 50)), ("t10k", slice(50, 60))):
-        write_idx(root / f"{name}-images-idx3-ubyte{suffix}", grey[own])
-        write_idx(root / f"{name}-labels-idx1-ubyte{suffix}", labels[own])
     return labels
 
 
@@ -77,7 +61,7 @@ def test_some_rows_across_blocks_and_pieces(
 ) -> None:
     write_cifar10(tmp_path, pictures)
     monkeypatch.setattr(binary, "RECORDS_AT_ONCE", 3)
-    monkeypatch.setattr(binary, "ROWS_PER_PIECE", 4)
+    monkeypatch.setattr(base, "ROWS_PER_PIECE", 4)
     data = Cifar10(root=str(tmp_path))
     np.testing.assert_array_equal(read_all(data), pictures[:60])
     some = [data.decode(source) for source in data.read("data_batch_3.bin", 0, [0, 2, 3, 8])]
@@ -162,7 +146,7 @@ def python_version(root: Path) -> None:
 BAD_CIFAR: list[tuple[Callable[[Path], object], str]] = [
     (cut("data_batch_4.bin", 3073 * 4 + 9), "data_batch_4.bin: the file ends within a record of 3073 bytes; fetch it again, and check"),
     (lambda root: (root / "data_batch_2.bin").unlink(), "there is no file 'data_batch_2.bin'; set survey.root to the folder that holds"),
-    (python_version, "'data_batch_1' is of CIFAR's python version, a pickle, and reading one may run any code; take the binary version"),
+    (python_version, "'data_batch_1' belongs to CIFAR's Python version; set survey.kind=torchvision and survey.dataset=CIFAR10"),
     (lambda root: (root / "test_batch.bin").write_bytes(bytes([77] * 3073)), "test_batch.bin: a picture has the label 77, and there are"),
 ]  # fmt: skip
 
