@@ -112,7 +112,7 @@ def by_name(rows: list[Row]) -> pytest.MarkDecorator:
 @by_name([*CONFIG_ROWS, *SURVEY_ROWS, *PROCESS_ROWS])
 def test_it_is_refused_before_a_cluster_is_started(row: Row, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("run", "runtime.stages"):
-        monkeypatch.setattr(f"raydistill.pipeline.{module}.attached", _no_cluster)
+        monkeypatch.setattr(f"raydistill.pipeline.{module}.ray_cluster", _no_cluster)
     check(row, here)
     assert not (here / "runs").exists(), "nothing is written for an input that is refused"
 
