@@ -1,3 +1,18 @@
-"""Dataset distillation for galaxy surveys: a few synthetic images per class that teach a network what a survey knows."""
+"""Dataset distillation for galaxy surveys: a few synthetic images per class that teach a network.
+
+    import raydistill as rd
+
+    report = rd.run("demo")              # simulate, curate, experts, distill, evaluate
+    print(report.table())
+    prototypes = rd.distill("demo").images
+
+`__all__` is the public API: a name in it is deprecated for two minor releases before it goes.
+Each name is imported when it is first used (`__init__.pyi` says from where), so that
+`import raydistill` loads neither torch nor Ray.
+"""
+
+import lazy_loader
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

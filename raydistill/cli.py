@@ -167,7 +167,7 @@ def _stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose
         plan = _plan(path, overrides, verbose)
         from raydistill.pipeline.run import dry_run, run_stage
 
-        _say(dry_run(plan) if dry else run_stage(name, plan))
+        _say(dry_run(plan) if dry else run_stage(name, plan).folder)
 
 
 def _run(path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:

@@ -11,13 +11,14 @@ import io
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.tables import read_table
@@ -27,6 +28,10 @@ from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.galaxies.classes import ClassTree
 from raydistill.galaxies.dialects import votes_array
 from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from astropy.table import Table
 
 KIND = "curated"
 Split = Literal["train", "validation", "test"]
@@ -152,7 +157,7 @@ class CuratedSet:
 
     def require_splits(self, *splits: Split) -> None:
         """ArtifactIncompatible unless each of these splits holds a galaxy."""
-        empty = [split for split in splits if not sum(getattr(entry, split) for entry in self.summary.classes)]
+        empty = [split for split in splits if not self._count(split)]
         if empty:
             what = f"the {' and the '.join(empty)} split holds no galaxy"
             raise ArtifactIncompatible(what, self.folder.uri, "enlarge its part in curate.split, or the survey")
@@ -165,6 +170,52 @@ class CuratedSet:
     def probabilities(self, split: Split, tree: ClassTree) -> Tensor:
         """float32 [N, K]: the volunteers' probability of each class of the set's class tree, rows in the order of `load`."""
         return torch.from_numpy(tree.probabilities(votes_array(self.table(split, ["votes"])))).float()
+
+    def to_torch(self, split: Split = "train") -> TensorDataset:
+        """Return a split as normalised images and labels.
+
+        Returns
+        -------
+        torch.utils.data.TensorDataset
+            Of pairs (image, label): float32 [3, H, W], normalised as networks see it, and int64,
+            an index into `class_names`. Rows are sorted by object id.
+        """
+        loaded = self.load(split)
+        return TensorDataset(self.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
+
+    def to_pandas(self, split: Split | None = None) -> pd.DataFrame:
+        """Return one row per galaxy of a split, or of all splits, with a column `split`.
+
+        Columns are those of `SCHEMA` and `label`; `image` holds the bytes of a PNG, so leave the
+        column out of what you print.
+        """
+        splits = SPLITS if split is None else (split,)
+        tables = [self.table(name).append_column("split", pa.array([name] * self._count(name))) for name in splits]
+        return pa.concat_tables(tables).to_pandas()
+
+    def to_astropy(self, split: Split | None = None) -> Table:
+        """Return the catalog of a split, or of all splits, as an astropy table with units.
+
+        Returns
+        -------
+        astropy.table.Table
+            `ra` and `dec` in degrees (ICRS), `petro_r90` in arcsec; unknown numbers are masked.
+            `votes` is [N, 37] where every galaxy has votes, and is left out otherwise. Pictures
+            are left out: see `to_torch`.
+        """
+        from astropy import units
+        from astropy.table import Table
+
+        frame = self.to_pandas(split).drop(columns=["image"])
+        votes = frame.pop("votes")
+        frame["source"] = [source["path"] for source in frame["source"]]
+        table = Table.from_pandas(frame, units={"ra": units.deg, "dec": units.deg, "petro_r90": units.arcsec})
+        if len(votes) and votes.notna().all():
+            table["votes"] = np.stack(list(votes))
+        return table
+
+    def _count(self, split: Split) -> int:
+        return sum(getattr(entry, split) for entry in self.summary.classes)
 
     def load(self, split: Split) -> Labelled:
         table = self.table(split, ["object_id", "confidence", "image"])

@@ -9,13 +9,16 @@ transform and its inverse. `history.parquet` has a row per piece of an iteration
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.tables import read_table
@@ -24,9 +27,13 @@ from raydistill.core.normalise import AnyNormalisation, Normalisation, Whitening
 from raydistill.errors import ArtifactCorrupt
 from raydistill.storage import Folder
 
+if TYPE_CHECKING:
+    from astropy.io.fits import HDUList
+
 KIND = "distilled"
 SELECTED, LAST = "images.safetensors", "images-last.safetensors"
 SEEN = "seen.parquet"
+PROTOTYPES = "prototypes.fits"
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,51 @@ class DistilledSet:
         last = replace(last, normalisation=selected.normalisation)  # a run has one, and a whitening is large
         aligned = info.get("aligned", False)
         return DistilledSet(folder, manifest, selected, last, info["class_names"], info["images_per_class"], aligned)
+
+    @property
+    def images(self) -> Tensor:
+        """float32 [S, 3, H, W] in [0, 1], sorted by class: the selected images as a person sees them."""
+        return self.selected.display().permute(0, 3, 1, 2)
+
+    @property
+    def normalised_images(self) -> Tensor:
+        """float32 [S, 3, H, W]: the selected images as a network sees them."""
+        return self.selected.images_SCHW
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [S]: the class of each image, an index into `class_names`."""
+        return torch.arange(len(self.class_names)).repeat_interleave(self.images_per_class)
+
+    def to_torch(self) -> TensorDataset:
+        """Return the set as a network is trained on it.
+
+        Returns
+        -------
+        torch.utils.data.TensorDataset
+            Of pairs (image, target): float32 [3, H, W], normalised, and float32 [K], the
+            probability of each class (one-hot where labels are hard).
+        """
+        return TensorDataset(self.selected.images_SCHW, self.selected.targets_SK)
+
+    def to_fits(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> HDUList:
+        """Return the prototypes as a FITS file in memory; with `path`, also write it there.
+
+        One image extension per prototype, [3, H, W] in the pictures' own brightness: an
+        arcsinh-stretched RGB, of which no photometry can be made.
+
+        Raises
+        ------
+        OSError
+            `path` exists and `overwrite` is false.
+        """
+        from astropy.io import fits
+
+        with self.folder.open(PROTOTYPES) as stream:
+            hdus = fits.HDUList.fromstring(stream.read())
+        if path is not None:
+            hdus.writeto(path, overwrite=overwrite)
+        return hdus
 
     def seen(self) -> pa.Table:
         """`object_id` and picture (`sha256` of its file) of the galaxies that must not judge this set."""

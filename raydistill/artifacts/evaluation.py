@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,9 @@ from raydistill.artifacts.manifest import Manifest, opened
 from raydistill.artifacts.tables import read_table
 from raydistill.core import metrics, scores
 from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KIND = "evaluation"
 SUBJECTS = (
@@ -53,6 +56,10 @@ RUNS_SCHEMA = pa.schema(
 )
 
 
+FIGURES = ("balanced_accuracy", "accuracy")
+COLUMNS = {"": "mean", "_ci95": "ci95"}  # suffix of a column of `table` -> key of evaluation.json
+
+
 @dataclass(frozen=True)
 class EvaluationReport:
     """An opened report; `summary` is evaluation.json."""
@@ -68,6 +75,27 @@ class EvaluationReport:
         folder, manifest = opened(uri, KIND, verify=verify)
         runs = read_table(folder, "runs.parquet")
         return EvaluationReport(folder, manifest, json.loads(folder.read("evaluation.json")), runs)
+
+    def table(self) -> pd.DataFrame:
+        """Return the accuracies: one row per training set, protocol and network.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `training_set`, `protocol` and `network` ("" for what has none), `balanced_accuracy`
+            and `accuracy` (means over `num_networks` networks, in [0, 1]), `balanced_accuracy_ci95` and
+            `accuracy_ci95` (half widths of 95 % intervals, NaN for one network), `num_diverged`.
+        """
+        import pandas as pd
+
+        rows = [
+            {"training_set": name, "protocol": entry["protocol"], "network": entry["network"]}
+            | {f"{figure}{suffix}": entry[figure][key] for figure in FIGURES for suffix, key in COLUMNS.items()}
+            | {"num_networks": entry["accuracy"]["n"], "num_diverged": entry.get("diverged", 0)}
+            for name, summary in self.summary.items()
+            for entry in summary["all"]
+        ]
+        return pd.DataFrame(rows).astype({f"{figure}{suffix}": float for figure in FIGURES for suffix in COLUMNS})
 
 
 def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str, network: str) -> dict[str, Any]:

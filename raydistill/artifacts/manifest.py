@@ -110,6 +110,21 @@ def opened(uri: str | Folder, kind: str, *, verify: bool = True) -> tuple[Folder
     return folder, open_manifest(folder, kind, verify=verify)
 
 
+def kind_of(folder: Folder) -> str:
+    """Return the kind that the manifest in a folder names.
+
+    Raises ArtifactMissing where no manifest is there, ArtifactCorrupt where it cannot be read.
+    """
+    if not folder.exists(NAME):
+        what = "the artifact here was never finished" if folder.exists() else "there is no artifact here"
+        raise ArtifactMissing(what, folder.uri, "check the path, or run the stage that writes it")
+    try:
+        return str(json.loads(folder.read(NAME))["kind"])
+    except (ValueError, TypeError, KeyError) as error:
+        fix = "remove the folder and run the stage that writes it again"
+        raise ArtifactCorrupt("manifest.json is damaged", folder.uri, fix) from error
+
+
 def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest:
     """The manifest of a whole, undamaged artifact of this kind.
 

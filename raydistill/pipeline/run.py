@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.manifest import identity_of
+from raydistill.artifacts.opening import Artifact
 from raydistill.artifacts.search import SearchReport
 from raydistill.config import Config, plain
 from raydistill.pipeline.curate.stage import curate
@@ -19,7 +19,7 @@ from raydistill.pipeline.runtime.cluster import ray_cluster
 from raydistill.pipeline.runtime.stages import make_tracker
 from raydistill.pipeline.simulate.stage import simulate
 
-STAGES: dict[str, Callable[..., Any]] = {
+STAGES: dict[str, Callable[..., Artifact]] = {
     "simulate": simulate,
     "curate": curate,
     "experts": experts,
@@ -36,10 +36,10 @@ def stages_of(config: Config) -> list[str]:
     return [name for name in STAGES if name not in unneeded]
 
 
-def run_stage(name: str, plan: Plan) -> str:
-    """Run one stage; the URI of its artifact."""
+def run_stage(name: str, plan: Plan) -> Artifact:
+    """Run one stage and return its artifact."""
     plan.specs()  # a wrong path shows before a database is made
-    return str(STAGES[name](plan, make_tracker(plan)).folder)
+    return STAGES[name](plan, make_tracker(plan))
 
 
 def run(plan: Plan) -> EvaluationReport:

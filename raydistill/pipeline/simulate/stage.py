@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import ray
 
+from raydistill.artifacts.survey import Survey
 from raydistill.errors import ConfigError
 from raydistill.log import progress
 from raydistill.pipeline.plan import Plan
@@ -29,12 +30,6 @@ from raydistill.simulation.simulate import simulate_chunk, write_survey
 from raydistill.storage import Folder, disk_errors
 
 CHUNK = 25  # galaxies a task: about a second of work
-
-
-class Survey(NamedTuple):
-    """A simulated survey on disk."""
-
-    folder: Folder
 
 
 def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Survey:
@@ -50,7 +45,7 @@ def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Sur
             workers = choose_num_workers(painters, -(-survey.num_galaxies // CHUNK))
             with closing(_paint(survey, config.seed, workers)) as tables:
                 _write(spec.folder, tables)
-    return Survey(spec.folder)
+    return Survey.open(spec.folder, verify=False)
 
 
 def _paint(survey: SimulatedSurvey, seed: int, workers: int) -> Generator[pa.Table, None, None]:

@@ -1,0 +1,70 @@
+from .api import curate, distill, evaluate, experts, load_config, open, run, setup_logging, simulate, tune
+from .artifacts.curated import CuratedSet
+from .artifacts.distilled import DistilledSet
+from .artifacts.evaluation import EvaluationReport
+from .artifacts.search import SearchReport
+from .artifacts.survey import Survey
+from .artifacts.trajectories import TrajectoryStore
+from .config import Config
+from .core.architectures import ConvNet
+from .core.augment import Augmentation
+from .core.distiller import Distiller
+from .core.matching import Matcher
+from .core.networks import Network, initial_parameters
+from .core.recipe import Recipe
+from .core.schedule import Fixed, SelfAdaptive
+from .core.training import Training, fit, predict, train
+from .errors import (
+    ArtifactCorrupt,
+    ArtifactError,
+    ArtifactIncompatible,
+    ArtifactMissing,
+    CatalogError,
+    ClusterError,
+    ConfigError,
+    DivergenceError,
+    RaydistillError,
+)
+
+__all__ = [
+    "ArtifactCorrupt",
+    "ArtifactError",
+    "ArtifactIncompatible",
+    "ArtifactMissing",
+    "Augmentation",
+    "CatalogError",
+    "ClusterError",
+    "Config",
+    "ConfigError",
+    "ConvNet",
+    "CuratedSet",
+    "DistilledSet",
+    "Distiller",
+    "DivergenceError",
+    "EvaluationReport",
+    "Fixed",
+    "Matcher",
+    "Network",
+    "RaydistillError",
+    "Recipe",
+    "SearchReport",
+    "SelfAdaptive",
+    "Survey",
+    "Training",
+    "TrajectoryStore",
+    "curate",
+    "distill",
+    "evaluate",
+    "experts",
+    "fit",
+    "initial_parameters",
+    "load_config",
+    "open",
+    "predict",
+    "run",
+    "setup_logging",
+    "simulate",
+    "train",
+    "tune",
+]
+__version__: str

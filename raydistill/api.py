@@ -1,0 +1,140 @@
+"""The public Python API: load a config, run stages, open artifacts.
+
+Each function takes a config (a `Config`, a YAML file or the name of a shipped one) and `key=value`
+overrides, as the command line does, and returns the artifact of its stage. A stage whose artifact
+exists opens it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from raydistill.config import Config, load, vary
+from raydistill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from raydistill.artifacts.curated import CuratedSet
+    from raydistill.artifacts.distilled import DistilledSet
+    from raydistill.artifacts.evaluation import EvaluationReport
+    from raydistill.artifacts.opening import Artifact
+    from raydistill.artifacts.search import SearchReport
+    from raydistill.artifacts.survey import Survey
+    from raydistill.artifacts.trajectories import TrajectoryStore
+    from raydistill.pipeline.plan import Plan
+
+ConfigLike = Config | str | os.PathLike[str]
+
+
+def load_config(config: ConfigLike, *overrides: str) -> Config:
+    """Return a checked config.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    overrides
+        Values at dotted keys, as on the command line: "distill.iterations=500".
+
+    Raises
+    ------
+    ConfigError
+        A file is missing, a key is unknown, or a value does not fit.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> rd.load_config("demo", "distill.iterations=50").distill.iterations
+    50
+    """
+    if not isinstance(config, Config):
+        return load(Path(config) if isinstance(config, os.PathLike) else config, overrides)
+    return vary(config, dict(map(_assignment, overrides)), "overrides") if overrides else config
+
+
+def run(config: ConfigLike, *overrides: str) -> EvaluationReport:
+    """Run all stages of a config and return the report that compares the distilled set with its baselines.
+
+    Raises
+    ------
+    RaydistillError
+        The subclass says what is wrong: `ConfigError`, `CatalogError`, `ArtifactError`,
+        `DivergenceError` or `ClusterError`. What is finished is kept; call it again to resume.
+    """
+    from raydistill.pipeline.run import run
+
+    return run(_plan(config, overrides))
+
+
+def simulate(config: ConfigLike, *overrides: str) -> Survey:
+    """Render the simulated survey of a config. ConfigError where the survey is not a simulated one."""
+    return cast("Survey", _run_stage("simulate", config, overrides))
+
+
+def curate(config: ConfigLike, *overrides: str) -> CuratedSet:
+    """Choose classes and galaxies of a survey; check, crop and resize their pictures."""
+    return cast("CuratedSet", _run_stage("curate", config, overrides))
+
+
+def experts(config: ConfigLike, *overrides: str) -> TrajectoryStore:
+    """Train the expert networks on the curated set, which must exist, and keep their trajectories."""
+    return cast("TrajectoryStore", _run_stage("experts", config, overrides))
+
+
+def distill(config: ConfigLike, *overrides: str) -> DistilledSet:
+    """Match the trajectories of the experts, which must exist, with a few images per class."""
+    return cast("DistilledSet", _run_stage("distill", config, overrides))
+
+
+def evaluate(config: ConfigLike, *overrides: str) -> EvaluationReport:
+    """Train fresh networks on the distilled set and each baseline; score them on test images."""
+    return cast("EvaluationReport", _run_stage("evaluate", config, overrides))
+
+
+def tune(config: ConfigLike, *overrides: str) -> SearchReport:
+    """Search the distillation recipe on experts that exist, by accuracy on validation images."""
+    from raydistill.pipeline.run import search
+
+    return search(_plan(config, overrides))
+
+
+def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
+    """Open an artifact of any kind by its folder: see `raydistill.artifacts.opening.open_artifact`."""
+    from raydistill.artifacts.opening import open_artifact
+
+    return open_artifact(os.fspath(uri), verify=verify)
+
+
+def setup_logging(verbosity: int = 0) -> None:
+    """Send log lines and progress to stderr, as the command line does.
+
+    Parameters
+    ----------
+    verbosity
+        -1: warnings only. 0: what each stage does. 1: debug lines. 2: also those of Ray and MLflow.
+    """
+    from raydistill import log
+
+    log.setup(verbosity)
+
+
+def _run_stage(name: str, config: ConfigLike, overrides: tuple[str, ...]) -> Any:
+    from raydistill.pipeline.run import run_stage
+
+    return run_stage(name, _plan(config, overrides))
+
+
+def _plan(config: ConfigLike, overrides: tuple[str, ...]) -> Plan:
+    from raydistill.pipeline.plan import Plan
+
+    return Plan(load_config(config, *overrides))
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"'{text}' is no override", "overrides", "write key=value, such as distill.iterations=500")
+    return key, yaml.safe_load(value)

@@ -1,0 +1,59 @@
+"""Survey: a simulated survey on disk, in the layout of the Galaxy Zoo 2 release.
+
+`catalog.csv` holds the votes, `filename_mapping.csv` the file name of each galaxy, `images/` the
+JPEG pictures and `truth.csv` what each galaxy was rendered with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raydistill.artifacts.manifest import Manifest, opened
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = "survey"
+CATALOG, TRUTH = "catalog.csv", "truth.csv"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """An opened simulated survey."""
+
+    folder: Folder
+    manifest: Manifest
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> Survey:
+        """Open the survey at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            The artifact's folder.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            No whole survey is there; it is another kind of artifact; a file is gone or damaged.
+        """
+        return Survey(*opened(uri, KIND, verify=verify))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the catalog: one row per galaxy, ids as text, votes in Hart et al. (2016) columns."""
+        import pandas as pd
+
+        with self.folder.open(CATALOG) as stream:
+            return pd.read_csv(stream, dtype={"objid": str})
+
+    def truth(self) -> pd.DataFrame:
+        """Return the parameters that each galaxy was rendered with: one row per galaxy."""
+        import pandas as pd
+
+        with self.folder.open(TRUTH) as stream:
+            return pd.read_csv(stream, dtype={"objid": str})
