@@ -366,7 +366,7 @@ PROCESS_ROWS = [
       "Ray at 127.0.0.1:1: cannot be reached ([Errno 111] Connection refused); check resources.address and RAY_ADDRESS",
       process=True),
     R("a Ray Client address", "simulate tiny.yaml resources.address=ray://127.0.0.1:10001", 5,
-      "Ray at ray://127.0.0.1:10001: Ray Client is not enough, for results come as streams; give its HOST:6379, or use ray job submit",
+      "Ray at ray://127.0.0.1:10001: Ray Client cannot stream results; give its HOST:6379, or use ray job submit",
       process=True),
 ]
 ROWS = [*CONFIG_ROWS, *SURVEY_ROWS, *RUN_ROWS, *PROCESS_ROWS]

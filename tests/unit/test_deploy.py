@@ -153,7 +153,10 @@ def test_a_job_carries_less_than_a_megabyte_and_all_that_it_needs(tmp_path: Path
 
 
 def left_by_docker(name: str) -> bool:
-    """Whether .dockerignore leaves an entry of this folder: the last pattern that fits decides."""
+    """Whether .dockerignore leaves a path of this folder in the image: the last match decides, for parents too."""
+    parents = [str(parent) for parent in Path(name).parents if str(parent) != "."]
+    if not all(map(left_by_docker, parents)):
+        return False
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     fitting = [line for line in lines if fnmatch.fnmatch(name, line.removeprefix("!").removeprefix("**/"))]
     return not fitting or fitting[-1].startswith("!")
