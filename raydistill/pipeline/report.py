@@ -14,7 +14,7 @@ from rich.table import Table
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network, trained_network
 from raydistill.artifacts.search import BEST, TRIALS, SearchReport, format_values
 from raydistill.config import Config
-from raydistill.pipeline.evaluate.stage import network_names
+from raydistill.pipeline.evaluate.report import network_names
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import tracking_uri
 from raydistill.pipeline.tracking.tracker import ui_command

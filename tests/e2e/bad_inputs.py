@@ -342,7 +342,7 @@ RUN_ROWS = [
       "given: its images have 4 px, the survey's have 8; set curate.image_size=4",
       prepare=distilled_with(["round", "disk"], 4)),
     R("a distilled set of galaxies that lie level", "evaluate tiny.yaml distilled=given", 3,
-      "given: its galaxies lie level, the survey's do not; set curate.align=true",
+      "given: its galaxies are aligned to their major axis, the survey's are not; set curate.align=true",
       prepare=distilled_with(["round", "disk"], 8, aligned=True)),
     R("more GPUs for an expert than a machine has", "experts tiny.yaml resources.gpus=4 experts.num_experts=2", 5,
       "resources: one worker needs 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "

@@ -1,4 +1,4 @@
-"""Evaluating: what the report promises, sets from elsewhere, sets that do not fit, and fits that are not trained twice."""
+"""The evaluate stage: the report, sets from other runs, incompatible sets, and the cache of fits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.baselines import Baselines
-from raydistill.pipeline.evaluate.stage import _split, evaluate
+from raydistill.pipeline.evaluate.fit_cache import FOLDER, OLD_FOLDER, FitCache
+from raydistill.pipeline.evaluate.stage import evaluate, load_split
 from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_teachers
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.report import report_of_run, verdict
@@ -51,14 +52,14 @@ def figure_is_whole(figure: dict[str, Any], n: int) -> bool:
     return set(figure) == {"mean", "std", "n", "ci95"} and figure["n"] == n and (figure["std"] is None) == (n < 2)
 
 
-def test_a_run_with_its_products_there_makes_nothing_that_they_were_made_from(root: Path, tmp_path: Path) -> None:
-    """As where the experts, gigabytes of them, were cleared away."""
+def test_run_with_finished_products_does_not_rebuild_their_inputs(root: Path, tmp_path: Path) -> None:
+    """A user may delete the experts, which take gigabytes."""
     config = tiny(copy_of(root, tmp_path, "distilled", "evaluation"))
     assert run(Plan(config)).summary == EvaluationReport.open(str(below(tiny(root), "evaluation"))).summary
     assert {path.name.partition("-")[0] for path in (tmp_path / "tiny").iterdir()} == {"distilled", "evaluation"}
 
 
-def test_the_seven_subjects_have_the_promised_shape(report: EvaluationReport) -> None:
+def test_report_has_every_training_set_with_all_its_figures(report: EvaluationReport) -> None:
     on_disk = json.loads((Path(report.folder.uri) / "evaluation.json").read_text())
     assert on_disk == report.summary
     assert SEVEN <= set(on_disk) <= SEVEN | {"distilled_last"}
@@ -76,7 +77,7 @@ def test_the_seven_subjects_have_the_promised_shape(report: EvaluationReport) ->
         assert {pair["network"] for pair in entry["all"]} == {"convnet-d2-w8"}
 
 
-def test_figures_follow_from_the_confusion_matrices(root: Path, report: EvaluationReport) -> None:
+def test_figures_agree_with_the_confusion_matrices(root: Path, report: EvaluationReport) -> None:
     labels = CuratedSet.open(str(below(tiny(root), "curated"))).load("test").labels_N.numpy()
     rows = report.runs.to_pylist()
     for row in rows:
@@ -107,15 +108,15 @@ def figures(mean: float, std: float | None, n: int = 5) -> dict[str, Any]:
         ({"random_real": figures(0.3, None, 1)}, figures(0.5, None, 1), "cannot be said"),
     ],
 )  # fmt: skip
-def test_the_verdict_says_what_was_measured(rivals: dict[str, Any], ours: dict[str, Any], sentence: str) -> None:
+def test_verdict_states_the_measured_difference(rivals: dict[str, Any], ours: dict[str, Any], sentence: str) -> None:
     assert sentence in verdict({"distilled": ours, **rivals})
 
 
-def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
+def test_second_evaluation_trains_only_new_fits(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
     root = Path(shutil.copytree(root, tmp_path / "runs"))
 
     def fits(at: Path) -> dict[str, tuple[int, int]]:
-        found = (at / "tiny" / "fits").glob("*.json")
+        found = (at / "tiny" / FOLDER).glob("*.json")
         return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
     before = fits(root)
@@ -141,21 +142,28 @@ def test_a_second_evaluation_trains_only_what_is_new(root: Path, report: Evaluat
     assert content(Plan(tiny(root)).evaluation) == report.manifest.content
 
 
-def test_a_learned_rate_competes_with_those_of_the_grid(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
+def test_results_in_the_old_cache_folder_are_reused(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
     root = Path(shutil.copytree(root, tmp_path / "runs"))
-    before = set((root / "tiny" / "fits").glob("*.json"))
+    (root / "tiny" / FOLDER).rename(root / "tiny" / OLD_FOLDER)
+    (below(tiny(root), "evaluation") / "manifest.json").unlink()
+    evaluate(Plan(tiny(root)), SILENT)
+    assert content(Plan(tiny(root)).evaluation) == report.manifest.content
+    assert not (root / "tiny" / FOLDER).exists(), "a fit was trained twice"
+
+
+def test_learned_rate_competes_with_the_grid(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "runs"))
+    before = set((root / "tiny" / FOLDER).glob("*.json"))
     both = evaluate(Plan(tiny(root, "evaluate.protocols.paper.learned_lr=candidate")), SILENT)
-    tried = len(set((root / "tiny" / "fits").glob("*.json")) - before)
+    tried = len(set((root / "tiny" / FOLDER).glob("*.json")) - before)
     ours = [row for row in both.runs.to_pylist() if row["subject"] in ("distilled", "distilled_last")]
-    assert tried == len(ours) > 0, "each network of ours at the grid's only rate too, and no baseline anew"
+    assert tried == len(ours) > 0, "the distilled sets are trained at the grid's rate too, and the baselines are cached"
     for subject in {row["subject"] for row in ours}:
         (rate,) = {row["lr"] for row in ours if row["subject"] == subject}
         assert rate in (None, 0.01)
 
 
-def test_networks_that_diverge_are_told_and_counted(
-    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_diverged_networks_are_logged_and_counted(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = Path(shutil.copytree(root, tmp_path / "runs"))
     rates = "evaluate.protocols={wild: {learned_lr: never, lr_grid: [1e30], training: {epochs: 3}}}"
     report = evaluate(
@@ -167,28 +175,30 @@ def test_networks_that_diverge_are_told_and_counted(
     assert "diverged" not in report.summary["full_data"]
 
 
-def test_another_survey_judges_a_set_by_its_path(root: Path, tmp_path: Path) -> None:
+def test_set_is_evaluated_on_another_survey_by_its_path(root: Path, tmp_path: Path) -> None:
     theirs = below(tiny(root), "distilled")
     config = tiny(copy_of(root, tmp_path, "survey"), "curate.crop_fraction=0.8", f"distilled={theirs}")
     curate(Plan(config), SILENT)
     report = evaluate(Plan(config), SILENT)
-    assert set(report.summary) >= SEVEN, "the experts are found through the distilled set's own parents"
+    assert set(report.summary) >= SEVEN, "the experts must be found through the distilled set's parents"
     given = DistilledSet.open(str(theirs))
     assert report.manifest.parents["distilled"].content == given.manifest.content
-    assert not list((tmp_path / "tiny").glob("distilled-*")), "a set was distilled for nothing"
+    assert not list((tmp_path / "tiny").glob("distilled-*")), "a set was distilled without need"
     assert report.manifest.parents["curated"].content == content(Plan(config).curated)
 
 
-def test_galaxies_that_taught_a_set_do_not_judge_it(root: Path, tmp_path: Path) -> None:
+def test_set_made_from_the_test_galaxies_is_refused(root: Path, tmp_path: Path) -> None:
     theirs = f"distilled={below(tiny(root), 'distilled')}"
     config = tiny(copy_of(root, tmp_path, "survey"), "curate.split=[0.4, 0.1, 0.5]", theirs)
     curate(Plan(config), SILENT)
-    with pytest.raises(ArtifactIncompatible, match=r"of the test galaxies taught its experts.*curate\.split"):
+    with pytest.raises(ArtifactIncompatible, match=r"of the test galaxies were used to make it.*curate\.split"):
         evaluate(Plan(config), SILENT)
 
 
-def test_nor_do_they_under_another_name(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As the galaxies of Galaxy Zoo 2 have other ids at Kaggle. Other ids fall into other splits."""
+def test_test_galaxies_used_under_another_id_are_left_out(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Galaxies of Galaxy Zoo 2 have other ids on Kaggle, and other ids fall into other splits."""
     (survey,) = copy_of(root, tmp_path, "survey").glob("tiny/survey-*")
     for name in ("catalog.csv", "filename_mapping.csv"):
         (survey / name).write_text((survey / name).read_text().replace("sim-", "renamed-"))
@@ -202,11 +212,14 @@ def test_nor_do_they_under_another_name(root: Path, tmp_path: Path, caplog: pyte
     known = sum(source["sha256"] in seen for source in test)
     assert 0 < known < len(test)
     report = evaluate(plan, SILENT)
-    assert f"{known} of {len(test)} test galaxies taught this set under another id, and are left out" in caplog.text
+    assert (
+        f"{known} of {len(test)} test galaxies were used under another id to make this set, and are left out"
+        in caplog.text
+    )
     assert {sum(row["confusion"]) for row in report.runs.to_pylist()} == {len(test) - known}
 
 
-def test_the_experts_are_found_where_the_run_was_moved_to(root: Path, tmp_path: Path) -> None:
+def test_experts_are_found_after_the_run_folder_was_moved(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "tiny", tmp_path / "elsewhere" / "tiny")
     moved = tiny(tmp_path / "elsewhere")
     distilled = below(moved, "distilled") / "manifest.json"
@@ -217,7 +230,7 @@ def test_the_experts_are_found_where_the_run_was_moved_to(root: Path, tmp_path: 
     assert "experts" in evaluate(Plan(moved), SILENT).summary
 
 
-def test_baselines_of_a_set_with_soft_labels_are_labelled_by_its_experts(root: Path, tmp_path: Path) -> None:
+def test_experts_label_the_baselines_of_a_set_with_soft_labels(root: Path, tmp_path: Path) -> None:
     config = tiny(
         copy_of(root, tmp_path, "survey", "curated", "trajectories"), "distill.labels=soft", "distill.iterations=2"
     )
@@ -226,19 +239,19 @@ def test_baselines_of_a_set_with_soft_labels_are_labelled_by_its_experts(root: P
     curated = CuratedSet.open(str(below(config, "curated")))
     teachers = load_teachers(plan, soft, curated)
     assert teachers is not None
-    taught = _split(curated, "train", soft.selected.normalisation)
-    kept, content = Folder(str(tmp_path / "kept")), curated.manifest.content
-    baselines = Baselines(config, taught, curated.num_classes, 1, 0, kept, content)
+    train = load_split(curated, "train", soft.selected.normalisation)
+    cache, content = FitCache(Folder(str(tmp_path / "run"))), curated.manifest.content
+    baselines = Baselines(config, train, curated.num_classes, 1, 0, cache, content)
     for sets in TrainingSets(config.evaluate, soft, baselines, teachers, None).small():
         for one in sets:
             np.testing.assert_allclose(one.targets_NK.sum(dim=1), 1, atol=1e-5)
-            assert float(one.targets_NK.max()) < 1, f"{one.subject} has hard labels"
+            assert float(one.targets_NK.max()) < 1, f"{one.name} has hard labels"
     hard = DistilledSet.open(str(below(tiny(root), "distilled")))
     for sets in TrainingSets(config.evaluate, hard, baselines, teachers, None).small():
         assert set(sets[0].targets_NK.unique().tolist()) == {0.0, 1.0}
 
 
-def test_a_set_of_another_size_is_refused(root: Path, tmp_path: Path) -> None:
+def test_set_of_another_image_size_is_refused(root: Path, tmp_path: Path) -> None:
     config = tiny(
         copy_of(root, tmp_path, "survey"), "curate.image_size=12", f"distilled={below(tiny(root), 'distilled')}"
     )
@@ -247,7 +260,7 @@ def test_a_set_of_another_size_is_refused(root: Path, tmp_path: Path) -> None:
         evaluate(Plan(config), SILENT)
 
 
-def test_a_set_of_other_classes_is_refused(root: Path, tmp_path: Path) -> None:
+def test_set_of_other_classes_is_refused(root: Path, tmp_path: Path) -> None:
     original = Folder(str(below(tiny(root), "distilled")))
     other = Folder(str(tmp_path / "other"))
     for name in (SELECTED, LAST):
@@ -259,7 +272,7 @@ def test_a_set_of_other_classes_is_refused(root: Path, tmp_path: Path) -> None:
         evaluate(Plan(config), SILENT)
 
 
-def test_an_unfinished_set_is_refused(root: Path, tmp_path: Path) -> None:
+def test_unfinished_set_is_refused(root: Path, tmp_path: Path) -> None:
     config = tiny(copy_of(root, tmp_path, "survey", "curated", "distilled"))
     (below(config, "distilled") / "manifest.json").unlink()
     with pytest.raises(ArtifactMissing):
@@ -269,7 +282,7 @@ def test_an_unfinished_set_is_refused(root: Path, tmp_path: Path) -> None:
 SCORED = ("evaluate.scores=true", "evaluate.full_data_networks=2", "evaluate.other_networks=[{kind: mlp, width: 8}]")
 
 
-def test_scores_and_another_network_add_only_the_fits_they_need(
+def test_scores_and_another_network_train_only_the_missing_fits(
     root: Path, report: EvaluationReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: dict[str, float] = {}
@@ -277,14 +290,14 @@ def test_scores_and_another_network_add_only_the_fits_they_need(
     shutil.copytree(root / "tiny", tmp_path / "tiny")
     config = tiny(tmp_path, *SCORED, "evaluate.baselines=[class_mean]")
     scored = evaluate(Plan(config), SILENT)
-    told = [(row["subject"], row["protocol"], row["network"]) for row in scored.runs.to_pylist()]
-    small = {"distilled", "class_mean"} | ({"distilled_last"} & {subject for subject, _, _ in told})
+    trained = [(row["subject"], row["protocol"], row["network"]) for row in scored.runs.to_pylist()]
+    small = {"distilled", "class_mean"} | ({"distilled_last"} & {subject for subject, _, _ in trained})
     plain, own = "paper without augmentation", "convnet-d2-w8"
     expected = {(s, "paper", network) for s in small for network in (own, "mlp-w8")}
     expected |= {(s, plain, own) for s in ("distilled", "random_real")} | {("random_real", "paper", own)}
     expected |= {("experts", "", own), ("full_data", "", own)}
-    assert set(told) == expected
-    assert all(told.count(pair) == (3 if pair[0] == "experts" else 2) for pair in expected)
+    assert set(trained) == expected
+    assert all(trained.count(pair) == (3 if pair[0] == "experts" else 2) for pair in expected)
 
     def of(subject: str, protocol: str) -> list[float]:
         rows = scored.runs.to_pylist()
@@ -303,32 +316,32 @@ def test_scores_and_another_network_add_only_the_fits_they_need(
     assert sent["distilled/label_robust_score"] == found["label_robust"]["score"]
     assert sent["distilled/augmentation_robust_low"] == found["augmentation_robust"]["low"]
     assert EvaluationReport.open(scored.folder).summary == scored.summary
-    # What both evaluations trained is the same, bit for bit.
+    # Both evaluations train the same bits.
     for subject in small:
         assert scored.summary[subject]["balanced_accuracy"] == report.summary[subject]["balanced_accuracy"]
 
     assert (Path(scored.folder.uri) / "networks.png").stat().st_size > 0
-    assert not (Path(report.folder.uri) / "networks.png").exists(), "one network makes no matrix"
-    told_to_people = io.StringIO()
-    report_of_run(Plan(config), scored, told_to_people)
-    text = told_to_people.getvalue()
+    assert not (Path(report.folder.uri) / "networks.png").exists(), "the figure needs two networks"
+    printed = io.StringIO()
+    report_of_run(Plan(config), scored, printed)
+    text = printed.getvalue()
     assert "label-robust" in text
     assert f"{found['augmentation_robust']['score']:.3f}" in text
     mlp = next(e for e in scored.summary["class_mean"]["all"] if e["network"] == "mlp-w8")["balanced_accuracy"]
     assert f"{mlp['mean']:.3f}" in text.partition("other networks")[2]
 
 
-def test_soft_labels_are_set_beside_hard_ones(root: Path, tmp_path: Path) -> None:
-    kept = copy_of(root, tmp_path, "survey", "curated", "trajectories")
-    config = tiny(kept, "distill.labels=soft", "distill.iterations=2", *SCORED, "evaluate.baselines=[random_real]")
+def test_scores_compare_soft_labels_with_hard_ones(root: Path, tmp_path: Path) -> None:
+    copied = copy_of(root, tmp_path, "survey", "curated", "trajectories")
+    config = tiny(copied, "distill.labels=soft", "distill.iterations=2", *SCORED, "evaluate.baselines=[random_real]")
     plan = Plan(config)
     soft = distill(plan, SILENT)
     curated = CuratedSet.open(str(below(config, "curated")))
-    taught = _split(curated, "train", soft.selected.normalisation)
-    baselines = Baselines(config, taught, 5, 1, 0, Folder(str(tmp_path / "kept")), curated.manifest.content)
+    train = load_split(curated, "train", soft.selected.normalisation)
+    baselines = Baselines(config, train, 5, 1, 0, FitCache(Folder(str(tmp_path / "run"))), curated.manifest.content)
     subjects = TrainingSets(config.evaluate, soft, baselines, load_teachers(plan, soft, curated), None)
     made = list(subjects.for_scores())
-    assert [(sets[0].subject, name) for sets, name, _ in made] == [
+    assert [(sets[0].name, name) for sets, name, _ in made] == [
         ("distilled_hard", "paper"),
         ("distilled", "paper without augmentation"),
         ("random_real", "paper without augmentation"),
@@ -337,11 +350,11 @@ def test_soft_labels_are_set_beside_hard_ones(root: Path, tmp_path: Path) -> Non
     assert torch.equal(hard.images_NCHW, ours.images_NCHW)
     assert torch.equal(hard.targets_NK, torch.eye(5))
     assert hard.student_lrs is None
-    assert all(float(one.targets_NK.max()) < 1 for one in random), "random real images are labelled as softly"
+    assert all(float(one.targets_NK.max()) < 1 for one in random), "random real images must have soft labels too"
     assert [protocol.training.augmentation.operations for _, _, protocol in made] == [("dihedral",), (), ()]
 
     shutil.rmtree(below(config, "trajectories"))
     with pytest.raises(
-        ArtifactIncompatible, match=r"the experts are gone that could label .*set evaluate\.scores=false"
+        ArtifactIncompatible, match=r"its experts, which would label .* are missing; set evaluate\.scores=false"
     ):
         evaluate(plan, SILENT)

@@ -19,6 +19,7 @@ from raydistill.core.coreset import random_real
 from raydistill.core.normalise import PixelSums, Whitening
 from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.distill.stage import distill
+from raydistill.pipeline.evaluate.fit_cache import FOLDER
 from raydistill.pipeline.evaluate.stage import evaluate
 from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
@@ -93,13 +94,13 @@ def test_experts_saw_whitened_images(white: Config) -> None:
 
 def test_sets_of_both_kinds_are_judged_on_one_survey_each_through_its_own(white: Config) -> None:
     """What is remembered of one, the baselines' images too, is not taken for the other's."""
-    output, remembered = white.output, Path(white.output) / "tiny" / "fits"
+    output, cache = white.output, Path(white.output) / "tiny" / FOLDER
     plain_set, white_set = below(tiny(output), "distilled"), below(white, "distilled")
     for config in (tiny(output, *JUDGED), tiny(output, *JUDGED, f"distilled={white_set}")):
-        before = set(remembered.iterdir())
+        before = set(cache.iterdir())
         report = evaluate(Plan(config), SILENT)
         assert {"distilled", "random_real", "dm", "experts", "full_data"} <= set(report.summary)
-        new = set(remembered.iterdir()) - before
+        new = set(cache.iterdir()) - before
         assert len([path for path in new if path.name.startswith("dm-")]) == 1
         assert len([path for path in new if path.suffix == ".json"]) >= 4
     back = evaluate(Plan(tiny(output, *ZCA, *JUDGED, f"distilled={plain_set}")), SILENT)

@@ -1,1 +1,1 @@
-"""The evaluate stage: train fresh networks on each small set and score them on test images."""
+"""The evaluate stage: train fresh networks on each training set and score them on the test split."""

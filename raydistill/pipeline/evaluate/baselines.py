@@ -1,15 +1,12 @@
-"""The small training sets without any matching of trajectories that a distilled set has to beat."""
+"""The baselines: small training sets of the distilled set's size, made without matching trajectories."""
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 from torch import Tensor
@@ -21,54 +18,68 @@ from raydistill.core.coreset import Coreset
 from raydistill.core.distribution import distribution_matching
 from raydistill.core.networks import build
 from raydistill.log import progress
-from raydistill.pipeline.evaluate.evaluator import Split
+from raydistill.pipeline.evaluate.fit_cache import FitCache
+from raydistill.pipeline.evaluate.fits import Split
 from raydistill.pipeline.runtime.cluster import PROGRESS_INTERVAL
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.resources import device_of, ensure_schedulable
 from raydistill.seeding import fold_in, generator
-from raydistill.storage import Folder
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """kept: where images that took long to make are remembered. judged_on: as of `Judge`."""
+    """Makes the images of each baseline.
+
+    Parameters
+    ----------
+    train
+        The training split to choose from.
+    ipc
+        Images per class.
+    root
+        Seed of the evaluation.
+    cache
+        Where images of distribution matching are cached.
+    evaluated_on
+        As in `Evaluator`; part of the name under which images are cached.
+    """
 
     config: Config
-    taught: Split
+    train: Split
     num_classes: int
     ipc: int
     root: int
-    kept: Folder
-    judged_on: str
+    cache: FitCache
+    evaluated_on: str
 
     def images(self, name: Baseline, draw: int) -> Coreset:
-        """classes * ipc images, sorted by class. Only `random_real` differs from draw to draw."""
-        given = (*self.taught, self.num_classes, self.ipc)
+        """Return classes * ipc images, sorted by class. Only `random_real` depends on the draw."""
+        arguments = (*self.train, self.num_classes, self.ipc)
         match name:
             case "random_real":
-                return coreset.random_real(*given, generator(self.root, name, draw))
+                return coreset.random_real(*arguments, generator(self.root, name, draw))
             case "class_mean":
-                return coreset.class_mean(*given, generator(self.root, name, draw))
+                return coreset.class_mean(*arguments, generator(self.root, name, draw))
             case "k_center":
-                return coreset.k_center(*given)
+                return coreset.k_center(*arguments)
             case "herding":
-                return coreset.herding(*given)
+                return coreset.herding(*arguments)
             case "dm":
-                return coreset.of_whole_classes(self._distribution_matching(), self.taught[1], self.num_classes)
+                return coreset.of_whole_classes(self._distribution_matching(), self.train[1], self.num_classes)
 
     def _distribution_matching(self) -> Tensor:
+        """Return the images of distribution matching, from the cache or computed in a Ray task."""
         config, seed = self.config, fold_in(self.root, "dm", self.config.evaluate.dm.seed)
-        how = {
+        inputs = {
             "revision": REVISIONS["evaluation"],
             "dm": plain(config.evaluate.dm),
             "network": plain(config.network),
             "sources": sources(config.network),
             "ipc": self.ipc,
         }
-        name = f"dm-{identity_of('dm', how, {'curated': self.judged_on}, seed)}.npy"
-        if self.kept.exists(name):
-            with suppress(ValueError, EOFError):  # damaged, and so made anew
-                return torch.from_numpy(np.load(io.BytesIO(self.kept.read(name)), allow_pickle=False))
+        name = f"dm-{identity_of('dm', inputs, {'curated': self.evaluated_on}, seed)}"
+        if (cached := self.cache.load_images(name)) is not None:
+            return cached
         resources = config.resources
         ensure_schedulable(resources, resources.cpus, resources.gpus, "")
         task: Any = ray.remote(
@@ -82,26 +93,25 @@ class Baselines:
             progress(config.evaluate.dm.iterations, "matching distributions", "iterations") as shown,
             translate_errors("evaluate"),
         ):
-            for reference in task.remote(config, ray.put(self.taught), self.num_classes, self.ipc, seed):
+            for reference in task.remote(config, ray.put(self.train), self.num_classes, self.ipc, seed):
                 iteration, loss, images = ray.get(reference)
                 shown.update(iteration, loss=loss)
         assert images is not None
-        with self.kept.writing(name) as path, open(path, "wb") as stream:
-            np.save(stream, images.numpy(), allow_pickle=False)
+        self.cache.store_images(name, images)
         return images
 
 
 def _match(
-    config: Config, taught: Split, num_classes: int, ipc: int, seed: int
+    config: Config, train: Split, num_classes: int, ipc: int, seed: int
 ) -> Iterator[tuple[int, float, Tensor | None]]:
-    """In the worker: (iteration, loss, None) every so often, and the images with the last."""
+    """Yield (iteration, loss, None) once per `PROGRESS_INTERVAL`, and the images with the last; runs in a Ray task."""
     resources = config.resources
     torch.set_num_threads(resources.worker_threads)
-    images, labels = (tensor.to(device_of(resources.gpus)) for tensor in taught)
+    images, labels = (tensor.to(device_of(resources.gpus)) for tensor in train)
     network = build(config.network, num_classes, images.shape[-1])
-    dm, told = config.evaluate.dm, time.monotonic()
+    dm, reported = config.evaluate.dm, time.monotonic()
     for iteration, loss, matched in distribution_matching(dm, network, images, labels, num_classes, ipc, seed):
         last = iteration == dm.iterations
-        if last or time.monotonic() - told > PROGRESS_INTERVAL:
-            told = time.monotonic()
+        if last or time.monotonic() - reported > PROGRESS_INTERVAL:
+            reported = time.monotonic()
             yield iteration, loss, matched.cpu() if last else None

@@ -1,4 +1,4 @@
-"""What is compared: the distilled set, the baselines of its size, labelled by whoever labelled it, and the experts."""
+"""The training sets of the comparison: the distilled set, its baselines with labels of the same kind, and all the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from raydistill.core.normalise import one_hot
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
 from raydistill.pipeline.evaluate.baselines import Baselines
-from raydistill.pipeline.evaluate.evaluator import TrainingSet
+from raydistill.pipeline.evaluate.fits import TrainingSet
 from raydistill.pipeline.plan import Plan
 
 log = get_logger(__name__)
@@ -32,94 +32,94 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class TrainingSets:
-    """The training sets that are compared, one per network; only random real images are drawn anew for each.
+    """Makes the training sets to compare, one list per set with an entry per network; only `random_real` differs within a list.
 
-    Where the distilled set has soft labels, who labelled it labels the baselines too, the volunteers (`votes_NK`) or its experts: what
-    soft labels bring is not the images' merit.
+    If the distilled set has soft labels, the baselines get labels from the same source: the votes, or its experts.
+    Otherwise the comparison would credit the images with the gain from soft labels.
     """
 
-    wanted: Evaluate
+    options: Evaluate
     distilled: DistilledSet
     baselines: Baselines
     teachers: Teachers | None
     votes_NK: Tensor | None
 
     def small(self) -> Iterator[list[TrainingSet]]:
-        """The distilled set and the baselines of its size."""
-        count, distilled = self.wanted.num_networks, self.distilled
+        """Yield the distilled set and the baselines of its size."""
+        count, distilled = self.options.num_networks, self.distilled
         if distilled.selected.soft and self.votes_NK is None and self.teachers is None:
             log.warning(
-                "evaluate: the baselines get hard labels, for the experts that could label them as softly are gone"
+                "evaluate: the baselines get hard labels: the experts, which would give them soft ones, are missing"
             )
-        yield [_of("distilled", distilled.selected)] * count
+        yield [_from_images("distilled", distilled.selected)] * count
         if distilled.last.iteration != distilled.selected.iteration:
-            yield [_of("distilled_last", distilled.last)] * count
-        for name in self.wanted.baselines:
+            yield [_from_images("distilled_last", distilled.last)] * count
+        for name in self.options.baselines:
             yield self._baseline(name)
 
     def for_scores(self) -> Iterator[tuple[list[TrainingSet], str, Protocol]]:
-        """What the scores need beside the comparison: the first protocol unaugmented, and hard labels where the set's are soft."""
-        name, protocol = next(iter(self.wanted.protocols.items()))
+        """Yield what the scores need in addition: the first protocol without augmentation, and hard labels if the set's are soft."""
+        name, protocol = next(iter(self.options.protocols.items()))
         plain = replace(protocol, training=replace(protocol.training, augmentation=Augmentation()))
-        ours, count = _of("distilled", self.distilled.selected), self.wanted.num_networks
+        distilled, count = _from_images("distilled", self.distilled.selected), self.options.num_networks
         random = self._baseline("random_real")
-        if "random_real" not in self.wanted.baselines:
+        if "random_real" not in self.options.baselines:
             yield random, name, protocol
         if self.distilled.selected.soft:
-            # Its learning rates were learned with its soft labels: these have theirs searched for.
+            # The learned rates belong to the soft labels; with hard labels the rate is searched for.
             targets = hard_labels(self.baselines.num_classes, self.distilled.images_per_class)
-            yield [TrainingSet("distilled_hard", 0, ours.images_NCHW, targets)] * count, name, protocol
-        yield [ours] * count, unaugmented(name), plain
+            yield [TrainingSet("distilled_hard", 0, distilled.images_NCHW, targets)] * count, name, protocol
+        yield [distilled] * count, unaugmented(name), plain
         yield random, unaugmented(name), plain
 
-    def everything(self) -> TrainingSet:
-        """All the training data."""
-        images, labels = self.baselines.taught
+    def full_data(self) -> TrainingSet:
+        """Return all the training data."""
+        images, labels = self.baselines.train
         return TrainingSet("full_data", 0, images, one_hot(labels, self.baselines.num_classes))
 
     def _baseline(self, name: Baseline) -> list[TrainingSet]:
-        count = self.wanted.num_networks
+        count = self.options.num_networks
         draws = count if name == "random_real" else 1
-        chosen = [self.baselines.images(name, draw) for draw in range(draws)]
-        sets = [TrainingSet(name, draw, c.images_SCHW, self._labels(c)) for draw, c in enumerate(chosen)]
+        coresets = [self.baselines.images(name, draw) for draw in range(draws)]
+        sets = [TrainingSet(name, draw, c.images_SCHW, self._labels(c)) for draw, c in enumerate(coresets)]
         return [sets[i % draws] for i in range(count)]
 
-    def _labels(self, chosen: Coreset) -> Tensor:
+    def _labels(self, coreset: Coreset) -> Tensor:
         num_classes, ipc, teachers = self.baselines.num_classes, self.distilled.images_per_class, self.teachers
         if self.votes_NK is not None:
-            return chosen.mean(self.votes_NK)
+            return coreset.mean(self.votes_NK)
         if self.distilled.selected.soft and teachers:
-            logits = expert_labels(chosen.images_SCHW, num_classes, ipc, teachers.network, teachers.ends)
+            logits = expert_labels(coreset.images_SCHW, num_classes, ipc, teachers.network, teachers.ends)
             return logits.softmax(dim=1)
         return hard_labels(num_classes, ipc)
 
 
 def load_votes(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tensor | None:
-    """[N, K] class probabilities of the training galaxies, where the distilled set's labels are votes, or began as votes."""
-    made = distilled.manifest.config.get("distill", {})
-    if "votes" not in (made.get("labels"), made.get("label_init")):
+    """Return class probabilities [N, K] of the training galaxies; None unless the distilled set's labels are or began as votes."""
+    recipe = distilled.manifest.config.get("distill", {})
+    if "votes" not in (recipe.get("labels"), recipe.get("label_init")):
         return None
     if not curated.has_votes and plan.config.evaluate.scores:
         raise ArtifactIncompatible(
-            "its labels are votes, which random real images of this survey do not have, as the scores would want them",
+            "its labels are votes, and this survey has no votes for the random real images that the scores need",
             distilled.folder.uri,
             "set evaluate.scores=false",
         )
     if not curated.has_votes:
         log.warning(
-            "evaluate: the baselines cannot have labels of votes, as the distilled set has, for this survey has no votes"
+            "evaluate: the labels of the distilled set are votes; this survey has none, so the baselines get other labels"
         )
         return None
     return curated.probabilities("train", plan.class_tree)
 
 
-def _of(subject: str, images: SyntheticImages) -> TrainingSet:
-    return TrainingSet(subject, 0, images.images_SCHW, images.targets_SK, images.student_lrs)
+def _from_images(name: str, images: SyntheticImages) -> TrainingSet:
+    return TrainingSet(name, 0, images.images_SCHW, images.targets_SK, images.student_lrs)
 
 
 @dataclass(frozen=True)
 class Teachers:
-    """The experts that taught the distilled set, under whose normalisation they were trained."""
+    """The experts of the distilled set, trained under its normalisation."""
 
     store: TrajectoryStore
     architecture: Architecture
@@ -128,12 +128,15 @@ class Teachers:
 
     @cached_property
     def ends(self) -> list[Tensor]:
-        """theta_P at the end of each expert's training; read once, however many baselines they label."""
+        """The final parameters theta_P of each expert, read once."""
         return self.store.ends()
 
 
 def load_teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Teachers | None:
-    """None, with a warning, where they are gone. A run's own lie beside it, wherever the run folder was moved to."""
+    """Return the experts of the distilled set; None, with a warning, if they cannot be opened.
+
+    Experts of the same run are looked for in the run folder, so it can be moved.
+    """
     parent = distilled.manifest.parents.get("trajectories")
     if parent is None:
         log.warning("evaluate: the experts are left out (the distilled set does not name any)")

@@ -1,0 +1,101 @@
+"""The comparison: which networks are trained, on which training sets and under which protocols."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from raydistill.config import Config, Protocol
+from raydistill.core.architectures import Architecture
+from raydistill.core.cost_model import Hardware, WorkEstimate, describe, estimate_training, resolve_auto
+from raydistill.core.networks import build
+from raydistill.core.training import Training
+from raydistill.log import get_logger
+from raydistill.pipeline.evaluate.fits import Fit, LearningRate, TrainingSet
+from raydistill.pipeline.evaluate.lr_search import LrSearch
+from raydistill.pipeline.evaluate.training_sets import TrainingSets
+from raydistill.seeding import fold_in
+
+log = get_logger(__name__)
+
+
+def plan_searches(config: Config, root: int, training_sets: TrainingSets) -> list[LrSearch]:
+    """Return the searches of an evaluation, with `compile` and `precision` resolved.
+
+    Parameters
+    ----------
+    root
+        Seed of the evaluation: networks with the same number have the same seed in all searches.
+    """
+    return _resolve(config, list(_searches(config, root, training_sets)))
+
+
+def _searches(config: Config, root: int, training_sets: TrainingSets) -> Iterator[LrSearch]:
+    """Yield every small set under every protocol and network, what the scores need, and all the training data."""
+    options = config.evaluate
+    architectures = tuple(dict.fromkeys((config.network, *options.other_networks)))
+    num_seeds = max(options.num_networks, options.full_data_networks)
+    seeds = [fold_in(root, "network", number) for number in range(num_seeds)]
+
+    def with_lrs(
+        lrs: tuple[LearningRate, ...],
+        sets: Sequence[TrainingSet],
+        name: str,
+        training: Training,
+        architecture: Architecture,
+    ) -> LrSearch:
+        fits = (Fit(s, name, training, lrs[0], architecture, seed) for s, seed in zip(sets, seeds, strict=False))
+        return LrSearch(tuple(fits), lrs)
+
+    def under(protocol: Protocol, name: str, sets: Sequence[TrainingSet], architecture: Architecture) -> LrSearch:
+        learned_lr = protocol.learned_lr if sets[0].student_lrs is not None else "never"
+        lrs = {"only": (None,), "candidate": (None, *protocol.lr_grid), "never": protocol.lr_grid}[learned_lr]
+        training = protocol.training.with_even_batches(len(sets[0].images_NCHW))
+        return with_lrs(lrs, sets, name, training, architecture)
+
+    small = list(training_sets.small())
+    for name, protocol in options.protocols.items():
+        for architecture in architectures:
+            for sets in small:
+                yield under(protocol, name, sets, architecture)
+    if options.scores:
+        for sets, name, protocol in training_sets.for_scores():
+            yield under(protocol, name, sets, config.network)
+    if options.full_data_networks:
+        sets = [training_sets.full_data()] * options.full_data_networks
+        yield with_lrs((options.full_data.lr,), sets, "", options.full_data, config.network)
+
+
+def _resolve(config: Config, searches: list[LrSearch]) -> list[LrSearch]:
+    """Replace `auto` by the work of all networks that share a compilation.
+
+    On GPUs a process ends with its network, so there a compilation serves one network only.
+    """
+    hardware = Hardware.of_workers(config.resources.gpus)
+    shared_work: defaultdict[Any, WorkEstimate] = defaultdict(WorkEstimate)
+    for search in searches:
+        shared_work[_compilation_key(search)] += _work(search, search.min_networks)
+    logged, resolved = set(), []
+    for search in searches:
+        key = _compilation_key(search)
+        training = resolve_auto(
+            search.training, _work(search, 1) if hardware.kind == "gpu" else shared_work[key], hardware
+        )
+        decision = describe(training)
+        if decision != describe(search.training) and (key, decision) not in logged:
+            logged.add((key, decision))
+            log.info("evaluate: %s in batches of %d: %s", search.architecture.name, training.batch_size, decision)
+        resolved.append(replace(search, fits=tuple(replace(fit, training=training) for fit in search.fits)))
+    return resolved
+
+
+def _compilation_key(search: LrSearch) -> Any:
+    return search.architecture, search.training.augmentation, search.training.batch_size
+
+
+def _work(search: LrSearch, networks: int) -> WorkEstimate:
+    data = search.fits[0].data
+    network = build(search.architecture, data.targets_NK.shape[1], data.images_NCHW.shape[-1])
+    return estimate_training(search.training, network, data.images_NCHW.shape, networks)

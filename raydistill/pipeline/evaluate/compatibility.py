@@ -1,0 +1,77 @@
+"""Checks before an evaluation: whether the distilled set fits the survey, and which test galaxies are independent of it."""
+
+from __future__ import annotations
+
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.distilled import DistilledSet
+from raydistill.errors import ArtifactIncompatible
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
+
+
+def check_compatible(distilled: DistilledSet, curated: CuratedSet) -> None:
+    """Raise ArtifactIncompatible unless classes, image size and alignment agree."""
+    where = distilled.folder.uri
+    if distilled.class_names != curated.class_names:
+        raise ArtifactIncompatible(
+            f"its classes are {', '.join(distilled.class_names)}, the survey's are {', '.join(curated.class_names)}",
+            where,
+            "set curate.classes to the classes it was distilled for",
+        )
+    size = distilled.selected.images_SCHW.shape[-1]
+    if size != curated.summary.image_size:
+        raise ArtifactIncompatible(
+            f"its images have {size} px, the survey's have {curated.summary.image_size}",
+            where,
+            f"set curate.image_size={size}",
+        )
+    if distilled.aligned != curated.summary.aligned:
+        what = (
+            "its galaxies are aligned to their major axis, the survey's are not"
+            if distilled.aligned
+            else "its galaxies are not aligned to their major axis, the survey's are"
+        )
+        raise ArtifactIncompatible(what, where, f"set curate.align={str(distilled.aligned).lower()}")
+
+
+def independent_galaxies(distilled: DistilledSet, curated: CuratedSet) -> Tensor:
+    """Return a mask of the test galaxies that did not contribute to the distilled set.
+
+    Releases of one survey use different ids: Kaggle renamed its galaxies of Galaxy Zoo 2. So the pictures are compared
+    byte for byte as well. Within the curated set it was distilled from, the split alone decides.
+
+    Returns
+    -------
+    Tensor
+        bool [N]; False where the set's experts or its selection on validation used the same picture.
+
+    Raises
+    ------
+    ArtifactIncompatible
+        If they used a test galaxy under the same id, or every picture of the test split.
+    """
+    where, test, used = distilled.folder.uri, curated.table("test", ["object_id", "source"]), distilled.seen()
+    if shared := set(used["object_id"].to_pylist()).intersection(test["object_id"].to_pylist()):
+        raise ArtifactIncompatible(
+            f"{len(shared)} of the test galaxies were used to make it (first: {min(shared)})",
+            where,
+            "set curate.split to the split it was distilled with",
+        )
+    own = distilled.manifest.parents.get("curated")
+    if own is not None and own.identity == curated.manifest.identity:
+        return torch.ones(len(test), dtype=torch.bool)
+    pictures = pc.struct_field(test["source"], "sha256")
+    independent = torch.tensor(pc.invert(pc.is_in(pictures, used["sha256"])).to_pylist(), dtype=torch.bool)
+    num_used = int((~independent).sum())
+    if num_used and not independent.any():
+        what = "the pictures of all test galaxies were used to make it, under other ids"
+        raise ArtifactIncompatible(what, where, "evaluate it on other galaxies")
+    if num_used:
+        what = "evaluate: %d of %d test galaxies were used under another id to make this set, and are left out"
+        log.warning(what, num_used, len(independent))
+    return independent

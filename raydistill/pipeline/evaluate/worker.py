@@ -1,0 +1,81 @@
+"""The Ray tasks of an evaluation: train one network and score it, or score trained experts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+
+from raydistill.artifacts.evaluation import DIVERGED
+from raydistill.artifacts.trajectories import TrajectoryStore
+from raydistill.core.architectures import Architecture
+from raydistill.core.networks import Network, build, initial_parameters
+from raydistill.core.training import Evaluation, Training, evaluate, lr_schedule, train
+from raydistill.errors import DivergenceError
+from raydistill.pipeline.evaluate.fits import LearningRate, Split, TrainingSet
+from raydistill.pipeline.runtime.resources import device_of
+from raydistill.seeding import fold_in
+
+
+class FitTask(NamedTuple):
+    """A fit without its training set, which goes through Ray's object store once for all fits on it."""
+
+    training: Training
+    lr: LearningRate
+    architecture: Architecture
+    seed: int
+    num_classes: int
+
+
+def train_fit(
+    data: TrainingSet, splits: tuple[Split, Split], task: FitTask, threads: int, gpus: float
+) -> dict[str, Any]:
+    """Train one network and score it on the validation and test splits.
+
+    A network that diverges gets the validation score `DIVERGED`; its test figures are those of its initial parameters.
+    """
+    torch.set_num_threads(threads)
+    device = device_of(gpus)
+    network = _network(task.architecture, task.num_classes, data.images_NCHW.shape[-1])
+    theta_P = initial_parameters(network, fold_in(task.seed, "initial")).to(device)
+    training = task.training if task.lr is None else replace(task.training, lr=task.lr)
+    schedule = lr_schedule(data.student_lrs, training) if task.lr is None and data.student_lrs is not None else None
+    pixels, targets = data.images_NCHW.to(device), data.targets_NK.to(device)
+    diverged = False
+    try:
+        theta_P = train(network, theta_P, pixels, targets, training, fold_in(task.seed, "training"), schedule)
+    except DivergenceError:
+        diverged = True
+    on_validation, on_test = (
+        evaluate(network, theta_P, images.to(device), labels.to(device), task.num_classes) for images, labels in splits
+    )
+    return {"validation": DIVERGED if diverged else on_validation.balanced_accuracy} | _row(on_test)
+
+
+def evaluate_experts(
+    store: str, experts: range, test: Split, architecture: Architecture, num_classes: int, threads: int, gpus: float
+) -> list[dict[str, Any]]:
+    """Score the final parameters of some experts on the test split."""
+    torch.set_num_threads(threads)
+    device = device_of(gpus)
+    images, labels = (tensor.to(device) for tensor in test)
+    trajectories = TrajectoryStore.open(store, verify=False)  # the driver has verified it
+    network = _network(architecture, num_classes, images.shape[-1])
+    final_parameters = (trajectories(expert, trajectories.num_epochs).to(device) for expert in experts)
+    return [_row(evaluate(network, theta_P, images, labels, num_classes)) for theta_P in final_parameters]
+
+
+@lru_cache(maxsize=8)
+def _network(architecture: Architecture, num_classes: int, image_size: int) -> Network:
+    """Build a network once per worker process: compiled code is cached with the object."""
+    return build(architecture, num_classes, image_size)
+
+
+def _row(result: Evaluation) -> dict[str, Any]:
+    return {
+        "accuracy": result.accuracy,
+        "balanced_accuracy": result.balanced_accuracy,
+        "confusion": result.confusion_KK.reshape(-1).tolist(),
+    }
