@@ -93,7 +93,7 @@ def test_machines_are_lost_and_the_digests_are_those_of_an_undisturbed_run(
         told = (job.wait(), job.out.read_text() + job.said)
         assert told[0] == 0, told[1][-6000:]
         assert "experts: another group of workers" in told[1]
-        assert "the worker was lost" in told[1] or "a helper was lost" in told[1]
+        assert "the worker died" in told[1] or "a pool worker died" in told[1]
         assert not cached("first"), "it was lost before there was a trajectory to read"
         assert contents() == tools.contents(tmp_path)
         assert not stored("/partial/")

@@ -24,7 +24,7 @@ UNDER_WAY: dict[str, Callable[[Path, tools.Command], bool]] = {
     "curated": lambda output, command: "curated: begins" in command.said,
     "trajectories": lambda output, _: there(output, "trajectories", "partial/expert-*/state.npz"),
     "distilled": lambda output, _: there(output, "distilled", "partial/state.safetensors"),
-    "evaluation": lambda output, _: any((output / "runs" / "tiny" / "fits").glob("*.json")),
+    "evaluation": lambda output, _: any((output / "runs" / "tiny" / "fit_cache").glob("*.json")),
 }
 
 MADE_BEFORE = ("survey", "curated", "trajectories")  # what a search matches
@@ -77,8 +77,8 @@ WORKERS: dict[str, tuple[str, Callable[[Path, tools.Command], bool]]] = {
     "survey": ("simulate_chunk", lambda output, command: bool(command.workers("simulate_chunk"))),
     "curated": ("MapBatches", lambda output, command: bool(command.workers("MapBatches"))),
     "trajectories": ("RayTrainWorker", UNDER_WAY["trajectories"]),
-    "distilled": ("distilling", UNDER_WAY["distilled"]),
-    "evaluation": ("_train", lambda output, command: bool(command.workers("_train"))),
+    "distilled": ("run_trainer", UNDER_WAY["distilled"]),
+    "evaluation": ("train_fit", lambda output, command: bool(command.workers("train_fit"))),
 }
 
 
@@ -92,7 +92,7 @@ def test_a_worker_killed_in_every_stage(undisturbed: Path, env: dict[str, str], 
         os.kill(command.workers(name)[0].pid, signal.SIGKILL)
         assert not there(tmp_path, kind, "manifest.json"), f"{kind}: killed too late, it was finished"
     assert command.wait() == 0, command.said[-4000:]
-    assert "distill: the worker was lost" in command.said
+    assert "distill: the worker died" in command.said
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
     assert not leftovers(tmp_path)
 

@@ -28,7 +28,7 @@ def deadly(num_classes: int, image_size: int, channels: int) -> nn.Module:
 
 
 class Faulty:
-    """A helper on a machine whose disk is full."""
+    """A pool worker on a machine whose disk is full."""
 
-    def measure(self) -> None:
+    def evaluate(self) -> None:
         raise OSError("no space left for the trajectories")

@@ -1,4 +1,4 @@
-"""Distilling: the same images after a worker's death, a sentence when it diverges, and spirals that wind as they did."""
+"""The distill stage: resuming, divergence, history, and the handedness of spirals from JPEG to FITS."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ from raydistill.core.schedule import Fixed
 from raydistill.errors import ArtifactIncompatible, DivergenceError
 from raydistill.log import progress
 from raydistill.pipeline.curate.stage import curate
-from raydistill.pipeline.distill.stage import _tell, distill
+from raydistill.pipeline.distill.stage import distill, record_progress
 from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.tracking.tracker import Run
-from raydistill.pipeline.trainer.trainer import BEST, STATE, WRITTEN, ProgressUpdate, Trainer, is_finished, make_task
+from raydistill.pipeline.trainer.checkpoint import STATE
+from raydistill.pipeline.trainer.task import make_task
+from raydistill.pipeline.trainer.trainer import BEST, WRITTEN, ProgressUpdate, Trainer, is_finished
 from raydistill.pipeline.trainer.validation import Validation
 from raydistill.storage import Folder
 
-# Sixty iterations last for some seconds: long enough for something to happen in between.
+# Sixty iterations take some seconds: long enough to kill a worker in between.
 LONG = ("distill.iterations=60", "distill.validate_every=5")
 MADE_FROM = ("survey", "curated", "trajectories")
 
@@ -56,14 +58,14 @@ def undisturbed(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return config
 
 
-def test_a_killed_worker_is_replaced_and_the_images_have_the_same_bits(
+def test_killed_worker_is_restarted_and_the_images_have_the_same_bits(
     trained_root: Path, undisturbed: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *LONG)
     folder = below(config, "distilled")
-    with caplog.at_level("WARNING", "raydistill"), killing("distilling", (folder / STATE).exists):
+    with caplog.at_level("WARNING", "raydistill"), killing("run_trainer", (folder / STATE).exists):
         distill(Plan(config), SILENT)
-    assert "the worker was lost" in caplog.text, "the worker had finished before it was killed"
+    assert "the worker died" in caplog.text, "the worker had finished before it was killed"
     assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
 
 
@@ -77,13 +79,13 @@ def test_history_has_every_iteration_and_validation_once(undisturbed: Config) ->
     assert validation["iteration"] == list(range(0, 61, 5))
     chosen = json.loads((folder / "summary.json").read_text())["selected_iteration"]
     best = validation["iteration"][int(np.argmax(validation["balanced_accuracy"]))]
-    assert chosen == best, "the published images are not those that validated best"
+    assert chosen == best, "the published images must be the best on validation"
     found = DistilledSet.open(str(folder))
     assert found.selected.iteration == chosen
     assert found.last.iteration == 60
 
 
-def test_only_a_folder_with_every_file_and_no_state_is_finished(tmp_path: Path) -> None:
+def test_only_a_folder_with_every_file_and_no_checkpoint_is_finished(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     for name in WRITTEN:
         assert not is_finished(folder)
@@ -94,10 +96,10 @@ def test_only_a_folder_with_every_file_and_no_state_is_finished(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("lost", [(NAME,), (NAME, "history.parquet")])
-def test_a_stage_stopped_before_its_manifest_ends_the_same(
+def test_stage_killed_before_its_manifest_has_the_same_bits(
     trained_root: Path, undisturbed: Config, tmp_path: Path, lost: tuple[str, ...]
 ) -> None:
-    """Killed after the images were written, or between two of the files, with no state saved or that dropped already."""
+    """The kill comes after the images were written, or between two of the files, without a checkpoint."""
     root = copy_of(Path(undisturbed.output), tmp_path, *MADE_FROM, "distilled")
     config = tiny(root, *LONG)
     for name in lost:
@@ -112,9 +114,9 @@ def test_a_stage_stopped_before_its_manifest_ends_the_same(
         lambda folder: folder.write(STATE, b"what a failing disk leaves"),
         lambda folder: write_tensors(folder, STATE, {"of": torch.zeros(1)}, {"another": "release"}),
     ],
-    ids=["damaged", "of another release"],
+    ids=["damaged", "of another version"],
 )
-def test_a_state_that_is_none_costs_time_and_no_more(
+def test_unusable_checkpoint_is_ignored_with_a_warning(
     trained_root: Path,
     undisturbed: Config,
     tmp_path: Path,
@@ -125,28 +127,28 @@ def test_a_state_that_is_none_costs_time_and_no_more(
     spoil(Folder(str(below(config, "distilled"))))
     with caplog.at_level("WARNING", "raydistill"):
         distill(Plan(config), SILENT)
-    assert "distilling begins anew" in caplog.text
+    assert "distilling starts over" in caplog.text
     assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
 
 
 DIVERGES = ("distill.image_step={kind: sgd, lr: 1e38}", "distill.validate_every=1000")
 
 
-def test_a_divergence_is_a_sentence_and_keeps_the_last_good_state(trained_root: Path, tmp_path: Path) -> None:
+def test_divergence_is_one_sentence_and_keeps_the_last_good_checkpoint(trained_root: Path, tmp_path: Path) -> None:
     root = copy_of(trained_root, tmp_path, *MADE_FROM)
     config = tiny(root, *DIVERGES)
     folder = below(config, "distilled")
     with pytest.raises(DivergenceError) as caught:
         distill(Plan(config), SILENT)
-    sentence = str(caught.value)
-    assert "is not finite" in sentence
-    assert "lower distill.student_lr" in sentence
-    assert "distill.image_step.lr" in sentence
-    assert "\n" not in sentence, "a traceback of the worker came along"
+    message = str(caught.value)
+    assert "is not finite" in message
+    assert "lower distill.student_lr" in message
+    assert "distill.image_step.lr" in message
+    assert "\n" not in message, "the message must not contain the worker's traceback"
     assert not (folder / NAME).exists()
     state = safetensors.torch.load((folder / STATE).read_bytes())
-    assert all(tensor.isfinite().all() for tensor in state.values()), "the state that was kept is not a good one"
-    assert f"the best images so far, of iteration 0, are in {folder / BEST}" in sentence
+    assert all(tensor.isfinite().all() for tensor in state.values()), "the checkpoint must be finite"
+    assert f"the best images so far, of iteration 0, are in {folder / BEST}" in message
     best, info = read_images(Folder(str(folder)), BEST)
     assert best.iteration == 0
     assert best.display().isfinite().all()
@@ -154,12 +156,12 @@ def test_a_divergence_is_a_sentence_and_keeps_the_last_good_state(trained_root: 
 
     answer = CliRunner().invoke(app, ["distill", str(TINY), f"output={root}", "tracking.enabled=false", *DIVERGES])
     assert answer.exit_code == 4, answer.output
-    assert sentence in answer.output
+    assert message in answer.output
     assert "Traceback" not in answer.output
 
 
-def test_what_a_resumed_worker_tells_again_is_recorded_once(undisturbed: Config) -> None:
-    """A worker that goes on from a saved state begins with all that the state holds."""
+def test_repeated_updates_of_a_resumed_worker_are_recorded_once(undisturbed: Config) -> None:
+    """A resumed worker first reports everything in its checkpoint."""
 
     class Recorded(Run):
         def __init__(self) -> None:
@@ -169,52 +171,52 @@ def test_what_a_resumed_worker_tells_again_is_recorded_once(undisturbed: Config)
             for name in set(values) & set(self.steps):
                 self.steps[name].append(step)
 
-    def news(first: int, last: int) -> ProgressUpdate:
+    def updates(first: int, last: int) -> ProgressUpdate:
         records = [Record(i, 0, 0, 1, 0.5, float("nan"), 0.01, 1.0, 3, False, "stay") for i in range(first, last + 1)]
         return ProgressUpdate(
             last, records, [Validation(i, 0.5, 0.1) for i in range(first, last + 1) if i % 2 == 0], []
         )
 
-    run, heard = Recorded(), -1
+    run, last_seen = Recorded(), -1
     with progress(9, "distilling", "iterations") as shown:
-        # The first worker: state of iteration 0, then 1 to 4; the second resumes at 3; a third, of another driver, would tell all.
-        for told in (news(0, 0), news(1, 4), news(0, 3), news(4, 6)):
-            heard = _tell(told, heard, shown, run, Plan(undisturbed).distilled)
+        # The first worker reports iterations 0 to 4; the second resumes at 3 and repeats those before.
+        for update in (updates(0, 0), updates(1, 4), updates(0, 3), updates(4, 6)):
+            last_seen = record_progress(update, last_seen, shown, run, Plan(undisturbed).distilled)
     assert run.steps["loss"] == list(range(7))
     assert run.steps["validation/balanced_accuracy"] == [0, 2, 4, 6]
 
 
-def test_class_means_begin_with_the_rate_of_real_images(trained_root: Path, tmp_path: Path) -> None:
-    """They are much alike and move a student little; the rate that would be theirs is too large for what they become."""
+def test_class_means_get_the_learning_rate_of_real_images(trained_root: Path, tmp_path: Path) -> None:
+    """Class means are alike and move a student little: a rate chosen on them is too large later."""
 
-    def begun(init: str) -> Trainer:
+    def trainer(init: str) -> Trainer:
         plan = Plan(tiny(trained_root, f"distill.init={init}", "distill.student_lr=auto"))
         return Trainer(make_task(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path / init))))
 
-    means, real = begun("mean").distiller, begun("real").distiller
+    means, real = trainer("mean").distiller, trainer("real").distiller
     assert float(means.student_lrs) == pytest.approx(float(real.student_lrs), rel=0.3)
-    chosen = float(means.student_lrs)
+    chosen_lr = float(means.student_lrs)
     means.begin(means.images[None])
-    assert float(means.student_lrs) > 1.1 * chosen
+    assert float(means.student_lrs) > 1.1 * chosen_lr
 
 
 @pytest.mark.parametrize(
-    ("recipe", "asked"), [(("init=real",), False), (("init=correct",), True), (("labels=soft",), True)]
+    ("recipe", "expected"), [(("init=real",), False), (("init=correct",), True), (("labels=soft",), True)]
 )
-def test_the_ends_of_all_experts_are_read_where_somebody_asks_them(
-    trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: tuple[str, ...], asked: bool
+def test_final_parameters_of_experts_are_read_only_if_the_recipe_needs_them(
+    trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: tuple[str, ...], expected: bool
 ) -> None:
-    """Of a thousand experts in a bucket they are gigabytes."""
+    """For a thousand experts in a bucket they are gigabytes."""
     read = []
     ends = TrajectoryStore.ends
     monkeypatch.setattr(TrajectoryStore, "ends", lambda store: read.append(store) or ends(store))
     plan = Plan(tiny(trained_root, *(f"distill.{words}" for words in recipe)))
     Trainer(make_task(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path))))
-    assert bool(read) == asked
+    assert bool(read) == expected
 
 
 @pytest.mark.parametrize(("stage", "made_from"), [(distill, MADE_FROM), (experts, ("survey", "curated"))])
-def test_without_a_galaxy_to_validate_on_nothing_is_taught(
+def test_empty_validation_split_is_refused(
     trained_root: Path, tmp_path: Path, stage: Callable[..., object], made_from: tuple[str, ...]
 ) -> None:
     config = tiny(copy_of(trained_root, tmp_path, *made_from))
@@ -231,17 +233,17 @@ def test_without_a_galaxy_to_validate_on_nothing_is_taught(
         stage(Plan(config), SILENT)
 
 
-def test_the_fits_header_says_seed_and_scale(distilled_root: Path) -> None:
+def test_fits_header_has_seed_and_pixel_scale(distilled_root: Path) -> None:
     header = read_prototypes(below(tiny(distilled_root), "distilled") / "prototypes.fits").header
     assert header["SEED"] == 3, "the run's root seed"
     assert header["PIXSCALE"] == pytest.approx(4.24 / 16), "half of a picture of 8.48 R90 on 16 pixels"
 
 
-# Which way a spiral winds is a scientific fact: from the survey's JPEG to the prototype's FITS.
+# The handedness of a spiral is physical: it must survive from the JPEG to the FITS file.
 
 
 def spiral(winding: int, turn: float, size: int = 96) -> np.ndarray:
-    """uint8 [size, size, 3]: two logarithmic arms that, seen with row 0 at the top, wind as `winding` says."""
+    """Return an image, uint8 [size, size, 3], of two logarithmic arms; `winding` is as seen with row 0 at the top."""
     row, column = np.mgrid[:size, :size] - (size - 1) / 2
     radius, angle = np.hypot(row, column) + 1e-9, np.arctan2(-row, column)  # the angle grows anticlockwise
     arms = 1 + 0.9 * np.cos(2 * angle - 4.0 * winding * np.log(radius) + turn)
@@ -250,7 +252,7 @@ def spiral(winding: int, turn: float, size: int = 96) -> np.ndarray:
 
 
 def winding(image: np.ndarray) -> int:
-    """+1 or -1: whether the phase of the two-armed mode grows or falls with the radius, row 0 at the top."""
+    """Return +1 or -1: the phase of the two-armed mode grows or falls with the radius, row 0 at the top."""
     grey = np.asarray(image, dtype=float).reshape(*image.shape[:2], -1).mean(axis=2)
     size = len(grey)
     row, column = np.mgrid[:size, :size] - (size - 1) / 2
@@ -263,11 +265,11 @@ def winding(image: np.ndarray) -> int:
     return int(np.sign(np.polyfit(np.log(edges[:-1]), np.unwrap(phases), 1)[0]))
 
 
-def test_the_measure_of_winding_knows_left_from_right() -> None:
+def test_winding_changes_sign_when_mirrored() -> None:
     for sense in (1, -1):
         for turn in (0.0, 1.3, 2.9):
             assert winding(spiral(sense, turn)) == sense
-            assert winding(spiral(sense, turn)[:, ::-1]) == -sense, "a mirror turns it"
+            assert winding(spiral(sense, turn)[:, ::-1]) == -sense, "a mirror image winds the other way"
             assert winding(spiral(sense, turn)[::-1]) == -sense
             assert winding(np.rot90(spiral(sense, turn))) == sense
 
@@ -276,7 +278,7 @@ SENSES = {"anticlockwise": 1, "clockwise": -1}
 
 
 def spirals(root: Path) -> Config:
-    """A survey of spirals, each class of one sense, and a run that publishes two of its galaxies as they are."""
+    """Return a run on spirals, a class for each handedness, that publishes one unchanged galaxy per class."""
     (root / "images").mkdir(parents=True)
     labels = {f"{name}{n}": name for name in SENSES for n in range(20)}
     for number, (object_id, name) in enumerate(labels.items()):
@@ -301,14 +303,14 @@ def spirals(root: Path) -> Config:
 
 
 def tiles(png: Path, count: int) -> list[np.ndarray]:
-    """The pictures on a sheet, from top to bottom: the largest areas that are not its ground."""
-    sheet = np.asarray(Image.open(png).convert("RGB"))
-    areas, _ = ndimage.label((sheet != sheet[0, 0]).any(axis=2))
+    """Return the images of a grid, from top to bottom: its largest areas that are not background."""
+    grid = np.asarray(Image.open(png).convert("RGB"))
+    areas, _ = ndimage.label((grid != grid[0, 0]).any(axis=2))
     boxes = sorted(ndimage.find_objects(areas), key=lambda box: -np.prod([s.stop - s.start for s in box]))[:count]
-    return [sheet[box] for box in sorted(boxes, key=lambda box: box[0].start)]
+    return [grid[box] for box in sorted(boxes, key=lambda box: box[0].start)]
 
 
-def test_a_spiral_winds_alike_from_the_jpeg_to_the_fits(cluster: None, tmp_path: Path) -> None:
+def test_spiral_keeps_its_handedness_from_jpeg_to_fits(cluster: None, tmp_path: Path) -> None:
     config = spirals(tmp_path)
     for object_id in ("anticlockwise0", "clockwise0"):
         jpeg = np.asarray(Image.open(tmp_path / "images" / f"{object_id}.jpg"))
@@ -319,8 +321,8 @@ def test_a_spiral_winds_alike_from_the_jpeg_to_the_fits(cluster: None, tmp_path:
         for row in curated.table(split).to_pylist():
             png = np.asarray(Image.open(io.BytesIO(row["image"])))
             assert winding(png) == SENSES[row["class_name"]], f"{row['object_id']} was mirrored in curation"
-    taught = CuratedSet.open(curated.folder).load("train")
-    assert {winding(image.numpy()) for image in taught.images_NHWC[taught.labels_N == 0]} == {1}
+    train = CuratedSet.open(curated.folder).load("train")
+    assert {winding(image.numpy()) for image in train.images_NHWC[train.labels_N == 0]} == {1}
 
     experts(Plan(config), SILENT)
     found = distill(Plan(config), SILENT)
@@ -328,7 +330,7 @@ def test_a_spiral_winds_alike_from_the_jpeg_to_the_fits(cluster: None, tmp_path:
     senses = list(SENSES.values())
     assert found.class_names == list(SENSES)
     assert [winding(image.numpy()) for image in found.selected.display()] == senses
-    assert [winding(tile) for tile in tiles(folder / "grid.png", 2)] == senses, "grid.png shows them mirrored"
+    assert [winding(tile) for tile in tiles(folder / "grid.png", 2)] == senses, "grid.png mirrors the images"
     assert [winding(image) for image in read_prototypes(folder / "prototypes.fits").images] == senses
     with fits.open(folder / "prototypes.fits") as hdus:
         # DS9 draws the first row of an array at the bottom.

@@ -24,7 +24,7 @@ from raydistill.errors import ClusterError, ConfigError, DivergenceError
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.tracking.tracker import Tracker
-from raydistill.pipeline.trainer.trainer import STATE
+from raydistill.pipeline.trainer.checkpoint import STATE
 from raydistill.pipeline.tune.stage import _nothing_found, _stopping, _validations, ranked, tune
 from raydistill.pipeline.tune.trials import (
     DIVERGED,

@@ -1,4 +1,4 @@
-"""Labels of votes, to the report: experts and images that learn what the volunteers said, and baselines that are told the same."""
+"""Labels from votes, up to the report: experts, distilled images and baselines are trained on the volunteers' votes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from raydistill.config import Config
 from raydistill.core.initial import LEAST_PROBABILITY, margin
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.baselines import Baselines
-from raydistill.pipeline.evaluate.stage import _split, evaluate
+from raydistill.pipeline.evaluate.fit_cache import FitCache
+from raydistill.pipeline.evaluate.stage import evaluate, load_split
 from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_votes
 from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.trainer import trainer as stage
+from raydistill.pipeline.trainer.task import DistillTask
+from raydistill.pipeline.trainer.trainer import Trainer
 from raydistill.storage import Folder
 
 VOTES = (
@@ -32,7 +34,7 @@ VOTES = (
 
 @pytest.fixture(scope="module")
 def config(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A run on votes up to its report."""
+    """Return a run on votes that has its report."""
     config = tiny(copy_of(curated_root, tmp_path_factory.mktemp("votes"), "survey", "curated"), *VOTES)
     for run in (experts, distill, evaluate):
         run(Plan(config), SILENT)  # type: ignore[operator]
@@ -44,94 +46,90 @@ def curated(config: Config) -> CuratedSet:
     return CuratedSet.open(str(below(config, "curated")))
 
 
-def job(config: Config, folder: Path) -> Any:
-    """What the worker is told, with a folder of its own."""
+def task(config: Config, folder: Path) -> Any:
+    """Return the task of a trainer that writes to the given folder."""
     plan = Plan(config)
-    return stage.DistillTask(
+    return DistillTask(
         str(folder), plan.curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill, plan.distilled.seed,
-        threads=1, gpus=0, memory_mb=None, checkpoint_seconds=1e9, helpers=0, max_restarts=0, tree=plan.class_tree,
+        threads=1, gpus=0, memory_mb=None, checkpoint_seconds=1e9, extra_workers=0, max_restarts=0, tree=plan.class_tree,
     )  # fmt: skip
 
 
-def test_images_keep_the_votes_of_the_galaxies_they_began_as(config: Config, curated: CuratedSet) -> None:
+def test_distilled_images_keep_the_votes_of_their_initial_galaxies(config: Config, curated: CuratedSet) -> None:
     found = DistilledSet.open(str(below(config, "distilled")))
-    assert torch.equal(found.selected.targets_SK, found.last.targets_SK), "labels of votes are not learned"
-    taught = curated.load("train")
+    assert torch.equal(found.selected.targets_SK, found.last.targets_SK), "labels from votes must not change"
+    train = curated.load("train")
     votes = curated.probabilities("train", Plan(config).class_tree)
     rows = [int((votes == target).all(dim=1).nonzero()[0]) for target in found.last.targets_SK]
-    assert taught.labels_N[rows].tolist() == [k for k in range(5) for _ in range(2)]
-    assert float(votes[rows].max()) < 1, "this survey's volunteers agree on everything"
+    assert train.labels_N[rows].tolist() == [k for k in range(5) for _ in range(2)]
+    assert float(votes[rows].max()) < 1, "the test needs votes that disagree"
 
 
 @pytest.mark.parametrize("ipc", [2, 12])
-def test_they_begin_as_galaxies_that_the_experts_classify_correctly_as_far_as_there_are_any(
-    config: Config, tmp_path: Path, ipc: int
-) -> None:
-    session = stage.Trainer(job(tiny(config.output, *VOTES, f"distill.images_per_class={ipc}"), tmp_path))
+def test_initial_galaxies_are_classified_correctly_or_warned_of(config: Config, tmp_path: Path, ipc: int) -> None:
+    trainer = Trainer(task(tiny(config.output, *VOTES, f"distill.images_per_class={ipc}"), tmp_path))
     store = TrajectoryStore.open(str(below(config, "trajectories")))
     labels = torch.arange(5).repeat_interleave(ipc)
-    wrong = (margin(session.network, store.ends(), session.distiller.images, labels) <= 0).view(5, ipc).sum(dim=1)
-    assert wrong.sum() < 5 * ipc, "experts that get nothing right show nothing"
-    short = [f"{name} ({n})" for name, n in zip(session.curated.class_names, wrong.tolist(), strict=True) if n]
-    assert ipc == 2 or short, "no class is so large"
-    told = session.news().warnings
-    assert [warning.rpartition(": ")[2] for warning in told] == ([", ".join(short)] if short else [])
-    assert not session.news().warnings, "told twice"
+    wrong = (margin(trainer.network, store.ends(), trainer.distiller.images, labels) <= 0).view(5, ipc).sum(dim=1)
+    assert wrong.sum() < 5 * ipc, "the test needs experts that classify some galaxies correctly"
+    short = [f"{name} ({n})" for name, n in zip(trainer.curated.class_names, wrong.tolist(), strict=True) if n]
+    assert ipc == 2 or short, "the test needs a class that is too small"
+    warnings = trainer.progress_update().warnings
+    assert [warning.rpartition(": ")[2] for warning in warnings] == ([", ".join(short)] if short else [])
+    assert not trainer.progress_update().warnings, "a warning was reported twice"
 
 
-def test_experts_on_votes_are_others(config: Config, trained_root: Path) -> None:
+def test_votes_change_identity_and_training_of_the_experts(config: Config, trained_root: Path) -> None:
     hard = TrajectoryStore.open(str(below(tiny(trained_root), "trajectories")))
     soft = TrajectoryStore.open(str(below(config, "trajectories")))
     assert hard.manifest.identity != soft.manifest.identity
-    assert torch.equal(hard(0, 0), soft(0, 0)), "they begin alike"
+    assert torch.equal(hard(0, 0), soft(0, 0)), "the initial parameters must not depend on the targets"
     assert not torch.equal(hard(0, 1), soft(0, 1))
 
 
 @pytest.mark.parametrize("labels", [(), ("distill.labels=soft", "distill.label_init=votes")])
-def test_a_resumed_run_has_the_same_bits(config: Config, tmp_path: Path, labels: tuple[str, ...]) -> None:
+def test_resumed_trainer_has_the_same_bits(config: Config, tmp_path: Path, labels: tuple[str, ...]) -> None:
     given = tiny(config.output, *VOTES, *labels)
-    whole, early = (stage.Trainer(job(given, tmp_path / name)) for name in ("whole", "stopped"))
+    whole, early = (Trainer(task(given, tmp_path / name)) for name in ("whole", "stopped"))
     for _ in range(4):
         whole.step()
     for _ in range(2):
         early.step()
     early.save()
-    late = stage.Trainer(job(given, tmp_path / "stopped"))
+    late = Trainer(task(given, tmp_path / "stopped"))
     for _ in range(2):
         late.step()
     for name, tensor in whole.distiller.state()[0].items():
         assert torch.equal(tensor, late.distiller.state()[0][name]), name
-    assert torch.equal(whole._iterate().targets_SK, late._iterate().targets_SK)
+    assert torch.equal(whole.current_images().targets_SK, late.current_images().targets_SK)
 
 
-def test_learned_labels_may_begin_as_votes(config: Config, curated: CuratedSet, tmp_path: Path) -> None:
-    fixed = stage.Trainer(job(config, tmp_path / "fixed"))
-    learned = stage.Trainer(
-        job(tiny(config.output, *VOTES, "distill.labels=soft", "distill.label_init=votes"), tmp_path / "learned")
+def test_learned_labels_can_start_from_votes(config: Config, curated: CuratedSet, tmp_path: Path) -> None:
+    fixed = Trainer(task(config, tmp_path / "fixed"))
+    learned = Trainer(
+        task(tiny(config.output, *VOTES, "distill.labels=soft", "distill.label_init=votes"), tmp_path / "learned")
     )
     before = learned.distiller.targets().clone()
     torch.testing.assert_close(before, fixed.distiller.targets(), atol=5 * LEAST_PROBABILITY, rtol=0)
-    for session in (fixed, learned):
-        session.step()
+    for trainer in (fixed, learned):
+        trainer.step()
     assert not torch.equal(learned.distiller.targets(), before)
 
 
-def test_baselines_have_the_votes_of_the_galaxies_they_are_made_of(
-    config: Config, curated: CuratedSet, tmp_path: Path
-) -> None:
+def test_baselines_get_the_votes_of_their_galaxies(config: Config, curated: CuratedSet, tmp_path: Path) -> None:
     plan = Plan(config)
     found = DistilledSet.open(str(below(config, "distilled")))
     votes = load_votes(plan, found, curated)
     assert votes is not None
-    taught = _split(curated, "train", found.selected.normalisation)
-    baselines = Baselines(config, taught, 5, 2, 0, Folder(str(tmp_path)), curated.manifest.content)
-    images = taught[0]
+    train = load_split(curated, "train", found.selected.normalisation)
+    baselines = Baselines(config, train, 5, 2, 0, FitCache(Folder(str(tmp_path))), curated.manifest.content)
+    images = train[0]
     for (one,) in TrainingSets(config.evaluate, found, baselines, None, votes).small():
         torch.testing.assert_close(one.targets_NK.sum(dim=1), torch.ones(10))
         for pixels, target in zip(one.images_NCHW, one.targets_NK, strict=True):
-            if one.subject in ("random_real", "k_center"):
+            if one.name in ("random_real", "k_center"):
                 row = int((images == pixels).flatten(1).all(dim=1).nonzero())
                 assert torch.equal(target, votes[row])
-    made = {**found.manifest.config["distill"], "labels": "hard"}
-    hard = replace(found, manifest=replace(found.manifest, config={"distill": made}))
+    recipe = {**found.manifest.config["distill"], "labels": "hard"}
+    hard = replace(found, manifest=replace(found.manifest, config={"distill": recipe}))
     assert load_votes(plan, hard, curated) is None

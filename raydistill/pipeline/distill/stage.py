@@ -1,8 +1,9 @@
-"""distill: match the experts' trajectories until the images teach what the experts know.
+"""distill: match the experts' trajectories with synthetic images.
 
-worker (one Ray task)  iterates; every so often it validates, draws and saves its state; streams what happened (`session`); others may
-                       help it (`team`)
-driver                 shows progress, tells MLflow, starts a lost worker again from the saved state, draws the final pictures
+curated set + trajectories -> [Ray task: run_trainer] -> images, history -> figures, FITS
+
+worker (one Ray task)  iterates, validates, draws and saves its checkpoint; streams updates; may use a pool of workers
+driver                 shows progress, records it in MLflow, restarts a worker that died, draws the final figures
 """
 
 from __future__ import annotations
@@ -14,81 +15,106 @@ import ray
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.core.cost_model import describe, useful_threads
-from raydistill.log import get_logger, progress
+from raydistill.log import Progress, get_logger, progress
 from raydistill.pipeline.plan import ArtifactSpec, Plan
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.pipeline.runtime.resources import choose_distill_cpus, choose_num_workers, ensure_schedulable
 from raydistill.pipeline.runtime.stages import is_complete, load_inputs, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.pipeline.trainer.publish import publish
-from raydistill.pipeline.trainer.trainer import ProgressUpdate, is_finished, make_task, recipe_and_estimate
+from raydistill.pipeline.trainer.task import DistillTask, make_task, recipe_and_estimate
+from raydistill.pipeline.trainer.trainer import ProgressUpdate, is_finished
 from raydistill.pipeline.trainer.worker_pool import run_trainer
 
 log = get_logger(__name__)
 
 
 def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> DistilledSet:
-    """Distill the set of the plan, or open the one that exists."""
+    """Distil the set of the plan, or open the existing one.
+
+    Parameters
+    ----------
+    plan
+        Where the artifacts of the run are.
+    tracker
+        Where the run is recorded.
+    parent_run
+        MLflow id of the enclosing run, if any.
+
+    Returns
+    -------
+    DistilledSet
+
+    Raises
+    ------
+    DivergenceError
+        If the matching loss or its gradient is not finite.
+    """
     config, spec = plan.config, plan.distilled
     if not is_complete(spec):
         curated = load_inputs(plan)
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
-            _run(plan, curated, run)
+            if not is_finished(spec.folder):  # an earlier run may have ended between its last file and the manifest
+                _train(plan, _plan_task(plan, curated, run), run)
             publish(config, spec, curated, run)
     return DistilledSet.open(spec.folder)
 
 
-def _run(plan: Plan, curated: CuratedSet, run: Run) -> None:
-    """Keep a worker going until the images are finished."""
-    spec, resources = plan.distilled, plan.config.resources
-    if is_finished(spec.folder):
-        return  # and killed between the worker's end and the manifest
-    pieces = plan.config.distill.trajectories_per_step
+def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
+    """Return the task, with threads and workers chosen from the cluster."""
+    resources, segments = plan.config.resources, plan.config.distill.trajectories_per_step
     _, work = recipe_and_estimate(plan.config, curated)
-    threads = choose_distill_cpus(resources, pieces, useful_threads(work))
-    job = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, pieces, distill_cpus=threads))
-    # A generator's own retries would replay from the start; ours go on from the saved state.
-    task: Any = ray.remote(num_cpus=job.threads, num_gpus=job.gpus, max_retries=0, num_returns="streaming")(run_trainer)
+    threads = choose_distill_cpus(resources, segments, useful_threads(work))
+    task = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, segments, distill_cpus=threads))
     log.info(
         "distill: %d images, students of %d steps%s, %d threads%s, %s",
-        curated.num_classes * job.distill.images_per_class,
-        job.distill.num_steps,
-        f", {pieces} pieces an iteration on up to {job.helpers + 1} workers" if pieces > 1 else "",
-        job.threads,
-        " on a GPU" if job.gpus else "",
-        describe(job.distill),
+        curated.num_classes * task.distill.images_per_class,
+        task.distill.num_steps,
+        f", {segments} segments an iteration on up to {task.extra_workers + 1} workers" if segments > 1 else "",
+        task.threads,
+        " on a GPU" if task.gpus else "",
+        describe(task.distill),
     )
-    heard = -1  # the last iteration told: a worker that goes on from a saved state begins with all that it holds
-    with progress(job.distill.iterations, "distilling", "iterations") as shown, translate_errors("distill"):
-        in_vain = 0  # losses of the worker since something new was heard
+    return task
+
+
+def _train(plan: Plan, task: DistillTask, run: Run) -> None:
+    """Run the trainer until the images are finished; restart it from its checkpoint when its worker dies."""
+    spec, resources = plan.distilled, plan.config.resources
+    # Ray's own retries of a generator would replay it from the start.
+    remote: Any = ray.remote(num_cpus=task.threads, num_gpus=task.gpus, max_retries=0, num_returns="streaming")
+    remote_trainer: Any = remote(run_trainer)
+    last_seen = -1  # iteration; a resumed trainer first reports everything in its checkpoint
+    with progress(task.distill.iterations, "distilling", "iterations") as shown, translate_errors("distill"):
+        consecutive_failures = 0  # without any progress in between
         while True:
-            before = heard
+            before = last_seen
             try:
-                for reference in task.remote(job):
-                    news = ray.get(reference)
-                    if heard < 0 and news.iteration:
-                        shown.resume_at(news.iteration)
-                    heard = _tell(news, heard, shown, run, spec)
+                for reference in remote_trainer.remote(task):
+                    update = ray.get(reference)
+                    if last_seen < 0 and update.iteration:
+                        shown.resume_at(update.iteration)
+                    last_seen = record_progress(update, last_seen, shown, run, spec)
                 return
             except WORKER_FAILURES as error:
-                in_vain = 1 if heard > before else in_vain + 1
-                if in_vain > resources.max_restarts:
+                consecutive_failures = 1 if last_seen > before else consecutive_failures + 1
+                if consecutive_failures > resources.max_restarts:
                     raise
-                log.warning("distill: the worker was lost (%s), it is started again", one_line(error))
-                # The machines that are gone may have been the only ones that carry it.
-                ensure_schedulable(resources, job.threads, job.gpus, "distill_")
+                log.warning("distill: the worker died (%s); it is restarted from its checkpoint", one_line(error))
+                # The cluster may have lost the only nodes that can run it.
+                ensure_schedulable(resources, task.threads, task.gpus, "distill_")
 
 
-def _tell(news: ProgressUpdate, heard: int, shown: Any, run: Run, spec: ArtifactSpec) -> int:
-    """Show and record what has not been heard yet; the iteration up to which it has been now."""
-    for record in news.records:
-        if record.iteration <= heard:
+def record_progress(update: ProgressUpdate, last_seen: int, shown: Progress, run: Run, spec: ArtifactSpec) -> int:
+    """Show and record the part of an update after iteration `last_seen`; return its new value."""
+    for record in update.records:
+        if record.iteration <= last_seen:
             continue
-        named = record._asdict()
-        numbers = {k: named[k] for k in ("loss", "next_epoch_loss", "student_lr", "gradient_norm", "cap")}
+        values = record._asdict()
+        numbers = {k: values[k] for k in ("loss", "next_epoch_loss", "student_lr", "gradient_norm", "cap")}
         run.metrics({name: value for name, value in numbers.items() if value == value}, record.iteration)
-    for validation in news.validations:
-        if validation.iteration <= heard:
+    for validation in update.validations:
+        if validation.iteration <= last_seen:
             continue
         run.metrics({"validation/balanced_accuracy": validation.balanced_accuracy}, validation.iteration)
         log.info(
@@ -96,10 +122,10 @@ def _tell(news: ProgressUpdate, heard: int, shown: Any, run: Run, spec: Artifact
             validation.iteration,
             validation.balanced_accuracy,
         )
-    for warning in news.warnings:
+    for warning in update.warnings:
         log.warning("distill: %s", warning)
-    for name in news.pictures:
+    for name in update.pictures:
         run.artifact(spec.folder.local(name), "prototypes")
-    last = news.records[-1] if news.records else None
-    shown.update(news.iteration, **({"loss": last.loss, "cap": last.cap} if last else {}))
-    return max(heard, news.iteration)
+    last = update.records[-1] if update.records else None
+    shown.update(update.iteration, **({"loss": last.loss, "cap": last.cap} if last else {}))
+    return max(last_seen, update.iteration)

@@ -1,1 +1,1 @@
-"""The distillation trainer: one run of distillation, shared by the distill and tune stages."""
+"""The trainer, which distils one set: used by the distill and tune stages."""

@@ -1,4 +1,4 @@
-"""What a person looks at: the grid, the atlas, the curves and the FITS file of a distilled set."""
+"""The figures and the FITS file of a distilled set: grid, atlas, training curves, prototypes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from raydistill.storage import Folder
 
 
 def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: list[str], ipc: int) -> None:
-    """The prototypes, one row per class."""
+    """Draw the images, one row per class."""
     labels = np.repeat(np.arange(len(class_names)), ipc)
     with folder.writing(name) as path:
         figures.image_grid(images.display().numpy(), labels, class_names, path)
 
 
 def publish(config: Config, spec: ArtifactSpec, curated: CuratedSet, run: Run) -> None:
-    """Grid, atlas, history and FITS of the selected iterate; the last files before the manifest."""
+    """Write figures, FITS and summary of the selected images: the last files before the manifest."""
     selected, info = read_images(spec.folder, SELECTED)
     ipc, names = config.distill.images_per_class, curated.class_names
     draw_grid(spec.folder, "grid.png", selected, names, ipc)
@@ -59,28 +59,28 @@ def publish(config: Config, spec: ArtifactSpec, curated: CuratedSet, run: Run) -
 
 
 def _atlas(path: Any, spec: ArtifactSpec, curated: CuratedSet, selected: SyntheticImages, info: dict[str, Any]) -> None:
-    taught = curated.load("train")
-    real, labels = taught.images_NHWC.numpy(), taught.labels_N.numpy()
-    shown, ipc, k = selected.display().numpy(), info["images_per_class"], curated.num_classes
-    best = most_confident(labels, taught.confidence_N, k, 4)
-    known = np.ptp(taught.confidence_N) > 0  # a survey of labels knows no confidence
+    train = curated.load("train")
+    real, labels = train.images_NHWC.numpy(), train.labels_N.numpy()
+    images, ipc, k = selected.display().numpy(), info["images_per_class"], curated.num_classes
+    best = most_confident(labels, train.confidence_N, k, 4)
+    has_confidence = np.ptp(train.confidence_N) > 0  # constant in a survey of labels without votes
     figures.atlas(
         path,
         curated.class_names,
-        [shown[label * ipc : (label + 1) * ipc] for label in range(k)],
+        [images[label * ipc : (label + 1) * ipc] for label in range(k)],
         class_means(real, labels, k),
         [real[index] for index in best],
-        list(nearest_real_means(shown[::ipc], real, min(10, len(real)))[:, None]),
+        list(nearest_real_means(images[::ipc], real, min(10, len(real)))[:, None]),
         figures.Provenance(curated.summary.survey, spec.identity[:12], ipc, curated.summary.simulated),
-        examples="most confident" if known else "examples",
+        examples="most confident" if has_confidence else "examples",
     )
 
 
 def _history(path: Any, folder: Folder) -> None:
     rows = read_table(folder, "history.parquet").to_pydict()
-    judged = read_table(folder, "validation.parquet").to_pydict()
-    by_iteration = dict(zip(judged["iteration"], judged["balanced_accuracy"], strict=True))
-    iterations = [0, *rows["iteration"]]  # before the first, the initial images were judged, and nothing else
+    validations = read_table(folder, "validation.parquet").to_pydict()
+    by_iteration = dict(zip(validations["iteration"], validations["balanced_accuracy"], strict=True))
+    iterations = [0, *rows["iteration"]]  # 0: the initial images have a validation and no record
 
     def curve(key: str) -> np.ndarray:
         return np.array([np.nan, *rows[key]])

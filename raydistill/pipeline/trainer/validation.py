@@ -1,4 +1,4 @@
-"""How good an iterate is: fresh networks are trained on it and judged on validation images, which choose the iterate to be published."""
+"""The validation of distilled images: train fresh networks on them, and score these on the validation split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raydistill.seeding import fold_in
 
 
 class Validation(NamedTuple):
-    """Mean balanced accuracy of fresh networks on validation images; a row of `validation.parquet`. std: NaN of a single network."""
+    """A row of `validation.parquet`: mean balanced accuracy of fresh networks. std: NaN for a single network."""
 
     iteration: int
     balanced_accuracy: float
@@ -25,30 +25,37 @@ class Validation(NamedTuple):
 
 
 class Validator:
-    """Judges iterates by networks of the experts' architecture that begin alike each time: `fold_in(seed, "judge", number)`."""
+    """Scores iterates with networks of the experts' architecture, whose seeds do not depend on the iteration.
+
+    Parameters
+    ----------
+    images_NCHW, labels_N
+        The validation split, normalised, on the device that trains.
+    """
 
     def __init__(
-        self, wanted: Distill, network: Network, images_NCHW: Tensor, labels_N: Tensor, num_classes: int, seed: int
+        self, recipe: Distill, network: Network, images_NCHW: Tensor, labels_N: Tensor, num_classes: int, seed: int
     ) -> None:
-        """images_NCHW, labels_N: the validation split, normalised, on the device that shall train."""
-        self._wanted, self._network, self._seed = wanted, network, seed
+        self._recipe, self._network, self._seed = recipe, network, seed
         self._images, self._labels, self._num_classes = images_NCHW, labels_N, num_classes
 
-    def __call__(self, now: SyntheticImages) -> Validation:
-        wanted = self._wanted
+    def evaluate(self, images: SyntheticImages) -> Validation:
+        """Return the mean accuracy of `validation_networks` networks trained on these images."""
+        recipe = self._recipe
         training = Training(
-            epochs=wanted.validation_epochs, momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5, class_weights=False,
-            augmentation=wanted.augmentation,
-        ).with_even_batches(len(now.images_SCHW))  # fmt: skip
-        found = summarise([self._score(now, training, number) for number in range(wanted.validation_networks)])
-        return Validation(now.iteration, found["mean"], math.nan if found["std"] is None else found["std"])
+            epochs=recipe.validation_epochs, momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5, class_weights=False,
+            augmentation=recipe.augmentation,
+        ).with_even_batches(len(images.images_SCHW))  # fmt: skip
+        scores = summarise([self._score(images, training, number) for number in range(recipe.validation_networks)])
+        return Validation(images.iteration, scores["mean"], math.nan if scores["std"] is None else scores["std"])
 
-    def _score(self, now: SyntheticImages, training: Training, number: int) -> float:
+    def _score(self, images: SyntheticImages, training: Training, number: int) -> float:
+        """Return the balanced accuracy of one network; 0 if its training diverges."""
         theta_P = initial_parameters(self._network, fold_in(self._seed, "judge", number)).to(self._images)
         seed = fold_in(self._seed, "judge", number, "training")
-        data = (now.images_SCHW.to(self._images), now.targets_SK.to(self._images))
+        data = (images.images_SCHW.to(self._images), images.targets_SK.to(self._images))
         try:
-            theta_P = train(self._network, theta_P, *data, training, seed, lr_schedule(now.student_lrs, training))
+            theta_P = train(self._network, theta_P, *data, training, seed, lr_schedule(images.student_lrs, training))
         except DivergenceError:
-            return 0.0  # images on which a network cannot be trained are the worst there are
+            return 0.0
         return evaluate(self._network, theta_P, self._images, self._labels, self._num_classes).balanced_accuracy

@@ -1,10 +1,12 @@
-"""The workers of one distilled set: one leads, others may help it.
+"""The trainer's Ray task, and the pool of workers that evaluate segments for it.
 
-leader (a Ray task, `distilling`)  holds the session; hands `Shared` out, measures its own pieces meanwhile, advances by all in their order
-helper (an actor)                  measures the pieces that it is given
+trainer (a Ray task, `run_trainer`)  distributes `SharedState`, evaluates its own segments meanwhile, and advances by all
+                                     segments in their order
+worker (an actor, `PoolWorker`)      evaluates the segments that it is given
 
-Who measured a piece does not show in its bits, given equal threads. So a helper is another hand and never a condition. One that has not
-started yet, on a cluster that grows, is not waited for; the pieces of a lost one are measured by the leader, and another is asked for.
+With equal threads a segment has the same bits on every worker. Workers add throughput; progress never depends on them:
+the trainer does not wait for a worker that has not started. It evaluates the segments of a worker that died, and starts
+another one.
 """
 
 from __future__ import annotations
@@ -23,115 +25,118 @@ from raydistill.core.matching import MatchResult
 from raydistill.core.segments import SegmentResult, SharedState
 from raydistill.pipeline.runtime.cluster import PROGRESS_INTERVAL
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line
-from raydistill.pipeline.trainer.trainer import DistillTask, ProgressUpdate, Trainer, TrainerInputs
+from raydistill.pipeline.trainer.task import DistillTask, TrainerInputs
+from raydistill.pipeline.trainer.trainer import ProgressUpdate, Trainer
 
 CPU = torch.device("cpu")
 
 
-def run_trainer(job: DistillTask) -> Iterator[ProgressUpdate]:
-    """The leader's task: news about once a second until the images are finished and written."""
-    torch.set_num_threads(job.threads)
-    session = Trainer(job)
-    told = time.monotonic()
-    yield session.news()
-    with closing(WorkerPool(job, session.warn)) as team:
-        while not session.distiller.finished:
-            session.step(team.measure)
-            if time.monotonic() - told > PROGRESS_INTERVAL:
-                yield session.news()
-                told = time.monotonic()
-    session.write()
-    yield session.news()
+def run_trainer(task: DistillTask) -> Iterator[ProgressUpdate]:
+    """Distil until the images are finished and written; yield an update about once a second."""
+    torch.set_num_threads(task.threads)
+    trainer = Trainer(task)
+    reported = time.monotonic()
+    yield trainer.progress_update()
+    with closing(WorkerPool(task, trainer.warn)) as pool:
+        while not trainer.distiller.finished:
+            trainer.step(pool.evaluate)
+            if time.monotonic() - reported > PROGRESS_INTERVAL:
+                yield trainer.progress_update()
+                reported = time.monotonic()
+    trainer.write()
+    yield trainer.progress_update()
 
 
 @dataclass
-class _Hired:
-    helper: Any
-    started: Any  # its first answer
-    in_vain: int  # losses in a row, of it and of those in whose place it came
+class _Member:
+    """A worker of the pool."""
+
+    actor: Any
+    started: Any  # reference that is ready once the actor has started
+    consecutive_failures: int  # of this worker and of those that it replaces
 
 
 class WorkerPool:
-    """A leader's helpers. say: is told of every one that was lost."""
+    """The workers that evaluate segments for a trainer. warn: is called when one died."""
 
-    def __init__(self, job: DistillTask, say: Callable[[str], None]) -> None:
-        self._job, self._say = job, say
-        self._hired = [self._hire(0) for _ in range(job.helpers)]
+    def __init__(self, task: DistillTask, warn: Callable[[str], None]) -> None:
+        self._task, self._warn = task, warn
+        self._members = [self._start_worker(0) for _ in range(task.extra_workers)]
 
-    def measure(self, distiller: Distiller) -> list[SegmentResult]:
-        """All pieces of the iteration, in their order."""
-        pieces = range(self._job.distill.trajectories_per_step)
-        ready = self._ready()
-        hands = 1 + len(ready)
-        shared = ray.put(_shared_on(CPU, distiller.shared())) if ready else None
-        asked = {
-            number: (hired, hired.helper.measure.remote(shared, list(pieces[number::hands])))
-            for number, hired in enumerate(ready, 1)
+    def evaluate(self, distiller: Distiller) -> list[SegmentResult]:
+        """Return the results of the iteration's segments, in order, evaluated by the trainer and the started workers."""
+        segments = range(self._task.distill.trajectories_per_step)
+        members = self._started_members()
+        stride = 1 + len(members)
+        shared = ray.put(_shared_to(CPU, distiller.shared())) if members else None
+        pending = {
+            number: (member, member.actor.evaluate.remote(shared, list(segments[number::stride])))
+            for number, member in enumerate(members, 1)
         }
-        found = {piece: distiller.measure(piece) for piece in pieces[::hands]}
-        for number, (hired, answer) in asked.items():
-            mine = pieces[number::hands]
-            measured = self._answer(hired, answer)
-            hired.in_vain = 0 if measured else hired.in_vain
-            found |= zip(mine, measured or map(distiller.measure, mine), strict=True)
-        return [_measured_on(distiller.images.device, found[piece]) for piece in pieces]
+        results = {segment: distiller.measure(segment) for segment in segments[::stride]}
+        for number, (member, reference) in pending.items():
+            own = segments[number::stride]
+            evaluated = self._get(member, reference)
+            if evaluated:
+                member.consecutive_failures = 0
+            results |= zip(own, evaluated or map(distiller.measure, own), strict=True)
+        return [_result_to(distiller.images.device, results[segment]) for segment in segments]
 
     def close(self) -> None:
-        for hired in self._hired:
-            ray.kill(hired.helper)
+        """Stop the workers."""
+        for member in self._members:
+            ray.kill(member.actor)
 
-    def _hire(self, in_vain: int) -> _Hired:
-        job = self._job
-        helper: Any = ray.remote(Helper).options(num_cpus=job.threads, num_gpus=job.gpus).remote(job)
-        return _Hired(helper, helper.ready.remote(), in_vain)
+    def _start_worker(self, consecutive_failures: int) -> _Member:
+        task = self._task
+        actor: Any = ray.remote(PoolWorker).options(num_cpus=task.threads, num_gpus=task.gpus).remote(task)
+        return _Member(actor, actor.ready.remote(), consecutive_failures)
 
-    def _ready(self) -> list[_Hired]:
-        """Those that have started."""
-        answered = [hired for hired in self._hired if ray.wait([hired.started], timeout=0)[0]]
-        return [hired for hired in answered if self._answer(hired, hired.started)]
+    def _started_members(self) -> list[_Member]:
+        ready = [member for member in self._members if ray.wait([member.started], timeout=0)[0]]
+        return [member for member in ready if self._get(member, member.started)]
 
-    def _answer(self, hired: _Hired, answer: Any) -> Any:
-        """What a helper has to say; None of one that is lost, in whose place another is asked for, a bounded number of times in a row."""
+    def _get(self, member: _Member, reference: Any) -> Any:
+        """Return a worker's answer; None if it failed. A failed worker is replaced, at most `max_restarts` times in a row."""
         try:
-            return ray.get(answer)
-        except (
-            *WORKER_FAILURES,
-            ray.exceptions.RayTaskError,
-        ) as error:  # a fault of its machine's; one of the pieces' the leader meets itself
-            self._hired.remove(hired)
-            in_vain = hired.in_vain + 1
-            again = in_vain <= self._job.max_restarts
-            self._say(
-                f"a helper was lost ({one_line(error)}), {'another is asked for' if again else 'the others go on'}"
+            return ray.get(reference)
+        # A RayTaskError is a fault of the worker's machine: one of the segment itself recurs in the trainer.
+        except (*WORKER_FAILURES, ray.exceptions.RayTaskError) as error:
+            self._members.remove(member)
+            failures = member.consecutive_failures + 1
+            restart = failures <= self._task.max_restarts
+            self._warn(
+                f"a pool worker died ({one_line(error)}); {'it is replaced' if restart else 'the others continue'}"
             )
-            if again:
-                self._hired.append(self._hire(in_vain))
+            if restart:
+                self._members.append(self._start_worker(failures))
             return None
 
 
-class Helper:
-    """Measures pieces for a leader."""
+class PoolWorker:
+    """An actor that evaluates segments for a trainer."""
 
-    def __init__(self, job: DistillTask) -> None:
-        torch.set_num_threads(job.threads)
-        sources = TrainerInputs.of(job)
-        self._measurer, self._device = sources.measurer(job), torch.device(sources.device)
+    def __init__(self, task: DistillTask) -> None:
+        torch.set_num_threads(task.threads)
+        inputs = TrainerInputs.of(task)
+        self._evaluator, self._device = inputs.evaluator(task), torch.device(inputs.device)
 
     def ready(self) -> bool:
-        """Answers when the constructor has ended."""
+        """Return once the constructor has finished."""
         return True
 
-    def measure(self, shared: SharedState, pieces: list[int]) -> list[SegmentResult]:
-        here = _shared_on(self._device, shared)
-        return [_measured_on(CPU, self._measurer.measure(here, piece)) for piece in pieces]
+    def evaluate(self, shared: SharedState, segments: list[int]) -> list[SegmentResult]:
+        """Return the results of some segments, on the CPU."""
+        on_device = _shared_to(self._device, shared)
+        return [_result_to(CPU, self._evaluator.measure(on_device, segment)) for segment in segments]
 
 
-def _shared_on(device: torch.device, shared: SharedState) -> SharedState:
+def _shared_to(device: torch.device, shared: SharedState) -> SharedState:
     images, targets, log_lrs, schedule = shared
     return SharedState(images.to(device), targets.to(device), log_lrs.to(device), schedule)
 
 
-def _measured_on(device: torch.device, measured: SegmentResult) -> SegmentResult:
-    loss, d_images, d_targets, d_lr, steps = measured.matched
+def _result_to(device: torch.device, result: SegmentResult) -> SegmentResult:
+    loss, d_images, d_targets, d_lr, steps = result.matched
     on_device = MatchResult(loss.to(device), d_images.to(device), d_targets.to(device), d_lr.to(device), steps)
-    return measured._replace(matched=on_device)
+    return result._replace(matched=on_device)

@@ -26,8 +26,10 @@ from raydistill.config import Config, Population, Range, Search, plain
 from raydistill.errors import ConfigError, DivergenceError
 from raydistill.pipeline.plan import ArtifactSpec, Plan
 from raydistill.pipeline.tracking.tracker import Run
+from raydistill.pipeline.trainer.checkpoint import STATE
 from raydistill.pipeline.trainer.publish import publish
-from raydistill.pipeline.trainer.trainer import STATE, WRITTEN, Trainer, make_task
+from raydistill.pipeline.trainer.task import make_task
+from raydistill.pipeline.trainer.trainer import WRITTEN, Trainer
 from raydistill.pipeline.tune.space import recipe_of
 from raydistill.pipeline.tune.trials import METRIC, Trial, failed_result, final_result
 from raydistill.storage import Folder

@@ -42,7 +42,8 @@ from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.signals import preserve_sigint
 from raydistill.pipeline.runtime.stages import is_complete, load_inputs, save_figure, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker
-from raydistill.pipeline.trainer.trainer import is_finished, make_task
+from raydistill.pipeline.trainer.task import make_task
+from raydistill.pipeline.trainer.trainer import is_finished
 from raydistill.pipeline.trainer.validation import Validation
 from raydistill.pipeline.trainer.worker_pool import run_trainer
 from raydistill.pipeline.tune.population import domains, num_checkpoints, population_member, publish_best, scheduler

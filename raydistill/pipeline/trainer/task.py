@@ -1,0 +1,106 @@
+"""The task of a trainer: what a Ray worker needs to distil one set, and the objects that it opens from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.trajectories import TrajectoryStore
+from raydistill.config import Config, Distill
+from raydistill.core.architectures import Architecture
+from raydistill.core.cost_model import WorkEstimate, estimate_distillation
+from raydistill.core.distiller import Distiller
+from raydistill.core.networks import Network, build
+from raydistill.core.segments import SegmentEvaluator
+from raydistill.galaxies.classes import ClassTree
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.runtime.resources import device_of
+from raydistill.pipeline.runtime.stages import resolve
+from raydistill.pipeline.tracking.tracker import Run
+from raydistill.seeding import fold_in
+from raydistill.storage import Folder
+
+
+@dataclass(frozen=True)
+class DistillTask:
+    """The arguments of a trainer; they are pickled."""
+
+    folder: str
+    curated: str
+    trajectories: str
+    architecture: Architecture
+    distill: Distill
+    seed: int
+    threads: int
+    gpus: float
+    memory_mb: float | None
+    checkpoint_seconds: float
+    extra_workers: int  # that evaluate segments in addition to the trainer
+    max_restarts: int
+    tree: ClassTree | None  # turns votes into labels; None if the recipe needs no votes
+
+
+def make_task(
+    plan: Plan, curated: CuratedSet, run: Run, threads: int, folder: Folder | None = None, workers: int = 1
+) -> DistillTask:
+    """Return the task of a plan's distilled set, with every `auto` that depends on the hardware resolved.
+
+    Parameters
+    ----------
+    folder
+        Where to write, if not in the artifact's folder.
+    workers
+        The trainer and the workers of its pool.
+    """
+    config, spec, resources = plan.config, plan.distilled, plan.config.resources
+    folder = folder or spec.folder
+    recipe = resolve(folder, run, *recipe_and_estimate(config, curated), resources.distill_gpus, threads)
+    return DistillTask(
+        folder.uri, curated.folder.uri, plan.trajectories.folder.uri, config.network, recipe, spec.seed,
+        threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
+        checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
+        tree=plan.class_tree if config.distill.needs_votes else None,
+    )  # fmt: skip
+
+
+def recipe_and_estimate(config: Config, curated: CuratedSet) -> tuple[Distill, WorkEstimate]:
+    """Return the recipe with its number of student steps, and the estimated work."""
+    side, num_train = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
+    images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
+    recipe = config.distill.stepping(config.experts.training.steps_per_epoch(num_train))
+    return recipe, estimate_distillation(recipe, build(config.network, curated.num_classes, side), images)
+
+
+class TrainerInputs(NamedTuple):
+    """The opened artifacts of a task, its network, device and seed."""
+
+    curated: CuratedSet
+    store: TrajectoryStore
+    network: Network
+    device: str
+    seed: int
+
+    @classmethod
+    def of(cls, task: DistillTask) -> TrainerInputs:
+        """Open the inputs of a task; the driver has verified them."""
+        curated = CuratedSet.open(task.curated, verify=False)
+        store = TrajectoryStore.open(task.trajectories, verify=False)
+        network = build(task.architecture, curated.num_classes, curated.summary.image_size)
+        return cls(curated, store, network, device_of(task.gpus), fold_in(task.seed, "distill", task.distill.seed))
+
+    def distiller(self, task: DistillTask, images_SCHW: Tensor, labels_SK: Tensor) -> Distiller:
+        """Return the task's distiller, on the device of this worker."""
+        images, labels = images_SCHW.to(self.device), labels_SK.to(self.device)
+        return Distiller(task.distill, self.network, self.store, images, labels, self._steps_seed, task.memory_mb)
+
+    def evaluator(self, task: DistillTask) -> SegmentEvaluator:
+        """Return the segment evaluator of the task's distiller."""
+        return SegmentEvaluator(task.distill, self.network, self.store, self._steps_seed, task.memory_mb)
+
+    @property
+    def _steps_seed(self) -> int:
+        return fold_in(self.seed, "steps")
