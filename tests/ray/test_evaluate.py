@@ -130,7 +130,7 @@ def test_second_evaluation_trains_only_new_fits(root: Path, report: EvaluationRe
     assert len(after) - len(before) == len(subjects)
 
     damaged = sorted(after)[0]
-    (root / "tiny" / "fits" / damaged).write_bytes(b"")
+    (root / "tiny" / FOLDER / damaged).write_bytes(b"")
     (below(tiny(root, "evaluate.num_networks=3"), "evaluation") / "manifest.json").unlink()
     evaluate(Plan(more), SILENT)
     again = fits(root)
