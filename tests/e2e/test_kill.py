@@ -132,7 +132,7 @@ def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[st
     written = {folder: (Path(folder) / "images.safetensors").stat().st_mtime_ns for folder in before}
     second = tools.raydistill(tmp_path, env, *words, stage="tune")
     assert second.wait() == 0, second.said[-4000:]
-    assert "tune: goes on with the trials that were under way" in second.said
+    assert "tune: resumes the unfinished trials" in second.said
     trials = {row["folder"]: row for row in pq.read_table(Path(second.answer) / "trials.parquet").to_pylist()}
     assert len(trials) >= 5
     for folder, validations in before.items():
@@ -194,7 +194,7 @@ def test_a_killed_population_goes_on(undisturbed: Path, env: dict[str, str], tmp
     first.kill()
     second = tools.raydistill(tmp_path, env, *words, stage="tune")
     assert second.wait() == 0, second.said[-4000:]
-    assert "tune: goes on with the trials that were under way" in second.said
+    assert "tune: resumes the unfinished trials" in second.said
     trials = pq.read_table(Path(second.answer) / "trials.parquet").to_pylist()
     assert [(trial["status"], trial["iterations"]) for trial in trials] == [("finished", 60)] * 3
     for trial in trials:

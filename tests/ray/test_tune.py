@@ -1,4 +1,4 @@
-"""Searching recipes: a table, and a best recipe that is a whole config. (Killed searches: tests/e2e/test_kill.py.)"""
+"""The tune stage: the table of trials and the best recipe as a config. (Killed searches: tests/e2e/test_kill.py.)"""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.pipeline.trainer.checkpoint import STATE
-from raydistill.pipeline.tune.stage import _nothing_found, _stopping, _validations, ranked, tune
+from raydistill.pipeline.tune.recorder import RecorderCallback, TrialRecorder, _recorders
+from raydistill.pipeline.tune.report import no_success_error, rank
+from raydistill.pipeline.tune.stage import halving_scheduler, trial_validations, tune
 from raydistill.pipeline.tune.trials import (
     DIVERGED,
     FAILED,
@@ -33,10 +35,7 @@ from raydistill.pipeline.tune.trials import (
     METRIC,
     NO_RECIPE,
     STOPPED,
-    RecorderCallback,
     Trial,
-    TrialRecorder,
-    _listeners,
 )
 
 MADE_FROM = ("survey", "curated", "trajectories")
@@ -55,7 +54,7 @@ def searched(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Co
     return config
 
 
-def test_every_trial_ends_and_the_best_comes_first(searched: Config) -> None:
+def test_all_trials_end_and_are_ranked_best_first(searched: Config) -> None:
     trials = SearchReport.open(Plan(searched).search.folder).trials.to_pylist()
     assert len(trials) == 4
     assert {trial["status"] for trial in trials} <= {FINISHED, STOPPED}
@@ -66,13 +65,13 @@ def test_every_trial_ends_and_the_best_comes_first(searched: Config) -> None:
         assert trial["iterations"] == 20 or trial["status"] == STOPPED
 
 
-def test_the_configs_own_recipe_is_tried(searched: Config) -> None:
+def test_own_recipe_of_the_config_is_tried(searched: Config) -> None:
     trials = SearchReport.open(Plan(searched).search.folder).trials.to_pylist()
     own = {"student_steps": 3, "image_step.lr": 0.03, "init": "real"}
     assert own in [json.loads(trial["values"]) for trial in trials]
 
 
-def test_the_best_recipe_is_a_config_whose_distilled_set_is_there(searched: Config) -> None:
+def test_best_recipe_is_a_config_whose_distilled_set_exists(searched: Config) -> None:
     report = SearchReport.open(Plan(searched).search.folder)
     best = load(f"{report.folder}/{BEST}")
     values = json.loads(report.trials["values"][0].as_py())
@@ -87,9 +86,7 @@ def test_the_best_recipe_is_a_config_whose_distilled_set_is_there(searched: Conf
         assert max(validation) == report.trials["best"][0].as_py()
 
 
-def test_a_trial_is_the_distilled_set_that_distill_would_make(
-    searched: Config, trained_root: Path, tmp_path: Path
-) -> None:
+def test_trial_has_the_same_bits_as_the_distill_stage(searched: Config, trained_root: Path, tmp_path: Path) -> None:
     rows = SearchReport.open(Plan(searched).search.folder).trials.to_pylist()
     row = next(row for row in rows if row["status"] == FINISHED)
     values = [f"distill.{key}={value}" for key, value in json.loads(row["values"]).items()]
@@ -99,13 +96,13 @@ def test_a_trial_is_the_distilled_set_that_distill_would_make(
         assert folder.read(name) == Path(row["folder"], name).read_bytes(), name
 
 
-def test_there_is_a_picture(searched: Config) -> None:
+def test_search_draws_a_figure(searched: Config) -> None:
     picture = Image.open(f"{Plan(searched).search.folder}/parallel.png")
     assert picture.size[0] > 600
     assert len(picture.convert("RGB").getcolors(2**20) or []) > 50
 
 
-def test_mlflow_has_a_parent_and_a_child_per_trial(searched: Config) -> None:
+def test_mlflow_has_a_parent_run_and_a_child_per_trial(searched: Config) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{searched.output}/mlflow.db")
@@ -118,13 +115,13 @@ def test_mlflow_has_a_parent_and_a_child_per_trial(searched: Config) -> None:
     assert sorted(run.data.metrics["best"] for run in children) == sorted(trial["best"] for trial in trials)
 
 
-def test_a_search_that_is_done_is_skipped(searched: Config, caplog: pytest.LogCaptureFixture) -> None:
+def test_finished_search_is_skipped(searched: Config, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "raydistill"):
         tune(Plan(searched), SILENT)
     assert "search: exists, skipped" in caplog.text
 
 
-def test_a_recipe_that_diverges_is_the_last_and_says_why(trained_root: Path, tmp_path: Path) -> None:
+def test_diverged_recipe_comes_last_with_its_error(trained_root: Path, tmp_path: Path) -> None:
     root = copy_of(trained_root, tmp_path, *MADE_FROM)
     search = "search={trials: 2, sampler: random, stopping: null, space: {student_lr: [0.01, 1.0e+30]}}"
     trials = tune(Plan(tiny(root, search)), SILENT).trials.to_pylist()
@@ -132,7 +129,7 @@ def test_a_recipe_that_diverges_is_the_last_and_says_why(trained_root: Path, tmp
     assert "distill.student_lr" in trials[1]["said"]
 
 
-def test_values_that_do_not_go_together_cost_their_trial_only(trained_root: Path, tmp_path: Path) -> None:
+def test_invalid_combination_of_values_fails_only_its_trial(trained_root: Path, tmp_path: Path) -> None:
     root = copy_of(trained_root, tmp_path, *MADE_FROM)
     space = "{labels: [hard, soft], label_init: [experts, hard]}"
     search = f"search={{trials: 4, sampler: random, stopping: null, seed: 1, space: {space}}}"
@@ -144,39 +141,40 @@ def test_values_that_do_not_go_together_cost_their_trial_only(trained_root: Path
         assert ("label_init: hard goes with labels: soft" in trial["said"]) == (trial["status"] == NO_RECIPE)
 
 
-def test_a_trial_whose_worker_never_came_has_failed(searched: Config) -> None:
+def test_trial_whose_worker_never_started_has_failed(searched: Config) -> None:
     from raydistill.pipeline.tracking.tracker import Run
 
-    listener = TrialRecorder(Plan(searched), SILENT, Run())
-    listener.folder = listener.folder / "never"
-    _listeners["never"] = listener
+    recorder = TrialRecorder(Plan(searched), SILENT, Run())
+    recorder.folder = recorder.folder / "never"
+    _recorders["never"] = recorder
     trial = SimpleNamespace(
         trial_id="a", config={"student_steps": 3, "image_step.lr": 0.03, "init": 0}, get_error=lambda: None
     )
     RecorderCallback("never").on_trial_error(0, [], trial)
-    del _listeners["never"]
-    assert (listener.trials["a"].status, listener.trials["a"].said) == (FAILED, "lost")
+    del _recorders["never"]
+    assert (recorder.trials["a"].status, recorder.trials["a"].said) == (FAILED, "lost")
 
 
 @pytest.mark.parametrize(
-    ("befell", "kind", "fix"),
+    ("statuses", "kind", "fix"),
     [
         ((DIVERGED, FAILED, NO_RECIPE), ClusterError, "run the same command again"),
         ((NO_RECIPE, DIVERGED), DivergenceError, "narrow search.space"),
         ((NO_RECIPE,), ConfigError, "narrow search.space"),
     ],
 )
-def test_where_nothing_was_found_it_is_said_why(befell: tuple[str, ...], kind: type[Exception], fix: str) -> None:
-    trials = [Trial(status, {}, "", status, f"said of {status}") for status in befell]
-    with pytest.raises(kind, match=rf"none of {len(befell)} trials came to an end; one of them: said of .*; {fix}"):
-        raise _nothing_found(trials)
+def test_search_without_a_successful_trial_names_the_cause(
+    statuses: tuple[str, ...], kind: type[Exception], fix: str
+) -> None:
+    trials = [Trial(status, {}, "", status, f"said of {status}") for status in statuses]
+    with pytest.raises(kind, match=rf"none of {len(statuses)} trials succeeded; one of them: said of .*; {fix}"):
+        raise no_success_error(trials)
 
 
 @pytest.mark.long
-def test_a_trial_whose_worker_is_lost_goes_on_to_the_same_set(
+def test_trial_whose_worker_died_ends_with_the_same_bits(
     trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of one trial, the config's own recipe."""
     words = ("search={trials: 1, stopping: null, space: {student_steps: {low: 2, high: 5}}}", "distill.iterations=60")
 
     def seen(root: Path, name: str) -> bool:
@@ -190,89 +188,87 @@ def test_a_trial_whose_worker_is_lost_goes_on_to_the_same_set(
             (trial,) = tune(Plan(tiny(root, *words)), SILENT).trials.to_pylist()
         assert (trial["status"], trial["iterations"]) == (FINISHED, 60)
         folders[name] = Path(trial["folder"])
-    assert "lost its worker and goes on with another" in caplog.text
+    assert "died; another one resumes it" in caplog.text
     for name in ("images.safetensors", "images-last.safetensors", "validation.parquet"):
         assert Path(folders["lost"], name).read_bytes() == Path(folders["undisturbed"], name).read_bytes(), name
 
 
 @pytest.mark.long
-def test_a_search_in_which_all_diverge_ends_with_a_sentence(trained_root: Path, tmp_path: Path) -> None:
+def test_search_in_which_all_trials_diverge_is_an_error(trained_root: Path, tmp_path: Path) -> None:
     root = copy_of(trained_root, tmp_path, *MADE_FROM)
     search = "search={trials: 2, sampler: random, stopping: null, space: {student_lr: [1.0e+29, 1.0e+30]}}"
-    with pytest.raises(DivergenceError, match="none of 2 trials came to an end"):
+    with pytest.raises(DivergenceError, match="none of 2 trials succeeded"):
         tune(Plan(tiny(root, search)), SILENT)
 
 
-def test_a_trial_signs_for_the_set_that_it_makes(trained_root: Path, tmp_path: Path) -> None:
-    """So that `distill` does not make it beside it."""
+def test_trial_holds_the_lease_of_its_distilled_set(trained_root: Path, tmp_path: Path) -> None:
+    """Otherwise `distill` could build the same set at the same time."""
     plan = Plan(tiny(copy_of(trained_root, tmp_path, *MADE_FROM), "distill.iterations=5"))
-    heard = _validations(plan, 1)
-    first = next(heard)
+    reports = trial_validations(plan, 1)
+    first = next(reports)
     assert list(tmp_path.rglob(".distilled-*.making"))
-    validations = [first, *heard]
+    validations = [first, *reports]
     assert not list(tmp_path.rglob(".distilled-*.making"))
-    # Of one network no deviation is known, and NaN is not equal to itself.
-    assert repr(validations) == repr(list(_validations(plan, 1))), "a set that is there is read"
+    # std of a single network is NaN, which is not equal to itself.
+    assert repr(validations) == repr(list(trial_validations(plan, 1))), "a finished set is read"
 
 
-def test_nothing_to_search_is_said_before_a_cluster_is_started(
-    trained_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_empty_space_is_refused_before_a_cluster_starts(trained_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("raydistill.pipeline.runtime.stages.attached")
     with pytest.raises(ConfigError, match=r"search\.space: there is nothing to search"):
         tune(Plan(tiny(trained_root)), SILENT)
 
 
-def test_what_a_trial_tells_twice_is_kept_once(searched: Config) -> None:
+def test_repeated_reports_of_a_trial_count_once(searched: Config) -> None:
     from raydistill.pipeline.tracking.tracker import Run
 
-    listener = TrialRecorder(Plan(searched), SILENT, Run())
-    listener.folder = listener.folder / "elsewhere"
-    listener.begin("a", {"student_steps": 3, "image_step.lr": 0.03, "init": 0})
+    recorder = TrialRecorder(Plan(searched), SILENT, Run())
+    recorder.folder = recorder.folder / "elsewhere"
+    recorder.on_start("a", {"student_steps": 3, "image_step.lr": 0.03, "init": 0})
     for _ in range(2):
-        listener.on_result("a", {"iteration": 0, "balanced_accuracy": 0.2})
-        listener.on_result("a", {"iteration": 5, "balanced_accuracy": 0.4})
-    listener.on_result("a", {"iteration": 5, "balanced_accuracy": 0.4, "ended": FINISHED})
-    listener.end("a", STOPPED)
-    trial = listener.trials["a"]
+        recorder.on_result("a", {"iteration": 0, "balanced_accuracy": 0.2})
+        recorder.on_result("a", {"iteration": 5, "balanced_accuracy": 0.4})
+    recorder.on_result("a", {"iteration": 5, "balanced_accuracy": 0.4, "ended": FINISHED})
+    recorder.on_end("a", STOPPED)
+    trial = recorder.trials["a"]
     assert (trial.validations, trial.status, trial.best) == ([(0, 0.2), (5, 0.4)], FINISHED, (0.4, 5))
 
 
-def test_a_finished_trial_stays_so_when_a_killed_search_starts_it_again_and_ends_it_early(searched: Config) -> None:
+def test_finished_trial_stays_finished_when_a_resumed_search_stops_it_early(searched: Config) -> None:
     from raydistill.pipeline.tracking.tracker import Run
 
     drawn = {"student_steps": 3, "image_step.lr": 0.03, "init": 0}
     killed = TrialRecorder(Plan(searched), SILENT, Run())
     killed.folder = killed.folder / "again"
-    killed.begin("a", drawn)
+    killed.on_start("a", drawn)
     killed.on_result("a", {"iteration": 0, "balanced_accuracy": 0.2})
     killed.on_result("a", {"iteration": 5, "balanced_accuracy": 0.4, "ended": FINISHED})
-    listener = TrialRecorder(Plan(searched), SILENT, Run())
-    listener.trials, listener.folder = {"a": Trial(**json.loads(killed.folder.read("a.json")))}, killed.folder
-    listener.begin("a", drawn)
-    listener.on_result("a", {"iteration": 0, "balanced_accuracy": 0.2})
-    listener.end("a", STOPPED)
-    trial = listener.trials["a"]
+    recorder = TrialRecorder(Plan(searched), SILENT, Run())
+    recorder.trials, recorder.folder = {"a": Trial(**json.loads(killed.folder.read("a.json")))}, killed.folder
+    recorder.on_start("a", drawn)
+    recorder.on_result("a", {"iteration": 0, "balanced_accuracy": 0.2})
+    recorder.on_end("a", STOPPED)
+    trial = recorder.trials["a"]
     assert (trial.status, trial.best, len(trial.validations)) == (FINISHED, (0.4, 5), 2)
 
 
-def test_what_diverged_is_not_the_best_however_good_it_was_before() -> None:
+def test_diverged_trial_is_never_the_best() -> None:
     good, bad = Trial("good", {}, "", FINISHED), Trial("bad", {}, "", DIVERGED, "said")
     good.validations, bad.validations = [(0, 0.2), (10, 0.5)], [(0, 0.2), (5, 0.7)]
-    assert [trial.name for trial in ranked([bad, good])] == ["good", "bad"]
+    assert [trial.name for trial in rank([bad, good])] == ["good", "bad"]
 
 
-def test_a_trial_works_in_the_folders_of_its_search(
+def test_trial_resolves_paths_relative_to_its_search(
     searched: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tune gives each a working folder of its own, where a relative `output` or class tree would lead elsewhere."""
+    """Tune starts each trial in its own working directory, where relative paths would point elsewhere."""
     tree = "name: two\nclasses: [{name: a, path: [smooth]}, {name: b, path: [features_or_disk]}]\n"
     (tmp_path / "tree.yaml").write_text(tree)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     config = replace(searched, output="runs", curate=replace(searched.curate, classes="tree.yaml"))
     here = Plan(config)
-    assert here.distilled.folder.is_local  # looked up, and not to be taken for the trial's
+    assert here.distilled.folder.is_local  # caches the property, which a trial must not reuse
     sent = pickle.dumps(here.with_resolved_paths())
     monkeypatch.chdir(tmp_path / "elsewhere")
     trial = pickle.loads(sent).with_recipe(replace(config.distill, student_steps=2))
@@ -284,35 +280,35 @@ def test_a_trial_works_in_the_folders_of_its_search(
         trial.with_recipe(replace(config.distill, expert_epochs=4))
 
 
-def test_what_does_worse_than_others_is_ended_early(searched: Config) -> None:
-    scheduler = _stopping(searched)
+def test_weaker_trial_is_stopped_early(searched: Config) -> None:
+    scheduler = halving_scheduler(searched)
     assert scheduler is not None
     scheduler.set_search_properties(METRIC, "max")
     trials = {name: SimpleNamespace(trial_id=name, status="RUNNING") for name in ("good", "bad")}
 
-    def decided(name: str, iteration: int, value: float) -> str:
-        """The scheduler looks at nothing of a controller."""
-        told: Any = {"iteration": iteration, METRIC: value}
+    def decision(name: str, iteration: int, value: float) -> str:
+        """The scheduler does not use the controller."""
+        result: Any = {"iteration": iteration, METRIC: value}
         trial: Any = trials[name]
-        nobody: Any = None
-        return scheduler.on_trial_result(nobody, trial, told)
+        controller: Any = None
+        return scheduler.on_trial_result(controller, trial, result)
 
     for trial in trials.values():
-        entering: Any = trial
-        scheduler.on_trial_add(cast(Any, None), entering)
-    assert decided("good", 0, 0.2) == decided("bad", 0, 0.2) == "CONTINUE", "before `grace`"
-    assert decided("good", 5, 0.6) == "CONTINUE"
-    assert decided("bad", 5, 0.3) == "STOP"
-    assert decided("good", 10, 0.6) == "CONTINUE"
+        added: Any = trial
+        scheduler.on_trial_add(cast(Any, None), added)
+    assert decision("good", 0, 0.2) == decision("bad", 0, 0.2) == "CONTINUE", "before `grace`"
+    assert decision("good", 5, 0.6) == "CONTINUE"
+    assert decision("bad", 5, 0.3) == "STOP"
+    assert decision("good", 10, 0.6) == "CONTINUE"
 
 
 @pytest.mark.long
-def test_a_population_passes_its_images_on(trained_root: Path, tmp_path: Path) -> None:
+def test_members_of_a_population_take_over_images(trained_root: Path, tmp_path: Path) -> None:
     root = copy_of(trained_root, tmp_path, *MADE_FROM)
-    of_schedule = "schedule.significance: {low: 0.5, high: 4.0}, schedule.min_duration: {low: 2, high: 6}"
-    space = f"{{image_step.lr: {{low: 0.001, high: 0.3, log: true}}, {of_schedule}}}"
+    schedule_space = "schedule.significance: {low: 0.5, high: 4.0}, schedule.min_duration: {low: 2, high: 6}"
+    space = f"{{image_step.lr: {{low: 0.001, high: 0.3, log: true}}, {schedule_space}}}"
     search = f"search={{trials: 5, stopping: {{kind: pbt, every: 5, share: 0.4}}, space: {space}}}"
-    # Two at a time, of five that live side by side.
+    # Two of the five members run at a time.
     adaptive = "distill.schedule={kind: self-adaptive, min_duration: 4, max_duration: 20, max_start_epoch: 1}"
     words = ("distill.validate_every=5", "distill.iterations=40", "resources.distill_cpus=1", adaptive)
     report = tune(Plan(tiny(root, search, *words)), SILENT)
@@ -322,7 +318,7 @@ def test_a_population_passes_its_images_on(trained_root: Path, tmp_path: Path) -
     assert {(trial["status"], trial["iterations"]) for trial in trials} == {(FINISHED, 40)}
     assert all(schedule[0][0] == 0 for schedule in schedules)
     changes = [iteration for schedule in schedules for iteration, _ in schedule[1:]]
-    assert changes, "nobody took over anything in eight rounds"
+    assert changes, "no member took over images in eight rounds"
     assert all(0 < iteration <= 40 and iteration % 5 == 0 for iteration in changes)
     for trial, schedule in zip(trials, schedules, strict=True):
         assert schedule[-1][1] == json.loads(trial["values"])
@@ -333,6 +329,6 @@ def test_a_population_passes_its_images_on(trained_root: Path, tmp_path: Path) -
     assert best.folder.uri == trials[0]["folder"]
     assert best.manifest.config["schedule"] == schedules[0]
     validations = pq.read_table(best.folder.local("validation.parquet"))["balanced_accuracy"].to_pylist()
-    assert max(validations) == trials[0]["best"], "an accuracy that was reached by images that are no more"
+    assert max(validations) == trials[0]["best"], "the best accuracy must belong to the published images"
     assert load(f"{report.folder}/{BEST}").distilled == best.folder.uri
     assert not any(path.name == "members" for path in Path(report.folder.uri).rglob("*"))

@@ -1,4 +1,4 @@
-"""A whole run on whitened images: which pixels make the whitening, who sees through it, and what ships."""
+"""A run on whitened images: how the whitening is computed, where it applies, and what is published."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from raydistill.pipeline.tune.stage import tune
 from raydistill.seeding import fold_in, generator
 
 ZCA = ("curate.whitening=zca", "curate.whitening_eps=0.01", "distill.iterations=4", "distill.validate_every=2")
-JUDGED = ("evaluate.num_networks=1", "evaluate.baselines=[random_real, dm]")
+EVALUATED = ("evaluate.num_networks=1", "evaluate.baselines=[random_real, dm]")
 
 
 @pytest.fixture(scope="module")
 def white(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """The tiny run, whitened, beside the one that is not."""
+    """Return the tiny run with whitening; the plain one is in the same folder."""
     root = copy_of(distilled_root, tmp_path_factory.mktemp("white"), "survey", "curated", "trajectories", "distilled")
-    config = tiny(root, *ZCA, *JUDGED)
+    config = tiny(root, *ZCA, *EVALUATED)
     for stage in (curate, experts, distill, evaluate):
         stage(Plan(config), SILENT)
     return config
@@ -44,7 +44,7 @@ def curated_of(config: Config) -> CuratedSet:
     return CuratedSet.open(str(below(config, "curated")))
 
 
-def test_the_whitening_is_that_of_the_training_images_and_of_no_other(white: Config) -> None:
+def test_whitening_is_computed_from_the_training_images_alone(white: Config) -> None:
     curated = curated_of(white)
     sums = PixelSums(3 * 16 * 16)
     sums.add(curated.load("train").images_NHWC)
@@ -56,33 +56,33 @@ def test_the_whitening_is_that_of_the_training_images_and_of_no_other(white: Con
     torch.set_num_threads(threads)
 
 
-def test_the_pictures_of_the_survey_stay_what_they_were(white: Config) -> None:
+def test_whitening_does_not_change_the_curated_images(white: Config) -> None:
     plain = CuratedSet.open(str(below(tiny(white.output), "curated")))
     files = dict(curated_of(white).manifest.files)
     assert files.pop(WHITENING)
     assert files == plain.manifest.files
 
 
-def test_the_distilled_set_ships_the_whitening_and_its_pictures_are_galaxies(white: Config) -> None:
+def test_distilled_set_contains_the_whitening_and_displays_galaxies(white: Config) -> None:
     folder = below(white, "distilled")
     assert (folder / WHITENING).read_bytes() == (below(white, "curated") / WHITENING).read_bytes()
-    found, curated = DistilledSet.open(str(folder)), curated_of(white)
-    assert isinstance(found.selected.normalisation, Whitening)
-    shown = found.selected.display().numpy()
+    distilled, curated = DistilledSet.open(str(folder)), curated_of(white)
+    assert isinstance(distilled.selected.normalisation, Whitening)
+    shown = distilled.selected.display().numpy()
     np.testing.assert_allclose(read_prototypes(folder / "prototypes.fits").images, shown, rtol=0, atol=1e-7)
 
-    # Initial images are whitened training images; four iterations of Adam at a rate of .03 move a pixel by some .12.
-    taught, seed = curated.load("train"), fold_in(Plan(white).distilled.seed, "distill", 0)
-    pixels = curated.normalisation.apply(taught.images_NHWC)
+    # Initial images are whitened training images; four iterations of Adam with lr 0.03 move a pixel by about 0.12.
+    train, seed = curated.load("train"), fold_in(Plan(white).distilled.seed, "distill", 0)
+    pixels = curated.normalisation.apply(train.images_NHWC)
     ipc, g = white.distill.images_per_class, generator(seed, "initial")
-    first = random_real(pixels, taught.labels_N, curated.num_classes, ipc, g).images_SCHW
-    assert float((found.last.images_SCHW - first).abs().max()) < 0.2
-    began = curated.normalisation.invert(first).numpy()
-    assert np.corrcoef(shown.ravel(), began.ravel())[0, 1] > 0.95
-    assert not np.allclose(shown, found.selected.images_SCHW.permute(0, 2, 3, 1).clamp(0, 1).numpy(), atol=0.1)
+    first = random_real(pixels, train.labels_N, curated.num_classes, ipc, g).images_SCHW
+    assert float((distilled.last.images_SCHW - first).abs().max()) < 0.2
+    initial = curated.normalisation.invert(first).numpy()
+    assert np.corrcoef(shown.ravel(), initial.ravel())[0, 1] > 0.95
+    assert not np.allclose(shown, distilled.selected.images_SCHW.permute(0, 2, 3, 1).clamp(0, 1).numpy(), atol=0.1)
 
 
-def test_experts_saw_whitened_images(white: Config) -> None:
+def test_experts_are_trained_on_whitened_images(white: Config) -> None:
     plain, whitened = (Plan(config).trajectories for config in (tiny(white.output), white))
     assert content(plain) != content(whitened)
     networks = [json.loads((Path(p.folder.uri) / "layout.json").read_text()) for p in (plain, whitened)]
@@ -92,24 +92,24 @@ def test_experts_saw_whitened_images(white: Config) -> None:
     assert not np.array_equal(starts[0][1], starts[1][1])
 
 
-def test_sets_of_both_kinds_are_judged_on_one_survey_each_through_its_own(white: Config) -> None:
-    """What is remembered of one, the baselines' images too, is not taken for the other's."""
+def test_plain_and_whitened_sets_are_evaluated_with_their_own_normalisation(white: Config) -> None:
+    """Cached results and baseline images of one must not be used for the other."""
     output, cache = white.output, Path(white.output) / "tiny" / FOLDER
     plain_set, white_set = below(tiny(output), "distilled"), below(white, "distilled")
-    for config in (tiny(output, *JUDGED), tiny(output, *JUDGED, f"distilled={white_set}")):
+    for config in (tiny(output, *EVALUATED), tiny(output, *EVALUATED, f"distilled={white_set}")):
         before = set(cache.iterdir())
         report = evaluate(Plan(config), SILENT)
         assert {"distilled", "random_real", "dm", "experts", "full_data"} <= set(report.summary)
         new = set(cache.iterdir()) - before
         assert len([path for path in new if path.name.startswith("dm-")]) == 1
         assert len([path for path in new if path.suffix == ".json"]) >= 4
-    back = evaluate(Plan(tiny(output, *ZCA, *JUDGED, f"distilled={plain_set}")), SILENT)
-    ours = evaluate(Plan(tiny(output, *JUDGED)), SILENT)
-    assert back.summary["experts"] == ours.summary["experts"], "plain experts met whitened galaxies"
+    back = evaluate(Plan(tiny(output, *ZCA, *EVALUATED, f"distilled={plain_set}")), SILENT)
+    ours = evaluate(Plan(tiny(output, *EVALUATED)), SILENT)
+    assert back.summary["experts"] == ours.summary["experts"], "plain experts must not get whitened galaxies"
 
 
 @pytest.mark.long
-def test_a_population_publishes_its_whitening(white: Config) -> None:
+def test_population_publishes_its_whitening(white: Config) -> None:
     search = "search={trials: 2, stopping: {kind: pbt, every: 2}, space: {image_step.lr: {low: 0.001, high: 0.1}}}"
     report = tune(Plan(tiny(white.output, *ZCA, search)), SILENT)
     best = DistilledSet.open(f"{report.folder}/best")

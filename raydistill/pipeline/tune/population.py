@@ -1,6 +1,6 @@
-"""Population-based training: a search whose trials take over each other's images and change their values on the way.
+"""Population-based training: members take over each other's images and change their values during the search.
 
-A member reports every validation with its state, which is what another one goes on from, and with the values it has had so far.
+A member reports each validation with its checkpoint, from which another member continues, and the values it has had so far.
 """
 
 from __future__ import annotations
@@ -35,11 +35,14 @@ from raydistill.pipeline.tune.trials import METRIC, Trial, failed_result, final_
 from raydistill.storage import Folder
 
 BEST_SET = "best"  # folder of the search: the distilled set of the best member
-SCHEDULE = "schedule.json"  # beside a member's state: [[iteration, values from there on], ...]
+SCHEDULE = "schedule.json"  # beside a member's checkpoint: [[iteration, values from there on], ...]
+
+
+# ---- in the driver ----
 
 
 def domains(search: Search) -> dict[str, Any]:
-    """The space in Tune's words."""
+    """Return the search space as Tune's domains."""
     return {key: _domain(values) for key, values in search.space.items() if isinstance(values, Range)}
 
 
@@ -51,89 +54,99 @@ def _domain(values: Range) -> Domain:
 
 
 def scheduler(search: Search, population: Population) -> PopulationBasedTraining:
-    def inside(drawn: dict[str, Any]) -> dict[str, Any]:
-        ends = {key: values for key, values in search.space.items() if isinstance(values, Range)}
-        return {key: min(max(value, ends[key].low), ends[key].high) for key, value in drawn.items()}
+    """Return Tune's scheduler; perturbed values stay within the space."""
+
+    def clip(drawn: dict[str, Any]) -> dict[str, Any]:
+        ranges = {key: values for key, values in search.space.items() if isinstance(values, Range)}
+        return {key: min(max(value, ranges[key].low), ranges[key].high) for key, value in drawn.items()}
 
     return PopulationBasedTraining(
         time_attr="iteration",
         perturbation_interval=population.every,
         quantile_fraction=population.share,
         hyperparam_mutations=domains(search),
-        custom_explore_fn=inside,
+        custom_explore_fn=clip,
     )
 
 
 def num_checkpoints(config: Config, population: Population) -> int:
-    """Checkpoints of a member that others may go on from, who perhaps wait for a worker first: those of three rounds."""
+    """Return how many checkpoints to keep of a member: three rounds, since those that continue from it may queue for a worker."""
     return 3 * math.ceil(population.every / config.distill.validate_every) + 1
 
 
+def publish_best(plan: Plan, best: Trial, curated: CuratedSet, run: Run) -> str:
+    """Commit the best member's distilled set as an artifact in the search's folder; return its URI."""
+    search, member_folder = plan.search, plan.search.folder / PARTIAL / "members" / best.name
+    recipe = recipe_of(plan.config, best.values)
+    config = {"distill": plain(recipe), "schedule": best.schedule}
+    parents = {name: spec.identity for name, spec in search.parents.items()}
+    identity = identity_of(distilled.KIND, [config, search.identity], parents, search.seed)
+    spec = ArtifactSpec(distilled.KIND, identity, search.folder / BEST_SET, search.seed, config, search.parents)
+    for name in (*WRITTEN, *([WHITENING] if member_folder.exists(WHITENING) else [])):
+        spec.folder.write(name, member_folder.read(name))
+    publish(replace(plan.config, distill=recipe), spec, curated, run)
+    spec.commit()
+    return spec.folder.uri
+
+
+# ---- in a trial ----
+
+
 def population_member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
-    """Distil with these values, from the start or from where another member was."""
+    """Distil with the drawn values, from the start or from another member's checkpoint."""
     torch.set_num_threads(threads)
     folder = plan.search.folder / PARTIAL / "members" / ray.tune.get_context().get_trial_id()
-    schedule = _begin(folder, drawn)
+    schedule = _restore(folder)
     try:
         plan = plan.with_recipe(recipe_of(plan.config, drawn))
     except ConfigError as error:
         ray.tune.report({"iteration": 0} | failed_result(error))
         return
     curated = CuratedSet.open(plan.curated.folder, verify=False)
-    session = Trainer(make_task(plan, curated, Run(), threads, folder))
-    heard = session.distiller.iteration if schedule else -1
+    trainer = Trainer(make_task(plan, curated, Run(), threads, folder))
+    last_reported = trainer.distiller.iteration if schedule else -1
     if not schedule or schedule[-1][1] != drawn:
-        schedule.append((session.distiller.iteration, drawn))
-    told: dict[str, Any] = {"iteration": max(heard, 0), METRIC: 0.0, "schedule": json.dumps(schedule)}
+        schedule.append((trainer.distiller.iteration, drawn))
+    report: dict[str, Any] = {"iteration": max(last_reported, 0), METRIC: 0.0, "schedule": json.dumps(schedule)}
     try:
-        while not session.distiller.finished:
-            newest = session.validations[-1]
-            if newest.iteration > heard:
-                heard = newest.iteration
-                told |= {"iteration": heard, METRIC: newest.balanced_accuracy, "validations": _so_far(session)}
-                session.save()
-                _report(told, folder)
-            session.step()
+        while not trainer.distiller.finished:
+            newest = trainer.validations[-1]
+            if newest.iteration > last_reported:
+                last_reported = newest.iteration
+                report |= {
+                    "iteration": last_reported,
+                    METRIC: newest.balanced_accuracy,
+                    "validations": _validations_json(trainer),
+                }
+                trainer.save()
+                _report(report, folder)
+            trainer.step()
     except DivergenceError as error:
-        ray.tune.report(told | failed_result(error))
+        ray.tune.report(report | failed_result(error))
         return
-    session.write()
-    ray.tune.report(told | {"validations": _so_far(session)} | final_result(session.validations[-1]))
+    trainer.write()
+    ray.tune.report(report | {"validations": _validations_json(trainer)} | final_result(trainer.validations[-1]))
 
 
-def _so_far(session: Trainer) -> str:
-    """All validations of these images, those among them that another member has made before they were taken over."""
-    return json.dumps([(validation.iteration, validation.balanced_accuracy) for validation in session.validations])
+def _validations_json(trainer: Trainer) -> str:
+    """Return all validations of the current images, including those made by the member they were taken from."""
+    return json.dumps([(validation.iteration, validation.balanced_accuracy) for validation in trainer.validations])
 
 
-def _begin(folder: Folder, drawn: Mapping[str, Any]) -> list[tuple[int, Any]]:
-    """Put the state to go on from in its place; the values that led there. Without a state nothing is left of an earlier start."""
+def _restore(folder: Folder) -> list[tuple[int, Mapping[str, Any]]]:
+    """Put the checkpoint from Tune into the member's folder; return its schedule. Without one, empty the folder."""
     checkpoint = ray.tune.get_checkpoint()
     if checkpoint is None:
         folder.remove()
         return []
-    with checkpoint.as_directory() as found:
-        folder.write(STATE, (Path(found) / Path(STATE).name).read_bytes())
-        return [(iteration, values) for iteration, values in json.loads((Path(found) / SCHEDULE).read_text())]
+    with checkpoint.as_directory() as directory:
+        folder.write(STATE, (Path(directory) / Path(STATE).name).read_bytes())
+        return [(iteration, values) for iteration, values in json.loads((Path(directory) / SCHEDULE).read_text())]
 
 
-def _report(told: dict[str, Any], folder: Folder) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / Path(STATE).name).write_bytes(folder.read(STATE))
-        (Path(scratch) / SCHEDULE).write_text(told["schedule"])
-        ray.tune.report(told, checkpoint=ray.tune.Checkpoint.from_directory(scratch))
-
-
-def publish_best(plan: Plan, best: Trial, curated: CuratedSet, run: Run) -> str:
-    """Make the best member's distilled set an artifact of its own in the folder of the search; where it is."""
-    search, found = plan.search, plan.search.folder / PARTIAL / "members" / best.name
-    recipe = recipe_of(plan.config, best.values)
-    config = {"distill": plain(recipe), "schedule": best.schedule}
-    parents = {name: spec.identity for name, spec in search.parents.items()}
-    identity = identity_of(distilled.KIND, [config, search.identity], parents, search.seed)
-    spec = ArtifactSpec(distilled.KIND, identity, search.folder / BEST_SET, search.seed, config, search.parents)
-    for name in (*WRITTEN, *([WHITENING] if found.exists(WHITENING) else [])):
-        spec.folder.write(name, found.read(name))
-    publish(replace(plan.config, distill=recipe), spec, curated, run)
-    spec.commit()
-    return spec.folder.uri
+def _report(report: dict[str, Any], folder: Folder) -> None:
+    """Report to Tune, with the member's checkpoint and its schedule."""
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / Path(STATE).name).write_bytes(folder.read(STATE))
+        (Path(directory) / SCHEDULE).write_text(report["schedule"])
+        ray.tune.report(report, checkpoint=ray.tune.Checkpoint.from_directory(directory))

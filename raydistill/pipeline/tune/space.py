@@ -1,4 +1,4 @@
-"""The space of recipes that `tune` searches, between the config's words and Optuna's."""
+"""The search space of `tune`: translated from the config to Optuna's distributions and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import check
 
 WHERE = "search.space"
-# What takes effect in the midst of distilling; the rest is in the saved state that another member goes on from.
+# Keys that take effect during a run. All others are part of the checkpoint from which another member continues.
 CHANGEABLE = (
     r"(image|lr|label)_step\.(lr|momentum)|ema|student_steps|batch_size|skip_above|skip_layers|augmentation\.\w+"
     r"|schedule\.(significance|min_duration|max_duration)"
@@ -22,70 +22,69 @@ CHANGEABLE = (
 
 
 def check_space(config: Config) -> None:
-    """ConfigError for a space that holds what is no recipe; looked at along each key, not in all combinations."""
+    """Raise ConfigError if the space holds an invalid recipe; each key is checked alone, combinations are not."""
     if not config.search.space:
         fix = "name keys of distill and their values, as configs/gz2_search.yaml does"
         raise ConfigError("there is nothing to search", WHERE, fix)
     if isinstance(config.search.stopping, Population):
         for key in config.search.space:
             if not re.fullmatch(CHANGEABLE, key):
-                what = f"'{key}' cannot change once images are being distilled, as a population's values do"
-                raise ConfigError(what, f"{WHERE}.{key}", "leave it out, or take another search.stopping")
+                what = f"'{key}' cannot change during distillation, as the values of a population do"
+                raise ConfigError(what, f"{WHERE}.{key}", "leave it out, or choose another search.stopping")
     for key, values in config.search.space.items():
         for value in values if isinstance(values, list) else _examples(values):
-            check(_varied(config, {key: value}))
+            check(_with_values(config, {key: value}))
 
 
 def _examples(values: Range) -> list[float]:
-    """Its ends, and of a range that is not of whole numbers one between them, which a key that wants whole ones does not take."""
+    """Return both ends, and a fraction between them unless the range is of whole numbers."""
     ends = [values.low, values.high]
     return ends if values.whole else [*ends, values.low + (values.high - values.low) / math.pi]
 
 
 def recipe_of(config: Config, values: Mapping[str, Any]) -> Distill:
-    """The config's recipe with these values, by key of `distill`."""
-    return _varied(config, values).distill
+    """Return the config's recipe with some values replaced, by key of `distill`."""
+    return _with_values(config, values).distill
 
 
-def _varied(config: Config, values: Mapping[str, Any]) -> Config:
+def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
     return vary(config, {f"distill.{key}": value for key, value in values.items()}, WHERE)
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
-    """The space in Optuna's words; of a list of values, which may be anything, it gets the numbers."""
-    found: dict[str, BaseDistribution] = {}
+    """Return the space as Optuna's distributions; a list of values becomes a choice of its indices."""
+    result: dict[str, BaseDistribution] = {}
     for key, values in search.space.items():
         if isinstance(values, list):
-            found[key] = CategoricalDistribution(range(len(values)))
+            result[key] = CategoricalDistribution(range(len(values)))
         elif values.whole:
-            found[key] = IntDistribution(int(values.low), int(values.high), log=values.log)
+            result[key] = IntDistribution(int(values.low), int(values.high), log=values.log)
         else:
-            found[key] = FloatDistribution(values.low, values.high, log=values.log)
-    return found
+            result[key] = FloatDistribution(values.low, values.high, log=values.log)
+    return result
 
 
-def longest(config: Config) -> int:
-    """Iterations of the longest trial."""
+def max_iterations(config: Config) -> int:
+    """Return the number of iterations of the longest possible trial."""
     values = config.search.space.get("iterations", [config.distill.iterations])
     return max(values) if isinstance(values, list) else int(values.high)
 
 
-def decoded(search: Search, drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """What Optuna drew, as values of `distill`."""
-    spaces = search.space
-    return {key: space[drawn[key]] if isinstance(space := spaces[key], list) else drawn[key] for key in spaces}
+def decode(search: Search, drawn: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Optuna drew as values of `distill`: indices become the values of their list."""
+    return {key: values[drawn[key]] if isinstance(values, list) else drawn[key] for key, values in search.space.items()}
 
 
 def own_recipe(config: Config) -> dict[str, Any] | None:
-    """The config's recipe as a point of the space, which is tried first; None where it lies outside."""
+    """Return the config's recipe as a point of the space, to be tried first; None if it lies outside."""
     point: dict[str, Any] = {}
     for key, values in config.search.space.items():
-        value = _at(config.distill, key)
+        value = _value_at(config.distill, key)
         if isinstance(values, list):
-            matching = [n for n, one in enumerate(values) if _at(recipe_of(config, {key: one}), key) == value]
-            if not matching:
+            indices = [n for n, one in enumerate(values) if _value_at(recipe_of(config, {key: one}), key) == value]
+            if not indices:
                 return None
-            point[key] = matching[0]
+            point[key] = indices[0]
         elif isinstance(value, int | float) and values.low <= value <= values.high:
             point[key] = value
         else:
@@ -93,9 +92,9 @@ def own_recipe(config: Config) -> dict[str, Any] | None:
     return point
 
 
-def _at(recipe: Distill, key: str) -> Any:
-    """What a recipe holds at a dotted key, with all its defaults; None where there is no such key."""
-    found: Any = plain(recipe)
+def _value_at(recipe: Distill, key: str) -> Any:
+    """Return a recipe's value at a dotted key, defaults included; None if there is no such key."""
+    value: Any = plain(recipe)
     for name in key.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
