@@ -1,4 +1,4 @@
-"""run: all stages of a config in the order of the data's flow, each skipped where its artifact exists."""
+"""run: all stages of a config in order; a stage whose artifact exists is skipped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STAGES: dict[str, Callable[..., Artifact]] = {
 
 
 def stages_of(config: Config) -> list[str]:
-    """The stages that a config needs."""
+    """Return the names of the stages that a config needs."""
     unneeded = set() if config.survey.kind == "simulated" else {"simulate"}
     if config.distilled is not None:
         unneeded |= {"experts", "distill"}
@@ -38,43 +38,44 @@ def stages_of(config: Config) -> list[str]:
 
 def run_stage(name: str, plan: Plan) -> Artifact:
     """Run one stage and return its artifact."""
-    plan.specs()  # a wrong path shows before a database is made
+    plan.specs()  # reports a wrong path before the tracking database is created
     return STAGES[name](plan, make_tracker(plan))
 
 
 def run(plan: Plan) -> EvaluationReport:
-    """Run all stages, as children of one MLflow run."""
+    """Run all stages as children of one MLflow run; return the report of the last one."""
     config = plan.config
-    plan.specs()  # a wrong path shows before a database is made
+    plan.specs()  # reports a wrong path before the tracking database is created
     tracker = make_tracker(plan)
-    if plan.judged.done and plan.evaluation.done:  # though the experts were cleared away, which nothing needs any more
+    if plan.judged.done and plan.evaluation.done:  # its inputs are not needed and may be deleted
         return evaluate(plan, tracker)
     with (
         ray_cluster(config.resources, plan.root),
-        tracker.run("run", identity=_identity(plan), params=plain(config)) as recorded,
+        tracker.run("run", identity=_identity(plan), params=plain(config)) as parent,
     ):
         for name in stages_of(config):
-            result = STAGES[name](plan, tracker, recorded.id)
+            result = STAGES[name](plan, tracker, parent.id)
     assert isinstance(result, EvaluationReport)
     return result
 
 
 def _identity(plan: Plan) -> str:
-    """Not its last stage's own: a stage closes what an earlier process left running under its identity."""
+    """Return an identity of its own: a stage ends MLflow runs that a dead process left open under the same identity."""
     return identity_of("run", {}, {"evaluation": plan.evaluation.identity}, plan.config.seed)
 
 
 def search(plan: Plan) -> SearchReport:
-    """Search a recipe, on experts that exist."""
-    from raydistill.pipeline.tune.stage import tune  # loads Ray Tune and Optuna, which no other command needs
+    """Search for a recipe; its experts must exist."""
+    from raydistill.pipeline.tune.stage import tune  # imports Ray Tune and Optuna, which other commands do not need
 
-    plan.search_specs()  # a wrong path shows before a database is made
+    plan.search_specs()  # reports a wrong path before the tracking database is created
     return tune(plan, make_tracker(plan))
 
 
-def dry_run(plan: Plan, wanted: Sequence[ArtifactSpec] | None = None) -> str:
-    """The resolved config, and what `run` would write or skip, or what else is wanted, as JSON."""
+def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec] | None = None) -> str:
+    """Return JSON: the resolved config, and which artifacts (by default those of `run`) exist or would be built."""
     specs = [
-        {"kind": p.kind, "path": p.folder.uri, "exists": p.done} for p in (plan.specs() if wanted is None else wanted)
+        {"kind": p.kind, "path": p.folder.uri, "exists": p.done}
+        for p in (plan.specs() if artifacts is None else artifacts)
     ]
     return json.dumps({"config": plain(plan.config), "artifacts": specs}, indent=1)
