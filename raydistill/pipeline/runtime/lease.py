@@ -121,8 +121,10 @@ def _acquire(spec: ArtifactSpec, clock: Clock) -> bool:
     while not wait_for_artifact(spec, clock):
         root, name = _location(spec)
         began = clock.now()
-        is_new = _read(spec) is None
-        if not is_new:
+        lease = _read(spec)
+        if lease is not None and _is_alive(lease):
+            continue  # another process acquired it just now
+        if lease is not None:
             _write(spec)  # takes an expired lease over
         elif not root.create(name, _content()):
             continue
