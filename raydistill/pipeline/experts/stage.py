@@ -22,6 +22,7 @@ from typing import Any
 
 import ray
 import ray.train
+import ray.train.backend
 import ray.train.torch
 import torch
 
@@ -120,6 +121,20 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
         raise trouble or ClusterError(f"experts {left[:5]} were not finished, or have been damaged", "experts", again)
 
 
+class _NoProcessGroup(ray.train.backend.Backend):
+    """Start workers without a process group, whose store torch lets listen on all interfaces."""
+
+    share_cuda_visible_devices = True  # as Ray's own backend of torch
+
+
+class _Independent(ray.train.torch.TorchConfig):
+    """Configure workers that share nothing."""
+
+    @property
+    def backend_cls(self) -> type[ray.train.backend.Backend]:
+        return _NoProcessGroup
+
+
 class _Controlling(ray.train.UserCallback):
     """What the controller of Ray Train does for us, in its own process."""
 
@@ -149,7 +164,7 @@ def _fit(config: Config, folder: Folder, job: ExpertTask, coordinator: Any, work
     trainer = ray.train.torch.TorchTrainer(
         train_experts,
         train_loop_config={"job": job, "board": coordinator},
-        torch_config=ray.train.torch.TorchConfig(backend="gloo"),  # workers share nothing; gloo starts everywhere
+        torch_config=_Independent(backend="gloo"),
         scaling_config=scaling_config(
             # Begins with the machines that are there, grows with the cluster, and goes on with those that a lost one leaves.
             num_workers=(1, workers) if workers > 1 else 1,

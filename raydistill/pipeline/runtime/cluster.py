@@ -1,7 +1,7 @@
 """Attach to a Ray cluster, or start a private Ray.
 
 A job submitted with `ray job submit` finds its cluster by itself.
-On a laptop a command starts a private Ray that ends with the command.
+On a laptop a command starts a private Ray, which listens on 127.0.0.1 alone and ends with the command.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from raydistill.config import Resources
 from raydistill.errors import ClusterError
@@ -40,6 +42,9 @@ QUIET_ENVIRONMENT = {
     "REPORTER_UPDATE_INTERVAL_MS": "60000",  # CPU and memory of each process
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",  # look for new log files at LOG_NAME_UPDATE_INTERVAL_S, not at 0.1 s
     "LOG_NAME_UPDATE_INTERVAL_S": "60",
+}
+LOOPBACK_ENVIRONMENT = {
+    "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",  # a process group inside a worker
 }
 
 
@@ -95,21 +100,38 @@ def set_environment() -> None:
 
 
 def start_private(**options: Any) -> None:
-    """Start a Ray for this process alone.
+    """Start a Ray for this process alone, on 127.0.0.1.
 
     Ray gives its processes 30 s to start. A busy machine may need several attempts.
     """
-    for name, value in QUIET_ENVIRONMENT.items():
+    for name, value in (QUIET_ENVIRONMENT | LOOPBACK_ENVIRONMENT).items():
         os.environ.setdefault(name, value)
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            ray.init(address="local", include_dashboard=False, **_QUIET, **options)
+            with _loopback_only():
+                ray.init(address="local", include_dashboard=False, **_QUIET, **options)
             return
         except Exception as error:
             if attempt == START_ATTEMPTS or type(error) is not Exception:  # Ray raises it for a timeout alone
                 raise
             ray.shutdown()
             log.info("Ray: did not start (%s), trying again", one_line(error))
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Let Ray choose 127.0.0.1 as the node's address, as it does on macOS and Windows.
+
+    Its servers listen on the loopback interface alone if that is their node's address.
+    `ray.init(_node_ip_address="127.0.0.1")` does not do it: Ray replaces that by a public address.
+    """
+    constants: Any = ray_constants
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def _start(resources: Resources) -> None:
