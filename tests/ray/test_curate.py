@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
+import re
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import ray
 from curate_tools import CLASSES, SIZE, blob, curated, labels, picture, pixels, rejected, rows_of, survey_config
 from PIL import Image
+from ray.util.annotations import RayDeprecationWarning
 from ray_tools import SILENT, folder_survey
 
 from raydistill.artifacts.curated import SCHEMA, SPLITS, CuratedSet
 from raydistill.config import CatalogSurvey, Config
 from raydistill.core.augment import Augmentation
 from raydistill.errors import CatalogError, ClusterError
-from raydistill.galaxies.images import FolderImages, prepare
+from raydistill.galaxies.images import FolderImages, ParquetImages, prepare
 from raydistill.galaxies.selection import split_of
 from raydistill.pipeline.curate import decoding, stage
 from raydistill.pipeline.plan import Plan
@@ -80,6 +86,61 @@ def test_a_picture_that_ends_its_worker_ends_the_stage_in_words(
     images = Deadly(**{field.name: getattr(blobs.images, field.name) for field in fields(blobs.images)})
     with pytest.raises(ClusterError, match="a worker died too often"):
         curated(tmp_path, replace(blobs, images=images))
+
+
+class Collect(logging.Handler):
+    """Collect the messages of a logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def deprecations_are_errors() -> Iterator[None]:
+    """Fail on a deprecation warning of Ray, whether Ray raises it with `warnings` or logs it."""
+    logger, handler = logging.getLogger("ray.data._internal.util"), Collect()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings(action="error", category=RayDeprecationWarning):
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert not [message for message in handler.messages if "deprecated" in message]
+
+
+def parquet_survey(blobs: CatalogSurvey, root: Path) -> CatalogSurvey:
+    """The same pictures in one Parquet file."""
+    assert isinstance(blobs.images, FolderImages)
+    rows = [
+        {"id_str": path.stem, "image": {"bytes": path.read_bytes()}}
+        for path in sorted(Path(blobs.images.root).iterdir())
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), root / "pictures.parquet")
+    return CatalogSurvey(**folder_survey(root, labels(80), images=ParquetImages(uri=str(root / "pictures.parquet"))))
+
+
+@pytest.mark.parametrize("storage", ["folder", "parquet"])
+def test_curating_raises_no_deprecation_warning_of_ray(blobs: CatalogSurvey, tmp_path: Path, storage: str) -> None:
+    """`decoding.ACCEPTED_DEPRECATIONS` lists the exceptions with their reasons."""
+    survey = blobs if storage == "folder" else parquet_survey(blobs, tmp_path)
+    with deprecations_are_errors():
+        curated(tmp_path, survey)
+
+
+@pytest.mark.parametrize("message", decoding.ACCEPTED_DEPRECATIONS)
+def test_an_accepted_deprecation_is_still_raised_by_ray(
+    blobs: CatalogSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    monkeypatch.setattr(decoding, "ACCEPTED_DEPRECATIONS", {})
+    with deprecations_are_errors(), pytest.raises(RayDeprecationWarning, match=re.escape(message)):
+        curated(tmp_path, blobs)
 
 
 def test_every_galaxy_is_there_once_with_its_own_pixels(blobs: CatalogSurvey, blobs_curated: CuratedSet) -> None:

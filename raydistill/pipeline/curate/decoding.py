@@ -1,6 +1,6 @@
-"""Decoding pictures with Ray Data: one row in, one row out.
+"""Decode pictures with Ray Data: one row in, one row out.
 
-A picture that cannot be used costs its own row, never its block: it comes back with a reason.
+A picture that cannot be used does not fail its block: its row carries the reason.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import json
 import logging
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -40,16 +42,21 @@ from raydistill.galaxies.images import (
 from raydistill.galaxies.tables import object_ids
 from raydistill.storage import arrow_filesystem
 
-ROWS_PER_BLOCK = (
-    512  # at most. 424 px pictures decode at 200 a second and core, 100 where they are turned: seconds of work
-)
-BLOCKS_PER_CPU = 4  # of a small survey, so that all have something to do
-FEW = 20_000  # pictures that the simpler of Ray Data's shuffles sorts; the other one starts two pools of processes first, for 12 s
+# Upper limit. A core decodes 200 pictures of 424 px a second, 100 if it also aligns them.
+ROWS_PER_BLOCK = 512
+BLOCKS_PER_CPU = 4  # lower limit for a small survey, so that every CPU has work
+# Up to this many pictures, use the simpler shuffle: the other one starts two pools of processes in 12 s.
+SIMPLE_SHUFFLE_ROWS = 20_000
 
-TRIES = 3  # more of a piece whose worker was lost, as Ray's own tasks have; Ray Data would try for ever
-READ_ERROR = "fault"  # of the storage, in the column `reason`; ends the stage
+MAX_RETRIES = 3  # of a block whose worker died, as for Ray's own tasks; Ray Data would retry for ever
+READ_ERROR = "fault"  # reason of a row that stands for an error of the storage, which ends the stage
+# Warnings of Ray that the stage accepts: start of the message -> reason.
+ACCEPTED_DEPRECATIONS = {
+    "`ray_remote_args` is deprecated": "max_retries, max_restarts and max_task_retries have no named replacement in Ray "
+    "2.60 to 2.63, and nothing else limits how often the task of a dead worker starts again"
+}
 
-# One row per selected galaxy, decoded: `sum` and `squares` are exact integers over the pixels of each colour channel.
+# One row per selected galaxy. `sum` and `squares` are exact integers over the pixels of each channel.
 DECODED = pa.schema(
     [
         ("rank", pa.int64()),
@@ -64,108 +71,132 @@ DECODED = pa.schema(
 )
 
 
-def decode(images: Images | DataSet, selected: pa.Table, how: Curate, workers: int | None = None) -> Iterator[pa.Table]:
-    """Tables of schema `DECODED` in order of rank; workers: at most so many at once."""
+def decode(
+    images: Images | DataSet, selected: pa.Table, curate: Curate, workers: int | None = None
+) -> Iterator[pa.Table]:
+    """Yield tables of schema `DECODED` in order of rank.
+
+    Parameters
+    ----------
+    selected
+        The galaxies to decode, with `rank` and `path`.
+    workers
+        Upper limit of concurrent tasks; None: the CPUs of the cluster.
+    """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it narrates every execution, and warns of the line above
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it logs every execution, and warns of the line above
     context.execution_options.preserve_order = True
-    few = len(selected) <= FEW
-    context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED if few else ShuffleStrategy.SHUFFLE_V2
-    rows = _in_order(images, selected, how, workers)
+    simple = len(selected) <= SIMPLE_SHUFFLE_ROWS
+    context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED if simple else ShuffleStrategy.SHUFFLE_V2
+    rows = _decoded_rows(images, selected, curate, workers)
     yield from rows.iter_batches(batch_format="pyarrow", batch_size=None)
 
 
-def _in_order(images: Images | DataSet, selected: pa.Table, how: Curate, workers: int | None) -> ray.data.Dataset:
+def _decoded_rows(
+    images: Images | DataSet, selected: pa.Table, curate: Curate, workers: int | None
+) -> ray.data.Dataset:
     if isinstance(images, ParquetImages):
-        return _of_table(images, selected, how, workers)
+        return _decode_table(images, selected, curate, workers)
     if isinstance(images, StoredSet):
-        return _of_pieces(images, selected, how, workers)
-    return _of_files(images, selected, how, workers)
+        return _decode_row_groups(images, selected, curate, workers)
+    return _decode_folder(images, selected, curate, workers)
 
 
-def _of_table(images: ParquetImages, selected: pa.Table, how: Curate, workers: int | None) -> ray.data.Dataset:
-    """The order of a stranger's file is not ours: decoded as it comes, then sorted."""
+def _decode_table(images: ParquetImages, selected: pa.Table, curate: Curate, workers: int | None) -> ray.data.Dataset:
+    """Decode a Parquet file in its own order, then sort by rank."""
     ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
     system, path = arrow_filesystem(images.uri)
     rows = ray.data.read_parquet(path, filesystem=system, columns=[images.id_column, images.image_column])
-    with _deprecated_arguments():
+    with _accepted_deprecations():
         return rows.map_batches(
-            _DecodeStored, fn_constructor_args=(images, how, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
-            concurrency=(1, workers or _cpus()), max_restarts=TRIES, max_task_retries=TRIES,
+            _DecodeStored, fn_constructor_args=(images, curate, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers or _cpus()),
+            max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES,
         ).sort(["rank", "sha256"])  # fmt: skip
 
 
-def _of_pieces(images: StoredSet, selected: pa.Table, how: Curate, workers: int | None) -> ray.data.Dataset:
-    """Files are read as they lie, a piece a task, and what comes of them is sorted."""
+def _decode_row_groups(images: StoredSet, selected: pa.Table, curate: Curate, workers: int | None) -> ray.data.Dataset:
+    """Decode one row group of a stored file per task, then sort by rank."""
     order = [(name, "ascending") for name in ("path", "piece", "row")]
     todo = selected.select(["path", "piece", "rank", "row"]).sort_by(order).combine_chunks()
     counted = todo.group_by(["path", "piece"], use_threads=False).aggregate([([], "count_all")])
     lengths = counted["count_all"].to_pylist()
     firsts = np.cumsum([0, *lengths[:-1]]).tolist()
-    pieces = [todo.slice(first, length) for first, length in zip(firsts, lengths, strict=True)]
-    arguments = (replace(images, root=_anywhere(images.root)), how)
-    return _mapped(pieces, _decode_piece, arguments, workers).sort("rank")
+    row_groups = [todo.slice(first, length) for first, length in zip(firsts, lengths, strict=True)]
+    arguments = (replace(images, root=_absolute(images.root)), curate)
+    return _map_blocks(row_groups, _decode_row_group, arguments, workers).sort("rank")
 
 
-def _of_files(
-    images: FolderImages | FitsImages | DataSet, selected: pa.Table, how: Curate, workers: int | None
+def _decode_folder(
+    images: FolderImages | FitsImages | DataSet, selected: pa.Table, curate: Curate, workers: int | None
 ) -> ray.data.Dataset:
-    """A picture a file: in blocks that are in order already."""
+    """Decode one file per picture, in blocks that are in order of rank."""
     todo = selected.select(["rank", "path"]).combine_chunks()
-    root = _anywhere(images.root).rstrip("/")
+    root = _absolute(images.root).rstrip("/")
     todo = todo.append_column("at", pa.array([f"{root}/{path}" for path in todo["path"].to_pylist()], pa.string()))
     tasks = BLOCKS_PER_CPU * (workers or _cpus())
     rows_per_block = max(1, min(ROWS_PER_BLOCK, math.ceil(len(todo) / tasks)))
     blocks = [todo.slice(first, rows_per_block) for first in range(0, len(todo), rows_per_block)]
-    return _mapped(blocks, _decode_files, (images, how), workers)
+    return _map_blocks(blocks, _decode_files, (images, curate), workers)
 
 
-def _mapped(blocks: list[pa.Table], decode: Any, arguments: tuple[Any, ...], workers: int | None) -> ray.data.Dataset:
-    """Each block through `decode(block, *arguments)`, a task each."""
-    with _deprecated_arguments():
+def _map_blocks(
+    blocks: list[pa.Table], decode: Any, arguments: tuple[Any, ...], workers: int | None
+) -> ray.data.Dataset:
+    """Apply `decode(block, *arguments)` to each block, in one task per block."""
+    with _accepted_deprecations():
         return ray.data.from_arrow(blocks).map_batches(
-            decode, fn_args=arguments, batch_format="pyarrow", batch_size=None, concurrency=workers, max_retries=TRIES
+            decode,
+            fn_args=arguments,
+            batch_format="pyarrow",
+            batch_size=None,
+            compute=ray.data.TaskPoolStrategy(size=workers),
+            max_retries=MAX_RETRIES,
         )
 
 
-def _deprecated_arguments() -> warnings.catch_warnings[None]:
-    """Ray 2.60 to 2.63 warn of arguments for tasks and actors, which alone bound how often a lost one is started again."""
-    return warnings.catch_warnings(action="ignore", category=RayDeprecationWarning)
+@contextmanager
+def _accepted_deprecations() -> Iterator[None]:
+    """Silence the warnings of `ACCEPTED_DEPRECATIONS` alone."""
+    with warnings.catch_warnings():
+        for message in ACCEPTED_DEPRECATIONS:
+            warnings.filterwarnings("ignore", re.escape(message), RayDeprecationWarning)
+        yield
 
 
 def _cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def _anywhere(uri: str) -> str:
-    """The path for a worker, whose working folder may be another one."""
+def _absolute(uri: str) -> str:
+    """Return the absolute path: a worker may have another working folder."""
     return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
 
 
-def _decode_piece(batch: pa.Table, images: StoredSet, how: Curate) -> Iterator[pa.Table]:
-    """{path, piece, rank, row} of one piece of a file -> DECODED, a block at a time."""
+def _decode_row_group(batch: pa.Table, images: StoredSet, curate: Curate) -> Iterator[pa.Table]:
+    """Decode one row group of a file: {path, piece, rank, row} -> DECODED, block by block."""
     path, ranks = batch["path"][0].as_py(), batch["rank"].to_pylist()
     sources = images.read(path, batch["piece"][0].as_py(), batch["row"].to_pylist())
-    decoded = (_row(rank, source, path, images, how) for rank, source in zip(ranks, sources, strict=True))
+    decoded = (_row(rank, source, path, images, curate) for rank, source in zip(ranks, sources, strict=True))
     try:
         while block := list(islice(decoded, ROWS_PER_BLOCK)):
             yield pa.Table.from_pylist(block, DECODED)
-    except CatalogError as error:  # of the file
-        yield pa.Table.from_pylist([_fault(ranks[0], path, error, path)], DECODED)
+    except CatalogError as error:  # the file cannot be read
+        yield pa.Table.from_pylist([_error_row(ranks[0], path, error, path)], DECODED)
 
 
-def _decode_files(batch: pa.Table, images: FolderImages | FitsImages | DataSet, how: Curate) -> pa.Table:
-    """{rank, path, at} -> DECODED."""
-    rows = [_row(rank, at, path, images, how) for rank, path, at in zip(*batch.to_pydict().values(), strict=True)]
+def _decode_files(batch: pa.Table, images: FolderImages | FitsImages | DataSet, curate: Curate) -> pa.Table:
+    """Decode files: {rank, path, at} -> DECODED."""
+    rows = [_row(rank, at, path, images, curate) for rank, path, at in zip(*batch.to_pydict().values(), strict=True)]
     return pa.Table.from_pylist(rows, DECODED)
 
 
 class _DecodeStored:
-    """{id, encoded picture} -> DECODED, for the selected ids only."""
+    """Decode the selected ids: {id, encoded picture} -> DECODED."""
 
-    def __init__(self, images: ParquetImages, how: Curate, ranks: Any) -> None:
-        self._images, self._how, self._ranks = images, how, ray.get(ranks)
+    def __init__(self, images: ParquetImages, curate: Curate, ranks: Any) -> None:
+        self._images, self._curate, self._ranks = images, curate, ray.get(ranks)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         ids = object_ids(batch[self._images.id_column], self._images.id_column, self._images.uri).to_pylist()
@@ -174,24 +205,27 @@ class _DecodeStored:
             rank = self._ranks.get(object_id)
             if rank is not None:
                 cell = stored_source(batch[self._images.image_column][index].as_py())
-                rows.append(_row(rank, cell, self._images.name, self._images, self._how))
+                rows.append(_row(rank, cell, self._images.name, self._images, self._curate))
         return pa.Table.from_pylist(rows, DECODED)
 
 
-def _row(rank: int, source: Any, path: str, images: Images | DataSet, how: Curate) -> dict[str, Any]:
-    """One galaxy: the prepared picture, or why there is none. Photographs may have any shape, and be of one colour."""
+def _row(rank: int, source: Any, path: str, images: Images | DataSet, curate: Curate) -> dict[str, Any]:
+    """Return the row of one galaxy: its prepared picture, or the reason why there is none.
+
+    Pictures of a data set may have any shape and a single colour; those of a survey may not.
+    """
     try:
         content, _ = read_source(source)
         original = images.decode(content)
         if isinstance(images, DataSet):
-            inspect(original, min_size=how.min_picture_size, max_aspect=math.inf, min_contrast=0, where=path)
+            inspect(original, min_size=curate.min_picture_size, max_aspect=math.inf, min_contrast=0, where=path)
         else:
-            inspect(original, min_size=how.min_picture_size, where=path)
-        pixels = prepare(original, how.crop_fraction, how.image_size, how.align)
+            inspect(original, min_size=curate.min_picture_size, where=path)
+        pixels = prepare(original, curate.crop_fraction, curate.image_size, curate.align)
     except RejectedImage as error:
         return {"rank": rank, "path": path, "reason": error.reason, "detail": error.fix}
-    except CatalogError as error:  # no matter of this picture
-        return _fault(rank, path, error, source if isinstance(source, str) else path)
+    except CatalogError as error:  # the storage, not this picture, is at fault
+        return _error_row(rank, path, error, source if isinstance(source, str) else path)
     flat = pixels.reshape(-1, 3).astype(np.int64)
     return {
         "rank": rank,
@@ -203,14 +237,17 @@ def _row(rank: int, source: Any, path: str, images: Images | DataSet, how: Curat
     }
 
 
-def _fault(rank: int, path: str, error: CatalogError, where: str) -> dict[str, Any]:
-    """An error that ends the stage, as a row, for Ray Data would bring the driver a text of it."""
+def _error_row(rank: int, path: str, error: CatalogError, where: str) -> dict[str, Any]:
+    """Return an error as a row: Ray Data would hand the driver only its text."""
     detail = json.dumps([error.what, error.where or where, error.fix])
     return {"rank": rank, "path": path, "reason": READ_ERROR, "detail": detail}
 
 
 def raise_read_error(decoded: pa.Table, images: Images | DataSet, started: bool) -> None:
-    """CatalogError for what is no matter of a single picture: a storage in trouble, channels that none of the first pictures has."""
+    """Raise CatalogError for an error that no single picture explains.
+
+    It is an error of the storage, or channels that none of the first pictures has.
+    """
     if isinstance(images, FitsImages) and not started and set(decoded["reason"].to_pylist()) == {"wrong-bands"}:
         raise CatalogError(
             decoded["detail"][0].as_py(), f"{images.root}/{decoded['path'][0].as_py()}",
