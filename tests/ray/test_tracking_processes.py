@@ -114,7 +114,7 @@ def test_a_database_of_another_schema_is_left_alone_and_the_warning_says_what_to
     from mlflow.store.db import utils
 
     config = utils._get_alembic_config(tracker.uri)
-    command.change_token(config, ScriptDirectory.from_config(config).get_revision("head").down_revision)
+    command.stamp(config, ScriptDirectory.from_config(config).get_revision("head").down_revision)
     with start(HUNDRED, tracker.uri, tracker.experiment, "k") as process:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0
