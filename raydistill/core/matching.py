@@ -151,7 +151,7 @@ class Matcher:
     def displacement(
         self, start_P: Tensor, images_SCHW: Tensor, targets_SK: Tensor, lr: Tensor, batches: Sequence[Batch]
     ) -> Tensor:
-        """Return |theta_N - theta_0| over the parameters that the loss compares."""
+        """Return ``|theta_N - theta_0|`` over the parameters that the loss compares."""
         problem = self._problem(start_P, start_P, images_SCHW, targets_SK, lr, batches)._replace(nearest=False)
         return (endpoint(self._engine, problem).end_P - start_P)[self.skip :].norm()
 
