@@ -1,7 +1,8 @@
 """README and docs are true: links resolve, commands plan, Python blocks run, and the site builds.
 
 A page's Python blocks run in order, in one namespace and in a process of their own. Pages that
-need artifacts start in a folder with a small run (`PREPARE`).
+need artifacts start in a folder with a small run (`PREPARE`). `CHECK` asserts what a page says of
+its figures.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+
+import raydistill
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -74,7 +77,9 @@ def test_tests_named_in_the_docs_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_named_in_the_docs_exist(page: Path) -> None:
     named = set(
-        re.findall(r"`((?:configs|tests|benchmarks|docs|raydistill|jobs)/[\w/.-]+\.(?:py|yaml|md))`", page.read_text())
+        re.findall(
+            r"`((?:configs|tests|benchmarks|docs|raydistill|jobs|examples)/[\w/.-]+\.(?:py|yaml|md))`", page.read_text()
+        )
     )
     assert not [name for name in named if not (ROOT / name).exists()]
 
@@ -97,13 +102,19 @@ def test_python_blocks_compile(page: Path) -> None:
         compile(block, str(page), "exec")
 
 
+def test_api_page_lists_the_public_names() -> None:
+    page = (ROOT / "docs/api.rst").read_text()
+    listed = re.findall(r"^   (\w+)$", page, flags=re.M)
+    assert sorted(listed) == sorted(raydistill.__all__)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in _pages_with_python() if page.name not in NOT_RUN], ids=lambda page: page.name
 )
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     blocks = "".join(BLOCK.findall(page.read_text()))
-    program = PREPARE.get(page.name, "") + blocks
+    program = PREPARE.get(page.name, "") + blocks + CHECK.get(page.name, "")
     (tmp_path / "page.py").write_text(MAIN.format(program=program, page=str(page)))
     environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": ""}
     ended = subprocess.run(
@@ -146,3 +157,12 @@ shutil.copy(glob.glob(f"{survey.folder.uri}/images/*.jpg")[0], "galaxy.jpg")
 own_pictures = torch.rand(2, 3, 16, 16)
 """
 PREPARE = {"artifacts.md": ARTIFACTS}
+# The tutorial prints figures of one run: their order holds on any processor.
+CHECK = {
+    "tutorial.md": """
+accuracy = table.set_index("training_set")
+lower_end = accuracy.loc["distilled", "balanced_accuracy"] - accuracy.loc["distilled", "balanced_accuracy_ci95"]
+assert lower_end > max(accuracy.loc[["class_mean", "k_center", "random_real"], "balanced_accuracy"]), table
+assert accuracy.loc["experts", "balanced_accuracy"] > accuracy.loc["distilled", "balanced_accuracy"], table
+"""
+}
