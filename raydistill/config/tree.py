@@ -20,7 +20,7 @@ from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
-from raydistill.galaxies.dialects import Fractions
+from raydistill.galaxies.catalog_schemas import Fractions
 from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
 from raydistill.simulation.config import SimulatedSurvey
@@ -41,7 +41,7 @@ class CatalogSurvey:
     images
         Where the pictures are.
     dialect, fractions, columns
-        How the table names its columns, see `galaxies.dialects`; columns of a plain table, e.g. {id: GalaxyID, label: class}.
+        How the table names its columns, see `galaxies.catalog_schemas`; columns of a plain table, e.g. {id: GalaxyID, label: class}.
     frame_r90
         Side of a whole picture in units of the galaxy's petroR90_r, where all pictures are cut so (8.48 for the 424 px of Galaxy
         Zoo 2); the prototypes' FITS header then has a scale.

@@ -25,8 +25,8 @@ import pyarrow.fs as pafs
 from PIL import Image, UnidentifiedImageError
 
 from raydistill.errors import CatalogError, ConfigError, nearest
-from raydistill.galaxies.axis import align_major_axis
-from raydistill.galaxies.dialects import filename_mapping
+from raydistill.galaxies.alignment import align_major_axis
+from raydistill.galaxies.catalog_schemas import filename_mapping
 from raydistill.galaxies.tables import object_ids, parquet_dataset
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message, open_stream
 

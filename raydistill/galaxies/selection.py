@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.errors import CatalogError, ConfigError, join_hint, nearest
+from raydistill.galaxies.catalog_schemas import votes_array
 from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, ClassTree, GalaxyClass
-from raydistill.galaxies.dialects import votes_array
 from raydistill.galaxies.tree import INDEX, WILLETT_THRESHOLDS
 
 SPLIT_TOLERANCE = 1e-6  # on the sum of three fractions written by hand

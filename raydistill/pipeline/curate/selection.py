@@ -16,8 +16,8 @@ from raydistill.artifacts.curated import SPLITS
 from raydistill.config import CatalogSurvey, Curate, Images
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError, ConfigError, RaydistillError, nearest
+from raydistill.galaxies.catalog_schemas import read_catalog
 from raydistill.galaxies.classes import ClassTree, load_class_tree
-from raydistill.galaxies.dialects import read_catalog
 from raydistill.galaxies.images import ParquetImages
 from raydistill.galaxies.selection import assign, report, select, split_of, unassigned
 from raydistill.log import get_logger

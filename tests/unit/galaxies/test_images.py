@@ -364,7 +364,7 @@ def test_sources_are_leaves_of_a_config():
 
 
 def test_real_pictures_decode_inspect_and_keep_their_orientation(data):
-    from raydistill.galaxies.dialects import read_catalog
+    from raydistill.galaxies.catalog_schemas import read_catalog
 
     root = data / "gz2_hart16"
     ids = read_catalog(str(root / "gz2_hart16.csv"))["object_id"].to_pylist()

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.catalog_schemas import VOTES, read_catalog, votes_array
 from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass, load_class_tree
-from raydistill.galaxies.dialects import VOTES, read_catalog, votes_array
 from raydistill.galaxies.selection import assign, report, select, split_of, unassigned
 from raydistill.galaxies.tree import INDEX, resolve_answer
 

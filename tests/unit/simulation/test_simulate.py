@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.catalog_schemas import filename_mapping, read_catalog, votes_array
 from raydistill.galaxies.classes import GZ2_NINE
-from raydistill.galaxies.dialects import filename_mapping, read_catalog, votes_array
 from raydistill.galaxies.tree import RESPONSES, TASKS
 from raydistill.simulation.render import FRAME_R90, MARGIN, ZERO_POINT, Truth, galaxy_light, render
 from raydistill.simulation.simulate import (
