@@ -1,14 +1,18 @@
-"""Where each stage's artifact of a config will be, and under which identity, before anything runs.
+"""The plan of a config: kind, identity and folder of each artifact, before anything runs.
 
-The folder is `<output>/<name>/<kind>-<identity, 12 digits>`. An identity covers what determines the artifact: its own part of the
-config, its parents' identities, the seed, and for the survey the vote table's digest, or the names and sizes of a data set's files. So
-`run` skips what exists, a changed value makes a new folder beside the old one, and nothing is ever overwritten.
+An artifact's folder is `<output>/<name>/<kind>-<first 12 digits of the identity>`. Its identity covers what
+determines it:
+
+- its own part of the config and the seed;
+- the identities of its parents;
+- the digest of a vote table, or the names and sizes of the files of a data set.
+
+`run` therefore skips an artifact that exists. A changed value gives a new folder, and nothing is overwritten.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
@@ -19,23 +23,36 @@ from raydistill import config as configs
 from raydistill.artifacts import curated, distilled, evaluation, search, trajectories
 from raydistill.artifacts.manifest import Manifest, commit, exists, identity_of, open_manifest
 from raydistill.config import CatalogSurvey, Config, Distill
-from raydistill.core.architectures import Custom
-from raydistill.core.networks import build, embedding, probe
 from raydistill.datasets.base import DataSet
-from raydistill.errors import ArtifactMissing, CatalogError, ConfigError
+from raydistill.errors import ArtifactMissing, CatalogError
 from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, load_class_tree
 from raydistill.galaxies.images import FolderImages, ParquetImages
+from raydistill.pipeline.config_checks import ALL, check, check_recipe
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.storage import Folder
 
 SURVEY = "survey"
-ALL = "all"  # the classes of a data set
-LARGEST_TILT = 45  # degrees by which augmentation may turn galaxies that lie level
 
 
 @dataclass(frozen=True)
 class ArtifactSpec:
-    """One artifact to be: its kind, identity, folder, and what it is made from."""
+    """An artifact of a plan, whether or not it exists yet.
+
+    Parameters
+    ----------
+    kind
+        The kind of artifact, such as `curated`; also the name of the stage that builds it.
+    identity
+        Digest of `kind`, `config`, the identities of `parents` and `seed`.
+    folder
+        Where its files are, or will be.
+    seed
+        The seed of the stage; 0 where nothing is random.
+    config
+        The part of the config that determines the artifact, as plain values.
+    parents
+        The artifacts that the stage reads, by their role.
+    """
 
     kind: str
     identity: str
@@ -45,11 +62,12 @@ class ArtifactSpec:
     parents: dict[str, ArtifactSpec]
 
     @property
-    def done(self) -> bool:
+    def exists(self) -> bool:
+        """Whether the artifact is finished: its folder has a manifest."""
         return exists(self.folder)
 
     def commit(self) -> Manifest:
-        """Make the finished folder an artifact."""
+        """Write the manifest, which turns a folder of finished files into an artifact, and return it."""
         manifests = {name: open_manifest(spec.folder, spec.kind, verify=False) for name, spec in self.parents.items()}
         uris = {name: spec.folder.uri for name, spec in self.parents.items()}
         return commit(
@@ -64,7 +82,18 @@ class ArtifactSpec:
 
 
 class Plan:
-    """The places of a config's artifacts."""
+    """The artifacts of a config.
+
+    Parameters
+    ----------
+    config
+        A loaded config. A file that it names is read when an artifact that depends on the file is requested.
+
+    Raises
+    ------
+    ConfigError
+        Values of the config contradict one another (`config_checks.check`).
+    """
 
     def __init__(self, config: Config) -> None:
         check(config)
@@ -73,13 +102,19 @@ class Plan:
 
     @cached_property
     def survey(self) -> ArtifactSpec | None:
-        """The simulated survey; None where the survey is a user's own."""
+        """The simulated survey; None if the survey is a user's own."""
         if not isinstance(self.config.survey, SimulatedSurvey):
             return None
         return self._spec(SURVEY, {"survey": self.config.survey}, {}, self.config.seed)
 
     def user_survey(self) -> CatalogSurvey | DataSet:
-        """The survey as a user has it, wherever it comes from. ArtifactMissing for one that is not simulated yet."""
+        """Return the survey in the form in which users describe their own.
+
+        Raises
+        ------
+        ArtifactMissing
+            The survey is to be simulated and does not exist yet.
+        """
         if not isinstance(self.config.survey, SimulatedSurvey):
             return self.config.survey
         assert self.survey is not None
@@ -90,12 +125,13 @@ class Plan:
 
     @cached_property
     def curated(self) -> ArtifactSpec:
+        """The curated set. Nothing in curation is random, so runs with different seeds share it."""
         survey, curate = self.config.survey, self.config.curate
         parts: dict[str, Any] = {"survey": configs.plain(survey), "curate": curate}
-        words = {}
+        provenance = {}
         if not isinstance(survey, SimulatedSurvey):
-            # A mended word changes no picture: these two stand in the manifest and not in the identity.
-            words = {key: parts["survey"].pop(key) for key in ("licence", "citation")}
+            # Licence and citation do not affect the data, so the identity leaves them out; the manifest has them.
+            provenance = {key: parts["survey"].pop(key) for key in ("licence", "citation")}
         if isinstance(survey, DataSet):
             parts["data_sha256"] = survey.digest()
             parts["survey"].pop("download", None)
@@ -105,53 +141,68 @@ class Plan:
                 parts["mapping_sha256"] = _sha256(survey.images.mapping, "filename mapping", "survey.images.mapping")
         if isinstance(curate.classes, str) and curate.classes not in (*BUILTIN_TREES, ALL):
             parts["class_tree_sha256"] = _sha256(curate.classes, "class tree", "curate.classes")
-        # Nothing in curation is random: runs that differ in their seed share it.
         spec = self._spec(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
-        return replace(spec, config=spec.config | words)
+        return replace(spec, config=spec.config | provenance)
 
     @cached_property
     def class_tree(self) -> ClassTree:
-        """What the curated set's galaxies are sorted by."""
+        """The decision tree that assigns the survey's galaxies to classes."""
         return load_class_tree(self.config.curate.classes)
 
     @cached_property
     def trajectories(self) -> ArtifactSpec:
+        """The experts' trajectories."""
         network = self.config.network
         parts = {"network": network, "sources": configs.sources(network), "experts": self.config.experts}
         return self._spec(trajectories.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
 
     @cached_property
     def distilled(self) -> ArtifactSpec:
+        """The distilled set of this recipe."""
         parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
         parts = {"distill": self.config.distill}
         return self._spec(distilled.KIND, parts, parents, self.config.seed)
 
     def with_resolved_paths(self) -> Plan:
-        """Itself, fit to be sent to a worker: all that relative paths lead to has been found."""
+        """Read every file that a relative path names and return the plan, ready to be sent to a worker."""
         _ = self.trajectories
         if self.config.curate.classes != ALL:
             _ = self.class_tree
         return self
 
     def with_recipe(self, distill: Distill) -> Plan:
-        """The same with another recipe. Curated set, experts and classes, which it does not change, are not looked up again: where a
-        trial works, in a folder of its own, relative paths lead elsewhere."""
+        """Return a plan that differs in its recipe alone.
+
+        It keeps the curated set, the experts and the classes, and so reads no file again: a trial
+        runs in a folder of its own, where relative paths name other files.
+
+        Raises
+        ------
+        ConfigError
+            The recipe needs epochs that the experts do not train or do not keep.
+        """
         other = copy(self)
         other.config = replace(self.config, distill=distill)
         check_recipe(other.config)
-        for name in ("distilled", "search", "judged", "evaluation"):  # the cached properties that it does change
+        for name in (
+            "distilled",
+            "search",
+            "evaluated_set",
+            "evaluation",
+        ):  # cached properties that depend on the recipe
             other.__dict__.pop(name, None)
         return other
 
     @cached_property
     def search(self) -> ArtifactSpec:
+        """The report of a search over recipes."""
         parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
         parts = {"distill": self.config.distill, "search": self.config.search}
         return self._spec(search.KIND, parts, parents, self.config.seed)
 
     @cached_property
-    def judged(self) -> ArtifactSpec:
-        """The distilled set to be evaluated: the run's own, or the one that `distilled=PATH` names."""
+    def evaluated_set(self) -> ArtifactSpec:
+        """The distilled set to evaluate: the run's own, or the one that `distilled=PATH` names."""
         if self.config.distilled is None:
             return self.distilled
         folder = Folder(self.config.distilled)
@@ -163,21 +214,22 @@ class Plan:
 
     @cached_property
     def evaluation(self) -> ArtifactSpec:
+        """The evaluation report."""
         networks = (self.config.network, *self.config.evaluate.other_networks)
         parts = {"evaluate": self.config.evaluate, "network": networks[0], "sources": configs.sources(*networks)}
-        parents = {curated.KIND: self.curated, distilled.KIND: self.judged}
+        parents = {curated.KIND: self.curated, distilled.KIND: self.evaluated_set}
         return self._spec(evaluation.KIND, parts, parents, self.config.seed)
 
     def specs(self) -> list[ArtifactSpec]:
-        """What `run` makes, in the order of the data's flow."""
+        """Return the artifacts that `run` builds, in the order of its stages."""
         own = [] if self.config.distilled is not None else [self.trajectories, self.distilled]
-        found = [self.survey, self.curated, *own, self.evaluation]
-        return [spec for spec in found if spec is not None]
+        specs = [self.survey, self.curated, *own, self.evaluation]
+        return [spec for spec in specs if spec is not None]
 
     def search_specs(self) -> list[ArtifactSpec]:
-        """What `tune` makes, and what it needs."""
-        found = [self.survey, self.curated, self.trajectories, self.search]
-        return [spec for spec in found if spec is not None]
+        """Return the artifacts that `tune` reads, and the search report that it builds."""
+        specs = [self.survey, self.curated, self.trajectories, self.search]
+        return [spec for spec in specs if spec is not None]
 
     def _spec(self, kind: str, parts: Mapping[str, Any], parents: dict[str, ArtifactSpec], seed: int) -> ArtifactSpec:
         config = {name: configs.plain(part) for name, part in parts.items()}
@@ -185,69 +237,8 @@ class Plan:
         return ArtifactSpec(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
 
 
-def check(config: Config) -> None:
-    """ConfigError for values that do not go together; each of them alone is fine. Needs neither a cluster nor the survey."""
-    networks = {f"evaluate.other_networks.{i}": one for i, one in enumerate(config.evaluate.other_networks)}
-    for key, architecture in {"network": config.network, **networks}.items():
-        try:
-            network = build(architecture, num_classes=2, image_size=config.curate.image_size)
-            if isinstance(architecture, Custom):  # ours stand it in a test
-                probe(network, num_classes=2, image_size=config.curate.image_size)
-            if "dm" in config.evaluate.baselines and key == "network":
-                embedding(network)
-        except ValueError as error:
-            raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error
-    names = Counter(network.name for network in (config.network, *config.evaluate.other_networks))
-    for name in [name for name, count in names.items() if count > 1]:
-        what = f"two networks are called '{name}', and their figures would be mixed"
-        raise ConfigError(what, "evaluate.other_networks", "leave one of them out, or give it another name")
-    check_recipe(config)
-    if config.curate.align:
-        _check_augmentation(config)
-    if isinstance(config.survey, DataSet):
-        if config.curate.classes == ALL:
-            return
-        if config.curate.classes in BUILTIN_TREES:
-            what = f"'{config.curate.classes}' are classes of galaxies, and the survey is a data set with its own"
-            raise ConfigError(what, "curate.classes", "set it to all, or to a list of class names")
-    try:
-        load_class_tree(config.curate.classes)
-    except ConfigError as error:
-        spec = f"curate.classes, {error.where}" if error.where else "curate.classes"
-        raise ConfigError(error.what, spec, error.fix) from error
-
-
-def check_recipe(config: Config) -> None:
-    """ConfigError for a recipe that does not go with these experts."""
-    ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
-    if ahead > epochs:
-        what = f"the target lies {ahead} epochs ahead, but experts are trained for {epochs} only"
-        raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")
-    first = config.distill.schedule.min_start_epoch
-    if first + ahead > epochs:
-        what = f"the first start epoch is {first} and its target {ahead} epochs ahead, but experts are trained for {epochs} only"
-        raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
-    if config.experts.keep == "ends" and config.distill.trajectories != "straight":
-        what = "of the experts only the ends are kept, and SGD's trajectories need every epoch"
-        raise ConfigError(what, "distill.trajectories", "set it to straight, or experts.keep to all")
-
-
-def _check_augmentation(config: Config) -> None:
-    """ConfigError where galaxies that were turned level are turned away again."""
-    ways = {"experts.training": config.experts.training.augmentation, "distill": config.distill.augmentation}
-    ways |= {f"evaluate.protocols.{k}.training": v.training.augmentation for k, v in config.evaluate.protocols.items()}
-    ways |= {
-        "evaluate.full_data": config.evaluate.full_data.augmentation,
-        "evaluate.dm": config.evaluate.dm.augmentation,
-    }
-    for key, way in ways.items():
-        if "dihedral" in way.operations or ("rotate" in way.operations and way.max_rotation > LARGEST_TILT):
-            what = f"curate.align lays galaxies level, and [{', '.join(way.operations)}] turns them away again"
-            raise ConfigError(what, f"{key}.augmentation", "leave it out, or give operations: [mirror]")
-
-
 def _sha256(uri: str, noun: str, key: str) -> str:
-    """Digest of a file, or of the names and sizes of the files where it is a folder of Parquet files."""
+    """Return the digest of a file; for a folder of Parquet files the digest of their names and sizes."""
     parent, _, name = uri.rstrip("/").rpartition("/")
     folder = Folder(parent or ("/" if uri.startswith("/") else "."))
     if not folder.exists(name):

@@ -40,7 +40,7 @@ def report_of_run(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     name = plan.config.network.name
     if distilled and experts and trained_network(report.summary["experts"], name) == name:
         console.print(f"It reaches {distilled / experts:.0%} of its experts' balanced accuracy.")
-    console.print(f"Prototypes beside images of their class: {plan.judged.folder}/atlas.png")
+    console.print(f"Prototypes beside images of their class: {plan.evaluated_set.folder}/atlas.png")
     console.print(f"Figures and confusion matrix:            {report.folder}")
     uri = tracking_uri(plan)
     if plan.config.tracking.enabled and uri:

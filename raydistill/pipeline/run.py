@@ -47,7 +47,7 @@ def run(plan: Plan) -> EvaluationReport:
     config = plan.config
     plan.specs()  # reports a wrong path before the tracking database is created
     tracker = make_tracker(plan)
-    if plan.judged.done and plan.evaluation.done:  # its inputs are not needed and may be deleted
+    if plan.evaluated_set.exists and plan.evaluation.exists:  # its inputs are not needed and may be deleted
         return evaluate(plan, tracker)
     with (
         ray_cluster(config.resources, plan.root),
@@ -75,7 +75,7 @@ def search(plan: Plan) -> SearchReport:
 def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec] | None = None) -> str:
     """Return JSON: the resolved config, and which artifacts (by default those of `run`) exist or would be built."""
     specs = [
-        {"kind": p.kind, "path": p.folder.uri, "exists": p.done}
+        {"kind": p.kind, "path": p.folder.uri, "exists": p.exists}
         for p in (plan.specs() if artifacts is None else artifacts)
     ]
     return json.dumps({"config": plain(plan.config), "artifacts": specs}, indent=1)

@@ -102,7 +102,7 @@ CONFIG_ROWS = [
       "command line, distill.iterations: input should be a valid integer, unable to parse string as an integer, got "
       "'ten'; mend the value"),
     R("level galaxies that augmentation turns", "run tiny.yaml curate.align=true distill.augmentation.operations=[dihedral]", 2,
-      "distill.augmentation: curate.align lays galaxies level, and [dihedral] turns them away again; "
+      "distill.augmentation: curate.align aligns the galaxies, and [dihedral] rotates them again; "
       "leave it out, or give operations: [mirror]"),
     R("a value out of range", "run tiny.yaml curate.crop_fraction=2", 2,
       "command line, curate: crop_fraction must lie in (0, 1], got 2.0; mend the value"),
@@ -146,8 +146,8 @@ CONFIG_ROWS = [
       "distill.schedule.min_start_epoch: the first start epoch is 2 and its target 1 epochs ahead, but experts are trained for 2 only; "
       "lower it or raise experts.training.epochs"),
     R("experts of whom too little is kept", "run tiny.yaml experts.keep=ends", 2,
-      "distill.trajectories: of the experts only the ends are kept, and SGD's trajectories need every epoch; set it to straight, or "
-      "experts.keep to all"),
+      "distill.trajectories: experts.keep=ends stores the first and the last epoch, and SGD's trajectories need every epoch; "
+      "set it to straight, or experts.keep to all"),
     R("labels that are not learned and yet begin with something", "run tiny.yaml distill.label_init=votes", 2,
       "command line, distill: label_init: votes goes with labels: soft; labels: hard are not learned; mend the value"),
     R("a network of one's own that is not there", "run tiny.yaml 'network={kind: custom, factory: \"no.such:thing\"}'", 2,

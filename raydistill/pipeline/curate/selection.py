@@ -21,7 +21,7 @@ from raydistill.galaxies.classes import ClassTree, load_class_tree
 from raydistill.galaxies.images import ParquetImages
 from raydistill.galaxies.selection import assign, report, select, split_of, unassigned
 from raydistill.log import get_logger
-from raydistill.pipeline.plan import ALL
+from raydistill.pipeline.config_checks import ALL
 
 log = get_logger(__name__)
 

@@ -57,7 +57,7 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
     config, spec = plan.config, plan.evaluation
     if not is_complete(spec):
         curated = CuratedSet.open(plan.curated.folder)
-        distilled = DistilledSet.open(plan.judged.folder)
+        distilled = DistilledSet.open(plan.evaluated_set.folder)
         check_compatible(distilled, curated)
         independent_N = independent_galaxies(distilled, curated)
         if config.distilled is None:

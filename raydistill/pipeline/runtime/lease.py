@@ -67,9 +67,9 @@ class AlreadyBuilt(Exception):
 
 def wait_for_artifact(spec: ArtifactSpec, clock: Clock = SYSTEM_CLOCK) -> bool:
     """Wait until no live process holds the lease; return whether the artifact is there. Writes nothing."""
-    if not spec.done:
+    if not spec.exists:
         _wait_for_holder(spec, clock)
-    return spec.done
+    return spec.exists
 
 
 @contextmanager
@@ -129,12 +129,12 @@ def _acquire(spec: ArtifactSpec, clock: Clock) -> bool:
         elif not root.create(name, _content()):
             continue
         elif root.is_local:
-            return not spec.done or _give_up(spec)
+            return not spec.exists or _give_up(spec)
         # Another process may have read the old lease before this write and overwrite it after: it needs a few requests.
         clock.sleep(max(SETTLE_SECONDS, 5 * (clock.now() - began)))
         lease = _read(spec)
         if lease and _is_ours(lease):
-            return not spec.done or _give_up(spec)
+            return not spec.exists or _give_up(spec)
     return False
 
 

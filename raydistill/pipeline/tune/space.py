@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from raydistill.config import Config, Distill, Population, Range, Search, plain, vary
 from raydistill.errors import ConfigError
-from raydistill.pipeline.plan import check
+from raydistill.pipeline.config_checks import check
 
 WHERE = "search.space"
 # Keys that take effect during a run. All others are part of the checkpoint from which another member continues.

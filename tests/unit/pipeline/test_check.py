@@ -1,4 +1,4 @@
-"""Values that do not go together are refused before anything runs."""
+"""Checks of a config report contradictory values before anything runs."""
 
 from __future__ import annotations
 
@@ -7,37 +7,36 @@ from torch import nn
 
 from raydistill.config import load
 from raydistill.errors import ConfigError
-from raydistill.pipeline.plan import check
+from raydistill.pipeline.config_checks import check
 from tests import zoo
 
-TURNED = "evaluate.dm.augmentation={operations: [dihedral], shared: true}"
-OWN = f"network={{kind: custom, factory: '{__name__}:"
+DIHEDRAL = "evaluate.dm.augmentation={operations: [dihedral], shared: true}"
+CUSTOM = f"network={{kind: custom, factory: '{__name__}:"
 
 
-def pooled(num_classes: int, image_size: int, channels: int) -> nn.Module:
-    """No linear layer at all."""
+def convolution_only(num_classes: int, image_size: int, channels: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(channels, num_classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def forgetful(num_classes: int, image_size: int, channels: int) -> nn.Module:
+def noisy(num_classes: int, image_size: int, channels: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), zoo.Noise(), nn.Linear(channels * image_size**2, num_classes))
 
 
 @pytest.mark.parametrize(
-    ("words", "key", "sentence"),
+    ("overrides", "key", "message"),
     [
-        ([OWN + "pooled'}", "evaluate.baselines=[dm]"], "network", "no last linear layer whose input could be its features"),
-        ([OWN + "forgetful'}"], "network", "the network draws random numbers"),
-        (["evaluate.other_networks=[" + OWN.partition("=")[2] + "forgetful'}]"], "evaluate.other_networks.0", "draws random numbers"),
-        (["curate.align=true", TURNED], "evaluate.dm.augmentation", "turns them away"),
+        ([CUSTOM + "convolution_only'}", "evaluate.baselines=[dm]"], "network", "no last linear layer whose input could be its features"),
+        ([CUSTOM + "noisy'}"], "network", "the network draws random numbers"),
+        (["evaluate.other_networks=[" + CUSTOM.partition("=")[2] + "noisy'}]"], "evaluate.other_networks.0", "draws random numbers"),
+        (["curate.align=true", DIHEDRAL], "evaluate.dm.augmentation", "rotates them again"),
     ],
 )  # fmt: skip
-def test_what_would_fail_hours_later_is_refused_at_once(words: list[str], key: str, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence) as caught:
-        check(load("demo", words))
+def test_contradictory_values_raise_config_error(overrides: list[str], key: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        check(load("demo", overrides))
     assert caught.value.where == key
     assert caught.value.exit_code == 2
 
 
-def test_a_network_without_features_is_fine_where_none_are_wanted() -> None:
-    check(load("demo", [OWN + "pooled'}"]))
+def test_network_without_features_is_accepted_if_no_baseline_needs_them() -> None:
+    check(load("demo", [CUSTOM + "convolution_only'}"]))

@@ -1,0 +1,97 @@
+"""Checks of values that contradict one another, although each of them alone is valid.
+
+They need neither a cluster nor the survey, so a command reports a contradiction before it starts anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from raydistill.config import Config
+from raydistill.core.architectures import Custom
+from raydistill.core.networks import build, embedding, probe
+from raydistill.datasets.base import DataSet
+from raydistill.errors import ConfigError
+from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
+
+ALL = "all"  # value of curate.classes: every class of a data set
+MAX_ALIGNED_ROTATION = 45  # degrees by which augmentation may rotate aligned galaxies
+
+
+def check(config: Config) -> None:
+    """Check that the values of a config agree with one another.
+
+    Raises
+    ------
+    ConfigError
+        Two values contradict each other, or a network cannot be built for this image size.
+    """
+    _check_networks(config)
+    check_recipe(config)
+    if config.curate.align:
+        _check_augmentation(config)
+    _check_classes(config)
+
+
+def check_recipe(config: Config) -> None:
+    """Raise ConfigError if the recipe needs epochs that the experts do not train or do not keep."""
+    ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
+    if ahead > epochs:
+        what = f"the target lies {ahead} epochs ahead, but experts are trained for {epochs} only"
+        raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")
+    first = config.distill.schedule.min_start_epoch
+    if first + ahead > epochs:
+        what = f"the first start epoch is {first} and its target {ahead} epochs ahead, but experts are trained for {epochs} only"
+        raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
+    if config.experts.keep == "ends" and config.distill.trajectories != "straight":
+        what = "experts.keep=ends stores the first and the last epoch, and SGD's trajectories need every epoch"
+        raise ConfigError(what, "distill.trajectories", "set it to straight, or experts.keep to all")
+
+
+def _check_networks(config: Config) -> None:
+    networks = {f"evaluate.other_networks.{i}": network for i, network in enumerate(config.evaluate.other_networks)}
+    for key, architecture in {"network": config.network, **networks}.items():
+        try:
+            network = build(architecture, num_classes=2, image_size=config.curate.image_size)
+            if isinstance(architecture, Custom):  # tests/unit/core cover the built-in networks
+                probe(network, num_classes=2, image_size=config.curate.image_size)
+            if "dm" in config.evaluate.baselines and key == "network":
+                embedding(network)
+        except ValueError as error:
+            raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error
+    names = Counter(network.name for network in (config.network, *config.evaluate.other_networks))
+    for name in [name for name, count in names.items() if count > 1]:
+        what = f"two networks have the name '{name}', and their results would be mixed"
+        raise ConfigError(what, "evaluate.other_networks", "leave one of them out, or give it another name")
+
+
+def _check_augmentation(config: Config) -> None:
+    """Raise ConfigError if augmentation rotates galaxies that `curate.align` has aligned."""
+    evaluate = config.evaluate
+    augmentations = {
+        "experts.training": config.experts.training.augmentation,
+        "distill": config.distill.augmentation,
+        **{f"evaluate.protocols.{k}.training": v.training.augmentation for k, v in evaluate.protocols.items()},
+        "evaluate.full_data": evaluate.full_data.augmentation,
+        "evaluate.dm": evaluate.dm.augmentation,
+    }
+    for key, augmentation in augmentations.items():
+        operations = augmentation.operations
+        if "dihedral" in operations or ("rotate" in operations and augmentation.max_rotation > MAX_ALIGNED_ROTATION):
+            what = f"curate.align aligns the galaxies, and [{', '.join(operations)}] rotates them again"
+            raise ConfigError(what, f"{key}.augmentation", "leave it out, or give operations: [mirror]")
+
+
+def _check_classes(config: Config) -> None:
+    classes = config.curate.classes
+    if isinstance(config.survey, DataSet):
+        if classes == ALL:
+            return
+        if classes in BUILTIN_TREES:
+            what = f"'{classes}' are classes of galaxies, and the survey is a data set with its own"
+            raise ConfigError(what, "curate.classes", "set it to all, or to a list of class names")
+    try:
+        load_class_tree(classes)
+    except ConfigError as error:
+        where = f"curate.classes, {error.where}" if error.where else "curate.classes"
+        raise ConfigError(error.what, where, error.fix) from error
