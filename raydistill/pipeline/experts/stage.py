@@ -101,7 +101,7 @@ def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
     coordinator: Any = ray.remote(num_cpus=0)(Coordinator).options(scheduling_strategy=on_driver_node())
     coordinator = coordinator.remote(missing, resources.max_restarts)
     with translate_errors("experts"):
-        with run_in_background(partial(_show, coordinator, len(missing) * wanted.training.epochs, run), patience=10):
+        with run_in_background(partial(_show, coordinator, len(missing) * wanted.training.epochs, run), timeout=10):
             workers = choose_num_workers(resources, len(missing))
             check_memory(resources, workers, images.numel() * torch.float32.itemsize, "experts")
             _fit(config, folder, job, coordinator, workers)

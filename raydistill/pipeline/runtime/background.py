@@ -1,4 +1,4 @@
-"""A thread that lives as long as the body of a `with`."""
+"""A thread that runs while the body of a `with` runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def run_in_background(work: Callable[[threading.Event], None], patience: float | None = None) -> Iterator[None]:
-    """`work(done)` in a thread of its own; at the body's end `done` is set, and `work` is waited for, `patience` seconds at most."""
+def run_in_background(work: Callable[[threading.Event], None], timeout: float | None = None) -> Iterator[None]:
+    """Run `work(done)` in a daemon thread during the body.
+
+    At the end of the body `done` is set and the thread joined.
+
+    Parameters
+    ----------
+    work
+        A function that returns soon after its event is set.
+    timeout
+        Seconds to wait for the thread; None: until it ends.
+    """
     done = threading.Event()
     thread = threading.Thread(target=work, args=(done,), daemon=True)
     thread.start()
@@ -17,4 +27,4 @@ def run_in_background(work: Callable[[threading.Event], None], patience: float |
         yield
     finally:
         done.set()
-        thread.join(patience)
+        thread.join(timeout)

@@ -1,4 +1,7 @@
-"""SIGTERM (`kill`, a scheduler, a spot machine that is taken back) unwinds the stack as Ctrl-C does, so that runs are closed."""
+"""Signal handlers: SIGTERM unwinds the stack as Ctrl-C does, so that `finally` blocks close MLflow runs.
+
+SIGTERM comes from `kill`, from a scheduler, or from a spot machine that is reclaimed.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_terminated = threading.Event()  # by SIGTERM; Ray replaces the code of an exit that is raised while it waits
+_terminated = threading.Event()  # set by SIGTERM: Ray changes the code of a SystemExit that is raised while it waits
 
 
 def raise_on_sigterm() -> None:
-    """From now on SIGTERM raises SystemExit(143) in the main thread. Called after `ray.init`, whose own handler is ruder."""
+    """Make SIGTERM raise SystemExit(143) in the main thread.
+
+    Call it after `ray.init`, whose own handler would kill Ray's processes first.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit)
 
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """The same inside the body, unless somebody (Ray, the command line) handles it already."""
-    mine = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if mine:
+    """Make SIGTERM raise SystemExit(143) in the body, unless a handler is already installed."""
+    is_unhandled = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if is_unhandled:
         raise_on_sigterm()
     try:
         yield
     finally:
-        if mine and signal.getsignal(signal.SIGTERM) is _exit:
+        if is_unhandled and signal.getsignal(signal.SIGTERM) is _exit:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
@@ -36,9 +42,9 @@ def _exit(number: int, _frame: object) -> None:
 
 @contextmanager
 def preserve_sigint() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt in the body and after it.
+    """Raise KeyboardInterrupt on Ctrl-C in the body, and restore the SIGINT handler after it.
 
-    For Ray Train, which sets a handler of SIGINT that exits, with 0 or 1, and that stays when the training is over.
+    Ray Train installs a SIGINT handler that exits with 0 or 1, and does not remove it.
     """
     before = signal.getsignal(signal.SIGINT)
     try:

@@ -1,4 +1,4 @@
-"""What all stages share: skip what exists, record the run in MLflow, seal what was made."""
+"""Steps that all stages share: skip an artifact that exists, track the run, write the manifest."""
 
 from __future__ import annotations
 
@@ -30,35 +30,46 @@ BEGUN_ON = f"{PARTIAL}/begun-on"  # what decides bits and is no part of the arti
 
 
 def tracking_uri(plan: Plan) -> str | None:
-    """Where the runs of a plan are recorded; None: nowhere, for SQLite needs a disk, which the run folder is not."""
+    """Return the tracking URI of a plan's runs, by default SQLite in the run folder.
+
+    None if no URI is set and the run folder is in object storage: SQLite needs a disk.
+    """
     if plan.config.tracking.uri or not plan.root.is_local:
         return plan.config.tracking.uri
     return default_uri(Path(plan.root.uri).absolute())
 
 
 def make_tracker(plan: Plan) -> Tracker:
-    """The tracker of a run, its database created before any worker touches it."""
-    wanted, uri = plan.config.tracking, tracking_uri(plan)
-    if uri is None and wanted.enabled:
+    """Return the tracker of a plan's runs, and create its database before any worker opens it."""
+    config, uri = plan.config.tracking, tracking_uri(plan)
+    if uri is None and config.enabled:
         log.warning(
-            "tracking is off: %s is no disk, and SQLite needs one; give tracking.uri=http://… of an MLflow server",
+            "tracking is off: SQLite needs a disk, and %s is in object storage; set tracking.uri=http://… of an MLflow server",
             plan.root,
         )
-    tracker = Tracker(uri or "", wanted.experiment or plan.config.name, wanted.enabled and uri is not None)
+    tracker = Tracker(uri or "", config.experiment or plan.config.name, config.enabled and uri is not None)
     tracker.initialise()
     return tracker
 
 
 def is_complete(spec: ArtifactSpec) -> bool:
-    """True, with a line in the log, when the artifact is there already."""
-    there = wait_for_artifact(spec)
-    if there:
+    """Return whether the artifact exists and log that it is skipped; wait while another process builds it."""
+    exists = wait_for_artifact(spec)
+    if exists:
         log.info("%s: exists, skipped (%s)", spec.kind, spec.folder)
-    return there
+    return exists
 
 
 def load_inputs(plan: Plan) -> CuratedSet:
-    """The curated set of a plan whose experts are there and are its own, with all that distilling takes of it."""
+    """Return the curated set that distillation reads.
+
+    Raises
+    ------
+    ArtifactMissing
+        The curated set or the experts do not exist.
+    ArtifactIncompatible
+        The experts were trained on another curated set, or it lacks a split or the votes that the config needs.
+    """
     curated = CuratedSet.open(plan.curated.folder)
     store = TrajectoryStore.open(plan.trajectories.folder)
     check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
@@ -68,23 +79,25 @@ def load_inputs(plan: Plan) -> CuratedSet:
 
 
 def require_votes(config: Config, curated: CuratedSet) -> None:
-    """ArtifactIncompatible, before anything is trained, for labels from votes where the survey has none."""
-    experts, distill = config.experts, config.distill
-    wanted = {
-        "experts.targets": (experts.targets == "votes", "hard"),
-        "distill.labels": (distill.labels == "votes", "hard"),
-        "distill.label_init": (distill.label_init == "votes", "experts"),
+    """Raise ArtifactIncompatible if the config needs votes and the curated set has none."""
+    values = {  # key: (its value, its value without votes)
+        "experts.targets": (config.experts.targets, "hard"),
+        "distill.labels": (config.distill.labels, "hard"),
+        "distill.label_init": (config.distill.label_init, "experts"),
     }
-    keys = [key for key, (votes, _) in wanted.items() if votes]
+    keys = [key for key, (value, _) in values.items() if value == "votes"]
     if keys and not curated.has_votes:
-        fix = " and ".join(f"{key}={wanted[key][1]}" for key in keys)
+        fix = " and ".join(f"{key}={values[key][1]}" for key in keys)
         what = f"its galaxies have labels and no votes, which {' and '.join(keys)} would take"
         raise ArtifactIncompatible(what, curated.folder.uri, f"set {fix}, or take a survey with votes")
 
 
 @contextmanager
 def stage_context(plan: Plan) -> Iterator[None]:
-    """A cluster for `recorded`, whose body is left out when another run has made the artifact by the time the cluster is there."""
+    """Hold a Ray cluster for the body.
+
+    The body ends early if `tracked_run` finds that another process built the artifact in the meantime.
+    """
     with suppress(AlreadyBuilt), ray_cluster(plan.config.resources, plan.root):
         yield
 
@@ -93,23 +106,41 @@ def stage_context(plan: Plan) -> Iterator[None]:
 def tracked_run(
     plan: Plan, spec: ArtifactSpec, tracker: Tracker, parent_run: str | None, curated: CuratedSet | None = None
 ) -> Iterator[Run]:
-    """The body makes the artifact's files; then the folder is sealed and the run finished with its digests."""
-    parents = {name: parent.identity for name, parent in spec.parents.items()}
-    inputs = _inputs(plan, spec, curated)
+    """Hold the lease of an artifact and track a run while the body writes its files; then write the manifest.
+
+    Parameters
+    ----------
+    parent_run
+        Id of the MLflow run of the whole pipeline; None if the stage runs alone.
+    curated
+        The curated set that the stage reads; None for a stage that reads none.
+
+    Yields
+    ------
+    Run
+        The run of the stage. At its end it is tagged with the artifact's content digest and URI.
+
+    Raises
+    ------
+    AlreadyBuilt
+        Another process built the artifact in the meantime; `stage_context` handles it.
+    ClusterError
+        Another process took over the lease. The manifest is not written.
+    """
     with (
-        hold_lease(spec) as require_held,
+        hold_lease(spec) as check_held,
         tracker.run(
             spec.kind,
             identity=spec.identity,
             params=plain(plan.config),
-            parents=parents,
-            inputs=inputs,
+            parents={name: parent.identity for name, parent in spec.parents.items()},
+            inputs=_inputs(plan, spec, curated),
             parent_run_id=parent_run,
         ) as run,
     ):
         log.info("%s: begins (%s)", spec.kind, spec.folder)
         yield run
-        require_held()
+        check_held()
         manifest = spec.commit()
         run.tags({"raydistill.content": manifest.content, "raydistill.uri": spec.folder.uri})
         log.info("%s: done, content %s", spec.kind, manifest.content[:12])
@@ -145,7 +176,7 @@ def _settled_before(folder: Folder) -> dict[str, Any] | None:
 
 
 def _inputs(plan: Plan, spec: ArtifactSpec, curated: CuratedSet | None) -> list[InputDataset]:
-    """The data that a stage reads: the curated set, or the vote table that it is made from."""
+    """Return the data that a stage reads: its curated set, or the survey that `curate` reads."""
     survey = plan.config.survey
     if curated is not None:
         rows = sum(entry.kept for entry in curated.summary.classes)
@@ -159,7 +190,7 @@ def _inputs(plan: Plan, spec: ArtifactSpec, curated: CuratedSet | None) -> list[
 
 
 def save_figure(spec: ArtifactSpec, run: Run, name: str, draw: Callable[[Path], object]) -> None:
-    """Draw a picture into the artifact and show it in MLflow."""
+    """Write a figure into the artifact and log it to the run; `draw(path)` saves the figure."""
     with spec.folder.writing(name) as path:
         draw(path)
     run.artifact(spec.folder.local(name), str(Path(name).parent) if "/" in name else None)
