@@ -17,7 +17,7 @@ from raydistill.config import Config
 from raydistill.pipeline.evaluate.report import network_names
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import tracking_uri
-from raydistill.pipeline.tracking.tracker import ui_command
+from raydistill.pipeline.tracking.uris import ui_command
 
 SHOWN_TRIALS = 10
 WIDTH = 240  # characters of a table; in a narrow terminal rich would truncate names

@@ -20,8 +20,9 @@ from tracking_tools import DIGEST, all_runs, client_of, free_port, read, start, 
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.tracking import tracker as tracking
 from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker, Outcome
-from raydistill.pipeline.tracking.formatting import allowed
-from raydistill.pipeline.tracking.tracker import InputDataset, Tracker, default_uri, ui_command
+from raydistill.pipeline.tracking.formatting import InputDataset, valid_name
+from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.pipeline.tracking.uris import default_uri, ui_command
 
 
 @pytest.fixture(scope="session")
@@ -320,9 +321,9 @@ def test_a_dead_server_is_asked_ever_more_seldom_and_a_live_one_at_once(monkeypa
 def test_any_name_becomes_one_that_mlflow_accepts(name: str) -> None:
     from mlflow.utils.validation import _validate_length_limit, _validate_metric_name
 
-    _validate_metric_name(allowed(name))
-    _validate_length_limit("name", 250, allowed(name))
-    assert allowed(allowed(name)) == allowed(name)
+    _validate_metric_name(valid_name(name))
+    _validate_length_limit("name", 250, valid_name(name))
+    assert valid_name(valid_name(name)) == valid_name(name)
 
 
 def test_ui_command() -> None:

@@ -14,7 +14,9 @@ import pytest
 from tracking_tools import DIGEST, all_runs, client_of, free_port, read, start, warnings_of
 
 from raydistill.pipeline.tracking import tracker as tracking
-from raydistill.pipeline.tracking.tracker import InputDataset, Tracker, default_uri, ui_command
+from raydistill.pipeline.tracking.formatting import InputDataset
+from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.pipeline.tracking.uris import default_uri, ui_command
 from tests.servers import mlflow_server, serving
 
 
@@ -133,7 +135,7 @@ def test_a_server_that_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCap
     assert before.id is None
     assert len(warnings_of(caplog)) == 1
 
-    tracking._links.clear()  # as in a new process
+    tracking._breakers.clear()  # as in a new process
     caplog.clear()
     inputs = [InputDataset("survey", DIGEST, "s3://bucket/survey", 9)]
     with mlflow_server(tmp_path, port, "first.log"):

@@ -20,7 +20,9 @@ from raydistill.log import get_logger
 from raydistill.pipeline.plan import ArtifactSpec, Plan
 from raydistill.pipeline.runtime.cluster import ray_cluster
 from raydistill.pipeline.runtime.lease import AlreadyBuilt, hold_lease, wait_for_artifact
-from raydistill.pipeline.tracking.tracker import InputDataset, Run, Tracker, default_uri
+from raydistill.pipeline.tracking.formatting import InputDataset
+from raydistill.pipeline.tracking.tracker import Run, Tracker
+from raydistill.pipeline.tracking.uris import default_uri
 from raydistill.storage import Folder
 
 log = get_logger(__name__)

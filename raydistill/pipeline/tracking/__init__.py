@@ -1,1 +1,1 @@
-"""MLflow: runs, metrics and artifacts. No other package imports mlflow."""
+"""Tracking of runs, metrics and artifacts in MLflow; `mlflow_client` alone imports mlflow."""

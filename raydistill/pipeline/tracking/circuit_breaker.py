@@ -1,8 +1,12 @@
-"""The way to a tracking server that may be away: whatever goes wrong there, the science goes on.
+"""A circuit breaker: a failing tracking server neither stops nor delays the computation.
 
-A failure is one of two things. A *refusal* (a bad name, a missing file) would be refused again: said once, dropped.
-An *absence* (nobody listens, the disk is full) is worth another attempt after a pause, which grows with each failure
-and with what the failure cost, so that a dead server takes at most a tenth of the time. Knows nothing of MLflow.
+A failed attempt is one of two kinds:
+
+- *permanent* (a bad name, a missing file): the record would fail again, so it is dropped with one warning;
+- *transient* (no server, a full disk): the record is tried again after a pause.
+
+The pause grows with each failure and with the time that the failure took. A dead server therefore
+costs about a tenth of the run time. This module does not depend on MLflow.
 """
 
 from __future__ import annotations
@@ -24,46 +28,69 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 120.0  # seconds
 
 class Outcome(Enum):
     DONE = "done"
-    DROPPED = "dropped"  # refused for what it is
-    RETRY = "later"  # keep it: worth another attempt
+    DROPPED = "dropped"  # a permanent failure
+    RETRY = "retry"  # a transient failure, or a pause
 
 
 class CircuitBreaker(Generic[Client]):
-    """A connection to `uri`, opened by `connect` at the first attempt."""
+    """Calls to one tracking server, which may fail.
+
+    Parameters
+    ----------
+    uri
+        The server. Log lines show it without its password.
+    connect
+        Opens a client of `uri`; called at the first attempt.
+    """
 
     def __init__(self, uri: str, connect: Callable[[str], Client]) -> None:
-        self.uri, self.shown_uri = uri, without_password(uri)
+        self.uri, self.shown_uri = uri, hide_password(uri)
         self._connect = connect
         self._client: Client | None = None
         self._failures = 0
         self._resume_at = 0.0
         self._warned: set[str] = set()
 
-    def attempt(self, what: str, action: Callable[[Client], object], *, last: bool = False) -> Outcome:
-        """Do `action` unless a pause is on. At the end of a run (`last`) a short absence is given one more chance."""
+    def attempt(self, name: str, action: Callable[[Client], object], *, last: bool = False) -> Outcome:
+        """Call `action` with the client, unless a pause is on.
+
+        Parameters
+        ----------
+        name
+            What the action records, for warnings.
+        last
+            The run ends: try once more during a pause, unless three attempts in a row have failed.
+
+        Returns
+        -------
+        Outcome
+            RETRY asks the caller to keep the record and try again later. No exception is raised.
+        """
         if time.monotonic() < self._resume_at and not (last and self._failures < 3):
             return Outcome.RETRY
-        began, surrounding = time.monotonic(), sys.exception()
+        start, surrounding = time.monotonic(), sys.exception()
         try:
             if self._client is None:
                 self._client = self._connect(self.uri)
             action(self._client)
-        except Exception as error:  # whatever it is, the science goes on
-            if self._client is not None and is_refusal(error):
-                self.warn_once(what, f"{self.shown_uri} refused the {what} ({cause(error, surrounding)})")
+        except Exception as error:  # no failure of tracking may stop the computation
+            if self._client is not None and is_permanent(error):
+                self.warn_once(name, f"{self.shown_uri} refused the {name} ({describe_cause(error, surrounding)})")
                 return Outcome.DROPPED
-            self._pause(time.monotonic() - began)
-            self.warn_once("away", f"nothing can be recorded at {self.shown_uri} ({cause(error, surrounding)})")
+            self._pause(time.monotonic() - start)
+            cause = describe_cause(error, surrounding)
+            self.warn_once("connection", f"nothing can be recorded at {self.shown_uri} ({cause})")
             return Outcome.RETRY
         if self._failures:
             log.info("tracking: %s answers again", self.shown_uri)
         self._failures, self._resume_at = 0, 0.0
         return Outcome.DONE
 
-    def warn_once(self, about: str, sentence: str) -> None:
-        if about not in self._warned:
-            self._warned.add(about)
-            log.warning("tracking: %s; the run goes on without it", sentence)
+    def warn_once(self, topic: str, problem: str) -> None:
+        """Log a warning; later warnings of the same topic are left out."""
+        if topic not in self._warned:
+            self._warned.add(topic)
+            log.warning("tracking: %s; the run goes on without it", problem)
 
     def _pause(self, cost: float) -> None:
         self._failures += 1
@@ -72,8 +99,8 @@ class CircuitBreaker(Generic[Client]):
         log.debug("tracking: attempt %d failed, the next in %s", self._failures, duration(pause))
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether the same record would fail again: an HTTP status 4xx, or an error of the record itself."""
+def is_permanent(error: Exception) -> bool:
+    """Return whether the same record would fail again: an HTTP status 4xx, or an error in the record itself."""
     status_of = getattr(error, "get_http_status_code", None)
     if status_of is not None:
         status = int(status_of())
@@ -81,18 +108,21 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, TypeError | ValueError | LookupError | FileNotFoundError)
 
 
-def cause(error: BaseException, surrounding: BaseException | None = None) -> str:
-    """One line: the system's own word (connection refused, no space left) where there is one beneath `error`.
+def describe_cause(error: BaseException, surrounding: BaseException | None = None) -> str:
+    """Return the cause of an error in one line.
 
-    `surrounding` is the exception that was being handled all the while, which is not a cause.
+    The cause is the OSError at the root of the exception chain (connection refused, no space left),
+    or else `error` itself. `surrounding` is an exception that was being handled before the attempt;
+    it is no cause, although Python chains it.
     """
     root = error
     while (inner := root.__cause__ or root.__context__) is not None and inner is not surrounding:
         root = inner
     shown = root if isinstance(root, OSError) else error
     line = next(iter(str(shown).splitlines()), "")
-    return without_password(f"{type(shown).__name__}: {line}")[:300]
+    return hide_password(f"{type(shown).__name__}: {line}")[:300]
 
 
-def without_password(text: str) -> str:
+def hide_password(text: str) -> str:
+    """Replace user and password in the URLs of a text by an ellipsis."""
     return re.sub(r"//[^/\s]+@", "//…@", text)

@@ -1,26 +1,49 @@
-"""What a run is called and described by, in words that MLflow accepts, and where a run folder keeps it.
-
-Pure: imports no mlflow.
-"""
+"""Names, tags, parameters and inputs in the form that MLflow accepts. Imports no mlflow."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from raydistill.artifacts.manifest import source_commit
 from raydistill.errors import RaydistillError
 
-MAX_PARAM, MAX_KEY = 6000, 250  # mlflow/utils/validation.py, 3.17: longer is refused, or cut without a word
+# mlflow/utils/validation.py, 3.17: longer values are refused, or cut without a warning
+MAX_TAG, MAX_PARAM, MAX_NAME, MAX_DIGEST = 8000, 6000, 250, 36
 
 
-def tags(stage: str, identity: str, parents: Mapping[str, str], parent_run_id: str | None) -> dict[str, str]:
-    """The tags of one stage's run, MLflow's own (`mlflow.*`) among them."""
+@dataclass(frozen=True)
+class InputDataset:
+    """A data set that a run reads.
+
+    Parameters
+    ----------
+    name
+        Its name in MLflow.
+    digest
+        The sha256 of its content.
+    source
+        A path or a URI.
+    num_rows
+        Number of galaxies; None if unknown.
+    context
+        What the run reads it for: `training`, `evaluation` or `curation`.
+    """
+
+    name: str
+    digest: str
+    source: str
+    num_rows: int | None = None
+    context: str = "training"
+
+
+def format_tags(stage: str, identity: str, parents: Mapping[str, str], parent_run_id: str | None) -> dict[str, str]:
+    """Return the tags of a stage's run, including MLflow's own (`mlflow.*`)."""
     tags = {"raydistill.stage": stage, "raydistill.identity": identity}
-    tags |= {allowed(f"raydistill.parent.{kind}"): digest for kind, digest in parents.items()}
+    tags |= {valid_name(f"raydistill.parent.{kind}"): digest for kind, digest in parents.items()}
     tags |= {"mlflow.source.name": f"raydistill {stage}", "mlflow.source.type": "LOCAL"}
     if parent_run_id is not None:
         tags["mlflow.parentRunId"] = parent_run_id
@@ -29,53 +52,57 @@ def tags(stage: str, identity: str, parents: Mapping[str, str], parent_run_id: s
     return tags
 
 
-def as_tree(value: Any) -> Any:
-    """Dataclasses as dicts, at any depth."""
+def to_dict(value: Any) -> Any:
+    """Return the value with its dataclasses as dicts, at any depth."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: as_tree(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: to_dict(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): as_tree(below) for key, below in value.items()}
+        return {str(key): to_dict(child) for key, child in value.items()}
     return value
 
 
-def params(tree: dict[str, Any]) -> tuple[dict[str, str], bool]:
-    """The tree's leaves under dotted names, and whether any had to be cut to MLflow's limit."""
-    leaves, was_cut = {}, False
+def format_params(tree: dict[str, Any]) -> tuple[dict[str, str], bool]:
+    """Return the leaves of a config under dotted names, and whether a value was cut to MLflow's limit."""
+    params, was_cut = {}, False
     for name, value in _leaves(tree):
         text = str(value)
         if len(text) > MAX_PARAM:
             note = f" … [cut: {len(text)} characters, whole in params.json]"
             text, was_cut = text[: MAX_PARAM - len(note)] + note, True
-        leaves[allowed(name)] = text
-    return leaves, was_cut
+        params[valid_name(name)] = text
+    return params, was_cut
 
 
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{above}{key}.")
+            yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{above}{key}", value
+            yield f"{prefix}{key}", value
 
 
-def allowed(name: str) -> str:
-    """`name` as MLflow accepts it: letters, digits and `_-. :/`, a tidy relative path, at most 250 characters."""
-    tidy = re.sub(r"/{2,}", "/", re.sub(r"[^\w.\- :/]", "_", name))[:MAX_KEY].strip("/")
+def format_input(dataset: InputDataset) -> dict[str, Any]:
+    """Return the arguments of `mlflow.entities.Dataset`.
+
+    MLflow cuts digests to 36 characters, so the profile holds the whole digest.
+    """
+    scheme = re.match(r"([a-z0-9]+)://", dataset.source)
+    source_type = scheme[1] if scheme and scheme[1] != "file" else "local"
+    return {
+        "name": dataset.name,
+        "digest": dataset.digest[:MAX_DIGEST],
+        "source_type": "http" if source_type == "https" else source_type,
+        "source": json.dumps({"url" if source_type.startswith("http") else "uri": dataset.source}),
+        "profile": json.dumps({"num_rows": dataset.num_rows, "digest": dataset.digest}),
+    }
+
+
+def valid_name(name: str) -> str:
+    """Return a name that MLflow accepts: a relative path of letters, digits and `_-. :/`, at most 250 characters."""
+    tidy = re.sub(r"/{2,}", "/", re.sub(r"[^\w.\- :/]", "_", name))[:MAX_NAME].strip("/")
     return re.sub(r"(^|/)\.{1,2}(?=/|$)|^\.\.", r"\1_", tidy) or "_"
 
 
-def sentence(failure: Exception) -> str:
-    """What goes into the tag `raydistill.error`."""
-    return str(failure) if isinstance(failure, RaydistillError) else f"{type(failure).__name__}: {failure}"
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The database file of a SQLite URI; None for a server, another database, or one in memory."""
-    path = uri.removeprefix("sqlite:///")
-    return Path(path) if path not in (uri, "", ":memory:") else None
-
-
-def artifact_folder(uri: str) -> Path | None:
-    """Artifacts lie beside a SQLite file; None: the server decides."""
-    database = sqlite_file(uri)
-    return None if database is None else database.absolute().parent / "mlartifacts"
+def error_message(error: Exception) -> str:
+    """Return the value of the tag `raydistill.error`."""
+    return str(error) if isinstance(error, RaydistillError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,136 @@
+"""The calls to MLflow. No other file imports mlflow, and this one imports it at the first call."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from raydistill.log import get_logger
+from raydistill.pipeline.tracking import formatting
+from raydistill.pipeline.tracking.formatting import InputDataset
+from raydistill.pipeline.tracking.uris import artifact_folder, sqlite_file
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient as MlflowClient
+    from mlflow.entities import Metric as Metric
+
+log = get_logger(__name__)
+
+PARAMS_PER_BATCH = 100  # mlflow/utils/validation.py, 3.17
+ENVIRONMENT = {  # a user's own values stay
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's default of 7 retries of 120 s would block a step for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout carries the artifact's path alone
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+
+
+@functools.cache
+def _mlflow() -> Any:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+    import mlflow.entities
+
+    for name in ("alembic", "urllib3.connectionpool"):  # they log each migration and each retry
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # It logs a traceback for an error that the circuit breaker reports in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    return mlflow
+
+
+def open_client(uri: str) -> MlflowClient:
+    """Return a client of a tracking URI.
+
+    MLflow creates and migrates a SQLite file when it opens it. Two processes that do so at once crash
+    each other, so a file lock admits one at a time.
+    """
+    client = _mlflow().MlflowClient
+    database = sqlite_file(uri)
+    if database is None:
+        return client(uri)
+    from filelock import FileLock
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock", timeout=30), warnings.catch_warnings(action="ignore"):  # alembic's warnings
+        return client(uri)
+
+
+def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
+    """Return the id of an experiment, and create it if necessary; ValueError if it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        folder = artifact_folder(uri)
+        try:
+            return client.create_experiment(name, artifact_location=None if folder is None else folder.as_uri())
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+                raise
+            experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.lifecycle_stage != "active":
+        raise ValueError(f"experiment '{name}' was deleted: restore it with `mlflow experiments restore`")
+    return str(experiment.experiment_id)
+
+
+def create_run(client: MlflowClient, experiment: str, name: str, tags: dict[str, str], start_time: int) -> str:
+    """Create a run and return its id; runs of the same identity that are still RUNNING become KILLED."""
+    _close_stale_runs(client, experiment, f"tags.`raydistill.identity` = '{tags['raydistill.identity']}'")
+    return str(client.create_run(experiment, start_time=start_time, tags=tags, run_name=name).info.run_id)
+
+
+def _close_stale_runs(client: MlflowClient, experiment: str, condition: str) -> None:
+    """Set RUNNING runs and their children to KILLED; a run that is still alive corrects it at its own end."""
+    for stale in client.search_runs([experiment], f"{condition} AND attributes.status = 'RUNNING'"):
+        client.set_terminated(stale.info.run_id, "KILLED")
+        log.info("tracking: run %s was left running by a killed process; now KILLED", stale.info.run_name)
+        _close_stale_runs(client, experiment, f"tags.`mlflow.parentRunId` = '{stale.info.run_id}'")
+
+
+def log_params(client: MlflowClient, run_id: str, config: Mapping[str, Any]) -> None:
+    """Record a nested config as parameters; if a value had to be cut, also the whole config as `params.json`."""
+    tree = formatting.to_dict(config)
+    params, was_cut = formatting.format_params(tree)
+    entities = [_mlflow().entities.Param(name, value) for name, value in params.items()]
+    for first in range(0, len(entities), PARAMS_PER_BATCH):
+        client.log_batch(run_id, params=entities[first : first + PARAMS_PER_BATCH])
+    if was_cut:
+        client.log_dict(run_id, tree, "params.json")
+
+
+def log_inputs(client: MlflowClient, run_id: str, inputs: Iterable[InputDataset]) -> None:
+    """Record the data sets that a run reads."""
+    entities = _mlflow().entities
+    client.log_inputs(
+        run_id,
+        [
+            entities.DatasetInput(
+                entities.Dataset(**formatting.format_input(dataset)),
+                [entities.InputTag("mlflow.data.context", dataset.context)],
+            )
+            for dataset in inputs
+        ],
+    )
+
+
+def log_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+    """Record tags in one batch."""
+    client.log_batch(run_id, tags=[_mlflow().entities.RunTag(*tag) for tag in tags.items()])
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
+    """Record metric points in one batch; a repeated batch changes nothing."""
+    client.log_batch(run_id, metrics=metrics)
+
+
+def metric(name: str, value: float, timestamp: int, step: int) -> Metric:
+    """Return a metric point; `timestamp` is in milliseconds."""
+    point: Metric = _mlflow().entities.Metric(name, value, timestamp, step)
+    return point

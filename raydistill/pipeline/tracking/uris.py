@@ -1,0 +1,42 @@
+"""Tracking URIs: the default one, the files behind it, and the command that shows its runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+
+def default_uri(run_folder: str | Path) -> str:
+    """Return the tracking URI of a run folder: SQLite in it, with artifacts beside it in `mlartifacts`."""
+    return f"sqlite:///{Path(run_folder).absolute()}/mlflow.db"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the database file of a SQLite URI; None for a server, another database, or one in memory."""
+    path = uri.removeprefix("sqlite:///")
+    return Path(path) if path not in (uri, "", ":memory:") else None
+
+
+def artifact_folder(uri: str) -> Path | None:
+    """Return the folder of artifacts beside a SQLite file; None if the server chooses it."""
+    database = sqlite_file(uri)
+    return None if database is None else database.absolute().parent / "mlartifacts"
+
+
+def ui_command(uri: str) -> str:
+    """Return the shell command that shows the runs of a tracking URI in a browser."""
+    if uri.startswith(("http://", "https://")):
+        return f"python -m webbrowser {shlex.quote(uri)}"
+    command = f"{shlex.quote(_program_path('mlflow'))} ui --backend-store-uri {shlex.quote(uri)}"
+    folder = artifact_folder(uri)
+    return command if folder is None else f"{command} --artifacts-destination {shlex.quote(str(folder))}"
+
+
+def _program_path(name: str) -> str:
+    """Return the path by which a program of this environment runs even if the environment is not activated."""
+    path = Path(sys.executable).parent / name
+    if not path.exists():
+        return name
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
