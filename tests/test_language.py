@@ -1,0 +1,244 @@
+"""README, docs, docstrings and comments use short sentences and standard terms.
+
+`python -m tests.test_language` prints the median words per sentence of every page, and the number of
+home-made terms in every file that has some.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAX_MEDIAN_WORDS = 16
+HISTORY = {"docs/log.md"}  # dated entries stay as they were written
+GENERATED = {"docs/config.md", "docs/errors.md"}  # written from docstrings and error messages
+
+# A home-made term, and the standard one.
+TERMS = {
+    r"mend(s|ed|ing)?": "fix",
+    r"whoever": "a process that, a user who",
+    r"in vain": "without success, without progress",
+    r"signs? of life": "heartbeat, lease",
+    r"l(ie|ies|ay|ying) level|level (galax\w+|ones)|turned level": "aligned, with a horizontal major axis",
+    r"long axis": "major axis",
+    r"as (they|it|galaxies) (lies?|lay) in the sky": "unaligned, with their orientation in the sky",
+    r"taught|teaches|is teaching": "trained on, used for",
+    r"stands? still|standing still|stood still": "stays constant, is suspended",
+    r"the board|a board": "coordinator",
+    r"(workers?|helpers?|nodes?|machines?|experts?) (is|are|was|were|be|being) lost": "worker died",
+    r"lost (workers?|helpers?|nodes?|machines?)": "dead worker",
+    r"(goes|go|going|gone) on with|the same command goes on": "resume, run the command again",
+    r"(goes|went|gone) on after": "resume after",
+    r"housed?|houses": "package",
+    r"another hand|a helper is": "worker",
+    r"makers?": "holder, process that builds",
+    r"made anew|makes? it anew": "built again",
+    r"news": "progress",
+    r"pieces? (of|an|per|a) (trajector\w+|iteration)|(several|two|four) pieces": "segment",
+    r"judge[sd]?|judging": "evaluate, test",
+    r"contests?": "search, comparison",
+    r"paint(s|ed|ing)?": "render, simulate",
+    r"levers?": "option, ablation",
+    r"want of": "lack of, out of",
+    r"by and by": "gradually",
+    r"befalls?": "happens to",
+    r"for ever": "without end, indefinitely",
+    r"heed(s|ed)?": "check, obey",
+    r"knocks?": "probe",
+    r"dialects?": "catalog schema",
+    r"settled?": "resolve",
+    r"begun": "started",
+    r"told": "reported, configured",
+    r"thousandfold|tenfold": "1000 times, 10 times",
+    r"nobody|no one": "no process, unread",
+    r"and a sentence": "and an error message",
+    r"of (its|their|one's) own accord": "automatically",
+}
+HOME_MADE = re.compile(rf"\b({'|'.join(TERMS)})\b", re.I)
+BAD_START = re.compile(r"^(Of|What|Who|Whoever|That which)\b(?![^.!?]*\?)")
+
+# Files that are still written in the old language. The list only shrinks.
+EXEMPT: frozenset[str] = frozenset(
+    {
+        "docs/artifacts.md",
+        "docs/benchmarks.md",
+        "docs/decisions/0001-the-artifact-is-the-checkpoint.md",
+        "docs/decisions/0002-experts-on-ray-train.md",
+        "docs/decisions/0003-distilling-is-a-streaming-task.md",
+        "docs/decisions/0004-threads-are-part-of-the-result.md",
+        "docs/how-to/cluster.md",
+        "docs/how-to/search.md",
+        "docs/method.md",
+        "docs/reliability.md",
+        "raydistill/analysis/charts.py",
+        "raydistill/analysis/drawing.py",
+        "raydistill/analysis/fits.py",
+        "raydistill/analysis/prototypes.py",
+        "raydistill/analysis/sheets.py",
+        "raydistill/api.py",
+        "raydistill/artifacts/curated.py",
+        "raydistill/artifacts/distilled.py",
+        "raydistill/artifacts/evaluation.py",
+        "raydistill/artifacts/export.py",
+        "raydistill/artifacts/manifest.py",
+        "raydistill/artifacts/trajectories.py",
+        "raydistill/cli.py",
+        "raydistill/config/messages.py",
+        "raydistill/config/reading.py",
+        "raydistill/config/search.py",
+        "raydistill/config/tree.py",
+        "raydistill/core/architectures.py",
+        "raydistill/core/coreset.py",
+        "raydistill/core/cost_model.py",
+        "raydistill/core/diagnostics.py",
+        "raydistill/core/distiller.py",
+        "raydistill/core/distribution.py",
+        "raydistill/core/divergence.py",
+        "raydistill/core/initial.py",
+        "raydistill/core/metrics.py",
+        "raydistill/core/normalise.py",
+        "raydistill/core/recipe.py",
+        "raydistill/core/schedule.py",
+        "raydistill/core/segments.py",
+        "raydistill/core/training.py",
+        "raydistill/datasets/base.py",
+        "raydistill/datasets/table.py",
+        "raydistill/errors.py",
+        "raydistill/galaxies/catalog_schemas.py",
+        "raydistill/galaxies/classes.py",
+        "raydistill/galaxies/images.py",
+        "raydistill/galaxies/tables.py",
+        "raydistill/log.py",
+        "raydistill/pipeline/curate/decoding.py",
+        "raydistill/pipeline/curate/selection.py",
+        "raydistill/pipeline/experts/coordinator.py",
+        "raydistill/pipeline/experts/stage.py",
+        "raydistill/pipeline/experts/worker.py",
+        "raydistill/pipeline/runtime/__init__.py",
+        "raydistill/pipeline/runtime/cluster.py",
+        "raydistill/pipeline/runtime/resources.py",
+        "raydistill/pipeline/runtime/stages.py",
+        "raydistill/pipeline/simulate/stage.py",
+        "raydistill/pipeline/trainer/trainer.py",
+        "raydistill/pipeline/tune/trials.py",
+        "raydistill/simulation/config.py",
+        "raydistill/simulation/render.py",
+        "raydistill/simulation/simulate.py",
+    }
+)
+
+
+def prose_pages() -> list[Path]:
+    """Return README and the pages of docs, without history and generated pages."""
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
+    return [page for page in pages if _name(page) not in HISTORY | GENERATED]
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def sentences(markdown: str) -> list[str]:
+    """Return the sentences of a page: no code, tables, headings or images; a code span is one word."""
+    text = re.sub(r"^(`{3,}|~{3,}).*?^\1\s*$", "\n", markdown, flags=re.M | re.S)
+    text = re.sub(r"\$\$.*?\$\$", "\n", text, flags=re.S)
+    text = re.sub(r"^\s*(\||#|!\[|\{).*$", "\n", text, flags=re.M)
+    text = re.sub(r"^\s*([-*]|\d+\.) ", "\n\n", text, flags=re.M)
+    text = re.sub(r"`[^`]*`|\$[^$]*\$", "CODE", text)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", lambda link: link[1] or "LINK", text)
+    text = re.sub(r"\b(et al|Eq|vs|e\.g|i\.e|Fig|Sect)\.", r"\1", text).replace("*", "")
+    blocks = (" ".join(block.split()) for block in re.split(r"\n\s*\n", text))
+    found = (sentence.strip() for block in blocks for sentence in re.split(r"(?<=[.!?])[)\"”]?\s+", block))
+    return [sentence for sentence in found if re.search(r"\w", sentence)]
+
+
+def median_words(markdown: str) -> float:
+    """Return the median number of words in a sentence; 0 for a page without sentences."""
+    return median([len(sentence.split()) for sentence in sentences(markdown)] or [0])
+
+
+def comments_and_docstrings(source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of every docstring and every comment of a Python file."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[:1]
+            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                yield body[0].lineno, str(body[0].value.value)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string.lstrip("# ")
+
+
+def _without_code(text: str) -> str:
+    text = re.sub(r"^(`{3,}).*?^\1\s*$", "\n", text, flags=re.M | re.S)
+    return re.sub(r"``?[^`\n]+``?", "CODE", re.sub(r"\]\([^)]*\)", "]", text))
+
+
+def home_made_terms(path: Path) -> list[str]:
+    """Return "line: term" for every home-made term and every bad start of a sentence in a file."""
+    if path.suffix == ".py":
+        texts = list(comments_and_docstrings(path.read_text()))
+        starts = [sentence for _, text in texts for sentence in re.split(r"(?<=[.!?])\s+|\n\n", _without_code(text))]
+    else:
+        texts = [(1, path.read_text())]
+        starts = sentences(texts[0][1])
+    terms = [f"{line}: {match[0]}" for line, text in texts for match in HOME_MADE.finditer(_without_code(text))]
+    return terms + [" ".join(start.split())[:60] for start in starts if BAD_START.match(start.strip())]
+
+
+def checked_files() -> list[Path]:
+    """Return the pages and the modules in which home-made terms are not allowed."""
+    return [*prose_pages(), *sorted((ROOT / "raydistill").rglob("*.py"))]
+
+
+@pytest.mark.parametrize("page", [p for p in prose_pages() if _name(p) not in EXEMPT], ids=_name)
+def test_median_sentence_of_a_page_is_short(page: Path) -> None:
+    assert median_words(page.read_text()) <= MAX_MEDIAN_WORDS
+
+
+@pytest.mark.parametrize("path", [p for p in checked_files() if _name(p) not in EXEMPT], ids=_name)
+def test_standard_terms_are_used(path: Path) -> None:
+    assert home_made_terms(path) == []
+
+
+def test_sentences_are_counted_as_a_reader_would() -> None:
+    page = "# What\n\nOne two `a b c` four. Five [six seven](x.md)!\n\n- A list item\n\n| a | table |\n\n```text\ncode\n```\n"
+    assert [len(sentence.split()) for sentence in sentences(page)] == [4, 3, 3]
+    assert median_words(page) == 3
+
+
+def test_home_made_terms_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text('"""Who mends it."""\nx = 1  # a sign of life; `mend` is a name\n')
+    assert home_made_terms(path) == ["1: mends", "2: sign of life", "Who mends it."]
+
+
+def is_clean(path: Path) -> bool:
+    """Return True if a file passes both tests."""
+    short = path.suffix == ".py" or median_words(path.read_text()) <= MAX_MEDIAN_WORDS
+    return short and not home_made_terms(path)
+
+
+if __name__ == "__main__":
+    for page in prose_pages():
+        count, words = len(sentences(page.read_text())), median_words(page.read_text())
+        longest = max([len(sentence.split()) for sentence in sentences(page.read_text())] or [0])
+        print(f"{_name(page):44} {count:4} sentences, median {words:4.1f} words, longest {longest}")
+    for path in checked_files():
+        if terms := home_made_terms(path):
+            print(f"{_name(path):60} {len(terms):3}  {', '.join(terms[:6])}")
+    files = {_name(path): path for path in checked_files()}
+    print("delete from EXEMPT:", sorted(name for name in EXEMPT if name not in files or is_clean(files[name])))
