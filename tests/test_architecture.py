@@ -1,4 +1,7 @@
-"""The rooms of the house: who may import whom, at rest (import-linter) and at run time (with ray and mlflow out of reach)."""
+"""Check the dependency direction of the packages.
+
+import-linter checks the source; subprocesses in which ray and mlflow cannot be imported check the run time.
+"""
 
 from __future__ import annotations
 
@@ -10,83 +13,90 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "raydistill"
-PURE_ROOMS = ("core", "galaxies", "datasets", "artifacts", "analysis")
-# What core may bring in at import, besides the standard library and what these need themselves.
-CORE_MAY_IMPORT = {"torch", "numpy", "scipy"}
-CORE_MAY_IMPORT_OF_OURS = ("raydistill.core", "raydistill.errors", "raydistill.seeding")
+PURE_PACKAGES = ("core", "galaxies", "simulation", "storage", "datasets", "artifacts", "config", "analysis")
+PURE_MODULES = ("raydistill.errors", "raydistill.log", "raydistill.seeding")
+# Core may import these and the standard library.
+CORE_LIBRARIES = {"torch", "numpy", "scipy"}
+CORE_INTERNAL = ("raydistill.core", "raydistill.errors", "raydistill.seeding")
 
 
-def modules(room: str) -> list[str]:
-    """Dotted names of all modules in a folder of the package."""
-    names = [path.relative_to(ROOT).with_suffix("").parts for path in sorted((PACKAGE / room).rglob("*.py"))]
+def modules(package: str) -> list[str]:
+    """Return the dotted names of all modules of a package."""
+    names = [path.relative_to(ROOT).with_suffix("").parts for path in sorted((PACKAGE / package).rglob("*.py"))]
     return [".".join(parts[:-1] if parts[-1] == "__init__" else parts) for parts in names]
 
 
 def test_import_contracts() -> None:
-    """The contracts of pyproject.toml; layers that name modules not written yet count as broken."""
     program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    answer = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    if answer.returncode:
-        told = answer.stdout[answer.stdout.find("Broken contracts") :] + answer.stderr
-        pytest.fail(f"A room imports from one above it. import-linter says:\n{told}", pytrace=False)
+    if result.returncode:
+        report = result.stdout[result.stdout.find("Broken contracts") :] + result.stderr
+        pytest.fail(f"A package imports from one above it. import-linter reports:\n{report}", pytrace=False)
 
 
-BLOCKED = """
-import importlib, json, sys
+IMPORT_WITHOUT_RAY = """
+import importlib, json, os, sys
 
-class Wall:
-    "Makes ray and mlflow unimportable, as on a machine without them."
+class Blocker:
+    "Make ray and mlflow unimportable, as on a machine without them."
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {"ray", "mlflow"}:
-            raise ImportError(f"{name} is out of reach here")
+            raise ImportError(f"{name} is blocked")
 
-sys.meta_path.insert(0, Wall())
-failed, rooms = {}, []
+sys.meta_path.insert(0, Blocker())
+before = dict(os.environ)
+failed, loaded = {}, []
 for names in json.loads(sys.argv[1]):
     for name in names:
         try:
             importlib.import_module(name)
         except ImportError as error:
             failed[name] = str(error)
-    rooms.append([name for name in sys.modules if name.startswith("raydistill.")])
-print(json.dumps([failed, rooms]))
+    loaded.append([name for name in sys.modules if name.startswith("raydistill.")])
+changed = sorted(name for name in before.keys() | os.environ if before.get(name) != os.environ.get(name))
+print(json.dumps({"failed": failed, "loaded": loaded, "changed": changed}))
 """
 
 
 @pytest.fixture(scope="module")
-def walled() -> tuple[dict[str, str], list[str]]:
-    """What cannot be imported with ray and mlflow out of reach, and what of ours is there after importing core alone."""
-    others = [name for room in PURE_ROOMS for name in modules(room)] + ["raydistill.config", "raydistill.log"]
+def pure_import() -> dict[str, Any]:
+    """Import core, then all pure packages, in a process without ray and mlflow."""
+    others = [*PURE_MODULES, *(name for package in PURE_PACKAGES for name in modules(package))]
     assert {"raydistill.core.distiller", "raydistill.artifacts.manifest", "raydistill.galaxies.tree"} < set(others)
-    failed, (after_core, _) = json.loads(python(BLOCKED, json.dumps([modules("core"), others])))
-    return failed, after_core
+    assert {"raydistill.simulation.simulate", "raydistill.storage", "raydistill.config.tree"} < set(others)
+    result: dict[str, Any] = json.loads(run_python(IMPORT_WITHOUT_RAY, json.dumps([modules("core"), others])))
+    return result
 
 
-def test_pure_rooms_need_neither_ray_nor_mlflow(walled: tuple[dict[str, str], list[str]]) -> None:
-    failed, _ = walled
-    assert not failed, f"these modules cannot be imported without ray and mlflow: {failed}"
+def test_pure_packages_need_neither_ray_nor_mlflow(pure_import: dict[str, Any]) -> None:
+    assert not pure_import["failed"], "these modules cannot be imported without ray and mlflow"
 
 
-def test_importing_core_brings_in_no_other_room(walled: tuple[dict[str, str], list[str]]) -> None:
-    strangers = [name for name in walled[1] if not name.startswith(CORE_MAY_IMPORT_OF_OURS)]
-    assert not strangers, f"core imports rooms above or beside it: {strangers}"
+def test_importing_core_loads_no_other_package(pure_import: dict[str, Any]) -> None:
+    after_core = pure_import["loaded"][0]
+    foreign = [name for name in after_core if not name.startswith(CORE_INTERNAL)]
+    assert not foreign, f"core imports packages above or beside it: {foreign}"
 
 
-def test_the_wall_of_that_test_stands() -> None:
-    """Else it would prove nothing."""
-    failed, _ = json.loads(python(BLOCKED, json.dumps([["ray", "mlflow", "ray.data"]])))
-    assert failed.keys() == {"ray", "mlflow", "ray.data"}
+def test_importing_pure_packages_changes_no_environment_variable(pure_import: dict[str, Any]) -> None:
+    assert not pure_import["changed"]
 
 
-def imported(path: Path) -> Iterator[str]:
-    """What a module imports at import time, which leaves out what is under `if TYPE_CHECKING` or inside a function."""
+def test_import_blocker_blocks_ray_and_mlflow() -> None:
+    result = json.loads(run_python(IMPORT_WITHOUT_RAY, json.dumps([["ray", "mlflow", "ray.data"]])))
+    assert result["failed"].keys() == {"ray", "mlflow", "ray.data"}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the top-level imports of a module; those of functions and of `if TYPE_CHECKING` are left out."""
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -94,28 +104,28 @@ def imported(path: Path) -> Iterator[str]:
             yield node.module or "."
 
 
-def test_core_imports_torch_numpy_scipy_and_little_else() -> None:
-    files = sorted((PACKAGE / "core").glob("*.py"))
-    foreign = {(path.name, name) for path in files for name in imported(path) if not allowed_in_core(name)}
-    assert not foreign, f"core may import {sorted(CORE_MAY_IMPORT)}, {CORE_MAY_IMPORT_OF_OURS} and the standard library"
+def test_core_imports_only_torch_numpy_and_scipy() -> None:
+    files = sorted((PACKAGE / "core").rglob("*.py"))
+    foreign = {(path.name, name) for path in files for name in imports_of(path) if not allowed_in_core(name)}
+    assert not foreign, (
+        f"core may import {sorted(CORE_LIBRARIES)}, {CORE_INTERNAL} and the standard library, not {foreign}"
+    )
 
 
 def allowed_in_core(name: str) -> bool:
     if name.startswith("raydistill"):
-        return name.startswith(CORE_MAY_IMPORT_OF_OURS)
+        return name.startswith(CORE_INTERNAL)
     top = name.split(".")[0]
-    return top in sys.stdlib_module_names or top in CORE_MAY_IMPORT
+    return top in sys.stdlib_module_names or top in CORE_LIBRARIES
 
 
 def test_only_one_file_imports_mlflow() -> None:
-    found = [
+    importers = [
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         if re.search(r"^\s*(import|from) mlflow\b", path.read_text(), re.MULTILINE)
     ]
-    assert found in ([], ["pipeline/tracking/mlflow_client.py"]), (
-        f"mlflow belongs into pipeline/tracking alone, not into {found}"
-    )
+    assert importers == ["pipeline/tracking/mlflow_client.py"]
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
@@ -124,10 +134,10 @@ def test_no_file_is_longer_than_400_lines() -> None:
         for path in PACKAGE.rglob("*.py")
         if (n := path.read_text().count("\n")) > 400
     }
-    assert not long, f"split these by idea: {long}"
+    assert not long, f"split these files by idea: {long}"
 
 
-def test_the_version_is_in_one_place() -> None:
+def test_version_is_defined_in_one_place() -> None:
     import raydistill
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -135,9 +145,9 @@ def test_the_version_is_in_one_place() -> None:
     assert raydistill.__version__
 
 
-def python(program: str, *arguments: str) -> str:
-    answer = subprocess.run(
+def run_python(program: str, *arguments: str) -> str:
+    result = subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout.strip().splitlines()[-1]
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip().splitlines()[-1]
