@@ -1,4 +1,4 @@
-"""Resources on a real Ray of two CPUs, and the start of a private Ray."""
+"""Choose resources on a real Ray of two CPUs, and start a private Ray."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.usefixtures("cluster")
         (Resources(workers=7), 3, 3),
     ],
 )
-def test_workers_are_limited_by_tasks_and_by_default_by_capacity(
+def test_number_of_workers_is_limited_by_tasks_and_by_default_by_capacity(
     resources: Resources, num_tasks: int, workers: int
 ) -> None:
     assert ray.cluster_resources()["CPU"] == 2
     assert choose_num_workers(resources, num_tasks) == workers
 
 
-def test_a_request_that_no_machine_satisfies_is_refused_at_once() -> None:
+def test_request_beyond_every_machine_raises_at_once() -> None:
     with pytest.raises(
         ClusterError, match=r"one worker needs 3 CPUs and 0 GPUs, no machine of the cluster has more than 2"
     ):
@@ -40,7 +40,7 @@ def test_a_request_that_no_machine_satisfies_is_refused_at_once() -> None:
         ensure_schedulable(Resources(), 1, 1, "distill_")
 
 
-def test_workers_that_need_more_than_the_memory_of_a_machine_give_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_workers_beyond_the_memory_of_a_machine_give_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     (machine,) = ray.nodes()
     memory = int(machine["Resources"]["memory"])
     check_memory(Resources(), 2, memory // 2 - 1, "experts")
@@ -53,7 +53,7 @@ def test_workers_that_need_more_than_the_memory_of_a_machine_give_a_warning(capl
     ("errors", "starts"),
     [([], 1), ([Exception("30 s")], 2), ([Exception("30 s")] * START_ATTEMPTS, START_ATTEMPTS), ([ValueError()], 1)],
 )
-def test_a_private_ray_that_starts_too_slowly_is_started_again(
+def test_start_of_private_ray_is_retried_only_after_a_timeout(
     monkeypatch: pytest.MonkeyPatch, errors: list[Exception], starts: int
 ) -> None:
     pending, attempts = list(errors), []

@@ -1,4 +1,4 @@
-"""A private Ray listens on the loopback interface alone."""
+"""List the sockets of a private Ray: it listens on the loopback interface alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def is_loopback(address: str) -> bool:
 
 @contextmanager
 def watching_sockets() -> Iterator[dict[tuple[str, str, int], str]]:
-    """Collect the listening sockets while the body runs; two experts' workers must be among the processes."""
+    """Collect the listening sockets during the body, and assert that two experts' workers ran."""
     sockets, most_workers, done = listening_sockets(), 0, threading.Event()
 
     def watch() -> None:
@@ -61,7 +61,7 @@ def watching_sockets() -> Iterator[dict[tuple[str, str, int], str]]:
     assert most_workers == 2
 
 
-def test_a_private_ray_with_two_train_workers_listens_on_loopback_alone(curated_root: Path, tmp_path: Path) -> None:
+def test_private_ray_with_two_train_workers_listens_on_loopback_alone(curated_root: Path, tmp_path: Path) -> None:
     config = tiny(
         copy_of(curated_root, tmp_path, "survey", "curated"), "experts.training.batch_size=1", "resources.workers=2"
     )
@@ -69,12 +69,12 @@ def test_a_private_ray_with_two_train_workers_listens_on_loopback_alone(curated_
         experts(Plan(config), SILENT)
     programs = " ".join(sockets.values())
     for program in ("gcs_server", "raylet", "DashboardAgent", "RayTrainWorker", "TrainController"):
-        assert program in programs, f"no socket of {program} was seen: this test proves nothing"
+        assert program in programs, f"no socket of {program} was seen, so this test proves nothing"
     assert {key: name for key, name in sockets.items() if not is_loopback(key[1])} == {}
     assert is_loopback(ray.util.get_node_ip_address())
 
 
-def test_a_socket_on_all_interfaces_would_be_found() -> None:
+def test_socket_on_all_interfaces_is_listed() -> None:
     with socket.create_server(("", 0)) as server:
         key = ("tcp", "0.0.0.0", server.getsockname()[1])
         assert key in listening_sockets()

@@ -1,4 +1,4 @@
-"""Plans: changes of an identity, the stages of a run, and how many workers fit on a cluster."""
+"""Identities of a plan, the stages of a run, and the number of workers on a cluster."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def identity(tmp_path: Path) -> Any:
     return identity
 
 
-def test_a_corrected_citation_keeps_the_identity_and_a_corrected_mapping_changes_it(
-    identity: Any, tmp_path: Path
-) -> None:
+def test_identity_depends_on_the_mapping_and_not_on_the_citation(identity: Any, tmp_path: Path) -> None:
     first = identity(citation="Willet 2013")
     assert identity(citation="Willett et al. 2013", licence="CC BY") == first
     assert identity(frame_r90=8.48) != first
@@ -44,15 +42,15 @@ def test_a_corrected_citation_keeps_the_identity_and_a_corrected_mapping_changes
     assert identity() != first
 
 
-def test_licence_and_citation_are_in_the_manifest(tmp_path: Path) -> None:
+def test_manifest_contains_licence_and_citation(tmp_path: Path) -> None:
     (tmp_path / "tree.yaml").write_text("name: t\nclasses: [a, b]\n")
-    survey = CatalogSurvey(**folder_survey(tmp_path, {"1": "a"}), licence="CC BY", citation="Us 2026")
+    survey = CatalogSurvey(**folder_survey(tmp_path, {"1": "a"}), licence="CC BY", citation="Doe 2026")
     config = Config(name="x", output=str(tmp_path), survey=survey, curate=Curate(classes=str(tmp_path / "tree.yaml")))
-    written = Plan(config).curated.config
-    assert (written["licence"], written["citation"]) == ("CC BY", "Us 2026")
+    manifest_config = Plan(config).curated.config
+    assert (manifest_config["licence"], manifest_config["citation"]) == ("CC BY", "Doe 2026")
 
 
-def test_whitening_changes_the_identity_of_every_stage_after_the_survey(tmp_path: Path) -> None:
+def test_whitening_changes_the_identity_of_every_artifact_but_the_survey(tmp_path: Path) -> None:
     def identities(*overrides: str) -> list[str]:
         return [spec.identity for spec in Plan(tiny(tmp_path, *overrides)).specs()]
 
@@ -61,7 +59,7 @@ def test_whitening_changes_the_identity_of_every_stage_after_the_survey(tmp_path
     assert identities("curate.whitening=zca", "curate.whitening_eps=0.2")[1] not in (plain[1], white[1])
 
 
-def test_a_run_that_evaluates_a_given_set_trains_no_experts(tmp_path: Path) -> None:
+def test_run_that_evaluates_a_given_set_trains_no_experts(tmp_path: Path) -> None:
     assert stages_of(tiny(tmp_path)) == ["simulate", "curate", "experts", "distill", "evaluate"]
     assert stages_of(tiny(tmp_path, "distilled=elsewhere")) == ["simulate", "curate", "evaluate"]
 
@@ -77,11 +75,13 @@ def test_a_run_that_evaluates_a_given_set_trains_no_experts(tmp_path: Path) -> N
         ([{"CPU": 64.0, "GPU": 4.0}], 1, 2, 2),
     ],
 )
-def test_node_capacity(machines: list[dict[str, float]], cpus: float, gpus: float, workers: int) -> None:
+def test_capacity_counts_whole_workers_on_each_machine(
+    machines: list[dict[str, float]], cpus: float, gpus: float, workers: int
+) -> None:
     assert sum(resources.node_capacity(machine, cpus, gpus) for machine in machines) == workers
 
 
-def test_distilling_on_a_gpu_takes_the_cpus_of_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distilling_on_a_gpu_counts_only_cpus_of_machines_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "alive_nodes", lambda: [{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}])
     assert resources.choose_distill_cpus(Resources(distill_gpus=1), 1, 99) == 8
     assert resources.choose_distill_cpus(Resources(), 1, 99) == 32
@@ -90,7 +90,7 @@ def test_distilling_on_a_gpu_takes_the_cpus_of_a_machine_with_a_gpu(monkeypatch:
     assert resources.choose_distill_cpus(Resources(distill_cpus=3), 1, 1) == 3
 
 
-def test_a_worker_that_died_too_often_is_a_cluster_error() -> None:
+def test_repeated_death_of_a_worker_raises_cluster_error() -> None:
     expected = r"evaluate: a worker died too often.*run the same command again"
     with pytest.raises(ClusterError, match=expected), translate_errors("evaluate"):
         raise ray.exceptions.WorkerCrashedError

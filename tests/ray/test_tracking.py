@@ -1,4 +1,4 @@
-"""Tracking against real MLflow on SQLite in this process: what a run holds, how it ends, and when tracking fails."""
+"""Track runs with real MLflow on SQLite: their records, their status, and failures of tracking."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tracking_tools import DIGEST, all_runs, client_of, free_port, read, start, warnings_of
+from tracking_tools import DIGEST, all_runs, client_of, free_port, read_run, start_script, warnings_of
 
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.tracking import tracker as tracking
-from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker, Outcome
 from raydistill.pipeline.tracking.formatting import InputDataset, valid_name
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.pipeline.tracking.uris import default_uri, ui_command
@@ -27,7 +26,7 @@ from raydistill.pipeline.tracking.uris import default_uri, ui_command
 
 @pytest.fixture(scope="session")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One migrated database for all tests (the migration takes a second); each test has its own experiment."""
+    """Return one migrated database for all tests, because the migration takes a second; each test has its own experiment."""
     return default_uri(tmp_path_factory.mktemp("a run"))
 
 
@@ -38,10 +37,10 @@ def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
     return tracker
 
 
-# What a run holds
+# Records
 
 
-def test_params_are_dotted_and_long_ones_cut_with_a_note_and_kept_whole(tracker: Tracker) -> None:
+def test_params_have_dotted_names_and_long_values_are_cut_and_saved_whole(tracker: Tracker) -> None:
     @dataclass(frozen=True)
     class Schedule:
         significance: float = 2.0
@@ -56,7 +55,7 @@ def test_params_are_dotted_and_long_ones_cut_with_a_note_and_kept_whole(tracker:
     many = {f"k{i}": i for i in range(150)}  # more than MLflow takes at once
     with tracker.run("distill", identity=DIGEST, params={**params, "many": many}) as run:
         pass
-    logged = read(tracker, run.id).data.params
+    logged = read_run(tracker, run.id).data.params
     assert logged["distill.schedule.significance"] == "2.0"
     assert logged["distill.schedule.steps"] == "(1, 2)"
     assert logged["distill.student.lr"] == "0.01"
@@ -67,14 +66,14 @@ def test_params_are_dotted_and_long_ones_cut_with_a_note_and_kept_whole(tracker:
     assert "[cut: 9000 characters, whole in params.json]" in logged["note"]
     import mlflow
 
-    whole = mlflow.artifacts.load_dict(f"{read(tracker, run.id).info.artifact_uri}/params.json")
+    whole = mlflow.artifacts.load_dict(f"{read_run(tracker, run.id).info.artifact_uri}/params.json")
     assert whole["note"] == "x" * 9000
 
 
-def test_tags_say_stage_identity_and_parents(tracker: Tracker) -> None:
+def test_tags_contain_stage_identity_and_parents(tracker: Tracker) -> None:
     with tracker.run("distill", identity=DIGEST, parents={"CuratedSet": "aa", "TrajectoryStore": "bb"}) as run:
         run.tags({"raydistill.content": "cc"})
-    tags = read(tracker, run.id).data.tags
+    tags = read_run(tracker, run.id).data.tags
     expected = {
         "raydistill.stage": "distill",
         "raydistill.identity": DIGEST,
@@ -87,7 +86,7 @@ def test_tags_say_stage_identity_and_parents(tracker: Tracker) -> None:
     assert expected.items() <= tags.items()
 
 
-def test_inputs_carry_our_digest_and_their_source(tracker: Tracker) -> None:
+def test_inputs_have_their_whole_digest_and_source(tracker: Tracker) -> None:
     import mlflow
 
     inputs = [
@@ -96,7 +95,7 @@ def test_inputs_carry_our_digest_and_their_source(tracker: Tracker) -> None:
     ]
     with tracker.run("experts", identity=DIGEST, inputs=inputs) as run:
         pass
-    logged = {i.dataset.name: i for i in read(tracker, run.id).inputs.dataset_inputs}
+    logged = {i.dataset.name: i for i in read_run(tracker, run.id).inputs.dataset_inputs}
     assert logged["survey"].dataset.digest == DIGEST[:36], "MLflow holds 36 characters"
     assert DIGEST in logged["survey"].dataset.profile
     assert "240000" in logged["survey"].dataset.profile
@@ -105,24 +104,24 @@ def test_inputs_carry_our_digest_and_their_source(tracker: Tracker) -> None:
     assert [(t.key, t.value) for t in logged["curated"].tags] == [("mlflow.data.context", "evaluation")]
 
 
-def test_every_metric_arrives_with_its_step(tracker: Tracker) -> None:
+def test_every_metric_is_recorded_with_its_step(tracker: Tracker) -> None:
     with tracker.run("distill", identity=DIGEST) as run:
         for step in range(1234):
             run.metrics({"loss": 1 / (step + 1), "test/accuracy (%)": step}, step)
     history = client_of(tracker.uri).get_metric_history(run.id, "loss")
     assert [(m.step, m.value) for m in history] == [(step, 1 / (step + 1)) for step in range(1234)]
-    assert read(tracker, run.id).data.metrics["test/accuracy ___"] == 1233
+    assert read_run(tracker, run.id).data.metrics["test/accuracy ___"] == 1233
 
 
-def test_two_threads_may_use_one_run(tracker: Tracker) -> None:
-    """As the experts' progress does, whose thread may outlive the patience of the stage."""
+def test_two_threads_can_use_one_run(tracker: Tracker) -> None:
+    # The thread that reports the experts' progress may still run when the stage ends.
     with tracker.run("experts", identity=DIGEST) as run, ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda k: run.tags({f"tag.{k}": k}), range(60)))
-    tags = read(tracker, run.id).data.tags
+    tags = read_run(tracker, run.id).data.tags
     assert [tags.get(f"tag.{k}") for k in range(60)] == [str(k) for k in range(60)]
 
 
-def test_non_finite_metrics_become_nan_and_a_tag_says_which(tracker: Tracker) -> None:
+def test_non_finite_metrics_become_nan_and_a_tag_names_them(tracker: Tracker) -> None:
     with tracker.run("distill", identity=DIGEST) as run:
         for step, value in enumerate([1.0, math.inf, math.nan, 2.0]):
             run.metrics({"loss": value}, step)
@@ -130,10 +129,10 @@ def test_non_finite_metrics_become_nan_and_a_tag_says_which(tracker: Tracker) ->
     assert [m.value for m in history if m.step in (0, 3)] == [1.0, 2.0]
     assert all(math.isnan(m.value) for m in history if m.step in (1, 2))
     assert len(history) == 4
-    assert read(tracker, run.id).data.tags["raydistill.non_finite.loss"] == "inf at step 1"
+    assert read_run(tracker, run.id).data.tags["raydistill.non_finite.loss"] == "inf at step 1"
 
 
-def test_artifacts_come_back(tracker: Tracker, tmp_path: Path) -> None:
+def test_artifacts_can_be_loaded(tracker: Tracker, tmp_path: Path) -> None:
     import mlflow
 
     (tmp_path / "grid").mkdir()
@@ -143,14 +142,14 @@ def test_artifacts_come_back(tracker: Tracker, tmp_path: Path) -> None:
         run.artifact(tmp_path / "report.json")
         run.artifact(tmp_path / "report.json", "reports")
         run.artifact(tmp_path / "grid", "images")
-    spec = read(tracker, run.id).info.artifact_uri
-    assert mlflow.artifacts.load_text(f"{spec}/images/spiral.txt") == "arms"
-    assert mlflow.artifacts.load_text(f"{spec}/reports/report.json") == "{}"
-    beside = Path(tracker.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-    assert list(beside.rglob("spiral.txt")), "artifacts lie beside the database"
+    artifact_uri = read_run(tracker, run.id).info.artifact_uri
+    assert mlflow.artifacts.load_text(f"{artifact_uri}/images/spiral.txt") == "arms"
+    assert mlflow.artifacts.load_text(f"{artifact_uri}/reports/report.json") == "{}"
+    folder = Path(tracker.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    assert list(folder.rglob("spiral.txt")), "no artifacts beside the database"
 
 
-def test_children_hang_below_their_parent(tracker: Tracker) -> None:
+def test_child_runs_are_listed_under_their_parent(tracker: Tracker) -> None:
     worker = pickle.loads(pickle.dumps(tracker))
     with tracker.run("experts", identity=DIGEST) as parent:
         for k in range(2):
@@ -162,11 +161,11 @@ def test_children_hang_below_their_parent(tracker: Tracker) -> None:
     assert {r.info.status for r in runs} == {"FINISHED"}
 
 
-# How a run ends
+# Status
 
 
 @pytest.mark.parametrize(
-    ("raised", "status", "sentence"),
+    ("raised", "status", "error_tag"),
     [
         (
             DivergenceError("the loss is nan", "step 7", "lower the lr"),
@@ -178,8 +177,8 @@ def test_children_hang_below_their_parent(tracker: Tracker) -> None:
         (SystemExit(0), "KILLED", None),
     ],
 )
-def test_the_status_says_how_the_body_ended(
-    uri: str, raised: BaseException, status: str, sentence: str | None, request: pytest.FixtureRequest
+def test_status_shows_how_the_body_ended(
+    uri: str, raised: BaseException, status: str, error_tag: str | None, request: pytest.FixtureRequest
 ) -> None:
     tracker = Tracker(uri, request.node.name.replace("/", "_"))
 
@@ -190,26 +189,26 @@ def test_the_status_says_how_the_body_ended(
 
     with pytest.raises(type(raised)):
         distill()
-    (run_read,) = all_runs(tracker)
-    assert run_read.info.status == status
-    assert run_read.info.end_time is not None
-    assert run_read.data.tags.get("raydistill.error") == sentence
-    assert run_read.data.metrics == {"loss": 0.5}, "the last points were not sent before the end"
+    (recorded,) = all_runs(tracker)
+    assert recorded.info.status == status
+    assert recorded.info.end_time is not None
+    assert recorded.data.tags.get("raydistill.error") == error_tag
+    assert recorded.data.metrics == {"loss": 0.5}, "the last points were not sent before the end"
 
 
-def test_runs_left_running_are_killed_by_the_next_of_the_same_identity_only(tracker: Tracker) -> None:
+def test_only_a_run_of_the_same_identity_closes_stale_runs(tracker: Tracker) -> None:
     client = client_of(tracker.uri)
     experiment = client.get_experiment_by_name(tracker.experiment).experiment_id
     stale = client.create_run(experiment, tags={"raydistill.identity": DIGEST}).info.run_id
-    below = client.create_run(experiment, tags={"mlflow.parentRunId": stale}).info.run_id
+    child = client.create_run(experiment, tags={"mlflow.parentRunId": stale}).info.run_id
     other = client.create_run(experiment, tags={"raydistill.identity": "another"}).info.run_id
     with tracker.run("distill", identity=DIGEST) as run:
         statuses = {r.info.run_id: r.info.status for r in all_runs(tracker)}
-    assert statuses == {stale: "KILLED", below: "KILLED", other: "RUNNING", run.id: "RUNNING"}
+    assert statuses == {stale: "KILLED", child: "KILLED", other: "RUNNING", run.id: "RUNNING"}
 
 
 def test_sigterm_is_handled_only_during_the_run(tracker: Tracker) -> None:
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray, where it runs already, has set one
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a running Ray has installed a handler
     try:
         with tracker.run("distill", identity=DIGEST), tracker.run("expert", identity="k"):
             assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
@@ -218,10 +217,10 @@ def test_sigterm_is_handled_only_during_the_run(tracker: Tracker) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-# When tracking fails
+# Failures of tracking
 
 
-def test_disabled_does_nothing_with_the_same_interface(tmp_path: Path) -> None:
+def test_disabled_tracker_records_nothing_and_has_the_same_interface(tmp_path: Path) -> None:
     tracker = Tracker(default_uri(tmp_path), "x", enabled=False)
     tracker.initialise()
     with tracker.run("distill", identity=DIGEST, params={"a": 1}) as run:
@@ -231,25 +230,25 @@ def test_disabled_does_nothing_with_the_same_interface(tmp_path: Path) -> None:
     assert run.id is None
     assert list(tmp_path.iterdir()) == []
     interface = {name for name in vars(tracking.Run) if not name.startswith("_")}
-    assert interface <= set(vars(tracking._MlflowRun)) | {"id"}, "a method of the interface does nothing when enabled"
+    assert interface <= set(vars(tracking._MlflowRun)) | {"id"}, "an enabled run lacks a method of the interface"
 
 
 @pytest.mark.parametrize(
     "bad", ["http://127.0.0.1:{port}", "http://user:secret@127.0.0.1:{port}", "nonsense://x", "/a"]
 )
-def test_a_tracker_that_cannot_work_warns_once_and_the_science_goes_on(
+def test_unusable_tracking_uri_gives_one_warning_and_does_not_stop_the_run(
     bad: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     tracker = Tracker(bad.format(port=free_port()), "x")
     pytest.importorskip("mlflow")  # its import takes seconds, once
-    began = time.monotonic()
+    start_time = time.monotonic()
     tracker.initialise()
     for k in range(3):
         with tracker.run("distill", identity=f"k{k}", params={"a": 1}) as run:
             for step in range(2000):
                 run.metrics({"loss": step}, step)
             run.artifact(tmp_path)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - start_time < 5
     assert run.id is None
     (warning,) = warnings_of(caplog)
     assert "the run goes on without it" in warning
@@ -258,7 +257,7 @@ def test_a_tracker_that_cannot_work_warns_once_and_the_science_goes_on(
     assert capfd.readouterr().out == ""
 
 
-def test_a_database_that_cannot_be_written_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unwritable_database_gives_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("not a folder")
     tracker = Tracker(default_uri(tmp_path / "file"), "x")
     with tracker.run("distill", identity=DIGEST) as run:
@@ -266,51 +265,18 @@ def test_a_database_that_cannot_be_written_warns_once(tmp_path: Path, caplog: py
     assert len(warnings_of(caplog)) == 1
 
 
-def test_a_refused_record_is_dropped_and_the_rest_arrives(tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_record_is_dropped_and_the_others_are_recorded(
+    tracker: Tracker, caplog: pytest.LogCaptureFixture
+) -> None:
     with tracker.run("distill", identity=DIGEST) as run:
         for _ in range(3):
             run.artifact("no/such/file")
             run.metrics({"loss": "high", "good": 1.0}, 0)  # type: ignore[dict-item]
-    assert read(tracker, run.id).info.status == "FINISHED"
-    assert read(tracker, run.id).data.metrics == {"good": 1.0}
+    assert read_run(tracker, run.id).info.status == "FINISHED"
+    assert read_run(tracker, run.id).data.metrics == {"good": 1.0}
     about_file, about_metric = sorted(warnings_of(caplog), key=lambda text: "loss" in text)
     assert "no/such/file" in about_file
     assert "'loss'" in about_metric
-
-
-def test_the_warning_names_the_trackers_trouble_and_not_the_sciences(caplog: pytest.LogCaptureFixture) -> None:
-    link: CircuitBreaker[None] = CircuitBreaker("somewhere", lambda uri: None)
-
-    def away(_: None) -> None:
-        raise ConnectionError("nobody listens")
-
-    try:
-        raise KeyError("the science failed")
-    except KeyError:
-        assert link.attempt("run", away) is Outcome.RETRY
-    assert "nobody listens" in warnings_of(caplog)[0]
-    assert "science" not in warnings_of(caplog)[0]
-
-
-def test_a_dead_server_is_asked_ever_more_seldom_and_a_live_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, asked, alive = [0.0], list[float](), False
-    monkeypatch.setattr("raydistill.pipeline.tracking.circuit_breaker.time.monotonic", lambda: now[0])
-
-    def ask(_: None) -> None:
-        asked.append(now[0])
-        now[0] += 0 if alive else 20  # a silent server costs two timeouts of ten seconds
-        if not alive:
-            raise TimeoutError("silent")
-
-    link: CircuitBreaker[None] = CircuitBreaker("somewhere", lambda uri: None)
-    while now[0] < 3600:
-        now[0] += 1
-        link.attempt("metrics", ask)
-    assert 20 * len(asked) < 0.2 * 3600, "more than a fifth of an hour went to a server that never answered"
-    assert len(asked) > 20, "a server that comes back would not be noticed for minutes"
-    alive, now[0] = True, now[0] + 121
-    assert link.attempt("metrics", ask) is Outcome.DONE
-    assert link.attempt("metrics", ask) is Outcome.DONE
 
 
 @given(st.text(min_size=1, max_size=300))
@@ -318,7 +284,7 @@ def test_a_dead_server_is_asked_ever_more_seldom_and_a_live_one_at_once(monkeypa
 @example("a//b/../c/")
 @example("..a")
 @example("é/" * 130)
-def test_any_name_becomes_one_that_mlflow_accepts(name: str) -> None:
+def test_mlflow_accepts_the_valid_form_of_any_name(name: str) -> None:
     from mlflow.utils.validation import _validate_length_limit, _validate_metric_name
 
     _validate_metric_name(valid_name(name))
@@ -326,11 +292,13 @@ def test_any_name_becomes_one_that_mlflow_accepts(name: str) -> None:
     assert valid_name(valid_name(name)) == valid_name(name)
 
 
-def test_ui_command() -> None:
+def test_ui_command_runs_without_an_activated_environment() -> None:
     assert ui_command("https://tracking.example:5000") == "python -m webbrowser https://tracking.example:5000"
-    program, *words = shlex.split(ui_command("sqlite:////a b/mlflow.db"))
-    assert Path(program).resolve() == Path(sys.executable).with_name("mlflow").resolve(), "none that needs activating"
-    assert words == [
+    program, *arguments = shlex.split(ui_command("sqlite:////a b/mlflow.db"))
+    assert Path(program).resolve() == Path(sys.executable).with_name("mlflow").resolve(), (
+        "it needs an activated environment"
+    )
+    assert arguments == [
         "ui",
         "--backend-store-uri",
         "sqlite:////a b/mlflow.db",
@@ -339,11 +307,11 @@ def test_ui_command() -> None:
     ]
 
 
-def test_importing_this_file_needs_no_mlflow() -> None:
+def test_disabled_tracker_needs_no_mlflow() -> None:
     script = "import sys; sys.modules['mlflow'] = None\nimport raydistill.pipeline.tracking.tracker as t\n"
     script += (
         "with t.Tracker('sqlite:///x', 'x', enabled=False).run('s', identity='i') as run: run.metrics({'a': 1}, 0)\n"
     )
-    with start(script) as process:
+    with start_script(script) as process:
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")

@@ -1,4 +1,4 @@
-"""Tracking with processes that are killed, processes that compete, and real MLflow servers that come and go."""
+"""Track runs while processes are killed, while several write to one database, and while MLflow servers restart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tracking_tools import DIGEST, all_runs, client_of, free_port, read, start, warnings_of
+from tracking_tools import DIGEST, all_runs, client_of, free_port, read_run, start_script, warnings_of
 
 from raydistill.pipeline.tracking import tracker as tracking
 from raydistill.pipeline.tracking.formatting import InputDataset
@@ -27,7 +27,7 @@ def tracker(tmp_path: Path) -> Tracker:
     return tracker
 
 
-ENDLESS = """
+RUN_FOREVER = """
 import sys, time
 from raydistill.pipeline.tracking.tracker import Tracker
 tracker = Tracker(*sys.argv[1:])
@@ -40,8 +40,8 @@ with tracker.run("experts", identity="same") as parent:
 """
 
 
-def test_sigterm_ends_as_killed_and_kill_9_is_closed_by_the_next_run(tracker: Tracker) -> None:
-    with start(ENDLESS, tracker.uri, tracker.experiment) as process:
+def test_terminated_run_is_killed_at_once_and_a_run_after_kill_9_by_the_next_run(tracker: Tracker) -> None:
+    with start_script(RUN_FOREVER, tracker.uri, tracker.experiment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.terminate()
@@ -49,7 +49,7 @@ def test_sigterm_ends_as_killed_and_kill_9_is_closed_by_the_next_run(tracker: Tr
     assert [r.info.status for r in all_runs(tracker)] == ["KILLED", "KILLED"]
     assert {"loss": 0.5} in [r.data.metrics for r in all_runs(tracker)], "the points in the buffer were lost"
 
-    with start(ENDLESS, tracker.uri, tracker.experiment) as process:
+    with start_script(RUN_FOREVER, tracker.uri, tracker.experiment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.kill()
@@ -59,7 +59,7 @@ def test_sigterm_ends_as_killed_and_kill_9_is_closed_by_the_next_run(tracker: Tr
     assert sorted(r.info.status for r in all_runs(tracker)) == ["FINISHED", *["KILLED"] * 4]
 
 
-HUNDRED = """
+RUN_100_STEPS = """
 import sys
 from raydistill import log
 from raydistill.pipeline.tracking.tracker import Tracker
@@ -73,14 +73,14 @@ with tracker.run("expert", identity=sys.argv[3], params={"k": sys.argv[3]}) as r
 
 @pytest.mark.long
 @pytest.mark.parametrize("initialised", [True, False])
-def test_eight_processes_on_one_database(tmp_path: Path, initialised: bool) -> None:
+def test_eight_processes_write_to_one_database(tmp_path: Path, initialised: bool) -> None:
     tracker = Tracker(default_uri(tmp_path), "many")
     if initialised:
         tracker.initialise()
-    processes = [start(HUNDRED, tracker.uri, tracker.experiment, f"k{k}") for k in range(8)]
+    processes = [start_script(RUN_100_STEPS, tracker.uri, tracker.experiment, f"k{k}") for k in range(8)]
     for process in processes:
         out, err = process.communicate(timeout=120)
-        assert (process.returncode, out, err) == (0, "", ""), "a process failed, warned or chattered"
+        assert (process.returncode, out, err) == (0, "", ""), "a process failed or printed"
     runs = all_runs(tracker)
     assert [r.info.status for r in runs] == ["FINISHED"] * 8
     client = client_of(tracker.uri)
@@ -88,7 +88,7 @@ def test_eight_processes_on_one_database(tmp_path: Path, initialised: bool) -> N
     assert all([m.value for m in history] == list(range(100)) for history in histories)
 
 
-def test_an_older_database_is_migrated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_older_database_is_migrated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from alembic import command
     from alembic.script import ScriptDirectory
     from mlflow.store.db import utils
@@ -104,11 +104,11 @@ def test_an_older_database_is_migrated(tmp_path: Path, caplog: pytest.LogCapture
     tracker = Tracker(uri, "old")
     with tracker.run("distill", identity=DIGEST) as run:
         run.metrics({"loss": 1.0}, 0)
-    assert read(tracker, run.id).data.metrics == {"loss": 1.0}
+    assert read_run(tracker, run.id).data.metrics == {"loss": 1.0}
     assert warnings_of(caplog) == []
 
 
-def test_a_database_of_another_schema_is_left_alone_and_the_warning_says_what_to_do(
+def test_database_of_another_schema_is_not_changed_and_the_warning_gives_the_fix(
     tracker: Tracker,
 ) -> None:
     from alembic import command
@@ -117,7 +117,7 @@ def test_a_database_of_another_schema_is_left_alone_and_the_warning_says_what_to
 
     config = utils._get_alembic_config(tracker.uri)
     command.stamp(config, ScriptDirectory.from_config(config).get_revision("head").down_revision)
-    with start(HUNDRED, tracker.uri, tracker.experiment, "k") as process:
+    with start_script(RUN_100_STEPS, tracker.uri, tracker.experiment, "k") as process:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "out-of-date" in err
@@ -125,13 +125,13 @@ def test_a_database_of_another_schema_is_left_alone_and_the_warning_says_what_to
 
 
 @pytest.mark.long
-def test_a_server_that_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_run_survives_a_restart_of_its_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     tracker = Tracker(f"http://127.0.0.1:{port}", "galaxies")
     (tmp_path / "early.txt").write_text("early")
     (tmp_path / "late.txt").write_text("late")
     with tracker.run("distill", identity="before") as before:
-        pass  # nobody listens yet: one warning
+        pass  # no server yet: one warning
     assert before.id is None
     assert len(warnings_of(caplog)) == 1
 
@@ -139,22 +139,22 @@ def test_a_server_that_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCap
     caplog.clear()
     inputs = [InputDataset("survey", DIGEST, "s3://bucket/survey", 9)]
     with mlflow_server(tmp_path, port, "first.log"):
-        run_in_two_lives = tracker.run("distill", identity=DIGEST, params={"a": {"b": 1}}, inputs=inputs)
-        run = run_in_two_lives.__enter__()
+        open_run = tracker.run("distill", identity=DIGEST, params={"a": {"b": 1}}, inputs=inputs)
+        run = open_run.__enter__()
         run.artifact(tmp_path / "early.txt")
         for step in range(300):
             run.metrics({"loss": math.inf if step == 7 else step}, step)
-    began = time.monotonic()
+    start_time = time.monotonic()
     for step in range(300, 5000):
         run.metrics({"loss": step}, step)
     run.artifact(tmp_path / "late.txt", "folder")
-    assert time.monotonic() - began < 5, "a dead server held the science up"
+    assert time.monotonic() - start_time < 5, "a dead server delayed the run"
     (warning,) = warnings_of(caplog)
     assert f"http://127.0.0.1:{port}" in warning
     assert "refused" in warning
 
     with mlflow_server(tmp_path, port, "second.log"):
-        run_in_two_lives.__exit__(None, None, None)
+        open_run.__exit__(None, None, None)
         recorded = all_runs(tracker)[0]
         history = client_of(tracker.uri).get_metric_history(run.id, "loss")
         names = {a.path for a in client_of(tracker.uri).list_artifacts(run.id)}
@@ -171,21 +171,21 @@ def test_a_server_that_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCap
     assert len(warnings_of(caplog)) == 1
 
 
-def test_a_silent_server_costs_its_timeouts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeouts_of_a_silent_server_are_paid_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         tracker = Tracker(f"http://127.0.0.1:{listener.getsockname()[1]}", "x")
         pytest.importorskip("mlflow")  # its import takes seconds, once
-        began = time.monotonic()
+        start_time = time.monotonic()
         for k in range(50):
             with tracker.run("expert", identity=f"k{k}") as run:
                 run.metrics({"loss": 1.0}, 0)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - start_time < 10
 
 
-def test_the_ui_command_shows_the_runs_and_their_artifacts(tracker: Tracker, tmp_path: Path) -> None:
+def test_ui_command_shows_the_runs_and_their_artifacts(tracker: Tracker, tmp_path: Path) -> None:
     (tmp_path / "grid.txt").write_text("galaxies")
     with tracker.run("distill", identity=DIGEST) as run:
         run.artifact(tmp_path / "grid.txt")
@@ -195,5 +195,5 @@ def test_the_ui_command_shows_the_runs_and_their_artifacts(tracker: Tracker, tmp
         assert urllib.request.urlopen(url, timeout=5).read() == b"galaxies"
         assert b"<html" in urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a run", "grid.txt", "ui.log"], (
-        "the command littered its folder"
+        "the command left files in its folder"
     )

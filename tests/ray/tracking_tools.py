@@ -1,4 +1,4 @@
-"""What the tests of tracking share: reading runs back with MLflow's own client, and starting processes."""
+"""Read runs with MLflow's own client, and start processes; for the tests of tracking."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def client_of(uri: str) -> Any:
     return mlflow.MlflowClient(uri)
 
 
-def read(tracker: Tracker, run_id: str | None) -> Any:
+def read_run(tracker: Tracker, run_id: str | None) -> Any:
     assert run_id is not None
     return client_of(tracker.uri).get_run(run_id)
 
@@ -44,7 +44,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+def start_script(script: str, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(raydistill.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", script, *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -41,11 +41,13 @@ class CircuitBreaker(Generic[Client]):
         The server. Log lines show it without its password.
     connect
         Opens a client of `uri`; called at the first attempt.
+    clock
+        Monotonic time in seconds.
     """
 
-    def __init__(self, uri: str, connect: Callable[[str], Client]) -> None:
+    def __init__(self, uri: str, connect: Callable[[str], Client], clock: Callable[[], float] = time.monotonic) -> None:
         self.uri, self.shown_uri = uri, hide_password(uri)
-        self._connect = connect
+        self._connect, self._clock = connect, clock
         self._client: Client | None = None
         self._failures = 0
         self._resume_at = 0.0
@@ -66,9 +68,9 @@ class CircuitBreaker(Generic[Client]):
         Outcome
             RETRY asks the caller to keep the record and try again later. No exception is raised.
         """
-        if time.monotonic() < self._resume_at and not (last and self._failures < 3):
+        if self._clock() < self._resume_at and not (last and self._failures < 3):
             return Outcome.RETRY
-        start, surrounding = time.monotonic(), sys.exception()
+        start, surrounding = self._clock(), sys.exception()
         try:
             if self._client is None:
                 self._client = self._connect(self.uri)
@@ -77,7 +79,7 @@ class CircuitBreaker(Generic[Client]):
             if self._client is not None and is_permanent(error):
                 self.warn_once(name, f"{self.shown_uri} refused the {name} ({describe_cause(error, surrounding)})")
                 return Outcome.DROPPED
-            self._pause(time.monotonic() - start)
+            self._pause(self._clock() - start)
             cause = describe_cause(error, surrounding)
             self.warn_once("connection", f"nothing can be recorded at {self.shown_uri} ({cause})")
             return Outcome.RETRY
@@ -95,7 +97,7 @@ class CircuitBreaker(Generic[Client]):
     def _pause(self, cost: float) -> None:
         self._failures += 1
         pause = min(max(FIRST_PAUSE * 2 ** (self._failures - 1), 10 * cost), LONGEST_PAUSE)
-        self._resume_at = time.monotonic() + pause
+        self._resume_at = self._clock() + pause
         log.debug("tracking: attempt %d failed, the next in %s", self._failures, duration(pause))
 
 
