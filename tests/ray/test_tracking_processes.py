@@ -40,7 +40,7 @@ with tracker.run("experts", identity="same") as parent:
 """
 
 
-def test_terminated_run_is_killed_at_once_and_a_run_after_kill_9_by_the_next_run(tracker: Tracker) -> None:
+def test_sigterm_sets_killed_and_the_next_run_closes_runs_left_by_kill_9(tracker: Tracker) -> None:
     with start_script(RUN_FOREVER, tracker.uri, tracker.experiment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -171,7 +171,7 @@ def test_run_survives_a_restart_of_its_server(tmp_path: Path, caplog: pytest.Log
     assert len(warnings_of(caplog)) == 1
 
 
-def test_timeouts_of_a_silent_server_are_paid_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_server_delays_only_the_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
