@@ -182,10 +182,10 @@ def _matching(
     from raydistill.core.augment import Augmentation
     from raydistill.core.engines import engine_options
     from raydistill.core.matching import Batch, Matcher, student_loss
-    from raydistill.core.networks import build, initial_parameters
+    from raydistill.core.networks import build_network, initial_parameters
 
     classes, side, ipc, _ = setting
-    network = build(ConvNet(), classes, side)
+    network = build_network(ConvNet(), classes, side)
     start = initial_parameters(network, 0)
     target = start + 0.001 * torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
     images = torch.randn(classes * ipc, 3, side, side, generator=torch.Generator().manual_seed(1))
@@ -212,10 +212,10 @@ def _training() -> dict[str, float]:
     import torch
 
     from raydistill.core.architectures import ConvNet
-    from raydistill.core.networks import build, initial_parameters
+    from raydistill.core.networks import build_network, initial_parameters
     from raydistill.core.training import Training, _gradient
 
-    network = build(ConvNet(), CLASSES, SIDE)
+    network = build_network(ConvNet(), CLASSES, SIDE)
     theta = initial_parameters(network, 0)
     images = torch.randn(256, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     targets = torch.eye(CLASSES)[torch.arange(256) % CLASSES]
@@ -244,10 +244,10 @@ def _evaluation() -> dict[str, float]:
     import torch
 
     from raydistill.core.architectures import ConvNet
-    from raydistill.core.networks import build, initial_parameters
+    from raydistill.core.networks import build_network, initial_parameters
     from raydistill.core.training import Training, train
 
-    network = build(ConvNet(), CLASSES, SIDE)
+    network = build_network(ConvNet(), CLASSES, SIDE)
     images, targets = torch.randn(CLASSES, 3, SIDE, SIDE), torch.eye(CLASSES)
     theta = initial_parameters(network, 0)
     ways: dict[str, Callable[[], Any]] = {}

@@ -19,7 +19,7 @@ from running import made
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import load
-from raydistill.core.networks import build, initial_parameters
+from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import FitState, evaluate, fit, init_state
 
@@ -39,7 +39,7 @@ def main() -> None:
     training = replace(config.experts.training, precision="float32", compile=True)
     torch.set_num_threads(config.resources.worker_threads)
     curated = CuratedSet.open(made("curate", [given.config, *words]))
-    network = build(config.network, curated.num_classes, curated.summary.image_size)
+    network = build_network(config.network, curated.num_classes, curated.summary.image_size)
     split = {name: curated.load(name) for name in ("train", "validation")}
     images = {name: curated.normalisation.apply(those.images_NHWC) for name, those in split.items()}
     targets_NK = one_hot(split["train"].labels_N, curated.num_classes)

@@ -42,7 +42,7 @@ from running import ROOT
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import open_manifest
 from raydistill.config import Curate, load
-from raydistill.core.networks import build, initial_parameters
+from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import fit, init_state, predict
 from raydistill.galaxies.images import FolderImages
@@ -260,7 +260,7 @@ def _plain_experts(plan: Plan, number: int) -> float:
     torch.set_num_threads(1)
     began = time.monotonic()
     curated = CuratedSet.open(plan.curated.folder)
-    network = build(plan.config.network, curated.num_classes, curated.summary.image_size)
+    network = build_network(plan.config.network, curated.num_classes, curated.summary.image_size)
     taught, judged = curated.load("train"), curated.load("validation")
     pixels, seen = (curated.normalisation.apply(split.images_NHWC) for split in (taught, judged))
     targets = one_hot(taught.labels_N, curated.num_classes)

@@ -184,9 +184,9 @@ def ours(spec: Spec, answers: Any) -> None:
 
 def _network(classes: int, images: Any) -> Any:
     from raydistill.core.architectures import ConvNet
-    from raydistill.core.networks import build
+    from raydistill.core.networks import build_network
 
-    return build(ConvNet(depth=3, width=128), classes, images.shape[-1])
+    return build_network(ConvNet(depth=3, width=128), classes, images.shape[-1])
 
 
 # ---- what both begin with, and how both are judged ----

@@ -14,7 +14,7 @@ from raydistill.core.architectures import MLP
 from raydistill.core.augment import Augmentation
 from raydistill.core.coreset import random_real
 from raydistill.core.distiller import Distiller
-from raydistill.core.networks import build, initial_parameters
+from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import Recipe
 from raydistill.core.schedule import Fixed
@@ -23,7 +23,7 @@ from raydistill.core.trajectories import InMemoryTrajectories
 from raydistill.seeding import generator
 
 CLASSES, SIZE = 3, 8  # classes, pixels per side
-NETWORK = build(MLP(width=16), CLASSES, SIZE)
+NETWORK = build_network(MLP(width=16), CLASSES, SIZE)
 
 
 def make_images(num: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,13 @@ from .config import Config
 from .core.architectures import ConvNet
 from .core.augment import Augmentation
 from .core.distiller import Distiller
+from .core.engines import Adjoint, Unrolled
 from .core.matching import Matcher
-from .core.networks import Network, initial_parameters
+from .core.networks import Network, build_network, initial_parameters
 from .core.recipe import Recipe
-from .core.schedule import Fixed, SelfAdaptive
+from .core.schedule import Fixed, SelfAdaptive, StepwiseWindow
 from .core.training import Training, fit, predict, train
+from .core.trajectories import InMemoryTrajectories
 from .errors import (
     ArtifactCorrupt,
     ArtifactError,
@@ -27,6 +29,7 @@ from .errors import (
 )
 
 __all__ = [
+    "Adjoint",
     "ArtifactCorrupt",
     "ArtifactError",
     "ArtifactIncompatible",
@@ -43,15 +46,19 @@ __all__ = [
     "DivergenceError",
     "EvaluationReport",
     "Fixed",
+    "InMemoryTrajectories",
     "Matcher",
     "Network",
     "RaydistillError",
     "Recipe",
     "SearchReport",
     "SelfAdaptive",
+    "StepwiseWindow",
     "Survey",
     "Training",
     "TrajectoryStore",
+    "Unrolled",
+    "build_network",
     "curate",
     "distill",
     "evaluate",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from raydistill.core.architectures import MLP, AlexNet, Architecture, ConvNet, ViT
 from raydistill.core.augment import DSA, Augmentation, AugmentationParameters
 from raydistill.core.matching import Batch
-from raydistill.core.networks import Network, build, initial_parameters
+from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training, fit, init_state
 from raydistill.core.trajectories import progress
@@ -93,7 +93,7 @@ class Problem:
 
 def problem(architecture: Architecture, dtype: torch.dtype = torch.float64, images: int = CLASSES) -> Problem:
     """A student and a target a little way off, with soft targets (all their entries matter)."""
-    network = build(architecture, CLASSES, SIZE)
+    network = build_network(architecture, CLASSES, SIZE)
     theta = initial_parameters(network, 1).to(dtype)
     return Problem(
         network,

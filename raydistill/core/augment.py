@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raydistill.core.checks import at_least, fraction, not_negative
+from raydistill.core.checks import at_least, between_0_and_1, not_negative
 
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate", "dihedral", "mirror"]
 AugmentationParameters = dict[str, Tensor]
@@ -66,7 +66,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         at_least(1, max_scale=self.max_scale)
-        fraction(crop_fraction=self.crop_fraction, cutout_fraction=self.cutout_fraction)
+        between_0_and_1(crop_fraction=self.crop_fraction, cutout_fraction=self.cutout_fraction)
         not_negative(self, "max_rotation", "brightness", "saturation", "contrast")
         if len(set(self.operations)) < len(self.operations):
             raise ValueError(f"operations must each be named once, got {list(self.operations)}")

@@ -28,21 +28,21 @@ def at_least(least: float, **given: float | None) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def share(**given: float) -> None:
+def at_least_0_below_1(**given: float) -> None:
     """Each number must lie in [0, 1)."""
     for name, value in given.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} must lie in [0, 1), got {value}")
 
 
-def fraction(**given: float) -> None:
+def between_0_and_1(**given: float) -> None:
     """Each number must lie in [0, 1]."""
     for name, value in given.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
 
-def inside(**given: float) -> None:
+def strictly_between_0_and_1(**given: float) -> None:
     """Each number must lie in (0, 1)."""
     for name, value in given.items():
         if not 0 < value < 1:

@@ -35,7 +35,7 @@ from raydistill.errors import ArtifactIncompatible
 from raydistill.seeding import generator
 
 # How far the student of `student_lr: auto` goes on the initial images, in units of the experts' way (docs/log.md, 2026-11-21).
-AS_FAR = 0.8
+TARGET_DISPLACEMENT_RATIO = 0.8
 RATES_PER_OCTAVE = 8  # that `auto` chooses from
 FIRST_STEP = 0.03  # sigma: how far `image_step: {kind: sgd, lr: auto}` moves a pixel in an iteration, at first
 
@@ -80,12 +80,12 @@ class Distiller:
         memory_mb: float | None = None,
     ) -> None:
         self.recipe = recipe
-        self.measurer = SegmentEvaluator(recipe, network, trajectories, seed, memory_mb)
+        self.segments = SegmentEvaluator(recipe, network, trajectories, seed, memory_mb)
         self.images = images_SCHW.clone()
         self.average = images_SCHW.clone()
         self.labels = labels_SK.clone()
         first = float("nan") if recipe.student_lr == "auto" else recipe.student_lr
-        self.log_lrs = [torch.tensor(math.log(first)).to(self.images) for _ in range(self.measurer.num_rates)]
+        self.log_lrs = [torch.tensor(math.log(first)).to(self.images) for _ in range(self.segments.num_lrs)]
         self.schedule: ScheduleState = recipe.schedule.init()
         self.finished = False
         self.image_lr = math.nan if recipe.image_step.lr == "auto" else recipe.image_step.lr
@@ -108,7 +108,7 @@ class Distiller:
     @property
     def student_lrs(self) -> Tensor:
         """[1] learning rate, or one per start epoch of the window, in their order: those before it were never trained."""
-        window = self.measurer.window(self.schedule)
+        window = self.segments.window(self.schedule)
         rates = self.log_lrs[window.start : window.stop] if self.recipe.lr_per_epoch else self.log_lrs
         return torch.stack(rates).exp()
 
@@ -128,7 +128,7 @@ class Distiller:
             self._choose_image_lr(self.recipe.image_step.momentum)
 
     def _choose_student_lr(self, typical_DSCHW: Tensor) -> None:
-        """The largest of the grid 2^(k / RATES_PER_OCTAVE) at which the student goes at most `AS_FAR` times as far as the experts.
+        """Choose the largest rate 2^(k / RATES_PER_OCTAVE) at which the displacement ratio is at most its target.
 
         |theta_N - theta_0| against |theta* - theta_0|, the geometric mean over three experts and both ends of the first window, each with
         one of the sets in turn. Until the images are worth something, most of its way leads aside, so a student that goes farther ends
@@ -140,7 +140,8 @@ class Distiller:
             middle = (low + high) // 2
             low, high = (
                 (middle, high)
-                if self._goes(2 ** (middle / RATES_PER_OCTAVE), typical_DSCHW, cases) <= AS_FAR
+                if self._displacement_ratio(2 ** (middle / RATES_PER_OCTAVE), typical_DSCHW, cases)
+                <= TARGET_DISPLACEMENT_RATIO
                 else (low, middle)
             )
         for log_lr in self.log_lrs:
@@ -151,7 +152,7 @@ class Distiller:
         the gradient over the pixels and the cases of `_choose_student_lr`."""
         lr, squares = self.log_lrs[0].exp(), []
         for begin, target, batches in self._first_cases():
-            matched = self.measurer.matcher.match(begin, target, self.images, self.targets(), lr, batches)
+            matched = self.segments.matcher.match(begin, target, self.images, self.targets(), lr, batches)
             squares.append(float(matched.d_images_SCHW.double().square().mean()))
         g = math.sqrt(statistics.fmean(squares))
         self._check(float(lr), gradient=g)
@@ -160,13 +161,13 @@ class Distiller:
 
     def _first_cases(self) -> list[tuple[Tensor, Tensor, list[Batch]]]:
         """Where a student begins, where its expert went from there, and the student's steps; of the experts that do not stand still."""
-        measurer, window, cases = self.measurer, self.measurer.window(self.schedule), []
-        g = generator(measurer.seed, "first cases")
-        for expert in range(min(3, measurer.trajectories.num_experts)):
+        segments, window, cases = self.segments, self.segments.window(self.schedule), []
+        g = generator(segments.seed, "first cases")
+        for expert in range(min(3, segments.trajectories.num_experts)):
             for start in sorted({window[0], window[-1]}):
-                begin, target = measurer.ends(expert, start, self.images)
-                if not measurer.matcher.is_stationary(begin, target):
-                    cases.append((begin, target, measurer.batches(g, self.images)))
+                begin, target = segments.ends(expert, start, self.images)
+                if not segments.matcher.is_stationary(begin, target):
+                    cases.append((begin, target, segments.batches(g, self.images)))
         if not cases:
             raise ArtifactIncompatible(
                 f"the experts stand still at start epochs {window[0]} and {window[-1]}, so a rate cannot be chosen by how far they go",
@@ -174,12 +175,14 @@ class Distiller:
             )  # fmt: skip
         return cases
 
-    def _goes(self, lr: float, sets_DSCHW: Tensor, cases: list[tuple[Tensor, Tensor, list[Batch]]]) -> float:
+    def _displacement_ratio(
+        self, lr: float, sets_DSCHW: Tensor, cases: list[tuple[Tensor, Tensor, list[Batch]]]
+    ) -> float:
         """How far the student goes at a rate, in units of the experts' way: the geometric mean of all cases."""
         rate, targets, logs = torch.tensor(lr).to(self.images), self.targets(), []
         for (begin, target, batches), images_SCHW in zip(cases, cycle(sets_DSCHW), strict=False):
-            went = self.measurer.matcher.displacement(begin, images_SCHW, targets, rate, batches)
-            logs.append(float((went / (target - begin)[self.measurer.matcher.skip :].norm()).log()))
+            went = self.segments.matcher.displacement(begin, images_SCHW, targets, rate, batches)
+            logs.append(float((went / (target - begin)[self.segments.matcher.skip :].norm()).log()))
         too_far = any(math.isnan(log) or log == math.inf for log in logs)
         return math.inf if too_far else math.exp(math.fsum(logs) / len(logs))
 
@@ -192,7 +195,7 @@ class Distiller:
 
     def measure(self, piece: int) -> SegmentResult:
         """One of this iteration's pieces; the state stays as it is."""
-        return self.measurer.measure(self.shared(), piece)
+        return self.segments.measure(self.shared(), piece)
 
     def shared(self) -> SharedState:
         """What another `Measurer` needs to measure this iteration's pieces."""
@@ -215,8 +218,8 @@ class Distiller:
             self._check(self._lr(self.schedule.cap - 1), loss=unseen)
         if followed:
             self._descend(followed)
-        cap = self.measurer.window(self.schedule).stop
-        self.schedule, decision = self.recipe.schedule.step(self.schedule, unseen, self.measurer.last_epoch)
+        cap = self.segments.window(self.schedule).stop
+        self.schedule, decision = self.recipe.schedule.step(self.schedule, unseen, self.segments.last_epoch)
         self._act_on(decision)
         nan = float("nan")
         return [
@@ -231,11 +234,11 @@ class Distiller:
     def _skips(self, piece: SegmentResult) -> bool:
         """Whether a piece moves nothing: there is nothing to match, or its loss is above `skip_above`, as one that overflowed is."""
         ceiling = self.recipe.skip_above
-        return piece.still or (ceiling is not None and not float(piece.matched.loss) <= ceiling)
+        return piece.is_stationary or (ceiling is not None and not float(piece.matched.loss) <= ceiling)
 
     def _lr(self, start_epoch: float) -> float:
         """The rate of a student that begins there."""
-        return float(self.log_lrs[self.measurer.rate(start_epoch)].exp())
+        return float(self.log_lrs[self.segments.lr_index(start_epoch)].exp())
 
     def _check(self, lr: float, **figures: float) -> None:
         check_finite(figures, lr, self.recipe, self.image_lr, self.iteration)
@@ -248,7 +251,7 @@ class Distiller:
         self.images.grad = _mean([recipe.image_step.weight(n) * piece.matched.d_images_SCHW for piece, n in weighed])
         of_rate = defaultdict(list)
         for piece, n in weighed:
-            rate = self.measurer.rate(piece.start_epoch)
+            rate = self.segments.lr_index(piece.start_epoch)
             d_log_lr = piece.matched.d_lr * self.log_lrs[rate].exp()
             of_rate[rate].append(recipe.lr_step.weight(n) * d_log_lr)
         for rate, gradients in of_rate.items():
@@ -271,7 +274,7 @@ class Distiller:
 
     def _set_step_sizes(self) -> None:
         """Fine-tuning shrinks the image step; with one rate per epoch each has its turn once in a window, so its step grows with that."""
-        turns = len(self.measurer.window(self.schedule)) if self.recipe.lr_per_epoch else 1
+        turns = len(self.segments.window(self.schedule)) if self.recipe.lr_per_epoch else 1
         sizes = {
             "images": self.image_lr * self.schedule.image_lr_scale,
             "lrs": self.recipe.lr_step.lr * turns,
@@ -280,8 +283,8 @@ class Distiller:
             for group in self._optimisers[name].param_groups:
                 group["lr"] = size
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """(tensors, strings): all that `load` needs to go on bit for bit; the form safetensors stores."""
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """(tensors, strings): all that `load` needs; the form safetensors stores."""
         tensors = {"images": self.images, "average": self.average, "labels": self.labels}
         tensors["log_lrs"] = torch.stack(self.log_lrs)
         tensors["image_lr"] = torch.tensor(self.image_lr, dtype=torch.float64)
@@ -291,7 +294,7 @@ class Distiller:
         strings = {"schedule": json.dumps(self.schedule._asdict()), "finished": json.dumps(self.finished)}
         return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, strings
 
-    def load(self, tensors: dict[str, Tensor], strings: dict[str, str]) -> None:
+    def load_state_dict(self, tensors: dict[str, Tensor], strings: dict[str, str]) -> None:
         """Continue from a `state`."""
         self.images.copy_(tensors["images"])
         self.average.copy_(tensors["average"])

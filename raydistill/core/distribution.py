@@ -16,7 +16,7 @@ from torch import Tensor
 
 from raydistill.core import coreset
 from raydistill.core.augment import DSA, Augmentation, AugmentationParameters
-from raydistill.core.checks import positive, share
+from raydistill.core.checks import at_least_0_below_1, positive
 from raydistill.core.networks import Network, embedding, initial_parameters
 from raydistill.seeding import fold_in, generator
 
@@ -37,7 +37,7 @@ class DistributionMatching:
 
     def __post_init__(self) -> None:
         positive(self, "iterations", "batch_size", "lr")
-        share(momentum=self.momentum)
+        at_least_0_below_1(momentum=self.momentum)
         if not self.augmentation.shared:
             raise ValueError("augmentation.shared must be true: real and synthetic images are augmented alike")
 

@@ -76,7 +76,7 @@ class Network:
     @classmethod
     def of(cls, make: Callable[[], nn.Module]) -> Self:
         """ValueError for a module with layers that keep state beside their parameters, draw random numbers or mix the images of a batch;
-        `probe` looks at what it does."""
+        `check_network` looks at what it does."""
         with torch.random.fork_rng(devices=[]):
             module = make()
         if not list(module.parameters()):
@@ -97,13 +97,13 @@ class Network:
         return logits
 
 
-def build(architecture: Architecture, num_classes: int, image_size: int, channels: int = 3) -> Network:
+def build_network(architecture: Architecture, num_classes: int, image_size: int, channels: int = 3) -> Network:
     """The pure function of an architecture. ValueError where it does not fit the images."""
     return Network.of(partial(architecture.module, num_classes, image_size, channels))
 
 
 @torch.no_grad()
-def probe(network: Network, num_classes: int, image_size: int, channels: int = 3) -> None:
+def check_network(network: Network, num_classes: int, image_size: int, channels: int = 3) -> None:
     """ValueError for a network that two images show to be none: it is not K logits of an image alone, or draws random numbers."""
     theta_P = network.layout.flatten(dict(network.module.named_parameters()))
     images = torch.rand(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))

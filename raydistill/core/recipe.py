@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.checks import positive, share
+from raydistill.core.checks import at_least_0_below_1, positive
 from raydistill.core.engines import EngineName
 from raydistill.core.matching import Precision
 from raydistill.core.schedule import Schedule, SelfAdaptive
@@ -30,7 +30,7 @@ class SGD:
     def __post_init__(self) -> None:
         if self.lr != "auto":
             positive(self, "lr")
-        share(momentum=self.momentum)
+        at_least_0_below_1(momentum=self.momentum)
 
     def weight(self, length: float) -> float:
         """What the gradients of a piece are multiplied by, given the length of that of its images."""
@@ -56,7 +56,7 @@ class Adam:
 
     def __post_init__(self) -> None:
         positive(self, "lr")
-        share(**{f"beta {number}": beta for number, beta in enumerate(self.betas, 1)})
+        at_least_0_below_1(**{f"beta {number}": beta for number, beta in enumerate(self.betas, 1)})
 
     def weight(self, length: float) -> float:
         """As of `SGD`."""
@@ -84,7 +84,7 @@ class Recipe:
         the experts take in M epochs, see `stepping`.
     student_lr
         Initial learning rate of the student (its logarithm is learned). "auto": such that on the initial images (with `init: mean`, on
-        real ones) the student goes `AS_FAR` times as far as the experts did, see `Distiller.begin`. Far above it the student walks away
+        real ones) the student goes 0.8 times as far as the experts did, see `Distiller.begin`. Far above it the student walks away
         (loss above 1).
     lr_per_epoch
         One learning rate per start epoch instead of one for all.
@@ -159,7 +159,7 @@ class Recipe:
         for name, step in (("lr_step", self.lr_step), ("label_step", self.label_step)):
             if step.lr == "auto":
                 raise ValueError(f"{name}: lr must be a number; auto is for image_step")
-        share(ema=self.ema, skip_layers=self.skip_layers)
+        at_least_0_below_1(ema=self.ema, skip_layers=self.skip_layers)
         if self.label_init != "experts" and self.labels != "soft":
             raise ValueError(
                 f"label_init: {self.label_init} goes with labels: soft; labels: {self.labels} are not learned"

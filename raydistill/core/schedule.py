@@ -11,7 +11,7 @@ The test is taken every `test_every` iterations on losses that are correlated in
 significance: `tests/unit/core/test_schedule.py` measures how often it fires on noise. Since |r| <= 1 a fall cannot advance before
 n > significance^2 + 2, nor a rise before n > RISING^2 + 2.
 
-*Fixed* is MTT's window (Cazenavette et al. 2022, arXiv:2203.11932). *Clocked* widens it every so many iterations, as DATM's
+*Fixed* is MTT's window (Cazenavette et al. 2022, arXiv:2203.11932). *StepwiseWindow* widens it every so many iterations, as DATM's
 sequential generation does (Guo et al. 2024, arXiv:2310.05773), and may leave out the first epochs.
 
 A schedule is a frozen record of hyper-parameters; `init` and `step` return new state and a `Decision` that a test can assert.
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Literal, NamedTuple
 
-from raydistill.core.checks import at_least, inside, positive
+from raydistill.core.checks import at_least, positive, strictly_between_0_and_1
 
 RISING = 3.0  # sigma at which a rising next-epoch loss ends a stage (the authors' code)
 
@@ -105,7 +105,7 @@ class SelfAdaptive:
             raise ValueError(
                 f"max_duration must be at least min_duration = {self.min_duration}, got {self.max_duration}"
             )
-        inside(fine_tune_factor=self.fine_tune_factor, fine_tune_floor=self.fine_tune_floor)
+        strictly_between_0_and_1(fine_tune_factor=self.fine_tune_factor, fine_tune_floor=self.fine_tune_floor)
 
     def init(self) -> ScheduleState:
         return ScheduleState(cap=1)
@@ -174,7 +174,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Clocked:
+class StepwiseWindow:
     """The window min_start_epoch..first_max_start_epoch grows by one epoch every `every` iterations until `max_start_epoch` is in:
     easy epochs first, by the clock. Epochs before `min_start_epoch` are never matched: too easy for so many images."""
 
@@ -209,4 +209,4 @@ class Clocked:
         return False
 
 
-Schedule = SelfAdaptive | Fixed | Clocked
+Schedule = SelfAdaptive | Fixed | StepwiseWindow

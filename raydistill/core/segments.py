@@ -39,7 +39,7 @@ class SegmentResult(NamedTuple):
     next_epoch_loss: float | None
 
     @property
-    def still(self) -> bool:
+    def is_stationary(self) -> bool:
         """True where the expert ends at the parameters it began with, so that there is nothing to match: straight trajectories, once it
         has arrived. `matched` has no loss then, and no gradient."""
         return self.matched.steps == 0
@@ -92,13 +92,13 @@ class SegmentEvaluator:
         return range(self.recipe.schedule.min_start_epoch, min(schedule.cap, self.last_epoch + 1))
 
     @property
-    def num_rates(self) -> int:
+    def num_lrs(self) -> int:
         """Of the student's learning rates: one, or one per possible start epoch."""
         return self.last_epoch + 1 if self.recipe.lr_per_epoch else 1
 
-    def rate(self, start_epoch: float) -> int:
+    def lr_index(self, start_epoch: float) -> int:
         """Which of them a student has that begins there."""
-        return min(int(start_epoch), self.num_rates - 1)
+        return min(int(start_epoch), self.num_lrs - 1)
 
     def ends(self, expert: int, start: float, like: Tensor) -> tuple[Tensor, Tensor]:
         """theta_P where the student begins, and where its expert was M epochs later; dtype and device as `like`."""
@@ -130,7 +130,7 @@ class SegmentEvaluator:
 
     def _matched(self, g: torch.Generator, shared: SharedState, expert: int, start_epoch: float) -> MatchResult:
         images, targets, log_lrs, _ = shared
-        lr = log_lrs[self.rate(start_epoch)].exp()
+        lr = log_lrs[self.lr_index(start_epoch)].exp()
         start, target = self.ends(expert, start_epoch, images)
         if self.matcher.is_stationary(start, target):
             return no_match(images, targets, lr)
@@ -144,7 +144,7 @@ class SegmentEvaluator:
         start, target = self.ends(expert, schedule.cap, images)
         if self.matcher.is_stationary(start, target):
             return None
-        lr = log_lrs[self.rate(schedule.cap - 1)].exp()  # what the next epoch would inherit
+        lr = log_lrs[self.lr_index(schedule.cap - 1)].exp()  # what the next epoch would inherit
         return float(self.matcher.loss(start, target, images, targets, lr, self.batches(g, images)))
 
 

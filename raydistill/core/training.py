@@ -18,7 +18,7 @@ from torch import Tensor
 
 from raydistill.core import metrics
 from raydistill.core.augment import Augmentation
-from raydistill.core.checks import not_negative, positive, share
+from raydistill.core.checks import at_least_0_below_1, not_negative, positive
 from raydistill.core.compiling import compiled
 from raydistill.core.matching import Precision, student_loss
 from raydistill.core.networks import Network
@@ -87,7 +87,7 @@ class Training:
     def __post_init__(self) -> None:
         positive(self, "epochs", "batch_size", "lr")
         not_negative(self, "weight_decay", "lr_decay_at", "average")
-        share(momentum=self.momentum)
+        at_least_0_below_1(momentum=self.momentum)
 
     def steps_per_epoch(self, num_images: int) -> int:
         """Whole batches: what is left over waits for another epoch."""

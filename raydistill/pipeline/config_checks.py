@@ -9,7 +9,7 @@ from collections import Counter
 
 from raydistill.config import Config
 from raydistill.core.architectures import Custom
-from raydistill.core.networks import build, embedding, probe
+from raydistill.core.networks import build_network, check_network, embedding
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
@@ -52,9 +52,9 @@ def _check_networks(config: Config) -> None:
     networks = {f"evaluate.other_networks.{i}": network for i, network in enumerate(config.evaluate.other_networks)}
     for key, architecture in {"network": config.network, **networks}.items():
         try:
-            network = build(architecture, num_classes=2, image_size=config.curate.image_size)
+            network = build_network(architecture, num_classes=2, image_size=config.curate.image_size)
             if isinstance(architecture, Custom):  # tests/unit/core cover the built-in networks
-                probe(network, num_classes=2, image_size=config.curate.image_size)
+                check_network(network, num_classes=2, image_size=config.curate.image_size)
             if "dm" in config.evaluate.baselines and key == "network":
                 embedding(network)
         except ValueError as error:

@@ -12,7 +12,7 @@ import torch
 from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.matching import Batch, Matcher, student_loss
-from raydistill.core.networks import build, initial_parameters
+from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training, train
 from raydistill.pipeline.runtime.resources import device_of
@@ -43,7 +43,7 @@ def test_the_exact_engine_gives_the_gradients_of_the_cpu(width: int) -> None:
 
 
 def test_training_on_the_gpu_learns_what_it_learns_on_the_cpu() -> None:
-    network = build(ConvNet(depth=1, width=8), zoo.CLASSES, zoo.SIZE)
+    network = build_network(ConvNet(depth=1, width=8), zoo.CLASSES, zoo.SIZE)
     images, labels = zoo.stripes(60)
     training = Training(epochs=2, batch_size=15, lr=0.05, augmentation=Augmentation(("dihedral",)))
     ends = {}
@@ -70,7 +70,7 @@ def test_two_experts_share_a_gpu(tmp_path: Path) -> None:
 
 
 def test_a_compiled_step_on_the_gpu() -> None:
-    network = build(ConvNet(depth=1, width=8), zoo.CLASSES, zoo.SIZE)
+    network = build_network(ConvNet(depth=1, width=8), zoo.CLASSES, zoo.SIZE)
     images, labels = (tensor.cuda() for tensor in zoo.stripes(30))
     theta, targets = initial_parameters(network, 1).cuda(), one_hot(labels, zoo.CLASSES)
     eager = Training(epochs=1, batch_size=15, lr=0.05)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from raydistill.core.schedule import (
     RISING,
-    Clocked,
     Decision,
     Fixed,
     Schedule,
     SelfAdaptive,
+    StepwiseWindow,
     correlation_with_time,
 )
 
@@ -33,7 +33,7 @@ self_adaptive = st.builds(
 schedules = (
     self_adaptive
     | st.builds(Fixed, max_start_epoch=st.integers(0, 5))
-    | st.builds(Clocked, every=st.integers(1, 20), max_start_epoch=st.integers(0, 7))
+    | st.builds(StepwiseWindow, every=st.integers(1, 20), max_start_epoch=st.integers(0, 7))
 )
 
 

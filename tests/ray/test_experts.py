@@ -20,7 +20,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.trajectories import ShardWriter, TrajectoryStore, record, shard
 from raydistill.core import diagnostics
-from raydistill.core.networks import build
+from raydistill.core.networks import build_network
 from raydistill.core.training import init_state
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
@@ -196,7 +196,7 @@ def poisoned(curated_root: Path, tmp_path: Path, poison: float, restarts: int) -
     )
     plan = Plan(config)
     summary = CuratedSet.open(plan.curated.folder).summary
-    size = build(config.network, len(summary.classes), summary.image_size).layout.num_parameters
+    size = build_network(config.network, len(summary.classes), summary.image_size).layout.num_parameters
     nothing: list[float | None] = [None]
     history = {"loss": nothing, "accuracy": nothing, "balanced_accuracy": nothing}
     ShardWriter(plan.trajectories.folder, 1).save(init_state(torch.full((size,), poison)), history)

@@ -99,8 +99,8 @@ def test_resumed_trainer_has_the_same_bits(config: Config, tmp_path: Path, label
     late = Trainer(task(given, tmp_path / "stopped"))
     for _ in range(2):
         late.step()
-    for name, tensor in whole.distiller.state()[0].items():
-        assert torch.equal(tensor, late.distiller.state()[0][name]), name
+    for name, tensor in whole.distiller.state_dict()[0].items():
+        assert torch.equal(tensor, late.distiller.state_dict()[0][name]), name
     assert torch.equal(whole.current_images().targets_SK, late.current_images().targets_SK)
 
 

@@ -15,7 +15,7 @@ from raydistill.config import CatalogSurvey, Halving, Range, load, plain
 from raydistill.core.architectures import MLP, ConvNet
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.recipe import SGD, Adam
-from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
+from raydistill.core.schedule import Fixed, SelfAdaptive, StepwiseWindow
 from raydistill.errors import ConfigError
 from raydistill.galaxies.images import FolderImages
 from raydistill.simulation.config import SimulatedSurvey
@@ -162,7 +162,7 @@ def test_numbers_as_people_write_them(read: Read) -> None:
 
 
 def test_unions_choose_by_kind(read: Read) -> None:
-    schedules = {"clocked": Clocked(), "fixed": Fixed(), "self-adaptive": SelfAdaptive()}
+    schedules = {"clocked": StepwiseWindow(), "fixed": Fixed(), "self-adaptive": SelfAdaptive()}
     for kind, expected in schedules.items():
         assert read(SIMULATED, f"distill.schedule.kind={kind}").distill.schedule == expected
     steps = read(SIMULATED, "distill.image_step={kind: sgd, lr: 100}", "distill.lr_step={kind: adam, lr: 0.1}").distill
@@ -198,7 +198,7 @@ def test_another_kind_of_a_thing_keeps_nothing_of_the_first(read: Read) -> None:
     assert read(adaptive, "distill.schedule={kind: fixed, max_start_epoch: 5}").distill.schedule == Fixed(
         max_start_epoch=5
     )
-    assert read(adaptive, "distill.schedule.kind=clocked").distill.schedule == Clocked()
+    assert read(adaptive, "distill.schedule.kind=clocked").distill.schedule == StepwiseWindow()
     assert read(adaptive, "distill.schedule.min_duration=9").distill.schedule == SelfAdaptive(
         significance=3, min_duration=9
     )

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from raydistill.core.distiller import Distiller
-from raydistill.core.networks import build
-from raydistill.core.schedule import Clocked, Fixed, SelfAdaptive
+from raydistill.core.networks import build_network
+from raydistill.core.schedule import Fixed, SelfAdaptive, StepwiseWindow
 from raydistill.core.training import SharpnessAware
 from tests import zoo
 from tests.unit.config_tools import SIMULATED, Read
@@ -67,9 +67,9 @@ def test_a_method_s_window_is_its_own(read: Read, method: str) -> None:
 def test_a_method_distils(read: Read, method: str) -> None:
     """Two iterations of each with fewer student steps, on small networks that were trained for real."""
     recipe = read(SIMULATED, f"extends=methods/{method}", "distill.student_steps=3", "distill.image_step.lr=1").distill
-    if isinstance(recipe.schedule, Clocked):
+    if isinstance(recipe.schedule, StepwiseWindow):
         recipe = replace(recipe, schedule=replace(recipe.schedule, first_max_start_epoch=1))
-    network = build(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
+    network = build_network(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
     images = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
     run = Distiller(recipe, network, zoo.Walk(network, num_epochs=5), images, torch.eye(zoo.CLASSES), seed=0)
     records = [*run.step(), *run.step()]

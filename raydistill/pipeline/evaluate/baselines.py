@@ -16,7 +16,7 @@ from raydistill.config import Baseline, Config, plain, sources
 from raydistill.core import coreset
 from raydistill.core.coreset import Coreset
 from raydistill.core.distribution import distribution_matching
-from raydistill.core.networks import build
+from raydistill.core.networks import build_network
 from raydistill.log import progress
 from raydistill.pipeline.evaluate.fit_cache import FitCache
 from raydistill.pipeline.evaluate.fits import Split
@@ -108,7 +108,7 @@ def _match(
     resources = config.resources
     torch.set_num_threads(resources.worker_threads)
     images, labels = (tensor.to(device_of(resources.gpus)) for tensor in train)
-    network = build(config.network, num_classes, images.shape[-1])
+    network = build_network(config.network, num_classes, images.shape[-1])
     dm, reported = config.evaluate.dm, time.monotonic()
     for iteration, loss, matched in distribution_matching(dm, network, images, labels, num_classes, ipc, seed):
         last = iteration == dm.iterations

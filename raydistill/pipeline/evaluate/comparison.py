@@ -10,7 +10,7 @@ from typing import Any
 from raydistill.config import Config, Protocol
 from raydistill.core.architectures import Architecture
 from raydistill.core.cost_model import Hardware, WorkEstimate, describe, estimate_training, resolve_auto
-from raydistill.core.networks import build
+from raydistill.core.networks import build_network
 from raydistill.core.training import Training
 from raydistill.log import get_logger
 from raydistill.pipeline.evaluate.fits import Fit, LearningRate, TrainingSet
@@ -97,5 +97,5 @@ def _compilation_key(search: LrSearch) -> Any:
 
 def _work(search: LrSearch, networks: int) -> WorkEstimate:
     data = search.fits[0].data
-    network = build(search.architecture, data.targets_NK.shape[1], data.images_NCHW.shape[-1])
+    network = build_network(search.architecture, data.targets_NK.shape[1], data.images_NCHW.shape[-1])
     return estimate_training(search.training, network, data.images_NCHW.shape, networks)

@@ -19,7 +19,7 @@ from raydistill.core.architectures import Architecture
 from raydistill.core.augment import Augmentation
 from raydistill.core.coreset import Coreset
 from raydistill.core.initial import expert_labels, hard_labels
-from raydistill.core.networks import Network, build
+from raydistill.core.networks import Network, build_network
 from raydistill.core.normalise import one_hot
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
@@ -149,5 +149,5 @@ def load_teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> T
         log.warning("evaluate: the experts are left out (%s)", error)
         return None
     architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
-    network = build(architecture, curated.num_classes, curated.summary.image_size)
+    network = build_network(architecture, curated.num_classes, curated.summary.image_size)
     return Teachers(store, architecture, network, curated.num_classes)

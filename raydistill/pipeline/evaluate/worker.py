@@ -11,7 +11,7 @@ import torch
 from raydistill.artifacts.evaluation import DIVERGED
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.architectures import Architecture
-from raydistill.core.networks import Network, build, initial_parameters
+from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.training import Evaluation, Training, evaluate, lr_schedule, train
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.evaluate.fits import LearningRate, Split, TrainingSet
@@ -70,7 +70,7 @@ def evaluate_experts(
 @lru_cache(maxsize=8)
 def _network(architecture: Architecture, num_classes: int, image_size: int) -> Network:
     """Build a network once per worker process: compiled code is cached with the object."""
-    return build(architecture, num_classes, image_size)
+    return build_network(architecture, num_classes, image_size)
 
 
 def _row(result: Evaluation) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from raydistill.artifacts.trajectories import TrajectoryStore, missing_experts, 
 from raydistill.config import Config
 from raydistill.core.cost_model import describe, estimate_training
 from raydistill.core.diagnostics import check_undertrained
-from raydistill.core.networks import build
+from raydistill.core.networks import build_network
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
@@ -74,7 +74,7 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
 def _train_all(plan: Plan, curated: CuratedSet, run: Run) -> None:
     config, folder = plan.config, plan.trajectories.folder
     wanted = config.experts
-    network = build(config.network, curated.num_classes, curated.summary.image_size)
+    network = build_network(config.network, curated.num_classes, curated.summary.image_size)
     side, taught = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
     images = torch.Size((taught, 3, side, side))
     # The work of all experts, for a choice that depends on the number of workers would make the bits depend on it.

@@ -15,7 +15,7 @@ from raydistill.artifacts.curated import CuratedSet, Labelled
 from raydistill.artifacts.trajectories import ShardWriter
 from raydistill.config import Experts
 from raydistill.core.architectures import Architecture
-from raydistill.core.networks import Network, build, initial_parameters
+from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import AnyNormalisation, one_hot
 from raydistill.core.training import FitState, evaluate, fit, init_state
 from raydistill.errors import RaydistillError, find_known_error
@@ -88,7 +88,7 @@ class _Trainer:
         curated = CuratedSet.open(job.curated, verify=False)  # the driver has verified it
         self._job, self._folder = job, Folder(job.folder)
         self._device = device_of(job.gpus)
-        self._network: Network = build(job.architecture, curated.num_classes, curated.summary.image_size)
+        self._network: Network = build_network(job.architecture, curated.num_classes, curated.summary.image_size)
         self._num_classes = curated.num_classes
         self._images, labels = self._on_device(curated.load("train"), curated.normalisation)
         tree = job.tree

@@ -44,7 +44,7 @@ def save_checkpoint(
     validations: Sequence[Validation],
 ) -> None:
     """Write the checkpoint in place of the previous one."""
-    tensors, state = distiller.state()
+    tensors, state = distiller.state_dict()
     best_tensors = {
         "best/images": best.images_SCHW,
         "best/targets": best.targets_SK,

@@ -14,7 +14,7 @@ from raydistill.config import Config, Distill
 from raydistill.core.architectures import Architecture
 from raydistill.core.cost_model import WorkEstimate, estimate_distillation
 from raydistill.core.distiller import Distiller
-from raydistill.core.networks import Network, build
+from raydistill.core.networks import Network, build_network
 from raydistill.core.segments import SegmentEvaluator
 from raydistill.galaxies.classes import ClassTree
 from raydistill.pipeline.plan import Plan
@@ -72,7 +72,7 @@ def recipe_and_estimate(config: Config, curated: CuratedSet) -> tuple[Distill, W
     side, num_train = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
     images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
     recipe = config.distill.stepping(config.experts.training.steps_per_epoch(num_train))
-    return recipe, estimate_distillation(recipe, build(config.network, curated.num_classes, side), images)
+    return recipe, estimate_distillation(recipe, build_network(config.network, curated.num_classes, side), images)
 
 
 class TrainerInputs(NamedTuple):
@@ -89,7 +89,7 @@ class TrainerInputs(NamedTuple):
         """Open the inputs of a task; the driver has verified them."""
         curated = CuratedSet.open(task.curated, verify=False)
         store = TrajectoryStore.open(task.trajectories, verify=False)
-        network = build(task.architecture, curated.num_classes, curated.summary.image_size)
+        network = build_network(task.architecture, curated.num_classes, curated.summary.image_size)
         return cls(curated, store, network, device_of(task.gpus), fold_in(task.seed, "distill", task.distill.seed))
 
     def distiller(self, task: DistillTask, images_SCHW: Tensor, labels_SK: Tensor) -> Distiller:

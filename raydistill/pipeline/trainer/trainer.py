@@ -117,7 +117,7 @@ class Trainer:
             self.diagnostics.read(list(records))  # its warnings were logged before the checkpoint
         tensors = checkpoint.tensors
         distiller = inputs.distiller(self.task, tensors["images"], tensors["labels"])
-        distiller.load(tensors, checkpoint.distiller)
+        distiller.load_state_dict(tensors, checkpoint.distiller)
         return distiller
 
     def _typical_sets(self, initial_SCHW: Tensor, train_NCHW: Tensor, labels_N: Tensor) -> Tensor:

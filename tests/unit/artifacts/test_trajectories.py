@@ -18,7 +18,7 @@ from raydistill.artifacts.trajectories import (
     shard,
     write_layout,
 )
-from raydistill.core.networks import Layout, build, initial_parameters
+from raydistill.core.networks import Layout, build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import FitState, Training, fit, init_state
 from raydistill.core.trajectories import Straight
@@ -100,7 +100,7 @@ def test_a_writer_resumes_where_another_was_stopped(folder: Folder) -> None:
 
 
 def test_an_expert_stopped_and_resumed_has_the_same_bits(folder: Folder) -> None:
-    network = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+    network = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
     images, labels = zoo.stripes(20)
     training = Training(epochs=EPOCHS, batch_size=6, momentum=0.9, augmentation=zoo.AUGMENTATIONS["dihedral"])
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Distiller, Record
-from raydistill.core.networks import Network, build
+from raydistill.core.networks import Network, build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import SGD, Adam, Recipe
-from raydistill.core.schedule import Clocked, Decision, Fixed, SelfAdaptive
+from raydistill.core.schedule import Decision, Fixed, SelfAdaptive, StepwiseWindow
 from raydistill.errors import DivergenceError
 from tests import zoo
 
@@ -25,13 +25,13 @@ IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
 LABELS = one_hot(torch.arange(zoo.CLASSES), zoo.CLASSES)
 VOTES = LABELS.lerp(zoo.normal(6, zoo.CLASSES, zoo.CLASSES, dtype=torch.float32).softmax(dim=1), 0.4)
 QUICK = Recipe(
-    student_steps=2, iterations=1000, student_lr=0.05, schedule=Clocked(every=3), augmentation=Augmentation(("dihedral",))
+    student_steps=2, iterations=1000, student_lr=0.05, schedule=StepwiseWindow(every=3), augmentation=Augmentation(("dihedral",))
 )  # fmt: skip
 
 
 @cache
 def walk() -> tuple[Network, zoo.Walk]:
-    network = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+    network = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
     return network, zoo.Walk(network, num_experts=2, num_epochs=4)
 
 
@@ -48,7 +48,7 @@ def step(run: Distiller) -> Record:
 
 
 def assert_same_state(one: Distiller, other: Distiller) -> None:
-    (tensors, strings), (expected, words) = one.state(), other.state()
+    (tensors, strings), (expected, words) = one.state_dict(), other.state_dict()
     assert strings == words
     assert tensors.keys() == expected.keys()
     for name in tensors:
@@ -81,7 +81,7 @@ RECIPES = {
     "three pieces": replace(QUICK, trajectories_per_step=3),
     "three pieces, rate per epoch": replace(QUICK, trajectories_per_step=3, lr_per_epoch=True, labels="soft"),
     "late window": replace(
-        QUICK, schedule=Clocked(every=2, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
+        QUICK, schedule=StepwiseWindow(every=2, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
     ),
 }
 
@@ -92,7 +92,7 @@ def test_a_resumed_run_continues_bit_for_bit(recipe: Recipe, stop: int) -> None:
     whole, first, second = (distiller(recipe) for _ in range(3))
     records = [whole.step() for _ in range(7)]
     early = [first.step() for _ in range(stop)]
-    second.load(*first.state())
+    second.load_state_dict(*first.state_dict())
     assert_same_state(second, first)
     late = [second.step() for _ in range(7 - stop)]
     assert repr([*early, *late]) == repr(records)  # repr: NaN equals NaN
@@ -104,11 +104,11 @@ def test_a_state_is_a_snapshot_that_may_be_loaded_twice(recipe: Recipe) -> None:
     source = distiller(recipe)
     for _ in range(3):
         source.step()
-    saved = source.state()
+    saved = source.state_dict()
     ends = []
     for _ in range(2):
         resumed = distiller(recipe)
-        resumed.load(*saved)
+        resumed.load_state_dict(*saved)
         for _ in range(3):
             resumed.step()
         ends.append(resumed)
@@ -168,7 +168,7 @@ class Broken(OneExpert):
 @pytest.mark.parametrize("recipe", [QUICK, replace(QUICK, schedule=SelfAdaptive())], ids=["matched", "next epoch"])
 def test_divergence_leaves_the_state_untouched_and_names_what_to_change(recipe: Recipe) -> None:
     run, twin = (distiller(recipe, Broken(epoch=2)) for _ in range(2))
-    survived = 3 if isinstance(recipe.schedule, Clocked) else 0
+    survived = 3 if isinstance(recipe.schedule, StepwiseWindow) else 0
     for _ in range(survived):  # the cap is 1: epochs 0 and 1 only; the next epoch's target is the broken one
         run.step(), twin.step()
     assert run.schedule.cap == (2 if survived else 1)
@@ -186,7 +186,7 @@ def test_divergence_leaves_the_state_untouched_and_names_what_to_change(recipe: 
 @pytest.mark.parametrize(("lr", "direction"), [(1.5, "up"), (1e-8, "down")])
 def test_a_runaway_rate_is_named(lr: float, direction: str) -> None:
     run = distiller(replace(QUICK, student_lr=lr))
-    before = run.state()
+    before = run.state_dict()
     with pytest.raises(DivergenceError, match=rf"ran {direction} to {lr:.3g}, outside .*lower distill\.lr_step\.lr"):
         run.step()
     assert torch.equal(run.images, before[0]["images"])
@@ -196,24 +196,24 @@ def test_a_runaway_rate_is_named(lr: float, direction: str) -> None:
 def test_a_gradient_of_the_rate_that_is_not_finite_is_divergence_too() -> None:
     """Where images and loss are finite but the rate's gradient overflows, the step must not write NaN into the rate."""
     run = distiller()
-    honest = run.measurer.matcher.match
+    honest = run.segments.matcher.match
 
     def overflowing(*arguments: Any) -> Any:
         return honest(*arguments)._replace(d_lr=torch.tensor(math.inf))
 
-    run.measurer.matcher.match = overflowing  # type: ignore[method-assign]
-    before = run.state()
+    run.segments.matcher.match = overflowing  # type: ignore[method-assign]
+    before = run.state_dict()
     with pytest.raises(DivergenceError):
         run.step()
-    assert torch.equal(run.state()[0]["log_lrs"], before[0]["log_lrs"])
+    assert torch.equal(run.state_dict()[0]["log_lrs"], before[0]["log_lrs"])
 
 
 def test_an_image_step_is_the_optimiser_s_on_the_matching_gradient() -> None:
     recipe = replace(QUICK, image_step=SGD(lr=7.0, momentum=0.5), lr_step=SGD(lr=0.1, momentum=0.0))
     run = distiller(recipe)
     seen: list[Any] = []
-    honest = run.measurer.matcher.match
-    run.measurer.matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
+    honest = run.segments.matcher.match
+    run.segments.matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
     path, lrs = [run.images.clone()], [run.student_lrs]
     for _ in range(2):
         run.step()
@@ -244,8 +244,8 @@ def test_with_unit_gradients_one_that_explodes_counts_as_any_other(unit_gradient
 def test_soft_labels_move_along_the_softmax_chain_rule() -> None:
     run = distiller(replace(QUICK, labels="soft", label_step=SGD(lr=1.0, momentum=0.0)))
     seen: list[Any] = []
-    honest = run.measurer.matcher.match
-    run.measurer.matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
+    honest = run.segments.matcher.match
+    run.segments.matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
     logits = LABELS.clone().requires_grad_()
     run.step()
     (logits.softmax(dim=1) * seen[0].d_targets_SK).sum().backward()
@@ -344,7 +344,10 @@ def test_a_record_says_what_was_done() -> None:
 
 
 def test_watching_the_next_epoch_does_not_change_the_step() -> None:
-    one, other = distiller(replace(QUICK, schedule=SelfAdaptive())), distiller(replace(QUICK, schedule=Clocked()))
+    one, other = (
+        distiller(replace(QUICK, schedule=SelfAdaptive())),
+        distiller(replace(QUICK, schedule=StepwiseWindow())),
+    )
     one.step(), other.step()
     assert torch.equal(one.images, other.images)
 
@@ -358,12 +361,12 @@ def test_a_diverging_sgd_run_is_told_of_adam() -> None:
 def test_an_iteration_above_the_threshold_moves_nothing_but_the_clock() -> None:
     """DATM's threshold."""
     free, held = distiller(), distiller(replace(QUICK, skip_above=1e-6))
-    before = held.state()[0]
+    before = held.state_dict()[0]
     record = step(held)
     assert record.skipped
     assert record.loss > 1e-6
     assert record.iteration == held.iteration == 1
-    for name, tensor in held.state()[0].items():
+    for name, tensor in held.state_dict()[0].items():
         if name in before:
             assert torch.equal(tensor, before[name]), name
     assert not step(free).skipped
@@ -372,8 +375,8 @@ def test_an_iteration_above_the_threshold_moves_nothing_but_the_clock() -> None:
 
 def test_a_loss_that_overflows_is_above_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     run = distiller(replace(QUICK, skip_above=1.1))
-    honest = run.measurer.matcher.match
-    monkeypatch.setattr(run.measurer.matcher, "match", lambda *of: honest(*of)._replace(loss=torch.tensor(math.inf)))
+    honest = run.segments.matcher.match
+    monkeypatch.setattr(run.segments.matcher, "match", lambda *of: honest(*of)._replace(loss=torch.tensor(math.inf)))
     before = run.images.clone()
     assert step(run).skipped
     assert torch.equal(run.images, before)

@@ -11,7 +11,7 @@ from torch import nn
 from raydistill.core import coreset
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.distribution import DistributionMatching, distribution_matching
-from raydistill.core.networks import Network, build, embedding, initial_parameters
+from raydistill.core.networks import Network, build_network, embedding, initial_parameters
 from raydistill.seeding import fold_in, generator
 from tests import zoo
 
@@ -70,7 +70,7 @@ def test_where_features_are_pixels_it_ends_at_the_class_means() -> None:
 def test_it_depends_on_its_seed_alone() -> None:
     recipe, network = (
         DistributionMatching(iterations=3, batch_size=4, lr=0.1),
-        build(zoo.NETWORKS["instance"], 3, zoo.SIZE),
+        build_network(zoo.NETWORKS["instance"], 3, zoo.SIZE),
     )
     one, again, other = (matched(recipe, network, IMAGES.float(), LABELS, zoo.CLASSES, 2, seed) for seed in (1, 1, 2))
     assert torch.equal(one, again)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydistill.core.networks import build
+from raydistill.core.networks import build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training
 from raydistill.core.trajectories import InMemoryTrajectories
@@ -23,7 +23,7 @@ def test_distilled_tensors_train_a_better_network_than_random_ones() -> None:
 
 
 def test_trajectories_in_memory_are_those_of_fit() -> None:
-    network = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+    network = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
     images, labels = zoo.stripes(60)
     training = Training(epochs=3, batch_size=15, lr=0.05)
     experts = InMemoryTrajectories.train(network, images, one_hot(labels, zoo.CLASSES), training, seeds=range(2))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raydistill.core.coreset import Coreset
 from raydistill.core.initial import LEAST_PROBABILITY, expert_labels, initial_images, initial_labels, margin
-from raydistill.core.networks import Network, build
+from raydistill.core.networks import Network, build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import Recipe
 from raydistill.core.training import predict
@@ -27,7 +27,7 @@ RECIPE = Recipe(images_per_class=4, init="correct")
 @cache
 def experts() -> tuple[Network, list[Tensor]]:
     """Barely trained, so that they err."""
-    network = build(zoo.NETWORKS["instance"], K, zoo.SIZE)
+    network = build_network(zoo.NETWORKS["instance"], K, zoo.SIZE)
     walk = zoo.Walk(network, num_experts=2, num_epochs=3)
     return network, [walk(expert, 3) for expert in range(2)]
 

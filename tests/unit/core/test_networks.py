@@ -15,20 +15,20 @@ from raydistill.core.architectures import MLP, VGG11, AlexNet, ConvNet, Custom, 
 from raydistill.core.augment import Augmentation
 from raydistill.core.engines import Adjoint, Unrolled
 from raydistill.core.matching import Matcher, student_loss
-from raydistill.core.networks import Layout, Network, build, embedding, initial_parameters, probe
+from raydistill.core.networks import Layout, Network, build_network, check_network, embedding, initial_parameters
 from tests import zoo
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", zoo.NETWORKS.values(), ids=zoo.NETWORKS)
 
 
 def test_the_paper_s_network_has_the_paper_s_number_of_parameters() -> None:
-    assert build(ConvNet(), 9, 128).layout.num_parameters == 594_441  # arXiv:2311.17967
-    assert build(ConvNet(), 10, 32).layout.num_parameters == 320_010  # the literature's CIFAR-10 ConvNet
+    assert build_network(ConvNet(), 9, 128).layout.num_parameters == 594_441  # arXiv:2311.17967
+    assert build_network(ConvNet(), 10, 32).layout.num_parameters == 320_010  # the literature's CIFAR-10 ConvNet
 
 
 @ARCHITECTURES
 def test_the_flat_function_is_the_module(architecture: Any) -> None:
-    network, images = build(architecture, zoo.CLASSES, zoo.SIZE), zoo.normal(0, 5, 3, 8, 8).float()
+    network, images = build_network(architecture, zoo.CLASSES, zoo.SIZE), zoo.normal(0, 5, 3, 8, 8).float()
     theta = initial_parameters(network, 3)
     module = architecture.module(zoo.CLASSES, zoo.SIZE)
     module.load_state_dict(network.layout.split(theta))
@@ -38,7 +38,7 @@ def test_the_flat_function_is_the_module(architecture: Any) -> None:
 
 @ARCHITECTURES
 def test_flatten_undoes_split(architecture: Any) -> None:
-    layout = build(architecture, zoo.CLASSES, zoo.SIZE).layout
+    layout = build_network(architecture, zoo.CLASSES, zoo.SIZE).layout
     theta = torch.arange(layout.num_parameters).float()
     assert torch.equal(layout.flatten(layout.split(theta)), theta)
     assert layout.num_parameters == sum(layout.sizes)
@@ -53,18 +53,18 @@ def test_split_gives_views() -> None:
 
 @ARCHITECTURES
 def test_initial_parameters_depend_on_the_seed_alone(architecture: Any) -> None:
-    network = build(architecture, zoo.CLASSES, zoo.SIZE)
+    network = build_network(architecture, zoo.CLASSES, zoo.SIZE)
     first = initial_parameters(network, 7)
     other = initial_parameters(network, 8)
     torch.randn(3)
     assert torch.equal(initial_parameters(network, 7), first)
-    assert torch.equal(initial_parameters(build(architecture, zoo.CLASSES, zoo.SIZE), 7), first)
+    assert torch.equal(initial_parameters(build_network(architecture, zoo.CLASSES, zoo.SIZE), 7), first)
     assert not torch.equal(other, first)
     assert first.dtype == torch.float32
 
 
 def test_initial_parameters_are_torch_s_own_initialisation() -> None:
-    network = build(MLP(width=5), zoo.CLASSES, zoo.SIZE)
+    network = build_network(MLP(width=5), zoo.CLASSES, zoo.SIZE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
         module = MLP(width=5).module(zoo.CLASSES, zoo.SIZE)
@@ -73,12 +73,12 @@ def test_initial_parameters_are_torch_s_own_initialisation() -> None:
 
 def test_the_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
-    initial_parameters(build(ConvNet(depth=1, width=4), 3, 8), 1)
+    initial_parameters(build_network(ConvNet(depth=1, width=4), 3, 8), 1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_later_parameters_do_not_change_earlier_ones() -> None:
-    network = build(MLP(width=4), 3, 8)
+    network = build_network(MLP(width=4), 3, 8)
     first = initial_parameters(network, 0)
     copy = first.clone()
     initial_parameters(network, 1)
@@ -86,7 +86,7 @@ def test_later_parameters_do_not_change_earlier_ones() -> None:
 
 
 def test_instance_norm_ignores_each_image_s_scale_and_offset() -> None:
-    network = build(ConvNet(depth=1, width=4), 3, 8)
+    network = build_network(ConvNet(depth=1, width=4), 3, 8)
     theta = initial_parameters(network, 0).double()
     parameters = network.layout.split(theta)
     parameters["0.bias"].zero_()
@@ -97,7 +97,7 @@ def test_instance_norm_ignores_each_image_s_scale_and_offset() -> None:
 
 @pytest.mark.parametrize("width", [8, 16, 40, 48, 56, 128])
 def test_group_norm_takes_any_width(width: int) -> None:
-    network = build(ConvNet(depth=1, width=width, norm="group"), 3, 8)
+    network = build_network(ConvNet(depth=1, width=width, norm="group"), 3, 8)
     logits = network(initial_parameters(network, 0), zoo.normal(0, 2, 3, 8, 8).float())
     assert logits.shape == (2, 3)
     assert logits.isfinite().all()
@@ -105,7 +105,7 @@ def test_group_norm_takes_any_width(width: int) -> None:
 
 def test_images_too_small_for_the_poolings_are_refused() -> None:
     with pytest.raises(ValueError, match="4 poolings need at least 16 pixels, the images have 8"):
-        build(ConvNet(depth=4, width=4), 3, 8)
+        build_network(ConvNet(depth=4, width=4), 3, 8)
 
 
 @pytest.mark.parametrize("make", [lambda: ConvNet(depth=0), lambda: ConvNet(width=0), lambda: MLP(width=0)])
@@ -131,14 +131,14 @@ def test_names_tell_architectures_apart() -> None:
     ],
 )
 def test_the_literature_s_networks_have_their_sizes(architecture: Any, size: int, parameters: int) -> None:
-    assert build(architecture, 10, size).layout.num_parameters == parameters
+    assert build_network(architecture, 10, size).layout.num_parameters == parameters
 
 
 @pytest.mark.parametrize(
     "architecture", [VGG11(width=2), ResNet18(width=2)], ids=lambda architecture: architecture.name
 )
 def test_deep_networks_can_be_matched_exactly(architecture: Any) -> None:
-    network = build(architecture, zoo.CLASSES, 32)
+    network = build_network(architecture, zoo.CLASSES, 32)
     start = initial_parameters(network, 0).double()
     images, targets = zoo.normal(1, zoo.CLASSES, 3, 32, 32), torch.eye(zoo.CLASSES, dtype=torch.float64)
     loss, steps = student_loss(network, Augmentation()), zoo.batches(Augmentation(), 2)
@@ -151,7 +151,7 @@ def test_deep_networks_can_be_matched_exactly(architecture: Any) -> None:
 
 @pytest.mark.parametrize("architecture", [*zoo.NETWORKS.values()], ids=zoo.NETWORKS)
 def test_an_embedding_is_what_the_last_layer_sees(architecture: Any) -> None:
-    network = build(architecture, zoo.CLASSES, zoo.SIZE)
+    network = build_network(architecture, zoo.CLASSES, zoo.SIZE)
     features, images = embedding(network), zoo.normal(0, 4, 3, zoo.SIZE, zoo.SIZE).float()
     theta = initial_parameters(network, 5)
     last = network.layout.names[-2:]
@@ -167,7 +167,7 @@ def linear(num_classes: int, image_size: int, channels: int, bias: bool = True) 
 
 def test_a_network_of_one_s_own_is_called_by_name() -> None:
     mine = Custom(factory="tests.unit.core.test_networks:linear", options={"bias": False})
-    assert build(mine, 4, 8).layout.shapes == ((4, 192),)
+    assert build_network(mine, 4, 8).layout.shapes == ((4, 192),)
     assert mine.name == "linear-biasFalse"
 
 
@@ -183,7 +183,7 @@ def test_a_network_of_one_s_own_is_called_by_name() -> None:
 )
 def test_a_factory_that_makes_no_network_is_named(factory: str, options: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        build(Custom(factory=factory, options=options), 4, 8)
+        build_network(Custom(factory=factory, options=options), 4, 8)
 
 
 @pytest.mark.parametrize("tracks", [True, False])
@@ -218,13 +218,13 @@ def test_a_network_of_ones_own_is_known_by_its_source(tmp_path: Path, monkeypatc
 
 def test_patches_must_tile_the_image() -> None:
     with pytest.raises(ValueError, match="patches of 5 pixels do not tile an image of 8"):
-        build(ViT(patch=5), 3, 8)
+        build_network(ViT(patch=5), 3, 8)
 
 
 @pytest.mark.parametrize(("share", "layers"), [(0.0, 0), (0.2, 0), (0.25, 1), (0.5, 2), (0.75, 3), (0.9, 3)])
 def test_shallow_layers_are_counted_from_the_image(share: float, layers: int) -> None:
     """PAD: ConvNet-D3 has four layers; each convolution comes with its bias and its norm."""
-    network = build(ConvNet(depth=3, width=4), zoo.CLASSES, zoo.SIZE)
+    network = build_network(ConvNet(depth=3, width=4), zoo.CLASSES, zoo.SIZE)
     sizes = {
         0: 0,
         1: 3 * 4 * 9 + 4 + 8,
@@ -237,7 +237,7 @@ def test_shallow_layers_are_counted_from_the_image(share: float, layers: int) ->
 def refusal(network: Network) -> str:
     """What the probe says of a network; nothing of one that it takes."""
     try:
-        probe(network, zoo.CLASSES, zoo.SIZE)
+        check_network(network, zoo.CLASSES, zoo.SIZE)
     except ValueError as error:
         return str(error)
     return ""
@@ -245,7 +245,7 @@ def refusal(network: Network) -> str:
 
 @ARCHITECTURES
 def test_our_own_networks_stand_the_probe(architecture: Any) -> None:
-    assert refusal(build(architecture, zoo.CLASSES, zoo.SIZE)) == ""
+    assert refusal(build_network(architecture, zoo.CLASSES, zoo.SIZE)) == ""
 
 
 class Attending(nn.Module):
@@ -275,5 +275,5 @@ class Attending(nn.Module):
 )
 def test_what_no_layer_tells_the_probe_sees(make: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        probe(Network.of(make), zoo.CLASSES, zoo.SIZE)
+        check_network(Network.of(make), zoo.CLASSES, zoo.SIZE)
     assert refusal(Network.of(lambda: Attending(0.0, False))) == ""

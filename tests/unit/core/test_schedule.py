@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from raydistill.core.schedule import (
-    Clocked,
     Decision,
     Fixed,
     Schedule,
     ScheduleState,
     SelfAdaptive,
+    StepwiseWindow,
     correlation_with_time,
 )
 
@@ -118,7 +118,7 @@ def test_when_nothing_is_left_to_watch_the_clock_still_ends_it() -> None:
     assert state.cap == 1
 
 
-@pytest.mark.parametrize("schedule", [SelfAdaptive(max_duration=60), Fixed(), Clocked(every=7)])
+@pytest.mark.parametrize("schedule", [SelfAdaptive(max_duration=60), Fixed(), StepwiseWindow(every=7)])
 def test_a_state_that_went_through_json_continues_the_same(schedule: Schedule) -> None:
     losses = list(np.random.default_rng(1).normal(1, 0.1, 150))
     whole = run(schedule, losses)
@@ -136,7 +136,7 @@ def test_fixed_trains_on_the_same_epochs_for_ever() -> None:
 
 
 def test_clocked_advances_by_the_clock_up_to_its_cap() -> None:
-    history = run(Clocked(every=10, max_start_epoch=3), [0.0] * 100)
+    history = run(StepwiseWindow(every=10, max_start_epoch=3), [0.0] * 100)
     advances = [i for i, (_, decision) in enumerate(history, start=1) if decision is Decision.ADVANCE]
     assert advances == [10, 20, 30]
     assert history[-1][0].cap == 4
@@ -144,12 +144,12 @@ def test_clocked_advances_by_the_clock_up_to_its_cap() -> None:
 
 def test_clocked_is_the_sequential_generation_of_datm() -> None:
     """Upper bound (exclusive) 10 + int((20 - 10) * iteration / 1000), at most 20; its config for ten images a class of CIFAR-10."""
-    history = run(Clocked(every=100, first_max_start_epoch=9, max_start_epoch=19), [0.0] * 1500, last_epoch=98)
+    history = run(StepwiseWindow(every=100, first_max_start_epoch=9, max_start_epoch=19), [0.0] * 1500, last_epoch=98)
     assert [state.cap for state, _ in history] == [min(20, 10 + (i * 10) // 1000) for i in range(1, 1501)]
 
 
 def test_clocked_does_not_outrun_the_experts() -> None:
-    assert run(Clocked(every=1, max_start_epoch=50), [0.0] * 100, last_epoch=6)[-1][0].cap <= 6 + 1
+    assert run(StepwiseWindow(every=1, max_start_epoch=50), [0.0] * 100, last_epoch=6)[-1][0].cap <= 6 + 1
 
 
 def false_advance_rate(phi: float, trials: int = 80, length: int = 500) -> float:
@@ -188,13 +188,13 @@ def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise()
         (lambda: SelfAdaptive(min_duration=0), "min_duration must be at least 1, got 0"),
         (lambda: SelfAdaptive(max_duration=20), "max_duration must be at least min_duration = 50, got 20"),
         (lambda: Fixed(max_start_epoch=-1), "max_start_epoch must be at least 0, got -1"),
-        (lambda: Clocked(every=0), "every must be at least 1, got 0"),
-        (lambda: Clocked(max_start_epoch=-1), "max_start_epoch must be at least 0, got -1"),
+        (lambda: StepwiseWindow(every=0), "every must be at least 1, got 0"),
+        (lambda: StepwiseWindow(max_start_epoch=-1), "max_start_epoch must be at least 0, got -1"),
         (
-            lambda: Clocked(min_start_epoch=5, first_max_start_epoch=4),
+            lambda: StepwiseWindow(min_start_epoch=5, first_max_start_epoch=4),
             "first_max_start_epoch must be at least 5, got 4",
         ),
-        (lambda: Clocked(min_start_epoch=9), "max_start_epoch must be at least 9, got 7"),
+        (lambda: StepwiseWindow(min_start_epoch=9), "max_start_epoch must be at least 9, got 7"),
         (lambda: Fixed(min_start_epoch=3), "max_start_epoch must be at least 3, got 2"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.core.augment import Augmentation
-from raydistill.core.networks import Network, build, initial_parameters
+from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import (
     FitState,
@@ -32,7 +32,7 @@ from tests import zoo
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return build(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
+    return build_network(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
 
 
 def data(num: int = 24, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def data(num: int = 24, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Ten
 @pytest.mark.parametrize("weight_decay", [0.0, 0.05])
 @pytest.mark.parametrize("name", zoo.NETWORKS)
 def test_fit_is_torch_s_sgd(name: str, momentum: float, weight_decay: float) -> None:
-    network = build(zoo.NETWORKS[name], zoo.CLASSES, zoo.SIZE)
+    network = build_network(zoo.NETWORKS[name], zoo.CLASSES, zoo.SIZE)
     images, targets = data(dtype=torch.float64)
     theta = initial_parameters(network, 0).double()
     module = zoo.NETWORKS[name].module(zoo.CLASSES, zoo.SIZE).double()
@@ -180,7 +180,7 @@ def test_a_small_set_is_seen_whole(images: int, batches: list[int]) -> None:
 
 
 def test_class_weights_do_nothing_to_classes_that_are_drawn_alike() -> None:
-    network = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+    network = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
     images, labels = zoo.stripes(12)
     keep = torch.tensor([0, 3, 6, 9, 1, 4, 2])
     ends = [
@@ -207,7 +207,7 @@ def test_class_weights_of_an_absent_class_are_zero_and_the_mean_stays_one() -> N
 
 def test_class_weights_weigh_the_loss() -> None:
     """Weighted training on lopsided data is, in one full batch, training on data that repeats the rare classes."""
-    network = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+    network = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
     images, labels = zoo.stripes(12)
     keep = torch.tensor([0, 3, 6, 9, 1, 4, 2])  # 4 of class 0, 2 of class 1, 1 of class 2
     repeated = torch.tensor([0, 3, 6, 9] + [1, 4] * 2 + [2] * 4)
@@ -335,10 +335,10 @@ class TestFlat:
         assert zoo.relative(across, -0.7 * (g - (g @ there) / (there @ there) * there)) < 1e-10
 
     def test_a_gradient_of_zero_stays_zero(self) -> None:
-        def still(theta: Tensor) -> tuple[Tensor, Tensor]:
+        def zero_gradient(theta: Tensor) -> tuple[Tensor, Tensor]:
             return torch.zeros_like(theta), torch.zeros(())
 
-        assert _flat_gradient(still, SharpnessAware())(self.theta)[0].count_nonzero() == 0
+        assert _flat_gradient(zero_gradient, SharpnessAware())(self.theta)[0].count_nonzero() == 0
 
 
 def test_flat_training_is_resumable_and_another_path(network: Network) -> None:

@@ -10,19 +10,21 @@ import pytest
 import torch
 
 from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import AS_FAR, FIRST_STEP, RATES_PER_OCTAVE, Distiller
-from raydistill.core.networks import build
+from raydistill.core.distiller import FIRST_STEP, RATES_PER_OCTAVE, TARGET_DISPLACEMENT_RATIO, Distiller
+from raydistill.core.networks import build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import SGD, Recipe
-from raydistill.core.schedule import Clocked, Fixed
+from raydistill.core.schedule import Fixed, StepwiseWindow
 from raydistill.errors import DivergenceError
 from tests import zoo
 
 IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
 LABELS = one_hot(torch.arange(zoo.CLASSES), zoo.CLASSES)
-NETWORK = build(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+NETWORK = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
 EXPERTS = zoo.Walk(NETWORK, num_experts=2, num_epochs=4)
-AUTO = Recipe(student_steps=2, student_lr="auto", schedule=Clocked(every=3), augmentation=Augmentation(("dihedral",)))
+AUTO = Recipe(
+    student_steps=2, student_lr="auto", schedule=StepwiseWindow(every=3), augmentation=Augmentation(("dihedral",))
+)
 
 
 def distiller(recipe: Recipe) -> Distiller:
@@ -40,7 +42,7 @@ def gone(lr: float, expert: int, start: int, steps: int, images: torch.Tensor = 
 
 
 @pytest.mark.parametrize(
-    ("schedule", "starts"), [(Clocked(every=3), [0]), (Fixed(min_start_epoch=1, max_start_epoch=3), [1, 3])]
+    ("schedule", "starts"), [(StepwiseWindow(every=3), [0]), (Fixed(min_start_epoch=1, max_start_epoch=3), [1, 3])]
 )
 def test_a_rate_left_to_auto_lets_the_student_go_nearly_as_far_as_the_experts(schedule: Any, starts: list[int]) -> None:
     one = distiller(replace(AUTO, student_steps=5, schedule=schedule, augmentation=Augmentation()))
@@ -49,7 +51,7 @@ def test_a_rate_left_to_auto_lets_the_student_go_nearly_as_far_as_the_experts(sc
     (rate,) = one.student_lrs.unique().tolist()
     finer = rate * 2 ** (1 / RATES_PER_OCTAVE)
     ways = [[gone(lr, e, start, 5) for e in range(2) for start in starts] for lr in (rate, finer)]
-    assert geometric_mean(ways[0]) <= AS_FAR < geometric_mean(ways[1])
+    assert geometric_mean(ways[0]) <= TARGET_DISPLACEMENT_RATIO < geometric_mean(ways[1])
 
 
 def test_of_several_sets_each_has_its_turn() -> None:
@@ -60,7 +62,7 @@ def test_of_several_sets_each_has_its_turn() -> None:
     (rate,) = one.student_lrs.unique().tolist()
     finer = rate * 2 ** (1 / RATES_PER_OCTAVE)
     ways = [[gone(lr, 0, 0, 5, IMAGES), gone(lr, 1, 0, 5, other)] for lr in (rate, finer)]
-    assert geometric_mean(ways[0]) <= AS_FAR < geometric_mean(ways[1])
+    assert geometric_mean(ways[0]) <= TARGET_DISPLACEMENT_RATIO < geometric_mean(ways[1])
 
 
 def test_the_rate_of_auto_is_the_same_for_the_same_seed_and_a_given_one_stays() -> None:
@@ -108,7 +110,7 @@ def test_a_resumed_run_keeps_the_image_step_that_was_chosen() -> None:
     whole, resumed = distiller(recipe), distiller(recipe)
     whole.begin(IMAGES[None])
     whole.step()
-    resumed.load(*whole.state())
+    resumed.load_state_dict(*whole.state_dict())
     assert resumed.image_lr == whole.image_lr > 0
     whole.step()
     resumed.step()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from raydistill.core.distiller import Distiller
 from raydistill.core.recipe import SGD
-from raydistill.core.schedule import Clocked, Fixed, ScheduleState, SelfAdaptive
+from raydistill.core.schedule import Fixed, ScheduleState, SelfAdaptive, StepwiseWindow
 from raydistill.core.trajectories import progress
 from raydistill.errors import ArtifactIncompatible
 from raydistill.seeding import generator
@@ -83,7 +83,7 @@ def test_too_few_expert_epochs_are_refused() -> None:
 @pytest.mark.parametrize("start_epochs", ["cycle", "random"])
 def test_a_late_window_is_walked_from_its_first_epoch_to_its_last(start_epochs: Any) -> None:
     """DATM: start epochs first ... current maximum, of which the latter grows by the clock."""
-    schedule = Clocked(every=10, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
+    schedule = StepwiseWindow(every=10, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
     run = distiller(replace(QUICK, student_steps=1, start_epochs=start_epochs, schedule=schedule))
     starts = [step(run).start_epoch for _ in range(40)]
     assert set(starts[:10]) == {1, 2}
@@ -100,7 +100,7 @@ def test_a_window_behind_the_experts_end_is_refused() -> None:
 
 def test_every_image_is_seen_before_one_is_seen_again() -> None:
     run = distiller(replace(QUICK, student_steps=6, batch_size=1))
-    batches = [int(batch.index_B) for batch in run.measurer.batches(generator(3), IMAGES) if batch.index_B is not None]
+    batches = [int(batch.index_B) for batch in run.segments.batches(generator(3), IMAGES) if batch.index_B is not None]
     assert len(batches) == 6
     assert set(batches[:3]) == set(batches[3:]) == {0, 1, 2}
 
@@ -120,7 +120,7 @@ def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
     [
         pytest.param(Fixed(min_start_epoch=3, max_start_epoch=4), 2, id="a late window"),
         pytest.param(Fixed(max_start_epoch=100), 6, id="beyond the experts"),
-        pytest.param(Clocked(min_start_epoch=2, first_max_start_epoch=3), 2, id="clocked"),
+        pytest.param(StepwiseWindow(min_start_epoch=2, first_max_start_epoch=3), 2, id="clocked"),
         pytest.param(SelfAdaptive(), 1, id="self-adaptive"),
     ],
 )
@@ -130,14 +130,14 @@ def test_a_rate_s_step_is_as_many_times_larger_as_its_turn_is_rarer(schedule: An
     recipe = replace(ONE_STEP, lr_per_epoch=True, schedule=schedule)
     run = Distiller(recipe, network, zoo.Walk(network, 1, 6), IMAGES, torch.eye(zoo.CLASSES), seed=0)
     assert run._optimisers["lrs"].param_groups[0]["lr"] == pytest.approx(turns * recipe.lr_step.lr)
-    assert len(run.measurer.window(run.schedule)) == len(run.student_lrs) == turns
+    assert len(run.segments.window(run.schedule)) == len(run.student_lrs) == turns
     assert len({step(run).start_epoch for _ in range(turns)}) == turns
 
 
 def test_an_expert_that_overshoots_stands_still_at_its_end() -> None:
     assert Overshoots().progress(0) == pytest.approx([0, 0.6, 1, 1])
     run = distiller(STRAIGHT, Overshoots())
-    assert [run.measurer.measure(run.shared()._replace(schedule=ScheduleState(3, i)), 0).still for i in range(3)] == [
+    assert [run.segments.measure(run.shared()._replace(schedule=ScheduleState(3, i)), 0).is_stationary for i in range(3)] == [
         False, False, True,
     ]  # fmt: skip
 
@@ -146,12 +146,12 @@ def test_a_piece_of_an_expert_that_stands_still_is_skipped() -> None:
     run = distiller(STRAIGHT, Overshoots())
     for _ in range(2):
         assert not step(run).skipped
-    before = run.state()[0]
+    before = run.state_dict()[0]
     record = step(run)
     assert (record.start_epoch, record.skipped, record.student_steps, record.gradient_norm) == (2, True, 0, 0)
     assert math.isnan(record.loss)
     assert run.iteration == 3
-    for name, tensor in run.state()[0].items():
+    for name, tensor in run.state_dict()[0].items():
         assert torch.equal(tensor, before[name]), name
     assert not step(run).skipped
     assert not torch.equal(run.images, before["images"])
@@ -161,7 +161,7 @@ def test_the_other_pieces_move_the_images_by_their_mean() -> None:
     recipe = replace(STRAIGHT, trajectories_per_step=3, image_step=SGD(lr=10.0, momentum=0.0))
     run = distiller(recipe, Overshoots())
     found = run.measure_all()
-    assert [piece.still for piece in found] == [False, False, True]
+    assert [piece.is_stationary for piece in found] == [False, False, True]
     assert [record.skipped for record in run.advance(found)] == [False, False, True]
     mean = (found[0].matched.d_images_SCHW + found[1].matched.d_images_SCHW) / 2
     torch.testing.assert_close((IMAGES - run.images) / 10, mean, rtol=1e-3, atol=1e-6)
@@ -171,7 +171,7 @@ def test_a_run_with_pieces_that_are_skipped_goes_on_bit_for_bit() -> None:
     whole, resumed = distiller(STRAIGHT, Overshoots()), distiller(STRAIGHT, Overshoots())
     for _ in range(3):
         whole.step()
-    resumed.load(*whole.state())
+    resumed.load_state_dict(*whole.state_dict())
     for _ in range(3):
         whole.step(), resumed.step()
     assert_same_state(whole, resumed)
@@ -181,7 +181,7 @@ def test_the_schedule_sees_no_loss_where_the_next_epoch_is_none() -> None:
     run = distiller(replace(STRAIGHT, schedule=SelfAdaptive()), Overshoots())
 
     def seen(cap: int) -> float | None:
-        return run.measurer.measure(run.shared()._replace(schedule=ScheduleState(cap)), 0).next_epoch_loss
+        return run.segments.measure(run.shared()._replace(schedule=ScheduleState(cap)), 0).next_epoch_loss
 
     assert (seen(1) or 0) > 0
     assert seen(2) is None

@@ -84,8 +84,8 @@ def test_a_piece_above_the_threshold_is_left_out_of_the_mean() -> None:
 
 def test_one_piece_that_is_not_finite_moves_nothing() -> None:
     run = distiller(THREE, Broken(epoch=2))  # the second begins at epoch 1
-    before = run.state()
+    before = run.state_dict()
     with pytest.raises(DivergenceError):
         run.step()
-    for name, tensor in run.state()[0].items():
+    for name, tensor in run.state_dict()[0].items():
         assert torch.equal(tensor, before[0][name]), name

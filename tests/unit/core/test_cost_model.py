@@ -19,7 +19,7 @@ from raydistill.core.cost_model import (
     resolve_auto,
     useful_threads,
 )
-from raydistill.core.networks import Network, build
+from raydistill.core.networks import Network, build_network
 from raydistill.core.recipe import Recipe
 from raydistill.core.training import SharpnessAware, Training
 
@@ -30,11 +30,11 @@ LONG, SHORT = WorkEstimate(1e15, 1000), WorkEstimate(1e9, 10)
 def test_a_convolutions_operations_are_those_counted_by_hand() -> None:
     # 3x3 convolutions of 8 channels on 16 and 8 px, then a linear map of 8 * 4 * 4 to 5 classes; 2 operations each.
     by_hand = 2 * (16 * 16 * 9 * 3 * 8 + 8 * 8 * 9 * 8 * 8 + 8 * 4 * 4 * 5)
-    assert forward_flops(build(ConvNet(depth=2, width=8), 5, 16), 3, 16) == by_hand
+    assert forward_flops(build_network(ConvNet(depth=2, width=8), 5, 16), 3, 16) == by_hand
 
 
 def test_work_of_a_training_counts_whole_batches_of_three_passes() -> None:
-    network = build(MLP(width=4), 2, 8)
+    network = build_network(MLP(width=4), 2, 8)
     forward = forward_flops(network, 3, 8)
     training = Training(epochs=7, batch_size=4)
     assert estimate_training(training, network, torch.Size((10, 3, 8, 8))) == WorkEstimate(7 * 2 * 4 * 3 * forward, 14)
@@ -46,7 +46,7 @@ def test_work_of_a_training_counts_whole_batches_of_three_passes() -> None:
 
 
 def test_work_of_a_recipe_is_twelve_passes_an_image_and_step() -> None:
-    network = build(MLP(width=4), 2, 8)
+    network = build_network(MLP(width=4), 2, 8)
     forward = forward_flops(network, 3, 8)
     recipe = Recipe(iterations=10, student_steps=5)
     assert estimate_distillation(recipe, network, torch.Size((6, 3, 8, 8))) == WorkEstimate(12 * 50 * 6 * forward, 100)
@@ -118,7 +118,7 @@ def test_a_network_with_a_constant_can_be_counted() -> None:
 
 @pytest.mark.parametrize(("width", "images", "threads"), [(32, 9, 1), (64, 9, 2), (128, 5, 4)])
 def test_threads_go_by_the_arithmetic_of_a_step(width: int, images: int, threads: int) -> None:
-    network = build(ConvNet(depth=3, width=width), 5, 32)
+    network = build_network(ConvNet(depth=3, width=width), 5, 32)
     for steps in (10, 50):
         assert (
             useful_threads(estimate_distillation(Recipe(student_steps=steps), network, torch.Size((images, 3, 32, 32))))
