@@ -41,7 +41,7 @@ class ArtifactSpec:
     Parameters
     ----------
     kind
-        The kind of artifact, such as `curated`; also the name of the stage that builds it.
+        The kind of artifact, such as `curated`.
     identity
         Digest of `kind`, `config`, the identities of `parents` and `seed`.
     folder

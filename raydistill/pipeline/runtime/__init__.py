@@ -1,1 +1,1 @@
-"""What every stage needs of Ray: the cluster, resources, leases, signals and background threads."""
+"""Start clusters, choose resources, hold leases, handle signals and run background threads."""

@@ -31,7 +31,7 @@ START_ATTEMPTS = 3  # of a private Ray
 GROUP_START_SECONDS = 60.0  # limit for the start of a group of workers whose machines are up
 PROGRESS_INTERVAL = 1.0  # seconds between two progress updates of a worker
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
-# A private Ray has no dashboard (1 GB), so nobody reads these metrics, traces and logs.
+# A private Ray has no dashboard (1 GB), so these metrics, traces and logs stay unread.
 # They cost 4 % of one core where two workers keep two cores busy (docs/log.md).
 QUIET_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
@@ -85,7 +85,7 @@ def set_environment() -> None:
         "MALLOC_MMAP_THRESHOLD_": str(10**9),
         "MALLOC_TRIM_THRESHOLD_": str(10**9),
         "MALLOC_ARENA_MAX": "1",
-        # By default Ray restarts a task that ran out of memory for ever.
+        # By default Ray restarts a task that ran out of memory without limit.
         "RAY_task_oom_retries": "3",
         # The default poll of 2 s would delay the end of a group, and the notice of a dead worker, by 1 s.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",

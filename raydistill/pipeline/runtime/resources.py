@@ -60,7 +60,7 @@ def choose_distill_cpus(resources: Resources, num_slots: int, max_useful: int) -
 
 
 def ensure_schedulable(resources: Resources, cpus: float, gpus: float, prefix: str) -> None:
-    """Raise ClusterError unless one machine has these CPUs and GPUs: Ray would wait for ever.
+    """Raise ClusterError unless one machine has these CPUs and GPUs: Ray would wait without end.
 
     An autoscaling cluster (an address and `resources.workers` are set) is asked for such a machine.
     It has `resources.growth_seconds` to start one.
