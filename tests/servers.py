@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def mlflow_server(folder: Path, port: int, log_file: str) -> AbstractContextManager[None]:
-    """Hold an MLflow server for the body; its database and artifacts stay in the folder for the next server."""
+    """Hold an MLflow server for the body, with all its data in the folder."""
     command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     return serving(command, port, folder / log_file)
@@ -22,7 +22,7 @@ def mlflow_server(folder: Path, port: int, log_file: str) -> AbstractContextMana
 
 @contextmanager
 def serving(command: list[str], port: int, log_file: Path) -> Iterator[None]:
-    """Hold a server that answers, in a process group of its own; kill it with SIGKILL after the body."""
+    """Hold a server that answers for the body; then kill its process group."""
     program = Path(sys.executable).with_name("mlflow") if command[0] == "mlflow" else Path.cwd() / command[0]
     command = [str(program), *command[1:], "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with log_file.open("w") as output:

@@ -1,1 +1,1 @@
-"""The pipeline on Ray: one package for each stage, and the plan of their artifacts."""
+"""Run the pipeline on Ray: one package for each stage, and their plan."""

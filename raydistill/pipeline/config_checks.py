@@ -1,6 +1,6 @@
-"""Checks of values that contradict one another, although each of them alone is valid.
+"""Check that the values of a config do not contradict one another.
 
-They need neither a cluster nor the survey, so a command reports a contradiction before it starts anything.
+Each value alone is valid. The checks need neither a cluster nor the survey, so a command reports a contradiction before it starts anything.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def check(config: Config) -> None:
 
 
 def check_recipe(config: Config) -> None:
-    """Raise ConfigError if the recipe needs epochs that the experts do not train or do not keep."""
+    """Raise ConfigError if the recipe needs epochs that the experts do not keep."""
     ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
     if ahead > epochs:
         what = f"the target lies {ahead} epochs ahead, but experts are trained for {epochs} only"
@@ -66,7 +66,7 @@ def _check_networks(config: Config) -> None:
 
 
 def _check_augmentation(config: Config) -> None:
-    """Raise ConfigError if augmentation rotates galaxies that `curate.align` has aligned."""
+    """Raise ConfigError if augmentation rotates galaxies that `curate.align` aligned."""
     evaluate = config.evaluate
     augmentations = {
         "experts.training": config.experts.training.augmentation,

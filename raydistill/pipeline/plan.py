@@ -1,4 +1,6 @@
-"""The plan of a config: kind, identity and folder of each artifact, before anything runs.
+"""Plan the artifacts of a config: kind, identity and folder of each.
+
+A plan is made before anything runs.
 
 An artifact's folder is `<output>/<name>/<kind>-<first 12 digits of the identity>`. Its identity covers what
 determines it:
@@ -67,7 +69,7 @@ class ArtifactSpec:
         return exists(self.folder)
 
     def commit(self) -> Manifest:
-        """Write the manifest, which turns a folder of finished files into an artifact, and return it."""
+        """Write and return the manifest, which makes the finished files an artifact."""
         manifests = {name: open_manifest(spec.folder, spec.kind, verify=False) for name, spec in self.parents.items()}
         uris = {name: spec.folder.uri for name, spec in self.parents.items()}
         return commit(
@@ -125,7 +127,10 @@ class Plan:
 
     @cached_property
     def curated(self) -> ArtifactSpec:
-        """The curated set. Nothing in curation is random, so runs with different seeds share it."""
+        """The curated set.
+
+        Nothing in curation is random, so runs with different seeds share it.
+        """
         survey, curate = self.config.survey, self.config.curate
         parts: dict[str, Any] = {"survey": configs.plain(survey), "curate": curate}
         provenance = {}
@@ -164,7 +169,7 @@ class Plan:
         return self._spec(distilled.KIND, parts, parents, self.config.seed)
 
     def with_resolved_paths(self) -> Plan:
-        """Read every file that a relative path names and return the plan, ready to be sent to a worker."""
+        """Return the plan, ready for a worker: all files of relative paths are read."""
         _ = self.trajectories
         if self.config.curate.classes != ALL:
             _ = self.class_tree
@@ -202,7 +207,7 @@ class Plan:
 
     @cached_property
     def evaluated_set(self) -> ArtifactSpec:
-        """The distilled set to evaluate: the run's own, or the one that `distilled=PATH` names."""
+        """The distilled set to evaluate: the run's own, or that of `distilled=PATH`."""
         if self.config.distilled is None:
             return self.distilled
         folder = Folder(self.config.distilled)
@@ -238,7 +243,7 @@ class Plan:
 
 
 def _sha256(uri: str, noun: str, key: str) -> str:
-    """Return the digest of a file; for a folder of Parquet files the digest of their names and sizes."""
+    """Return the digest of a file, or that of the names and sizes of a folder's files."""
     parent, _, name = uri.rstrip("/").rpartition("/")
     folder = Folder(parent or ("/" if uri.startswith("/") else "."))
     if not folder.exists(name):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def listening_sockets() -> dict[tuple[str, str, int], str]:
-    """Return (protocol, address, port) -> program of each socket on which the driver and its descendants listen."""
+    """Return (protocol, address, port) -> program of the sockets of this process tree."""
     sockets = {}
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         with suppress(psutil.Error):
@@ -42,7 +42,7 @@ def is_loopback(address: str) -> bool:
 
 @contextmanager
 def watching_sockets() -> Iterator[dict[tuple[str, str, int], str]]:
-    """Collect the listening sockets during the body, and assert that two experts' workers ran."""
+    """Collect listening sockets during the body; assert that two workers ran."""
     sockets, most_workers, done = listening_sockets(), 0, threading.Event()
 
     def watch() -> None:

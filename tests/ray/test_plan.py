@@ -1,4 +1,4 @@
-"""Identities of a plan, the stages of a run, and the number of workers on a cluster."""
+"""Identities of a plan, stages of a run, and number of workers on a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Track runs with real MLflow on SQLite: their records, their status, and failures of tracking."""
+"""Track runs with real MLflow on SQLite: records, status, failures of tracking."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from raydistill.pipeline.tracking.uris import default_uri, ui_command
 
 @pytest.fixture(scope="session")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return one migrated database for all tests, because the migration takes a second; each test has its own experiment."""
+    """Return the one database of all tests; each test has an experiment of its own."""
     return default_uri(tmp_path_factory.mktemp("a run"))
 
 

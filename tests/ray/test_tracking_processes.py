@@ -1,4 +1,4 @@
-"""Track runs while processes are killed, while several write to one database, and while MLflow servers restart."""
+"""Track runs while processes are killed and MLflow servers restart."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Start clusters, choose resources, hold leases, handle signals and run background threads."""
+"""Hold clusters and leases, choose resources, handle signals, run threads."""

@@ -50,7 +50,7 @@ LOOPBACK_ENVIRONMENT = {
 
 @contextmanager
 def ray_cluster(resources: Resources, output: Folder) -> Iterator[None]:
-    """Hold a Ray cluster for the body: the current one, the one at `address`, or a private one.
+    """Hold a Ray cluster for the body: a running, an external or a private one.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def ray_cluster(resources: Resources, output: Folder) -> Iterator[None]:
 
 
 def set_environment() -> None:
-    """Set the environment that Ray and its workers read at their start; a user's own values stay."""
+    """Set the environment of Ray and its workers, and keep a user's own values."""
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",
         # Threads that spin at a barrier, and workers of low priority, crawl when one core is busy:

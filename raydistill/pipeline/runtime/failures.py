@@ -47,7 +47,7 @@ def translate_errors(stage: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the last line of an error's message: Ray puts whole tracebacks in front of it."""
+    """Return the last line of an error's message; before it, Ray puts tracebacks."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__
 

@@ -60,7 +60,9 @@ def choose_distill_cpus(resources: Resources, num_slots: int, max_useful: int) -
 
 
 def ensure_schedulable(resources: Resources, cpus: float, gpus: float, prefix: str) -> None:
-    """Raise ClusterError unless one machine has these CPUs and GPUs: Ray would wait without end.
+    """Raise ClusterError unless one machine has these CPUs and GPUs.
+
+    Without the check, Ray would wait without end.
 
     An autoscaling cluster (an address and `resources.workers` are set) is asked for such a machine.
     It has `resources.growth_seconds` to start one.
@@ -85,7 +87,10 @@ def ensure_schedulable(resources: Resources, cpus: float, gpus: float, prefix: s
 
 
 def check_memory(resources: Resources, workers: int, bytes_per_worker: int, stage: str) -> None:
-    """Warn if the workers of one machine need more than its memory; `bytes_per_worker` is a lower bound."""
+    """Warn if the workers of one machine need more than its memory.
+
+    `bytes_per_worker` is a lower bound.
+    """
     for node in alive_nodes():
         count, memory = min(workers, node_capacity(node, resources.cpus, resources.gpus)), node.get("memory", 0)
         if count * bytes_per_worker > memory > 0:
@@ -120,7 +125,7 @@ def on_driver_node() -> NodeAffinitySchedulingStrategy:
 
 
 def device_of(gpus: float) -> str:
-    """Return the torch device for this share of GPUs; ClusterError if torch cannot use them."""
+    """Return the torch device for these GPUs; ClusterError if torch cannot use them."""
     import torch
 
     if gpus and not torch.cuda.is_available():

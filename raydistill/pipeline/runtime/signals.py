@@ -1,6 +1,6 @@
-"""Signal handlers: SIGTERM unwinds the stack as Ctrl-C does, so that `finally` blocks close MLflow runs.
+"""Unwind the stack on SIGTERM as on Ctrl-C.
 
-SIGTERM comes from `kill`, from a scheduler, or from a spot machine that is reclaimed.
+`finally` blocks then close the MLflow runs. SIGTERM comes from `kill`, from a scheduler, or from a spot machine that is reclaimed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def raise_on_sigterm() -> None:
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Make SIGTERM raise SystemExit(143) in the body, unless a handler is already installed."""
+    """Make SIGTERM raise SystemExit(143) in the body, unless it has a handler already."""
     is_unhandled = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if is_unhandled:
         raise_on_sigterm()
@@ -42,7 +42,7 @@ def _exit(number: int, _frame: object) -> None:
 
 @contextmanager
 def preserve_sigint() -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C in the body, and restore the SIGINT handler after it.
+    """Raise KeyboardInterrupt on Ctrl-C in the body; then restore SIGINT's handler.
 
     Ray Train installs a SIGINT handler that exits with 0 or 1, and does not remove it.
     """

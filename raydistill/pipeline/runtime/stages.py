@@ -1,4 +1,4 @@
-"""Steps that all stages share: skip an artifact that exists, track the run, write the manifest."""
+"""Run the steps that all stages share: leases, tracked runs, manifests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tracking_uri(plan: Plan) -> str | None:
 
 
 def make_tracker(plan: Plan) -> Tracker:
-    """Return the tracker of a plan's runs, and create its database before any worker opens it."""
+    """Return the tracker of a plan, whose database exists before any worker opens it."""
     config, uri = plan.config.tracking, tracking_uri(plan)
     if uri is None and config.enabled:
         log.warning(
@@ -55,7 +55,7 @@ def make_tracker(plan: Plan) -> Tracker:
 
 
 def is_complete(spec: ArtifactSpec) -> bool:
-    """Return whether the artifact exists and log that it is skipped; wait while another process builds it."""
+    """Return whether the artifact exists; wait while another process builds it."""
     exists = wait_for_artifact(spec)
     if exists:
         log.info("%s: exists, skipped (%s)", spec.kind, spec.folder)
@@ -70,7 +70,8 @@ def load_inputs(plan: Plan) -> CuratedSet:
     ArtifactMissing
         The curated set or the experts do not exist.
     ArtifactIncompatible
-        The experts were trained on another curated set, or it lacks a split or the votes that the config needs.
+        The experts were trained on another curated set.
+        Or the set lacks a split, or the votes that the config needs.
     """
     curated = CuratedSet.open(plan.curated.folder)
     store = TrajectoryStore.open(plan.trajectories.folder)
@@ -81,7 +82,7 @@ def load_inputs(plan: Plan) -> CuratedSet:
 
 
 def require_votes(config: Config, curated: CuratedSet) -> None:
-    """Raise ArtifactIncompatible if the config needs votes and the curated set has none."""
+    """Raise ArtifactIncompatible if the curated set lacks votes that the config needs."""
     values = {  # key: (its value, its value without votes)
         "experts.targets": (config.experts.targets, "hard"),
         "distill.labels": (config.distill.labels, "hard"),
@@ -108,7 +109,9 @@ def stage_context(plan: Plan) -> Iterator[None]:
 def tracked_run(
     plan: Plan, spec: ArtifactSpec, tracker: Tracker, parent_run: str | None, curated: CuratedSet | None = None
 ) -> Iterator[Run]:
-    """Hold the lease of an artifact and track a run while the body writes its files; then write the manifest.
+    """Hold the lease and track a run while the body writes an artifact's files.
+
+    The manifest is written after the body.
 
     Parameters
     ----------
@@ -178,7 +181,7 @@ def _settled_before(folder: Folder) -> dict[str, Any] | None:
 
 
 def _inputs(plan: Plan, spec: ArtifactSpec, curated: CuratedSet | None) -> list[InputDataset]:
-    """Return the data that a stage reads: its curated set, or the survey that `curate` reads."""
+    """Return the data that a stage reads: the curated set, or the survey."""
     survey = plan.config.survey
     if curated is not None:
         rows = sum(entry.kept for entry in curated.summary.classes)
@@ -192,7 +195,7 @@ def _inputs(plan: Plan, spec: ArtifactSpec, curated: CuratedSet | None) -> list[
 
 
 def save_figure(spec: ArtifactSpec, run: Run, name: str, draw: Callable[[Path], object]) -> None:
-    """Write a figure into the artifact and log it to the run; `draw(path)` saves the figure."""
+    """Let `draw(path)` save a figure into the artifact, and log it to the run."""
     with spec.folder.writing(name) as path:
         draw(path)
     run.artifact(spec.folder.local(name), str(Path(name).parent) if "/" in name else None)

@@ -1,1 +1,1 @@
-"""Tracking of runs, metrics and artifacts in MLflow; `mlflow_client` alone imports mlflow."""
+"""Track runs in MLflow; `mlflow_client` alone imports mlflow."""

@@ -1,4 +1,4 @@
-"""A circuit breaker: a failing tracking server neither stops nor delays the computation.
+"""Call a tracking server that may fail, without stopping the computation.
 
 A failed attempt is one of two kinds:
 
@@ -102,7 +102,10 @@ class CircuitBreaker(Generic[Client]):
 
 
 def is_permanent(error: Exception) -> bool:
-    """Return whether the same record would fail again: an HTTP status 4xx, or an error in the record itself."""
+    """Return whether the same record would fail again.
+
+    It would after an HTTP status 4xx, or after an error in the record itself.
+    """
     status_of = getattr(error, "get_http_status_code", None)
     if status_of is not None:
         status = int(status_of())
@@ -113,8 +116,8 @@ def is_permanent(error: Exception) -> bool:
 def describe_cause(error: BaseException, surrounding: BaseException | None = None) -> str:
     """Return the cause of an error in one line.
 
-    The cause is the OSError at the root of the exception chain (connection refused, no space left),
-    or else `error` itself. `surrounding` is an exception that was being handled before the attempt;
+    The cause is the OSError at the root of the exception chain, such as "connection refused".
+    Without one it is `error` itself. `surrounding` is an exception that was being handled before the attempt;
     it is no cause, although Python chains it.
     """
     root = error

@@ -1,6 +1,6 @@
-"""Delivery of one run's records to a tracking server: order, batches, and what is kept during an outage.
+"""Deliver the records of one run to a tracking server, in order and in batches.
 
-This module does not depend on MLflow.
+During an outage the records wait. This module does not depend on MLflow.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ MAX_KEPT_POINTS, MAX_KEPT_RECORDS = 50_000, 1_000  # during an outage
 
 
 class RecordQueue(Generic[Client, Point]):
-    """The records and metric points of one run that wait to be sent. Several threads may use it.
+    """The records and metric points of one run that wait to be sent.
 
-    Records are sent in order, then points. The record that opens the run is the first, the one that
+    Several threads may use it. Records are sent in order, then points. The record that opens the run is the first, the one that
     ends it the last. If the server refuses the first, the others are dropped.
 
     During an outage the newest `MAX_KEPT_POINTS` points and the oldest `MAX_KEPT_RECORDS` records are kept.
@@ -59,7 +59,10 @@ class RecordQueue(Generic[Client, Point]):
         self._is_refused = False
 
     def put(self, name: str, action: Callable[[Client], object], *, always: bool = False) -> None:
-        """Add a record and send what waits; a full queue discards the record unless it must `always` be kept."""
+        """Add a record and send what waits.
+
+        A full queue discards the record, unless it must `always` be kept.
+        """
         with self._lock:
             if len(self._records) < MAX_KEPT_RECORDS or always:
                 self._records.append((name, action))

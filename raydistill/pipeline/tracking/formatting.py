@@ -1,4 +1,7 @@
-"""Names, tags, parameters and inputs in the form that MLflow accepts. Imports no mlflow."""
+"""Format names, tags, parameters and inputs as MLflow accepts them.
+
+This module imports no mlflow.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def to_dict(value: Any) -> Any:
 
 
 def format_params(tree: dict[str, Any]) -> tuple[dict[str, str], bool]:
-    """Return the leaves of a config under dotted names, and whether a value was cut to MLflow's limit."""
+    """Return the leaves of a config under dotted names, and whether one was cut."""
     params, was_cut = {}, False
     for name, value in _leaves(tree):
         text = str(value)
@@ -98,7 +101,10 @@ def format_input(dataset: InputDataset) -> dict[str, Any]:
 
 
 def valid_name(name: str) -> str:
-    """Return a name that MLflow accepts: a relative path of letters, digits and `_-. :/`, at most 250 characters."""
+    """Return a name that MLflow accepts.
+
+    It is a relative path of letters, digits and `_-. :/`, at most 250 characters long.
+    """
     tidy = re.sub(r"/{2,}", "/", re.sub(r"[^\w.\- :/]", "_", name))[:MAX_NAME].strip("/")
     return re.sub(r"(^|/)\.{1,2}(?=/|$)|^\.\.", r"\1_", tidy) or "_"
 

@@ -1,4 +1,4 @@
-"""The calls to MLflow. No other file imports mlflow, and this one imports it at the first call."""
+"""Call MLflow. No other file imports mlflow; this one does so at the first call."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def open_client(uri: str) -> MlflowClient:
 
 
 def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
-    """Return the id of an experiment, and create it if necessary; ValueError if it was deleted."""
+    """Return the id of an experiment, a new one if needed; ValueError if deleted."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
@@ -81,13 +81,16 @@ def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
 
 
 def create_run(client: MlflowClient, experiment: str, name: str, tags: dict[str, str], start_time: int) -> str:
-    """Create a run and return its id; runs of the same identity that are still RUNNING become KILLED."""
+    """Create a run and return its id; close stale runs of the same identity."""
     _close_stale_runs(client, experiment, f"tags.`raydistill.identity` = '{tags['raydistill.identity']}'")
     return str(client.create_run(experiment, start_time=start_time, tags=tags, run_name=name).info.run_id)
 
 
 def _close_stale_runs(client: MlflowClient, experiment: str, condition: str) -> None:
-    """Set RUNNING runs and their children to KILLED; a run that is still alive corrects it at its own end."""
+    """Set RUNNING runs and their children to KILLED.
+
+    A run that is alive after all sets its own status at its end.
+    """
     for stale in client.search_runs([experiment], f"{condition} AND attributes.status = 'RUNNING'"):
         client.set_terminated(stale.info.run_id, "KILLED")
         log.info("tracking: run %s was left running by a killed process; now KILLED", stale.info.run_name)
@@ -95,7 +98,10 @@ def _close_stale_runs(client: MlflowClient, experiment: str, condition: str) -> 
 
 
 def log_params(client: MlflowClient, run_id: str, config: Mapping[str, Any]) -> None:
-    """Record a nested config as parameters; if a value had to be cut, also the whole config as `params.json`."""
+    """Record a nested config as parameters.
+
+    If a value had to be cut, `params.json` has the whole config.
+    """
     tree = formatting.to_dict(config)
     params, was_cut = formatting.format_params(tree)
     entities = [_mlflow().entities.Param(name, value) for name, value in params.items()]

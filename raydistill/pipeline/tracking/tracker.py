@@ -1,4 +1,4 @@
-"""Track stages in MLflow: one run a stage, with its config, inputs, metrics and status.
+"""Track each stage as a run in MLflow: config, inputs, metrics and status.
 
 Two rules hold:
 
@@ -50,7 +50,7 @@ class Tracker:
     enabled: bool = True
 
     def initialise(self) -> None:
-        """Create the database and the experiment on the driver, before a worker opens them."""
+        """Create database and experiment on the driver, before a worker opens them."""
         if self.enabled:
             _breaker(self.uri).attempt(
                 "experiment", lambda client: mlflow_client.ensure_experiment(client, self.uri, self.experiment)
@@ -114,7 +114,7 @@ class Tracker:
 
 
 class Run:
-    """The interface of a run; this class records nothing and serves a disabled tracker."""
+    """The interface of a run; this class records nothing, for a disabled tracker."""
 
     id: str | None = None
 
@@ -204,7 +204,7 @@ _breakers: dict[tuple[int, str], CircuitBreaker[MlflowClient]] = {}
 
 
 def _breaker(uri: str) -> CircuitBreaker[MlflowClient]:
-    """Return the circuit breaker of a server in this process: all its runs share one pause and one warning."""
+    """Return the server's circuit breaker, which all runs of this process share."""
     return _breakers.setdefault((os.getpid(), uri), CircuitBreaker(uri, mlflow_client.open_client))
 
 

@@ -1,4 +1,4 @@
-"""Tracking URIs: the default one, the files behind it, and the command that shows its runs."""
+"""Derive the default tracking URI, its files, and the command that shows its runs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 
 def default_uri(run_folder: str | Path) -> str:
-    """Return the tracking URI of a run folder: SQLite in it, with artifacts beside it in `mlartifacts`."""
+    """Return the tracking URI of a run folder: a SQLite file in it."""
     return f"sqlite:///{Path(run_folder).absolute()}/mlflow.db"
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the database file of a SQLite URI; None for a server, another database, or one in memory."""
+    """Return the database file of a SQLite URI; None for every other URI."""
     path = uri.removeprefix("sqlite:///")
     return Path(path) if path not in (uri, "", ":memory:") else None
 
 
 def artifact_folder(uri: str) -> Path | None:
-    """Return the folder of artifacts beside a SQLite file; None if the server chooses it."""
+    """Return the artifact folder beside a SQLite file; None if the server chooses it."""
     database = sqlite_file(uri)
     return None if database is None else database.absolute().parent / "mlartifacts"
 
@@ -35,7 +35,7 @@ def ui_command(uri: str) -> str:
 
 
 def _program_path(name: str) -> str:
-    """Return the path by which a program of this environment runs even if the environment is not activated."""
+    """Return a program's path, which works even if its environment is not activated."""
     path = Path(sys.executable).parent / name
     if not path.exists():
         return name

@@ -1,4 +1,4 @@
-"""The circuit breaker before a server that fails, and the queue of records behind it."""
+"""Deliver records to a server in memory that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that all stages share: resolving `auto`, and the check of the output folder."""
+"""Resolve `auto`, and check the output folder before a cluster starts."""
 
 from __future__ import annotations
 
