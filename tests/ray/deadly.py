@@ -1,4 +1,4 @@
-"""What fails: a network that ends its process, or raises, wherever its parameters are a poison, as a fault in a library or driver would."""
+"""Networks and workers that fail as a fault in a library or a driver would."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from torch import Tensor, nn
 
-POISON, FAULT = 1e6, -1e6
+POISON, FAULT = 1e6, -1e6  # parameters with which `Deadly` exits its process, or raises
 
 
 class Deadly(nn.Module):
@@ -18,7 +18,7 @@ class Deadly(nn.Module):
         if (self.linear.bias == POISON).all():
             os._exit(1)
         if (self.linear.bias == FAULT).all():
-            raise RuntimeError("a fault that comes again")
+            raise RuntimeError("a persistent fault")
         logits: Tensor = self.linear(images_NCHW.flatten(1))
         return logits
 

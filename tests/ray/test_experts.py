@@ -1,4 +1,4 @@
-"""Experts: the same bits whoever trains them and whatever happens meanwhile; finished ones stay; failing ones are told."""
+"""Test the experts stage: bits, restarts, failures, and the coordinator without Ray."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from raydistill.pipeline.plan import Plan
 from tests.damage import flipped
 from tests.ray.deadly import FAULT, POISON
 
-# Batches of one image make an expert last for a second: long enough for something to happen to it.
+# Batches of one image make an expert train for a second: long enough to kill its worker.
 LONG = "experts.training.batch_size=1"
 
 
@@ -39,7 +39,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
-    """Content digest, and digests of the files, of the long experts trained by one worker in one go."""
+    """Return the content digest and the file digests of the long experts, trained by one worker without interruption."""
     config = tiny(
         copy_of(curated_root, tmp_path_factory.mktemp("one"), "survey", "curated"), LONG, "resources.workers=1"
     )
@@ -48,22 +48,22 @@ def undisturbed(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.long
-def test_two_workers_train_what_one_trains(trained_root: Path, tmp_path: Path) -> None:
-    by_two = tiny(trained_root)
-    by_one = tiny(copy_of(trained_root, tmp_path, "survey", "curated"), "resources.workers=1")
-    experts(Plan(by_one), SILENT)
-    assert digests(below(by_one, "trajectories")) == digests(below(by_two, "trajectories"))
-    assert content(Plan(by_one).trajectories) == content(Plan(by_two).trajectories)
+def test_two_workers_give_the_bits_of_one_worker(trained_root: Path, tmp_path: Path) -> None:
+    two_workers = tiny(trained_root)
+    one_worker = tiny(copy_of(trained_root, tmp_path, "survey", "curated"), "resources.workers=1")
+    experts(Plan(one_worker), SILENT)
+    assert digests(below(one_worker, "trajectories")) == digests(below(two_workers, "trajectories"))
+    assert content(Plan(one_worker).trajectories) == content(Plan(two_workers).trajectories)
 
 
-def test_experts_differ_from_one_another_and_move_every_epoch(trained_root: Path) -> None:
+def test_experts_differ_and_change_every_epoch(trained_root: Path) -> None:
     store = TrajectoryStore.open(below(tiny(trained_root), "trajectories").as_posix())
     starts = [store(expert, 0).numpy() for expert in range(store.num_experts)]
     assert not np.array_equal(starts[0], starts[1])
     assert not np.array_equal(starts[1], starts[2])
     for expert in range(store.num_experts):
         steps = [float((store(expert, e + 1) - store(expert, e)).norm()) for e in range(store.num_epochs)]
-        assert min(steps) > 0, f"expert {expert} stood still: {steps}"
+        assert min(steps) > 0, f"expert {expert} did not change: {steps}"
         history = store.history(expert)
         assert [len(values) for values in history.values()] == [store.num_epochs + 1] * 3
         assert history["loss"][0] is None
@@ -71,122 +71,128 @@ def test_experts_differ_from_one_another_and_move_every_epoch(trained_root: Path
 
 
 @contextmanager
-def no_epoch_twice(folder: Path) -> Iterator[dict[Path, tuple[int, int]]]:
-    """While the body blocks: the epochs that saved states vouch for, by file. Fails if one of them is written again."""
+def no_saved_epoch_rewritten(folder: Path) -> Iterator[dict[Path, tuple[int, int]]]:
+    """Watch the epoch files of saved states while the body runs; fail if one of them is written again.
+
+    Yields path -> (inode, modification time) of the files seen so far.
+    """
     done, seen = threading.Event(), dict[Path, tuple[int, int]]()
 
-    def look(state: Path) -> set[Path]:
-        again = set()
-        with suppress(FileNotFoundError), np.load(state) as saved:  # tidied up meanwhile
+    def rewritten(state: Path) -> set[Path]:
+        paths = set()
+        with suppress(FileNotFoundError), np.load(state) as saved:  # removed meanwhile
             for epoch in range(int(saved["epoch"]) + 1):
                 path = state.with_name(f"epoch-{epoch:04d}.npz")
-                now = path.stat()
-                if seen.setdefault(path, (now.st_ino, now.st_mtime_ns)) != (now.st_ino, now.st_mtime_ns):
-                    again.add(path)
-        return again
+                stat = path.stat()
+                if seen.setdefault(path, (stat.st_ino, stat.st_mtime_ns)) != (stat.st_ino, stat.st_mtime_ns):
+                    paths.add(path)
+        return paths
 
     def watch() -> set[Path]:
-        again = set()
+        paths = set()
         while not done.wait(0.005):
-            again.update(*map(look, folder.glob("partial/expert-*/state.npz")))
-        return again
+            paths.update(*map(rewritten, folder.glob("partial/expert-*/state.npz")))
+        return paths
 
     with ThreadPoolExecutor(1) as pool:
-        watching = pool.submit(watch)
+        watcher = pool.submit(watch)
         try:
             yield seen
         finally:
             done.set()
-        assert not watching.result(), "an epoch was trained again that had been saved"
+        assert not watcher.result(), "a saved epoch was trained again"
 
 
 @pytest.mark.long
-def test_three_workers_and_one_killed_in_the_middle_give_the_bits_of_one_worker(
+def test_three_workers_of_which_one_is_killed_give_the_bits_of_one_worker(
     curated_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
     config = tiny(
         copy_of(curated_root, tmp_path, "survey", "curated"), LONG, "resources.workers=3", "resources.cpus=0.5"
     )
     folder = below(config, "trajectories")
-    begun = [folder / "partial" / f"expert-{k:04d}" / "epoch-0001.npz" for k in range(3)]
-    with no_epoch_twice(folder) as epochs, killing("RayTrainWorker", lambda: any(path in epochs for path in begun)):
+    first_epochs = [folder / "partial" / f"expert-{k:04d}" / "epoch-0001.npz" for k in range(3)]
+    with (
+        no_saved_epoch_rewritten(folder) as seen,
+        killing("RayTrainWorker", lambda: any(path in seen for path in first_epochs)),
+    ):
         experts(Plan(config), SILENT)
     assert digests(folder) == undisturbed[1]
     assert content(Plan(config).trajectories) == undisturbed[0]
-    assert not (folder / "partial").exists(), "work in progress became part of the artifact"
+    assert not (folder / "partial").exists(), "unfinished files became part of the artifact"
 
 
 @pytest.mark.long
-def test_a_finished_shard_is_never_written_again(
+def test_finished_shard_is_never_written_again(
     curated_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
-    """A stage that was stopped with expert 1 finished, and one of another's epochs saved."""
+    """The first attempt stops when expert 0 has finished; another may have saved epochs."""
     root = copy_of(curated_root, tmp_path, "survey", "curated")
     config = tiny(root, LONG, "resources.workers=1")
     folder = below(config, "trajectories")
     with (
         killing("RayTrainWorker", lambda: (folder / shard(0)).exists()),
-        pytest.raises(ClusterError, match=r"lost with experts \[[01]\], and 0 restarts"),
+        pytest.raises(ClusterError, match=r"died with experts \[[01]\], and 0 restarts"),
     ):
         experts(Plan(tiny(root, LONG, "resources.workers=1", "resources.max_restarts=0")), SILENT)
     assert not (folder / NAME).exists(), "a stage that failed left a manifest"
     before = {name: (folder / name).stat() for name in (shard(0), record(0))}
     experts(Plan(config), SILENT)
-    for name, was in before.items():
-        now = (folder / name).stat()
-        assert (now.st_ino, now.st_mtime_ns) == (was.st_ino, was.st_mtime_ns), f"{name} was written again"
+    for name, old in before.items():
+        new = (folder / name).stat()
+        assert (new.st_ino, new.st_mtime_ns) == (old.st_ino, old.st_mtime_ns), f"{name} was written again"
     assert digests(folder) == undisturbed[1]
 
 
-def test_a_shard_damaged_before_the_stage_ended_is_trained_again(
+def test_shard_damaged_before_the_stage_ended_is_trained_again(
     trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnostics, "STILL_LEARNING", -1.0)  # experts as small as these hardly learn
+    monkeypatch.setattr(diagnostics, "STILL_LEARNING", -1.0)  # such small experts hardly learn
     root = copy_of(trained_root, tmp_path, "survey", "curated", "trajectories")
     plan = Plan(tiny(root))
     folder = below(tiny(root), "trajectories")
-    whole, before = digests(folder), {name: (folder / name).stat().st_mtime_ns for name in (shard(0), shard(2))}
+    expected, before = digests(folder), {name: (folder / name).stat().st_mtime_ns for name in (shard(0), shard(2))}
     (folder / NAME).unlink()
     (folder / shard(1)).write_bytes(flipped((folder / shard(1)).read_bytes(), -3))
     store = experts(plan, SILENT)
-    assert digests(folder) == whole
+    assert digests(folder) == expected
     accuracies = [store.history(expert)["balanced_accuracy"] for expert in range(store.num_experts)]
     assert f"experts: {diagnostics.check_undertrained(accuracies, plan.config.experts.training)}" in caplog.messages
-    assert {name: (folder / name).stat().st_mtime_ns for name in before} == before, "the others were trained again"
+    assert {name: (folder / name).stat().st_mtime_ns for name in before} == before, "other experts were trained again"
 
 
 @pytest.mark.long
-def test_experts_that_diverge_end_the_stage_with_a_sentence(curated_root: Path, tmp_path: Path) -> None:
+def test_diverging_experts_raise_one_error_with_a_fix(curated_root: Path, tmp_path: Path) -> None:
     root = copy_of(curated_root, tmp_path, "survey", "curated")
     config = tiny(root, "experts.training.lr=1e30", "resources.workers=2")
     with pytest.raises(DivergenceError) as caught:
         experts(Plan(config), SILENT)
-    sentence = str(caught.value)
-    assert f"3 of 3 experts diverged {MAX_ATTEMPTS} times" in sentence
-    assert "lower experts.training.lr" in sentence
+    message = str(caught.value)
+    assert f"3 of 3 experts diverged {MAX_ATTEMPTS} times" in message
+    assert "lower experts.training.lr" in message
     assert caught.value.exit_code == 4
     assert not (below(config, "trajectories") / NAME).exists()
 
 
 @pytest.mark.long
-def test_an_expert_that_always_raises_is_named_and_the_rest_finish(curated_root: Path, tmp_path: Path) -> None:
+def test_expert_that_always_raises_is_named_and_the_others_finish(curated_root: Path, tmp_path: Path) -> None:
     plan = poisoned(curated_root, tmp_path, FAULT, restarts=0)
-    with pytest.raises(RaydistillError, match=f"expert 1 failed {MAX_ATTEMPTS} times .*a fault that comes again"):
+    with pytest.raises(RaydistillError, match=f"expert 1 failed {MAX_ATTEMPTS} times .*a persistent fault"):
         experts(plan, SILENT)
     assert_all_but_expert_1_finished(plan)
 
 
 @pytest.mark.long
-def test_an_expert_that_kills_its_worker_is_named_and_the_rest_finish(curated_root: Path, tmp_path: Path) -> None:
-    """Its worker and with it the group are lost three times, and each time the others have come on."""
+def test_expert_that_kills_its_worker_is_named_and_the_others_finish(curated_root: Path, tmp_path: Path) -> None:
+    """Its worker dies three times, and the group with it; each time the others have made progress."""
     plan = poisoned(curated_root, tmp_path, POISON, restarts=2)
-    with pytest.raises(ClusterError, match="expert 1 was lost with its worker, and 2 restarts in a row"):
+    with pytest.raises(ClusterError, match="the worker of expert 1 died, and 2 restarts in a row"):
         experts(plan, SILENT)
     assert_all_but_expert_1_finished(plan)
 
 
 def poisoned(curated_root: Path, tmp_path: Path, poison: float, restarts: int) -> Plan:
-    """Expert 1 was stopped before its first epoch, with parameters that no network of `deadly` stands."""
+    """Return a plan whose expert 1 has a state before its first epoch with parameters that `Deadly` fails on."""
     config = tiny(
         copy_of(curated_root, tmp_path, "survey", "curated"),
         "network={kind: custom, factory: 'tests.ray.deadly:deadly'}",
@@ -209,99 +215,104 @@ def assert_all_but_expert_1_finished(plan: Plan) -> None:
     assert not folder.exists(NAME)
 
 
-# The board, without Ray: one poisoned expert does not hold up the rest, and nothing that was claimed is lost.
+# The coordinator, without Ray.
 
 
-def test_a_worker_that_comes_back_finds_what_it_had_claimed() -> None:
+def test_restarted_worker_trains_the_expert_of_the_dead_one() -> None:
     coordinator = Coordinator([0, 1, 2, 3], 3)
     for rank in (0, 1):
-        coordinator.join(rank, 2)
-    assert [coordinator.claim(0), coordinator.claim(1)] == [0, 1]
+        coordinator.register(rank, 2)
+    assert [coordinator.acquire(0), coordinator.acquire(1)] == [0, 1]
     coordinator.finished(0, {"accuracy": 0.5})
-    assert coordinator.claim(0) == 2
-    coordinator.join(0, 2)  # rank 0 was lost with expert 2; rank 1 goes on with expert 1
-    assert [coordinator.claim(0), coordinator.claim(0), coordinator.claim(0)] == [3, 2, None]
+    assert coordinator.acquire(0) == 2
+    coordinator.register(0, 2)  # rank 0 died with expert 2; rank 1 continues expert 1
+    assert [coordinator.acquire(0), coordinator.acquire(0), coordinator.acquire(0)] == [3, 2, None]
 
 
-def lost_and_back(coordinator: Coordinator, ranks: int, dead: Collection[int] | None = None) -> list[int | None]:
-    """What each rank of a group claims that is lost, by the death of some or all, and started again."""
-    if not coordinator.lost(range(ranks) if dead is None else dead):
+def restart_group(coordinator: Coordinator, ranks: int, dead: Collection[int] | None = None) -> list[int | None]:
+    """Let some or all ranks die, and the group start again; return the expert that each rank acquires.
+
+    The list is empty if no other group may start.
+    """
+    if not coordinator.group_died(range(ranks) if dead is None else dead):
         return []
     for rank in range(ranks):
-        coordinator.join(rank, ranks)
-    return [coordinator.claim(rank) for rank in range(ranks)]
+        coordinator.register(rank, ranks)
+    return [coordinator.acquire(rank) for rank in range(ranks)]
 
 
-def test_an_expert_that_takes_its_worker_with_it_is_named_and_the_rest_finish() -> None:
-    """Three workers: 4 is deadly, 5 is in the middle of its epochs whenever that happens, 6 and 7 finish."""
+def test_expert_whose_worker_dies_too_often_is_given_up_and_the_others_finish() -> None:
+    """Three workers: expert 4 kills its worker while 5 is training; 6 and 7 finish."""
     coordinator = Coordinator([4, 5, 6, 7], max_restarts=2)
     for rank in range(3):
-        coordinator.join(rank, 3)
-    assert [coordinator.claim(rank) for rank in range(3)] == [4, 5, 6]
+        coordinator.register(rank, 3)
+    assert [coordinator.acquire(rank) for rank in range(3)] == [4, 5, 6]
     coordinator.epoch(5, 1, {})
     coordinator.finished(6, {})
-    assert coordinator.claim(2) == 7
+    assert coordinator.acquire(2) == 7
     coordinator.finished(7, {})
-    claimed: list[int | None] = [4, 5, None]
+    acquired: list[int | None] = [4, 5, None]
     for _ in range(2):
-        claimed = lost_and_back(coordinator, 3, [claimed.index(4)])  # too soon for 5 to come on
-        assert set(claimed) == {4, 5, None}
-    assert set(lost_and_back(coordinator, 3, [claimed.index(4)])) == {5, None}, "the third loss of 4 was one too many"
+        acquired = restart_group(coordinator, 3, [acquired.index(4)])  # before 5 finishes another epoch
+        assert set(acquired) == {4, 5, None}
+    assert set(restart_group(coordinator, 3, [acquired.index(4)])) == {5, None}, (
+        "expert 4 was not given up after three deaths"
+    )
     assert isinstance(coordinator.failures()[4], ClusterError)
-    assert "expert 4 was lost with its worker, and 2 restarts in a row" in str(coordinator.failures()[4])
+    assert "the worker of expert 4 died, and 2 restarts in a row" in str(coordinator.failures()[4])
     coordinator.finished(5, {})
-    assert (coordinator.claim(0), coordinator.trouble()) == (None, None)
+    assert (coordinator.acquire(0), coordinator.group_error()) == (None, None)
 
 
-def test_groups_that_are_lost_in_vain_end_the_work_and_others_do_not() -> None:
+def test_only_groups_that_die_without_progress_end_the_training() -> None:
     coordinator = Coordinator([0, 1, 2, 3], max_restarts=2)
     for epoch in range(1, 10):
-        (claimed,) = lost_and_back(coordinator, 1)
-        coordinator.epoch(claimed, epoch, {})
-    for size in (2, 3, 4):  # a cluster that grows starts the group anew, and nobody was lost
+        (acquired,) = restart_group(coordinator, 1)
+        coordinator.epoch(acquired, epoch, {})
+    for size in (2, 3, 4):  # a cluster that grows restarts the group; no worker died
         for rank in range(size):
-            coordinator.join(rank, size)
+            coordinator.register(rank, size)
         for rank in range(size):
-            coordinator.epoch(coordinator.claim(rank), 10, {})
+            coordinator.epoch(coordinator.acquire(rank), 10, {})
     for _ in range(2):
-        assert lost_and_back(coordinator, 4)
-        assert coordinator.trouble() is None
-    assert not lost_and_back(coordinator, 4)
-    assert "the group of workers was lost with experts [0, 1, 2, 3], and 2 restarts in a row" in str(
-        coordinator.trouble()
+        assert restart_group(coordinator, 4)
+        assert coordinator.group_error() is None
+    assert not restart_group(coordinator, 4)
+    assert "the group of workers died with experts [0, 1, 2, 3], and 2 restarts in a row" in str(
+        coordinator.group_error()
     )
 
 
-def test_a_smaller_group_takes_over_from_ranks_beyond_it() -> None:
+def test_smaller_group_trains_the_experts_of_ranks_beyond_it() -> None:
     coordinator = Coordinator([0, 1, 2], 3)
     for rank in range(3):
-        coordinator.claim(rank)
-    coordinator.join(0, 1)  # of three workers one is left
-    claimed = {coordinator.claim(0) for _ in range(3)}
-    assert claimed == {0, 1, 2}
-    assert coordinator.claim(0) is None
+        coordinator.acquire(rank)
+    coordinator.register(0, 1)  # one of three workers is left
+    acquired = {coordinator.acquire(0) for _ in range(3)}
+    assert acquired == {0, 1, 2}
+    assert coordinator.acquire(0) is None
 
 
-def test_ranks_of_a_larger_group_that_is_gone_are_no_others() -> None:
-    """Of three workers one has run out of work and left; then its machine goes, and two go on."""
+def test_ranks_of_a_larger_dead_group_do_not_count_as_others() -> None:
+    """One of three workers has no more experts; then its machine leaves, and two workers continue."""
     coordinator = Coordinator([5, 6], 3)
     for rank in range(3):
-        coordinator.join(rank, 3)
-    assert [coordinator.claim(rank) for rank in range(3)] == [5, 6, None]
-    assert coordinator.lost([2])
+        coordinator.register(rank, 3)
+    assert [coordinator.acquire(rank) for rank in range(3)] == [5, 6, None]
+    assert coordinator.group_died([2])
     for rank in range(2):
-        coordinator.join(rank, 2)
-    first, other = coordinator.claim(0), coordinator.claim(1)
+        coordinator.register(rank, 2)
+    first, other = coordinator.acquire(0), coordinator.acquire(1)
     coordinator.failed(first, "a launch failure")
-    assert coordinator.claim(0) is None, "left to the other rank, which is healthy"
+    assert coordinator.acquire(0) is None, "the other rank, which is healthy, should train it"
     coordinator.finished(other, {})
-    assert coordinator.claim(1) == first
+    assert coordinator.acquire(1) == first
 
 
-def test_a_poisoned_expert_is_tried_again_last_and_then_given_up() -> None:
+def test_failed_expert_is_tried_again_last_and_then_given_up() -> None:
     coordinator = Coordinator([7, 8, 9], 3)
     order = []
-    while (expert := coordinator.claim(0)) is not None:
+    while (expert := coordinator.acquire(0)) is not None:
         order.append(expert)
         if expert == 7:
             coordinator.failed(expert, f"attempt {order.count(7)}")
@@ -309,51 +320,51 @@ def test_a_poisoned_expert_is_tried_again_last_and_then_given_up() -> None:
             coordinator.finished(expert, {"accuracy": expert / 10})
     assert order == [7, 8, 9, *[7] * (MAX_ATTEMPTS - 1)]
     assert coordinator.failures() == {7: f"attempt {MAX_ATTEMPTS}"}
-    news = coordinator.news()
-    assert news["finished"] == 2
-    assert news["finals"] == [(8, {"accuracy": 0.8}), (9, {"accuracy": 0.9})]
-    assert coordinator.news()["finals"] == [], "a final was told twice"
+    progress = coordinator.progress()
+    assert progress["finished"] == 2
+    assert progress["finals"] == [(8, {"accuracy": 0.8}), (9, {"accuracy": 0.9})]
+    assert coordinator.progress()["finals"] == [], "a finished expert was reported twice"
 
 
-def test_a_worker_whose_every_expert_fails_leaves_them_to_the_others() -> None:
+def test_worker_whose_experts_all_fail_leaves_them_to_the_others() -> None:
     coordinator = Coordinator([0, 1, 2, 3], 3)
     for rank in (0, 1):
-        coordinator.join(rank, 2)
-    assert coordinator.claim(1) == 0
-    while (expert := coordinator.claim(0)) is not None:  # a GPU that fails at once, while the other trains
+        coordinator.register(rank, 2)
+    assert coordinator.acquire(1) == 0
+    while (expert := coordinator.acquire(0)) is not None:  # a GPU that fails at once, while the other one trains
         coordinator.failed(expert, "a launch failure")
     assert coordinator.failures() == {}
     coordinator.finished(0, {})
-    while (expert := coordinator.claim(1)) is not None:
+    while (expert := coordinator.acquire(1)) is not None:
         coordinator.finished(expert, {})
-    assert coordinator.news()["finished"] == 4
+    assert coordinator.progress()["finished"] == 4
     assert coordinator.failures() == {}
 
 
-def test_an_expert_that_fails_on_the_last_worker_is_tried_there_again() -> None:
+def test_expert_that_fails_on_the_only_worker_is_tried_there_again() -> None:
     coordinator = Coordinator([0], 3)
     for rank in (0, 1):
-        coordinator.join(rank, 2)
-    assert (coordinator.claim(0), coordinator.claim(1)) == (0, None)
+        coordinator.register(rank, 2)
+    assert (coordinator.acquire(0), coordinator.acquire(1)) == (0, None)
     coordinator.failed(0, "first")
-    assert coordinator.claim(0) == 0
+    assert coordinator.acquire(0) == 0
     coordinator.failed(0, "second")
-    assert (coordinator.claim(0), coordinator.failures()) == (None, {0: "second"})
+    assert (coordinator.acquire(0), coordinator.failures()) == (None, {0: "second"})
 
 
-def test_epochs_count_once_however_often_an_expert_starts() -> None:
+def test_epoch_counts_once_if_an_expert_restarts() -> None:
     coordinator = Coordinator([0, 1], 3)
     coordinator.epoch(0, 1, {"loss": 2.0})
     coordinator.epoch(0, 2, {"loss": 1.0})
     coordinator.epoch(1, 1, {"loss": 3.0})
-    coordinator.epoch(0, 2, {"loss": 1.0})  # after a restart, the epoch that was in flight
-    assert coordinator.news()["epochs"] == 3
-    assert coordinator.news()["figures"] == {"loss": 1.0}
+    coordinator.epoch(0, 2, {"loss": 1.0})  # trained again after a restart
+    assert coordinator.progress()["epochs"] == 3
+    assert coordinator.progress()["figures"] == {"loss": 1.0}
 
 
-def test_a_controller_whose_work_is_done_ends_although_its_last_duties_hang() -> None:
-    hung = "import ctypes; c = ctypes.CDLL(None); c.on_exit(c.pause, None)"
-    done = "from raydistill.pipeline.experts.stage import _Controlling; _Controlling(None).after_report(None, [], None)"
-    subprocess.run([sys.executable, "-c", f"{hung}; {done}"], check=True, timeout=60)
+def test_controller_exits_although_its_shutdown_hooks_hang() -> None:
+    hang = "import ctypes; c = ctypes.CDLL(None); c.on_exit(c.pause, None)"
+    done = "from raydistill.pipeline.experts.stage import _ControllerCallback; _ControllerCallback(None).after_report(None, [], None)"
+    subprocess.run([sys.executable, "-c", f"{hang}; {done}"], check=True, timeout=60)
     with pytest.raises(subprocess.TimeoutExpired):
-        subprocess.run([sys.executable, "-c", hung], check=True, timeout=3)
+        subprocess.run([sys.executable, "-c", hang], check=True, timeout=3)

@@ -1,4 +1,7 @@
-"""The board of the experts stage. An actor of its own: it imports next to nothing, so that it is there at once."""
+"""The coordinator of the experts stage: an actor that hands experts to workers.
+
+It imports next to nothing, so that it starts at once.
+"""
 
 from __future__ import annotations
 
@@ -7,108 +10,117 @@ from typing import Any
 
 from raydistill.errors import ClusterError, RaydistillError
 
-MAX_ATTEMPTS = 2  # per expert: enough for bad luck, and a poisoned one does not hold up the rest
+MAX_ATTEMPTS = 2  # per expert whose training raises an exception
 
 
 class Coordinator:
-    """Who has which expert. Claims of a worker that comes back, or of one beyond the group's size, were lost with it.
+    """Assign experts to the ranks of a worker group, and count failures.
 
-    max_restarts: of the group in a row, without an epoch in between, and of a worker with the same expert likewise. On a cluster whose
-    machines come and go a group may be lost any number of times, as long as it comes on.
+    Parameters
+    ----------
+    missing
+        The experts to train.
+    max_restarts
+        How often in a row the group may die without a finished epoch in between. The same limit
+        holds for the deaths of workers that train one expert. A group that makes progress may die
+        any number of times.
     """
 
     def __init__(self, missing: list[int], max_restarts: int) -> None:
         self._open = list(missing)
         self._max_restarts = max_restarts
-        self._in_vain = 0  # losses of the group since the last epoch
-        self._losses: dict[int, int] = {}  # expert -> how often it was lost since its last epoch
-        self._claims: dict[int, int] = {}  # expert -> rank
-        self._failed_on: dict[int, list[int]] = {}  # expert -> the rank of each attempt
-        self._size = 1  # of the group
-        self._left: set[int] = set()  # ranks that claim no more
+        self._consecutive_failures = 0  # of the group, since the last epoch
+        self._deaths: dict[int, int] = {}  # expert -> deaths of its worker since its last epoch
+        self._assigned: dict[int, int] = {}  # expert -> rank
+        self._failed_on: dict[int, list[int]] = {}  # expert -> the rank of each failed attempt
+        self._world_size = 1
+        self._done_ranks: set[int] = set()  # ranks that acquire no more experts
         self._failures: dict[int, RaydistillError] = {}
         self._epochs: dict[int, int] = {}
         self._figures: dict[str, float] = {}
         self._finals: list[tuple[int, dict[str, float]]] = []
         self._finished = 0
         self._groups = 0
-        self._trouble: RaydistillError | None = None
+        self._start_error: RaydistillError | None = None
 
-    def join(self, rank: int, world_size: int) -> None:
-        """A worker begins, perhaps in place of one that was lost, or of one of a group that was smaller."""
+    def register(self, rank: int, world_size: int) -> None:
+        """Register a worker; release the experts of a dead worker of its rank or of a larger group."""
         self._groups += rank == 0
-        self._size = world_size
-        self._left = {other for other in self._left if other < world_size and other != rank}
-        left = [expert for expert, holder in self._claims.items() if holder == rank or holder >= world_size]
-        for expert in left:
-            del self._claims[expert]
-            if self._losses.get(expert, 0) <= self._max_restarts:
+        self._world_size = world_size
+        self._done_ranks = {other for other in self._done_ranks if other < world_size and other != rank}
+        orphans = [expert for expert, holder in self._assigned.items() if holder == rank or holder >= world_size]
+        for expert in orphans:
+            del self._assigned[expert]
+            if self._deaths.get(expert, 0) <= self._max_restarts:
                 self._open.append(expert)
             else:
-                self._failures[expert] = _lost(f"expert {expert} was lost with its worker", self._max_restarts)
+                self._failures[expert] = _death_error(f"the worker of expert {expert} died", self._max_restarts)
 
-    def lost(self, ranks: Collection[int]) -> bool:
-        """These were lost, and with them the group and what it had claimed; whether there is use in another one."""
-        self._in_vain += 1
-        for expert in [expert for expert, holder in self._claims.items() if holder in ranks]:
-            self._losses[expert] = self._losses.get(expert, 0) + 1
-            if self._losses[expert] > self._max_restarts and self._epochs and len(ranks) < self._size:
-                self._in_vain = 0  # it alone is to blame, and found out
-        return self._in_vain <= self._max_restarts
+    def group_died(self, ranks: Collection[int]) -> bool:
+        """Record that these ranks died, which ends their group; return whether another group may start."""
+        self._consecutive_failures += 1
+        for expert in [expert for expert, holder in self._assigned.items() if holder in ranks]:
+            self._deaths[expert] = self._deaths.get(expert, 0) + 1
+            if self._deaths[expert] > self._max_restarts and self._epochs and len(ranks) < self._world_size:
+                self._consecutive_failures = 0  # this expert is the cause, and is given up
+        return self._consecutive_failures <= self._max_restarts
 
-    def claim(self, rank: int) -> int | None:
-        """The next expert to train; None when there is none left.
+    def acquire(self, rank: int) -> int | None:
+        """Return the next expert to train; None if there is none for this rank.
 
-        One that failed on a rank is left to the others, if there are any, for the fault may be that rank's: a GPU that fails at once
-        would else fail every expert while the others train one.
+        An expert that failed on a rank goes to other ranks, if there are any: the rank may be at
+        fault. Otherwise a GPU that fails at once would fail every expert while the others train one.
         """
-        mine = [expert for expert in self._open if rank not in self._failed_on.get(expert, ())]
-        others = self._size - 1 - len(self._left - {rank})
-        if not mine and others <= 0:
-            mine = list(self._open)
-        if not mine:
-            self._left.add(rank)
+        candidates = [expert for expert in self._open if rank not in self._failed_on.get(expert, ())]
+        others = self._world_size - 1 - len(self._done_ranks - {rank})
+        if not candidates and others <= 0:
+            candidates = list(self._open)
+        if not candidates:
+            self._done_ranks.add(rank)
             return None
-        expert = mine[0]
+        expert = candidates[0]
         self._open.remove(expert)
-        self._claims[expert] = rank
+        self._assigned[expert] = rank
         return expert
 
     def epoch(self, expert: int, epoch: int, figures: dict[str, float]) -> None:
+        """Record a finished epoch, which resets the counts of failures."""
         self._epochs[expert], self._figures = epoch, figures
-        self._losses[expert] = self._in_vain = 0
+        self._deaths[expert] = self._consecutive_failures = 0
 
     def finished(self, expert: int, figures: dict[str, float]) -> None:
-        self._claims.pop(expert, None)
+        """Record a finished expert with its last figures."""
+        self._assigned.pop(expert, None)
         self._finished += 1
         self._finals.append((expert, figures))
 
-    def failed(self, expert: int, why: RaydistillError) -> None:
-        """Back to the end of the queue, or given up."""
+    def failed(self, expert: int, error: RaydistillError) -> None:
+        """Move a failed expert to the end of the queue; give it up after `MAX_ATTEMPTS`."""
         failed_on = self._failed_on.setdefault(expert, [])
-        failed_on.append(self._claims.pop(expert, 0))
+        failed_on.append(self._assigned.pop(expert, 0))
         if len(failed_on) < MAX_ATTEMPTS:
             self._open.append(expert)
         else:
-            self._failures[expert] = why
+            self._failures[expert] = error
 
-    def cannot_begin(self, rank: int, why: RaydistillError) -> None:
-        """Of a worker that leaves its experts to the others, if there are any."""
-        self._left.add(rank)
-        self._trouble = why
+    def cannot_start(self, rank: int, error: RaydistillError) -> None:
+        """Record that a worker cannot start; the others train its experts."""
+        self._done_ranks.add(rank)
+        self._start_error = error
 
-    def trouble(self) -> RaydistillError | None:
-        """Why workers could not begin, or begun in vain too often."""
-        if self._in_vain > self._max_restarts:
-            claimed = f" with experts {sorted(self._claims)}" if self._claims else ""
-            return _lost(f"the group of workers was lost{claimed}", self._max_restarts)
-        return self._trouble
+    def group_error(self) -> RaydistillError | None:
+        """Return why workers cannot start, or that the group died too often; None if all is well."""
+        if self._consecutive_failures > self._max_restarts:
+            experts = f" with experts {sorted(self._assigned)}" if self._assigned else ""
+            return _death_error(f"the group of workers died{experts}", self._max_restarts)
+        return self._start_error
 
     def failures(self) -> dict[int, RaydistillError]:
+        """Return expert -> error of the experts that were given up."""
         return self._failures
 
-    def news(self) -> dict[str, Any]:
-        """Progress since the start, and the experts that finished since the last call."""
+    def progress(self) -> dict[str, Any]:
+        """Return the progress since the start, and the experts that finished since the last call."""
         finals, self._finals = self._finals, []
         return {
             "epochs": sum(self._epochs.values()),
@@ -119,7 +131,7 @@ class Coordinator:
         }
 
 
-def _lost(who: str, restarts: int) -> ClusterError:
-    what = f"{who}, and {restarts} restarts in a row did not bring it one epoch further"
-    fix = "see the workers' logs in Ray's session (was the memory enough?), run the same command again; what is finished is kept"
+def _death_error(event: str, restarts: int) -> ClusterError:
+    what = f"{event}, and {restarts} restarts in a row finished no epoch"
+    fix = "see the workers' logs in Ray's session (did they run out of memory?), then run the same command again; finished experts are kept"
     return ClusterError(what, "experts", fix)

@@ -1,4 +1,4 @@
-"""The workers of the experts stage: claim an expert, train it epoch by epoch, write its shard, claim the next."""
+"""The workers of the experts stage: acquire an expert, train it, write its shard, acquire the next."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ History = dict[str, list[float | None]]
 
 @dataclass(frozen=True)
 class ExpertTask:
-    """What a worker needs to know; small, it travels to every worker."""
+    """The arguments of a worker; they are pickled."""
 
     folder: str
     curated: str
@@ -43,100 +43,102 @@ class ExpertTask:
     seed: int
     threads: int
     gpus: float
-    tree: ClassTree | None  # that turns votes into targets; None: hard ones
+    tree: ClassTree | None  # turns votes into targets; None: hard targets
 
 
 def train_experts(loop: dict[str, Any]) -> None:
-    """Ray Train's loop of one worker. It reports once, at the end: a report is a barrier, and experts are independent."""
-    job, coordinator = loop["job"], loop["board"]
+    """Run one worker of Ray Train. It reports once, at its end: a report is a barrier, and experts are independent."""
+    task, coordinator = loop["task"], loop["coordinator"]
     context = ray.train.get_context()
     rank = context.get_world_rank()
-    with suppress(*WORKER_FAILURES):  # of the board, without which nothing goes on; the driver tells of it
-        ray.get(coordinator.join.remote(rank, context.get_world_size()))
-        torch.set_num_threads(job.threads)
+    with suppress(*WORKER_FAILURES):  # of the coordinator; the driver reports them
+        ray.get(coordinator.register.remote(rank, context.get_world_size()))
+        torch.set_num_threads(task.threads)
         try:
-            _train_what_is_left(_Trainer(job), coordinator, rank)
-        except Exception as error:  # the others go on; Ray Train would start all of them again, to meet the same
-            log.exception("a worker cannot begin")
-            coordinator.cannot_begin.remote(rank, find_known_error(error) or _unknown("a worker cannot begin", error))
-        ray.get(coordinator.trouble.remote())  # an actor answers in order: all that was told above has arrived
+            _train_acquired(_ExpertTrainer(task), coordinator, rank)
+        except Exception as error:  # raised, it would make Ray Train restart all workers, which would fail again
+            log.exception("a worker cannot start")
+            coordinator.cannot_start.remote(rank, _translate_error("a worker cannot start", error))
+        ray.get(coordinator.group_error.remote())  # an actor runs its calls in order: those above have arrived
     ray.train.report({"rank": rank})
 
 
-def _train_what_is_left(trainer: _Trainer, coordinator: Any, rank: int) -> None:
-    while (expert := ray.get(coordinator.claim.remote(rank))) is not None:
+def _train_acquired(trainer: _ExpertTrainer, coordinator: Any, rank: int) -> None:
+    """Train experts until there is none left for this rank."""
+    while (expert := ray.get(coordinator.acquire.remote(rank))) is not None:
         try:
-            figures = trainer.train(expert, lambda epoch, now, k=expert: coordinator.epoch.remote(k, epoch, now))
-        except Exception as error:  # one poisoned expert must not cost the others their workers
-            log.exception("expert %d failed", expert)
-            coordinator.failed.remote(
-                expert, find_known_error(error) or _unknown(f"expert {expert} failed {MAX_ATTEMPTS} times", error)
+            figures = trainer.train(
+                expert, lambda epoch, figures, k=expert: coordinator.epoch.remote(k, epoch, figures)
             )
+        except Exception as error:  # the other experts keep their workers
+            log.exception("expert %d failed", expert)
+            coordinator.failed.remote(expert, _translate_error(f"expert {expert} failed {MAX_ATTEMPTS} times", error))
         else:
             coordinator.finished.remote(expert, figures)
 
 
-def _unknown(what: str, error: Exception) -> RaydistillError:
-    fix = "the others are kept; the traceback is in the worker's log of Ray's session"
-    return RaydistillError(f"{what} ({type(error).__name__}: {one_line(error)})", "experts", fix)
+def _translate_error(what: str, error: Exception) -> RaydistillError:
+    fix = "see the traceback in the worker's log in Ray's session; finished experts are kept"
+    return find_known_error(error) or RaydistillError(
+        f"{what} ({type(error).__name__}: {one_line(error)})", "experts", fix
+    )
 
 
-class _Trainer:
-    """The curated set in memory (on the device), and the training of one expert after another."""
+class _ExpertTrainer:
+    """Hold the curated set on the device, and train one expert after another."""
 
-    def __init__(self, job: ExpertTask) -> None:
-        curated = CuratedSet.open(job.curated, verify=False)  # the driver has verified it
-        self._job, self._folder = job, Folder(job.folder)
-        self._device = device_of(job.gpus)
-        self._network: Network = build_network(job.architecture, curated.num_classes, curated.summary.image_size)
+    def __init__(self, task: ExpertTask) -> None:
+        curated = CuratedSet.open(task.curated, verify=False)  # the driver has verified it
+        self._task, self._folder = task, Folder(task.folder)
+        self._device = device_of(task.gpus)
+        self._network: Network = build_network(task.architecture, curated.num_classes, curated.summary.image_size)
         self._num_classes = curated.num_classes
         self._images, labels = self._on_device(curated.load("train"), curated.normalisation)
-        tree = job.tree
+        tree = task.tree
         targets = one_hot(labels, curated.num_classes) if tree is None else curated.probabilities("train", tree)
         self._targets = targets.to(self._device)
-        self._judged = self._on_device(curated.load("validation"), curated.normalisation)
+        self._validation = self._on_device(curated.load("validation"), curated.normalisation)
 
     def _on_device(self, split: Labelled, normalisation: AnyNormalisation) -> tuple[torch.Tensor, torch.Tensor]:
         return normalisation.apply(split.images_NHWC).to(self._device), split.labels_N.to(self._device)
 
     def train(self, expert: int, on_epoch: Any) -> dict[str, float]:
-        """Train one expert to its end and write its shard; its last figures."""
+        """Train one expert to its end and write its shard; return its last figures."""
         writer = ShardWriter(self._folder, expert)
-        if (history := writer.finished()) is not None:  # by a worker that was lost before it could say so
+        if (history := writer.finished()) is not None:  # by a worker that died before it reported it
             return _last(history)
         resumed = writer.resume()
         if resumed is None:
-            seed = fold_in(self._job.seed, "expert", expert, "initial")
+            seed = fold_in(self._task.seed, "expert", expert, "initial")
             state = init_state(initial_parameters(self._network, seed))
             history = {"loss": [], "accuracy": [], "balanced_accuracy": []}
-            self._note(state, history)
+            self._validate(state, history)
             writer.save(state, history)
         else:
             state, history = resumed
-        training = self._job.experts.training
-        seed = fold_in(self._job.seed, "expert", expert, "training")
-        for now in fit(self._network, _to(state, self._device), self._images, self._targets, training, seed):
-            figures = self._note(now, history)
-            writer.save(now, history)
-            on_epoch(now.epoch, figures)
-        writer.finish(training.epochs, history, ends_only=self._job.experts.keep == "ends")
+        training = self._task.experts.training
+        seed = fold_in(self._task.seed, "expert", expert, "training")
+        for epoch_state in fit(self._network, self._to_device(state), self._images, self._targets, training, seed):
+            figures = self._validate(epoch_state, history)
+            writer.save(epoch_state, history)
+            on_epoch(epoch_state.epoch, figures)
+        writer.finish(training.epochs, history, ends_only=self._task.experts.keep == "ends")
         return _last(history)
 
-    def _note(self, state: FitState, history: History) -> dict[str, float]:
-        """Validation figures of this epoch, appended to the record."""
-        images, labels = self._judged
-        found = evaluate(self._network, state.average_P.to(images), images, labels, self._num_classes)
-        now = {"loss": state.loss, "accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy}
-        for name, value in now.items():
+    def _validate(self, state: FitState, history: History) -> dict[str, float]:
+        """Return the validation figures of this epoch, and append them to the history."""
+        images, labels = self._validation
+        scores = evaluate(self._network, state.average_P.to(images), images, labels, self._num_classes)
+        figures = {"loss": state.loss, "accuracy": scores.accuracy, "balanced_accuracy": scores.balanced_accuracy}
+        for name, value in figures.items():
             history[name].append(value if math.isfinite(value) else None)  # no loss before the first epoch
-        return now
+        return figures
+
+    def _to_device(self, state: FitState) -> FitState:
+        tensors = (state.theta_P, state.momentum_P, state.average_P)
+        theta_P, momentum_P, average_P = (tensor.to(self._device) for tensor in tensors)
+        return state._replace(theta_P=theta_P, momentum_P=momentum_P, average_P=average_P)
 
 
 def _last(history: History) -> dict[str, float]:
     return {name: value for name, values in history.items() if (value := values[-1]) is not None}
-
-
-def _to(state: FitState, device: str) -> FitState:
-    tensors = (state.theta_P, state.momentum_P, state.average_P)
-    theta_P, momentum_P, average_P = (tensor.to(device) for tensor in tensors)
-    return state._replace(theta_P=theta_P, momentum_P=momentum_P, average_P=average_P)
