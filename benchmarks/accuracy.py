@@ -1,4 +1,4 @@
-"""What whole runs of configs reach, over seeds: the README's table.
+"""What whole runs of configs reach, over seeds: the tables of docs/results.md.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py gz2_kaggle5 gz2_kaggle5_ipc10 [--seeds 3] [--set KEY=VALUE] [--parallel 2] \
         [--output runs]

@@ -2,7 +2,7 @@
 
     python benchmarks/prototypes.py runs/gz2_kaggle5/distilled-65ea290f8d1f runs/gz2_kaggle5/distilled-… [--picture prototypes.png]
 
-The pictures of prototypes in the README are these, of the sets behind its figures.
+The pictures of prototypes in docs/results.md are drawn by it, from the sets behind its figures.
 """
 
 from __future__ import annotations
