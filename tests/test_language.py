@@ -69,7 +69,6 @@ BAD_START = re.compile(r"^(Of|What|Who|Whoever|That which)\b(?![^.!?]*\?)")
 EXEMPT: frozenset[str] = frozenset(
     {
         "docs/artifacts.md",
-        "docs/benchmarks.md",
         "docs/how-to/search.md",
         "docs/method.md",
         "raydistill/analysis/charts.py",
