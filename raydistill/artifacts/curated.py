@@ -1,8 +1,9 @@
-"""CuratedSet: the pictures and labels that everything after curation sees.
+"""CuratedSet: the pictures and labels that all later stages read.
 
-Parquet in `data/split=<train|validation|test>/label=<index>/part-0.parquet`, rows sorted by object id, images as lossless PNG;
-`data` is readable by pandas, Hugging Face `datasets` and plain pyarrow. `summary.json` holds the class names, the counts and the channel
-statistics of the training images. `whitening.safetensors` is there where the images are to be whitened.
+- `data/split=<train|validation|test>/label=<index>/part-0.parquet`: rows sorted by object id, images as
+  lossless PNG. pandas, Hugging Face `datasets` and pyarrow read the folder `data`.
+- `summary.json`: class names, counts, and channel statistics of the training images.
+- `whitening.safetensors`: the whitening transform, where `curate.whitening` is set.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from raydistill.artifacts.manifest import Manifest, opened
+from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
@@ -46,8 +47,8 @@ SCHEMA = pa.schema(
         ("petro_r90", pa.float64()),  # arcsec
         ("redshift", pa.float64()),
         ("confidence", pa.float64()),
-        # The 37 conditional fractions of the GZ2 tree, or null; the type leaves the number open, for Parquet readers of
-        # fixed-size lists (pyarrow 25) refuse nulls.
+        # The 37 conditional fractions of the GZ2 tree, or null. The list has no fixed size because pyarrow 25 cannot
+        # read nulls in a fixed-size list.
         ("votes", pa.list_(pa.float32())),
         ("source", pa.struct([("path", pa.string()), ("sha256", pa.string())])),  # original file, below survey.images
         ("image", pa.binary()),  # PNG, RGB, [size, size, 3]
@@ -61,7 +62,21 @@ REJECTED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """One class of a curated set: candidates before, kept after selection and image checks, and the lowest confidence kept."""
+    """Counts of one class of a curated set.
+
+    Attributes
+    ----------
+    name
+        Name of the class.
+    candidates
+        Galaxies of the class in the survey.
+    kept
+        Galaxies after selection and image checks.
+    train, validation, test
+        Galaxies in each split.
+    lowest_confidence
+        Lowest confidence of a kept galaxy, in [0, 1]; None where the class is empty.
+    """
 
     name: str
     candidates: int
@@ -74,7 +89,29 @@ class ClassSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a person wants to know of a curated set before anything else."""
+    """The contents of `summary.json`.
+
+    Attributes
+    ----------
+    survey
+        Name of the survey in the config.
+    simulated
+        Whether the survey was simulated.
+    image_size
+        Side of the images in pixels.
+    crop_fraction
+        Side of the central square that was cut out, as a fraction of the original side.
+    mean, std
+        Statistics of each colour channel of the training images, in units where white is 1.
+    classes
+        Counts of each class; the index is the label.
+    rejected
+        Number of pictures that failed the image checks, by reason.
+    aligned
+        Whether every galaxy was turned until its major axis is horizontal (`curate.align`).
+    unassigned
+        Number of rows of the survey's table that belong to no class, by reason.
+    """
 
     survey: str
     simulated: bool
@@ -83,17 +120,30 @@ class Summary:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[ClassSummary, ...]
-    rejected: dict[str, int]  # pictures, by reason
-    aligned: bool = False  # every long axis level
-    unassigned: dict[str, int] = field(default_factory=dict)  # rows of the survey's table without a class, by reason
+    rejected: dict[str, int]
+    aligned: bool = False
+    unassigned: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
+        """Return the bytes of `summary.json`."""
         return json.dumps(asdict(self), indent=1).encode()
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A split in memory: uint8 pictures [N, H, W, 3], labels [N], object ids, in order of object id."""
+class LabelledImages:
+    """A split in memory, in the order of object ids.
+
+    Attributes
+    ----------
+    images_NHWC
+        uint8 [N, H, W, 3].
+    labels_N
+        int64 [N], indices into the class names.
+    object_ids
+        N object ids.
+    confidence_N
+        float64 [N], in [0, 1].
+    """
 
     images_NHWC: Tensor
     labels_N: Tensor
@@ -103,7 +153,23 @@ class Labelled:
 
 @dataclass(frozen=True)
 class CuratedSet:
-    """An opened curated set; pixels are read when a split is asked for."""
+    """An opened curated set. Methods read the files of a split when they are called.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    summary
+        Class names, counts and image statistics.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> galaxies = rd.open("runs/demo/curated-0123456789ab")  # doctest: +SKIP
+    >>> images, labels = galaxies.to_torch("train").tensors  # doctest: +SKIP
+    """
 
     folder: Folder
     manifest: Manifest
@@ -111,15 +177,29 @@ class CuratedSet:
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> CuratedSet:
-        """The curated set at a path or URI; `verify` and errors as of `manifest.opened`, ArtifactCorrupt for a wrong summary, too."""
-        folder, manifest = opened(uri, KIND, verify=verify)
+        """Open the curated set at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged, or the summary counts galaxies that no file holds.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
         raw: dict[str, Any] = json.loads(folder.read("summary.json"))
         classes = tuple(ClassSummary(**entry) for entry in raw.pop("classes"))
         raw |= {"mean": tuple(raw["mean"]), "std": tuple(raw["std"])}
         for label, entry in enumerate(classes):
             for split in SPLITS:
                 if getattr(entry, split) and (name := partition(split, label)) not in manifest.files:
-                    what = f"its summary counts galaxies in '{name}', which was not there when it was sealed"
+                    what = f"its summary counts galaxies in '{name}', which was not there at its commit"
                     raise ArtifactCorrupt(
                         what, folder.uri, "remove the folder and run 'raydistill curate CONFIG' again"
                     )
@@ -127,36 +207,46 @@ class CuratedSet:
 
     @property
     def class_names(self) -> list[str]:
+        """Return the class names; the index is the label."""
         return [entry.name for entry in self.summary.classes]
 
     @property
     def num_classes(self) -> int:
+        """Return the number of classes."""
         return len(self.summary.classes)
 
     @cached_property
     def normalisation(self) -> AnyNormalisation:
-        """Of the training images; what is made from this set sees pixels through it."""
+        """Return the normalisation or whitening of the training images, which all networks use."""
         if WHITENING in self.manifest.files:
             return read_whitening(self.folder)
         return Normalisation(self.summary.mean, self.summary.std)
 
     def table(self, split: Split, columns: list[str] | None = None) -> pa.Table:
-        """All rows of a split with their integer `label`, sorted by object id."""
-        wanted = SCHEMA.names if columns is None else list(columns)
-        read = list(dict.fromkeys([*wanted, "object_id"]))  # what the rows are sorted by
-        # In memory pictures are of a type that holds more than 2 GB of them.
+        """Return the rows of a split and their `label`, sorted by object id.
+
+        Parameters
+        ----------
+        split
+            "train", "validation" or "test".
+        columns
+            Names from `SCHEMA`; None means all.
+        """
+        selected = SCHEMA.names if columns is None else list(columns)
+        read = list(dict.fromkeys([*selected, "object_id"]))  # the sort key
+        # pa.binary holds at most 2 GB of pictures per column.
         types = {**{name: SCHEMA.field(name).type for name in read}, "label": pa.int32()}
         schema = pa.schema(types | ({"image": pa.large_binary()} if "image" in read else {}))
-        pieces = [schema.empty_table()]
+        tables = [schema.empty_table()]
         for label in range(self.num_classes):
             name = partition(split, label)
             if name in self.manifest.files:
-                piece = read_table(self.folder, name, read)
-                pieces.append(piece.append_column("label", pa.array([label] * len(piece))).cast(schema))
-        return pa.concat_tables(pieces).sort_by("object_id").select([*wanted, "label"])
+                rows = read_table(self.folder, name, read)
+                tables.append(rows.append_column("label", pa.array([label] * len(rows))).cast(schema))
+        return pa.concat_tables(tables).sort_by("object_id").select([*selected, "label"])
 
     def require_splits(self, *splits: Split) -> None:
-        """ArtifactIncompatible unless each of these splits holds a galaxy."""
+        """Raise ArtifactIncompatible unless each of these splits holds a galaxy."""
         empty = [split for split in splits if not self._count(split)]
         if empty:
             what = f"the {' and the '.join(empty)} split holds no galaxy"
@@ -164,11 +254,24 @@ class CuratedSet:
 
     @property
     def has_votes(self) -> bool:
-        """False for a survey of labels."""
+        """Return whether every training galaxy has votes; a survey with labels alone has none."""
         return not self.table("train", ["votes"])["votes"].null_count
 
     def probabilities(self, split: Split, tree: ClassTree) -> Tensor:
-        """float32 [N, K]: the volunteers' probability of each class of the set's class tree, rows in the order of `load`."""
+        """Return the volunteers' class probabilities.
+
+        Parameters
+        ----------
+        split
+            "train", "validation" or "test".
+        tree
+            The set's class tree, which combines the vote fractions.
+
+        Returns
+        -------
+        torch.Tensor
+            float32 [N, K], rows in the order of `load`.
+        """
         return torch.from_numpy(tree.probabilities(votes_array(self.table(split, ["votes"])))).float()
 
     def to_torch(self, split: Split = "train") -> TensorDataset:
@@ -177,17 +280,20 @@ class CuratedSet:
         Returns
         -------
         torch.utils.data.TensorDataset
-            Of pairs (image, label): float32 [3, H, W], normalised as networks see it, and int64,
-            an index into `class_names`. Rows are sorted by object id.
+            Pairs (image, label). The image is float32 [3, H, W], normalised for the networks. The
+            label is int64, an index into `class_names`. Pairs are sorted by object id.
         """
         loaded = self.load(split)
         return TensorDataset(self.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
 
     def to_pandas(self, split: Split | None = None) -> pd.DataFrame:
-        """Return one row per galaxy of a split, or of all splits, with a column `split`.
+        """Return one row per galaxy of a split, or of all splits.
 
-        Columns are those of `SCHEMA` and `label`; `image` holds the bytes of a PNG, so leave the
-        column out of what you print.
+        Returns
+        -------
+        pandas.DataFrame
+            The columns of `SCHEMA`, `label` and `split`. `ra` and `dec` are in degrees (ICRS),
+            `petro_r90` in arcsec. `image` holds the bytes of a PNG file.
         """
         splits = SPLITS if split is None else (split,)
         tables = [self.table(name).append_column("split", pa.array([name] * self._count(name))) for name in splits]
@@ -217,13 +323,14 @@ class CuratedSet:
     def _count(self, split: Split) -> int:
         return sum(getattr(entry, split) for entry in self.summary.classes)
 
-    def load(self, split: Split) -> Labelled:
+    def load(self, split: Split) -> LabelledImages:
+        """Return the decoded images, labels and object ids of a split."""
         table = self.table(split, ["object_id", "confidence", "image"])
         size = self.summary.image_size
         images = np.empty((len(table), size, size, 3), np.uint8)
         for row, png in enumerate(table["image"]):
             images[row] = np.asarray(Image.open(io.BytesIO(png.as_py())))
-        return Labelled(
+        return LabelledImages(
             torch.from_numpy(images),
             torch.tensor(table["label"].to_pylist(), dtype=torch.long),
             table["object_id"].to_pylist(),
@@ -232,5 +339,5 @@ class CuratedSet:
 
 
 def partition(split: str, label: int) -> str:
-    """File name of one class of one split."""
+    """Return the file name of one class of one split."""
     return f"data/split={split}/label={label}/part-0.parquet"

@@ -1,10 +1,14 @@
-"""DistilledSet: the synthetic images, and all that is needed to use them elsewhere.
+"""DistilledSet: the synthetic images, and everything needed to use them elsewhere.
 
-`images.safetensors` is the iterate chosen on validation images, `images-last.safetensors` the last one. Both hold `images`
-(float32 [classes * ipc, 3, H, W], normalised), `targets` ([classes * ipc, K] probabilities), `student_lrs`, and the `mean` and
-`std` that undo the normalisation. Whitened images name `whitening.safetensors` instead, which lies beside them and holds the
-transform and its inverse. `history.parquet` has a row per piece of an iteration, `validation.parquet` one per validation, and
-`seen.parquet` one per galaxy that taught the experts or chose the iterate: none of them may judge the set.
+- `images.safetensors`: the iterate selected on validation images. `images-last.safetensors`: the last one.
+  Both hold `images` (float32 [S, 3, H, W], normalised), `targets` ([S, K] probabilities), `student_lrs`,
+  and the `mean` and `std` that undo the normalisation.
+- `whitening.safetensors`: the whitening and its inverse; the header of whitened images names it.
+- `history.parquet`: a row per segment of an iteration. `validation.parquet`: a row per validation.
+- `seen.parquet`: a row per galaxy that was used to train the experts or to select the iterate. An
+  evaluation excludes these galaxies.
+
+S = classes * images per class, K = number of classes.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from raydistill.artifacts.manifest import Manifest, opened
+from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING, read_tensors, read_whitening, write_tensors, write_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation, Whitening
@@ -38,7 +42,21 @@ PROTOTYPES = "prototypes.fits"
 
 @dataclass(frozen=True)
 class SyntheticImages:
-    """One iterate. images_SCHW normalised float32, sorted by class; targets_SK probabilities; student_lrs by start epoch."""
+    """One iterate of a distillation.
+
+    Attributes
+    ----------
+    images_SCHW
+        float32 [S, 3, H, W], normalised, sorted by class.
+    targets_SK
+        float32 [S, K], the probability of each class (one-hot where labels are hard).
+    student_lrs
+        float32, the learned learning rates: one, or one per start epoch.
+    normalisation
+        The map from pixels to network input, and its inverse.
+    iteration
+        The distillation iteration after which the images were saved.
+    """
 
     images_SCHW: Tensor
     targets_SK: Tensor
@@ -48,21 +66,46 @@ class SyntheticImages:
 
     @property
     def soft(self) -> bool:
-        """Whether any image is of more than one class."""
+        """Return whether any image has more than one class with non-zero probability."""
         return bool((self.targets_SK.amax(dim=1) < 1).any())
 
     def display(self) -> Tensor:
-        """float32 [S, H, W, 3] in [0, 1]: what a person looks at."""
+        """Return the images for display: float32 [S, H, W, 3], clipped to [0, 1]."""
         return self.pixels().clamp(0, 1)
 
     def pixels(self) -> Tensor:
-        """float32 [S, H, W, 3] in which black is 0 and white 1, and an image may be darker or brighter: what a person measures."""
+        """Return the images for measurements: float32 [S, H, W, 3], black 0 and white 1, not clipped."""
         return self.normalisation.invert(self.images_SCHW)
 
 
 @dataclass(frozen=True)
 class DistilledSet:
-    """An opened distilled set."""
+    """An opened distilled set.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    selected
+        The iterate selected on validation images.
+    last
+        The last iterate.
+    class_names
+        Names of the K classes; the index is the label.
+    images_per_class
+        Number of images of each class.
+    aligned
+        Whether the galaxies were turned until their major axis is horizontal.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> prototypes = rd.open("runs/demo/distilled-0123456789ab")  # doctest: +SKIP
+    >>> prototypes.images.shape  # doctest: +SKIP
+    torch.Size([3, 3, 32, 32])
+    """
 
     folder: Folder
     manifest: Manifest
@@ -70,54 +113,81 @@ class DistilledSet:
     last: SyntheticImages
     class_names: list[str]
     images_per_class: int
-    aligned: bool  # its galaxies lie level
+    aligned: bool
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> DistilledSet:
-        """The distilled set at a path or URI; `verify` and errors as of `manifest.opened`."""
-        folder, manifest = opened(uri, KIND, verify=verify)
+        """Open the distilled set at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
         selected, info = read_images(folder, SELECTED)
         last, _ = read_images(folder, LAST)
-        last = replace(last, normalisation=selected.normalisation)  # a run has one, and a whitening is large
+        last = replace(last, normalisation=selected.normalisation)  # share one object: a whitening is large
         aligned = info.get("aligned", False)
         return DistilledSet(folder, manifest, selected, last, info["class_names"], info["images_per_class"], aligned)
 
     @property
     def images(self) -> Tensor:
-        """float32 [S, 3, H, W] in [0, 1], sorted by class: the selected images as a person sees them."""
+        """Return the selected images for display: float32 [S, 3, H, W] in [0, 1], sorted by class."""
         return self.selected.display().permute(0, 3, 1, 2)
 
     @property
     def normalised_images(self) -> Tensor:
-        """float32 [S, 3, H, W]: the selected images as a network sees them."""
+        """Return the selected images as network input: float32 [S, 3, H, W], sorted by class."""
         return self.selected.images_SCHW
 
     @property
     def labels(self) -> Tensor:
-        """int64 [S]: the class of each image, an index into `class_names`."""
+        """Return the class of each image: int64 [S], indices into `class_names`."""
         return torch.arange(len(self.class_names)).repeat_interleave(self.images_per_class)
 
     def to_torch(self) -> TensorDataset:
-        """Return the set as a network is trained on it.
+        """Return the training data for a network.
 
         Returns
         -------
         torch.utils.data.TensorDataset
-            Of pairs (image, target): float32 [3, H, W], normalised, and float32 [K], the
-            probability of each class (one-hot where labels are hard).
+            Pairs (image, target). The image is float32 [3, H, W], normalised. The target is
+            float32 [K], the probability of each class (one-hot where labels are hard).
         """
         return TensorDataset(self.selected.images_SCHW, self.selected.targets_SK)
 
     def to_fits(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> HDUList:
         """Return the prototypes as a FITS file in memory; with `path`, also write it there.
 
-        One image extension per prototype, [3, H, W] in the pictures' own brightness: an
-        arcsinh-stretched RGB, of which no photometry can be made.
+        Parameters
+        ----------
+        path
+            File to write; None writes nothing.
+        overwrite
+            Replace an existing file.
+
+        Returns
+        -------
+        astropy.io.fits.HDUList
+            One image extension per prototype: float32 [3, H, W], black 0 and white 1.
 
         Raises
         ------
         OSError
             `path` exists and `overwrite` is false.
+
+        Notes
+        -----
+        The pictures are arcsinh-stretched RGB composites: photometry on them is not meaningful.
         """
         from astropy.io import fits
 
@@ -128,23 +198,32 @@ class DistilledSet:
         return hdus
 
     def seen(self) -> pa.Table:
-        """`object_id` and picture (`sha256` of its file) of the galaxies that must not judge this set."""
+        """Return the galaxies that an evaluation of this set must exclude.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns `object_id`, and `sha256` of the picture's original file.
+        """
         return read_table(self.folder, SEEN)
 
 
 def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[str, Any]) -> None:
-    """`info` travels in the file's header as JSON: class names, images per class, and whatever else explains them."""
-    undo = write_normalisation(folder, images.normalisation)
+    """Write an iterate; `info` (class names, images per class, …) goes into the header as JSON."""
+    inverse = write_normalisation(folder, images.normalisation)
     write_tensors(
         folder,
         name,
         {"images": images.images_SCHW, "targets": images.targets_SK, "student_lrs": images.student_lrs},
-        {**info, **undo, "iteration": images.iteration},
+        {**info, **inverse, "iteration": images.iteration},
     )
 
 
 def write_normalisation(folder: Folder, normalisation: AnyNormalisation) -> dict[str, Any]:
-    """What a header says of it. A whitening goes into a file of its own: its matrices are larger than most sets of images."""
+    """Return the header entries that undo a normalisation.
+
+    A whitening is written into a file of its own: its matrices are larger than most sets of images.
+    """
     if isinstance(normalisation, Whitening):
         write_whitening(folder, normalisation)
         return {"whitening": WHITENING}
@@ -152,7 +231,7 @@ def write_normalisation(folder: Folder, normalisation: AnyNormalisation) -> dict
 
 
 def write_seen(folder: Folder, galaxies: pa.Table) -> None:
-    """Note the galaxies that taught the experts or chose the iterate, given as rows of a curated set."""
+    """Write the galaxies used to train the experts or to select the iterate, as rows of a curated set."""
     pictures = pc.struct_field(galaxies["source"], "sha256")
     table = pa.table({"object_id": galaxies["object_id"], "sha256": pictures}).sort_by("object_id")
     with folder.writing(SEEN) as path:
@@ -160,6 +239,7 @@ def write_seen(folder: Folder, galaxies: pa.Table) -> None:
 
 
 def read_images(folder: Folder, name: str) -> tuple[SyntheticImages, dict[str, Any]]:
+    """Return an iterate and the JSON data of its header; raise ArtifactCorrupt where an entry is missing."""
     tensors, info = read_tensors(folder, name)
     try:
         normalisation = (

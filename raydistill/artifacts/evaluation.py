@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from raydistill.artifacts.manifest import Manifest, opened
+from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
 from raydistill.core import metrics, scores
 from raydistill.storage import Folder
@@ -72,7 +72,7 @@ class EvaluationReport:
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> EvaluationReport:
         """The report at a path or URI; `verify` and errors as of `manifest.opened`."""
-        folder, manifest = opened(uri, KIND, verify=verify)
+        folder, manifest = open_folder(uri, KIND, verify=verify)
         runs = read_table(folder, "runs.parquet")
         return EvaluationReport(folder, manifest, json.loads(folder.read("evaluation.json")), runs)
 

@@ -1,9 +1,12 @@
-"""The manifest: what makes a folder of files an artifact.
+"""The manifest turns a folder of files into an artifact.
 
-It is written last. A folder without one does not exist, so a killed writer leaves nothing half-true, on disks and on object
-stores alike. *Identity* is a digest of what determines an artifact (kind, its part of the config, its parents' identities, the
-seed): it names the folder and decides what `run` may skip. *Content* is a digest of the data files alone (pictures excepted), which
-carry no time, host or order of arrival: two runs that should agree are compared by it.
+A stage writes the manifest last. A folder without one counts as unfinished, so a killed stage leaves
+no artifact, on disks and on object stores alike.
+
+- The *identity* is a digest of the kind, the artifact's part of the config, the parents' identities
+  and the seed. It names the folder, and `run` skips a stage whose identity exists.
+- The *content* is a digest of the data files without the PNG figures. They hold no time, host or order
+  of arrival, so it compares two runs.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import importlib.metadata
 import json
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +26,12 @@ from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMis
 from raydistill.storage import Folder
 
 SCHEMA_VERSION = 1
-# Raised by a change to the code that makes other data of the same config, so that nothing older is taken for it.
+# Increment a revision when the code writes other data for the same config: older artifacts then do not match.
 REVISIONS = {"survey": 1, "curated": 1, "trajectories": 1, "distilled": 1, "evaluation": 1, "search": 1}
 NAME = "manifest.json"
-PARTIAL = "partial"  # subfolder of work in progress, never part of an artifact
-# How a person calls each kind, and the command that makes it.
-_WORDS = {
+PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact
+# Noun for each kind in messages, and the command that builds it.
+_DESCRIPTIONS = {
     "survey": ("simulated survey", "simulate"),
     "curated": ("curated set", "curate"),
     "trajectories": ("set of expert trajectories", "experts"),
@@ -40,7 +44,7 @@ _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillo
 
 @dataclass(frozen=True)
 class Parent:
-    """An artifact that this one was made from."""
+    """An artifact that this one was built from: its identity, content digest and URI."""
 
     identity: str
     content: str
@@ -49,7 +53,31 @@ class Parent:
 
 @dataclass(frozen=True)
 class Manifest:
-    """See the module; `files` maps names to {sha256, bytes}."""
+    """The record that makes a folder an artifact.
+
+    Attributes
+    ----------
+    kind
+        "survey", "curated", "trajectories", "distilled", "evaluation" or "search".
+    identity
+        Hex digest of kind, config, parents' identities and seed.
+    content
+        Hex digest of the data files without the PNG figures.
+    seed
+        Root seed of the run.
+    config
+        The part of the resolved config that determines the artifact.
+    parents
+        The artifacts that this one was built from, by role.
+    files
+        For each file name `{"sha256": …, "bytes": …}`.
+    packages
+        Versions of the installed packages that wrote the artifact.
+    git_commit
+        Commit of raydistill's checkout, or None where it was installed.
+    schema_version
+        Version of the manifest's own format.
+    """
 
     kind: str
     identity: str
@@ -64,21 +92,21 @@ class Manifest:
 
 
 def identity_of(kind: str, config: Any, parents: Mapping[str, str], seed: int) -> str:
-    """Hex digest of what determines an artifact; `config` is anything JSON can hold."""
+    """Return the hex digest of the inputs that determine an artifact; `config` must be JSON data."""
     revision = REVISIONS.get(kind, 1)
-    made_by = [SCHEMA_VERSION, kind, *([revision] if revision > 1 else [])]
-    text = json.dumps([*made_by, config, dict(sorted(parents.items())), seed], sort_keys=True)
+    head = [SCHEMA_VERSION, kind, *([revision] if revision > 1 else [])]
+    text = json.dumps([*head, config, dict(sorted(parents.items())), seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def exists(folder: Folder) -> bool:
-    """True if a whole artifact is there."""
+    """Return whether the folder holds a finished artifact."""
     return folder.exists(NAME)
 
 
 def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapping[str, Manifest | Parent], seed: int,
          uris: Mapping[str, str]) -> Manifest:  # fmt: skip
-    """Drop what is left of the work in progress, hash every file in the folder, and make it an artifact."""
+    """Remove unfinished files, hash all others, and write the manifest."""
     folder.remove(PARTIAL)
     folder.remove_unfinished()
     files = {
@@ -100,12 +128,8 @@ def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Ma
     return manifest
 
 
-def opened(uri: str | Folder, kind: str, *, verify: bool = True) -> tuple[Folder, Manifest]:
-    """The folder of an artifact of this kind, and its manifest.
-
-    verify: read every file and compare its sha256, once a process for each artifact that does not change. Errors are those of
-    `open_manifest`.
-    """
+def open_folder(uri: str | Folder, kind: str, *, verify: bool = True) -> tuple[Folder, Manifest]:
+    """Return the folder of an artifact of this kind, and its manifest; raise as `open_manifest` does."""
     folder = uri if isinstance(uri, Folder) else Folder(uri)
     return folder, open_manifest(folder, kind, verify=verify)
 
@@ -113,7 +137,12 @@ def opened(uri: str | Folder, kind: str, *, verify: bool = True) -> tuple[Folder
 def kind_of(folder: Folder) -> str:
     """Return the kind that the manifest in a folder names.
 
-    Raises ArtifactMissing where no manifest is there, ArtifactCorrupt where it cannot be read.
+    Raises
+    ------
+    ArtifactMissing
+        The folder has no manifest.
+    ArtifactCorrupt
+        The manifest cannot be read.
     """
     if not folder.exists(NAME):
         what = "the artifact here was never finished" if folder.exists() else "there is no artifact here"
@@ -126,16 +155,32 @@ def kind_of(folder: Folder) -> str:
 
 
 def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest:
-    """The manifest of a whole, undamaged artifact of this kind.
+    """Return the manifest of a finished artifact of this kind.
 
-    Raises ArtifactMissing, ArtifactIncompatible (other kind or schema version) or, with `verify`, ArtifactCorrupt when a file is gone
-    or differs from its digest.
+    Parameters
+    ----------
+    folder
+        Folder of the artifact.
+    kind
+        The kind that it must have.
+    verify
+        Read every file and compare its sha256. A process does this once per artifact, as long as
+        the artifact does not change.
+
+    Raises
+    ------
+    ArtifactMissing
+        The folder has no manifest.
+    ArtifactIncompatible
+        The artifact has another kind or schema version.
+    ArtifactCorrupt
+        The manifest is damaged; with `verify`, a file is gone or differs from its digest.
     """
-    noun, command = in_words(kind)
+    noun, command = describe_kind(kind)
     if not folder.exists(NAME):
-        begun = folder.exists()
-        what = f"the {noun} here was never finished" if begun else f"there is no {noun} here"
-        raise ArtifactMissing(what, folder.uri, f"run {command} {'again' if begun else 'first'}")
+        unfinished = folder.exists()
+        what = f"the {noun} here was never finished" if unfinished else f"there is no {noun} here"
+        raise ArtifactMissing(what, folder.uri, f"run {command} {'again' if unfinished else 'first'}")
     try:
         raw = json.loads(folder.read(NAME))
         version = raw["schema_version"]  # first: another version may have other fields
@@ -150,26 +195,27 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
         fix = f"remove the folder and run {command} again"
         raise ArtifactCorrupt("manifest.json is damaged", folder.uri, fix) from error
     if manifest.kind != kind:
-        given = in_words(manifest.kind)[0]
+        given = describe_kind(manifest.kind)[0]
         raise ArtifactIncompatible(f"this is a {given}, not a {noun}", folder.uri, f"give the path of a {noun}")
-    if verify and _verified.get(folder.uri) != (stamp := folder.change_token()):
+    if verify and _verified.get(folder.uri) != (token := folder.change_token()):
         _verify(folder, manifest)
-        _verified[folder.uri] = stamp
+        _verified[folder.uri] = token
     return manifest
 
 
-def in_words(kind: str) -> tuple[str, str]:
-    """What a person calls an artifact of this kind, and the command that makes it."""
-    noun, stage = _WORDS.get(kind, (kind, "run"))
+def describe_kind(kind: str) -> tuple[str, str]:
+    """Return the noun for artifacts of this kind, and the command that builds them."""
+    noun, stage = _DESCRIPTIONS.get(kind, (kind, "run"))
     return noun, f"'raydistill {stage} CONFIG'"
 
 
-# What this process has read and found whole, as it was then; the stages of a run open their parents in turn, and may lie in a bucket.
+# Change tokens of the artifacts that this process has verified, by URI. The stages of a run open the same parents,
+# and reading them from a bucket a second time would be slow.
 _verified: dict[str, str] = {}
 
 
 def _verify(folder: Folder, manifest: Manifest) -> None:
-    fix = f"remove the folder and run {in_words(manifest.kind)[1]} again"
+    fix = f"remove the folder and run {describe_kind(manifest.kind)[1]} again"
     for name, expected in manifest.files.items():
         if not folder.exists(name):
             raise ArtifactCorrupt(f"'{name}' is gone", folder.uri, fix)
@@ -178,12 +224,12 @@ def _verify(folder: Folder, manifest: Manifest) -> None:
 
 
 def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> None:
-    """ArtifactIncompatible unless `parent` holds the very content that `child` was made from."""
+    """Raise ArtifactIncompatible unless `child` was built from the content of `parent`."""
     if child.parents[name].content != parent.content:
         raise ArtifactIncompatible(
-            f"made from another {in_words(name)[0]} ({child.parents[name].content[:12]}, not {parent.content[:12]})",
+            f"made from another {describe_kind(name)[0]} ({child.parents[name].content[:12]}, not {parent.content[:12]})",
             where,
-            f"run {in_words(child.kind)[1]} again",
+            f"run {describe_kind(child.kind)[1]} again",
         )
 
 
@@ -193,18 +239,16 @@ def _content(files: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _package_versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 @functools.cache
 def source_commit() -> str | None:
-    """The commit of this package's checkout; None when it is installed, though the environment lie in someone's checkout."""
+    """Return the commit of raydistill's checkout, or None where git does not track this file."""
     here = Path(__file__).resolve().parent
     try:
         for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from raydistill.artifacts.manifest import Manifest, opened
+from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
 
@@ -52,5 +52,5 @@ class SearchReport:
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> SearchReport:
         """The report at a path or URI; `verify` and errors as of `manifest.opened`."""
-        folder, manifest = opened(uri, KIND, verify=verify)
+        folder, manifest = open_folder(uri, KIND, verify=verify)
         return SearchReport(folder, manifest, read_table(folder, TRIALS))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raydistill.artifacts.manifest import Manifest, opened
+from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Survey:
         ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
             No whole survey is there; it is another kind of artifact; a file is gone or damaged.
         """
-        return Survey(*opened(uri, KIND, verify=verify))
+        return Survey(*open_folder(uri, KIND, verify=verify))
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the catalog: one row per galaxy, ids as text, votes in Hart et al. (2016) columns."""

@@ -11,7 +11,7 @@ import ray
 import ray.train
 import torch
 
-from raydistill.artifacts.curated import CuratedSet, Labelled
+from raydistill.artifacts.curated import CuratedSet, LabelledImages
 from raydistill.artifacts.trajectories import ShardWriter
 from raydistill.config import Experts
 from raydistill.core.architectures import Architecture
@@ -99,7 +99,7 @@ class _ExpertTrainer:
         self._targets = targets.to(self._device)
         self._validation = self._on_device(curated.load("validation"), curated.normalisation)
 
-    def _on_device(self, split: Labelled, normalisation: AnyNormalisation) -> tuple[torch.Tensor, torch.Tensor]:
+    def _on_device(self, split: LabelledImages, normalisation: AnyNormalisation) -> tuple[torch.Tensor, torch.Tensor]:
         return normalisation.apply(split.images_NHWC).to(self._device), split.labels_N.to(self._device)
 
     def train(self, expert: int, on_epoch: Any) -> dict[str, float]:

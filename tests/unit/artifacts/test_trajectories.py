@@ -200,7 +200,7 @@ def test_an_expert_whose_unfinished_files_are_not_whole_begins_anew(
         folder.remove(name)
     with caplog.at_level("WARNING"):
         assert writer.resume() is None
-    assert "expert 2 begins anew" in caplog.text
+    assert "expert 2: starting over" in caplog.text
     assert folder.files() == []
 
 
