@@ -2,13 +2,10 @@
 
     ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/distill.py my.yaml output=s3://BUCKET/runs
 
-The same as `raydistill distill`, on the cluster that the job runs on; any `key=value` may follow.
-The survey lies where every node can read it.
+Runs `raydistill distill` on the job's cluster; add any `key=value`. Every node must be able to read the survey.
 """
 
-import sys
-
-from raydistill.cli import main
+from raydistill.cli import run_job
 
 if __name__ == "__main__":
-    main(["distill", *sys.argv[1:]])
+    run_job(__file__)

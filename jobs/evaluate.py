@@ -1,14 +1,11 @@
-"""Judge a distilled set and its baselines on test galaxies.
+"""Evaluate a distilled set and its baselines on test galaxies.
 
     ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/evaluate.py my.yaml output=s3://BUCKET/runs
 
-The same as `raydistill evaluate`, on the cluster that the job runs on; any `key=value` may follow.
-The survey lies where every node can read it.
+Runs `raydistill evaluate` on the job's cluster; add any `key=value`. Every node must be able to read the survey.
 """
 
-import sys
-
-from raydistill.cli import main
+from raydistill.cli import run_job
 
 if __name__ == "__main__":
-    main(["evaluate", *sys.argv[1:]])
+    run_job(__file__)

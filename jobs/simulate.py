@@ -1,13 +1,11 @@
-"""Paint the simulated survey of a config.
+"""Render the simulated survey of a config.
 
     ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/simulate.py configs/demo.yaml output=s3://BUCKET/runs
 
-The same as `raydistill simulate`, on the cluster that the job runs on; any `key=value` may follow.
+Runs `raydistill simulate` on the job's cluster; add any `key=value`.
 """
 
-import sys
-
-from raydistill.cli import main
+from raydistill.cli import run_job
 
 if __name__ == "__main__":
-    main(["simulate", *sys.argv[1:]])
+    run_job(__file__)

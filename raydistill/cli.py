@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -230,6 +231,12 @@ def _unexpected(error: Exception) -> RaydistillError:
 
 
 main: Callable[..., Any] = app
+
+
+def run_job(script: str) -> None:
+    """Run the command named after a script in `jobs/`, with the script's arguments."""
+    app([Path(script).stem, *sys.argv[1:]])
+
 
 if __name__ == "__main__":
     main()
