@@ -1,4 +1,4 @@
-"""One private Ray for all tests of the pipeline, and the tiny run's survey, curated set and experts, made once."""
+"""Share one private Ray, and the artifacts of the tiny run, among the tests of the pipeline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def curated_root(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with the tiny run's survey and curated set. Read only: take a `copy_of` it."""
+    """Return a run folder with the tiny survey and curated set. Do not write to it: use `copy_of`."""
     from raydistill.pipeline.curate.stage import curate
     from raydistill.pipeline.simulate.stage import simulate
 
@@ -32,7 +32,7 @@ def curated_root(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def trained_root(curated_root: Path) -> Path:
-    """The same with the tiny run's experts, trained by two workers."""
+    """Add the experts, trained by two workers; return the run folder."""
     from raydistill.pipeline.experts.stage import experts
 
     experts(Plan(tiny(curated_root, "resources.workers=2")), SILENT)
@@ -41,7 +41,7 @@ def trained_root(curated_root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def distilled_root(trained_root: Path) -> Path:
-    """The same with the tiny run's distilled set."""
+    """Add the distilled set; return the run folder."""
     from raydistill.pipeline.distill.stage import distill
 
     distill(Plan(tiny(trained_root)), SILENT)

@@ -1,4 +1,4 @@
-"""A made survey, and what is read of the curated set that comes of it."""
+"""Make a survey of simple pictures, curate it, and read the curated set."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SIZE = 16
 
 
 def survey_config(output: Path, survey: CatalogSurvey, **curate: Any) -> Config:
-    how = Curate(**{"classes": "gz2-5", "image_size": SIZE, "split": (0.6, 0.2, 0.2)} | curate)
+    recipe = Curate(**{"classes": "gz2-5", "image_size": SIZE, "split": (0.6, 0.2, 0.2)} | curate)
     return Config(
-        name="survey", output=str(output), survey=survey, curate=how, resources=Resources(), tracking=Tracking(enabled=False)
+        name="survey", output=str(output), survey=survey, curate=recipe, resources=Resources(), tracking=Tracking(enabled=False)
     )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def curated(output: Path, survey: CatalogSurvey, **curate: Any) -> CuratedSet:
 
 
 def rejected(curated_set: CuratedSet) -> dict[str, str]:
-    """Object id -> reason."""
+    """Return object id -> reason of the rejected pictures."""
     rows = pq.read_table(io.BytesIO(curated_set.folder.read("rejected.parquet"))).to_pydict()
     return dict(zip(rows["object_id"], rows["reason"], strict=True))
 
@@ -44,11 +44,8 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-# A made survey: blobs of light that no two galaxies share.
-
-
 def blob(number: int, size: int = 48) -> np.ndarray:
-    """uint8 [size, size, 3]: a galaxy of its own position and colour on a noisy sky."""
+    """Return a picture, uint8 [size, size, 3]: a Gaussian with a position and colour of its own, on noise."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[:size, :size]
     cx, cy = size / 2 + rng.uniform(-3, 3, 2)

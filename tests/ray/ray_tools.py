@@ -1,8 +1,9 @@
-"""What the tests of the pipeline share: configs of the tiny run, quiet trackers, digests, and workers to be killed."""
+"""Tools of the pipeline's tests: configs of the tiny run, digests, and workers to kill."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import signal
 import threading
@@ -26,99 +27,99 @@ SILENT = Tracker("", "tests", enabled=False)
 
 
 def tiny(output: Path | str, *overrides: str) -> Config:
-    """The tiny run below `output`, without MLflow."""
+    """Return the config of the tiny run in a folder, without MLflow."""
     return configs.load(TINY, [f"output={output}", "tracking.enabled=false", *overrides])
 
 
 def content(spec: ArtifactSpec) -> str:
-    """The content digest of a finished artifact."""
-    import json
-
+    """Return the content digest of a finished artifact."""
     return str(json.loads(spec.folder.read("manifest.json"))["content"])
 
 
 def copy_of(root: Path, to: Path, *kinds: str) -> Path:
-    """A run folder below `to` with the artifacts of these kinds, which a stage then takes as its own."""
+    """Copy the artifacts of these kinds to the run folder `to`, where stages find them complete; return it."""
     for kind in kinds:
-        (found,) = (root / "tiny").glob(f"{kind}-*")
-        shutil.copytree(found, to / "tiny" / found.name)
+        (folder,) = (root / "tiny").glob(f"{kind}-*")
+        shutil.copytree(folder, to / "tiny" / folder.name)
     return to
 
 
 def below(config: Config, kind: str) -> Path:
-    """The folder of an artifact on this disk."""
+    """Return the local folder of an artifact."""
     return Path(getattr(Plan(config), kind).folder.uri)
 
 
-def wait_until(what: str, happens: Callable[[], bool], timeout: float = 120.0, every: float = 0.005) -> None:
+def wait_until(event: str, happened: Callable[[], bool], timeout: float = 120.0, every: float = 0.005) -> None:
     deadline = time.monotonic() + timeout
-    while not happens():
+    while not happened():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{timeout:g} s went by and not yet: {what}")
+            raise TimeoutError(f"waited {timeout:g} s for {event}")
         time.sleep(every)
 
 
 def workers(name: str) -> list[psutil.Process]:
-    """Ray workers below this process that are busy with `name`, as `ps` shows them: `ray::<name>`."""
-    found = []
+    """Return the Ray workers of this process that run `name`; `ps` shows them as `ray::<name>`."""
+    processes = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if (process.cmdline() or [""])[0].startswith(f"ray::{name}"):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 @dataclass
-class Met:
-    """The workers that were met beside a stage."""
+class WorkerAction:
+    """The worker on which `acting_on_worker` acted, or its error."""
 
     pids: list[int] = field(default_factory=list)
     error: BaseException | None = None
 
 
 @contextmanager
-def meeting(name: str, when: Callable[[], bool], act: Callable[[psutil.Process], object]) -> Iterator[Met]:
-    """While the body blocks: as soon as `when` holds, `act` on one worker busy with `name`. Fails if none was met."""
-    done, story, found = threading.Event(), Met(), []
+def acting_on_worker(
+    name: str, when: Callable[[], bool], act: Callable[[psutil.Process], object]
+) -> Iterator[WorkerAction]:
+    """Run `act` on one worker that runs `name`, as soon as `when()` is true; fail if the body ends before."""
+    done, action, processes = threading.Event(), WorkerAction(), []
 
-    def look() -> bool:
-        found[:] = workers(name)
-        return bool(found)
+    def find_workers() -> bool:
+        processes[:] = workers(name)
+        return bool(processes)
 
-    def meet() -> None:
+    def watch() -> None:
         try:
-            wait_until(f"the moment to look for ray::{name}", lambda: done.is_set() or when())
-            wait_until(f"a worker ray::{name}", lambda: done.is_set() or look(), 60, every=0.02)
-            if found:
-                story.pids = [found[0].pid]
-                act(found[0])
-        except BaseException as error:  # told by the test's own thread
-            story.error = error
+            wait_until(f"the condition to look for ray::{name}", lambda: done.is_set() or when())
+            wait_until(f"a worker ray::{name}", lambda: done.is_set() or find_workers(), 60, every=0.02)
+            if processes:
+                action.pids = [processes[0].pid]
+                act(processes[0])
+        except BaseException as error:  # raised again in the test's thread
+            action.error = error
 
-    thread = threading.Thread(target=meet, daemon=True)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield story
+        yield action
     finally:
         done.set()
         thread.join(10)
-    if story.error is not None:
-        raise story.error
-    assert story.pids, f"the stage ended before a worker ray::{name} was met: make the stage longer"
+    if action.error is not None:
+        raise action.error
+    assert action.pids, f"the stage ended before a worker ray::{name} was found: make the stage longer"
 
 
-def killing(name: str, when: Callable[[], bool]) -> AbstractContextManager[Met]:
-    """While the body blocks: as soon as `when` holds, `kill -9` one worker busy with `name`. Fails if none was killed."""
-    return meeting(name, when, lambda worker: worker.send_signal(signal.SIGKILL))
+def killing(name: str, when: Callable[[], bool]) -> AbstractContextManager[WorkerAction]:
+    """Kill (-9) one worker that runs `name`, as soon as `when()` is true; fail if the body ends before."""
+    return acting_on_worker(name, when, lambda worker: worker.send_signal(signal.SIGKILL))
 
 
-def seen(name: str) -> AbstractContextManager[Met]:
-    """Fails if no worker was busy with `name` while the body blocked."""
-    return meeting(name, lambda: True, lambda worker: None)
+def expecting_worker(name: str) -> AbstractContextManager[WorkerAction]:
+    """Fail unless a worker runs `name` while the body runs."""
+    return acting_on_worker(name, lambda: True, lambda worker: None)
 
 
 def folder_survey(root: Path, labels: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """A plain survey as a config's dictionary: `labels.csv` with id and class, pictures in `root/images`."""
+    """Write `root/labels.csv` (id, class); return the settings of a survey with pictures in `root/images`."""
     lines = ["id,label", *(f"{object_id},{label}" for object_id, label in labels.items())]
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     images = options.pop("images", None) or FolderImages(root=str(root / "images"), **options)

@@ -1,4 +1,4 @@
-"""Curating through Ray Data: whole surveys, bad pictures, and the same bytes whatever the order of arrival."""
+"""Test the curate stage: pixels, files, rejected pictures, and bytes that do not depend on the order of arrival."""
 
 from __future__ import annotations
 
@@ -33,22 +33,24 @@ from raydistill.core.augment import Augmentation
 from raydistill.errors import CatalogError, ClusterError
 from raydistill.galaxies.images import FolderImages, ParquetImages, prepare
 from raydistill.galaxies.selection import split_of
-from raydistill.pipeline.curate import decoding, stage
+from raydistill.pipeline.curate import decoding, stage, writer
 from raydistill.pipeline.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def mirrored(config: Config) -> Config:
-    """With the augmentation that galaxies which lie level need."""
+    """Return a config with the augmentation that aligned galaxies need."""
 
-    def so(one: Any) -> Any:
-        return replace(one, augmentation=Augmentation(("mirror",)))
+    def with_mirror(settings: Any) -> Any:
+        return replace(settings, augmentation=Augmentation(("mirror",)))
 
-    experts = replace(config.experts, training=so(config.experts.training))
-    protocols = {name: replace(one, training=so(one.training)) for name, one in config.evaluate.protocols.items()}
-    evaluate = replace(config.evaluate, protocols=protocols, full_data=so(config.evaluate.full_data))
-    return replace(config, experts=experts, distill=so(config.distill), evaluate=evaluate)
+    experts = replace(config.experts, training=with_mirror(config.experts.training))
+    protocols = {
+        name: replace(one, training=with_mirror(one.training)) for name, one in config.evaluate.protocols.items()
+    }
+    evaluate = replace(config.evaluate, protocols=protocols, full_data=with_mirror(config.evaluate.full_data))
+    return replace(config, experts=experts, distill=with_mirror(config.distill), evaluate=evaluate)
 
 
 def data_folder(curated_set: CuratedSet) -> Path:
@@ -57,7 +59,7 @@ def data_folder(curated_set: CuratedSet) -> Path:
 
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> CatalogSurvey:
-    """A plain survey of 80 sound pictures in a folder."""
+    """Return a survey of 80 valid pictures in a folder."""
     root = tmp_path_factory.mktemp("blobs")
     (root / "images").mkdir()
     for number, object_id in enumerate(labels(80)):
@@ -70,10 +72,10 @@ def blobs_curated(blobs: CatalogSurvey, cluster: None, tmp_path_factory: pytest.
     return curated(tmp_path_factory.mktemp("curated"), blobs)
 
 
-def test_a_picture_that_ends_its_worker_ends_the_stage_in_words(
+def test_picture_that_kills_its_worker_ends_the_stage_with_an_error(
     blobs: CatalogSurvey, cluster: None, tmp_path: Path
 ) -> None:
-    """Ray Data would send another worker after it for ever."""
+    """Ray Data alone would restart the worker for ever."""
     assert isinstance(blobs.images, FolderImages)
 
     class Deadly(FolderImages):
@@ -143,7 +145,7 @@ def test_an_accepted_deprecation_is_still_raised_by_ray(
         curated(tmp_path, blobs)
 
 
-def test_every_galaxy_is_there_once_with_its_own_pixels(blobs: CatalogSurvey, blobs_curated: CuratedSet) -> None:
+def test_every_galaxy_is_stored_once_with_its_own_pixels(blobs: CatalogSurvey, blobs_curated: CuratedSet) -> None:
     assert isinstance(blobs.images, FolderImages)
     rows = rows_of(blobs_curated)
     assert sorted(row["object_id"] for row in rows) == sorted(labels(80))
@@ -155,37 +157,35 @@ def test_every_galaxy_is_there_once_with_its_own_pixels(blobs: CatalogSurvey, bl
         np.testing.assert_array_equal(pixels(row["image"]), expected, err_msg=row["object_id"])
 
 
-def test_galaxies_lie_level_where_that_is_asked_for(
-    blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path
-) -> None:
+def test_galaxies_are_aligned_on_request(blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path) -> None:
     assert isinstance(blobs.images, FolderImages)
     config = mirrored(survey_config(tmp_path, blobs, align=True))
-    level = stage.curate(Plan(config), SILENT)
-    assert (blobs_curated.summary.aligned, level.summary.aligned) == (False, True)
-    turned = 0
-    for row, as_is in zip(rows_of(level), rows_of(blobs_curated), strict=True):
+    aligned = stage.curate(Plan(config), SILENT)
+    assert (blobs_curated.summary.aligned, aligned.summary.aligned) == (False, True)
+    num_changed = 0
+    for row, original_row in zip(rows_of(aligned), rows_of(blobs_curated), strict=True):
         original = blobs.images.decode(Path(blobs.images.root, f"{row['object_id']}.jpg").read_bytes())
         np.testing.assert_array_equal(pixels(row["image"]), prepare(original, 0.5, SIZE, align=True))
-        turned += row["image"] != as_is["image"]
-    assert turned > 40
+        num_changed += row["image"] != original_row["image"]
+    assert num_changed > 40
 
 
-def test_statistics_are_those_of_the_train_pixels(blobs_curated: CuratedSet) -> None:
+def test_statistics_are_computed_from_the_training_pixels(blobs_curated: CuratedSet) -> None:
     train = blobs_curated.load("train").images_NHWC.numpy().reshape(-1, 3) / 255
     np.testing.assert_allclose(blobs_curated.summary.mean, train.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(blobs_curated.summary.std, train.std(axis=0), rtol=1e-10)
     everything = np.concatenate([blobs_curated.load(s).images_NHWC.numpy().reshape(-1, 3) / 255 for s in SPLITS])
-    assert abs(everything.mean() - train.mean()) > 1e-9, "the other splits do not differ: this test proves nothing"
+    assert abs(everything.mean() - train.mean()) > 1e-9, "the other splits have the same mean: this test proves nothing"
 
 
-def test_pandas_and_pyarrow_read_it(blobs_curated: CuratedSet) -> None:
+def test_pandas_and_pyarrow_read_the_files(blobs_curated: CuratedSet) -> None:
     folder = data_folder(blobs_curated)
     for split in SPLITS:
-        ours = blobs_curated.table(split)
+        table = blobs_curated.table(split)
         frame = pd.read_parquet(folder / f"split={split}").sort_values("object_id")
-        assert frame["object_id"].tolist() == ours["object_id"].to_pylist()
-        assert frame["label"].astype(int).tolist() == ours["label"].to_pylist()
-        np.testing.assert_array_equal(pixels(frame["image"].iloc[0]), pixels(ours["image"][0].as_py()))
+        assert frame["object_id"].tolist() == table["object_id"].to_pylist()
+        assert frame["label"].astype(int).tolist() == table["label"].to_pylist()
+        np.testing.assert_array_equal(pixels(frame["image"].iloc[0]), pixels(table["image"][0].as_py()))
     whole = ds.dataset(folder, partitioning="hive").to_table()
     assert len(whole) == 80
     assert set(SCHEMA.names) | {"split", "label"} == set(whole.column_names)
@@ -194,7 +194,7 @@ def test_pandas_and_pyarrow_read_it(blobs_curated: CuratedSet) -> None:
         assert ids == sorted(ids), f"{path.name} is not sorted"
 
 
-def test_the_size_of_blocks_does_not_show(
+def test_block_size_does_not_change_the_bytes(
     blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "ROWS_PER_BLOCK", 7)
@@ -203,20 +203,24 @@ def test_the_size_of_blocks_does_not_show(
     assert again.manifest.identity == blobs_curated.manifest.identity
 
 
-def test_a_full_object_store_does_not_show(blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path) -> None:
-    """What others have put there fills it; Ray spills."""
+def test_full_object_store_does_not_change_the_bytes(
+    blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path
+) -> None:
+    """Objects of the driver fill the store; Ray spills them to disk."""
     held = [ray.put(np.full(10 * 2**20, number, np.uint8)) for number in range(12)]  # the store has 100 MB
     again = curated(tmp_path, blobs)
     assert again.manifest.content == blobs_curated.manifest.content
     assert all(int(ray.get(reference)[0]) == number for number, reference in enumerate(held))
 
 
-def test_where_the_survey_lies_does_not_show(blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path) -> None:
+def test_folder_of_the_survey_does_not_change_the_rows(
+    blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path
+) -> None:
     shutil.copytree(Path(blobs.catalog).parent, tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "images" / "g013.jpg").unlink()
     moved = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path / "elsewhere", labels(80))))
-    theirs = {row["object_id"]: row for row in rows_of(blobs_curated) if row["object_id"] != "g013"}
-    assert {row["object_id"]: row for row in rows_of(moved)} == theirs
+    expected = {row["object_id"]: row for row in rows_of(blobs_curated) if row["object_id"] != "g013"}
+    assert {row["object_id"]: row for row in rows_of(moved)} == expected
     assert str(tmp_path) not in str(pq.read_table(io.BytesIO(moved.folder.read("rejected.parquet"))).to_pylist())
 
 
@@ -224,7 +228,7 @@ def test_row_groups_are_filled_across_batches(
     blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "ROWS_PER_BLOCK", 3)
-    monkeypatch.setattr(stage, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(writer, "ROWS_PER_GROUP", 4)
     again = curated(tmp_path, blobs)
     assert rows_of(again) == rows_of(blobs_curated)
     for path in data_folder(again).rglob("*.parquet"):
@@ -237,33 +241,33 @@ def test_row_groups_are_filled_across_batches(
 def test_per_class_and_balance_keep_a_subset_in_the_same_splits(
     blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path
 ) -> None:
-    everyone = {row["object_id"]: split for split in SPLITS for row in blobs_curated.table(split).to_pylist()}
-    ids = sorted(everyone)
-    assert everyone == dict(zip(ids, split_of(ids, (0.6, 0.2, 0.2)), strict=True))
+    split_by_id = {row["object_id"]: split for split in SPLITS for row in blobs_curated.table(split).to_pylist()}
+    ids = sorted(split_by_id)
+    assert split_by_id == dict(zip(ids, split_of(ids, (0.6, 0.2, 0.2)), strict=True))
     few = curated(tmp_path / "few", blobs, per_class=7)
     assert [entry.kept for entry in few.summary.classes] == [7] * 5
     assert [entry.candidates for entry in few.summary.classes] == [16] * 5
     for split in SPLITS:
         for row in few.table(split).to_pylist():
-            assert everyone[row["object_id"]] == split, f"{row['object_id']} moved to {split}"
-    uneven = blobs_with(blobs, {i: c for i, c in labels(80).items() if c != "cigar" or i < "g050"}, tmp_path)
-    balanced = curated(tmp_path / "balanced", uneven, balance=True)
+            assert split_by_id[row["object_id"]] == split, f"{row['object_id']} moved to {split}"
+    unbalanced = blobs_with(blobs, {i: c for i, c in labels(80).items() if c != "cigar" or i < "g050"}, tmp_path)
+    balanced = curated(tmp_path / "balanced", unbalanced, balance=True)
     assert [entry.kept for entry in balanced.summary.classes] == [10] * 5
     assert [entry.candidates for entry in balanced.summary.classes] == [16, 16, 10, 16, 16]
 
 
 def blobs_with(blobs: CatalogSurvey, labelled: dict[str, str], root: Path) -> CatalogSurvey:
-    """The same pictures with other labels."""
+    """Return a survey of the same pictures with other labels."""
     return CatalogSurvey(**folder_survey(root, labelled, images=blobs.images))
 
 
-def test_a_class_without_a_training_galaxy_is_a_sentence(blobs: CatalogSurvey, tmp_path: Path) -> None:
+def test_class_without_a_training_galaxy_raises(blobs: CatalogSurvey, tmp_path: Path) -> None:
     survey = blobs_with(blobs, {i: c for i, c in labels(80).items() if c != "spiral"}, tmp_path)
     with pytest.raises(CatalogError, match="no training galaxy in: spiral"):
         curated(tmp_path, survey)
 
 
-def test_a_class_that_a_split_lacks_is_told(
+def test_class_that_a_split_lacks_is_logged(
     blobs: CatalogSurvey, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     named = {i: c for i, c in labels(80).items() if c != "spiral" or split_of([i], (0.6, 0.2, 0.2))[0] == "train"}
@@ -272,7 +276,7 @@ def test_a_class_that_a_split_lacks_is_told(
         assert f"the {split} split has no galaxy of: spiral; balanced accuracy is that of the other" in caplog.text
 
 
-# Bad pictures: each costs its own row, never its neighbours'.
+# A bad picture is rejected; the other pictures of its block are kept.
 
 BAD: dict[str, tuple[str, Callable[[Path], object]]] = {
     "g003": ("corrupt", lambda p: p.write_bytes(b"<html>404 Not Found</html>" * 9)),
@@ -285,29 +289,32 @@ BAD: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
-def test_bad_pictures_are_listed_with_their_reason_and_the_rest_kept(
+def test_bad_pictures_are_listed_with_their_reason_and_the_others_are_kept(
     blobs: CatalogSurvey, blobs_curated: CuratedSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tmp_path / "bad"
     (root / "images").mkdir(parents=True)
     for number, object_id in enumerate(labels(80)):
         (root / "images" / f"{object_id}.jpg").write_bytes(picture(number))
-    for object_id, (_, spoil) in BAD.items():
-        spoil(root / "images" / f"{object_id}.jpg")
-    found = curated(tmp_path, CatalogSurvey(**folder_survey(root, labels(80))))
-    assert rejected(found) == {object_id: reason for object_id, (reason, _) in BAD.items()}
+    for object_id, (_, damage) in BAD.items():
+        damage(root / "images" / f"{object_id}.jpg")
+    result = curated(tmp_path, CatalogSurvey(**folder_survey(root, labels(80))))
+    assert rejected(result) == {object_id: reason for object_id, (reason, _) in BAD.items()}
     reasons = [reason for reason, _ in BAD.values()]
-    assert found.summary.rejected == {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-    sound = {row["object_id"]: row["image"] for row in rows_of(blobs_curated) if row["object_id"] not in BAD}
-    assert {row["object_id"]: row["image"] for row in rows_of(found)} == sound
+    assert result.summary.rejected == {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+    expected = {row["object_id"]: row["image"] for row in rows_of(blobs_curated) if row["object_id"] not in BAD}
+    assert {row["object_id"]: row["image"] for row in rows_of(result)} == expected
     with caplog.at_level("INFO", "raydistill"):
         curated(tmp_path, CatalogSurvey(**folder_survey(root, labels(80))))
-    assert f"{len(BAD)} pictures were dropped when it was made; to try them again remove {found.folder}" in caplog.text
-    assert sum(entry.kept for entry in found.summary.classes) == 80 - len(BAD)
+    assert (
+        f"{len(BAD)} pictures were rejected when this set was curated; to try them again, remove {result.folder}"
+        in caplog.text
+    )
+    assert sum(entry.kept for entry in result.summary.classes) == 80 - len(BAD)
 
 
-def test_a_mended_survey_leaves_nothing_of_a_failed_attempt(blobs: CatalogSurvey, tmp_path: Path) -> None:
-    """The identity knows the vote table, not the pictures: a second attempt meets the first one's files."""
+def test_fixed_survey_keeps_no_file_of_a_failed_attempt(blobs: CatalogSurvey, tmp_path: Path) -> None:
+    """The identity depends on the vote table, not on the pictures: the second attempt uses the same folder."""
     root = tmp_path / "survey"
     (root / "images").mkdir(parents=True)
     for number, object_id in enumerate(labels(80)):
@@ -322,9 +329,9 @@ def test_a_mended_survey_leaves_nothing_of_a_failed_attempt(blobs: CatalogSurvey
             path.write_bytes(picture(number))
         elif CLASSES[number % 5] == "round" and split_of([object_id], (0.6, 0.2, 0.2))[0] == "test":
             path.unlink()
-    found = curated(tmp_path, survey)
-    assert sum(found.manifest.files[name]["bytes"] > 0 for name in found.manifest.files if "split=test" in name) == 4
-    assert not [row for row in found.table("test").to_pylist() if row["class_name"] == "round"]
+    result = curated(tmp_path, survey)
+    assert sum(result.manifest.files[name]["bytes"] > 0 for name in result.manifest.files if "split=test" in name) == 4
+    assert not [row for row in result.table("test").to_pylist() if row["class_name"] == "round"]
 
 
 def test_rows_without_a_class_are_counted(
@@ -334,8 +341,10 @@ def test_rows_without_a_class_are_counted(
     (survey / "images").mkdir(parents=True)
     for number, object_id in enumerate(labels(60)):
         (survey / "images" / f"{object_id}.jpg").write_bytes(picture(number))
-    some = {object_id: "-1" if number < 5 else label for number, (object_id, label) in enumerate(labels(60).items())}
+    labelled = {
+        object_id: "-1" if number < 5 else label for number, (object_id, label) in enumerate(labels(60).items())
+    }
     with caplog.at_level("INFO", "raydistill"):
-        found = curated(tmp_path, CatalogSurvey(**folder_survey(survey, some)))
-    assert found.summary.unassigned["no_label"] == 5
+        result = curated(tmp_path, CatalogSurvey(**folder_survey(survey, labelled)))
+    assert result.summary.unassigned["no_label"] == 5
     assert "60 galaxies, 55 have a class (not: 5 no_label)" in caplog.text

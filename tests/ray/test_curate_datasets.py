@@ -202,7 +202,8 @@ def test_what_does_not_fit_is_a_sentence(jpegs: ImageTable, tmp_path: Path) -> N
         curated(tmp_path, jpegs, thresholds="n10")
     only_test = ImageTable(**{**vars(jpegs), "splits": {"train": None}})
     with pytest.raises(
-        CatalogError, match=r"cifar\.parquet: it has no training part; name it with survey\.splits\.NAME=train"
+        CatalogError,
+        match=r"cifar\.parquet: the data set has no training split; name it with survey\.splits\.NAME=train",
     ):
         curated(tmp_path, only_test)
     with pytest.raises(CatalogError, match="no file is called like train-images-idx3-ubyte"):

@@ -1,4 +1,4 @@
-"""Curating through Ray Data: pictures in Parquet and in FITS, and real surveys in the layouts in which they come."""
+"""Test the curate stage with pictures in Parquet and FITS, and with real surveys in their own layouts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from raydistill.pipeline.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-# Pictures inside Parquet, as on Hugging Face.
+# Pictures in Parquet, as on Hugging Face.
 
 
 def in_parquet(path: Path, numbers: list[int], group: int = 16) -> ParquetImages:
@@ -35,26 +35,26 @@ def in_parquet(path: Path, numbers: list[int], group: int = 16) -> ParquetImages
 
 
 @pytest.mark.long
-def test_parquet_gives_the_same_bytes_in_any_order_with_strangers_and_with_galaxies_twice(tmp_path: Path) -> None:
+def test_order_duplicates_and_unknown_ids_of_a_parquet_file_do_not_change_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "pictures.parquet"
-    there = [n for n in range(60) if n not in (4, 29, 59)]
-    survey = CatalogSurvey(**folder_survey(tmp_path, labels(60), images=in_parquet(path, there)))
+    present = [n for n in range(60) if n not in (4, 29, 59)]
+    survey = CatalogSurvey(**folder_survey(tmp_path, labels(60), images=in_parquet(path, present)))
     first = curated(tmp_path / "a", survey)
-    assert sorted(row["object_id"] for row in rows_of(first)) == [f"g{n:03d}" for n in there]
+    assert sorted(row["object_id"] for row in rows_of(first)) == [f"g{n:03d}" for n in present]
     assert rejected(first) == {"g004": "missing", "g029": "missing", "g059": "missing"}
-    strangers, twice = list(range(60, 75)), [7, 7, 33]
-    in_parquet(path, np.random.default_rng(0).permutation([*there, *strangers, *twice]).tolist(), group=7)
+    unknown, duplicates = list(range(60, 75)), [7, 7, 33]
+    in_parquet(path, np.random.default_rng(0).permutation([*present, *unknown, *duplicates]).tolist(), group=7)
     again = curated(tmp_path / "b", survey)
     assert again.manifest.content == first.manifest.content
 
 
 @pytest.mark.long
-def test_the_best_of_a_class_are_chosen_among_those_in_the_parquet_file(tmp_path: Path) -> None:
-    """A table of a whole survey, and a file with a few of its pictures."""
+def test_best_of_a_class_are_selected_among_the_ids_of_the_parquet_file(tmp_path: Path) -> None:
+    """The table lists the whole survey; the file has a few of its pictures."""
     images = in_parquet(tmp_path / "pictures.parquet", list(range(40, 80)))
-    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(80), images=images)), per_class=8)
-    assert sorted(row["object_id"] for row in rows_of(found)) == [f"g{n:03d}" for n in range(40, 80)]
-    assert set(rejected(found).values()) == {"missing"}
+    result = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(80), images=images)), per_class=8)
+    assert sorted(row["object_id"] for row in rows_of(result)) == [f"g{n:03d}" for n in range(40, 80)]
+    assert set(rejected(result).values()) == {"missing"}
 
 
 # FITS
@@ -67,7 +67,7 @@ def to_fits(path: Path, image: np.ndarray, names: tuple[str, str, str] = ("I", "
     fits.HDUList([fits.PrimaryHDU(), *bands]).writeto(path)
 
 
-def test_fits_folder_is_decoded_the_right_way_up(tmp_path: Path) -> None:
+def test_fits_pictures_are_decoded_upright(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for number, object_id in enumerate(labels(40)):
         to_fits(tmp_path / "images" / f"{object_id}.fits", blob(number))
@@ -77,27 +77,27 @@ def test_fits_folder_is_decoded_the_right_way_up(tmp_path: Path) -> None:
     (tmp_path / "images" / "g008.fits").unlink()
     to_fits(tmp_path / "images" / "g008.fits", nan)
     images = FitsImages(root=str(tmp_path / "images"))
-    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(40), images=images)), crop_fraction=1.0)
-    assert rejected(found) == {"g007": "truncated", "g008": "not-finite"}
-    for row in rows_of(found):
-        ours = pixels(row["image"]).mean(axis=2)
-        as_seen = prepare(blob(int(row["object_id"][1:])), 1.0, SIZE).mean(axis=2)
-        upright, flipped = (np.corrcoef(ours.ravel(), other.ravel())[0, 1] for other in (as_seen, as_seen[::-1]))
+    result = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(40), images=images)), crop_fraction=1.0)
+    assert rejected(result) == {"g007": "truncated", "g008": "not-finite"}
+    for row in rows_of(result):
+        stored = pixels(row["image"]).mean(axis=2)
+        expected = prepare(blob(int(row["object_id"][1:])), 1.0, SIZE).mean(axis=2)
+        upright, flipped = (np.corrcoef(stored.ravel(), other.ravel())[0, 1] for other in (expected, expected[::-1]))
         assert upright > 0.9, row["object_id"]
-        assert upright > flipped, f"{row['object_id']} stands on its head"
+        assert upright > flipped, f"{row['object_id']} is upside down"
 
 
-def test_one_fits_file_without_the_wanted_bands_costs_itself(tmp_path: Path) -> None:
+def test_one_fits_file_without_the_requested_bands_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for number, object_id in enumerate(labels(40)):
         bands = ("I", "R", "Z") if number == 0 else ("I", "R", "G")
         to_fits(tmp_path / "images" / f"{object_id}.fits", blob(number), bands)
     images = FitsImages(root=str(tmp_path / "images"))
-    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(40), images=images)))
-    assert rejected(found) == {"g000": "wrong-bands"}
+    result = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(40), images=images)))
+    assert rejected(result) == {"g000": "wrong-bands"}
 
 
-def test_fits_without_the_wanted_bands_is_a_sentence(tmp_path: Path) -> None:
+def test_fits_folder_without_the_requested_bands_raises(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for number, object_id in enumerate(labels(10)):
         to_fits(tmp_path / "images" / f"{object_id}.fits", blob(number), ("Z", "Y", "J"))
@@ -109,22 +109,24 @@ def test_fits_without_the_wanted_bands_is_a_sentence(tmp_path: Path) -> None:
 # Real galaxies
 
 
-def test_the_public_release_of_galaxy_zoo_2(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curate_public_release_of_galaxy_zoo_2(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RAYDISTILL_DATA", str(data_root))
-    wanted = [f"output={tmp_path}", "tracking.enabled=false", "curate.per_class=6"]
-    config = configs.load(Path(__file__).parents[2] / "configs" / "gz2_hart16.yaml", wanted)
-    found = stage.curate(Plan(config), SILENT)
-    kept = [entry.kept for entry in found.summary.classes]
+    overrides = [f"output={tmp_path}", "tracking.enabled=false", "curate.per_class=6"]
+    config = configs.load(Path(__file__).parents[2] / "configs" / "gz2_hart16.yaml", overrides)
+    result = stage.curate(Plan(config), SILENT)
+    kept = [entry.kept for entry in result.summary.classes]
     assert len(kept) == 9
     assert max(kept) == 6
-    assert all(entry.candidates >= entry.kept >= entry.train > 0 for entry in found.summary.classes)
-    for entry in found.summary.classes:
+    assert all(entry.candidates >= entry.kept >= entry.train > 0 for entry in result.summary.classes)
+    for entry in result.summary.classes:
         assert 0 < (entry.lowest_confidence or 0) <= 1
     assert isinstance(config.survey, CatalogSurvey)
     assert isinstance(config.survey.images, FolderImages)
     known = set(read_columns(config.survey.catalog, ["objid"], text=("objid",))["objid"].to_pylist())
-    for row in rows_of(found):
-        assert row["object_id"] in known, "an id lost its digits"
+    for row in rows_of(result):
+        assert row["object_id"] in known, "digits of an id are missing"
         original = Path(config.survey.images.root, row["source"]["path"])
         assert hashlib.sha256(original.read_bytes()).hexdigest() == row["source"]["sha256"]
         assert pixels(row["image"]).shape == (32, 32, 3)
@@ -133,22 +135,22 @@ def test_the_public_release_of_galaxy_zoo_2(data_root: Path, tmp_path: Path, mon
         assert np.nanmin(votes) >= 0
         assert np.nanmax(votes) <= 1 + 1e-6
     for split in SPLITS:
-        p = found.probabilities(split, GZ2_NINE)
+        p = result.probabilities(split, GZ2_NINE)
         torch.testing.assert_close(p.sum(dim=1), torch.ones(len(p)))
-        assert torch.equal(p.argmax(dim=1), found.load(split).labels_N)
-    assert sum(found.summary.rejected.values()) == len(rejected(found))
+        assert torch.equal(p.argmax(dim=1), result.load(split).labels_N)
+    assert sum(result.summary.rejected.values()) == len(rejected(result))
 
 
-def test_real_pictures_in_a_parquet_file(data_root: Path, tmp_path: Path) -> None:
+def test_curate_real_pictures_in_a_parquet_file(data_root: Path, tmp_path: Path) -> None:
     source = pq.ParquetFile(data_root / "gz2_unlabelled.parquet")
     batch = next(source.iter_batches(40, columns=["galaxy_id", "jpeg"]))
     pq.write_table(pa.Table.from_batches([batch]), tmp_path / "pictures.parquet")
     ids = [str(galaxy) for galaxy in batch["galaxy_id"].to_pylist()]
     images = ParquetImages(uri=str(tmp_path / "pictures.parquet"), id_column="galaxy_id", image_column="jpeg")
     labelled = {object_id: CLASSES[number % 5] for number, object_id in enumerate(ids)}
-    found = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labelled, images=images)))
+    result = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labelled, images=images)))
     jpeg = dict(zip(ids, batch["jpeg"].to_pylist(), strict=True))
-    assert sorted(row["object_id"] for row in rows_of(found)) == sorted(ids)
-    for row in rows_of(found):
+    assert sorted(row["object_id"] for row in rows_of(result)) == sorted(ids)
+    for row in rows_of(result):
         expected = prepare(images.decode(jpeg[row["object_id"]]), 0.5, SIZE)
         np.testing.assert_array_equal(pixels(row["image"]), expected)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray_tools import SILENT, below, content, copy_of, killing, seen, tiny, workers
+from ray_tools import SILENT, below, content, copy_of, expecting_worker, killing, tiny, workers
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.pipeline.distill.stage import distill
@@ -40,7 +40,7 @@ def one_worker(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_number_of_workers_does_not_change_the_bits(trained_root: Path, one_worker: str, tmp_path: Path) -> None:
     """Four workers are requested; the cluster can run two."""
-    with seen("PoolWorker.evaluate"):
+    with expecting_worker("PoolWorker.evaluate"):
         plan = distilled(trained_root, tmp_path, "resources.workers=4")
     assert content(plan.distilled) == one_worker
     assert not workers("PoolWorker"), "pool workers must stop with the trainer"

@@ -1,1 +1,1 @@
-"""The curate stage: from a survey to a balanced set of checked images."""
+"""The curate stage: write the checked images and labels of a survey's selected galaxies."""

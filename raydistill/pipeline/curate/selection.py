@@ -1,6 +1,6 @@
-"""Which galaxies of a survey become the curated set: classes, pictures, the best of each class, splits.
+"""Select the galaxies of the curated set: classes, pictures, the best of each class, splits.
 
-Labels first: tables are small, so all of this happens on the driver, and what is wrong with a table shows before a cluster is started.
+The driver selects by labels alone, before any pixel is read. An error in a table is thus raised before a cluster starts.
 """
 
 from __future__ import annotations
@@ -25,44 +25,66 @@ from raydistill.pipeline.config_checks import ALL
 
 log = get_logger(__name__)
 
+UNKNOWN = ("ra", "dec", "petro_r90", "redshift", "total_votes")  # columns that a data set lacks
+
 
 class Selection(NamedTuple):
-    """The selected galaxies in the order of the files; galaxies per class before selection; rejections without a picture; how many
-    rows of the table have no class, by reason."""
+    """The selected galaxies and what was left out."""
 
-    galaxies: pa.Table
-    candidates: list[int]
-    missing: list[dict[str, Any]]
-    unassigned: dict[str, int]
+    galaxies: pa.Table  # with `path`, `split` and `rank`, in the order of the files to write
+    candidates: list[int]  # galaxies per class before the selection
+    missing: list[dict[str, Any]]  # rejections of the galaxies without a picture
+    unassigned: dict[str, int]  # reason -> number of rows without a class
     tree: ClassTree
 
 
-def select_galaxies(how: Curate, survey: CatalogSurvey | DataSet) -> Selection:
-    """Read, assign, look for pictures, select. ConfigError or CatalogError, in one sentence, for what does not fit."""
+def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selection:
+    """Return the galaxies to decode.
+
+    Parameters
+    ----------
+    recipe
+        Classes, thresholds, limits per class and fractions of the splits.
+    survey
+        A survey's table and pictures, or a data set.
+
+    Raises
+    ------
+    ConfigError
+        If the settings do not fit the table.
+    CatalogError
+        If the table cannot be used, or no galaxy is left.
+    """
     if isinstance(survey, DataSet):
-        return _choose_of_data_set(how, survey)
-    tree = load_class_tree(how.classes)
+        return _select_from_data_set(recipe, survey)
+    tree = load_class_tree(recipe.classes)
     log.info("curate: reading %s", survey.catalog)
-    with _placed("survey.", ConfigError):
+    with _error_prefix("survey.", ConfigError):
         catalog = read_catalog(survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns)
-    with _placed("curate.classes, ", ConfigError), _placed(f"{survey.catalog}, ", CatalogError):
-        assigned = assign(catalog, tree, thresholds=how.thresholds, min_votes=how.min_votes)
-    _tell_left_out(catalog, assigned)
-    found, missing = _locate(survey.images, assigned)
-    with _placed("curate.", CatalogError):
-        selected = select(found, per_class=how.per_class, min_confidence=how.min_confidence, balance=how.balance)
+    with _error_prefix("curate.classes, ", ConfigError), _error_prefix(f"{survey.catalog}, ", CatalogError):
+        assigned = assign(catalog, tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes)
+    _log_unassigned(catalog, assigned)
+    available, missing = _locate(survey.images, assigned)
+    with _error_prefix("curate.", CatalogError):
+        selected = _select(recipe, available)
     if not len(selected):
+        fix = "check curate.min_confidence" if len(available) else _fix_for_pictures(survey.images, assigned)
         raise CatalogError(
-            f"none of {len(catalog)} galaxies was selected ({len(assigned)} have a class, {len(found)} of those a picture)",
-            survey.catalog, _looked_for(survey.images, assigned) if not len(found) else "check curate.min_confidence",
+            f"none of {len(catalog)} galaxies was selected "
+            f"({len(assigned)} have a class, {len(available)} of those a picture)",
+            survey.catalog, fix,
         )  # fmt: skip
     candidates = report(assigned, selected)["candidates"].to_pylist()
-    split = split_of(selected["object_id"].to_pylist(), how.split).tolist()
-    return Selection(_in_order(selected, split), candidates, missing, unassigned(assigned), tree)
+    split = split_of(selected["object_id"].to_pylist(), recipe.split).tolist()
+    return Selection(_in_file_order(selected, split), candidates, missing, unassigned(assigned), tree)
 
 
-def _looked_for(images: Images, assigned: pa.Table) -> str:
-    """What to mend where galaxies have a class and none has a picture."""
+def _select(recipe: Curate, galaxies: pa.Table) -> pa.Table:
+    return select(galaxies, per_class=recipe.per_class, min_confidence=recipe.min_confidence, balance=recipe.balance)
+
+
+def _fix_for_pictures(images: Images, assigned: pa.Table) -> str:
+    """Return what to fix if no galaxy has both a class and a picture."""
     if not len(assigned):
         return "check curate.classes"
     first = assigned["object_id"][0].as_py()
@@ -72,61 +94,61 @@ def _looked_for(images: Images, assigned: pa.Table) -> str:
     return f"check survey.images: galaxy {first} would be {images.root.rstrip('/')}/{name}"
 
 
-def _choose_of_data_set(how: Curate, survey: DataSet) -> Selection:
-    """As `choose`: classes by name, and the official splits as they are. Of the training part only, the best of each class."""
+def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
+    """Select by class names. The best of each class are selected from the training part; official splits stay whole."""
     log.info("curate: reading %s", survey.root)
     names, rows = survey.index()
-    tree = load_class_tree(names if how.classes == ALL else how.classes)
+    tree = load_class_tree(names if recipe.classes == ALL else recipe.classes)
     for name in tree.names:
         if name not in names:
             raise ConfigError(f"the data set has no class '{name}'", "curate.classes", nearest(name, names))
     rows = rows.append_column("confidence", pa.array([1.0] * len(rows)))
-    for column in ("ra", "dec", "petro_r90", "redshift", "total_votes"):
+    for column in UNKNOWN:
         rows = rows.append_column(column, pa.nulls(len(rows), pa.float64()))
-    wanted = pc.or_(pc.is_in(rows["label"], pa.array(tree.names)), pc.is_null(rows["label"]))
-    with _placed("curate.", ConfigError), _placed("curate.", CatalogError):
-        assigned = assign(rows.filter(wanted), tree, thresholds=how.thresholds, min_votes=how.min_votes)
-    training = pc.fill_null(pc.equal(assigned["part"], "train"), True)
-    with _placed("curate.", CatalogError):
-        taught = select(
-            assigned.filter(training), per_class=how.per_class, min_confidence=how.min_confidence, balance=how.balance
-        )
-    if not len(taught):
-        raise CatalogError("it has no training part", survey.root, "name it with survey.splits.NAME=train")
-    selected = pa.concat_tables([taught, assigned.filter(pc.invert(training))])
+    requested = pc.or_(pc.is_in(rows["label"], pa.array(tree.names)), pc.is_null(rows["label"]))
+    with _error_prefix("curate.", ConfigError), _error_prefix("curate.", CatalogError):
+        assigned = assign(rows.filter(requested), tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes)
+    is_training = pc.fill_null(pc.equal(assigned["part"], "train"), True)
+    with _error_prefix("curate.", CatalogError):
+        training = _select(recipe, assigned.filter(is_training))
+    if not len(training):
+        raise CatalogError("the data set has no training split", survey.root, "name it with survey.splits.NAME=train")
+    selected = pa.concat_tables([training, assigned.filter(pc.invert(is_training))])
     candidates = report(assigned, selected)["candidates"].to_pylist()
-    split = _official_or_cut(selected, how.split)
+    split = _official_or_hashed_split(selected, recipe.split)
     log.info(
-        "curate: %d pictures in %d classes, %d chosen; official splits: %s", len(rows), len(names), len(selected),
+        "curate: %d pictures in %d classes, %d selected; official splits: %s", len(rows), len(names), len(selected),
         ", ".join(sorted(pc.unique(rows["part"].drop_null()).to_pylist())) or "none",
     )  # fmt: skip
-    return Selection(_in_order(selected, split), candidates, [], unassigned(assigned), tree)
+    return Selection(_in_file_order(selected, split), candidates, [], unassigned(assigned), tree)
 
 
-def _official_or_cut(selected: pa.Table, fractions: tuple[float, float, float]) -> list[str]:
-    """The official split of each picture; the training part is divided in proportion among training and what is not official."""
+def _official_or_hashed_split(selected: pa.Table, fractions: tuple[float, float, float]) -> list[str]:
+    """Return the official split of each picture.
+
+    The training part is divided among train and the splits that are not official, in proportion to their fractions.
+    """
     official = selected["part"].to_pylist()
     shares = [
         0.0 if name in official and name != "train" else share for name, share in zip(SPLITS, fractions, strict=True)
     ]
     train, validation, test = (share / sum(shares) for share in shares)
-    cut = split_of(selected["object_id"].to_pylist(), (train, validation, test)).tolist()
-    return [own if part in (None, "train") else part for part, own in zip(official, cut, strict=True)]
+    hashed = split_of(selected["object_id"].to_pylist(), (train, validation, test)).tolist()
+    return [split if part in (None, "train") else part for part, split in zip(official, hashed, strict=True)]
 
 
-def _tell_left_out(catalog: pa.Table, assigned: pa.Table) -> None:
-    left_out = ", ".join(f"{count} {reason}" for reason, count in unassigned(assigned).items() if count)
-    log.info("curate: %d galaxies, %d have a class%s", len(catalog), len(assigned), left_out and f" (not: {left_out})")
+def _log_unassigned(catalog: pa.Table, assigned: pa.Table) -> None:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in unassigned(assigned).items() if count)
+    log.info("curate: %d galaxies, %d have a class%s", len(catalog), len(assigned), reasons and f" (not: {reasons})")
     if tasks := (catalog.schema.metadata or {}).get(b"raydistill.weighted_instead_of_raw"):
         log.warning(
-            "curate: tasks %s have no raw fractions for all their answers, their weighted ones are taken",
-            tasks.decode(),
+            "curate: tasks %s lack raw fractions for some answers; their weighted fractions are used", tasks.decode()
         )
 
 
 @contextmanager
-def _placed(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
-    """Errors of rooms that do not know the config, with the place in it."""
+def _error_prefix(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
+    """Add the place in the config to errors of packages that do not know the config."""
     try:
         yield
     except kind as error:
@@ -134,29 +156,29 @@ def _placed(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
 
 
 def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The galaxies that have a picture, with its `path` below the survey's images; and rejections for those that have none.
+    """Return the galaxies with a picture, with their `path`, and rejections for those without.
 
-    Without the folder above, the curated set has the same bytes wherever the survey lies.
+    The path starts below the survey's folder, so that the curated set does not depend on where the survey is.
     """
     ids = assigned["object_id"].to_pylist()
     if isinstance(images, ParquetImages):
         present = set(images.ids().to_pylist())
         paths = [images.name if object_id in present else None for object_id in ids]
     else:
-        above = len(images.root.rstrip("/")) + 1
-        paths = [None if path is None else path[above:] for path in images.paths(ids)]
+        prefix = len(images.root.rstrip("/")) + 1
+        paths = [None if path is None else path[prefix:] for path in images.paths(ids)]
     missing = [rejection(i, "", "missing", "") for i, path in zip(ids, paths, strict=True) if path is None]
     with_path = assigned.append_column("path", pa.array(paths, pa.string()))
     return with_path.filter(pc.is_valid(with_path["path"])), missing
 
 
-def _in_order(selected: pa.Table, split: list[str]) -> pa.Table:
-    """The selected galaxies with their split and rank, in the order of the files to be written."""
+def _in_file_order(selected: pa.Table, split: list[str]) -> pa.Table:
+    """Return the galaxies with their split and rank, sorted as the files to write."""
     table = selected.append_column("split", pa.array([SPLITS.index(s) for s in split], pa.int8()))
     table = table.sort_by([("split", "ascending"), ("label", "ascending"), ("object_id", "ascending")])
     return table.append_column("rank", pa.array(range(len(table)), pa.int64()))
 
 
 def rejection(object_id: str, source: str, reason: str, detail: str) -> dict[str, Any]:
-    """A row of `rejected.parquet`."""
+    """Return a row of `rejected.parquet`."""
     return {"object_id": object_id, "source": source, "reason": reason, "detail": detail}
