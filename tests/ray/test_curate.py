@@ -75,7 +75,7 @@ def blobs_curated(blobs: CatalogSurvey, cluster: None, tmp_path_factory: pytest.
 def test_picture_that_kills_its_worker_ends_the_stage_with_an_error(
     blobs: CatalogSurvey, cluster: None, tmp_path: Path
 ) -> None:
-    """Ray Data alone would restart the worker for ever."""
+    """Ray Data alone would restart the worker without limit."""
     assert isinstance(blobs.images, FolderImages)
 
     class Deadly(FolderImages):

@@ -48,7 +48,7 @@ BLOCKS_PER_CPU = 4  # lower limit for a small survey, so that every CPU has work
 # Up to this many pictures, use the simpler shuffle: the other one starts two pools of processes in 12 s.
 SIMPLE_SHUFFLE_ROWS = 20_000
 
-MAX_RETRIES = 3  # of a block whose worker died, as for Ray's own tasks; Ray Data would retry for ever
+MAX_RETRIES = 3  # of a block whose worker died, as for Ray's own tasks; Ray Data would retry without limit
 READ_ERROR = "fault"  # reason of a row that stands for an error of the storage, which ends the stage
 # Warnings of Ray that the stage accepts: start of the message -> reason.
 ACCEPTED_DEPRECATIONS = {

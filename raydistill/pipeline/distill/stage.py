@@ -101,7 +101,7 @@ def _train(plan: Plan, task: DistillTask, run: Run) -> None:
                 if consecutive_failures > resources.max_restarts:
                     raise
                 log.warning("distill: the worker died (%s); it is restarted from its checkpoint", one_line(error))
-                # The cluster may have lost the only nodes that can run it.
+                # The only nodes that can run it may have left the cluster.
                 ensure_schedulable(resources, task.threads, task.gpus, "distill_")
 
 

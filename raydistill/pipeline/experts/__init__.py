@@ -1,1 +1,1 @@
-"""The experts stage: train networks and keep their trajectories."""
+"""The experts stage: train networks and store their trajectories."""

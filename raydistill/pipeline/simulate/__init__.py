@@ -1,1 +1,1 @@
-"""The simulate stage: draw a survey with known truth."""
+"""The simulate stage: render a survey whose truth is known."""

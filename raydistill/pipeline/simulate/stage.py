@@ -1,8 +1,8 @@
-"""simulate: paint the simulated survey, in the layout of the public release.
+"""simulate: render the simulated survey, in the layout of the public release.
 
     galaxy numbers -> [Ray tasks: truth, picture, votes] -> catalog.csv, truth.csv, filename_mapping.csv, images/*.jpg
 
-Galaxy n depends on `fold_in(seed, "galaxy", n)` alone, so the number of workers does not show.
+Galaxy n depends on `fold_in(seed, "galaxy", n)` alone, so the number of workers does not change the survey.
 """
 
 from __future__ import annotations
@@ -29,11 +29,30 @@ from raydistill.simulation.config import SimulatedSurvey
 from raydistill.simulation.simulate import simulate_chunk, write_survey
 from raydistill.storage import Folder, disk_errors
 
-CHUNK = 25  # galaxies a task: about a second of work
+CHUNK = 25  # galaxies per task: about a second of work
 
 
 def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Survey:
-    """Write the simulated survey of the plan, or find the one that exists."""
+    """Write the simulated survey of the plan, or open the existing one.
+
+    Parameters
+    ----------
+    plan
+        Where the artifacts of the run are.
+    tracker
+        Where the run is recorded.
+    parent_run
+        MLflow id of the enclosing run, if any.
+
+    Returns
+    -------
+    Survey
+
+    Raises
+    ------
+    ConfigError
+        If the survey of the plan is not simulated.
+    """
     config, survey, spec = plan.config, plan.config.survey, plan.survey
     if spec is None or not isinstance(survey, SimulatedSurvey):
         raise ConfigError(
@@ -41,15 +60,15 @@ def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Sur
         )
     if not is_complete(spec):
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run):
-            painters = replace(config.resources, cpus=1, gpus=0)
-            workers = choose_num_workers(painters, -(-survey.num_galaxies // CHUNK))
-            with closing(_paint(survey, config.seed, workers)) as tables:
+            renderers = replace(config.resources, cpus=1, gpus=0)
+            workers = choose_num_workers(renderers, -(-survey.num_galaxies // CHUNK))
+            with closing(_render(survey, config.seed, workers)) as tables:
                 _write(spec.folder, tables)
     return Survey.open(spec.folder, verify=False)
 
 
-def _paint(survey: SimulatedSurvey, seed: int, workers: int) -> Generator[pa.Table, None, None]:
-    """Chunks in order of their numbers; only a few more than there are workers are ever in flight."""
+def _render(survey: SimulatedSurvey, seed: int, workers: int) -> Generator[pa.Table, None, None]:
+    """Yield chunks in order of their galaxy numbers; at most two per worker are in flight."""
     task = ray.remote(num_cpus=1, max_retries=3)(simulate_chunk)
     starts = deque(range(0, survey.num_galaxies, CHUNK))
     pending: deque[Any] = deque()
@@ -65,6 +84,7 @@ def _paint(survey: SimulatedSurvey, seed: int, workers: int) -> Generator[pa.Tab
 
 
 def _write(folder: Folder, tables: Iterator[pa.Table]) -> None:
+    """Write the survey's files, to a remote folder by way of a temporary one."""
     if folder.is_local:
         with disk_errors(folder.uri):
             write_survey(folder.uri, tables)

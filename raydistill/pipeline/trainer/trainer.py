@@ -49,7 +49,7 @@ def is_finished(folder: Folder) -> bool:
 
 
 class ProgressUpdate(NamedTuple):
-    """What happened since the last update; sent from the worker to the driver."""
+    """The progress since the last update; the worker sends it to the driver."""
 
     iteration: int
     records: list[Record]
