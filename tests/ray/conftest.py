@@ -20,7 +20,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def curated_root(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run folder with the tiny survey and curated set. Do not write to it: use `copy_of`."""
+    """Return a run folder with the tiny survey and curated set. Write only to a `copy_of` it."""
     from raydistill.pipeline.curate.stage import curate
     from raydistill.pipeline.simulate.stage import simulate
 

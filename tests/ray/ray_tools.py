@@ -37,7 +37,7 @@ def content(spec: ArtifactSpec) -> str:
 
 
 def copy_of(root: Path, to: Path, *kinds: str) -> Path:
-    """Copy the artifacts of these kinds to the run folder `to`, where stages find them complete; return it."""
+    """Copy the artifacts of these kinds to the run folder `to`; return it."""
     for kind in kinds:
         (folder,) = (root / "tiny").glob(f"{kind}-*")
         shutil.copytree(folder, to / "tiny" / folder.name)
@@ -79,7 +79,10 @@ class WorkerAction:
 def acting_on_worker(
     name: str, when: Callable[[], bool], act: Callable[[psutil.Process], object]
 ) -> Iterator[WorkerAction]:
-    """Run `act` on one worker that runs `name`, as soon as `when()` is true; fail if the body ends before."""
+    """Run `act` on one worker that runs `name`, as soon as `when()` is true.
+
+    Fail if the body ends before.
+    """
     done, action, processes = threading.Event(), WorkerAction(), []
 
     def find_workers() -> bool:
@@ -109,7 +112,7 @@ def acting_on_worker(
 
 
 def killing(name: str, when: Callable[[], bool]) -> AbstractContextManager[WorkerAction]:
-    """Kill (-9) one worker that runs `name`, as soon as `when()` is true; fail if the body ends before."""
+    """Kill (-9) one worker that runs `name`, as soon as `when()` is true."""
     return acting_on_worker(name, when, lambda worker: worker.send_signal(signal.SIGKILL))
 
 
@@ -119,7 +122,10 @@ def expecting_worker(name: str) -> AbstractContextManager[WorkerAction]:
 
 
 def folder_survey(root: Path, labels: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Write `root/labels.csv` (id, class); return the settings of a survey with pictures in `root/images`."""
+    """Write `root/labels.csv` (id, class); return the settings of a survey.
+
+    Its pictures are in `root/images`, unless `images` is given.
+    """
     lines = ["id,label", *(f"{object_id},{label}" for object_id, label in labels.items())]
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     images = options.pop("images", None) or FolderImages(root=str(root / "images"), **options)

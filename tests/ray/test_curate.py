@@ -1,4 +1,4 @@
-"""Test the curate stage: pixels, files, rejected pictures, and bytes that do not depend on the order of arrival."""
+"""Test the curate stage: pixels, files, rejected pictures, and reproducible bytes."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ def test_bad_pictures_are_listed_with_their_reason_and_the_others_are_kept(
 
 
 def test_fixed_survey_keeps_no_file_of_a_failed_attempt(blobs: CatalogSurvey, tmp_path: Path) -> None:
-    """The identity depends on the vote table, not on the pictures: the second attempt uses the same folder."""
+    """The identity does not depend on the pictures, so the second attempt uses the same folder."""
     root = tmp_path / "survey"
     (root / "images").mkdir(parents=True)
     for number, object_id in enumerate(labels(80)):

@@ -1,4 +1,4 @@
-"""Test the curate stage with pictures in Parquet and FITS, and with real surveys in their own layouts."""
+"""Test the curate stage with pictures in Parquet and FITS, and with real surveys."""
 
 from __future__ import annotations
 

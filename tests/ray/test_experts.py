@@ -39,7 +39,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
-    """Return the content digest and the file digests of the long experts, trained by one worker without interruption."""
+    """Return the content and file digests of long experts that one worker trained undisturbed."""
     config = tiny(
         copy_of(curated_root, tmp_path_factory.mktemp("one"), "survey", "curated"), LONG, "resources.workers=1"
     )
@@ -72,7 +72,7 @@ def test_experts_differ_and_change_every_epoch(trained_root: Path) -> None:
 
 @contextmanager
 def no_saved_epoch_rewritten(folder: Path) -> Iterator[dict[Path, tuple[int, int]]]:
-    """Watch the epoch files of saved states while the body runs; fail if one of them is written again.
+    """Fail if an epoch file of a saved state is written again while the body runs.
 
     Yields path -> (inode, modification time) of the files seen so far.
     """
@@ -184,7 +184,7 @@ def test_expert_that_always_raises_is_named_and_the_others_finish(curated_root: 
 
 @pytest.mark.long
 def test_expert_that_kills_its_worker_is_named_and_the_others_finish(curated_root: Path, tmp_path: Path) -> None:
-    """Its worker dies three times, and the group with it; each time the others have made progress."""
+    """Its worker and the group die three times; each time the others have made progress."""
     plan = poisoned(curated_root, tmp_path, POISON, restarts=2)
     with pytest.raises(ClusterError, match="the worker of expert 1 died, and 2 restarts in a row"):
         experts(plan, SILENT)
@@ -192,7 +192,7 @@ def test_expert_that_kills_its_worker_is_named_and_the_others_finish(curated_roo
 
 
 def poisoned(curated_root: Path, tmp_path: Path, poison: float, restarts: int) -> Plan:
-    """Return a plan whose expert 1 has a state before its first epoch with parameters that `Deadly` fails on."""
+    """Return a plan; expert 1 has a saved state before its first epoch on which `Deadly` fails."""
     config = tiny(
         copy_of(curated_root, tmp_path, "survey", "curated"),
         "network={kind: custom, factory: 'tests.ray.deadly:deadly'}",
@@ -230,7 +230,7 @@ def test_restarted_worker_trains_the_expert_of_the_dead_one() -> None:
 
 
 def restart_group(coordinator: Coordinator, ranks: int, dead: Collection[int] | None = None) -> list[int | None]:
-    """Let some or all ranks die, and the group start again; return the expert that each rank acquires.
+    """Let ranks die, by default all, and restart the group; return what each rank acquires.
 
     The list is empty if no other group may start.
     """
@@ -294,7 +294,7 @@ def test_smaller_group_trains_the_experts_of_ranks_beyond_it() -> None:
 
 
 def test_ranks_of_a_larger_dead_group_do_not_count_as_others() -> None:
-    """One of three workers has no more experts; then its machine leaves, and two workers continue."""
+    """One of three workers has no more experts; its machine leaves, and two continue."""
     coordinator = Coordinator([5, 6], 3)
     for rank in range(3):
         coordinator.register(rank, 3)

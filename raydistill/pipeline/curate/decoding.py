@@ -45,7 +45,7 @@ from raydistill.storage import arrow_filesystem
 # Upper limit. A core decodes 200 pictures of 424 px a second, 100 if it also aligns them.
 ROWS_PER_BLOCK = 512
 BLOCKS_PER_CPU = 4  # lower limit for a small survey, so that every CPU has work
-# Up to this many pictures, use the simpler shuffle: the other one starts two pools of processes in 12 s.
+# Up to this many pictures, use the simpler shuffle: the other one takes 12 s to start its processes.
 SIMPLE_SHUFFLE_ROWS = 20_000
 
 MAX_RETRIES = 3  # of a block whose worker died, as for Ray's own tasks; Ray Data would retry without limit
@@ -56,7 +56,7 @@ ACCEPTED_DEPRECATIONS = {
     "2.60 to 2.63, and nothing else limits how often the task of a dead worker starts again"
 }
 
-# One row per selected galaxy. `sum` and `squares` are exact integers over the pixels of each channel.
+# One row per selected galaxy. `sum` and `squares` are exact integers over each channel's pixels.
 DECODED = pa.schema(
     [
         ("rank", pa.int64()),

@@ -95,7 +95,7 @@ def _fix_for_pictures(images: Images, assigned: pa.Table) -> str:
 
 
 def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
-    """Select by class names. The best of each class are selected from the training part; official splits stay whole."""
+    """Select the best of each class from the training part; official splits stay whole."""
     log.info("curate: reading %s", survey.root)
     names, rows = survey.index()
     tree = load_class_tree(names if recipe.classes == ALL else recipe.classes)
@@ -126,7 +126,8 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
 def _official_or_hashed_split(selected: pa.Table, fractions: tuple[float, float, float]) -> list[str]:
     """Return the official split of each picture.
 
-    The training part is divided among train and the splits that are not official, in proportion to their fractions.
+    The training part is divided among train and the splits that are not official, in proportion to
+    their fractions.
     """
     official = selected["part"].to_pylist()
     shares = [

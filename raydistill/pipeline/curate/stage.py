@@ -5,7 +5,8 @@
     driver    -> one Parquet file per split and class, in order of rank, a row group at a time
     driver    -> whitening of the training pixels, if requested, from sums of the streamed pixels
 
-A picture that cannot be used does not fail its block: its row carries a reason, and `rejected.parquet` lists it.
+A picture that cannot be used does not fail its block: its row carries a reason, and
+`rejected.parquet` lists it.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class CuratedWriter:
         return [first[rank] for rank in sorted(first)]
 
     def _reject_skipped(self, rank: int) -> None:
-        """Reject the galaxies before `rank` that did not arrive: a Parquet file of pictures lacks their ids."""
+        """Reject the galaxies before `rank` that did not arrive: a Parquet file may lack their ids."""
         for skipped in range(self._next_rank, rank):
             self.rejected.append(
                 rejection(self._value("object_id", skipped), self._value("path", skipped), "missing", "")

@@ -79,7 +79,7 @@ def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
 
 
 def _train(plan: Plan, task: DistillTask, run: Run) -> None:
-    """Run the trainer until the images are finished; restart it from its checkpoint when its worker dies."""
+    """Run the trainer to its end; restart it from its checkpoint when its worker dies."""
     spec, resources = plan.distilled, plan.config.resources
     # Ray's own retries of a generator would replay it from the start.
     remote: Any = ray.remote(num_cpus=task.threads, num_gpus=task.gpus, max_retries=0, num_returns="streaming")

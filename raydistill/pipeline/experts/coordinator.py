@@ -44,7 +44,10 @@ class Coordinator:
         self._start_error: RaydistillError | None = None
 
     def register(self, rank: int, world_size: int) -> None:
-        """Register a worker; release the experts of a dead worker of its rank or of a larger group."""
+        """Register a worker; release the experts of dead workers.
+
+        These had the same rank, or a rank beyond the size of the group.
+        """
         self._groups += rank == 0
         self._world_size = world_size
         self._done_ranks = {other for other in self._done_ranks if other < world_size and other != rank}
@@ -57,7 +60,7 @@ class Coordinator:
                 self._failures[expert] = _death_error(f"the worker of expert {expert} died", self._max_restarts)
 
     def group_died(self, ranks: Collection[int]) -> bool:
-        """Record that these ranks died, which ends their group; return whether another group may start."""
+        """Record that ranks died, which ends their group; return whether another may start."""
         self._consecutive_failures += 1
         for expert in [expert for expert, holder in self._assigned.items() if holder in ranks]:
             self._deaths[expert] = self._deaths.get(expert, 0) + 1
@@ -109,7 +112,7 @@ class Coordinator:
         self._start_error = error
 
     def group_error(self) -> RaydistillError | None:
-        """Return why workers cannot start, or that the group died too often; None if all is well."""
+        """Return why workers cannot start, or that the group died too often; None otherwise."""
         if self._consecutive_failures > self._max_restarts:
             experts = f" with experts {sorted(self._assigned)}" if self._assigned else ""
             return _death_error(f"the group of workers died{experts}", self._max_restarts)
@@ -120,7 +123,7 @@ class Coordinator:
         return self._failures
 
     def progress(self) -> dict[str, Any]:
-        """Return the progress since the start, and the experts that finished since the last call."""
+        """Return the progress, with the experts that finished since the last call."""
         finals, self._finals = self._finals, []
         return {
             "epochs": sum(self._epochs.values()),
@@ -133,5 +136,8 @@ class Coordinator:
 
 def _death_error(event: str, restarts: int) -> ClusterError:
     what = f"{event}, and {restarts} restarts in a row finished no epoch"
-    fix = "see the workers' logs in Ray's session (did they run out of memory?), then run the same command again; finished experts are kept"
+    fix = (
+        "see the workers' logs in Ray's session (did they run out of memory?), then run the same command again; "
+        "finished experts are kept"
+    )
     return ClusterError(what, "experts", fix)

@@ -3,10 +3,12 @@
     coordinator (one actor)  assigns experts to workers; its state can be rebuilt from the folder
     Ray Train workers        acquire an expert -> train it -> write its shard -> acquire the next
 
-Expert k depends on `fold_in(seed, "expert", k)` alone: any worker may train it, in any order, on any number of machines.
-The folder's shards say which experts are finished. When a worker dies, Ray Train restarts the group; the coordinator
-assigns its experts again, and each continues after its last saved epoch. An expert that fails is tried again, a bounded
-number of times; the rest finish without it.
+Expert k depends on `fold_in(seed, "expert", k)` alone: any worker may train it, in any order, on
+any number of machines. The folder's shards say which experts are finished.
+
+When a worker dies, Ray Train restarts the group. The coordinator assigns its experts again, and each
+continues after its last saved epoch. An expert that fails is tried again, a bounded number of times;
+the others finish without it.
 """
 
 from __future__ import annotations
@@ -129,7 +131,7 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
 def _resolve_recipe(config: Config, folder: Folder, run: Run, network: Network, images: torch.Size) -> Experts:
     """Return the recipe without `auto`.
 
-    The estimate is of the work of all experts: one that depends on the number of workers would make the bits depend on it.
+    The work of all experts is estimated: the bits must not depend on the number of workers.
     """
     recipe, resources = config.experts, config.resources
     work = estimate_training(recipe.training, network, images, recipe.num_experts)
@@ -175,18 +177,21 @@ class _ControllerCallback(ray.train.UserCallback):
         self._coordinator = coordinator
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Report dead workers to the coordinator; raise if no other group may start, which ends the training."""
+        """Report dead workers to the coordinator; end the training if no other group may start."""
         if not ray.get(self._coordinator.group_died.remote(list(worker_exceptions))):
             raise RuntimeError("the group of workers died too often")  # `Coordinator.group_error` has the reason
 
     def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:
-        """Exit before Ray's shutdown hooks, where 1 controller in 12 hung (Ray 2.60.0; docs/log.md, 2026-11-25)."""
+        """Exit before Ray's shutdown hooks, where 1 controller in 12 hung.
+
+        Measured with Ray 2.60.0 (docs/log.md, 2026-11-25).
+        """
         atexit.register(os._exit, 0)
 
 
 def _run_workers(resources: Resources, folder: Folder, task: ExpertTask, coordinator: Any, workers: int) -> None:
     """Run the worker group to its end; the coordinator has the failures of experts and workers."""
-    # Both names are typed as base classes that lack `controller_failure_limit` and a range of workers.
+    # Typed as base classes, which lack `controller_failure_limit` and a range of workers.
     failure_config: Any = ray.train.FailureConfig
     scaling_config: Any = ray.train.ScalingConfig
     callbacks: Any = [_ControllerCallback(coordinator)]  # typed as callbacks of Tune
@@ -196,17 +201,18 @@ def _run_workers(resources: Resources, folder: Folder, task: ExpertTask, coordin
         train_loop_config={"task": task, "coordinator": coordinator},
         torch_config=_IndependentWorkers(backend="gloo"),
         scaling_config=scaling_config(
-            # The group starts on the available machines, grows with the cluster, and shrinks when a machine leaves.
+            # The group starts on the available machines; it grows and shrinks with the cluster.
             num_workers=(1, workers) if workers > 1 else 1,
             use_gpu=resources.gpus > 0,
             resources_per_worker={"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {}),
         ),
         run_config=ray.train.RunConfig(
-            # The folder holds the state of the stage. A new name keeps Ray from resuming a finished run.
+            # A new name keeps Ray from resuming a finished run: the folder holds our state.
             name=f"experts-{uuid.uuid4().hex[:8]}",
             storage_path=path,
             storage_filesystem=system,
-            # The coordinator counts groups that died. Groups that cannot start, after a machine left, count here.
+            # The coordinator counts groups that died. The limit is for groups that cannot start,
+            # for example because a machine has just left.
             failure_config=failure_config(max_failures=-1, controller_failure_limit=resources.max_restarts),
             callbacks=callbacks,
         ),

@@ -1,4 +1,4 @@
-"""The workers of the experts stage: acquire an expert, train it, write its shard, acquire the next."""
+"""The workers of the experts stage, which acquire experts and train them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ class ExpertTask:
 
 
 def train_experts(loop: dict[str, Any]) -> None:
-    """Run one worker of Ray Train. It reports once, at its end: a report is a barrier, and experts are independent."""
+    """Run one worker of Ray Train: acquire experts and train them until none is left.
+
+    It reports once, at its end: a report is a barrier, and experts are independent.
+    """
     task, coordinator = loop["task"], loop["coordinator"]
     context = ray.train.get_context()
     rank = context.get_world_rank()

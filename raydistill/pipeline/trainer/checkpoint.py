@@ -83,7 +83,10 @@ def table_of(rows: Sequence[NamedTuple], kind: type[NamedTuple]) -> pa.Table:
 
 
 def _serialise(records: Sequence[Record]) -> pa.Buffer:
-    """Return the records as an Arrow stream: a long run has a million, too many for the JSON header of safetensors."""
+    """Return the records as an Arrow stream.
+
+    A long run has a million records, too many for the JSON header of safetensors.
+    """
     buffer, table = pa.BufferOutputStream(), table_of(records, Record)
     with pa.ipc.new_stream(buffer, table.schema) as stream:
         stream.write_table(table)

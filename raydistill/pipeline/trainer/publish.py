@@ -30,7 +30,7 @@ def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: l
 
 
 def publish(config: Config, spec: ArtifactSpec, curated: CuratedSet, run: Run) -> None:
-    """Write figures, FITS and summary of the selected images: the last files before the manifest."""
+    """Write figures, FITS and summary of the selected images, before the manifest."""
     selected, info = read_images(spec.folder, SELECTED)
     ipc, names = config.distill.images_per_class, curated.class_names
     draw_grid(spec.folder, "grid.png", selected, names, ipc)

@@ -1,4 +1,4 @@
-"""The task of a trainer: what a Ray worker needs to distil one set, and the objects that it opens from it."""
+"""The task of a trainer, and the artifacts that a Ray worker opens from it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class DistillTask:
 def make_task(
     plan: Plan, curated: CuratedSet, run: Run, threads: int, folder: Folder | None = None, workers: int = 1
 ) -> DistillTask:
-    """Return the task of a plan's distilled set, with every `auto` that depends on the hardware resolved.
+    """Return the task of a plan's distilled set, with `auto` resolved for this hardware.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ class Trainer:
         train = curated.load("train")
         pixels = self.normalisation.apply(train.images_NHWC)
         votes = None if self.task.tree is None else curated.probabilities("train", self.task.tree)
-        # The final parameters of a thousand experts are gigabytes: read them only for a recipe that needs them.
+        # The final parameters of 1000 experts are gigabytes: read them only if the recipe needs them.
         experts = (self.network, inputs.store.ends() if recipe.needs_experts else [])
         initial = initial_images(
             recipe, pixels, train.labels_N, curated.num_classes, *experts, generator(self.seed, "initial")
@@ -121,9 +121,10 @@ class Trainer:
         return distiller
 
     def _typical_sets(self, initial_SCHW: Tensor, train_NCHW: Tensor, labels_N: Tensor) -> Tensor:
-        """Return image sets [D, S, C, H, W] that move a student as distilled images will, to choose its learning rate.
+        """Return image sets [D, S, C, H, W] from which the student's learning rate is chosen.
 
-        These are the initial images, or real ones if the initial images are class means, which move a student too little.
+        They move a student as distilled images will. Class means move it too little, so real images
+        replace them; otherwise these are the initial images.
         """
         recipe: Distill = self.task.distill
         if recipe.init != "mean" or recipe.student_lr != "auto":
@@ -134,7 +135,7 @@ class Trainer:
         return torch.stack(sets).to(initial_SCHW)
 
     def _warn_of_misclassified(self, initial: Coreset, network: Network, experts_P: list[Tensor]) -> None:
-        """Warn of classes with too few galaxies that the experts classify correctly (`init: correct`)."""
+        """Warn of classes with too few correctly classified galaxies (`init: correct`)."""
         ipc, names = self.task.distill.images_per_class, self.curated.class_names
         labels_S = torch.arange(len(names)).repeat_interleave(ipc)
         wrong = (margin(network, experts_P, initial.images_SCHW, labels_S) <= 0).view(-1, ipc).sum(dim=1).tolist()
@@ -186,7 +187,10 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def write(self) -> None:
-        """Write the artifact's data files, then remove the checkpoint: after a kill in between they are written again."""
+        """Write the artifact's data files, then remove the checkpoint.
+
+        If the process is killed in between, the files are written again.
+        """
         assert self.best is not None
         if self.best.iteration == 0:
             self.warn(NOTHING_LEARNED)
@@ -210,7 +214,7 @@ class Trainer:
         return SyntheticImages(images, targets, distiller.student_lrs.cpu(), self.normalisation, distiller.iteration)
 
     def _validate(self) -> None:
-        """Train fresh networks on the current images; remember the images if these are the best so far."""
+        """Train fresh networks on the current images; store the images if they are the best so far."""
         images = self.current_images()
         validation = self._validator.evaluate(images)
         if self.best is None or validation.balanced_accuracy > max(v.balanced_accuracy for v in self.validations):

@@ -1,4 +1,7 @@
-"""The validation of distilled images: train fresh networks on them, and score these on the validation split."""
+"""Validate distilled images: train fresh networks on them, and score these networks.
+
+The scores are balanced accuracies on the validation split.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,17 @@ from raydistill.seeding import fold_in
 
 
 class Validation(NamedTuple):
-    """A row of `validation.parquet`: mean balanced accuracy of fresh networks. std: NaN for a single network."""
+    """A row of `validation.parquet`: balanced accuracy of fresh networks."""
 
     iteration: int
-    balanced_accuracy: float
-    std: float
+    balanced_accuracy: float  # mean
+    std: float  # NaN for a single network
 
 
 class Validator:
-    """Scores iterates with networks of the experts' architecture, whose seeds do not depend on the iteration.
+    """Score iterates with networks of the experts' architecture.
+
+    The seeds of the networks do not depend on the iteration.
 
     Parameters
     ----------

@@ -64,7 +64,10 @@ class WorkerPool:
         self._members = [self._start_worker(0) for _ in range(task.extra_workers)]
 
     def evaluate(self, distiller: Distiller) -> list[SegmentResult]:
-        """Return the results of the iteration's segments, in order, evaluated by the trainer and the started workers."""
+        """Return the results of the iteration's segments, in order.
+
+        The trainer and the started workers evaluate them.
+        """
         segments = range(self._task.distill.trajectories_per_step)
         members = self._started_members()
         stride = 1 + len(members)
@@ -97,10 +100,13 @@ class WorkerPool:
         return [member for member in ready if self._get(member, member.started)]
 
     def _get(self, member: _Member, reference: Any) -> Any:
-        """Return a worker's answer; None if it failed. A failed worker is replaced, at most `max_restarts` times in a row."""
+        """Return a worker's answer; None if it failed.
+
+        A failed worker is replaced, at most `max_restarts` times in a row.
+        """
         try:
             return ray.get(reference)
-        # A RayTaskError is a fault of the worker's machine: one of the segment itself recurs in the trainer.
+        # A RayTaskError is a fault of the worker's machine: a fault of the segment recurs in the trainer.
         except (*WORKER_FAILURES, ray.exceptions.RayTaskError) as error:
             self._members.remove(member)
             failures = member.consecutive_failures + 1
