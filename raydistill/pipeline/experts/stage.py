@@ -207,7 +207,7 @@ def _run_workers(resources: Resources, folder: Folder, task: ExpertTask, coordin
             resources_per_worker={"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {}),
         ),
         run_config=ray.train.RunConfig(
-            # A new name keeps Ray from resuming a finished run: the folder holds our state.
+            # A new name keeps Ray from resuming a finished run: the stage keeps its own state.
             name=f"experts-{uuid.uuid4().hex[:8]}",
             storage_path=path,
             storage_filesystem=system,
