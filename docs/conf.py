@@ -50,4 +50,5 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
-html_sidebars = {"index": [], "tutorial": [], "changelog": [], "contributing": []}
+# Pages without subpages have nothing to list in a sidebar.
+html_sidebars = {page: [] for page in ("index", "tutorial", "results", "method", "changelog", "contributing")}
