@@ -1,69 +1,78 @@
-# Everything a person runs, by name. `make` alone lists it.
+# The commands of the project; `make` alone lists them.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-# Real survey data for tests and benchmarks; where it is missing, what needs it says so and skips.
+# Real survey data for tests and benchmarks; without it the tests that need it are skipped.
 ifneq ($(wildcard $(CURDIR)/../shared/data),)
 export RAYDISTILL_DATA ?= $(abspath $(CURDIR)/../shared/data)
 endif
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: bench help setup demo test test-all check lint type contracts fast unit slow long docs ui clean
+# From Python 3.12 coverage reads sys.monitoring at almost no cost; on 3.11 it adds a third to the fast tests.
+COVERAGE_CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
-help: ## this list
+.PHONY: help setup demo check test test-all lint type contracts unit fast slow long gpu docs bench ui clean
+
+help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-setup: .venv/.ready ## create .venv and install what is locked (once)
+setup: .venv/.ready ## create .venv and install the locked packages, once
 
-# The stamp holds the digest of what was installed: nothing is installed again until the lock or the project file changes.
+# The stamp is newer than the lock and the project file, so nothing is installed again until one of them changes.
 .venv/.ready: requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14) and f"raydistill wants Python 3.11 to 3.13, this is {v[0]}.{v[1]}; try make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14) and f"raydistill needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}; try make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv (about 2 GB, a minute or two)..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-demo: setup ## the whole chain on a small simulated survey, about five minutes on two cores
+demo: setup ## run all stages on a small simulated survey, five minutes on two cores
 	@$(BIN)/raydistill demo
 
-test: check slow ## lint, types, import contracts and tests, a quarter of an hour on two cores
-test-all: check slow long ## the same, and what takes long: faults, clusters, second ways to the same bits
+check: lint type contracts unit ## lint, types, import contracts and fast tests; run it before every commit
 
-check: lint type contracts unit ## lint, types, contracts and the fast tests: run it before every commit
+test: COVERAGE = --cov
+test: check slow ## check with coverage, plus tests with Ray, MLflow and the command line, 12 minutes
 
-lint: setup ## style and formatting
+test-all: COVERAGE = --cov
+test-all: check slow long ## test, plus the long fault and cluster tests
+
+lint: setup ## check style and formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-type: setup ## static types
+type: setup ## check static types
 	@$(BIN)/mypy
 
-contracts: setup ## who may import whom
+contracts: setup ## check the dependency direction of the packages
 	@$(BIN)/lint-imports
 
-fast: unit ## the fast tests alone
+unit: setup ## run the fast tests: no Ray, no server
+	@COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/pytest -q -m "not slow" $(COVERAGE) tests
 
-unit: setup ## tests that need no Ray and no server
-	@$(BIN)/pytest -q -m "not slow" tests
+fast: unit ## the same as unit
 
-slow: setup ## tests on real Ray, real MLflow, faults, end to end
+slow: setup ## run the tests with Ray, MLflow, faults and the command line
 	@$(BIN)/pytest -q -m "slow and not long" tests/unit tests/property tests/test_docs.py
 	@$(BIN)/pytest -q -m "slow and not long" tests/ray tests/e2e tests/gpu
 
-long: setup ## the long tests alone, of which docs/reliability.md tells
+long: setup ## run the long tests of docs/reliability.md
 	@$(BIN)/pytest -q -m long tests
 
-docs: setup ## build the documentation site into build/docs, offline; warnings are errors
+gpu: setup ## run the GPU tests and print what they measured; without a GPU they are skipped
+	@$(BIN)/pytest -v -s -m "not long" tests/gpu
+
+docs: setup ## build the documentation site into build/docs; warnings are errors
 	@$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs build/docs
 	@echo "open build/docs/index.html"
 
-bench: setup ## speed and memory as ratios, in under ten minutes; writes benchmarks/results/latest.json
+bench: setup ## measure speed and memory as ratios, under ten minutes; writes benchmarks/results/latest.json
 	@$(BIN)/python benchmarks/bench.py
 
-ui: setup ## MLflow's pages of the demo run, on http://127.0.0.1:5000
+ui: setup ## show the demo run in MLflow at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(CURDIR)/runs/demo/mlflow.db
 
-clean: ## remove runs/ (the environment stays)
+clean: ## delete runs/; the environment stays
 	rm -rf runs
