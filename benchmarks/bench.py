@@ -225,7 +225,10 @@ def _training() -> dict[str, float]:
     }
     if _bfloat16():
         recipes["compiled bfloat16"] = Training(compile=True, precision="bfloat16")
-    ways = {way: partial(_gradient(network, recipe), theta, images, targets, {}) for way, recipe in recipes.items()}
+    ways = {
+        way: partial(_gradient(network, recipe.resolved()), theta, images, targets, {})
+        for way, recipe in recipes.items()
+    }
     for way in ways.values():
         way()
     return _medians(ways, 5)

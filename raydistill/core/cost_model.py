@@ -1,8 +1,8 @@
-"""Whether compiling and bfloat16 pay, decided from the work ahead.
+"""Estimates of work, which decide what "auto" means for `compile` and `precision`.
 
-Compiling costs about a minute, once in a process, and then saves about a third of the time; bfloat16 saves another half where the
-machine has instructions for it, and rounds. `auto` in a recipe or a training is settled here, on the driver and before the
-work begins; what is settled depends on the work and the machine, never on the number of workers.
+Compiling costs about a minute per process and then saves about a third of the time. bfloat16 saves another half on hardware that
+has instructions for it, and it rounds. The driver decides before the work begins. The decision depends on the work and the
+hardware, never on the number of workers.
 """
 
 from __future__ import annotations
@@ -11,31 +11,30 @@ import math
 import os
 import shutil
 import sysconfig
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from raydistill.core.arithmetic import Arithmetic, fill_auto
 from raydistill.core.networks import Network
-from raydistill.core.recipe import Recipe
+from raydistill.core.recipe import Recipe, ResolvedRecipe
 from raydistill.core.training import Training
 
-Wanted = TypeVar("Wanted", bound=Training | Recipe)
-
-# From benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's), a data-centre GPU some 1e13 not compiled.
+# benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's); a data-centre GPU about 1e13, eager.
 EAGER_FLOPS = {"cpu": 5e10, "gpu": 1e13}
-EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 5e-3}  # of a small batch: the calls, not the arithmetic
-# Of two threads one waits below it: the demo's W32, 4e8 a step, is 1.7 times slower with two, W128 with 3e9 faster (docs/log.md).
+EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 5e-3}  # overhead of the calls in a step
+# Below this a second thread waits. The demo's W32 (4e8 per step) is 1.7 times slower with two; W128 (3e9) is faster (docs/log.md).
 STEP_FLOPS_OF_A_THREAD = 1e9
-LONG_SECONDS = 200.0  # of work not compiled: from here on a minute of compiling is won back
+LONG_SECONDS = 200.0  # of eager work: above this, compiling pays for itself
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a worker's machine offers. bfloat16: in hardware, not emulated."""
+    """The hardware of a worker. bfloat16: native instructions, not emulation."""
 
     kind: Literal["cpu", "gpu"]
     compiler: bool
@@ -43,8 +42,8 @@ class Hardware:
 
     @staticmethod
     def of_workers(gpus: float) -> Hardware:
-        """With GPUs: of Ampere or later. Compilers, and without GPUs all of it, as on this machine, the driver's."""
-        header = Path(sysconfig.get_path("include"), "Python.h").exists()  # what is compiled includes it
+        """Return the workers' hardware: GPUs are assumed to be Ampere or later; CPU and compiler are the driver's."""
+        header = Path(sysconfig.get_path("include"), "Python.h").exists()  # compiled code includes it
         if gpus:
             return Hardware("gpu", header and bool(find_spec("triton") and shutil.which("cc")), True)
         has = torch.cpu.get_capabilities()
@@ -54,7 +53,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class WorkEstimate:
-    """Floating-point operations, and steps that spend them."""
+    """Floating-point operations, and the number of steps that they are divided into."""
 
     flops: float = 0.0
     steps: int = 0
@@ -62,13 +61,13 @@ class WorkEstimate:
     def __add__(self, other: WorkEstimate) -> WorkEstimate:
         return WorkEstimate(self.flops + other.flops, self.steps + other.steps)
 
-    def seconds(self, machine: Hardware) -> float:
-        """About how long it takes not compiled, in float32."""
-        return max(self.flops / EAGER_FLOPS[machine.kind], self.steps * EAGER_STEP_SECONDS[machine.kind])
+    def seconds(self, hardware: Hardware) -> float:
+        """Return the approximate time of eager float32."""
+        return max(self.flops / EAGER_FLOPS[hardware.kind], self.steps * EAGER_STEP_SECONDS[hardware.kind])
 
 
 def forward_flops(network: Network, num_channels: int, image_size: int) -> int:
-    """F: floating-point operations of one image's forward pass (a multiplication and an addition are two)."""
+    """Return F, the operations of one image's forward pass; a multiplication and an addition are two."""
     images = torch.zeros(1, num_channels, image_size, image_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(network.layout.num_parameters), images)
@@ -76,38 +75,30 @@ def forward_flops(network: Network, num_channels: int, image_size: int) -> int:
 
 
 def estimate_training(training: Training, network: Network, images_NCHW: torch.Size, networks: int = 1) -> WorkEstimate:
-    """3 F an image (forward, and twice that backward); flat minima look twice."""
+    """Return the work of training: 3 F per image (forward F, backward 2 F), twice that with flat minima."""
     num_images, channels, side, _ = images_NCHW
     size = min(training.batch_size, num_images)
     steps = networks * training.epochs * training.steps_per_epoch(num_images) * (2 if training.flat else 1)
     return WorkEstimate(3.0 * forward_flops(network, channels, side) * size * steps, steps)
 
 
-def estimate_distillation(recipe: Recipe, network: Network, images_SCHW: torch.Size) -> WorkEstimate:
-    """12 F an image and student step: see `core.matching`."""
+def estimate_distillation(recipe: ResolvedRecipe, network: Network, images_SCHW: torch.Size) -> WorkEstimate:
+    """Return the work of distilling: 12 F per image and student step, see `core.engines.adjoint`."""
     num_images, channels, side, _ = images_SCHW
-    size = recipe.batch_of(num_images)
-    steps = recipe.iterations * recipe.trajectories_per_step * recipe.num_steps
+    size = recipe.options.batch_of(num_images)
+    steps = recipe.options.iterations * recipe.options.trajectories_per_step * recipe.student_steps
     return WorkEstimate(12.0 * forward_flops(network, channels, side) * size * steps, 2 * steps)
 
 
 def useful_threads(work: WorkEstimate) -> int:
-    """Threads that the arithmetic of a step keeps busy; more of them only wait for one another."""
+    """Return the number of threads that a step keeps busy."""
     return max(1, math.ceil(work.flops / work.steps / STEP_FLOPS_OF_A_THREAD))
 
 
-def resolve_auto(wanted: Wanted, work: WorkEstimate, machine: Hardware) -> Wanted:
-    """The training or recipe without `auto`."""
-    long = work.seconds(machine) > LONG_SECONDS
-    compilable = machine.compiler and not (isinstance(wanted, Recipe) and wanted.engine == "unrolled")
-    settled: dict[str, Any] = {}
-    if wanted.compile == "auto":
-        settled["compile"] = long and compilable
-    if wanted.precision == "auto":
-        settled["precision"] = "bfloat16" if long and machine.bfloat16 else "float32"
-    return replace(wanted, **settled)
-
-
-def describe(settled: Training | Recipe) -> str:
-    """What was settled, for the log."""
-    return f"{settled.precision}, {'compiled' if settled.compile is True else 'not compiled'}"
+def resolve_auto(requested: Training | Recipe, work: WorkEstimate, hardware: Hardware) -> Arithmetic:
+    """Return the requested arithmetic, with "auto" decided by the work and the hardware."""
+    long = work.seconds(hardware) > LONG_SECONDS
+    compilable = hardware.compiler and not (isinstance(requested, Recipe) and requested.engine == "unrolled")
+    return fill_auto(
+        requested, Arithmetic(long and compilable, "bfloat16" if long and hardware.bfloat16 else "float32")
+    )

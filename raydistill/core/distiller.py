@@ -1,14 +1,14 @@
-"""One distillation step: measure pieces of the experts' trajectories, then move the images along the mean of their gradients.
+"""One distillation step: evaluate segments of the experts' trajectories, then move the images along the mean gradient.
 
-`core.recipe` is everything a person may choose, `core.measuring` finds losses and gradients; `Distiller` is the mutable state of one run
-(images, labels, learning rates, optimiser momenta, schedule) and its `step`. The randomness of an iteration hangs on the seed and the
-iteration's number alone, so the state is all that a resumed run needs: it continues bit for bit.
+`core.recipe` holds the options, and `core.segments` computes losses and gradients. `Distiller` is the mutable state of one run: images,
+labels, learning rates, optimiser momenta and schedule. The random numbers of an iteration depend on the seed and the iteration's number
+alone, so a resumed run continues bit for bit.
 
-A step measures each of its pieces and then advances by all of them in their order. What is measured depends on the `Shared` part of the
-state alone: another process that is given it measures the same, and the sum does not tell who measured what.
+A step evaluates all its segments, then advances by their results in order. Each result depends on the `SharedState` alone. Any process
+may compute it, and the sum does not depend on which process did.
 
-The images live in normalised space, where every colour channel of the training set has mean 0 and standard deviation 1: a step of
-0.03 there is 0.03 sigma of the channel. The learned quantity behind the student's learning rate is its logarithm: no negative rates.
+The images are normalised: every colour channel of the training set has mean 0 and standard deviation 1. The logarithm of the student's
+learning rate is learned, so the rate stays positive.
 """
 
 from __future__ import annotations
@@ -24,35 +24,53 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from raydistill.core.divergence import STUDENT_LR_RANGE, check_finite, check_rate
+from raydistill.core.divergence import STUDENT_LR_RANGE, check_finite, check_student_lr
 from raydistill.core.matching import Batch
 from raydistill.core.networks import Network
-from raydistill.core.recipe import SMALLEST_GRADIENT, Recipe
+from raydistill.core.recipe import SMALLEST_GRADIENT, Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.core.schedule import Decision, ScheduleState
 from raydistill.core.segments import SegmentEvaluator, SegmentResult, SharedState
 from raydistill.core.trajectories import Trajectories
-from raydistill.errors import ArtifactIncompatible
 from raydistill.seeding import generator
 
-# How far the student of `student_lr: auto` goes on the initial images, in units of the experts' way (docs/log.md, 2026-11-21).
+# `student_lr: auto`: the student's displacement on the initial images, relative to the experts' (docs/log.md, 2026-11-21).
 TARGET_DISPLACEMENT_RATIO = 0.8
-RATES_PER_OCTAVE = 8  # that `auto` chooses from
-FIRST_STEP = 0.03  # sigma: how far `image_step: {kind: sgd, lr: auto}` moves a pixel in an iteration, at first
+RATES_PER_OCTAVE = 8  # resolution of `student_lr: auto`
+FIRST_STEP = 0.03  # `image_step: {kind: sgd, lr: auto}`: first displacement of a pixel, in standard deviations
+
+
+class StationaryExperts(ValueError):
+    """No expert moves at these start epochs, so no step size can be chosen from its displacement."""
+
+    def __init__(self, epochs: tuple[int, int]) -> None:
+        super().__init__(epochs)
+        self.epochs = epochs
+
+    def __str__(self) -> str:
+        return f"the experts do not move at start epochs {self.epochs[0]} and {self.epochs[1]}"
+
+
+class InitialSegment(NamedTuple):
+    """A segment from which `Distiller.begin` chooses step sizes."""
+
+    start_P: Tensor
+    target_P: Tensor
+    batches: list[Batch]
 
 
 class Record(NamedTuple):
-    """What one piece of an iteration did; a row of `history.parquet`."""
+    """The result of one segment of an iteration; a row of `history.parquet`."""
 
     iteration: int
     expert: int
     start_epoch: float
     cap: int
-    loss: float  # NaN of an expert that stands still
-    next_epoch_loss: float  # NaN when the schedule does not watch it
+    loss: float  # NaN if the expert is stationary
+    next_epoch_loss: float  # NaN if the schedule does not need it
     student_lr: float
     gradient_norm: float
-    student_steps: int  # of which the last one was matched
-    skipped: bool  # the loss was above `skip_above`, or there is none
+    student_steps: int  # the last one was matched
+    skipped: bool  # the loss was above `skip_above`, or the expert is stationary
     decision: str  # of the iteration
 
 
@@ -61,17 +79,32 @@ class Distiller:
 
     Parameters
     ----------
+    recipe
+        The options. A `Recipe` is resolved with `Recipe.resolved()`, so its `student_steps` must be a number.
+    network, trajectories
+        The student's network, and the experts.
     images_SCHW
-        Initial synthetic images in normalised space, sorted by class.
+        Initial synthetic images, float32 or float64, normalised and sorted by class.
     labels_SK
-        Probabilities (hard labels: one-hot; votes) or initial logits (soft labels).
-    seed, memory_mb
-        See `Measurer`.
+        Class probabilities (hard labels or votes), or initial logits (soft labels).
+    seed
+        Root of all random numbers of the iterations.
+    memory_mb
+        Memory that the engine may use to store student steps; it does not change the result.
+
+    Raises
+    ------
+    ValueError
+        If the experts have too few epochs for the recipe.
+
+    Notes
+    -----
+    A new run calls `begin` before its first `step`; a resumed run calls `load_state_dict`.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: Recipe | ResolvedRecipe,
         network: Network,
         trajectories: Trajectories,
         images_SCHW: Tensor,
@@ -79,20 +112,23 @@ class Distiller:
         seed: int,
         memory_mb: float | None = None,
     ) -> None:
-        self.recipe = recipe
-        self.segments = SegmentEvaluator(recipe, network, trajectories, seed, memory_mb)
+        self.resolved = resolve_recipe(recipe)
+        self.recipe = self.resolved.options
+        self.segments = SegmentEvaluator(self.resolved, network, trajectories, seed, memory_mb)
         self.images = images_SCHW.clone()
         self.average = images_SCHW.clone()
         self.labels = labels_SK.clone()
-        first = float("nan") if recipe.student_lr == "auto" else recipe.student_lr
-        self.log_lrs = [torch.tensor(math.log(first)).to(self.images) for _ in range(self.segments.num_lrs)]
-        self.schedule: ScheduleState = recipe.schedule.init()
+        self._lr_is_chosen = self.resolved.student_lr is not None
+        # Until `begin` chooses the rate, 0 is a placeholder that no step reads.
+        first = 0.0 if self.resolved.student_lr is None else math.log(self.resolved.student_lr)
+        self.log_lrs = [torch.tensor(first).to(self.images) for _ in range(self.segments.num_lrs)]
+        self.schedule: ScheduleState = self.recipe.schedule.init()
         self.finished = False
-        self.image_lr = math.nan if recipe.image_step.lr == "auto" else recipe.image_step.lr
+        self.image_lr = self.resolved.image_lr
         self._optimisers = {
-            "images": recipe.image_step.build([self.images]),
-            "lrs": recipe.lr_step.build(self.log_lrs),
-            "labels": recipe.label_step.build([self.labels]),
+            "images": self.recipe.image_step.build([self.images]),
+            "lrs": self.recipe.lr_step.build(self.log_lrs),
+            "labels": self.recipe.label_step.build([self.labels]),
         }
         self._set_step_sizes()
 
@@ -102,166 +138,193 @@ class Distiller:
 
     @property
     def published_images(self) -> Tensor:
-        """What this iterate would publish: the moving average, or the images themselves without one."""
+        """The images to publish: their moving average, or the images themselves if there is none."""
         return self.average if self.recipe.ema else self.images
 
     @property
     def student_lrs(self) -> Tensor:
-        """[1] learning rate, or one per start epoch of the window, in their order: those before it were never trained."""
+        """The learning rate [1], or one per start epoch of the window; earlier epochs were never trained."""
         window = self.segments.window(self.schedule)
-        rates = self.log_lrs[window.start : window.stop] if self.recipe.lr_per_epoch else self.log_lrs
-        return torch.stack(rates).exp()
+        log_lrs = self.log_lrs[window.start : window.stop] if self.recipe.lr_per_epoch else self.log_lrs
+        return torch.stack(log_lrs).exp()
 
     def targets(self) -> Tensor:
-        """[S, K] probabilities that the student is taught."""
+        """Return the student's target probabilities [S, K]."""
         return self.labels.softmax(dim=1) if self.recipe.labels == "soft" else self.labels
 
     def begin(self, typical_DSCHW: Tensor) -> None:
-        """Choose what the recipe leaves to `auto`, before the first step; a resumed run has it in its state.
+        """Choose the learning rates that the recipe leaves to "auto".
 
-        typical_DSCHW: for the student's rate, sets of images that move a student as distilled ones will: the initial ones, but for class
-        means. These are much alike and move it little, and a rate that suits them is far too large as soon as they are not.
+        Parameters
+        ----------
+        typical_DSCHW
+            D sets of images that move a student as distilled images will: the initial images, or real ones if these are class
+            means. Class means are much alike and move a student little; a rate chosen on them is soon far too large.
+
+        Raises
+        ------
+        StationaryExperts
+            If the experts do not move at the first start epochs.
+        DivergenceError
+            If the gradient on the initial images is not finite.
         """
-        if self.recipe.student_lr == "auto":
+        if self.resolved.student_lr is None:
             self._choose_student_lr(typical_DSCHW)
-        if self.recipe.image_step.lr == "auto":
+            self._lr_is_chosen = True
+        if self.resolved.image_lr is None and self.recipe.image_step.kind == "sgd":
             self._choose_image_lr(self.recipe.image_step.momentum)
 
     def _choose_student_lr(self, typical_DSCHW: Tensor) -> None:
-        """Choose the largest rate 2^(k / RATES_PER_OCTAVE) at which the displacement ratio is at most its target.
+        """Choose the largest rate 2^(k / RATES_PER_OCTAVE) whose displacement ratio is at most `TARGET_DISPLACEMENT_RATIO`.
 
-        |theta_N - theta_0| against |theta* - theta_0|, the geometric mean over three experts and both ends of the first window, each with
-        one of the sets in turn. Until the images are worth something, most of its way leads aside, so a student that goes farther ends
-        farther from its target than it began.
+        The ratio is that of |theta_N - theta_0| to |theta* - theta_0|: the geometric mean over three experts and both ends of the
+        first window, each with one of the sets in turn. As long as the images are untrained, the student moves mostly sideways; one
+        that moves farther ends farther from its target than it began.
         """
-        cases = self._first_cases()
+        initial = self._initial_segments()
         low, high = (math.ceil(math.log2(bound) * RATES_PER_OCTAVE) for bound in STUDENT_LR_RANGE)
-        while high - low > 1:  # bisection: a longer step goes farther
+        while high - low > 1:  # bisection: a larger rate moves farther
             middle = (low + high) // 2
-            low, high = (
-                (middle, high)
-                if self._displacement_ratio(2 ** (middle / RATES_PER_OCTAVE), typical_DSCHW, cases)
-                <= TARGET_DISPLACEMENT_RATIO
-                else (low, middle)
-            )
+            ratio = self._displacement_ratio(2 ** (middle / RATES_PER_OCTAVE), typical_DSCHW, initial)
+            low, high = (middle, high) if ratio <= TARGET_DISPLACEMENT_RATIO else (low, middle)
         for log_lr in self.log_lrs:
             log_lr.fill_(low / RATES_PER_OCTAVE * math.log(2))
 
     def _choose_image_lr(self, momentum: float) -> None:
-        """Such that `FIRST_STEP` = lr g / (1 - m), what SGD with momentum m goes along a gradient that stays, g the root mean square of
-        the gradient over the pixels and the cases of `_choose_student_lr`."""
+        """Choose the image rate from lr g / (1 - m) = `FIRST_STEP`.
+
+        The left side is the asymptotic step of SGD with momentum m along a constant gradient; g is the root mean square of the
+        gradient over the pixels and the initial segments.
+        """
         lr, squares = self.log_lrs[0].exp(), []
-        for begin, target, batches in self._first_cases():
-            matched = self.segments.matcher.match(begin, target, self.images, self.targets(), lr, batches)
+        for start, target, batches in self._initial_segments():
+            matched = self.segments.matcher.match(start, target, self.images, self.targets(), lr, batches)
             squares.append(float(matched.d_images_SCHW.double().square().mean()))
         g = math.sqrt(statistics.fmean(squares))
         self._check(float(lr), gradient=g)
         self.image_lr = FIRST_STEP * (1 - momentum) / max(g, SMALLEST_GRADIENT)
         self._set_step_sizes()
 
-    def _first_cases(self) -> list[tuple[Tensor, Tensor, list[Batch]]]:
-        """Where a student begins, where its expert went from there, and the student's steps; of the experts that do not stand still."""
-        segments, window, cases = self.segments, self.segments.window(self.schedule), []
+    def _initial_segments(self) -> list[InitialSegment]:
+        """Return segments of up to three experts at both ends of the first window; stationary ones are left out."""
+        segments, window, initial = self.segments, self.segments.window(self.schedule), []
         g = generator(segments.seed, "first cases")
         for expert in range(min(3, segments.trajectories.num_experts)):
-            for start in sorted({window[0], window[-1]}):
-                begin, target = segments.ends(expert, start, self.images)
-                if not segments.matcher.is_stationary(begin, target):
-                    cases.append((begin, target, segments.batches(g, self.images)))
-        if not cases:
-            raise ArtifactIncompatible(
-                f"the experts stand still at start epochs {window[0]} and {window[-1]}, so a rate cannot be chosen by how far they go",
-                "distill", "match earlier epochs (distill.schedule), or give the rates that are auto",
-            )  # fmt: skip
-        return cases
+            for epoch in sorted({window[0], window[-1]}):
+                start, target = segments.ends(expert, epoch, self.images)
+                if not segments.matcher.is_stationary(start, target):
+                    initial.append(InitialSegment(start, target, segments.batches(g, self.images)))
+        if not initial:
+            raise StationaryExperts((window[0], window[-1]))
+        return initial
 
-    def _displacement_ratio(
-        self, lr: float, sets_DSCHW: Tensor, cases: list[tuple[Tensor, Tensor, list[Batch]]]
-    ) -> float:
-        """How far the student goes at a rate, in units of the experts' way: the geometric mean of all cases."""
-        rate, targets, logs = torch.tensor(lr).to(self.images), self.targets(), []
-        for (begin, target, batches), images_SCHW in zip(cases, cycle(sets_DSCHW), strict=False):
-            went = self.segments.matcher.displacement(begin, images_SCHW, targets, rate, batches)
-            logs.append(float((went / (target - begin)[self.segments.matcher.skip :].norm()).log()))
-        too_far = any(math.isnan(log) or log == math.inf for log in logs)
-        return math.inf if too_far else math.exp(math.fsum(logs) / len(logs))
+    def _displacement_ratio(self, lr: float, sets_DSCHW: Tensor, initial: list[InitialSegment]) -> float:
+        """Return the geometric mean of the student's displacement relative to the experts', inf if it is not finite."""
+        lr_tensor, targets, logs = torch.tensor(lr).to(self.images), self.targets(), []
+        matcher = self.segments.matcher
+        for (start, target, batches), images_SCHW in zip(initial, cycle(sets_DSCHW), strict=False):
+            moved = matcher.displacement(start, images_SCHW, targets, lr_tensor, batches)
+            logs.append(float((moved / (target - start)[matcher.skip :].norm()).log()))
+        overflowed = any(math.isnan(log) or log == math.inf for log in logs)
+        return math.inf if overflowed else math.exp(math.fsum(logs) / len(logs))
 
     def step(self) -> list[Record]:
-        """One iteration."""
+        """Run one iteration, and return one record per segment."""
         return self.advance(self.measure_all())
 
     def measure_all(self) -> list[SegmentResult]:
-        return [self.measure(piece) for piece in range(self.recipe.trajectories_per_step)]
+        """Return the results of all segments of this iteration, in order."""
+        return [self.measure(segment) for segment in range(self.recipe.trajectories_per_step)]
 
-    def measure(self, piece: int) -> SegmentResult:
-        """One of this iteration's pieces; the state stays as it is."""
-        return self.segments.measure(self.shared(), piece)
+    def measure(self, segment: int) -> SegmentResult:
+        """Return the result of one segment of this iteration; the state does not change."""
+        return self.segments.measure(self.shared(), segment)
 
     def shared(self) -> SharedState:
-        """What another `Measurer` needs to measure this iteration's pieces."""
+        """Return the state that another `SegmentEvaluator` needs to evaluate segments of this iteration.
+
+        Raises
+        ------
+        ValueError
+            If the recipe leaves a learning rate to "auto", and `begin` was not called.
+        """
+        if not self._lr_is_chosen or self.image_lr is None:
+            raise ValueError('call Distiller.begin first: it chooses the learning rates that are "auto"')
         return SharedState(self.images, self.targets(), torch.stack(self.log_lrs), self.schedule)
 
-    def advance(self, pieces: list[SegmentResult]) -> list[Record]:
-        """Move by what was measured of all pieces, in their order.
+    def advance(self, results: list[SegmentResult]) -> list[Record]:
+        """Update the state with the results of all segments, in their order.
 
-        DivergenceError, with the state untouched, when a loss or gradient to be followed is not finite or a rate runs away.
+        Returns
+        -------
+        list of Record
+            One per segment.
+
+        Raises
+        ------
+        DivergenceError
+            If a loss or gradient is not finite, or the student's learning rate is out of range. The state does not change.
         """
-        skipped = [self._skips(piece) for piece in pieces]
-        followed = [piece for piece, skip in zip(pieces, skipped, strict=True) if not skip]
-        for piece in followed:
-            every = torch.stack([gradient.norm() for gradient in piece.matched.gradients]).norm()
-            self._check(self._lr(piece.start_epoch), loss=float(piece.matched.loss), gradient=float(every))
-        unseen = pieces[0].next_epoch_loss
-        if unseen is not None and self.recipe.skip_above is not None and not math.isfinite(unseen):
-            unseen = None  # overflowed, as pieces may
-        if unseen is not None:
-            self._check(self._lr(self.schedule.cap - 1), loss=unseen)
-        if followed:
-            self._descend(followed)
+        skipped = [self._skips(result) for result in results]
+        used = [result for result, skip in zip(results, skipped, strict=True) if not skip]
+        for result in used:
+            norm = torch.stack([gradient.norm() for gradient in result.matched.gradients]).norm()
+            self._check(self._lr(result.start_epoch), loss=float(result.matched.loss), gradient=float(norm))
+        next_epoch_loss = results[0].next_epoch_loss
+        if next_epoch_loss is not None and self.recipe.skip_above is not None and not math.isfinite(next_epoch_loss):
+            next_epoch_loss = None  # an overflow is skipped, as in a segment
+        if next_epoch_loss is not None:
+            self._check(self._lr(self.schedule.cap - 1), loss=next_epoch_loss)
+        if used:
+            self._descend(used)
         cap = self.segments.window(self.schedule).stop
-        self.schedule, decision = self.recipe.schedule.step(self.schedule, unseen, self.segments.last_epoch)
+        self.schedule, decision = self.recipe.schedule.step(self.schedule, next_epoch_loss, self.segments.last_epoch)
         self._act_on(decision)
         nan = float("nan")
         return [
             Record(
-                self.iteration, piece.expert, piece.start_epoch, cap, float(piece.matched.loss),
-                nan if piece.next_epoch_loss is None else piece.next_epoch_loss, self._lr(piece.start_epoch),
-                float(piece.matched.d_images_SCHW.norm()), piece.matched.steps, skip, decision.value,
+                self.iteration, result.expert, result.start_epoch, cap, float(result.matched.loss),
+                nan if result.next_epoch_loss is None else result.next_epoch_loss, self._lr(result.start_epoch),
+                float(result.matched.d_images_SCHW.norm()), result.matched.steps, skip, decision.value,
             )
-            for piece, skip in zip(pieces, skipped, strict=True)
+            for result, skip in zip(results, skipped, strict=True)
         ]  # fmt: skip
 
-    def _skips(self, piece: SegmentResult) -> bool:
-        """Whether a piece moves nothing: there is nothing to match, or its loss is above `skip_above`, as one that overflowed is."""
+    def _skips(self, result: SegmentResult) -> bool:
+        """Return True if the segment is ignored: a stationary expert, or a loss above `skip_above` or not finite."""
         ceiling = self.recipe.skip_above
-        return piece.is_stationary or (ceiling is not None and not float(piece.matched.loss) <= ceiling)
+        return result.is_stationary or (ceiling is not None and not float(result.matched.loss) <= ceiling)
 
     def _lr(self, start_epoch: float) -> float:
-        """The rate of a student that begins there."""
+        """Return the learning rate of a student that starts at an epoch."""
         return float(self.log_lrs[self.segments.lr_index(start_epoch)].exp())
 
     def _check(self, lr: float, **figures: float) -> None:
-        check_finite(figures, lr, self.recipe, self.image_lr, self.iteration)
-        check_rate(lr, self.recipe, self.iteration)
+        check_finite(figures, lr, self.image_lr, self.iteration)
+        check_student_lr(lr, self.iteration)
 
-    def _descend(self, pieces: list[SegmentResult]) -> None:
-        """Along the mean gradient; a rate along that of the pieces which began with it."""
+    def _descend(self, results: list[SegmentResult]) -> None:
+        """Step along the mean gradient; a learning rate follows the segments that started with it."""
         recipe = self.recipe
-        weighed = [(piece, float(piece.matched.d_images_SCHW.norm())) for piece in pieces]
-        self.images.grad = _mean([recipe.image_step.weight(n) * piece.matched.d_images_SCHW for piece, n in weighed])
-        of_rate = defaultdict(list)
-        for piece, n in weighed:
-            rate = self.segments.lr_index(piece.start_epoch)
-            d_log_lr = piece.matched.d_lr * self.log_lrs[rate].exp()
-            of_rate[rate].append(recipe.lr_step.weight(n) * d_log_lr)
-        for rate, gradients in of_rate.items():
-            self.log_lrs[rate].grad = _mean(gradients)
+        with_norms = [(result, float(result.matched.d_images_SCHW.norm())) for result in results]
+        self.images.grad = _mean(
+            [recipe.image_step.gradient_scale(norm) * result.matched.d_images_SCHW for result, norm in with_norms]
+        )
+        d_log_lrs = defaultdict(list)
+        for result, norm in with_norms:
+            index = self.segments.lr_index(result.start_epoch)
+            d_log_lr = result.matched.d_lr * self.log_lrs[index].exp()
+            d_log_lrs[index].append(recipe.lr_step.gradient_scale(norm) * d_log_lr)
+        for index, gradients in d_log_lrs.items():
+            self.log_lrs[index].grad = _mean(gradients)
         if recipe.labels == "soft":
-            d_targets = _mean([recipe.label_step.weight(n) * piece.matched.d_targets_SK for piece, n in weighed])
+            d_targets = _mean(
+                [recipe.label_step.gradient_scale(norm) * result.matched.d_targets_SK for result, norm in with_norms]
+            )
             p = self.labels.softmax(dim=1)  # chain rule of the softmax
             self.labels.grad = p * (d_targets - (p * d_targets).sum(dim=1, keepdim=True))
         for optimiser in self._optimisers.values():
-            optimiser.step()  # parameters without a gradient stay where they are
+            optimiser.step()  # parameters without a gradient do not move
             optimiser.zero_grad(set_to_none=True)
         self.average.lerp_(self.images, 1 - self.recipe.ema)
 
@@ -273,21 +336,25 @@ class Distiller:
         self._set_step_sizes()
 
     def _set_step_sizes(self) -> None:
-        """Fine-tuning shrinks the image step; with one rate per epoch each has its turn once in a window, so its step grows with that."""
-        turns = len(self.segments.window(self.schedule)) if self.recipe.lr_per_epoch else 1
-        sizes = {
-            "images": self.image_lr * self.schedule.image_lr_scale,
-            "lrs": self.recipe.lr_step.lr * turns,
-        }
+        """Set the optimisers' learning rates.
+
+        Fine-tuning shrinks the image step. With one student rate per epoch, each is updated once per window, so its step grows
+        with the window.
+        """
+        window = len(self.segments.window(self.schedule)) if self.recipe.lr_per_epoch else 1
+        sizes: dict[str, Any] = {"lrs": self.recipe.lr_step.lr * window}
+        if self.image_lr is not None:
+            sizes["images"] = self.image_lr * self.schedule.image_lr_scale
         for name, size in sizes.items():
             for group in self._optimisers[name].param_groups:
                 group["lr"] = size
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """(tensors, strings): all that `load` needs; the form safetensors stores."""
+        """Return (tensors, strings), in the form that safetensors stores; `load_state_dict` continues from them."""
         tensors = {"images": self.images, "average": self.average, "labels": self.labels}
         tensors["log_lrs"] = torch.stack(self.log_lrs)
-        tensors["image_lr"] = torch.tensor(self.image_lr, dtype=torch.float64)
+        if self.image_lr is not None:
+            tensors["image_lr"] = torch.tensor(self.image_lr, dtype=torch.float64)
         for name, optimiser in self._optimisers.items():
             for index, entries in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}/{index}/{key}": value for key, value in entries.items() if value is not None}
@@ -295,11 +362,12 @@ class Distiller:
         return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, strings
 
     def load_state_dict(self, tensors: dict[str, Tensor], strings: dict[str, str]) -> None:
-        """Continue from a `state`."""
+        """Continue bit for bit from the result of `state_dict`."""
         self.images.copy_(tensors["images"])
         self.average.copy_(tensors["average"])
         self.labels.copy_(tensors["labels"])
-        if self.recipe.image_step.lr == "auto":
+        self._lr_is_chosen = True
+        if self.resolved.image_lr is None:
             self.image_lr = float(tensors["image_lr"])
         for log_lr, saved in zip(self.log_lrs, tensors["log_lrs"], strict=True):
             log_lr.copy_(saved)
@@ -308,7 +376,7 @@ class Distiller:
             for key, value in tensors.items():
                 if key.startswith(f"{name}/"):
                     _, index, entry = key.split("/")
-                    state.setdefault(int(index), {})[entry] = value.clone()  # the optimiser writes to what it is given
+                    state.setdefault(int(index), {})[entry] = value.clone()  # the optimiser writes into it
             optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
         schedule = json.loads(strings["schedule"])
         self.schedule = ScheduleState(**{**schedule, "losses": tuple(schedule["losses"])})
@@ -317,5 +385,5 @@ class Distiller:
 
 
 def _mean(tensors: list[Tensor]) -> Tensor:
-    """Summed in their order."""
+    """Return the mean, summed in order."""
     return functools.reduce(torch.add, tensors) / len(tensors)

@@ -1,41 +1,62 @@
-"""What ends a distilling run, and what to change before the next: NaN, or a student's learning rate beyond all bounds."""
+"""The two conditions that end a distillation: a loss or gradient that is not finite, and a student rate out of range."""
 
 from __future__ import annotations
 
 import math
 
-from raydistill.core.recipe import Recipe
 from raydistill.errors import DivergenceError
 
-# Experts are trained at 1e-3 to 1e-1; a student outside of this has lost its expert for good.
+# Experts are trained at 1e-3 to 1e-1; a student outside of this range cannot follow its expert.
 STUDENT_LR_RANGE = (1e-7, 1.0)
 
 
-def check_finite(figures: dict[str, float], student_lr: float, recipe: Recipe, image_lr: float, iteration: int) -> None:
-    """DivergenceError unless all figures of an iteration are finite; by name. image_lr: NaN while it is not chosen."""
-    if all(map(math.isfinite, figures.values())):
-        return
-    fix = f"lower distill.student_lr (now {student_lr:.3g})"
-    if not math.isnan(image_lr):
-        fix += f" or distill.image_step.lr (now {image_lr:.3g})"
-        if recipe.image_step.kind == "sgd":
-            fix += ", or use distill.image_step={kind: adam, lr: 0.03}"
-    found = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
-    what = f"the matching loss or its gradient is not finite ({found})"
-    raise DivergenceError(what, _where(iteration), fix)
+class NotFinite(DivergenceError):
+    """The matching loss or its gradient is not finite.
+
+    Parameters
+    ----------
+    figures
+        The loss and gradient norm, by name.
+    student_lr, image_lr
+        Learning rates of the student and the images. image_lr is None while it is not chosen.
+    iteration
+        Number of the iteration.
+    """
+
+    def __init__(self, figures: dict[str, float], student_lr: float, image_lr: float | None, iteration: int) -> None:
+        self.figures, self.student_lr, self.image_lr, self.iteration = figures, student_lr, image_lr, iteration
+        values = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+        super().__init__(
+            f"the matching loss or its gradient is not finite ({values})",
+            f"iteration {iteration}",
+            "lower the learning rate of the student or of the images",
+        )
+        self.args = (figures, student_lr, image_lr, iteration)
 
 
-def check_rate(student_lr: float, recipe: Recipe, iteration: int) -> None:
-    """DivergenceError when the student's learning rate has left `STUDENT_LR_RANGE`."""
+class StudentLrOutOfRange(DivergenceError):
+    """The student's learning rate has left `STUDENT_LR_RANGE`."""
+
+    def __init__(self, student_lr: float, iteration: int) -> None:
+        self.student_lr, self.iteration = student_lr, iteration
+        low, high = STUDENT_LR_RANGE
+        direction = "up" if student_lr > high else "down"
+        super().__init__(
+            f"the student's learning rate ran {direction} to {student_lr:.3g}, outside [{low:g}, {high:g}]",
+            f"iteration {iteration}",
+            "lower the step of the student's learning rate, or start from another rate",
+        )
+        self.args = (student_lr, iteration)
+
+
+def check_finite(figures: dict[str, float], student_lr: float, image_lr: float | None, iteration: int) -> None:
+    """Raise NotFinite unless all figures of an iteration are finite."""
+    if not all(map(math.isfinite, figures.values())):
+        raise NotFinite(figures, student_lr, image_lr, iteration)
+
+
+def check_student_lr(student_lr: float, iteration: int) -> None:
+    """Raise StudentLrOutOfRange if the student's learning rate has left `STUDENT_LR_RANGE`."""
     low, high = STUDENT_LR_RANGE
     if not low <= student_lr <= high:
-        direction = "up" if student_lr > high else "down"
-        raise DivergenceError(
-            f"the student's learning rate ran {direction} to {student_lr:.3g}, outside [{low:g}, {high:g}]",
-            _where(iteration),
-            f"lower distill.lr_step.lr (now {recipe.lr_step.lr:.3g}), or start from another distill.student_lr",
-        )
-
-
-def _where(iteration: int) -> str:
-    return f"distill, iteration {iteration}"
+        raise StudentLrOutOfRange(student_lr, iteration)

@@ -20,11 +20,11 @@ Shape letters: S synthetic images, B images of one step, P parameters, K classes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from raydistill.core.arithmetic import Precision
 from raydistill.core.augment import Augmentation, AugmentationParameters
 from raydistill.core.engines.adjoint import Adjoint
 from raydistill.core.engines.base import (
@@ -50,8 +50,6 @@ __all__ = [
     "no_match",
     "student_loss",
 ]
-
-Precision = Literal["float32", "bfloat16"]
 
 
 def no_match(images_SCHW: Tensor, targets_SK: Tensor, lr: Tensor) -> MatchResult:

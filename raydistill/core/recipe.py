@@ -1,27 +1,35 @@
-"""Everything a person may choose of trajectory matching."""
+"""The options of trajectory matching: `Recipe` as requested, `ResolvedRecipe` without "auto"."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from raydistill.core.arithmetic import EAGER, Arithmetic, Precision, fill_auto
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.checks import at_least_0_below_1, positive
 from raydistill.core.engines import EngineName
-from raydistill.core.matching import Precision
 from raydistill.core.schedule import Schedule, SelfAdaptive
 
-SMALLEST_GRADIENT = 1e-12  # that anything is divided by; images that are all zero have none
-FEWEST_STEPS, MOST_STEPS = 10, 50  # of a student, where they are left to `auto`
+SMALLEST_GRADIENT = 1e-12  # smallest divisor: images of zeros have no gradient
+FEWEST_STEPS, MOST_STEPS = 10, 50  # limits of `student_steps: auto`; the papers take 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGD:
-    """Plain SGD with momentum, the papers' step. `lr` for images is 100 to 10000, for matching gradients are small; or "auto", by the
-    gradient's scale on the initial images, see `Distiller.begin`."""
+    """SGD with momentum, the optimiser of the papers.
+
+    Parameters
+    ----------
+    lr
+        Learning rate. Matching gradients are small, so images need 100 to 10000. "auto" chooses it from the gradient on the
+        initial images, see `Distiller.begin`; only `image_step` may be "auto".
+    momentum
+        Momentum, in [0, 1).
+    """
 
     kind: Literal["sgd"] = "sgd"
     lr: float | Literal["auto"]
@@ -32,21 +40,28 @@ class SGD:
             positive(self, "lr")
         at_least_0_below_1(momentum=self.momentum)
 
-    def weight(self, length: float) -> float:
-        """What the gradients of a piece are multiplied by, given the length of that of its images."""
+    def gradient_scale(self, norm: float) -> float:
+        """Return the factor of a segment's gradients: 1."""
         return 1.0
 
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        # What is left to `auto` is set before the first step.
+        """Return the optimiser. An automatic learning rate is 0 until `Distiller.begin` sets it."""
         return torch.optim.SGD(parameters, lr=0.0 if self.lr == "auto" else self.lr, momentum=self.momentum)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
-    """Adam; for images, `lr` is in units of the channel's standard deviation.
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980).
 
-    unit_gradients: the gradients of every piece are divided by the length of that of its images. Now and then a student amplifies what
-    it is taught some thousandfold; Adam would remember one such gradient for 1 / (1 - beta_2) iterations, in which nothing else moves.
+    Parameters
+    ----------
+    lr
+        Learning rate; for images in units of the channel's standard deviation.
+    betas
+        Decays of the first and the second moment, each in [0, 1).
+    unit_gradients
+        Divide the gradients of a segment by the norm of its image gradient. A rare gradient is 1000 times larger; unnormalised it
+        fills Adam's second moment and stalls the images for 1 / (1 - beta_2) iterations.
     """
 
     kind: Literal["adam"] = "adam"
@@ -58,9 +73,9 @@ class Adam:
         positive(self, "lr")
         at_least_0_below_1(**{f"beta {number}": beta for number, beta in enumerate(self.betas, 1)})
 
-    def weight(self, length: float) -> float:
-        """As of `SGD`."""
-        return 1 / max(length, SMALLEST_GRADIENT) if self.unit_gradients else 1.0
+    def gradient_scale(self, norm: float) -> float:
+        """Return the factor of a segment's gradients, given the norm of its image gradient."""
+        return 1 / max(norm, SMALLEST_GRADIENT) if self.unit_gradients else 1.0
 
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
@@ -71,53 +86,60 @@ Step = SGD | Adam
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyper-parameters of trajectory matching; symbols as in `docs/method.md`.
+    """Hyper-parameters of trajectory matching; `docs/method.md` has the symbols.
 
     Parameters
     ----------
     images_per_class
-        Synthetic images per class (ipc).
+        Number of synthetic images per class (ipc).
     iterations
-        Matching iterations at most; the schedule may stop earlier.
+        Largest number of iterations; the schedule may stop earlier.
     student_steps, expert_epochs
-        N, the student's steps of one unroll; M, how many expert epochs ahead the target lies. N "auto": a third of the steps that
-        the experts take in M epochs, see `stepping`.
+        N, the number of SGD steps of the student, and M, the number of expert epochs that it shall cover. N "auto": a third of
+        the experts' steps in M epochs, from 10 to 50.
     student_lr
-        Initial learning rate of the student (its logarithm is learned). "auto": such that on the initial images (with `init: mean`, on
-        real ones) the student goes 0.8 times as far as the experts did, see `Distiller.begin`. Far above it the student walks away
-        (loss above 1).
+        Initial learning rate of the student; its logarithm is learned. "auto": the largest rate at which, on the initial images,
+        the student moves at most 0.8 times as far as the experts, see `Distiller.begin`. With `init: mean`, real images are used.
+        A rate far too large makes the student move away from its target (loss above 1).
     lr_per_epoch
-        One learning rate per start epoch instead of one for all.
+        Learn one student learning rate per start epoch, instead of one for all.
     trajectories_per_step
-        Pieces of trajectories that an iteration matches, each with draws of its own; the images follow the mean of their gradients. Workers
-        may share them, see `pipeline.team`; one costs what another does.
+        Number of trajectory segments per iteration, each with its own random numbers. The images follow the mean of their
+        gradients. Several workers may share the segments; the result is the same, and each segment costs as much as one.
     start_epochs
-        "cycle": t walks through the window, one epoch a piece; "random": uniform over its epochs; "continuous": uniform over
-        the real numbers between its first and its last epoch (straight trajectories only).
+        Choice of the start epoch t in the window of the schedule. "cycle": one epoch after another; "random": uniform over
+        the epochs; "continuous": uniform over the real numbers between the first and the last (straight trajectories only).
     trajectories
-        "sgd": as the experts went; "straight": convexified, the line between an expert's two ends (MCT).
+        "sgd": the parameters of the experts after each epoch; "straight": the line between an expert's first and last
+        parameters (MCT).
     match_at
-        "end": the loss is taken after the N-th student step; "nearest": after that of the N which ends nearest to the target (ATT).
+        "end": match after the last student step; "nearest": match after the step that ends nearest to the target (ATT).
     skip_layers
-        Share of the network's layers, counted from the image, that the loss leaves out, rounded down (PAD).
+        Fraction of the layers, counted from the input, that the loss leaves out, rounded down (PAD).
     skip_above
-        A piece whose loss is above moves nothing (DATM: 1.0 to 1.1); None: every one counts.
+        Ignore segments whose loss is above this value (DATM: 1.0 to 1.1); None: use all segments.
     batch_size
-        Synthetic images per student step; None: all of them; "auto": half of them where a class has several. Every image is seen
-        before one is seen again, but for a remainder that does not fill a batch.
+        Synthetic images per student step. None: all images; "auto": half of them if a class has several. The student sees every
+        image once before any image again, apart from a remainder smaller than a batch.
     labels, label_step
-        "hard": one-hot; "votes": the volunteers' probability of each class, of the real images that an image begins from, and fixed;
-        "soft": logits, learned.
+        "hard": one-hot; "votes": the volunteers' class probabilities of the real images behind a synthetic one, fixed; "soft":
+        learned logits, optimised by `label_step`.
     label_init
-        What soft labels begin with: "experts" (the mean logits of those that classify the image correctly, DATM), "votes", or "hard".
+        Initial soft labels. "experts": mean logits of the experts that classify the image correctly (DATM); "votes"; "hard".
     init
-        "noise", "real" (random training images of the class), "correct" (such that the experts classify correctly, DATM), "mean"
-        (means of disjoint parts of the class) or "herding" (the training images whose mean is nearest to that of the class).
+        Initial images. "noise"; "real": random training images of the class; "correct": real images that the experts classify
+        correctly (DATM); "mean": means of disjoint parts of the class; "herding": training images whose mean is nearest to the
+        class mean.
+    image_step, lr_step
+        Optimisers of the images and of the logarithm of the student's learning rate.
+    engine
+        Gradient engine. "exact": adjoint, in the memory of one step; "constant-adjoint": TESLA's approximation; "unrolled":
+        automatic differentiation through all steps, the reference.
     precision, compile
-        bfloat16: the student's arithmetic, parameters and adjoint stay float32. "auto": by the work ahead and the machine
-        (`core.effort`); where nobody settles it, float32 and not compiled.
+        bfloat16 is used in the student's matrix products; parameters and adjoint stay float32. "auto": decided by the estimated
+        work and the hardware (`core.cost_model`). Without such an estimate it means float32, not compiled.
     ema
-        Decay of the moving average of the images, which is what is validated and published; 0: the iterate itself.
+        Decay of the moving average of the images, which is validated and published. 0: the images themselves.
     """
 
     images_per_class: int = 1
@@ -168,33 +190,51 @@ class Recipe:
             raise ValueError(
                 "start_epochs: continuous goes with trajectories: straight; SGD's are known at whole epochs only"
             )
-        if self.engine == "unrolled" and self.compile is True:
+        if self.engine == "unrolled" and self.compile != "auto" and self.compile:
             raise ValueError(
                 "compile goes with engine: exact or constant-adjoint; the unrolled engine differentiates a graph twice"
             )
 
-    @property
-    def num_steps(self) -> int:
-        """N, where it is a number: see `stepping`."""
-        if self.student_steps == "auto":
-            raise ValueError("student_steps is auto: `stepping` makes a number of it")
-        return self.student_steps
+    def resolved(self, steps_per_epoch: int | None = None, arithmetic: Arithmetic | None = None) -> ResolvedRecipe:
+        """Return this recipe with a number in place of each "auto".
 
-    def stepping(self, steps_per_epoch: int) -> Self:
-        """This recipe with a number of student steps, given those of an expert's epoch.
+        Parameters
+        ----------
+        steps_per_epoch
+            SGD steps in an epoch of the experts; needed for `student_steps: auto`.
+        arithmetic
+            The decision of `core.cost_model`. None: as requested, and eager float32 where that is "auto".
 
-        A student step sees every synthetic image or `batch_size` of them, and may be longer than an expert's, so a third is enough: on
-        galaxies more cost more and were no better (docs/log.md, 2026-11-21). Within `FEWEST_STEPS` and `MOST_STEPS`, the papers' 50.
+        Raises
+        ------
+        ValueError
+            If `student_steps` is "auto" and `steps_per_epoch` is not given.
+
+        Notes
+        -----
+        A third of the experts' steps is enough: a student step sees all synthetic images or `batch_size` of them, and may be
+        longer than an expert's. More steps cost more and were no better on galaxies (docs/log.md, 2026-11-21).
         """
+        return ResolvedRecipe(
+            self,
+            student_steps=self._resolve_student_steps(steps_per_epoch),
+            student_lr=None if self.student_lr == "auto" else self.student_lr,
+            image_lr=None if self.image_step.lr == "auto" else self.image_step.lr,
+            arithmetic=arithmetic or fill_auto(self),
+        )
+
+    def _resolve_student_steps(self, steps_per_epoch: int | None) -> int:
         if self.student_steps != "auto":
-            return self
-        steps = round(self.expert_epochs * steps_per_epoch / 3)
-        return replace(self, student_steps=min(max(steps, FEWEST_STEPS), MOST_STEPS))
+            return self.student_steps
+        if steps_per_epoch is None:
+            raise ValueError("student_steps is auto: give the experts' steps per epoch, or a number of steps")
+        return min(max(round(self.expert_epochs * steps_per_epoch / 3), FEWEST_STEPS), MOST_STEPS)
 
     def batch_of(self, num_images: int) -> int:
-        """How many of the synthetic images a student step sees.
+        """Return the number of synthetic images per student step.
 
-        Half of fifty or ninety teach more than fewer, whose gradients are noisier, and cost half of what all do (docs/log.md, 2026-11-23).
+        Half of 50 or 90 images teach more than smaller batches, whose gradients are noisier, at half the cost of all
+        images (docs/log.md, 2026-11-23).
         """
         if self.batch_size == "auto":
             return num_images if self.images_per_class == 1 else num_images // 2
@@ -202,10 +242,38 @@ class Recipe:
 
     @property
     def needs_experts(self) -> bool:
-        """True where the experts at their ends choose the initial images, or label them."""
+        """True if the experts' final parameters choose the initial images or label them."""
         return self.init == "correct" or (self.labels == "soft" and self.label_init == "experts")
 
     @property
     def needs_votes(self) -> bool:
-        """True where labels come, or begin, from the volunteers' votes."""
+        """True if labels are the volunteers' votes, or start from them."""
         return self.labels == "votes" or self.label_init == "votes"
+
+
+@dataclass(frozen=True)
+class ResolvedRecipe:
+    """A recipe whose automatic choices are made; `Recipe.resolved` builds it.
+
+    Parameters
+    ----------
+    options
+        The recipe as requested. Read the quantities below here, not there.
+    student_steps
+        N.
+    student_lr, image_lr
+        Learning rates of the student and of the images. None: `Distiller.begin` chooses it from the initial images.
+    arithmetic
+        Compiled or eager, and the precision.
+    """
+
+    options: Recipe
+    student_steps: int
+    student_lr: float | None
+    image_lr: float | None
+    arithmetic: Arithmetic = EAGER
+
+
+def resolve_recipe(recipe: Recipe | ResolvedRecipe) -> ResolvedRecipe:
+    """Return the recipe resolved: as it is, or by `Recipe.resolved` without an estimate of the work."""
+    return recipe.resolved() if isinstance(recipe, Recipe) else recipe

@@ -1,14 +1,14 @@
-"""Training a network on labelled images, one epoch at a time. Experts and evaluation share this loop.
+"""Trains a network on labelled images, epoch by epoch. Experts and evaluation share this loop.
 
-`fit` is a generator of states: whoever iterates keeps the snapshots, saves, stops or resumes. Epoch e draws its batch order and
-augmentation from `fold_in(seed, e)` alone, so a loop resumed from the state after epoch e meets the same epoch e + 1.
+`fit` yields the state after every epoch, so its caller can save, stop or resume. Epoch e draws its batch order and augmentation from
+`fold_in(seed, e)` alone. A run that resumes after epoch e therefore computes the same epoch e + 1.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Self
 
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from raydistill.core import metrics
+from raydistill.core.arithmetic import Arithmetic, Precision, fill_auto
 from raydistill.core.augment import Augmentation
 from raydistill.core.checks import at_least_0_below_1, not_negative, positive
 from raydistill.core.compiling import compiled
-from raydistill.core.matching import Precision, student_loss
+from raydistill.core.matching import student_loss
 from raydistill.core.networks import Network
 from raydistill.errors import DivergenceError
 from raydistill.seeding import generator
@@ -28,13 +29,25 @@ from raydistill.seeding import generator
 
 @dataclass(frozen=True, kw_only=True)
 class SharpnessAware:
-    """Flat minima: the gradient of a nearby worst point in place of the gradient (FTD, Du et al. 2023, arXiv:2211.11004).
+    """Sharpness-aware training (GSAM): seek flat minima, at twice the cost of an epoch.
 
-    GSAM (Zhuang et al. 2022, arXiv:2203.08065): with g the gradient at theta and g' that at theta + e, on the same batch,
+    With g the gradient at theta and g' the gradient at theta + e on the same batch, the step follows
 
-        e = rho |theta|^2 g / ||theta| g|  (adaptive; else rho g / |g|),    step along g' - alpha (g - (g . g') g' / |g'|^2).
+        g' - alpha (g - (g . g') g' / |g'|^2),    e = rho |theta|^2 g / ||theta| g|  (adaptive; else rho g / |g|).
 
-    alpha = 0 is SAM (Foret et al. 2021, arXiv:2010.01412). Twice the cost of an epoch. The defaults are the authors'.
+    Parameters
+    ----------
+    rho
+        Size of the perturbation e.
+    alpha
+        Weight of the gradient's component orthogonal to g'. 0 gives SAM.
+    adaptive
+        Scale the perturbation with the parameters.
+
+    References
+    ----------
+    GSAM and the defaults: Zhuang et al. 2022, arXiv:2203.08065. SAM: Foret et al. 2021, arXiv:2010.01412. Experts with flat
+    minima: FTD, Du et al. 2023, arXiv:2211.11004.
     """
 
     rho: float = 0.01
@@ -52,22 +65,25 @@ class Training:
 
     Parameters
     ----------
-    epochs, batch_size, lr, momentum, weight_decay
-        The usual.
+    epochs, batch_size
+        Number of epochs, and images per step.
+    lr, momentum, weight_decay
+        Parameters of SGD, as in `torch.optim.SGD`.
     lr_decay_at
-        Fraction of the epochs after which the rate falls to a tenth (the papers evaluate with 0.5); 1: never.
+        Fraction of the epochs after which the learning rate falls to a tenth. The papers evaluate with 0.5; 1: never.
     sampling
-        "shuffle": every image once an epoch; "balanced": as many batches, each image drawn from a uniformly drawn class.
+        "shuffle": every image once per epoch; "balanced": equally many batches, each image from a random class.
     class_weights
-        Weigh the loss of each class by its inverse frequency (mean 1). Has no effect with balanced sampling, which does the same.
+        Weight the loss of each class by its inverse frequency (mean 1). Balanced sampling replaces it.
     flat
-        Seek flat minima; None: plain SGD.
+        Seek flat minima (`SharpnessAware`); None: plain SGD.
     average
-        Time constant, in epochs, of a moving average of the parameters over the steps; the average is then what the network is after an
-        epoch (Polyak & Juditsky 1992). It shakes less than SGD does, is easier to match, and classifies better. 0: SGD's own parameters.
+        Time constant, in epochs, of a moving average of the parameters over the steps. The average is the result of an epoch
+        (Polyak & Juditsky 1992, doi:10.1137/0330046). It fluctuates less than SGD, is easier to match and classifies better.
+        0: the parameters of SGD.
     precision, compile
-        bfloat16: the network's arithmetic, parameters stay float32. "auto": by the work ahead and the machine (`core.effort`); where
-        nobody settles it, float32 and not compiled.
+        bfloat16 is used in matrix products; parameters stay float32. "auto": decided by the estimated work and the hardware
+        (`core.cost_model`). Without such an estimate it means float32, not compiled.
     """
 
     epochs: int = 50
@@ -90,21 +106,49 @@ class Training:
         at_least_0_below_1(momentum=self.momentum)
 
     def steps_per_epoch(self, num_images: int) -> int:
-        """Whole batches: what is left over waits for another epoch."""
+        """Return the number of whole batches; a smaller last batch is dropped."""
         return num_images // min(self.batch_size, num_images)
 
     def with_even_batches(self, num_images: int) -> Self:
-        """With batches of nearly one size, at most `batch_size`, so that hardly an image waits for another epoch."""
+        """Return a copy with nearly equal batches of at most `batch_size`, so that few images are dropped."""
         return replace(self, batch_size=num_images // math.ceil(num_images / self.batch_size))
 
     def lr_in(self, epoch: int) -> float:
-        """The learning rate of epoch number `epoch` (from 0)."""
+        """Return the learning rate of epoch number `epoch` (from 0)."""
         return self.lr * (0.1 if epoch >= self.lr_decay_at * self.epochs else 1.0)
+
+    def resolved(self, arithmetic: Arithmetic | None = None) -> ResolvedTraining:
+        """Return this training without "auto".
+
+        Parameters
+        ----------
+        arithmetic
+            The decision of `core.cost_model`. None: as requested, and eager float32 where that is "auto".
+        """
+        arithmetic = arithmetic or fill_auto(self)
+        return ResolvedTraining(
+            **{field.name: getattr(self, field.name) for field in fields(Training)} | arithmetic._asdict()
+        )
+
+
+@dataclass(frozen=True)
+class ResolvedTraining(Training):
+    """A training whose `compile` and `precision` are decided; `Training.resolved` builds it."""
+
+    precision: Precision = "float32"
+    compile: bool = False
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return Arithmetic(self.compile, self.precision)
 
 
 class FitState(NamedTuple):
-    """After `epoch` epochs: SGD's parameters and momentum, their moving average (without one, the parameters themselves), which is what
-    the network is, and the mean training loss of the last epoch (NaN before the first)."""
+    """The state after `epoch` epochs.
+
+    average_P holds the result: the moving average of theta_P, or theta_P itself without an average. loss is the mean training loss of
+    the last epoch, NaN before the first.
+    """
 
     epoch: int
     theta_P: Tensor
@@ -114,7 +158,7 @@ class FitState(NamedTuple):
 
 
 def init_state(theta_P: Tensor) -> FitState:
-    """The state before the first epoch."""
+    """Return the state before the first epoch."""
     return FitState(0, theta_P, torch.zeros_like(theta_P), theta_P, float("nan"))
 
 
@@ -127,22 +171,23 @@ def fit(
     seed: int,
     lr_in: Callable[[int], float] | None = None,
 ) -> Iterator[FitState]:
-    """Yield the state after every further epoch.
+    """Yield the state after every remaining epoch.
 
     Parameters
     ----------
     state
-        Where to begin: `start(theta)` or any state this function yielded.
+        `init_state(theta_P)`, or any state that this function yielded.
     images_NCHW, targets_NK
-        Normalised images; target probabilities (one-hot for hard labels).
+        Normalised images, and their target probabilities (one-hot for hard labels).
     lr_in
-        Learning rate by epoch, in place of the one in `training` (the learned rates of a distilled set).
+        Learning rate by epoch, instead of that in `training`, see `lr_schedule`.
 
     Raises
     ------
     DivergenceError
-        When an epoch ends with a loss or parameters that are not finite.
+        If an epoch ends with a loss or parameters that are not finite.
     """
+    training = training.resolved()
     gradient = _gradient(network, training)
     weighs = training.class_weights and training.sampling != "balanced"
     weights_K = class_weights(targets_NK) if weighs else torch.ones(targets_NK.shape[1])
@@ -157,13 +202,13 @@ def fit(
             parameters = training.augmentation.sample(g, len(index))
             index = index.to(images_NCHW.device)
             d_theta, loss = gradient(theta, images_NCHW[index], weighted_NK[index], parameters)
-            # torch.optim.SGD on a flat vector: weight decay into the gradient, then momentum, then the step.
+            # As torch.optim.SGD: weight decay into the gradient, then momentum, then the step.
             d_theta = d_theta.add_(theta, alpha=training.weight_decay)
             momentum.mul_(training.momentum).add_(d_theta)
             theta.sub_(momentum, alpha=lr)
             total, count = total + loss, count + 1
             if training.average:
-                average.lerp_(theta, _share_of_newest(training, len(targets_NK), epoch, count))
+                average.lerp_(theta, _weight_of_newest(training, len(targets_NK), epoch, count))
         state = FitState(epoch + 1, theta, momentum, average, float(total) / max(count, 1))
         if not (torch.isfinite(theta).all() and math.isfinite(state.loss)):
             raise DivergenceError(
@@ -181,23 +226,23 @@ def train(
     seed: int,
     lr_in: Callable[[int], float] | None = None,
 ) -> Tensor:
-    """The network's parameters after all epochs of `fit`, from initial ones."""
+    """Return the parameters after all epochs of `fit`, starting at theta_P."""
     state = init_state(theta_P)
     for later in fit(network, state, images_NCHW, targets_NK, training, seed, lr_in):
         state = later
     return state.average_P
 
 
-def _share_of_newest(training: Training, num_images: int, epoch: int, step: int) -> float:
-    """What the parameters after step number `step` (from 1) of `epoch` weigh in the average: more at first, while that is young."""
+def _weight_of_newest(training: Training, num_images: int, epoch: int, step: int) -> float:
+    """Return the weight of the newest parameters in the average, after step `step` (from 1); larger in the first steps."""
     steps_per_epoch = training.steps_per_epoch(num_images)
     return max(1 / (1 + training.average * steps_per_epoch), 9 / (10 + epoch * steps_per_epoch + step))
 
 
-def _gradient(network: Network, training: Training) -> Callable[..., tuple[Tensor, Tensor]]:
-    make = _compiled if training.compile is True else _eager
-    gradient = make(network, training.augmentation, "bfloat16" if training.precision == "bfloat16" else "float32")
-    return gradient if training.flat is None else _flat_gradient(gradient, training.flat)
+def _gradient(network: Network, training: ResolvedTraining) -> Callable[..., tuple[Tensor, Tensor]]:
+    make = _compiled if training.compile else _eager
+    gradient = make(network, training.augmentation, training.precision)
+    return gradient if training.flat is None else _sharpness_aware_gradient(gradient, training.flat)
 
 
 def _eager(network: Network, augmentation: Augmentation, precision: Precision) -> Any:
@@ -206,15 +251,15 @@ def _eager(network: Network, augmentation: Augmentation, precision: Precision) -
 
 @lru_cache(maxsize=1)
 def _compiled(network: Network, augmentation: Augmentation, precision: Precision) -> Any:
-    """Compiled once for successive trainings of a network in this process."""
+    """Return the compiled gradient; successive trainings of a network in this process share it."""
     return compiled(_eager(network, augmentation, precision))
 
 
-def _flat_gradient(
+def _sharpness_aware_gradient(
     gradient: Callable[..., tuple[Tensor, Tensor]], flat: SharpnessAware
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The direction of `Flat` and the loss at theta itself."""
-    tiny = 1e-12  # as the authors': a gradient of 0 stays 0
+    """Return a function that computes the direction of `SharpnessAware`, and the loss at theta."""
+    tiny = 1e-12  # as in the authors' code: a gradient of 0 stays 0
 
     def direction(theta_P: Tensor, *batch: Any) -> tuple[Tensor, Tensor]:
         here_P, loss = gradient(theta_P, *batch)
@@ -228,14 +273,14 @@ def _flat_gradient(
 
 
 def _batches(g: torch.Generator, targets_NK: Tensor, training: Training) -> Iterator[Tensor]:
-    """Index batches of one epoch, all of one size: what is left over waits for another epoch's order."""
+    """Yield the index batches of one epoch, all of one size; a smaller last batch is dropped."""
     total = len(targets_NK)
     if training.sampling == "balanced":
         order = _balanced_draw(g, targets_NK.argmax(dim=1).cpu(), total)
     else:
         order = torch.randperm(total, generator=g)
     size = min(training.batch_size, total)
-    # A short last batch would weigh its images more and make a compiled step compile again.
+    # A smaller batch would give its images more weight, and compile the step again.
     for first in range(0, total - size + 1, size):
         yield order[first : first + size]
 
@@ -246,7 +291,7 @@ def _balanced_draw(g: torch.Generator, labels_N: Tensor, total: int) -> Tensor:
 
 
 def class_weights(targets_NK: Tensor) -> Tensor:
-    """[K] inverse frequencies scaled so that the mean weight of an image is 1; 0 for a class without images."""
+    """Return the inverse class frequencies [K], scaled to a mean of 1 over the images; 0 for an empty class."""
     frequency_K = targets_NK.double().sum(dim=0) / len(targets_NK)
     present = frequency_K > 0
     weights_K = torch.where(present, 1 / frequency_K.clamp_min(1e-12), 0.0) / present.sum()
@@ -255,16 +300,19 @@ def class_weights(targets_NK: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: int | None = None) -> Tensor:
-    """[N] predicted class of each image. batch_size None: 512 on a GPU, and 16 on a CPU, whose caches hold that much (docs/log.md)."""
+    """Return the predicted class of each image [N].
+
+    batch_size None means 512 on a GPU, and 16 on a CPU, whose caches hold that much (docs/log.md).
+    """
     batch_size = batch_size or (16 if images_NCHW.device.type == "cpu" else 512)
-    pieces = [
+    predictions = [
         network(theta_P, images_NCHW[i : i + batch_size]).argmax(dim=1) for i in range(0, len(images_NCHW), batch_size)
     ]
-    return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.long)
+    return torch.cat(predictions) if predictions else torch.empty(0, dtype=torch.long)
 
 
 class Evaluation(NamedTuple):
-    """How well a network classifies images of known class; `core.metrics` says what each figure is."""
+    """The accuracy of a network on labelled images; `core.metrics` defines the figures."""
 
     confusion_KK: np.ndarray
     accuracy: float
@@ -272,15 +320,16 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(network: Network, theta_P: Tensor, images_NCHW: Tensor, labels_N: Tensor, num_classes: int) -> Evaluation:
-    """A network's predictions of these images against their classes; all tensors on one device."""
+    """Return the accuracy of a network on labelled images; all tensors on one device."""
     confusion_KK = metrics.confusion(predict(network, theta_P, images_NCHW), labels_N, num_classes)
     return Evaluation(confusion_KK, metrics.accuracy(confusion_KK), metrics.balanced_accuracy(confusion_KK))
 
 
 def lr_schedule(lrs: Tensor, training: Training) -> Callable[[int], float]:
-    """Learning rate by epoch from a distilled set's own list: spread over the epochs before the decay, then a tenth of the last.
+    """Return the learning rate by epoch from the list of a distilled set.
 
-    The evaluation of arXiv:2311.17967: "the learned learning-rate list spread over 500 epochs, then 500 at a tenth".
+    The list is stretched over the epochs before the decay; then follows a tenth of its last rate. This is the evaluation of
+    arXiv:2311.17967: "the learned learning-rate list spread over 500 epochs, then 500 at a tenth".
     """
     values = lrs.tolist()
     before = max(1, math.ceil(training.lr_decay_at * training.epochs))

@@ -24,7 +24,7 @@ from raydistill.core.networks import build_network
 from raydistill.core.training import init_state
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
-from raydistill.pipeline.experts.stage import experts
+from raydistill.pipeline.experts.stage import describe_undertrained, experts
 from raydistill.pipeline.plan import Plan
 from tests.damage import flipped
 from tests.ray.deadly import FAULT, POISON
@@ -157,7 +157,9 @@ def test_shard_damaged_before_the_stage_ended_is_trained_again(
     store = experts(plan, SILENT)
     assert digests(folder) == expected
     accuracies = [store.history(expert)["balanced_accuracy"] for expert in range(store.num_experts)]
-    assert f"experts: {diagnostics.check_undertrained(accuracies, plan.config.experts.training)}" in caplog.messages
+    finding = diagnostics.check_undertrained(accuracies, plan.config.experts.training)
+    assert finding is not None
+    assert f"experts: {describe_undertrained(finding, plan.config.experts.training)}" in caplog.messages
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before, "other experts were trained again"
 
 

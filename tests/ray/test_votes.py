@@ -50,8 +50,9 @@ def task(config: Config, folder: Path) -> Any:
     """Return the task of a trainer that writes to the given folder."""
     plan = Plan(config)
     return DistillTask(
-        str(folder), plan.curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill, plan.distilled.seed,
-        threads=1, gpus=0, memory_mb=None, checkpoint_seconds=1e9, extra_workers=0, max_restarts=0, tree=plan.class_tree,
+        str(folder), plan.curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill,
+        config.distill.resolved(), plan.distilled.seed, threads=1, gpus=0, memory_mb=None, checkpoint_seconds=1e9,
+        extra_workers=0, max_restarts=0, tree=plan.class_tree,
     )  # fmt: skip
 
 

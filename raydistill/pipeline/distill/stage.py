@@ -14,7 +14,7 @@ import ray
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
-from raydistill.core.cost_model import describe, useful_threads
+from raydistill.core.cost_model import useful_threads
 from raydistill.log import Progress, get_logger, progress
 from raydistill.pipeline.plan import ArtifactSpec, Plan
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
@@ -69,11 +69,11 @@ def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
     log.info(
         "distill: %d images, students of %d steps%s, %d threads%s, %s",
         curated.num_classes * task.distill.images_per_class,
-        task.distill.num_steps,
+        task.recipe.student_steps,
         f", {segments} segments an iteration on up to {task.extra_workers + 1} workers" if segments > 1 else "",
         task.threads,
         " on a GPU" if task.gpus else "",
-        describe(task.distill),
+        task.recipe.arithmetic,
     )
     return task
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from raydistill.config import Config, Protocol
 from raydistill.core.architectures import Architecture
-from raydistill.core.cost_model import Hardware, WorkEstimate, describe, estimate_training, resolve_auto
+from raydistill.core.cost_model import Hardware, WorkEstimate, estimate_training, resolve_auto
 from raydistill.core.networks import build_network
 from raydistill.core.training import Training
 from raydistill.log import get_logger
@@ -80,13 +80,13 @@ def _resolve(config: Config, searches: list[LrSearch]) -> list[LrSearch]:
     logged, resolved = set(), []
     for search in searches:
         key = _compilation_key(search)
-        training = resolve_auto(
+        arithmetic = resolve_auto(
             search.training, _work(search, 1) if hardware.kind == "gpu" else shared_work[key], hardware
         )
-        decision = describe(training)
-        if decision != describe(search.training) and (key, decision) not in logged:
-            logged.add((key, decision))
-            log.info("evaluate: %s in batches of %d: %s", search.architecture.name, training.batch_size, decision)
+        training = search.training.resolved(arithmetic)
+        if training != search.training.resolved() and (key, arithmetic) not in logged:
+            logged.add((key, arithmetic))
+            log.info("evaluate: %s in batches of %d: %s", search.architecture.name, training.batch_size, arithmetic)
         resolved.append(replace(search, fits=tuple(replace(fit, training=training) for fit in search.fits)))
     return resolved
 

@@ -18,7 +18,6 @@ import os
 import threading
 import uuid
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,9 +31,10 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.trajectories import TrajectoryStore, missing_experts, write_layout
 from raydistill.config import Config, Experts, Resources
-from raydistill.core.cost_model import describe, estimate_training
-from raydistill.core.diagnostics import check_undertrained
+from raydistill.core.cost_model import estimate_training
+from raydistill.core.diagnostics import Undertrained, check_undertrained
 from raydistill.core.networks import Network, build_network
+from raydistill.core.training import ResolvedTraining, Training
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
@@ -87,9 +87,18 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
         _train_missing(plan, curated, run)
     store = TrajectoryStore.open(spec.folder)
     accuracies = [store.history(expert)["balanced_accuracy"] for expert in range(min(DIAGNOSED, store.num_experts))]
-    if warning := check_undertrained(accuracies, config.experts.training):
-        log.warning("experts: %s", warning)
+    if finding := check_undertrained(accuracies, config.experts.training):
+        log.warning("experts: %s", describe_undertrained(finding, config.experts.training))
     return store
+
+
+def describe_undertrained(finding: Undertrained, training: Training) -> str:
+    """Return a warning that names the config keys to change."""
+    return (
+        f"the experts were still learning (balanced accuracy on validation images rose by {finding.rise:.3f} from epoch "
+        f"{finding.since} to {finding.end}), and a distilled set hardly teaches more than they know: raise experts.training.lr "
+        f"(now {training.lr:g}) or experts.training.epochs (now {training.epochs})"
+    )
 
 
 def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
@@ -97,7 +106,7 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
     network = build_network(config.network, curated.num_classes, curated.summary.image_size)
     side, num_train = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
     images = torch.Size((num_train, 3, side, side))
-    recipe = _resolve_recipe(config, folder, run, network, images)
+    recipe, training = config.experts, _resolve_training(config, folder, run, network, images)
     write_layout(folder, network.layout, recipe.num_experts, recipe.training.epochs, ends_only=recipe.keep == "ends")
     missing = missing_experts(folder, recipe.num_experts)
     if not missing:
@@ -108,11 +117,11 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
         recipe.num_experts,
         config.network.name,
         network.layout.num_parameters,
-        describe(recipe.training),
+        training.arithmetic,
     )
     task = ExpertTask(
-        folder.uri, curated.folder.uri, config.network, recipe, config.seed, resources.worker_threads, resources.gpus,
-        plan.class_tree if recipe.targets == "votes" else None,
+        folder.uri, curated.folder.uri, config.network, recipe, training, config.seed,
+        resources.worker_threads, resources.gpus, plan.class_tree if recipe.targets == "votes" else None,
     )  # fmt: skip
     actor: Any = ray.remote(num_cpus=0)(Coordinator).options(scheduling_strategy=on_driver_node())
     coordinator = actor.remote(missing, resources.max_restarts)
@@ -128,15 +137,17 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
     _raise_error(folder, recipe, failures, group_error)
 
 
-def _resolve_recipe(config: Config, folder: Folder, run: Run, network: Network, images: torch.Size) -> Experts:
-    """Return the recipe without `auto`.
+def _resolve_training(
+    config: Config, folder: Folder, run: Run, network: Network, images: torch.Size
+) -> ResolvedTraining:
+    """Return the training without `auto`.
 
     The work of all experts is estimated: the bits must not depend on the number of workers.
     """
     recipe, resources = config.experts, config.resources
     work = estimate_training(recipe.training, network, images, recipe.num_experts)
-    training = resolve(folder, run, recipe.training, work, resources.gpus, resources.worker_threads)
-    return replace(recipe, training=training)
+    arithmetic = resolve(folder, run, recipe.training, work, resources.gpus, resources.worker_threads)
+    return recipe.training.resolved(arithmetic)
 
 
 def _raise_error(

@@ -17,7 +17,7 @@ from raydistill.config import Experts
 from raydistill.core.architectures import Architecture
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import AnyNormalisation, one_hot
-from raydistill.core.training import FitState, evaluate, fit, init_state
+from raydistill.core.training import FitState, ResolvedTraining, evaluate, fit, init_state
 from raydistill.errors import RaydistillError, find_known_error
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger
@@ -40,6 +40,7 @@ class ExpertTask:
     curated: str
     architecture: Architecture
     experts: Experts
+    training: ResolvedTraining  # that of `experts`, without "auto"
     seed: int
     threads: int
     gpus: float
@@ -119,7 +120,7 @@ class _ExpertTrainer:
             writer.save(state, history)
         else:
             state, history = resumed
-        training = self._task.experts.training
+        training = self._task.training
         seed = fold_in(self._task.seed, "expert", expert, "training")
         for epoch_state in fit(self._network, self._to_device(state), self._images, self._targets, training, seed):
             figures = self._validate(epoch_state, history)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL, check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import CatalogSurvey, Config, plain
-from raydistill.core.cost_model import Hardware, Wanted, WorkEstimate, describe, resolve_auto
+from raydistill.core.arithmetic import Arithmetic
+from raydistill.core.cost_model import Hardware, WorkEstimate, resolve_auto
+from raydistill.core.recipe import Recipe
+from raydistill.core.training import Training
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
@@ -27,7 +28,8 @@ from raydistill.storage import Folder
 
 log = get_logger(__name__)
 
-SETTLED = "settled.json"
+RESOLVED = "resolved.json"
+OLD_RESOLVED = "settled.json"  # in older artifacts
 BEGUN_ON = f"{PARTIAL}/begun-on"  # what decides bits and is no part of the artifact
 
 
@@ -151,32 +153,37 @@ def tracked_run(
         log.info("%s: done, content %s", spec.kind, manifest.content[:12])
 
 
-def resolve(folder: Folder, run: Run, wanted: Wanted, work: WorkEstimate, gpus: float, threads: int) -> Wanted:
-    """The training or recipe without `auto`, by this machine or, where the artifact was begun already, as it was settled then: what one
-    machine has begun, another finishes with the same arithmetic. A warning where it cannot, for want of a GPU or of threads."""
+def resolve(
+    folder: Folder, run: Run, requested: Training | Recipe, work: WorkEstimate, gpus: float, threads: int
+) -> Arithmetic:
+    """Return the arithmetic of a stage: that in the folder if the artifact was begun before, else by work and hardware.
+
+    A resumed artifact keeps its arithmetic on every machine. The log warns if GPUs or threads differ, because then
+    bits may differ.
+    """
     here = "GPUs" if gpus else f"{threads} {'thread' if threads == 1 else 'threads'} of a CPU"
-    if (how := _settled_before(folder)) is not None:
-        chosen = replace(wanted, **how)
+    arithmetic = _resolved_before(folder)
+    if arithmetic is not None:
         there = folder.read(BEGUN_ON).decode() if folder.exists(BEGUN_ON) else here
         if there != here:
             log.warning(
                 "%s was begun on %s and goes on with %s: the same to rounding, not to the bit", folder, there, here
             )
     else:
-        chosen = resolve_auto(wanted, work, Hardware.of_workers(gpus))
-        how = {"compile": chosen.compile, "precision": chosen.precision}
+        arithmetic = resolve_auto(requested, work, Hardware.of_workers(gpus))
         folder.write(BEGUN_ON, here.encode())
-        folder.write(SETTLED, json.dumps(how).encode())
-    run.tags({"raydistill.settled": describe(chosen)})
-    return chosen
+        folder.write(RESOLVED, json.dumps(arithmetic._asdict()).encode())
+    run.tags({"raydistill.settled": str(arithmetic)})
+    return arithmetic
 
 
-def _settled_before(folder: Folder) -> dict[str, Any] | None:
-    if folder.exists(SETTLED):
-        try:
-            return dict(json.loads(folder.read(SETTLED)))
-        except ValueError:
-            log.warning("%s: '%s' is damaged; what was left to auto is settled again", folder, SETTLED)
+def _resolved_before(folder: Folder) -> Arithmetic | None:
+    for name in (RESOLVED, OLD_RESOLVED):
+        if folder.exists(name):
+            try:
+                return Arithmetic(**json.loads(folder.read(name)))
+            except (ValueError, TypeError):
+                log.warning("%s: '%s' is damaged; compile and precision are resolved again", folder, name)
     return None
 
 

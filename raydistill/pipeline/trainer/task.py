@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from raydistill.core.architectures import Architecture
 from raydistill.core.cost_model import WorkEstimate, estimate_distillation
 from raydistill.core.distiller import Distiller
 from raydistill.core.networks import Network, build_network
+from raydistill.core.recipe import ResolvedRecipe
 from raydistill.core.segments import SegmentEvaluator
 from raydistill.galaxies.classes import ClassTree
 from raydistill.pipeline.plan import Plan
@@ -34,6 +35,7 @@ class DistillTask:
     trajectories: str
     architecture: Architecture
     distill: Distill
+    recipe: ResolvedRecipe  # that of `distill`, without "auto"
     seed: int
     threads: int
     gpus: float
@@ -58,20 +60,22 @@ def make_task(
     """
     config, spec, resources = plan.config, plan.distilled, plan.config.resources
     folder = folder or spec.folder
-    recipe = resolve(folder, run, *recipe_and_estimate(config, curated), resources.distill_gpus, threads)
+    recipe, work = recipe_and_estimate(config, curated)
+    arithmetic = resolve(folder, run, config.distill, work, resources.distill_gpus, threads)
+    recipe = replace(recipe, arithmetic=arithmetic)
     return DistillTask(
-        folder.uri, curated.folder.uri, plan.trajectories.folder.uri, config.network, recipe, spec.seed,
-        threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
+        folder.uri, curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill, recipe,
+        spec.seed,         threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
     )  # fmt: skip
 
 
-def recipe_and_estimate(config: Config, curated: CuratedSet) -> tuple[Distill, WorkEstimate]:
+def recipe_and_estimate(config: Config, curated: CuratedSet) -> tuple[ResolvedRecipe, WorkEstimate]:
     """Return the recipe with its number of student steps, and the estimated work."""
     side, num_train = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
     images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
-    recipe = config.distill.stepping(config.experts.training.steps_per_epoch(num_train))
+    recipe = config.distill.resolved(config.experts.training.steps_per_epoch(num_train))
     return recipe, estimate_distillation(recipe, build_network(config.network, curated.num_classes, side), images)
 
 
@@ -95,11 +99,11 @@ class TrainerInputs(NamedTuple):
     def distiller(self, task: DistillTask, images_SCHW: Tensor, labels_SK: Tensor) -> Distiller:
         """Return the task's distiller, on the device of this worker."""
         images, labels = images_SCHW.to(self.device), labels_SK.to(self.device)
-        return Distiller(task.distill, self.network, self.store, images, labels, self._steps_seed, task.memory_mb)
+        return Distiller(task.recipe, self.network, self.store, images, labels, self._steps_seed, task.memory_mb)
 
     def evaluator(self, task: DistillTask) -> SegmentEvaluator:
         """Return the segment evaluator of the task's distiller."""
-        return SegmentEvaluator(task.distill, self.network, self.store, self._steps_seed, task.memory_mb)
+        return SegmentEvaluator(task.recipe, self.network, self.store, self._steps_seed, task.memory_mb)
 
     @property
     def _steps_seed(self) -> int:

@@ -21,12 +21,13 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.config import Distill
 from raydistill.core.coreset import Coreset, random_real
 from raydistill.core.diagnostics import MatchingDiagnostics
-from raydistill.core.distiller import Distiller, Record
+from raydistill.core.distiller import Distiller, Record, StationaryExperts
 from raydistill.core.initial import initial_images, initial_labels, margin
 from raydistill.core.networks import Network
 from raydistill.core.segments import SegmentResult
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.trainer.checkpoint import STATE, Checkpoint, load_checkpoint, save_checkpoint, table_of
+from raydistill.pipeline.trainer.messages import describe_finding, translate_divergence, translate_stationary
 from raydistill.pipeline.trainer.publish import draw_grid
 from raydistill.pipeline.trainer.task import DistillTask, TrainerInputs
 from raydistill.pipeline.trainer.validation import Validation, Validator
@@ -76,7 +77,7 @@ class Trainer:
         split = self.normalisation.apply(validation.images_NHWC).to(device), validation.labels_N.to(device)
         self._validator = Validator(task.distill, self.network, *split, self.curated.num_classes, self.seed)
         self.records: list[Record] = []
-        self.diagnostics = MatchingDiagnostics(task.distill)
+        self.diagnostics = MatchingDiagnostics()
         self.validations: list[Validation] = []
         self.best: SyntheticImages | None = None
         self._warnings: tuple[str, ...] = ()
@@ -107,7 +108,12 @@ class Trainer:
             self._warn_of_misclassified(initial, *experts)
         labels = initial_labels(recipe, initial, curated.num_classes, *experts, votes)
         distiller = inputs.distiller(self.task, initial.images_SCHW, labels)
-        distiller.begin(self._typical_sets(distiller.images, pixels, train.labels_N))
+        try:
+            distiller.begin(self._typical_sets(distiller.images, pixels, train.labels_N))
+        except StationaryExperts as error:
+            raise translate_stationary(error) from error
+        except DivergenceError as error:
+            raise translate_divergence(error, self.task.recipe) from error
         return distiller
 
     def _resume(self, inputs: TrainerInputs, checkpoint: Checkpoint) -> Distiller:
@@ -127,7 +133,7 @@ class Trainer:
         replace them; otherwise these are the initial images.
         """
         recipe: Distill = self.task.distill
-        if recipe.init != "mean" or recipe.student_lr != "auto":
+        if recipe.init != "mean" or self.task.recipe.student_lr is not None:
             return initial_SCHW[None]
         g = generator(self.seed, "typical")
         classes, ipc = self.curated.num_classes, recipe.images_per_class
@@ -150,15 +156,16 @@ class Trainer:
         results = evaluate(self.distiller)
         try:
             new = self.distiller.advance(results)
-        except DivergenceError as error:
+        except DivergenceError as cause:
+            error = translate_divergence(cause, self.task.recipe)
             assert self.best is not None
             self.save()  # the state before the iteration that failed
             write_images(self.folder, BEST, self.best, self._info())
             saved = f"the best images so far, of iteration {self.best.iteration}, are in {self.folder.uri}/{BEST}"
-            raise DivergenceError(error.what, error.where, f"{error.fix}; {saved}") from error
+            raise DivergenceError(error.what, error.where, f"{error.fix}; {saved}") from cause
         self.records += new
-        if warning := self.diagnostics.read(new):
-            self.warn(warning)
+        if finding := self.diagnostics.read(new):
+            self.warn(describe_finding(finding, self.task.recipe))
         iteration, recipe = self.distiller.iteration, self.task.distill
         if iteration % recipe.validate_every == 0 or self.distiller.finished:
             self._validate()

@@ -1,4 +1,4 @@
-"""What `auto` becomes: arithmetic counted by hand, and choices on both sides of the threshold."""
+"""The cost model: operations counted by hand, and decisions on both sides of the threshold."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from raydistill.config import ExpertTraining, plain
 from raydistill.core.architectures import MLP, ConvNet
+from raydistill.core.arithmetic import EAGER, Arithmetic
 from raydistill.core.cost_model import (
     LONG_SECONDS,
     Hardware,
     WorkEstimate,
-    describe,
     estimate_distillation,
     estimate_training,
     forward_flops,
@@ -21,19 +22,19 @@ from raydistill.core.cost_model import (
 )
 from raydistill.core.networks import Network, build_network
 from raydistill.core.recipe import Recipe
-from raydistill.core.training import SharpnessAware, Training
+from raydistill.core.training import ResolvedTraining, SharpnessAware, Training
 
 LAPTOP = Hardware("cpu", compiler=True, bfloat16=True)
 LONG, SHORT = WorkEstimate(1e15, 1000), WorkEstimate(1e9, 10)
 
 
-def test_a_convolutions_operations_are_those_counted_by_hand() -> None:
+def test_operations_of_a_convolution_match_those_counted_by_hand() -> None:
     # 3x3 convolutions of 8 channels on 16 and 8 px, then a linear map of 8 * 4 * 4 to 5 classes; 2 operations each.
     by_hand = 2 * (16 * 16 * 9 * 3 * 8 + 8 * 8 * 9 * 8 * 8 + 8 * 4 * 4 * 5)
     assert forward_flops(build_network(ConvNet(depth=2, width=8), 5, 16), 3, 16) == by_hand
 
 
-def test_work_of_a_training_counts_whole_batches_of_three_passes() -> None:
+def test_training_costs_three_passes_per_image_of_whole_batches() -> None:
     network = build_network(MLP(width=4), 2, 8)
     forward = forward_flops(network, 3, 8)
     training = Training(epochs=7, batch_size=4)
@@ -45,19 +46,21 @@ def test_work_of_a_training_counts_whole_batches_of_three_passes() -> None:
     assert twice == WorkEstimate(2 * 7 * 2 * 4 * 3 * forward, 28)
 
 
-def test_work_of_a_recipe_is_twelve_passes_an_image_and_step() -> None:
+def test_distilling_costs_twelve_passes_per_image_and_step() -> None:
     network = build_network(MLP(width=4), 2, 8)
     forward = forward_flops(network, 3, 8)
     recipe = Recipe(iterations=10, student_steps=5)
-    assert estimate_distillation(recipe, network, torch.Size((6, 3, 8, 8))) == WorkEstimate(12 * 50 * 6 * forward, 100)
+    assert estimate_distillation(recipe.resolved(), network, torch.Size((6, 3, 8, 8))) == WorkEstimate(
+        12 * 50 * 6 * forward, 100
+    )
     assert (
-        estimate_distillation(replace(recipe, batch_size=2), network, torch.Size((6, 3, 8, 8))).flops
+        estimate_distillation(replace(recipe, batch_size=2).resolved(), network, torch.Size((6, 3, 8, 8))).flops
         == 12 * 50 * 2 * forward
     )
 
 
 @pytest.mark.parametrize(
-    ("work", "machine", "compiled", "precision"),
+    ("work", "hardware", "compiled", "precision"),
     [
         (LONG, LAPTOP, True, "bfloat16"),
         (SHORT, LAPTOP, False, "float32"),
@@ -67,32 +70,46 @@ def test_work_of_a_recipe_is_twelve_passes_an_image_and_step() -> None:
         (WorkEstimate(0, 10**6), Hardware("gpu", True, True), True, "bfloat16"),  # a million calls of nothing
     ],
 )
-def test_auto_is_settled_by_the_work_and_the_machine(
-    work: WorkEstimate, machine: Hardware, compiled: bool, precision: str
+def test_auto_depends_on_work_and_hardware(
+    work: WorkEstimate, hardware: Hardware, compiled: bool, precision: str
 ) -> None:
-    training = resolve_auto(Training(compile="auto", precision="auto"), work, machine)
-    assert (training.compile, training.precision) == (compiled, precision)
-    recipe = resolve_auto(Recipe(compile="auto", precision="auto"), work, machine)
-    assert (recipe.compile, recipe.precision) == (compiled, precision)
+    for requested in (Training(compile="auto", precision="auto"), Recipe(compile="auto", precision="auto")):
+        assert resolve_auto(requested, work, hardware) == (compiled, precision)
 
 
-def test_what_a_person_chose_stays() -> None:
-    for chosen in (Training(compile=True, precision="bfloat16"), Training(compile=False, precision="float32")):
+def test_explicit_values_are_not_changed() -> None:
+    for requested in (Training(compile=True, precision="bfloat16"), Training(compile=False, precision="float32")):
         for work in (LONG, SHORT):
-            assert resolve_auto(chosen, work, LAPTOP) == chosen
-    assert describe(resolve_auto(Training(), LONG, LAPTOP)) == "float32, compiled"
+            assert resolve_auto(requested, work, LAPTOP) == (requested.compile, requested.precision)
+            assert requested.resolved() == ResolvedTraining(
+                precision=requested.precision, compile=requested.compile is True
+            )
+    assert str(resolve_auto(Training(), LONG, LAPTOP)) == "float32, compiled"
 
 
-def test_the_unrolled_engine_is_never_compiled() -> None:
+def test_without_an_estimate_auto_is_eager_float32() -> None:
+    assert Training(compile="auto", precision="auto").resolved().arithmetic == EAGER
+    assert Recipe(student_steps=5, compile="auto", precision="auto").resolved().arithmetic == EAGER
+
+
+def test_resolved_training_keeps_all_other_fields() -> None:
+    training = ExpertTraining(epochs=3, average=0.5)
+    resolved = training.resolved(Arithmetic(True, "bfloat16"))
+    assert type(resolved) is ResolvedTraining
+    assert plain(resolved) == {**plain(training), "compile": True, "precision": "bfloat16"}
+    assert list(plain(resolved)) == list(plain(training)), "cached results are found by this order"
+
+
+def test_unrolled_engine_is_never_compiled() -> None:
     assert resolve_auto(Recipe(engine="unrolled"), LONG, LAPTOP).compile is False
 
 
-def test_seconds_are_the_arithmetic_or_the_calls() -> None:
+def test_seconds_are_those_of_the_operations_or_of_the_calls() -> None:
     assert WorkEstimate(5e10 * LONG_SECONDS, 1).seconds(LAPTOP) == LONG_SECONDS
     assert WorkEstimate(1.0, 1000).seconds(LAPTOP) == 1.0
 
 
-def test_this_machine_is_described() -> None:
+def test_hardware_of_this_host_is_detected() -> None:
     here = Hardware.of_workers(0)
     assert here.kind == "cpu"
     assert here.compiler in (True, False)
@@ -100,7 +117,7 @@ def test_this_machine_is_described() -> None:
 
 
 class _WithAConstant(torch.nn.Module):
-    """A network that has a tensor which is no parameter, as networks without state have them."""
+    """A network with a constant tensor that is neither parameter nor buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,15 +129,13 @@ class _WithAConstant(torch.nn.Module):
         return logits
 
 
-def test_a_network_with_a_constant_can_be_counted() -> None:
+def test_operations_of_a_network_with_a_constant_are_counted() -> None:
     assert forward_flops(Network.of(_WithAConstant), 3, 8) == 2 * 3 * 2
 
 
 @pytest.mark.parametrize(("width", "images", "threads"), [(32, 9, 1), (64, 9, 2), (128, 5, 4)])
-def test_threads_go_by_the_arithmetic_of_a_step(width: int, images: int, threads: int) -> None:
+def test_useful_threads_depend_on_the_operations_of_a_step(width: int, images: int, threads: int) -> None:
     network = build_network(ConvNet(depth=3, width=width), 5, 32)
     for steps in (10, 50):
-        assert (
-            useful_threads(estimate_distillation(Recipe(student_steps=steps), network, torch.Size((images, 3, 32, 32))))
-            == threads
-        )
+        work = estimate_distillation(Recipe(student_steps=steps).resolved(), network, torch.Size((images, 3, 32, 32)))
+        assert useful_threads(work) == threads

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Distiller, Record
+from raydistill.core.divergence import NotFinite, StudentLrOutOfRange
 from raydistill.core.networks import Network, build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import SGD, Adam, Recipe
@@ -166,7 +166,7 @@ class Broken(OneExpert):
 
 
 @pytest.mark.parametrize("recipe", [QUICK, replace(QUICK, schedule=SelfAdaptive())], ids=["matched", "next epoch"])
-def test_divergence_leaves_the_state_untouched_and_names_what_to_change(recipe: Recipe) -> None:
+def test_divergence_leaves_the_state_unchanged_and_reports_the_rates(recipe: Recipe) -> None:
     run, twin = (distiller(recipe, Broken(epoch=2)) for _ in range(2))
     survived = 3 if isinstance(recipe.schedule, StepwiseWindow) else 0
     for _ in range(survived):  # the cap is 1: epochs 0 and 1 only; the next epoch's target is the broken one
@@ -174,21 +174,23 @@ def test_divergence_leaves_the_state_untouched_and_names_what_to_change(recipe: 
     assert run.schedule.cap == (2 if survived else 1)
     while run.iteration % run.schedule.cap != run.schedule.cap - 1:  # up to the start epoch that meets the broken one
         run.step(), twin.step()
-    with pytest.raises(DivergenceError) as caught:
+    with pytest.raises(NotFinite) as caught:
         run.step()
     assert_same_state(run, twin)
     sentence = str(caught.value)
-    assert sentence.startswith(f"distill, iteration {run.iteration}: the matching loss or its gradient is not finite")
-    assert re.search(r"; lower distill\.student_lr \(now 0\.0\d+\) or distill\.image_step\.lr \(now 0\.03\)$", sentence)
+    assert sentence.startswith(f"iteration {run.iteration}: the matching loss or its gradient is not finite")
+    assert 0.01 <= caught.value.student_lr < 0.1
+    assert (caught.value.image_lr, caught.value.iteration) == (0.03, run.iteration)
     assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize(("lr", "direction"), [(1.5, "up"), (1e-8, "down")])
-def test_a_runaway_rate_is_named(lr: float, direction: str) -> None:
+def test_student_lr_out_of_range_ends_the_run(lr: float, direction: str) -> None:
     run = distiller(replace(QUICK, student_lr=lr))
     before = run.state_dict()
-    with pytest.raises(DivergenceError, match=rf"ran {direction} to {lr:.3g}, outside .*lower distill\.lr_step\.lr"):
+    with pytest.raises(StudentLrOutOfRange, match=rf"ran {direction} to {lr:.3g}, outside ") as caught:
         run.step()
+    assert caught.value.exit_code == 4
     assert torch.equal(run.images, before[0]["images"])
     assert run.iteration == 0
 
@@ -352,10 +354,11 @@ def test_watching_the_next_epoch_does_not_change_the_step() -> None:
     assert torch.equal(one.images, other.images)
 
 
-def test_a_diverging_sgd_run_is_told_of_adam() -> None:
+def test_divergence_with_sgd_reports_its_rate() -> None:
     run = distiller(replace(QUICK, image_step=SGD(lr=10.0)), Broken(epoch=1))
-    with pytest.raises(DivergenceError, match=r"or use distill\.image_step=\{kind: adam, lr: 0\.03\}"):
+    with pytest.raises(NotFinite) as caught:
         run.step()
+    assert caught.value.image_lr == 10.0
 
 
 def test_an_iteration_above_the_threshold_moves_nothing_but_the_clock() -> None:

@@ -1,4 +1,4 @@
-"""Recipes that cannot be, each refused in a sentence."""
+"""Recipes: values that are refused, and how "auto" is resolved."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from raydistill.core.recipe import SGD, Recipe
         ({"engine": "unrolled", "compile": True}, "compile goes with engine: exact"),
     ],
 )
-def test_a_recipe_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+def test_invalid_recipes_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Recipe(), **change)
 
 
-def test_whole_epochs_are_all_that_sgd_has() -> None:
+def test_continuous_start_epochs_need_straight_trajectories() -> None:
     with pytest.raises(ValueError, match="start_epochs: continuous goes with trajectories: straight"):
         replace(Recipe(), start_epochs="continuous")
 
@@ -41,21 +41,28 @@ def test_whole_epochs_are_all_that_sgd_has() -> None:
     ("epoch", "ahead", "steps"),
     [(35, 2, 23), (35, 1, 12), (8, 1, 10), (195, 2, 50), (pytest.param(30, 1, 10, id="exactly a third"))],
 )
-def test_steps_left_to_auto_are_a_third_of_the_experts(epoch: int, ahead: int, steps: int) -> None:
+def test_automatic_student_steps_are_a_third_of_the_experts_steps(epoch: int, ahead: int, steps: int) -> None:
     recipe = Recipe(student_steps="auto", expert_epochs=ahead)
-    assert recipe.stepping(epoch).num_steps == steps
+    assert recipe.resolved(epoch).student_steps == steps
     with pytest.raises(ValueError, match="student_steps is auto"):
-        _ = recipe.num_steps
+        recipe.resolved()
 
 
-def test_steps_that_are_given_stay() -> None:
+def test_given_student_steps_are_kept() -> None:
     recipe = Recipe(student_steps=7)
-    assert recipe.stepping(1000) is recipe
-    assert recipe.num_steps == 7
+    assert recipe.resolved(1000).options is recipe
+    assert recipe.resolved(1000).student_steps == recipe.resolved().student_steps == 7
+
+
+def test_rates_that_the_distiller_chooses_are_none() -> None:
+    resolved = Recipe(student_steps=7, student_lr="auto", image_step=SGD(lr="auto")).resolved()
+    assert (resolved.student_lr, resolved.image_lr) == (None, None)
+    resolved = Recipe(student_steps=7, student_lr=0.1, image_step=SGD(lr=100.0)).resolved()
+    assert (resolved.student_lr, resolved.image_lr) == (0.1, 100.0)
 
 
 @pytest.mark.parametrize(
-    ("given", "num_images", "seen"),
+    ("options", "num_images", "batch"),
     [
         ({"images_per_class": 1, "batch_size": "auto"}, 9, 9),
         ({"images_per_class": 10, "batch_size": "auto"}, 50, 25),
@@ -65,5 +72,5 @@ def test_steps_that_are_given_stay() -> None:
         ({"images_per_class": 1, "batch_size": 20}, 5, 5),
     ],
 )
-def test_a_student_step_sees_as_many_images(given: dict[str, Any], num_images: int, seen: int) -> None:
-    assert Recipe(**given).batch_of(num_images) == seen
+def test_number_of_images_per_student_step(options: dict[str, Any], num_images: int, batch: int) -> None:
+    assert Recipe(**options).batch_of(num_images) == batch

@@ -11,11 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.distiller import Distiller
+from raydistill.core.distiller import Distiller, StationaryExperts
 from raydistill.core.recipe import SGD
 from raydistill.core.schedule import Fixed, ScheduleState, SelfAdaptive, StepwiseWindow
 from raydistill.core.trajectories import progress
-from raydistill.errors import ArtifactIncompatible
 from raydistill.seeding import generator
 from tests import zoo
 from tests.unit.core.test_distiller import IMAGES, QUICK, OneExpert, assert_same_state, distiller, step, walk
@@ -208,5 +207,5 @@ def test_a_rate_is_chosen_by_the_experts_that_move(change: dict[str, Any]) -> No
     assert run.image_lr == alone.image_lr > 0
     assert run.log_lrs[0] == alone.log_lrs[0]
     nowhere = distiller(replace(STRAIGHT, schedule=Fixed(min_start_epoch=2), **change), Overshoots())
-    with pytest.raises(ArtifactIncompatible, match="the experts stand still at start epochs 2 and 2"):
+    with pytest.raises(StationaryExperts, match="the experts do not move at start epochs 2 and 2"):
         nowhere.begin(IMAGES[None])

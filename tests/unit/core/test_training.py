@@ -18,7 +18,7 @@ from raydistill.core.training import (
     FitState,
     SharpnessAware,
     Training,
-    _flat_gradient,
+    _sharpness_aware_gradient,
     class_weights,
     evaluate,
     fit,
@@ -312,7 +312,7 @@ class TestFlat:
 
     def direction(self, flat: SharpnessAware) -> Tensor:
         gradient = torch.func.grad_and_value(self.problem.loss)
-        direction, loss = _flat_gradient(gradient, flat)(self.theta, self.image, self.target, {})
+        direction, loss = _sharpness_aware_gradient(gradient, flat)(self.theta, self.image, self.target, {})
         assert loss == self.problem.loss(self.theta, self.image, self.target, {})
         return direction
 
@@ -338,7 +338,7 @@ class TestFlat:
         def zero_gradient(theta: Tensor) -> tuple[Tensor, Tensor]:
             return torch.zeros_like(theta), torch.zeros(())
 
-        assert _flat_gradient(zero_gradient, SharpnessAware())(self.theta)[0].count_nonzero() == 0
+        assert _sharpness_aware_gradient(zero_gradient, SharpnessAware())(self.theta)[0].count_nonzero() == 0
 
 
 def test_flat_training_is_resumable_and_another_path(network: Network) -> None:

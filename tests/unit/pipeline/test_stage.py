@@ -9,11 +9,12 @@ import pytest
 import ray
 
 from raydistill import config
+from raydistill.core.arithmetic import Arithmetic
 from raydistill.core.cost_model import WorkEstimate
 from raydistill.core.training import Training
 from raydistill.errors import ArtifactError
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.stages import BEGUN_ON, SETTLED, resolve, stage_context
+from raydistill.pipeline.runtime.stages import BEGUN_ON, OLD_RESOLVED, RESOLVED, resolve, stage_context
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
 
@@ -33,19 +34,23 @@ def test_resumed_run_keeps_the_resolved_values_of_the_first(tmp_path: Path) -> N
     folder, run = Folder(tmp_path), Tags()
     training = Training(compile="auto", precision="auto", lr=0.5)
     first = resolve(folder, run, training, SHORT, gpus=1, threads=1)
-    assert first == Training(compile=False, precision="float32", lr=0.5)
-    assert sorted(folder.files()) == sorted([SETTLED, BEGUN_ON])
+    assert first == Arithmetic(compile=False, precision="float32")
+    assert sorted(folder.files()) == sorted([RESOLVED, BEGUN_ON])
     assert resolve(folder, run, training, LONG, gpus=1, threads=1) == first
     assert run.values == {"raydistill.settled": "float32, not compiled"}
-    folder.write(SETTLED, b"{damaged")
+    folder.write(RESOLVED, b"{damaged")
     assert resolve(folder, run, training, SHORT, gpus=1, threads=1) == first
-    folder.remove(SETTLED)
+    folder.write(OLD_RESOLVED, folder.read(RESOLVED))
+    folder.remove(RESOLVED)
+    assert resolve(folder, run, training, LONG, gpus=1, threads=1) == first, "the file of an older artifact is read"
+    assert not folder.exists(RESOLVED)
+    folder.remove(OLD_RESOLVED)
     assert resolve(folder, run, training, LONG, gpus=1, threads=1).precision == "bfloat16"
 
 
 def test_explicit_values_are_not_changed(tmp_path: Path) -> None:
     explicit = Training(compile=False, precision="float32")
-    assert resolve(Folder(tmp_path), Run(), explicit, LONG, gpus=1, threads=1) == explicit
+    assert resolve(Folder(tmp_path), Run(), explicit, LONG, gpus=1, threads=1) == Arithmetic(False, "float32")
 
 
 def test_resuming_on_other_hardware_warns_that_bits_may_differ(
