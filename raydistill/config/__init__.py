@@ -2,8 +2,9 @@
 
 tree       the dataclasses
 search     the part for `tune`
+kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config
-sentences  what is wrong with one, in one sentence
+messages   one sentence for a wrong config
 """
 
 from raydistill.config.reading import EXTENDS, SHIPPED, load, vary

@@ -61,9 +61,7 @@ def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
         return _adapter().validate_python(raw)
     except (ConfigError, ValidationError) as error:  # the first is a leaf's own, which does not know the file
         what, place, fix = (
-            (error.what, error.where, error.fix)
-            if isinstance(error, ConfigError)
-            else format_validation_error(error, raw)
+            (error.what, error.where, error.fix) if isinstance(error, ConfigError) else format_validation_error(error)
         )
         given = any(_is_about(place, what, key) for key in overridden)
         raise ConfigError(what, f"{COMMAND_LINE if given else where}, {place}", fix) from error

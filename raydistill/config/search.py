@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import Discriminator, PositiveInt, Tag
 
+from raydistill.config.kinds import BY_KIND, infer_kind
 from raydistill.core.checks import positive
 
 
@@ -58,6 +59,13 @@ class Population:
             raise ValueError(f"share must lie in (0, 0.5], got {self.share:g}")
 
 
+def _form(values: Any) -> str:
+    return "list" if isinstance(values, list) else "range"
+
+
+Values = Annotated[Annotated[Range, Tag("range")] | Annotated[list[Any], Tag("list")], Discriminator(_form)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """A search over recipes, judged by balanced accuracy on validation images; all trials match the same experts.
@@ -77,10 +85,12 @@ class Search:
         Of the sampler.
     """
 
-    space: dict[str, Range | list[Any]] = field(default_factory=dict)
+    space: dict[str, Values] = field(default_factory=dict)
     trials: PositiveInt = 24
     sampler: Literal["tpe", "random"] = "tpe"
-    stopping: Halving | Population | None = field(default_factory=Halving)
+    stopping: Annotated[Halving | Population, BY_KIND, infer_kind(Halving | Population)] | None = field(
+        default_factory=Halving
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:

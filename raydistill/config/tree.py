@@ -6,15 +6,17 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, StrictInt, TypeAdapter
 
+from raydistill.config.kinds import BY_KIND, AnyArchitecture, AnySchedule, AnyStep, infer_kind
 from raydistill.config.search import Search
 from raydistill.core.architectures import Architecture, ConvNet, Custom
 from raydistill.core.augment import Augmentation
 from raydistill.core.distribution import DistributionMatching
 from raydistill.core.recipe import Recipe
+from raydistill.core.schedule import SelfAdaptive
 from raydistill.core.training import Training
 from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.datasets.folder import ImageFolder
@@ -51,7 +53,7 @@ class CatalogSurvey:
 
     kind: Literal["catalog"] = "catalog"
     catalog: str
-    images: Images
+    images: Annotated[Images, BY_KIND, infer_kind(Images)]
     dialect: str = "auto"
     fractions: Fractions = "weighted"
     columns: dict[str, str] = field(default_factory=dict)
@@ -163,6 +165,11 @@ class Distill(Recipe):
     fresh networks for `validation_epochs`. picture_every: iterations between pictures of the prototypes.
     """
 
+    # Declared again to be chosen by kind; the defaults are those of `Recipe`.
+    schedule: AnySchedule = field(default_factory=SelfAdaptive)
+    image_step: AnyStep = field(default_factory=lambda: Recipe().image_step)
+    lr_step: AnyStep = field(default_factory=lambda: Recipe().lr_step)
+    label_step: AnyStep = field(default_factory=lambda: Recipe().label_step)
     augmentation: Augmentation = GALAXIES
     seed: int = 0
     validate_every: PositiveInt = 100
@@ -206,7 +213,7 @@ class Evaluate:
     """
 
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
-    other_networks: tuple[Architecture, ...] = ()
+    other_networks: tuple[AnyArchitecture, ...] = ()
     num_networks: PositiveInt = 5
     baselines: tuple[Baseline, ...] = ("random_real", "class_mean", "k_center")
     dm: DistributionMatching = field(default_factory=DistributionMatching)
@@ -279,16 +286,19 @@ class Tracking:
             raise ValueError("uri must hold no password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
 
 
+Survey = CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | TorchvisionSet | Cifar10 | Cifar100 | Idx
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole run. `distilled`: evaluate this distilled set instead of the run's own. `search`: for `raydistill tune` alone."""
 
     name: str
-    survey: CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | TorchvisionSet | Cifar10 | Cifar100 | Idx
+    survey: Annotated[Survey, BY_KIND, infer_kind(Survey)]
     output: str = "runs"
     seed: int = 0
     curate: Curate = field(default_factory=Curate)
-    network: Architecture = field(default_factory=ConvNet)
+    network: AnyArchitecture = field(default_factory=ConvNet)
     experts: Experts = field(default_factory=Experts)
     distill: Distill = field(default_factory=Distill)
     evaluate: Evaluate = field(default_factory=Evaluate)

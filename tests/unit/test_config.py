@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from raydistill.config import CatalogSurvey, Halving, Range, load, plain
-from raydistill.core.architectures import MLP, ConvNet
+from raydistill.core.architectures import MLP, ConvNet, ViT
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.recipe import SGD, Adam
 from raydistill.core.schedule import Fixed, SelfAdaptive, StepwiseWindow
@@ -176,6 +176,12 @@ def test_unions_choose_by_kind(read: Read) -> None:
     assert isinstance(survey.images, FolderImages)
 
 
+def test_missing_kind_is_inferred_from_the_keys(read: Read) -> None:
+    networks = read(SIMULATED, "evaluate.other_networks=[{patch: 4}, {depth: 2}]").evaluate.other_networks
+    assert networks == (ViT(patch=4), ConvNet(depth=2))
+    assert isinstance(read("name: x\nsurvey: {catalog: a, images: {root: b}}\n").survey, CatalogSurvey)
+
+
 def test_a_config_starts_from_the_one_it_extends(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(SIMULATED + "seed: 3\ndistill: {iterations: 5, student_steps: 4}\n")
     (tmp_path / "middle.yaml").write_text("extends: base.yaml\nseed: 4\n")
@@ -284,6 +290,8 @@ WRONG_KEYS = [
     (SIMULATED, "distill.image_step={kind: adam, lr: 1, beta: 3}", "distill.image_step.beta: there is no key 'beta'; did you mean"),
     (CATALOG, "survey.images.rot=x", "survey.images.rot: there is no key 'rot'; did you mean 'root'?"),
     ("name: x\nsurvey: {kind: catalog, catalg: a.csv}\n", "", "survey.catalg: there is no key 'catalg'; did you mean 'catalog'?"),
+    (SIMULATED, "search.space={ema: {lw: 0.1, high: 0.5}}", "search.space.ema.lw: there is no key 'lw'; did you mean 'low'?"),
+    (SIMULATED, "search.stopping={kind: pbt, evry: 3}", "search.stopping.evry: there is no key 'evry'; did you mean 'every'?"),
     (SIMULATED + "network: {kind: mlp, depth: 2}\n", "", "network.depth: there is no key 'depth'"),
     (SIMULATED + "distill: {schedule: {kind: clocked, evry: 2}}\n", "", "schedule.evry: there is no key 'evry'; did you mean 'every'"),
 ]  # fmt: skip

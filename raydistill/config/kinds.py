@@ -1,0 +1,42 @@
+"""Choose among the classes of a union by their `kind`, as pydantic's discriminated unions do.
+
+The classes themselves are plain dataclasses, most of them in `core`, which does not import pydantic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Annotated, Any, get_args
+
+from pydantic import BeforeValidator, Field
+
+from raydistill.core.architectures import Architecture
+from raydistill.core.recipe import Step
+from raydistill.core.schedule import Schedule
+
+BY_KIND = Field(discriminator="kind")
+
+
+def infer_kind(union: Any) -> BeforeValidator:
+    """Return a validator that adds a missing `kind`: the first of those whose keys fit best."""
+
+    def add_kind(value: Any) -> Any:
+        if is_dataclass(value):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError("input should be a dictionary")
+        kind = value.get("kind") if "kind" in value else min(get_args(union), key=lambda cls: _misfit(cls, value)).kind
+        return {**value, "kind": str(kind)}
+
+    return BeforeValidator(add_kind)
+
+
+def _misfit(cls: Any, value: dict[str, Any]) -> int:
+    """Return how many keys of `value` are unknown to `cls`, plus how many required ones are missing."""
+    required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
+    return len(value.keys() - {f.name for f in fields(cls)}) + len(required - value.keys())
+
+
+AnyArchitecture = Annotated[Architecture, BY_KIND, infer_kind(Architecture)]
+AnySchedule = Annotated[Schedule, BY_KIND, infer_kind(Schedule)]
+AnyStep = Annotated[Step, BY_KIND, infer_kind(Step)]
