@@ -26,7 +26,7 @@ from PIL import Image, UnidentifiedImageError
 
 from raydistill.errors import CatalogError, ConfigError, nearest
 from raydistill.galaxies.alignment import align_major_axis
-from raydistill.galaxies.catalog_schemas import filename_mapping
+from raydistill.galaxies.catalog_schemas import read_filename_mapping
 from raydistill.galaxies.tables import object_ids, parquet_dataset
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message, open_stream
 
@@ -200,7 +200,7 @@ def _check_pattern(pattern: str) -> None:
 
 
 def _locate(root: str, pattern: str, mapping: str | None, object_ids: Sequence[str]) -> list[str | None]:
-    assets = None if mapping is None else filename_mapping(mapping)
+    assets = None if mapping is None else read_filename_mapping(mapping)
     present = _listing(root, recursive="/" in pattern)
     found: list[str | None] = []
     for object_id in object_ids:

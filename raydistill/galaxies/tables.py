@@ -1,7 +1,7 @@
-"""Reading tables wherever they lie: CSV (also .gz), Parquet (a file or a folder of files) and FITS, local or remote.
+"""Read tables at any URI: CSV (also compressed), Parquet (a file or a folder of files) and FITS.
 
-A catalogue has hundreds of columns of which a few are wanted, so all readers take the names of those columns.
-Object ids are text from the first byte on: SDSS ids have 18 digits and float64 holds fewer than 16.
+A catalogue has hundreds of columns and only a few are needed, so every reader takes column names.
+Object ids are read as text: SDSS ids have 18 digits, and float64 holds fewer than 16.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,17 +36,38 @@ _FORMATS = {
 
 
 def column_names(uri: str) -> list[str]:
-    """The names of the table's columns, in order. CatalogError if there is no table at `uri`."""
-    names: list[str] = _guarded(uri, _names_of[_format(uri)])
+    """Return the names of the table's columns, in order.
+
+    Raises
+    ------
+    CatalogError
+        If there is no table at `uri`, if it cannot be read, or if it is empty.
+    """
+    names: list[str] = _call_reader(uri, _name_readers[_format(uri)])
     if not names:
         raise CatalogError("the file is empty", uri, "fetch or export it again")
     return names
 
 
 def read_columns(uri: str, columns: Sequence[str], text: Collection[str] = ()) -> pa.Table:
-    """The named columns; those also in `text` come from a CSV as they are written, without reading them as numbers."""
+    """Return some columns of a table, in its row order.
+
+    Parameters
+    ----------
+    uri : str
+        A .csv, .tsv, .parquet or .fits file, or a folder of Parquet files.
+    columns : sequence of str
+        Names of the columns. Repeated names are read once.
+    text : collection of str
+        Columns that a CSV reader must not parse as numbers, such as ids.
+
+    Raises
+    ------
+    CatalogError
+        If the table is missing or cannot be read.
+    """
     reader = _readers[_format(uri)]
-    return _guarded(uri, lambda uri: reader(uri, list(dict.fromkeys(columns)), text))
+    return _call_reader(uri, lambda uri: reader(uri, list(dict.fromkeys(columns)), text))
 
 
 def _format(uri: str) -> str:
@@ -58,14 +81,12 @@ def _format(uri: str) -> str:
     if system.get_file_info(path).type == pafs.FileType.Directory:
         return "parquet"
     raise CatalogError(
-        "not a table that can be read",
-        uri,
-        "give a .csv, .tsv, .parquet or .fits file, by its name too, or a Parquet folder",
+        "unknown table format", uri, "give a .csv, .tsv, .parquet or .fits file, or a folder of Parquet files"
     )
 
 
-def _guarded(uri: str, read: Any) -> Any:
-    """What `read(uri)` returns; its failures as one sentence."""
+def _call_reader(uri: str, read: Any) -> Any:
+    """Return `read(uri)`; its failures become a CatalogError."""
     try:
         return read(uri)
     except FileNotFoundError as error:
@@ -73,7 +94,7 @@ def _guarded(uri: str, read: Any) -> Any:
     except (OSError, pa.ArrowException, ValueError, TypeError, csv.Error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if _format(uri) == "parquet":
-            reason = reason.rpartition(": ")[2].rstrip(".")  # the last of many links says it
+            reason = reason.rpartition(": ")[2].rstrip(".")  # Arrow puts the cause last
         raise CatalogError(
             f"cannot be read as a {_format(uri)} table ({reason})", uri, "fetch it again or convert it"
         ) from error
@@ -91,7 +112,7 @@ def _csv_names(uri: str) -> list[str]:
 
 
 def _read_csv(uri: str, columns: list[str], text: Collection[str]) -> pa.Table:
-    names = _csv_names(uri)  # given, and the header skipped: blanks around the names do no harm
+    names = _csv_names(uri)  # stripped, unlike the names that Arrow reads from the header
     with open_stream(uri) as stream:
         return pacsv.read_csv(
             stream,
@@ -112,42 +133,58 @@ def _read_parquet(uri: str, columns: list[str], text: Collection[str]) -> pa.Tab
 
 
 def parquet_dataset(uri: str) -> ds.Dataset:
-    """A Parquet file, or a folder of them, for reading column by column."""
+    """Open a Parquet file or a folder of Parquet files, without reading rows.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at `uri`.
+    """
     system, path = arrow_filesystem(uri)
     if system.get_file_info(path).type == pafs.FileType.NotFound:
         raise FileNotFoundError(uri)
     return ds.dataset(path, filesystem=system, format="parquet")
 
 
-def _open_fits_table(uri: str) -> tuple[Any, Any]:
+@contextmanager
+def _open_fits_table(uri: str) -> Iterator[Any]:
+    """Yield the first table HDU, and close the file afterwards. OSError if there is none, or if the file is truncated."""
     from astropy.io import fits
+    from astropy.utils.exceptions import AstropyUserWarning
 
     system, path = arrow_filesystem(uri)
-    if isinstance(system, pafs.LocalFileSystem):
-        content = fits.open(path)  # memory-mapped: Table 5 has 226 columns and we read 40
-    else:
-        with open_stream(uri) as stream:
-            content = fits.open(io.BytesIO(stream.read()))
-    for hdu in content:
-        if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU)):
-            return content, hdu
-    raise OSError("it has no table extension")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
+        try:
+            # A local file is memory-mapped: Table 5 of Willett et al. 2013 has 226 columns, and 40 of them are read.
+            with fits.open(path) if isinstance(system, pafs.LocalFileSystem) else _open_remote_fits(uri) as hdus:
+                tables = (hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU)))
+                if (table := next(tables, None)) is None:
+                    raise OSError("it has no table extension")
+                yield table
+        except AstropyUserWarning as warning:
+            raise OSError("the file is truncated") from warning
+
+
+def _open_remote_fits(uri: str) -> Any:
+    from astropy.io import fits
+
+    with open_stream(uri) as stream:
+        return fits.open(io.BytesIO(stream.read()))
 
 
 def _fits_names(uri: str) -> list[str]:
-    content, hdu = _open_fits_table(uri)
-    with content:
+    with _open_fits_table(uri) as hdu:
         return list(hdu.columns.names)
 
 
 def _read_fits(uri: str, columns: list[str], text: Collection[str]) -> pa.Table:
-    content, hdu = _open_fits_table(uri)
-    with content:
-        return pa.table({name: _native(np.asarray(hdu.data[name]), hdu.columns[name].null) for name in columns})
+    with _open_fits_table(uri) as hdu:
+        return pa.table({name: _to_arrow(np.asarray(hdu.data[name]), hdu.columns[name].null) for name in columns})
 
 
-def _native(values: np.ndarray, null: int | None) -> pa.Array:
-    """FITS numbers are big-endian, which Arrow does not take, and its text is padded bytes. null: the number that stands for none."""
+def _to_arrow(values: np.ndarray, null: int | None) -> pa.Array:
+    """Convert a FITS column: big-endian numbers to native ones, padded bytes to text, `null` to null."""
     if values.dtype.kind == "S":
         values = np.char.decode(values, "ascii")
     if values.dtype.kind == "U":
@@ -155,15 +192,25 @@ def _native(values: np.ndarray, null: int | None) -> pa.Array:
     return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=None if null is None else values == null)
 
 
-_names_of = {"csv": _csv_names, "parquet": _parquet_names, "fits": _fits_names}
+_name_readers = {"csv": _csv_names, "parquet": _parquet_names, "fits": _fits_names}
 _readers = {"csv": _read_csv, "parquet": _read_parquet, "fits": _read_fits}
 
 
 def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.Array:
-    """A column of ids as text, digit for digit.
+    """Return a column of ids as text, with every digit.
 
-    Raises CatalogError for ids that are missing, and for ids that passed through floating point and were too long
-    for it (their last digits are lost, so they would join with the wrong galaxies).
+    Parameters
+    ----------
+    column : pyarrow array
+        Ids as text, integers or floats.
+    name, where : str
+        The column and the file, for error messages.
+
+    Raises
+    ------
+    CatalogError
+        If ids are missing. If ids were floats too long for their type, so that the last digits are
+        lost: such ids would match the wrong galaxies.
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_floating(array.type):
@@ -174,29 +221,29 @@ def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.
         text = pc.cast(_ids_from_floats(floats, name, where), pa.string())
     missing = text.null_count + (pc.sum(pc.equal(text, "")).as_py() or 0)
     if missing:
-        raise CatalogError(f"column '{name}' lacks the id in {missing} rows", where, "remove those rows")
+        raise CatalogError(f"column '{name}' has no id in {missing} rows", where, "remove these rows")
     return text
 
 
 def _written_as_floats(text: pa.Array) -> bool:
-    """Whether every id reads as a number and some have a point or an exponent: 5.877e+17, or 1002.0."""
+    """Return whether all ids are numbers and some have a point or an exponent, as 5.877e+17 or 1002.0."""
     numbers = pc.match_substring_regex(text, r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
-    pointed = pc.match_substring_regex(text, r"[.eE]")
-    return bool(pc.all(numbers).as_py() and pc.any(pointed).as_py())
+    as_floats = pc.match_substring_regex(text, r"[.eE]")
+    return bool(pc.all(numbers).as_py() and pc.any(as_floats).as_py())
 
 
 def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
     if not np.isfinite(values).all():
-        raise CatalogError(f"column '{name}' lacks some ids", where, "remove those rows")
-    first_rounded = 2.0 ** (np.finfo(values.dtype).nmant + 1)  # below it every whole number has a float of its own
-    if (np.abs(values) >= first_rounded).any():
+        raise CatalogError(f"column '{name}' has rows without an id", where, "remove these rows")
+    first_inexact = 2.0 ** (np.finfo(values.dtype).nmant + 1)  # every smaller integer is an exact float
+    if (np.abs(values) >= first_inexact).any():
         raise CatalogError(
-            f"the ids in '{name}' passed through floating point and lost their last digits",
+            f"the ids in '{name}' were stored as floats and lost their last digits",
             where,
-            "export the table again with the ids as integers or text",
+            "export the table again with ids as integers or text",
         )
     if (values != np.round(values)).any():
         raise CatalogError(
-            f"the ids in '{name}' are fractions", where, "name the id column with survey.columns.id=NAME"
+            f"the ids in '{name}' are not whole numbers", where, "name the id column with survey.columns.id=NAME"
         )
     return pa.array(values.astype(np.int64))

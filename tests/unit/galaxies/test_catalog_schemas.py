@@ -1,4 +1,4 @@
-"""The same votes in every dialect give the same table; damaged tables give one clear sentence."""
+"""Tests of the catalog schemas: all give the same table, and damaged tables give one clear sentence."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 from astropy.table import MaskedColumn, Table
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.catalog_schemas import filename_mapping, read_catalog, votes_array
+from raydistill.galaxies.catalog_schemas import read_catalog, read_filename_mapping, votes_array
 from raydistill.galaxies.tree import INDEX, RESPONSES, TASKS, task_columns
 
 IDS = [587732578312454276, 587729154670395609, 588017702388760720]
@@ -66,7 +66,7 @@ def data() -> Path:
 
 
 def conditional_votes() -> np.ndarray:
-    """Three galaxies; the second is smooth beyond doubt, so nobody was asked about its disk (NaN)."""
+    """Return the votes of three galaxies; all call the second one smooth, so its disk tasks are NaN."""
     rng = np.random.default_rng(0)
     votes = np.concatenate([rng.dirichlet(np.ones(len(t.answers)), size=3) for t in TASKS], axis=1)
     votes[1, :3] = [1, 0, 0]
@@ -97,7 +97,7 @@ def assert_votes(catalog: pa.Table, expected: np.ndarray) -> None:
     np.testing.assert_allclose(votes_array(catalog), expected.astype(np.float32), atol=1e-6)
 
 
-def test_a_willett_table_keeps_each_kind_of_fraction_apart(tmp_path):
+def test_willett_table_keeps_the_kinds_of_fractions_apart(tmp_path):
     votes = conditional_votes()
     uri = write_csv(tmp_path / "table5.csv", release(votes))
     for shift, kind in enumerate(("raw", "weighted", "debiased")):
@@ -127,13 +127,13 @@ def test_csv_gz_parquet_and_fits_hold_the_same_table(tmp_path):
         assert read.drop_columns("votes").equals(expected.drop_columns("votes")), name
 
 
-def test_hart16_raw_falls_back_to_weighted_by_whole_questions(tmp_path):
+def test_hart16_raw_falls_back_to_weighted_for_whole_questions(tmp_path):
     votes = conditional_votes()
     table = release(votes)
     del table["t03_bar_a07_no_bar_fraction"]
     catalog = read_catalog(write_csv(tmp_path / "hart.csv", table), fractions="raw")
     expected = votes.copy()
-    expected[:, 5:7] = np.roll(votes, 1, axis=0)[:, 5:7]  # both answers about bars, never a mixture
+    expected[:, 5:7] = np.roll(votes, 1, axis=0)[:, 5:7]  # both answers of the bar task
     assert_votes(catalog, expected)
     assert catalog.schema.metadata[b"raydistill.dialect"] == b"hart16"
     assert catalog.schema.metadata[b"raydistill.weighted_instead_of_raw"] == b"3"
@@ -141,17 +141,17 @@ def test_hart16_raw_falls_back_to_weighted_by_whole_questions(tmp_path):
         read_catalog(str(tmp_path / "hart.csv"), "willett", fractions="raw")
 
 
-def test_hart16_without_any_raw_question_refuses_raw(tmp_path):
+def test_hart16_without_raw_fractions_rejects_raw(tmp_path):
     uri = write_csv(tmp_path / "hart.csv", release(conditional_votes(), ("_weighted_fraction",)))
-    with pytest.raises(CatalogError, match="set fractions to weighted"):
+    with pytest.raises(CatalogError, match=r"set survey\.fractions to weighted"):
         read_catalog(uri, fractions="raw")
     with pytest.raises(CatalogError, match=r"_debiased'.*did you mean.*_weighted_fraction"):
         read_catalog(uri, fractions="debiased")
 
 
-def test_kaggle_is_renormalised_from_cumulative_to_conditional(tmp_path):
+def test_kaggle_fractions_become_conditional(tmp_path):
     votes = conditional_votes()
-    reached = np.ones((3, 11))  # the fraction of volunteers that arrive at each task
+    reached = np.ones((3, 11))  # fraction of the volunteers who are asked each task
     for task in TASKS:
         if task.asked_after:
             reached[:, task.number - 1] = 0.3 + 0.05 * task.number
@@ -165,13 +165,13 @@ def test_kaggle_is_renormalised_from_cumulative_to_conditional(tmp_path):
         read_catalog(uri, fractions="debiased")
 
 
-@pytest.mark.parametrize("held", ["fractions", "counts"])
-def test_galaxy_datasets_names_map_to_all_answers_but_those_of_task_8(tmp_path, held):
+@pytest.mark.parametrize("content", ["fractions", "counts"])
+def test_galaxy_datasets_gives_all_answers_except_task_8(tmp_path, content):
     votes = conditional_votes()
     votes[:, task_columns(TASKS[7])] = np.nan
     table: dict = {"id_str": [str(i) for i in IDS], "image": [b"x"] * 3, "label": [0, 1, 2]}
     for i, name in enumerate(GALAXY_DATASETS):
-        if name != "-" and held == "fractions":
+        if name != "-" and content == "fractions":
             table[f"{name}_fraction"] = votes[:, i]
             table[name] = [-1] * 3  # must not be read
         elif name != "-":
@@ -197,7 +197,7 @@ def test_plain_labels_with_named_columns(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'label'"):
         read_catalog(uri, columns={"id": "Name", "lable": "kind"})
     pq.write_table(pa.table({"id": ["a"], "label": [["E", "S0"]]}), tmp_path / "lists.parquet")
-    with pytest.raises(CatalogError, match="column 'label' holds no labels, but list<element: string>"):
+    with pytest.raises(CatalogError, match="column 'label' has the type list<element: string>, which is not a label"):
         read_catalog(str(tmp_path / "lists.parquet"))
     for value in ("1_0", " 0.5"):
         pq.write_table(pa.table({"id": ["a", "b"], "label": ["E", "E"], "p": ["0.1", value]}), tmp_path / "p.parquet")
@@ -209,7 +209,7 @@ def test_plain_labels_with_named_columns(tmp_path):
 
 
 def test_long_ids_keep_every_digit_in_every_format(tmp_path):
-    ids = [2**62 + i for i in range(3)]  # neighbours that float64 cannot tell apart
+    ids = [2**62 + i for i in range(3)]  # float64 cannot tell them apart
     table = pa.table({"id": ids, "label": ["a", "b", "c"]})
     pacsv.write_csv(table, tmp_path / "t.csv")
     pq.write_table(table, tmp_path / "t.parquet")
@@ -219,7 +219,7 @@ def test_long_ids_keep_every_digit_in_every_format(tmp_path):
         assert read_catalog(str(tmp_path / name))["object_id"].to_pylist() == [str(i) for i in ids]
 
 
-def test_ids_damaged_by_floating_point_are_refused(tmp_path):
+def test_ids_damaged_by_floating_point_are_rejected(tmp_path):
     (tmp_path / "t.csv").write_text("id,label\n5.87732578312454e+17,a\n5.87729154670395e+17,b\n")
     pq.write_table(pa.table({"id": [float(i) for i in IDS], "label": ["a"] * 3}), tmp_path / "t.parquet")
     for name in ("t.csv", "t.parquet"):
@@ -227,21 +227,21 @@ def test_ids_damaged_by_floating_point_are_refused(tmp_path):
             read_catalog(str(tmp_path / name))
 
 
-def test_a_narrow_float_loses_digits_earlier(tmp_path):
+def test_float32_ids_lose_digits_earlier(tmp_path):
     ids = pa.array(np.array([123456789, 17], np.float32))
     pq.write_table(pa.table({"id": ids, "label": ["a", "b"]}), tmp_path / "t.parquet")
     with pytest.raises(CatalogError, match="lost their last digits"):
         read_catalog(str(tmp_path / "t.parquet"))
 
 
-def test_masked_whole_numbers_of_fits_are_missing(tmp_path):
+def test_masked_fits_integers_are_missing_values(tmp_path):
     def written(name, **columns):
         Table(columns).write(tmp_path / name)
         return str(tmp_path / name)
 
     masked = written("label.fits", id=MaskedColumn([1, 2, 3]), label=MaskedColumn([4, 5, 6], mask=[False, True, False]))
     assert read_catalog(masked)["label"].to_pylist() == ["4", None, "6"]
-    with pytest.raises(CatalogError, match="column 'id' lacks the id in 2 rows"):
+    with pytest.raises(CatalogError, match="column 'id' has no id in 2 rows"):
         read_catalog(
             written("id.fits", id=MaskedColumn([1, 2, 3], mask=[0, 1, 1]), label=MaskedColumn(["a", "b", "c"]))
         )
@@ -265,16 +265,16 @@ def test_short_ids_written_as_floats_and_ids_with_leading_zeros(tmp_path):
     [
         ("id,label\n", "no rows"),
         ("", "the file is empty"),
-        ("id,label\n1,a\n1,b\n", r"1 ids in 'id' stand in several rows \(first: 1\)"),
-        ("id,label\n1,a\n,b\n", "lacks the id in 1 rows"),
+        ("id,label\n1,a\n1,b\n", r"1 ids in 'id' occur in several rows \(first: 1\)"),
+        ("id,label\n1,a\n,b\n", "has no id in 1 rows"),
         ("id,label,confidence\n1,a,0.5\n2,b,high\n", "'high' in row 2, which is not a number"),
-        ("id,label,confidence\n1,a,0.5\n2,b,40\n", r"leaves \[0, 1\] in 1 rows \(row 2: 40\)"),
+        ("id,label,confidence\n1,a,0.5\n2,b,40\n", r"is outside \[0, 1\] in 1 rows \(row 2: 40\)"),
         ("id,label,ra\n1,a,x\n", "'ra' holds 'x'"),
         ("id,label\n1,a,3\n", "cannot be read"),
-        ("foo,bar\n1,2\n", "any known dialect"),
+        ("foo,bar\n1,2\n", "no columns of a known catalog schema"),
     ],
 )
-def test_a_damaged_table_gets_one_sentence_with_its_file(tmp_path, text, message):
+def test_damaged_table_gives_one_sentence_with_its_path(tmp_path, text, message):
     path = tmp_path / "bad.csv"
     path.write_text(text)
     with pytest.raises(CatalogError, match=message) as caught:
@@ -282,7 +282,7 @@ def test_a_damaged_table_gets_one_sentence_with_its_file(tmp_path, text, message
     assert str(path) in str(caught.value)
 
 
-def test_rounding_beyond_one_is_clipped_and_more_is_refused(tmp_path):
+def test_fraction_above_one_is_clipped_if_rounding_and_rejected_otherwise(tmp_path):
     table = release(conditional_votes(), ("_weighted_fraction",))
     first = RESPONSES[0] + "_weighted_fraction"
     table[first] = np.array([1.0005, 1.0, 0.2])
@@ -292,7 +292,7 @@ def test_rounding_beyond_one_is_clipped_and_more_is_refused(tmp_path):
         read_catalog(write_csv(tmp_path / "b.csv", table))
 
 
-def test_other_mistakes_name_what_to_do(tmp_path):
+def test_other_errors_name_the_fix(tmp_path):
     with pytest.raises(CatalogError, match="no such file"):
         read_catalog(str(tmp_path / "absent.csv"))
     (tmp_path / "a.txt").write_text("x")
@@ -304,7 +304,7 @@ def test_other_mistakes_name_what_to_do(tmp_path):
     Table({"id": [f"g{n}" for n in range(2000)], "label": ["a"] * 2000}).write(tmp_path / "half.fits")
     whole = (tmp_path / "half.fits").read_bytes()
     (tmp_path / "half.fits").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CatalogError, match=r"half\.fits: cannot be read as a fits table"):
+    with pytest.raises(CatalogError, match=r"half\.fits: cannot be read as a fits table \(the file is truncated\)"):
         read_catalog(str(tmp_path / "half.fits"))
     uri = write_csv(tmp_path / "c.csv", release(conditional_votes()))
     with pytest.raises(ConfigError, match="did you mean 'hart16'"):
@@ -315,18 +315,18 @@ def test_other_mistakes_name_what_to_do(tmp_path):
         read_catalog(uri, columns={"id": "dr8objid"})
 
 
-def test_the_filename_mapping_keeps_the_first_asset_of_an_object(tmp_path):
+def test_filename_mapping_keeps_the_first_asset_of_an_object(tmp_path):
     path = tmp_path / "mapping.csv"
     path.write_text(f"objid,sample,asset_id\n{IDS[0]},original,57314\n{IDS[1]},extra,2\n{IDS[0]},stripe82,3\n")
-    assert filename_mapping(str(path)) == {str(IDS[0]): "57314", str(IDS[1]): "2"}
+    assert read_filename_mapping(str(path)) == {str(IDS[0]): "57314", str(IDS[1]): "2"}
     with pytest.raises(CatalogError, match="did you mean 'asset_id'"):
-        filename_mapping(str(path), asset_column="assetid")
+        read_filename_mapping(str(path), asset_column="assetid")
 
 
 # ---- real tables ----
 
 
-def test_the_real_hart16_table(data):
+def test_real_hart16_table(data):
     uri = str(data / "gz2_hart16" / "gz2_hart16.csv")
     catalog = read_catalog(uri)
     lines = Path(uri).read_text().splitlines()[1:]
@@ -339,12 +339,12 @@ def test_the_real_hart16_table(data):
     not_asked = np.isnan(votes[:, INDEX["t11_arms_number_a31_1"]])
     assert not_asked.sum() == 495  # counted in the file: rows in which all answers of task 11 are 0
     assert catalog["total_votes"][0].as_py() == 131
-    mapping = filename_mapping(str(data / "gz2_hart16" / "gz2_filename_mapping.csv"))
+    mapping = read_filename_mapping(str(data / "gz2_hart16" / "gz2_filename_mapping.csv"))
     assert set(mapping) == set(catalog["object_id"].to_pylist())
     assert np.nanmax(votes_array(read_catalog(uri, fractions="debiased"))) <= 1
 
 
-def test_the_real_label_tables(data):
+def test_real_label_tables(data):
     kaggle = read_catalog(str(data / "gz2_kaggle" / "labels_5_classes.csv"))
     assert (kaggle.num_rows, kaggle["label"].to_pylist().count("cigar")) == (3740, 55)
     columns = {"id": "PGCname", "label": "class9_derived"}

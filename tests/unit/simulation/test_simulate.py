@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.catalog_schemas import filename_mapping, read_catalog, votes_array
+from raydistill.galaxies.catalog_schemas import read_catalog, read_filename_mapping, votes_array
 from raydistill.galaxies.classes import GZ2_NINE
 from raydistill.galaxies.tree import RESPONSES, TASKS
 from raydistill.simulation.render import FRAME_R90, MARGIN, ZERO_POINT, Truth, galaxy_light, render
@@ -251,7 +251,7 @@ def test_the_catalogue_is_read_as_a_user_would_read_it(tmp_path: Path, table: pa
     np.testing.assert_allclose(catalog["petro_r90"], table["petro_r90"])
     weighted = np.stack([table[f"{stem}_weighted_fraction"].to_numpy() for stem in RESPONSES], axis=1)
     np.testing.assert_allclose(np.nan_to_num(votes_array(catalog)), weighted, atol=1e-6)
-    mapping = filename_mapping(str(tmp_path / "filename_mapping.csv"))
+    mapping = read_filename_mapping(str(tmp_path / "filename_mapping.csv"))
     assert all((tmp_path / "images" / f"{mapping[objid]}.jpg").exists() for objid in table["objid"].to_pylist())
 
 
