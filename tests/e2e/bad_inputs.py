@@ -235,9 +235,9 @@ SURVEY_ROWS = [
     R("a class that no galaxy has", "curate own.yaml curate.classes=[cat,dgo]", 3,
       "votes.csv, label: no galaxy has the label 'dgo'; did you mean 'dog'?"),
     R("images in a folder that is not there", "curate own.yaml survey.images.root=nope", 3,
-      "nope: no such folder of images; check the path, or fetch the images first"),
+      "nope: there is no such image folder; check survey.images.root, or download the images first"),
     R("images in an empty folder", "curate own.yaml", 3,
-      "pictures: the folder of images is empty; fetch the images first",
+      "pictures: the image folder is empty; download the images first",
       prepare=no_pictures),
     R("images in an unknown storage", "curate own.yaml survey.images.root=foo://bucket", 3,
       "foo://bucket: unknown storage 'foo://'; give a path, or a URI such as s3://bucket/folder"),
@@ -248,7 +248,7 @@ SURVEY_ROWS = [
       "votes.csv: none of 60 galaxies was selected (60 have a class, 0 of those a picture); check survey.images: galaxy 0 would be "
       "pictures/0.jpg"),
     R("a pattern without the id", "curate own.yaml survey.images.pattern=x.jpg", 2,
-      "command line, survey.images.pattern: 'x.jpg' is no pattern of file names; write {id} where the object id stands"),
+      "command line, survey.images.pattern: 'x.jpg' is not a file name pattern; write {id} in place of the object id"),
     R("a balanced choice with an empty class", "curate own.yaml curate.balance=true", 3,
       "curate.balance: no galaxy with a confidence of 0 or more in: dog; lower min_confidence, choose fewer classes, "
       "or set balance to false",

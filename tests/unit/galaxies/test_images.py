@@ -1,4 +1,4 @@
-"""Images: a spiral keeps its handedness from every file format to the prepared array; bad files get a reason."""
+"""Tests of images: every file format keeps the handedness of a spiral, and bad files get a reason."""
 
 import gzip
 import io
@@ -37,7 +37,7 @@ def data() -> Path:
 
 
 def spiral(side: int = 96, turns: float = 0.6) -> np.ndarray:
-    """Two unequal arms that wind one way: no rotation or mirror image of it is itself. uint8 [H, W, 3]."""
+    """Return a spiral with two unequal arms, different from all its rotations and mirror images."""
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     phase = angle - turns * 2 * np.pi * np.log1p(radius / 4)
@@ -47,11 +47,11 @@ def spiral(side: int = 96, turns: float = 0.6) -> np.ndarray:
 
 
 def dihedral(image: np.ndarray) -> list[np.ndarray]:
-    """The image and its seven turned and mirrored forms, itself first."""
+    """Return the image and its seven rotated and mirrored forms, itself first."""
     return [np.rot90(form, k) for form in (image, image[:, ::-1]) for k in range(4)]
 
 
-def most_alike(image: np.ndarray, reference: np.ndarray) -> int:
+def best_form(image: np.ndarray, reference: np.ndarray) -> int:
     return int(
         np.argmax([np.corrcoef(image.ravel().astype(float), form.ravel())[0, 1] for form in dihedral(reference)])
     )
@@ -65,7 +65,7 @@ def encoded(image: np.ndarray | Image.Image, kind: str, **options: object) -> by
 
 
 def fits_bytes(image: np.ndarray, cube: bool = False, dtype: str = ">f4") -> bytes:
-    """As an astronomer writes it: row 0 of the array at the bottom of the picture."""
+    """Encode as FITS with three bands: row 0 of the array is the bottom of the picture."""
     red, green, blue = (image[::-1, :, c].astype(dtype) / 200 for c in range(3))
     bands = [("I", red / 0.8), ("R", green), ("G", blue / 1.4)]
     if cube:
@@ -94,13 +94,13 @@ def test_handedness_survives_from_the_file_to_the_prepared_array(tmp_path, kind)
     decoded = source.decode(path)
     assert decoded.dtype == np.uint8
     assert decoded.shape == image.shape
-    assert most_alike(decoded, image) == 0
-    assert most_alike(prepare(decoded, 0.75, 48), prepare(image, 0.75, 48)) == 0
+    assert best_form(decoded, image) == 0
+    assert best_form(prepare(decoded, 0.75, 48), prepare(image, 0.75, 48)) == 0
     again = decode_picture(encode_png(prepare(decoded, 0.75, 48)))
-    assert most_alike(again, prepare(image, 0.75, 48)) == 0
+    assert best_form(again, prepare(image, 0.75, 48)) == 0
 
 
-def test_row_0_of_a_fits_array_comes_to_the_bottom():
+def test_row_0_of_a_fits_array_is_the_bottom_row():
     image = np.full((40, 40, 3), 10, np.uint8)
     image[:5, 30:] = 250  # top right, as a viewer shows it
     decoded = FitsImages("").decode(fits_bytes(image))
@@ -109,7 +109,7 @@ def test_row_0_of_a_fits_array_comes_to_the_bottom():
     assert bright[:, 1].min() >= 30
 
 
-def test_fits_channels_become_red_green_blue_in_their_order():
+def test_fits_channels_are_red_green_blue_in_order():
     image = np.full((40, 40, 3), 20, np.uint8)
     image[10:30, 10:30, 0] = 250  # bright in i only: red
     red = FitsImages("").decode(fits_bytes(image))[20, 20]
@@ -118,11 +118,11 @@ def test_fits_channels_become_red_green_blue_in_their_order():
     assert blue[2] > 3 * blue[0]
 
 
-def test_png_decodes_exactly_and_an_exif_orientation_is_ignored():
+def test_png_decodes_exactly_and_exif_orientation_is_ignored():
     image = spiral()
     np.testing.assert_array_equal(decode_picture(encoded(image, "PNG")), image)
     exif = Image.Exif()
-    exif[0x0112] = 6  # "turn by 90 degrees"
+    exif[0x0112] = 6  # rotate by 90 degrees
     plain, tagged = encoded(image, "JPEG", quality=95), encoded(image, "JPEG", quality=95, exif=exif)
     np.testing.assert_array_equal(decode_picture(tagged), decode_picture(plain))
 
@@ -142,11 +142,11 @@ def test_grey_palette_and_transparent_pictures_become_rgb():
     np.testing.assert_array_equal(decode_picture(encoded(palette, "PNG")), np.asarray(palette.convert("RGB")))
     alpha = np.dstack([image, np.full(grey.shape, 255, np.uint8)])
     np.testing.assert_array_equal(decode_picture(encoded(alpha, "PNG")), image)
-    alpha[:10, :, :3], alpha[:10, :, 3] = 255, 0  # white, but wholly transparent: the sky is black
+    alpha[:10, :, :3], alpha[:10, :, 3] = 255, 0  # white but transparent: shown as black
     assert (decode_picture(encoded(alpha, "PNG"))[:10] == 0).all()
 
 
-def test_a_16_bit_picture_is_not_clipped():
+def test_16_bit_picture_is_scaled_not_clipped():
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     decoded = decode_picture(encoded(Image.fromarray(ramp), "PNG"))
     assert decoded.min() == 0
@@ -166,7 +166,7 @@ def reason_of(source: FolderImages | FitsImages | ParquetImages, content: bytes 
     return caught.value.reason
 
 
-def test_unusable_pictures_are_refused_with_a_reason(tmp_path):
+def test_unusable_pictures_are_rejected_with_a_reason(tmp_path):
     folder, jpeg, png = FolderImages(str(tmp_path)), encoded(spiral(), "JPEG"), encoded(spiral(), "PNG")
     assert reason_of(folder, None) == "missing"
     assert reason_of(folder, str(tmp_path / "absent.jpg")) == "missing"
@@ -180,7 +180,7 @@ def test_unusable_pictures_are_refused_with_a_reason(tmp_path):
     assert reason_of(folder, encoded(Image.fromarray(np.ones((40, 40), np.float32)), "TIFF")) == "corrupt"
 
 
-def test_a_file_that_cannot_be_read_costs_itself_and_a_storage_in_trouble_does_not_pass_for_one(tmp_path, monkeypatch):
+def test_unreadable_file_is_rejected_but_failing_storage_is_an_error(tmp_path, monkeypatch):
     whole = gzip.compress(fits_bytes(spiral()))
     (tmp_path / "g.fits.gz").write_bytes(whole[: len(whole) // 2])
     assert reason_of(FitsImages(""), str(tmp_path / "g.fits.gz")) == "unreadable"
@@ -189,23 +189,23 @@ def test_a_file_that_cannot_be_read_costs_itself_and_a_storage_in_trouble_does_n
         raise OSError("slow down")
 
     monkeypatch.setattr("raydistill.galaxies.images.open_stream", fail)
-    with pytest.raises(CatalogError, match=r"cannot be read \(slow down\).*run the same command again") as caught:
+    with pytest.raises(CatalogError, match=r"cannot be read \(slow down\).*run the command again") as caught:
         read_source("s3://bucket/g.jpg")
     assert not isinstance(caught.value, RejectedImage)
 
 
-def test_unusable_fits_files_are_refused_with_a_reason():
+def test_unusable_fits_files_are_rejected_with_a_reason():
     source, good = FitsImages(""), fits_bytes(spiral())
     assert reason_of(source, b"") == "empty"
     assert reason_of(source, b"not a FITS file") == "corrupt"
     assert reason_of(source, good[: len(good) - 2880 * 3]) == "truncated"
-    holed = spiral().astype(float)
-    holed[5, 5, 1] = np.nan
-    assert reason_of(source, fits_bytes(holed)) == "not-finite"
+    with_nan = spiral().astype(float)
+    with_nan[5, 5, 1] = np.nan
+    assert reason_of(source, fits_bytes(with_nan)) == "not-finite"
     assert reason_of(FitsImages("", channels=("Z", "R", "G")), good) == "wrong-bands"
 
 
-def test_whatever_astropy_says_of_a_damaged_file_it_costs_itself():
+def test_every_astropy_error_of_a_damaged_file_is_a_rejection():
     rng = np.random.default_rng(0)
     bands = [fits.CompImageHDU(rng.poisson(100, (64, 64)).astype(np.int16), name=name) for name in ("I", "R", "G")]
     buffer = io.BytesIO()
@@ -213,15 +213,15 @@ def test_whatever_astropy_says_of_a_damaged_file_it_costs_itself():
     whole = buffer.getvalue()
     FitsImages("").decode(whole)
     reasons = []
-    for at in range(3000, len(whole) - 512, 1500):
+    for start in range(3000, len(whole) - 512, 1500):
         try:
-            FitsImages("").decode(whole[:at] + bytes(512) + whole[at + 512 :])
+            FitsImages("").decode(whole[:start] + bytes(512) + whole[start + 512 :])
         except RejectedImage as error:
             reasons.append(error.reason)
     assert "corrupt" in reasons
 
 
-def test_inspect_refuses_odd_shapes_and_pictures_of_nothing():
+def test_inspect_rejects_wrong_shapes_and_constant_pictures():
     inspect(spiral())
     for image, reason in [
         (np.zeros((31, 31, 3), np.uint8), "wrong-size"),
@@ -234,7 +234,7 @@ def test_inspect_refuses_odd_shapes_and_pictures_of_nothing():
         assert str(caught.value).startswith(f"galaxy.jpg: {reason}")
 
 
-def test_a_rejection_survives_pickling():
+def test_rejection_can_be_pickled():
     import pickle
 
     error = pickle.loads(pickle.dumps(RejectedImage("empty", "a.jpg", "a file of 0 bytes")))
@@ -245,8 +245,8 @@ def test_a_rejection_survives_pickling():
 
 
 @pytest.mark.parametrize(("side", "crop", "size"), [(96, 0.5, 32), (97, 0.5, 32), (96, 0.37, 48), (64, 1.0, 64)])
-def test_prepare_commutes_with_mirrors_and_turns(side, crop, size):
-    """True only if the crop is centred to a fraction of a pixel and nothing is transposed."""
+def test_prepare_commutes_with_mirrors_and_rotations(side, crop, size):
+    """This holds only if the crop is centred to a fraction of a pixel and nothing is transposed."""
     image = spiral(side)
     for form, expected in zip(dihedral(image), dihedral(prepare(image, crop, size)), strict=True):
         prepared = prepare(np.ascontiguousarray(form), crop, size).astype(int)
@@ -261,14 +261,14 @@ def test_prepare_without_resizing_is_a_slice():
 
 
 def test_prepare_antialiases():
-    """A checkerboard at the pixel scale has no frequency that survives a shrink by three: all grey."""
-    coordinator = np.repeat((np.indices((96, 96)).sum(axis=0) % 2 * 200).astype(np.uint8)[..., None], 3, axis=2)
-    inner = prepare(coordinator, 1.0, 32)[4:-4, 4:-4].astype(int)
+    """A checkerboard with a period of 2 px, shrunk by three, is uniformly grey."""
+    checkerboard = np.repeat((np.indices((96, 96)).sum(axis=0) % 2 * 200).astype(np.uint8)[..., None], 3, axis=2)
+    inner = prepare(checkerboard, 1.0, 32)[4:-4, 4:-4].astype(int)
     assert np.abs(inner - 100).max() <= 3
 
 
 @pytest.mark.parametrize(("crop", "size"), [(0.0, 8), (1.1, 8), (0.5, 0)])
-def test_prepare_refuses_nonsense(crop, size):
+def test_prepare_rejects_sizes_out_of_range(crop, size):
     with pytest.raises(ConfigError):
         prepare(spiral(), crop, size)
 
@@ -284,7 +284,7 @@ def test_png_bytes_are_deterministic_and_lossless():
 # ---- sources ----
 
 
-def test_paths_join_tolerantly_with_folders_and_a_mapping(tmp_path):
+def test_paths_use_subfolders_and_a_mapping(tmp_path):
     (tmp_path / "img" / "58").mkdir(parents=True)
     (tmp_path / "img" / "58" / "587.png").touch()
     (tmp_path / "img" / "7.jpg").touch()
@@ -295,23 +295,23 @@ def test_paths_join_tolerantly_with_folders_and_a_mapping(tmp_path):
     assert mapped.paths(["1000", "1001", "1002"]) == [str(tmp_path / "img" / "7.jpg"), None, None]
 
 
-def test_the_folder_is_listed_once_however_many_ids(tmp_path, monkeypatch):
+def test_folder_is_listed_once_for_many_ids(tmp_path, monkeypatch):
     import raydistill.galaxies.images as images
 
     (tmp_path / "1.jpg").touch()
-    calls, listing = [], images._listing
-    monkeypatch.setattr(images, "_listing", lambda *a, **k: calls.append(a) or listing(*a, **k))
+    calls, list_files = [], images._list_files
+    monkeypatch.setattr(images, "_list_files", lambda *a, **k: calls.append(a) or list_files(*a, **k))
     assert sum(p is not None for p in FolderImages(str(tmp_path)).paths([str(i) for i in range(1000)])) == 1
     assert len(calls) == 1
 
 
-def test_a_wrong_folder_or_pattern_says_so(tmp_path):
-    with pytest.raises(CatalogError, match="no such folder"):
+def test_wrong_folder_or_pattern_is_an_error(tmp_path):
+    with pytest.raises(CatalogError, match="no such image folder"):
         FolderImages(str(tmp_path / "absent")).paths(["1"])
     with pytest.raises(CatalogError, match="empty"):
         FolderImages(str(tmp_path)).paths(["1"])
     for pattern in ("galaxy.jpg", "{name}.jpg", "{}.jpg"):
-        with pytest.raises(ConfigError, match=r"write .id. where"):
+        with pytest.raises(ConfigError, match=r"write .id. in place of the object id"):
             FolderImages(str(tmp_path), pattern=pattern)
     for pattern in ("{id:06d}.jpg", "{id:06}.jpg"):
         with pytest.raises(ConfigError, match=r"or .id:0>6. for six digits"):
@@ -321,12 +321,12 @@ def test_a_wrong_folder_or_pattern_says_so(tmp_path):
 
 
 def stored(source: ParquetImages) -> list[Source]:
-    """The pictures of the table's first rows, as they are stored."""
+    """Return the sources in the table's first rows."""
     return list(map(stored_source, source.dataset().head(3)[source.image_column].to_pylist()))
 
 
 @pytest.mark.parametrize("struct", [False, True])
-def test_parquet_images_yield_what_is_asked_for(tmp_path, struct):
+def test_parquet_images_decode_bytes_and_structs(tmp_path, struct):
     pictures = [encoded(spiral(turns=t), "PNG") for t in (0.3, 0.6, 0.9)]
     column = [{"bytes": p, "path": "x.png"} for p in pictures] if struct else pictures
     pq.write_table(pa.table({"id_str": [10, 11, 12], "image": column, "extra": [0] * 3}), tmp_path / "a.parquet")
@@ -337,18 +337,18 @@ def test_parquet_images_yield_what_is_asked_for(tmp_path, struct):
         ParquetImages(str(tmp_path / "a.parquet"), image_column="jpeg").ids()
 
 
-def test_a_null_picture_is_missing_and_a_path_is_followed(tmp_path):
+def test_null_picture_is_missing_and_path_is_read(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(spiral(), "PNG"))
     struct = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     column = pa.array([None, {"bytes": None, "path": str(tmp_path / "a.png")}], struct)
     pq.write_table(pa.table({"id_str": ["a", "b"], "image": column}), tmp_path / "a.parquet")
     source = ParquetImages(str(tmp_path / "a.parquet"))
-    nothing, path = stored(source)
-    assert reason_of(source, nothing) == "missing"
+    null, path = stored(source)
+    assert reason_of(source, null) == "missing"
     np.testing.assert_array_equal(source.decode(path), spiral())
 
 
-def test_sources_are_leaves_of_a_config():
+def test_image_sources_are_parsed_from_a_config():
     from typing import Annotated
 
     from pydantic import Field, TypeAdapter
@@ -377,10 +377,9 @@ def test_real_pictures_decode_inspect_and_keep_their_orientation(data):
         assert image.shape == (424, 424, 3)
         prepared = prepare(image, 0.5, 64)
         assert (
-            most_alike(prepared, np.asarray(Image.open(path).crop((106, 106, 318, 318)).reduce(2).resize((64, 64))))
-            == 0
+            best_form(prepared, np.asarray(Image.open(path).crop((106, 106, 318, 318)).reduce(2).resize((64, 64)))) == 0
         )
-        assert abs(prepared.mean() - image[106:318, 106:318].mean()) < 0.1  # of 255 levels: no brightness is lost
+        assert abs(prepared.mean() - image[106:318, 106:318].mean()) < 0.1  # levels of 255
 
 
 def test_other_real_sources(data):

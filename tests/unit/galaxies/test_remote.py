@@ -1,4 +1,4 @@
-"""Surveys in an object store that refuses: no picture of theirs is missing, the store is in trouble."""
+"""Tests of an object store that denies access: this is an error, not a missing picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raydistill.storage import open_stream
 
 
 class Store(MemoryFileSystem):
-    """A store whose folder `closed` answers as Google's does to those who may not."""
+    """A store whose folder `closed` answers like Google's store without credentials."""
 
     protocol = ("store",)
 
@@ -25,20 +25,20 @@ class Store(MemoryFileSystem):
     def _strip_protocol(cls, path: str) -> str:
         return "/" + path.removeprefix("store://").strip("/")
 
-    def _refuse(self, path: str) -> None:
+    def _deny(self, path: str) -> None:
         if "closed" in path:
-            raise HttpError({"code": 401, "message": "who are you?"})
+            raise HttpError({"code": 401, "message": "invalid credentials"})
 
     def info(self, path: str, **kwargs: Any) -> Any:
-        self._refuse(path)
+        self._deny(path)
         return super().info(path, **kwargs)
 
     def find(self, path: str, *args: Any, **kwargs: Any) -> Any:
-        self._refuse(path)
+        self._deny(path)
         return super().find(path, *args, **kwargs)
 
     def cat_file(self, path: str, *args: Any, **kwargs: Any) -> Any:
-        self._refuse(path)
+        self._deny(path)
         return super().cat_file(path, *args, **kwargs)
 
 
@@ -53,7 +53,7 @@ def store() -> Iterator[Store]:
     files.rm("/open", recursive=True)
 
 
-def test_what_is_there_is_read_and_what_is_not_is_missing() -> None:
+def test_existing_files_are_read_and_others_are_missing() -> None:
     assert read_source("store://open/a.jpg")[0] == b"a picture"
     assert open_stream("store://open/a.jpg").read() == b"a picture"
     assert read_columns("store://open/votes.csv", ["class"]).to_pydict() == {"class": ["cat"]}
@@ -62,11 +62,11 @@ def test_what_is_there_is_read_and_what_is_not_is_missing() -> None:
         read_source("store://open/b.jpg")
 
 
-def test_a_store_that_refuses_is_no_missing_picture() -> None:
-    with pytest.raises(CatalogError, match=r"cannot be read .*who are you") as caught:
+def test_denied_access_is_not_a_missing_picture() -> None:
+    with pytest.raises(CatalogError, match=r"cannot be read .*invalid credentials") as caught:
         read_source("store://closed/a.jpg")
     assert not isinstance(caught.value, RejectedImage)
-    with pytest.raises(CatalogError, match="who are you"):
+    with pytest.raises(CatalogError, match="invalid credentials"):
         read_columns("store://closed/votes.csv", ["class"])
     with pytest.raises(CatalogError):
         FolderImages(root="store://closed").paths(["a"])
