@@ -26,7 +26,7 @@ from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
-from raydistill.galaxies.catalog_schemas import votes_array
+from raydistill.galaxies.catalog import votes_array
 from raydistill.galaxies.classes import ClassTree
 from raydistill.storage import Folder
 

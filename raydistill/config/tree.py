@@ -23,8 +23,8 @@ from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.galaxies.catalog_schemas import Fractions
-from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
+from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages
 from raydistill.simulation.config import SimulatedSurvey
 
 Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm"]

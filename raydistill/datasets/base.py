@@ -24,7 +24,8 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
-from raydistill.galaxies.images import Source, decode_picture, read_source
+from raydistill.galaxies.images import decode_picture
+from raydistill.galaxies.sources import Source, read_source
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
 Part = Literal["train", "validation", "test"]

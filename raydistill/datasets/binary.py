@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from raydistill.datasets.base import StoredSet, file_rows, listing, named, within
 from raydistill.errors import CatalogError
-from raydistill.galaxies.images import Source, read_source
+from raydistill.galaxies.sources import Source, read_source
 from raydistill.storage import open_stream
 
 RECORDS_AT_ONCE = 1024

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from raydistill.datasets.base import StoredSet, listing, named, within
 from raydistill.errors import CatalogError, nearest
-from raydistill.galaxies.images import Source, stored_source
+from raydistill.galaxies.sources import Source, stored_source
 from raydistill.galaxies.tables import object_ids
 from raydistill.storage import arrow_filesystem
 

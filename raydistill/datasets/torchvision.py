@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from raydistill.datasets.base import StoredSet, file_rows, named
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.images import Source, read_source
+from raydistill.galaxies.sources import Source, read_source
 
 EmnistSplit = Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
 

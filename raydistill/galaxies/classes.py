@@ -1,10 +1,12 @@
-"""Classes as paths down the decision tree.
+"""Galaxy classes as paths in the decision tree.
 
-A class is a conjunction of steps; a step is one answer or several alternative answers to the same question, whose
-fractions are added (a rounded *or* boxy bulge). The confidence that a galaxy belongs to a class is the product of
-the steps' fractions: the chance that a volunteer, led down the tree by these fractions, walks that path.
-`gz2-9` are the nine classes of the self-adaptive trajectory matching paper, `gz2-5` those of Zhu et al. 2019;
-a YAML file holds any other tree.
+A class is a path of steps. A step is one answer, or several alternative answers to the same question
+(a rounded *or* boxy bulge), whose fractions are added. The confidence of a class is the product of
+its steps' fractions: the probability that a volunteer follows that path.
+
+- `gz2-9`: the nine classes of the self-adaptive trajectory matching paper
+- `gz2-5`: the five classes of Zhu et al. 2019
+- a YAML file holds any other tree
 """
 
 from __future__ import annotations
@@ -23,9 +25,20 @@ from raydistill.storage import open_stream
 
 @dataclass(frozen=True)
 class GalaxyClass:
-    """A name and a path. Answers may be written short (see `tree.resolve_answer`); they are kept as column stems.
+    """A class with its path in the decision tree.
 
-    An empty path is a class that only a table of labels can fill.
+    Parameters
+    ----------
+    name : str
+    path : tuple of tuples of str
+        One tuple of alternative answers per step, in any spelling of `tree.resolve_answer`. They are
+        stored as column stems. A class with an empty path gets its galaxies from labels only.
+
+    Raises
+    ------
+    ConfigError
+        If an answer is unknown, if a question occurs in two steps, or if the path lacks the answer
+        that leads to a question.
     """
 
     name: str
@@ -34,29 +47,29 @@ class GalaxyClass:
     def __post_init__(self) -> None:
         where = f"class '{self.name}'"
         stems = tuple(tuple(resolve_answer(answer, where) for answer in step) for step in self.path)
-        asked = [_question_of(step, where) for step in stems]
-        if len({task.number for task in asked}) < len(asked):
-            twice = next(task.key for task in asked if asked.count(task) > 1)
+        tasks = [_task_of_step(step, where) for step in stems]
+        if len({task.number for task in tasks}) < len(tasks):
+            twice = next(task.key for task in tasks if tasks.count(task) > 1)
             raise ConfigError(
-                f"the path asks '{twice}' in two steps",
+                f"the path answers '{twice}' in two steps",
                 where,
                 "put alternative answers into one step: [rounded, boxy]",
             )
         answers = {stem for step in stems for stem in step}
-        for task in asked:
+        for task in tasks:
             if task.asked_after and answers.isdisjoint(task.asked_after):
-                # Fractions are of those who were asked: among the few led there, a galaxy of another kind may have them all.
+                # Fractions count only volunteers who were asked: the few on a wrong path may all agree.
                 what = f"'{task.key}' is only asked after {' or '.join(task.asked_after)}, which is not in the path"
-                raise ConfigError(what, where, "put it in front")
+                raise ConfigError(what, where, "add it before that step")
         object.__setattr__(self, "path", stems)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """The question of each step."""
+        """Return the question of each step."""
         return tuple(TASK_OF[step[0]] for step in self.path)
 
 
-def _question_of(step: tuple[str, ...], where: str) -> Task:
+def _task_of_step(step: tuple[str, ...], where: str) -> Task:
     if not step:
         raise ConfigError("a step of the path is empty", where, "name at least one answer")
     if len({TASK_OF[stem].number for stem in step}) > 1:
@@ -70,19 +83,19 @@ def _question_of(step: tuple[str, ...], where: str) -> Task:
     return TASK_OF[step[0]]
 
 
-LISTED = "list"  # what the tree of a list of labels is called
+LISTED = "list"  # name of the tree of a list of labels
 
 
 @dataclass(frozen=True)
 class ClassTree:
-    """The classes that a galaxy is sorted into; the position of a class is its label."""
+    """The classes to which galaxies are assigned; the position of a class is its label."""
 
     name: str
     classes: tuple[GalaxyClass, ...]
 
     def __post_init__(self) -> None:
         if not self.classes:
-            raise ConfigError("no classes", f"class tree '{self.name}'", "list at least one")
+            raise ConfigError("it has no classes", f"class tree '{self.name}'", "list at least one")
         repeated = [name for name in self.names if self.names.count(name) > 1]
         if repeated:
             raise ConfigError(
@@ -94,13 +107,26 @@ class ClassTree:
         return tuple(galaxy_class.name for galaxy_class in self.classes)
 
     def confidence(self, votes: np.ndarray) -> np.ndarray:
-        """Product of the vote fractions along each class's path.
+        """Return the product of the vote fractions along the path of each class.
 
-        votes: float `[N, 37]`, the conditional fraction of each answer in the order of `RESPONSES`; NaN, where
-        nobody was asked, counts as 0. Returns float64 `[N, K]` in [0, 1]. Debiased fractions of one question need
-        not sum to 1, so a sum over alternatives is cut at 1.
+        Parameters
+        ----------
+        votes : float `[N, 37]`
+            The fraction of each answer among the volunteers who were asked, in the order of
+            `RESPONSES`. NaN (no volunteer was asked) counts as 0.
 
-        Raises ConfigError if a class has no path.
+        Returns
+        -------
+        float64 `[N, K]`
+            Values in [0, 1]. Debiased fractions of one question need not sum to 1, so a sum over
+            alternatives is clipped at 1.
+
+        Raises
+        ------
+        ConfigError
+            If a class has no path.
+        ValueError
+            If `votes` has another shape.
         """
         votes = np.nan_to_num(np.asarray(votes, dtype=np.float64), nan=0.0)
         if votes.ndim != 2 or votes.shape[1] != len(RESPONSES):
@@ -109,10 +135,23 @@ class ClassTree:
         return np.stack(columns, axis=1)
 
     def probabilities(self, votes: np.ndarray) -> np.ndarray:
-        """The volunteers' probability of each class: p_k = c_k / sum_j c_j with c the `confidence`; float64 `[N, K]`, rows sum to 1.
+        """Return the probability of each class: p_k = c_k / sum_j c_j, with the `confidence` c.
 
-        What the tree has no class for (an artifact, a path it does not follow) is shared out in proportion, so the most probable class
-        is the one that the galaxy is sorted into. ValueError for a galaxy that has no confidence in any class.
+        Parameters
+        ----------
+        votes : float `[N, 37]`
+            As in `confidence`.
+
+        Returns
+        -------
+        float64 `[N, K]`
+            Rows sum to 1. Votes for paths outside the tree, such as artifacts, are distributed in
+            proportion, so the most probable class is the assigned one.
+
+        Raises
+        ------
+        ValueError
+            If a galaxy has no confidence in any class.
         """
         confidence = self.confidence(votes)
         total = confidence.sum(axis=1, keepdims=True)
@@ -122,12 +161,12 @@ class ClassTree:
 
 
 def path_confidence(votes: np.ndarray, galaxy_class: GalaxyClass) -> np.ndarray:
-    """Product of the steps' fractions; votes without NaN, `[N, 37]` -> `[N]`."""
+    """Return the product of the steps' fractions, `[N]`, of votes `[N, 37]` without NaN."""
     if not galaxy_class.path:
         raise ConfigError(
-            "no path down the decision tree, so votes cannot fill it",
+            "the class has no path in the decision tree, so votes cannot be assigned to it",
             f"class '{galaxy_class.name}'",
-            "give it a path, or use a catalogue of labels",
+            "give it a path, or use a catalogue with labels",
         )
     confidence = np.ones(len(votes))
     for step in galaxy_class.path:
@@ -138,7 +177,7 @@ def path_confidence(votes: np.ndarray, galaxy_class: GalaxyClass) -> np.ndarray:
 _DISK = ("features_or_disk",)
 _FACE_ON = (_DISK, ("edgeon_no",))
 
-# Two choices of the paper, read from its class table: a bulge is rounded or boxy, and "disk" is features-or-disk.
+# From the class table of the paper: a bulge is rounded or boxy, and "disk" is features-or-disk.
 GZ2_NINE = ClassTree(
     "gz2-9",
     (
@@ -169,9 +208,22 @@ BUILTIN_TREES = {tree.name: tree for tree in (GZ2_NINE, GZ2_FIVE)}
 
 
 def load_class_tree(name_or_yaml_path: str | Sequence[str | int]) -> ClassTree:
-    """A builtin tree (`gz2-9`, `gz2-5`), the tree in a YAML file, or classes without a path from a list of names.
+    """Return a builtin tree, the tree in a YAML file, or a tree of labels without paths.
 
-    The file reads, with answers as in `tree.resolve_answer` and a list inside a path for alternatives:
+    Parameters
+    ----------
+    name_or_yaml_path : str or sequence of str or int
+        `gz2-9`, `gz2-5`, the path or URI of a YAML file, or a list of labels.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or the file cannot be opened or parsed.
+
+    Notes
+    -----
+    In the YAML file, a list inside a path holds alternatives, and answers may have any spelling of
+    `tree.resolve_answer`:
 
         name: my-tree
         classes:
@@ -188,25 +240,25 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int]) -> ClassTree:
         return BUILTIN_TREES[name_or_yaml_path]
     if not name_or_yaml_path.endswith((".yaml", ".yml")):
         hint = nearest(name_or_yaml_path, tuple(BUILTIN_TREES))
-        fix = join_hint(hint, "Classes of your own are a .yaml file, or labels in brackets: [a, b]")
-        raise ConfigError(f"no class tree '{name_or_yaml_path}'", "", fix)
+        fix = join_hint(hint, "Give your own classes as a .yaml file, or labels in brackets: [a, b]")
+        raise ConfigError(f"there is no class tree '{name_or_yaml_path}'", "", fix)
     try:
         with open_stream(name_or_yaml_path) as stream:
             content = yaml.safe_load(stream.read())
     except OSError as error:
-        raise ConfigError("this class tree cannot be opened", name_or_yaml_path, "give the path of its file") from error
+        raise ConfigError("this class tree cannot be opened", name_or_yaml_path, "correct the path") from error
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"not valid YAML ({describe_yaml_error(error)})", name_or_yaml_path, "mend the file"
+            f"not valid YAML ({describe_yaml_error(error)})", name_or_yaml_path, "fix the file"
         ) from error
     return parse_class_tree(content, name_or_yaml_path)
 
 
 def parse_class_tree(content: Any, where: str = "class tree") -> ClassTree:
-    """A tree from the mapping that its YAML file holds; ConfigError names what does not fit."""
+    """Return the tree in the content of a YAML file. ConfigError names the invalid entry."""
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
-        raise ConfigError("a class tree is a mapping with 'name' and a list 'classes'", where, "see gz2-9 in the docs")
-    _only_known(content, ("name", "classes"), where)
+        raise ConfigError("a class tree needs a 'name' and a list 'classes'", where, "see docs/how-to/own-survey.md")
+    _check_keys(content, ("name", "classes"), where)
     classes = tuple(_parse_class(entry, where) for entry in content["classes"])
     try:
         return ClassTree(str(content.get("name", where)), classes)
@@ -216,26 +268,26 @@ def parse_class_tree(content: Any, where: str = "class tree") -> ClassTree:
 
 def _parse_class(entry: Any, where: str) -> GalaxyClass:
     if not isinstance(entry, dict):
-        return GalaxyClass(_word(entry))
-    _only_known(entry, ("name", "path"), where)
+        return GalaxyClass(_to_text(entry))
+    _check_keys(entry, ("name", "path"), where)
     path = entry.get("path", [])
     if "name" not in entry or not isinstance(path, list):
         raise ConfigError(f"the class {entry} needs a 'name' and a list 'path'", where, "path: [smooth, in_between]")
     steps = tuple(step if isinstance(step, list) else [step] for step in path)
     try:
-        return GalaxyClass(_word(entry["name"]), tuple(tuple(_word(answer) for answer in step) for step in steps))
+        return GalaxyClass(_to_text(entry["name"]), tuple(tuple(_to_text(answer) for answer in step) for step in steps))
     except ConfigError as error:
         raise ConfigError(error.what, f"{where}, {error.where}", error.fix) from error
 
 
-def _word(answer: Any) -> str:
-    """YAML reads a bare yes or no as a truth value and 2 as a number."""
+def _to_text(answer: Any) -> str:
+    """Return the text of a YAML scalar: YAML parses a bare yes or no as a boolean, and 2 as a number."""
     if isinstance(answer, bool):
         return "yes" if answer else "no"
     return str(answer)
 
 
-def _only_known(mapping: dict[Any, Any], known: Sequence[str], where: str) -> None:
+def _check_keys(mapping: dict[Any, Any], known: Sequence[str], where: str) -> None:
     for key in mapping:
         if key not in known:
             raise ConfigError(f"unknown key '{key}'", where, nearest(str(key), tuple(known)))

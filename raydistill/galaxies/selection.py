@@ -1,8 +1,11 @@
-"""From votes to a training set: the class of each galaxy, its split, and the best galaxies of each class.
+"""Assign classes and splits to galaxies, and select the best galaxies of each class.
 
-Three rules keep the steps honest. A galaxy's class depends on its own votes only; its split on its own id only, so
-that no test galaxy ever moves into training when the catalogue grows; and a stricter threshold keeps a subset
-of what a looser one keeps.
+Three rules:
+
+- The class of a galaxy depends on its own votes only.
+- Its split depends on its own id only, so a test galaxy never moves into training when the
+  catalogue grows.
+- A stricter threshold selects a subset of the galaxies that a looser one selects.
 """
 
 from __future__ import annotations
@@ -18,61 +21,81 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.errors import CatalogError, ConfigError, join_hint, nearest
-from raydistill.galaxies.catalog_schemas import votes_array
+from raydistill.galaxies.catalog import votes_array
 from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, ClassTree, GalaxyClass
 from raydistill.galaxies.tree import INDEX, WILLETT_THRESHOLDS
 
-SPLIT_TOLERANCE = 1e-6  # on the sum of three fractions written by hand
+SPLIT_TOLERANCE = 1e-6  # on the sum of the three fractions, for rounding
 
 _CLASSES, _UNASSIGNED = b"raydistill.classes", b"raydistill.unassigned"
 
-# Ways to write "no class" in a table of labels.
-NO_LABEL, OTHER_LABEL = -1, -2  # of a galaxy without one, and of one whose label was not asked for
-_NO_LABEL = ("", "-1", "none", "nan", "null", "unknown")
+NO_LABEL, OTHER_LABEL = -1, -2  # a galaxy without a label, and one whose label is not among the classes
+_MISSING_LABELS = ("", "-1", "none", "nan", "null", "unknown")
 
 
-def assign(
+def assign_classes(
     catalog: pa.Table,
     tree: ClassTree,
     *,
     thresholds: Literal["n10", "n20"] | None = None,
     min_votes: float = 0,
 ) -> pa.Table:
-    """The class of every galaxy that has one.
+    """Assign a class to every galaxy that has one.
 
-    Votes: the class with the largest product of fractions along its path; ties go to the lower index. A galaxy
-    is left out when it has fewer than `min_votes` votes, when no class has a positive product, and, under
-    `thresholds`, when a question on the path of its class was put to too few: the fraction of the preceding answer is
-    below the preset of Willett et al. 2013, Table 3. (Their companion cut, 10 or 20 votes on the task itself, needs counts that
-    most tables lack and is not applied; `min_votes` counts the answers to all questions.)
+    Parameters
+    ----------
+    catalog : pyarrow.Table
+        The result of `read_catalog`.
+    tree : ClassTree
+    thresholds : {"n10", "n20"}, optional
+        Preset of Willett et al. 2013, Table 3. A galaxy is left out if the answer before any
+        question of its path has a smaller fraction. Their companion cut of 10 or 20 votes on the
+        task is not applied, because most tables lack those counts.
+    min_votes : float
+        Smallest number of answers to all questions.
 
-    Labels: the position of the label among the tree's class names; whole numbers are positions themselves. Rows
-    without a label (empty, -1, none) or with a null confidence are left out; an unknown label is a CatalogError.
+    Returns
+    -------
+    pyarrow.Table
+        The rows with a class, in order, with all columns, `label: int32` and `confidence: float64`.
+        The schema's metadata hold the class names and the number of rows left out per reason.
 
-    Returns the catalogue's rows that have a class, in their order, with all columns, `label: int32` and
-    `confidence: float64`. The schema's metadata carry the class names and how many rows were left out for what.
+    Raises
+    ------
+    CatalogError
+        For an unknown label, or for `min_votes` if the catalogue has no `total_votes`.
+    ConfigError
+        For `thresholds` with a table of labels.
+
+    Notes
+    -----
+    Votes: the class is the one with the largest confidence; the lower index wins a tie. A galaxy
+    without a positive confidence has no class.
+
+    Labels: the class is the one with that name, or with that index if the label is a whole number.
+    Rows without a label (empty, -1, none, …) or with a null confidence have no class.
     """
     enough = _enough_votes(catalog, min_votes)
     if "votes" in catalog.column_names:
         label, confidence, reasons = _by_votes(catalog, tree, thresholds)
     elif thresholds is not None:
-        raise ConfigError("the table holds labels, and thresholds are for votes", "thresholds", "set it to null")
+        raise ConfigError("the table has labels, but thresholds apply to votes", "thresholds", "set it to null")
     else:
         label, confidence, reasons = _by_label(catalog, tree)
-    kept = enough & (label >= 0)
+    has_class = enough & (label >= 0)
     left_out = {"too_few_votes": int((~enough).sum())}
     left_out |= {reason: int((rows & enough).sum()) for reason, rows in reasons.items()}
     others = [name for name in catalog.column_names if name not in ("label", "confidence")]
-    result = catalog.select(others).filter(pa.array(kept))
-    result = result.append_column("label", pa.array(label[kept], pa.int32()))
-    result = result.append_column("confidence", pa.array(confidence[kept], pa.float64()))
+    result = catalog.select(others).filter(pa.array(has_class))
+    result = result.append_column("label", pa.array(label[has_class], pa.int32()))
+    result = result.append_column("confidence", pa.array(confidence[has_class], pa.float64()))
     metadata = dict(catalog.schema.metadata or {})
     metadata |= {_CLASSES: json.dumps(tree.names).encode(), _UNASSIGNED: json.dumps(left_out).encode()}
     return result.replace_schema_metadata(metadata)
 
 
-def unassigned(assigned: pa.Table) -> dict[str, int]:
-    """How many rows of the catalogue `assign` left out, per reason."""
+def count_unassigned(assigned: pa.Table) -> dict[str, int]:
+    """Return the number of rows that `assign_classes` left out, by reason."""
     counts: dict[str, int] = json.loads((assigned.schema.metadata or {}).get(_UNASSIGNED, b"{}"))
     return counts
 
@@ -90,83 +113,99 @@ Assignment = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
 def _by_votes(catalog: pa.Table, tree: ClassTree, thresholds: str | None) -> Assignment:
-    """label `[N]` (-1: none), confidence `[N]`, and per reason the rows `[N]` left out for it."""
+    """Return label `[N]` (-1: none), confidence `[N]`, and the mask `[N]` of rows left out, by reason."""
     votes = np.nan_to_num(votes_array(catalog).astype(np.float64), nan=0.0)
     products = tree.confidence(votes)
     label = products.argmax(axis=1)
     rows = np.arange(len(votes))
     confidence = products[rows, label]
     no_class = confidence <= 0
-    doubted = np.zeros(len(votes), dtype=bool)
+    unreliable = np.zeros(len(votes), dtype=bool)
     if thresholds is not None:
-        asked = np.stack([_was_asked(votes, galaxy_class, thresholds) for galaxy_class in tree.classes], axis=1)
-        doubted = ~no_class & ~asked[rows, label]
-    label = np.where(no_class | doubted, -1, label)
-    return label, confidence, {"no_class": no_class, "below_thresholds": doubted}
+        reliable = np.stack([_is_reliable(votes, galaxy_class, thresholds) for galaxy_class in tree.classes], axis=1)
+        unreliable = ~no_class & ~reliable[rows, label]
+    label = np.where(no_class | unreliable, -1, label)
+    return label, confidence, {"no_class": no_class, "below_thresholds": unreliable}
 
 
-def _was_asked(votes: np.ndarray, galaxy_class: GalaxyClass, preset: str) -> np.ndarray:
-    """Whether each question on the path has its preceding answer's fraction at or above the preset; `[N]` bool."""
+def _is_reliable(votes: np.ndarray, galaxy_class: GalaxyClass, preset: str) -> np.ndarray:
+    """Return bool `[N]`: for each question of the path, the preceding answer reaches the threshold."""
     if preset not in WILLETT_THRESHOLDS:
         raise ConfigError(f"unknown thresholds '{preset}'", "thresholds", nearest(preset, tuple(WILLETT_THRESHOLDS)))
-    asked = np.ones(len(votes), dtype=bool)
+    reliable = np.ones(len(votes), dtype=bool)
     for task in galaxy_class.tasks:
         preceding = votes[:, [INDEX[stem] for stem in task.asked_after]].sum(axis=1)
         if task.asked_after:
-            asked &= preceding >= WILLETT_THRESHOLDS[preset][task.number]
-    return asked
+            reliable &= preceding >= WILLETT_THRESHOLDS[preset][task.number]
+    return reliable
 
 
 def _by_label(catalog: pa.Table, tree: ClassTree) -> Assignment:
     index = {name: i for i, name in enumerate(tree.names)}
     if not any(name.lstrip("-").isdigit() for name in tree.names):
         index |= {str(i): i for i in range(len(tree.names))}
-    words = catalog["label"].to_pylist()
-    known = {word: _position(word, index, tree) for word in set(words)}
+    labels = catalog["label"].to_pylist()
+    known = {word: _label_index(word, index, tree) for word in set(labels)}
     if tree.name == LISTED:
         for position, name in enumerate(tree.names):
             if position not in known.values():
                 raise CatalogError(
                     f"no galaxy has the label '{name}'", "label", nearest(name, sorted(filter(None, known)))
                 )
-    label = np.array([known[word] for word in words], dtype=np.int64)
+    label = np.array([known[word] for word in labels], dtype=np.int64)
     confidence = catalog["confidence"].combine_chunks().to_numpy(zero_copy_only=False).astype(float)
-    unsure = np.isnan(confidence)
+    no_confidence = np.isnan(confidence)
     reasons = {
         "no_label": label == NO_LABEL,
         "other_label": label == OTHER_LABEL,
-        "no_confidence": unsure & (label >= 0),
+        "no_confidence": no_confidence & (label >= 0),
     }
-    return np.where(unsure, NO_LABEL, label), confidence, reasons
+    return np.where(no_confidence, NO_LABEL, label), confidence, reasons
 
 
-def _position(word: str | None, index: dict[str, int], tree: ClassTree) -> int:
+def _label_index(word: str | None, index: dict[str, int], tree: ClassTree) -> int:
     if word in index:
         return index[word]
-    if word is None or word.lower() in _NO_LABEL:
+    if word is None or word.lower() in _MISSING_LABELS:
         return NO_LABEL
-    if re.fullmatch(r"\d+\.0+", word):  # how pandas writes whole numbers among which one is missing
-        return _position(word.partition(".")[0], index, tree)
-    if tree.name == LISTED:  # of a table with more labels
+    if re.fullmatch(r"\d+\.0+", word):  # pandas writes integers so if one is missing
+        return _label_index(word.partition(".")[0], index, tree)
+    if tree.name == LISTED:
         return OTHER_LABEL
-    fitting = [f"curate.classes={other.name}" for other in BUILTIN_TREES.values() if word in other.names]
-    fix = " or ".join([*fitting, "a list of labels as curate.classes=[a, b]"])
-    what = f"the label '{word}' is no class of the tree '{tree.name}'"
+    matching = [f"curate.classes={other.name}" for other in BUILTIN_TREES.values() if word in other.names]
+    fix = " or ".join([*matching, "a list of labels as curate.classes=[a, b]"])
+    what = f"the label '{word}' is not a class of the tree '{tree.name}'"
     raise CatalogError(what, "label", join_hint(nearest(word, tree.names), f"Otherwise give {fix}"))
 
 
-def split_of(object_ids: Iterable[str], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> np.ndarray:
-    """ "train", "validation" or "test" for each object, by a BLAKE2b hash of its id alone; array of str `[N]`.
+def assign_splits(object_ids: Iterable[str], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> np.ndarray:
+    """Assign "train", "validation" or "test" to each object, by a BLAKE2b hash of its id.
 
-    The hash is a number in [0, 1): train below the first fraction, test in the last, validation between. So a galaxy
-    never moves when others come or go, a larger train fraction only moves galaxies into train, and the test set
-    depends on the test fraction only. The sizes are those of a binomial draw, not exact.
+    Parameters
+    ----------
+    object_ids : iterable of str
+    fractions : tuple of three floats
+        Fractions of train, validation and test. They sum to 1.
 
-    Raises ConfigError unless the fractions are not negative and sum to 1.
+    Returns
+    -------
+    str `[N]`
+
+    Raises
+    ------
+    ConfigError
+        If a fraction is negative or they do not sum to 1.
+
+    Notes
+    -----
+    The hash is a number in [0, 1): below the first fraction is train, the last fraction is test, and
+    validation is between. So a galaxy stays where it is when others are added. A larger train
+    fraction only moves galaxies into train, and the test set depends on the test fraction only. The
+    sizes follow a binomial distribution; they are not exact.
     """
     train, _, test = fractions
     if min(fractions) < 0 or abs(sum(fractions) - 1) > SPLIT_TOLERANCE:
-        raise ConfigError(f"{tuple(fractions)} is no split", "fractions", "give three fractions that sum to 1")
+        raise ConfigError(f"{tuple(fractions)} is not a split", "fractions", "give three fractions that sum to 1")
     position = np.array(
         [_in_unit_interval(object_id, b"raydistill-split") for object_id in object_ids], dtype=np.float64
     )
@@ -177,26 +216,44 @@ def split_of(object_ids: Iterable[str], fractions: tuple[float, float, float] = 
 
 def _in_unit_interval(object_id: str, purpose: bytes) -> float:
     digest = hashlib.blake2b(str(object_id).encode(), digest_size=8, person=purpose).digest()
-    return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact in float64, and never 1
+    return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact in float64, and always below 1
 
 
 def select(
     assigned: pa.Table, *, per_class: int | None = None, min_confidence: float = 0.0, balance: bool = False
 ) -> pa.Table:
-    """The best galaxies of each class, ordered by label, then falling confidence, then object id.
+    """Select the most confident galaxies of each class.
 
-    per_class: keep at most this many, the most confident, ties in the order of a hash of the object id, for ids of a survey run along
-    the sky; None keeps all.
-    min_confidence: drop galaxies below it.
-    balance: cut every class to the size of the smallest. A class that has no galaxy at all is then a CatalogError.
+    Parameters
+    ----------
+    assigned : pyarrow.Table
+        The result of `assign_classes`.
+    per_class : int, optional
+        Largest number of galaxies per class. A hash of the object id breaks ties, because ids are
+        ordered along the sky. None selects all.
+    min_confidence : float
+        Smallest confidence, in [0, 1].
+    balance : bool
+        Reduce every class to the size of the smallest.
 
-    Monotone: a higher `min_confidence`, a smaller `per_class` or `balance` keeps a subset.
+    Returns
+    -------
+    pyarrow.Table
+        Rows ordered by label, then falling confidence, then object id. A higher `min_confidence`, a
+        smaller `per_class` or `balance` selects a subset.
+
+    Raises
+    ------
+    CatalogError
+        If `balance` is set and a class is empty.
+    ConfigError
+        If `per_class` is less than 1.
     """
     if per_class is not None and per_class < 1:
         raise ConfigError(f"per_class is {per_class}", "per_class", "give a positive number, or null for all")
-    sure = assigned.filter(pc.greater_equal(assigned["confidence"], min_confidence))
+    confident = assigned.filter(pc.greater_equal(assigned["confidence"], min_confidence))
     order = [("label", "ascending"), ("confidence", "descending"), ("object_id", "ascending")]
-    ranked = sure.take(pc.sort_indices(sure, sort_keys=order))
+    ranked = confident.take(pc.sort_indices(confident, sort_keys=order))
     if per_class is None and not balance:
         return ranked
     label, confidence = ranked["label"].to_numpy(), ranked["confidence"].to_numpy()
@@ -215,7 +272,7 @@ def _smallest_class(assigned: pa.Table, label: np.ndarray, min_confidence: float
     if len(sizes) and sizes.min() == 0:
         empty = ", ".join(names[int(i)] for i in np.flatnonzero(sizes == 0))
         raise CatalogError(
-            f"no galaxy with a confidence of {min_confidence:g} or more in: {empty}",
+            f"no galaxy with a confidence of at least {min_confidence:g} in: {empty}",
             "balance",
             "lower min_confidence, choose fewer classes, or set balance to false",
         )
@@ -223,17 +280,29 @@ def _smallest_class(assigned: pa.Table, label: np.ndarray, min_confidence: float
 
 
 def _class_names(assigned: pa.Table) -> Sequence[str]:
-    """The names `assign` noted; for another table, the numbers up to the largest label."""
-    noted = (assigned.schema.metadata or {}).get(_CLASSES)
-    if noted is not None:
-        names: list[str] = json.loads(noted)
+    """Return the class names in the metadata, or the numbers up to the largest label."""
+    stored = (assigned.schema.metadata or {}).get(_CLASSES)
+    if stored is not None:
+        names: list[str] = json.loads(stored)
         return names
     largest = pc.max(assigned["label"]).as_py()
     return [] if largest is None else [str(i) for i in range(1 + largest)]
 
 
 def report(assigned: pa.Table, selected: pa.Table) -> pa.Table:
-    """One row a class: `label, name, candidates, kept, lowest_confidence` (of the kept; null where none is)."""
+    """Count the galaxies of each class.
+
+    Parameters
+    ----------
+    assigned, selected : pyarrow.Table
+        The results of `assign_classes` and `select`.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row per class: `label: int32, name: string, candidates: int64, kept: int64` (selected
+        galaxies) and `lowest_confidence: float64` (of the selected galaxies, null if there are none).
+    """
     names = _class_names(assigned)
     label = selected["label"].to_numpy()
     confidence = selected["confidence"].to_numpy()

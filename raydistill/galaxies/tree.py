@@ -1,9 +1,11 @@
-"""The Galaxy Zoo 2 decision tree as data: 11 tasks, 37 answers.
+"""The Galaxy Zoo 2 decision tree: 11 tasks, 37 answers.
 
-Every volunteer starts at task 1 and is led on by the answers given, so most tasks are asked of some volunteers
-only. Source: Table 2 of Willett et al. 2013 (arXiv:1308.3496); the column stems are those of the public release.
-The numbering has its history: there is no answer 35, and 38 (dust lane) belongs to task 8.
-`RESPONSES` fixes the order of the 37 vote fractions everywhere in this package.
+Every volunteer starts at task 1, and the answers decide which tasks follow. So most tasks are asked
+of some volunteers only. `RESPONSES` fixes the order of the 37 vote fractions in this package.
+
+The tree is Table 2 of Willett et al. 2013 (MNRAS 435, 2835, arXiv:1308.3496); the column stems are
+those of the public release. Its numbering is irregular: there is no answer 35, and answer 38 (dust
+lane) belongs to task 8.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from raydistill.errors import ConfigError, nearest
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. `column` is the stem of its columns in the release, e.g. `t01_smooth_or_features_a01_smooth`."""
+    """One answer; `column` is the stem of its columns, e.g. `t01_smooth_or_features_a01_smooth`."""
 
     number: int
     key: str
@@ -26,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Task:
-    """One question. `asked_after`: the stem of the answer whose givers are asked it; empty when everybody is."""
+    """One question; `asked_after` is the answer that leads to it, empty if everybody is asked."""
 
     number: int
     key: str
@@ -35,8 +37,8 @@ class Task:
 
 
 def _task(number: int, key: str, answers: Mapping[int, str], asked_after: tuple[str, ...] = ()) -> Task:
-    named = (Answer(a, answer, f"t{number:02d}_{key}_a{a:02d}_{answer}") for a, answer in answers.items())
-    return Task(number, key, tuple(named), asked_after)
+    columns = (Answer(a, answer, f"t{number:02d}_{key}_a{a:02d}_{answer}") for a, answer in answers.items())
+    return Task(number, key, tuple(columns), asked_after)
 
 
 _SMOOTH = "t01_smooth_or_features_a01_smooth"
@@ -46,8 +48,8 @@ _NOT_EDGE_ON = "t02_edgeon_a05_no"
 _SPIRAL = "t04_spiral_a08_spiral"
 _ODD = "t06_odd_a14_yes"
 
-# Tasks 3, 4 and 5 follow one another without a branch, and so do 10 and 11: what decides whether a volunteer
-# meets them is "not edge-on" and "spiral" (Willett et al. 2013, Fig. 1).
+# Tasks 3, 4 and 5 follow one another without a branch, and so do 10 and 11. The deciding answers are
+# "not edge-on" and "spiral" (Willett et al. 2013, Fig. 1).
 TASKS: tuple[Task, ...] = (
     _task(1, "smooth_or_features", {1: "smooth", 2: "features_or_disk", 3: "star_or_artifact"}),
     _task(2, "edgeon", {4: "yes", 5: "no"}, (_FEATURES,)),
@@ -83,8 +85,9 @@ INDEX: Mapping[str, int] = MappingProxyType({stem: i for i, stem in enumerate(RE
 
 TASK_OF: Mapping[str, Task] = MappingProxyType({answer.column: task for task in TASKS for answer in task.answers})
 
-# Table 3 of Willett et al. 2013: the fraction of the preceding answer above which a task's votes are trusted,
-# for galaxies with at least 10 or at least 20 votes on the task. Tasks 1 and 6 are asked of everybody.
+# Table 3 of Willett et al. 2013: the votes of a task are reliable if the fraction of the preceding
+# answer exceeds this value, for galaxies with at least 10 or 20 votes on the task. Tasks 1 and 6 are
+# asked of everybody.
 WILLETT_THRESHOLDS: Mapping[str, Mapping[int, float]] = MappingProxyType(
     {
         "n10": MappingProxyType(
@@ -98,7 +101,7 @@ WILLETT_THRESHOLDS: Mapping[str, Mapping[int, float]] = MappingProxyType(
 
 
 def task_columns(task: Task) -> slice:
-    """Where the task's answers stand among the 37 responses."""
+    """Return the positions of the task's answers among the 37 responses."""
     start = INDEX[task.answers[0].column]
     return slice(start, start + len(task.answers))
 
@@ -121,12 +124,20 @@ _BY_SPELLING = _answers_by_spelling()
 
 
 def resolve_answer(word: str, where: str = "") -> str:
-    """The column stem that `word` names.
+    """Return the column stem of an answer.
 
-    Accepted are the stem itself, `a27`, `a27_no_bulge`, `bulge_shape_no_bulge`, and the bare key where one task
-    only has it (`smooth`, but not `yes`). Case, blanks and hyphens do not matter.
+    Parameters
+    ----------
+    word : str
+        The stem, `a27`, `a27_no_bulge`, `bulge_shape_no_bulge`, or the bare key if only one task has
+        it (`smooth`, but not `yes`). Case, blanks and hyphens do not matter.
+    where : str
+        Where the word is written, for the error message.
 
-    Raises ConfigError when the word is unknown (naming the nearest) or fits several answers (naming them).
+    Raises
+    ------
+    ConfigError
+        If the word is unknown (with the nearest known one) or ambiguous (with all its meanings).
     """
     key = word.strip().lower().replace("-", "_").replace(" ", "_")
     stems = _BY_SPELLING.get(key, ())

@@ -164,16 +164,16 @@ CONFIG_ROWS = [
     R("a range from the wrong end", "tune tiny.yaml 'search.space={student_steps: {low: 5, high: 2}}'", 2,
       "command line, search.space.student_steps: low must be below high, got 5 and 2; mend the value"),
     R("an unknown class tree", "run tiny.yaml curate.classes=gz2-8", 2,
-      "curate.classes: no class tree 'gz2-8'; did you mean 'gz2-9'? Classes of your own are a .yaml file, or labels in "
+      "curate.classes: there is no class tree 'gz2-8'; did you mean 'gz2-9'? Give your own classes as a .yaml file, or labels in "
       "brackets: [a, b]"),
     R("a class tree that is not there", "run tiny.yaml curate.classes=three.yaml", 2,
-      "curate.classes, three.yaml: this class tree cannot be opened; give the path of its file"),
+      "curate.classes, three.yaml: this class tree cannot be opened; correct the path"),
     R("a class tree with an unknown answer", "run tiny.yaml", 2,
       "curate.classes, two.yaml, class 'a': Galaxy Zoo 2 has no answer 'smoth'; did you mean 'smooth'?",
       {"two.yaml": "classes: [{name: a, path: [smoth]}]\n"}),
     R("a class tree that is not YAML", "run tiny.yaml", 2,
       "curate.classes, two.yaml: not valid YAML (line 2, column 1: expected the node content, but found '<stream "
-      "end>'); mend the file",
+      "end>'); fix the file",
       {"two.yaml": "classes: [\n"}),
     R("simulate for a survey of one's own", "simulate own.yaml", 2,
       "survey: this survey is not simulated; use a config with survey.kind=simulated, like configs/demo.yaml"),
@@ -206,8 +206,8 @@ SURVEY_ROWS = [
       "votes.csv: has no columns of a known catalog schema; set survey.dialect to one of willett, hart16, kaggle, "
       "galaxy-datasets, plain, or set survey.columns.id and survey.columns.label; known are: id, smooth",
       {"votes.csv": "id,smooth\n1,0.5\n"}),
-    R("an unknown dialect", "curate own.yaml survey.dialect=kagle", 2,
-      "survey.dialect: unknown dialect 'kagle'; did you mean 'kaggle'?"),
+    R("an unknown catalog schema", "curate own.yaml survey.dialect=kagle", 2,
+      "survey.dialect: unknown catalog schema 'kagle'; did you mean 'kaggle'?"),
     R("a dialect that does not fit the table", "curate own.yaml survey.dialect=kaggle", 3,
       "votes.csv: has no column 'Class1.1'; correct survey.dialect (now kaggle) or survey.fractions (raw or "
       "debiased); did you mean 'class'?"),
@@ -229,7 +229,7 @@ SURVEY_ROWS = [
       "votes.csv: column 'confidence' holds 'high' in row 2, which is not a number; correct it or leave it empty",
       {"votes.csv": "id,class,confidence\n1,cat,0.5\n2,dog,high\n"}),
     R("a label that is no class", "curate own.yaml", 3,
-      "votes.csv, label: the label 'dgo' is no class of the tree 'pets'; did you mean 'dog'? Otherwise give a list of labels as "
+      "votes.csv, label: the label 'dgo' is not a class of the tree 'pets'; did you mean 'dog'? Otherwise give a list of labels as "
       "curate.classes=[a, b]",
       {"votes.csv": LABELS + "99,dgo\n"}),
     R("a class that no galaxy has", "curate own.yaml curate.classes=[cat,dgo]", 3,
@@ -250,7 +250,7 @@ SURVEY_ROWS = [
     R("a pattern without the id", "curate own.yaml survey.images.pattern=x.jpg", 2,
       "command line, survey.images.pattern: 'x.jpg' is not a file name pattern; write {id} in place of the object id"),
     R("a balanced choice with an empty class", "curate own.yaml curate.balance=true", 3,
-      "curate.balance: no galaxy with a confidence of 0 or more in: dog; lower min_confidence, choose fewer classes, "
+      "curate.balance: no galaxy with a confidence of at least 0 in: dog; lower min_confidence, choose fewer classes, "
       "or set balance to false",
       {"votes.csv": "id,class\n1,cat\n2,cat\n"}),
     R("a data set that is not there", "curate set.yaml", 3,
@@ -304,8 +304,8 @@ RUN_ROWS = [
     R("an output that is a file", "simulate tiny.yaml output=votes.csv", 3,
       "votes.csv/tiny: a file stands where a folder should be made; choose another output=FOLDER"),
     R("classes without a path for a table of votes", "curate tiny.yaml curate.classes=pets.yaml", 2,
-      "curate.classes, class 'cat': no path down the decision tree, so votes cannot fill it; give it a path, or use a "
-      "catalogue of labels"),
+      "curate.classes, class 'cat': the class has no path in the decision tree, so votes cannot be assigned to "
+      "it; give it a path, or use a catalogue with labels"),
     R("labels of votes for a survey of labels", "run own.yaml distill.labels=votes experts.targets=votes", 3,
       "runs/own/curated-…: its galaxies have labels and no votes, which experts.targets and distill.labels would take; set "
       "experts.targets=hard and distill.labels=hard, or take a survey with votes"),

@@ -14,7 +14,7 @@ from astropy.io import fits
 
 from raydistill.artifacts.distilled import LAST, SELECTED, read_images, write_images
 from raydistill.artifacts.manifest import commit
-from raydistill.galaxies.selection import split_of
+from raydistill.galaxies.selection import assign_splits
 from raydistill.storage import Folder
 from tests.damage import flipped
 from tests.e2e import tools
@@ -69,7 +69,7 @@ def no_pictures(root: Path) -> None:
 
 def no_dog_to_train_on(root: Path) -> None:
     """Of the dogs only those of the test split."""
-    split = split_of([str(n) for n in range(60)], (0.7, 0.15, 0.15))
+    split = assign_splits([str(n) for n in range(60)], (0.7, 0.15, 0.15))
     dogs = [n for n in range(0, 60, 2) if split[n] == "test"]
     lines = [*(f"{n},cat" for n in range(1, 60, 2)), *(f"{n},dog" for n in dogs)]
     (root / "votes.csv").write_text("\n".join(["id,class", *lines, ""]))

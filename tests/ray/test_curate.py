@@ -31,8 +31,9 @@ from raydistill.artifacts.curated import SCHEMA, SPLITS, CuratedSet
 from raydistill.config import CatalogSurvey, Config
 from raydistill.core.augment import Augmentation
 from raydistill.errors import CatalogError, ClusterError
-from raydistill.galaxies.images import FolderImages, ParquetImages, prepare
-from raydistill.galaxies.selection import split_of
+from raydistill.galaxies.images import prepare
+from raydistill.galaxies.selection import assign_splits
+from raydistill.galaxies.sources import FolderImages, ParquetImages
 from raydistill.pipeline.curate import decoding, stage, writer
 from raydistill.pipeline.plan import Plan
 
@@ -243,7 +244,7 @@ def test_per_class_and_balance_keep_a_subset_in_the_same_splits(
 ) -> None:
     split_by_id = {row["object_id"]: split for split in SPLITS for row in blobs_curated.table(split).to_pylist()}
     ids = sorted(split_by_id)
-    assert split_by_id == dict(zip(ids, split_of(ids, (0.6, 0.2, 0.2)), strict=True))
+    assert split_by_id == dict(zip(ids, assign_splits(ids, (0.6, 0.2, 0.2)), strict=True))
     few = curated(tmp_path / "few", blobs, per_class=7)
     assert [entry.kept for entry in few.summary.classes] == [7] * 5
     assert [entry.candidates for entry in few.summary.classes] == [16] * 5
@@ -270,7 +271,7 @@ def test_class_without_a_training_galaxy_raises(blobs: CatalogSurvey, tmp_path: 
 def test_class_that_a_split_lacks_is_logged(
     blobs: CatalogSurvey, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    named = {i: c for i, c in labels(80).items() if c != "spiral" or split_of([i], (0.6, 0.2, 0.2))[0] == "train"}
+    named = {i: c for i, c in labels(80).items() if c != "spiral" or assign_splits([i], (0.6, 0.2, 0.2))[0] == "train"}
     curated(tmp_path, blobs_with(blobs, named, tmp_path))
     for split in ("validation", "test"):
         assert f"the {split} split has no galaxy of: spiral; balanced accuracy is that of the other" in caplog.text
@@ -327,7 +328,7 @@ def test_fixed_survey_keeps_no_file_of_a_failed_attempt(blobs: CatalogSurvey, tm
         path = root / "images" / f"{object_id}.jpg"
         if CLASSES[number % 5] == "spiral":
             path.write_bytes(picture(number))
-        elif CLASSES[number % 5] == "round" and split_of([object_id], (0.6, 0.2, 0.2))[0] == "test":
+        elif CLASSES[number % 5] == "round" and assign_splits([object_id], (0.6, 0.2, 0.2))[0] == "test":
             path.unlink()
     result = curated(tmp_path, survey)
     assert sum(result.manifest.files[name]["bytes"] > 0 for name in result.manifest.files if "split=test" in name) == 4

@@ -24,7 +24,7 @@ from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.images import decode_picture
-from raydistill.galaxies.selection import split_of
+from raydistill.galaxies.selection import assign_splits
 from raydistill.pipeline.curate import decoding, stage
 from raydistill.pipeline.plan import Plan
 
@@ -77,7 +77,7 @@ def test_the_official_split_is_kept_and_no_picture_lost(jpegs: ImageTable, tmp_p
     rows = rows_of(found)
     table = {f"{row['split']}/{row['name']}": row for row in pq.read_table(jpegs.root).to_pylist()}
     assert sorted(rows) == sorted(table)
-    cut = dict(zip(sorted(table), split_of(sorted(table), (0.75, 0.25, 0.0)), strict=True))
+    cut = dict(zip(sorted(table), assign_splits(sorted(table), (0.75, 0.25, 0.0)), strict=True))
     for object_id, row in rows.items():
         theirs = table[object_id]
         assert row["split"] == ("test" if theirs["split"] == "test" else cut[object_id])
@@ -175,7 +175,7 @@ def test_pictures_of_any_shape_and_one_that_is_none(tmp_path: Path) -> None:
     rows = rows_of(found)
     assert len(rows) == 38
     ids = sorted(rows)
-    assert [rows[object_id]["split"] for object_id in ids] == split_of(ids, SPLIT).tolist()
+    assert [rows[object_id]["split"] for object_id in ids] == assign_splits(ids, SPLIT).tolist()
 
 
 def test_a_row_group_that_is_damaged_ends_the_stage(tmp_path: Path) -> None:

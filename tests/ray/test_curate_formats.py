@@ -18,7 +18,8 @@ from raydistill.artifacts.curated import SPLITS
 from raydistill.config import CatalogSurvey
 from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import GZ2_NINE
-from raydistill.galaxies.images import FitsImages, FolderImages, ParquetImages, prepare
+from raydistill.galaxies.images import prepare
+from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages
 from raydistill.galaxies.tables import read_columns
 from raydistill.pipeline.curate import stage
 from raydistill.pipeline.plan import Plan

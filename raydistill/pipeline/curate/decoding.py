@@ -28,17 +28,8 @@ from ray.util.annotations import RayDeprecationWarning
 from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet, StoredSet
 from raydistill.errors import CatalogError
-from raydistill.galaxies.images import (
-    FitsImages,
-    FolderImages,
-    ParquetImages,
-    RejectedImage,
-    encode_png,
-    inspect,
-    prepare,
-    read_source,
-    stored_source,
-)
+from raydistill.galaxies.images import RejectedImage, encode_png, inspect, prepare
+from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages, read_source, stored_source
 from raydistill.galaxies.tables import object_ids
 from raydistill.storage import arrow_filesystem
 

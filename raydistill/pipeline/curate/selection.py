@@ -16,10 +16,10 @@ from raydistill.artifacts.curated import SPLITS
 from raydistill.config import CatalogSurvey, Curate, Images
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError, ConfigError, RaydistillError, nearest
-from raydistill.galaxies.catalog_schemas import read_catalog
+from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.classes import ClassTree, load_class_tree
-from raydistill.galaxies.images import ParquetImages
-from raydistill.galaxies.selection import assign, report, select, split_of, unassigned
+from raydistill.galaxies.selection import assign_classes, assign_splits, count_unassigned, report, select
+from raydistill.galaxies.sources import ParquetImages
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL
 
@@ -62,7 +62,7 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
     with _error_prefix("survey.", ConfigError):
         catalog = read_catalog(survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns)
     with _error_prefix("curate.classes, ", ConfigError), _error_prefix(f"{survey.catalog}, ", CatalogError):
-        assigned = assign(catalog, tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes)
+        assigned = assign_classes(catalog, tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes)
     _log_unassigned(catalog, assigned)
     available, missing = _locate(survey.images, assigned)
     with _error_prefix("curate.", CatalogError):
@@ -75,8 +75,8 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
             survey.catalog, fix,
         )  # fmt: skip
     candidates = report(assigned, selected)["candidates"].to_pylist()
-    split = split_of(selected["object_id"].to_pylist(), recipe.split).tolist()
-    return Selection(_in_file_order(selected, split), candidates, missing, unassigned(assigned), tree)
+    split = assign_splits(selected["object_id"].to_pylist(), recipe.split).tolist()
+    return Selection(_in_file_order(selected, split), candidates, missing, count_unassigned(assigned), tree)
 
 
 def _select(recipe: Curate, galaxies: pa.Table) -> pa.Table:
@@ -107,7 +107,9 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
         rows = rows.append_column(column, pa.nulls(len(rows), pa.float64()))
     requested = pc.or_(pc.is_in(rows["label"], pa.array(tree.names)), pc.is_null(rows["label"]))
     with _error_prefix("curate.", ConfigError), _error_prefix("curate.", CatalogError):
-        assigned = assign(rows.filter(requested), tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes)
+        assigned = assign_classes(
+            rows.filter(requested), tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes
+        )
     is_training = pc.fill_null(pc.equal(assigned["part"], "train"), True)
     with _error_prefix("curate.", CatalogError):
         training = _select(recipe, assigned.filter(is_training))
@@ -120,7 +122,7 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
         "curate: %d pictures in %d classes, %d selected; official splits: %s", len(rows), len(names), len(selected),
         ", ".join(sorted(pc.unique(rows["part"].drop_null()).to_pylist())) or "none",
     )  # fmt: skip
-    return Selection(_in_file_order(selected, split), candidates, [], unassigned(assigned), tree)
+    return Selection(_in_file_order(selected, split), candidates, [], count_unassigned(assigned), tree)
 
 
 def _official_or_hashed_split(selected: pa.Table, fractions: tuple[float, float, float]) -> list[str]:
@@ -134,12 +136,12 @@ def _official_or_hashed_split(selected: pa.Table, fractions: tuple[float, float,
         0.0 if name in official and name != "train" else share for name, share in zip(SPLITS, fractions, strict=True)
     ]
     train, validation, test = (share / sum(shares) for share in shares)
-    hashed = split_of(selected["object_id"].to_pylist(), (train, validation, test)).tolist()
+    hashed = assign_splits(selected["object_id"].to_pylist(), (train, validation, test)).tolist()
     return [split if part in (None, "train") else part for part, split in zip(official, hashed, strict=True)]
 
 
 def _log_unassigned(catalog: pa.Table, assigned: pa.Table) -> None:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in unassigned(assigned).items() if count)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in count_unassigned(assigned).items() if count)
     log.info("curate: %d galaxies, %d have a class%s", len(catalog), len(assigned), reasons and f" (not: {reasons})")
     if tasks := (catalog.schema.metadata or {}).get(b"raydistill.weighted_instead_of_raw"):
         log.warning(

@@ -11,7 +11,7 @@ import pytest
 from astropy.table import MaskedColumn, Table
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.catalog_schemas import read_catalog, read_filename_mapping, votes_array
+from raydistill.galaxies.catalog import read_catalog, read_filename_mapping, votes_array
 from raydistill.galaxies.tree import INDEX, RESPONSES, TASKS, task_columns
 
 IDS = [587732578312454276, 587729154670395609, 588017702388760720]

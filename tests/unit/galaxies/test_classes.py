@@ -1,4 +1,4 @@
-"""Classes: the product along a path, checked against hand-made votes and a walk of simulated volunteers."""
+"""Tests of classes: products along paths, against votes made by hand and simulated volunteers."""
 
 import numpy as np
 import pytest
@@ -23,31 +23,31 @@ def random_votes(num: int, seed: int = 0) -> np.ndarray:
     return votes
 
 
-def test_confidence_is_the_product_along_the_path_with_alternatives_added():
+def test_confidence_is_the_product_along_the_path_and_adds_alternatives():
     votes = votes_with(features_or_disk=0.8, edgeon_yes=0.5, rounded=0.3, boxy=0.2, bulge_shape_no_bulge=0.5)
     confidence = GZ2_NINE.confidence(votes)[0]
     assert confidence[3] == pytest.approx(0.8 * 0.5 * (0.3 + 0.2))
     assert confidence[4] == pytest.approx(0.8 * 0.5 * 0.5)
-    assert (np.delete(confidence, [3, 4]) == 0).all()  # NaN, nobody asked, counts as 0
+    assert (np.delete(confidence, [3, 4]) == 0).all()  # NaN (no volunteer was asked) counts as 0
 
 
-def test_the_nine_classes_exhaust_every_galaxy_that_is_no_artifact():
+def test_nine_classes_cover_all_galaxies_except_artifacts():
     """The classes partition the tree below smooth and disk, so their confidences sum to 1 - f(artifact)."""
     votes = random_votes(50)
     total = GZ2_NINE.confidence(votes).sum(axis=1)
     np.testing.assert_allclose(total, 1 - votes[:, INDEX[resolve_answer("star_or_artifact")]], rtol=1e-12)
 
 
-def test_confidence_is_the_chance_that_a_volunteer_walks_the_path():
-    votes, rng, walks = random_votes(1, seed=3)[0], np.random.default_rng(1), 20_000
-    answers = {t.number: rng.choice(len(t.answers), walks, p=votes[task_columns(t)]) for t in TASKS}
+def test_confidence_is_the_probability_of_a_volunteers_path():
+    votes, rng, num_volunteers = random_votes(1, seed=3)[0], np.random.default_rng(1), 20_000
+    answers = {t.number: rng.choice(len(t.answers), num_volunteers, p=votes[task_columns(t)]) for t in TASKS}
     # disk, not edge-on, bar, spiral: answers 2, 5, 6, 8
-    walked = (answers[1] == 1) & (answers[2] == 1) & (answers[3] == 0) & (answers[4] == 0)
+    followed = (answers[1] == 1) & (answers[2] == 1) & (answers[3] == 0) & (answers[4] == 0)
     expected = GZ2_NINE.confidence(votes[None])[0, GZ2_NINE.names.index("bar_spiral")]
-    assert abs(walked.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / walks)
+    assert abs(followed.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / num_volunteers)
 
 
-def test_probabilities_of_a_small_tree_by_hand():
+def test_probabilities_of_a_small_tree_match_a_hand_calculation():
     path = ("features_or_disk", "edgeon_no")
     tree = ClassTree(
         "small",
@@ -61,7 +61,7 @@ def test_probabilities_of_a_small_tree_by_hand():
         smooth=0.25, completely_round=0.5, in_between=0.25, features_or_disk=0.5, edgeon_no=0.5, bar=0.75, no_bar=0.25
     )
     smooth = votes_with(smooth=0.5, in_between=1.0)
-    # 3/16 : 3/16 : 1/16, all exact in float64; and what the tree leaves out (cigars, artifacts, edge-on) goes to no class alone
+    # 3/16 : 3/16 : 1/16, exact in float64; cigars, artifacts and edge-on disks are distributed in proportion
     p = tree.probabilities(np.concatenate([face_on, smooth]))
     assert p.dtype == np.float64
     np.testing.assert_array_equal(p, [[3 / 7, 3 / 7, 1 / 7], [1, 0, 0]])
@@ -75,12 +75,12 @@ def test_probabilities_sum_to_one_and_agree_with_the_largest_product(tree: Class
     np.testing.assert_array_equal(p.argmax(axis=1), tree.confidence(votes).argmax(axis=1))
 
 
-def test_a_galaxy_that_no_path_leads_to_has_no_probabilities():
+def test_galaxy_without_confidence_has_no_probabilities():
     with pytest.raises(ValueError, match="row 1 lead to none of the classes"):
         GZ2_NINE.probabilities(np.concatenate([votes_with(smooth=1.0, in_between=1.0), votes_with(smooth=1.0)]))
 
 
-def test_debiased_alternatives_that_sum_above_one_are_cut():
+def test_debiased_alternatives_above_one_are_clipped():
     votes = votes_with(features_or_disk=1.0, edgeon_yes=1.0, rounded=0.9, boxy=0.8)
     assert GZ2_NINE.confidence(votes)[0, 3] == 1.0
 
@@ -93,7 +93,7 @@ def test_builtin_trees_have_the_documented_order():
     assert load_class_tree("gz2-5").names == ("round", "in_between", "cigar", "edge_on", "spiral")
 
 
-def test_a_tree_from_yaml_gives_the_same_confidences_as_the_builtin(tmp_path):
+def test_tree_from_yaml_gives_the_confidences_of_the_builtin_tree(tmp_path):
     path = tmp_path / "tree.yaml"
     path.write_text(
         "name: mine\n"
@@ -110,7 +110,7 @@ def test_a_tree_from_yaml_gives_the_same_confidences_as_the_builtin(tmp_path):
     np.testing.assert_array_equal(tree.confidence(votes)[:, 2], GZ2_NINE.confidence(votes)[:, 3])
 
 
-def test_yes_and_no_are_names_of_classes(tmp_path):
+def test_yes_and_no_can_be_class_names(tmp_path):
     (tmp_path / "tree.yaml").write_text("name: bars\nclasses: [{name: no}, yes]\n")
     assert load_class_tree(str(tmp_path / "tree.yaml")).names == ("no", "yes")
 
@@ -130,7 +130,7 @@ def test_yes_and_no_are_names_of_classes(tmp_path):
         ("classes: [", "not valid YAML"),
     ],
 )
-def test_a_wrong_tree_gets_one_sentence_that_names_the_file(tmp_path, text, message):
+def test_wrong_tree_gives_one_sentence_with_its_file(tmp_path, text, message):
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
@@ -149,9 +149,9 @@ def test_a_wrong_tree_gets_one_sentence_that_names_the_file(tmp_path, text, mess
         ),
     ],
 )
-def test_a_path_names_the_answers_that_lead_to_its_questions(path: list[list[str]], missing: str) -> None:
-    """Of a smooth galaxy two volunteers in a hundred say "odd", and both of them perhaps "merger"."""
-    with pytest.raises(ConfigError, match=f"{missing}, which is not in the path; put it in front"):
+def test_path_needs_the_answers_that_lead_to_its_questions(path: list[list[str]], missing: str) -> None:
+    """2 % of volunteers may call a smooth galaxy odd, and all of these may answer "merger"."""
+    with pytest.raises(ConfigError, match=f"{missing}, which is not in the path; add it before that step"):
         GalaxyClass("rare", tuple(map(tuple, path)))
 
 
@@ -162,7 +162,7 @@ def test_unknown_names_and_missing_files():
         load_class_tree("absent.yaml")
 
 
-def test_a_class_without_a_path_cannot_be_filled_from_votes():
+def test_class_without_a_path_rejects_votes():
     tree = ClassTree("labels", (GalaxyClass("cat"), GalaxyClass("dog")))
     with pytest.raises(ConfigError, match="no path"):
         tree.confidence(random_votes(1))
@@ -170,7 +170,7 @@ def test_a_class_without_a_path_cannot_be_filled_from_votes():
         GZ2_NINE.confidence(np.zeros((2, 36)))
 
 
-def test_a_list_of_names_is_a_tree_without_paths() -> None:
+def test_list_of_names_is_a_tree_without_paths() -> None:
     tree = load_class_tree(["cat", 3])
     assert tree.names == ("cat", "3")
     assert not any(galaxy_class.path for galaxy_class in tree.classes)

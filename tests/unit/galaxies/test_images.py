@@ -13,19 +13,8 @@ from astropy.io import fits
 from PIL import Image
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.images import (
-    FitsImages,
-    FolderImages,
-    ParquetImages,
-    RejectedImage,
-    Source,
-    decode_picture,
-    encode_png,
-    inspect,
-    prepare,
-    read_source,
-    stored_source,
-)
+from raydistill.galaxies.images import RejectedImage, decode_picture, encode_png, inspect, prepare
+from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages, Source, read_source, stored_source
 
 
 @pytest.fixture
@@ -188,7 +177,7 @@ def test_unreadable_file_is_rejected_but_failing_storage_is_an_error(tmp_path, m
     def fail(uri: str) -> None:
         raise OSError("slow down")
 
-    monkeypatch.setattr("raydistill.galaxies.images.open_stream", fail)
+    monkeypatch.setattr("raydistill.galaxies.sources.open_stream", fail)
     with pytest.raises(CatalogError, match=r"cannot be read \(slow down\).*run the command again") as caught:
         read_source("s3://bucket/g.jpg")
     assert not isinstance(caught.value, RejectedImage)
@@ -296,11 +285,11 @@ def test_paths_use_subfolders_and_a_mapping(tmp_path):
 
 
 def test_folder_is_listed_once_for_many_ids(tmp_path, monkeypatch):
-    import raydistill.galaxies.images as images
+    import raydistill.galaxies.sources as sources
 
     (tmp_path / "1.jpg").touch()
-    calls, list_files = [], images._list_files
-    monkeypatch.setattr(images, "_list_files", lambda *a, **k: calls.append(a) or list_files(*a, **k))
+    calls, list_files = [], sources._list_files
+    monkeypatch.setattr(sources, "_list_files", lambda *a, **k: calls.append(a) or list_files(*a, **k))
     assert sum(p is not None for p in FolderImages(str(tmp_path)).paths([str(i) for i in range(1000)])) == 1
     assert len(calls) == 1
 
@@ -364,7 +353,7 @@ def test_image_sources_are_parsed_from_a_config():
 
 
 def test_real_pictures_decode_inspect_and_keep_their_orientation(data):
-    from raydistill.galaxies.catalog_schemas import read_catalog
+    from raydistill.galaxies.catalog import read_catalog
 
     root = data / "gz2_hart16"
     ids = read_catalog(str(root / "gz2_hart16.csv"))["object_id"].to_pylist()

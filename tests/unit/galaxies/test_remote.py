@@ -11,7 +11,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from gcsfs.retry import HttpError
 
 from raydistill.errors import CatalogError
-from raydistill.galaxies.images import FolderImages, RejectedImage, read_source
+from raydistill.galaxies.images import RejectedImage
+from raydistill.galaxies.sources import FolderImages, read_source
 from raydistill.galaxies.tables import read_columns
 from raydistill.storage import open_stream
 

@@ -1,4 +1,4 @@
-"""The decision tree: counts, order and the irregular numbering of the release."""
+"""Tests of the decision tree: counts, order, and the numbering of the release."""
 
 import re
 
@@ -8,7 +8,7 @@ from raydistill.errors import ConfigError
 from raydistill.galaxies.tree import INDEX, RESPONSES, TASK_OF, TASKS, WILLETT_THRESHOLDS, resolve_answer, task_columns
 
 
-def test_eleven_tasks_and_thirty_seven_answers_with_the_numbers_of_the_release():
+def test_tree_has_11_tasks_and_37_answers_numbered_as_in_the_release():
     assert [task.number for task in TASKS] == list(range(1, 12))
     assert [len(task.answers) for task in TASKS] == [3, 2, 2, 2, 4, 2, 3, 7, 3, 3, 6]
     numbers = [answer.number for task in TASKS for answer in task.answers]
@@ -17,7 +17,7 @@ def test_eleven_tasks_and_thirty_seven_answers_with_the_numbers_of_the_release()
     assert TASK_OF["t08_odd_feature_a38_dust_lane"].key == "odd_feature"
 
 
-def test_stems_carry_task_and_answer_numbers():
+def test_stems_contain_task_and_answer_numbers():
     for task in TASKS:
         for answer in task.answers:
             assert re.fullmatch(rf"t{task.number:02d}_{task.key}_a{answer.number:02d}_{answer.key}", answer.column)
@@ -25,11 +25,11 @@ def test_stems_carry_task_and_answer_numbers():
     assert RESPONSES[-1] == "t11_arms_number_a37_cant_tell"
 
 
-def test_task_columns_cut_the_responses_into_tasks():
+def test_task_columns_partition_the_responses():
     assert [RESPONSES[i] for task in TASKS for i in range(37)[task_columns(task)]] == list(RESPONSES)
 
 
-def test_every_task_but_the_two_asked_of_all_has_an_earlier_predecessor_and_thresholds():
+def test_tasks_except_1_and_6_have_an_earlier_predecessor_and_thresholds():
     for task in TASKS:
         for preset in WILLETT_THRESHOLDS.values():
             assert (task.number in preset) == bool(task.asked_after)
@@ -37,14 +37,14 @@ def test_every_task_but_the_two_asked_of_all_has_an_earlier_predecessor_and_thre
     assert [t.number for t in TASKS if not t.asked_after] == [1, 6]
 
 
-def test_more_votes_ask_for_a_higher_threshold():
+def test_threshold_for_20_votes_is_higher_than_for_10():
     n10, n20 = WILLETT_THRESHOLDS["n10"], WILLETT_THRESHOLDS["n20"]
     assert all(0 < n10[task] < n20[task] < 1 for task in n10)
     assert (n10[2], n20[9], n20[11]) == (0.227, 0.602, 0.619)
 
 
 @pytest.mark.parametrize("word", ["t09_bulge_shape_a27_no_bulge", "a27", "a27_no_bulge", "Bulge shape no-bulge"])
-def test_an_answer_has_several_spellings(word):
+def test_answer_has_several_spellings(word):
     assert resolve_answer(word) == "t09_bulge_shape_a27_no_bulge"
 
 
@@ -52,13 +52,13 @@ def test_every_stem_resolves_to_itself():
     assert [resolve_answer(stem) for stem in RESPONSES] == list(INDEX)
 
 
-def test_an_ambiguous_answer_is_refused_with_its_meanings():
+def test_ambiguous_answer_is_an_error_with_its_meanings():
     with pytest.raises(ConfigError, match=r"t05_bulge_prominence_a10_no_bulge, t09_bulge_shape_a27_no_bulge"):
         resolve_answer("no_bulge")
     with pytest.raises(ConfigError, match="ambiguous"):
         resolve_answer("yes")
 
 
-def test_an_unknown_answer_is_refused_with_the_nearest():
+def test_unknown_answer_is_an_error_with_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'completely_round'"):
         resolve_answer("completly_round")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.catalog_schemas import read_catalog, read_filename_mapping, votes_array
+from raydistill.galaxies.catalog import read_catalog, read_filename_mapping, votes_array
 from raydistill.galaxies.classes import GZ2_NINE
 from raydistill.galaxies.tree import RESPONSES, TASKS
 from raydistill.simulation.render import FRAME_R90, MARGIN, ZERO_POINT, Truth, galaxy_light, render

@@ -1,0 +1,265 @@
+"""Read a catalogue of votes or labels into one table, whatever its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydistill.errors import CatalogError
+from raydistill.galaxies.catalog_schemas import (
+    ALIASES,
+    SUFFIXES,
+    Fractions,
+    Question,
+    check_roles,
+    check_schema,
+    detect_schema,
+    find_column,
+    list_questions,
+    missing_column,
+)
+from raydistill.galaxies.tables import column_names, object_ids, read_columns
+from raydistill.galaxies.tree import RESPONSES, TASKS, task_columns
+
+VOTES = pa.list_(pa.float32(), len(RESPONSES))
+
+_NUMBERS = ("ra", "dec", "petro_r90", "redshift", "total_votes")
+
+# Fractions are published with three decimals: an excess up to this value is rounding, and is clipped.
+_ROUNDING = 1e-3
+
+
+def read_catalog(
+    uri: str,
+    schema: str = "auto",
+    *,
+    fractions: Fractions = "weighted",
+    columns: Mapping[str, str] | None = None,
+) -> pa.Table:
+    """Read a catalogue of any schema into one table.
+
+    Parameters
+    ----------
+    uri : str
+        A .csv(.gz), .parquet or .fits file, or a folder of Parquet files.
+    schema : str
+        One of `SCHEMAS`, or "auto" to detect the schema from the columns.
+    fractions : {"weighted", "raw", "debiased"}
+        Which of the published fractions to read. In `hart16`, a question without raw fractions for
+        all of its answers takes the weighted fractions of all its answers. It is an error if that
+        applies to every question. `kaggle` and `galaxy-datasets` publish one kind of fraction, which
+        serves as `weighted` and as `raw`.
+    columns : mapping, optional
+        Names of columns that differ from the usual ones, such as
+        `{"id": "PGCname", "label": "class9"}`. The keys are id, label, confidence, ra, dec,
+        petro_r90, redshift and total_votes.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row per galaxy, in the order of the file. Unknown numbers are null.
+
+        - `object_id: string`
+        - `ra, dec: float64` [deg]
+        - `petro_r90: float64` [arcsec]
+        - `redshift: float64`
+        - `total_votes: float64`: answers to all questions, about three per volunteer
+        - `votes: fixed_size_list<float32>[37]` in the order of `RESPONSES`: the fraction of each
+          answer among the volunteers who were asked; NaN if no volunteer was asked or
+          the schema lacks the task. Debiased fractions of one question need not sum to 1.
+        - or, for `plain`: `label: string, confidence: float64`; the confidence is 1 if the table
+          has none
+
+        The schema's metadata hold the schema (`raydistill.schema`), the kind of fractions, and the tasks that took
+        weighted instead of raw fractions.
+
+    Raises
+    ------
+    CatalogError
+        For a missing column (with the nearest existing name), an empty table, repeated or damaged
+        ids, values that are not numbers, and fractions outside [0, 1] by more than rounding.
+    ConfigError
+        For an unknown catalog schema, kind of fractions, or key of `columns`.
+    """
+    overrides = check_roles(columns or {})
+    present = column_names(uri)
+    schema = detect_schema(present, overrides, uri) if schema == "auto" else check_schema(schema)
+    names = {role: find_column(role, present, overrides, uri) for role in ALIASES}
+    if names["id"] is None:
+        raise missing_column(
+            "no id column", "GalaxyID or dr7objid", present, uri, "name it with survey.columns.id=NAME"
+        )
+    if schema == "plain":
+        return _read_labels(uri, present, names)
+    return _read_votes(uri, schema, fractions, present, names)
+
+
+def votes_array(catalog: pa.Table) -> np.ndarray:
+    """Return the `votes` column as float32 `[N, 37]`, answers in the order of `RESPONSES`."""
+    flat = catalog["votes"].combine_chunks().flatten()
+    return np.asarray(flat, dtype=np.float32).reshape(-1, len(RESPONSES))
+
+
+def read_filename_mapping(uri: str, id_column: str = "objid", asset_column: str = "asset_id") -> dict[str, str]:
+    """Return asset ids by object id, from a table such as `gz2_filename_mapping.csv`.
+
+    Parameters
+    ----------
+    uri : str
+        A table with the columns objid, sample and asset_id. The picture is `{asset_id}.jpg`.
+    id_column, asset_column : str
+        Names of the two columns.
+
+    Returns
+    -------
+    dict of str to str
+        An object in several rows has the asset id of the first one.
+
+    Raises
+    ------
+    CatalogError
+        If the table or a column is missing.
+    """
+    present = column_names(uri)
+    for column in (id_column, asset_column):
+        if column not in present:
+            raise missing_column(f"no column '{column}'", column, present, uri, "name the columns objid and asset_id")
+    table = read_columns(uri, [id_column, asset_column], text=(id_column, asset_column))
+    ids, assets = (object_ids(table[name], name, uri).to_pylist() for name in (id_column, asset_column))
+    return dict(zip(reversed(ids), reversed(assets), strict=True))
+
+
+def _read_votes(
+    uri: str, schema: str, fractions: Fractions, present: Sequence[str], names: Mapping[str, str | None]
+) -> pa.Table:
+    questions = list_questions(schema, fractions, present, uri)
+    answers = [name for question in questions for name in question.columns]
+    totals = [name for name in present if name.endswith("-gz2_total-votes")] if schema == "galaxy-datasets" else []
+    table = _read(uri, names, [*answers, *totals])
+    result = _common_columns(table, names, uri)
+    if totals and names["total_votes"] is None:
+        sums = np.nansum([_numbers(table, name, uri) for name in totals], axis=0)
+        result = result.set_column(result.schema.get_field_index("total_votes"), "total_votes", pa.array(sums))
+    votes = np.full((table.num_rows, len(RESPONSES)), np.nan, dtype=np.float32)
+    for task, question in zip(TASKS, questions, strict=True):
+        if question.columns:
+            votes[:, task_columns(task)] = _conditional(table, question, uri)
+    fallbacks = _weighted_fallbacks(questions, fractions, uri)
+    metadata = {"dialect": schema, "fractions": fractions, "weighted_instead_of_raw": fallbacks}
+    result = result.append_column("votes", pa.FixedSizeListArray.from_arrays(votes.ravel(), type=VOTES))
+    return result.replace_schema_metadata({f"raydistill.{key}": value for key, value in metadata.items()})
+
+
+def _weighted_fallbacks(questions: list[Question], fractions: Fractions, uri: str) -> str:
+    """Return the numbers of the tasks that take weighted instead of raw fractions, as "1,2,3"."""
+    if fractions != "raw":
+        return ""
+    weighted = [bool(q.columns) and q.columns[0].endswith(SUFFIXES["weighted"]) for q in questions]
+    if all(weighted):
+        raise CatalogError("no question has raw fractions for all its answers", uri, "set survey.fractions to weighted")
+    return ",".join(str(task.number) for task, is_weighted in zip(TASKS, weighted, strict=True) if is_weighted)
+
+
+def _read_labels(uri: str, present: Sequence[str], names: Mapping[str, str | None]) -> pa.Table:
+    label, confidence = names["label"], names["confidence"]
+    if label is None:
+        raise missing_column("no column of labels", "label", present, uri, "name it with survey.columns.label=NAME")
+    table = _read(uri, names, [name for name in (label, confidence) if name is not None], text=(label,))
+    values = np.ones(table.num_rows) if confidence is None else _fraction(table, confidence, uri, counts=False)
+    try:
+        raw_labels = pc.cast(table[label].combine_chunks(), pa.string())
+    except pa.ArrowException as error:
+        what = f"column '{label}' has the type {table[label].type}, which is not a label"
+        raise CatalogError(what, uri, "name another column with survey.columns.label=NAME") from error
+    labels = pc.utf8_trim_whitespace(raw_labels)
+    result = _common_columns(table, names, uri)
+    result = result.append_column("label", labels).append_column("confidence", pa.array(values, from_pandas=True))
+    return result.replace_schema_metadata({"raydistill.dialect": "plain"})
+
+
+def _read(uri: str, names: Mapping[str, str | None], others: list[str], text: tuple[str, ...] = ()) -> pa.Table:
+    identity = names["id"]
+    assert identity is not None
+    numbers = [names[role] for role in _NUMBERS]
+    columns = [identity, *(name for name in numbers if name is not None), *others]
+    table = read_columns(uri, columns, text=(identity, *text))
+    if table.num_rows == 0:
+        raise CatalogError("the table has no rows", uri, "check how it was exported")
+    return table
+
+
+def _common_columns(table: pa.Table, names: Mapping[str, str | None], uri: str) -> pa.Table:
+    identity = names["id"]
+    assert identity is not None
+    ids = object_ids(table[identity], identity, uri)
+    _check_unique(ids, identity, uri)
+    columns: dict[str, pa.Array] = {"object_id": ids}
+    for role in _NUMBERS:
+        name = names[role]
+        values = np.full(table.num_rows, np.nan) if name is None else _numbers(table, name, uri)
+        absent = (values <= 0) if role == "petro_r90" else (values == -9999)  # SDSS writes -9999 for "not measured"
+        columns[role] = pa.array(np.where(absent, np.nan, values), from_pandas=True)
+    return pa.table(columns)
+
+
+def _check_unique(ids: pa.Array, name: str, uri: str) -> None:
+    counts = pc.value_counts(ids)
+    repeated = [entry["values"] for entry in counts.filter(pc.greater(counts.field("counts"), 1)).to_pylist()]
+    if repeated:
+        raise CatalogError(
+            f"{len(repeated)} ids in '{name}' occur in several rows (first: {', '.join(repeated[:3])})",
+            uri,
+            "keep one row per object",
+        )
+
+
+def _numbers(table: pa.Table, name: str, uri: str) -> np.ndarray:
+    """Return a column as float64, NaN for null. CatalogError names the first value that is not a number."""
+    column = table[name].combine_chunks()
+    try:
+        values: np.ndarray = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+        return values
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        row, value = next(((i, v) for i, v in enumerate(column.to_pylist()) if not _is_number(v)), (0, column[0]))
+        raise CatalogError(
+            f"column '{name}' holds '{value}' in row {row + 1}, which is not a number",
+            uri,
+            "correct it or leave it empty",
+        ) from error
+
+
+def _is_number(value: object) -> bool:
+    """Return whether Arrow reads `value` as a number; it accepts neither blanks nor underscores."""
+    try:
+        pc.cast(pa.scalar(value), pa.float64())
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _fraction(table: pa.Table, name: str, uri: str, *, counts: bool) -> np.ndarray:
+    values = _numbers(table, name, uri)
+    outside = (values < -_ROUNDING) | (np.isinf(values) if counts else values > 1 + _ROUNDING)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise CatalogError(
+            f"column '{name}' is outside [0, 1] in {int(outside.sum())} rows (row {row + 1}: {values[row]:g})",
+            uri,
+            "check that it holds fractions, not counts",
+        )
+    return np.asarray(np.clip(values, 0.0, None if counts else 1.0))
+
+
+def _conditional(table: pa.Table, question: Question, uri: str) -> np.ndarray:
+    """Return float64 `[N, answers]`. A row of zeros means that no volunteer was asked, and becomes NaN."""
+    values = np.stack(
+        [_fraction(table, name, uri, counts=question.holds == "counts") for name in question.columns], axis=1
+    )
+    total = np.nansum(values, axis=1, keepdims=True)
+    unasked = total <= 0
+    if question.holds != "conditional":
+        values = values / np.where(unasked, 1.0, total)
+    return np.where(unasked, np.nan, values)
