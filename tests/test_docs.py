@@ -21,6 +21,7 @@ import raydistill
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
+TIMEOUT = 900  # seconds; the tutorial takes three minutes on two idle cores, nine beside five other test runs
 NOT_RUN = {"compare.md": "needs the package ddranking, which is no dependency"}
 COMMAND = re.compile(r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|run|demo)\b[^#\n]*)", re.M)
 INLINE = re.compile(r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|run|demo)\b[^`\n]*)`")
@@ -118,7 +119,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     (tmp_path / "page.py").write_text(MAIN.format(program=program, page=str(page)))
     environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": ""}
     ended = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=540
+        [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=TIMEOUT
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
 
