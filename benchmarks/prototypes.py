@@ -11,7 +11,7 @@ import argparse
 
 import numpy as np
 
-from raydistill.analysis.sheets import image_grid
+from raydistill.analysis.image_grids import image_grid
 from raydistill.artifacts.distilled import SELECTED, read_images
 from raydistill.storage import Folder
 

@@ -60,7 +60,7 @@ def run(config: ConfigLike, *overrides: str) -> EvaluationReport:
     ------
     RaydistillError
         The subclass says what is wrong: `ConfigError`, `CatalogError`, `ArtifactError`,
-        `DivergenceError` or `ClusterError`. What is finished is kept; call it again to resume.
+        `DivergenceError` or `ClusterError`. Call it again to resume: finished work is kept.
     """
     from raydistill.pipeline.run import run
 

@@ -1,6 +1,6 @@
-"""What all figures share: the house style, the colours, and saving so that equal input gives equal bytes.
+"""Style, colours and saving for all figures; equal input gives equal bytes.
 
-Everything is drawn through matplotlib's Figure on the Agg canvas; pyplot and its global state are never imported.
+Figures use matplotlib's Figure on the Agg canvas; pyplot and its global state are never imported.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from os import PathLike
 from typing import Any, BinaryIO, ParamSpec
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 
+Floats = npt.NDArray[np.floating]
 Target = str | PathLike[str] | BinaryIO
 P = ParamSpec("P")
 
@@ -38,10 +41,12 @@ STYLE: dict[Any, Any] = {
 }
 # Colours that the colour-blind can tell apart (Okabe and Ito 2008).
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+INK, MUTED, FAINT = "#22262e", "#555b66", "#a9b1bd"
+CHART_DPI = 160
 
 
 def styled(draw: Callable[P, None]) -> Callable[P, None]:
-    """Draw in the house style, whatever the user's matplotlibrc says."""
+    """Decorate a drawing function: it uses `STYLE` in place of the user's matplotlibrc."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -52,10 +57,10 @@ def styled(draw: Callable[P, None]) -> Callable[P, None]:
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name for people, on lines of about `width` characters that break between words only."""
+    """Return a name with spaces for underscores, wrapped between words to about `width` characters."""
     return textwrap.fill(name.replace("_", " "), width, break_on_hyphens=False, break_long_words=False)
 
 
 def save(figure: Figure, path: Target) -> None:
-    """Write a PNG. matplotlib would name its own version in it; then an upgrade would change every picture's bytes."""
+    """Write a PNG without matplotlib's version: an upgrade then changes no bytes."""
     figure.savefig(path, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})

@@ -1,12 +1,14 @@
-"""The pictures, behind one door: sheets of galaxies (`sheets.py`) and charts of a run (`charts.py`).
+"""All figures: grids of galaxy images (`image_grids.py`), accuracies (`charts.py`), training curves (`history.py`).
 
-Images are numpy, [N, H, W, 3] with the first row on top (torch's [N, 3, H, W] needs a transpose), uint8 or float in
-[0, 1]; floats outside are clipped, an image that is all NaN is left blank. Every `path` may be a binary file open for
-writing instead. Equal input gives equal PNG bytes: no dates, no versions, no settings of the user's matplotlib.
+- Images are numpy arrays [N, H, W, 3] with the first row on top; transpose torch's [N, 3, H, W].
+- They are uint8, or float in [0, 1]; floats outside are clipped, an all-NaN image is left blank.
+- Every `path` may be a binary file open for writing.
+- Equal input gives equal PNG bytes: no dates, no versions, no settings of the user's matplotlib.
 """
 
-from raydistill.analysis.charts import AccuracyRow, accuracy_table, confusion_matrix, network_matrix, training_curves
-from raydistill.analysis.sheets import Provenance, atlas, displayable, image_grid
+from raydistill.analysis.charts import AccuracyRow, accuracy_table, confusion_matrix, network_matrix
+from raydistill.analysis.history import training_curves
+from raydistill.analysis.image_grids import Provenance, atlas, displayable, image_grid
 
 __all__ = [
     "AccuracyRow",

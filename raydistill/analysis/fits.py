@@ -1,12 +1,13 @@
-"""Prototypes as a multi-extension FITS file, which is how an astronomer opens them.
+"""Read and write prototypes as a multi-extension FITS file.
 
-The file: a primary header that says where the prototypes come from, one `PROTO` image extension per prototype
-(EXTVER 1, 2, …), and a `LABELS` table. Each image is a cube with axes NAXIS1 = x (columns), NAXIS2 = y (rows),
-NAXIS3 = colour (red, green, blue), so `ds9 -rgbcube "prototypes.fits[1]"` shows it in colour.
+- The primary header holds the provenance.
+- Each prototype is a `PROTO` image extension (EXTVER 1, 2, …). Its axes are NAXIS1 = x (columns),
+  NAXIS2 = y (rows) and NAXIS3 = colour (red, green, blue). `ds9 -rgbcube "prototypes.fits[1]"` shows it.
+- A `LABELS` table holds the class of each prototype.
 
-FITS counts rows from the bottom and JPEG from the top. Rows are flipped once on writing and once on reading: DS9 shows
-the galaxy as the picture does, and a spiral keeps the sense in which it winds. No date is written, so that
-equal prototypes give equal bytes.
+FITS counts rows from the bottom, JPEG from the top. Writing and reading each flip the rows once, so DS9
+shows the galaxy as the picture does and a spiral keeps its handedness. The file holds no date: equal
+prototypes give equal bytes.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from raydistill.errors import ArtifactCorrupt, ArtifactError, nearest
 
 Card = str | int | float | bool
 
-# keyword: (type, comment). SIMULATD has eight letters because FITS keywords do.
+# keyword: (type, comment). A FITS keyword has at most eight letters. The comments are part of the content digest.
 CARDS: dict[str, tuple[type, str]] = {
     "IPC": (int, "prototypes per class"),
     "SEED": (int, "root seed of the run"),
-    "DIGEST": (str, ""),  # 64 hexadecimal digits leave no room for a comment
+    "DIGEST": (str, ""),  # 64 hexadecimal digits fill the card
     "SURVEY": (str, "the real galaxies"),
     "SIMULATD": (bool, "T: distilled from a simulated survey"),
     "ALIGNED": (bool, "T: galaxies turned, long axis level"),
@@ -42,7 +43,19 @@ REQUIRED = ("IPC", "SEED", "DIGEST", "STRETCH", "SIMULATD")
 
 @dataclass(frozen=True)
 class FitsPrototypes:
-    """What `read_prototypes` finds: images [N, H, W, 3] float32 (first row on top), labels [N] int64, names, cards."""
+    """The contents of a prototype file.
+
+    Attributes
+    ----------
+    images
+        float32 [N, H, W, 3], first row on top, in display units (0 black, 1 white).
+    labels
+        int64 [N], indices into `class_names`.
+    class_names
+        Names of the classes.
+    header
+        Values of the cards in `CARDS`.
+    """
 
     images: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
@@ -61,39 +74,46 @@ def write_prototypes(
 
     Parameters
     ----------
-    path : file name, or a binary file open for writing.
-    images : [N, H, W, 3] float32 in display units, first row on top (torch's [N, 3, H, W] needs a transpose).
-        Values outside [0, 1], which distillation produces, are kept.
-    labels : [N] integers that index `class_names` (of soft labels, the largest entry).
-    class_names : any text; what is not ASCII is escaped in the file and comes back on reading.
-    header : values for the cards in `CARDS`; those in `REQUIRED` must be there. Leave PIXSCALE out when it is unknown.
+    path
+        File name, or a binary file open for writing.
+    images
+        float32 [N, H, W, 3] in display units, first row on top; transpose torch's [N, 3, H, W].
+        Distillation produces values outside [0, 1]: they are kept.
+    labels
+        [N] integers, indices into `class_names` (the largest entry of a soft label).
+    class_names
+        Any text: non-ASCII characters are escaped in the file and restored on reading.
+    header
+        Values of the cards in `CARDS`, at least those in `REQUIRED`. Leave out an unknown PIXSCALE.
 
     Raises
     ------
-    ArtifactError : shapes, labels, values or cards are not as said above.
+    ArtifactError
+        A shape, label, value or card is not as described.
     """
     where = _where(path)
     _check_images(images, labels, class_names, where)
     primary = fits.PrimaryHDU()
-    cards = _checked_cards({"ORIGIN": "raydistill", **header}, where)
+    cards = _check_cards({"ORIGIN": "raydistill", **header}, where)
     for keyword, value in cards.items():
         primary.header[keyword] = _with_comment(value, CARDS[keyword][1])
     primary.header["NCLASS"] = (len(class_names), "number of classes")
     for label, name in enumerate(class_names):
-        primary.header[f"CLASS{label}"] = _ascii(name)
+        primary.header[f"CLASS{label}"] = _escape(name)
     primary.header["COMMENT"] = "PROTO: axis 1 = x, 2 = y (row 1 is the bottom), 3 = red, green, blue."
     primary.header["COMMENT"] = "Values: 0 = black, 1 = white after STRETCH; not flux."
     primary.header["COMMENT"] = "Prototypes have no orientation on the sky."
-    protos = [_proto(images[i], int(labels[i]), class_names, i + 1, cards) for i in range(len(images))]
-    fits.HDUList([primary, *protos, _label_table(labels, class_names)]).writeto(path, overwrite=True)
+    prototypes = [_prototype_hdu(images[i], int(labels[i]), class_names, i + 1, cards) for i in range(len(images))]
+    fits.HDUList([primary, *prototypes, _label_table(labels, class_names)]).writeto(path, overwrite=True)
 
 
 def read_prototypes(path: str | PathLike[str] | BinaryIO) -> FitsPrototypes:
-    """Read what `write_prototypes` wrote: the same float32 values, first row on top again.
+    """Return the contents of a file of `write_prototypes`, with the same float32 values.
 
     Raises
     ------
-    ArtifactCorrupt : not a FITS file, or not one with this layout.
+    ArtifactCorrupt
+        The file is not FITS, or has another layout.
     """
     where = _where(path)
     try:
@@ -101,7 +121,7 @@ def read_prototypes(path: str | PathLike[str] | BinaryIO) -> FitsPrototypes:
             primary = hdus[0].header
             cubes = [hdu.data for hdu in hdus if hdu.name == "PROTO"]
             labels = np.asarray(hdus["LABELS"].data["LABEL"], dtype=np.int64)
-            names = tuple(_text(primary[f"CLASS{label}"]) for label in range(primary["NCLASS"]))
+            names = tuple(_unescape(primary[f"CLASS{label}"]) for label in range(primary["NCLASS"]))
             images = np.stack([np.moveaxis(cube, 0, -1)[::-1] for cube in cubes]).astype(np.float32, order="C")
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ArtifactCorrupt(
@@ -109,21 +129,21 @@ def read_prototypes(path: str | PathLike[str] | BinaryIO) -> FitsPrototypes:
         ) from error
     if len(images) != len(labels):
         raise ArtifactCorrupt(f"{len(images)} prototypes but {len(labels)} labels", where, "write the file again")
-    cards = {keyword: _text(primary[keyword]) for keyword in CARDS if keyword in primary}
+    cards = {keyword: _unescape(primary[keyword]) for keyword in CARDS if keyword in primary}
     return FitsPrototypes(images, labels, tuple(map(str, names)), cards)
 
 
-def _proto(
+def _prototype_hdu(
     image: npt.NDArray[np.floating], label: int, class_names: Sequence[str], version: int, cards: Mapping[str, Card]
 ) -> fits.ImageHDU:
     planes = np.ascontiguousarray(
         np.moveaxis(image[::-1], -1, 0), dtype=np.float32
     )  # [3, H, W]: FITS lists axes backwards
     hdu = fits.ImageHDU(planes, name="PROTO", ver=version)
-    hdu.header["CLASS"] = _with_comment(_ascii(class_names[label]), "class it teaches")
+    hdu.header["CLASS"] = _with_comment(_escape(class_names[label]), "class it teaches")
     hdu.header["LABEL"] = (label, "its number, from 0")
     hdu.header["CTYPE3"] = ("RGB", "planes 1, 2, 3 are red, green, blue")
-    # An extension is often saved alone.
+    # Users often save an extension alone, so it repeats these cards.
     for keyword in ("IPC", "SEED", "DIGEST", "SIMULATD", "ALIGNED", "STRETCH", "PIXSCALE"):
         if keyword in cards:
             hdu.header[keyword] = _with_comment(cards[keyword], CARDS[keyword][1])
@@ -131,7 +151,7 @@ def _proto(
 
 
 def _label_table(labels: npt.NDArray[np.integer], class_names: Sequence[str]) -> fits.BinTableHDU:
-    names = [_ascii(class_names[label]) for label in labels]
+    names = [_escape(class_names[label]) for label in labels]
     columns = [
         fits.Column("EXTVER", "J", array=np.arange(1, len(labels) + 1)),
         fits.Column("LABEL", "J", array=labels),
@@ -140,8 +160,8 @@ def _label_table(labels: npt.NDArray[np.integer], class_names: Sequence[str]) ->
     return fits.BinTableHDU.from_columns(columns, name="LABELS")
 
 
-def _checked_cards(header: Mapping[str, Card], where: str) -> dict[str, Card]:
-    """The cards in the order of `CARDS`, each known and of its type."""
+def _check_cards(header: Mapping[str, Card], where: str) -> dict[str, Card]:
+    """Return the cards in the order of `CARDS`; raise ArtifactError for an unknown, missing or wrong one."""
     for keyword in header:
         if keyword not in CARDS:
             raise ArtifactError(f"unknown FITS card {keyword}", where, nearest(keyword, tuple(CARDS)))
@@ -150,17 +170,17 @@ def _checked_cards(header: Mapping[str, Card], where: str) -> dict[str, Card]:
             raise ArtifactError(
                 f"the FITS card {keyword} is missing", where, f"give it in the header ({CARDS[keyword][1]})"
             )
-    return {keyword: _typed(keyword, header[keyword], where) for keyword in CARDS if keyword in header}
+    return {keyword: _check_card(keyword, header[keyword], where) for keyword in CARDS if keyword in header}
 
 
-def _typed(keyword: str, value: Card | np.generic, where: str) -> Card:
+def _check_card(keyword: str, value: Card | np.generic, where: str) -> Card:
     kind = CARDS[keyword][0]
     plain: Card = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, bool) != (kind is bool) or not isinstance(plain, (int, float) if kind is float else kind):
         raise ArtifactError(f"the FITS card {keyword} is {plain!r}", where, f"give it as {kind.__name__}")
     if isinstance(plain, float) and not np.isfinite(plain):
         raise ArtifactError(f"the FITS card {keyword} is {plain}", where, "leave it out when it is unknown")
-    return _ascii(plain) if isinstance(plain, str) else plain
+    return _escape(plain) if isinstance(plain, str) else plain
 
 
 def _check_images(
@@ -188,13 +208,13 @@ def _where(path: str | PathLike[str] | BinaryIO) -> str:
 
 
 def _with_comment(value: Card, comment: str) -> tuple[Card, str]:
-    """A comment that does not fit into the 80 characters of a card is left out (astropy would cut it and warn)."""
+    """Return a value and its comment, or "" where the card would exceed 80 characters (astropy would warn)."""
     return value, comment if len(str(value)) + len(comment) <= 60 else ""
 
 
-def _ascii(name: str) -> str:
+def _escape(name: str) -> str:
     return name.encode("unicode_escape").decode("ascii")
 
 
-def _text(card: Card) -> Card:
+def _unescape(card: Card) -> Card:
     return card.encode("ascii").decode("unicode_escape") if isinstance(card, str) else card

@@ -1,9 +1,9 @@
-"""What a prototype can be compared with: the mean of its class, and the real galaxies that it resembles most.
+"""Compare prototypes with class means and with the most similar real galaxies.
 
-A prototype is a synthetic image that teaches a network; nothing makes it a plausible galaxy. Beside the class mean
-one sees what distillation adds to averaging, and beside its nearest real neighbours whether it is a copy.
-All images here are numpy, rows, columns, colour ([H, W, 3], first row on top, as in a JPEG); torch code elsewhere
-holds them as [3, H, W].
+A prototype is a synthetic image for training a network, and need not be a plausible galaxy. The class mean
+shows how it differs from an average; its nearest real neighbours show whether it is a copy.
+
+Images are numpy arrays [H, W, 3] with the first row on top, as in a JPEG.
 """
 
 from __future__ import annotations
@@ -13,33 +13,38 @@ import numpy.typing as npt
 
 from raydistill.errors import CatalogError
 
-# Real galaxies compared at a time: 1024 pictures of 128 px in float64 are 400 MB, of 32 px 25 MB.
+# Real galaxies compared at a time: 1024 pictures of 128 px are 400 MB in float64, of 32 px 25 MB.
 NEIGHBOUR_BLOCK = 1024
 
 
 def as_unit_float(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Images in display units, float32: uint8 [0, 255] becomes [0, 1]; floats are taken as being there already."""
+    """Return images as float32: uint8 is divided by 255, floats keep their values."""
     return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images.astype(np.float32)
 
 
 def class_means(
     images: npt.NDArray[np.generic], labels: npt.NDArray[np.integer], num_classes: int
 ) -> npt.NDArray[np.float32]:
-    """The mean image of each class.
+    """Return the mean image of each class.
 
     Parameters
     ----------
-    images : [N, H, W, 3], uint8 or float in [0, 1].
-    labels : [N] integers in [0, num_classes).
-    num_classes : how many classes the result has.
+    images
+        [N, H, W, 3], uint8 or float in [0, 1].
+    labels
+        [N] integers in [0, num_classes).
+    num_classes
+        Number of classes of the result.
 
     Returns
     -------
-    [num_classes, H, W, 3] float32 in display units. A class without images is NaN (the figures leave it blank).
+    numpy.ndarray
+        float32 [num_classes, H, W, 3] in [0, 1]; NaN for a class without images.
 
     Raises
     ------
-    CatalogError : images and labels differ in number, or a label is outside the classes.
+    CatalogError
+        Images and labels differ in number, or a label is out of range.
     """
     if len(images) != len(labels):
         raise CatalogError(f"{len(images)} images but {len(labels)} labels", "class_means", "give one label per image")
@@ -53,22 +58,28 @@ def class_means(
 
 
 def nearest_real(prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.generic], k: int) -> npt.NDArray[np.int64]:
-    """Indices of the `k` real images nearest to each prototype, by Euclidean distance between pixels.
-
-    No rotation or shift is searched: a galaxy and its mirror image are far apart.
+    """Return the `k` real images nearest to each prototype, by Euclidean distance between pixels.
 
     Parameters
     ----------
-    prototypes : [N, …] and real : [M, …] of the same image shape (or flattened), uint8 or float in [0, 1].
-    k : neighbours per prototype, at most M.
+    prototypes, real
+        [N, …] and [M, …] of the same image shape (or flattened), uint8 or float in [0, 1].
+    k
+        Number of neighbours, at most M.
 
     Returns
     -------
-    [N, k] int64 into `real`, nearest first; equal distances (to rounding) in order of index.
+    numpy.ndarray
+        int64 [N, k], indices into `real`, nearest first; equal distances (to rounding) in order of index.
 
     Raises
     ------
-    CatalogError : `k` is not in [1, M], or the image shapes differ.
+    CatalogError
+        `k` is not in [1, M], or the image shapes differ.
+
+    Notes
+    -----
+    Rotations and shifts are not searched: a galaxy and its mirror image are far apart.
     """
     queries = _flat(prototypes)
     if not 1 <= k <= len(real):
@@ -92,16 +103,16 @@ def nearest_real(prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.gener
 def nearest_real_means(
     prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.generic], k: int
 ) -> npt.NDArray[np.float32]:
-    """For each prototype the mean of its `k` nearest real images: [N, H, W, 3] float32 in display units."""
+    """Return the mean of the `k` nearest real images of each prototype: float32 [N, H, W, 3] in [0, 1]."""
     return np.stack([as_unit_float(real[index]).mean(axis=0) for index in nearest_real(prototypes, real, k)])
 
 
 def most_confident(
     labels: npt.NDArray[np.integer], confidence: npt.NDArray[np.floating], num_classes: int, count: int
 ) -> list[npt.NDArray[np.int64]]:
-    """Per class, indices of up to `count` galaxies that the volunteers were surest of; ties in order of index."""
-    surest_first = np.argsort(-confidence, kind="stable")
-    return [surest_first[labels[surest_first] == label][:count] for label in range(num_classes)]
+    """Return for each class the indices of its `count` most confident galaxies; ties in order of index."""
+    order = np.argsort(-confidence, kind="stable")
+    return [order[labels[order] == label][:count] for label in range(num_classes)]
 
 
 def _flat(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
@@ -109,6 +120,6 @@ def _flat(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
 
 
 def _squared_distances(a_ND: npt.NDArray[np.float64], b_MD: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """|a|² - 2ab + |b|² in float64, where its cancellation (1e-13) is far below the steps of 8-bit pixels."""
+    """Return |a|² - 2ab + |b|²; in float64 its cancellation (1e-13) is far below a step of 8-bit pixels."""
     squared_NM: npt.NDArray[np.float64] = (a_ND**2).sum(1)[:, None] - 2 * a_ND @ b_MD.T + (b_MD**2).sum(1)[None]
     return squared_NM

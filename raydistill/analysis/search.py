@@ -1,4 +1,4 @@
-"""A picture of a search: which values went with which accuracy."""
+"""Draw the trials of a search in parallel coordinates."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from raydistill.analysis.charts import CHART_DPI, MUTED
-from raydistill.analysis.drawing import VERMILION, Target, save, styled
+from raydistill.analysis.drawing import CHART_DPI, MUTED, VERMILION, Target, save, styled
 
 
 class _Axis(NamedTuple):
-    """place: where a value stands, from 0 at the bottom to 1; ticks: (where, what is written there)."""
+    """A vertical axis: `place` maps a value to a height in [0, 1], `ticks` are (height, text)."""
 
     name: str
     place: Callable[[Any], float]
@@ -33,14 +32,25 @@ def parallel_coordinates(
     space: Mapping[str, BaseDistribution],
     title: str = "",
 ) -> None:
-    """One line per trial through its values to its accuracy: the darker the better, the best in another colour.
+    """Draw one line per trial, through its values to its accuracy.
 
-    trials: (values by key, accuracy); what is a category in `space` may be any value.
+    A darker line has a better accuracy; the best trial has another colour.
+
+    Parameters
+    ----------
+    path
+        File name, or a binary file open for writing.
+    trials
+        (values by key, balanced accuracy) of each trial.
+    space
+        Distribution of each key; a categorical key may hold any JSON value.
+    title
+        Title of the figure.
     """
     accuracies = [accuracy for _, accuracy in trials]
     least, most = min(accuracies), max(accuracies)
     axes_of = [_axis(key, one, [values[key] for values, _ in trials]) for key, one in space.items()]
-    axes_of.append(_numbers("balanced accuracy", least, max(most, least + 0.01), log=False, whole=False))
+    axes_of.append(_numeric_axis("balanced accuracy", least, max(most, least + 0.01), log=False, whole=False))
     figure = Figure(figsize=(1.2 + 1.75 * len(axes_of), 5.0), dpi=CHART_DPI)
     axes = figure.add_axes((0.02, 0.14, 0.93, 0.76))
     axes.set_axis_off()
@@ -61,23 +71,23 @@ def parallel_coordinates(
 def _draw_axis(axes: Axes, x: int, axis: _Axis, above: int) -> None:
     axes.plot([x, x], [0, 1], color=MUTED, linewidth=1, zorder=above)
     axes.text(x, -0.05, axis.name.replace(".", ".\n"), ha="center", va="top", fontweight="bold")
-    for y, word in axis.ticks:
+    for y, text in axis.ticks:
         axes.plot([x - 0.02, x], [y, y], color=MUTED, linewidth=1, zorder=above)
         box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
         va = "center" if 0.1 < y < 0.9 else "bottom" if y <= 0.1 else "top"
-        axes.text(x - 0.04, y, word, ha="right", va=va, fontsize=7, bbox=box, zorder=above)
+        axes.text(x - 0.04, y, text, ha="right", va=va, fontsize=7, bbox=box, zorder=above)
 
 
 def _axis(key: str, space: BaseDistribution, values: list[Any]) -> _Axis:
     if isinstance(space, CategoricalDistribution):
-        words = sorted({_word(value) for value in values})
-        places = {word: n / max(1, len(words) - 1) for n, word in enumerate(words)}
-        return _Axis(key, lambda value: places[_word(value)], [(y, word) for word, y in places.items()])
+        names = sorted({_format_category(value) for value in values})
+        places = {name: n / max(1, len(names) - 1) for n, name in enumerate(names)}
+        return _Axis(key, lambda value: places[_format_category(value)], [(y, name) for name, y in places.items()])
     assert isinstance(space, FloatDistribution | IntDistribution)
-    return _numbers(key, space.low, space.high, space.log, isinstance(space, IntDistribution))
+    return _numeric_axis(key, space.low, space.high, space.log, isinstance(space, IntDistribution))
 
 
-def _numbers(key: str, low: float, high: float, log: bool, whole: bool) -> _Axis:
+def _numeric_axis(key: str, low: float, high: float, log: bool, whole: bool) -> _Axis:
     def place(value: float) -> float:
         return math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
 
@@ -86,9 +96,11 @@ def _numbers(key: str, low: float, high: float, log: bool, whole: bool) -> _Axis
     return _Axis(key, place, [(place(tick), f"{tick:g}") for tick in inside])
 
 
-def _word(value: Any) -> str:
-    """A category as a person would write it, on lines that fit between two axes."""
+def _format_category(value: Any) -> str:
+    """Return a category as text, on lines that fit between two axes."""
     if isinstance(value, dict):
-        rest = (f"{key.replace('_', ' ')} {_word(one)}" for key, one in value.items() if key != "kind")
-        return "\n".join([*([str(value["kind"])] if "kind" in value else []), *rest])
+        options = (
+            f"{key.replace('_', ' ')} {_format_category(option)}" for key, option in value.items() if key != "kind"
+        )
+        return "\n".join([*([str(value["kind"])] if "kind" in value else []), *options])
     return (value if isinstance(value, str) else json.dumps(value)).replace('"', "")

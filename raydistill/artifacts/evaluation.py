@@ -1,9 +1,11 @@
-"""EvaluationReport: what fresh networks learn from each training set, on galaxies nobody trained on.
+"""EvaluationReport: test accuracies of new networks, for each training set.
 
-`runs.parquet` has one row per trained network (subject, protocol, network, draw, seed, confusion matrix); `evaluation.json` sums it
-up: one object per subject with `accuracy` and `balanced_accuracy` as {mean, std, n, ci95}, how many networks `diverged`, if any did,
-and `per_class` completeness and purity. Where `evaluate.scores` asked for them, that of `distilled` holds `scores`, the DD-Ranking
-scores of `core.scores`.
+- `runs.parquet`: a row per trained network, with its confusion matrix.
+- `evaluation.json`: an object per training set. It holds `accuracy` and `balanced_accuracy` as
+  {mean, std, n, ci95}, and `per_class` completeness and purity. `diverged` counts diverged networks, if any.
+  With `evaluate.scores`, `distilled` also holds `scores`, the DD-Ranking scores of `core.scores`.
+
+The files call a training set `subject`.
 """
 
 from __future__ import annotations
@@ -38,16 +40,16 @@ SUBJECTS = (
     "full_data",
 )
 
-# In the column `validation`, of a network whose training diverged: its figures are those of its first parameters.
+# Value in the column `validation` where the training diverged: the row then evaluates the initial parameters.
 DIVERGED = -1.0
 RUNS_SCHEMA = pa.schema(
     [
         ("subject", pa.string()),
         ("protocol", pa.string()),
         ("network", pa.string()),
-        ("draw", pa.int32()),  # of the images, where they are drawn
-        ("seed", pa.int32()),  # of the network
-        ("lr", pa.float64()),  # null: the distilled set's own rates, or none
+        ("draw", pa.int32()),  # number of the random draw of real images
+        ("seed", pa.int32()),  # number of the network
+        ("lr", pa.float64()),  # null: the distilled set's own learning rates, or none
         ("validation", pa.float64()),  # balanced accuracy on validation images
         ("accuracy", pa.float64()),
         ("balanced_accuracy", pa.float64()),
@@ -57,12 +59,24 @@ RUNS_SCHEMA = pa.schema(
 
 
 FIGURES = ("balanced_accuracy", "accuracy")
-COLUMNS = {"": "mean", "_ci95": "ci95"}  # suffix of a column of `table` -> key of evaluation.json
+COLUMNS = {"": "mean", "_ci95": "ci95"}  # column suffix in `table`: key of evaluation.json
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """An opened report; `summary` is evaluation.json."""
+    """An opened evaluation.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    summary
+        The contents of `evaluation.json`.
+    runs
+        One row per trained network, with the columns of `RUNS_SCHEMA`.
+    """
 
     folder: Folder
     manifest: Manifest
@@ -71,7 +85,21 @@ class EvaluationReport:
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> EvaluationReport:
-        """The report at a path or URI; `verify` and errors as of `manifest.opened`."""
+        """Open the report at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         runs = read_table(folder, "runs.parquet")
         return EvaluationReport(folder, manifest, json.loads(folder.read("evaluation.json")), runs)
@@ -82,9 +110,10 @@ class EvaluationReport:
         Returns
         -------
         pandas.DataFrame
-            Columns `training_set`, `protocol` and `network` ("" for what has none), `balanced_accuracy`
-            and `accuracy` (means over `num_networks` networks, in [0, 1]), `balanced_accuracy_ci95` and
-            `accuracy_ci95` (half widths of 95 % intervals, NaN for one network), `num_diverged`.
+            - `training_set`, `protocol` and `network`; "" where a training set has no protocol.
+            - `balanced_accuracy` and `accuracy`: means over `num_networks` networks, in [0, 1].
+            - `balanced_accuracy_ci95` and `accuracy_ci95`: half widths of 95 % intervals, NaN for one network.
+            - `num_diverged`: networks whose training diverged.
         """
         import pandas as pd
 
@@ -99,58 +128,70 @@ class EvaluationReport:
 
 
 def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str, network: str) -> dict[str, Any]:
-    """evaluation.json's subjects: the figures of the main protocol and network, and under `all` those of every pair that was run."""
-    subjects = {}
+    """Return the contents of `evaluation.json`.
+
+    Each training set has the figures for one protocol and network; `all` lists those of every pair.
+    """
+    summary = {}
     for subject in SUBJECTS:
         own = [run for run in runs if run["subject"] == subject]
         if not own:
             continue
-        # Experts have one network and no protocol; their figures stand for themselves.
+        # Experts have no protocol, and may have another network than the main one.
         main = [run for run in own if run["protocol"] in (protocol, "") and run["network"] == network] or own
         pairs = sorted({(run["protocol"], run["network"]) for run in own})
-        subjects[subject] = _figures(main) | {
+        summary[subject] = _figures(main) | {
             "per_class": _per_class(main, class_names),
             "all": [
                 {"protocol": p, "network": n} | _figures([r for r in own if (r["protocol"], r["network"]) == (p, n)])
                 for p, n in pairs
             ],
         }
-    return subjects
+    return summary
 
 
 def trained_network(entry: dict[str, Any], network: str) -> str:
-    """On which network a subject's headline figures are: the main one, or that of experts which have another."""
+    """Return the network of the headline figures: the main one, or the experts' own."""
     networks = [pair["network"] for pair in entry["all"]]
     return network if network in networks else str(networks[0])
 
 
 def robust_scores(runs: list[dict[str, Any]], protocol: str, network: str) -> dict[str, Any]:
-    """{label_robust, augmentation_robust} of the distilled set, from balanced accuracies under a protocol and the same unaugmented."""
+    """Return the DD-Ranking scores of the distilled set.
 
-    def of(subject: str, protocol: str = protocol) -> list[float]:
+    They compare balanced accuracies under a protocol and under the same protocol without augmentation.
+    """
+
+    def accuracies(subject: str, protocol: str = protocol) -> list[float]:
         named = (subject, protocol, network)
         return [run["balanced_accuracy"] for run in runs if (run["subject"], run["protocol"], run["network"]) == named]
 
     plain = unaugmented(protocol)
     return {
         "label_robust": scores.label_robust(
-            of("full_data", ""), of("distilled"), of("random_real"), of("distilled_hard") or None
+            accuracies("full_data", ""),
+            accuracies("distilled"),
+            accuracies("random_real"),
+            accuracies("distilled_hard") or None,
         ),
         "augmentation_robust": scores.augmentation_robust(
-            of("distilled"), of("random_real"), of("distilled", plain), of("random_real", plain)
+            accuracies("distilled"),
+            accuracies("random_real"),
+            accuracies("distilled", plain),
+            accuracies("random_real", plain),
         ),
     }
 
 
 def unaugmented(protocol: str) -> str:
-    """The name of a protocol without its augmentation."""
+    """Return the name of a protocol without its augmentation."""
     return f"{protocol} without augmentation"
 
 
 def by_network(summary: dict[str, Any], protocol: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Subject to network to balanced accuracy {mean, std, n, ci95} under a protocol.
+    """Return balanced accuracies {mean, std, n, ci95} under a protocol, by training set and network.
 
-    Experts and full data have no protocol and one network: theirs stands under that one.
+    Experts and full data have no protocol: they appear under their one network.
     """
     return {
         subject: {
@@ -170,8 +211,8 @@ def _per_class(runs: list[dict[str, Any]], class_names: list[str]) -> dict[str, 
     k = len(class_names)
     matrices = [np.asarray(run["confusion"]).reshape(k, k) for run in runs]
 
-    def figure(of: Callable[[np.ndarray], np.ndarray], label: int) -> dict[str, Any]:
-        return metrics.summarise([float(of(matrix)[label]) for matrix in matrices])
+    def figure(metric: Callable[[np.ndarray], np.ndarray], label: int) -> dict[str, Any]:
+        return metrics.summarise([float(metric(matrix)[label]) for matrix in matrices])
 
     return {
         name: {"completeness": figure(metrics.completeness, i), "purity": figure(metrics.purity, i)}

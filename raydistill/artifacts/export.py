@@ -1,23 +1,27 @@
-"""A distilled set in the forms that other programs read: copies, from which nothing here ever reads back.
+"""Export a distilled set into formats of other programs; raydistill never reads these copies.
 
-`dd-ranking` is what the demos of DD-Ranking v0.2.0 (Li et al. 2025, arXiv:2505.13300) load and hand to `compute_metrics`:
+`dd-ranking` writes the arguments of `compute_metrics` in DD-Ranking v0.2.0 (Li et al. 2025, arXiv:2505.13300):
 
     images.pt   float32 [S, 3, H, W], normalised, sorted by class             image_tensor=
     labels.pt   hard: int64 [S]                                               hard_labels=
                 soft: float32 [S, K], log-probabilities                       soft_labels=
     lr.pt       float32 scalar                                                syn_lr=
 
-Its losses `sce` and `kl` pass soft labels through softmax(labels / temperature), so they must be logits: logarithms give our
-probabilities back at temperature 1. It trains at one rate where a set may have one per start epoch: their mean is written, and all of
-them in info.json. The package reads tensors that `torch.save` wrote, so these are the only files of ours that are pickled; they hold
-plain tensors, which `torch.load(..., weights_only=True)` opens.
+- Its losses `sce` and `kl` apply softmax(labels / temperature) to soft labels, so they must be logits.
+  Log-probabilities give the probabilities back at temperature 1.
+- It trains at one learning rate. A set may have one per start epoch: `lr.pt` holds their mean.
+- It reads files of `torch.save`, so these are the only pickles that raydistill writes. They hold plain
+  tensors, which `torch.load(..., weights_only=True)` opens.
 
-`png` is a folder per class (`00000/00000.png`, …: torchvision's ImageFolder numbers them as we do) and labels.csv with each file's
-target probabilities. Its pixels are cut to [0, 1] and rounded to 8 bits, which no normalised image is.
+`png` writes a folder per class (`00000/00000.png`, …), numbered as torchvision's ImageFolder does, and
+`labels.csv` with each file's target probabilities. Pixels are clipped to [0, 1] and rounded to 8 bits.
 
-Both have info.json: mean and std of the normalisation (picture = image * std + mean, white is 1; or the name of the file beside
-it that undoes a whitening, see docs/artifacts.md), class names, images per class,
-student learning rates, and which distilled set it was.
+Both formats have an `info.json`:
+
+- mean and std of the normalisation (picture = image * std + mean, white is 1), or the name of the file
+  that undoes a whitening (docs/artifacts.md),
+- class names, images per class and student learning rates,
+- the content digest of the distilled set.
 """
 
 from __future__ import annotations
@@ -41,11 +45,20 @@ Form = Literal["dd-ranking", "png"]
 
 
 def export(distilled: DistilledSet, to: Folder, form: Form) -> None:
-    """Write the selected iterate of a distilled set into an empty folder. ArtifactError where the folder holds files."""
-    if to.files():  # theirs and ours could not be told apart
+    """Write the selected iterate of a distilled set into an empty folder.
+
+    Raises
+    ------
+    ArtifactError
+        The folder holds files: they would mix with the exported ones.
+    """
+    if to.files():
         raise ArtifactError("the folder for the export is not empty", to.uri, "give a new folder")
     images = distilled.selected
-    write: dict[Form, Callable[[SyntheticImages, list[str], Folder], None]] = {"dd-ranking": _tensors, "png": _pictures}
+    write: dict[Form, Callable[[SyntheticImages, list[str], Folder], None]] = {
+        "dd-ranking": _write_tensors,
+        "png": _write_pictures,
+    }
     write[form](images, distilled.class_names, to)
     info = {
         "format": form,
@@ -59,21 +72,24 @@ def export(distilled: DistilledSet, to: Folder, form: Form) -> None:
     to.write("info.json", json.dumps(info, indent=1).encode())
 
 
-def _tensors(images: SyntheticImages, class_names: list[str], to: Folder) -> None:
+def _write_tensors(images: SyntheticImages, class_names: list[str], to: Folder) -> None:
     tiny = torch.finfo(torch.float32).tiny  # the logarithm of 0 would make every loss infinite
     labels = images.targets_SK.clamp_min(tiny).log() if images.soft else images.targets_SK.argmax(dim=1)
     for name, tensor in (("images", images.images_SCHW), ("labels", labels), ("lr", images.student_lrs.mean())):
-        to.write(f"{name}.pt", _saved(tensor))
+        to.write(f"{name}.pt", _to_bytes(tensor))
 
 
-def _saved(tensor: Tensor) -> bytes:
-    """As `torch.save` has it; a stream has no name that could enter the bytes, and a clone no larger storage."""
+def _to_bytes(tensor: Tensor) -> bytes:
+    """Return the bytes of `torch.save`.
+
+    A stream has no file name that would enter the bytes; a clone has no larger storage behind it.
+    """
     stream = io.BytesIO()
     torch.save(tensor.detach().cpu().clone(), stream)
     return stream.getvalue()
 
 
-def _pictures(images: SyntheticImages, class_names: list[str], to: Folder) -> None:
+def _write_pictures(images: SyntheticImages, class_names: list[str], to: Folder) -> None:
     pixels_SHWC = np.rint(images.display().numpy() * 255).astype(np.uint8)
     table = io.StringIO(newline="")
     rows = csv.writer(table, lineterminator="\n")

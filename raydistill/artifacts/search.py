@@ -1,7 +1,7 @@
-"""SearchReport: what recipes were tried, how far each came on validation images, and the best as a config.
+"""SearchReport: the trials of a recipe search, and the best recipe as a config.
 
-`trials.parquet` has a row per trial, the best first: its values (JSON, by key of `distill`), the best and the last balanced accuracy on
-validation images, the iteration of the best, the iterations done, how it ended and its folder. `best.yaml` is the best as a whole config.
+- `trials.parquet`: a row per trial, the best first.
+- `best.yaml`: the best recipe as a complete config.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ BEST, TRIALS = "best.yaml", "trials.parquet"
 TRIALS_SCHEMA = pa.schema(
     [
         ("trial", pa.string()),
-        ("values", pa.string()),
-        ("best", pa.float64()),
+        ("values", pa.string()),  # JSON, by key of `distill`
+        ("best", pa.float64()),  # balanced accuracy on validation images
         ("best_iteration", pa.int64()),
-        ("last", pa.float64()),
+        ("last", pa.float64()),  # balanced accuracy on validation images
         ("iterations", pa.int64()),
         ("status", pa.string()),  # finished, stopped early, diverged or failed
-        ("said", pa.string()),  # the sentence of one that diverged or failed
-        ("folder", pa.string()),  # of its distilled set; of a population, the best has one
-        ("schedule", pa.string()),  # of a population: JSON, from which iteration on it had which values; else null
+        ("said", pa.string()),  # error message of a trial that diverged or failed
+        ("folder", pa.string()),  # of its distilled set; in a population only the best has one
+        ("schedule", pa.string()),  # in a population: JSON, values by the iteration from which they apply; else null
     ]
 )
 
 
 def format_values(values: Mapping[str, Any]) -> str:
-    """A trial's values in a line."""
+    """Return a trial's values as one line of text."""
     return " ".join(
         f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
     )
@@ -43,7 +43,17 @@ def format_values(values: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class SearchReport:
-    """An opened report."""
+    """An opened search.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    trials
+        One row per trial, the best first, with the columns of `TRIALS_SCHEMA`.
+    """
 
     folder: Folder
     manifest: Manifest
@@ -51,6 +61,20 @@ class SearchReport:
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> SearchReport:
-        """The report at a path or URI; `verify` and errors as of `manifest.opened`."""
+        """Open the report at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         return SearchReport(folder, manifest, read_table(folder, TRIALS))

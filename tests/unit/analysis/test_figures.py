@@ -1,4 +1,4 @@
-"""The pictures: pixels that are those of the images, bytes that repeat, numbers and marks where they belong."""
+"""Figures show the exact pixels, repeat byte for byte, and place numbers and marks correctly."""
 
 import io
 import subprocess
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from raydistill.analysis import charts, sheets
+from raydistill.analysis import charts, history, image_grids
 from raydistill.analysis.figures import (
     AccuracyRow,
     Provenance,
@@ -86,7 +86,7 @@ def picture(draw: Callable[[io.BytesIO], None]) -> Image.Image:
 
 
 def find(tile: np.ndarray, page: np.ndarray) -> list[tuple[int, int]]:
-    """Top left corners (row, column) at which `tile` stands in `page`, bit for bit."""
+    """Return the top left corners (row, column) of exact copies of `tile` in `page`."""
     height, width = tile.shape[:2]
     starts = np.argwhere((page == tile[0, 0]).all(axis=-1))
     return [(y, x) for y, x in starts.tolist() if np.array_equal(page[y : y + height, x : x + width], tile)]
@@ -94,10 +94,10 @@ def find(tile: np.ndarray, page: np.ndarray) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Figures as they are handed to `save`, which then writes nothing."""
+    """Collect the figures that are passed to `save`, which writes nothing."""
     figures: list[Figure] = []
-    for room in (charts, sheets):
-        monkeypatch.setattr(room, "save", lambda figure, path: figures.append(figure))
+    for module in (charts, history, image_grids):
+        monkeypatch.setattr(module, "save", lambda figure, path: figures.append(figure))
     return figures
 
 
@@ -107,7 +107,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize("draw", ALL)
-def test_bytes_repeat_whatever_the_users_settings(draw: Callable[[io.BytesIO], None]) -> None:
+def test_bytes_do_not_depend_on_the_users_settings(draw: Callable[[io.BytesIO], None]) -> None:
     first, second = io.BytesIO(), io.BytesIO()
     draw(first)
     with matplotlib.rc_context({"font.size": 20, "figure.dpi": 30, "text.color": "red", "axes.spines.top": True}):
@@ -151,12 +151,13 @@ def test_a_class_with_many_images_continues_on_the_next_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "each", "said"), [(500, 2, "the first 120 of 500 classes"), (70, 30, "the first images of each class")]
+    ("classes", "each", "message"),
+    [(500, 2, "the first 120 of 500 classes"), (70, 30, "the first images of each class")],
 )
-def test_of_very_many_images_some_are_shown(drawn: list[Figure], classes: int, each: int, said: str) -> None:
+def test_a_grid_of_very_many_images_shows_some(drawn: list[Figure], classes: int, each: int, message: str) -> None:
     labels = np.repeat(np.arange(classes), each)
     image_grid(random_images(len(labels)), labels, [f"c{k}" for k in range(classes)], io.BytesIO(), scale=1)
-    assert said in " ".join(text.get_text() for text in drawn[0].texts)
+    assert message in " ".join(text.get_text() for text in drawn[0].texts)
     assert drawn[0].get_size_inches()[1] * drawn[0].dpi <= 120 * 12 + 100
 
 
@@ -169,15 +170,15 @@ def test_uint8_and_float_give_the_same_pixels_and_floats_are_clipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "said"),
+    ("images", "message"),
     [
         (np.zeros((2, 3, 4, 4)), "colour last"),
         (random_images(1).astype(float), "divide by 255"),
         (np.where(np.arange(48).reshape(1, 4, 4, 3) == 5, np.nan, 0.0), "NaN or infinity"),
     ],
 )
-def test_images_that_cannot_be_shown(images: np.ndarray, said: str) -> None:
-    with pytest.raises(RaydistillError, match=said):
+def test_images_that_cannot_be_shown_are_refused(images: np.ndarray, message: str) -> None:
+    with pytest.raises(RaydistillError, match=message):
         displayable(images)
 
 
@@ -207,9 +208,9 @@ def test_simulated_galaxies_are_never_called_real(simulated: bool, drawn: list[F
     pair = [random_images(1), random_images(1)]
     source = Provenance("a survey", "0123456789abcdef", 1, simulated)
     atlas(io.BytesIO(), NAMES, pair, random_images(2), pair, pair, source)
-    words = " ".join(texts(drawn[0])).replace("\n", " ")
-    assert ("real, most confident" in words) == (not simulated)
-    assert ("(simulated)" in words) == simulated
+    caption = " ".join(texts(drawn[0])).replace("\n", " ")
+    assert ("real, most confident" in caption) == (not simulated)
+    assert ("(simulated)" in caption) == simulated
 
 
 def test_a_class_without_real_galaxies_says_so(drawn: list[Figure]) -> None:
@@ -236,7 +237,7 @@ def test_atlas_needs_one_row_per_class_and_one_size() -> None:
         atlas(io.BytesIO(), NAMES, pair, random_images(2, size=8), pair)
 
 
-def test_the_caption_tells_where_a_picture_comes_from() -> None:
+def test_the_caption_names_survey_and_digest() -> None:
     caption = SOURCE.caption().replace("\u00a0", " ")
     for part in ("a survey (simulated)", "1 image per class", "0123456789ab"):
         assert part in caption
@@ -253,14 +254,14 @@ def test_confusion_writes_completeness_counts_purity_and_both_accuracies(drawn: 
     np.testing.assert_allclose(np.ma.filled(axes.images[0].get_array(), np.nan)[:2].sum(axis=1), 1)
 
 
-def test_confusion_of_many_classes_is_colours_alone(drawn: list[Figure]) -> None:
+def test_a_confusion_matrix_of_many_classes_has_no_text(drawn: list[Figure]) -> None:
     confusion_matrix(io.BytesIO(), np.eye(400, dtype=int), [f"class {k}" for k in range(400)])
     (figure,) = drawn
     assert max(figure.get_size_inches()) < 30
     assert "class 7" not in {text.get_text() for text in figure.findobj(Text)}
 
 
-def test_confusion_refuses_another_shape() -> None:
+def test_a_confusion_matrix_of_another_shape_is_refused() -> None:
     with pytest.raises(RaydistillError, match=r"shape \(3, 3\) for 2 classes"):
         confusion_matrix(io.BytesIO(), COUNTS, NAMES)
 
@@ -281,7 +282,7 @@ def test_training_draws_only_what_was_measured(drawn: list[Figure]) -> None:
     assert texts(drawn[0]) == ["best 50.0 %"]
 
 
-def test_a_window_that_stays_has_no_panel(drawn: list[Figure]) -> None:
+def test_a_constant_start_epoch_has_no_panel(drawn: list[Figure]) -> None:
     training_curves(io.BytesIO(), {**HISTORY, "max_start_epoch": np.array([np.nan, *[11.0] * 9])})
     assert [axes.get_ylabel() for axes in drawn[0].axes] == [
         "matching loss",
@@ -290,7 +291,7 @@ def test_a_window_that_stays_has_no_panel(drawn: list[Figure]) -> None:
     ]
 
 
-def test_training_takes_a_learning_rate_per_step_and_unmeasured_curves(drawn: list[Figure]) -> None:
+def test_training_draws_a_learning_rate_per_step_and_skips_unmeasured_curves(drawn: list[Figure]) -> None:
     rates = np.stack([HISTORY["student_lr"], HISTORY["student_lr"] * 2], axis=1)
     training_curves(io.BytesIO(), {**HISTORY, "student_lr": rates, "next_epoch_loss": np.full(10, np.nan)})
     heights = {line.get_ydata()[0] for line in drawn[0].axes[2].lines}
@@ -298,19 +299,19 @@ def test_training_takes_a_learning_rate_per_step_and_unmeasured_curves(drawn: li
 
 
 @pytest.mark.parametrize(
-    ("history", "said"),
+    ("history", "message"),
     [
         ({"matching_loss": np.ones(3)}, "no 'iteration'"),
         ({"iteration": np.arange(3), "match_loss": np.ones(3)}, "did you mean 'matching_loss'"),
         ({"iteration": np.arange(3), "student_lr": np.ones(2)}, "2 values for 3 iterations"),
     ],
 )
-def test_histories_that_cannot_be_drawn(history: dict[str, np.ndarray], said: str) -> None:
-    with pytest.raises(RaydistillError, match=said):
+def test_histories_that_cannot_be_drawn_are_refused(history: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(RaydistillError, match=message):
         training_curves(io.BytesIO(), history)
 
 
-def test_accuracies_stand_in_order_with_their_intervals(drawn: list[Figure]) -> None:
+def test_accuracies_keep_their_order_and_show_intervals(drawn: list[Figure]) -> None:
     accuracy_table(io.BytesIO(), ROWS, chance=0.2)
     axes = drawn[0].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["distilled", "random real", "experts"]
@@ -319,7 +320,7 @@ def test_accuracies_stand_in_order_with_their_intervals(drawn: list[Figure]) -> 
     assert {"50.0 ± 2.0", "30.0 ± 5.0", "70.0", "chance"} <= set(texts(drawn[0]))
 
 
-def test_networks_are_told_apart_and_named_once(drawn: list[Figure]) -> None:
+def test_each_network_has_its_own_height_and_one_legend_entry(drawn: list[Figure]) -> None:
     rows = [AccuracyRow(subject, 0.4, 0.1, net) for subject in ("distilled", "k_center") for net in ("convnet", "vgg")]
     accuracy_table(io.BytesIO(), [*rows, AccuracyRow("experts", float("nan"), network="vgg")])
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["convnet", "vgg"]
@@ -333,7 +334,7 @@ def test_no_accuracies_is_an_error() -> None:
         accuracy_table(io.BytesIO(), [])
 
 
-def test_the_matrix_has_a_line_per_subject_and_a_column_per_network(drawn: list[Figure]) -> None:
+def test_the_matrix_has_a_line_per_training_set_and_a_column_per_network(drawn: list[Figure]) -> None:
     network_matrix(io.BytesIO(), NETWORK_ROWS, chance=0.2)
     axes = drawn[0].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["distilled", "random real", "experts"]
@@ -348,10 +349,10 @@ def test_the_matrix_has_a_line_per_subject_and_a_column_per_network(drawn: list[
     }  # fmt: skip
 
 
-def test_the_best_small_set_on_each_network_is_bold(drawn: list[Figure]) -> None:
+def test_the_best_training_set_on_each_network_is_bold(drawn: list[Figure]) -> None:
     network_matrix(io.BytesIO(), NETWORK_ROWS)
     bold = {text.get_text() for text in drawn[0].axes[0].texts if text.get_fontweight() == "bold"}
-    assert bold == {"50.0", "35.0"}, "experts have seen everything"
+    assert bold == {"50.0", "35.0"}, "experts were trained on the whole survey"
 
 
 def test_a_matrix_of_references_alone_has_no_best(drawn: list[Figure]) -> None:

@@ -1,7 +1,7 @@
-"""Sheets of galaxy pictures: prototypes as a grid, and the atlas that sets them beside real galaxies.
+"""Draw galaxy images as a grid, and as an atlas that compares prototypes with real galaxies.
 
-Sheets are laid out in whole screen pixels: each image pixel becomes a square of `scale` by `scale`, never resampled,
-so what one sees is what the network was taught.
+The layout is in whole screen pixels. Each image pixel becomes a square of `scale` by `scale` without
+resampling, so the figure shows exactly the pixels on which the network was trained.
 """
 
 from __future__ import annotations
@@ -22,17 +22,29 @@ from raydistill.errors import RaydistillError
 
 Images = npt.NDArray[np.generic]
 
-SHEET, SHEET_TEXT, SHEET_MUTED = "#171a20", "#e9ebee", "#9aa1ac"
-SHEET_DPI = 100
-SCREEN_HEIGHT, SCREEN_WIDTH = 960, 1500  # tiles are enlarged until the sheet fills a screen
+BACKGROUND, TEXT, MUTED_TEXT = "#171a20", "#e9ebee", "#9aa1ac"
+DPI = 100
+SCREEN_HEIGHT, SCREEN_WIDTH = 960, 1500  # tiles are enlarged until the grid fills a screen
 TILE_RANGE = (96, 192)
-MOST_LINES = 120  # of tiles on a sheet; who has a thousand classes looks at some of them
+MAX_LINES = 120  # lines of tiles; further images and classes are left out
 MARGIN, LINE, GAP, ROW_GAP, GROUP_GAP = 20, 20, 4, 4, 20  # screen pixels
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a picture must say about itself."""
+    """The provenance that an atlas states in its caption.
+
+    Attributes
+    ----------
+    survey
+        Name of the survey.
+    digest
+        Hex digest that identifies the distilled set.
+    images_per_class
+        Number of prototypes of each class.
+    simulated
+        Whether the survey was simulated.
+    """
 
     survey: str
     digest: str
@@ -40,17 +52,19 @@ class Provenance:
     simulated: bool
 
     def caption(self) -> str:
+        """Return the caption line."""
         survey = f"{self.survey} (simulated)" if self.simulated else self.survey
         images = "1 image per class" if self.images_per_class == 1 else f"{self.images_per_class} images per class"
         return "   ·   ".join([survey, images, f"raydistill\u00a0{self.digest[:12]}"])
 
 
 def displayable(images: Images) -> npt.NDArray[np.uint8]:
-    """Images [N, H, W, 3] as uint8: floats are clipped to [0, 1], all-NaN images become the sheet's background.
+    """Return images as uint8 [N, H, W, 3]: floats are clipped to [0, 1], all-NaN images become background.
 
     Raises
     ------
-    RaydistillError : not [N, H, W, 3]; floats that run to 255; NaN in only a part of an image, or infinity.
+    RaydistillError
+        The shape is not [N, H, W, 3], floats reach 255, or an image holds infinity or some NaN.
     """
     if images.ndim != 4 or images.shape[-1] != 3:
         raise RaydistillError(f"images have shape {images.shape}", "figures", "give [N, H, W, 3], the colour last")
@@ -66,21 +80,21 @@ def displayable(images: Images) -> npt.NDArray[np.uint8]:
         raise RaydistillError(f"a float image reaches {shown.max():.0f}", "figures", "give uint8, or divide by 255")
     pixels = np.empty(images.shape, dtype=np.uint8)
     pixels[~blank] = np.rint(np.clip(shown, 0, 1) * 255)
-    pixels[blank] = rgb(SHEET)
+    pixels[blank] = rgb(BACKGROUND)
     return pixels
 
 
 def rgb(colour: str) -> npt.NDArray[np.uint8]:
-    """A colour's name or hexadecimal code as three bytes."""
+    """Return a colour's name or hexadecimal code as uint8 [3]."""
     bytes_3: npt.NDArray[np.uint8] = np.rint(np.array(to_rgb(colour)) * 255).astype(np.uint8)
     return bytes_3
 
 
 @dataclass(frozen=True)
 class _Group:
-    """A block of columns on a sheet: its head, and for each row images [n, H, W, 3]; they wrap after `columns`."""
+    """A block of columns: its heading, and for each row images [n, H, W, 3] that wrap after `columns`."""
 
-    head: str
+    heading: str
     rows: list[npt.NDArray[np.uint8]]
     columns: int
 
@@ -95,13 +109,29 @@ def image_grid(
     columns: int = 10,
     caption: str = "",
 ) -> None:
-    """Images as a grid, one row per class, the class's name to its left.
+    """Draw images as a grid, one row per class, with the class name to its left.
 
     Parameters
     ----------
-    images : [N, H, W, 3] uint8 or float in [0, 1]; labels : [N] integers that index `class_names`.
-    scale : screen pixels per image pixel; by default so that the sheet fits a screen.
-    columns : a class with more images continues on the next line.
+    images
+        [N, H, W, 3], uint8 or float in [0, 1].
+    labels
+        [N] integers, indices into `class_names`.
+    class_names
+        Names of the classes.
+    path
+        File name, or a binary file open for writing.
+    scale
+        Screen pixels per image pixel; None fits the grid to a screen.
+    columns
+        Images per line; a class with more continues on the next line.
+    caption
+        Text below the grid.
+
+    Raises
+    ------
+    RaydistillError
+        Images, labels and class names do not fit together.
     """
     if len(images) != len(labels):
         raise RaydistillError(
@@ -113,7 +143,7 @@ def image_grid(
     pixels = displayable(images)
     rows = [pixels[labels == label] for label in range(len(class_names))]
     widest = max((len(row) for row in rows), default=1)
-    _sheet(path, class_names, [_Group("", rows, max(1, min(columns, widest)))], caption, scale)
+    _draw_grid(path, class_names, [_Group("", rows, max(1, min(columns, widest)))], caption, scale)
 
 
 @styled
@@ -129,15 +159,33 @@ def atlas(
     columns: int = 4,
     examples: str = "most confident",
 ) -> None:
-    """One row per class: prototypes, mean of the class, real galaxies, mean of nearest real galaxies.
+    """Draw one row per class: prototypes, class mean, real galaxies, mean of the nearest real galaxies.
 
     Parameters
     ----------
-    prototypes_per_class, real_examples_per_class : for each class [n, H, W, 3]; the first `columns` are shown.
-    class_means : [classes, H, W, 3] (all NaN: no such galaxies).
-    nearest_real : for each class [n, H, W, 3], for each prototype the mean of the real galaxies nearest to it.
-    provenance : written as the caption line.
-    examples : which real galaxies are shown.
+    path
+        File name, or a binary file open for writing.
+    class_names
+        Names of the K classes.
+    prototypes_per_class, real_examples_per_class
+        For each class [n, H, W, 3]; the first `columns` are shown.
+    class_means
+        [K, H, W, 3]; all NaN for a class without galaxies.
+    nearest_real
+        For each class [n, H, W, 3]: for each prototype the mean of its nearest real galaxies.
+    provenance
+        Written as the caption.
+    scale
+        Screen pixels per image pixel; None fits the atlas to a screen.
+    columns
+        Images per class and group.
+    examples
+        Describes the choice of the real galaxies in the heading.
+
+    Raises
+    ------
+    RaydistillError
+        A group has no images for some class, or images differ in size.
     """
     num_classes = len(class_names)
     galaxies = "simulated" if provenance and provenance.simulated else "real"
@@ -157,12 +205,12 @@ def atlas(
             )
         shown = [displayable(row)[:columns] for row in rows]
         groups.append(_Group(head, shown, max([1, *(len(row) for row in shown)])))
-    _sheet(path, class_names, groups, provenance.caption() if provenance else "", scale)
+    _draw_grid(path, class_names, groups, provenance.caption() if provenance else "", scale)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where everything stands, in screen pixels from the top left corner."""
+    """Positions in screen pixels, from the top left corner."""
 
     scale: int
     cell: tuple[int, int]  # height and width of a tile with the gap after it
@@ -172,15 +220,17 @@ class _Layout:
     width: int
 
 
-def _sheet(path: Target, row_names: Sequence[str], groups: Sequence[_Group], caption: str, scale: int | None) -> None:
-    """Paste the groups into one array of screen pixels, then write names, heads and caption over it."""
-    row_names, groups, left_out = _cut(row_names, groups)
-    caption = "   ·   ".join(part for part in (caption, left_out) if part)
+def _draw_grid(
+    path: Target, row_names: Sequence[str], groups: Sequence[_Group], caption: str, scale: int | None
+) -> None:
+    """Paste the groups into one array of screen pixels, then write names, headings and caption over it."""
+    row_names, groups, note = _truncate(row_names, groups)
+    caption = "   ·   ".join(part for part in (caption, note) if part)
     names = [wrapped(name, 18) for name in row_names]
     at = _layout(names, groups, scale)
     captions = [line.strip(" ·") for line in textwrap.wrap(caption, max(20, (at.width - at.lefts[0]) * 3 // 20))]
     canvas = np.empty((at.tops[-1] + MARGIN + LINE * len(captions), at.width, 3), dtype=np.uint8)
-    canvas[:] = rgb(SHEET)
+    canvas[:] = rgb(BACKGROUND)
     for group, x in zip(groups, at.lefts, strict=True):
         for row, y in zip(group.rows, at.tops[:-1], strict=True):
             _paste(canvas, row, (y, x), group.columns, at)
@@ -190,32 +240,33 @@ def _sheet(path: Target, row_names: Sequence[str], groups: Sequence[_Group], cap
     ]
     for group, x in zip(groups, at.lefts, strict=True):
         middle = x + (group.columns * at.cell[1] - GAP) / 2
-        head = _head(group, at.cell[1])
+        head = _heading(group, at.cell[1])
         texts.append(_Text(middle, at.tops[0] - 7 - LINE / 2 * (head.count("\n") + 1), head, "center"))
         for row, top, height in zip(group.rows, at.tops[:-1], at.heights, strict=True):
             if not len(row):
-                texts.append(_Text(middle, top + (height - GAP) / 2, "none", "center", SHEET_MUTED))
+                texts.append(_Text(middle, top + (height - GAP) / 2, "none", "center", MUTED_TEXT))
     for n, line in enumerate(captions):
-        texts.append(_Text(at.lefts[0], at.tops[-1] + 12 + LINE * n, line, "left", SHEET_MUTED, 9))
+        texts.append(_Text(at.lefts[0], at.tops[-1] + 12 + LINE * n, line, "left", MUTED_TEXT, 9))
     _write(path, canvas, texts)
 
 
-def _cut(names: Sequence[str], groups: Sequence[_Group]) -> tuple[Sequence[str], Sequence[_Group], str]:
-    """Names and groups of at most `MOST_LINES`, and words for what is left out: first images of a class, then classes."""
-    if sum(_lines(len(names), groups)) <= MOST_LINES:
+def _truncate(names: Sequence[str], groups: Sequence[_Group]) -> tuple[Sequence[str], Sequence[_Group], str]:
+    """Return names and groups of at most `MAX_LINES`, and a note on what is left out.
+
+    Images after the first line of a class are left out first, then classes.
+    """
+    if sum(_lines(len(names), groups)) <= MAX_LINES:
         return names, groups, ""
-    rows = ([row[: group.columns] for row in group.rows[:MOST_LINES]] for group in groups)
-    cut = [replace(group, rows=found) for group, found in zip(groups, rows, strict=True)]
-    of = (
-        f"the first {MOST_LINES} of {len(names)} classes"
-        if len(names) > MOST_LINES
-        else "the first images of each class"
+    rows = ([row[: group.columns] for row in group.rows[:MAX_LINES]] for group in groups)
+    first = [replace(group, rows=kept) for group, kept in zip(groups, rows, strict=True)]
+    note = (
+        f"the first {MAX_LINES} of {len(names)} classes" if len(names) > MAX_LINES else "the first images of each class"
     )
-    return names[:MOST_LINES], cut, of
+    return names[:MAX_LINES], first, note
 
 
 def _lines(num_rows: int, groups: Sequence[_Group]) -> list[int]:
-    """Of tiles, in each row."""
+    """Return the number of lines of tiles in each row."""
     return [max([1, *(math.ceil(len(g.rows[i]) / g.columns) for g in groups)]) for i in range(num_rows)]
 
 
@@ -223,7 +274,7 @@ def _layout(names: Sequence[str], groups: Sequence[_Group], scale: int | None) -
     shapes = {row.shape[1:3] for group in groups for row in group.rows if len(row)}
     if len(shapes) != 1:
         sizes = " and ".join(f"{h} x {w}" for h, w in sorted(shapes)) if shapes else "no image at all"
-        raise RaydistillError(f"a sheet needs images of one size, not {sizes}", "figures", "resize them first")
+        raise RaydistillError(f"a grid needs images of one size, not {sizes}", "figures", "resize them first")
     height, width = shapes.pop()
     lines = _lines(len(names), groups)
     columns = sum(g.columns for g in groups)
@@ -233,14 +284,14 @@ def _layout(names: Sequence[str], groups: Sequence[_Group], scale: int | None) -
     left = 36 + 8 * max(len(line) for name in names for line in name.split("\n"))
     lefts = np.cumsum([left] + [g.columns * cell[1] + GROUP_GAP for g in groups]).tolist()
     heights = [n * cell[0] for n in lines]
-    top = MARGIN + LINE * max(_head(g, cell[1]).count("\n") + bool(g.head) for g in groups)
+    top = MARGIN + LINE * max(_heading(g, cell[1]).count("\n") + bool(g.heading) for g in groups)
     tops = np.cumsum([top] + [height + ROW_GAP for height in heights]).tolist()
     return _Layout(scale, cell, lefts[:-1], tops, heights, lefts[-1] + MARGIN - GROUP_GAP)
 
 
-def _head(group: _Group, cell_width: int) -> str:
-    """The head over as many lines as the group's width (9 pixels a character) asks for."""
-    return wrapped(group.head, max(12, group.columns * cell_width // 9)) if group.head else ""
+def _heading(group: _Group, cell_width: int) -> str:
+    """Return the heading, wrapped to the group's width (9 pixels a character)."""
+    return wrapped(group.heading, max(12, group.columns * cell_width // 9)) if group.heading else ""
 
 
 def _paste(
@@ -254,19 +305,19 @@ def _paste(
 
 @dataclass(frozen=True)
 class _Text:
-    """Text on a sheet; x and y (from the top) in screen pixels, `align` horizontal."""
+    """Text in a figure: x and y (from the top) in screen pixels, horizontal alignment `align`."""
 
     x: float
     y: float
     text: str
     align: str
-    colour: str = SHEET_TEXT
+    colour: str = TEXT
     points: int = 10
 
 
 def _write(path: Target, canvas: npt.NDArray[np.uint8], texts: Sequence[_Text]) -> None:
     height, width = canvas.shape[:2]
-    figure = Figure(figsize=(width / SHEET_DPI, height / SHEET_DPI), dpi=SHEET_DPI, facecolor=SHEET)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=BACKGROUND)
     figure.figimage(canvas, origin="upper")
     for t in texts:
         written = figure.text(
