@@ -1,4 +1,4 @@
-"""One process at a time holds the lease of an artifact, and a dead holder does not block it."""
+"""One process at a time holds the lease of an artifact; the lease of a dead holder expires."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from raydistill.storage import Folder
 
 
 class FakeClock:
-    """Time that passes only while somebody sleeps; `on_sleep` runs at each sleep."""
+    """A clock that advances only in `sleep`, which calls `on_sleep`."""
 
     def __init__(self, on_sleep: Callable[[], None] = lambda: None) -> None:
         self.time, self.on_sleep = 0.0, on_sleep
@@ -103,7 +103,7 @@ def test_an_exited_process_of_this_host_loses_its_lease_at_once(spec: ArtifactSp
 @pytest.mark.parametrize(
     "holder", [{"host": "elsewhere"}, {"boot": "another", "pid": 2**22 + 1}, {"pids": "pid:[1]", "pid": 2**22 + 1}]
 )
-def test_a_silent_holder_elsewhere_is_waited_for_once(spec: ArtifactSpec, holder: dict[str, Any]) -> None:
+def test_a_holder_elsewhere_without_heartbeat_is_waited_for_once(spec: ArtifactSpec, holder: dict[str, Any]) -> None:
     """A host of the same name or another container counts as elsewhere: its processes cannot be seen."""
     write_lease(spec, **holder)
     time = FakeClock()
@@ -166,6 +166,31 @@ def test_later_writer_wins_when_two_take_over_together(spec: ArtifactSpec) -> No
         assert time.time > lease.LEASE_TIMEOUT
 
 
+def test_a_lease_acquired_between_the_wait_and_the_read_is_waited_for(
+    spec: ArtifactSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process sees no lease; another acquires it before this one reads the file again."""
+    wait, results = lease.wait_for_artifact, list[bool]()
+
+    def wait_and_be_overtaken(spec: ArtifactSpec, clock: lease.Clock) -> bool:
+        results.append(wait(spec, clock))
+        if len(results) == 1:
+            write_lease(spec, host="elsewhere")
+        return results[-1]
+
+    def finish() -> None:
+        assert json.loads(lease_file(spec).read_text())["host"] == "elsewhere", "the other's lease was overwritten"
+        spec.folder.write(NAME, b"{}")
+        lease_file(spec).unlink()
+
+    monkeypatch.setattr(lease, "wait_for_artifact", wait_and_be_overtaken)
+    time = FakeClock(finish)
+    with pytest.raises(lease.AlreadyBuilt), lease.hold_lease(spec, time.clock):
+        raise AssertionError("built although another process held the lease")
+    assert results == [False, True]
+    assert time.time == 1
+
+
 def test_a_holder_that_lost_its_lease_keeps_the_other_s_and_raises(spec: ArtifactSpec) -> None:
     with lease.hold_lease(spec) as require_held:
         require_held()
@@ -178,7 +203,9 @@ def test_a_holder_that_lost_its_lease_keeps_the_other_s_and_raises(spec: Artifac
     assert lease_file(spec).read_text() == theirs
 
 
-def test_time_of_a_slow_storage_does_not_count_as_silence(spec: ArtifactSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delays_of_a_slow_storage_do_not_count_as_missed_heartbeats(
+    spec: ArtifactSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_lease(spec, host="elsewhere")
     delays, read, time = iter([0.0, 2 * lease.LEASE_TIMEOUT]), lease._read, FakeClock()
 
