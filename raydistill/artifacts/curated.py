@@ -100,7 +100,7 @@ class Summary:
     image_size
         Side of the images in pixels.
     crop_fraction
-        Side of the central square that was cut out, as a fraction of the original side.
+        Side of the central square that was cut out, as a fraction of the picture's shorter side.
     mean, std
         Statistics of each colour channel of the training images, in units where white is 1.
     classes

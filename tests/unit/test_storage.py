@@ -1,4 +1,4 @@
-"""Files are whole or not there, on a disk and on an object store."""
+"""Files are complete or absent, on a disk and on an object store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raydistill.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, C
 from raydistill.storage import CACHE_DAYS, Folder
 
 
-def test_what_is_written_is_read(folder: Folder) -> None:
+def test_files_are_read_as_written(folder: Folder) -> None:
     assert not folder.exists()
     folder.write("a/b.bin", b"one")
     folder.write("c.bin", b"three")
@@ -34,7 +34,7 @@ def test_what_is_written_is_read(folder: Folder) -> None:
         assert stream.read() == b"ree"
 
 
-def test_writing_again_replaces(folder: Folder) -> None:
+def test_a_second_write_replaces_the_first(folder: Folder) -> None:
     folder.write("a", b"long before")
     folder.write("a", b"now")
     assert folder.read("a") == b"now"
@@ -52,14 +52,14 @@ def test_an_empty_file_is_a_file(folder: Folder) -> None:
     assert folder.files() == ["empty"]
 
 
-def test_a_uri_leads_back_to_the_same_folder(folder: Folder) -> None:
+def test_a_uri_opens_the_same_folder(folder: Folder) -> None:
     folder.write("deep/down/a", b"x")
     assert Folder(folder.uri).read("deep/down/a") == b"x"
     assert (folder / "deep" / "down").read("a") == b"x"
     assert Folder(str(folder) + "/").uri == folder.uri
 
 
-def test_relative_paths_are_of_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = Folder("runs/x")
     monkeypatch.chdir("/")
@@ -67,7 +67,7 @@ def test_relative_paths_are_of_the_folder_one_is_in(tmp_path: Path, monkeypatch:
     assert (tmp_path / "runs/x/a").read_bytes() == b"x"
 
 
-def test_a_block_that_fails_leaves_nothing_behind(folder: Folder) -> None:
+def test_a_failed_write_leaves_no_file(folder: Folder) -> None:
     folder.write("kept", b"old")
     for name in ("kept", "new"):
         path = fail_half_way(folder, name)
@@ -79,14 +79,14 @@ def test_a_block_that_fails_leaves_nothing_behind(folder: Folder) -> None:
 
 
 def fail_half_way(folder: Folder, name: str) -> Path:
-    """The local path that a block that fails had written to."""
+    """Return the local path to which a failed block had written."""
     with suppress(InterruptedError), folder.writing(name) as path:
         path.write_bytes(b"half of")
         raise InterruptedError
     return path
 
 
-def test_nobody_sees_a_file_before_it_is_whole(folder: Folder) -> None:
+def test_a_file_is_invisible_until_it_is_complete(folder: Folder) -> None:
     with folder.writing("a.npy") as path:
         path.write_bytes(b"half")
         assert path.suffix == ".npy"  # libraries choose their format by it
@@ -95,13 +95,13 @@ def test_nobody_sees_a_file_before_it_is_whole(folder: Folder) -> None:
     assert folder.files() == ["a.npy"]
 
 
-def test_reading_what_is_not_there_names_it(folder: Folder) -> None:
+def test_reading_a_missing_file_names_it(folder: Folder) -> None:
     with pytest.raises(ArtifactMissing, match=r"there is no 'lost\.json'; check the path"):
         folder.read("lost.json")
 
 
-def test_removing(folder: Folder) -> None:
-    folder.remove()  # nothing there is fine
+def test_files_and_folders_are_removed(folder: Folder) -> None:
+    folder.remove()  # a missing folder is no error
     folder.write("a/one", b"")
     folder.write("a/two", b"")
     folder.write("b", b"")
@@ -112,7 +112,7 @@ def test_removing(folder: Folder) -> None:
     assert folder.files() == []
 
 
-def test_a_whole_local_tree_is_copied(folder: Folder, tmp_path: Path) -> None:
+def test_a_local_folder_is_copied_with_its_subfolders(folder: Folder, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "deep").mkdir(parents=True)
     (source / "deep" / "a").write_bytes(b"1")
@@ -133,7 +133,7 @@ def test_a_local_path_holds_the_file(folder: Folder) -> None:
         assert folder.local("x/a.npy", digest).read_bytes() == b"data"  # from the cache
 
 
-def test_copies_that_nobody_asked_for_in_a_long_time_leave_the_cache(folder: Folder) -> None:
+def test_copies_unused_for_a_long_time_leave_the_cache(folder: Folder) -> None:
     if folder.is_local:
         pytest.skip("is its own copy")
     digests = {}
@@ -151,7 +151,7 @@ def test_copies_that_nobody_asked_for_in_a_long_time_leave_the_cache(folder: Fol
     assert folder.local("a", digests["a"]).read_bytes() == b"a"
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_again(folder: Folder) -> None:
+def test_a_damaged_cached_copy_is_downloaded_again(folder: Folder) -> None:
     folder.write("a", b"data")
     digest = folder.sha256("a")
     if folder.is_local:
@@ -159,11 +159,11 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(folder: Folder) -> None:
     folder.local("a", digest).write_bytes(b"dat")
     assert folder.local("a", digest).read_bytes() == b"data"
     folder.write("a", b"other")
-    assert folder.local("a", digest).read_bytes() == b"data", "a copy that is good was fetched again"
+    assert folder.local("a", digest).read_bytes() == b"data", "an intact copy was downloaded again"
     folder.local("a", digest).unlink()
     with pytest.raises(ArtifactCorrupt, match="'a' is not the file that was written"):
         folder.local("a", digest)
-    assert not list(folder.local("a").parent.parent.glob(f"{digest}/*")), "what is wrong was left in the cache"
+    assert not list(folder.local("a").parent.parent.glob(f"{digest}/*")), "a damaged copy was left in the cache"
 
 
 def test_a_local_copy_without_a_digest_is_never_stale(folder: Folder) -> None:
@@ -174,7 +174,7 @@ def test_a_local_copy_without_a_digest_is_never_stale(folder: Folder) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full to be out of space on")
-def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_artifact_error_and_leaves_no_file(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "artifact")
 
     def write_to_the_full_device() -> None:
@@ -189,7 +189,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(folder.uri) == []
 
 
-def test_a_full_disk_is_a_sentence_on_object_stores_too(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_object_store_is_an_artifact_error(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -201,57 +201,57 @@ def test_a_full_disk_is_a_sentence_on_object_stores_too(folder: Folder, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "message"),
     [
         (errno.EDQUOT, "the disk is full"),
         (errno.EACCES, "no permission to write"),
         (errno.EROFS, "no permission to write"),
     ],
 )
-def test_what_else_goes_wrong_with_disks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+def test_other_disk_errors_are_artifact_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, message: str
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(storage.os, "replace", fail)
-    with pytest.raises(ArtifactError, match=words):
+    with pytest.raises(ArtifactError, match=message):
         Folder(tmp_path).write("a", b"data")
 
 
-def test_a_folder_that_is_tried_out_stays_as_it_is(folder: Folder) -> None:
+def test_check_writable_leaves_the_folder_unchanged(folder: Folder) -> None:
     folder.write("kept", b"1")
     folder.check_writable()
     assert folder.files() == ["kept"]
 
 
-def test_a_folder_that_is_tried_out_is_not_made(tmp_path: Path) -> None:
+def test_check_writable_does_not_create_the_folder(tmp_path: Path) -> None:
     Folder(tmp_path / "runs" / "demo").check_writable()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_in_which_nothing_can_be_written_says_so_when_it_is_tried_out(tmp_path: Path) -> None:
+def test_check_writable_refuses_a_path_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match="a file stands where a folder should be made"):
         Folder(tmp_path / "file" / "run").check_writable()
 
 
-def test_other_failures_are_not_dressed_up(tmp_path: Path) -> None:
+def test_unrelated_exceptions_pass_unchanged(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="odd failure") as caught, Folder(tmp_path).writing("a"):
         raise OSError(errno.EIO, "odd failure")
     assert not isinstance(caught.value, ArtifactError)
 
 
-def test_an_unknown_scheme_is_a_sentence() -> None:
+def test_an_unknown_scheme_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="nosuch://bucket/x: unknown storage 'nosuch://'"):
         Folder("nosuch://bucket/x")
 
 
-def test_a_store_that_does_not_answer_is_a_sentence_that_survives_the_way_back(tmp_path: Path) -> None:
+def test_the_error_of_an_unreachable_store_survives_pickling(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
 
     class EndpointConnectionError(Exception):
-        """As botocore's: no OSError, and its arguments do not make another one."""
+        """An error like botocore's: no OSError, and its arguments cannot rebuild it."""
 
         __module__ = "botocore.exceptions"
 

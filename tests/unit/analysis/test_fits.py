@@ -1,4 +1,4 @@
-"""FITS prototypes: the same array back, the same bytes again, and the galaxy the right way round in DS9."""
+"""FITS prototypes are read as written, have reproducible bytes, and keep their handedness in DS9."""
 
 import io
 import warnings
@@ -27,7 +27,7 @@ def some_labels(num: int = 6) -> np.ndarray:
 
 
 def spiral(size: int = 65, sense: int = 1) -> np.ndarray:
-    """A two-armed logarithmic spiral as a picture [H, W, 3]; `sense` +1: the arms turn anticlockwise going outwards."""
+    """Return a two-armed logarithmic spiral [H, W, 3]; with `sense` +1 the arms turn anticlockwise outwards."""
     rows, columns = np.mgrid[:size, :size] - size // 2
     radius, angle = np.hypot(rows, columns) + 1e-3, np.arctan2(-rows, columns)  # rows count downwards
     arms = np.exp(-radius / 20) * (1 + np.cos(2 * (angle - sense * 2 * np.log(radius))))
@@ -35,7 +35,7 @@ def spiral(size: int = 65, sense: int = 1) -> np.ndarray:
 
 
 def winding(plane_upwards: np.ndarray) -> float:
-    """How far the m = 2 phase turns from inside outwards, radians; rows count upwards, as DS9 shows them."""
+    """Return the turn of the m = 2 phase from inside outwards in radians; rows count upwards, as in DS9."""
     size = len(plane_upwards)
     rows, columns = np.mgrid[:size, :size] - size // 2
     radius, angle = np.hypot(rows, columns), np.arctan2(rows, columns)
@@ -45,7 +45,7 @@ def winding(plane_upwards: np.ndarray) -> float:
     return float(np.ptp(np.unwrap(phases)) * np.sign(np.unwrap(phases)[-1] - phases[0]))
 
 
-def test_a_spiral_winds_in_ds9_as_it_does_in_the_jpeg(tmp_path: Path) -> None:
+def test_a_spiral_has_the_same_handedness_in_ds9_and_jpeg(tmp_path: Path) -> None:
     pictures = np.stack([spiral(sense=1), spiral(sense=-1)])
     write_prototypes(tmp_path / "p.fits", pictures, np.array([0, 1]), NAMES, HEADER)
     with astropy_fits.open(tmp_path / "p.fits") as hdus:
@@ -74,26 +74,26 @@ def test_axes_and_planes_are_as_documented(tmp_path: Path) -> None:
         elements=st.floats(-2, 3, width=32),
     )
 )
-def test_reading_gives_back_what_was_written(images: np.ndarray) -> None:
+def test_images_and_labels_are_read_as_written(images: np.ndarray) -> None:
     stream = io.BytesIO()
     labels = np.arange(len(images)) % len(NAMES)
     write_prototypes(stream, images, labels, NAMES, HEADER)
-    found = read_prototypes(io.BytesIO(stream.getvalue()))
-    assert found.images.dtype == np.float32
-    assert found.images.dtype.isnative
-    np.testing.assert_array_equal(found.images, images)
-    np.testing.assert_array_equal(found.labels, labels)
+    result = read_prototypes(io.BytesIO(stream.getvalue()))
+    assert result.images.dtype == np.float32
+    assert result.images.dtype.isnative
+    np.testing.assert_array_equal(result.images, images)
+    np.testing.assert_array_equal(result.labels, labels)
 
 
-def test_names_and_cards_come_back(tmp_path: Path) -> None:
+def test_names_and_cards_are_read_as_written(tmp_path: Path) -> None:
     write_prototypes(tmp_path / "p.fits", some_images(), some_labels(), NAMES, HEADER)
-    found = read_prototypes(tmp_path / "p.fits")
-    assert found.class_names == tuple(NAMES)
-    assert found.header == {**HEADER, "ORIGIN": "raydistill"}
-    assert found.header["SIMULATD"] is True
+    result = read_prototypes(tmp_path / "p.fits")
+    assert result.class_names == tuple(NAMES)
+    assert result.header == {**HEADER, "ORIGIN": "raydistill"}
+    assert result.header["SIMULATD"] is True
 
 
-def test_each_extension_says_what_it_is_and_the_table_agrees(tmp_path: Path) -> None:
+def test_each_extension_names_its_class_and_the_table_agrees(tmp_path: Path) -> None:
     write_prototypes(tmp_path / "p.fits", some_images(), some_labels(), NAMES, HEADER)
     with astropy_fits.open(tmp_path / "p.fits") as hdus:
         hdus.verify("exception")
@@ -120,12 +120,12 @@ def test_long_values_are_kept_without_a_warning() -> None:
         warnings.simplefilter("error")
         header = {**HEADER, "SURVEY": survey, "DIGEST": "sha256:" + "0" * 64}
         write_prototypes(stream, some_images(), some_labels(), ["x" * 90, "y", ""], header)
-    found = read_prototypes(io.BytesIO(stream.getvalue()))
-    assert found.header["SURVEY"] == survey
-    assert found.class_names[0] == "x" * 90
+    result = read_prototypes(io.BytesIO(stream.getvalue()))
+    assert result.header["SURVEY"] == survey
+    assert result.class_names[0] == "x" * 90
 
 
-def test_numbers_from_numpy_are_numbers() -> None:
+def test_numpy_scalars_are_accepted_as_card_values() -> None:
     stream = io.BytesIO()
     header = {**HEADER, "SEED": np.int64(7), "SIMULATD": np.bool_(False), "PIXSCALE": np.float64(0.5)}
     write_prototypes(stream, some_images(), some_labels(), NAMES, header)
@@ -133,7 +133,7 @@ def test_numbers_from_numpy_are_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"SIMULATED": True}, "SIMULATD"),
         ({"SIMULATD": 1}, "give it as bool"),
@@ -142,8 +142,8 @@ def test_numbers_from_numpy_are_numbers() -> None:
         ({"PIXSCALE": float("nan")}, "leave it out"),
     ],
 )
-def test_a_wrong_card_is_named(change: dict[str, object], said: str) -> None:
-    with pytest.raises(ArtifactError, match=said):
+def test_a_wrong_card_is_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
         write_prototypes(io.BytesIO(), some_images(), some_labels(), NAMES, {**HEADER, **change})  # type: ignore[dict-item]
 
 
@@ -154,7 +154,7 @@ def test_a_missing_card_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "said"),
+    ("images", "labels", "message"),
     [
         (some_images().transpose(0, 3, 1, 2), some_labels(), "colour last"),
         (some_images() * np.float32("nan"), some_labels(), "NaN"),
@@ -164,12 +164,12 @@ def test_a_missing_card_is_named() -> None:
         (some_images()[:0], some_labels()[:0], "N > 0"),
     ],
 )
-def test_wrong_arrays_are_refused(images: np.ndarray, labels: np.ndarray, said: str) -> None:
-    with pytest.raises(ArtifactError, match=said):
+def test_wrong_arrays_are_refused(images: np.ndarray, labels: np.ndarray, message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
         write_prototypes(io.BytesIO(), images, labels, NAMES, HEADER)
 
 
-def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.fits").write_text("not FITS")
     astropy_fits.PrimaryHDU(np.zeros((3, 3))).writeto(tmp_path / "other.fits")
     for name in ("text.fits", "other.fits"):

@@ -1,4 +1,4 @@
-"""Class means, nearest real galaxies and the surest examples, against their definitions."""
+"""Class means, nearest real galaxies and most confident examples match their definitions."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_class_means_refuse_labels_that_do_not_fit() -> None:
 
 
 @pytest.mark.parametrize("block", [1, 3, 1024])
-def test_nearest_real_is_brute_force_whatever_the_block(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nearest_real_equals_brute_force_for_any_block_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prototypes, "NEIGHBOUR_BLOCK", block)
     queries = RNG.random((5, 4, 4, 3)).astype(np.float32)
     real = RNG.integers(0, 256, (17, 4, 4, 3), dtype=np.uint8)
@@ -35,7 +35,7 @@ def test_nearest_real_is_brute_force_whatever_the_block(block: int, monkeypatch:
     np.testing.assert_array_equal(nearest_real(queries, real, 6), np.argsort(distance, axis=1, kind="stable")[:, :6])
 
 
-def test_a_copy_finds_its_original_first_and_ties_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_has_its_original_as_nearest_and_ties_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prototypes, "NEIGHBOUR_BLOCK", 4)
     real = RNG.integers(0, 256, (10, 4, 4, 3), dtype=np.uint8)
     real[7] = real[3]
@@ -50,7 +50,7 @@ def test_mean_of_all_neighbours_is_the_mean() -> None:
 
 
 @pytest.mark.parametrize("k", [0, 7])
-def test_impossible_numbers_of_neighbours(k: int) -> None:
+def test_impossible_numbers_of_neighbours_are_refused(k: int) -> None:
     with pytest.raises(CatalogError, match="of 6 real images"):
         nearest_real(np.zeros((1, 2, 2, 3)), np.zeros((6, 2, 2, 3)), k)
 
@@ -63,5 +63,5 @@ def test_images_of_another_size_are_refused() -> None:
 def test_most_confident_first() -> None:
     labels = np.array([0, 1, 0, 0, 2, 1])
     confidence = np.array([0.5, 0.9, 0.8, 0.8, 0.1, 0.95])
-    chosen = most_confident(labels, confidence, 4, 2)
-    assert [index.tolist() for index in chosen] == [[2, 3], [5, 1], [4], []]
+    indices = most_confident(labels, confidence, 4, 2)
+    assert [index.tolist() for index in indices] == [[2, 3], [5, 1], [4], []]

@@ -34,13 +34,13 @@ def test_every_trial_is_a_line_through_its_values_to_its_accuracy(drawn: list[Fi
     parallel_coordinates(io.BytesIO(), TRIALS, SPACE, "title")
     lines = [line for line in drawn[0].axes[0].lines if len(line.get_xdata()) == 5]
     heights = [list(line.get_ydata()) for line in lines]
-    assert heights[0] == [0, 0, 1, 1, 0]  # the worst first, so that the best lies over all
-    assert heights[1][:2] == [0.5, pytest.approx(0.5)]  # half of the way in the logarithm
+    assert heights[0] == [0, 0, 1, 1, 0]  # the worst is drawn first, the best on top
+    assert heights[1][:2] == [0.5, pytest.approx(0.5)]  # half way on a logarithmic axis
     assert heights[2] == [1, 1, 0, 0, 1]
     assert [line.get_color() == VERMILION for line in lines] == [False, False, True]
 
 
-def test_values_are_written_as_people_write_them_and_do_not_overlap(drawn: list[Figure]) -> None:
+def test_values_are_formatted_as_text_and_do_not_overlap(drawn: list[Figure]) -> None:
     parallel_coordinates(io.BytesIO(), TRIALS, SPACE)
     texts = [text for text in drawn[0].axes[0].texts if text.get_text()]
     written = {text.get_text() for text in texts}
@@ -51,7 +51,7 @@ def test_values_are_written_as_people_write_them_and_do_not_overlap(drawn: list[
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[n + 1 :])
 
 
-def test_a_search_whose_trials_are_all_alike_has_a_picture() -> None:
+def test_a_search_with_one_trial_has_a_figure() -> None:
     target = io.BytesIO()
     parallel_coordinates(target, TRIALS[:1], SPACE)
     assert Image.open(target).size[0] > 600

@@ -1,4 +1,4 @@
-"""A curated set is plain Parquet: what went in comes out, sorted, split by split."""
+"""A curated set is plain Parquet; reading returns the written rows, sorted, by split."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def curated(folder: Folder) -> CuratedSet:
     return CuratedSet.open(folder)
 
 
-def test_the_summary_comes_back_as_it_was(curated: CuratedSet) -> None:
+def test_the_summary_is_read_as_written(curated: CuratedSet) -> None:
     assert curated.summary == SUMMARY
     assert (curated.class_names, curated.num_classes) == (["Er", "Sb"], 2)
     assert curated.normalisation.mean_C == SUMMARY.mean
     assert curated.normalisation.std_C == SUMMARY.std
 
 
-def test_a_split_is_sorted_by_object_id_with_each_galaxy_s_own_pixels_and_label(curated: CuratedSet) -> None:
+def test_a_split_is_sorted_by_object_id_and_rows_keep_pixels_and_label(curated: CuratedSet) -> None:
     train = curated.load("train")
     expected = sorted(key for key, (split, _) in ROWS.items() if split == "train")
     assert train.object_ids == expected
@@ -87,11 +87,11 @@ def test_a_split_is_sorted_by_object_id_with_each_galaxy_s_own_pixels_and_label(
     np.testing.assert_allclose(train.confidence_N, [0.01, 0.44, 0.55, 0.99])
 
 
-def test_pictures_in_memory_may_have_more_than_2_gb(curated: CuratedSet) -> None:
+def test_the_image_column_may_exceed_2_gb(curated: CuratedSet) -> None:
     assert curated.table("train").schema.field("image").type == pa.large_binary()
 
 
-def test_probabilities_are_each_galaxy_s_own_in_the_order_of_the_pictures(curated: CuratedSet) -> None:
+def test_probabilities_have_the_order_of_the_pictures(curated: CuratedSet) -> None:
     """With all fractions v, paths of one and of two steps: v : v^2, that is 1 : v."""
     tree = ClassTree(
         "t", (GalaxyClass("Er", (("smooth",),)), GalaxyClass("Sb", (("features_or_disk",), ("edgeon_no",))))
@@ -102,17 +102,17 @@ def test_probabilities_are_each_galaxy_s_own_in_the_order_of_the_pictures(curate
     torch.testing.assert_close(curated.probabilities("train", tree), expected)
 
 
-def test_a_class_absent_from_a_split_is_fine(curated: CuratedSet) -> None:
+def test_a_split_may_lack_a_class(curated: CuratedSet) -> None:
     assert curated.load("validation").labels_N.tolist() == [0]
     assert curated.load("test").object_ids == ["587722981741691003"]
 
 
-def test_a_table_has_what_is_asked_and_the_label(curated: CuratedSet) -> None:
+def test_a_table_has_the_requested_columns_and_the_label(curated: CuratedSet) -> None:
     assert curated.table("train").column_names == [*SCHEMA.names, "label"]
     assert curated.table("train", ["object_id", "ra"]).column_names == ["object_id", "ra", "label"]
 
 
-def test_columns_may_be_asked_for_without_the_object_id(curated: CuratedSet) -> None:
+def test_columns_may_leave_out_the_object_id(curated: CuratedSet) -> None:
     table = curated.table("train", ["confidence"])
     assert table.column_names == ["confidence", "label"]
     assert table["confidence"].to_pylist() == [0.01, 0.44, 0.55, 0.99]  # still in order of object id
@@ -129,7 +129,7 @@ def test_an_empty_split_is_an_empty_table(folder: Folder) -> None:
     assert (empty.labels_N.tolist(), empty.object_ids, len(empty.confidence_N)) == ([], [], 0)
 
 
-def test_galaxies_that_were_counted_and_are_not_there_are_noticed(folder: Folder) -> None:
+def test_a_summary_that_counts_missing_galaxies_is_corrupt(folder: Folder) -> None:
     write(folder)
     name = partition("train", 1)
     folder.remove(name)
@@ -138,7 +138,7 @@ def test_galaxies_that_were_counted_and_are_not_there_are_noticed(folder: Folder
         CuratedSet.open(folder)
 
 
-def test_plain_pyarrow_and_pandas_see_the_same_galaxies(folder: Folder) -> None:
+def test_plain_pyarrow_and_pandas_read_the_same_galaxies(folder: Folder) -> None:
     if not folder.is_local:
         pytest.skip("pyarrow's own readers know disks and clouds, not fsspec's memory")
     write(folder)
@@ -147,7 +147,7 @@ def test_plain_pyarrow_and_pandas_see_the_same_galaxies(folder: Folder) -> None:
     assert set(zip(table["label"].to_pylist(), table["class_name"].to_pylist(), strict=True)) == {(0, "Er"), (1, "Sb")}
 
 
-def test_a_damaged_picture_is_noticed_on_opening(curated: CuratedSet) -> None:
+def test_opening_detects_a_damaged_picture(curated: CuratedSet) -> None:
     name = partition("test", 1)
     data = bytearray(curated.folder.read(name))
     data[len(data) // 2] ^= 0xFF
@@ -164,7 +164,7 @@ def test_writing_twice_is_byte_identical(folder: Folder) -> None:
         assert (folder / "one").read(name) == (folder / "other").read(name)
 
 
-def test_the_summary_is_json_that_anyone_reads() -> None:
+def test_the_summary_is_plain_json() -> None:
     raw = json.loads(SUMMARY.to_json())
     assert raw["classes"][0]["name"] == "Er"
     assert raw["rejected"] == {"too small": 2}

@@ -1,4 +1,4 @@
-"""A distilled set holds all that is needed to use it elsewhere, in bytes that depend on nothing else."""
+"""A distilled set holds everything needed to use it elsewhere, in reproducible bytes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def synthetic(seed: int = 0) -> SyntheticImages:
     )
 
 
-def test_images_come_back_bit_for_bit(folder: Folder) -> None:
+def test_images_are_read_bit_for_bit(folder: Folder) -> None:
     images = synthetic()
     write_images(folder, SELECTED, images, INFO)
     back, info = read_images(folder, SELECTED)
@@ -60,14 +60,14 @@ def test_write_open_write_is_byte_identical(folder: Folder) -> None:
     assert folder.read("again.safetensors") == folder.read(SELECTED)
 
 
-def test_the_order_of_the_tensors_given_does_not_matter(folder: Folder) -> None:
+def test_bytes_do_not_depend_on_the_order_of_tensors(folder: Folder) -> None:
     tensors = {"b": torch.ones(2), "a": torch.zeros(3), "n": torch.tensor(1)}
     write_tensors(folder, "one", tensors, {"x": 1, "y": 2})
     write_tensors(folder, "other", dict(reversed(tensors.items())), {"y": 2, "x": 1})
     assert folder.read("one") == folder.read("other")
 
 
-def test_tensors_that_are_views_are_stored_as_what_they_show(folder: Folder) -> None:
+def test_views_are_stored_with_their_visible_values(folder: Folder) -> None:
     grid = torch.arange(6.0).view(2, 3)
     write_tensors(folder, "t", {"turned": grid.T, "column": grid[:, 1]}, {})
     back, _ = read_tensors(folder, "t")
@@ -75,7 +75,7 @@ def test_tensors_that_are_views_are_stored_as_what_they_show(folder: Folder) -> 
     assert torch.equal(back["column"], grid[:, 1])
 
 
-def test_other_people_s_tools_read_it(folder: Folder) -> None:
+def test_plain_safetensors_reads_it(folder: Folder) -> None:
     write_images(folder, SELECTED, synthetic(), INFO)
     with safetensors.safe_open(folder.local(SELECTED), "pt") as opened:
         assert set(opened.keys()) == {"images", "targets", "student_lrs"}
@@ -98,13 +98,13 @@ def test_display_undoes_the_normalisation() -> None:
 
 
 def whitened(seed: int = 0) -> SyntheticImages:
-    """Whitened as 50 images of noise are."""
+    """Return images with the whitening of 50 noise images."""
     sums = PixelSums(3 * 8 * 8)
     sums.add((255 * zoo.normal(9, 50, 8, 8, 3).sigmoid()).to(torch.uint8))
     return replace(synthetic(seed), normalisation=sums.whitening(0.1))
 
 
-def test_a_whitened_set_comes_back_with_its_whitening(folder: Folder) -> None:
+def test_a_whitened_set_is_read_with_its_whitening(folder: Folder) -> None:
     images = whitened()
     write_images(folder, SELECTED, images, INFO)
     back, info = read_images(folder, SELECTED)
@@ -126,7 +126,7 @@ def test_two_iterates_share_one_whitening(folder: Folder) -> None:
     assert torch.equal(opened.selected.display(), whitened(0).display())
 
 
-def test_a_stranger_sees_whitened_images_with_safetensors_alone(folder: Folder) -> None:
+def test_plain_safetensors_undoes_a_whitening(folder: Folder) -> None:
     write_images(folder, SELECTED, whitened(), INFO)
     with safetensors.safe_open(folder.local(SELECTED), "np") as opened:
         images = opened.get_tensor("images")
@@ -139,7 +139,7 @@ def test_a_stranger_sees_whitened_images_with_safetensors_alone(folder: Folder) 
     np.testing.assert_allclose(undo["forward"] @ undo["inverse"], np.eye(192), rtol=0, atol=1e-5)
 
 
-def test_images_parted_from_their_whitening_are_not_shown(folder: Folder) -> None:
+def test_images_without_their_whitening_file_are_refused(folder: Folder) -> None:
     write_images(folder, SELECTED, whitened(), INFO)
     tensors, info = read_tensors(folder, WHITENING)
     write_tensors(folder, WHITENING, {name: tensors[name] for name in ("mean", "forward")}, info)
@@ -158,7 +158,7 @@ def test_a_truncated_file_is_corrupt(folder: Folder, keep: int) -> None:
         read_images(folder, SELECTED)
 
 
-def test_a_safetensors_file_of_somebody_else_is_corrupt(folder: Folder) -> None:
+def test_a_safetensors_file_of_another_program_is_corrupt(folder: Folder) -> None:
     for name, metadata in (("bare", None), ("other", {"format": "pt"}), ("garbled", {"raydistill": "{"})):
         folder.write(name, safetensors.torch.save({"images": torch.zeros(2)}, metadata))
         with pytest.raises(ArtifactCorrupt, match=f"'{name}' is not a whole safetensors file of raydistill"):
@@ -166,7 +166,7 @@ def test_a_safetensors_file_of_somebody_else_is_corrupt(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("lost", ["images", "targets", "student_lrs", "mean", "iteration"])
-def test_a_file_that_lacks_a_part_is_corrupt(folder: Folder, lost: str) -> None:
+def test_a_file_that_lacks_a_tensor_or_header_entry_is_corrupt(folder: Folder, lost: str) -> None:
     tensors = {"images": torch.zeros(1), "targets": torch.zeros(1), "student_lrs": torch.zeros(1)}
     info = {"mean": [0.0] * 3, "std": [1.0] * 3, "iteration": 0}
     for part in (tensors, info):
@@ -176,7 +176,7 @@ def test_a_file_that_lacks_a_part_is_corrupt(folder: Folder, lost: str) -> None:
         read_images(folder, SELECTED)
 
 
-def test_a_distilled_set_opens_whole(folder: Folder) -> None:
+def test_a_distilled_set_opens_with_all_its_parts(folder: Folder) -> None:
     write_images(folder, SELECTED, synthetic(0), INFO)
     write_images(folder, LAST, synthetic(5), INFO)
     commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})

@@ -1,4 +1,4 @@
-"""The report's figures are those of its runs."""
+"""The summary of an evaluation follows from its runs."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def summary() -> dict[str, Any]:
     return summarise(RUNS, NAMES, "paper", "convnet")
 
 
-def test_the_headline_is_of_the_main_protocol_and_network_alone(summary: dict[str, Any]) -> None:
+def test_headline_figures_use_the_main_protocol_and_network_alone(summary: dict[str, Any]) -> None:
     figures = summary["distilled"]["accuracy"]
     assert figures["mean"] == pytest.approx((0.85 + 0.75) / 2)
     assert figures["n"] == 2
     assert figures["std"] == pytest.approx(0.1 / np.sqrt(2))
 
 
-def test_every_pair_that_was_run_is_under_all(summary: dict[str, Any]) -> None:
+def test_all_lists_every_pair_of_protocol_and_network(summary: dict[str, Any]) -> None:
     means = {(e["protocol"], e["network"]): e["accuracy"]["mean"] for e in summary["distilled"]["all"]}
     assert means == {("paper", "convnet"): pytest.approx(0.8), ("other", "convnet"): 0.5, ("paper", "mlp"): 1.0}
 
@@ -71,7 +71,7 @@ def test_completeness_and_purity_per_class(summary: dict[str, Any]) -> None:
     assert early["purity"]["mean"] == pytest.approx((8 / 9 + 6 / 7) / 2)
 
 
-def test_experts_and_full_data_stand_for_themselves(summary: dict[str, Any]) -> None:
+def test_experts_and_full_data_keep_their_own_network(summary: dict[str, Any]) -> None:
     assert summary["experts"]["accuracy"]["mean"] == pytest.approx(0.9)
     assert summary["full_data"]["accuracy"]["mean"] == pytest.approx(0.95)
 
@@ -82,28 +82,28 @@ def test_a_class_never_predicted_has_no_purity() -> None:
     assert figures["per_class"]["Er"]["completeness"]["mean"] == 0
 
 
-def test_only_what_was_run_appears_in_a_fixed_order(summary: dict[str, Any]) -> None:
+def test_training_sets_without_runs_are_left_out_and_the_order_is_fixed(summary: dict[str, Any]) -> None:
     assert list(summary) == ["distilled", "random_real", "experts", "full_data"]
     assert list(summarise(RUNS[::-1], NAMES, "paper", "convnet")) == list(summary)
 
 
-def test_figures_do_not_depend_on_who_finished_first(summary: dict[str, Any]) -> None:
+def test_figures_do_not_depend_on_the_order_of_runs(summary: dict[str, Any]) -> None:
     again = summarise([RUNS[1], RUNS[0], *RUNS[2:]], NAMES, "paper", "convnet")
     assert json.dumps(again) == json.dumps(summary)
 
 
-def test_by_network_is_of_one_protocol(summary: dict[str, Any]) -> None:
-    means = {s: {n: f["mean"] for n, f in found.items()} for s, found in by_network(summary, "paper").items()}
+def test_by_network_uses_one_protocol(summary: dict[str, Any]) -> None:
+    means = {s: {n: f["mean"] for n, f in by.items()} for s, by in by_network(summary, "paper").items()}
     assert means == {
         "distilled": {"convnet": pytest.approx(0.8), "mlp": 1.0},
         "random_real": {"convnet": 0.5},
         "experts": {"convnet": 0.9},
-        "full_data": {},  # this one's protocol is "own"
+        "full_data": {},  # its protocol here is "own"
     }
 
 
 def right(subject: str, of_ten: int, protocol: str = "paper", network: str = "convnet") -> dict[str, Any]:
-    """A network that is right about so many of ten galaxies of either class."""
+    """Return the run of a network that classifies this many of ten galaxies of each class correctly."""
     return run(subject, [[of_ten, 10 - of_ten], [10 - of_ten, of_ten]], protocol, network)
 
 
@@ -116,25 +116,25 @@ SCORED = [
 ]
 
 
-def test_scores_take_the_main_protocol_and_network_alone() -> None:
+def test_scores_use_the_main_protocol_and_network_alone() -> None:
     others = [
         right(s, 1, p, n) for s in ("distilled", "random_real") for p, n in (("paper", "mlp"), ("other", "convnet"))
     ]
-    found = robust_scores(SCORED + others, "paper", "convnet")
-    assert found == {
+    result = robust_scores(SCORED + others, "paper", "convnet")
+    assert result == {
         "label_robust": scores.label_robust([0.9, 1.0], [0.7, 0.8], [0.5, 0.6]),
         "augmentation_robust": scores.augmentation_robust([0.7, 0.8], [0.5, 0.6], [0.6, 0.7], [0.4, 0.5]),
     }
     # hard labels: .5 (.75 - .55) - .5 (.95 - .75) = 0
-    assert found["label_robust"]["score"] == pytest.approx(1 / (np.e + 1))
+    assert result["label_robust"]["score"] == pytest.approx(1 / (np.e + 1))
 
 
-def test_hard_labels_stand_apart_where_the_set_s_own_are_soft() -> None:
-    found = robust_scores([*SCORED, *(right("distilled_hard", n) for n in (6, 6))], "paper", "convnet")
-    assert found["label_robust"] == scores.label_robust([0.9, 1.0], [0.7, 0.8], [0.5, 0.6], [0.6, 0.6])
+def test_a_soft_labelled_set_has_hard_label_accuracies_of_its_own() -> None:
+    result = robust_scores([*SCORED, *(right("distilled_hard", n) for n in (6, 6))], "paper", "convnet")
+    assert result["label_robust"] == scores.label_robust([0.9, 1.0], [0.7, 0.8], [0.5, 0.6], [0.6, 0.6])
 
 
-def test_a_report_opens_as_it_was_written(folder: Folder, summary: dict[str, Any]) -> None:
+def test_a_report_is_read_as_written(folder: Folder, summary: dict[str, Any]) -> None:
     summary["distilled"]["scores"] = robust_scores(SCORED, "paper", "convnet")
     with folder.writing("runs.parquet") as path:
         pq.write_table(pa.Table.from_pylist(RUNS, RUNS_SCHEMA), path)

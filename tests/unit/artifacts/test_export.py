@@ -1,4 +1,4 @@
-"""An export is what the other program's own reading code makes of it."""
+"""Exports are read correctly by the code of the other program."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def distilled(folder: Folder, soft: bool, lrs: list[float]) -> DistilledSet:
 
 
 class TensorDataset(torch.utils.data.Dataset[Any]):
-    """As in ddranking/utils/data.py (v0.2.0)."""
+    """Copy of the class in ddranking/utils/data.py (v0.2.0)."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.images = images
@@ -53,7 +53,7 @@ class TensorDataset(torch.utils.data.Dataset[Any]):
 
 
 def loaded(to: Path) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """The lines of demo_soft.py and the first of `compute_metrics`; weights_only, which the demo leaves to torch's default."""
+    """Load as demo_soft.py and the start of `compute_metrics` do, with weights_only set explicitly."""
     syn_images, labels, syn_lr = (
         torch.load(to / f"{name}.pt", map_location="cpu", weights_only=True) for name in ("images", "labels", "lr")
     )
@@ -63,14 +63,14 @@ def loaded(to: Path) -> tuple[torch.Tensor, torch.Tensor, float]:
 
 
 def batch(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What its training loop sees first: `DataLoader` over `TensorDataset`, here in order."""
-    found: tuple[torch.Tensor, torch.Tensor] = next(
+    """Return the first batch of its training loop: `DataLoader` over `TensorDataset`, unshuffled."""
+    batch: tuple[torch.Tensor, torch.Tensor] = next(
         iter(torch.utils.data.DataLoader(TensorDataset(images, labels), batch_size=256))
     )
-    return found
+    return batch
 
 
-def test_a_hard_labelled_set_as_the_package_reads_it(folder: Folder, tmp_path: Path) -> None:
+def test_dd_ranking_reads_a_hard_labelled_set(folder: Folder, tmp_path: Path) -> None:
     given = distilled(folder, soft=False, lrs=[0.01])
     export(given, Folder(tmp_path / "out"), "dd-ranking")
     images, labels, lr = loaded(tmp_path / "out")
@@ -78,7 +78,7 @@ def test_a_hard_labelled_set_as_the_package_reads_it(folder: Folder, tmp_path: P
     assert images.dtype == torch.float32
     assert torch.equal(images, given.selected.images_SCHW)
     assert lr == pytest.approx(0.01)
-    # LabelRobustScoreHard.compute_metrics, where it is given no hard labels:
+    # LabelRobustScoreHard.compute_metrics without hard labels:
     default = torch.tensor(np.array([np.ones(IPC) * i for i in range(len(NAMES))]), dtype=torch.long).view(-1)
     assert labels.dtype == torch.long
     assert torch.equal(labels, default)
@@ -88,7 +88,7 @@ def test_a_hard_labelled_set_as_the_package_reads_it(folder: Folder, tmp_path: P
 
 
 @pytest.mark.parametrize("loss", ["sce", "kl"])
-def test_soft_labels_pass_through_the_package_s_softmax_unharmed(folder: Folder, tmp_path: Path, loss: str) -> None:
+def test_dd_ranking_softmax_returns_the_soft_labels(folder: Folder, tmp_path: Path, loss: str) -> None:
     given = distilled(folder, soft=True, lrs=[0.01, 0.03])
     export(given, Folder(tmp_path / "out"), "dd-ranking")
     images, labels, lr = loaded(tmp_path / "out")
@@ -110,7 +110,7 @@ def test_soft_labels_pass_through_the_package_s_softmax_unharmed(folder: Folder,
     assert torch.equal(tea_outputs.max(dim=1)[1], p.argmax(dim=1))
 
 
-def test_a_probability_of_nothing_stays_finite(folder: Folder, tmp_path: Path) -> None:
+def test_a_probability_of_zero_has_a_finite_logarithm(folder: Folder, tmp_path: Path) -> None:
     given = distilled(folder, soft=True, lrs=[0.01])
     given.selected.targets_SK[0] = torch.tensor([0.5, 0.5, 0.0])
     export(given, Folder(tmp_path / "out"), "dd-ranking")
@@ -120,7 +120,7 @@ def test_a_probability_of_nothing_stays_finite(folder: Folder, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("form", ["dd-ranking", "png"])
-def test_what_undoes_the_normalisation_travels_along(folder: Folder, tmp_path: Path, form: Any) -> None:
+def test_an_export_includes_the_inverse_normalisation(folder: Folder, tmp_path: Path, form: Any) -> None:
     given = distilled(folder, soft=True, lrs=[0.01, 0.03])
     export(given, Folder(tmp_path / "out"), form)
     info = json.loads((tmp_path / "out" / "info.json").read_text())
@@ -132,7 +132,7 @@ def test_what_undoes_the_normalisation_travels_along(folder: Folder, tmp_path: P
     torch.testing.assert_close(pictures, given.selected.display())
 
 
-def test_pictures_lie_as_an_image_folder_wants_them(folder: Folder, tmp_path: Path) -> None:
+def test_image_folder_numbers_exported_pictures_correctly(folder: Folder, tmp_path: Path) -> None:
     given, out = distilled(folder, soft=True, lrs=[0.01]), tmp_path / "out"
     export(given, Folder(out), "png")
     rows = list(csv.DictReader(io.StringIO((out / "labels.csv").read_text())))
@@ -158,7 +158,7 @@ def test_equal_sets_give_equal_bytes(folder: Folder, tmp_path: Path) -> None:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
 
 
-def test_a_folder_with_files_is_left_alone(folder: Folder, tmp_path: Path) -> None:
+def test_a_folder_with_files_is_refused_and_unchanged(folder: Folder, tmp_path: Path) -> None:
     given = distilled(folder, soft=False, lrs=[0.01])
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ArtifactError, match=r"not empty; give a new folder"):

@@ -1,4 +1,4 @@
-"""What makes a folder an artifact, and what is said of one that is not."""
+"""The manifest makes a folder an artifact; opening reports a missing, foreign or damaged one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def write(folder: Folder, data: bytes = b"data", parents: Any = (), seed: int = 
     return commit(folder, kind=kind, identity=identity, config={"size": 8}, parents=parents, seed=seed, uris=uris)
 
 
-def test_a_sealed_folder_opens_as_it_was_sealed(folder: Folder) -> None:
-    sealed = write(folder)
-    assert open_manifest(folder, "curated") == sealed
-    assert set(sealed.files) == {"data/part-0.bin", "summary.json", "picture.png"}
-    assert sealed.files["data/part-0.bin"]["bytes"] == 4
-    assert "torch" in sealed.packages
+def test_a_committed_folder_opens_with_the_same_manifest(folder: Folder) -> None:
+    written = write(folder)
+    assert open_manifest(folder, "curated") == written
+    assert set(written.files) == {"data/part-0.bin", "summary.json", "picture.png"}
+    assert written.files["data/part-0.bin"]["bytes"] == 4
+    assert "torch" in written.packages
     assert manifest.exists(folder)
 
 
@@ -47,14 +47,14 @@ def test_write_open_write_is_byte_identical(folder: Folder) -> None:
     assert {name: other.read(name) for name in other.files()} == before
 
 
-def test_sealing_drops_what_a_killed_writer_had_not_finished(folder: Folder) -> None:
+def test_commit_removes_unfinished_files_of_a_killed_writer(folder: Folder) -> None:
     folder.write("data/.1a2b3c4d.part-0.parquet", b"half")
-    sealed = write(folder)
-    assert list(sealed.files) == [name for name in folder.files() if name != manifest.NAME]
+    written = write(folder)
+    assert list(written.files) == [name for name in folder.files() if name != manifest.NAME]
     assert not folder.exists("data/.1a2b3c4d.part-0.parquet")
 
 
-def test_a_killed_writer_has_written_nothing(folder: Folder) -> None:
+def test_a_killed_writer_leaves_no_file(folder: Folder) -> None:
     with pytest.raises(ArtifactMissing, match="there is no curated set here; run 'raydistill curate CONFIG' first"):
         open_manifest(folder, "curated")
     folder.write("data/part-0.bin", b"data")
@@ -65,26 +65,26 @@ def test_a_killed_writer_has_written_nothing(folder: Folder) -> None:
     assert not manifest.exists(folder)
 
 
-def test_work_in_progress_is_no_part_of_it(folder: Folder) -> None:
+def test_partial_files_are_no_part_of_an_artifact(folder: Folder) -> None:
     folder.write(f"{manifest.PARTIAL}/expert-0001/state.npz", b"half")
-    sealed = write(folder)
-    assert not any(name.startswith(manifest.PARTIAL) for name in [*sealed.files, *folder.files()])
+    written = write(folder)
+    assert not any(name.startswith(manifest.PARTIAL) for name in [*written.files, *folder.files()])
 
 
-def test_what_was_found_whole_is_read_again_only_when_it_changes(
+def test_a_verified_artifact_is_read_again_only_when_it_changes(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
     digest = Folder.sha256
     monkeypatch.setattr(Folder, "sha256", lambda folder, name: (read.append(name), digest(folder, name))[1])
-    sealed = write(folder)
+    written = write(folder)
     read.clear()
     open_manifest(folder, "curated")
     assert not read, "what this process has just written was read again"
     monkeypatch.setattr(manifest, "_verified", {})  # as in another process
     open_manifest(folder, "curated")
     open_manifest(folder, "curated")
-    assert sorted(read) == sorted(sealed.files)
+    assert sorted(read) == sorted(written.files)
     folder.write("summary.json", b"[]")
     with pytest.raises(ArtifactCorrupt, match=r"'summary\.json' is damaged"):
         open_manifest(folder, "curated")
@@ -116,7 +116,7 @@ def test_a_manifest_that_cannot_be_read_is_corrupt(folder: Folder, text: bytes) 
         open_manifest(folder, "curated")
 
 
-def test_another_kind_does_not_fit(folder: Folder) -> None:
+def test_another_kind_is_refused(folder: Folder) -> None:
     write(folder)
     with pytest.raises(
         ArtifactIncompatible, match="this is a curated set, not a distilled set; give the path of a distilled set"
@@ -125,7 +125,7 @@ def test_another_kind_does_not_fit(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("change", [{}, {"a_field_of_tomorrow": 1}, {"parents": None}])
-def test_another_schema_version_does_not_fit_whatever_its_fields(folder: Folder, change: dict[str, Any]) -> None:
+def test_another_schema_version_is_refused_with_any_fields(folder: Folder, change: dict[str, Any]) -> None:
     write(folder)
     raw = json.loads(folder.read(manifest.NAME)) | {"schema_version": 99} | change
     folder.write(manifest.NAME, json.dumps(raw).encode())
@@ -133,7 +133,7 @@ def test_another_schema_version_does_not_fit_whatever_its_fields(folder: Folder,
         open_manifest(folder, "curated")
 
 
-def test_identity_depends_on_all_that_determines_an_artifact_and_on_nothing_else() -> None:
+def test_identity_depends_on_every_input_and_on_nothing_else() -> None:
     base = ("curated", {"a": 1, "b": [2, 3]}, {"x": "1", "y": "2"}, 0)
     same = identity_of("curated", {"b": [2, 3], "a": 1}, {"y": "2", "x": "1"}, 0)
     assert same == identity_of(*base)
@@ -146,7 +146,7 @@ def test_identity_depends_on_all_that_determines_an_artifact_and_on_nothing_else
     assert len({same, *others}) == 5
 
 
-def test_what_other_code_made_is_another_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_revision_changes_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {kind: identity_of(kind, {"a": 1}, {}, 0) for kind in manifest.REVISIONS}
     monkeypatch.setitem(manifest.REVISIONS, "curated", 2)
     after = {kind: identity_of(kind, {"a": 1}, {}, 0) for kind in manifest.REVISIONS}
@@ -160,7 +160,7 @@ def test_content_depends_on_the_data_alone(folder: Folder) -> None:
     assert write(folder / "third", data=b"Data").content != one.content
 
 
-def test_content_leaves_pictures_out_and_names_in(folder: Folder) -> None:
+def test_content_ignores_png_files_and_includes_file_names(folder: Folder) -> None:
     one = write(folder)
     folder.write("picture.png", b"drawn by another matplotlib")
     again = commit(folder, kind="curated", identity=one.identity, config={}, parents={}, seed=0, uris={})
@@ -181,7 +181,7 @@ def test_renamed_file_of_schema_version_1_keeps_the_digest(folder: Folder) -> No
     assert contents[0] == contents[1]
 
 
-def test_a_child_knows_its_parent_by_content(folder: Folder) -> None:
+def test_a_child_is_checked_against_its_parents_content(folder: Folder) -> None:
     parent = write(folder / "parent")
     child = write(folder / "child", parents={"curated": parent}, kind="trajectories")
     check_parent(open_manifest(folder / "child", "trajectories"), "curated", parent, "here")

@@ -25,7 +25,7 @@ print(len(set(os.listdir("/proc/self/task")) - before))
 """
 
 
-def test_some_columns_or_all_and_of_no_file_none(tmp_path: Path) -> None:
+def test_some_or_all_columns_are_read_and_a_missing_file_is_an_error(tmp_path: Path) -> None:
     table = pa.table({"a": [1, 2], "b": ["x", None]})
     pq.write_table(table, tmp_path / "some.parquet")
     assert read_table(Folder(tmp_path), "some.parquet").equals(table)
@@ -35,7 +35,7 @@ def test_some_columns_or_all_and_of_no_file_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
-def test_no_thread_is_left_that_an_end_of_the_process_could_meet(tmp_path: Path) -> None:
+def test_no_thread_outlives_the_read(tmp_path: Path) -> None:
     """`pyarrow.parquet.read_table` starts three here."""
     columns = {f"c{column}": list(range(2000)) for column in range(8)}
     pq.write_table(pa.table(columns), tmp_path / "some.parquet", row_group_size=100)

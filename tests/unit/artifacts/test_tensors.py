@@ -1,4 +1,4 @@
-"""Tensors with a header, and what damages them."""
+"""Tensors with a header are read as written; damage is detected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TENSORS = {
 INFO = {"loss": [float("inf"), 0.25], "names": ["spiral"]}
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_tensors_and_header_are_read_as_written(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     write_tensors(folder, "state", TENSORS, INFO)
     tensors, info = read_tensors(folder, "state")
@@ -31,8 +31,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert torch.equal(tensors[name], value)
 
 
-def test_any_bit_that_changes_is_noticed(tmp_path: Path) -> None:
-    """But for those of the checksum's own name: then there is none, and all else is as it was."""
+def test_any_changed_bit_is_detected(tmp_path: Path) -> None:
+    """A bit in the key of the checksum is the exception: then there is no checksum and the rest is intact."""
     folder = Folder(str(tmp_path))
     write_tensors(folder, "state", TENSORS, INFO)
     whole = folder.read("state")

@@ -1,4 +1,4 @@
-"""Trajectories: one file an expert, resumable at every epoch, mapped and not read."""
+"""A trajectory store has one memory-mapped file per expert and can resume at every epoch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write(folder: Folder, num_experts: int = 2) -> None:
     commit(folder, kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
 
 
-def test_a_store_gives_back_every_epoch_of_every_expert(folder: Folder) -> None:
+def test_a_store_returns_every_epoch_of_every_expert(folder: Folder) -> None:
     write(folder)
     store = TrajectoryStore.open(folder)
     assert (store.num_experts, store.num_epochs, store.layout) == (2, EPOCHS, LAYOUT)
@@ -56,7 +56,7 @@ def test_a_store_gives_back_every_epoch_of_every_expert(folder: Folder) -> None:
     assert store.history(1) == {"loss": [0.5] * EPOCHS}
 
 
-def test_parameters_that_were_read_may_be_written_to(folder: Folder) -> None:
+def test_returned_parameters_are_writable_copies(folder: Folder) -> None:
     write(folder)
     store = TrajectoryStore.open(folder)
     store(0, 0).zero_()
@@ -79,18 +79,18 @@ def test_shards_are_plain_float32_arrays(folder: Folder) -> None:
     assert (array.dtype, array.shape) == (np.float32, (EPOCHS + 1, 8))
 
 
-def test_nothing_saved_is_nothing_to_resume(folder: Folder) -> None:
+def test_resume_without_a_saved_state_returns_none(folder: Folder) -> None:
     assert ShardWriter(folder, 0).resume() is None
 
 
-def test_a_writer_resumes_where_another_was_stopped(folder: Folder) -> None:
+def test_a_writer_resumes_the_state_of_another(folder: Folder) -> None:
     history: dict[str, list[float | None]] = {"loss": [None, 0.1 + 0.2]}
     ShardWriter(folder, 3).save(state(3, 0), {"loss": [None]})
     ShardWriter(folder, 3).save(state(3, 1), history)
     ShardWriter(folder, 4).save(state(4, 0), {})
-    found = ShardWriter(folder, 3).resume()
-    assert found is not None
-    resumed, known = found
+    saved = ShardWriter(folder, 3).resume()
+    assert saved is not None
+    resumed, known = saved
     assert known == history
     assert resumed.epoch == 1
     assert resumed.loss == state(3, 1).loss
@@ -106,9 +106,9 @@ def test_an_expert_stopped_and_resumed_has_the_same_bits(folder: Folder) -> None
 
     def train(where: Folder, until: int) -> None:
         writer = ShardWriter(where, 0)
-        found = writer.resume()
-        begin = found[0] if found else init_state(initial_parameters(network, 0))
-        if not found:
+        saved = writer.resume()
+        begin = saved[0] if saved else init_state(initial_parameters(network, 0))
+        if not saved:
             writer.save(begin, {})
         for reached in fit(network, begin, images, one_hot(labels, zoo.CLASSES), training, seed=1):
             writer.save(reached, {})
@@ -123,7 +123,7 @@ def test_an_expert_stopped_and_resumed_has_the_same_bits(folder: Folder) -> None
     assert (folder / "stopped").files() == [record(0), shard(0)]
 
 
-def test_an_expert_is_missing_until_its_shard_is_whole(folder: Folder) -> None:
+def test_an_expert_is_missing_until_its_shard_is_complete(folder: Folder) -> None:
     assert missing_experts(folder, 2) == [0, 1]
     writer = ShardWriter(folder, 0)
     for epoch in range(EPOCHS + 1):
@@ -133,15 +133,15 @@ def test_an_expert_is_missing_until_its_shard_is_whole(folder: Folder) -> None:
     assert missing_experts(folder, 2) == [1]
 
 
-def test_a_finished_expert_is_known_by_its_shard(folder: Folder) -> None:
-    """A worker may be lost between the shard and the word that it is done, and in the middle of tidying up."""
+def test_a_finished_expert_is_recognised_by_its_shard(folder: Folder) -> None:
+    """A worker may die after it wrote the shard, or while it removes partial files."""
     writer = ShardWriter(folder, 0)
     assert writer.finished() is None
     for epoch in range(EPOCHS + 1):
         writer.save(state(0, epoch), {})
     assert writer.finished() is None
     writer.finish(EPOCHS, {"loss": [None, 0.5]})
-    writer.save(state(0, 0), {})  # what a half-done removal leaves
+    writer.save(state(0, 0), {})  # left by an interrupted removal
     assert writer.finished() == {"loss": [None, 0.5]}
     assert folder.files() == [record(0), shard(0)]
 
@@ -187,7 +187,7 @@ def test_an_expert_whose_shard_was_damaged_is_missing(folder: Folder) -> None:
 
 @pytest.mark.parametrize("name", ["state.npz", "epoch-0001.npz"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
-def test_an_expert_whose_unfinished_files_are_not_whole_begins_anew(
+def test_an_expert_with_damaged_partial_files_starts_over(
     folder: Folder, caplog: pytest.LogCaptureFixture, name: str, damage: str
 ) -> None:
     writer, name = ShardWriter(folder, 2), f"partial/expert-0002/{name}"
@@ -211,7 +211,7 @@ def test_a_shard_of_another_shape_is_corrupt(folder: Folder) -> None:
         replace(store, num_epochs=5)(0, 0)
 
 
-def test_the_ends_alone_are_enough_for_straight_trajectories(folder: Folder) -> None:
+def test_straight_trajectories_need_only_the_ends(folder: Folder) -> None:
     write(folder / "all")
     for expert in range(2):
         writer = ShardWriter(folder / "ends", expert)
