@@ -1,7 +1,7 @@
-"""The networks that a config can name. Each is a record of sizes whose `module(...)` builds the torch module.
+"""Architectures: records of sizes, whose `module(...)` builds the torch module.
 
-None has batch norm: running statistics are state, and a network here is a pure function of its parameters. Where the originals have it,
-instance norm stands in its place, as in the literature's cross-architecture tables (Cazenavette et al. 2022, arXiv:2203.11932).
+None has batch norm, because its running statistics are state and a network here is a pure function of its parameters. Instance norm
+replaces it, as in the cross-architecture tables of the literature (Cazenavette et al. 2022, arXiv:2203.11932).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ConvNet:
         return f"convnet-d{self.depth}-w{self.width}" + ("" if self.norm == "instance" else f"-{self.norm}")
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-        _demand_pixels(image_size, 2**self.depth, f"{self.depth} poolings")
+        _check_pixels(image_size, 2**self.depth, f"{self.depth} poolings")
         blocks: list[nn.Module] = []
         for index in range(self.depth):
             blocks.append(nn.Conv2d(channels if index == 0 else self.width, self.width, kernel_size=3, padding=1))
@@ -62,7 +62,7 @@ class ConvNet:
 
 @dataclass(frozen=True)
 class MLP:
-    """Two hidden layers on the pixels: the plainest other architecture to ask how far a distilled set carries over."""
+    """Two hidden layers on the pixels: the simplest architecture for cross-architecture tests."""
 
     kind: Literal["mlp"] = "mlp"
     width: int = 128
@@ -82,7 +82,7 @@ class MLP:
 
 @dataclass(frozen=True)
 class AlexNet:
-    """Five convolutions and one linear layer, the AlexNet for small images of the literature (Zhao et al. 2021, arXiv:2006.05929)."""
+    """AlexNet for small images: five convolutions and one linear layer (Zhao et al. 2021, arXiv:2006.05929)."""
 
     kind: Literal["alexnet"] = "alexnet"
     width: int = 128  # of the first layer; the others are 3/2 and 2 times as wide
@@ -95,7 +95,7 @@ class AlexNet:
         return _name(self)
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-        _demand_pixels(image_size, 8, "3 poolings")
+        _check_pixels(image_size, 8, "3 poolings")
         one, two, three = self.width, 3 * self.width // 2, 2 * self.width
         layers: list[nn.Module] = [nn.Conv2d(channels, one, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
         layers += [nn.Conv2d(one, two, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
@@ -107,7 +107,7 @@ class AlexNet:
 
 @dataclass(frozen=True)
 class VGG11:
-    """Configuration A of Simonyan & Zisserman 2015 (arXiv:1409.1556) with instance norm and one linear layer."""
+    """VGG-11 (Simonyan & Zisserman 2015, arXiv:1409.1556) with instance norm and one linear layer."""
 
     kind: Literal["vgg11"] = "vgg11"
     width: int = 64  # of the first layer; the last are 8 times as wide
@@ -120,7 +120,7 @@ class VGG11:
         return _name(self)
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-        _demand_pixels(image_size, 32, "5 poolings")
+        _check_pixels(image_size, 32, "5 poolings")
         layers: list[nn.Module] = []
         before = channels
         for stage in ((1,), (2,), (4, 4), (8, 8), (8, 8)):
@@ -134,7 +134,7 @@ class VGG11:
 
 @dataclass(frozen=True)
 class ResNet18:
-    """He et al. 2016 (arXiv:1512.03385) for small images (a 3x3 stem without pooling), with instance norm."""
+    """ResNet-18 (He et al. 2016, arXiv:1512.03385) for small images: 3x3 stem, no pooling, instance norm."""
 
     kind: Literal["resnet18"] = "resnet18"
     width: int = 64  # of the first stage; each later one is twice as wide
@@ -147,7 +147,7 @@ class ResNet18:
         return _name(self)
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-        _demand_pixels(image_size, 16, "3 strides and an instance norm")
+        _check_pixels(image_size, 16, "3 strides and an instance norm")
         widths = [self.width * 2**stage for stage in range(4)]
         layers: list[nn.Module] = [
             nn.Conv2d(channels, widths[0], 3, padding=1, bias=False),
@@ -163,7 +163,7 @@ class ResNet18:
 
 
 class _Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions and a shortcut; it is a 1x1 convolution if the shape changes."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -182,7 +182,10 @@ class _Residual(nn.Module):
 
 @dataclass(frozen=True)
 class ViT:
-    """A small vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929): pre-norm, mean over the patches in place of a class token."""
+    """A small vision transformer: pre-norm, mean over the patches instead of a class token.
+
+    Dosovitskiy et al. 2021, arXiv:2010.11929.
+    """
 
     kind: Literal["vit"] = "vit"
     patch: int = 4
@@ -209,7 +212,7 @@ class ViT:
 
 
 class _Patches(nn.Module):
-    """[B, C, H, W] to [B, patches, width], with a learned position."""
+    """Embeds [B, C, H, W] as [B, patches, width], with a learned position."""
 
     def __init__(self, channels: int, patch: int, width: int, patches: int) -> None:
         super().__init__()
@@ -221,7 +224,7 @@ class _Patches(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention and a two-layer perceptron, each behind a layer norm and beside a shortcut."""
+    """Attention and a two-layer perceptron, each with a layer norm and a shortcut."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -240,7 +243,7 @@ class _Block(nn.Module):
         q, k, v = (
             self.qkv(self.before_attention(x_BTW)).view(B, T, 3, self.heads, W // self.heads).permute(2, 0, 3, 1, 4)
         )
-        # Spelled out: the fused kernels have no second derivative.
+        # Written out, because the fused kernels have no second derivative.
         weights = (q @ k.transpose(-1, -2) / math.sqrt(W // self.heads)).softmax(dim=-1)
         x_BTW = x_BTW + self.out((weights @ v).transpose(1, 2).reshape(B, T, W))
         return x_BTW + self.mlp(x_BTW)
@@ -253,10 +256,17 @@ class _Mean(nn.Module):
 
 @dataclass(frozen=True)
 class Custom:
-    """A network of one's own: `factory` is "package.module:callable", called as `callable(num_classes, image_size, channels, **options)`.
+    """A user-defined network.
 
-    The module must hold no state beside its parameters, draw no random numbers and keep the images of a batch apart (no batch norm, no
-    dropout), and every worker must be able to import it.
+    The module must have no state besides its parameters, draw no random numbers and treat the images of a batch independently (no
+    batch norm, no dropout). Every worker must be able to import it.
+
+    Parameters
+    ----------
+    factory
+        "package.module:callable"; called as `callable(num_classes, image_size, channels, **options)`.
+    options
+        Keyword arguments of the factory.
     """
 
     kind: Literal["custom"] = "custom"
@@ -274,7 +284,7 @@ class Custom:
 
     @property
     def source_sha256(self) -> str:
-        """Of the file that the factory stands in: another file makes other networks. ImportError if it cannot be imported."""
+        """The digest of the factory's file, which identifies its networks. ImportError if it cannot be imported."""
         file = self._imported().__file__
         return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
@@ -302,7 +312,7 @@ Architecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Custom
 
 
 def _name(one: AlexNet | VGG11 | ResNet18) -> str:
-    """The kind, with its width where that is not the usual one."""
+    """Return the kind, and the width if it is not the default."""
     return one.kind if one.width == type(one).width else f"{one.kind}-w{one.width}"
 
 
@@ -310,6 +320,6 @@ def _instance(width: int) -> nn.Module:
     return nn.GroupNorm(width, width)
 
 
-def _demand_pixels(image_size: int, least: int, why: str) -> None:
+def _check_pixels(image_size: int, least: int, why: str) -> None:
     if image_size < least:
         raise ValueError(f"{why} need at least {least} pixels, the images have {image_size}")

@@ -1,14 +1,14 @@
 """Differentiable augmentation whose random numbers are data.
 
 `sample` draws every parameter of a batch into plain tensors; `apply` is then a pure, differentiable function of the
-images. That separation is what makes an augmented student step exactly repeatable: the adjoint engine runs each step
-twice and must meet the same augmentation, and a resumed run must meet the one it would have met.
+images. An augmented student step is therefore exactly repeatable. The adjoint engine runs each step twice and needs the same
+augmentation, and so does a resumed run.
 
 The operations are those of DSA (Zhao & Bilen 2021, arXiv:2102.08259) with its ranges: colour (brightness, saturation,
-contrast), crop (shift by up to an eighth), cutout (half the side), flip, scale (up to 1.2), rotate; plus what
-the sky has and photographs have not: `rotate` up to any angle, `dihedral`, the eight exact symmetries of the square, and
-`mirror`, the four of them that leave a level axis level; these two interpolate nothing. Where DSA resamples once per
-operation, all geometry here is one affine map and one bilinear resampling.
+contrast), crop (shift by up to an eighth), cutout (half the side), flip, scale (up to 1.2), rotate. For the sky there are
+also rotations by any angle; `dihedral`, the eight exact symmetries of the square; and `mirror`, the four of them that keep a
+horizontal axis horizontal. The last two do not interpolate. DSA resamples once per operation; here all geometry is one affine
+map and one bilinear resampling.
 """
 
 from __future__ import annotations
@@ -31,25 +31,24 @@ DSA: tuple[Operation, ...] = ("color", "crop", "cutout", "flip", "scale", "rotat
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which operations, and how far they go.
+    """Differentiable augmentation: operations and their ranges.
 
     Parameters
     ----------
     operations
-        Any of `Operation`; empty: the identity. `flip` and half of `dihedral` and `mirror` reverse a spiral's handedness: leave them out
-        where winding sense is a label.
+        Names of operations; empty: none. `flip`, `dihedral` and `mirror` can reverse the handedness of a spiral: leave them out
+        if the winding sense is a label.
     mode
-        "all": every operation on every batch; "single": one drawn at random per batch (the peers' default).
+        "all": every operation on every batch; "single": one random operation per batch (the default of other codes).
     shared
-        True: one draw for the whole batch (DSA's "siamese"); False: one per image.
+        True: the same parameters for the whole batch (DSA's "siamese"); False: parameters per image.
     max_rotation
-        Degrees either way; 15 is DSA's, 180 has no preferred orientation.
+        Largest rotation in degrees, in both directions. 15 is DSA's; 180 has no preferred orientation.
     max_scale, crop_fraction, cutout_fraction, brightness, saturation, contrast
-        DSA's ranges.
+        Ranges of the operations; the defaults are DSA's.
     padding
-        What a shifted, shrunk or turned image shows beyond its edge: "zeros", the mean colour of the data set once that is
-        normalised (DSA's); "border", its outermost pixel; "reflection". A galaxy's sky is darker than the mean: "zeros" gives it
-        bright corners.
+        Pixels beyond the edge of a shifted, shrunk or rotated image. "zeros": the mean colour of the normalised data set (DSA);
+        "border": the outermost pixel; "reflection". The sky is darker than the mean, so "zeros" gives a galaxy bright corners.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -76,7 +75,7 @@ class Augmentation:
             )
 
     def sample(self, generator: torch.Generator, batch: int) -> AugmentationParameters:
-        """One batch's parameters: tensors of leading dimension `batch` (identity entries for what is off). Empty if nothing is on."""
+        """Return the parameters of one batch: tensors [batch, ...], or an empty dict without operations."""
         if not self.operations:
             return {}
         chosen = self._choose(generator)
@@ -85,7 +84,7 @@ class Augmentation:
         def uniform(*shape: int) -> Tensor:
             return torch.rand(draws, *shape, generator=generator).expand(batch, *shape)
 
-        # Every number is drawn whether used or not: switching one operation off must not change the others.
+        # All numbers are always drawn, so switching one operation off does not change the others.
         angle, scale, shift, flip = uniform() * 2 - 1, uniform(2), uniform(2) * 2 - 1, uniform()
         eighth, hole, tone = (uniform() * 8).long(), uniform(2), uniform(3)
         out: AugmentationParameters = {}
@@ -113,7 +112,7 @@ class Augmentation:
         return {self.operations[index]} if self.mode == "single" else set(self.operations)
 
     def apply(self, images_BCHW: Tensor, parameters: AugmentationParameters) -> Tensor:
-        """Augmented images, same shape and dtype; given the parameters, affine in the images."""
+        """Return the augmented images, with the same shape and dtype; the map is affine in the images."""
         if "tone" in parameters:
             images_BCHW = _color(images_BCHW, parameters["tone"])
         if "dihedral" in parameters:
@@ -126,7 +125,7 @@ class Augmentation:
 
 
 def _affine(angle_B: Tensor, scale_B2: Tensor, shift_B2: Tensor, flip_B: Tensor) -> Tensor:
-    """[B, 2, 3]: from output to input coordinates in [-1, 1], the convention of `affine_grid`."""
+    """Return maps [B, 2, 3] from output to input coordinates in [-1, 1], as in `affine_grid`."""
     cos, sin = torch.cos(angle_B), torch.sin(angle_B)
     row_x = torch.stack([flip_B * scale_B2[:, 0] * cos, -flip_B * scale_B2[:, 0] * sin, shift_B2[:, 0]], dim=1)
     row_y = torch.stack([scale_B2[:, 1] * sin, scale_B2[:, 1] * cos, shift_B2[:, 1]], dim=1)
@@ -139,7 +138,7 @@ def _resample(images_BCHW: Tensor, affine_B23: Tensor, padding: str) -> Tensor:
 
 
 def _dihedral(images_BCHW: Tensor, eighth_B: Tensor) -> Tensor:
-    """Symmetry number r + 4 m: r quarter turns, then a mirror if m. One gather, no interpolation."""
+    """Apply symmetry number r + 4 m: r quarter turns, then a mirror if m; no interpolation."""
     side = images_BCHW.shape[-1]
     if images_BCHW.shape[-2] != side:
         raise ValueError(f"dihedral augmentation needs square images, got {tuple(images_BCHW.shape[-2:])}")
@@ -165,7 +164,7 @@ def _cutout(images_BCHW: Tensor, centre_B2: Tensor, fraction: float) -> Tensor:
 
 
 def _color(images_BCHW: Tensor, tone_B3: Tensor) -> Tensor:
-    """Brightness added, then distance from grey scaled, then distance from the image's mean scaled (DSA's order)."""
+    """Add brightness, scale the distance from grey, then that from the image's mean (DSA's order)."""
     brightness, saturation, contrast = (t[:, None, None, None] for t in tone_B3.to(images_BCHW).unbind(1))
     images = images_BCHW + brightness
     grey = images.mean(dim=1, keepdim=True)

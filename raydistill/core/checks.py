@@ -1,4 +1,4 @@
-"""Checks of hyper-parameters; ValueError names the one that is wrong, and the config says where it stands."""
+"""Checks of hyper-parameters. Each raises a ValueError that names the parameter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def positive(record: object, *names: str) -> None:
-    """Each of these attributes must be a positive number, and finite; NaN is neither."""
+    """Check that each of these attributes is positive and finite."""
     for name in names:
         value = getattr(record, name)
         if not 0 < value < math.inf:
@@ -14,36 +14,36 @@ def positive(record: object, *names: str) -> None:
 
 
 def not_negative(record: object, *names: str) -> None:
-    """Each of these attributes must be 0 or a positive number, and finite."""
+    """Check that each of these attributes is 0 or positive, and finite."""
     for name in names:
         value = getattr(record, name)
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must not be negative, got {value}")
 
 
-def at_least(least: float, **given: float | None) -> None:
-    """Each number must be at least so large; None is not looked at."""
-    for name, value in given.items():
-        if value is not None and not value >= least:  # NaN is refused, too
+def at_least(least: float, **values: float | None) -> None:
+    """Check that each number is at least `least`; None is ignored."""
+    for name, value in values.items():
+        if value is not None and not value >= least:  # `not >=` refuses NaN too
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def at_least_0_below_1(**given: float) -> None:
-    """Each number must lie in [0, 1)."""
-    for name, value in given.items():
+def at_least_0_below_1(**values: float) -> None:
+    """Check that each number lies in [0, 1)."""
+    for name, value in values.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} must lie in [0, 1), got {value}")
 
 
-def between_0_and_1(**given: float) -> None:
-    """Each number must lie in [0, 1]."""
-    for name, value in given.items():
+def between_0_and_1(**values: float) -> None:
+    """Check that each number lies in [0, 1]."""
+    for name, value in values.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
 
-def strictly_between_0_and_1(**given: float) -> None:
-    """Each number must lie in (0, 1)."""
-    for name, value in given.items():
+def strictly_between_0_and_1(**values: float) -> None:
+    """Check that each number lies in (0, 1)."""
+    for name, value in values.items():
         if not 0 < value < 1:
             raise ValueError(f"{name} must lie in (0, 1), got {value}")

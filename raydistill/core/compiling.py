@@ -1,4 +1,4 @@
-"""`torch.compile`, where it can: what the compiler cannot build runs uncompiled."""
+"""`torch.compile` with a fallback: a function that cannot be compiled runs eagerly."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R], otherwise: Callable[P, R] | None = None) -> Callable[P, R]:
-    """The function, compiled for each shape that it is called with.
+    """Return the function, compiled for each shape that it is called with.
 
-    Where torch or the machine's C++ compiler fails at that (of ResNet-18 in bfloat16 torch 2.13 writes C++ that is none), it is `otherwise`
-    from then on, by default the function itself; the log says so.
+    If torch or the C++ compiler fails, `otherwise` (default: the function itself) replaces it, and the log says so. For example,
+    torch 2.13 generates invalid C++ for ResNet-18 in bfloat16.
 
-    Whatever the process compiled before is forgotten: it would change shapes to symbols, or use up the compiler's limit, and so decide
-    how this function is computed.
+    The compiler's cache is cleared first. Earlier functions of the process could make shapes symbolic or exhaust the compiler's
+    limit, which would change how this function is computed.
     """
     torch.compiler.reset()
     fast, plain = torch.compile(function, dynamic=False), otherwise or function
@@ -37,11 +37,11 @@ def compiled(function: Callable[P, R], otherwise: Callable[P, R] | None = None) 
             except RuntimeError as error:
                 if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                     raise
-                found = plain(*args, **kwargs)  # or its own error
+                result = plain(*args, **kwargs)  # raises the error of the function itself, if any
                 failed = True
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
                 log.warning("the steps of this network cannot be compiled here, and are slower for it (%s)", reason)
-                return found
+                return result
         return plain(*args, **kwargs)
 
     return call

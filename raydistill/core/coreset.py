@@ -1,7 +1,7 @@
-"""A few images per class without any matching: where distillation starts from, and the baselines it has to beat.
+"""Coresets: a few images per class without matching. They initialise distillation, and serve as baselines.
 
-All functions take normalised images [N, C, H, W] and integer labels [N] and return a `Coreset` of classes * ipc images sorted by class.
-ValueError where a class has no image at all; a class with fewer images than asked repeats them.
+All functions take normalised images [N, C, H, W] and integer labels [N], and return a `Coreset` of classes * ipc images, sorted by
+class. A class with fewer images than ipc repeats them; a class without images raises a ValueError.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-MARGIN_BATCH = 256  # images that are asked about at once, as in DATM's code
+MARGIN_BATCH = 256  # images per forward pass, as in DATM's code
 
 
 class Coreset(NamedTuple):
-    """images_SCHW, and for each of them `origins`: the rows of the training images that it is, or is the mean of."""
+    """Images, and per image its `origins`: the rows of the training images that it is the mean of."""
 
     images_SCHW: Tensor
     origins: tuple[Tensor, ...]
 
     def mean(self, values_NK: Tensor) -> Tensor:
-        """[S, K]: the mean over each image's origins of a value that every training image has."""
+        """Return the mean over each image's origins [S, K] of a value per training image [N, K]."""
         return torch.stack([values_NK[rows.to(values_NK.device)].mean(dim=0) for rows in self.origins])
 
 
 def random_real(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Coreset:
-    """`ipc` training images of each class, drawn without replacement."""
+    """Return `ipc` training images per class, drawn without replacement."""
 
     def draw(rows: Tensor) -> Tensor:
         return _repeated(rows[torch.randperm(len(rows), generator=g)], ipc)
@@ -43,9 +43,9 @@ def correctly_classified(
     g: torch.Generator,
     margin: Callable[[Tensor, Tensor], Tensor],
 ) -> Coreset:
-    """The first `ipc` images of each class in a random order for which `margin(images, labels)` is positive.
+    """Return `ipc` images per class whose `margin(images, labels)` is positive, in random order.
 
-    Where a class has fewer, those with the largest margin among the others follow.
+    If a class has fewer, the images with the largest margin among the others follow.
     """
 
     def draw(rows: Tensor) -> Tensor:
@@ -65,9 +65,9 @@ def correctly_classified(
 def class_mean(
     images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator, jitter: float = 0.1
 ) -> Coreset:
-    """The mean image of each class; with ipc > 1, of `ipc` random parts of the class (k equal images teach no more than one).
+    """Return the mean images of `ipc` disjoint random parts of each class.
 
-    A class with fewer images than `ipc` repeats its parts, told apart by noise of `jitter` standard deviations.
+    A class with fewer images than `ipc` repeats its parts, with noise of `jitter` standard deviations.
     """
     images: list[Tensor] = []
     origins: list[Tensor] = []
@@ -81,7 +81,10 @@ def class_mean(
 
 
 def k_center(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Coreset:
-    """Greedy k-centre in pixel space (Sener & Savarese 2018, arXiv:1708.00489), from the image nearest to the class mean."""
+    """Return greedy k-centres in pixel space (Sener & Savarese 2018, arXiv:1708.00489).
+
+    The first centre is the image nearest to the class mean.
+    """
 
     def centres(rows: Tensor) -> Tensor:
         flat = images_NCHW[rows].flatten(1)
@@ -96,7 +99,10 @@ def k_center(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) 
 
 
 def herding(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Coreset:
-    """Herding (Welling 2009) in pixel space: each choice brings the mean of the chosen nearest to the class mean."""
+    """Return a herding selection in pixel space (Welling 2009, doi:10.1145/1553374.1553517).
+
+    Each image brings the mean of the selection nearest to the class mean.
+    """
 
     def herd(rows: Tensor) -> Tensor:
         flat = images_NCHW[rows].flatten(1)
@@ -115,19 +121,19 @@ def herding(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -
 
 
 def noise(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Coreset:
-    """Standard normal pixels: the training set's own mean and variance, and nothing else of it. Their origin is the whole class."""
+    """Return standard normal pixels; the origins are the whole class."""
     pixels = torch.randn(num_classes * ipc, *images_NCHW.shape[1:], generator=g).to(images_NCHW)
-    return of_whole_classes(pixels, labels_N, num_classes)
+    return with_class_origins(pixels, labels_N, num_classes)
 
 
-def of_whole_classes(images_SCHW: Tensor, labels_N: Tensor, num_classes: int) -> Coreset:
-    """Images, sorted by class, that stand for all of their class."""
+def with_class_origins(images_SCHW: Tensor, labels_N: Tensor, num_classes: int) -> Coreset:
+    """Return images, sorted by class, with the whole class as their origins."""
     ipc = len(images_SCHW) // num_classes
     return Coreset(images_SCHW, tuple(rows for rows in members(labels_N, num_classes) for _ in range(ipc)))
 
 
 def members(labels_N: Tensor, num_classes: int) -> list[Tensor]:
-    """Per class the rows of its images."""
+    """Return the rows of each class; ValueError for a class without images."""
     rows = [(labels_N == label).nonzero().flatten() for label in range(num_classes)]
     for label, own in enumerate(rows):
         if not len(own):

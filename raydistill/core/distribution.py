@@ -1,4 +1,4 @@
-r"""Distribution matching: images whose mean features, in networks nobody trained, are those of their class. The cheap baseline.
+r"""Distribution matching: images whose mean features in untrained networks are those of their class. A cheap baseline.
 
     min over x of E_theta sum_c | mean_i psi(theta, A(real_ci)) - mean_j psi(theta, A(x_cj)) |^2
 
@@ -23,9 +23,20 @@ from raydistill.seeding import fold_in, generator
 
 @dataclass(frozen=True, kw_only=True)
 class DistributionMatching:
-    """`batch_size` real images of each class an iteration. The paper takes 20000 iterations, 256 images and lr 1 (10 at 50 a class).
+    """Options of distribution matching.
 
-    seed: another draw of initial images, batches and networks.
+    Parameters
+    ----------
+    seed
+        Seed of the initial images, batches and networks.
+    iterations
+        Number of iterations; 20000 in the paper.
+    batch_size
+        Real images per class and iteration; 256 in the paper.
+    lr, momentum
+        Parameters of SGD; the paper takes lr 1, and 10 for 50 images per class.
+    augmentation
+        Augmentation of real and synthetic images; it must be shared.
     """
 
     seed: int = 0
@@ -51,10 +62,14 @@ def distribution_matching(
     ipc: int,
     seed: int,
 ) -> Iterator[tuple[int, float, Tensor]]:
-    """Yield (iteration, its loss, images [classes * ipc, C, H, W] sorted by class) from random real images on; depends on `seed` alone.
+    """Yield (iteration, loss, images [classes * ipc, C, H, W] sorted by class) after every iteration.
 
-    The images are one tensor that goes on changing. ValueError for a class without images, or a network whose last layer is not
-    linear.
+    The initial images are random real ones. All random numbers depend on `seed`. The images are one tensor, updated in place.
+
+    Raises
+    ------
+    ValueError
+        If a class has no images, or the network's last layer is not linear.
     """
     psi = embedding(network)
 

@@ -1,4 +1,4 @@
-"""What a distilled set is before its first step: initial images and labels."""
+"""Initial images and labels of a distilled set."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from raydistill.core.networks import Network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import Recipe
 
-# Of a label that begins as a probability and is learned: the softmax's gradient is proportional to it, so a 0 would stay 0. Some forty
-# volunteers see a galaxy; a smaller product of their fractions is not measured anyway.
+# Smallest initial probability of a learned label: the softmax's gradient is proportional to it, so 0 would stay 0. About 40
+# volunteers classify a galaxy, so smaller products of their fractions are not measured.
 LEAST_PROBABILITY = 1e-3
 
 
@@ -27,26 +27,29 @@ def initial_images(
     experts_P: Sequence[Tensor],
     g: torch.Generator,
 ) -> Coreset:
-    """classes * ipc images, sorted by class, as `recipe.init` says; `experts_P`: theta_P at the end of each expert's training."""
-    given = (images_NCHW, labels_N, num_classes, recipe.images_per_class, g)
+    """Return classes * ipc initial images, sorted by class; `recipe.init` chooses how.
+
+    experts_P: the final parameters of the experts.
+    """
+    data = (images_NCHW, labels_N, num_classes, recipe.images_per_class, g)
     match recipe.init:
         case "noise":
-            return coreset.noise(*given)
+            return coreset.noise(*data)
         case "real":
-            return coreset.random_real(*given)
+            return coreset.random_real(*data)
         case "mean":
-            return coreset.class_mean(*given)
+            return coreset.class_mean(*data)
         case "herding":
-            return coreset.herding(*given[:-1])
+            return coreset.herding(*data[:-1])
         case "correct":
-            return coreset.correctly_classified(*given, lambda *images: margin(network, experts_P, *images))
+            return coreset.correctly_classified(*data, lambda *images: margin(network, experts_P, *images))
 
 
 @torch.no_grad()
 def margin(network: Network, experts_P: Sequence[Tensor], images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
-    """[N] logit of an image's own class less the largest of the others, mean over the experts. Positive: classified correctly.
+    """Return the logit of the true class minus the largest other logit [N], averaged over the experts.
 
-    With several experts a positive mean implies that one of them at least is right.
+    Positive means classified correctly; then at least one expert is right.
     """
 
     def own_less_others(logits_NK: Tensor) -> Tensor:
@@ -67,14 +70,15 @@ def initial_labels(
     experts_P: Sequence[Tensor],
     votes_NK: Tensor | None = None,
 ) -> Tensor:
-    """[S, K]: probabilities for labels that stay as they are, logits for soft ones.
+    """Return the initial labels [S, K]: probabilities, or logits if labels are soft.
 
-    votes_NK: class probabilities of the training images, where `recipe.needs_votes`. An image has the mean of its origins'.
+    votes_NK: class probabilities of the training images, needed if `recipe.needs_votes`. A synthetic image gets the mean over its
+    origins.
     """
-    begin = recipe.label_init if recipe.labels == "soft" else recipe.labels
-    if begin == "experts":
+    source = recipe.label_init if recipe.labels == "soft" else recipe.labels
+    if source == "experts":
         return expert_labels(chosen.images_SCHW, num_classes, recipe.images_per_class, network, experts_P)
-    if begin == "votes":
+    if source == "votes":
         assert votes_NK is not None
         p_SK = chosen.mean(votes_NK).to(chosen.images_SCHW)
     else:
@@ -83,7 +87,7 @@ def initial_labels(
 
 
 def hard_labels(num_classes: int, ipc: int) -> Tensor:
-    """[S, K] one-hot rows, sorted by class."""
+    """Return one-hot rows [S, K], sorted by class."""
     return one_hot(torch.arange(num_classes).repeat_interleave(ipc), num_classes)
 
 
@@ -91,10 +95,10 @@ def hard_labels(num_classes: int, ipc: int) -> Tensor:
 def expert_labels(
     images_SCHW: Tensor, num_classes: int, ipc: int, network: Network, experts_P: Sequence[Tensor]
 ) -> Tensor:
-    """[S, K] logits: the mean of the experts that classify the image correctly.
+    """Return the mean logits [S, K] of the experts that classify the image correctly.
 
-    DATM (Guo et al. 2024, arXiv:2310.05773) starts its learned labels so. Where no expert is right, all are averaged and the true
-    class is lifted to the largest logit.
+    These are DATM's initial labels (Guo et al. 2024, arXiv:2310.05773). If no expert is right, all are averaged, and the logit of
+    the true class is raised to the largest.
     """
     labels_S = torch.arange(num_classes, device=images_SCHW.device).repeat_interleave(ipc)
     hard_SK = hard_labels(num_classes, ipc).to(images_SCHW)

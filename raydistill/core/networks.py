@@ -2,8 +2,8 @@
 
 Trajectory matching compares *points in parameter space*, so parameters travel as one vector theta_P and a network is
 the pure function `logits_BK = network(theta_P, images_BCHW)`. Nothing here has state: initial parameters are drawn
-from a seed, and the module inside a `Network` only serves as the recipe for `torch.func.functional_call`. Which
-networks there are stands in `core.architectures`.
+from a seed, and `torch.func.functional_call` applies the module inside a `Network`. `core.architectures` has the
+architectures.
 
 Shape letters: B images, C colour channels, H rows, W columns, K classes, P parameters.
 """
@@ -24,7 +24,7 @@ from raydistill.core.architectures import Architecture
 
 @dataclass(frozen=True)
 class Layout:
-    """Which slice of the flat vector is which parameter, in the module's order."""
+    """Names and shapes of the parameters in the flat vector, in the module's order."""
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -43,30 +43,39 @@ class Layout:
         return sum(self.sizes)
 
     def split(self, theta_P: Tensor) -> dict[str, Tensor]:
-        """Views of `theta_P` by parameter name; writing to them writes to the vector."""
-        pieces = theta_P.split(self.sizes)
-        return {n: p.view(s) for n, p, s in zip(self.names, pieces, self.shapes, strict=True)}
+        """Return views of `theta_P` by parameter name; writing to them writes to the vector."""
+        slices = theta_P.split(self.sizes)
+        return {n: p.view(s) for n, p, s in zip(self.names, slices, self.shapes, strict=True)}
 
-    def parameters_of_first_layers(self, share: float) -> int:
-        """How many leading entries of theta belong to that share of the layers, rounded down to whole layers.
+    def parameters_of_first_layers(self, fraction: float) -> int:
+        """Return the number of leading entries of theta in this fraction of the layers, rounded down to whole layers.
 
-        A layer begins at every parameter of two or more dimensions (a convolution, a linear map); biases and norms behind it are
-        its own.
+        A layer starts at every parameter of two or more dimensions (a convolution, a linear map), and includes the biases and
+        norms after it.
         """
         starts = [i for i, shape in enumerate(self.shapes) if len(shape) > 1]
-        skipped = int(share * len(starts))
+        skipped = int(fraction * len(starts))
         return sum(self.sizes[: starts[skipped]]) if skipped else 0
 
     def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
-        """The inverse of `split`, as a new vector."""
+        """Return the parameters as a new vector, the inverse of `split`."""
         return torch.cat([parameters[name].reshape(-1) for name in self.names])
 
 
 @dataclass(frozen=True)
 class Network:
-    """`network(theta_P, images_BCHW) -> logits_BK`, differentiable any number of times in both arguments.
+    """A network as a pure function: `network(theta_P, images_BCHW)` returns logits [B, K].
 
-    make: builds the module anew, with initial parameters from torch's global generator.
+    It can be differentiated any number of times in both arguments.
+
+    Parameters
+    ----------
+    module
+        The torch module that is applied; its own parameters are not used.
+    layout
+        Names and shapes of the parameters in theta.
+    make
+        Returns a new module, with initial parameters from torch's global generator.
     """
 
     module: nn.Module
@@ -75,8 +84,14 @@ class Network:
 
     @classmethod
     def of(cls, make: Callable[[], nn.Module]) -> Self:
-        """ValueError for a module with layers that keep state beside their parameters, draw random numbers or mix the images of a batch;
-        `check_network` looks at what it does."""
+        """Return the network of a module.
+
+        Raises
+        ------
+        ValueError
+            If a layer has state besides its parameters, draws random numbers or mixes the images of a batch. `check_network`
+            tests the same with images.
+        """
         with torch.random.fork_rng(devices=[]):
             module = make()
         if not list(module.parameters()):
@@ -98,13 +113,26 @@ class Network:
 
 
 def build_network(architecture: Architecture, num_classes: int, image_size: int, channels: int = 3) -> Network:
-    """The pure function of an architecture. ValueError where it does not fit the images."""
+    """Return the network of an architecture.
+
+    Parameters
+    ----------
+    architecture
+        Sizes of the network, for example `ConvNet(depth=3, width=128)`.
+    num_classes, image_size, channels
+        K, the side H = W of the images in pixels, and C.
+
+    Raises
+    ------
+    ValueError
+        If the architecture does not fit the images.
+    """
     return Network.of(partial(architecture.module, num_classes, image_size, channels))
 
 
 @torch.no_grad()
 def check_network(network: Network, num_classes: int, image_size: int, channels: int = 3) -> None:
-    """ValueError for a network that two images show to be none: it is not K logits of an image alone, or draws random numbers."""
+    """Raise ValueError if the network does not return K logits per image, mixes images or draws random numbers."""
     theta_P = network.layout.flatten(dict(network.module.named_parameters()))
     images = torch.rand(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
     try:
@@ -125,7 +153,7 @@ def check_network(network: Network, num_classes: int, image_size: int, channels:
 
 
 def embedding(network: Network) -> Network:
-    """The same network without its last linear layer: features in place of logits. ValueError if it has none."""
+    """Return the network without its last linear layer, which returns features; ValueError if it has none."""
     linear = [name for name, layer in network.module.named_modules() if isinstance(layer, nn.Linear)]
     if not linear or not linear[-1]:
         raise ValueError("the network has no last linear layer whose input could be its features")
@@ -139,7 +167,10 @@ def embedding(network: Network) -> Network:
 
 
 def initial_parameters(network: Network, seed: int) -> Tensor:
-    """theta_P float32 as the module initialises itself, drawn from `seed` alone (the global generator is restored)."""
+    """Return the initial parameters theta_P (float32), drawn from `seed` alone.
+
+    The global generator is restored afterwards.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every accelerator as well
         return network.layout.flatten(dict(network.make().named_parameters())).detach().clone()

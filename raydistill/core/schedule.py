@@ -1,20 +1,21 @@
-r"""Which part of the experts' trajectories the images are trained on, and when to go further.
+r"""Schedules: the window of start epochs that the images are trained on, and when it grows.
 
-*Self-adaptive* (Guan et al. 2023, arXiv:2311.17967): the images are trained on start epochs below a `cap`, which begins at 1. At
-every iteration the matching loss at start epoch = cap is computed as well; the images have not been trained on it. The hypothesis
-test: over the n losses since the last advance, Pearson's r of loss against time.
-  - r < -significance / sqrt(n - 2): the unseen epoch's loss is falling, so what has been learned carries over: advance.
-  - r > RISING / sqrt(n - 2): it is rising, the images overfit the epochs so far: advance too.
-  - neither for `max_duration` iterations: nothing more carries over: fine-tune (the image step shrinks), then stop.
+*Self-adaptive* (Guan et al. 2023, arXiv:2311.17967): the images are trained on start epochs below a `cap`, which starts at 1. Every
+iteration also computes the matching loss at start epoch = cap, which the images are not trained on. The hypothesis test takes Pearson's
+r of the n losses since the last advance against time:
 
-The test is taken every `test_every` iterations on losses that are correlated in time, so "5 sigma" is a rule, not a calibrated
-significance: `tests/unit/core/test_schedule.py` measures how often it fires on noise. Since |r| <= 1 a fall cannot advance before
+- r < -significance / sqrt(n - 2): the loss of the unseen epoch falls, so the images generalise to it: advance.
+- r > RISING / sqrt(n - 2): it rises, so the images overfit the earlier epochs: advance.
+- neither for `max_duration` iterations: fine-tune (the image step shrinks), then stop.
+
+The test runs every `test_every` iterations on losses that are correlated in time. "5 sigma" is therefore a rule and not a calibrated
+significance; `tests/unit/core/test_schedule.py` measures how often it fires on noise. Since |r| <= 1, a fall cannot advance before
 n > significance^2 + 2, nor a rise before n > RISING^2 + 2.
 
-*Fixed* is MTT's window (Cazenavette et al. 2022, arXiv:2203.11932). *StepwiseWindow* widens it every so many iterations, as DATM's
-sequential generation does (Guo et al. 2024, arXiv:2310.05773), and may leave out the first epochs.
+*Fixed* is the window of MTT (Cazenavette et al. 2022, arXiv:2203.11932). *StepwiseWindow* grows at regular intervals, as in DATM's
+sequential generation (Guo et al. 2024, arXiv:2310.05773), and may leave out the first epochs.
 
-A schedule is a frozen record of hyper-parameters; `init` and `step` return new state and a `Decision` that a test can assert.
+A schedule is a frozen record of hyper-parameters; `init` and `step` return new state and a `Decision`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ RISING = 3.0  # sigma at which a rising next-epoch loss ends a stage (the author
 
 
 class Decision(Enum):
-    """What one iteration's evidence says."""
+    """The decision after one iteration."""
 
     STAY = "stay"
     ADVANCE = "advance"
@@ -39,10 +40,20 @@ class Decision(Enum):
 
 
 class ScheduleState(NamedTuple):
-    """Everything a schedule remembers; plain numbers, so that it can be saved as JSON.
+    """The state of a schedule; plain numbers, stored as JSON.
 
-    cap: start epochs min_start_epoch..cap-1 are trained on. image_lr_scale: factor on the image step. losses: next-epoch losses
-    since the last advance. fine_tuning: iterations since fine-tuning began, -1 before.
+    Parameters
+    ----------
+    cap
+        The images are trained on start epochs min_start_epoch ... cap - 1.
+    iteration, since_advance
+        Iterations in total, and since the last advance.
+    image_lr_scale
+        Factor of the image step.
+    fine_tuning
+        Iterations since fine-tuning started, -1 before.
+    losses
+        Next-epoch losses since the last advance.
     """
 
     cap: int
@@ -54,15 +65,15 @@ class ScheduleState(NamedTuple):
 
 
 def correlation_with_time(losses: tuple[float, ...]) -> float:
-    """Pearson's r of the losses against their index; 0 for a constant series or fewer than three points."""
+    """Return Pearson's r of the losses against their index; 0 if they are constant or fewer than three."""
     n = len(losses)
     if n < 3:
         return 0.0
     mean = math.fsum(losses) / n
     middle = (n - 1) / 2
     covariance = math.fsum((i - middle) * (loss - mean) for i, loss in enumerate(losses))
-    spread = math.fsum((loss - mean) ** 2 for loss in losses) * n * (n * n - 1) / 12
-    return max(-1.0, min(1.0, covariance / math.sqrt(spread))) if spread > 0 else 0.0
+    variance = math.fsum((loss - mean) ** 2 for loss in losses) * n * (n * n - 1) / 12
+    return max(-1.0, min(1.0, covariance / math.sqrt(variance))) if variance > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -74,14 +85,14 @@ class SelfAdaptive:
     significance
         lambda, in units of 1/sqrt(n - 2); 5 in the paper.
     min_duration, max_duration
-        Iterations of a stage before the first test, and after which fine-tuning begins.
+        Iterations before the first test after an advance, and before fine-tuning starts.
     max_start_epoch
-        The largest start epoch of the window. None: as far as the experts go (their last epoch minus `expert_epochs`).
+        The largest start epoch of the window. None: the last possible one, the experts' epochs minus `expert_epochs`.
     test_every
         Iterations between two tests.
     fine_tune_every, fine_tune_factor, fine_tune_floor
-        While fine-tuning the image step is multiplied by the factor every so often; below the floor, relative to the initial
-        step, distilling stops. (The authors' code stops at an absolute step of 50, which means nothing for other steps.)
+        Fine-tuning multiplies the image step by the factor every `fine_tune_every` iterations. It stops when the step is below
+        the floor, relative to the initial step. (The authors' code stops at an absolute step of 50.)
     """
 
     kind: Literal["self-adaptive"] = "self-adaptive"
@@ -113,7 +124,7 @@ class SelfAdaptive:
     def step(
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
     ) -> tuple[ScheduleState, Decision]:
-        """The state after one more iteration. `last_epoch` is the largest start epoch that the experts allow."""
+        """Return the state after one more iteration. last_epoch: the last possible start epoch."""
         state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
         if state.fine_tuning >= 0:
             return self._fine_tune(state)
@@ -142,7 +153,7 @@ class SelfAdaptive:
         return state, Decision.STOP if state.image_lr_scale < self.fine_tune_floor else Decision.STAY
 
     def watches(self, state: ScheduleState, last_epoch: int) -> bool:
-        """True while an advance is possible: then the loss at start epoch = cap is wanted."""
+        """Return True while an advance is possible, so the loss at start epoch = cap is needed."""
         return state.fine_tuning < 0 and state.cap <= self._limit(last_epoch)
 
     def _limit(self, last_epoch: int) -> int:
@@ -151,7 +162,7 @@ class SelfAdaptive:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Start epochs min_start_epoch..max_start_epoch from the first iteration to the last (MTT)."""
+    """The window min_start_epoch ... max_start_epoch for all iterations (MTT)."""
 
     kind: Literal["fixed"] = "fixed"
     min_start_epoch: int = 0
@@ -175,8 +186,19 @@ class Fixed:
 
 @dataclass(frozen=True)
 class StepwiseWindow:
-    """The window min_start_epoch..first_max_start_epoch grows by one epoch every `every` iterations until `max_start_epoch` is in:
-    easy epochs first, by the clock. Epochs before `min_start_epoch` are never matched: too easy for so many images."""
+    """A window that grows by one epoch at regular intervals (DATM).
+
+    Parameters
+    ----------
+    every
+        Iterations between two steps.
+    min_start_epoch
+        First epoch of the window. Earlier epochs are too easy for sets of many images.
+    first_max_start_epoch
+        Last epoch of the first window; None: `min_start_epoch`.
+    max_start_epoch
+        Last epoch of the final window.
+    """
 
     kind: Literal["clocked"] = "clocked"
     every: int = 100

@@ -1,23 +1,23 @@
-"""How much of an accuracy is the distilled images' own: the two scores of DD-Ranking (Li et al. 2025, arXiv:2505.13300).
+"""The two scores of DD-Ranking (Li et al. 2025, arXiv:2505.13300).
 
-Soft labels and augmentation teach a network something on any images, random real ones too. So each accuracy is set beside that of
-random real images with the same labels and training:
+Soft labels and augmentation raise the accuracy on any images, random real ones too. The scores therefore compare each accuracy with
+that of random real images under the same labels and training:
 
-    HLR = acc(real, hard) - acc(syn, hard)                       hard-label recovery: how far below the survey itself
+    HLR = acc(real, hard) - acc(syn, hard)                       hard-label recovery: distance to all training data
     IOR = acc(syn, its labels) - acc(random, such labels)        improvement over random
     LRS = u(w IOR - (1 - w) HLR)                                 label-robust score
     ARS = u(g (syn - random, augmented) + (1 - g) (syn - random, plain))    augmentation-robust score
     u(x) = (e^x - e^-1) / (e - e^-1),  w = g = 1/2
 
-u takes [-1, 1] to [0, 1] and 0 to 1 / (e + 1) = .27, which is what random real images score in the ARS.
+u maps [-1, 1] to [0, 1] and 0 to 1 / (e + 1) = .27, the ARS of random real images.
 
-The formulas and weights are those of the authors' package (v0.2.0). Where this departs from its code:
-- Accuracies are fractions, as u demands. The package puts percentages into u, so its own figures leave [0, 1].
-- They are balanced, since surveys are not; on the package's balanced data sets the two are the same.
-- An accuracy is that of the last epoch, at a learning rate chosen on validation images; the package takes the best of all epochs and
+The formulas and weights are those of the authors' package (v0.2.0). Differences from its code:
+- Accuracies are fractions, as u requires. The package passes percentages to u, so its scores can leave [0, 1].
+- They are balanced accuracies, because surveys are not balanced; on the package's data sets both are the same.
+- Each is taken after the last epoch, at a learning rate chosen on validation images. The package takes the best of all epochs and
   rates on the test images.
 - A score is u of the mean accuracies, with an interval; the package gives mean and deviation of the scores of single rounds.
-As there, the set's own learning rate goes with its own labels (where `learned_lr` leaves it alone), and all else has its rate searched for.
+As in the package, the learned rate of the set is used with its own labels (with `learned_lr: only`); all other rates are searched.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ WEIGHT = 0.5  # w and g of the paper and of its leaderboard
 def label_robust(
     real_hard: Sequence[float], syn: Sequence[float], random: Sequence[float], syn_hard: Sequence[float] | None = None
 ) -> dict[str, Any]:
-    """LRS from the accuracies of single networks, fractions in [0, 1].
+    """Return the LRS from the accuracies of single networks, fractions in [0, 1].
 
     Parameters
     ----------
     real_hard
-        Trained on the whole survey with hard labels.
+        Networks trained on all data with hard labels.
     syn, random
-        Trained on the distilled images with their labels, and on random real ones that were labelled alike.
+        Networks trained on the distilled images with their labels, and on random real images labelled in the same way.
     syn_hard
-        Trained on the distilled images with hard labels; None: those of `syn` are hard, and its networks count in both terms.
+        Networks trained on the distilled images with hard labels. None: the labels of `syn` are hard, and it enters both terms.
 
     Returns
     -------
-    {score, low, high, hard_label_recovery, improvement_over_random}; low and high as in `_score`.
+    dict
+        {score, low, high, hard_label_recovery, improvement_over_random}; low and high are the ends of the 95 % interval.
     """
     own = syn if syn_hard is None else syn_hard
     terms = [(-(1 - WEIGHT), real_hard), (-WEIGHT, random)]
@@ -66,9 +67,12 @@ def augmentation_robust(
     syn_plain: Sequence[float],
     random_plain: Sequence[float],
 ) -> dict[str, Any]:
-    """ARS from the accuracies of single networks that were trained with augmentation and without ("plain").
+    """Return the ARS from the accuracies of single networks, trained with augmentation and without ("plain").
 
-    {score, low, high, improvement_augmented, improvement_plain}; low and high as in `_score`.
+    Returns
+    -------
+    dict
+        {score, low, high, improvement_augmented, improvement_plain}; low and high are the ends of the 95 % interval.
     """
     terms = [(WEIGHT, syn_augmented), (-WEIGHT, random_augmented), (1 - WEIGHT, syn_plain), (WEIGHT - 1, random_plain)]
     return _score(terms) | {
@@ -78,20 +82,20 @@ def augmentation_robust(
 
 
 def unit(x: float) -> float:
-    """u of the module's head: [-1, 1] to [0, 1], rising."""
+    """Return u(x), which maps [-1, 1] to [0, 1]."""
     return (math.exp(x) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
 
 
 def _score(terms: Sequence[tuple[float, Sequence[float]]]) -> dict[str, Any]:
-    """u of a weighted sum of mean accuracies, and u of the ends of that sum's 95 % interval (Welch's), cut to [-1, 1].
+    """Return u of a weighted sum of mean accuracies, and u of the ends of its 95 % interval (Welch), clipped to [-1, 1].
 
-    The groups of networks count as independent: those of one seed share their initial weights, so the interval is rather too wide
-    than too narrow. low and high are None where a group has fewer than two networks; all three where one has none.
+    The groups of networks are treated as independent. Networks with one seed share their initial weights, so the interval is
+    conservative. low and high are None if a group has fewer than two networks; all three are None if a group is empty.
     """
     groups = [(weight, metrics.summarise(list(values))) for weight, values in terms]
     if any(group["mean"] is None for _, group in groups):
         return {"score": None, "low": None, "high": None}
-    x = min(1.0, max(-1.0, sum(weight * group["mean"] for weight, group in groups)))  # beyond by rounding alone
+    x = min(1.0, max(-1.0, sum(weight * group["mean"] for weight, group in groups)))  # rounding can exceed the limits
     if any(group["std"] is None for _, group in groups):
         return {"score": unit(x), "low": None, "high": None}
     variances = [(weight * group["std"]) ** 2 / group["n"] for weight, group in groups]

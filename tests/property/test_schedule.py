@@ -56,7 +56,7 @@ def test_correlation_is_antisymmetric_in_time(values: tuple[float, ...]) -> None
 
 
 @given(series, st.floats(0.01, 100), st.floats(-100, 100))
-def test_correlation_does_not_know_units(values: tuple[float, ...], scale: float, offset: float) -> None:
+def test_correlation_is_invariant_to_scale(values: tuple[float, ...], scale: float, offset: float) -> None:
     # Else the rounding of what is added is what correlates.
     assume(scale * np.ptp(values) > 1e-6 * max(abs(offset), scale * max(values), 1e-90))
     moved = tuple(scale * value + offset for value in values)
@@ -72,7 +72,7 @@ def test_correlation_is_numpy_s(values: tuple[float, ...]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(schedules, trends(), st.integers(0, 6))
-def test_whatever_the_losses(schedule: Schedule, values: list[float], last_epoch: int) -> None:
+def test_invariants_hold_for_any_losses(schedule: Schedule, values: list[float], last_epoch: int) -> None:
     state, decisions = schedule.init(), []
     first_cap = state.cap
     for iteration, loss in enumerate(values, start=1):

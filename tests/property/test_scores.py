@@ -29,9 +29,7 @@ def test_scores_and_their_intervals_lie_between_0_and_1(accuracies: tuple[list[f
 
 @settings(deadline=None)
 @given(four, st.integers(0, 3), st.floats(0, 1))
-def test_better_distilled_images_never_score_less_and_better_rivals_never_more(
-    accuracies: tuple[list[float], ...], which: int, share: float
-) -> None:
+def test_scores_are_monotone_in_the_accuracies(accuracies: tuple[list[float], ...], which: int, share: float) -> None:
     raised = list(accuracies)
     raised[which] = [a + share * (1 - a) for a in accuracies[which]]
     tiny = 1e-12  # rounding of a mean

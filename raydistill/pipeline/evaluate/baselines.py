@@ -65,7 +65,7 @@ class Baselines:
             case "herding":
                 return coreset.herding(*arguments)
             case "dm":
-                return coreset.of_whole_classes(self._distribution_matching(), self.train[1], self.num_classes)
+                return coreset.with_class_origins(self._distribution_matching(), self.train[1], self.num_classes)
 
     def _distribution_matching(self) -> Tensor:
         """Return the images of distribution matching, from the cache or computed in a Ray task."""

@@ -48,7 +48,7 @@ def handedness(images_BCHW: Tensor) -> list[float]:
 
 
 @AUGMENTATIONS
-def test_given_its_parameters_apply_is_deterministic(augmentation: Augmentation) -> None:
+def test_apply_is_deterministic_given_its_parameters(augmentation: Augmentation) -> None:
     images = zoo.normal(0, 4, 3, 8, 8)
     first, second, other = (augmentation.sample(generator(seed), 4) for seed in (1, 1, 2))
     assert first.keys() == second.keys()
@@ -60,21 +60,21 @@ def test_given_its_parameters_apply_is_deterministic(augmentation: Augmentation)
 
 @AUGMENTATIONS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shape_and_dtype_are_kept(augmentation: Augmentation, dtype: torch.dtype) -> None:
+def test_apply_keeps_shape_and_dtype(augmentation: Augmentation, dtype: torch.dtype) -> None:
     images = zoo.normal(0, 4, 3, 8, 8, dtype=dtype)
     out = augmentation.apply(images, augmentation.sample(generator(0), 4))
     assert (out.shape, out.dtype) == (images.shape, dtype)
 
 
 @AUGMENTATIONS
-def test_the_images_given_are_not_written_to(augmentation: Augmentation) -> None:
+def test_input_images_are_not_modified(augmentation: Augmentation) -> None:
     images = zoo.normal(0, 4, 3, 8, 8)
     copy = images.clone()
     augmentation.apply(images, augmentation.sample(generator(0), 4))
     assert torch.equal(images, copy)
 
 
-def test_no_operation_is_the_identity_and_draws_nothing() -> None:
+def test_without_operations_apply_is_the_identity_and_draws_nothing() -> None:
     g = generator(0)
     before = g.get_state()
     assert Augmentation().sample(g, 5) == {}
@@ -92,13 +92,13 @@ def test_dihedral_is_numpy_s_rot90_then_a_mirror(eighth: int) -> None:
     np.testing.assert_array_equal(out.numpy(), expected)
 
 
-def test_dihedral_draws_all_eight_and_gives_each_image_its_own() -> None:
+def test_dihedral_draws_all_eight_symmetries_per_image() -> None:
     counts = Augmentation(("dihedral",)).sample(generator(0), 8000)["dihedral"].bincount(minlength=8)
     assert len(counts) == 8
     assert ((counts - 1000).abs() < 5 * 30).all()
 
 
-def test_mirror_draws_the_four_that_leave_a_level_axis_level() -> None:
+def test_mirror_draws_the_four_symmetries_that_keep_a_horizontal_axis() -> None:
     counts = Augmentation(("mirror",)).sample(generator(0), 8000)["dihedral"].bincount(minlength=8)
     assert counts[1::2].sum() == 0
     assert ((counts[::2] - 2000).abs() < 5 * 40).all()
@@ -108,14 +108,14 @@ def test_mirror_draws_the_four_that_leave_a_level_axis_level() -> None:
     assert torch.equal(augmentation.apply(level, augmentation.sample(generator(0), 8)), level)
 
 
-def test_dihedral_needs_a_square() -> None:
+def test_dihedral_needs_square_images() -> None:
     augmentation = Augmentation(("dihedral",))
     with pytest.raises(ValueError, match=r"square images, got \(4, 6\)"):
         augmentation.apply(torch.zeros(1, 3, 4, 6), augmentation.sample(generator(0), 1))
 
 
 @pytest.mark.parametrize("degrees", [0.0, 360.0])
-def test_a_whole_turn_changes_nothing(degrees: float) -> None:
+def test_rotation_by_360_degrees_changes_nothing(degrees: float) -> None:
     from raydistill.core.augment import _affine
 
     one, images = torch.ones(2, dtype=torch.float64), zoo.normal(0, 2, 3, 8, 8)
@@ -124,13 +124,13 @@ def test_a_whole_turn_changes_nothing(degrees: float) -> None:
     torch.testing.assert_close(out, images, rtol=0, atol=1e-12)
 
 
-def test_ranges_of_zero_width_leave_images_as_they_are() -> None:
+def test_ranges_of_zero_width_change_nothing() -> None:
     still = Augmentation(("crop", "scale", "rotate"), max_rotation=0, max_scale=1, crop_fraction=0)
     images = zoo.normal(0, 3, 3, 8, 8)
     torch.testing.assert_close(still.apply(images, still.sample(generator(0), 3)), images, rtol=0, atol=1e-6)
 
 
-def test_a_quarter_turn_by_interpolation_is_a_quarter_turn_of_pixels() -> None:
+def test_interpolated_quarter_turn_is_a_permutation_of_pixels() -> None:
     from raydistill.core.augment import _affine
 
     one, images = torch.ones(1, dtype=torch.float64), zoo.normal(0, 1, 3, 8, 8)
@@ -140,7 +140,7 @@ def test_a_quarter_turn_by_interpolation_is_a_quarter_turn_of_pixels() -> None:
     assert min(float((out - turn).abs().max()) for turn in turns) < 1e-12
 
 
-def test_the_spiral_s_mirror_is_the_other_hand() -> None:
+def test_mirrored_spiral_has_the_opposite_handedness() -> None:
     (one,), (other,) = handedness(spiral()), handedness(spiral().flip(3))
     assert one * other < 0
     assert abs(one + other) < 0.1 * abs(one)
@@ -176,7 +176,7 @@ def test_half_of_the_dihedral_group_mirrors(eighth: int) -> None:
 
 
 @pytest.mark.parametrize("operations", [DSA, ("dihedral",), ("mirror",)])
-def test_shared_draws_are_equal_across_the_batch_and_others_are_not(operations: Any) -> None:
+def test_shared_parameters_are_equal_across_the_batch(operations: Any) -> None:
     shared = Augmentation(operations, shared=True).sample(generator(0), 6)
     own = Augmentation(operations).sample(generator(0), 6)
     assert shared.keys() == own.keys()
@@ -186,14 +186,14 @@ def test_shared_draws_are_equal_across_the_batch_and_others_are_not(operations: 
         assert not (own[key] == own[key][:1]).all()
 
 
-def test_single_mode_applies_one_operation_and_all_get_their_turn() -> None:
+def test_single_mode_applies_one_operation_per_batch_and_eventually_all() -> None:
     augmentation = Augmentation(("color", "cutout", "dihedral"), mode="single")
     drawn = [set(augmentation.sample(generator(seed), 2)) for seed in range(60)]
     assert all(len(keys) == 1 for keys in drawn)
     assert set.union(*drawn) == {"tone", "hole", "dihedral"}
 
 
-def test_switching_one_operation_off_leaves_the_others_draws() -> None:
+def test_switching_one_operation_off_does_not_change_the_others() -> None:
     every = Augmentation(("color", "rotate", "cutout", "dihedral")).sample(generator(0), 3)
     fewer = Augmentation(("color", "dihedral")).sample(generator(0), 3)
     assert set(fewer) == {"tone", "dihedral"}
@@ -217,7 +217,7 @@ def test_cutout_blanks_a_square_of_at_most_half_the_side() -> None:
     assert int(rows.min()) >= 3
 
 
-def test_beyond_the_edge_is_the_data_set_s_mean_or_the_image_s_own_sky() -> None:
+def test_padding_is_the_mean_colour_or_the_sky_of_the_image() -> None:
     sky = torch.full((2, 3, 16, 16), -0.8)
     draws = Augmentation(("rotate",), max_rotation=45).sample(generator(0), 2)
     turned = {
@@ -246,7 +246,7 @@ def test_color_with_neutral_tone_is_the_identity() -> None:
     torch.testing.assert_close(Augmentation(("color",)).apply(images, neutral), images, rtol=0, atol=1e-14)
 
 
-def test_color_draws_lie_in_dsa_s_ranges() -> None:
+def test_color_parameters_lie_in_the_ranges_of_dsa() -> None:
     tone = Augmentation(("color",)).sample(generator(0), 5000)["tone"]
     assert (tone.min(dim=0).values - torch.tensor([-0.5, 0.0, 0.5])).abs().max() < 0.01
     assert (tone.max(dim=0).values - torch.tensor([0.5, 2.0, 1.5])).abs().max() < 0.01
@@ -270,12 +270,12 @@ def test_color_draws_lie_in_dsa_s_ranges() -> None:
         ({"operations": ("mirror", "dihedral")}, "operations must not name mirror beside dihedral, which holds it"),
     ],
 )
-def test_an_augmentation_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+def test_invalid_augmentations_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Augmentation(), **change)
 
 
-def test_all_other_pairs_of_operations_go_together() -> None:
+def test_all_other_pairs_of_operations_are_valid() -> None:
     for pair in itertools.combinations(get_args(Operation), 2):
         assert set(pair) == {"mirror", "dihedral"} or Augmentation(pair).operations == pair
     Augmentation(

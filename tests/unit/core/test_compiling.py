@@ -18,7 +18,7 @@ def no_cpp_compiler() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_cpp_compiler")
-def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_function_that_cannot_be_compiled_runs_eagerly_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     x = torch.arange(100.0)
     step = compiled(lambda x: (x.sin() * 3 + x).cumsum(0))
     with caplog.at_level("WARNING", "raydistill"):
@@ -30,11 +30,11 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(caplog: pytest.L
 
 
 @pytest.mark.usefixtures("no_cpp_compiler")
-def test_or_as_something_else_that_does_the_same() -> None:
+def test_fallback_replaces_a_function_that_cannot_be_compiled() -> None:
     assert compiled(lambda x: x.cos() + 1, otherwise=lambda x: x * 0)(torch.ones(3)).tolist() == [0, 0, 0]
 
 
-def test_errors_of_the_function_itself_come_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_of_the_function_itself_are_raised(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
         compiled(lambda x: x @ x)(torch.ones(2, 3))
     assert "raydistill" not in caplog.text

@@ -42,7 +42,7 @@ def which(chosen: Tensor) -> list[int]:
 
 @REAL
 @pytest.mark.parametrize("ipc", [1, 4, 9])
-def test_images_come_from_their_class_once_each_sorted_by_class(choose: Choose, ipc: int) -> None:
+def test_images_come_from_their_class_without_repetition(choose: Choose, ipc: int) -> None:
     rows = which(choose(IMAGES, LABELS, ipc))
     assert LABELS[rows].tolist() == [k for k in range(K) for _ in range(ipc)]
     assert len(set(rows)) == K * ipc
@@ -54,7 +54,7 @@ def test_choices_are_deterministic(choose: Choose) -> None:
 
 
 @REAL
-def test_a_class_with_too_few_images_repeats_them(choose: Choose) -> None:
+def test_class_with_too_few_images_repeats_them(choose: Choose) -> None:
     few = torch.tensor([0, 3, 1, 4, 2, 5])  # two of each class
     chosen = which(choose(IMAGES[few], LABELS[few], 5))
     for k in range(K):
@@ -64,14 +64,14 @@ def test_a_class_with_too_few_images_repeats_them(choose: Choose) -> None:
 
 
 @REAL
-def test_a_class_without_images_is_refused(choose: Choose) -> None:
+def test_class_without_images_is_refused(choose: Choose) -> None:
     kept = LABELS != 1
     with pytest.raises(ValueError, match="class 1 has no training image"):
         choose(IMAGES[kept], LABELS[kept], 1)
 
 
 @pytest.mark.parametrize("choose", [coreset.k_center, coreset.herding])
-def test_the_first_is_the_one_nearest_to_the_class_mean(choose: Any) -> None:
+def test_first_image_is_nearest_to_the_class_mean(choose: Any) -> None:
     rows = which(choose(IMAGES, LABELS, K, 1).images_SCHW)
     for k, row in enumerate(rows):
         own = IMAGES[LABELS.eq(k)]
@@ -79,7 +79,7 @@ def test_the_first_is_the_one_nearest_to_the_class_mean(choose: Any) -> None:
         assert distances[row] == distances[LABELS.eq(k)].min()
 
 
-def test_k_centre_takes_the_farthest_point_of_a_line() -> None:
+def test_k_center_takes_the_farthest_point_of_a_line() -> None:
     line = torch.tensor([0.0, 1, 2, 3, 4, 5, 6, 7, 8, 20]).view(-1, 1, 1, 1)
     labels = torch.zeros(10, dtype=torch.long)
     # mean 5.6: nearest 6; farthest from it 20; then 0; then 3 (at 3 from both 0 and 6)
@@ -95,20 +95,20 @@ def test_herding_follows_the_mean_better_than_chance() -> None:
     assert herded < 0.5 * min(drawn)
 
 
-def test_herding_by_hand() -> None:
+def test_herding_equals_a_calculation_by_hand() -> None:
     line = torch.tensor([-5.0, 0.4, 1.0, 4.0]).view(-1, 1, 1, 1)  # mean 0.1
     labels = torch.zeros(4, dtype=torch.long)
     # 0.4; then (0.4 + x)/2 nearest 0.1: 1.0 gives 0.7, 4 gives 2.2, -5 gives -2.3; then (1.4 + x)/3: -5 gives -1.2, 4 gives 1.8
     assert coreset.herding(line, labels, 1, 4).images_SCHW.flatten().tolist() == pytest.approx([0.4, 1.0, -5.0, 4.0])
 
 
-def test_the_class_mean_is_the_mean() -> None:
+def test_class_mean_is_the_mean() -> None:
     means = coreset.class_mean(IMAGES, LABELS, K, 1, generator(0)).images_SCHW
     for k in range(K):
         torch.testing.assert_close(means[k], IMAGES[LABELS.eq(k)].mean(dim=0))
 
 
-def test_several_class_means_are_of_parts_that_make_up_the_class() -> None:
+def test_several_class_means_are_of_disjoint_parts_of_the_class() -> None:
     images, labels = zoo.stripes(36, size=4)  # 12 of each class
     parts = coreset.class_mean(images, labels, K, 4, generator(0)).images_SCHW.view(K, 4, 3, 4, 4)
     for k in range(K):
@@ -116,7 +116,7 @@ def test_several_class_means_are_of_parts_that_make_up_the_class() -> None:
         assert torch.cdist(parts[k].flatten(1), parts[k].flatten(1)).fill_diagonal_(9).min() > 0
 
 
-def test_means_of_a_small_class_are_told_apart_by_a_little_noise() -> None:
+def test_repeated_means_of_a_small_class_differ_by_noise() -> None:
     images = torch.ones(2, 3, 4, 4)
     means = coreset.class_mean(images, torch.zeros(2, dtype=torch.long), 1, 5, generator(0), jitter=0.01).images_SCHW
     assert torch.equal(means[:2], images)
@@ -147,17 +147,17 @@ def test_noise_is_standard_normal_in_the_shape_of_the_images() -> None:
         correct(IMAGES, LABELS, 4),
     ],
 )
-def test_an_image_is_the_mean_of_its_origins(chosen: coreset.Coreset) -> None:
+def test_image_is_the_mean_of_its_origins(chosen: coreset.Coreset) -> None:
     assert torch.equal(chosen.mean(IMAGES), chosen.images_SCHW)
 
 
-def test_noise_stands_for_its_class() -> None:
+def test_origins_of_noise_are_the_whole_class() -> None:
     chosen = coreset.noise(IMAGES, LABELS, K, 2, generator(0))
     classes = [IMAGES[k == LABELS].mean(dim=0) for k in range(K)]
     assert torch.equal(chosen.mean(IMAGES), torch.stack(classes).repeat_interleave(2, dim=0))
 
 
-def test_correct_ones_are_drawn_at_random_and_nobody_asks_about_more_than_needed() -> None:
+def test_correct_images_are_random_and_no_more_than_needed_are_classified() -> None:
     images, labels = torch.randn(2000, 1, 2, 2, generator=generator(5)), torch.zeros(2000, dtype=torch.long)
     asked = 0
 
@@ -177,7 +177,7 @@ def test_correct_ones_are_drawn_at_random_and_nobody_asks_about_more_than_needed
     assert not torch.equal(draw(20, 1), chosen)
 
 
-def test_where_too_few_are_correct_the_nearest_to_it_follow() -> None:
+def test_largest_margins_follow_if_too_few_are_correct() -> None:
     line = torch.tensor([-3.0, 2, -0.5, 0, 1, -9]).view(-1, 1, 1, 1)
     chosen = coreset.correctly_classified(line, torch.zeros(6, dtype=torch.long), 1, 5, generator(0), corner)
     pixels = chosen.images_SCHW.flatten().tolist()

@@ -88,7 +88,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("stop", [1, 4])
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_a_resumed_run_continues_bit_for_bit(recipe: Recipe, stop: int) -> None:
+def test_resumed_run_continues_bit_for_bit(recipe: Recipe, stop: int) -> None:
     whole, first, second = (distiller(recipe) for _ in range(3))
     records = [whole.step() for _ in range(7)]
     early = [first.step() for _ in range(stop)]
@@ -100,7 +100,7 @@ def test_a_resumed_run_continues_bit_for_bit(recipe: Recipe, stop: int) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_a_state_is_a_snapshot_that_may_be_loaded_twice(recipe: Recipe) -> None:
+def test_state_dict_is_a_copy_that_can_be_loaded_twice(recipe: Recipe) -> None:
     source = distiller(recipe)
     for _ in range(3):
         source.step()
@@ -119,13 +119,13 @@ def test_a_state_is_a_snapshot_that_may_be_loaded_twice(recipe: Recipe) -> None:
     assert_same_state(source, ends[0])
 
 
-def test_another_seed_is_another_run() -> None:
+def test_seed_changes_the_run() -> None:
     one, other = distiller(seed=0), distiller(seed=1)
     one.step(), other.step()
     assert not torch.equal(one.images, other.images)
 
 
-def test_the_images_given_are_not_written_to() -> None:
+def test_input_images_are_not_modified() -> None:
     before, labels = IMAGES.clone(), LABELS.clone()
     run = distiller(replace(QUICK, labels="soft"))
     for _ in range(3):
@@ -134,7 +134,7 @@ def test_the_images_given_are_not_written_to() -> None:
     assert torch.equal(labels, LABELS)
 
 
-def test_matching_goes_downhill() -> None:
+def test_matching_reduces_the_loss() -> None:
     recipe = replace(
         QUICK, student_steps=4, schedule=Fixed(max_start_epoch=0), augmentation=Augmentation(), image_step=Adam(lr=0.1)
     )
@@ -195,7 +195,7 @@ def test_student_lr_out_of_range_ends_the_run(lr: float, direction: str) -> None
     assert run.iteration == 0
 
 
-def test_a_gradient_of_the_rate_that_is_not_finite_is_divergence_too() -> None:
+def test_infinite_gradient_of_the_learning_rate_is_divergence() -> None:
     """Where images and loss are finite but the rate's gradient overflows, the step must not write NaN into the rate."""
     run = distiller()
     honest = run.segments.matcher.match
@@ -210,7 +210,7 @@ def test_a_gradient_of_the_rate_that_is_not_finite_is_divergence_too() -> None:
     assert torch.equal(run.state_dict()[0]["log_lrs"], before[0]["log_lrs"])
 
 
-def test_an_image_step_is_the_optimiser_s_on_the_matching_gradient() -> None:
+def test_image_step_is_the_optimiser_step_on_the_matching_gradient() -> None:
     recipe = replace(QUICK, image_step=SGD(lr=7.0, momentum=0.5), lr_step=SGD(lr=0.1, momentum=0.0))
     run = distiller(recipe)
     seen: list[Any] = []
@@ -229,7 +229,7 @@ def test_an_image_step_is_the_optimiser_s_on_the_matching_gradient() -> None:
 
 
 @pytest.mark.parametrize("unit_gradients", [True, False])
-def test_with_unit_gradients_one_that_explodes_counts_as_any_other(unit_gradients: bool) -> None:
+def test_unit_gradients_give_a_huge_gradient_the_weight_of_any_other(unit_gradients: bool) -> None:
     adam = Adam(lr=0.01, unit_gradients=unit_gradients)
     recipe = replace(QUICK, labels="soft", image_step=adam, lr_step=adam, label_step=adam)
     calm, shaken = distiller(recipe), distiller(recipe)
@@ -243,7 +243,7 @@ def test_with_unit_gradients_one_that_explodes_counts_as_any_other(unit_gradient
     assert torch.allclose(shaken.student_lrs, calm.student_lrs) == unit_gradients
 
 
-def test_soft_labels_move_along_the_softmax_chain_rule() -> None:
+def test_soft_labels_follow_the_chain_rule_of_the_softmax() -> None:
     run = distiller(replace(QUICK, labels="soft", label_step=SGD(lr=1.0, momentum=0.0)))
     seen: list[Any] = []
     honest = run.segments.matcher.match
@@ -256,14 +256,14 @@ def test_soft_labels_move_along_the_softmax_chain_rule() -> None:
 
 
 @pytest.mark.parametrize(("kind", "labels"), [("hard", LABELS), ("votes", VOTES)])
-def test_hard_labels_and_labels_of_votes_stay(kind: Any, labels: Tensor) -> None:
+def test_hard_labels_and_vote_labels_do_not_change(kind: Any, labels: Tensor) -> None:
     run = distiller(replace(QUICK, labels=kind))
     for _ in range(3):
         run.step()
     assert torch.equal(run.targets(), labels)
 
 
-def test_the_average_is_the_exponential_one() -> None:
+def test_average_is_the_exponential_moving_average() -> None:
     run = distiller(replace(QUICK, ema=0.8))
     expected = run.images.clone()
     for _ in range(6):
@@ -273,14 +273,14 @@ def test_the_average_is_the_exponential_one() -> None:
     assert not torch.equal(run.published_images, run.images)
 
 
-def test_without_an_average_the_iterate_itself_is_published() -> None:
+def test_images_themselves_are_published_without_an_average() -> None:
     run = distiller()
     run.step()
     assert torch.equal(run.published_images, run.images)
     assert torch.equal(run.average, run.images)
 
 
-def test_a_new_start_epoch_inherits_the_last_one_s_rate() -> None:
+def test_new_start_epoch_inherits_the_previous_learning_rate() -> None:
     run = distiller(replace(QUICK, lr_per_epoch=True, lr_step=SGD(lr=0.5, momentum=0.0)))
     records = [step(run) for _ in range(3)]  # the clock advances after the third
     assert records[-1].decision == Decision.ADVANCE.value
@@ -289,7 +289,7 @@ def test_a_new_start_epoch_inherits_the_last_one_s_rate() -> None:
     assert rates[0] == rates[1] != pytest.approx(0.05, rel=1e-6)
 
 
-def test_with_a_rate_per_epoch_the_rates_own_step_grows_with_the_cap() -> None:
+def test_step_of_the_learning_rates_grows_with_the_window() -> None:
     run = distiller(replace(QUICK, lr_per_epoch=True))
     for _ in range(6):
         run.step()
@@ -297,14 +297,14 @@ def test_with_a_rate_per_epoch_the_rates_own_step_grows_with_the_cap() -> None:
     assert run._optimisers["lrs"].param_groups[0]["lr"] == pytest.approx(3 * QUICK.lr_step.lr)
 
 
-def test_only_the_rate_of_the_start_epoch_moves() -> None:
+def test_only_the_learning_rate_of_the_start_epoch_changes() -> None:
     run = distiller(replace(QUICK, lr_per_epoch=True, schedule=Fixed(max_start_epoch=2)))
     run.step()  # start epoch 0
     assert run.student_lrs[0] != run.student_lrs[1]
     assert run.student_lrs[1] == run.student_lrs[2]
 
 
-def test_a_rate_that_was_never_trained_is_not_published() -> None:
+def test_untrained_learning_rates_are_not_published() -> None:
     run = distiller(replace(QUICK, lr_per_epoch=True, schedule=Fixed(min_start_epoch=1, max_start_epoch=2)))
     run.step()
     assert run.student_lrs.shape == (2,)
@@ -325,7 +325,7 @@ def test_fine_tuning_shrinks_the_image_step_and_stops_the_run() -> None:
     assert run._optimisers["images"].param_groups[0]["lr"] == pytest.approx(0.03 / 8)
 
 
-def test_a_run_ends_after_its_iterations() -> None:
+def test_run_ends_after_its_iterations() -> None:
     run = distiller(replace(QUICK, iterations=2))
     run.step()
     assert not run.finished
@@ -333,7 +333,7 @@ def test_a_run_ends_after_its_iterations() -> None:
     assert run.finished
 
 
-def test_a_record_says_what_was_done() -> None:
+def test_record_describes_the_iteration() -> None:
     record = step(distiller())
     assert isinstance(record, Record)
     assert (record.iteration, record.start_epoch, record.cap, record.decision) == (1, 0, 1, "stay")
@@ -345,7 +345,7 @@ def test_a_record_says_what_was_done() -> None:
     assert watched.next_epoch_loss > 0
 
 
-def test_watching_the_next_epoch_does_not_change_the_step() -> None:
+def test_next_epoch_loss_does_not_change_the_step() -> None:
     one, other = (
         distiller(replace(QUICK, schedule=SelfAdaptive())),
         distiller(replace(QUICK, schedule=StepwiseWindow())),
@@ -361,7 +361,7 @@ def test_divergence_with_sgd_reports_its_rate() -> None:
     assert caught.value.image_lr == 10.0
 
 
-def test_an_iteration_above_the_threshold_moves_nothing_but_the_clock() -> None:
+def test_iteration_above_the_threshold_changes_only_the_counter() -> None:
     """DATM's threshold."""
     free, held = distiller(), distiller(replace(QUICK, skip_above=1e-6))
     before = held.state_dict()[0]
@@ -376,7 +376,7 @@ def test_an_iteration_above_the_threshold_moves_nothing_but_the_clock() -> None:
     assert not torch.equal(free.images, held.images)
 
 
-def test_a_loss_that_overflows_is_above_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infinite_loss_is_above_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     run = distiller(replace(QUICK, skip_above=1.1))
     honest = run.segments.matcher.match
     monkeypatch.setattr(run.segments.matcher, "match", lambda *of: honest(*of)._replace(loss=torch.tensor(math.inf)))
@@ -385,7 +385,7 @@ def test_a_loss_that_overflows_is_above_the_threshold(monkeypatch: pytest.Monkey
     assert torch.equal(run.images, before)
 
 
-def test_a_next_epoch_that_overflows_is_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infinite_next_epoch_loss_is_ignored_with_a_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the threshold; without it, it ends the run."""
     for ceiling in (1.1, None):
         run = distiller(replace(QUICK, skip_above=ceiling, schedule=SelfAdaptive(max_start_epoch=2)))

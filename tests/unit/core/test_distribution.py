@@ -44,7 +44,7 @@ def mean(images: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("ipc", [1, 3])
-def test_one_step_is_the_paper_s_gradient(ipc: int) -> None:
+def test_one_step_follows_the_gradient_of_the_paper(ipc: int) -> None:
     """psi = W x: dL/dx_cj = -2/ipc W'W (mean of the class - mean of its images)."""
     recipe = DistributionMatching(iterations=1, batch_size=99, lr=0.3, augmentation=PLAIN)
     after = matched(recipe, PROJECTED, IMAGES, LABELS, zoo.CLASSES, ipc, 4)
@@ -57,7 +57,7 @@ def test_one_step_is_the_paper_s_gradient(ipc: int) -> None:
         torch.testing.assert_close(after[mine].flatten(1), expected)
 
 
-def test_where_features_are_pixels_it_ends_at_the_class_means() -> None:
+def test_with_pixels_as_features_it_converges_to_the_class_means() -> None:
     recipe = DistributionMatching(iterations=60, batch_size=99, lr=0.3, momentum=0.0, augmentation=PLAIN)
     steps = list(distribution_matching(recipe, PIXELS, IMAGES, LABELS, zoo.CLASSES, 1, 0))
     assert [iteration for iteration, _, _ in steps] == list(range(1, 61))
@@ -67,7 +67,7 @@ def test_where_features_are_pixels_it_ends_at_the_class_means() -> None:
         torch.testing.assert_close(images[k], mean(IMAGES, LABELS, k), rtol=0, atol=1e-9)
 
 
-def test_it_depends_on_its_seed_alone() -> None:
+def test_result_depends_on_the_seed_alone() -> None:
     recipe, network = (
         DistributionMatching(iterations=3, batch_size=4, lr=0.1),
         build_network(zoo.NETWORKS["instance"], 3, zoo.SIZE),
@@ -78,6 +78,6 @@ def test_it_depends_on_its_seed_alone() -> None:
     assert one.isfinite().all()
 
 
-def test_real_and_synthetic_images_are_augmented_alike() -> None:
+def test_real_and_synthetic_images_get_the_same_augmentation() -> None:
     with pytest.raises(ValueError, match=r"augmentation\.shared must be true"):
         DistributionMatching(augmentation=Augmentation(DSA))

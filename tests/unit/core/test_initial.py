@@ -39,7 +39,7 @@ def begin(recipe: Recipe, labels_N: Tensor = LABELS, seed: int = 0) -> Coreset:
 # ---- images ----
 
 
-def test_the_margin_of_linear_experts_by_hand() -> None:
+def test_margin_of_linear_experts_equals_a_calculation_by_hand() -> None:
     network = Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(1, 3, bias=False)))
     pixels = torch.tensor([1.0, 2.0], dtype=torch.float64).view(2, 1, 1, 1)
     two = [torch.tensor(weights, dtype=torch.float64) for weights in ([3.0, 1.0, 2.0], [0.0, 1.0, -1.0])]
@@ -49,7 +49,7 @@ def test_the_margin_of_linear_experts_by_hand() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_only_images_that_the_experts_get_right_are_begun_from(seed: int) -> None:
+def test_init_correct_uses_images_that_the_experts_classify_correctly(seed: int) -> None:
     network, thetas = experts()
     right = torch.stack([predict(network, theta, IMAGES) == LABELS for theta in thetas])
     assert 0.3 < float(right.float().mean()) < 0.95, "these experts cannot tell one choice from another"
@@ -61,7 +61,7 @@ def test_only_images_that_the_experts_get_right_are_begun_from(seed: int) -> Non
     assert not right[:, drawn].any(dim=0).all(), "any draw would have done"
 
 
-def test_a_class_that_no_expert_knows_begins_with_its_largest_margins() -> None:
+def test_class_that_no_expert_recognises_starts_from_its_largest_margins() -> None:
     network, thetas = experts()
     wrong = LABELS.clone()
     wrong[LABELS == 0], wrong[LABELS == 1] = 1, 0  # what is called 0 looks like 1
@@ -73,7 +73,7 @@ def test_a_class_that_no_expert_knows_begins_with_its_largest_margins() -> None:
     assert set(rows.tolist()) == set(best.tolist())
 
 
-def test_herded_images_are_the_same_for_every_seed_and_one_is_nearest_to_its_class_mean() -> None:
+def test_herding_does_not_depend_on_the_seed_and_starts_nearest_to_the_class_mean() -> None:
     first, other = (begin(replace(RECIPE, init="herding", images_per_class=1), seed=seed) for seed in (0, 1))
     assert torch.equal(first.images_SCHW, other.images_SCHW)
     for k, image in enumerate(first.images_SCHW):
@@ -89,12 +89,12 @@ def labels_of(chosen: Coreset, **options: object) -> Tensor:
     return initial_labels(replace(RECIPE, **options), chosen, K, *experts(), VOTES)  # type: ignore[arg-type]
 
 
-def test_labels_of_votes_are_those_of_the_image_begun_from() -> None:
+def test_vote_labels_are_those_of_the_initial_image() -> None:
     chosen = begin(RECIPE)
     assert torch.equal(labels_of(chosen, labels="votes"), VOTES[torch.cat(chosen.origins)].float())
 
 
-def test_the_mean_of_a_part_has_the_part_s_mean_votes_and_noise_its_class_s() -> None:
+def test_class_means_have_mean_votes_of_their_part_and_noise_those_of_the_class() -> None:
     chosen = begin(replace(RECIPE, init="mean"))
     parts = labels_of(chosen, labels="votes").view(K, 4, K)
     assert sorted(torch.cat(chosen.origins).tolist()) == list(range(90))
@@ -106,14 +106,14 @@ def test_the_mean_of_a_part_has_the_part_s_mean_votes_and_noise_its_class_s() ->
         torch.testing.assert_close(noise[4 * k : 4 * k + 4], VOTES[k == LABELS].mean(dim=0).float().expand(4, K))
 
 
-def test_soft_labels_that_begin_as_votes_say_what_the_votes_say() -> None:
+def test_soft_labels_initialised_with_votes_equal_the_votes() -> None:
     chosen = begin(RECIPE)
     logits = labels_of(chosen, labels="soft", label_init="votes")
     assert VOTES.min() > LEAST_PROBABILITY
     torch.testing.assert_close(logits.softmax(dim=1), chosen.mean(VOTES).float())
 
 
-def test_a_class_that_nobody_voted_for_can_still_rise() -> None:
+def test_class_without_votes_can_still_rise() -> None:
     chosen = begin(RECIPE)
     logits = labels_of(chosen, labels="soft", label_init="hard").requires_grad_()
     p = logits.softmax(dim=1)
@@ -123,7 +123,7 @@ def test_a_class_that_nobody_voted_for_can_still_rise() -> None:
     assert (gradient != 0).all()
 
 
-def test_soft_labels_begin_with_the_experts_unless_told_otherwise() -> None:
+def test_soft_labels_start_from_the_experts_by_default() -> None:
     chosen, recipe = begin(RECIPE), replace(RECIPE, labels="soft")
     expected = expert_labels(chosen.images_SCHW, K, 4, *experts())
     assert torch.equal(initial_labels(recipe, chosen, K, *experts()), expected)

@@ -44,7 +44,7 @@ def gone(lr: float, expert: int, start: int, steps: int, images: torch.Tensor = 
 @pytest.mark.parametrize(
     ("schedule", "starts"), [(StepwiseWindow(every=3), [0]), (Fixed(min_start_epoch=1, max_start_epoch=3), [1, 3])]
 )
-def test_a_rate_left_to_auto_lets_the_student_go_nearly_as_far_as_the_experts(schedule: Any, starts: list[int]) -> None:
+def test_automatic_student_lr_reaches_the_target_displacement_ratio(schedule: Any, starts: list[int]) -> None:
     one = distiller(replace(AUTO, student_steps=5, schedule=schedule, augmentation=Augmentation()))
     with pytest.raises(ValueError, match=r"call Distiller\.begin first"):
         one.step()
@@ -55,7 +55,7 @@ def test_a_rate_left_to_auto_lets_the_student_go_nearly_as_far_as_the_experts(sc
     assert geometric_mean(ways[0]) <= TARGET_DISPLACEMENT_RATIO < geometric_mean(ways[1])
 
 
-def test_of_several_sets_each_has_its_turn() -> None:
+def test_typical_sets_take_turns() -> None:
     """Two experts, two sets: the first expert's case has the first set, the second's the second."""
     other = 3 * IMAGES.flip(0)
     one = distiller(replace(AUTO, student_steps=5, augmentation=Augmentation()))
@@ -66,7 +66,7 @@ def test_of_several_sets_each_has_its_turn() -> None:
     assert geometric_mean(ways[0]) <= TARGET_DISPLACEMENT_RATIO < geometric_mean(ways[1])
 
 
-def test_the_rate_of_auto_is_the_same_for_the_same_seed_and_a_given_one_stays() -> None:
+def test_automatic_student_lr_is_reproducible_and_a_given_one_is_kept() -> None:
     rates = []
     for _ in range(2):
         one = distiller(replace(AUTO, student_steps=20))
@@ -79,14 +79,14 @@ def test_the_rate_of_auto_is_the_same_for_the_same_seed_and_a_given_one_stays() 
     assert one.student_lrs.tolist() == pytest.approx([0.05])
 
 
-def test_a_student_whose_steps_overflow_has_gone_too_far() -> None:
+def test_overflowing_student_has_an_infinite_displacement_ratio() -> None:
     one = distiller(AUTO)
     one.begin(1e30 * IMAGES[None])
     assert 1e-8 < float(one.student_lrs[0]) < 1e-6
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
-def test_an_image_step_left_to_auto_moves_the_pixels_by_so_much_of_a_sigma(momentum: float) -> None:
+def test_automatic_image_lr_moves_pixels_by_the_first_step(momentum: float) -> None:
     """By hand: the root mean square of the matching gradient over the first cases, which autograd finds through the student's steps."""
     recipe = replace(AUTO, student_lr=0.1, augmentation=Augmentation(), image_step=SGD(lr="auto", momentum=momentum))
     one = distiller(recipe)
@@ -106,7 +106,7 @@ def test_an_image_step_left_to_auto_moves_the_pixels_by_so_much_of_a_sigma(momen
     assert 0.3 * FIRST_STEP * (1 - momentum) < float(moved) < 3 * FIRST_STEP * (1 - momentum)
 
 
-def test_a_resumed_run_keeps_the_image_step_that_was_chosen() -> None:
+def test_resumed_run_keeps_the_chosen_image_lr() -> None:
     recipe = replace(AUTO, image_step=SGD(lr="auto"))
     whole, resumed = distiller(recipe), distiller(recipe)
     whole.begin(IMAGES[None])
@@ -118,7 +118,7 @@ def test_a_resumed_run_keeps_the_image_step_that_was_chosen() -> None:
     assert torch.equal(resumed.images, whole.images)
 
 
-def test_an_image_step_cannot_be_chosen_where_the_student_overflows() -> None:
+def test_image_lr_cannot_be_chosen_if_the_student_overflows() -> None:
     one = distiller(replace(AUTO, student_lr=1e30, image_step=SGD(lr="auto")))
     with pytest.raises(NotFinite) as caught:
         one.begin(IMAGES[None])

@@ -20,7 +20,7 @@ def random_answers(seed: int, k: int = 5, n: int = 400) -> tuple[np.ndarray, np.
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_all_figures_are_scikit_learn_s(seed: int) -> None:
+def test_all_figures_equal_those_of_scikit_learn(seed: int) -> None:
     predicted, true = random_answers(seed)
     matrix = metrics.confusion(torch.from_numpy(predicted), torch.from_numpy(true), 5)
     labels = list(range(5))
@@ -41,20 +41,20 @@ def test_absent_and_never_predicted_classes_are_nan_and_do_not_count() -> None:
     assert metrics.balanced_accuracy(matrix) == pytest.approx(0.375)
 
 
-def test_a_common_class_cannot_buy_balanced_accuracy() -> None:
+def test_balanced_accuracy_ignores_class_frequencies() -> None:
     everything_is_smooth = np.array([[990, 0], [10, 0]])
     assert metrics.accuracy(everything_is_smooth) == pytest.approx(0.99)
     assert metrics.balanced_accuracy(everything_is_smooth) == pytest.approx(0.5)
 
 
-def test_without_any_galaxy_nothing_is_known() -> None:
+def test_figures_without_objects_are_nan() -> None:
     empty = metrics.confusion(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), 3)
     assert empty.shape == (3, 3)
     assert math.isnan(metrics.accuracy(empty))
     assert math.isnan(metrics.balanced_accuracy(empty))
 
 
-def test_the_interval_is_student_s() -> None:
+def test_interval_is_that_of_student() -> None:
     summary = metrics.summarise([0.50, 0.52, 0.54, 0.56, 0.58])
     assert summary["mean"] == pytest.approx(0.54)
     assert summary["std"] == pytest.approx(math.sqrt(0.001))
@@ -62,14 +62,14 @@ def test_the_interval_is_student_s() -> None:
     assert summary["n"] == 5
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_interval_has_its_nominal_coverage() -> None:
     g = np.random.default_rng(0)
     summaries = [metrics.summarise(list(g.normal(0.6, 0.02, 4))) for _ in range(1000)]
     covered = np.mean([abs(s["mean"] - 0.6) < s["ci95"] for s in summaries])
     assert 0.93 < covered < 0.97
 
 
-def test_few_or_broken_values_give_none_instead_of_a_wrong_figure() -> None:
+def test_few_or_infinite_values_give_none() -> None:
     assert metrics.summarise([]) == {"mean": None, "std": None, "n": 0, "ci95": None}
     assert metrics.summarise([0.7]) == {"mean": 0.7, "std": None, "n": 1, "ci95": None}
     assert metrics.summarise([0.7, math.nan, math.inf]) == {"mean": 0.7, "std": None, "n": 1, "ci95": None}

@@ -21,13 +21,13 @@ from tests import zoo
 ARCHITECTURES = pytest.mark.parametrize("architecture", zoo.NETWORKS.values(), ids=zoo.NETWORKS)
 
 
-def test_the_paper_s_network_has_the_paper_s_number_of_parameters() -> None:
+def test_network_of_the_paper_has_its_number_of_parameters() -> None:
     assert build_network(ConvNet(), 9, 128).layout.num_parameters == 594_441  # arXiv:2311.17967
     assert build_network(ConvNet(), 10, 32).layout.num_parameters == 320_010  # the literature's CIFAR-10 ConvNet
 
 
 @ARCHITECTURES
-def test_the_flat_function_is_the_module(architecture: Any) -> None:
+def test_flat_function_equals_the_module(architecture: Any) -> None:
     network, images = build_network(architecture, zoo.CLASSES, zoo.SIZE), zoo.normal(0, 5, 3, 8, 8).float()
     theta = initial_parameters(network, 3)
     module = architecture.module(zoo.CLASSES, zoo.SIZE)
@@ -44,7 +44,7 @@ def test_flatten_undoes_split(architecture: Any) -> None:
     assert layout.num_parameters == sum(layout.sizes)
 
 
-def test_split_gives_views() -> None:
+def test_split_returns_views() -> None:
     layout = Layout(("a", "b"), ((2, 2), (3,)))
     theta = torch.zeros(7)
     layout.split(theta)["b"][1] = 5
@@ -63,7 +63,7 @@ def test_initial_parameters_depend_on_the_seed_alone(architecture: Any) -> None:
     assert first.dtype == torch.float32
 
 
-def test_initial_parameters_are_torch_s_own_initialisation() -> None:
+def test_initial_parameters_are_those_of_torch() -> None:
     network = build_network(MLP(width=5), zoo.CLASSES, zoo.SIZE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
@@ -71,7 +71,7 @@ def test_initial_parameters_are_torch_s_own_initialisation() -> None:
     assert torch.equal(initial_parameters(network, 11), network.layout.flatten(dict(module.named_parameters())))
 
 
-def test_the_global_generator_is_left_alone() -> None:
+def test_global_generator_is_not_changed() -> None:
     before = torch.get_rng_state()
     initial_parameters(build_network(ConvNet(depth=1, width=4), 3, 8), 1)
     assert torch.equal(torch.get_rng_state(), before)
@@ -85,7 +85,7 @@ def test_later_parameters_do_not_change_earlier_ones() -> None:
     assert torch.equal(first, copy)
 
 
-def test_instance_norm_ignores_each_image_s_scale_and_offset() -> None:
+def test_instance_norm_ignores_scale_and_offset_of_an_image() -> None:
     network = build_network(ConvNet(depth=1, width=4), 3, 8)
     theta = initial_parameters(network, 0).double()
     parameters = network.layout.split(theta)
@@ -109,12 +109,12 @@ def test_images_too_small_for_the_poolings_are_refused() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: ConvNet(depth=0), lambda: ConvNet(width=0), lambda: MLP(width=0)])
-def test_a_network_without_layers_is_refused(make: Any) -> None:
+def test_network_without_layers_is_refused(make: Any) -> None:
     with pytest.raises(ValueError, match="must be at least 1, got 0"):
         make()
 
 
-def test_names_tell_architectures_apart() -> None:
+def test_names_distinguish_architectures() -> None:
     names = {
         a.name for a in (ConvNet(), ConvNet(depth=2), ConvNet(width=4), ConvNet(norm="group"), MLP(), MLP(width=4))
     }
@@ -130,7 +130,7 @@ def test_names_tell_architectures_apart() -> None:
         (ResNet18(), 32, 11_173_962),  # the CIFAR ResNet-18 of the literature: batch norm has as many parameters
     ],
 )
-def test_the_literature_s_networks_have_their_sizes(architecture: Any, size: int, parameters: int) -> None:
+def test_networks_have_the_sizes_of_the_literature(architecture: Any, size: int, parameters: int) -> None:
     assert build_network(architecture, 10, size).layout.num_parameters == parameters
 
 
@@ -150,7 +150,7 @@ def test_deep_networks_can_be_matched_exactly(architecture: Any) -> None:
 
 
 @pytest.mark.parametrize("architecture", [*zoo.NETWORKS.values()], ids=zoo.NETWORKS)
-def test_an_embedding_is_what_the_last_layer_sees(architecture: Any) -> None:
+def test_embedding_is_the_input_of_the_last_layer(architecture: Any) -> None:
     network = build_network(architecture, zoo.CLASSES, zoo.SIZE)
     features, images = embedding(network), zoo.normal(0, 4, 3, zoo.SIZE, zoo.SIZE).float()
     theta = initial_parameters(network, 5)
@@ -165,7 +165,7 @@ def linear(num_classes: int, image_size: int, channels: int, bias: bool = True) 
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, num_classes, bias=bias))
 
 
-def test_a_network_of_one_s_own_is_called_by_name() -> None:
+def test_custom_network_is_imported_by_name() -> None:
     mine = Custom(factory="tests.unit.core.test_networks:linear", options={"bias": False})
     assert build_network(mine, 4, 8).layout.shapes == ((4, 192),)
     assert mine.name == "linear-biasFalse"
@@ -181,7 +181,7 @@ def test_a_network_of_one_s_own_is_called_by_name() -> None:
         ("builtins:max", {}, "made a int, not a torch.nn.Module"),
     ],
 )
-def test_a_factory_that_makes_no_network_is_named(factory: str, options: Any, sentence: str) -> None:
+def test_factory_that_returns_no_network_is_reported(factory: str, options: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         build_network(Custom(factory=factory, options=options), 4, 8)
 
@@ -192,20 +192,20 @@ def test_batch_norm_is_refused(tracks: bool) -> None:
         Network.of(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=tracks)))
 
 
-def test_dropout_is_refused_where_it_drops() -> None:
+def test_dropout_is_refused_unless_its_probability_is_zero() -> None:
     with pytest.raises(ValueError, match="the network has dropout in '1'; set its probability to 0"):
         Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(12, 2)))
     Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.0), nn.Linear(12, 2)))
 
 
-def test_state_is_refused() -> None:
+def test_buffers_are_refused() -> None:
     with pytest.raises(ValueError, match=r"the network keeps state in '0\.running_mean'; make it a parameter"):
         Network.of(
             lambda: nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True), nn.Flatten(), nn.Linear(12, 2))
         )
 
 
-def test_a_network_of_ones_own_is_known_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_custom_network_is_identified_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = tmp_path / "networks_of_mine.py"
     source.write_text("from torch import nn\n\n\ndef one(k, size, channels):\n    return nn.Linear(3, k)\n")
@@ -222,7 +222,7 @@ def test_patches_must_tile_the_image() -> None:
 
 
 @pytest.mark.parametrize(("share", "layers"), [(0.0, 0), (0.2, 0), (0.25, 1), (0.5, 2), (0.75, 3), (0.9, 3)])
-def test_shallow_layers_are_counted_from_the_image(share: float, layers: int) -> None:
+def test_first_layers_are_counted_from_the_input(share: float, layers: int) -> None:
     """PAD: ConvNet-D3 has four layers; each convolution comes with its bias and its norm."""
     network = build_network(ConvNet(depth=3, width=4), zoo.CLASSES, zoo.SIZE)
     sizes = {
@@ -244,7 +244,7 @@ def refusal(network: Network) -> str:
 
 
 @ARCHITECTURES
-def test_our_own_networks_stand_the_probe(architecture: Any) -> None:
+def test_built_in_networks_pass_check_network(architecture: Any) -> None:
     assert refusal(build_network(architecture, zoo.CLASSES, zoo.SIZE)) == ""
 
 
@@ -273,7 +273,7 @@ class Attending(nn.Module):
         (lambda: nn.Linear(7, 5), "the network cannot take images of 8 pixels"),
     ],
 )
-def test_what_no_layer_tells_the_probe_sees(make: Any, sentence: str) -> None:
+def test_check_network_finds_what_layer_types_do_not_show(make: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         check_network(Network.of(make), zoo.CLASSES, zoo.SIZE)
     assert refusal(Network.of(lambda: Attending(0.0, False))) == ""

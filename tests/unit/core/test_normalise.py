@@ -39,7 +39,7 @@ def test_invert_undoes_apply() -> None:
     assert torch.equal((back * 255).round().to(torch.uint8), images)
 
 
-def test_rows_stay_rows_and_channels_go_first() -> None:
+def test_rows_keep_their_order_and_channels_come_first() -> None:
     images = torch.zeros(1, 4, 5, 3, dtype=torch.uint8)
     images[0, 1, 2, 0] = 255  # row 1, column 2, red
     out = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).apply(images)
@@ -49,7 +49,7 @@ def test_rows_stay_rows_and_channels_go_first() -> None:
     assert out.is_contiguous()
 
 
-def test_nothing_is_lost_of_what_no_screen_shows() -> None:
+def test_values_outside_the_display_range_are_kept() -> None:
     wild = torch.tensor([-50.0, 0.0, 50.0]).view(3, 1, 1, 1).expand(3, 3, 2, 2)
     picture = Normalisation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2)).invert(wild)
     torch.testing.assert_close(picture.reshape(3, -1), torch.tensor([[-9.5], [0.5], [10.5]]).expand(3, 12))
@@ -88,7 +88,7 @@ def kornia(images_NCHW: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.T
     return u_DD @ ((s_D + eps).rsqrt()[:, None] * u_DD.T), mean_D, u_DD @ ((s_D + eps).sqrt()[:, None] * u_DD.T)
 
 
-def test_the_sums_give_mean_and_covariance_of_the_images() -> None:
+def test_sums_give_mean_and_covariance_of_the_images() -> None:
     images = correlated(300)
     sums = PixelSums(90)
     sums.add(images)
@@ -107,13 +107,13 @@ def test_whitened_training_images_have_the_covariance_that_eps_leaves() -> None:
     assert not torch.allclose(covariance, expected, atol=0.1)
 
 
-def test_with_a_small_eps_no_correlation_is_left() -> None:
+def test_small_eps_leaves_no_correlation() -> None:
     images = flat(correlated(400))
     forward, _ = zca(torch.cov(images.T), 1e-12)
     torch.testing.assert_close(torch.cov((images @ forward).T), torch.eye(90).double(), rtol=0, atol=1e-6)
 
 
-def test_the_inverse_is_one_also_with_fewer_images_than_pixels() -> None:
+def test_inverse_is_exact_with_fewer_images_than_pixels() -> None:
     for count in (400, 20, 1):
         sums = PixelSums(90)
         sums.add(correlated(count))
@@ -138,7 +138,7 @@ def test_whitening_agrees_with_kornia_s_formula() -> None:
     torch.testing.assert_close(ours.invert(white.float()).double(), back, rtol=0, atol=1e-6)
 
 
-def test_the_order_and_the_pieces_of_the_images_change_no_bit() -> None:
+def test_order_and_batches_of_the_images_change_no_bit() -> None:
     images = correlated(200)
     sums = PixelSums(90)
     for piece in images[torch.randperm(200, generator=generator(5))].split(37):
@@ -148,7 +148,7 @@ def test_the_order_and_the_pieces_of_the_images_change_no_bit() -> None:
     assert whitening_of(images, 0.2).digest != whitening_of(images).digest
 
 
-def test_the_mean_is_mapped_to_zero_and_zero_to_the_mean_image() -> None:
+def test_mean_image_maps_to_zero_and_back() -> None:
     images = correlated(50)
     whitening = whitening_of(images)
     torch.testing.assert_close(whitening.apply(images).mean(dim=0), torch.zeros(3, 6, 5), rtol=0, atol=1e-6)
@@ -157,11 +157,11 @@ def test_the_mean_is_mapped_to_zero_and_zero_to_the_mean_image() -> None:
     assert whitening.invert(torch.full((1, 3, 6, 5), 100.0)).max() > 1
 
 
-def test_no_images_are_whitened_to_none() -> None:
+def test_whitening_of_no_images_is_empty() -> None:
     assert whitening_of(correlated(50)).apply(pixels(0, 6, 5, 3)).shape == (0, 3, 6, 5)
 
 
-def test_normalisations_have_a_digest_of_their_numbers() -> None:
+def test_digest_depends_on_the_values() -> None:
     same = [Normalisation((0.1, 0.2, 0.3), (1.0, 1.0, 1.0)).digest for _ in range(2)]
     assert same[0] == same[1] != Normalisation((0.1, 0.2, 0.3), (1.0, 1.0, 2.0)).digest
 
@@ -180,7 +180,7 @@ def neighbours(images_NCHW: torch.Tensor) -> float:
     return float(torch.corrcoef(pairs)[0, 1])
 
 
-def test_real_pictures_are_whitened_and_come_back(cifar: torch.Tensor) -> None:
+def test_whitening_of_real_pictures_can_be_inverted(cifar: torch.Tensor) -> None:
     taught, others = cifar[:800], cifar[800:]
     whitening = whitening_of(taught)
     white = whitening.apply(others)

@@ -23,7 +23,7 @@ def moved(run: Distiller) -> torch.Tensor:
     return (IMAGES - run.images) / 10
 
 
-def test_the_images_follow_the_mean_of_the_pieces_gradients() -> None:
+def test_images_follow_the_mean_gradient_of_the_segments() -> None:
     run = distiller(THREE)
     gradients = [run.measure(piece).matched.d_images_SCHW for piece in range(3)]
     run.step()
@@ -31,7 +31,7 @@ def test_the_images_follow_the_mean_of_the_pieces_gradients() -> None:
     assert not torch.equal(gradients[0], gradients[1])
 
 
-def test_a_piece_is_a_record_and_the_first_is_that_of_an_iteration_of_one() -> None:
+def test_each_segment_gives_a_record_and_the_first_equals_that_of_a_single_segment() -> None:
     many, one = distiller(THREE).step(), distiller(replace(THREE, trajectories_per_step=1)).step()
     assert len(many) == 3
     assert {record.iteration for record in many} == {1}
@@ -39,13 +39,13 @@ def test_a_piece_is_a_record_and_the_first_is_that_of_an_iteration_of_one() -> N
     assert repr(many[0]._replace(student_lr=0)) == repr(one[0]._replace(student_lr=0))
 
 
-def test_the_pieces_of_all_iterations_go_round_the_window() -> None:
+def test_segments_of_all_iterations_cycle_through_the_window() -> None:
     run = distiller(replace(THREE, trajectories_per_step=2))
     assert [record.start_epoch for _ in range(3) for record in run.step()] == [0, 1, 2, 0, 1, 2]
 
 
 @pytest.mark.parametrize("recipe", [THREE, replace(THREE, schedule=SelfAdaptive(), labels="soft", lr_per_epoch=True)])
-def test_whoever_is_given_the_shared_part_of_the_state_measures_the_same(recipe: Recipe) -> None:
+def test_results_depend_on_the_shared_state_alone(recipe: Recipe) -> None:
     alone, leader, helper = distiller(recipe), distiller(recipe), SegmentEvaluator(recipe, *walk(), seed=0)
     for _ in range(4):
         leader.advance([leader.measure(0), helper.measure(leader.shared(), 1), leader.measure(2)])
@@ -53,7 +53,7 @@ def test_whoever_is_given_the_shared_part_of_the_state_measures_the_same(recipe:
     assert_same_state(leader, alone)
 
 
-def test_a_rate_moves_by_the_pieces_that_began_with_it() -> None:
+def test_learning_rate_follows_the_segments_that_started_with_it() -> None:
     recipe = replace(THREE, lr_per_epoch=True, lr_step=SGD(lr=0.1, momentum=0.0), schedule=Fixed(max_start_epoch=1))
     run = distiller(recipe)
     found = [run.measure(piece) for piece in range(3)]
@@ -71,7 +71,7 @@ def test_a_rate_moves_by_the_pieces_that_began_with_it() -> None:
     assert float(run.log_lrs[2]) == before[2]
 
 
-def test_a_piece_above_the_threshold_is_left_out_of_the_mean() -> None:
+def test_segment_above_the_threshold_is_left_out_of_the_mean() -> None:
     probe = distiller(THREE)
     found = [probe.measure(piece) for piece in range(3)]
     losses = sorted(float(piece.matched.loss) for piece in found)
@@ -82,7 +82,7 @@ def test_a_piece_above_the_threshold_is_left_out_of_the_mean() -> None:
     torch.testing.assert_close(moved(run), torch.stack(kept).mean(dim=0), rtol=1e-3, atol=1e-6)
 
 
-def test_one_piece_that_is_not_finite_moves_nothing() -> None:
+def test_one_infinite_segment_leaves_the_state_unchanged() -> None:
     run = distiller(THREE, Broken(epoch=2))  # the second begins at epoch 1
     before = run.state_dict()
     with pytest.raises(DivergenceError):

@@ -43,7 +43,7 @@ def test_correlation_is_numpy_s(n: int) -> None:
     assert correlation_with_time(tuple(losses)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_correlation_of_nothing_constant_or_too_short_is_zero() -> None:
+def test_correlation_of_constant_or_short_series_is_zero() -> None:
     for losses in ((), (1.0,), (1.0, 2.0), (0.3,) * 50):
         assert correlation_with_time(losses) == 0.0
 
@@ -55,14 +55,14 @@ def test_no_advance_on_a_fall_before_n_exceeds_lambda_squared_plus_two(significa
     assert first(falling, Decision.ADVANCE) == math.floor(significance**2 + 2) + 1
 
 
-def test_no_advance_before_min_duration_and_only_when_the_test_is_taken() -> None:
+def test_advance_needs_min_duration_and_a_test() -> None:
     falling = [1 - 0.001 * i for i in range(100)]
     assert first(run(SelfAdaptive(min_duration=50, test_every=10), falling), Decision.ADVANCE) == 50
     assert first(run(SelfAdaptive(min_duration=45, test_every=10), falling), Decision.ADVANCE) == 50
     assert first(run(SelfAdaptive(min_duration=1, test_every=7), falling), Decision.ADVANCE) == 28
 
 
-def test_a_rise_is_taken_at_three_sigma_and_a_fall_at_lambda() -> None:
+def test_rise_advances_at_three_sigma_and_fall_at_lambda() -> None:
     noise = np.random.default_rng(0).normal(0, 1, 200)
     noise -= np.polyval(np.polyfit(np.arange(200), noise, 1), np.arange(200))  # no trend of its own
 
@@ -78,7 +78,7 @@ def test_a_rise_is_taken_at_three_sigma_and_a_fall_at_lambda() -> None:
         assert (decision is Decision.ADVANCE) == advances, r
 
 
-def test_an_advance_raises_the_cap_by_one_and_forgets_the_losses() -> None:
+def test_advance_raises_the_cap_by_one_and_clears_the_losses() -> None:
     history = run(EAGER, [1 - 0.001 * i for i in range(28)])
     state, decision = history[-1]
     assert decision is Decision.ADVANCE
@@ -86,12 +86,12 @@ def test_an_advance_raises_the_cap_by_one_and_forgets_the_losses() -> None:
 
 
 @pytest.mark.parametrize(("own", "experts", "limit"), [(None, 4, 5), (2, 4, 3), (9, 4, 5)])
-def test_the_cap_stops_at_the_limit(own: int | None, experts: int, limit: int) -> None:
+def test_cap_stops_at_the_limit(own: int | None, experts: int, limit: int) -> None:
     schedule = SelfAdaptive(min_duration=1, test_every=1, max_start_epoch=own, max_duration=10_000)
     assert run(schedule, [1 - 0.001 * i for i in range(400)], experts)[-1][0].cap == limit
 
 
-def test_without_evidence_fine_tuning_begins_after_max_duration_and_ends_below_the_floor() -> None:
+def test_fine_tuning_starts_after_max_duration_and_ends_below_the_floor() -> None:
     schedule = SelfAdaptive(max_duration=200, fine_tune_every=5, fine_tune_factor=0.5, fine_tune_floor=0.1)
     history = run(schedule, [0.5] * 300)
     assert first(history, Decision.FINE_TUNE) == 200
@@ -108,7 +108,7 @@ def test_defaults_fine_tune_for_fourteen_reductions() -> None:
     assert first(run(SelfAdaptive(), [0.5] * 2000), Decision.STOP) == 1000 + 50 * math.ceil(math.log(0.05, 0.8))
 
 
-def test_when_nothing_is_left_to_watch_the_clock_still_ends_it() -> None:
+def test_run_ends_after_max_duration_when_the_cap_is_at_its_limit() -> None:
     schedule, state = SelfAdaptive(min_duration=10, max_duration=20), SelfAdaptive().init()
     for _ in range(50):
         state, decision = schedule.step(state, None, 0)
@@ -119,7 +119,7 @@ def test_when_nothing_is_left_to_watch_the_clock_still_ends_it() -> None:
 
 
 @pytest.mark.parametrize("schedule", [SelfAdaptive(max_duration=60), Fixed(), StepwiseWindow(every=7)])
-def test_a_state_that_went_through_json_continues_the_same(schedule: Schedule) -> None:
+def test_state_restored_from_json_continues_the_same(schedule: Schedule) -> None:
     losses = list(np.random.default_rng(1).normal(1, 0.1, 150))
     whole = run(schedule, losses)
     saved = json.loads(json.dumps(whole[69][0]._asdict()))
@@ -129,26 +129,26 @@ def test_a_state_that_went_through_json_continues_the_same(schedule: Schedule) -
         assert (state, decision) == expected
 
 
-def test_fixed_trains_on_the_same_epochs_for_ever() -> None:
+def test_fixed_window_never_changes() -> None:
     history = run(Fixed(max_start_epoch=3), [1 - 0.01 * i for i in range(90)])
     assert {(state.cap, decision) for state, decision in history} == {(4, Decision.STAY)}
     assert history[-1][0].iteration == 90
 
 
-def test_clocked_advances_by_the_clock_up_to_its_cap() -> None:
+def test_stepwise_window_advances_at_intervals_up_to_its_limit() -> None:
     history = run(StepwiseWindow(every=10, max_start_epoch=3), [0.0] * 100)
     advances = [i for i, (_, decision) in enumerate(history, start=1) if decision is Decision.ADVANCE]
     assert advances == [10, 20, 30]
     assert history[-1][0].cap == 4
 
 
-def test_clocked_is_the_sequential_generation_of_datm() -> None:
+def test_stepwise_window_is_the_sequential_generation_of_datm() -> None:
     """Upper bound (exclusive) 10 + int((20 - 10) * iteration / 1000), at most 20; its config for ten images a class of CIFAR-10."""
     history = run(StepwiseWindow(every=100, first_max_start_epoch=9, max_start_epoch=19), [0.0] * 1500, last_epoch=98)
     assert [state.cap for state, _ in history] == [min(20, 10 + (i * 10) // 1000) for i in range(1, 1501)]
 
 
-def test_clocked_does_not_outrun_the_experts() -> None:
+def test_stepwise_window_stays_within_the_experts_epochs() -> None:
     assert run(StepwiseWindow(every=1, max_start_epoch=50), [0.0] * 100, last_epoch=6)[-1][0].cap <= 6 + 1
 
 
@@ -198,6 +198,6 @@ def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise()
         (lambda: Fixed(min_start_epoch=3), "max_start_epoch must be at least 3, got 2"),
     ],
 )
-def test_schedules_that_cannot_be_are_refused(make: Callable[[], Schedule], message: str) -> None:
+def test_invalid_schedules_are_refused(make: Callable[[], Schedule], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

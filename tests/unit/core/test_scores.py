@@ -23,7 +23,7 @@ def test_known_answers() -> None:
     assert label_robust([0.8], [0.8], [0.4])["score"] == pytest.approx((math.exp(0.2) - 1 / E) / (E - 1 / E), rel=1e-15)
 
 
-def test_the_terms_are_told() -> None:
+def test_terms_of_the_scores_are_returned() -> None:
     lrs = label_robust([0.8], [0.7], [0.5], syn_hard=[0.6])
     assert lrs["hard_label_recovery"] == pytest.approx(0.2)
     assert lrs["improvement_over_random"] == pytest.approx(0.2)
@@ -35,7 +35,7 @@ def test_the_terms_are_told() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_one_round_is_the_package_s(seed: int) -> None:
+def test_one_round_equals_the_package(seed: int) -> None:
     """Its lines (ddranking/metrics/soft_label.py and aug_robust.py of v0.2.0), on fractions."""
     real, syn_hard, syn, random, syn_plain, random_plain = np.random.default_rng(seed).random(6)
     hlr, ior = 1.00 * (real - syn_hard), 1.00 * (syn - random)
@@ -47,7 +47,7 @@ def test_one_round_is_the_package_s(seed: int) -> None:
     assert augmentation_robust([syn], [random], [syn_plain], [random_plain])["score"] == pytest.approx(ars, rel=1e-14)
 
 
-def test_the_interval_is_welch_s() -> None:
+def test_interval_is_that_of_welch() -> None:
     """With nothing but two groups that vary, alpha is half a difference of two means, whose interval scipy knows."""
     from scipy import stats
 
@@ -69,7 +69,7 @@ def test_networks_on_hard_labels_count_once_in_each_term() -> None:
     assert halves - 0.15 < width - 0.15
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_has_about_its_nominal_coverage() -> None:
     g = np.random.default_rng(0)
     truth = unit(0.5 * (0.65 - 0.45) - 0.5 * (0.8 - 0.6))
     found = [
@@ -80,7 +80,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.93 < covered < 0.98
 
 
-def test_too_few_networks_give_none_instead_of_a_wrong_figure() -> None:
+def test_too_few_networks_give_none() -> None:
     single = label_robust([0.8], [0.6, 0.62], [0.4, 0.42])
     assert single["score"] is not None
     assert (single["low"], single["high"]) == (None, None)

@@ -44,7 +44,7 @@ STRAIGHT = replace(QUICK, trajectories="straight", schedule=Fixed(max_start_epoc
 ONE_STEP = replace(QUICK, student_steps=1)
 
 
-def test_cycled_start_epochs_go_round_the_window() -> None:
+def test_cycled_start_epochs_cycle_through_the_window() -> None:
     run = distiller(replace(QUICK, schedule=Fixed(max_start_epoch=2)))
     assert [step(run).start_epoch for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
 
@@ -56,13 +56,13 @@ def test_random_start_epochs_and_experts_cover_the_window() -> None:
     assert {r.expert for r in records} == {0, 1}
 
 
-def test_the_window_never_leaves_the_experts() -> None:
+def test_window_stays_within_the_experts_epochs() -> None:
     recipe = replace(QUICK, schedule=Fixed(max_start_epoch=50), expert_epochs=2, student_steps=1)
     run = distiller(recipe)
     assert max(step(run).start_epoch for _ in range(12)) == 4 - 2
 
 
-def test_targets_lie_expert_epochs_ahead() -> None:
+def test_target_is_expert_epochs_after_the_start() -> None:
     asked: list[int] = []
 
     class Watched(OneExpert):
@@ -80,7 +80,7 @@ def test_too_few_expert_epochs_are_refused() -> None:
 
 
 @pytest.mark.parametrize("start_epochs", ["cycle", "random"])
-def test_a_late_window_is_walked_from_its_first_epoch_to_its_last(start_epochs: Any) -> None:
+def test_late_window_is_cycled_from_its_first_to_its_last_epoch(start_epochs: Any) -> None:
     """DATM: start epochs first ... current maximum, of which the latter grows by the clock."""
     schedule = StepwiseWindow(every=10, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
     run = distiller(replace(QUICK, student_steps=1, start_epochs=start_epochs, schedule=schedule))
@@ -89,7 +89,7 @@ def test_a_late_window_is_walked_from_its_first_epoch_to_its_last(start_epochs: 
     assert set(starts[10:]) == {1, 2, 3}
 
 
-def test_a_window_behind_the_experts_end_is_refused() -> None:
+def test_window_after_the_experts_end_is_refused() -> None:
     with pytest.raises(
         ValueError,
         match="min_start_epoch = 4, but with 4 epochs of the experts and expert_epochs = 1 the last possible start is 3",
@@ -97,14 +97,14 @@ def test_a_window_behind_the_experts_end_is_refused() -> None:
         distiller(replace(QUICK, schedule=Fixed(min_start_epoch=4, max_start_epoch=5)))
 
 
-def test_every_image_is_seen_before_one_is_seen_again() -> None:
+def test_every_image_is_used_before_any_is_used_again() -> None:
     run = distiller(replace(QUICK, student_steps=6, batch_size=1))
     batches = [int(batch.index_B) for batch in run.segments.batches(generator(3), IMAGES) if batch.index_B is not None]
     assert len(batches) == 6
     assert set(batches[:3]) == set(batches[3:]) == {0, 1, 2}
 
 
-def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
+def test_continuous_starts_cover_the_window_between_its_epochs() -> None:
     recipe = replace(
         QUICK, student_steps=1, trajectories="straight", start_epochs="continuous", schedule=Fixed(min_start_epoch=1, max_start_epoch=2)
     )  # fmt: skip
@@ -123,7 +123,7 @@ def test_continuous_starts_fill_the_window_between_its_epochs() -> None:
         pytest.param(SelfAdaptive(), 1, id="self-adaptive"),
     ],
 )
-def test_a_rate_s_step_is_as_many_times_larger_as_its_turn_is_rarer(schedule: Any, turns: int) -> None:
+def test_step_of_a_learning_rate_is_proportional_to_the_window(schedule: Any, turns: int) -> None:
     """Experts of six epochs: each start epoch has its turn once in as many iterations as the window has epochs."""
     network, _ = walk()
     recipe = replace(ONE_STEP, lr_per_epoch=True, schedule=schedule)
@@ -133,7 +133,7 @@ def test_a_rate_s_step_is_as_many_times_larger_as_its_turn_is_rarer(schedule: An
     assert len({step(run).start_epoch for _ in range(turns)}) == turns
 
 
-def test_an_expert_that_overshoots_stands_still_at_its_end() -> None:
+def test_expert_that_overshoots_is_stationary_at_its_end() -> None:
     assert Overshoots().progress(0) == pytest.approx([0, 0.6, 1, 1])
     run = distiller(STRAIGHT, Overshoots())
     assert [run.segments.measure(run.shared()._replace(schedule=ScheduleState(3, i)), 0).is_stationary for i in range(3)] == [
@@ -141,7 +141,7 @@ def test_an_expert_that_overshoots_stands_still_at_its_end() -> None:
     ]  # fmt: skip
 
 
-def test_a_piece_of_an_expert_that_stands_still_is_skipped() -> None:
+def test_segment_of_a_stationary_expert_is_skipped() -> None:
     run = distiller(STRAIGHT, Overshoots())
     for _ in range(2):
         assert not step(run).skipped
@@ -156,7 +156,7 @@ def test_a_piece_of_an_expert_that_stands_still_is_skipped() -> None:
     assert not torch.equal(run.images, before["images"])
 
 
-def test_the_other_pieces_move_the_images_by_their_mean() -> None:
+def test_images_follow_the_mean_of_the_other_segments() -> None:
     recipe = replace(STRAIGHT, trajectories_per_step=3, image_step=SGD(lr=10.0, momentum=0.0))
     run = distiller(recipe, Overshoots())
     found = run.measure_all()
@@ -166,7 +166,7 @@ def test_the_other_pieces_move_the_images_by_their_mean() -> None:
     torch.testing.assert_close((IMAGES - run.images) / 10, mean, rtol=1e-3, atol=1e-6)
 
 
-def test_a_run_with_pieces_that_are_skipped_goes_on_bit_for_bit() -> None:
+def test_run_with_skipped_segments_resumes_bit_for_bit() -> None:
     whole, resumed = distiller(STRAIGHT, Overshoots()), distiller(STRAIGHT, Overshoots())
     for _ in range(3):
         whole.step()
@@ -176,7 +176,7 @@ def test_a_run_with_pieces_that_are_skipped_goes_on_bit_for_bit() -> None:
     assert_same_state(whole, resumed)
 
 
-def test_the_schedule_sees_no_loss_where_the_next_epoch_is_none() -> None:
+def test_schedule_gets_no_loss_if_the_next_epoch_is_stationary() -> None:
     run = distiller(replace(STRAIGHT, schedule=SelfAdaptive()), Overshoots())
 
     def seen(cap: int) -> float | None:
@@ -186,7 +186,7 @@ def test_the_schedule_sees_no_loss_where_the_next_epoch_is_none() -> None:
     assert seen(2) is None
 
 
-def test_what_moves_only_in_the_layers_left_out_stands_still() -> None:
+def test_expert_that_moves_only_in_skipped_layers_is_stationary() -> None:
     network, _ = walk()
     first = network.layout.parameters_of_first_layers(0.5)
     assert 0 < first < network.layout.num_parameters
@@ -197,7 +197,7 @@ def test_what_moves_only_in_the_layers_left_out_stands_still() -> None:
 
 
 @pytest.mark.parametrize("change", [{"student_lr": "auto"}, {"image_step": SGD(lr="auto")}], ids=["student", "images"])
-def test_a_rate_is_chosen_by_the_experts_that_move(change: dict[str, Any]) -> None:
+def test_learning_rate_is_chosen_from_moving_experts_only(change: dict[str, Any]) -> None:
     """Of the window's ends, epochs 0 and 2, the second is left out: it tells nothing."""
     run, alone = (
         distiller(replace(STRAIGHT, schedule=Fixed(max_start_epoch=last), **change), Overshoots()) for last in (2, 0)

@@ -43,7 +43,7 @@ def data(num: int = 24, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Ten
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.05])
 @pytest.mark.parametrize("name", zoo.NETWORKS)
-def test_fit_is_torch_s_sgd(name: str, momentum: float, weight_decay: float) -> None:
+def test_fit_equals_sgd_of_torch(name: str, momentum: float, weight_decay: float) -> None:
     network = build_network(zoo.NETWORKS[name], zoo.CLASSES, zoo.SIZE)
     images, targets = data(dtype=torch.float64)
     theta = initial_parameters(network, 0).double()
@@ -67,7 +67,7 @@ def test_fit_is_torch_s_sgd(name: str, momentum: float, weight_decay: float) -> 
 @pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
 @pytest.mark.parametrize("average", [0.0, 0.7])
 @pytest.mark.parametrize("stop", [0, 1, 3])
-def test_resumed_from_any_state_it_is_the_uninterrupted_run_bit_for_bit(
+def test_resuming_from_any_state_equals_the_uninterrupted_run_bit_for_bit(
     network: Network, sampling: Any, stop: int, average: float
 ) -> None:
     images, targets = data()
@@ -88,7 +88,7 @@ def test_resumed_from_any_state_it_is_the_uninterrupted_run_bit_for_bit(
         assert torch.equal(expected.average_P, expected.theta_P) == (average == 0)
 
 
-def test_the_average_is_a_running_one_of_the_parameters_after_each_step(network: Network) -> None:
+def test_average_is_the_moving_average_of_the_parameters_over_the_steps(network: Network) -> None:
     """Epochs of one step, whose parameters can be seen: theta leaves a mark that fades as 1/(1 + time constant) a step."""
     images, targets = data()
     begin = init_state(initial_parameters(network, 0).double())
@@ -105,7 +105,7 @@ def test_the_average_is_a_running_one_of_the_parameters_after_each_step(network:
     assert torch.equal(trained, states[-1].average_P)
 
 
-def test_states_already_yielded_do_not_change(network: Network) -> None:
+def test_yielded_states_do_not_change(network: Network) -> None:
     images, targets = data()
     begin = init_state(initial_parameters(network, 0))
     copies, states = [torch.stack(begin[1:4])], [begin]
@@ -115,7 +115,7 @@ def test_states_already_yielded_do_not_change(network: Network) -> None:
     assert all(torch.equal(torch.stack(state[1:4]), copy) for state, copy in zip(states, copies, strict=True))
 
 
-def test_another_seed_is_another_order(network: Network) -> None:
+def test_seed_changes_the_order(network: Network) -> None:
     images, targets = data()
     begin = init_state(initial_parameters(network, 0))
     one, other = (
@@ -156,7 +156,7 @@ def test_balanced_sampling_balances_the_classes() -> None:
     assert (per_class - 300).abs().max() < 4 * sigma
 
 
-def test_an_epoch_is_whole_batches_of_one_size() -> None:
+def test_epoch_has_batches_of_one_size() -> None:
     sizes = []
 
     class Counting(Network):
@@ -174,12 +174,12 @@ def test_an_epoch_is_whole_batches_of_one_size() -> None:
 @pytest.mark.parametrize(
     ("images", "batches"), [(5, [5]), (256, [256]), (500, [250, 250]), (1001, [250] * 4), (9, [9])]
 )
-def test_a_small_set_is_seen_whole(images: int, batches: list[int]) -> None:
+def test_small_set_is_one_batch(images: int, batches: list[int]) -> None:
     training = Training(batch_size=256).with_even_batches(images)
     assert [training.batch_size] * training.steps_per_epoch(images) == batches
 
 
-def test_class_weights_do_nothing_to_classes_that_are_drawn_alike() -> None:
+def test_class_weights_have_no_effect_with_balanced_sampling() -> None:
     network = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
     images, labels = zoo.stripes(12)
     keep = torch.tensor([0, 3, 6, 9, 1, 4, 2])
@@ -205,7 +205,7 @@ def test_class_weights_of_an_absent_class_are_zero_and_the_mean_stays_one() -> N
     assert float(weights[labels].mean()) == pytest.approx(1)
 
 
-def test_class_weights_weigh_the_loss() -> None:
+def test_class_weights_scale_the_loss() -> None:
     """Weighted training on lopsided data is, in one full batch, training on data that repeats the rare classes."""
     network = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
     images, labels = zoo.stripes(12)
@@ -221,13 +221,13 @@ def test_class_weights_weigh_the_loss() -> None:
     torch.testing.assert_close(step(keep, True), step(repeated, False), rtol=1e-6, atol=1e-9)
 
 
-def test_the_learning_rate_falls_to_a_tenth() -> None:
+def test_learning_rate_decays_to_a_tenth() -> None:
     training = Training(epochs=10, lr=0.5, lr_decay_at=0.5)
     assert [training.lr_in(epoch) for epoch in range(10)] == [0.5] * 5 + [0.05] * 5
     assert [Training(epochs=4).lr_in(epoch) for epoch in range(4)] == [0.01] * 4
 
 
-def test_a_learned_rate_takes_the_place_of_the_configured_one(network: Network) -> None:
+def test_learned_rates_replace_the_configured_one(network: Network) -> None:
     images, targets = data()
     begin = init_state(initial_parameters(network, 0))
     still = list(fit(network, begin, images, targets, Training(epochs=2), 0, lr_in=lambda epoch: 0.0))
@@ -237,7 +237,7 @@ def test_a_learned_rate_takes_the_place_of_the_configured_one(network: Network) 
     assert torch.equal(first.theta_P, given.theta_P)
 
 
-def test_training_learns_and_predict_says_so(network: Network) -> None:
+def test_trained_network_predicts_the_classes(network: Network) -> None:
     images, labels = zoo.stripes(90)
     training = Training(epochs=8, batch_size=15, lr=0.05, augmentation=Augmentation(("dihedral",)))
     *_, last = fit(
@@ -249,7 +249,7 @@ def test_training_learns_and_predict_says_so(network: Network) -> None:
     assert torch.equal(predicted, predict(network, last.theta_P, unseen))
 
 
-def test_a_network_is_judged_by_its_predictions(network: Network) -> None:
+def test_evaluate_scores_the_predictions(network: Network) -> None:
     images, labels = zoo.stripes(40)
     theta = initial_parameters(network, 0)
     right = predict(network, theta, images) == labels
@@ -260,11 +260,11 @@ def test_a_network_is_judged_by_its_predictions(network: Network) -> None:
     assert found.balanced_accuracy == pytest.approx(sum(of_class) / zoo.CLASSES)
 
 
-def test_predicting_nothing_gives_nothing(network: Network) -> None:
+def test_predict_of_no_images_is_empty(network: Network) -> None:
     assert predict(network, initial_parameters(network, 0), torch.empty(0, 3, 8, 8)).shape == (0,)
 
 
-def test_divergence_is_named(network: Network) -> None:
+def test_divergence_is_reported(network: Network) -> None:
     images, targets = data()
     begin = init_state(initial_parameters(network, 0))
     with pytest.raises(DivergenceError, match=r"in epoch 1; lower the learning rate \(now 1e\+30\)"):
@@ -289,12 +289,12 @@ def test_numbers_that_must_be_positive(name: str) -> None:
         ({"lr": math.inf}, "lr must be positive, got inf"),
     ],
 )
-def test_a_training_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+def test_invalid_trainings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Training(), **change)
 
 
-def test_a_finished_state_yields_nothing_more(network: Network) -> None:
+def test_finished_state_yields_nothing(network: Network) -> None:
     images, targets = data()
     theta = initial_parameters(network, 0)
     done = FitState(3, theta, torch.zeros_like(theta), theta, 0.1)
@@ -317,31 +317,31 @@ class TestFlat:
         return direction
 
     @pytest.mark.parametrize("rho", [1e-3, 0.5])
-    def test_without_alpha_it_is_the_gradient_at_the_worst_point_nearby(self, rho: float) -> None:
+    def test_without_alpha_it_is_the_gradient_at_the_perturbed_point(self, rho: float) -> None:
         g = self.gradient(self.theta)
         expected = self.gradient(self.theta + rho * g / g.norm())
         assert zoo.relative(self.direction(SharpnessAware(rho=rho, alpha=0, adaptive=False)), expected) < 1e-10
 
-    def test_adaptive_climbs_in_units_of_each_weight(self) -> None:
+    def test_adaptive_perturbation_scales_with_each_weight(self) -> None:
         g = self.gradient(self.theta)
         climb = 0.3 * self.theta**2 * g / (self.theta * g).norm()
         assert zoo.relative(self.direction(SharpnessAware(rho=0.3, alpha=0)), self.gradient(self.theta + climb)) < 1e-10
 
-    def test_alpha_leaves_the_worst_point_s_gradient_and_turns_only_across_it(self) -> None:
+    def test_alpha_changes_only_the_component_orthogonal_to_the_perturbed_gradient(self) -> None:
         g = self.gradient(self.theta)
         there = self.direction(SharpnessAware(rho=0.4, alpha=0))
         across = self.direction(SharpnessAware(rho=0.4, alpha=0.7)) - there
         assert abs(float(across @ there)) < 1e-10 * float(there @ there)
         assert zoo.relative(across, -0.7 * (g - (g @ there) / (there @ there) * there)) < 1e-10
 
-    def test_a_gradient_of_zero_stays_zero(self) -> None:
+    def test_zero_gradient_stays_zero(self) -> None:
         def zero_gradient(theta: Tensor) -> tuple[Tensor, Tensor]:
             return torch.zeros_like(theta), torch.zeros(())
 
         assert _sharpness_aware_gradient(zero_gradient, SharpnessAware())(self.theta)[0].count_nonzero() == 0
 
 
-def test_flat_training_is_resumable_and_another_path(network: Network) -> None:
+def test_sharpness_aware_training_resumes_and_differs_from_sgd(network: Network) -> None:
     images, targets = data()
     training = Training(epochs=3, batch_size=8, lr=0.05, flat=SharpnessAware(rho=0.1))
     begin = init_state(initial_parameters(network, 0))

@@ -28,20 +28,20 @@ def path(points: list[list[float]]) -> np.ndarray:
     return np.array(points, dtype=np.float32)
 
 
-def test_an_expert_that_goes_straight_is_left_as_it_is() -> None:
+def test_straight_trajectory_is_not_changed() -> None:
     straight = path([[0, 1], [1, 3], [3, 7], [4, 9]])
     assert progress(straight) == pytest.approx([0, 0.25, 0.75, 1])
     for epoch in range(4):
         torch.testing.assert_close(Straight(Given(straight))(0, epoch), torch.from_numpy(straight[epoch]))
 
 
-def test_a_bend_becomes_the_nearest_point_of_the_line() -> None:
+def test_points_are_projected_on_the_line() -> None:
     bent = path([[0, 0], [1, 5], [3, -2], [4, 0]])
     assert progress(bent) == pytest.approx([0, 0.25, 0.75, 1])
     torch.testing.assert_close(Straight(Given(bent))(0, 1), torch.tensor([1.0, 0.0]))
 
 
-def test_nothing_is_nearer_than_the_projection() -> None:
+def test_projection_is_the_nearest_point() -> None:
     wild = zoo.normal(0, 6, 9, dtype=torch.float32).cumsum(0).numpy()
     given = Given(wild)
     straight, beta = Straight(given), progress(wild)
@@ -52,22 +52,22 @@ def test_nothing_is_nearer_than_the_projection() -> None:
         assert abs(float(away @ (given(0, 5) - given(0, 0)))) < 1e-4
 
 
-def test_progress_runs_from_0_to_1_and_never_back() -> None:
+def test_progress_rises_from_0_to_1() -> None:
     beta = progress(path([[0], [-1], [3], [2], [9], [4]]))
     assert beta == pytest.approx([0, 0, 0.75, 0.75, 1, 1])
 
 
-def test_an_expert_that_comes_back_to_its_start_has_no_line_but_an_end() -> None:
+def test_expert_that_returns_to_its_start_has_no_line() -> None:
     assert progress(path([[1], [5], [1]])) == [0, 0, 1]
 
 
-def test_any_real_epoch_can_be_asked_for() -> None:
+def test_any_real_epoch_is_valid() -> None:
     straight = Straight(Given(path([[0, 0], [1, 5], [3, -2], [4, 0]])))
     assert straight.beta(0, 1.5) == pytest.approx(0.5)
     assert straight.beta(0, 3) == 1
     torch.testing.assert_close(straight(0, 0.5), torch.tensor([0.5, 0.0]))
 
 
-def test_each_expert_has_a_line_of_its_own() -> None:
+def test_each_expert_has_its_own_line() -> None:
     straight = Straight(Given(path([[0], [1], [4]]), path([[0], [3], [4]])))
     assert [straight.beta(expert, 1) for expert in (0, 1)] == [0.25, 0.75]
