@@ -37,6 +37,11 @@ def load_config(config: ConfigLike, *overrides: str) -> Config:
     overrides
         Values at dotted keys, as on the command line: "distill.iterations=500".
 
+    Returns
+    -------
+    Config
+        All values checked, with defaults filled in.
+
     Raises
     ------
     ConfigError
@@ -54,7 +59,19 @@ def load_config(config: ConfigLike, *overrides: str) -> Config:
 
 
 def run(config: ConfigLike, *overrides: str) -> EvaluationReport:
-    """Run all stages of a config and return the report that compares the distilled set with its baselines.
+    """Run all stages of a config and return the evaluation.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    overrides
+        Values at dotted keys, as on the command line: "distill.iterations=500".
+
+    Returns
+    -------
+    EvaluationReport
+        Compares the distilled set with its baselines.
 
     Raises
     ------
@@ -68,39 +85,188 @@ def run(config: ConfigLike, *overrides: str) -> EvaluationReport:
 
 
 def simulate(config: ConfigLike, *overrides: str) -> Survey:
-    """Render the simulated survey of a config. ConfigError where the survey is not a simulated one."""
+    """Render the simulated survey of a config.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    overrides
+        Values at dotted keys, as on the command line: "distill.iterations=500".
+
+    Returns
+    -------
+    Survey
+        Pictures, votes and the parameters of each galaxy.
+
+    Raises
+    ------
+    ConfigError
+        The config is wrong, or its survey is not a simulated one.
+    """
     return cast("Survey", _run_stage("simulate", config, overrides))
 
 
 def curate(config: ConfigLike, *overrides: str) -> CuratedSet:
-    """Choose classes and galaxies of a survey; check, crop and resize their pictures."""
+    """Select classes and galaxies of a survey; check, crop and resize their pictures.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    overrides
+        Values at dotted keys, as on the command line: "distill.iterations=500".
+
+    Returns
+    -------
+    CuratedSet
+        Labelled pictures in three splits.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value does not fit.
+    CatalogError
+        The survey's table or pictures cannot be used.
+    """
     return cast("CuratedSet", _run_stage("curate", config, overrides))
 
 
 def experts(config: ConfigLike, *overrides: str) -> TrajectoryStore:
-    """Train the expert networks on the curated set, which must exist, and keep their trajectories."""
+    """Train the expert networks on the curated set and store their trajectories.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    overrides
+        Values at dotted keys, as on the command line: "distill.iterations=500".
+
+    Returns
+    -------
+    TrajectoryStore
+        Parameters of each expert after each epoch.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value does not fit.
+    ArtifactMissing
+        The curated set does not exist.
+    DivergenceError
+        An expert's loss is not finite.
+    """
     return cast("TrajectoryStore", _run_stage("experts", config, overrides))
 
 
 def distill(config: ConfigLike, *overrides: str) -> DistilledSet:
-    """Match the trajectories of the experts, which must exist, with a few images per class."""
+    """Distill a few images per class by matching the trajectories of the experts.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    overrides
+        Values at dotted keys, as on the command line: "distill.iterations=500".
+
+    Returns
+    -------
+    DistilledSet
+        The synthetic images, their labels and learning rates.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value does not fit.
+    ArtifactMissing
+        The curated set or the trajectories do not exist.
+    DivergenceError
+        The distillation diverged.
+    """
     return cast("DistilledSet", _run_stage("distill", config, overrides))
 
 
 def evaluate(config: ConfigLike, *overrides: str) -> EvaluationReport:
-    """Train fresh networks on the distilled set and each baseline; score them on test images."""
+    """Train new networks on the distilled set and each baseline, and test them.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    overrides
+        Values at dotted keys, as on the command line: "distill.iterations=500".
+
+    Returns
+    -------
+    EvaluationReport
+        Accuracies on test images, with intervals.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value does not fit.
+    ArtifactMissing
+        The distilled set or an artifact before it does not exist.
+    """
     return cast("EvaluationReport", _run_stage("evaluate", config, overrides))
 
 
 def tune(config: ConfigLike, *overrides: str) -> SearchReport:
-    """Search the distillation recipe on experts that exist, by accuracy on validation images."""
+    """Search for the distillation recipe with the best accuracy on validation images.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    overrides
+        Values at dotted keys, as on the command line: "distill.iterations=500".
+
+    Returns
+    -------
+    SearchReport
+        All trials, and the best recipe as a config.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value does not fit.
+    ArtifactMissing
+        The curated set or the trajectories do not exist.
+    """
     from raydistill.pipeline.run import search
 
     return search(_plan(config, overrides))
 
 
 def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
-    """Open an artifact of any kind by its folder: see `raydistill.artifacts.opening.open_artifact`."""
+    """Open an artifact of any kind.
+
+    Parameters
+    ----------
+    uri
+        Folder of the artifact: a path, or any URI that fsspec reads (`s3://`, `gs://`).
+    verify
+        Read every file and compare its sha256 with the manifest. False saves that time.
+
+    Returns
+    -------
+    Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport or SearchReport
+
+    Raises
+    ------
+    ArtifactMissing
+        There is no finished artifact: no folder, or a folder without a manifest.
+    ArtifactIncompatible
+        Another release wrote it, or its kind is unknown to this one.
+    ArtifactCorrupt
+        The manifest is damaged; with `verify`, a file is gone or differs from its digest.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> report = rd.open("runs/demo/evaluation-0123456789ab")  # doctest: +SKIP
+    >>> report.table()[["training_set", "balanced_accuracy"]]  # doctest: +SKIP
+    """
     from raydistill.artifacts.opening import open_artifact
 
     return open_artifact(os.fspath(uri), verify=verify)

@@ -195,8 +195,8 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
         fix = f"remove the folder and run {command} again"
         raise ArtifactCorrupt("manifest.json is damaged", folder.uri, fix) from error
     if manifest.kind != kind:
-        given = describe_kind(manifest.kind)[0]
-        raise ArtifactIncompatible(f"this is a {given}, not a {noun}", folder.uri, f"give the path of a {noun}")
+        actual = describe_kind(manifest.kind)[0]
+        raise ArtifactIncompatible(f"this is a {actual}, not a {noun}", folder.uri, f"give the path of a {noun}")
     if verify and _verified.get(folder.uri) != (token := folder.change_token()):
         _verify(folder, manifest)
         _verified[folder.uri] = token

@@ -40,7 +40,7 @@ class Survey:
         Raises
         ------
         ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            No whole survey is there; it is another kind of artifact; a file is gone or damaged.
+            There is no finished survey; it is another kind of artifact; a file is gone or damaged.
         """
         return Survey(*open_folder(uri, KIND, verify=verify))
 

@@ -19,7 +19,10 @@ SHA256 = "sha256"
 
 
 def write_tensors(folder: Folder, name: str, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Write tensors, and `info` with a sha256 as JSON under one metadata key: the order of several keys is not fixed."""
+    """Write tensors, and `info` with a sha256 as JSON in the header.
+
+    One metadata key holds both, because safetensors does not fix the order of several keys.
+    """
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     header = json.dumps({**info, SHA256: _sha256(plain, info)}, sort_keys=True)
     folder.write(name, safetensors.torch.save(plain, {"raydistill": header}))
@@ -33,12 +36,12 @@ def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str
         # safe_open().metadata() needs a local path: docs/decisions/0005-safetensors-header.md
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         info = json.loads(header["__metadata__"]["raydistill"])
-        stated = info.pop(SHA256, None)  # sets made before 2026-11-23 have none
+        stated = info.pop(SHA256, None)  # sets written before 2026-11-23 have none
         if stated not in (None, _sha256(tensors, info)):
             raise ValueError("a bit has changed")
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise ArtifactCorrupt(
-            f"'{name}' is not a whole safetensors file of raydistill", folder.uri, "write it again"
+            f"'{name}' is damaged or no safetensors file of raydistill", folder.uri, "write it again"
         ) from error
     return tensors, info
 
@@ -55,6 +58,7 @@ def write_whitening(folder: Folder, whitening: Whitening) -> None:
 
 
 def read_whitening(folder: Folder) -> Whitening:
+    """Return the whitening; raise ArtifactCorrupt where the file is damaged."""
     tensors, info = read_tensors(folder, WHITENING)
     try:
         return Whitening(tensors["mean"], tensors["forward"], tensors["inverse"], info["eps"])

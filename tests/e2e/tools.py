@@ -155,7 +155,7 @@ def raydistill(output: Path, env: Mapping[str, str], *words: str, stage: str = "
 
 def assert_each_was_made_once(told: str) -> None:
     """By one of two runs at once, while the other waited; told: the log of both."""
-    assert "is being made by process" in told
+    assert "is being built by process" in told
     made = re.findall(r"(\w+): done, content", told)
     assert sorted(made) == sorted(KINDS), "an artifact was made twice"
 

@@ -149,7 +149,7 @@ def _wait_for_holder(spec: ArtifactSpec, clock: Clock) -> None:
     lease, last_seen = _read(spec), clock.now()
     if lease is not None and _is_alive(lease):
         holder = f"process {lease.get('pid')} on {lease.get('host')}"
-        log.info("%s: is being made by %s, waiting for it (%s)", spec.kind, holder, spec.folder)
+        log.info("%s: is being built by %s, waiting for it (%s)", spec.kind, holder, spec.folder)
     while lease is not None and _is_alive(lease):
         clock.sleep(1)
         asked = clock.now()

@@ -119,8 +119,8 @@ def test_columns_may_leave_out_the_object_id(curated: CuratedSet) -> None:
 
 
 def test_an_empty_split_is_an_empty_table(folder: Folder) -> None:
-    nobody = tuple(replace(entry, kept=0, train=0, validation=0, test=0) for entry in SUMMARY.classes)
-    folder.write("summary.json", replace(SUMMARY, classes=nobody).to_json())
+    empty = tuple(replace(entry, kept=0, train=0, validation=0, test=0) for entry in SUMMARY.classes)
+    folder.write("summary.json", replace(SUMMARY, classes=empty).to_json())
     commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
     curated = CuratedSet.open(folder)
     assert curated.table("train", ["object_id", "ra"]).column_names == ["object_id", "ra", "label"]

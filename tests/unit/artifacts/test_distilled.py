@@ -154,14 +154,14 @@ def test_images_without_their_whitening_file_are_refused(folder: Folder) -> None
 def test_a_truncated_file_is_corrupt(folder: Folder, keep: int) -> None:
     write_images(folder, SELECTED, synthetic(), INFO)
     folder.write(SELECTED, folder.read(SELECTED)[:keep])
-    with pytest.raises(ArtifactCorrupt, match=r"'images\.safetensors' is not a whole safetensors file"):
+    with pytest.raises(ArtifactCorrupt, match=r"'images\.safetensors' is damaged or no safetensors file"):
         read_images(folder, SELECTED)
 
 
 def test_a_safetensors_file_of_another_program_is_corrupt(folder: Folder) -> None:
     for name, metadata in (("bare", None), ("other", {"format": "pt"}), ("garbled", {"raydistill": "{"})):
         folder.write(name, safetensors.torch.save({"images": torch.zeros(2)}, metadata))
-        with pytest.raises(ArtifactCorrupt, match=f"'{name}' is not a whole safetensors file of raydistill"):
+        with pytest.raises(ArtifactCorrupt, match=f"'{name}' is damaged or no safetensors file of raydistill"):
             read_images(folder, name)
 
 

@@ -71,12 +71,12 @@ def batch(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def test_dd_ranking_reads_a_hard_labelled_set(folder: Folder, tmp_path: Path) -> None:
-    given = distilled(folder, soft=False, lrs=[0.01])
-    export(given, Folder(tmp_path / "out"), "dd-ranking")
+    original = distilled(folder, soft=False, lrs=[0.01])
+    export(original, Folder(tmp_path / "out"), "dd-ranking")
     images, labels, lr = loaded(tmp_path / "out")
     assert images.shape == (len(NAMES) * IPC, 3, SIZE, SIZE)
     assert images.dtype == torch.float32
-    assert torch.equal(images, given.selected.images_SCHW)
+    assert torch.equal(images, original.selected.images_SCHW)
     assert lr == pytest.approx(0.01)
     # LabelRobustScoreHard.compute_metrics without hard labels:
     default = torch.tensor(np.array([np.ones(IPC) * i for i in range(len(NAMES))]), dtype=torch.long).view(-1)
@@ -89,12 +89,12 @@ def test_dd_ranking_reads_a_hard_labelled_set(folder: Folder, tmp_path: Path) ->
 
 @pytest.mark.parametrize("loss", ["sce", "kl"])
 def test_dd_ranking_softmax_returns_the_soft_labels(folder: Folder, tmp_path: Path, loss: str) -> None:
-    given = distilled(folder, soft=True, lrs=[0.01, 0.03])
-    export(given, Folder(tmp_path / "out"), "dd-ranking")
+    original = distilled(folder, soft=True, lrs=[0.01, 0.03])
+    export(original, Folder(tmp_path / "out"), "dd-ranking")
     images, labels, lr = loaded(tmp_path / "out")
     assert lr == pytest.approx(0.02), "one rate: the mean of those per start epoch"
     _, tea_outputs = batch(images, labels)
-    p = given.selected.targets_SK
+    p = original.selected.targets_SK
     stu_outputs = zoo.normal(3, *p.shape, dtype=torch.float32)
     log_q = F.log_softmax(stu_outputs, dim=1)
     if loss == "sce":  # SoftCrossEntropyLoss(temperature=1.0)
@@ -111,30 +111,30 @@ def test_dd_ranking_softmax_returns_the_soft_labels(folder: Folder, tmp_path: Pa
 
 
 def test_a_probability_of_zero_has_a_finite_logarithm(folder: Folder, tmp_path: Path) -> None:
-    given = distilled(folder, soft=True, lrs=[0.01])
-    given.selected.targets_SK[0] = torch.tensor([0.5, 0.5, 0.0])
-    export(given, Folder(tmp_path / "out"), "dd-ranking")
+    original = distilled(folder, soft=True, lrs=[0.01])
+    original.selected.targets_SK[0] = torch.tensor([0.5, 0.5, 0.0])
+    export(original, Folder(tmp_path / "out"), "dd-ranking")
     _, labels, _ = loaded(tmp_path / "out")
     assert torch.isfinite(labels).all()
-    torch.testing.assert_close(labels.softmax(dim=1), given.selected.targets_SK)
+    torch.testing.assert_close(labels.softmax(dim=1), original.selected.targets_SK)
 
 
 @pytest.mark.parametrize("form", ["dd-ranking", "png"])
 def test_an_export_includes_the_inverse_normalisation(folder: Folder, tmp_path: Path, form: Any) -> None:
-    given = distilled(folder, soft=True, lrs=[0.01, 0.03])
-    export(given, Folder(tmp_path / "out"), form)
+    original = distilled(folder, soft=True, lrs=[0.01, 0.03])
+    export(original, Folder(tmp_path / "out"), form)
     info = json.loads((tmp_path / "out" / "info.json").read_text())
     assert (info["class_names"], info["images_per_class"], info["labels"]) == (NAMES, IPC, "soft")
     assert info["student_lrs"] == pytest.approx([0.01, 0.03])
-    assert info["distilled_set"] == given.manifest.content
+    assert info["distilled_set"] == original.manifest.content
     mean, std = (torch.tensor(info[key])[:, None, None] for key in ("mean", "std"))
-    pictures = (given.selected.images_SCHW * std + mean).clamp(0, 1).permute(0, 2, 3, 1)
-    torch.testing.assert_close(pictures, given.selected.display())
+    pictures = (original.selected.images_SCHW * std + mean).clamp(0, 1).permute(0, 2, 3, 1)
+    torch.testing.assert_close(pictures, original.selected.display())
 
 
 def test_image_folder_numbers_exported_pictures_correctly(folder: Folder, tmp_path: Path) -> None:
-    given, out = distilled(folder, soft=True, lrs=[0.01]), tmp_path / "out"
-    export(given, Folder(out), "png")
+    original, out = distilled(folder, soft=True, lrs=[0.01]), tmp_path / "out"
+    export(original, Folder(out), "png")
     rows = list(csv.DictReader(io.StringIO((out / "labels.csv").read_text())))
     # torchvision's ImageFolder: classes are the sorted folders, samples the sorted files of each
     classes = sorted(entry.name for entry in out.iterdir() if entry.is_dir())
@@ -144,23 +144,23 @@ def test_image_folder_numbers_exported_pictures_correctly(folder: Folder, tmp_pa
     ]
     assert [row["class"] for row in rows] == [name for name in NAMES for _ in range(IPC)]
     for (path, _), row, shown, target in zip(
-        samples, rows, given.selected.display().numpy(), given.selected.targets_SK.tolist(), strict=True
+        samples, rows, original.selected.display().numpy(), original.selected.targets_SK.tolist(), strict=True
     ):
         np.testing.assert_allclose(np.asarray(Image.open(path)) / 255, shown, atol=0.5 / 255 + 1e-6)
         assert [float(row[f"p_{name}"]) for name in NAMES] == target
 
 
 def test_equal_sets_give_equal_bytes(folder: Folder, tmp_path: Path) -> None:
-    given = distilled(folder, soft=True, lrs=[0.01])
+    original = distilled(folder, soft=True, lrs=[0.01])
     for name in ("one", "other"):
-        export(given, Folder(tmp_path / name), "dd-ranking")
+        export(original, Folder(tmp_path / name), "dd-ranking")
     for file in ("images.pt", "labels.pt", "lr.pt", "info.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
 
 
 def test_a_folder_with_files_is_refused_and_unchanged(folder: Folder, tmp_path: Path) -> None:
-    given = distilled(folder, soft=False, lrs=[0.01])
+    original = distilled(folder, soft=False, lrs=[0.01])
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ArtifactError, match=r"not empty; give a new folder"):
-        export(given, Folder(tmp_path), "png")
+        export(original, Folder(tmp_path), "png")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine.txt"]

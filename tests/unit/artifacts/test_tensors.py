@@ -35,9 +35,9 @@ def test_any_changed_bit_is_detected(tmp_path: Path) -> None:
     """A bit in the key of the checksum is the exception: then there is no checksum and the rest is intact."""
     folder = Folder(str(tmp_path))
     write_tensors(folder, "state", TENSORS, INFO)
-    whole = folder.read("state")
-    name = whole.index(SHA256.encode())
-    for spec in set(range(len(whole))) - set(range(name, name + len(SHA256))):
-        folder.write("state", flipped(whole, spec))
-        with pytest.raises(ArtifactCorrupt, match="'state' is not a whole safetensors file"):
+    intact = folder.read("state")
+    name = intact.index(SHA256.encode())
+    for spec in set(range(len(intact))) - set(range(name, name + len(SHA256))):
+        folder.write("state", flipped(intact, spec))
+        with pytest.raises(ArtifactCorrupt, match="'state' is damaged or no safetensors file"):
             read_tensors(folder, "state")

@@ -116,10 +116,10 @@ def test_an_expert_stopped_and_resumed_has_the_same_bits(folder: Folder) -> None
                 return  # killed
         writer.finish(EPOCHS, {})
 
-    train(folder / "whole", 99)
+    train(folder / "uninterrupted", 99)
     for until in (1, 2, 99):
         train(folder / "stopped", until)
-    assert (folder / "stopped").read(shard(0)) == (folder / "whole").read(shard(0))
+    assert (folder / "stopped").read(shard(0)) == (folder / "uninterrupted").read(shard(0))
     assert (folder / "stopped").files() == [record(0), shard(0)]
 
 
@@ -152,9 +152,9 @@ def test_an_expert_whose_record_or_shard_is_damaged_is_missing(folder: Folder) -
         for epoch in range(EPOCHS + 1):
             writer.save(state(0, epoch), {})
         writer.finish(EPOCHS, {"loss": [None, 0.5]}, ends_only=True)
-        whole = folder.read(name)
+        intact = folder.read(name)
         assert missing_experts(folder, 1) == []
-        for damaged in (b"", whole[:-9], *(flipped(whole, at) for at in range(len(whole)))):
+        for damaged in (b"", intact[:-9], *(flipped(intact, at) for at in range(len(intact)))):
             folder.write(name, damaged)
             assert missing_experts(folder, 1) == [0]
             assert writer.finished() is None
@@ -194,8 +194,8 @@ def test_an_expert_with_damaged_partial_files_starts_over(
     for epoch in range(3):
         writer.save(state(2, epoch), {})
     assert writer.resume() is not None
-    whole = folder.read(name)
-    folder.write(name, {"cut": whole[:-40], "flipped": flipped(whole, len(whole) // 2), "gone": b""}[damage])
+    intact = folder.read(name)
+    folder.write(name, {"cut": intact[:-40], "flipped": flipped(intact, len(intact) // 2), "gone": b""}[damage])
     if damage == "gone" and "epoch" in name:
         folder.remove(name)
     with caplog.at_level("WARNING"):
@@ -220,13 +220,13 @@ def test_straight_trajectories_need_only_the_ends(folder: Folder) -> None:
         writer.finish(EPOCHS, {"loss": [0.5] * EPOCHS}, ends_only=True)
     write_layout(folder / "ends", LAYOUT, 2, EPOCHS, ends_only=True)
     commit(folder / "ends", kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
-    whole, ends = (TrajectoryStore.open(folder / name) for name in ("all", "ends"))
+    full, ends = (TrajectoryStore.open(folder / name) for name in ("all", "ends"))
     assert np.load((folder / "ends").local(shard(0)), allow_pickle=False).shape == (2, 8)
     for expert in range(2):
-        assert ends.progress(expert) == whole.progress(expert)
+        assert ends.progress(expert) == full.progress(expert)
         for epoch in (0, 0.4, 1, 2.9, EPOCHS):
-            assert torch.equal(Straight(ends)(expert, epoch), Straight(whole)(expert, epoch))
-    for theta, expected in zip(ends.ends(), whole.ends(), strict=True):
+            assert torch.equal(Straight(ends)(expert, epoch), Straight(full)(expert, epoch))
+    for theta, expected in zip(ends.ends(), full.ends(), strict=True):
         assert torch.equal(theta, expected)
     with pytest.raises(ArtifactIncompatible, match="only the ends of the experts were kept, and epoch 1 was asked for"):
         ends(0, 1)
