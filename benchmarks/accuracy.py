@@ -1,13 +1,13 @@
-"""What whole runs of configs reach, over seeds: the tables of docs/results.md.
+"""Measure the accuracy of whole runs over seeds: the tables of docs/results.md.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py gz2_kaggle5 gz2_kaggle5_ipc10 [--seeds 3] [--set KEY=VALUE] [--parallel 2] \
         [--output runs]
 
-`raydistill run` of each config and distilling seed, on the same curated set and experts; `--parallel` sets are distilled at once, each on
-its share of the cores (small steps gain little from a second thread). Baselines (all that raydistill knows, distribution matching too,
-whatever the config has), other networks and networks on all the data are trained beside the first seed only. Fresh networks judge by
-balanced accuracy on test galaxies, under each protocol of the config. A stopped run goes on where it was. Rows go to
-`benchmarks/results/accuracy.json`, where those of other configs stay, and all are printed.
+Runs `raydistill run` for each config and distilling seed, on the same curated set and experts.
+`--parallel` sets are distilled at once, each on its share of the cores: small steps gain little from a second thread.
+The first seed also trains all baselines, other networks, and networks on all the data.
+Fresh networks are evaluated by balanced accuracy on test galaxies, under each protocol of the config.
+A stopped run resumes when the command is run again. The rows of `benchmarks/results/accuracy.json` are updated and printed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from running import ROOT, balanced_accuracy, deviation, distil, evaluated, share
 from raydistill.config.tree import Baseline
 
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
-SMALL_SETS = get_args(Baseline)  # of as many images as the distilled set
+SMALL_SETS = get_args(Baseline)  # with as many images as the distilled set
 WITH_ALL = [f"evaluate.baselines=[{', '.join(SMALL_SETS)}]"]
 ONLY_DISTILLED = ["evaluate.baselines=[]", "evaluate.full_data_networks=0", "evaluate.other_networks=[]"]
 
@@ -34,37 +34,37 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--output", default="runs")
-    given = parser.parse_args()
-    common = {config: [config, f"output={given.output}", *given.overrides] for config in given.configs}
-    _distill(given, common)
+    args = parser.parse_args()
+    common = {config: [config, f"output={args.output}", *args.overrides] for config in args.configs}
+    _distill(args, common)
     rows: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for config in given.configs:
+    for config in args.configs:
         reports = []
-        for seed in range(given.seeds):
+        for seed in range(args.seeds):
             reports.append(
                 evaluated([*common[config], f"distill.seed={seed}", *(ONLY_DISTILLED if seed else WITH_ALL)])
             )
             print(f"{config}, seed {seed}: {balanced_accuracy(reports[-1], 'distilled'):.3f}", flush=True)
-        rows[" ".join([config, *given.overrides])] = _row(reports)
+        rows[" ".join([config, *args.overrides])] = _row(reports)
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    _show(rows)
+    _print_table(rows)
 
 
-def _distill(given: argparse.Namespace, common: dict[str, list[str]]) -> None:
-    """All sets, several at once."""
+def _distill(args: argparse.Namespace, common: dict[str, list[str]]) -> None:
+    """Distil all sets, several at once."""
     for words in common.values():
         with_experts(words)
     sets = [
-        [*words, f"distill.seed={seed}", share_of_cores(given.parallel)]
+        [*words, f"distill.seed={seed}", share_of_cores(args.parallel)]
         for words in common.values()
-        for seed in range(given.seeds)
+        for seed in range(args.seeds)
     ]
-    for words, folder in zip(sets, distil(sets, given.parallel), strict=True):
+    for words, folder in zip(sets, distil(sets, args.parallel), strict=True):
         print(f"{words[0]}, {words[-2]}: {folder}", flush=True)
 
 
 def _row(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of each seed for the distilled sets, of the first one for all else; by protocol, on the experts' architecture."""
+    """Return the accuracies by protocol: all seeds of the distilled sets, the first seed of the rest."""
     first = reports[0]
     distilled = [_by_protocol(report, "distilled") for report in reports]
     last = [_by_protocol(report, "distilled_last") for report in reports if "distilled_last" in report]
@@ -76,22 +76,22 @@ def _row(reports: list[dict[str, Any]]) -> dict[str, Any]:
         "other_networks": {
             f"{pair['protocol']}, {pair['network']}": pair["balanced_accuracy"]["mean"]
             for pair in first["distilled"]["all"]
-            if pair["network"] != _own(first)
+            if pair["network"] != _architecture(first)
         },
     }
 
 
-def _by_protocol(report: dict[str, Any], subject: str) -> dict[str, float]:
-    pairs = [pair for pair in report[subject]["all"] if pair["network"] == _own(report)]
+def _by_protocol(report: dict[str, Any], training_set: str) -> dict[str, float]:
+    pairs = [pair for pair in report[training_set]["all"] if pair["network"] == _architecture(report)]
     return {pair["protocol"]: pair["balanced_accuracy"]["mean"] for pair in pairs}
 
 
-def _own(report: dict[str, Any]) -> str:
-    """The experts' architecture."""
+def _architecture(report: dict[str, Any]) -> str:
+    """Return the architecture of the experts."""
     return str(report["experts"]["all"][0]["network"])
 
 
-def _show(rows: dict[str, Any]) -> None:
+def _print_table(rows: dict[str, Any]) -> None:
     print(
         "\n| config | protocol | distilled, mean and deviation of the seeds | random real | class mean | best of equal size | experts "
         "| all data | of the experts | of all data |\n|---|---|---|---|---|---|---|---|---|---|"

@@ -1,10 +1,10 @@
-"""What raydistill promises of its speed and memory, as ratios of two ways measured side by side in one run.
+"""Measure raydistill's speed and memory as ratios of two variants in one run.
 
     make bench            (or: python benchmarks/bench.py [NAME ...])            under ten minutes on two cores
 
-Each case runs in a process of its own, so that its peak of memory and its caches are its own. The two ways of a ratio of times take turns
-in one process, and the ratio is that of the medians: the machine's speed cancels. Writes `benchmarks/results/latest.json`, rows of
-{name, value, target, holds, detail}; a ratio is below its target or above it, as `target` says.
+Each case runs in its own process, with its own peak memory and caches. The variants of a time ratio alternate in one
+process; the ratio is that of the medians, so the machine's speed cancels. Writes `benchmarks/results/latest.json`, rows of
+{name, value, target, holds, detail}; `target` says whether the ratio must be below or above it.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ CLASSES, SIDE = 10, 32  # CIFAR-10's
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *CASES], help="which ones; all where none is named")
+    parser.add_argument("names", nargs="*", choices=[[], *CASES], help="cases to run; default: all")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.measure:
-        print(json.dumps(MEASURED[given.measure]()))
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(MEASURED[args.measure]()))
         return
-    earlier = json.loads(RESULTS.read_text())["rows"] if given.names and RESULTS.exists() else []
+    earlier = json.loads(RESULTS.read_text())["rows"] if args.names and RESULTS.exists() else []
     rows = {row["name"]: row for row in earlier}
-    for name in given.names or CASES:
-        for found in CASES[name]():
-            rows[found["name"]] = found
-            show(found)
+    for name in args.names or CASES:
+        for result in CASES[name]():
+            rows[result["name"]] = result
+            show(result)
     here = machine()
     if not here["bfloat16"]:
-        print("This machine has no bfloat16 instructions: what needs them was left out.")
+        print("This machine has no bfloat16 instructions: cases that need them were skipped.")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"machine": here, "rows": [*rows.values()]}, indent=1) + "\n")
     print(RESULTS)
@@ -63,9 +63,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def show(found: dict[str, Any]) -> None:
-    verdict = "holds " if found["holds"] else "MISSED"
-    print(f"{verdict}  {found['name']:75s} {found['value']:8.3f}  {found['target']:8s} {found['detail']}", flush=True)
+def show(result: dict[str, Any]) -> None:
+    verdict = "holds " if result["holds"] else "MISSED"
+    print(
+        f"{verdict}  {result['name']:75s} {result['value']:8.3f}  {result['target']:8s} {result['detail']}", flush=True
+    )
 
 
 def row(name: str, value: float, target: str, detail: str) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def row(name: str, value: float, target: str, detail: str) -> dict[str, Any]:
 
 
 def _alone(name: str) -> Any:
-    """What `MEASURED[name]` finds in a process of its own."""
+    """Return the result of `MEASURED[name]`, run in its own process."""
     answer = subprocess.run([sys.executable, __file__, "--measure", name], capture_output=True, text=True, check=False)
     if answer.returncode:
         raise SystemExit(f"{name} failed:\n{answer.stderr}")
@@ -89,19 +91,21 @@ MEMORY = {"exact": ("exact", None), "thrifty": ("exact", 0.0), "unrolled": ("unr
 
 
 def memory() -> Iterator[dict[str, Any]]:
-    wanted = [(way, steps) for way in MEMORY for steps in (10, 50) if (way, steps) != ("unrolled", 10)]
-    found = {(way, steps): _alone(f"memory {way} {steps}") for way, steps in wanted}
-    detail = "ConvNet-D3-W128, ten images: " + ", ".join(f"{way} N={n} {mb:.0f} MB" for (way, n), mb in found.items())
-    for way, name in (("exact", "exact"), ("thrifty", "exact with the least memory")):
-        ratio = found[way, 50] / found[way, 10]
+    runs = [(variant, steps) for variant in MEMORY for steps in (10, 50) if (variant, steps) != ("unrolled", 10)]
+    result = {(variant, steps): _alone(f"memory {variant} {steps}") for variant, steps in runs}
+    detail = "ConvNet-D3-W128, ten images: " + ", ".join(
+        f"{variant} N={n} {mb:.0f} MB" for (variant, n), mb in result.items()
+    )
+    for variant, name in (("exact", "exact"), ("thrifty", "exact with the least memory")):
+        ratio = result[variant, 50] / result[variant, 10]
         yield row(f"peak memory of {name}, N = 50 against 10", ratio, "≤1.15", detail)
-    ratio = found["exact", 50] / found["unrolled", 50]
+    ratio = result["exact", 50] / result["unrolled", 50]
     yield row("peak memory of exact against unrolled, N = 50", ratio, "≤0.1667", detail)
 
 
-def _peak_of(way: str, steps: int) -> float:
-    """MB beyond what any engine needs (imports, network, one loss)."""
-    engine, memory_mb = MEMORY[way]
+def _peak_of(variant: str, steps: int) -> float:
+    """Return the peak memory in MB above that of imports, network and one loss."""
+    engine, memory_mb = MEMORY[variant]
     match = _matching(engine, steps, SETTINGS["CIFAR-10, 1 a class"], memory_mb=memory_mb)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(2):
@@ -113,7 +117,7 @@ def _peak_of(way: str, steps: int) -> float:
 
 
 class Setting(NamedTuple):
-    """Synthetic images of a step. steps: fewer than in a run, for a step's time does not depend on their number."""
+    """The synthetic images. steps: fewer than in a run; the time of a step does not depend on their number."""
 
     classes: int
     side: int
@@ -130,19 +134,22 @@ SETTINGS = {
 
 def iteration() -> Iterator[dict[str, Any]]:
     for setting, (*_, steps) in SETTINGS.items():
-        found = _alone(f"iteration {setting}")
-        for way, target in (("compiled", "≤0.9"), ("compiled bfloat16", "≤0.6"), ("exact, graphs kept", "≤1.2")):
-            if way not in found:
+        result = _alone(f"iteration {setting}")
+        for variant, target in (("compiled", "≤0.9"), ("compiled bfloat16", "≤0.6"), ("exact, graphs kept", "≤1.2")):
+            if variant not in result:
                 continue
-            detail = f"N = {steps}; {_seconds(found)}; once to compile {found['to compile']:.0f} s"
-            if way == "compiled bfloat16":
-                detail += f"; cosine with float32 {found['cosine']:.4f}"
+            detail = f"N = {steps}; {_seconds(result)}; once to compile {result['to compile']:.0f} s"
+            if variant == "compiled bfloat16":
+                detail += f"; cosine with float32 {result['cosine']:.4f}"
             yield row(
-                f"an iteration, {way} against unrolled, {setting}", found[way] / found["unrolled"], target, detail
+                f"an iteration, {variant} against unrolled, {setting}",
+                result[variant] / result["unrolled"],
+                target,
+                detail,
             )
-        if "cosine" in found:
+        if "cosine" in result:
             yield row(
-                f"cosine of the bfloat16 gradient with float32, {setting}", found["cosine"], "≥0.995", f"N = {steps}"
+                f"cosine of the bfloat16 gradient with float32, {setting}", result["cosine"], "≥0.995", f"N = {steps}"
             )
 
 
@@ -150,7 +157,7 @@ def _iteration(name: str) -> dict[str, float]:
     import torch
 
     setting = SETTINGS[name]
-    ways = {
+    variants = {
         "unrolled": _matching("unrolled", setting.steps, setting),
         "exact": _matching("exact", setting.steps, setting),
         "exact, least memory": _matching("exact", setting.steps, setting, memory_mb=0.0),
@@ -158,14 +165,14 @@ def _iteration(name: str) -> dict[str, float]:
         "compiled": _matching("exact", setting.steps, setting, compile=True),
     }
     if _bfloat16():
-        ways["compiled bfloat16"] = _matching("exact", setting.steps, setting, precision="bfloat16", compile=True)
+        variants["compiled bfloat16"] = _matching("exact", setting.steps, setting, precision="bfloat16", compile=True)
     began = time.perf_counter()
-    gradients = {way: match().d_images_SCHW.flatten() for way, match in ways.items()}  # warm, and compiled
+    gradients = {variant: match().d_images_SCHW.flatten() for variant, match in variants.items()}  # warm up and compile
     compiling = time.perf_counter() - began
-    found = _medians(ways, 5) | {"to compile": compiling}
-    if "compiled bfloat16" in ways:
-        found["cosine"] = float(torch.cosine_similarity(gradients["compiled bfloat16"], gradients["compiled"], dim=0))
-    return found
+    result = _medians(variants, 5) | {"to compile": compiling}
+    if "compiled bfloat16" in variants:
+        result["cosine"] = float(torch.cosine_similarity(gradients["compiled bfloat16"], gradients["compiled"], dim=0))
+    return result
 
 
 def _matching(
@@ -200,12 +207,14 @@ def _matching(
 
 
 def training() -> Iterator[dict[str, Any]]:
-    found = _alone("training")
-    for way, target in (("compiled", "≥1.5"), ("compiled bfloat16", "≥3.5")):
-        if way not in found:
+    result = _alone("training")
+    for variant, target in (("compiled", "≥1.5"), ("compiled bfloat16", "≥3.5")):
+        if variant not in result:
             continue
-        name = f"training an expert, {way} against eager float32, images/s"
-        yield row(name, found["eager"] / found[way], target, f"ConvNet-D3-W128, batch 256; {_seconds(found)} a step")
+        name = f"training an expert, {variant} against eager float32, images/s"
+        yield row(
+            name, result["eager"] / result[variant], target, f"ConvNet-D3-W128, batch 256; {_seconds(result)} a step"
+        )
 
 
 def _training() -> dict[str, float]:
@@ -225,22 +234,22 @@ def _training() -> dict[str, float]:
     }
     if _bfloat16():
         recipes["compiled bfloat16"] = Training(compile=True, precision="bfloat16")
-    ways = {
-        way: partial(_gradient(network, recipe.resolved()), theta, images, targets, {})
-        for way, recipe in recipes.items()
+    variants: dict[str, Callable[[], Any]] = {
+        variant: partial(_gradient(network, recipe.resolved()), theta, images, targets, {})
+        for variant, recipe in recipes.items()
     }
-    for way in ways.values():
-        way()
-    return _medians(ways, 5)
+    for run in variants.values():
+        run()
+    return _medians(variants, 5)
 
 
 # ---- evaluating a small set ----
 
 
 def evaluation() -> Iterator[dict[str, Any]]:
-    found = _alone("evaluation")
-    detail = f"ten images, one network of five, 40 of 1000 epochs; {_seconds(found)}"
-    yield row("evaluation on ten images, compiled against eager", found["eager"] / found["compiled"], "≥1.4", detail)
+    result = _alone("evaluation")
+    detail = f"ten images, one network of five, 40 of 1000 epochs; {_seconds(result)}"
+    yield row("evaluation on ten images, compiled against eager", result["eager"] / result["compiled"], "≥1.4", detail)
 
 
 def _evaluation() -> dict[str, float]:
@@ -253,25 +262,25 @@ def _evaluation() -> dict[str, float]:
     network = build_network(ConvNet(), CLASSES, SIDE)
     images, targets = torch.randn(CLASSES, 3, SIDE, SIDE), torch.eye(CLASSES)
     theta = initial_parameters(network, 0)
-    ways: dict[str, Callable[[], Any]] = {}
-    for way in ("eager", "compiled"):
-        recipe = Training(epochs=40, batch_size=CLASSES, momentum=0.9, weight_decay=5e-4, compile=way == "compiled")
-        ways[way] = partial(train, network, theta, images, targets, recipe, 0)
-        ways[way]()
-    return _medians(ways, 5)
+    variants: dict[str, Callable[[], Any]] = {}
+    for variant in ("eager", "compiled"):
+        recipe = Training(epochs=40, batch_size=CLASSES, momentum=0.9, weight_decay=5e-4, compile=variant == "compiled")
+        variants[variant] = partial(train, network, theta, images, targets, recipe, 0)
+        variants[variant]()
+    return _medians(variants, 5)
 
 
 # ---- the store ----
 
 
 def store() -> Iterator[dict[str, Any]]:
-    found = _alone("store")
-    yield row("memory of reading 100 random snapshots, against their size", found["share"], "≤1.2", found["detail"])
-    yield row("a random snapshot against copying as many bytes in memory", found["ratio"], "≤20", found["detail"])
+    result = _alone("store")
+    yield row("memory of reading 100 random snapshots, against their size", result["share"], "≤1.2", result["detail"])
+    yield row("a random snapshot against copying as many bytes in memory", result["ratio"], "≤20", result["detail"])
 
 
 def _store() -> dict[str, Any]:
-    """12 experts of 51 snapshots; the files are sparse, so that the disk's speed is not what is measured."""
+    """Read 12 experts of 51 snapshots from sparse files, which leaves out the disk's speed."""
     import numpy as np
     import torch
 
@@ -300,8 +309,8 @@ def _store() -> dict[str, Any]:
         ).tolist()
         numbers = iter(pairs * 100)
         memory = torch.zeros(parameters)
-        ways: dict[str, Callable[[], Any]] = {"read": lambda: opened(*next(numbers)), "copy": memory.clone}
-        medians = _medians(ways, 100)
+        variants: dict[str, Callable[[], Any]] = {"read": lambda: opened(*next(numbers)), "copy": memory.clone}
+        medians = _medians(variants, 100)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     snapshot = parameters * 4
     detail = f"{experts * (epochs + 1) * snapshot / 1e9:.1f} GB; a snapshot of {snapshot / 1e6:.1f} MB in {medians['read'] * 1e3:.2f} ms"
@@ -312,7 +321,7 @@ def _store() -> dict[str, Any]:
 
 
 def _bfloat16() -> bool:
-    """Whether this machine has instructions for it. Without them it is emulated, many times slower, and nobody would choose it."""
+    """Return whether this machine has bfloat16 instructions; emulation is many times slower."""
     import torch
 
     from raydistill.core.cost_model import Hardware
@@ -320,26 +329,28 @@ def _bfloat16() -> bool:
     return Hardware.of_workers(gpus=torch.cuda.device_count()).bfloat16
 
 
-def _medians(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each way; the ways take turns."""
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+def _medians(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each variant; the variants alternate."""
+    seconds: dict[str, list[float]] = {variant: [] for variant in variants}
     for _ in range(rounds):
-        for way, run in ways.items():
+        for variant, run in variants.items():
             began = time.perf_counter()
             run()
-            seconds[way].append(time.perf_counter() - began)
-    return {way: statistics.median(found) for way, found in seconds.items()}
+            seconds[variant].append(time.perf_counter() - began)
+    return {variant: statistics.median(result) for variant, result in seconds.items()}
 
 
-def _seconds(found: dict[str, float]) -> str:
-    return ", ".join(f"{way} {value:.2f} s" for way, value in found.items() if way not in ("cosine", "to compile"))
+def _seconds(result: dict[str, float]) -> str:
+    return ", ".join(
+        f"{variant} {value:.2f} s" for variant, value in result.items() if variant not in ("cosine", "to compile")
+    )
 
 
 CASES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "memory": memory, "iteration": iteration, "training": training, "evaluation": evaluation, "store": store
 }  # fmt: skip
 MEASURED: dict[str, Callable[[], Any]] = {
-    **{f"memory {way} {steps}": partial(_peak_of, way, steps) for way in MEMORY for steps in (10, 50)},
+    **{f"memory {variant} {steps}": partial(_peak_of, variant, steps) for variant in MEMORY for steps in (10, 50)},
     **{f"iteration {setting}": partial(_iteration, setting) for setting in SETTINGS},
     "training": _training,
     "evaluation": _evaluation,

@@ -1,4 +1,4 @@
-"""Several distilled sets beside each other, a column for each: what comes back in every run, and what does not.
+"""Draw several distilled sets side by side, one column a set, to compare what the runs have in common.
 
     python benchmarks/prototypes.py runs/gz2_kaggle5/distilled-65ea290f8d1f runs/gz2_kaggle5/distilled-… [--picture prototypes.png]
 
@@ -20,16 +20,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="+")
     parser.add_argument("--picture", default="prototypes.png")
-    given = parser.parse_args()
-    sets = [read_images(Folder(folder), SELECTED) for folder in given.sets]
+    args = parser.parse_args()
+    sets = [read_images(Folder(folder), SELECTED) for folder in args.sets]
     about = sets[0][1]
     names, per_class = about["class_names"], about["images_per_class"]
     shown = np.concatenate([images.display().numpy() for images, _ in sets])
     labels = np.tile(np.repeat(np.arange(len(names)), per_class), len(sets))
     many = "1 image" if per_class == 1 else f"{per_class} images"
     caption = f"{about['survey']}, {many} per class, all synthetic; a column for each of {len(sets)} distilled sets"
-    image_grid(shown, labels, names, given.picture, columns=len(sets) * per_class, caption=caption)
-    print(given.picture)
+    image_grid(shown, labels, names, args.picture, columns=len(sets) * per_class, caption=caption)
+    print(args.picture)
 
 
 if __name__ == "__main__":

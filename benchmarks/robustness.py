@@ -1,11 +1,15 @@
-"""Hyper-parameters drawn at random: does every run learn, or say in words why not?
+"""Draw hyper-parameters at random and check that every run learns or reports why it does not.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/robustness.py gz2_kaggle5 network.width=32 [--draws 20] [--iterations 150]
 
-Each draw takes a value of every key of `BOX`, wide around what is sensible, and distils on the same experts (`network.width=32`: in a
-minute). It learned if an iterate beats the initial images on validation images; if not, the command must have said so: with an exit code
-and a sentence, or with the warning that its initial images are what it publishes. Anything else is silent, and this exits with 1. Prints a
-row a draw, and what the guard said underway; writes `benchmarks/results/robustness.json`.
+Each draw takes a value of every key of `RANGES`, far around the sensible ones, and distils on the same experts
+(one minute at `network.width=32`). A draw has one of three outcomes:
+
+- learned: an iterate is better than the initial images on validation images;
+- reported: the command failed with exit code 4 and a message, or warned that it publishes its initial images;
+- silent: anything else; the benchmark then exits with 1.
+
+Prints one row a draw with the warnings of the run, and writes `benchmarks/results/robustness.json`.
 """
 
 from __future__ import annotations
@@ -20,26 +24,26 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow.parquet as pq
-from running import ROOT, Ended, raydistill, with_experts
+from running import ROOT, CommandResult, raydistill, with_experts
 
 from raydistill.config import load
 from raydistill.pipeline.trainer.trainer import NOTHING_LEARNED
 
 RESULTS = ROOT / "benchmarks" / "results" / "robustness.json"
-GUARD = {"stays above 1": "loss above 1", "learning rate fell": "rate fell", "were skipped": "skipped"}
+WARNINGS = {"stays above 1": "loss above 1", "learning rate fell": "rate fell", "were skipped": "skipped"}
 
 
 def _log(low: float, high: float) -> Callable[[random.Random], str]:
     return lambda draw: f"{low * (high / low) ** draw.random():.3g}"
 
 
-def _of(*values: Any) -> Callable[[random.Random], str]:
+def _one_of(*values: Any) -> Callable[[random.Random], str]:
     return lambda draw: str(draw.choice(values))
 
 
-BOX: dict[str, Callable[[random.Random], str]] = {
+RANGES: dict[str, Callable[[random.Random], str]] = {
     "student_steps": lambda draw: str(draw.randint(5, 40)),
-    "expert_epochs": _of(1, 2, 3),
+    "expert_epochs": _one_of(1, 2, 3),
     "student_lr": lambda draw: "auto" if draw.random() < 0.25 else _log(0.001, 0.05)(draw),
     "image_step": lambda draw: draw.choice(
         [
@@ -49,10 +53,10 @@ BOX: dict[str, Callable[[random.Random], str]] = {
         ]
     ),
     "lr_step": lambda draw: f"{{kind: adam, lr: {_log(0.001, 0.03)(draw)}}}",
-    "ema": _of(0, 0.9, 0.98),
-    "init": _of("real", "noise", "mean", "correct"),
-    "labels": _of("hard", "soft"),
-    "augmentation": _of("{operations: []}", "{operations: [SYMMETRY]}", "{operations: [SYMMETRY, scale, crop]}"),
+    "ema": _one_of(0, 0.9, 0.98),
+    "init": _one_of("real", "noise", "mean", "correct"),
+    "labels": _one_of("hard", "soft"),
+    "augmentation": _one_of("{operations: []}", "{operations: [SYMMETRY]}", "{operations: [SYMMETRY, scale, crop]}"),
     "schedule": lambda draw: draw.choice(
         [
             f"{{kind: fixed, max_start_epoch: {draw.randint(0, 15)}}}",
@@ -71,23 +75,23 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=150)
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--output", default="runs/robustness")
-    given = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args()
     common = [
-        given.config, f"output={given.output}", f"distill.iterations={given.iterations}", "distill.precision=auto",
-        "distill.validate_every=25", "resources.distill_cpus=1", *given.overrides,
+        args.config, f"output={args.output}", f"distill.iterations={args.iterations}", "distill.precision=auto",
+        "distill.validate_every=25", "resources.distill_cpus=1", *args.overrides,
     ]  # fmt: skip
     with_experts(common)
-    augmentation = load(given.config, given.overrides).distill.augmentation
+    augmentation = load(args.config, args.overrides).distill.augmentation
     (symmetry,) = augmentation.operations  # dihedral, or mirror of aligned galaxies
-    drawn = [_draw(seed, symmetry) for seed in range(given.draws)]
-    with ThreadPoolExecutor(given.parallel) as pool:
+    drawn = [_draw(seed, symmetry) for seed in range(args.draws)]
+    with ThreadPoolExecutor(args.parallel) as pool:
         ends = pool.map(
             lambda values: raydistill("distill", [*common, *(f"distill.{k}={v}" for k, v in values.items())]), drawn
         )
         rows = [_row(number, *both) for number, both in enumerate(zip(drawn, ends, strict=True))]
     RESULTS.write_text(
         json.dumps(
-            {"config": " ".join([given.config, *given.overrides]), "iterations": given.iterations, "draws": rows},
+            {"config": " ".join([args.config, *args.overrides]), "iterations": args.iterations, "draws": rows},
             indent=1,
         )
         + "\n"
@@ -101,23 +105,23 @@ def main() -> None:
 
 def _draw(seed: int, symmetry: str) -> dict[str, str]:
     draw = random.Random(seed)
-    return {key: value(draw).replace("SYMMETRY", symmetry) for key, value in BOX.items()}
+    return {key: value(draw).replace("SYMMETRY", symmetry) for key, value in RANGES.items()}
 
 
-def _row(number: int, values: dict[str, str], ended: Ended) -> dict[str, Any]:
-    guard = [short for sentence, short in GUARD.items() if sentence in ended.said]
-    if ended.folder is None:
-        sentence = ended.said.strip().splitlines()[-1]
-        outcome = "stopped" if ended.code == 4 and sentence.startswith("raydistill: ") else "silent"
+def _row(number: int, values: dict[str, str], result: CommandResult) -> dict[str, Any]:
+    warned = [short for sentence, short in WARNINGS.items() if sentence in result.log]
+    if result.folder is None:
+        sentence = result.log.strip().splitlines()[-1]
+        outcome = "stopped" if result.code == 4 and sentence.startswith("raydistill: ") else "silent"
         row = {"outcome": outcome, "first": None, "best": None, "said": sentence}
     else:
-        validation = pq.read_table(ended.folder / "validation.parquet")["balanced_accuracy"].to_pylist()
+        validation = pq.read_table(result.folder / "validation.parquet")["balanced_accuracy"].to_pylist()
         first, best = validation[0], max(validation)
-        told = NOTHING_LEARNED in ended.said
-        outcome = "learned" if best > first else "nothing learned, and said so" if told else "silent"
+        reported = NOTHING_LEARNED in result.log
+        outcome = "learned" if best > first else "nothing learned, and said so" if reported else "silent"
         row = {"outcome": outcome, "first": round(first, 3), "best": round(best, 3), "said": ""}
-    row = {"draw": number, **row, "guard": guard, "values": values}
-    print(f"{number:3} {row['outcome']}: {row['first']} -> {row['best']} {guard} {values} {row['said']}", flush=True)
+    row = {"draw": number, **row, "guard": warned, "values": values}
+    print(f"{number:3} {row['outcome']}: {row['first']} -> {row['best']} {warned} {values} {row['said']}", flush=True)
     return row
 
 

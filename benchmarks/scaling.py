@@ -1,12 +1,12 @@
-"""What the Ray side costs and how it scales, against plain loops on the same machine.
+"""Compare the speed and memory of the Ray stages with plain loops on the same machine.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate] [experts] [pieces] [--images 100000]      an hour on two cores
 
-curate   real galaxies repeated under new ids; the other way is a pool of processes that do the same to each picture and write one Parquet
-         file. Memory is the peak of the whole family of processes (proportional set size, so shared pages count once).
-experts  one worker and two, and the same training without Ray in one plain loop and in two at once: what the machine's cores give. The
-         networks of `gz2_kaggle5`, and some of a quarter of the width, of which Ray takes a larger share; in rounds, each of all four ways.
-pieces   `distill.trajectories_per_step=4` on one, two and four workers of one thread: the bits, the speed, and what travels.
+curate   real galaxies repeated under new ids, against a pool of processes that does the same work per picture and writes one
+         Parquet file. Memory is the peak of all processes (proportional set size, so shared pages count once).
+experts  one and two workers, against the same training without Ray in one and two plain loops. Networks of `gz2_kaggle5`, and
+         networks of a quarter of the width, where Ray's share is larger. Every round runs all four.
+pieces   `distill.trajectories_per_step=4` on one, two and four workers of one thread: digests, speed and traffic.
 
 Writes `benchmarks/results/scaling.json`, rows as in `bench.py`.
 """
@@ -46,16 +46,16 @@ from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import fit, init_state, predict
 from raydistill.galaxies.sources import FolderImages
-from raydistill.pipeline.curate.decoding import _row as decode_one
+from raydistill.pipeline.curate.decoding import decode_row
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import STAGES
 from raydistill.pipeline.runtime.cluster import set_environment, start_private
 from raydistill.pipeline.tracking.tracker import Tracker
 
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
-SMALL = 10_000  # images, of which the memory is compared with that of all
+SMALL = 10_000  # images of the small run, whose peak memory is compared with that of the full run
 CORES = 2
-STORE_MB = 150  # of Ray's object store: what streams through it is more by far
+STORE_MB = 150  # of Ray's object store; far more data passes through it
 SILENT = Tracker("", "scaling", enabled=False)
 
 
@@ -63,14 +63,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[[], *CASES])
     parser.add_argument("--images", type=int, default=100_000)
-    given = parser.parse_args()
+    args = parser.parse_args()
     rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     with tempfile.TemporaryDirectory(prefix="rd-scaling-") as scratch:
-        for name in given.names or CASES:
+        for name in args.names or CASES:
             rows = [known for known in rows if known["case"] != name]
-            for found in CASES[name](Path(scratch), given.images):
-                rows.append(found | {"case": name})
-                show(found)
+            for result in CASES[name](Path(scratch), args.images):
+                rows.append(result | {"case": name})
+                show(result)
             RESULTS.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
 
 
@@ -109,25 +109,25 @@ def curate(scratch: Path, images: int) -> Iterator[dict[str, Any]]:
 class _Cost(NamedTuple):
     seconds: float
     peak_mb: float
-    driver_seconds: float  # of the first process' own CPU time
+    driver_seconds: float  # CPU time of the first process
 
 
 def _measured(command: list[str]) -> _Cost:
-    """Seconds of a command, and the peak memory of it and all its children."""
+    """Run a command; return its seconds and the peak memory of all its processes."""
     began = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    family, peak, busy = psutil.Process(process.pid), 0.0, 0.0
-    said: list[bytes] = []
-    reader = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
+    driver, peak, busy = psutil.Process(process.pid), 0.0, 0.0
+    log: list[bytes] = []
+    reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
     reader.start()
     while process.poll() is None:
-        peak = max(peak, sum(_pss(member) for member in [family, *_children(family)]))
+        peak = max(peak, sum(_pss(member) for member in [driver, *_children(driver)]))
         with suppress(psutil.Error):
-            busy = sum(family.cpu_times()[:2])
+            busy = sum(driver.cpu_times()[:2])
         with suppress(subprocess.TimeoutExpired):
-            process.wait(2)  # a look costs a tenth of a second
+            process.wait(2)  # one sample of the memory takes 0.1 s
     if process.returncode:
-        raise SystemExit(b"".join(said).decode()[-3000:])
+        raise SystemExit(b"".join(log).decode()[-3000:])
     return _Cost(time.monotonic() - began, peak / 2**20, busy)
 
 
@@ -146,7 +146,7 @@ def _pss(process: psutil.Process) -> float:
 
 
 def _repeated(scratch: Path, images: int) -> tuple[Path, Path]:
-    """A vote table and a folder of so many pictures: hard links to copies of the real ones."""
+    """Write a vote table and a folder with this number of pictures: hard links to copies of real ones."""
     data = Path(os.environ["RAYDISTILL_DATA"]) / "gz2_kaggle"
     header, *lines = (data / "labels_5_classes.csv").read_text().splitlines()
     once, root = scratch / "once", scratch / "images"
@@ -165,19 +165,19 @@ def _repeated(scratch: Path, images: int) -> tuple[Path, Path]:
 
 
 def _loop(catalog: str, root: str, to: str) -> None:
-    """The plain way: a pool, the same work for each picture, one file."""
+    """Decode every picture in a pool of processes and write one Parquet file."""
     ids = pyarrow.csv.read_csv(catalog)["GalaxyID"].to_pylist()
     with multiprocessing.get_context("fork").Pool(CORES) as pool:
-        how = load("gz2_kaggle5", []).curate
-        rows = pool.starmap(_prepared, [(f"{root}/{object_id}.jpg", how) for object_id in ids], chunksize=64)
+        curate = load("gz2_kaggle5", []).curate
+        rows = pool.starmap(_decode, [(f"{root}/{object_id}.jpg", curate) for object_id in ids], chunksize=64)
     pq.write_table(pa.Table.from_pylist(rows), to)
 
 
-def _prepared(path: str, how: Curate) -> dict[str, Any]:
-    return decode_one(0, path, path, FolderImages(root="."), how)
+def _decode(path: str, curate: Curate) -> dict[str, Any]:
+    return decode_row(0, path, path, FolderImages(root="."), curate)
 
 
-# ---- experts and pieces ----
+# ---- experts and segments ----
 
 SMALL_NETWORKS = (
     "network.width=32",
@@ -188,14 +188,14 @@ OWN_NETWORKS = (  # of gz2_kaggle5
     "experts.training.compile=false",
     f"experts.training.precision={'bfloat16' if machine()['bfloat16'] else 'float32'}",
 )
-PIECES = (
+SEGMENTS = (
     *SMALL_NETWORKS, "experts.training.epochs=8", "experts.num_experts=2", "distill.schedule.max_start_epoch=5",
     "distill.trajectories_per_step=4", "distill.iterations=100", "distill.compile=false", "distill.precision=float32",
     "distill.validate_every=100", "distill.validation_epochs=1", "distill.picture_every=100", "resources.distill_cpus=1",
 )  # fmt: skip
-# Experts: what more of them cost is free of what the start of a group costs, and little moved by how much that varies.
+# The cost of one more expert, from a run with FEW and one with many, leaves out the start of the worker group.
 FEW = 2
-EXPERTS = {"width 128": (14, OWN_NETWORKS), "width 32": (26, SMALL_NETWORKS)}  # how many, and what
+EXPERTS = {"width 128": (14, OWN_NETWORKS), "width 32": (26, SMALL_NETWORKS)}  # number of experts, overrides
 ROUNDS = 3
 
 
@@ -206,15 +206,17 @@ def experts(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
 
 def _experts(scratch: Path, name: str, many: int, words: Sequence[str]) -> Iterator[dict[str, Any]]:
     def of_one_more(seconds_of: Callable[[Plan], float], at_once: int) -> tuple[float, float]:
-        """Seconds of one more expert, and of none."""
-        how = (*words, "experts.training.epochs=2", f"resources.workers={at_once}")
-        of_few, of_many = (seconds_of(_plan(scratch, *how, f"experts.num_experts={count}")) for count in (FEW, many))
+        """Return the seconds of one more expert, and of a run with none."""
+        overrides = (*words, "experts.training.epochs=2", f"resources.workers={at_once}")
+        of_few, of_many = (
+            seconds_of(_plan(scratch, *overrides, f"experts.num_experts={count}")) for count in (FEW, many)
+        )
         each = (of_many - of_few) / (many - FEW)
         return each, of_few - FEW * each
 
     one, two, alone, beside, starts = ([] for _ in range(5))
     for _round in range(ROUNDS):
-        with _ray(cpus=CORES):  # not beside the loops, whose cores its processes would share
+        with _ray(cpus=CORES):  # stopped before the loops, which need all cores
             for at_once, found in ((1, one), (2, two)):
                 each, start = of_one_more(_seconds_of_experts, at_once)
                 found.append(each), starts.append(start)
@@ -231,14 +233,14 @@ def _experts(scratch: Path, name: str, many: int, words: Sequence[str]) -> Itera
 
 
 def _side_by_side(these: list[float], those: list[float]) -> tuple[float, str]:
-    """The median of the rounds' ratios, for what is compared in a round ran side by side; and what it is made of."""
+    """Return the median of the rounds' ratios, and a text with the single figures."""
     ratios = [a / b for a, b in zip(these, those, strict=True)]
     detail = f"{statistics.median(these):.2f} and {statistics.median(those):.2f} s an expert, rounds "
     return statistics.median(ratios), detail + ", ".join(f"{ratio:.2f}" for ratio in ratios)
 
 
 def _seconds_of_experts(plan: Plan) -> float:
-    """Of the whole stage, made anew."""
+    """Return the seconds of the experts stage, run from scratch."""
     STAGES["curate"](plan, SILENT)
     plan.trajectories.folder.remove()
     began = time.monotonic()
@@ -247,8 +249,9 @@ def _seconds_of_experts(plan: Plan) -> float:
 
 
 def _seconds_of_loops(plan: Plan) -> float:
-    """Of the plan's experts without Ray, shared by as many processes as it has workers: the longest of them. Processes are new, to read the
-    environment of Ray's workers, whose malloc halves a step.
+    """Train the plan's experts without Ray in one process per worker; return the longest time.
+
+    The processes are spawned, so that they read the malloc settings of Ray's workers: these halve the time of a step.
     """
     loops = plan.config.resources.workers
     with ProcessPoolExecutor(loops, multiprocessing.get_context("spawn")) as pool:
@@ -256,26 +259,26 @@ def _seconds_of_loops(plan: Plan) -> float:
 
 
 def _plain_experts(plan: Plan, number: int) -> float:
-    """Seconds of the same training of so many experts, one after the other."""
+    """Train this number of experts one after another and return the seconds."""
     torch.set_num_threads(1)
     began = time.monotonic()
     curated = CuratedSet.open(plan.curated.folder)
     network = build_network(plan.config.network, curated.num_classes, curated.summary.image_size)
-    taught, judged = curated.load("train"), curated.load("validation")
-    pixels, seen = (curated.normalisation.apply(split.images_NHWC) for split in (taught, judged))
-    targets = one_hot(taught.labels_N, curated.num_classes)
+    train, validation = curated.load("train"), curated.load("validation")
+    pixels, held_out = (curated.normalisation.apply(split.images_NHWC) for split in (train, validation))
+    targets = one_hot(train.labels_N, curated.num_classes)
     for expert in range(number):
         state = init_state(initial_parameters(network, expert))
-        for now in fit(network, state, pixels, targets, plan.config.experts.training, expert):
-            predict(network, now.average_P, seen)
+        for fitted in fit(network, state, pixels, targets, plan.config.experts.training, expert):
+            predict(network, fitted.average_P, held_out)
     return time.monotonic() - began
 
 
-def pieces(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
+def segments(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
     took, digests = {}, set()
     with _ray(cpus=4):
         for workers in (1, 2, 4):
-            plan = _plan(scratch, *PIECES, f"resources.workers={workers}")
+            plan = _plan(scratch, *SEGMENTS, f"resources.workers={workers}")
             STAGES["curate"](plan, SILENT)
             STAGES["experts"](plan, SILENT)
             plan.distilled.folder.remove()
@@ -294,11 +297,11 @@ def pieces(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
         "pieces: two workers against one (speed)",
         took[1] / took[2],
         "≥1.5",
-        f"{seconds}; the start of a helper included",
+        f"{seconds}; the start of a worker included",
     )
     images = plan.config.distill.images_per_class * CuratedSet.open(plan.curated.folder).num_classes
     floats = images * 3 * plan.config.curate.image_size**2
-    detail = "images out to each helper, and a gradient per piece back; kB an iteration with two workers"
+    detail = "images sent to each worker, one gradient per segment returned; kB per iteration with two workers"
     yield row("pieces: what travels between two workers", 4 * floats * (1 + 2) / 1000, "≤1000", detail)
 
 
@@ -308,7 +311,7 @@ def _plan(scratch: Path, *words: str) -> Plan:
 
 @contextmanager
 def _ray(cpus: int) -> Iterator[None]:
-    """As many logical CPUs as are needed, whatever the machine has."""
+    """Start a private Ray with this number of logical CPUs."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     set_environment()
     start_private(num_cpus=cpus)
@@ -321,7 +324,7 @@ def _ray(cpus: int) -> Iterator[None]:
 CASES: dict[str, Callable[[Path, int], Iterator[dict[str, Any]]]] = {
     "curate": curate,
     "experts": experts,
-    "pieces": pieces,
+    "pieces": segments,
 }
 
 if __name__ == "__main__":

@@ -1,29 +1,29 @@
-"""The public MTT and STM code, as it is, beside raydistill: the same experts, images, rates and window, on the CPU of one machine.
+"""Compare the unchanged public MTT and STM code with raydistill: same experts, images, rates and window, on one CPU.
 
-    python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER              what networks learn from both, after K iterations
+    python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER              accuracy of networks trained on both, after K iterations
     python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER --agreement  loss and gradients of one iteration from the same state
     python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER --speed      seconds and memory of an STM iteration with 50 student steps
 
-The folders are git checkouts, which nothing is written to:
+The folders are git checkouts; nothing is written to them:
     MTT  https://github.com/GeorgeCazenavette/mtt-distillation        at 50dccea47ba48b9cfb3b9c59375d7da92e4e603b
     STM  https://github.com/HaowenGuan/Galaxy-Dataset-Distillation    at 139e3800e305c2ed7cfa8647f8e053f3cd140b80
 RAYDISTILL_DATA has `cifar10_jpeg.parquet` (split, label, name, jpeg) and `gz2_kaggle/`, as in configs/gz2_kaggle5.yaml.
 
-Their `distill.py` is run by `runpy` with their own options. From outside, and only so, this is put in the place of something:
-  - `utils.get_dataset` hands over the initial images as the data set, so that its "random real images" are ours. Experts come from
-    `replay_buffer_0.pt` in their form, written from raydistill's trajectories.
-  - `wandb` is a recorder: it stops the clock when the loss of an iteration is logged and lets the other side take its turn; every so many
-    iterations it copies images and rates out of the loop's variables. It ends the process after K iterations.
-  - `kornia`, `torchvision`, `cv2`, `seaborn`, where they are not installed, and `scipy.ndimage.interpolation`, which newer SciPy lacks, are
-    names without content: both programs import them, and what is run here uses nothing of them.
-  - `--eval_it=-1`: their own evaluation (thousand epochs, then `.cuda()`) is left out; one evaluation, raydistill's, judges both.
-  - with --agreement `torch.float` is float64, for one of two comparisons.
-Their augmentation (DSA, one operation a step) and optimisers run as they are. Their random numbers come from the clock, so their images
-differ from run to run.
+`runpy` runs their `distill.py` with their own options. Only these parts are replaced, from outside:
+  - `utils.get_dataset` returns the initial images as the data set, so that its "random real images" are ours.
+    Experts come from `replay_buffer_0.pt` in their format, written from raydistill's trajectories.
+  - `wandb` is a recorder: when a loss is logged it stops the clock and lets the other side run. It saves images and rates
+    every few iterations and ends the process after K iterations.
+  - `kornia`, `torchvision`, `cv2` and `seaborn`, if not installed, and `scipy.ndimage.interpolation`, which newer SciPy
+    lacks, are empty modules: both programs import them, but the code that runs here does not use them.
+  - `--eval_it=-1` skips their evaluation (a thousand epochs, then `.cuda()`); raydistill's evaluates both.
+  - with --agreement `torch.float` is float64 in one of two comparisons.
+Their augmentation (DSA, one operation a step) and optimisers are unchanged. Their random numbers come from the clock,
+so their images differ from run to run.
 
-The two sides take turns, iteration by iteration, each in a process of its own with all threads: the machine's speed cancels. The first
-iteration warms up (or compiles) and is left out of the median. `beyond_start_mb` is a process's peak of memory beyond that before its first
-iteration. Writes `benchmarks/results/side_by_side.json`, a section for each of the three.
+The two sides alternate, iteration by iteration, each in its own process with all threads: the machine's speed cancels.
+The first iteration warms up or compiles and is left out of the median. `beyond_start_mb` is the peak memory of a process
+minus that before its first iteration. Writes `benchmarks/results/side_by_side.json`, one section per command.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ from side_by_side_tools import Bench, arguments, contestants, prepare, race, rec
 RESULTS = Path(__file__).parent / "results" / "side_by_side.json"
 METHODS = ("mtt", "stm")
 DATA = ("cifar10", "gz2")
-NETWORKS = 5  # that judge
+NETWORKS = 5  # evaluated per set of images
 
 
 def main() -> None:
     given = _arguments()
     bench = Bench(given)
-    what = speed if given.speed else agreement if given.agreement else runs
+    measure = speed if given.speed else agreement if given.agreement else runs
     settings = {name: value for name, value in vars(given).items() if not isinstance(value, Path)}
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     rows: list[dict[str, Any]] = []
-    results[what.__name__] = {"machine": bench.machine, "code": bench.commits, "settings": settings, "rows": rows}
+    results[measure.__name__] = {"machine": bench.machine, "code": bench.commits, "settings": settings, "rows": rows}
     RESULTS.parent.mkdir(exist_ok=True)
-    for row in what(bench):
+    for row in measure(bench):
         rows.append(row)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     _table(rows)
     if not bench.machine["bfloat16"]:
-        print("This machine has no bfloat16 instructions: what needs them was left out.")
+        print("This machine has no bfloat16 instructions: cases that need them were skipped.")
     print(f"\n{RESULTS}")
 
 
@@ -66,14 +66,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mtt", type=Path, required=True, metavar="FOLDER", help="checkout of the MTT code")
     parser.add_argument("--stm", type=Path, required=True, metavar="FOLDER", help="checkout of the STM code")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--agreement", action="store_true", help="compare one iteration, number by number")
-    what.add_argument("--speed", action="store_true", help="seconds and memory of an iteration, nothing else")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--agreement", action="store_true", help="compare one iteration, number by number")
+    mode.add_argument("--speed", action="store_true", help="seconds and memory of an iteration, nothing else")
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--iterations", type=int, help="K; 200, with --speed 10")
     parser.add_argument("--student-steps", type=int, help="N; 10, with --speed 50")
-    parser.add_argument("--epochs", type=int, default=300, help="of the networks that judge the images")
+    parser.add_argument("--epochs", type=int, default=300, help="of the networks trained on the images")
     parser.add_argument("--experts", type=int, default=3, help="how many")
     parser.add_argument("--expert-epochs", type=int, default=10, help="how long they are trained")
     parser.add_argument("--per-class", type=int, default=700, help="CIFAR-10 images of a class, 5/7 to train on")
@@ -93,7 +93,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def runs(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Both sides for K iterations, then judged at equal iterations and at equal time."""
+    """Run both sides for K iterations and evaluate them at equal iterations and at equal time."""
     for data in bench.given.data:
         spec = prepare(bench, data)
         for method in bench.given.methods:
@@ -104,18 +104,18 @@ def _run(bench: Bench, spec: dict[str, Any], data: str, method: str) -> Iterator
     given = bench.given
     every = max(1, given.iterations // 20)
     total = given.iterations - given.iterations % every  # the last iteration is kept
-    found = race(contestants(bench, spec, method, {"ours": {"compile": True}}, every), total)
-    limit = total * min(side.median for side in found.values())
+    sides = race(contestants(bench, spec, method, {"ours": {"compile": True}}, every), total)
+    limit = total * min(side.median for side in sides.values())
     files = {
-        side: (contestant.out / f"{total:06d}.pt", contestant.file_within(limit)) for side, contestant in found.items()
+        side: (contestant.out / f"{total:06d}.pt", contestant.file_within(limit)) for side, contestant in sides.items()
     }
     initial = f"{spec['data']}/start.pt"
-    wanted = sorted({initial, *(str(file) for pair in files.values() for file in pair if file)})
+    image_files = sorted({initial, *(str(file) for pair in files.values() for file in pair if file)})
     spec = spec | {
-        "files": wanted, "epochs": given.epochs, "networks": NETWORKS, "student_lr": recipe(given, method)["student_lr"],
+        "files": image_files, "epochs": given.epochs, "networks": NETWORKS, "student_lr": recipe(given, method)["student_lr"],
     }  # fmt: skip
     scores = bench.ask("judge", spec)
-    for side, contestant in found.items():
+    for side, contestant in sides.items():
         at_end, in_time = files[side]
         yield {
             "data": data, "method": method, "side": side, "iterations": total, "seconds": round(contestant.median, 4),
@@ -128,7 +128,7 @@ def _run(bench: Bench, spec: dict[str, Any], data: str, method: str) -> Iterator
 
 
 def agreement(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Relative differences |ours - theirs| / |theirs| of one iteration without augmentation."""
+    """Compare one iteration without augmentation: relative differences |ours - theirs| / |theirs|."""
     for data in bench.given.data:
         spec = prepare(bench, data)
         for method in bench.given.methods:
@@ -143,7 +143,7 @@ def agreement(bench: Bench) -> Iterator[dict[str, Any]]:
                 yield {"data": data, "method": method, "precision": precision} | bench.ask("compare", spec, name)
 
 
-WAYS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "ours": {}, "ours compiled": {"compile": True}, "ours compiled bfloat16": {"compile": True, "precision": "bfloat16"}
 }  # fmt: skip
 TARGETS = {
@@ -152,11 +152,13 @@ TARGETS = {
 
 
 def speed(bench: Bench) -> Iterator[dict[str, Any]]:
-    """An STM iteration of CIFAR-10, one image a class, with the loss of the next epoch, which both compute."""
-    ways = {way: change for way, change in WAYS.items() if bench.machine["bfloat16"] or "bfloat16" not in way}
-    found = race(contestants(bench, prepare(bench, "cifar10"), "stm", ways, 10**9), bench.given.iterations)
-    theirs = found["theirs"]
-    for side, contestant in found.items():
+    """Time an STM iteration on CIFAR-10, one image a class; both compute the next-epoch loss."""
+    variants = {
+        name: change for name, change in VARIANTS.items() if bench.machine["bfloat16"] or "bfloat16" not in name
+    }
+    sides = race(contestants(bench, prepare(bench, "cifar10"), "stm", variants, 10**9), bench.given.iterations)
+    theirs = sides["theirs"]
+    for side, contestant in sides.items():
         beyond = contestant.peak_mb - contestant.start_mb
         row = {
             "side": side, "seconds": round(contestant.median, 4), "first_seconds": round(contestant.seconds[0], 2),
@@ -173,7 +175,7 @@ def speed(bench: Bench) -> Iterator[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    """In Markdown."""
+    """Print the rows as a Markdown table."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     for line in (names, ["---"] * len(names), *([_cell(row.get(name, "")) for name in names] for row in rows)):
         print("| " + " | ".join(line) + " |")

@@ -1,6 +1,6 @@
-"""What `side_by_side.py` stands on: processes that take turns, data and experts, and one recipe in two languages.
+"""Helpers of `side_by_side.py`: alternating processes, data and experts, the recipe in both option formats.
 
-No large library is imported here: on Linux a child's peak of memory begins with that of its parent.
+No large library is imported here: on Linux the peak memory of a child starts at that of its parent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IMAGES_PER_CLASS = 1
 
 
 class Bench:
-    """What was asked for, and how to run a task of `side_by_side_work.py`."""
+    """The command's arguments, and methods that run the tasks of `side_by_side_work.py`."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
@@ -46,21 +46,21 @@ class Bench:
         return Process(task, out, self.environment)
 
     def ask(self, task: str, spec: dict[str, Any], name: str = "") -> Any:
-        """What a task that needs no turns answers."""
+        """Run a task without turns and return its answer."""
         process = self.start(task, spec, self.work / "tasks" / (name or task))
         answer = process.answer()
         process.end()
         return answer
 
     def do(self, task: str, spec: dict[str, Any], name: str) -> Path:
-        """Run a task that answers with files; their folder."""
+        """Run a task that writes files and return their folder."""
         out = self.work / "tasks" / name
         self.start(task, spec, out).end()
         return out
 
 
 class Process:
-    """A task in a process of its own. SystemExit, with the end of its log, where it fails."""
+    """A task in its own process. SystemExit with the end of its log if it fails."""
 
     def __init__(self, task: str, out: Path, environment: dict[str, str]) -> None:
         self._log = out / "log.txt"
@@ -83,7 +83,7 @@ class Process:
         return self.answer()
 
     def end(self) -> None:
-        """No more turns; wait for it."""
+        """End the input and wait for the process."""
         self._process.communicate()
         if self._process.returncode:
             self._fail()
@@ -94,7 +94,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One side of a race: its iterations, and the folder of its images."""
+    """One side of a race: its iterations and the folder of its images."""
 
     start_mb: float
     answers: list[dict[str, float]]
@@ -113,14 +113,14 @@ class Contestant:
         return self.answers[-1]["peak_mb"]
 
     def file_within(self, seconds: float) -> Path | None:
-        """The last images kept within so many seconds of iterations of the median length."""
+        """Return the last saved images within this time, counted in iterations of the median length."""
         files = sorted(self.out.glob("*.pt"))
-        kept = [file for file in files if int(file.stem) * self.median <= seconds * (1 + 1e-9)]
-        return kept[-1] if kept else None
+        in_time = [file for file in files if int(file.stem) * self.median <= seconds * (1 + 1e-9)]
+        return in_time[-1] if in_time else None
 
 
 def race(processes: dict[str, tuple[Process, Path]], iterations: int) -> dict[str, Contestant]:
-    """All sides, an iteration of each after another."""
+    """Run all sides in turn, one iteration each."""
     start = {side: process.answer()["peak_mb"] for side, (process, _) in processes.items()}
     answers: dict[str, list[dict[str, float]]] = {side: [] for side in processes}
     for _ in range(iterations):
@@ -132,7 +132,7 @@ def race(processes: dict[str, tuple[Process, Path]], iterations: int) -> dict[st
 
 
 def _commit(folder: Path) -> str:
-    """Of a checkout whose Python files are as committed."""
+    """Return the commit of a checkout; SystemExit if its Python files were changed."""
 
     def git(*words: str) -> str:
         answer = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
@@ -146,11 +146,11 @@ def _commit(folder: Path) -> str:
     return git("rev-parse", "HEAD")
 
 
-# ---- data and experts, by raydistill's own stages ----
+# ---- data and experts from raydistill's stages ----
 
 
 def prepare(bench: Bench, data: str) -> dict[str, Any]:
-    """Curated set, experts and initial images; where they are. What exists already is not made again."""
+    """Build the curated set, experts and initial images, if needed; return their paths."""
     given = bench.given
     training = {"epochs": given.expert_epochs, "lr": 0.01, "lr_decay_at": 1.0}
     common = {"output": str(bench.work), "tracking": {"enabled": False}, "resources": {"worker_threads": 1}}
@@ -171,7 +171,7 @@ def prepare(bench: Bench, data: str) -> dict[str, Any]:
 
 
 def _cifar10(bench: Bench, training: dict[str, Any]) -> dict[str, Any]:
-    """Only training images of CIFAR-10, of which some are held out to test on."""
+    """Return a config on the training images of CIFAR-10, some of them held out as a test set."""
     augmentation = {"operations": ["color", "crop", "cutout", "flip", "scale", "rotate"], "mode": "single"}
     training |= {"batch_size": 128, "sampling": "shuffle", "augmentation": augmentation}
     return {
@@ -189,7 +189,7 @@ def _cifar10(bench: Bench, training: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stage(name: str, config: Path) -> str:
-    """Path of the artifact."""
+    """Run a stage and return its artifact's path."""
     command = [sys.executable, str(HERE.parent / "jobs" / f"{name}.py"), str(config)]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
@@ -198,11 +198,11 @@ def _stage(name: str, config: Path) -> str:
     return answer.stdout.splitlines()[-1]
 
 
-# ---- the two recipes, which are one ----
+# ---- the recipe in both option formats ----
 
 
 def recipe(given: argparse.Namespace, method: str) -> dict[str, Any]:
-    """The preset of the method, with N, initial images and window of this comparison; as `Recipe` reads it."""
+    """Return the preset of the method with the N, initial images and window of this comparison."""
     preset = yaml.safe_load((HERE.parent / "configs" / "methods" / f"{method}.yaml").read_text())["distill"]
     last = given.expert_epochs - preset["expert_epochs"]
     window = min(1, last) if method == "mtt" else last - 1  # theirs looks one epoch ahead of the window's end
@@ -213,9 +213,9 @@ def recipe(given: argparse.Namespace, method: str) -> dict[str, Any]:
 
 
 def arguments(method: str, ours: dict[str, Any]) -> list[str]:
-    """The same recipe in their options. Their `max_start_epoch` is the number of start epochs, one more than the last of them.
+    """Return the same recipe as their options. Their `max_start_epoch` counts start epochs: our last one plus 1.
 
-    MTT learns the rate, raydistill its logarithm: to first order as fast with a step that is rate^2 times as large.
+    MTT learns the rate, raydistill its logarithm: to first order a step rate^2 times as large gives the same speed.
     """
     rate, schedule = ours["student_lr"], ours["schedule"]
     options = {
@@ -233,19 +233,19 @@ def arguments(method: str, ours: dict[str, Any]) -> list[str]:
 
 
 def contestants(
-    bench: Bench, spec: dict[str, Any], method: str, ways: dict[str, dict[str, Any]], save_every: int
+    bench: Bench, spec: dict[str, Any], method: str, variants: dict[str, dict[str, Any]], save_every: int
 ) -> dict[str, tuple[Process, Path]]:
-    """Theirs, and ours in as many ways: changes of the recipe by name."""
+    """Start their process, and one of ours per variant: changes of the recipe by name."""
     base, common = recipe(bench.given, method), spec | {"save_every": save_every, "precision": "float32"}
     folder = Path(spec["data"]).parent / method / f"N{base['student_steps']}"
 
     def started(task: str, side: str, spec: dict[str, Any]) -> tuple[Process, Path]:
         out = folder / side.replace(" ", "-")
-        for old in out.glob("*.pt"):  # of an earlier race
+        for old in out.glob("*.pt"):  # from an earlier race
             old.unlink()
         return bench.start(task, common | spec, out), out
 
     theirs = {"code": str(bench.code[method]), "arguments": arguments(method, base)}
     return {"theirs": started("theirs", "theirs", theirs)} | {
-        way: started("ours", way, {"recipe": base | change}) for way, change in ways.items()
+        variant: started("ours", variant, {"recipe": base | change}) for variant, change in variants.items()
     }

@@ -1,7 +1,7 @@
-"""What `side_by_side.py` runs in processes of their own: one task each, told by a JSON file, answering in JSON lines on stdout.
+"""The tasks of `side_by_side.py`: each runs in its own process, reads a JSON file and writes JSON lines to stdout.
 
-A distillation ("theirs", "ours") says when it is ready, then makes one iteration for every line it reads, so that two of them can take
-turns; it ends when there is nothing more to read. Nothing here imports raydistill before a task of ours needs it: theirs runs without it.
+A distillation ("theirs", "ours") writes one line when it is ready. It then runs one iteration per line that it reads,
+so that two of them alternate, and ends at the end of its input. raydistill is imported only by the tasks that need it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import platform
 import resource
 import runpy
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -24,14 +25,14 @@ START = "start.pt"  # initial images and their labels, the same for both
 
 
 def main() -> None:
-    # The answers get stdout to themselves; what the authors' code prints goes to the log.
+    # Only answers go to stdout; output of the authors' code goes to the log.
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
         os.dup2(2, 1)
         TASKS[sys.argv[1]](json.loads(Path(sys.argv[2]).read_text()), answers)
 
 
 class Turns:
-    """One side of the conversation: `ready`, then for every `wait` that is true one iteration and `done`."""
+    """Alternate with the other side: `ready`, then one iteration and `done` per true `wait`."""
 
     def __init__(self, spec: Spec, answers: Any) -> None:
         self._folder, self._every, self._answers = Path(spec["out"]), spec["save_every"], answers
@@ -46,14 +47,14 @@ class Turns:
         return more
 
     def done(self, loss: float, images: Any, student_lrs: Any) -> None:
-        """student_lrs: one, or a list in the order of the start epochs; called only where the images are kept."""
+        """Report an iteration. student_lrs: returns one rate, or one per start epoch; called when images are saved."""
         import torch
 
         seconds = time.perf_counter() - self._began
         self._iterations += 1
         if self._iterations % self._every == 0:
-            kept = {"images": images.detach().clone(), "student_lrs": torch.as_tensor(student_lrs()).reshape(-1)}
-            torch.save(kept, self._folder / f"{self._iterations:06d}.pt")
+            saved = {"images": images.detach().clone(), "student_lrs": torch.as_tensor(student_lrs()).reshape(-1)}
+            torch.save(saved, self._folder / f"{self._iterations:06d}.pt")
         self._say(seconds=seconds, loss=loss, peak_mb=_peak_mb())
 
     def _say(self, **values: float) -> None:
@@ -61,7 +62,7 @@ class Turns:
 
 
 def _peak_mb() -> float:
-    """Most memory this process has held so far. (On Linux in kB, on macOS in bytes.)"""
+    """Return the peak memory of this process so far. (ru_maxrss: kB on Linux, bytes on macOS.)"""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
@@ -69,7 +70,7 @@ def _peak_mb() -> float:
 
 
 class StandIn(ModuleType):
-    """A module that can be imported and named. Calling anything in it gives the module back."""
+    """A module without content: its attributes and calls return the module itself."""
 
     def __getattr__(self, name: str) -> StandIn:
         if name.startswith("__"):
@@ -80,24 +81,24 @@ class StandIn(ModuleType):
         return self
 
 
-STOOD_IN = ("kornia", "torchvision", "torchvision.utils", "cv2", "seaborn", "scipy.ndimage.interpolation")
+STAND_INS = ("kornia", "torchvision", "torchvision.utils", "cv2", "seaborn", "scipy.ndimage.interpolation")
 
 
 class Recorder(StandIn):
-    """In the place of wandb. Both programs log something before their first iteration, and the loss of each after it moved the images."""
+    """A replacement for wandb: both programs log before their first iteration, and the loss after each."""
 
     def __init__(self, on_begin: Callable[[], None], on_end: Callable[[float, dict[str, Any]], None]) -> None:
         super().__init__("wandb")
         self.config, self.run = SimpleNamespace(_items={}), SimpleNamespace(name="side_by_side")
-        self._on_begin, self._on_end, self._begun = on_begin, on_end, False
+        self._on_begin, self._on_end, self._started = on_begin, on_end, False
 
     def init(self, config: Any, **_: Any) -> None:
         self.config._items = vars(config)
 
     def log(self, values: dict[str, Any], step: int | None = None) -> None:
-        """`on_end` is handed the variables of their loop, among them the images; nothing of theirs is written to."""
-        if not self._begun:
-            self._begun = True
+        """Call `on_end` with the variables of their loop, among them the images; nothing is changed."""
+        if not self._started:
+            self._started = True
             self._on_begin()
         for name, value in values.items():
             if name.startswith("Grand_Loss"):
@@ -109,13 +110,13 @@ def theirs(spec: Spec, answers: Any) -> None:
 
     def begin() -> None:
         turns.ready()
-        go_on()
+        wait_for_turn()
 
     def end(loss: float, local: dict[str, Any]) -> None:
         turns.done(loss, local["image_syn"], lambda: _their_rates(local))
-        go_on()
+        wait_for_turn()
 
-    def go_on() -> None:
+    def wait_for_turn() -> None:
         if not turns.wait():
             raise SystemExit
 
@@ -129,7 +130,7 @@ def _their_rates(local: dict[str, Any]) -> list[float]:
 
 
 def _run_theirs(spec: Spec, begin: Callable[[], None], end: Callable[[float, dict[str, Any]], None]) -> None:
-    """Their `distill.py`, as it is, on our images and our experts."""
+    """Run their unchanged `distill.py` on our images and experts."""
     import torch
 
     dtype = getattr(torch, spec["precision"])
@@ -138,14 +139,16 @@ def _run_theirs(spec: Spec, begin: Callable[[], None], end: Callable[[float, dic
     if dtype != torch.float32:
         torch.set_default_dtype(dtype)
         torch.float = dtype  # they write it where they make the images
-    absent = [name for name in STOOD_IN if name.startswith("scipy") or not importlib.util.find_spec(name.split(".")[0])]
+    absent = [
+        name for name in STAND_INS if name.startswith("scipy") or not importlib.util.find_spec(name.split(".")[0])
+    ]
     sys.modules |= {name: StandIn(name) for name in absent} | {"wandb": Recorder(begin, end)}
-    sys.dont_write_bytecode = True  # their folder stays as it is
+    sys.dont_write_bytecode = True  # leave their folder unchanged
     sys.path.insert(0, spec["code"])
     import utils  # theirs
 
     def get_dataset(*_: Any, **__: Any) -> tuple[Any, ...]:
-        """Only the initial images are handed over, so that "random real images" of a class are these."""
+        """Return the initial images as the whole data set, so that their random real images are ours."""
         classes = int(labels.max()) + 1
         data = torch.utils.data.TensorDataset(images, labels)
         names, same = [str(k) for k in range(classes)], {k: k for k in range(classes)}
@@ -178,7 +181,7 @@ def ours(spec: Spec, answers: Any) -> None:
     turns = Turns(spec, answers)
     turns.ready()
     while turns.wait():
-        loss = distiller.step().loss
+        loss = statistics.fmean(record.loss for record in distiller.step())
         turns.done(loss, distiller.images, lambda: distiller.student_lrs)
 
 
@@ -189,11 +192,11 @@ def _network(classes: int, images: Any) -> Any:
     return build_network(ConvNet(depth=3, width=128), classes, images.shape[-1])
 
 
-# ---- what both begin with, and how both are judged ----
+# ---- inputs and evaluation of both ----
 
 
 def export(spec: Spec, answers: Any) -> None:
-    """Initial images for both, and the experts in the authors' form: a list of experts of epochs of parameter tensors."""
+    """Write the initial images, and the experts in the authors' format: experts, epochs, parameter tensors."""
     import torch
 
     from raydistill.artifacts.curated import CuratedSet
@@ -203,10 +206,10 @@ def export(spec: Spec, answers: Any) -> None:
 
     curated = CuratedSet.open(spec["curated"], verify=False)
     store = TrajectoryStore.open(spec["trajectories"], verify=False)
-    taught = curated.load("train")
-    pixels = curated.normalisation.apply(taught.images_NHWC)
-    given = (pixels, taught.labels_N, curated.num_classes, spec["images_per_class"], generator(0, "side by side"))
-    images = random_real(*given).images_SCHW
+    train = curated.load("train")
+    pixels = curated.normalisation.apply(train.images_NHWC)
+    arguments = (pixels, train.labels_N, curated.num_classes, spec["images_per_class"], generator(0, "side by side"))
+    images = random_real(*arguments).images_SCHW
     labels = torch.arange(curated.num_classes).repeat_interleave(spec["images_per_class"])
     folder = Path(spec["data"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,16 +219,16 @@ def export(spec: Spec, answers: Any) -> None:
             [list(store.layout.split(store(expert, epoch).to(dtype)).values()) for epoch in range(store.num_epochs + 1)]
             for expert in range(store.num_experts)
         ]
-        spec = folder / f"buffers-{name}" / "data" / "ConvNet"
-        spec.mkdir(parents=True, exist_ok=True)
-        torch.save(experts, spec / "replay_buffer_0.pt")
-    judged = curated.load("test")
-    facts = {"train": len(taught.labels_N), "test": len(judged.labels_N), "classes": curated.num_classes}
+        buffers = folder / f"buffers-{name}" / "data" / "ConvNet"
+        buffers.mkdir(parents=True, exist_ok=True)
+        torch.save(experts, buffers / "replay_buffer_0.pt")
+    test = curated.load("test")
+    facts = {"train": len(train.labels_N), "test": len(test.labels_N), "classes": curated.num_classes}
     answers.write(json.dumps(facts) + "\n")
 
 
 def judge(spec: Spec, answers: Any) -> None:
-    """Balanced test accuracy of fresh networks for every file of images, all under one protocol, each at its own learned rates."""
+    """Evaluate every file of images: balanced test accuracy of fresh networks at the learned rates."""
     import torch
 
     from raydistill.artifacts.curated import CuratedSet
@@ -259,7 +262,7 @@ def judge(spec: Spec, answers: Any) -> None:
             try:
                 theta_P = train(network, theta_P, images, targets, training, seed, lr_schedule(rates, training))
             except DivergenceError:
-                scores.append(0.0)  # as raydistill's own validation counts it
+                scores.append(0.0)  # as in raydistill's own validation
                 continue
             predicted = predict(network, theta_P, pixels)
             scores.append(metrics.balanced_accuracy(metrics.confusion(predicted, test.labels_N, curated.num_classes)))
@@ -267,11 +270,11 @@ def judge(spec: Spec, answers: Any) -> None:
     answers.write(json.dumps(found) + "\n")
 
 
-# ---- do both compute the same? ----
+# ---- agreement of one iteration ----
 
 
 def their_iteration(spec: Spec, answers: Any) -> None:
-    """Their first iteration without augmentation: where it began, where it aimed, its loss and gradients."""
+    """Save the start, target, loss and gradients of their first iteration without augmentation."""
     import torch
 
     def end(loss: float, local: dict[str, Any]) -> None:
@@ -293,7 +296,7 @@ def their_iteration(spec: Spec, answers: Any) -> None:
 
 
 def compare(spec: Spec, answers: Any) -> None:
-    """Our loss and gradients where theirs were taken, and how far they differ; and logits of their network against ours."""
+    """Compare our loss, gradients and logits with theirs at the same parameters."""
     import torch
 
     from raydistill.core.augment import Augmentation
@@ -328,12 +331,12 @@ def compare(spec: Spec, answers: Any) -> None:
 
 
 def _difference(ours: Any, theirs: Any) -> float:
-    """|ours - theirs| / |theirs|."""
+    """Return |ours - theirs| / |theirs|."""
     return float((ours - theirs).norm() / theirs.norm())
 
 
 def _their_logits(code: str, layout: Any, theta_P: Any, images: Any, classes: int) -> Any:
-    """Of their ConvNet, whose parameters are, in their order, those of the flat vector. ValueError where the shapes differ."""
+    """Return the logits of their ConvNet with the parameters of our flat vector. ValueError if shapes differ."""
     import torch
 
     sys.dont_write_bytecode = True

@@ -1,6 +1,6 @@
-"""How fast the simulated survey is painted: galaxies a second on one core, at the real survey's 424 px and at the demo's 96.
+"""Measure how many galaxies of the simulated survey one core renders a second, at 424 px and at 96 px.
 
-python benchmarks/simulate.py        (some 20 seconds; the target is 15 a second at 424 px)
+python benchmarks/simulate.py        (20 seconds; the target is 15 a second at 424 px)
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ CHUNK, CHUNKS = 25, 7
 def main() -> None:
     for size in (424, 96):
         survey = SimulatedSurvey(num_galaxies=CHUNK * (CHUNKS + 1), image_size=size)
-        simulate_chunk(survey, 0, 0, CHUNK)  # warm
+        simulate_chunk(survey, 0, 0, CHUNK)  # warm up
         rates = []
         for chunk in range(1, CHUNKS + 1):
-            began = time.process_time()  # seconds of one core, whatever else the machine does
+            start = time.process_time()  # CPU time, independent of other load
             simulate_chunk(survey, 0, chunk * CHUNK, (chunk + 1) * CHUNK)
-            rates.append(CHUNK / (time.process_time() - began))
+            rates.append(CHUNK / (time.process_time() - start))
         print(
             f"{size} px: {statistics.median(rates):.1f} galaxies a second and core (median of {CHUNKS} chunks of {CHUNK})"
         )

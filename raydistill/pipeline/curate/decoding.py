@@ -169,7 +169,7 @@ def _decode_row_group(batch: pa.Table, images: StoredSet, curate: Curate) -> Ite
     """Decode one row group of a file: {path, piece, rank, row} -> DECODED, block by block."""
     path, ranks = batch["path"][0].as_py(), batch["rank"].to_pylist()
     sources = images.read(path, batch["piece"][0].as_py(), batch["row"].to_pylist())
-    decoded = (_row(rank, source, path, images, curate) for rank, source in zip(ranks, sources, strict=True))
+    decoded = (decode_row(rank, source, path, images, curate) for rank, source in zip(ranks, sources, strict=True))
     try:
         while block := list(islice(decoded, ROWS_PER_BLOCK)):
             yield pa.Table.from_pylist(block, DECODED)
@@ -179,7 +179,9 @@ def _decode_row_group(batch: pa.Table, images: StoredSet, curate: Curate) -> Ite
 
 def _decode_files(batch: pa.Table, images: FolderImages | FitsImages | DataSet, curate: Curate) -> pa.Table:
     """Decode files: {rank, path, at} -> DECODED."""
-    rows = [_row(rank, at, path, images, curate) for rank, path, at in zip(*batch.to_pydict().values(), strict=True)]
+    rows = [
+        decode_row(rank, at, path, images, curate) for rank, path, at in zip(*batch.to_pydict().values(), strict=True)
+    ]
     return pa.Table.from_pylist(rows, DECODED)
 
 
@@ -196,11 +198,11 @@ class _DecodeStored:
             rank = self._ranks.get(object_id)
             if rank is not None:
                 cell = stored_source(batch[self._images.image_column][index].as_py())
-                rows.append(_row(rank, cell, self._images.name, self._images, self._curate))
+                rows.append(decode_row(rank, cell, self._images.name, self._images, self._curate))
         return pa.Table.from_pylist(rows, DECODED)
 
 
-def _row(rank: int, source: Any, path: str, images: Images | DataSet, curate: Curate) -> dict[str, Any]:
+def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, curate: Curate) -> dict[str, Any]:
     """Return the row of one galaxy: its prepared picture, or the reason why there is none.
 
     Pictures of a data set may have any shape and a single colour; those of a survey may not.
