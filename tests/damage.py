@@ -1,8 +1,8 @@
-"""What a failing disk does to bytes."""
+"""Flip bits, as a failing disk does."""
 
 
 def flipped(data: bytes, at: int) -> bytes:
-    """One bit of them, in the byte at this index."""
+    """Return the bytes with one bit flipped in the byte at this index."""
     changed = bytearray(data)
     changed[at] ^= 1
     return bytes(changed)

@@ -1,4 +1,4 @@
-"""A real S3-compatible server on the loopback, and what a run has put into its bucket."""
+"""Start an S3-compatible server on the loopback interface; list the files of a run in its bucket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUNS = "s3://bucket/runs"
 
 
 def client_of(port: int) -> dict[str, str]:
-    """The environment of a client of the server on this port."""
+    """Return the environment variables of a client of the server on this port."""
     return {
         "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_EC2_METADATA_DISABLED": "true",
@@ -31,8 +31,10 @@ def client_of(port: int) -> dict[str, str]:
 
 @contextmanager
 def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, str], Gate]]:
-    """moto's server with an empty bucket `bucket`; the environment in which clients find it, which is also this process's, and the gate
-    through which they go."""
+    """Start moto's server with an empty bucket `bucket`; yield the clients' environment and the gate before it.
+
+    The environment is also set in this process.
+    """
     (port,) = tools.free_ports(1)
     program = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
     command = tools.start(program, folder, tools.environment(folder), "s3")
@@ -42,7 +44,7 @@ def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[d
             url = client["AWS_ENDPOINT_URL"]
             for name, value in client.items():
                 monkeypatch.setenv(name, value)
-            fsspec.get_filesystem_class("s3").clear_instance_cache()  # one made for an earlier server
+            fsspec.get_filesystem_class("s3").clear_instance_cache()  # a client of an earlier server
             command.wait_until("the server answers", lambda: tools.answers(f"{url}/moto-api/"), 60)
             urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=10).close()
             yield client, gate
@@ -50,28 +52,28 @@ def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[d
         command.close()
 
 
-class _Refusal(BaseHTTPRequestHandler):
-    """What S3 says, whatever is asked, to those who have no right to it."""
+class _Forbidden(BaseHTTPRequestHandler):
+    """Answer every request as S3 answers a client without access."""
 
     def refuse(self) -> None:
-        said = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
         self.send_response(403)
         self.send_header("Content-Type", "application/xml")
-        self.send_header("Content-Length", str(len(said)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(said)
+            self.wfile.write(body)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = refuse
 
     def log_message(self, *_: object) -> None:
-        """Nothing of it in the test's output."""
+        """Keep requests out of the test's output."""
 
 
 @contextmanager
 def refusing_server() -> Iterator[dict[str, str]]:
-    """The environment of a client of a server that refuses everything."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusal) as server:
+    """Start a server that refuses every request; yield its clients' environment."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Forbidden) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield client_of(server.server_port)
@@ -80,12 +82,12 @@ def refusing_server() -> Iterator[dict[str, str]]:
 
 
 def stored(pattern: str, runs: str = RUNS) -> list[str]:
-    """Files of the run in the bucket."""
+    """Return the files of the run in the bucket whose names contain the pattern."""
     return [name for name in Folder(f"{runs}/tiny").files() if pattern in name]
 
 
 def contents(runs: str = RUNS) -> dict[str, object]:
-    """Content digest of each artifact of the run in the bucket."""
+    """Return the content digest of each artifact of the run in the bucket."""
     root = Folder(f"{runs}/tiny")
     folders = {name.partition("/")[0] for name in stored("/manifest.json", runs)}
     return {kind: open_manifest(root / name, kind).content for name in folders for kind in [name.partition("-")[0]]}

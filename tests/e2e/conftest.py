@@ -1,4 +1,4 @@
-"""One undisturbed tiny run, by which all the disturbed ones are judged."""
+"""Run the tiny config once without faults; its digests are the reference of the fault tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.e2e import tools
 
 @pytest.fixture(scope="session")
 def env() -> Iterator[dict[str, str]]:
-    """The environment of the commands. Ray's session folders go into one with a short path, and away at the end."""
+    """Return the environment of the commands; Ray's session folders have a short path and are deleted at the end."""
     folder = Path(tempfile.mkdtemp(prefix="rd-e2e-"))
     yield tools.environment(folder)
     shutil.rmtree(folder, ignore_errors=True)
@@ -22,9 +22,9 @@ def env() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def undisturbed(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny run that nobody disturbed."""
+    """Return the folder of a tiny run without faults."""
     output = tmp_path_factory.mktemp("undisturbed")
     command = tools.raydistill(output, env)
     code = command.wait()
-    assert code == 0, f"the undisturbed run ended with {code}:\n{command.said[-4000:]}"
+    assert code == 0, f"the undisturbed run ended with {code}:\n{command.log[-4000:]}"
     return output

@@ -1,5 +1,8 @@
-"""A gate before a server on the loopback. It can be shut: connections are then refused, and open ones cut, until it is opened. Or it asks
-for less haste: whatever is wanted is answered as S3 does where it is asked too much."""
+"""A TCP proxy before a server on the loopback interface, with two faults.
+
+- shut: new connections are refused and open ones cut, until it is opened;
+- throttle: every request is answered with S3's SlowDown error, until it is opened.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request ra
 
 
 class Gate:
-    """Listens on `port` and passes everything on to `server_port`. asked_for_less: requests so far that were answered by SLOW_DOWN."""
+    """Forward `port` to `server_port`. throttled: number of requests answered with SLOW_DOWN."""
 
     def __init__(self, server_port: int) -> None:
         (self.port,) = tools.free_ports(1)
@@ -23,15 +26,15 @@ class Gate:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._slow = False
-        self.asked_for_less = 0
+        self.throttled = 0
 
     def open(self) -> None:
         self._slow = False
         if self._server is None:
             self._do(self._listen())
 
-    def ask_for_less(self) -> None:
-        """Until it is opened."""
+    def throttle(self) -> None:
+        """Answer every request with SLOW_DOWN until the gate is opened."""
         self._slow = True
         self._do(self._cut())
 
@@ -39,7 +42,7 @@ class Gate:
         self._do(self._refuse())
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
 
     async def _refuse(self) -> None:
         if self._server is not None:
@@ -50,13 +53,13 @@ class Gate:
     async def _cut(self) -> None:
         for writer in list(self._open):
             writer.transport.abort()
-        await asyncio.sleep(0.1)  # for those who read from them to see it
+        await asyncio.sleep(0.1)  # let their readers notice
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             if self._slow:
                 await reader.read(1 << 16)
-                self.asked_for_less += 1
+                self.throttled += 1
                 head = f"HTTP/1.1 503 Slow Down\r\nContent-Length: {len(SLOW_DOWN)}\r\nConnection: close\r\n\r\n"
                 writer.write(head.encode() + SLOW_DOWN)
                 await writer.drain()
@@ -82,7 +85,7 @@ class Gate:
 
 @contextmanager
 def gate_before(server_port: int) -> Iterator[Gate]:
-    """An open gate."""
+    """Start an open gate before a server."""
     gate = Gate(server_port)
     thread = threading.Thread(target=gate._loop.run_forever, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Ray clusters of our own on free ports of this machine, one process tree per node."""
+"""Start Ray clusters on free ports of this machine, one process tree per node."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ ANY_PORT = ("--min-worker-port=0", "--max-worker-port=0")
 
 @dataclass
 class Head:
-    """A head node with its dashboard, which takes jobs at `address`; other nodes join at `joined_at`."""
+    """A head node: its dashboard accepts jobs at `address`, other nodes join at `gcs_address`."""
 
     command: tools.Command
     address: str
-    joined_at: str
+    gcs_address: str
     env: dict[str, str]
 
-    def submitted(self, folder: Path, *entrypoint: str, options: Sequence[str] = ()) -> tools.Command:
-        """A job, submitted from the repository's folder; the log comes along on stdout. options: more of `ray job submit`'s."""
+    def start_job(self, folder: Path, *entrypoint: str, options: Sequence[str] = ()) -> tools.Command:
+        """Submit a job from the repository's folder and follow its log on stdout. options: of `ray job submit`."""
         words = [RAY, "job", "submit", "--address", self.address, "--working-dir", ".", *options, "--", *entrypoint]
         return tools.start(words, folder, self.env, "job")
 
     def submit(self, folder: Path, *entrypoint: str) -> tools.Command:
-        """The same, to its end."""
-        job = self.submitted(folder, *entrypoint)
+        """Submit a job and wait for its end."""
+        job = self.start_job(folder, *entrypoint)
         job.wait(300)
         return job
 
@@ -42,21 +42,23 @@ class Head:
 def head_node(
     folder: Path, env: Mapping[str, str], cpus: int = 2, autoscaling: Mapping[str, Any] | None = None
 ) -> Iterator[Head]:
-    """With --block its processes are children of a command that we can end. autoscaling: the types of machines that come and go, with
-    Ray's provider of machines that are but processes."""
+    """Start a head node; --block makes its processes children of one command.
+
+    autoscaling: the machine types of Ray's fake provider, whose machines are processes.
+    """
     gcs, dashboard, client, agent, agent_grpc, metrics, setup = tools.free_ports(7)
-    growing: list[str] = []
+    autoscaler_options: list[str] = []
     if autoscaling is not None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "autoscaling.json").write_text(json.dumps(_autoscaling(autoscaling, f"127.0.0.1:{gcs}")))
-        growing = [f"--autoscaling-config={folder / 'autoscaling.json'}"]
+        autoscaler_options = [f"--autoscaling-config={folder / 'autoscaling.json'}"]
         env = {**env, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "0"}
     command = tools.start(
         [
             RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", f"--port={gcs}",
             f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
             f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={setup}",
-            *ANY_PORT, SMALL_STORE, f"--temp-dir={env['RAY_TMPDIR']}/{folder.name}", *growing,
+            *ANY_PORT, SMALL_STORE, f"--temp-dir={env['RAY_TMPDIR']}/{folder.name}", *autoscaler_options,
         ],
         folder, env, "head",
     )  # fmt: skip
@@ -70,7 +72,7 @@ def head_node(
 
 
 def _autoscaling(types: Mapping[str, Any], gcs: str) -> dict[str, Any]:
-    """What `ray up` would make of a cluster file."""
+    """Return the config that `ray up` would generate from a cluster file."""
     head = {"ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0}}
     return {
         "cluster_name": "fake", "max_workers": 2, "idle_timeout_minutes": 0.15, "upscaling_speed": 1.0,
@@ -84,14 +86,14 @@ def _autoscaling(types: Mapping[str, Any], gcs: str) -> dict[str, Any]:
 
 @contextmanager
 def worker_node(head: Head, folder: Path, env: Mapping[str, str], cpus: int = 1) -> Iterator[tools.Command]:
-    """Another node of the cluster: a raylet of its own, and an object store."""
+    """Start another node of the cluster: a raylet and an object store."""
     agent, agent_grpc, metrics, setup = tools.free_ports(4)
     command = tools.start(
         [
-            RAY, "start", f"--address={head.joined_at}", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}",
+            RAY, "start", f"--address={head.gcs_address}", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}",
             f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}",
             f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={setup}", *ANY_PORT, SMALL_STORE,
-            # Two nodes that share one would remove each other's working directories of a job.
+            # Nodes with a common folder would delete each other's working directories of a job.
             f"--temp-dir={env['RAY_TMPDIR']}/{folder.name}",
         ],
         folder, env, "node",

@@ -1,4 +1,4 @@
-"""What the rows of `bad_inputs` do to the folder of their command, before it runs."""
+"""Damage the input of a command before it runs; the rows of `bad_inputs` name these functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.e2e import tools
 
 
 def artifact(root: Path, kind: str) -> Path:
-    """The one artifact of a kind in the prepared run."""
+    """Return the only artifact of a kind in the prepared run."""
     (found,) = (root / "runs" / "tiny").glob(f"{kind}-*")
     return found
 
@@ -44,12 +44,12 @@ def stop_in_the_middle(root: Path) -> None:
 
 
 def link(kind: str) -> Callable[[Path], None]:
-    """A path without a digest for the prepared artifact."""
+    """Link the prepared artifact under a name without a digest."""
     return lambda root: (root / "given").symlink_to(artifact(root, kind))
 
 
 def distilled_with(class_names: list[str], size: int, aligned: bool = False) -> Callable[[Path], None]:
-    """The prepared distilled set as if it were of other classes, of another size or of galaxies that lie level."""
+    """Copy the prepared distilled set with other classes, another size or another alignment."""
 
     def make(root: Path) -> None:
         source, folder = Folder(artifact(root, "distilled")), Folder(root / "given")
@@ -68,7 +68,7 @@ def no_pictures(root: Path) -> None:
 
 
 def no_dog_to_train_on(root: Path) -> None:
-    """Of the dogs only those of the test split."""
+    """Remove the dogs of the training split."""
     split = assign_splits([str(n) for n in range(60)], (0.7, 0.15, 0.15))
     dogs = [n for n in range(0, 60, 2) if split[n] == "test"]
     lines = [*(f"{n},cat" for n in range(1, 60, 2)), *(f"{n},dog" for n in dogs)]
@@ -86,7 +86,7 @@ def pictures_in_parquet(root: Path) -> None:
 
 
 def folders_of_classes(*above: str) -> Callable[[Path], None]:
-    """Two classes of ten pictures in a data set `set`, below each of these folders."""
+    """Write two classes of ten pictures below each of these folders of the data set `set`."""
 
     def make(root: Path) -> None:
         for n in range(20 * len(above)):

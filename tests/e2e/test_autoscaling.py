@@ -1,4 +1,4 @@
-"""A cluster that grows for the work and shrinks without: Ray's own autoscaler, with machines that are processes."""
+"""Run Ray's autoscaler with processes as machines: the cluster grows with waiting work and shrinks when idle."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.e2e.nodes import Head, head_node
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 WORKER = {"worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}}
-# Experts of so many steps that they still train when the second machine comes.
+# Enough steps that the experts still train when the second machine joins.
 LONG = ("experts.training.batch_size=1", "experts.training.epochs=200")
 
 
 @pytest.fixture(scope="module")
 def growing(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """A head without CPUs for work, and up to two workers."""
+    """Start a head without CPUs for tasks and an autoscaler for up to two workers."""
     with head_node(tmp_path_factory.mktemp("growing"), env, cpus=0, autoscaling=WORKER) as head:
         yield head
 
@@ -39,27 +39,27 @@ def machines(head: Head) -> int:
 
 
 def raydistill(head: Head, folder: Path, stage: str, *words: str) -> tools.Command:
-    """Not a job: these machines share a session folder, and one that goes takes the working directories of jobs along."""
-    return tools.raydistill(folder, head.env, f"resources.address={head.joined_at}", *words, stage=stage)
+    """Run a command instead of a job: the machines share a session folder, and a stopped one deletes jobs' folders."""
+    return tools.raydistill(folder, head.env, f"resources.address={head.gcs_address}", *words, stage=stage)
 
 
-def test_experts_that_wait_bring_machines_and_idleness_takes_them(
+def test_waiting_experts_start_machines_and_idle_machines_stop(
     growing: Head, undisturbed: Path, tmp_path: Path
 ) -> None:
     tools.copy_of(undisturbed, tmp_path, "survey", "curated")
     growing.command.wait_until("the head is alone", lambda: machines(growing) == 1, 60)
     run = raydistill(growing, tmp_path, "experts", "resources.workers=2", *LONG)
     run.wait_until("a machine has come", lambda: machines(growing) == 2)
-    assert "waiting for a machine with 1 CPUs" in run.said
+    assert "waiting for a machine with 1 CPUs" in run.log
     run.wait_until("another one has come", lambda: machines(growing) == 3)
     assert not tools.there(tmp_path, "trajectories", "manifest.json"), "it came too late"
-    assert run.wait() == 0, run.said[-4000:]
+    assert run.wait() == 0, run.log[-4000:]
     assert tools.there(tmp_path, "trajectories", "manifest.json")
     growing.command.wait_until("idle machines have gone", lambda: machines(growing) == 1, 120)
 
 
 @pytest.mark.parametrize(("wanted", "words"), [("cpus=8", "8 CPUs and 0 GPUs"), ("gpus=2", "1 CPUs and 2 GPUs")])
-def test_what_no_machine_can_give_is_refused(
+def test_resources_of_no_machine_type_are_refused(
     growing: Head, undisturbed: Path, tmp_path: Path, wanted: str, words: str
 ) -> None:
     tools.copy_of(undisturbed, tmp_path, "survey", "curated")
@@ -67,7 +67,7 @@ def test_what_no_machine_can_give_is_refused(
     run = raydistill(
         growing, tmp_path, "experts", "resources.workers=2", f"resources.{wanted}", "resources.growth_seconds=30"
     )
-    assert run.wait() == 5, run.said[-4000:]
-    assert f"one worker needs {words}, no machine of the cluster has more than" in run.said
-    assert "(after 30 s)" in run.said
+    assert run.wait() == 5, run.log[-4000:]
+    assert f"one worker needs {words}, no machine of the cluster has more than" in run.log
+    assert "(after 30 s)" in run.log
     assert time.monotonic() - began < 30 + 120, "besides the wait there is but the start of a command"

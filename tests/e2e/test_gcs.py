@@ -1,4 +1,4 @@
-"""A whole run in a bucket of a server that speaks Google Cloud Storage's protocol."""
+"""Run all stages in a bucket of a Google Cloud Storage emulator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUNS = "gs://bucket/runs"
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_run_in_a_bucket_of_google_s_has_the_digests_of_one_on_a_disk(
+def test_run_in_a_google_bucket_has_the_digests_of_a_run_on_disk(
     undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (port,) = tools.free_ports(1)
@@ -31,7 +31,7 @@ def test_a_run_in_a_bucket_of_google_s_has_the_digests_of_one_on_a_disk(
         server.wait_until("the server answers", lambda: tools.answers(f"{url}/storage/v1/b/bucket"), 60)
         there = {**env, **client, "RAYDISTILL_CACHE": str(tmp_path / "cache")}
         command = tools.typed(tmp_path / "run", there, "run", str(tools.TINY), f"output={RUNS}")
-        assert command.wait() == 0, command.said[-4000:]
+        assert command.wait() == 0, command.log[-4000:]
         assert command.answer.startswith(f"{RUNS}/tiny/evaluation-")
         assert contents(RUNS) == tools.contents(undisturbed)
     finally:

@@ -1,5 +1,4 @@
-"""The same run as a job on a cluster that was there before and wants a token: `ray start`, `ray job submit`, what its log says, and
-`ray job stop`."""
+"""Submit runs as jobs to a running cluster with token authentication, read their logs, and stop them."""
 
 from __future__ import annotations
 
@@ -29,18 +28,18 @@ def head(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def log_of(submitted: tools.Command) -> list[str]:
-    """The job's own lines of what `ray job submit` printed: from where it follows the log to its next word of its own."""
+    """Return the job's lines from the output of `ray job submit`, without the command's own lines."""
     lines = [line.rstrip() for line in submitted.out.read_text().splitlines() if line.strip()]
     first = 1 + next((i for i, line in enumerate(lines) if "Tailing logs" in line), len(lines))
     words = (i for i, line in enumerate(lines[first:], first) if re.search(r" cli\.py:\d+ -- ", line))
-    assert first <= len(lines), f"no log: {lines} {submitted.said[-2000:]}"
+    assert first <= len(lines), f"no log: {lines} {submitted.log[-2000:]}"
     return lines[first : next(words, len(lines))]
 
 
 @pytest.mark.long
-def test_a_submitted_run_makes_the_same_artifacts(head: Head, undisturbed: Path, tmp_path: Path) -> None:
+def test_submitted_run_has_the_same_digests(head: Head, undisturbed: Path, tmp_path: Path) -> None:
     submitted = head.submit(tmp_path, "python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
-    told = submitted.out.read_text() + submitted.said
+    told = submitted.out.read_text() + submitted.log
     assert submitted.process.returncode == 0, told[-4000:]
     assert "succeeded" in told
     assert log_of(submitted)[-1] == str(tools.artifact(tmp_path, "evaluation"))
@@ -48,21 +47,21 @@ def test_a_submitted_run_makes_the_same_artifacts(head: Head, undisturbed: Path,
 
 
 @pytest.mark.long
-def test_every_stage_is_a_job(head: Head, undisturbed: Path, tmp_path: Path) -> None:
+def test_every_stage_runs_as_a_job(head: Head, undisturbed: Path, tmp_path: Path) -> None:
     search = "search={trials: 2, stopping: null, space: {student_steps: [2, 3]}}"
     stages = ("simulate", "curate", "experts", "distill", "evaluate", "tune")
     for kind, stage in zip((*tools.KINDS, "search"), stages, strict=True):
-        if kind == "search":  # with distilled sets of its own
+        if kind == "search":  # it has its own distilled sets
             assert tools.contents(tmp_path) == tools.contents(undisturbed)
         words = (str(tools.TINY), f"output={tmp_path / 'runs'}", search)
         submitted = head.submit(tmp_path, "python", f"jobs/{stage}.py", *words)
-        assert submitted.process.returncode == 0, submitted.out.read_text()[-4000:] + submitted.said[-4000:]
+        assert submitted.process.returncode == 0, submitted.out.read_text()[-4000:] + submitted.log[-4000:]
         assert log_of(submitted)[-1] == str(tools.artifact(tmp_path, kind)), stage
 
 
-def test_a_failing_job_says_why(head: Head, tmp_path: Path) -> None:
+def test_failed_job_reports_the_reason(head: Head, tmp_path: Path) -> None:
     submitted = head.submit(tmp_path, "python", "jobs/distill.py", str(tools.TINY), "distill.itertions=3")
-    told = submitted.out.read_text() + submitted.said
+    told = submitted.out.read_text() + submitted.log
     assert submitted.process.returncode != 0, told[-4000:]
     (sentence,) = [line for line in log_of(submitted) if line.startswith("raydistill:")]
     assert "there is no key 'itertions'" in sentence
@@ -70,15 +69,15 @@ def test_a_failing_job_says_why(head: Head, tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
-def test_who_has_no_token_is_refused(head: Head, env: dict[str, str], tmp_path: Path) -> None:
+def test_client_without_a_token_is_refused(head: Head, env: dict[str, str], tmp_path: Path) -> None:
     submitted = replace(head, env=env).submit(tmp_path, "touch", str(tmp_path / "done"))
     assert submitted.process.returncode != 0
-    assert "Missing authentication token" in submitted.out.read_text() + submitted.said
+    assert "Missing authentication token" in submitted.out.read_text() + submitted.log
     assert not (tmp_path / "done").exists()
 
 
 def stop(head: Head, name: str) -> str:
-    """Its status in the end. As `ray job stop` does, without the seconds that the command itself takes to begin."""
+    """Stop the job as `ray job stop` does, without the start-up time of the command; return the final status."""
     from ray.job_submission import JobSubmissionClient
 
     token = Path(head.env["RAY_AUTH_TOKEN_PATH"]).read_text()
@@ -92,13 +91,11 @@ def stop(head: Head, name: str) -> str:
 
 
 @pytest.mark.long
-def test_a_stopped_job_is_killed_in_mlflow_and_can_be_gone_on_with(
-    head: Head, undisturbed: Path, tmp_path: Path
-) -> None:
-    """In deploy/runtime_env.yaml, which gives it the time to close its run."""
+def test_stopped_job_is_killed_in_mlflow_and_resumes(head: Head, undisturbed: Path, tmp_path: Path) -> None:
+    """deploy/runtime_env.yaml leaves the job time to close its MLflow run."""
     job = ("python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
     options = ("--submission-id=stopped", "--runtime-env=deploy/runtime_env.yaml")
-    stopped = head.submitted(tmp_path, *job, options=options)
+    stopped = head.start_job(tmp_path, *job, options=options)
     stopped.wait_until("experts train", lambda: tools.there(tmp_path, "trajectories", "partial/expert-*/state.npz"))
     assert stop(head, "stopped") == "STOPPED"
     stopped.wait(60)
@@ -109,5 +106,5 @@ def test_a_stopped_job_is_killed_in_mlflow_and_can_be_gone_on_with(
     ended = {stage: run.info.status for stage, run in runs_of(tmp_path).items()}
     assert ended == {"run": "KILLED", "survey": "FINISHED", "curated": "FINISHED", "trajectories": "KILLED"}
     again = head.submit(tmp_path, *job)
-    assert again.process.returncode == 0, again.out.read_text()[-4000:] + again.said[-4000:]
+    assert again.process.returncode == 0, again.out.read_text()[-4000:] + again.log[-4000:]
     assert tools.contents(tmp_path) == tools.contents(undisturbed)

@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of every stage: the same command goes on, and every artifact ends with the same bits."""
+"""`kill -9` in the middle of every stage: the same command resumes and gives the same bits."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tests.e2e.tools import artifact, there
 
 pytestmark = pytest.mark.timeout(900)
 
-# kind of artifact -> how to see, from the folder or from what the command says, that its stage is under way
+# kind of artifact -> whether its stage is running, from its folder or the log
 UNDER_WAY: dict[str, Callable[[Path, tools.Command], bool]] = {
     "survey": lambda output, _: there(output, "survey", "images/*.jpg"),
-    "curated": lambda output, command: "curated: begins" in command.said,
+    "curated": lambda output, command: "curated: begins" in command.log,
     "trajectories": lambda output, _: there(output, "trajectories", "partial/expert-*/state.npz"),
     "distilled": lambda output, _: there(output, "distilled", "partial/state.safetensors"),
     "evaluation": lambda output, _: any((output / "runs" / "tiny" / "fit_cache").glob("*.json")),
 }
 
-MADE_BEFORE = ("survey", "curated", "trajectories")  # what a search matches
+MADE_BEFORE = ("survey", "curated", "trajectories")  # the inputs of a search
 
 
 def leftovers(output: Path) -> list[str]:
-    """Files of unfinished work in the finished artifacts, and files that the manifests do not know."""
+    """Return files of unfinished work in finished artifacts, and files that no manifest lists."""
     found = []
     for kind in tools.KINDS:
         folder = artifact(output, kind)
@@ -46,7 +46,9 @@ def leftovers(output: Path) -> list[str]:
 
 
 @pytest.mark.long
-def test_the_driver_killed_in_every_stage(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_run_resumes_after_its_driver_is_killed_in_every_stage(
+    undisturbed: Path, env: dict[str, str], tmp_path: Path
+) -> None:
     for kind, under_way in UNDER_WAY.items():
         command = tools.raydistill(tmp_path, env)
         command.wait_until(f"{kind} is under way", lambda seen=under_way, of=command: seen(tmp_path, of))
@@ -54,25 +56,25 @@ def test_the_driver_killed_in_every_stage(undisturbed: Path, env: dict[str, str]
         assert command.process.returncode == -signal.SIGKILL, f"{kind}: the command had ended before it was killed"
         assert not there(tmp_path, kind, "manifest.json"), f"{kind}: killed too late, it was finished"
     command = tools.raydistill(tmp_path, env)
-    assert command.wait() == 0, command.said[-4000:]
+    assert command.wait() == 0, command.log[-4000:]
     assert command.answer == str(artifact(tmp_path, "evaluation"))
-    assert "survey: exists, skipped" in command.said
+    assert "survey: exists, skipped" in command.log
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
     assert not leftovers(tmp_path)
 
 
 @pytest.mark.long
-def test_one_interrupt_stops_a_run_in_and_after_the_experts_stage(env: dict[str, str], tmp_path: Path) -> None:
-    """Ray Train answers Ctrl-C in its own way, and would go on doing so after its stage."""
+def test_one_interrupt_stops_a_run_during_and_after_the_experts_stage(env: dict[str, str], tmp_path: Path) -> None:
+    """Ray Train installs its own SIGINT handler, which would stay after its stage."""
     for kind in ("trajectories", "distilled"):
         command = tools.raydistill(tmp_path, env, "distill.iterations=100000")
         command.wait_until(f"{kind} is under way", lambda of=command, kind=kind: UNDER_WAY[kind](tmp_path, of))
         command.process.send_signal(signal.SIGINT)
-        assert command.wait(90) == 130, f"{kind}: {command.said[-4000:]}"
-        assert "raydistill: stopped; the same command goes on from where it was" in command.said
+        assert command.wait(90) == 130, f"{kind}: {command.log[-4000:]}"
+        assert "raydistill: stopped; the same command goes on from where it was" in command.log
 
 
-# kind of artifact -> what `ps` calls the worker, and when it is worth killing
+# kind of artifact -> process title of the worker, and when to kill it
 WORKERS: dict[str, tuple[str, Callable[[Path, tools.Command], bool]]] = {
     "survey": ("simulate_chunk", lambda output, command: bool(command.workers("simulate_chunk"))),
     "curated": ("MapBatches", lambda output, command: bool(command.workers("MapBatches"))),
@@ -83,23 +85,23 @@ WORKERS: dict[str, tuple[str, Callable[[Path, tools.Command], bool]]] = {
 
 
 @pytest.mark.long
-def test_a_worker_killed_in_every_stage(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    """One run that loses five workers, and never its driver."""
+def test_run_survives_a_killed_worker_in_every_stage(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """Five workers of one run are killed; the driver lives."""
     command = tools.raydistill(tmp_path, env)
     for kind, (name, worth_killing) in WORKERS.items():
         command.wait_until(f"{kind} is under way", lambda seen=worth_killing: seen(tmp_path, command))
         command.wait_until(f"a worker ray::{name}", lambda wanted=name: bool(command.workers(wanted)))
         os.kill(command.workers(name)[0].pid, signal.SIGKILL)
         assert not there(tmp_path, kind, "manifest.json"), f"{kind}: killed too late, it was finished"
-    assert command.wait() == 0, command.said[-4000:]
-    assert "distill: the worker died" in command.said
+    assert command.wait() == 0, command.log[-4000:]
+    assert "distill: the worker died" in command.log
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
     assert not leftovers(tmp_path)
 
 
 @pytest.mark.long
-def test_an_interrupted_search_says_so(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    """Ray Tune has an answer of its own to Ctrl-C, too: to end as if all were done."""
+def test_interrupted_search_exits_as_interrupted(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """Ray Tune's own SIGINT handler would end the search as if it were finished."""
     tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
     words = (
         "search={trials: 1, stopping: null, space: {student_steps: {low: 2, high: 5}}}",
@@ -108,19 +110,19 @@ def test_an_interrupted_search_says_so(undisturbed: Path, env: dict[str, str], t
     command = tools.raydistill(tmp_path, env, *words, stage="tune")
     command.wait_until("a trial distils", lambda: there(tmp_path, "distilled", "partial/state.safetensors"))
     command.process.send_signal(signal.SIGINT)
-    assert command.wait(90) == 130, command.said[-4000:]
-    assert "raydistill: stopped; the same command goes on from where it was" in command.said
+    assert command.wait(90) == 130, command.log[-4000:]
+    assert "raydistill: stopped; the same command goes on from where it was" in command.log
 
 
 @pytest.mark.long
-def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_killed_search_keeps_all_finished_trials(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
     tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
     space = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}}"
     search = f"search={{trials: 5, stopping: {{grace: 20, reduction: 2}}, space: {space}}}"
     words = (search, "distill.iterations=40", "distill.validate_every=10")
 
     def ended() -> list[dict[str, Any]]:
-        return [trial for trial in kept_trials(tmp_path) if trial["status"] != "running"]
+        return [trial for trial in saved_trials(tmp_path) if trial["status"] != "running"]
 
     def finished() -> list[dict[str, Any]]:
         return [trial for trial in ended() if trial["status"] == "finished"]
@@ -131,8 +133,8 @@ def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[st
     before = {trial["folder"]: trial["validations"] for trial in finished()}
     written = {folder: (Path(folder) / "images.safetensors").stat().st_mtime_ns for folder in before}
     second = tools.raydistill(tmp_path, env, *words, stage="tune")
-    assert second.wait() == 0, second.said[-4000:]
-    assert "tune: resumes the unfinished trials" in second.said
+    assert second.wait() == 0, second.log[-4000:]
+    assert "tune: resumes the unfinished trials" in second.log
     trials = {row["folder"]: row for row in pq.read_table(Path(second.answer) / "trials.parquet").to_pylist()}
     assert len(trials) >= 5
     for folder, validations in before.items():
@@ -145,13 +147,13 @@ def test_a_killed_search_loses_no_finished_trial(undisturbed: Path, env: dict[st
     assert_that_the_best_runs(Path(second.answer), tmp_path, env)
 
 
-def kept_trials(output: Path) -> list[dict[str, Any]]:
-    """What the driver of the search has written of its trials so far."""
+def saved_trials(output: Path) -> list[dict[str, Any]]:
+    """Return the trials that the driver of the search has saved so far."""
     return [json.loads(path.read_text()) for path in output.glob("runs/tiny/search-*/partial/trials/[!.]*.json")]
 
 
 def trials_in_mlflow(output: Path) -> list[float]:
-    """What the trials of the search that finished reached, the best first."""
+    """Return the accuracies of the finished trials, best first."""
     found = client(output)
     runs = found.search_runs([found.get_experiment_by_name("tiny").experiment_id])
     (parent,) = (
@@ -164,7 +166,7 @@ def trials_in_mlflow(output: Path) -> list[float]:
 
 
 def assert_that_the_best_runs(search: Path, folder: Path, env: dict[str, str]) -> None:
-    """`raydistill run best.yaml`, which finds the distilled set there."""
+    """Run best.yaml; it uses the distilled set of the search."""
 
     def images() -> dict[Path, int]:
         runs = folder / "runs" / "tiny"
@@ -173,28 +175,28 @@ def assert_that_the_best_runs(search: Path, folder: Path, env: dict[str, str]) -
 
     before = images()
     best = tools.typed(folder, env, "run", str(search / "best.yaml"))
-    assert best.wait() == 0, best.said[-4000:]
+    assert best.wait() == 0, best.log[-4000:]
     assert "/evaluation-" in best.answer
     assert images() == before, "a set was distilled again"
 
 
 @pytest.mark.long
-def test_a_killed_population_goes_on(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    """Its members and what they took over from each other; of three, one waits for its turn where there are two cores."""
+def test_killed_population_resumes_its_members(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """Members and copied states survive; one of three members waits on two cores."""
     tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
     space = "{image_step.lr: {low: 0.001, high: 0.3, log: true}, lr_step.lr: {low: 0.001, high: 0.02, log: true}}"
     search = f"search={{trials: 3, stopping: {{kind: pbt, every: 5, share: 0.4}}, space: {space}}}"
     words = (search, "distill.iterations=60", "distill.validate_every=5")
 
-    def told() -> list[int]:
-        return [len(trial["validations"]) for trial in kept_trials(tmp_path)]
+    def reported() -> list[int]:
+        return [len(trial["validations"]) for trial in saved_trials(tmp_path)]
 
     first = tools.raydistill(tmp_path, env, *words, stage="tune")
-    first.wait_until("all are under way", lambda: len(told()) == 3 and min(told()) >= 4)
+    first.wait_until("all are under way", lambda: len(reported()) == 3 and min(reported()) >= 4)
     first.kill()
     second = tools.raydistill(tmp_path, env, *words, stage="tune")
-    assert second.wait() == 0, second.said[-4000:]
-    assert "tune: resumes the unfinished trials" in second.said
+    assert second.wait() == 0, second.log[-4000:]
+    assert "tune: resumes the unfinished trials" in second.log
     trials = pq.read_table(Path(second.answer) / "trials.parquet").to_pylist()
     assert [(trial["status"], trial["iterations"]) for trial in trials] == [("finished", 60)] * 3
     for trial in trials:
@@ -209,10 +211,10 @@ def test_a_killed_population_goes_on(undisturbed: Path, env: dict[str, str], tmp
     assert_that_the_best_runs(Path(second.answer), tmp_path, env)
 
 
-def test_a_finished_run_is_skipped_at_once(undisturbed: Path, env: dict[str, str]) -> None:
+def test_finished_run_is_skipped_without_starting_ray(undisturbed: Path, env: dict[str, str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in (undisturbed / "runs" / "tiny").glob("*/*") if path.is_file()}
     command = tools.raydistill(undisturbed, env)
-    assert command.wait() == 0, command.said
+    assert command.wait() == 0, command.log
     assert command.answer == str(artifact(undisturbed, "evaluation"))
-    assert "Ray:" not in command.said, "a cluster was started for nothing"
+    assert "Ray:" not in command.log, "a cluster was started for nothing"
     assert {path: path.stat().st_mtime_ns for path in before} == before

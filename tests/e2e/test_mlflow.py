@@ -1,4 +1,4 @@
-"""What MLflow holds of a run: its tree, its config, its lineage, its curves and pictures, and how it ended."""
+"""Check the MLflow records of a run: parent and children, config, lineage, curves, pictures and status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def client(output: Path) -> Any:
 
 
 def runs_of(output: Path) -> dict[str, Any]:
-    """Stage -> run; each stage has one."""
+    """Return {stage: run}; each stage has one run."""
     found = client(output)
     experiment = found.get_experiment_by_name("tiny")
     runs = list(found.search_runs([experiment.experiment_id]))
@@ -34,7 +34,7 @@ def runs(undisturbed: Path) -> dict[str, Any]:
     return runs_of(undisturbed)
 
 
-def test_one_parent_and_a_child_for_every_stage_all_finished(runs: dict[str, Any]) -> None:
+def test_one_parent_run_and_a_child_per_stage_finish(runs: dict[str, Any]) -> None:
     assert set(runs) == {"run", *tools.KINDS}
     assert {stage: run.info.status for stage, run in runs.items()} == dict.fromkeys(runs, "FINISHED")
     parent = runs["run"].info.run_id
@@ -42,8 +42,8 @@ def test_one_parent_and_a_child_for_every_stage_all_finished(runs: dict[str, Any
     assert {runs[kind].data.tags["mlflow.parentRunId"] for kind in tools.KINDS} == {parent}
 
 
-def test_no_run_was_taken_for_a_dead_one(undisturbed: Path) -> None:
-    """The parent is RUNNING while its stages run: none of them may take it for one that was killed."""
+def test_no_running_run_is_marked_as_killed(undisturbed: Path) -> None:
+    """The parent is RUNNING while its stages run; no stage may mark it as killed."""
     said = "".join(path.read_text() for path in undisturbed.glob("command-*.err"))
     assert "left running by a killed process" not in said
 
@@ -58,7 +58,7 @@ def test_params_are_the_whole_config_with_dotted_names(runs: dict[str, Any]) -> 
         assert params["seed"] == "3", stage
 
 
-def test_lineage_is_that_of_the_manifests(undisturbed: Path, runs: dict[str, Any]) -> None:
+def test_lineage_matches_the_manifests(undisturbed: Path, runs: dict[str, Any]) -> None:
     for kind in tools.KINDS:
         manifest, tags = tools.manifest(undisturbed, kind), runs[kind].data.tags
         assert tags["raydistill.identity"] == manifest["identity"]
@@ -108,7 +108,7 @@ def test_pictures_and_files(undisturbed: Path, runs: dict[str, Any]) -> None:
 
 
 @pytest.mark.long
-def test_a_terminated_run_is_killed_and_the_next_one_finishes(
+def test_terminated_run_is_killed_in_mlflow_and_the_next_one_finishes(
     undisturbed: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     for kind in ("survey", "curated", "trajectories"):
@@ -120,20 +120,20 @@ def test_a_terminated_run_is_killed_and_the_next_one_finishes(
     command.process.send_signal(signal.SIGTERM)
     code = command.wait(60)
     assert code == 128 + signal.SIGTERM
-    assert "stopped; the same command goes on from where it was" in command.said
+    assert "stopped; the same command goes on from where it was" in command.log
     for noise in ("Traceback", "SIGTERM received", "@     0x"):
-        assert noise not in command.said, command.said[-3000:]
+        assert noise not in command.log, command.log[-3000:]
     ended = {stage: run.info.status for stage, run in runs_of(tmp_path).items()}
     assert ended == {"run": "KILLED", "distilled": "KILLED"}
     assert not tools.there(tmp_path, "distilled", "manifest.json")
     again = tools.raydistill(tmp_path, env, stage="distill")
-    assert again.wait() == 0, again.said[-3000:]
+    assert again.wait() == 0, again.log[-3000:]
     assert tools.manifest(tmp_path, "distilled")["content"] == tools.manifest(undisturbed, "distilled")["content"]
 
 
 @pytest.mark.long
-def test_a_run_whose_server_dies_and_comes_back(env: dict[str, str], tmp_path: Path) -> None:
-    """While experts train, who do not wait for it; what it missed it is told."""
+def test_records_are_sent_after_the_mlflow_server_returns(env: dict[str, str], tmp_path: Path) -> None:
+    """Experts continue without the server; it receives the missed records later."""
     import mlflow
 
     (port,) = tools.free_ports(1)
@@ -146,14 +146,14 @@ def test_a_run_whose_server_dies_and_comes_back(env: dict[str, str], tmp_path: P
     command.wait_until("an expert has ended", lambda: tools.there(tmp_path, "trajectories", "expert-0000.npy"))
     with mlflow_server(tmp_path, port, "second.log"):
         assert not tools.there(tmp_path, "trajectories", "manifest.json"), "the server came back too late"
-        assert command.wait() == 0, command.said[-4000:]
-        assert command.said.count(f"nothing can be recorded at {uri}") == 1, "it was not missed"
-        assert f"{uri} answers again" in command.said
-        told = mlflow.MlflowClient(uri)
-        experiment = told.get_experiment_by_name("tiny")
+        assert command.wait() == 0, command.log[-4000:]
+        assert command.log.count(f"nothing can be recorded at {uri}") == 1, "it was not missed"
+        assert f"{uri} answers again" in command.log
+        client_ = mlflow.MlflowClient(uri)
+        experiment = client_.get_experiment_by_name("tiny")
         assert experiment is not None
-        found = told.search_runs([experiment.experiment_id])
+        found = client_.search_runs([experiment.experiment_id])
         ended = {run.data.tags["raydistill.stage"]: run.info.status for run in found}
         assert ended == dict.fromkeys(["run", *tools.KINDS], "FINISHED")
         (trained,) = (run.info.run_id for run in found if run.data.tags["raydistill.stage"] == "trajectories")
-        assert [m.step for m in told.get_metric_history(trained, "expert/balanced_accuracy")] == [0, 1, 2]
+        assert [m.step for m in client_.get_metric_history(trained, "expert/balanced_accuracy")] == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""The Slurm script with the real `ray symmetric-run`, on one node; two shells play the two commands of Slurm that it calls."""
+"""Run the Slurm script with the real `ray symmetric-run` on one node; shell scripts replace scontrol and srun."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ COMMANDS = {
 }
 
 
-def test_the_script_makes_the_same_artifacts(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_slurm_script_run_has_the_same_digests(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
     if not (tools.ROOT / ".venv").exists():
-        pytest.skip("the script wants the environment in .venv (make setup)")
+        pytest.skip("the script needs the environment in .venv (make setup)")
     shells = tmp_path / "bin"
     shells.mkdir()
     for name, body in COMMANDS.items():
         (shells / name).write_text(f"#!/bin/bash\n{body}\n")
         (shells / name).chmod(0o755)
     allocation = {"SLURM_JOB_NODELIST": "127.0.0.1", "SLURM_NNODES": "1", "SLURM_CPUS_PER_TASK": "3"}
-    there = env | allocation | {"SLURM_JOB_ID": str(os.getpid()), "PATH": f"{shells}{os.pathsep}{env['PATH']}"}
-    words = [str(tools.TINY), f"output={tmp_path / 'runs'}"]
-    batch = tools.start(["bash", "deploy/slurm/raydistill.sbatch", *words], tmp_path, there)
-    assert batch.wait() == 0, batch.said[-4000:] + batch.out.read_text()[-4000:]
-    assert "Ray: 3 CPUs" in batch.said, "a private Ray, of this machine alone, in place of the allocation's"
+    node_env = env | allocation | {"SLURM_JOB_ID": str(os.getpid()), "PATH": f"{shells}{os.pathsep}{env['PATH']}"}
+    arguments = [str(tools.TINY), f"output={tmp_path / 'runs'}"]
+    batch = tools.start(["bash", "deploy/slurm/raydistill.sbatch", *arguments], tmp_path, node_env)
+    assert batch.wait() == 0, batch.log[-4000:] + batch.out.read_text()[-4000:]
+    assert "Ray: 3 CPUs" in batch.log, "the run started a private Ray instead of using the allocation's"
     assert str(tools.artifact(tmp_path, "evaluation")) in batch.out.read_text()
     assert tools.contents(tmp_path) == tools.contents(undisturbed)

@@ -1,4 +1,4 @@
-"""The command line in processes of its own, which can be watched and killed; only processes begun here are ever ended."""
+"""Start the command line in processes that the tests watch and kill; only processes started here are ended."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "configs" / "tiny.yaml"
 KINDS = ("survey", "curated", "trajectories", "distilled", "evaluation")
-PATIENCE = 540.0  # seconds; a crowded machine is ten times slower than a quiet one
+PATIENCE = 540.0  # seconds; a busy machine is ten times slower than a quiet one
 
 
 def environment(ray_folder: Path, **more: str) -> dict[str, str]:
-    """No token, no telemetry, one thread; Ray's session files in a folder that the tests remove."""
+    """Return an environment without token and telemetry, with one thread and Ray's session files in `ray_folder`."""
     ours = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(ray_folder)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -38,49 +38,49 @@ def environment(ray_folder: Path, **more: str) -> dict[str, str]:
 
 @dataclass
 class Command:
-    """A running command; what it says on stderr and stdout is in the files of its name."""
+    """A running command; the files `out` and `err` receive its stdout and stderr."""
 
     process: subprocess.Popen[bytes]
     out: Path
     err: Path
 
     @property
-    def said(self) -> str:
+    def log(self) -> str:
         return self.err.read_text(errors="replace")
 
     @property
     def answer(self) -> str:
-        """The last line of stdout."""
+        """Return the last line of stdout."""
         lines = self.out.read_text().strip().splitlines()
         return lines[-1] if lines else ""
 
     @property
-    def sentence(self) -> str:
-        """The only line in which it says what is wrong."""
-        (sentence,) = [line for line in self.said.splitlines() if line.startswith("raydistill:")]
-        return sentence
+    def error_line(self) -> str:
+        """Return the only line of the log that reports an error."""
+        (line,) = [line for line in self.log.splitlines() if line.startswith("raydistill:")]
+        return line
 
     def wait(self, timeout: float = PATIENCE) -> int:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise TimeoutError(f"not done after {timeout:g} s; it said:\n{self.said[-3000:]}") from None
+            raise TimeoutError(f"not done after {timeout:g} s; it said:\n{self.log[-3000:]}") from None
 
-    def wait_until(self, what: str, happens: Callable[[], bool], timeout: float = PATIENCE) -> None:
-        """Return as soon as `happens`; fail when the command ends before, or it takes too long."""
+    def wait_until(self, what: str, condition: Callable[[], bool], timeout: float = PATIENCE) -> None:
+        """Return as soon as the condition holds; fail if the command ends before, or after the timeout."""
         deadline = time.monotonic() + timeout
-        while not happens():
+        while not condition():
             ended = self.process.poll()
-            if ended is not None and not happens():
-                raise AssertionError(f"the command ended ({ended}) before: {what}. It said:\n{self.said[-3000:]}")
+            if ended is not None and not condition():
+                raise AssertionError(f"the command ended ({ended}) before: {what}. It said:\n{self.log[-3000:]}")
             if time.monotonic() > deadline:
                 self.kill()
-                raise TimeoutError(f"{timeout:g} s went by without: {what}. It said:\n{self.said[-3000:]}")
+                raise TimeoutError(f"{timeout:g} s went by without: {what}. It said:\n{self.log[-3000:]}")
             time.sleep(0.005)
 
     def workers(self, name: str) -> list[psutil.Process]:
-        """Ray's workers below this command that are busy with `name`."""
+        """Return the Ray workers of this command that run `name`."""
         found = []
         for process in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -89,29 +89,29 @@ class Command:
         return found
 
     def kill(self) -> None:
-        """`kill -9` the command itself, as the kernel does when memory runs out.
+        """Send SIGKILL to the command itself, as the kernel does when memory is full.
 
-        Ray's workers notice within some three seconds; two of its agents stay, and are ended here.
+        Ray's workers exit within about three seconds; two of its agents stay and are killed here.
         """
-        family = self._family()
+        children = self._children()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
-        _end(family, patience=5)
+        _end(children, patience=5)
 
     def close(self) -> None:
-        """End whatever is left of the command."""
+        """Kill the command if it still runs."""
         if self.process.poll() is None:
             self.kill()
 
-    def _family(self) -> list[psutil.Process]:
+    def _children(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             return psutil.Process(self.process.pid).children(recursive=True)
         return []
 
 
 def _end(processes: Sequence[psutil.Process], patience: float) -> None:
-    """Wait for these processes to end by themselves; kill the ones that do not."""
+    """Wait until these processes exit; kill those that do not."""
     deadline = time.monotonic() + patience
     left = list(processes)
     while left and time.monotonic() < deadline:
@@ -130,14 +130,14 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def start(command: Sequence[str], folder: Path, env: Mapping[str, str], name: str = "command") -> Command:
-    """Start a program in a session of its own, in `folder`."""
+    """Start a program in a new session; its output goes to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     number = len(list(folder.glob(f"{name}-*.out")))
     out, err = folder / f"{name}-{number}.out", folder / f"{name}-{number}.err"
     with open(out, "wb") as stdout, open(err, "wb") as stderr:
         process = subprocess.Popen(
             list(command), cwd=ROOT, env=dict(env), stdout=stdout, stderr=stderr, start_new_session=True,
-            # What a shell puts in the background ignores SIGINT, and so would its children: here Ctrl-C works as at a terminal.
+            # A background job of a shell ignores SIGINT, as do its children; restore the default of a terminal.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
     return Command(process, out, err)
@@ -153,22 +153,22 @@ def raydistill(output: Path, env: Mapping[str, str], *words: str, stage: str = "
     return typed(output, env, stage, str(TINY), f"output={output / 'runs'}", *words)
 
 
-def assert_each_was_made_once(told: str) -> None:
-    """By one of two runs at once, while the other waited; told: the log of both."""
-    assert "is being built by process" in told
-    made = re.findall(r"(\w+): done, content", told)
-    assert sorted(made) == sorted(KINDS), "an artifact was made twice"
+def assert_each_was_built_once(log: str) -> None:
+    """Check in the log of two concurrent runs that one waited while the other built each artifact."""
+    assert "is being built by process" in log
+    built = re.findall(r"(\w+): done, content", log)
+    assert sorted(built) == sorted(KINDS), "an artifact was built twice"
 
 
 def artifact(output: Path, kind: str) -> Path | None:
-    """The folder of the run's only artifact of this kind, finished or not."""
+    """Return the folder of the run's only artifact of this kind, finished or not."""
     found = list((output / "runs" / "tiny").glob(f"{kind}-*"))
     assert len(found) <= 1, f"two of a kind: {found}"
     return found[0] if found else None
 
 
 def there(output: Path, kind: str, pattern: str) -> bool:
-    """Whether the artifact's folder holds a file of this pattern."""
+    """Return whether the artifact's folder holds a file of this pattern."""
     folder = artifact(output, kind)
     return folder is not None and any(folder.glob(pattern))
 
@@ -181,12 +181,12 @@ def manifest(output: Path, kind: str) -> dict[str, object]:
 
 
 def contents(output: Path) -> dict[str, object]:
-    """Content digest of each artifact of a whole run."""
+    """Return the content digest of each artifact of a run."""
     return {kind: manifest(output, kind)["content"] for kind in KINDS}
 
 
 def copy_of(output: Path, to: Path, *kinds: str) -> None:
-    """Copy these artifacts of a run, which another below `to` then takes as its own."""
+    """Copy these artifacts into the run below `to`."""
     for kind in kinds:
         found = artifact(output, kind)
         assert found is not None, f"there is no {kind}"
@@ -194,7 +194,7 @@ def copy_of(output: Path, to: Path, *kinds: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Below those that the system gives to connections, any of which could take one before its server does."""
+    """Return free ports below the ephemeral range, where no connection can take them first."""
     found: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(found) < count:
@@ -206,7 +206,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def answers(url: str) -> bool:
-    """Whether a server says that it is well."""
+    """Return whether a server answers with status 200."""
     try:
         with urllib.request.urlopen(url, timeout=2) as reply:
             return bool(reply.status == 200)
@@ -215,7 +215,7 @@ def answers(url: str) -> bool:
 
 
 def mount_small_disk(folder: Path, size: str) -> None:
-    """A file system of its own at `folder`, to be unmounted by the caller; only root may mount one, others skip the test."""
+    """Mount a small file system at `folder`, which the caller unmounts; skip the test without the right to mount."""
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True)
     if done.returncode:

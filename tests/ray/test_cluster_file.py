@@ -1,4 +1,4 @@
-"""cluster.yaml is what `ray up` accepts: checked against Ray's own schema, offline."""
+"""Check cluster.yaml against the schema of `ray up`, offline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_cluster_file_fits_rays_schema() -> None:
     assert config["head_node_type"] in config["available_node_types"]
 
 
-def test_its_images_have_the_ray_of_the_lock() -> None:
+def test_images_have_the_ray_version_of_the_lock() -> None:
     images = yaml.safe_load(CLUSTER.read_text())["docker"]
     lock = (CLUSTER.parent / "requirements.lock").read_text()
     for role, end in (("head_image", ""), ("worker_image", "-gpu")):
@@ -32,14 +32,14 @@ def test_its_images_have_the_ray_of_the_lock() -> None:
         assert f"\nray=={version}\n" in lock
 
 
-def test_every_node_wants_the_token_and_has_it() -> None:
-    """Ray reads it where Ray's own `ray get-auth-token --generate` writes it."""
+def test_every_node_requires_and_has_the_token() -> None:
+    """Ray reads the token from the file that `ray get-auth-token --generate` writes."""
     config = yaml.safe_load(CLUSTER.read_text())
     assert config["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
     assert "-e RAY_AUTH_MODE=token" in config["docker"]["run_options"]
 
 
-def test_a_wrong_key_would_be_seen() -> None:
+def test_wrong_key_is_refused() -> None:
     config = yaml.safe_load(CLUSTER.read_text())
     config["idle_timeout_minuts"] = 5
     with pytest.raises(Exception, match="idle_timeout_minuts"):
