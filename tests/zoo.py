@@ -1,4 +1,4 @@
-"""Small problems with known answers, and small networks and augmentations to ask every engine about.
+"""Small problems with known solutions, and small networks and augmentations for parametrised tests.
 
 The quadratic student has loss 1/2 (theta - x)' A (theta - x) - y' theta, where x is the only synthetic image and y its target,
 both flattened. With H = A and theta* = x + A^-1 y, N steps of gradient descent end exactly at
@@ -20,8 +20,8 @@ from raydistill.core.augment import DSA, Augmentation, AugmentationParameters
 from raydistill.core.matching import Batch
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import Training, fit, init_state
-from raydistill.core.trajectories import progress
+from raydistill.core.training import Training
+from raydistill.core.trajectories import InMemoryTrajectories
 from raydistill.seeding import generator
 
 SIZE, CLASSES = 8, 3  # pixels a side, classes
@@ -46,7 +46,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 @dataclass(frozen=True)
 class Quadratic:
-    """See the module. `loss` has the signature of any student's loss."""
+    """The quadratic student of the module's docstring. `loss` has the signature of a student's loss."""
 
     A: Tensor
 
@@ -61,12 +61,12 @@ class Quadratic:
         return optimum_P + self.shrink(lr, steps) @ (start_P - optimum_P)
 
     def shrink(self, lr: float, steps: int) -> Tensor:
-        """(I - a A)^N."""
+        """Return (I - a A)^N."""
         return torch.linalg.matrix_power(torch.eye(len(self.A), dtype=self.A.dtype) - lr * self.A, steps)
 
 
 def quadratic(dimension: int = 6, seed: int = 0) -> Quadratic:
-    """A symmetric positive definite A with eigenvalues in about [0.5, 5], float64."""
+    """Return a quadratic student with eigenvalues of A in about [0.5, 5], float64."""
     root = torch.randn(dimension, dimension, generator=generator(seed, "A"), dtype=torch.float64)
     return Quadratic(root @ root.T / dimension + 0.5 * torch.eye(dimension, dtype=torch.float64))
 
@@ -77,7 +77,7 @@ def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor
 
 @dataclass(frozen=True)
 class Problem:
-    """All that a matcher is asked: theta_0, theta*, images, targets, learning rate."""
+    """The inputs of a matcher: theta_0, theta*, images, targets, learning rate."""
 
     network: Network
     start_P: Tensor
@@ -92,7 +92,7 @@ class Problem:
 
 
 def problem(architecture: Architecture, dtype: torch.dtype = torch.float64, images: int = CLASSES) -> Problem:
-    """A student and a target a little way off, with soft targets (all their entries matter)."""
+    """Return a student, a target near its start, and soft labels (all their entries matter)."""
     network = build_network(architecture, CLASSES, SIZE)
     theta = initial_parameters(network, 1).to(dtype)
     return Problem(
@@ -106,7 +106,7 @@ def problem(architecture: Architecture, dtype: torch.dtype = torch.float64, imag
 
 
 def batches(augmentation: Augmentation, steps: int, total: int = CLASSES, size: int | None = None) -> list[Batch]:
-    """The batches of one unroll; `size` below `total` draws indices."""
+    """Return the batches of the student steps; `size` below `total` draws indices."""
     g = generator(5, "batches")
 
     def draw() -> Batch:
@@ -117,12 +117,12 @@ def batches(augmentation: Augmentation, steps: int, total: int = CLASSES, size: 
 
 
 def relative(value: Tensor, expected: Tensor) -> float:
-    """Distance in units of the expected vector's length."""
+    """Return the distance relative to the length of the expected vector."""
     return float((value - expected).norm() / expected.norm())
 
 
 def stripes(num: int, seed: int = 0, size: int = SIZE) -> tuple[Tensor, Tensor]:
-    """(images_NCHW, labels_N): three classes that differ in which colour channel is bright, under noise; learnable in an epoch."""
+    """Return images_NCHW and labels_N of three classes, each with one bright channel under noise."""
     g = generator(seed, "stripes")
     labels = torch.arange(num) % CLASSES
     images = torch.randn(num, 3, size, size, generator=g)
@@ -130,37 +130,15 @@ def stripes(num: int, seed: int = 0, size: int = SIZE) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-class Walk:
-    """Trajectories of a few experts, trained for real on `stripes`: `walk(expert, epoch)` is theta_P."""
-
-    def __init__(self, network: Network, num_experts: int = 2, num_epochs: int = 3) -> None:
-        images, labels = stripes(60)
-        training = Training(epochs=num_epochs, batch_size=15, lr=0.05)
-
-        def path(expert: int) -> list[Tensor]:
-            begin = init_state(initial_parameters(network, expert))
-            states = fit(network, begin, images, one_hot(labels, CLASSES), training, seed=expert)
-            return [begin.theta_P] + [state.theta_P for state in states]
-
-        self.paths = [path(expert) for expert in range(num_experts)]
-
-    @property
-    def num_experts(self) -> int:
-        return len(self.paths)
-
-    @property
-    def num_epochs(self) -> int:
-        return len(self.paths[0]) - 1
-
-    def __call__(self, expert: int, epoch: int) -> Tensor:
-        return self.paths[expert][epoch]
-
-    def progress(self, expert: int) -> list[float]:
-        return progress(torch.stack(self.paths[expert]).numpy())
+def experts(network: Network, num_experts: int = 2, num_epochs: int = 3) -> InMemoryTrajectories:
+    """Return the trajectories of a few experts, trained on `stripes`."""
+    images, labels = stripes(60)
+    training = Training(epochs=num_epochs, batch_size=15, lr=0.05)
+    return InMemoryTrajectories.train(network, images, one_hot(labels, CLASSES), training, range(num_experts))
 
 
 class Noise(nn.Module):
-    """A layer that draws random numbers, and is no dropout."""
+    """A layer other than dropout that draws random numbers."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs + torch.randn_like(inputs)

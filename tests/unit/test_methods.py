@@ -71,7 +71,7 @@ def test_a_method_distils(read: Read, method: str) -> None:
         recipe = replace(recipe, schedule=replace(recipe.schedule, first_max_start_epoch=1))
     network = build_network(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
     images = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
-    run = Distiller(recipe, network, zoo.Walk(network, num_epochs=5), images, torch.eye(zoo.CLASSES), seed=0)
+    run = Distiller(recipe, network, zoo.experts(network, num_epochs=5), images, torch.eye(zoo.CLASSES), seed=0)
     records = [*run.step(), *run.step()]
     assert all(0 < record.loss < math.inf for record in records)
     assert torch.equal(run.images, images) == all(record.skipped for record in records)

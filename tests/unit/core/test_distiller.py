@@ -18,6 +18,7 @@ from raydistill.core.networks import Network, build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import SGD, Adam, Recipe
 from raydistill.core.schedule import Decision, Fixed, SelfAdaptive, StepwiseWindow
+from raydistill.core.trajectories import InMemoryTrajectories
 from raydistill.errors import DivergenceError
 from tests import zoo
 
@@ -30,19 +31,19 @@ QUICK = Recipe(
 
 
 @cache
-def walk() -> tuple[Network, zoo.Walk]:
+def network_and_experts() -> tuple[Network, InMemoryTrajectories]:
     network = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
-    return network, zoo.Walk(network, num_experts=2, num_epochs=4)
+    return network, zoo.experts(network, num_experts=2, num_epochs=4)
 
 
 def distiller(recipe: Recipe = QUICK, trajectories: Any = None, seed: int = 0) -> Distiller:
-    network, experts = walk()
+    network, experts = network_and_experts()
     labels = VOTES if recipe.labels == "votes" else LABELS
     return Distiller(recipe, network, trajectories or experts, IMAGES, labels, seed)
 
 
 def step(run: Distiller) -> Record:
-    """One iteration of one piece."""
+    """Run one iteration of one segment, and return its record."""
     (record,) = run.step()
     return record
 
@@ -78,8 +79,8 @@ RECIPES = {
     "threshold": replace(QUICK, skip_above=0.99),
     "straight": replace(QUICK, trajectories="straight"),
     "straight, continuous": replace(QUICK, trajectories="straight", start_epochs="continuous", lr_per_epoch=True),
-    "three pieces": replace(QUICK, trajectories_per_step=3),
-    "three pieces, rate per epoch": replace(QUICK, trajectories_per_step=3, lr_per_epoch=True, labels="soft"),
+    "three segments": replace(QUICK, trajectories_per_step=3),
+    "three segments, rate per epoch": replace(QUICK, trajectories_per_step=3, lr_per_epoch=True, labels="soft"),
     "late window": replace(
         QUICK, schedule=StepwiseWindow(every=2, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
     ),
@@ -151,7 +152,7 @@ class OneExpert:
     num_epochs = 4
 
     def __call__(self, expert: int, epoch: int) -> Tensor:
-        return walk()[1](0, epoch)
+        return network_and_experts()[1](0, epoch)
 
 
 class Broken(OneExpert):
@@ -198,10 +199,10 @@ def test_student_lr_out_of_range_ends_the_run(lr: float, direction: str) -> None
 def test_infinite_gradient_of_the_learning_rate_is_divergence() -> None:
     """Where images and loss are finite but the rate's gradient overflows, the step must not write NaN into the rate."""
     run = distiller()
-    honest = run.segments.matcher.match
+    original = run.segments.matcher.match
 
     def overflowing(*arguments: Any) -> Any:
-        return honest(*arguments)._replace(d_lr=torch.tensor(math.inf))
+        return original(*arguments)._replace(d_lr=torch.tensor(math.inf))
 
     run.segments.matcher.match = overflowing  # type: ignore[method-assign]
     before = run.state_dict()
@@ -214,8 +215,8 @@ def test_image_step_is_the_optimiser_step_on_the_matching_gradient() -> None:
     recipe = replace(QUICK, image_step=SGD(lr=7.0, momentum=0.5), lr_step=SGD(lr=0.1, momentum=0.0))
     run = distiller(recipe)
     seen: list[Any] = []
-    honest = run.segments.matcher.match
-    run.segments.matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
+    original = run.segments.matcher.match
+    run.segments.matcher.match = lambda *a: seen.append(original(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
     path, lrs = [run.images.clone()], [run.student_lrs]
     for _ in range(2):
         run.step()
@@ -234,10 +235,10 @@ def test_unit_gradients_give_a_huge_gradient_the_weight_of_any_other(unit_gradie
     recipe = replace(QUICK, labels="soft", image_step=adam, lr_step=adam, label_step=adam)
     calm, shaken = distiller(recipe), distiller(recipe)
     for factor in (1e4, 1, 1, 1):
-        (piece,) = calm.measure_all()
-        loud = {name: factor * value for name, value in piece.matched._asdict().items() if name.startswith("d_")}
-        calm.advance([piece])
-        shaken.advance([piece._replace(matched=piece.matched._replace(**loud))])
+        (segment,) = calm.measure_all()
+        loud = {name: factor * value for name, value in segment.matched._asdict().items() if name.startswith("d_")}
+        calm.advance([segment])
+        shaken.advance([segment._replace(matched=segment.matched._replace(**loud))])
     for name in ("images", "labels"):
         assert torch.allclose(getattr(shaken, name), getattr(calm, name), atol=1e-6) == unit_gradients
     assert torch.allclose(shaken.student_lrs, calm.student_lrs) == unit_gradients
@@ -246,8 +247,8 @@ def test_unit_gradients_give_a_huge_gradient_the_weight_of_any_other(unit_gradie
 def test_soft_labels_follow_the_chain_rule_of_the_softmax() -> None:
     run = distiller(replace(QUICK, labels="soft", label_step=SGD(lr=1.0, momentum=0.0)))
     seen: list[Any] = []
-    honest = run.segments.matcher.match
-    run.segments.matcher.match = lambda *a: seen.append(honest(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
+    original = run.segments.matcher.match
+    run.segments.matcher.match = lambda *a: seen.append(original(*a)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
     logits = LABELS.clone().requires_grad_()
     run.step()
     (logits.softmax(dim=1) * seen[0].d_targets_SK).sum().backward()
@@ -378,8 +379,8 @@ def test_iteration_above_the_threshold_changes_only_the_counter() -> None:
 
 def test_infinite_loss_is_above_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     run = distiller(replace(QUICK, skip_above=1.1))
-    honest = run.segments.matcher.match
-    monkeypatch.setattr(run.segments.matcher, "match", lambda *of: honest(*of)._replace(loss=torch.tensor(math.inf)))
+    original = run.segments.matcher.match
+    monkeypatch.setattr(run.segments.matcher, "match", lambda *of: original(*of)._replace(loss=torch.tensor(math.inf)))
     before = run.images.clone()
     assert step(run).skipped
     assert torch.equal(run.images, before)
@@ -389,14 +390,14 @@ def test_infinite_next_epoch_loss_is_ignored_with_a_threshold(monkeypatch: pytes
     """With the threshold; without it, it ends the run."""
     for ceiling in (1.1, None):
         run = distiller(replace(QUICK, skip_above=ceiling, schedule=SelfAdaptive(max_start_epoch=2)))
-        (piece,) = run.measure_all()
-        assert piece.next_epoch_loss is not None
-        piece = piece._replace(next_epoch_loss=math.inf)
+        (segment,) = run.measure_all()
+        assert segment.next_epoch_loss is not None
+        segment = segment._replace(next_epoch_loss=math.inf)
         if ceiling is None:
             with pytest.raises(DivergenceError):
-                run.advance([piece])
+                run.advance([segment])
         else:
-            assert run.advance([piece])[0].next_epoch_loss == math.inf
+            assert run.advance([segment])[0].next_epoch_loss == math.inf
 
 
 def test_nearest_reports_the_step_that_was_matched() -> None:

@@ -27,7 +27,7 @@ def test_trajectories_in_memory_are_those_of_fit() -> None:
     images, labels = zoo.stripes(60)
     training = Training(epochs=3, batch_size=15, lr=0.05)
     experts = InMemoryTrajectories.train(network, images, one_hot(labels, zoo.CLASSES), training, seeds=range(2))
-    expected = zoo.Walk(network, num_experts=2, num_epochs=3)
+    expected = zoo.experts(network, num_experts=2, num_epochs=3)
     assert (experts.num_experts, experts.num_epochs) == (2, 3)
     for expert in range(2):
         assert all(torch.equal(experts(expert, epoch), expected(expert, epoch)) for epoch in range(4))

@@ -28,7 +28,7 @@ RECIPE = Recipe(images_per_class=4, init="correct")
 def experts() -> tuple[Network, list[Tensor]]:
     """Barely trained, so that they err."""
     network = build_network(zoo.NETWORKS["instance"], K, zoo.SIZE)
-    walk = zoo.Walk(network, num_experts=2, num_epochs=3)
+    walk = zoo.experts(network, num_experts=2, num_epochs=3)
     return network, [walk(expert, 3) for expert in range(2)]
 
 

@@ -21,7 +21,7 @@ from tests import zoo
 IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
 LABELS = one_hot(torch.arange(zoo.CLASSES), zoo.CLASSES)
 NETWORK = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
-EXPERTS = zoo.Walk(NETWORK, num_experts=2, num_epochs=4)
+EXPERTS = zoo.experts(NETWORK, num_experts=2, num_epochs=4)
 AUTO = Recipe(
     student_steps=2, student_lr="auto", schedule=StepwiseWindow(every=3), augmentation=Augmentation(("dihedral",))
 )

@@ -141,8 +141,8 @@ def test_whitening_agrees_with_kornia_s_formula() -> None:
 def test_order_and_batches_of_the_images_change_no_bit() -> None:
     images = correlated(200)
     sums = PixelSums(90)
-    for piece in images[torch.randperm(200, generator=generator(5))].split(37):
-        sums.add(piece)
+    for batch in images[torch.randperm(200, generator=generator(5))].split(37):
+        sums.add(batch)
     assert sums.whitening(EPS).digest == whitening_of(images).digest
     assert whitening_of(images[1:]).digest != whitening_of(images).digest
     assert whitening_of(images, 0.2).digest != whitening_of(images).digest

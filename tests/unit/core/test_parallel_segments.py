@@ -1,4 +1,4 @@
-"""An iteration of several pieces: their mean, whoever measured them."""
+"""An iteration of several segments follows their mean, whichever process evaluates them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from raydistill.core.recipe import SGD, Recipe
 from raydistill.core.schedule import Fixed, SelfAdaptive
 from raydistill.core.segments import SegmentEvaluator
 from raydistill.errors import DivergenceError
-from tests.unit.core.test_distiller import IMAGES, QUICK, Broken, assert_same_state, distiller, walk
+from tests.unit.core.test_distiller import IMAGES, QUICK, Broken, assert_same_state, distiller, network_and_experts
 
 THREE = replace(
     QUICK, trajectories_per_step=3, image_step=SGD(lr=10.0, momentum=0.0), schedule=Fixed(max_start_epoch=2)
@@ -25,7 +25,7 @@ def moved(run: Distiller) -> torch.Tensor:
 
 def test_images_follow_the_mean_gradient_of_the_segments() -> None:
     run = distiller(THREE)
-    gradients = [run.measure(piece).matched.d_images_SCHW for piece in range(3)]
+    gradients = [run.measure(segment).matched.d_images_SCHW for segment in range(3)]
     run.step()
     torch.testing.assert_close(moved(run), torch.stack(gradients).mean(dim=0), rtol=1e-3, atol=1e-6)
     assert not torch.equal(gradients[0], gradients[1])
@@ -46,7 +46,11 @@ def test_segments_of_all_iterations_cycle_through_the_window() -> None:
 
 @pytest.mark.parametrize("recipe", [THREE, replace(THREE, schedule=SelfAdaptive(), labels="soft", lr_per_epoch=True)])
 def test_results_depend_on_the_shared_state_alone(recipe: Recipe) -> None:
-    alone, leader, helper = distiller(recipe), distiller(recipe), SegmentEvaluator(recipe, *walk(), seed=0)
+    alone, leader, helper = (
+        distiller(recipe),
+        distiller(recipe),
+        SegmentEvaluator(recipe, *network_and_experts(), seed=0),
+    )
     for _ in range(4):
         leader.advance([leader.measure(0), helper.measure(leader.shared(), 1), leader.measure(2)])
         alone.step()
@@ -56,7 +60,7 @@ def test_results_depend_on_the_shared_state_alone(recipe: Recipe) -> None:
 def test_learning_rate_follows_the_segments_that_started_with_it() -> None:
     recipe = replace(THREE, lr_per_epoch=True, lr_step=SGD(lr=0.1, momentum=0.0), schedule=Fixed(max_start_epoch=1))
     run = distiller(recipe)
-    found = [run.measure(piece) for piece in range(3)]
+    found = [run.measure(segment) for segment in range(3)]
     rate = float(run.log_lrs[0].exp())
     first, second = (
         rate * float(found[0].matched.d_lr + found[2].matched.d_lr) / 2,
@@ -73,12 +77,12 @@ def test_learning_rate_follows_the_segments_that_started_with_it() -> None:
 
 def test_segment_above_the_threshold_is_left_out_of_the_mean() -> None:
     probe = distiller(THREE)
-    found = [probe.measure(piece) for piece in range(3)]
-    losses = sorted(float(piece.matched.loss) for piece in found)
+    found = [probe.measure(segment) for segment in range(3)]
+    losses = sorted(float(segment.matched.loss) for segment in found)
     run = distiller(replace(THREE, skip_above=(losses[1] + losses[2]) / 2))
     records = run.step()
     assert [record.skipped for record in records] == [record.loss == losses[2] for record in records]
-    kept = [piece.matched.d_images_SCHW for piece in found if float(piece.matched.loss) < losses[2]]
+    kept = [segment.matched.d_images_SCHW for segment in found if float(segment.matched.loss) < losses[2]]
     torch.testing.assert_close(moved(run), torch.stack(kept).mean(dim=0), rtol=1e-3, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Which pieces an iteration measures, what a student sees in them, and what becomes of an expert that stands still."""
+"""Which segments an iteration measures, what a student sees in them, and what becomes of an expert that stands still."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from raydistill.core.schedule import Fixed, ScheduleState, SelfAdaptive, Stepwis
 from raydistill.core.trajectories import progress
 from raydistill.seeding import generator
 from tests import zoo
-from tests.unit.core.test_distiller import IMAGES, QUICK, OneExpert, assert_same_state, distiller, step, walk
+from tests.unit.core.test_distiller import (
+    IMAGES,
+    QUICK,
+    OneExpert,
+    assert_same_state,
+    distiller,
+    network_and_experts,
+    step,
+)
 
 
 class Overshoots:
@@ -28,8 +36,8 @@ class Overshoots:
     def __init__(self, *travelled: float, only_first: int | None = None) -> None:
         self._travelled = travelled or (0, 0.6, 1.1, 1)
         self.num_epochs = len(self._travelled) - 1
-        self._begin_P = walk()[1](0, 0)
-        self._way_P = walk()[1](0, 4) - self._begin_P
+        self._begin_P = network_and_experts()[1](0, 0)
+        self._way_P = network_and_experts()[1](0, 4) - self._begin_P
         if only_first is not None:
             self._way_P = torch.cat([self._way_P[:only_first], torch.zeros_like(self._way_P[only_first:])])
 
@@ -125,9 +133,9 @@ def test_continuous_starts_cover_the_window_between_its_epochs() -> None:
 )
 def test_step_of_a_learning_rate_is_proportional_to_the_window(schedule: Any, turns: int) -> None:
     """Experts of six epochs: each start epoch has its turn once in as many iterations as the window has epochs."""
-    network, _ = walk()
+    network, _ = network_and_experts()
     recipe = replace(ONE_STEP, lr_per_epoch=True, schedule=schedule)
-    run = Distiller(recipe, network, zoo.Walk(network, 1, 6), IMAGES, torch.eye(zoo.CLASSES), seed=0)
+    run = Distiller(recipe, network, zoo.experts(network, 1, 6), IMAGES, torch.eye(zoo.CLASSES), seed=0)
     assert run._optimisers["lrs"].param_groups[0]["lr"] == pytest.approx(turns * recipe.lr_step.lr)
     assert len(run.segments.window(run.schedule)) == len(run.student_lrs) == turns
     assert len({step(run).start_epoch for _ in range(turns)}) == turns
@@ -160,7 +168,7 @@ def test_images_follow_the_mean_of_the_other_segments() -> None:
     recipe = replace(STRAIGHT, trajectories_per_step=3, image_step=SGD(lr=10.0, momentum=0.0))
     run = distiller(recipe, Overshoots())
     found = run.measure_all()
-    assert [piece.is_stationary for piece in found] == [False, False, True]
+    assert [segment.is_stationary for segment in found] == [False, False, True]
     assert [record.skipped for record in run.advance(found)] == [False, False, True]
     mean = (found[0].matched.d_images_SCHW + found[1].matched.d_images_SCHW) / 2
     torch.testing.assert_close((IMAGES - run.images) / 10, mean, rtol=1e-3, atol=1e-6)
@@ -187,7 +195,7 @@ def test_schedule_gets_no_loss_if_the_next_epoch_is_stationary() -> None:
 
 
 def test_expert_that_moves_only_in_skipped_layers_is_stationary() -> None:
-    network, _ = walk()
+    network, _ = network_and_experts()
     first = network.layout.parameters_of_first_layers(0.5)
     assert 0 < first < network.layout.num_parameters
     still = Overshoots(0, 0.3, 0.6, 1, only_first=first)
