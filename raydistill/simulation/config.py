@@ -1,4 +1,4 @@
-"""What a config says of a simulated survey. Apart from `simulate`, which paints: every process reads configs, few of them paint."""
+"""The config of a simulated survey, without the renderer: every process reads configs, few render."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ NUM_CLASSES = 9
 
 @dataclass(frozen=True)
 class SimulatedSurvey:
-    """How many galaxies to simulate, and how. `image_size` is the width in pixels of a picture, which spans `frame_r90`.
+    """A survey of simulated galaxies.
 
-    `class_weights`: relative frequencies of the nine classes; None draws all nine equally often.
+    Parameters
+    ----------
+    num_galaxies
+        Number of galaxies.
+    image_size
+        Side of a picture [px]; it spans 8.48 Petrosian R90.
+    class_weights
+        Relative frequencies of the nine classes. None draws all classes equally often.
     """
 
     kind: Literal["simulated"] = "simulated"
     num_galaxies: int = 1500
     image_size: int = 424
     class_weights: tuple[float, ...] | None = None
-    frame_r90: ClassVar[float] = 8.48  # side of a picture in units of petroR90_r, as in Galaxy Zoo 2
+    frame_r90: ClassVar[float] = 8.48  # side of a picture / petroR90_r, as in Galaxy Zoo 2
 
     def __post_init__(self) -> None:
         where = "survey"

@@ -1,12 +1,19 @@
-"""From the truth about one simulated galaxy to the picture a volunteer would see.
+"""Render the picture of a simulated galaxy from its true parameters.
 
-A galaxy is a sum of components (bulge, disk, arms, bar, ring, companion), each a map of relative light with a share of
-the flux and a colour, behind an optional lane of dust. The sum is painted in physical flux (nanomaggies) at the native
-0.396 arcsec pixel of SDSS, blurred by the PSF, given neighbours and noise, stretched as Lupton et al. (2004), and only
-then resampled to the picture, so noise is correlated as in Galaxy Zoo 2, whose frame is 8.48 Petrosian R90 wide.
+A galaxy is a sum of components: bulge, disk, arms, bar, ring, companion. Each component is a map of
+relative light with a share of the flux and a colour. A dust lane may absorb part of the light.
 
-Geometry: north is up and east is left; `u` runs along the major axis and `v` anticlockwise of it. The winding
-sense multiplies `v`, so a galaxy of the other winding at the mirrored position angle is exactly the mirror image.
+The steps are:
+
+1. Render the sum in nanomaggies at the SDSS pixel scale, 0.396 arcsec.
+2. Blur it with the PSF, and add neighbours and noise.
+3. Apply the stretch of Lupton et al. 2004 (PASP 116, 133).
+4. Resample to the picture, which is 8.48 Petrosian R90 wide. So noise is correlated as in Galaxy
+   Zoo 2.
+
+Geometry: north is up and east is left. `u` runs along the major axis, and `v` is anticlockwise of it.
+The winding sense multiplies `v`. So a galaxy of the other winding at the mirrored position angle is
+exactly the mirror image.
 """
 
 from __future__ import annotations
@@ -30,23 +37,23 @@ Floats = npt.NDArray[np.float32]
 FRAME_R90 = SimulatedSurvey.frame_r90  # width of a picture
 NATIVE_ARCSEC = 0.396  # SDSS pixel
 ZERO_POINT = 22.5  # magnitude of one nanomaggy
-MARGIN = 6  # native pixels painted around the frame, so that the periodic blur does not wrap into it
+MARGIN = 6  # native px around the frame, so that the periodic blur does not wrap into it
 SKY_SIGMA = np.array([0.018, 0.025, 0.042], np.float32)  # nmgy per native pixel in g, r, i: one SDSS exposure
 ELECTRONS = np.array([1000.0, 940.0, 740.0], np.float32)  # per nmgy in g, r, i: sets the photon noise
 EXTINCTION = np.array([1.25, 1.0, 0.75], np.float32)  # of dust in g, r, i relative to r
-WARP = 0.5  # native pixels: blur, of signal and noise, by the cutout server's turning of the picture to north up
+WARP = 0.5  # native px: blur of signal and noise when the cutout server rotates the picture to north up
 PSF_OF_BAND = (1.08, 1.0, 0.96)  # seeing relative to r
-K_CORRECTION = 1.0  # mag of g-r and of r-i per unit of redshift: distance reddens what is seen in fixed bands
-# Mean colours of SDSS, but r-i 0.04 to 0.08 redder: so the channels' means and spreads come out as published.
+K_CORRECTION = 1.0  # mag of g-r and r-i per unit of redshift: fixed bands redden with distance
+# Mean colours of SDSS, with r-i redder by 0.04 to 0.08, to match the published channel means and spreads.
 OLD, DISK, YOUNG = (0.78, 0.42), (0.52, 0.33), (0.22, 0.18)  # g-r and r-i of the stars of each component
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Everything that was put into one simulated galaxy.
+    """The true parameters of one simulated galaxy.
 
-    Lengths are in units of 3.9 scale lengths of the disk, about `petro_r90`: the scale length is set so that a circle
-    of radius `petro_r90` holds 90 % of the light. 0 stands for "none".
+    Lengths are in units of 3.9 scale lengths of the disk, about `petro_r90`. The scale length is set so
+    that a circle of radius `petro_r90` holds 90 % of the light. 0 means none.
     """
 
     class_: int  # 0 to 8, the class order of the paper
@@ -80,9 +87,24 @@ class Component(NamedTuple):
 
 
 def render(truth: Truth, image_size: int, seed: int) -> npt.NDArray[np.uint8]:
-    """The picture, uint8 [image_size, image_size, 3], row 0 at the top; its width is 8.48 `petro_r90`.
+    """Render a galaxy as a survey would show it.
 
-    The same `truth`, size and `seed` give the same bits; the seed decides clumps, neighbours and noise only.
+    Parameters
+    ----------
+    truth : Truth
+    image_size : int
+        Side of the picture [px]; it spans 8.48 `petro_r90`.
+    seed : int
+        Determines clumps, neighbours and noise.
+
+    Returns
+    -------
+    uint8 `[image_size, image_size, 3]`
+        Row 0 at the top. Equal arguments give equal bits.
+
+    References
+    ----------
+    Lupton et al. 2004, PASP 116, 133.
     """
     light = galaxy_light(truth, seed)
     rng = np.random.default_rng(fold_in(seed, "sky"))
@@ -94,14 +116,14 @@ def render(truth: Truth, image_size: int, seed: int) -> npt.NDArray[np.uint8]:
 
 
 def encode_jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
-    """JPEG of quality 85, the compression of the public Galaxy Zoo 2 pictures."""
+    """Encode as JPEG of quality 85, like the public Galaxy Zoo 2 pictures."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 
 def galaxy_light(truth: Truth, seed: int) -> Floats:
-    """The galaxy alone, without blur or noise: nmgy per native pixel, float32 [3 (g, r, i), n, n], margin included."""
+    """Return the galaxy without blur or noise, float32 `[3 (g, r, i), n, n]` [nmgy per native px], with margin."""
     texture = clump_texture(seed)
     unit = length_unit(truth, texture)
     num_pixels = round(FRAME_R90 * truth.petro_r90 / NATIVE_ARCSEC) + 2 * MARGIN
@@ -126,7 +148,7 @@ def galaxy_light(truth: Truth, seed: int) -> Floats:
 
 
 def describe(truth: Truth, texture: Floats, x: Floats, y: Floats) -> tuple[list[Component], Floats]:
-    """The components and the r-band optical depth of the dust at the points (x right, y up), in natural lengths."""
+    """Return the components and the r-band optical depth of the dust at points (x right, y up)."""
     angle = math.radians(truth.position_angle)
     u = -math.sin(angle) * x + math.cos(angle) * y
     v = (-math.cos(angle) * x - math.sin(angle) * y) * np.float32(truth.winding or 1)
@@ -156,7 +178,7 @@ def smooth_components(truth: Truth, u: Floats, v: Floats) -> list[Component]:
 
 
 def edge_on_components(truth: Truth, u: Floats, v: Floats) -> list[Component]:
-    """A disk exp(-R/h) sech²(z/h_z), h_z = 1.7 `axis_ratio` h, cut off softly near 4.5 h, and a bulge."""
+    """Return a bulge and a disk exp(-R/h) sech²(z/h_z), with h_z = 1.7 `axis_ratio` h and a soft edge at 4.5 h."""
     along = np.sqrt(u**2 + (0.15 * SCALE_LENGTH) ** 2) / SCALE_LENGTH
     height = np.minimum(np.abs(v) / (1.7 * truth.axis_ratio * SCALE_LENGTH), 20)
     disk = np.exp(-along - (along / 4.5) ** 6) / np.cosh(height) ** 2
@@ -165,7 +187,7 @@ def edge_on_components(truth: Truth, u: Floats, v: Floats) -> list[Component]:
 
 
 def face_on_components(truth: Truth, texture: Floats, u: Floats, v: Floats) -> list[Component]:
-    """An inclined thin disk; `u`, `v` are coordinates in its plane. The bulge is rounder than the disk."""
+    """Return an inclined thin disk with a rounder bulge; `u`, `v` are coordinates in its plane."""
     radius = np.sqrt(u**2 + v**2)
     bulge_axis_ratio = truth.axis_ratio**0.4
     bulge_radius = elliptical_radius(u, v * np.float32(truth.axis_ratio), bulge_axis_ratio)
@@ -192,9 +214,9 @@ def face_on_components(truth: Truth, texture: Floats, u: Floats, v: Floats) -> l
 
 
 def arms(truth: Truth, texture: Floats, u: Floats, v: Floats, radius: Floats) -> Floats:
-    """Logarithmic spirals: the ridge of an arm is where num_arms * (angle - ln(r/r0) / tan(pitch)) = 0 mod 2 pi.
+    """Return logarithmic spirals, with ridges at num_arms * (angle - ln(r/r0) / tan(pitch)) = 0 mod 2 pi.
 
-    They start at the ends of the bar (or at 0.5 scale lengths), and wander a little, as real arms do.
+    They start at the ends of the bar, or at 0.5 scale lengths. They deviate a little, like real arms.
     """
     start = truth.bar_length or 0.5 * SCALE_LENGTH
     turns = np.log(np.maximum(radius, 0.02) / start) / math.tan(math.radians(truth.pitch_angle))
@@ -206,7 +228,7 @@ def arms(truth: Truth, texture: Floats, u: Floats, v: Floats, radius: Floats) ->
 
 
 def bar(truth: Truth, u: Floats, v: Floats) -> Floats:
-    """A super-Gaussian of constant brightness that ends abruptly, in the plane of the disk."""
+    """Return a super-Gaussian bar with a sharp end, in the plane of the disk."""
     angle = math.radians(truth.bar_angle)
     along = (math.cos(angle) * u + math.sin(angle) * v) / np.float32(truth.bar_length)
     across = (math.cos(angle) * v - math.sin(angle) * u) / np.float32(0.24 * truth.bar_length)
@@ -214,7 +236,7 @@ def bar(truth: Truth, u: Floats, v: Floats) -> Floats:
 
 
 def companion_component(truth: Truth, u: Floats, v: Floats) -> Component:
-    """A second nucleus or a satellite, elongated towards the galaxy as a tide would have it."""
+    """Return a second nucleus or satellite, elongated towards the galaxy as by a tide."""
     light = np.exp(-np.hypot((u - 0.32) / 0.2, (v - 0.42) / 0.13))
     return Component(light, truth.companion, DISK)
 
@@ -224,24 +246,24 @@ def elliptical_radius(u: Floats, v: Floats, axis_ratio: float) -> Floats:
 
 
 def sersic(radius: Floats, n: float) -> Floats:
-    """Sérsic profile of `radius` in half-light radii; b_n from Ciotti & Bertin (1999), good for n > 0.5."""
+    """Return the Sérsic profile; `radius` in half-light radii, b_n of Ciotti & Bertin 1999 (n > 0.5)."""
     b = 2 * n - 1 / 3 + 4 / (405 * n)
     return np.exp(np.float32(-b) * (radius ** np.float32(1 / n) - 1))
 
 
 def observed_colour(truth: Truth, colour: tuple[float, float]) -> tuple[float, float]:
-    """g-r and r-i of a component's stars after the galaxy's own reddening and its redshift."""
+    """Return g-r and r-i [mag] of a component after reddening and redshift."""
     shift = K_CORRECTION * truth.redshift
     return colour[0] + truth.reddening + shift, colour[1] + truth.reddening / 2 + shift
 
 
 def band_ratios(g_r: float, r_i: float) -> Floats:
-    """Flux in g, r, i of what has unit flux in r."""
+    """Return the flux in g, r, i for unit flux in r."""
     return np.array([10 ** (-0.4 * g_r), 1.0, 10 ** (0.4 * r_i)], np.float32)
 
 
 def length_unit(truth: Truth, texture: Floats) -> float:
-    """`petro_r90`s per natural length: the reciprocal of the radius of the circle that holds 90 % of the light."""
+    """Return `petro_r90` per unit length: 1 / radius of the circle that holds 90 % of the light."""
     num_pixels, pixel = 64, 6.0 / 64
     x, y = grid(num_pixels, pixel)
     parts, _ = describe(replace(truth, clumpiness=0.0, companion=0.0), texture, x, y)
@@ -253,7 +275,7 @@ def length_unit(truth: Truth, texture: Floats) -> float:
 
 
 def grid(num_pixels: int, pixel: float) -> tuple[Floats, Floats]:
-    """Coordinates (x to the right, y upwards) of the pixel centres, float32 [num_pixels, num_pixels] each."""
+    """Return x (right) and y (up) of the pixel centres, float32 `[num_pixels, num_pixels]` each."""
     axis = ((np.arange(num_pixels) - (num_pixels - 1) / 2) * pixel).astype(np.float32)
     x, y = np.meshgrid(axis, -axis)
     return x, y
@@ -265,24 +287,24 @@ def bin3(fine: Floats) -> Floats:
 
 
 def clump_texture(seed: int) -> Floats:
-    """A periodic field of smoothed noise with mean 0 and variance 1, float32 [128, 128]."""
+    """Return periodic smoothed noise with mean 0 and variance 1, float32 `[128, 128]`."""
     rng = np.random.default_rng(fold_in(seed, "texture"))
     field = ndimage.gaussian_filter(rng.standard_normal((128, 128), np.float32), 2.5, mode="wrap")
     return (field - field.mean()) / field.std()
 
 
 def sample(texture: Floats, u: Floats, v: Floats) -> Floats:
-    """The texture at the points (u, v), 36 of its pixels to the unit of length, linearly interpolated."""
+    """Return the texture at (u, v), linearly interpolated, with 36 of its pixels per unit length."""
     return ndimage.map_coordinates(texture, np.stack([36 * u, 36 * v]), order=1, mode="grid-wrap", output=np.float32)
 
 
 def clump_map(texture: Floats, u: Floats, v: Floats, clumpiness: float) -> Floats:
-    """Star-forming clumps: log-normal noise with mean about 1 in the plane of the disk."""
+    """Return star-forming clumps: log-normal noise with mean about 1 in the plane of the disk."""
     return np.exp(np.float32(clumpiness) * sample(texture, u, v) - np.float32(clumpiness**2 / 2))
 
 
 def add_neighbours(light: Floats, rng: np.random.Generator) -> None:
-    """Adds stars and faint galaxies, uniformly scattered, to `light` in place, as at high galactic latitude."""
+    """Add uniformly distributed stars and faint galaxies to `light` in place, as at high galactic latitude."""
     side = light.shape[1]
     arcmin2 = (side * NATIVE_ARCSEC / 60) ** 2
     for magnitude in magnitudes(rng, rng.poisson(1.6 * arcmin2), slope=0.2, faintest=21.5):
@@ -293,14 +315,14 @@ def add_neighbours(light: Floats, rng: np.random.Generator) -> None:
 
 
 def magnitudes(rng: np.random.Generator, count: int, slope: float, faintest: float) -> list[float]:
-    """Draws from counts that grow as 10**(slope * magnitude) up to `faintest`; none is brighter than 15."""
+    """Draw a magnitude from counts that grow as 10**(slope * magnitude) up to `faintest`; none is brighter than 15."""
     return [max(15.0, float(faintest + np.log10(u) / slope)) for u in rng.uniform(1e-6, 1.0, count)]
 
 
 def add_stamp(
     light: Floats, rng: np.random.Generator, magnitude: float, colour: tuple[float, float], radius: float
 ) -> None:
-    """Adds one star (radius 0) or a small exponential galaxy (scale length in native pixels) somewhere."""
+    """Add one star (radius 0) or a small exponential galaxy (scale length in native px) at a random place."""
     side, half = light.shape[1], 9
     row, column = rng.uniform(0, side, 2)
     angle, axis_ratio = rng.uniform(0, np.pi), rng.uniform(0.3, 1.0)
@@ -321,10 +343,10 @@ def add_stamp(
 
 
 def observe(light: Floats, psf_fwhm: float, rng: np.random.Generator) -> Floats:
-    """What the camera records, nmgy per pixel: blurred, the bands a little out of register, with noise."""
+    """Return the recorded light [nmgy per px]: blurred, with small shifts between bands, with noise."""
     side = light.shape[1]
-    shifts = rng.normal(0, 0.12, (3, 2))  # native pixels; the coloured rims of real SDSS composites
-    pedestal = rng.normal((0.002, 0.006, 0.005), 0.002)  # nmgy: what the subtraction of the sky left behind
+    shifts = rng.normal(0, 0.12, (3, 2))  # native px: they cause the coloured rims of real SDSS composites
+    pedestal = rng.normal((0.002, 0.006, 0.005), 0.002)  # nmgy: residual of the sky subtraction
     noise = rng.standard_normal(light.shape, np.float32)
     recorded = np.empty_like(light)
     for band, scale in enumerate(PSF_OF_BAND):
@@ -337,9 +359,9 @@ def observe(light: Floats, psf_fwhm: float, rng: np.random.Generator) -> Floats:
 
 
 def psf_transfer(side: int, sigma: float, down: float, right: float) -> npt.NDArray[np.complex64]:
-    """Fourier transform, for `rfft2`, of a PSF with a core of `sigma` pixels, two wider wings, and a shift.
+    """Return the Fourier transform, for `rfft2`, of a PSF with a core of `sigma` pixels, two wider wings, and a shift.
 
-    The blur `WARP`, applied later to signal and noise alike, is taken out, so that both together have the core `sigma`.
+    The later blur `WARP` of signal and noise is subtracted, so that both together have the core `sigma`.
     """
     fy, fx = np.fft.fftfreq(side), np.fft.rfftfreq(side)
     shape = np.zeros((side, fx.size), np.float32)

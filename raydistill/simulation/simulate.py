@@ -1,10 +1,12 @@
-"""A simulated Galaxy Zoo 2: galaxies of known truth, their pictures, and volunteers who vote on them and err.
+"""Simulate a Galaxy Zoo 2: galaxies with known truth, their pictures, and the votes of volunteers.
 
-For the demo and the tests, which need a survey that can be shipped as a seed and whose right answers are known. Every
-galaxy depends on `fold_in(seed, "galaxy", number)` alone, so any machine may make any part of the survey. Volunteers
-walk the decision tree of Willett et al. (2013). Where a galaxy is small beside the PSF or faint beside the sky, its
-features escape them and they answer "smooth"; distant galaxies look smaller and fainter, which is the redshift bias
-that the `_debiased` columns correct on average, as those of Hart et al. (2016) do. Nothing here was observed.
+The demo and the tests need a survey that a seed reproduces and whose true classes are known. Every
+galaxy depends on `fold_in(seed, "galaxy", number)` only, so any process may simulate any chunk.
+
+Volunteers follow the decision tree of Willett et al. 2013 and make errors. If a galaxy is small
+compared to the PSF, or faint compared to the sky, they miss its features and answer "smooth". So
+distant galaxies look smoother: this is the redshift bias. The `_debiased` columns correct it on
+average, as those of Hart et al. 2016 do. No number here was observed.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ SMOOTH, FEATURES, ARTIFACT = RESPONSES[:3]
 
 
 def vote_columns() -> list[str]:
-    """The vote columns of `gz2_hart16.csv` in its order: it gives the unweighted fraction for two answers only."""
+    """Return the vote columns of `gz2_hart16.csv`, which has raw fractions for two answers only."""
     columns = []
     for stem in RESPONSES:
         plain = [f"{stem}_fraction"] if stem in (SMOOTH, FEATURES) else []
@@ -65,10 +67,24 @@ LABELLED_SCHEMA = SCHEMA.append(pa.field("sample", pa.string()))
 
 
 def simulate_chunk(survey: SimulatedSurvey, seed: int, start: int, stop: int) -> pa.Table:
-    """Galaxies number `start` to `stop` - 1: ids, coordinates (deg), votes, truth and the encoded picture.
+    """Simulate the galaxies `start` to `stop - 1`.
 
-    A row depends on `seed`, its number and the survey's `image_size` and `class_weights`, not on the split into chunks.
-    `start == stop` gives an empty table with the same schema.
+    Parameters
+    ----------
+    survey : SimulatedSurvey
+    seed : int
+    start, stop : int
+        A row depends on `seed`, its number, `image_size` and `class_weights`, but not on the chunk.
+
+    Returns
+    -------
+    pyarrow.Table
+        Ids, coordinates [deg], votes, truth and the encoded picture; empty if `start == stop`.
+
+    Raises
+    ------
+    ConfigError
+        If the range is not within the survey.
     """
     if not 0 <= start <= stop <= survey.num_galaxies:
         what = f"galaxies {start} to {stop} are not among the survey's {survey.num_galaxies}"
@@ -78,7 +94,7 @@ def simulate_chunk(survey: SimulatedSurvey, seed: int, start: int, stop: int) ->
 
 
 def simulate_galaxy(survey: SimulatedSurvey, seed: int, number: int) -> dict[str, Any]:
-    """One row of the survey, by the names of `SCHEMA`."""
+    """Return one row of the survey, with the columns of `SCHEMA`."""
     root = fold_in(seed, "galaxy", number)
     truth = draw_truth(np.random.default_rng(fold_in(root, "truth")), survey.class_weights)
     place = np.random.default_rng(fold_in(root, "place"))
@@ -96,7 +112,7 @@ def simulate_galaxy(survey: SimulatedSurvey, seed: int, number: int) -> dict[str
 
 
 def draw_truth(rng: np.random.Generator, class_weights: tuple[float, ...] | None = None) -> Truth:
-    """One galaxy of a flux-limited survey (r < 17): the fainter, the smaller and the more distant, on average."""
+    """Draw a galaxy of a flux-limited survey (r < 17 mag): faint ones are smaller and more distant on average."""
     weights = np.ones(NUM_CLASSES) if class_weights is None else np.asarray(class_weights, float)
     label = int(rng.choice(NUM_CLASSES, p=weights / weights.sum()))
     magnitude = 17 - abs(17 - rng.normal(16, 0.7))
@@ -166,7 +182,7 @@ def draw_face_on(label: int, rng: np.random.Generator) -> dict[str, Any]:
         drawn["ring"] = drawn.get("bar_length", rng.uniform(0.35, 0.55)) * 1.05
     if label == 6:
         drawn |= {"bulge_fraction": rng.uniform(0.03, 0.22), "axis_ratio": rng.uniform(0.55, 1.0)}
-        drawn["arm_fraction"] = rng.uniform(0.0, 0.3)  # young stars all over the disk, in no arms
+        drawn["arm_fraction"] = rng.uniform(0.0, 0.3)  # young stars all over the disk, without arms
     if label == 8:
         disturbed = not ringed or rng.uniform() < 0.2
         drawn["arm_fraction"] = rng.uniform(0.3, 0.8) if disturbed else rng.uniform(0.0, 0.3)
@@ -176,7 +192,7 @@ def draw_face_on(label: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def clarity(truth: Truth) -> float:
-    """How much of its structure a galaxy shows, 0 to 1: falls with PSF / R90 and with signal per pixel over noise."""
+    """Return how visible the structure is, 0 to 1: it falls with PSF / R90 and rises with the signal-to-noise."""
     flux = 10 ** (0.4 * (ZERO_POINT - truth.magnitude))
     half_light_pixels = np.pi * (truth.petro_r90 / 2.3 / NATIVE_ARCSEC) ** 2
     signal = 0.5 * flux / half_light_pixels
@@ -190,7 +206,7 @@ def sigmoid(x: float) -> float:
 
 
 def answer_odds(truth: Truth) -> dict[str, list[float]]:
-    """For each task, by its key, the odds (any scale) with which a careful volunteer who is asked gives each answer."""
+    """Return the odds (any scale) of a careful volunteer's answers, by the key of the task."""
     clear, label = clarity(truth), truth.class_
     edge_on, barred, spiral = label in (3, 4), truth.bar_length > 0, truth.num_arms > 0
     blur = (truth.psf_fwhm / truth.petro_r90) ** 2
@@ -231,14 +247,15 @@ def answer_odds(truth: Truth) -> dict[str, list[float]]:
     }
 
 
-AGREEMENT = 18.0  # Dirichlet concentration: how alike careful volunteers answer about one galaxy
-CARELESS = 0.06  # share of volunteers who answer at random and whom the weights of Willett et al. (2013) take out
+AGREEMENT = 18.0  # Dirichlet concentration: agreement of careful volunteers about one galaxy
+CARELESS = 0.06  # share of volunteers who answer at random; the weights of Willett et al. 2013 remove them
 
 
 def ask_volunteers(truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
-    """Votes of about 44 volunteers: totals, fractions, weighted fractions and debiased fractions for every answer.
+    """Return the votes of about 44 volunteers: totals, and raw, weighted and debiased fractions per answer.
 
-    Fractions are of those who were asked the question, and 0 throughout where nobody was.
+    Fractions refer to volunteers who were asked; they are 0 if no volunteer was asked. The weights
+    follow Willett et al. 2013 (MNRAS 435, 2835), Eq. 1.
     """
     count = max(1, int(rng.poisson(44)))
     careless = rng.uniform(size=count) < CARELESS
@@ -256,7 +273,7 @@ def ask_volunteers(truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
             np.any([givers[stem] for stem in task.asked_after], axis=0) if task.asked_after else np.full(count, True)
         )
         if ARTIFACT in givers:
-            asked &= ~givers[ARTIFACT]  # who sees no galaxy is asked nothing more
+            asked &= ~givers[ARTIFACT]  # after "artifact" no further task is asked
         hits = (chosen[None] == np.arange(len(chances))[:, None]) & asked
         givers |= {answer.column: hit for answer, hit in zip(task.answers, hits, strict=True)}
         row["total_votes"] += int(hits.sum())
@@ -264,14 +281,14 @@ def ask_volunteers(truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
     return row
 
 
-# The answers that distance hides, and the fall of their log-odds per unit of redshift, as measured in the simulation.
+# Answers that distance hides: decrease of their log-odds per unit of redshift, measured in the simulation.
 BIAS_SLOPE = {FEATURES: 9.0, "t03_bar_a06_bar": 6.0, "t04_spiral_a08_spiral": 6.0}
 
 
 def tally(
     task: Task, hits: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64], redshift: float
 ) -> dict[str, float]:
-    """The columns of one task. `hits` [answers, volunteers]: who gave which answer."""
+    """Return the columns of one task; `hits` `[answers, volunteers]` marks the answers given."""
     plain = hits.sum(1) / max(1, hits.sum())
     weighted = (hits * weights).sum(1) / max((hits * weights).sum(), 1e-12)
     gain = np.exp([BIAS_SLOPE.get(answer.column, 0.0) * (redshift - 0.03) for answer in task.answers])
@@ -292,12 +309,12 @@ TABLES = {
 
 
 def write_survey(folder: str | Path, tables: Iterable[pa.Table]) -> int:
-    """Writes the layout of the public release into `folder` and returns the number of galaxies written.
+    """Write the layout of the public release into `folder` and return the number of galaxies.
 
     `catalog.csv` (votes, no truth), `truth.csv`, `filename_mapping.csv`, `images/{asset_id}.jpg`, `README.txt`.
-    One table of `simulate_chunk` is held at a time; the same tables give the same bytes. The CSV files get their names
-    last, so a writer that was killed leaves no catalog. Files of the same name are replaced.
-    CatalogError if there is no row.
+    One table of `simulate_chunk` is in memory at a time, and the same tables give the same bytes. The
+    CSV files get their names last, so a killed writer leaves no catalogue. Existing files are replaced.
+    CatalogError if there are no rows.
     """
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The simulated survey: reproducible galaxy by galaxy, right side round, and voted on by fallible volunteers."""
+"""Tests of the simulated survey: it is reproducible, not mirrored, and has plausible votes."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ FEATURES = "t01_smooth_or_features_a02_features_or_disk"
 
 
 def galaxy(class_: int, seed: int = 0, **changes: float) -> Truth:
-    """A large, bright galaxy of one class."""
+    """Return a large, bright galaxy of one class."""
     only = tuple(float(k == class_) for k in range(9))
     drawn = draw_truth(np.random.default_rng(seed), only)
     return replace(drawn, **{"petro_r90": 13.0, "magnitude": 14.8, "psf_fwhm": 1.2, **changes})
@@ -45,7 +45,7 @@ def table() -> pa.Table:
 
 @pytest.fixture(scope="module")
 def crowd() -> tuple[list[Truth], list[dict[str, float]]]:
-    """Truth and votes of 450 galaxies, unpainted."""
+    """Return truth and votes of 450 galaxies, without pictures."""
     truths = [draw_truth(np.random.default_rng(k)) for k in range(450)]
     return truths, [ask_volunteers(truth, np.random.default_rng([k, 1])) for k, truth in enumerate(truths)]
 
@@ -53,9 +53,9 @@ def crowd() -> tuple[list[Truth], list[dict[str, float]]]:
 # ---- reproducible in any split ----
 
 
-def test_a_galaxy_has_the_same_bits_in_any_split_and_any_survey_size(table: pa.Table) -> None:
-    pieces = [simulate_chunk(SMALL, 5, start, stop) for start, stop in ((7, 24), (1, 7), (0, 1))]
-    assert pa.concat_tables(pieces[::-1]).equals(table)
+def test_galaxy_has_the_same_bits_in_any_chunk_and_survey_size(table: pa.Table) -> None:
+    chunks = [simulate_chunk(SMALL, 5, start, stop) for start, stop in ((7, 24), (1, 7), (0, 1))]
+    assert pa.concat_tables(chunks[::-1]).equals(table)
     assert simulate_chunk(replace(SMALL, num_galaxies=9), 5, 3, 9).equals(table.slice(3, 6))
 
 
@@ -64,7 +64,7 @@ def test_seeds_and_galaxies_differ(table: pa.Table) -> None:
     assert simulate_chunk(SMALL, 6, 0, 1)["ra"] != table["ra"].slice(0, 1)
 
 
-def test_the_table_says_what_it_promises(table: pa.Table) -> None:
+def test_table_has_the_documented_columns_and_ranges(table: pa.Table) -> None:
     assert table.schema == SCHEMA
     assert table["objid"].to_pylist()[3] == "sim-000003"
     assert all(not column.null_count for column in table.columns)
@@ -82,12 +82,12 @@ def test_class_weights_are_the_frequencies() -> None:
     "wrong",
     [{"num_galaxies": 0}, {"image_size": 8}, {"class_weights": (1.0,) * 8}, {"class_weights": (0.0,) * 9}],
 )
-def test_an_impossible_survey_is_refused_by_name(wrong: dict[str, object]) -> None:
+def test_invalid_survey_is_an_error_with_the_key(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         SimulatedSurvey(**wrong)  # type: ignore[arg-type]
 
 
-def test_a_chunk_outside_the_survey_is_refused() -> None:
+def test_chunk_outside_the_survey_is_an_error() -> None:
     with pytest.raises(ConfigError, match="24"):
         simulate_chunk(SMALL, 0, 20, 25)
 
@@ -117,7 +117,7 @@ def test_position_angle_is_east_of_north(angle: float) -> None:
 
 
 @pytest.mark.parametrize("class_", [5, 7])
-def test_the_other_winding_at_the_mirrored_angle_is_the_mirror_image(class_: int) -> None:
+def test_other_winding_at_the_mirrored_angle_is_the_mirror_image(class_: int) -> None:
     truth = galaxy(class_, seed=1, position_angle=33.0, winding=1)
     light = galaxy_light(truth, 9)
     mirrored = galaxy_light(replace(truth, winding=-1, position_angle=-33.0), 9)
@@ -126,7 +126,7 @@ def test_the_other_winding_at_the_mirrored_angle_is_the_mirror_image(class_: int
 
 
 def measured_winding(picture: np.ndarray, num_arms: int) -> int:
-    """+1 if arms turn anticlockwise going outwards: which log-spiral harmonic of the picture is the stronger."""
+    """Return +1 if arms turn anticlockwise going outwards, by the stronger log-spiral harmonic."""
     light = picture.astype(float).sum(axis=2)
     side = light.shape[0]
     axis = (np.arange(side) - (side - 1) / 2) * FRAME_R90 / side
@@ -142,7 +142,7 @@ def measured_winding(picture: np.ndarray, num_arms: int) -> int:
     return 1 if power(1) > power(-1) else -1
 
 
-def test_the_winding_of_the_truth_is_that_of_the_picture() -> None:
+def test_picture_has_the_winding_of_the_truth() -> None:
     changes = {"axis_ratio": 0.95, "arm_fraction": 0.75, "clumpiness": 0.25, "bar_length": 0.0, "num_arms": 2}
     for seed in range(8):
         winding = 1 if seed % 2 else -1
@@ -150,15 +150,15 @@ def test_the_winding_of_the_truth_is_that_of_the_picture() -> None:
         assert measured_winding(render(truth, 128, seed), 2) == winding
 
 
-def test_a_dust_lane_reddens_and_dims() -> None:
+def test_dust_lane_reddens_and_dims() -> None:
     truth = galaxy(3, dust_lane=0.0)
     clear, dusty = galaxy_light(truth, 1), galaxy_light(replace(truth, dust_lane=1.5), 1)
     loss = 1 - dusty.sum(axis=(1, 2)) / clear.sum(axis=(1, 2))
     assert loss[0] > loss[1] > loss[2] > 0.02
 
 
-def test_the_middle_half_is_as_bright_as_in_the_real_survey() -> None:
-    """The published mean and standard deviation of the central half; real samples differ by as much as 60 %."""
+def test_central_half_is_as_bright_as_in_the_real_survey() -> None:
+    """Compare with the published mean and standard deviation; real samples differ by up to 60 %."""
     pictures = simulate_chunk(SimulatedSurvey(num_galaxies=45, image_size=96), 1, 0, 45)["jpeg"].to_pylist()
     middle = np.stack([np.asarray(Image.open(io.BytesIO(jpeg)))[24:72, 24:72] / 255 for jpeg in pictures])
     mean, std = middle.mean(axis=(0, 1, 2)), middle.std(axis=(0, 1, 2))
@@ -196,7 +196,7 @@ def agreement(truths: list[Truth], rows: list[dict[str, float]], kind: str = "we
     return GZ2_NINE.confidence(votes).argmax(axis=1) == [truth.class_ for truth in truths]
 
 
-def test_volunteers_are_mostly_right_where_the_galaxy_is_clear(
+def test_volunteers_are_mostly_right_about_clear_galaxies(
     crowd: tuple[list[Truth], list[dict[str, float]]],
 ) -> None:
     right, clear = agreement(*crowd), np.array([clarity(truth) for truth in crowd[0]])
@@ -209,12 +209,12 @@ def test_volunteers_are_mostly_right_where_the_galaxy_is_clear(
     assert right[magnitude < 15.8].mean() > right[magnitude > 16.5].mean()
 
 
-def test_what_is_not_seen_is_called_smooth() -> None:
+def test_unresolved_galaxy_is_called_smooth() -> None:
     near, far = galaxy(7, petro_r90=14.0), galaxy(7, petro_r90=3.5)
     assert answer_odds(near)["smooth_or_features"][0] < 0.3 < answer_odds(far)["smooth_or_features"][0]
 
 
-def test_debiasing_takes_the_redshift_out_of_the_features(
+def test_debiasing_removes_the_redshift_dependence_of_features(
     crowd: tuple[list[Truth], list[dict[str, float]]],
 ) -> None:
     featured = [(truth.redshift, row) for truth, row in zip(*crowd, strict=True) if truth.class_ >= 3]
@@ -234,7 +234,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_written_bytes_do_not_depend_on_the_chunks(tmp_path: Path, table: pa.Table) -> None:
+def test_written_bytes_do_not_depend_on_the_chunks(tmp_path: Path, table: pa.Table) -> None:
     assert write_survey(tmp_path / "whole", [table]) == 24
     assert write_survey(tmp_path / "parts", (table.slice(start, 5) for start in range(0, 24, 5))) == 24
     whole = contents(tmp_path / "whole")
@@ -244,7 +244,7 @@ def test_the_written_bytes_do_not_depend_on_the_chunks(tmp_path: Path, table: pa
     assert b"simulated" in whole["README.txt"]
 
 
-def test_the_catalogue_is_read_as_a_user_would_read_it(tmp_path: Path, table: pa.Table) -> None:
+def test_catalogue_can_be_read_like_a_real_one(tmp_path: Path, table: pa.Table) -> None:
     write_survey(tmp_path, [table])
     catalog = read_catalog(str(tmp_path / "catalog.csv"))
     assert catalog["object_id"].to_pylist() == table["objid"].to_pylist()
@@ -255,7 +255,7 @@ def test_the_catalogue_is_read_as_a_user_would_read_it(tmp_path: Path, table: pa
     assert all((tmp_path / "images" / f"{mapping[objid]}.jpg").exists() for objid in table["objid"].to_pylist())
 
 
-def test_the_truth_stays_out_of_the_catalogue(tmp_path: Path, table: pa.Table) -> None:
+def test_truth_is_not_in_the_catalogue(tmp_path: Path, table: pa.Table) -> None:
     write_survey(tmp_path, [table])
     with open(tmp_path / "catalog.csv", newline="") as lines:
         catalog = list(csv.DictReader(lines))
@@ -266,13 +266,13 @@ def test_the_truth_stays_out_of_the_catalogue(tmp_path: Path, table: pa.Table) -
     assert [int(row["truth_class"]) for row in truth] == table["truth_class"].to_pylist()
 
 
-def test_nothing_to_write_is_an_error_and_leaves_no_catalogue(tmp_path: Path) -> None:
+def test_empty_survey_is_an_error_and_leaves_no_catalogue(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="no galaxy"):
         write_survey(tmp_path, [])
     assert not (tmp_path / "catalog.csv").exists()
 
 
-def test_the_vote_columns_are_those_of_the_real_release(data_root: Path) -> None:
+def test_vote_columns_are_those_of_the_real_release(data_root: Path) -> None:
     with open(data_root / "gz2_hart16" / "gz2_hart16.csv", newline="") as lines:
         real = next(csv.reader(lines))
     assert [name for name in real if name[0] == "t" and name[1:3].isdigit()] == vote_columns()
