@@ -82,15 +82,10 @@ EXEMPT: frozenset[str] = frozenset(
         "raydistill/core/metrics.py",
         "raydistill/core/normalise.py",
         "raydistill/core/schedule.py",
-        "raydistill/datasets/base.py",
-        "raydistill/datasets/table.py",
         "raydistill/errors.py",
         "raydistill/log.py",
         "raydistill/pipeline/runtime/stages.py",
         "raydistill/pipeline/tune/trials.py",
-        "raydistill/simulation/config.py",
-        "raydistill/simulation/render.py",
-        "raydistill/simulation/simulate.py",
     }
 )
 

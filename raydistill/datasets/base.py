@@ -1,11 +1,11 @@
-"""Image-classification data sets: pictures with a label each, and an official split.
+"""Image-classification data sets: pictures with labels, and an official split.
 
-    index    which pictures there are: id, label, official split, where the pixels lie      (small: the driver holds it)
-    read     the encoded pictures of some rows of a file, in order                          (streams: a worker holds a few)
-    decode   one of them as pixels
+`index`    id, label, official split and location of every picture; small, the driver holds it
+`read`     the encoded pictures of some rows of a file, in order; streamed by a worker
+`decode`   one picture as pixels
 
-The official splits are kept. What they lack of train, validation and test is cut from the training part, by hash of the object id.
-A data set without official splits is training part throughout.
+Official splits are kept. If train, validation or test is missing, it is taken from the training part
+by a hash of the object id. A data set without an official split is all training part.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
 Part = Literal["train", "validation", "test"]
 
-ROWS_PER_PIECE = 8192  # rows of one task of a worker, which reads its file from the start
+ROWS_PER_GROUP = 8192  # rows per task; a worker reads its file from the start
 
-# The names that data sets give their splits, in lower case.
+# Usual names of splits, in lower case.
 PARTS: dict[str, Part] = {
     "train": "train",
     "training": "train",
@@ -46,10 +46,16 @@ PARTS: dict[str, Part] = {
 
 
 class Index(NamedTuple):
-    """names: of the classes, in order of the label.
+    """Class names and the location of every picture.
 
-    rows: `object_id: string`, `label: string` (one of the names; null: none), `part: string` (train, validation, test; null: no official
-    split), `path: string` (of the file, below the root), `piece, row: int64` (of the file, see `StoredSet.read`).
+    Attributes
+    ----------
+    names : list of str
+        Class names in the order of the labels.
+    rows : pyarrow.Table
+        One row per picture: `object_id: string`; `label: string`, a class name or null; `part:
+        string`, train, validation, test or null (no official split); `path: string` of the file
+        below the root; `row_group, row: int64` in the file.
     """
 
     names: list[str]
@@ -58,17 +64,18 @@ class Index(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet(ABC):
-    """What all data sets have.
+    """Base class of data sets.
 
     Parameters
     ----------
     root
-        Where its files lie, a path or URI.
+        Path or URI of the folder or file.
     splits
-        What the official splits are, by their names in the data: train, validation, test, or null to leave one out. The usual names are
-        known. {validation: test} makes the official validation split the test split, as people do with ImageNet.
+        The split for each name of an official split in the data: train, validation, test, or null to
+        leave it out. Usual names need no entry. {validation: test} uses the official validation
+        split as the test split, as is common for ImageNet.
     licence, citation
-        Carried along into the curated set's manifest.
+        Copied to the manifest of the curated set.
     """
 
     root: str
@@ -77,74 +84,89 @@ class DataSet(ABC):
     citation: str = ""
 
     def index(self) -> Index:
-        """Every picture that is not left out; the pixels stay unread. CatalogError, in a sentence, for files that do not fit."""
+        """Return the class names and one row per picture, without reading pixels.
+
+        Raises
+        ------
+        CatalogError
+            If the files are missing, damaged or of another kind, or if `splits` does not fit them.
+        """
         names, rows = self._rows()
-        words = rows["part"].to_pylist()
-        for word in self.splits:
-            if word not in words:
-                known = [known for known in dict.fromkeys(words) if known is not None]
+        parts = rows["part"].to_pylist()
+        for name in self.splits:
+            if name not in parts:
+                known = [known for known in dict.fromkeys(parts) if known is not None]
                 raise CatalogError(
-                    f"there is no split '{word}', as survey.splits has it", self.root, nearest(word, known)
+                    f"survey.splits names '{name}', which the data set lacks", self.root, nearest(name, known)
                 )
-        ours = {word: self._part(word) for word in dict.fromkeys(words)}
+        part_of = {name: self._part(name) for name in dict.fromkeys(parts)}
         if "object_id" not in rows.column_names:
-            rows = rows.append_column("object_id", pa.array(_numbered(words), pa.string()))
-        at = rows.schema.get_field_index("part")
-        rows = rows.set_column(at, "part", pa.array([ours[word] for word in words], pa.string()))
-        kept = rows.filter(pa.array([word is None or ours[word] is not None for word in words], pa.bool_()))
-        found = pc.unique(kept["label"].drop_null()).to_pylist()
-        if not found:
-            raise CatalogError("it holds no labelled picture", self.root, "check survey.root and survey.splits")
-        return Index(list(names) if names else _sorted(found), kept)
+            rows = rows.append_column("object_id", pa.array(_number_pictures(parts), pa.string()))
+        column = rows.schema.get_field_index("part")
+        rows = rows.set_column(column, "part", pa.array([part_of[name] for name in parts], pa.string()))
+        included = [name is None or part_of[name] is not None for name in parts]
+        rows = rows.filter(pa.array(included, pa.bool_()))
+        labels = pc.unique(rows["label"].drop_null()).to_pylist()
+        if not labels:
+            raise CatalogError("no picture has a label", self.root, "check survey.root and survey.splits")
+        return Index(list(names) if names else _sort_labels(labels), rows)
 
     def digest(self) -> str:
-        """Of the names and sizes of its files: what tells one state of the data from another without reading them."""
+        """Return the SHA-256 of file names and sizes, which identifies the data without reading it."""
         return hashlib.sha256(repr(sorted(self.files().items())).encode()).hexdigest()
 
     @abstractmethod
     def files(self) -> dict[str, int]:
-        """The files that the set consists of, by name below the root, with their sizes in bytes. CatalogError where there are none."""
+        """Return the sizes [bytes] of the data set's files by name below the root. CatalogError if there are none."""
 
     def decode(self, source: Source) -> np.ndarray:
-        """uint8 `[H, W, 3]`, row 0 at the top; here of a JPEG, PNG, …. RejectedImage: what `galaxies.images` rejects."""
+        """Return uint8 `[H, W, 3]`, row 0 at the top. RejectedImage if it cannot be decoded."""
         content, where = read_source(source)
         return decode_picture(content, where)
 
     @abstractmethod
     def _rows(self) -> tuple[Sequence[str] | None, pa.Table]:
-        """Names of the classes (None: the labels themselves) and `Index.rows`, with `part` in the data's own words; without `object_id`
-        for a set that has none, whose pictures are then numbered within their split."""
+        """Return the class names (None: the labels are the names) and `Index.rows`.
 
-    def _official(self, words: Collection[str]) -> bool:
-        """Whether these names are those of splits: it takes one that is known, and then all have to be."""
-        return any(word in self.splits or word.lower() in PARTS for word in words)
+        `part` holds the data's own split names. Without `object_id`, pictures are numbered per split.
+        """
 
-    def _part(self, word: str | None) -> Part | None:
-        if word is None:
+    def _are_splits(self, names: Collection[str]) -> bool:
+        """Return whether one of these names is a known split; then all must be splits."""
+        return any(name in self.splits or name.lower() in PARTS for name in names)
+
+    def _part(self, name: str | None) -> Part | None:
+        if name is None:
             return None
-        if word in self.splits:
-            return self.splits[word]
-        if word.lower() in PARTS:
-            return PARTS[word.lower()]
+        if name in self.splits:
+            return self.splits[name]
+        if name.lower() in PARTS:
+            return PARTS[name.lower()]
         raise CatalogError(
-            f"nobody knows what the split '{word}' is", self.root,
-            f"set survey.splits.{word} to train, validation or test, or to null to leave it out",
+            f"unknown split '{name}'", self.root,
+            f"set survey.splits.{name} to train, validation or test, or to null to leave it out",
         )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredSet(DataSet):
-    """Many pictures in a file. class_names: of the whole-number labels 0, 1, …, where the files give no names."""
+class PackedDataSet(DataSet):
+    """A data set with many pictures per file.
+
+    Parameters
+    ----------
+    class_names
+        Names of the labels 0, 1, …, if the files have no names.
+    """
 
     class_names: tuple[str, ...] = ()
 
     @abstractmethod
-    def read(self, path: str, piece: int, rows: Sequence[int]) -> Iterator[Source]:
-        """The encoded pictures of these rows (rising) of a piece of the file, one after the other."""
+    def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
+        """Yield the encoded pictures of these rows (ascending) of a row group of the file."""
 
 
-def listing(root: str) -> dict[str, int]:
-    """Sizes of the files below a folder, or of a file alone, by name; hidden ones are left out, in order of name."""
+def list_files(root: str) -> dict[str, int]:
+    """Return the sizes [bytes] of the files in a folder, or of one file, sorted by name, without hidden files."""
     system, path = arrow_filesystem(root)
     try:
         if system.get_file_info(path).type == pafs.FileType.File:
@@ -167,35 +189,38 @@ def file_rows(path: str, part: str, labels: pa.Array) -> pa.Table:
         "label": labels,
         "part": pa.array([part] * count, pa.string()),
         "path": pa.array([path] * count, pa.string()),
-        "piece": pa.array(np.arange(count) // ROWS_PER_PIECE),
+        "row_group": pa.array(np.arange(count) // ROWS_PER_GROUP),
         "row": pa.array(np.arange(count)),
     }
     return pa.table(columns)
 
 
-def within(rows: Sequence[int], first: int, count: int) -> Sequence[int]:
-    """Those of the rising `rows` that lie in a block of `count` rows that begins with row `first`."""
+def rows_in_block(rows: Sequence[int], first: int, count: int) -> Sequence[int]:
+    """Return the `rows` (ascending) within a block of `count` rows that starts at row `first`."""
     return rows[bisect_left(rows, first) : bisect_left(rows, first + count)]
 
 
-def named(labels: np.ndarray, names: Sequence[str], where: str) -> pa.Array:
-    """Whole-number labels as names, or as numerals where there are no names; null for negative ones. CatalogError beyond the names."""
+def to_class_names(labels: np.ndarray, names: Sequence[str], where: str) -> pa.Array:
+    """Return class names, or numerals without names, for integer labels; null for negative labels.
+
+    CatalogError if a label exceeds the names.
+    """
     if names and labels.max(initial=-1) >= len(names):
-        what = f"a picture has the label {labels.max()}, and there are names for {len(names)} classes"
-        raise CatalogError(what, where, "check that the labels count from 0, and survey.class_names if it is set")
+        what = f"a picture has the label {labels.max()}, but there are names for {len(names)} classes"
+        raise CatalogError(what, where, "check that labels start at 0, and survey.class_names if it is set")
     known = pa.array(labels, mask=labels < 0)
     return pa.array(names, pa.string()).take(known) if names else known.cast(pa.string())
 
 
-def _numbered(words: Sequence[str | None]) -> list[str]:
-    """An id for each picture: its split and its number there, "train/0000042"."""
-    seen: Counter[str | None] = Counter()
+def _number_pictures(parts: Sequence[str | None]) -> list[str]:
+    """Return an id per picture from its split and number, as "train/0000042"."""
+    counts: Counter[str | None] = Counter()
     ids = []
-    for word in words:
-        ids.append(f"{seen[word]:07d}" if word is None else f"{word}/{seen[word]:07d}")
-        seen[word] += 1
+    for part in parts:
+        ids.append(f"{counts[part]:07d}" if part is None else f"{part}/{counts[part]:07d}")
+        counts[part] += 1
     return ids
 
 
-def _sorted(labels: list[str]) -> list[str]:
+def _sort_labels(labels: list[str]) -> list[str]:
     return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)

@@ -1,9 +1,12 @@
-"""Data sets of records of equal length: CIFAR's binary version and the IDX files of MNIST and its likes.
+"""Data sets of records of equal length: the binary version of CIFAR, and IDX files such as MNIST.
 
-CIFAR-10: a byte of label, then 3072 of pixels, the red plane first, row by row. CIFAR-100: coarse label, fine label, pixels
-(https://www.cs.toronto.edu/~kriz/cifar.html). IDX: two zero bytes, a type (8: unsigned bytes), the number of dimensions, their sizes as
-big-endian int32, and the bytes (http://yann.lecun.com/exdb/mnist). The python version of CIFAR is pickles, and reading a
-pickle runs whatever code is in it: it is refused.
+CIFAR-10: one label byte, then 3072 pixel bytes, the red plane first, row by row. CIFAR-100: coarse
+label, fine label, pixels (https://www.cs.toronto.edu/~kriz/cifar.html).
+
+IDX: two zero bytes, a type (8: unsigned bytes), the number of dimensions, their sizes as big-endian
+int32, and the bytes (http://yann.lecun.com/exdb/mnist).
+
+The Python version of CIFAR is read with torchvision, which checks its pickles.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from raydistill.datasets.base import StoredSet, file_rows, listing, named, within
+from raydistill.datasets.base import PackedDataSet, file_rows, list_files, rows_in_block, to_class_names
 from raydistill.errors import CatalogError
 from raydistill.galaxies.sources import Source, read_source
 from raydistill.storage import open_stream
@@ -30,8 +33,8 @@ _PIXELS = 3 * _SIDE * _SIDE
 
 
 def _blocks(uri: str, skip: int, size: int) -> Iterator[bytes]:
-    """The file's records of `size` bytes behind the first `skip` bytes, a thousand at a time; it is decompressed by its suffix."""
-    fix = "fetch it again, and check that survey.kind is what it holds"
+    """Yield blocks of records of `size` bytes after `skip` bytes. The suffix selects the decompression."""
+    fix = "download it again, and check survey.kind"
     try:
         with open_stream(uri) as stream:
             stream.read(skip)
@@ -43,12 +46,12 @@ def _blocks(uri: str, skip: int, size: int) -> Iterator[bytes]:
         raise CatalogError(f"cannot be read ({' '.join(str(error).split())})", uri, fix) from error
 
 
-def _picked(uri: str, skip: int, size: int, rows: Sequence[int]) -> Iterator[bytes]:
-    """The records of these rows (rising)."""
+def _read_records(uri: str, skip: int, size: int, rows: Sequence[int]) -> Iterator[bytes]:
+    """Yield the records of these rows (ascending)."""
     first = 0
     for block in _blocks(uri, skip, size):
         count = len(block) // size
-        for row in within(rows, first, count):
+        for row in rows_in_block(rows, first, count):
             yield block[(row - first) * size : (row - first + 1) * size]
         first += count
         if first > rows[-1]:
@@ -56,52 +59,52 @@ def _picked(uri: str, skip: int, size: int, rows: Sequence[int]) -> Iterator[byt
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cifar(StoredSet):
+class _Cifar(PackedDataSet):
     """A folder with the files of CIFAR's binary version."""
 
     @property
     @abstractmethod
     def _layout(self) -> tuple[Mapping[str, str], int, int, str, int]:
-        """Split of each file, bytes of labels, which of them is the label, the file of names, number of classes."""
+        """Return split by file, number of label bytes, index of the label, file of names, number of classes."""
 
     @property
     def _record(self) -> int:
         return self._layout[1] + _PIXELS
 
     def files(self) -> dict[str, int]:
-        found, (wanted, _, _, names, _) = listing(self.root), self._layout
-        for name in wanted:
-            if name not in found and name.removesuffix(".bin") in found:
+        present, (required, _, _, names, _) = list_files(self.root), self._layout
+        for name in required:
+            if name not in present and name.removesuffix(".bin") in present:
                 raise CatalogError(
                     f"'{name.removesuffix('.bin')}' belongs to CIFAR's Python version", self.root,
                     f"set survey.kind=torchvision and survey.dataset={type(self).__name__.upper()}",
                 )  # fmt: skip
-            if name not in found:
+            if name not in present:
                 raise CatalogError(
                     f"there is no file '{name}'", self.root, "set survey.root to the folder that holds it"
                 )
-        return {name: size for name, size in found.items() if name in wanted or name == names}
+        return {name: size for name, size in present.items() if name in required or name == names}
 
     def _rows(self) -> tuple[Sequence[str], pa.Table]:
-        parts, _, at, names_file, num_classes = self._layout
-        there = self.files()
+        parts, _, label_byte, names_file, num_classes = self._layout
+        files = self.files()
         names: Sequence[str] = self.class_names or [str(label) for label in range(num_classes)]
-        if names_file in there:
+        if names_file in files:
             with open_stream(f"{self.root}/{names_file}") as stream:
                 names = [line.strip() for line in stream.read().decode().splitlines() if line.strip()]
         tables = []
         for name, part in parts.items():
             uri = f"{self.root}/{name}"
             blocks = [
-                np.frombuffer(b, np.uint8).reshape(-1, self._record)[:, at].copy()
+                np.frombuffer(b, np.uint8).reshape(-1, self._record)[:, label_byte].copy()
                 for b in _blocks(uri, 0, self._record)
             ]
             labels = np.concatenate([np.empty(0, np.uint8), *blocks]).astype(np.int64)
-            tables.append(file_rows(name, part, named(labels, names, uri)))
+            tables.append(file_rows(name, part, to_class_names(labels, names, uri)))
         return names, pa.concat_tables(tables)
 
-    def read(self, path: str, piece: int, rows: Sequence[int]) -> Iterator[Source]:
-        yield from _picked(f"{self.root}/{path}", 0, self._record, rows)
+    def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
+        yield from _read_records(f"{self.root}/{path}", 0, self._record, rows)
 
     def decode(self, source: Source) -> np.ndarray:
         content, _ = read_source(source)
@@ -111,7 +114,10 @@ class _Cifar(StoredSet):
 
 @dataclass(frozen=True, kw_only=True)
 class Cifar10(_Cifar):
-    """`cifar-10-batches-bin`: data_batch_1.bin … data_batch_5.bin, test_batch.bin; names from batches.meta.txt."""
+    """The binary version of CIFAR-10, `cifar-10-batches-bin`.
+
+    Its files are data_batch_1.bin … data_batch_5.bin, test_batch.bin and batches.meta.txt (names).
+    """
 
     kind: Literal["cifar10"] = "cifar10"
 
@@ -123,7 +129,15 @@ class Cifar10(_Cifar):
 
 @dataclass(frozen=True, kw_only=True)
 class Cifar100(_Cifar):
-    """`cifar-100-binary`: train.bin, test.bin; names from {fine,coarse}_label_names.txt. labels: the 100 fine or the 20 coarse classes."""
+    """The binary version of CIFAR-100, `cifar-100-binary`.
+
+    Its files are train.bin, test.bin and {fine,coarse}_label_names.txt.
+
+    Parameters
+    ----------
+    labels
+        The 100 fine or the 20 coarse classes.
+    """
 
     labels: Literal["fine", "coarse"] = "fine"
     kind: Literal["cifar100"] = "cifar100"
@@ -140,59 +154,68 @@ _IMAGES = re.compile(r"(?:.*[-/])?(train|t10k|test)-images[-.]idx3-ubyte(?:\.gz)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Idx(StoredSet):
-    """A folder with the IDX files of MNIST, FashionMNIST or KMNIST, plain or as .gz. Grey becomes three equal channels."""
+class Idx(PackedDataSet):
+    """A folder with the IDX files of MNIST, FashionMNIST or KMNIST, plain or .gz.
+
+    Grey pictures become three equal channels.
+    """
 
     kind: Literal["idx"] = "idx"
 
     def files(self) -> dict[str, int]:
-        found = listing(self.root)
-        return {name: found[name] for pair in self._pairs(found).values() for name in pair}
+        files = list_files(self.root)
+        return {name: files[name] for pair in self._pairs(files).values() for name in pair}
 
-    def _pairs(self, found: Mapping[str, int]) -> dict[str, tuple[str, str]]:
-        """Split -> files of pictures and of labels; where a file lies there twice, the one that is not compressed."""
+    def _pairs(self, files: Mapping[str, int]) -> dict[str, tuple[str, str]]:
+        """Return the files of pictures and labels by split, preferring uncompressed files."""
         pairs: dict[str, tuple[str, str]] = {}
-        for name in sorted(found, key=lambda name: (name.endswith(".gz"), name)):
+        for name in sorted(files, key=lambda name: (name.endswith(".gz"), name)):
             if match := _IMAGES.fullmatch(name):
                 part = "train" if match[1] == "train" else "test"
                 folder, _, file = name.rpartition("/")
                 labels = file.replace("-images", "-labels").replace("idx3", "idx1")
                 labels = f"{folder}/{labels}" if folder else labels
-                there = next(
-                    (label for label in (labels, f"{labels}.gz", labels.removesuffix(".gz")) if label in found), None
+                label_file = next(
+                    (label for label in (labels, f"{labels}.gz", labels.removesuffix(".gz")) if label in files), None
                 )
-                if there is None:
-                    raise CatalogError(f"there is no file '{labels}' for '{name}'", self.root, "fetch the labels too")
-                first = pairs.setdefault(part, (name, there))[0]
+                if label_file is None:
+                    raise CatalogError(
+                        f"there is no file '{labels}' for '{name}'", self.root, "download the labels too"
+                    )
+                first = pairs.setdefault(part, (name, label_file))[0]
                 if first != name.removesuffix(".gz") and first != name:
                     raise CatalogError(
-                        f"'{first}' and '{name}' are two data sets", self.root, "give a folder with one of them"
+                        f"'{first}' and '{name}' are two data sets",
+                        self.root,
+                        "set survey.root to a folder with one of them",
                     )
         if not pairs:
             raise CatalogError(
-                "no file is called like train-images-idx3-ubyte or its .gz", self.root, "check survey.root"
+                "there is no file such as train-images-idx3-ubyte or train-images-idx3-ubyte.gz",
+                self.root,
+                "check survey.root",
             )
         return pairs
 
     def _rows(self) -> tuple[Sequence[str], pa.Table]:
         tables = []
-        for part, (pictures, labels) in sorted(self._pairs(listing(self.root)).items(), reverse=True):
-            at = f"{self.root}/{pictures}"
-            (count, height, width), (num_labels,) = _sizes(at, 3), _sizes(f"{self.root}/{labels}", 1)
-            read = sum(len(block) // (height * width) for block in _blocks(at, 16, height * width))
+        for part, (pictures, labels) in sorted(self._pairs(list_files(self.root)).items(), reverse=True):
+            uri = f"{self.root}/{pictures}"
+            (count, height, width), (num_labels,) = _sizes(uri, 3), _sizes(f"{self.root}/{labels}", 1)
+            read = sum(len(block) // (height * width) for block in _blocks(uri, 16, height * width))
             values = np.frombuffer(b"".join(_blocks(f"{self.root}/{labels}", 8, 1)), np.uint8).astype(np.int64)
             if not count == read == num_labels == len(values):
-                what = f"{read} of {count} pictures and {len(values)} of {num_labels} labels are there"
-                raise CatalogError(what, at, "fetch both files again")
-            tables.append(file_rows(pictures, part, named(values, self.class_names, at)))
+                what = f"{read} of {count} pictures and {len(values)} of {num_labels} labels are complete"
+                raise CatalogError(what, uri, "download both files again")
+            tables.append(file_rows(pictures, part, to_class_names(values, self.class_names, uri)))
         return self.class_names, pa.concat_tables(tables)
 
-    def read(self, path: str, piece: int, rows: Sequence[int]) -> Iterator[Source]:
-        """Each picture as an IDX file of its own."""
+    def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
+        """Yield each picture as an IDX file with one picture."""
         uri = f"{self.root}/{path}"
         _, height, width = _sizes(uri, 3)
         head = struct.pack(">HBB3I", 0, 8, 3, 1, height, width)
-        for record in _picked(uri, 16, height * width, rows):
+        for record in _read_records(uri, 16, height * width, rows):
             yield head + record
 
     def decode(self, source: Source) -> np.ndarray:
@@ -203,12 +226,12 @@ class Idx(StoredSet):
 
 
 def _sizes(uri: str, dimensions: int) -> tuple[int, ...]:
-    """The sizes in the header of an IDX file of bytes."""
+    """Return the sizes in the header of an IDX file of bytes."""
     try:
         with open_stream(uri) as stream:
             head = stream.read(4 + 4 * dimensions)
     except OSError as error:
-        raise CatalogError(f"cannot be read ({' '.join(str(error).split())})", uri, "fetch it again") from error
+        raise CatalogError(f"cannot be read ({' '.join(str(error).split())})", uri, "download it again") from error
     if len(head) < 4 + 4 * dimensions or head[:4] != bytes((0, 0, 8, dimensions)):
-        raise CatalogError(f"this is no IDX file of bytes with {dimensions} dimensions", uri, "fetch it again")
+        raise CatalogError(f"this is not an IDX file of bytes with {dimensions} dimensions", uri, "download it again")
     return struct.unpack(f">{dimensions}I", head[4:])

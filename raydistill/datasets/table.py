@@ -1,4 +1,4 @@
-"""Parquet files of encoded pictures and labels, as Hugging Face keeps them."""
+"""Parquet files of encoded pictures and labels, as on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from raydistill.datasets.base import StoredSet, listing, named, within
+from raydistill.datasets.base import PackedDataSet, list_files, rows_in_block, to_class_names
 from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.sources import Source, stored_source
 from raydistill.galaxies.tables import object_ids
@@ -28,7 +28,7 @@ _SHARD = re.compile(r"(.+?)-\d+-of-\d+.*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageTable(StoredSet):
+class ImageTable(PackedDataSet):
     """A Parquet file, or a folder of them, with a picture and a label in each row.
 
     Parameters
@@ -36,13 +36,14 @@ class ImageTable(StoredSet):
     image_column
         JPEG, PNG, … as bytes, or Hugging Face's struct of bytes and path.
     label_column
-        Whole numbers or text. Names of numbers: `class_names`, or Hugging Face's ClassLabel in the file's schema. No label: null, a
-        negative number, "".
+        Integers or text. Names of integers are `class_names`, or the ClassLabel that Hugging Face
+        stores in the file's schema. Null, a negative number and "" mean no label.
     split_column
-        The official split, where there is such a column. Else it is in the names of the files (train-00000-of-00002.parquet,
-        test.parquet, train/0000.parquet), or there is none.
+        The official split. Without this column it is taken from file names, such as
+        train-00000-of-00002.parquet, test.parquet and train/0000.parquet, if they name splits.
     id_columns
-        What together names a picture, joined by "/"; empty: its number in its split.
+        Columns that together identify a picture, joined by "/". Without them a picture is numbered
+        in its split.
     """
 
     image_column: str = "image"
@@ -52,73 +53,75 @@ class ImageTable(StoredSet):
     kind: Literal["image-parquet"] = "image-parquet"
 
     def files(self) -> dict[str, int]:
-        found = {name: size for name, size in listing(self.root).items() if name.lower().endswith((".parquet", ".pq"))}
-        if not found:
+        files = {
+            name: size for name, size in list_files(self.root).items() if name.lower().endswith((".parquet", ".pq"))
+        }
+        if not files:
             raise CatalogError(
                 "there is no Parquet file in it", self.root, "check survey.root; its files end in .parquet"
             )
-        return found
+        return files
 
     def _rows(self) -> tuple[Sequence[str], pa.Table]:
         names: Sequence[str] = self.class_names
-        words = {name: self._word(name) for name in self.files()}
-        named_by_split = self._official(set(words.values()))
+        parts = {name: self._file_part(name) for name in self.files()}
+        named_by_split = self._are_splits(set(parts.values()))
         tables = []
-        for name, word in words.items():
+        for name, part in parts.items():
             with self._open(name) as parquet:
                 names = names or _class_label_names(parquet.schema_arrow, self.label_column)
-                tables.append(self._table(parquet, name, word if named_by_split else None, names))
+                tables.append(self._table(parquet, name, part if named_by_split else None, names))
         rows = pa.concat_tables(tables)
         if self.id_columns:
-            _refuse_repeats(rows["object_id"], self.root)
+            _check_unique(rows["object_id"], self.root)
         return names, rows
 
-    def read(self, path: str, piece: int, rows: Sequence[int]) -> Iterator[Source]:
-        """The pictures of these rows of a row group."""
+    def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
+        """Yield the pictures of these rows of a row group."""
         first = 0
         with self._open(path) as parquet:
-            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[piece], columns=[self.image_column]):
-                for row in within(rows, first, len(batch)):
+            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=[self.image_column]):
+                for row in rows_in_block(rows, first, len(batch)):
                     yield stored_source(batch.column(0)[row - first].as_py())
                 first += len(batch)
 
     def _at(self, name: str) -> str:
-        """A file of the set, which may be the root itself."""
+        """Return the path of a file, which may be the root itself."""
         system, path = arrow_filesystem(self.root)
         return self.root if system.get_file_info(path).type == pafs.FileType.File else f"{self.root}/{name}"
 
     @contextmanager
     def _open(self, name: str) -> Iterator[pq.ParquetFile]:
-        """A file of the set; what goes wrong while it is read, in a sentence."""
+        """Open a file. Its read errors become a CatalogError."""
         at = self._at(name)
         system, path = arrow_filesystem(at)
         try:
             with system.open_input_file(path) as stream:
                 yield pq.ParquetFile(stream)
         except (OSError, pa.ArrowInvalid) as error:
-            reason = str(error).splitlines()[0].rpartition(": ")[2].rstrip(".")  # the last of many links says it
-            raise CatalogError(f"cannot be read as a Parquet file ({reason})", at, "fetch it again") from error
+            reason = str(error).splitlines()[0].rpartition(": ")[2].rstrip(".")  # Arrow puts the cause last
+            raise CatalogError(f"cannot be read as a Parquet file ({reason})", at, "download it again") from error
 
-    def _word(self, name: str) -> str:
-        """What may be the name of a split in the name of a file."""
+    def _file_part(self, name: str) -> str:
+        """Return the part of a file's path that may name a split."""
         *above, last = name.split("/")
         stem = last.rpartition(".")[0]
         shard = _SHARD.fullmatch(stem)
-        return above[-1] if above and self._official(above[-1:]) else shard[1] if shard else stem
+        return above[-1] if above and self._are_splits(above[-1:]) else shard[1] if shard else stem
 
-    def _table(self, parquet: pq.ParquetFile, name: str, word: str | None, names: Sequence[str]) -> pa.Table:
-        """`Index.rows` of a file."""
+    def _table(self, parquet: pq.ParquetFile, name: str, part: str | None, names: Sequence[str]) -> pa.Table:
+        """Return `Index.rows` of a file."""
         at, split = self._at(name), self._check(parquet.schema_arrow, self._at(name))
-        wanted = [self.label_column, *self.id_columns, *([self.split_column] if split else [])]
-        table = parquet.read(columns=list(dict.fromkeys(wanted)))
+        columns_to_read = [self.label_column, *self.id_columns, *([self.split_column] if split else [])]
+        table = parquet.read(columns=list(dict.fromkeys(columns_to_read)))
         groups = [np.arange(parquet.metadata.row_group(group).num_rows) for group in range(parquet.num_row_groups)]
         columns = {
             "label": _labels(table[self.label_column].combine_chunks(), names, self.label_column, at),
             "part": pc.cast(table[self.split_column], pa.string())
             if split
-            else pa.array([word] * len(table), pa.string()),
+            else pa.array([part] * len(table), pa.string()),
             "path": pa.array([name] * len(table), pa.string()),
-            "piece": pa.array(np.repeat(np.arange(len(groups)), [len(group) for group in groups])),
+            "row_group": pa.array(np.repeat(np.arange(len(groups)), [len(group) for group in groups])),
             "row": pa.array(np.concatenate([np.arange(0), *groups])),
         }
         if self.id_columns:
@@ -127,12 +130,12 @@ class ImageTable(StoredSet):
         return pa.table(columns)
 
     def _check(self, schema: pa.Schema, at: str) -> bool:
-        """CatalogError unless the columns are there; whether one of them is the split."""
-        wanted = [("image_column", self.image_column), ("label_column", self.label_column)]
-        wanted += [("id_columns", column) for column in self.id_columns]
+        """Return whether there is a split column. CatalogError if another column is missing or has the wrong type."""
+        required = [("image_column", self.image_column), ("label_column", self.label_column)]
+        required += [("id_columns", column) for column in self.id_columns]
         if self.split_column != _USUAL_SPLIT_COLUMN:
-            wanted.append(("split_column", self.split_column))
-        for role, column in wanted:
+            required.append(("split_column", self.split_column))
+        for role, column in required:
             if column not in schema.names:
                 fix = f"set survey.{role}; {nearest(column, tuple(schema.names))}"
                 raise CatalogError(f"has no column '{column}'", at, fix)
@@ -140,34 +143,34 @@ class ImageTable(StoredSet):
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             kind = kind.field("bytes").type
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-            fix = "set survey.image_column to the one with encoded pictures"
-            raise CatalogError(f"column '{self.image_column}' holds {kind}, not the bytes of pictures", at, fix)
+            fix = "set survey.image_column to a column of encoded pictures"
+            raise CatalogError(f"column '{self.image_column}' has the type {kind}, not bytes of pictures", at, fix)
         return self.split_column in schema.names
 
 
 def _class_label_names(schema: pa.Schema, column: str) -> Sequence[str]:
-    """The names of a ClassLabel, which Hugging Face's `datasets` writes into the schema's metadata; none: empty."""
-    noted = (schema.metadata or {}).get(b"huggingface", b"{}")
-    features: dict[str, Any] = json.loads(noted).get("info", {}).get("features", {})
+    """Return the ClassLabel names in the schema metadata of Hugging Face's `datasets`, or an empty sequence."""
+    info = (schema.metadata or {}).get(b"huggingface", b"{}")
+    features: dict[str, Any] = json.loads(info).get("info", {}).get("features", {})
     return (features.get(column) or {}).get("names") or ()
 
 
 def _labels(column: pa.Array, names: Sequence[str], name: str, where: str) -> pa.Array:
-    """Labels as names of classes; null where there is none."""
+    """Return labels as class names; null means no label."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_integer(column.type):
-        return named(pc.fill_null(column.cast(pa.int64()), -1).to_numpy(), names, where)
+        return to_class_names(pc.fill_null(column.cast(pa.int64()), -1).to_numpy(), names, where)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         text = pc.utf8_trim_whitespace(column.cast(pa.string()))
         return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-    fix = "set survey.label_column to one with whole numbers or text"
-    raise CatalogError(f"column '{name}' holds {column.type}, not labels", where, fix)
+    fix = "set survey.label_column to a column of integers or text"
+    raise CatalogError(f"column '{name}' has the type {column.type}, not labels", where, fix)
 
 
-def _refuse_repeats(ids: pa.ChunkedArray, where: str) -> None:
+def _check_unique(ids: pa.ChunkedArray, where: str) -> None:
     counts = pc.value_counts(ids)
     repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if len(repeated):
-        what = f"{len(repeated)} ids stand in several rows (first: {repeated[0]})"
-        raise CatalogError(what, where, "name more columns in survey.id_columns, or none: pictures are then numbered")
+        what = f"{len(repeated)} ids occur in several rows (first: {repeated[0]})"
+        raise CatalogError(what, where, "add columns to survey.id_columns, or set it to [] to number the pictures")

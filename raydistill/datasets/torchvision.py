@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from raydistill.datasets.base import StoredSet, file_rows, named
+from raydistill.datasets.base import PackedDataSet, file_rows, to_class_names
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.sources import Source, read_source
 
@@ -46,7 +46,7 @@ _FILES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchvisionSet(StoredSet):
+class TorchvisionSet(PackedDataSet):
     """A data set that torchvision reads, with its official training and test split.
 
     Parameters
@@ -138,10 +138,10 @@ class TorchvisionSet(StoredSet):
         for part in ("train", "test"):
             data = self._open(part)
             names = names or getattr(data, "classes", ())
-            tables.append(file_rows(part, part, named(np.asarray(_labels(data), np.int64), names, self.root)))
+            tables.append(file_rows(part, part, to_class_names(np.asarray(_labels(data), np.int64), names, self.root)))
         return names, pa.concat_tables(tables)
 
-    def read(self, path: str, piece: int, rows: Sequence[int]) -> Iterator[Source]:
+    def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
         """Yield height, width and RGB bytes of these images of a split; `path` is the name of the split."""
         data = self._open(path)
         for row in rows:

@@ -26,7 +26,7 @@ from ray.data.context import ShuffleStrategy
 from ray.util.annotations import RayDeprecationWarning
 
 from raydistill.config import Curate, Images
-from raydistill.datasets.base import DataSet, StoredSet
+from raydistill.datasets.base import DataSet, PackedDataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.images import RejectedImage, encode_png, inspect, prepare
 from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages, read_source, stored_source
@@ -89,7 +89,7 @@ def _decoded_rows(
 ) -> ray.data.Dataset:
     if isinstance(images, ParquetImages):
         return _decode_table(images, selected, curate, workers)
-    if isinstance(images, StoredSet):
+    if isinstance(images, PackedDataSet):
         return _decode_row_groups(images, selected, curate, workers)
     return _decode_folder(images, selected, curate, workers)
 
@@ -107,11 +107,13 @@ def _decode_table(images: ParquetImages, selected: pa.Table, curate: Curate, wor
         ).sort(["rank", "sha256"])  # fmt: skip
 
 
-def _decode_row_groups(images: StoredSet, selected: pa.Table, curate: Curate, workers: int | None) -> ray.data.Dataset:
+def _decode_row_groups(
+    images: PackedDataSet, selected: pa.Table, curate: Curate, workers: int | None
+) -> ray.data.Dataset:
     """Decode one row group of a stored file per task, then sort by rank."""
-    order = [(name, "ascending") for name in ("path", "piece", "row")]
-    todo = selected.select(["path", "piece", "rank", "row"]).sort_by(order).combine_chunks()
-    counted = todo.group_by(["path", "piece"], use_threads=False).aggregate([([], "count_all")])
+    order = [(name, "ascending") for name in ("path", "row_group", "row")]
+    todo = selected.select(["path", "row_group", "rank", "row"]).sort_by(order).combine_chunks()
+    counted = todo.group_by(["path", "row_group"], use_threads=False).aggregate([([], "count_all")])
     lengths = counted["count_all"].to_pylist()
     firsts = np.cumsum([0, *lengths[:-1]]).tolist()
     row_groups = [todo.slice(first, length) for first, length in zip(firsts, lengths, strict=True)]
@@ -165,10 +167,10 @@ def _absolute(uri: str) -> str:
     return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
 
 
-def _decode_row_group(batch: pa.Table, images: StoredSet, curate: Curate) -> Iterator[pa.Table]:
-    """Decode one row group of a file: {path, piece, rank, row} -> DECODED, block by block."""
+def _decode_row_group(batch: pa.Table, images: PackedDataSet, curate: Curate) -> Iterator[pa.Table]:
+    """Decode one row group of a file: {path, row_group, rank, row} -> DECODED, block by block."""
     path, ranks = batch["path"][0].as_py(), batch["rank"].to_pylist()
-    sources = images.read(path, batch["piece"][0].as_py(), batch["row"].to_pylist())
+    sources = images.read(path, batch["row_group"][0].as_py(), batch["row"].to_pylist())
     decoded = (decode_row(rank, source, path, images, curate) for rank, source in zip(ranks, sources, strict=True))
     try:
         while block := list(islice(decoded, ROWS_PER_BLOCK)):

@@ -1,4 +1,4 @@
-"""Pictures to write into files: real ones of CIFAR-10 where there are some, else coloured noise."""
+"""Pictures to write into files: real ones of CIFAR-10 if available, else coloured noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def pictures() -> np.ndarray:
-    """uint8 [70, 32, 32, 3]"""
+    """Return uint8 `[70, 32, 32, 3]`."""
     sample = Path(os.environ.get("RAYDISTILL_DATA", "")) / "cifar10_lossless_sample.parquet"
     if "RAYDISTILL_DATA" in os.environ and sample.is_file():
         stored = pq.read_table(sample, columns=["png"])["png"].slice(0, 70)

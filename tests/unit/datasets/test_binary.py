@@ -1,4 +1,4 @@
-"""CIFAR's binary version and IDX files: written byte by byte as their authors say, read back pixel for pixel."""
+"""Tests of CIFAR's binary version and IDX files: written as specified, read back pixel for pixel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from dataset_files import CLASSES, write_mnist
 
 from raydistill.datasets import base, binary
-from raydistill.datasets.base import StoredSet
+from raydistill.datasets.base import PackedDataSet
 from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.errors import CatalogError
 
@@ -19,13 +19,13 @@ BATCHES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.
 
 
 def records(pictures: np.ndarray, *labels: np.ndarray) -> bytes:
-    """Label bytes, then the red, the green and the blue plane, row by row."""
+    """Return label bytes, then the red, green and blue planes, row by row."""
     planes = pictures.transpose(0, 3, 1, 2).reshape(len(pictures), -1)
     return np.column_stack([*labels, planes]).astype(np.uint8).tobytes()
 
 
 def write_cifar10(root: Path, pictures: np.ndarray) -> np.ndarray:
-    """Ten pictures in each batch, ten to test on; the labels [60]."""
+    """Write ten pictures into each batch; return the labels [60]."""
     labels = np.arange(60) * 7 % 10
     for number, name in enumerate(BATCHES):
         own = slice(10 * number, 10 * number + 10)
@@ -34,15 +34,15 @@ def write_cifar10(root: Path, pictures: np.ndarray) -> np.ndarray:
     return labels
 
 
-def read_all(data: StoredSet) -> np.ndarray:
-    """The pixels of every picture of the index, read piece by piece."""
+def read_all(data: PackedDataSet) -> np.ndarray:
+    """Return the pixels of every picture in the index, read by row group."""
     _, rows = data.index()
     pixels = []
     for path in dict.fromkeys(rows["path"].to_pylist()):
         own = [row for row in rows.to_pylist() if row["path"] == path]
-        for piece in sorted({row["piece"] for row in own}):
-            wanted = [row["row"] for row in own if row["piece"] == piece]
-            pixels += [data.decode(source) for source in data.read(path, piece, wanted)]
+        for row_group in sorted({row["row_group"] for row in own}):
+            selected = [row["row"] for row in own if row["row_group"] == row_group]
+            pixels += [data.decode(source) for source in data.read(path, row_group, selected)]
     return np.stack(pixels)
 
 
@@ -56,12 +56,12 @@ def test_cifar10(tmp_path: Path, pictures: np.ndarray) -> None:
     np.testing.assert_array_equal(read_all(Cifar10(root=str(tmp_path))), pictures[:60])
 
 
-def test_some_rows_across_blocks_and_pieces(
+def test_some_rows_across_blocks_and_row_groups(
     tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_cifar10(tmp_path, pictures)
     monkeypatch.setattr(binary, "RECORDS_AT_ONCE", 3)
-    monkeypatch.setattr(base, "ROWS_PER_PIECE", 4)
+    monkeypatch.setattr(base, "ROWS_PER_GROUP", 4)
     data = Cifar10(root=str(tmp_path))
     np.testing.assert_array_equal(read_all(data), pictures[:60])
     some = [data.decode(source) for source in data.read("data_batch_3.bin", 0, [0, 2, 3, 8])]
@@ -92,7 +92,7 @@ def test_cifar100(tmp_path: Path, pictures: np.ndarray, labels: str, count: int)
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_idx(tmp_path: Path, pictures: np.ndarray, suffix: str) -> None:
-    grey = pictures[:60, :28, 2:32, 1]  # 28 x 30: rows and columns cannot be mistaken for each other
+    grey = pictures[:60, :28, 2:32, 1]  # 28 x 30: detects a transposition
     labels = write_mnist(tmp_path, grey, suffix)
     data = Idx(root=str(tmp_path))
     names, rows = data.index()
@@ -105,14 +105,14 @@ def test_idx(tmp_path: Path, pictures: np.ndarray, suffix: str) -> None:
         np.testing.assert_array_equal(pixels[..., channel], grey)
 
 
-def test_idx_below_a_folder_whose_name_looks_like_a_file_s(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_idx_in_a_folder_with_a_name_like_a_file(tmp_path: Path, pictures: np.ndarray) -> None:
     (tmp_path / "mnist-images").mkdir()
     write_mnist(tmp_path / "mnist-images", pictures[:60, :28, 2:32, 1], "")
     assert len(Idx(root=str(tmp_path)).index().rows) == 60
 
 
-def test_idx_of_a_folder_with_both_forms_and_names_of_ones_own(tmp_path: Path, pictures: np.ndarray) -> None:
-    """As torchvision leaves it: the archives beside what was in them."""
+def test_idx_prefers_uncompressed_files_and_uses_class_names(tmp_path: Path, pictures: np.ndarray) -> None:
+    """torchvision leaves the archives beside their content."""
     write_mnist(tmp_path, pictures[:60, ..., 0], ".gz")
     write_mnist(tmp_path, pictures[:60, ..., 0])
     data = Idx(root=str(tmp_path), class_names=tuple("abcdefg"))
@@ -122,7 +122,7 @@ def test_idx_of_a_folder_with_both_forms_and_names_of_ones_own(tmp_path: Path, p
     assert all(not name.endswith(".gz") for name in data.files())
 
 
-def test_the_digest_knows_files_that_matter_and_no_others(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_digest_depends_only_on_the_files_of_the_data_set(tmp_path: Path, pictures: np.ndarray) -> None:
     write_cifar10(tmp_path, pictures)
     data = Cifar10(root=str(tmp_path))
     before = data.digest()
@@ -144,10 +144,10 @@ def python_version(root: Path) -> None:
 
 
 BAD_CIFAR: list[tuple[Callable[[Path], object], str]] = [
-    (cut("data_batch_4.bin", 3073 * 4 + 9), "data_batch_4.bin: the file ends within a record of 3073 bytes; fetch it again, and check"),
+    (cut("data_batch_4.bin", 3073 * 4 + 9), "data_batch_4.bin: the file ends within a record of 3073 bytes; download it again, and check"),
     (lambda root: (root / "data_batch_2.bin").unlink(), "there is no file 'data_batch_2.bin'; set survey.root to the folder that holds"),
     (python_version, "'data_batch_1' belongs to CIFAR's Python version; set survey.kind=torchvision and survey.dataset=CIFAR10"),
-    (lambda root: (root / "test_batch.bin").write_bytes(bytes([77] * 3073)), "test_batch.bin: a picture has the label 77, and there are"),
+    (lambda root: (root / "test_batch.bin").write_bytes(bytes([77] * 3073)), "test_batch.bin: a picture has the label 77, but there are"),
 ]  # fmt: skip
 
 
@@ -161,18 +161,18 @@ def test_bad_cifar(tmp_path: Path, pictures: np.ndarray, spoil: Callable[[Path],
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_not_there() -> None:
+def test_missing_folder() -> None:
     with pytest.raises(CatalogError, match=r"nowhere: there is no such data set; check survey\.root"):
         Cifar10(root="nowhere").digest()
 
 
 BAD_IDX: list[tuple[Callable[[Path], object], str]] = [
-    (cut("train-images-idx3-ubyte", 16 + 1024 * 20), "train-images-idx3-ubyte: 20 of 50 pictures and 50 of 50 labels are there; fetch"),
+    (cut("train-images-idx3-ubyte", 16 + 1024 * 20), "train-images-idx3-ubyte: 20 of 50 pictures and 50 of 50 labels are complete; down"),
     (cut("train-images-idx3-ubyte", 16 + 1024 * 20 + 5), "train-images-idx3-ubyte: the file ends within a record of 1024 bytes"),
-    (cut("t10k-labels-idx1-ubyte", 8 + 4), "t10k-images-idx3-ubyte: 10 of 10 pictures and 4 of 10 labels are there"),
-    (cut("t10k-images-idx3-ubyte", 7), "t10k-images-idx3-ubyte: this is no IDX file of bytes with 3 dimensions; fetch it again"),
+    (cut("t10k-labels-idx1-ubyte", 8 + 4), "t10k-images-idx3-ubyte: 10 of 10 pictures and 4 of 10 labels are complete"),
+    (cut("t10k-images-idx3-ubyte", 7), "t10k-images-idx3-ubyte: this is not an IDX file of bytes with 3 dimensions; download it again"),
     (lambda root: (root / "t10k-labels-idx1-ubyte").unlink(), "there is no file 't10k-labels-idx1-ubyte' for 't10k-images-idx3-ubyte'"),
-    (lambda root: [path.unlink() for path in root.iterdir()], "no file is called like train-images-idx3-ubyte or its .gz"),
+    (lambda root: [path.unlink() for path in root.iterdir()], "no file such as train-images-idx3-ubyte or train-images-idx3-ubyte.gz"),
     (lambda root: (root / "b-train-images-idx3-ubyte").write_bytes(b""), "there is no file 'b-train-labels-idx1-ubyte'"),
 ]  # fmt: skip
 
@@ -186,7 +186,7 @@ def test_bad_idx(tmp_path: Path, pictures: np.ndarray, spoil: Callable[[Path], o
     assert sentence in str(caught.value)
 
 
-def test_a_compressed_file_that_is_cut(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_truncated_compressed_file(tmp_path: Path, pictures: np.ndarray) -> None:
     write_mnist(tmp_path, pictures[:60, ..., 0], ".gz")
     cut("train-images-idx3-ubyte.gz", 9000)(tmp_path)
     with pytest.raises(
@@ -195,9 +195,9 @@ def test_a_compressed_file_that_is_cut(tmp_path: Path, pictures: np.ndarray) -> 
         Idx(root=str(tmp_path)).index()
 
 
-def test_two_sets_in_a_folder(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_two_data_sets_in_a_folder(tmp_path: Path, pictures: np.ndarray) -> None:
     for name in ("MNIST", "KMNIST"):
         (tmp_path / name).mkdir()
         write_mnist(tmp_path / name, pictures[:60, ..., 0])
-    with pytest.raises(CatalogError, match="are two data sets; give a folder with one of them"):
+    with pytest.raises(CatalogError, match=r"are two data sets; set survey\.root to a folder with one of them"):
         Idx(root=str(tmp_path)).index()

@@ -1,4 +1,4 @@
-"""Folders of pictures: splits and classes by the names of folders."""
+"""Tests of folders of pictures: folder names give splits and classes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_official_splits_and_pixels(tmp_path: Path, pictures: np.ndarray) -> Non
 def test_no_official_split(tmp_path: Path, pictures: np.ndarray) -> None:
     fill(tmp_path, ["10/a.png", "9/deeper/b.png", "9/c.png"], pictures)
     names, rows = ImageFolder(root=str(tmp_path)).index()
-    assert names == ["9", "10"], "numerals count"
+    assert names == ["9", "10"], "numerals sort by value"
     assert rows["part"].to_pylist() == [None] * 3
     assert rows["label"].to_pylist() == ["10", "9", "9"]
 
@@ -48,17 +48,17 @@ def test_no_official_split(tmp_path: Path, pictures: np.ndarray) -> None:
 def test_splits_by_other_names(tmp_path: Path, pictures: np.ndarray) -> None:
     fill(tmp_path, ["Train/cat/0.png", "Val/cat/1.png", "unlabelled/images/2.png"], pictures)
     names, rows = ImageFolder(root=str(tmp_path), splits={"unlabelled": None, "Val": "test"}).index()
-    assert names == ["cat"], "what is left out has no class"
+    assert names == ["cat"], "an excluded split adds no class"
     assert rows["part"].to_pylist() == ["train", "test"]
 
 
 BAD: list[tuple[list[str], dict[str, Any], str]] = [
-    ([], {}, "there is no picture in it; check survey.root; pictures lie in root/CLASS or root/train/CLASS and root/test/CLASS"),
-    (["cat/0.png", "1.png"], {}, "'1.png' lies in no folder of a class; put it into root/CLASS"),
-    (["train/cat/0.png", "test/1.png"], {}, "'test/1.png' lies in no folder of a class; put it into root/train/CLASS"),
-    (["train/cat/0.png", "more/cat/1.png"], {}, "nobody knows what the split 'more' is; set survey.splits.more to train, validation"),
-    (["train/cat/0.png"], {"splits": {"train": None}}, "it holds no labelled picture; check survey.root and survey.splits"),
-    (["train/cat/0.png"], {"splits": {"tain": None}}, "there is no split 'tain', as survey.splits has it; did you mean 'train'?"),
+    ([], {}, "there are no pictures in it; put pictures into root/CLASS, or into root/train/CLASS and root/test/CLASS"),
+    (["cat/0.png", "1.png"], {}, "'1.png' is not in the folder of a class; move it into root/CLASS"),
+    (["train/cat/0.png", "test/1.png"], {}, "'test/1.png' is not in the folder of a class; move it into root/train/CLASS"),
+    (["train/cat/0.png", "more/cat/1.png"], {}, "unknown split 'more'; set survey.splits.more to train, validation"),
+    (["train/cat/0.png"], {"splits": {"train": None}}, "no picture has a label; check survey.root and survey.splits"),
+    (["train/c/0.png"], {"splits": {"tain": None}}, "survey.splits names 'tain', which the data set lacks; did you mean 'train'?"),
 ]  # fmt: skip
 
 
@@ -72,12 +72,12 @@ def test_bad_folders(
     assert str(caught.value).startswith(f"{tmp_path}: {sentence}")
 
 
-def test_a_folder_that_is_not_there() -> None:
+def test_missing_folder() -> None:
     with pytest.raises(CatalogError, match=r"nowhere: there is no such data set; check survey\.root"):
         ImageFolder(root="nowhere").index()
 
 
-def test_a_picture_that_is_none(tmp_path: Path) -> None:
+def test_file_that_is_not_a_picture(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("<html>404</html>")
     with pytest.raises(RejectedImage, match="corrupt"):
         ImageFolder(root=str(tmp_path)).decode(str(tmp_path / "x.png"))

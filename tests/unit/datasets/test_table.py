@@ -1,4 +1,4 @@
-"""Parquet files of encoded pictures, as Hugging Face and others write them."""
+"""Tests of Parquet files of encoded pictures, as Hugging Face and others write them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def png(pixels: np.ndarray) -> bytes:
 def write(
     path: Path, pictures: np.ndarray, labels: Sequence[Any], group: int = 4, **columns: Sequence[Any]
 ) -> ImageTable:
-    """A file of pictures as bare bytes."""
+    """Write a file of pictures as plain bytes."""
     path.parent.mkdir(exist_ok=True)
     columns = {"image": [png(pixels) for pixels in pictures[: len(labels)]], "label": labels, **columns}
     pq.write_table(pa.table(columns), path, row_group_size=group)
     return ImageTable(root=str(path))
 
 
-def as_hugging_face(path: Path, pictures: np.ndarray, labels: Sequence[int], names: Sequence[str]) -> None:
-    """A file as `datasets` writes it: a struct of bytes and path, and the features in the schema's metadata."""
+def write_hugging_face(path: Path, pictures: np.ndarray, labels: Sequence[int], names: Sequence[str]) -> None:
+    """Write a file as `datasets` does: a struct of bytes and path, and features in the schema metadata."""
     image = pa.array([{"bytes": png(p), "path": "x.png"} for p in pictures[: len(labels)]])
     table = pa.table({"image": image, "label": pa.array(labels, pa.int64())})
     features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
@@ -46,18 +46,18 @@ def as_hugging_face(path: Path, pictures: np.ndarray, labels: Sequence[int], nam
 def read_all(data: ImageTable) -> np.ndarray:
     pixels = []
     rows = data.index().rows.to_pylist()
-    for path, piece in dict.fromkeys((row["path"], row["piece"]) for row in rows):
-        wanted = [row["row"] for row in rows if (row["path"], row["piece"]) == (path, piece)]
-        pixels += [data.decode(source) for source in data.read(path, piece, wanted)]
+    for path, row_group in dict.fromkeys((row["path"], row["row_group"]) for row in rows):
+        selected = [row["row"] for row in rows if (row["path"], row["row_group"]) == (path, row_group)]
+        pixels += [data.decode(source) for source in data.read(path, row_group, selected)]
     return np.stack(pixels)
 
 
-def test_a_large_number_is_a_label_as_any_other(tmp_path: Path, pictures: np.ndarray) -> None:
-    """As of a column that holds ids or dates: no names are made for all numbers below."""
+def test_large_integer_is_a_valid_label(tmp_path: Path, pictures: np.ndarray) -> None:
+    """A column of ids or dates must not create a name for every smaller number."""
     assert write(tmp_path / "mine.parquet", pictures, [3, 2**60, 3]).index().names == ["3", str(2**60)]
 
 
-def test_a_file_of_bytes_without_a_split(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_file_of_bytes_without_a_split(tmp_path: Path, pictures: np.ndarray) -> None:
     data = write(tmp_path / "mine.parquet", pictures, [0, 2, -1, None, 2, 10, 2])
     names, rows = data.index()
     assert names == ["0", "2", "10"]
@@ -69,13 +69,13 @@ def test_a_file_of_bytes_without_a_split(tmp_path: Path, pictures: np.ndarray) -
     np.testing.assert_array_equal(some, pictures[[4, 6]])
 
 
-def test_files_named_by_split_with_hugging_faces_names(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_files_named_by_split_with_hugging_face_names(tmp_path: Path, pictures: np.ndarray) -> None:
     names = ["bird", "cat", "dog"]
-    as_hugging_face(tmp_path / "test-00000-of-00001.parquet", pictures[20:], [2, 1], names)
-    as_hugging_face(tmp_path / "train-00000-of-00002.parquet", pictures, [0, 1, 2, 1, 0, 1, 2], names)
-    as_hugging_face(tmp_path / "train-00001-of-00002.parquet", pictures[7:], [0], names)
-    found, rows = ImageTable(root=str(tmp_path)).index()
-    assert found == names
+    write_hugging_face(tmp_path / "test-00000-of-00001.parquet", pictures[20:], [2, 1], names)
+    write_hugging_face(tmp_path / "train-00000-of-00002.parquet", pictures, [0, 1, 2, 1, 0, 1, 2], names)
+    write_hugging_face(tmp_path / "train-00001-of-00002.parquet", pictures[7:], [0], names)
+    result, rows = ImageTable(root=str(tmp_path)).index()
+    assert result == names
     assert rows["part"].to_pylist() == ["test"] * 2 + ["train"] * 8
     assert rows["label"].to_pylist()[:3] == ["dog", "cat", "bird"]
     assert rows["object_id"].to_pylist() == ["test/0000000", "test/0000001", *(f"train/{n:07d}" for n in range(8))]
@@ -93,7 +93,7 @@ def test_files_in_folders_named_by_split(tmp_path: Path, pictures: np.ndarray) -
     assert rows["label"].to_pylist() == ["cat", "dog", None, "dog"]
 
 
-def test_a_column_of_splits_and_ids_of_two_columns(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_split_column_and_ids_of_two_columns(tmp_path: Path, pictures: np.ndarray) -> None:
     split, name = ["train", "train", "test", "extra"], ["a", "b", "a", "b"]
     write(tmp_path / "x.parquet", pictures, pa.array(["x", "y", "x", "y"]).dictionary_encode(), split=split, name=name)
     data = ImageTable(root=str(tmp_path / "x.parquet"), id_columns=("split", "name"), splits={"extra": None})
@@ -103,11 +103,11 @@ def test_a_column_of_splits_and_ids_of_two_columns(tmp_path: Path, pictures: np.
     assert rows["part"].to_pylist() == ["train", "train", "test"]
 
 
-def test_names_of_ones_own(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_class_names_of_the_config(tmp_path: Path, pictures: np.ndarray) -> None:
     write(tmp_path / "x.parquet", pictures, [1, 0, 1])
     root = str(tmp_path / "x.parquet")
     assert ImageTable(root=root, class_names=("cat", "dog")).index().rows["label"].to_pylist() == ["dog", "cat", "dog"]
-    with pytest.raises(CatalogError, match="a picture has the label 1, and there are names for 1 classes"):
+    with pytest.raises(CatalogError, match="a picture has the label 1, but there are names for 1 classes"):
         ImageTable(root=root, class_names=("cat",)).index()
 
 
@@ -116,10 +116,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"image_column": "img"}, "x.parquet: has no column 'img'; set survey.image_column; did you mean 'image'?"),
     ({"split_column": "part"}, "x.parquet: has no column 'part'; set survey.split_column; known are: image, label, name, split"),
     ({"id_columns": ("nam",)}, "x.parquet: has no column 'nam'; set survey.id_columns; did you mean 'name'?"),
-    ({"image_column": "label"}, "column 'label' holds int64, not the bytes of pictures; set survey.image_column to"),
-    ({"label_column": "image"}, "column 'image' holds binary, not labels; set survey.label_column to one with"),
-    ({"id_columns": ("name",)}, "x.parquet: 1 ids stand in several rows (first: a); name more columns in survey.id_columns, or none"),
-    ({}, "x.parquet: nobody knows what the split 'odd' is; set survey.splits.odd to train, validation or test, or to null to leave"),
+    ({"image_column": "label"}, "column 'label' has the type int64, not bytes of pictures; set survey.image_column to"),
+    ({"label_column": "image"}, "column 'image' has the type binary, not labels; set survey.label_column to a column of"),
+    ({"id_columns": ("name",)}, "x.parquet: 1 ids occur in several rows (first: a); add columns to survey.id_columns, or set it to []"),
+    ({}, "x.parquet: unknown split 'odd'; set survey.splits.odd to train, validation or test, or to null to leave"),
 ]  # fmt: skip
 
 
@@ -132,14 +132,14 @@ def test_bad_tables(tmp_path: Path, pictures: np.ndarray, options: dict[str, Any
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_cut(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_truncated_file(tmp_path: Path, pictures: np.ndarray) -> None:
     data = write(tmp_path / "x.parquet", pictures, [0] * 20)
     content = (tmp_path / "x.parquet").read_bytes()
     (tmp_path / "x.parquet").write_bytes(content[:-40])
-    with pytest.raises(CatalogError, match=r"x.parquet: cannot be read as a Parquet file \(.+\); fetch it again"):
+    with pytest.raises(CatalogError, match=r"x.parquet: cannot be read as a Parquet file \(.+\); download it again"):
         data.index()
 
 
-def test_an_empty_folder(tmp_path: Path) -> None:
+def test_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r"there is no Parquet file in it; check survey\.root"):
         ImageTable(root=str(tmp_path)).digest()

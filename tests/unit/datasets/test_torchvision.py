@@ -18,7 +18,7 @@ import scipy.io
 from dataset_files import CLASSES, planes, write_cifar10_pickles, write_idx, write_mnist, write_pickle
 
 from raydistill.datasets import base, torchvision
-from raydistill.datasets.base import StoredSet
+from raydistill.datasets.base import PackedDataSet
 from raydistill.datasets.binary import Idx
 from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import CatalogError, ConfigError
@@ -31,14 +31,14 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def read_all(data: StoredSet) -> np.ndarray:
+def read_all(data: PackedDataSet) -> np.ndarray:
     """Return the pixels of every picture of the index, read one block of rows after the other."""
     rows = data.index().rows.to_pylist()
-    blocks = dict.fromkeys((row["path"], row["piece"]) for row in rows)
+    blocks = dict.fromkeys((row["path"], row["row_group"]) for row in rows)
     pixels = []
-    for path, piece in blocks:
-        numbers = [row["row"] for row in rows if (row["path"], row["piece"]) == (path, piece)]
-        pixels += [data.decode(source) for source in data.read(path, piece, numbers)]
+    for path, row_group in blocks:
+        numbers = [row["row"] for row in rows if (row["path"], row["row_group"]) == (path, row_group)]
+        pixels += [data.decode(source) for source in data.read(path, row_group, numbers)]
     return np.stack(pixels)
 
 
@@ -72,7 +72,7 @@ def test_cifar10_gives_its_pixels_labels_and_official_split(cifar10: Path, pictu
 
 
 def test_rows_are_read_across_blocks(cifar10: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "ROWS_PER_PIECE", 4)
+    monkeypatch.setattr(base, "ROWS_PER_GROUP", 4)
     data = TorchvisionSet(dataset="CIFAR10", root=str(cifar10))
     np.testing.assert_array_equal(read_all(data), pictures[:60])
 
