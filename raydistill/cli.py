@@ -1,7 +1,7 @@
-"""The `raydistill` command: one subcommand per stage, `run` for all of them, `demo` for a first look.
+"""Define the `raydistill` command: a subcommand per stage, `run` for all stages, `demo` for a first look.
 
-Logs and progress go to stderr; the last line of stdout is the path of the artifact. Heavy imports stay inside the
-subcommands, so that help and typing errors answer at once.
+Logs and progress go to stderr. The last line of stdout is the path of the artifact. Heavy imports
+stay inside the subcommands, so that help and usage errors are immediate.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ EXIT_CODES = """Exit codes:
   0    done
   1    an error of raydistill itself; please report it
   2    the config or the command line is wrong
-  3    an artifact, the vote table or the pictures cannot be used
+  3    an artifact, the vote table or the images cannot be used
   4    training or matching diverged
-  5    the Ray cluster cannot give what was asked, or was lost
-  130  stopped by Ctrl-C (143: by SIGTERM); the same command goes on
+  5    the Ray cluster lacks the requested resources, or its connection was lost
+  130  stopped by Ctrl-C (143: by SIGTERM); run the same command again to resume
 """
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, epilog=EXIT_CODES,
-    help="Distil a galaxy survey into a few synthetic images per class that teach a network what the survey knows.",
+    help="Distil a galaxy survey into a few synthetic images per class that train a network like the survey.",
 )  # fmt: skip
 
 ConfigPath = Annotated[
@@ -53,76 +53,76 @@ Verbose = Annotated[
 
 
 class ExportForm(StrEnum):
-    """The names of `artifacts.export.Form`."""
+    """List the names of `artifacts.export.Form`."""
 
     DD_RANKING = "dd-ranking"
     PNG = "png"
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"raydistill {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:  # fmt: skip
-    """Distil a galaxy survey into a few synthetic images per class that teach a network what the survey knows."""
+    """Distil a galaxy survey into a few synthetic images per class that train a network like the survey."""
 
 
 @app.command(epilog=EXIT_CODES)
 def simulate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Paint a simulated survey, with simulated volunteers' votes."""
+    """Render a simulated survey, with simulated volunteers' votes."""
     _stage("simulate", config, overrides, dry_run, verbose)
 
 
 @app.command(epilog=EXIT_CODES)
 def curate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Choose classes and galaxies; check, crop and resize pictures."""
+    """Select classes and galaxies; check, crop and resize images."""
     _stage("curate", config, overrides, dry_run, verbose)
 
 
 @app.command(epilog=EXIT_CODES)
 def experts(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Train the expert networks and keep their trajectories."""
+    """Train the expert networks and store their trajectories."""
     _stage("experts", config, overrides, dry_run, verbose)
 
 
 @app.command(epilog=EXIT_CODES)
 def distill(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Match the experts' trajectories with a few images per class."""
+    """Distil a few images per class that match the experts' trajectories."""
     _stage("distill", config, overrides, dry_run, verbose)
 
 
 @app.command(epilog=EXIT_CODES)
 def evaluate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Compare what networks learn from the distilled set and others.
+    """Compare networks trained on the distilled set with baselines.
 
-    Fresh networks are trained on the distilled set and on every baseline, and judged on test galaxies.
-    distilled=PATH judges any distilled set on this config's survey.
+    Train fresh networks on the distilled set and on every baseline, and evaluate them on test galaxies.
+    distilled=PATH evaluates another distilled set on this config's survey.
     """
     _stage("evaluate", config, overrides, dry_run, verbose)
 
 
 @app.command(epilog=EXIT_CODES)
 def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Search the recipe whose images teach best, on validation images.
+    """Search for the recipe with the best accuracy on validation images.
 
-    `search` in the config says which values of `distill` are tried, and how; the best recipe is written as a config of its own.
+    `search` in the config lists the values of `distill` to try, and how. The best recipe is written as a new config.
     """
-    with _sentences():
+    with exit_on_error():
         plan = _plan(config, overrides, verbose)
         from raydistill.pipeline import report
         from raydistill.pipeline import run as pipeline
 
         if dry_run:
-            _say(pipeline.dry_run(plan, plan.search_specs()))
+            print_result(pipeline.dry_run(plan, plan.search_specs()))
             return
-        found = pipeline.search(plan)
-        report.search_report(found, out=sys.stderr)
-        _say(found.folder)
+        result = pipeline.search(plan)
+        report.search_report(result, out=sys.stderr)
+        print_result(result.folder)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -135,7 +135,7 @@ def run(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False
 def demo(overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
     """Run all stages on a small simulated survey, for a first look.
 
-    About five minutes on two cores; the same as `raydistill run demo`.
+    It takes about five minutes on two cores. `raydistill run demo` does the same.
     """
     _run("demo", overrides, dry_run, verbose)
 
@@ -146,43 +146,44 @@ def export(
         str, typer.Argument(metavar="DISTILLED_SET", help="The folder of a finished distilled set.")
     ],
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A new folder for the copy.")],
-    form: Annotated[ExportForm, typer.Option("--format", help="Whose files to write.")] = ExportForm.DD_RANKING,
+    form: Annotated[ExportForm, typer.Option("--format", help="The file format to write.")] = ExportForm.DD_RANKING,
 ) -> None:
-    """Copy a distilled set into the files of another program.
+    """Export a distilled set to the files of another program.
 
-    dd-ranking: images.pt, labels.pt and lr.pt as the package DD-Ranking loads them; png: a folder of pictures per class and a
-    table of their labels. info.json has the mean and std that undo the normalisation.
+    dd-ranking: images.pt, labels.pt and lr.pt, as the package DD-Ranking loads them.
+    png: a folder of images per class and a table of their labels.
+    info.json has the mean and std that undo the normalisation.
     """
-    with _sentences():
+    with exit_on_error():
         from raydistill.artifacts.distilled import DistilledSet
         from raydistill.artifacts.export import export
         from raydistill.storage import Folder
 
         target = Folder(folder)
         export(DistilledSet.open(distilled_set), target, form.value)
-        _say(target)
+        print_result(target)
 
 
 def _stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
-    with _sentences():
+    with exit_on_error():
         plan = _plan(path, overrides, verbose)
         from raydistill.pipeline.run import dry_run, run_stage
 
-        _say(dry_run(plan) if dry else run_stage(name, plan).folder)
+        print_result(dry_run(plan) if dry else run_stage(name, plan).folder)
 
 
 def _run(path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
-    with _sentences():
+    with exit_on_error():
         plan = _plan(path, overrides, verbose)
         from raydistill.pipeline import report
         from raydistill.pipeline import run as pipeline
 
         if dry:
-            _say(pipeline.dry_run(plan))
+            print_result(pipeline.dry_run(plan))
             return
-        found = pipeline.run(plan)
-        report.report_of_run(plan, found, out=sys.stderr)
-        _say(found.folder)
+        evaluation = pipeline.run(plan)
+        report.report_of_run(plan, evaluation, out=sys.stderr)
+        print_result(evaluation.folder)
 
 
 def _plan(path: str, overrides: list[str] | None, verbose: int) -> Any:
@@ -193,41 +194,41 @@ def _plan(path: str, overrides: list[str] | None, verbose: int) -> Any:
     return Plan(config.load(path, overrides or []))
 
 
-def _say(words: object) -> None:
-    """On stdout, for whoever still reads: `| head` may have read enough."""
+def print_result(result: object) -> None:
+    """Print to stdout; a reader such as `| head` may already have closed it."""
     try:
-        print(words, flush=True)
+        print(result, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it once more as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports it again at exit
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
-    """Whatever goes wrong as one sentence on stderr, and its exit code."""
+def exit_on_error() -> Iterator[None]:
+    """Turn any exception into one sentence on stderr and an exit code."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:
-        print("raydistill: stopped; the same command goes on from where it was", file=sys.stderr)
+        print("raydistill: stopped; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 143) from error
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        known = find_known_error(error) or _unexpected(error)
+        known = find_known_error(error) or _report_bug(error)
         print(f"raydistill: {known}", file=sys.stderr)
         raise typer.Exit(known.exit_code) from error
 
 
-def _unexpected(error: Exception) -> RaydistillError:
-    """A bug: the traceback goes to a file, for the report."""
-    what = " ".join(str(error).strip().rpartition("\n")[2].split())[:200]
-    sentence = f"an error of raydistill itself ({type(error).__name__}: {what})"
+def _report_bug(error: Exception) -> RaydistillError:
+    """Write the traceback of an unexpected error to a file, and return an error that names it."""
+    last_line = " ".join(str(error).strip().rpartition("\n")[2].split())[:200]
+    what = f"an error of raydistill itself ({type(error).__name__}: {last_line})"
     try:
         with tempfile.NamedTemporaryFile("w", prefix="raydistill-", suffix=".log", delete=False) as log:
             traceback.print_exception(error, file=log)
     except OSError:
         traceback.print_exception(error)
-        return RaydistillError(sentence, fix="please report the traceback above")
-    return RaydistillError(sentence, fix=f"please report it with the traceback in {log.name}")
+        return RaydistillError(what, fix="please report the traceback above")
+    return RaydistillError(what, fix=f"please report it with the traceback in {log.name}")
 
 
 main: Callable[..., Any] = app

@@ -1,14 +1,40 @@
-"""Every error a user can meet: one sentence that says what is wrong, where, and what to do next.
+"""Define every error a user can meet, as one sentence: "where: what; fix".
 
-The exit code of the command line is a property of the class, so that scripts can tell a typing error in a
-config (2) from a damaged artifact (3), a run that diverged (4) and a cluster that cannot serve the request (5).
-`args` equal the parameters of `__init__`: an exception that does not survive pickling is lost on its way back
-from a Ray worker.
+The class of an error decides the exit code of the command line:
+
+========================  =========  ================================================
+error                     exit code  meaning
+========================  =========  ================================================
+`RaydistillError`         1          a bug in raydistill
+`ConfigError`             2          the config or an override is wrong
+`CatalogError`            3          the vote table or the images cannot be used
+`ArtifactError`           3          an artifact is missing, incompatible or corrupt
+`DivergenceError`         4          training or matching diverged
+`ClusterError`            5          the cluster lacks resources, or workers died
+========================  =========  ================================================
+
+`args` equal the parameters of `__init__`. Otherwise an exception does not survive pickling on its
+way back from a Ray worker.
 """
 
 
 class RaydistillError(Exception):
-    """Base of all errors raised on purpose. `str()` gives "where: what; fix."."""
+    """Base class of all errors that raydistill raises on purpose.
+
+    Parameters
+    ----------
+    what
+        The problem, without a full stop.
+    where
+        The file, config key or stage.
+    fix
+        The next step for the user.
+
+    Examples
+    --------
+    >>> str(RaydistillError("the file is empty", "votes.csv", "export it again"))
+    'votes.csv: the file is empty; export it again'
+    """
 
     exit_code = 1
 
@@ -22,60 +48,63 @@ class RaydistillError(Exception):
 
 
 class ConfigError(RaydistillError):
-    """The config file or an override is wrong."""
+    """Report a wrong config file or override."""
 
     exit_code = 2
 
 
 class CatalogError(RaydistillError):
-    """The vote table or the images are not what the config says they are."""
+    """Report a vote table or images that do not match the config."""
 
     exit_code = 3
 
 
 class ArtifactError(RaydistillError):
-    """An artifact cannot be used."""
+    """Report an artifact that cannot be used."""
 
     exit_code = 3
 
 
 class ArtifactMissing(ArtifactError):
-    """No artifact there: never written, or its writer was stopped before the manifest."""
+    """Report a missing artifact: never written, or without a manifest."""
 
 
 class ArtifactIncompatible(ArtifactError):
-    """A whole artifact, but not one that fits here (schema version, kind, classes, image size, network)."""
+    """Report a finished artifact of another schema version, kind, class list, image size or network."""
 
 
 class ArtifactCorrupt(ArtifactError):
-    """The files are not those that the manifest describes."""
+    """Report files that differ from the manifest."""
 
 
 class DivergenceError(RaydistillError):
-    """Training or matching left the finite numbers; the last good state is kept."""
+    """Report non-finite numbers in training or matching; the last finite state is kept."""
 
     exit_code = 4
 
 
 class ClusterError(RaydistillError):
-    """The cluster cannot give what the stage needs, or lost it too often."""
+    """Report a cluster that lacks resources for a stage, or whose workers died too often."""
 
     exit_code = 5
 
 
-# The Python packages of object stores' clients; their errors are no OSErrors when a store does not answer.
+# Packages of object-store clients. If a store does not answer, their errors are not OSErrors.
 STORAGE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google")
 
 
 def is_storage_error(error: Exception) -> bool:
-    """Whether it is an error of an object store's client."""
+    """Return whether an object-store client raised the error."""
     return type(error).__module__.partition(".")[0] in STORAGE_CLIENTS
 
 
 def find_known_error(error: BaseException | None) -> RaydistillError | None:
-    """The first of these errors, or of the system's, in a chain of causes: Ray wraps what its workers raise. None: a bug."""
+    """Return the first RaydistillError or OSError in a chain of causes; None for a bug.
+
+    Ray wraps the exceptions of its workers.
+    """
     while error is not None:
-        inner = getattr(error, "cause", None)  # Ray's wrapper, which may pretend to be what it wraps
+        inner = getattr(error, "cause", None)  # Ray's wrapper may subclass the error that it wraps
         if inner is None and isinstance(error, RaydistillError):
             return error
         if inner is None and isinstance(error, OSError) and error.filename is not None:
@@ -86,7 +115,7 @@ def find_known_error(error: BaseException | None) -> RaydistillError | None:
 
 
 def describe_yaml_error(error: Exception) -> str:
-    """Where and why a text could not be read as YAML, in a line."""
+    """Return the line, column and problem of invalid YAML."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or problem is None:
         return " ".join(str(error).split())
@@ -94,12 +123,18 @@ def describe_yaml_error(error: Exception) -> str:
 
 
 def join_hint(hint: str, more: str) -> str:
-    """A hint of `nearest` and a sentence behind it."""
+    """Return a hint of `nearest`, followed by another sentence."""
     return f"{hint}{'' if hint.endswith('?') else '.'} {more}"
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """A hint naming the known word most like `word`, or all of them when none is alike."""
+    """Return a hint with the most similar known word, or a list of them if none is similar.
+
+    Examples
+    --------
+    >>> nearest("depht", ["width", "depth"])
+    "did you mean 'depth'?"
+    """
     import difflib
 
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)

@@ -1,7 +1,8 @@
-"""Randomness enters as data: every random draw has a path from the run's root seed, and no global seed exists.
+"""Derive every random draw from the run's root seed and a path; there is no global seed.
 
-`fold_in(seed, "expert", 7)` is the same number in every process and on every machine, so who computes a thing,
-in which order and after how many crashes cannot change it. (The idea is JAX's `fold_in`; the hash is BLAKE2b.)
+`fold_in(seed, "expert", 7)` is the same number in every process and on every machine. The result
+does not depend on the process, the order or the number of crashes. The idea is JAX's `fold_in`;
+the hash is BLAKE2b.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ if TYPE_CHECKING:
 
 
 def fold_in(seed: int, *path: str | int) -> int:
-    """A seed in [0, 2**63) that depends on `seed` and on every element of `path`, in order."""
+    """Return a seed in [0, 2**63) that depends on `seed` and on every element of `path`, in order."""
     text = "\x1f".join([str(seed), *(f"{type(part).__name__}:{part}" for part in path)])
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def generator(seed: int, *path: str | int) -> torch.Generator:
-    """A CPU `torch.Generator` at `fold_in(seed, *path)`; draws are made on the CPU and moved, so they do not depend on the device."""
+    """Return a CPU `torch.Generator` seeded with `fold_in(seed, *path)`.
+
+    Numbers are drawn on the CPU and then moved, so they do not depend on the device.
+    """
     import torch
 
     return torch.Generator().manual_seed(fold_in(seed, *path))

@@ -70,9 +70,6 @@ EXEMPT: frozenset[str] = frozenset(
     {
         "docs/how-to/search.md",
         "docs/method.md",
-        "raydistill/cli.py",
-        "raydistill/config/messages.py",
-        "raydistill/config/reading.py",
         "raydistill/config/search.py",
         "raydistill/config/tree.py",
         "raydistill/core/architectures.py",
@@ -82,7 +79,6 @@ EXEMPT: frozenset[str] = frozenset(
         "raydistill/core/metrics.py",
         "raydistill/core/normalise.py",
         "raydistill/core/schedule.py",
-        "raydistill/errors.py",
         "raydistill/log.py",
         "raydistill/pipeline/runtime/stages.py",
         "raydistill/pipeline/tune/trials.py",

@@ -1,4 +1,4 @@
-"""One typed tree of frozen dataclasses; a YAML file is a whole, named run.
+"""Define the config: a typed tree of frozen dataclasses. A YAML file is a complete, named run.
 
 tree       the dataclasses
 search     the part for `tune`

@@ -51,7 +51,7 @@ def format_validation_error(error: ValidationError) -> tuple[str, str, str]:
     message = first["msg"].removeprefix("Value error, ")
     message += "".join(f", or {one['ctx']['expected']}" for one in error.errors() if _is_other_choice(one, first))
     given = "" if isinstance(first["input"], dict | list) or "got" in message else f", got {first['input']!r}"
-    return message[0].lower() + message[1:] + given, place, "mend the value"
+    return message[0].lower() + message[1:] + given, place, "fix the value"
 
 
 def _is_other_choice(error: Any, first: Any) -> bool:

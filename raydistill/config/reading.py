@@ -1,4 +1,4 @@
-"""From a YAML file and `a.b=c` overrides to a `Config`: OmegaConf reads and merges, pydantic validates."""
+"""Turn a YAML file and `a.b=c` overrides into a `Config`: OmegaConf merges, pydantic validates."""
 
 from __future__ import annotations
 
@@ -22,25 +22,38 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, describe_yaml_error
 from raydistill.storage import Folder
 
-# A config may name others, beside it or shipped, whose values it starts from; so may the command line.
+# A config and the command line may name base configs, beside the file or shipped with raydistill.
 EXTENDS = "extends"
 COMMAND_LINE = "command line"
-AUGMENTATION = "augmentation"  # of a whole config: that of all its uses, which may say otherwise
-LEVEL = {"operations": ["mirror"]}
+AUGMENTATION = "augmentation"  # at the top of a config: the default for every use
+ALIGNED = {"operations": ["mirror"]}
 DSA_SINGLE = {"operations": list(DSA), "mode": "single"}
-# Of `curate`, where the survey is a data set.
+# Defaults of `curate` for a data set.
 PHOTOGRAPHS = {"classes": "all", "crop_fraction": 1.0, "min_picture_size": 8}
 DATA_SETS = tuple(cls.kind for cls in get_args(get_type_hints(Config)["survey"]) if issubclass(cls, DataSet))
-# The named runs: inside an installed package, or beside it in a checkout.
+# Folders of the named runs: inside an installed package, or beside it in a checkout.
 SHIPPED = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, apply `a.b=c` overrides, validate. ConfigError, one sentence, for anything that is wrong."""
+    """Read a YAML file, apply `a.b=c` overrides and validate the result.
+
+    Parameters
+    ----------
+    path
+        A local file, a URI, or the name of a shipped config such as "demo".
+    overrides
+        Values by dotted key, e.g. "distill.iterations=500".
+
+    Raises
+    ------
+    ConfigError
+        If the file, an override or a value is wrong.
+    """
     where = str(path) if _remote(path) else str(_find(path))
     try:
         own, given = _read(where), _based(_assignments(overrides), COMMAND_LINE, ())
-        merged = _overlay(_overlay(OmegaConf.create(_kinds()), own), given)
+        merged = _overlay(_overlay(OmegaConf.create(_default_kinds()), own), given)
         raw = OmegaConf.to_container(_with_defaults(merged), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _unresolved(error, where) from error
@@ -48,7 +61,10 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def vary(config: Config, values: Mapping[str, Any], where: str) -> Config:
-    """The config with other values at dotted keys, e.g. {"distill.image_step.lr": 0.1}. ConfigError as of `load`."""
+    """Return the config with new values at dotted keys, e.g. {"distill.image_step.lr": 0.1}.
+
+    Raises ConfigError, which names `where`, as `load` does.
+    """
     changes = OmegaConf.create({})
     for key, value in values.items():
         OmegaConf.update(changes, key, value, force_add=True)
@@ -59,7 +75,7 @@ def vary(config: Config, values: Mapping[str, Any], where: str) -> Config:
 def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
     try:
         return _adapter().validate_python(raw)
-    except (ConfigError, ValidationError) as error:  # the first is a leaf's own, which does not know the file
+    except (ConfigError, ValidationError) as error:  # a leaf raises the first, and does not know the file
         what, place, fix = (
             (error.what, error.where, error.fix) if isinstance(error, ConfigError) else format_validation_error(error)
         )
@@ -68,7 +84,7 @@ def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
 
 
 def _is_about(place: str, what: str, key: str) -> bool:
-    """Whether what is wrong at a place of the config is an override's: at its key, below it, or above, where the sentence names it."""
+    """Return whether an override of `key` caused the error at `place`: the same key, below, or above and named."""
     named = [path.rpartition(".")[2] in what for path in (key, place)]
     return place == key or place.startswith(f"{key}.") or (key.startswith(f"{place}.") and any(named))
 
@@ -83,7 +99,7 @@ def _unresolved(error: OmegaConfBaseException, where: str) -> ConfigError:
 
 
 def _find(path: str | Path) -> Path:
-    """The file itself, or what comes with raydistill: `demo` is configs/demo.yaml, `methods/datm` is configs/methods/datm.yaml."""
+    """Return the path of a file or a shipped config: `methods/datm` is configs/methods/datm.yaml."""
     named = [folder / f"{str(path).removesuffix('.yaml')}.yaml" for folder in SHIPPED]
     return next((p for p in [Path(path), *named] if p.is_file()), Path(path))
 
@@ -93,7 +109,7 @@ def _remote(path: str | Path) -> bool:
 
 
 def _read(where: str, extending: tuple[str, ...] = ()) -> DictConfig:
-    """A file with what it extends; a local one by its path, another by its URI, as of a search's best.yaml in a bucket."""
+    """Return the values of a local file or a URI, merged over those that it extends."""
     place = where if _remote(where) else str(Path(where).resolve())
     if place in extending:
         raise ConfigError("the config extends itself", where, f"remove '{EXTENDS}' from one of the files")
@@ -102,13 +118,13 @@ def _read(where: str, extending: tuple[str, ...] = ()) -> DictConfig:
             own = OmegaConf.load(stream)
     except (FileNotFoundError, ArtifactMissing) as error:
         raise ConfigError("there is no such config file", where, _shipped(Path(where))) from error
-    except RaydistillError:  # of the storage
+    except RaydistillError:  # from the storage
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"the config file cannot be read ({reason})", where, "give a YAML file") from error
     except Exception as error:  # PyYAML's own hierarchy is not OmegaConf's
-        raise ConfigError(f"not valid YAML ({describe_yaml_error(error)})", where, "mend the file") from error
+        raise ConfigError(f"not valid YAML ({describe_yaml_error(error)})", where, "fix the file") from error
     if not isinstance(own, DictConfig):
         raise ConfigError("the config file is not a mapping of keys to values", where, "see configs/demo.yaml")
     return _based(own, where, (*extending, place))
@@ -122,13 +138,13 @@ def _opened(where: str) -> IO[str]:
 
 
 def _based(own: DictConfig, where: str, extending: tuple[str, ...]) -> DictConfig:
-    """`own` over what it extends, the later of those over the earlier."""
+    """Return `own` merged over the configs that it extends; later ones take precedence."""
     if EXTENDS not in own:
         return own
     given = own.pop(EXTENDS)
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, ListConfig | list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"'{EXTENDS}' must name config files, got {given}", where, "mend the value")
+        raise ConfigError(f"'{EXTENDS}' must name config files, got {given}", where, "fix the value")
     base = OmegaConf.create({})
     for name in names:
         beside = Path(where).parent / name
@@ -137,9 +153,11 @@ def _based(own: DictConfig, where: str, extending: tuple[str, ...]) -> DictConfi
 
 
 @functools.cache
-def _kinds() -> dict[str, Any]:
-    """The defaults of what comes in kinds, to be overlaid: with `image_step: {lr: 0.05}` a person changes the default step's rate, and
-    does not ask for the first kind of step that has one."""
+def _default_kinds() -> dict[str, Any]:
+    """Return the default values of every key with kinds.
+
+    They are the base of the merge: `image_step: {lr: 0.05}` changes the rate of the default kind of step.
+    """
     defaults = {
         field.name: plain(field.default_factory()) for field in fields(Config) if callable(field.default_factory)
     }
@@ -147,19 +165,20 @@ def _kinds() -> dict[str, Any]:
 
 
 def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the branches of a tree that have a `kind` at any depth."""
     branches = {key: value for key, value in tree.items() if isinstance(value, dict)}
-    kept = {key: value if "kind" in value else _with_kinds(value) for key, value in branches.items()}
-    return {key: value for key, value in kept.items() if value}
+    with_kind = {key: value if "kind" in value else _with_kinds(value) for key, value in branches.items()}
+    return {key: value for key, value in with_kind.items() if value}
 
 
 def _with_defaults(config: DictConfig) -> DictConfig:
-    """The config over what its kind of survey, `curate.align` and its own `augmentation` make the default."""
+    """Return the config merged over the defaults from its survey, `curate.align` and `augmentation`."""
     protocols = OmegaConf.select(config, "evaluate.protocols")
     protocols = (
         protocols if OmegaConf.is_dict(protocols) else OmegaConf.create({name: {} for name in Evaluate().protocols})
     )
     for name in [str(key) for key in protocols if protocols[key] is None]:
-        del protocols[name]  # so a config that extends another does without
+        del protocols[name]  # a config removes a protocol of its base with null
     uses: list[tuple[Any, ...]] = [
         ("experts", "training"),
         ("distill",),
@@ -168,21 +187,21 @@ def _with_defaults(config: DictConfig) -> DictConfig:
     ]
     own, below = config.pop(AUGMENTATION, None), OmegaConf.create({})
     if own is not None:
-        _refuse_in_vain(config, uses)
+        _refuse_unused_augmentation(config, uses)
         OmegaConf.update(below, "evaluate.dm", {AUGMENTATION: {**own, "shared": True}}, force_add=True)
     data_set = OmegaConf.select(config, "survey.kind") in DATA_SETS
     if data_set:
         below.curate = PHOTOGRAPHS
-    level = _holds(OmegaConf.select(config, "curate.align"))
-    usual = DSA_SINGLE if data_set else LEVEL if level else None
-    if (augmentation := usual if own is None else own) is not None:
+    aligned = _is_true(OmegaConf.select(config, "curate.align"))
+    default = DSA_SINGLE if data_set else ALIGNED if aligned else None
+    if (augmentation := default if own is None else own) is not None:
         for place in uses:
             below.merge_with(_at(place, {AUGMENTATION: augmentation}))
     return _overlay(below, config)
 
 
-def _holds(value: Any) -> bool:
-    """Whether it is true as the validator will read it; what is neither true nor false is its to refuse."""
+def _is_true(value: Any) -> bool:
+    """Return whether the validator reads `value` as true; it rejects other values later."""
     try:
         return TypeAdapter(bool).validate_python(value)
     except ValidationError:
@@ -190,27 +209,27 @@ def _holds(value: Any) -> bool:
 
 
 def _at(place: tuple[Any, ...], value: dict[str, Any]) -> dict[str, Any]:
-    """A tree with nothing but this value there."""
+    """Return a tree that holds this value alone."""
     return functools.reduce(lambda inner, key: {key: inner}, reversed(place), value)
 
 
-def _found(config: DictConfig, place: tuple[Any, ...]) -> Any:
-    """What stands there; None where nothing does."""
+def _value_at(config: DictConfig, place: tuple[Any, ...]) -> Any:
+    """Return the value at `place`, or None."""
     node: Any = config
     for key in place:
         node = node.get(key) if OmegaConf.is_dict(node) else None
     return node
 
 
-def _refuse_in_vain(config: DictConfig, uses: list[tuple[Any, ...]]) -> None:
-    """ConfigError for an augmentation of the whole config where every use names one of its own: a whole config, as stages write it."""
-    if all(_found(config, (*place, AUGMENTATION, "operations")) is not None for place in uses):
+def _refuse_unused_augmentation(config: DictConfig, uses: list[tuple[Any, ...]]) -> None:
+    """Raise ConfigError if every use has its own augmentation, as in configs that stages write."""
+    if all(_value_at(config, (*place, AUGMENTATION, "operations")) is not None for place in uses):
         fix = f"give distill.{AUGMENTATION}=..., and so on"
-        raise ConfigError("every use has one of its own here, which this would not change", AUGMENTATION, fix)
+        raise ConfigError("every use has its own augmentation here, so this value has no effect", AUGMENTATION, fix)
 
 
 def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
-    """`own` over `base`. Where they name different kinds of one thing (a schedule, a step, a network), nothing of the base's stays."""
+    """Merge `own` over `base`. A different `kind` discards all values of the base at that key."""
     for key in own:
         mine, other = own._get_node(key), base._get_node(key)
         if (
@@ -218,7 +237,7 @@ def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
             and isinstance(other, Container)
             and OmegaConf.is_dict(mine) != OmegaConf.is_dict(other)
         ):
-            del base[key]  # a list in the place of a mapping, or the other way round
+            del base[key]  # a list replaces a mapping, or a mapping a list
             continue
         if not (OmegaConf.is_dict(mine) and OmegaConf.is_dict(other)):
             continue
@@ -231,9 +250,9 @@ def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
     return merged
 
 
-def _shipped(wanted: Path) -> str:
-    """What is shipped in the folder where something was looked for."""
-    folder = wanted.parent.name if wanted.parent.name in ("methods", "parts") else ""
+def _shipped(requested: Path) -> str:
+    """Return a hint with the shipped configs of the requested folder."""
+    folder = requested.parent.name if requested.parent.name in ("methods", "parts") else ""
     names = sorted({path.stem for shipped in SHIPPED for path in (shipped / folder).glob("*.yaml")})
     return f"{folder or 'named runs'} are: {', '.join(names)}"
 
@@ -247,7 +266,7 @@ def _assignments(overrides: Sequence[str]) -> DictConfig:
         try:
             given.merge_with_dotlist([text])
         except yaml.YAMLError as error:
-            fix = "mend it, or put the value into quotes, and those into the shell's: 'key=\"{value}\"'"
+            fix = "fix it, or put the value into quotes, and those into the shell's: 'key=\"{value}\"'"
             raise ConfigError(
                 f"the value of '{text}' is not valid YAML ({describe_yaml_error(error)})", COMMAND_LINE, fix
             ) from error
@@ -258,7 +277,7 @@ _ADAPTER: TypeAdapter[Config] | None = None
 
 
 def _adapter() -> TypeAdapter[Config]:
-    """The validator; unknown keys are refused in every dataclass of the tree, which pydantic wants to be told class by class."""
+    """Return the validator. pydantic needs `extra="forbid"` in every dataclass of the tree."""
     global _ADAPTER
     if _ADAPTER is None:
         for cls in CLASSES.values():

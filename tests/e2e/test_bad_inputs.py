@@ -110,7 +110,7 @@ def by_name(rows: list[Row]) -> pytest.MarkDecorator:
 
 
 @by_name([*CONFIG_ROWS, *SURVEY_ROWS, *PROCESS_ROWS])
-def test_it_is_refused_before_a_cluster_is_started(row: Row, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_rejected_before_ray_starts(row: Row, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("run", "runtime.stages"):
         monkeypatch.setattr(f"raydistill.pipeline.{module}.ray_cluster", _no_cluster)
     check(row, here)
@@ -122,22 +122,22 @@ def _no_cluster(*_: object) -> None:
 
 
 @by_name(RUN_ROWS)
-def test_it_is_refused_when_it_is_met(row: Row, prepared: Path, here: Path) -> None:
+def test_bad_input_is_rejected_when_it_is_read(row: Row, prepared: Path, here: Path) -> None:
     shutil.copytree(prepared / "runs", here / "runs")
     check(row, here)
 
 
-# ---- what nobody foresaw ----
+# ---- unexpected errors ----
 
 
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
-        (KeyboardInterrupt(), 130, "stopped; the same command goes on from where it was"),
+        (KeyboardInterrupt(), 130, "stopped; run the same command again to resume"),
         (PermissionError(13, "Permission denied", "/x"), 3, "/x: permission denied; check the path, its permissions and the disk"),
     ],
 )  # fmt: skip
-def test_the_systems_own_errors(
+def test_interrupts_and_system_errors_have_a_message(
     error: BaseException, code: int, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -147,11 +147,11 @@ def test_the_systems_own_errors(
     assert call(["run", "demo"]) == (code, f"raydistill: {sentence}\n", "")
 
 
-def test_what_ray_wraps_is_told_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_wrapped_by_ray_is_reported_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray raises a class that is both its own and ours, whose text is the worker's whole traceback."""
     import ray.exceptions
 
-    own = ArtifactCorrupt("it is damaged", "there", "mend it")
+    own = ArtifactCorrupt("it is damaged", "there", "fix it")
     wrapped = ray.exceptions.RayTaskError("work", "Traceback (most recent call last): …", own).as_instanceof_cause()
     assert isinstance(wrapped, ArtifactCorrupt)
 
@@ -159,7 +159,7 @@ def test_what_ray_wraps_is_told_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -
         raise wrapped
 
     monkeypatch.setattr("raydistill.config.load", fail)
-    assert call(["run", "demo"]) == (3, "raydistill: there: it is damaged; mend it\n", "")
+    assert call(["run", "demo"]) == (3, "raydistill: there: it is damaged; fix it\n", "")
 
 
 def test_a_bug_leaves_its_traceback_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_bug_leaves_its_traceback_in_a_file(monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.parametrize(
     "command", ["", "simulate", "curate", "experts", "distill", "evaluate", "run", "demo", "export"]
 )
-def test_help_tells_the_exit_codes_and_is_not_cut(command: str) -> None:
+def test_help_lists_the_exit_codes_and_is_not_truncated(command: str) -> None:
     code, stderr, stdout = call([*command.split(), "--help"])
     assert (code, stderr) == (0, "")
     for number in (0, 1, 2, 3, 4, 5, 130):
@@ -204,8 +204,8 @@ def test_demo_takes_overrides() -> None:
     assert '"seed": 7' in stdout
 
 
-def test_whoever_reads_may_stop_reading() -> None:
-    """As `raydistill demo --dry-run | head -1` does."""
+def test_closed_stdout_is_not_an_error() -> None:
+    """`raydistill demo --dry-run | head -1` closes stdout early."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "raydistill.cli", "demo", "--dry-run"]
@@ -224,9 +224,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 HEAD = """# Errors
 
-Whatever is wrong is told in one sentence on stderr, `raydistill: where: what; what to do`, and in the exit code. Stdout stays empty, so
-that `path=$(raydistill curate CONFIG)` is safe. There is no traceback, but for an error of raydistill itself, whose traceback goes to
-the file that the sentence names.
+A failed command prints one sentence on stderr, `raydistill: where: what; fix`, and sets the exit code. Stdout stays
+empty, so `path=$(raydistill curate CONFIG)` is safe. A traceback is written for bugs in raydistill only, to the file
+that the sentence names.
 
 | exit code | meaning |
 |---|---|
@@ -234,12 +234,12 @@ the file that the sentence names.
 
 
 def document() -> str:
-    """docs/errors.md, from the help's exit codes and from `ROWS`."""
+    """Return docs/errors.md, from the exit codes of the help and the table of bad inputs."""
     codes = re.findall(r"^ +(\d+) +(.*)$", cli.EXIT_CODES, re.MULTILINE)
     lines = [f"| {code} | {meaning} |" for code, meaning in codes]
     parts = [
         HEAD + "\n".join(lines),
-        "Written from the table in `tests/e2e/bad_inputs.py`, every line of which is tried by a test.",
+        "A test runs every line. The page is generated from `tests/e2e/bad_inputs.py`.",
     ]
     for title, rows in (
         ("Config and command line", CONFIG_ROWS),
@@ -253,8 +253,8 @@ def document() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def test_the_document_is_in_step() -> None:
-    assert DOCUMENT.read_text() == document(), "write it again: python -m tests.e2e.test_bad_inputs"
+def test_the_document_is_up_to_date() -> None:
+    assert DOCUMENT.read_text() == document(), "run: python -m tests.e2e.test_bad_inputs"
 
 
 if __name__ == "__main__":

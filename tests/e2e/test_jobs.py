@@ -99,7 +99,7 @@ def test_stopped_job_is_killed_in_mlflow_and_resumes(head: Head, undisturbed: Pa
     stopped.wait_until("experts train", lambda: tools.there(tmp_path, "trajectories", "partial/expert-*/state.npz"))
     assert stop(head, "stopped") == "STOPPED"
     stopped.wait(60)
-    assert "raydistill: stopped; the same command goes on from where it was" in log_of(stopped)
+    assert "raydistill: stopped; run the same command again to resume" in log_of(stopped)
     assert not tools.there(tmp_path, "trajectories", "manifest.json"), "stopped too late, it was finished"
     (supervisor,) = Path(head.env["RAY_TMPDIR"]).glob("*/session_latest/logs/jobs/supervisor-stopped.log")
     assert "has been terminated gracefully with SIGTERM" in supervisor.read_text()

@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of every stage: the same command resumes and gives the same bits."""
+"""`kill -9` in the middle of every stage: the same command resumes, and every artifact ends with the same bits."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_one_interrupt_stops_a_run_during_and_after_the_experts_stage(env: dict[
         command.wait_until(f"{kind} is under way", lambda of=command, kind=kind: UNDER_WAY[kind](tmp_path, of))
         command.process.send_signal(signal.SIGINT)
         assert command.wait(90) == 130, f"{kind}: {command.log[-4000:]}"
-        assert "raydistill: stopped; the same command goes on from where it was" in command.log
+        assert "raydistill: stopped; run the same command again to resume" in command.log
 
 
 # kind of artifact -> process title of the worker, and when to kill it
@@ -111,7 +111,7 @@ def test_interrupted_search_exits_as_interrupted(undisturbed: Path, env: dict[st
     command.wait_until("a trial distils", lambda: there(tmp_path, "distilled", "partial/state.safetensors"))
     command.process.send_signal(signal.SIGINT)
     assert command.wait(90) == 130, command.log[-4000:]
-    assert "raydistill: stopped; the same command goes on from where it was" in command.log
+    assert "raydistill: stopped; run the same command again to resume" in command.log
 
 
 @pytest.mark.long

@@ -120,7 +120,7 @@ def test_terminated_run_is_killed_in_mlflow_and_the_next_one_finishes(
     command.process.send_signal(signal.SIGTERM)
     code = command.wait(60)
     assert code == 128 + signal.SIGTERM
-    assert "stopped; the same command goes on from where it was" in command.log
+    assert "stopped; run the same command again to resume" in command.log
     for noise in ("Traceback", "SIGTERM received", "@     0x"):
         assert noise not in command.log, command.log[-3000:]
     ended = {stage: run.info.status for stage, run in runs_of(tmp_path).items()}

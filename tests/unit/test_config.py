@@ -76,7 +76,7 @@ def test_one_augmentation_for_all_uses_but_those_that_say_otherwise(read: Read) 
 
 def test_an_augmentation_that_would_change_nothing_is_refused(read: Read) -> None:
     whole = yaml.safe_dump(plain(read(SIMULATED)))
-    with pytest.raises(ConfigError, match="augmentation: every use has one of its own here"):
+    with pytest.raises(ConfigError, match="augmentation: every use has its own augmentation here"):
         read(whole, "augmentation.operations=[flip]")
 
 

@@ -1,4 +1,4 @@
-"""One sentence, an exit code, and a way back from a worker."""
+"""Errors have one sentence and an exit code, and survive pickling."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from raydistill.errors import RaydistillError, nearest
 
 
 def subclasses(cls: type[RaydistillError]) -> list[type[RaydistillError]]:
-    """Those of `raydistill.errors`; other rooms test their own."""
+    """Return the classes of `raydistill.errors`; other modules test their own."""
     own = [child for child in cls.__subclasses__() if child.__module__ == errors.__name__]
-    return [cls, *(found for child in own for found in subclasses(child))]
+    return [cls, *(descendant for child in own for descendant in subclasses(child))]
 
 
 EVERY = pytest.mark.parametrize("cls", subclasses(RaydistillError), ids=lambda cls: cls.__name__)
@@ -36,9 +36,9 @@ def test_args_are_the_parameters_of_init(cls: type[RaydistillError]) -> None:
     assert cls("a", "b", "c").args == ("a", "b", "c")
 
 
-def test_the_sentence_says_where_what_and_what_to_do() -> None:
-    assert str(RaydistillError("it broke", "here", "mend it")) == "here: it broke; mend it"
-    assert str(RaydistillError("it broke", fix="mend it")) == "it broke; mend it"
+def test_message_has_where_what_and_fix() -> None:
+    assert str(RaydistillError("it broke", "here", "fix it")) == "here: it broke; fix it"
+    assert str(RaydistillError("it broke", fix="fix it")) == "it broke; fix it"
     assert str(RaydistillError("it broke", "here")) == "here: it broke"
     assert str(RaydistillError("it broke")) == "it broke"
 
@@ -50,15 +50,15 @@ def test_the_sentence_says_where_what_and_what_to_do() -> None:
         ("ArtifactCorrupt", 3), ("DivergenceError", 4), ("ClusterError", 5),
     ],
 )  # fmt: skip
-def test_exit_codes_are_those_of_the_manual(name: str, code: int) -> None:
+def test_exit_codes_match_the_documentation(name: str, code: int) -> None:
     assert getattr(errors, name).exit_code == code
 
 
-def test_nearest_names_the_likely_word() -> None:
+def test_nearest_names_the_most_similar_word() -> None:
     assert nearest("depht", ["width", "depth"]) == "did you mean 'depth'?"
 
 
-def test_nearest_lists_a_few_when_nothing_is_alike() -> None:
+def test_nearest_lists_known_words_if_none_is_similar() -> None:
     assert nearest("zzz", ["width", "depth"]) == "known are: width, depth"
     listed = nearest("zzz", [f"name{i}" for i in range(40)])
     assert listed.endswith("name11, …")
