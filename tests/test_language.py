@@ -70,7 +70,6 @@ EXEMPT: frozenset[str] = frozenset(
     {
         "docs/how-to/search.md",
         "docs/method.md",
-        "raydistill/config/search.py",
         "raydistill/config/tree.py",
         "raydistill/core/architectures.py",
         "raydistill/core/coreset.py",

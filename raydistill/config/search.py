@@ -1,4 +1,4 @@
-"""What `raydistill tune` searches, and how."""
+"""Define the search space and the search of `raydistill tune`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from raydistill.core.checks import positive
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """The numbers from low to high, both included; whole ones where both ends are. log: uniform in the logarithm."""
+    """Define a range of numbers; whole numbers if both ends are.
+
+    Parameters
+    ----------
+    low, high
+        Ends, both included.
+    log
+        Sample uniformly in the logarithm.
+    """
 
     low: int | float
     high: int | float
@@ -27,13 +35,23 @@ class Range:
 
     @property
     def whole(self) -> bool:
+        """Return whether both ends are whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Halving:
-    """Asynchronous successive halving (ASHA, Li et al. 2020, arXiv:1810.05934): after `grace` iterations, and after each `reduction`
-    times as many, a trial goes on only if it is among the best 1 / `reduction` of those that came so far."""
+    """Stop trials by asynchronous successive halving (ASHA, Li et al. 2020, arXiv:1810.05934).
+
+    A trial continues if it is among the best 1 / `reduction` of those that reached the same iteration.
+
+    Parameters
+    ----------
+    grace
+        Iterations before the first decision.
+    reduction
+        Each decision comes after `reduction` times as many iterations as the last.
+    """
 
     kind: Literal["asha"] = "asha"
     grace: PositiveInt = 100
@@ -46,9 +64,18 @@ class Halving:
 
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """Population-based training (Jaderberg et al. 2017, arXiv:1711.09846): every so many iterations, at a validation, a trial among the
-    worst `share` takes over the images of one among the best, and its values with some of them changed. What comes out is a set whose
-    values followed a schedule."""
+    """Run population-based training (Jaderberg et al. 2017, arXiv:1711.09846).
+
+    At a validation, one of the worst trials copies the images of one of the best, and changes some of its values.
+    The result is a set whose values followed a schedule.
+
+    Parameters
+    ----------
+    every
+        Iterations between exchanges.
+    share
+        Fraction of the trials that counts as worst, and as best.
+    """
 
     kind: Literal["pbt"] = "pbt"
     every: PositiveInt = 100
@@ -68,7 +95,7 @@ Values = Annotated[Annotated[Range, Tag("range")] | Annotated[list[Any], Tag("li
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """A search over recipes, judged by balanced accuracy on validation images; all trials match the same experts.
+    """Search over recipes by balanced accuracy on validation images; all trials match the same experts.
 
     Parameters
     ----------
@@ -76,13 +103,14 @@ class Search:
         By key of `distill`: a `Range`, or a list of values. {student_steps: {low: 10, high: 40}, init: [real, noise],
         image_step.lr: {low: 0.01, high: 0.1, log: true}}.
     trials
-        Recipes tried.
+        Number of recipes.
     sampler
-        "tpe": from what earlier trials reached (Optuna's, Bergstra et al. 2011); "random". A population begins with random values.
+        "tpe": Optuna's, from the results of earlier trials (Bergstra et al. 2011); "random".
+        A population starts with random values.
     stopping
-        Which trials end early, or (`Population`) go on with the images of others; None: each is left alone.
+        Stop trials early, or exchange images (`Population`). None: run each trial to its end.
     seed
-        Of the sampler.
+        Seed of the sampler.
     """
 
     space: dict[str, Values] = field(default_factory=dict)

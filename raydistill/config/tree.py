@@ -1,5 +1,8 @@
-"""The tree of a whole run. The strategy classes of `core` and `galaxies` are its leaves, so a hyper-parameter is documented and
-defaulted in one place."""
+"""Define the config of a run as a tree of dataclasses.
+
+Strategy classes of `core`, `datasets` and `galaxies` are its leaves, so each hyper-parameter has its
+documentation and default in one place.
+"""
 
 from __future__ import annotations
 
@@ -29,26 +32,30 @@ from raydistill.simulation.config import SimulatedSurvey
 
 Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm"]
 Images = FolderImages | ParquetImages | FitsImages
-LARGEST_WHITENED = 64  # px: 12,288 pixels and colours, a matrix of 600 MB and its inverse; 32 px: 38 MB
+LARGEST_WHITENED = 64  # px: 12,288 values, a matrix of 600 MB and its inverse; 32 px: 38 MB
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogSurvey:
-    """A survey as a user has it: a table of votes or labels, and pictures.
+    """Describe a survey as a table of votes or labels, and images.
 
     Parameters
     ----------
     catalog
         CSV, Parquet or FITS table at any URI.
     images
-        Where the pictures are.
-    dialect, fractions, columns
-        How the table names its columns, see `galaxies.catalog_schemas`; columns of a plain table, e.g. {id: GalaxyID, label: class}.
+        Location of the images.
+    dialect
+        Name of the table's column schema, or "auto"; see `galaxies.catalog_schemas`.
+    fractions
+        Use raw, weighted or debiased vote fractions.
+    columns
+        Columns of a plain table, e.g. {id: GalaxyID, label: class}.
     frame_r90
-        Side of a whole picture in units of the galaxy's petroR90_r, where all pictures are cut so (8.48 for the 424 px of Galaxy
-        Zoo 2); the prototypes' FITS header then has a scale.
+        Side of a whole image in units of the galaxy's petroR90_r, if all images are cut so.
+        Galaxy Zoo 2: 8.48 for 424 px. The FITS header of the prototypes then has a scale.
     licence, citation
-        Carried along into the curated set's manifest, and the licence into the prototypes' FITS header.
+        Stored in the curated set's manifest. The licence also goes into the prototypes' FITS header.
     """
 
     kind: Literal["catalog"] = "catalog"
@@ -64,20 +71,42 @@ class CatalogSurvey:
 
 @dataclass(frozen=True)
 class Curate:
-    """What becomes of the survey: classes, which galaxies, which pixels, which split.
+    """Select classes, galaxies, pixels and splits of a survey.
 
-    classes: "gz2-9", "gz2-5", a YAML file with a class tree, or a list of the names of labels; for a data set "all" too, its default.
-    crop_fraction: side of the central square that is kept, of the whole picture's; of a data set's by default all. align: turn every
-    picture so that its galaxy's long axis lies level; augmentation left alone is then `mirror`, in the place of `dihedral`, whose quarter
-    turns would undo it. per_class: the most confident so many of each class, any so many where all are equally so (None: all). balance:
-    cut every class to the smallest one's size. min_picture_size: px; smaller ones are rejected; of a data set by default 8.
-    split: fractions of train, validation and test, by hash of the object id. A data set keeps its official splits, whole; its training
-    part is divided among the others in the proportion of their fractions, after `per_class` and `balance`.
-    thresholds: "n10" or "n20", which demand of every question on a class's path that enough volunteers came to it (Willett et al. 2013).
-    min_votes: answers of a galaxy, over all questions. min_confidence: of a galaxy in its class.
-    whitening: "zca", as the trajectory-matching papers whiten CIFAR; None: mean and deviation of each colour channel. Everything made
-    from this survey then sees whitened images, and augmentation acts on those. whitening_eps: added to the pixels' variances, in units
-    where white is 1; the papers' value.
+    Parameters
+    ----------
+    classes
+        "gz2-9", "gz2-5", a YAML file with a class tree, or a list of label names.
+        A data set also takes "all", its default.
+    image_size
+        Side of a curated image in pixels.
+    crop_fraction
+        Side of the central square, as a fraction of the whole image. The default of a data set is 1.
+    align
+        Rotate every image so that the galaxy's major axis is horizontal. The default augmentation is then
+        `mirror`, because the quarter turns of `dihedral` would undo the alignment.
+    thresholds
+        "n10" or "n20": every question on a class's path needs enough votes (Willett et al. 2013).
+    min_votes
+        Minimum number of answers of a galaxy, over all questions.
+    min_confidence
+        Minimum confidence of a galaxy in its class.
+    per_class
+        Number of galaxies per class, the most confident first. None: all.
+    balance
+        Reduce every class to the size of the smallest one.
+    split
+        Fractions of train, validation and test, by hash of the object id.
+        A data set keeps its official splits. Its training part is divided in proportion to the remaining
+        fractions, after `per_class` and `balance`.
+    min_picture_size
+        Minimum side of a source image in pixels. The default of a data set is 8.
+    whitening
+        "zca": whiten images, as the trajectory-matching papers do for CIFAR.
+        None: use the mean and standard deviation of each colour channel. All later stages see whitened images;
+        augmentation acts on them.
+    whitening_eps
+        Added to the pixels' variances, in units where white is 1. The papers' value.
     """
 
     classes: str | tuple[str | StrictInt, ...] = "gz2-9"
@@ -105,14 +134,19 @@ class Curate:
             raise ValueError(f"whitening needs an image_size of at most {LARGEST_WHITENED}, got {self.image_size}")
 
 
-GALAXIES = Augmentation(("dihedral",))  # the sky has no upper side; DSA's operations are for photographs
+GALAXIES = Augmentation(
+    ("dihedral",)
+)  # images of the sky have no preferred orientation; DSA's operations are for photographs
 
-# A default of its own for each use of `Training`: a config that names one key of it keeps the rest of that recipe.
+# Each use of `Training` has its own defaults: a config that sets one key keeps the others.
 
 
 @dataclass(frozen=True)
 class ExpertTraining(Training):
-    """Plain SGD and the average of its parameters over about an epoch: a smooth trajectory, which can be matched."""
+    """Train an expert with plain SGD.
+
+    It averages the parameters over about an epoch, for a smooth trajectory that can be matched.
+    """
 
     epochs: int = 16
     batch_size: int = 64
@@ -124,7 +158,7 @@ class ExpertTraining(Training):
 
 @dataclass(frozen=True)
 class ProtocolTraining(Training):
-    """The papers' protocol for small sets."""
+    """Train on a small set by the papers' protocol."""
 
     epochs: int = 1000
     momentum: float = 0.9
@@ -136,7 +170,7 @@ class ProtocolTraining(Training):
 
 @dataclass(frozen=True)
 class FullDataTraining(ExpertTraining):
-    """A network trained well on everything: as an expert, but with momentum and a decay, which need not be matched."""
+    """Train a network on all data, as an expert but with momentum and learning-rate decay."""
 
     epochs: int = 24
     momentum: float = 0.9
@@ -146,9 +180,18 @@ class FullDataTraining(ExpertTraining):
 
 @dataclass(frozen=True)
 class Experts:
-    """How many experts, how each is trained, and what is kept of it: "all" epochs, or the two "ends" (for straight trajectories).
+    """Set the number and training of the experts.
 
-    targets: what an expert is taught of a galaxy: "hard", its class, or "votes", the volunteers' probability of each class.
+    Parameters
+    ----------
+    num_experts
+        Number of experts.
+    keep
+        Stored epochs: "all", or the two "ends" for straight trajectories.
+    targets
+        Labels of the training galaxies: "hard" classes, or "votes", the volunteers' class probabilities.
+    training
+        Training of each expert.
     """
 
     num_experts: PositiveInt = 8
@@ -159,10 +202,30 @@ class Experts:
 
 @dataclass(frozen=True)
 class Distill(Recipe):
-    """The recipe, and how its progress is judged on validation images.
+    """Extend the recipe with validation during distillation.
 
-    seed: another run on the same experts. validate_every: iterations between validations, each of which trains `validation_networks`
-    fresh networks for `validation_epochs`. picture_every: iterations between pictures of the prototypes.
+    Parameters
+    ----------
+    schedule
+        Window of start epochs.
+    image_step
+        Optimiser of the images.
+    lr_step
+        Optimiser of the student learning rates.
+    label_step
+        Optimiser of the soft labels.
+    augmentation
+        Augmentation of the synthetic images.
+    seed
+        Another value gives another run on the same experts.
+    validate_every
+        Iterations between validations.
+    validation_networks
+        Fresh networks trained per validation.
+    validation_epochs
+        Epochs of each validation network.
+    picture_every
+        Iterations between images of the prototypes.
     """
 
     # Declared again to be chosen by kind; the defaults are those of `Recipe`.
@@ -180,12 +243,18 @@ class Distill(Recipe):
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a fresh network is trained on a small set.
+    """Set how fresh networks are trained on a small set.
 
-    lr_grid: rates of which the one that is best on validation images is taken, or up to three beyond an end as long as the best lies
-    there (not where it is the only one).
-    learned_lr: what becomes of the learning rates that a distilled set brings, spread over the first half of the epochs as the papers do:
-    a "candidate" beside those of `lr_grid`, the "only" one, as in the papers, or "never" used.
+    Parameters
+    ----------
+    training
+        Training of each network. `lr_grid` replaces its learning rate.
+    learned_lr
+        Use of the learned learning rates of a distilled set, spread over the first half of the epochs.
+        "candidate": next to those of `lr_grid`; "only": alone, as in the papers; "never": not used.
+    lr_grid
+        Learning rates. The best one on validation images is used. If it is at an end of the grid,
+        up to three further rates beyond that end are tried. A grid of one rate is not extended.
     """
 
     training: ProtocolTraining = field(default_factory=ProtocolTraining)
@@ -201,15 +270,30 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Which training sets are compared, how, and on which networks.
+    """Set the training sets, protocols and networks of the evaluation.
 
-    The first protocol and the experts' own architecture give the headline figures. other_networks: further architectures, which
-    only the small sets meet. num_networks: fresh networks per subject, and draws of random real images.
-    dm: how the baseline "dm" matches distributions. full_data: how the networks of the subject `full_data` are trained,
-    `full_data_networks` of them (0: none).
-    scores: also the label-robust and the augmentation-robust score of the distilled set (`core.scores`), under the first protocol and on
-    the experts' architecture. Trains what these need besides: the distilled images without augmentation and, where their labels are soft,
-    with hard ones; random real images without augmentation.
+    The first protocol and the experts' architecture give the headline figures.
+
+    Parameters
+    ----------
+    protocols
+        Training protocols by name.
+    other_networks
+        Further architectures, used with the small sets only.
+    num_networks
+        Fresh networks per training set, and draws of random real images.
+    baselines
+        Real or matched images to compare with.
+    dm
+        Distribution matching of the baseline "dm".
+    full_data
+        Training of the networks on all data.
+    full_data_networks
+        Number of those networks; 0: none.
+    scores
+        Also compute the label-robust and augmentation-robust scores of the distilled set (`core.scores`).
+        They use the first protocol and the experts' architecture. They need further training: distilled images
+        without augmentation and with hard labels, and random real images without augmentation.
     """
 
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
@@ -223,7 +307,7 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         if not self.protocols:
-            raise ValueError("protocols must name at least one, the first gives the headline figures")
+            raise ValueError("protocols must name at least one; the first gives the headline figures")
         if len(set(self.baselines)) < len(self.baselines):
             raise ValueError(f"baselines must not name one twice, got {', '.join(self.baselines)}")
         if self.scores and not self.full_data_networks:
@@ -237,20 +321,40 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run may use. Only threads (`worker_threads`, `distill_cpus`) and GPUs change a result: they decide the order of sums, and
-    what `auto` settles.
+    """Limit the resources of a run. Only threads (`worker_threads`, `distill_cpus`) and GPUs change a result.
 
-    address: of a running Ray cluster ("auto" finds a local one); None: RAY_ADDRESS, or else a private one on this machine.
-    workers: parallel workers, for which a cluster with autoscaling may grow; None: as many as its machines carry now. growth_seconds: how
-    long to wait for a machine that carries one, where none is there yet; clouds bring one in one to four minutes.
-    cpus, gpus: of one worker, fractions allowed. worker_threads: torch threads of an expert's or evaluation's worker.
-    distill_cpus, distill_gpus: of a distilling process, which uses as many threads as CPUs; None: those of the largest machine that
-    has the GPUs, divided by `distill.trajectories_per_step`, as far as a step's arithmetic keeps them busy. distill_memory_mb: what an
-    iteration of the exact engine may keep beside the work of one student step: less than the parameters of all steps costs a quarter
-    more time, more is spent on graphs that are then not recomputed (where `distill.compile` is off); None: the parameters of all steps.
-    max_restarts: how often in a row workers may be lost, with nothing done in between, before a stage gives up.
-    object_store_mb: memory of the object store of a private Ray, which spills to disk beyond; None: Ray's choice.
-    checkpoint_seconds: at least so long between two states that a distilling process saves. A megabyte is 2^20 bytes.
+    They decide the order of sums and the values of `auto`.
+
+    Parameters
+    ----------
+    address
+        Address of a running Ray cluster; "auto" finds a local one. None: RAY_ADDRESS, or else a private Ray.
+    workers
+        Parallel workers; an autoscaling cluster may grow for them. None: the current capacity.
+    growth_seconds
+        Timeout for a new node if no node fits. Cloud providers take one to four minutes.
+    cpus, gpus
+        CPUs and GPUs of one worker; fractions are allowed.
+    worker_threads
+        Torch threads of a worker that trains experts or evaluates.
+    distill_cpus, distill_gpus
+        CPUs and GPUs of a distilling process, which uses one thread per CPU.
+        None: the CPUs of the largest node with these GPUs, divided by `distill.trajectories_per_step`, up to
+        the number that one step can use.
+    distill_memory_mb
+        Memory of an iteration of the exact engine, without one student step.
+        Less than the parameters of all steps costs a quarter more time. More stores graphs instead of recomputing
+        them (if `distill.compile` is off). None: the parameters of all steps.
+    max_restarts
+        Consecutive worker failures without progress before a stage gives up.
+    object_store_mb
+        Memory of the object store of a private Ray, which then spills to disk. None: Ray's default.
+    checkpoint_seconds
+        Minimum time between two checkpoints of a distilling process.
+
+    Notes
+    -----
+    A megabyte is 2^20 bytes.
     """
 
     address: str | None = None
@@ -274,7 +378,17 @@ class Resources:
 
 @dataclass(frozen=True)
 class Tracking:
-    """MLflow. uri: of the tracking server, without a password; None: sqlite:// under the run folder."""
+    """Configure MLflow.
+
+    Parameters
+    ----------
+    enabled
+        Log runs to MLflow.
+    uri
+        Tracking server, without a password. None: sqlite:// in the run folder.
+    experiment
+        Name of the experiment. None: the name of the config.
+    """
 
     enabled: bool = True
     uri: str | None = None
@@ -282,7 +396,7 @@ class Tracking:
 
     def __post_init__(self) -> None:
         if self.uri and re.search(r"//[^/]*:[^/]*@", self.uri):
-            # It would stand in MLflow's parameters, in the best config of a search and in logs.
+            # MLflow's parameters, the best config of a search and logs would contain it.
             raise ValueError("uri must hold no password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
 
 
@@ -291,7 +405,37 @@ Survey = CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | Torchvisio
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole run. `distilled`: evaluate this distilled set instead of the run's own. `search`: for `raydistill tune` alone."""
+    """Define a complete run.
+
+    Parameters
+    ----------
+    name
+        Name of the run and of its folder.
+    survey
+        Source of the images and labels.
+    output
+        Folder or URI of all artifacts.
+    seed
+        Root of all random numbers.
+    curate
+        Selection of galaxies and pixels.
+    network
+        Architecture of experts and students.
+    experts
+        Training of the experts.
+    distill
+        Distillation recipe.
+    evaluate
+        Evaluation of the distilled set.
+    resources
+        Resources of a run.
+    tracking
+        MLflow.
+    distilled
+        Evaluate this distilled set instead of the run's own.
+    search
+        Search of `raydistill tune`.
+    """
 
     name: str
     survey: Annotated[Survey, BY_KIND, infer_kind(Survey)]
@@ -309,10 +453,10 @@ class Config:
 
 
 def plain(config: Any) -> Any:
-    """A config or any part of it as nested dicts, lists and scalars, with all defaults written out."""
+    """Return a config or a part of it as nested dicts, lists and scalars, with all defaults."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
 def sources(*networks: Architecture) -> list[str]:
-    """Digests of the files in which networks of one's own are written: part of the identity of what is trained."""
+    """Return the digests of the source files of custom networks, which are part of an artifact's identity."""
     return [network.source_sha256 for network in networks if isinstance(network, Custom)]
