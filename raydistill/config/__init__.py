@@ -1,6 +1,7 @@
 """Define the config: a typed tree of frozen dataclasses. A YAML file is a complete, named run.
 
 tree       the dataclasses
+survey     the parts about the survey and its curation
 search     the part for `tune`
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config
@@ -9,16 +10,14 @@ messages   one sentence for a wrong config
 
 from raydistill.config.reading import EXTENDS, SHIPPED, load, vary
 from raydistill.config.search import Halving, Population, Range, Search
+from raydistill.config.survey import CatalogSurvey, Curate, Images
 from raydistill.config.tree import (
     Baseline,
-    CatalogSurvey,
     Config,
-    Curate,
     Distill,
     Evaluate,
     Experts,
     ExpertTraining,
-    Images,
     Protocol,
     Resources,
     Tracking,

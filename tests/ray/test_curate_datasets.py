@@ -96,7 +96,7 @@ def test_neither_the_order_of_rows_nor_the_way_of_sorting_shows(
     other = tmp_path / "cifar.parquet"
     table = pq.read_table(jpegs.root)
     pq.write_table(table.take(np.arange(len(table))[::-1]), other, row_group_size=100)
-    monkeypatch.setattr(decoding, "FEW", 0)
+    monkeypatch.setattr(decoding, "SIMPLE_SHUFFLE_ROWS", 0)
     again = curated(tmp_path / "b", ImageTable(**{**vars(jpegs), "root": str(other)}))
     assert again.manifest.content == first.manifest.content
 

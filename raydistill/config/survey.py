@@ -1,0 +1,116 @@
+"""Define the parts of a config about the survey and its curation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import PositiveFloat, PositiveInt, StrictInt
+
+from raydistill.config.kinds import BY_KIND, infer_kind
+from raydistill.galaxies.catalog_schemas import Fractions
+from raydistill.galaxies.selection import SPLIT_TOLERANCE
+from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages
+
+Images = FolderImages | ParquetImages | FitsImages
+LARGEST_WHITENED = 64  # px: 12,288 values, a matrix of 600 MB and its inverse; 32 px: 38 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogSurvey:
+    """Describe a survey as a table of votes or labels, and images.
+
+    Parameters
+    ----------
+    catalog
+        CSV, Parquet or FITS table at any URI.
+    images
+        Location of the images.
+    dialect
+        Name of the table's column schema, or "auto"; see `galaxies.catalog_schemas`.
+    fractions
+        Use raw, weighted or debiased vote fractions.
+    columns
+        Columns of a plain table, e.g. {id: GalaxyID, label: class}.
+    frame_r90
+        Side of a whole image in units of the galaxy's petroR90_r, if all images are cut so.
+        Galaxy Zoo 2: 8.48 for 424 px. The FITS header of the prototypes then has a scale.
+    licence, citation
+        Stored in the curated set's manifest. The licence also goes into the prototypes' FITS header.
+    """
+
+    kind: Literal["catalog"] = "catalog"
+    catalog: str
+    images: Annotated[Images, BY_KIND, infer_kind(Images)]
+    dialect: str = "auto"
+    fractions: Fractions = "weighted"
+    columns: dict[str, str] = field(default_factory=dict)
+    frame_r90: PositiveFloat | None = None
+    licence: str = ""
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class Curate:
+    """Select classes, galaxies, pixels and splits of a survey.
+
+    Parameters
+    ----------
+    classes
+        "gz2-9", "gz2-5", a YAML file with a class tree, or a list of label names.
+        A data set also takes "all", its default.
+    image_size
+        Side of a curated image in pixels.
+    crop_fraction
+        Side of the central square, as a fraction of the whole image. The default of a data set is 1.
+    align
+        Rotate every image so that the galaxy's major axis is horizontal. The default augmentation is then
+        `mirror`, because the quarter turns of `dihedral` would undo the alignment.
+    thresholds
+        "n10" or "n20": every question on a class's path needs enough votes (Willett et al. 2013).
+    min_votes
+        Minimum number of answers of a galaxy, over all questions.
+    min_confidence
+        Minimum confidence of a galaxy in its class.
+    per_class
+        Number of galaxies per class, the most confident first. None: all.
+    balance
+        Reduce every class to the size of the smallest one.
+    split
+        Fractions of train, validation and test, by hash of the object id.
+        A data set keeps its official splits. Its training part is divided in proportion to the remaining
+        fractions, after `per_class` and `balance`.
+    min_picture_size
+        Minimum side of a source image in pixels. The default of a data set is 8.
+    whitening
+        "zca": whiten images, as the trajectory-matching papers do for CIFAR.
+        None: use the mean and standard deviation of each colour channel. All later stages see whitened images;
+        augmentation acts on them.
+    whitening_eps
+        Added to the pixels' variances, in units where white is 1. The papers' value.
+    """
+
+    classes: str | tuple[str | StrictInt, ...] = "gz2-9"
+    image_size: int = 32
+    crop_fraction: float = 0.5
+    align: bool = False
+    thresholds: Literal["n10", "n20"] | None = None
+    min_votes: float = 0
+    min_confidence: float = 0.0
+    per_class: PositiveInt | None = None
+    balance: bool = False
+    split: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    min_picture_size: int = 32
+    whitening: Literal["zca"] | None = None
+    whitening_eps: PositiveFloat = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction}")
+        if self.image_size < 8:
+            raise ValueError(f"image_size must be at least 8, got {self.image_size}")
+        if min(self.split) <= 0 or not math.isclose(sum(self.split), 1, abs_tol=SPLIT_TOLERANCE):
+            raise ValueError(f"split must be three positive fractions that sum to 1, got {list(self.split)}")
+        if self.whitening and self.image_size > LARGEST_WHITENED:
+            raise ValueError(f"whitening needs an image_size of at most {LARGEST_WHITENED}, got {self.image_size}")
