@@ -69,8 +69,6 @@ BAD_START = re.compile(r"^(Of|What|Who|Whoever|That which)\b(?![^.!?]*\?)")
 EXEMPT: frozenset[str] = frozenset(
     {
         "raydistill/log.py",
-        "raydistill/pipeline/runtime/stages.py",
-        "raydistill/pipeline/tune/trials.py",
     }
 )
 

@@ -307,7 +307,7 @@ RUN_ROWS = [
       "curate.classes, class 'cat': the class has no path in the decision tree, so votes cannot be assigned to "
       "it; give it a path, or use a catalogue with labels"),
     R("labels of votes for a survey of labels", "run own.yaml distill.labels=votes experts.targets=votes", 3,
-      "runs/own/curated-…: its galaxies have labels and no votes, which experts.targets and distill.labels would take; set "
+      "runs/own/curated-…: its galaxies have labels and no votes, which experts.targets and distill.labels need; set "
       "experts.targets=hard and distill.labels=hard, or take a survey with votes"),
     R("a curated set whose stage was stopped", "experts tiny.yaml experts.num_experts=2", 3,
       "runs/tiny/curated-…: the curated set here was never finished; run 'raydistill curate CONFIG' again",

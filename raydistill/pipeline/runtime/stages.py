@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 RESOLVED = "resolved.json"
 OLD_RESOLVED = "settled.json"  # in older artifacts
-BEGUN_ON = f"{PARTIAL}/begun-on"  # what decides bits and is no part of the artifact
+STARTED_ON = f"{PARTIAL}/begun-on"  # the hardware, which can change bits; no part of the artifact
 
 
 def tracking_uri(plan: Plan) -> str | None:
@@ -93,7 +93,9 @@ def require_votes(config: Config, curated: CuratedSet) -> None:
     keys = [key for key, (value, _) in values.items() if value == "votes"]
     if keys and not curated.has_votes:
         fix = " and ".join(f"{key}={values[key][1]}" for key in keys)
-        what = f"its galaxies have labels and no votes, which {' and '.join(keys)} would take"
+        what = (
+            f"its galaxies have labels and no votes, which {' and '.join(keys)} {'needs' if len(keys) == 1 else 'need'}"
+        )
         raise ArtifactIncompatible(what, curated.folder.uri, f"set {fix}, or take a survey with votes")
 
 
@@ -156,22 +158,38 @@ def tracked_run(
 def resolve(
     folder: Folder, run: Run, requested: Training | Recipe, work: WorkEstimate, gpus: float, threads: int
 ) -> Arithmetic:
-    """Return the arithmetic of a stage: that in the folder if the artifact was begun before, else by work and hardware.
+    """Return the arithmetic of a stage, and store it in the artifact's folder.
 
     A resumed artifact keeps its arithmetic on every machine. The log warns if GPUs or threads differ, because then
     bits may differ.
+
+    Parameters
+    ----------
+    folder
+        Folder of the artifact.
+    run
+        MLflow run, which gets the arithmetic as a tag.
+    requested
+        The options as configured.
+    work
+        Estimate of the work, which decides an "auto".
+    gpus, threads
+        GPUs and CPU threads of a worker.
     """
     here = "GPUs" if gpus else f"{threads} {'thread' if threads == 1 else 'threads'} of a CPU"
     arithmetic = _resolved_before(folder)
     if arithmetic is not None:
-        there = folder.read(BEGUN_ON).decode() if folder.exists(BEGUN_ON) else here
+        there = folder.read(STARTED_ON).decode() if folder.exists(STARTED_ON) else here
         if there != here:
             log.warning(
-                "%s was begun on %s and goes on with %s: the same to rounding, not to the bit", folder, there, here
+                "%s was started on %s and resumes on %s: results agree to rounding, not bit for bit",
+                folder,
+                there,
+                here,
             )
     else:
         arithmetic = resolve_auto(requested, work, Hardware.of_workers(gpus))
-        folder.write(BEGUN_ON, here.encode())
+        folder.write(STARTED_ON, here.encode())
         folder.write(RESOLVED, json.dumps(arithmetic._asdict()).encode())
     run.tags({"raydistill.settled": str(arithmetic)})
     return arithmetic

@@ -1,4 +1,4 @@
-"""The result of a trial: its status, its validations, and what it adds to its last report."""
+"""The result of a trial: its status, its validations and its last report."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ def cpus_per_trial(resources: Resources) -> int:
 
 
 def final_result(validation: Validation) -> dict[str, Any]:
-    """Return what a finished trial adds to its last report.
+    """Return the metrics that a finished trial adds to its last report.
 
-    Its last iteration is not called `iteration`: the scheduler would stop the trial or exploit it there, and the
-    files it has just written would be lost.
+    The last iteration is not called `iteration`: there the scheduler would stop the trial or exploit it, and its
+    files would be lost.
     """
     return {METRIC: validation.balanced_accuracy, "last_iteration": validation.iteration, "ended": FINISHED}
 
 
 def failed_result(error: DivergenceError | ConfigError) -> dict[str, Any]:
-    """Return what a trial adds that diverged or has an invalid recipe; its accuracy is 0 for the sampler."""
+    """Return the metrics of a trial that diverged or has an invalid recipe: accuracy 0 and the error."""
     status = DIVERGED if isinstance(error, DivergenceError) else NO_RECIPE
     return {METRIC: 0.0, "ended": status, "said": str(error)}
 
 
 @dataclass
 class Trial:
-    """What a trial has reported.
+    """The reports of a trial.
 
     Parameters
     ----------
     said
         The error of an unsuccessful trial.
     validations
-        (iteration, balanced accuracy). For a member of a population those of its current images, even if another
+        (iteration, balanced accuracy). A member of a population has those of its current images, even if another
         member distilled them.
     schedule
-        For a member of a population: (iteration, the values from there on).
+        (iteration, the values from there on), for a member of a population.
     """
 
     name: str

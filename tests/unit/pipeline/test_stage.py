@@ -14,7 +14,7 @@ from raydistill.core.cost_model import WorkEstimate
 from raydistill.core.training import Training
 from raydistill.errors import ArtifactError
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.stages import BEGUN_ON, OLD_RESOLVED, RESOLVED, resolve, stage_context
+from raydistill.pipeline.runtime.stages import OLD_RESOLVED, RESOLVED, STARTED_ON, resolve, stage_context
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
 
@@ -35,7 +35,7 @@ def test_resumed_run_keeps_the_resolved_values_of_the_first(tmp_path: Path) -> N
     training = Training(compile="auto", precision="auto", lr=0.5)
     first = resolve(folder, run, training, SHORT, gpus=1, threads=1)
     assert first == Arithmetic(compile=False, precision="float32")
-    assert sorted(folder.files()) == sorted([RESOLVED, BEGUN_ON])
+    assert sorted(folder.files()) == sorted([RESOLVED, STARTED_ON])
     assert resolve(folder, run, training, LONG, gpus=1, threads=1) == first
     assert run.values == {"raydistill.settled": "float32, not compiled"}
     folder.write(RESOLVED, b"{damaged")
@@ -59,8 +59,10 @@ def test_resuming_on_other_hardware_warns_that_bits_may_differ(
     for gpus, threads in ((0, 8), (0, 8), (0, 4), (1, 1)):
         resolve(Folder(tmp_path), Run(), Training(), SHORT, gpus=gpus, threads=threads)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    prefix = f"{tmp_path} was begun on 8 threads of a CPU and goes on with"
-    assert warnings == [f"{prefix} {on}: the same to rounding, not to the bit" for on in ("4 threads of a CPU", "GPUs")]
+    prefix = f"{tmp_path} was started on 8 threads of a CPU and resumes on"
+    assert warnings == [
+        f"{prefix} {on}: results agree to rounding, not bit for bit" for on in ("4 threads of a CPU", "GPUs")
+    ]
 
 
 def test_unwritable_output_is_reported_before_a_cluster_starts(tmp_path: Path) -> None:
