@@ -1,8 +1,8 @@
-"""What a person sees while a stage runs: log lines and progress, all of it on stderr.
+"""Log lines and progress, on stderr.
 
-Stdout carries one thing, the artifact's path, so that `path=$(raydistill curate …)` works. Progress is a bar where
-someone watches (stderr is a terminal) and otherwise one plain line at most every ten seconds, which is what a job's
-log can hold. Core returns records; only pipeline and command line call this.
+Stdout has only the artifact's path, so that `path=$(raydistill curate …)` works. Progress is a bar on a terminal. In a
+job's log it is one plain line, at most every ten seconds. Core returns records; only the pipeline and the command line
+log.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 
 SECONDS_BETWEEN_LINES = 10.0
-SECONDS_BETWEEN_FIGURES = 0.25  # a bar is redrawn by its own thread; formatting a GPU scalar more often would stall it
+SECONDS_BETWEEN_METRICS = 0.25  # formatting a GPU scalar waits for the GPU
 CHATTY = ("ray", "mlflow", "alembic", "matplotlib", "PIL", "fontTools", "urllib3", "filelock", "git", "fsspec")
 
-_console = Console(stderr=True)  # looks up sys.stderr at every write; shared, so lines appear above a live bar
+_console = Console(stderr=True)  # shared, so that lines appear above a live bar
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of one module: `get_logger(__name__)`. Names outside the package are put below it."""
+    """Return the logger of a module, as a child of `raydistill`.
+
+    Use it as `get_logger(__name__)`.
+    """
     inside = name == "raydistill" or name.startswith("raydistill.")
     return logging.getLogger(name if inside else f"raydistill.{name}")
 
@@ -37,13 +40,13 @@ _log = get_logger(__name__)
 
 
 def setup(verbosity: int = 0) -> None:
-    """Send all logging to stderr; call it once per process (again replaces, never doubles).
+    """Send all logging of this process to stderr; a second call replaces the first.
 
     Parameters
     ----------
     verbosity
-        -1: warnings only, and no progress; 0: what happens; 1: debug lines of this package; 2: and of Ray, MLflow
-        and the other libraries, which are held to warnings otherwise.
+        -1: warnings, no progress; 0: info; 1: debug lines of this package; 2: debug lines of all libraries. Below 2,
+        Ray, MLflow and the other libraries log warnings only.
     """
     root = logging.getLogger()
     for handler in [h for h in root.handlers if isinstance(h, _StderrHandler)]:
@@ -56,7 +59,7 @@ def setup(verbosity: int = 0) -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes through the shared console: no markup, no wrapping, so a path can be copied from the line."""
+    """Handler that prints to the shared console without markup or wrapping, so that paths can be copied."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,36 +78,41 @@ class _StderrHandler(logging.Handler):
 
 @contextmanager
 def progress(total: int | None, description: str, unit: str = "steps", *, start: int = 0) -> Iterator[Progress]:
-    """Show how far a loop has come.
+    """Show the progress of a loop.
 
     Parameters
     ----------
     total
-        How many there will be; None when unknown (then no time left is shown).
+        Number of steps; None if unknown, and then no time left is shown.
     description, unit
-        "distilling", "steps": read together as "distilling: 40/1000 steps".
+        "distilling" and "steps" give "distilling: 40/1000 steps".
     start
-        What an earlier run had done already; it does not count in the rate.
+        Steps that an earlier run completed. They do not count in the rate.
+
+    Yields
+    ------
+    Progress
+        Call its `advance` or `update` after every step.
 
     Examples
     --------
-    >>> with progress(3, "adding", "numbers") as shown:
+    >>> with progress(3, "adding", "numbers") as bar:
     ...     for number in (1, 2, 3):
-    ...         shown.advance(latest=number)
+    ...         bar.advance(latest=number)
     """
-    watched = _on_terminal() and _log.isEnabledFor(logging.INFO)
-    shown: Progress = (_Bar if watched else _Lines)(total, description, unit, start)
+    use_bar = _on_terminal() and _log.isEnabledFor(logging.INFO)
+    bar: Progress = (_Bar if use_bar else _Lines)(total, description, unit, start)
     try:
-        yield shown
+        yield bar
     except BaseException:
-        shown.close("stopped")
+        bar.close("stopped")
         raise
-    shown.close("done")
+    bar.close("done")
 
 
 @dataclass(eq=False)
 class Progress:
-    """What `progress` hands out. Figures are numbers or words; the latest of each name is shown."""
+    """Count of completed steps, with the latest value of each metric."""
 
     total: int | None
     description: str
@@ -114,55 +122,55 @@ class Progress:
 
     def __post_init__(self) -> None:
         self.done = self.start
-        self.figures: dict[str, object] = {}
-        self._began = self.clock()
+        self.metrics: dict[str, object] = {}
+        self._started = self.clock()
 
-    def advance(self, n: int = 1, **figures: object) -> None:
-        """`n` more are done."""
-        self.update(self.done + n, **figures)
+    def advance(self, n: int = 1, **metrics: object) -> None:
+        """Count `n` more steps."""
+        self.update(self.done + n, **metrics)
 
-    def update(self, done: int, **figures: object) -> None:
-        """`done` are done in all; None of the figures is formatted until it is shown."""
+    def update(self, done: int, **metrics: object) -> None:
+        """Set the number of completed steps; metrics are formatted only when shown."""
         self.done = done
-        self.figures.update(figures)
+        self.metrics.update(metrics)
         self._show()
 
     def resume_at(self, done: int) -> None:
-        """An earlier run had come so far, as turns out now; that does not count in the rate."""
+        """Set the steps that an earlier run completed, if known only after the start."""
         self.start = self.done = done
 
-    def close(self, how: str) -> None:
-        """The last word; `how` is "done" or "stopped"."""
+    def close(self, outcome: str) -> None:
+        """Show the last line; `outcome` is "done" or "stopped"."""
 
     def _show(self) -> None:
-        """Called after every change."""
+        """Show the current state; called after every change."""
 
 
 class _Lines(Progress):
-    """Progress as log lines, for output that nobody watches."""
+    """Progress as log lines."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._lines = [(0.0, self.start)]  # seconds since the beginning, and how many were done: of each line so far
+        self._lines = [(0.0, self.start)]  # (seconds since the start, steps done) of each line
 
     def resume_at(self, done: int) -> None:
         super().resume_at(done)
-        self._lines = [(self.clock() - self._began, done)]
+        self._lines = [(self.clock() - self._started, done)]
 
     def _show(self) -> None:
-        elapsed = self.clock() - self._began
+        elapsed = self.clock() - self._started
         if elapsed - self._lines[-1][0] >= SECONDS_BETWEEN_LINES:
             _log.info("%s", self._line(self._latest_rate(elapsed)))
             self._lines.append((elapsed, self.done))
 
-    def close(self, how: str) -> None:
-        elapsed = self.clock() - self._began
+    def close(self, outcome: str) -> None:
+        elapsed = self.clock() - self._started
         working = elapsed - self._lines[0][0]
         rate = (self.done - self.start) / working if working > 0 else 0.0
-        _log.info("%s, %s after %s", self._line(rate, closing=True), how, duration(elapsed))
+        _log.info("%s, %s after %s", self._line(rate, closing=True), outcome, duration(elapsed))
 
     def _latest_rate(self, elapsed: float) -> float:
-        """Of the second half of the time so far: what is slow at the beginning, as compiling is, soon does not count."""
+        """Return the steps per second in the second half of the elapsed time, without a slow start."""
         since, done = self._lines[max(0, bisect_right(self._lines, elapsed / 2, key=itemgetter(0)) - 1)]
         if done == self.done:
             since, done = self._lines[0]
@@ -175,11 +183,11 @@ class _Lines(Progress):
             parts.append(f"{rate:.3g}/s" if rate >= 0.1 else f"{duration(1 / rate)} each")
             if self.total is not None and not closing:
                 parts.append(f"{duration(max(self.total - self.done, 0) / rate)} left")
-        return ", ".join([*parts, *_formatted(self.figures)])
+        return ", ".join([*parts, *_formatted(self.metrics)])
 
 
 class _Bar(Progress):
-    """Progress as a bar with time left and the latest figures."""
+    """Progress as a bar with time left and the latest metrics."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,15 +197,15 @@ class _Bar(Progress):
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}", markup=False),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[figures]}", markup=False),
+            TextColumn("{task.fields[metrics]}", markup=False),
             console=_console,
-            redirect_stdout=False,  # stdout belongs to the artifact's path
-            speed_estimate_period=600,  # an expert may take minutes; rich's 30 s would show no time left
+            redirect_stdout=False,  # stdout has only the artifact's path
+            speed_estimate_period=600,  # in seconds; an expert may take minutes, and with the default of 30 no time left is shown
         )
         self._task: TaskID = self._rich.add_task(
-            self.description, total=self.total, completed=self.start, unit=self.unit, figures=""
+            self.description, total=self.total, completed=self.start, unit=self.unit, metrics=""
         )
-        self._last_figures = -SECONDS_BETWEEN_FIGURES
+        self._metrics_shown_at = -SECONDS_BETWEEN_METRICS
         self._rich.start()
 
     def resume_at(self, done: int) -> None:
@@ -206,19 +214,19 @@ class _Bar(Progress):
 
     def _show(self) -> None:
         now = self.clock()
-        if now - self._last_figures < SECONDS_BETWEEN_FIGURES:
+        if now - self._metrics_shown_at < SECONDS_BETWEEN_METRICS:
             self._rich.update(self._task, completed=self.done)
             return
-        self._last_figures = now
-        self._rich.update(self._task, completed=self.done, figures=" ".join(_formatted(self.figures)))
+        self._metrics_shown_at = now
+        self._rich.update(self._task, completed=self.done, metrics=" ".join(_formatted(self.metrics)))
 
-    def close(self, how: str) -> None:
-        self._rich.update(self._task, completed=self.done, figures=" ".join(_formatted(self.figures)))
+    def close(self, outcome: str) -> None:
+        self._rich.update(self._task, completed=self.done, metrics=" ".join(_formatted(self.metrics)))
         self._rich.stop()
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: "7 s", "4 min 12 s", "2 h 5 min", "3 d 4 h"; tenths below ten seconds.
+    """Format a duration in at most two units, with tenths below ten seconds.
 
     >>> [duration(s) for s in (0.31, 59.6, 3599.9, 7500, 273600)]
     ['0.3 s', '1 min 0 s', '1 h 0 min', '2 h 5 min', '3 d 4 h']
@@ -234,12 +242,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s"
 
 
-def _formatted(figures: dict[str, object]) -> list[str]:
-    return [f"{name}={_short(value)}" for name, value in figures.items()]
+def _formatted(metrics: dict[str, object]) -> list[str]:
+    return [f"{name}={_short(value)}" for name, value in metrics.items()]
 
 
 def _short(value: object) -> str:
-    """Counts as they are; anything that turns into a float (NumPy and torch scalars too) with four digits."""
+    """Format an integer in full and a float (also a NumPy or torch scalar) with four digits."""
     if isinstance(value, str | int) or value is None:
         return str(value)
     return f"{float(value):.4g}" if hasattr(value, "__float__") else str(value)

@@ -65,13 +65,6 @@ TERMS = {
 HOME_MADE = re.compile(rf"\b({'|'.join(TERMS)})\b", re.I)
 BAD_START = re.compile(r"^(Of|What|Who|Whoever|That which)\b(?![^.!?]*\?)")
 
-# Files that are still written in the old language. The list only shrinks.
-EXEMPT: frozenset[str] = frozenset(
-    {
-        "raydistill/log.py",
-    }
-)
-
 
 def prose_pages() -> list[Path]:
     """Return README and the pages of docs, without history and generated pages."""
@@ -138,15 +131,17 @@ def home_made_terms(path: Path) -> list[str]:
 
 def checked_files() -> list[Path]:
     """Return the pages and the modules in which home-made terms are not allowed."""
-    return [*prose_pages(), *sorted((ROOT / "raydistill").rglob("*.py"))]
+    folders = ("raydistill", "tests", "benchmarks", "jobs", "examples")
+    modules = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [*prose_pages(), *(path for path in modules if path != Path(__file__).resolve())]
 
 
-@pytest.mark.parametrize("page", [p for p in prose_pages() if _name(p) not in EXEMPT], ids=_name)
+@pytest.mark.parametrize("page", prose_pages(), ids=_name)
 def test_median_sentence_of_a_page_is_short(page: Path) -> None:
     assert median_words(page.read_text()) <= MAX_MEDIAN_WORDS
 
 
-@pytest.mark.parametrize("path", [p for p in checked_files() if _name(p) not in EXEMPT], ids=_name)
+@pytest.mark.parametrize("path", checked_files(), ids=_name)
 def test_standard_terms_are_used(path: Path) -> None:
     assert home_made_terms(path) == []
 
@@ -163,12 +158,6 @@ def test_home_made_terms_are_found(tmp_path: Path) -> None:
     assert home_made_terms(path) == ["1: mends", "2: sign of life", "Who mends it."]
 
 
-def is_clean(path: Path) -> bool:
-    """Return True if a file passes both tests."""
-    short = path.suffix == ".py" or median_words(path.read_text()) <= MAX_MEDIAN_WORDS
-    return short and not home_made_terms(path)
-
-
 if __name__ == "__main__":
     for page in prose_pages():
         count, words = len(sentences(page.read_text())), median_words(page.read_text())
@@ -177,5 +166,3 @@ if __name__ == "__main__":
     for path in checked_files():
         if terms := home_made_terms(path):
             print(f"{_name(path):60} {len(terms):3}  {', '.join(terms[:6])}")
-    files = {_name(path): path for path in checked_files()}
-    print("delete from EXEMPT:", sorted(name for name in EXEMPT if name not in files or is_clean(files[name])))

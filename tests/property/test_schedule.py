@@ -1,4 +1,4 @@
-"""What holds of a schedule whatever the losses are."""
+"""Properties of a schedule for any losses."""
 
 from __future__ import annotations
 

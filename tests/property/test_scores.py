@@ -1,4 +1,4 @@
-"""What holds of the scores whatever the accuracies are."""
+"""Properties of the scores for any accuracies."""
 
 from __future__ import annotations
 

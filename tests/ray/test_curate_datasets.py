@@ -89,7 +89,7 @@ def test_the_official_split_is_kept_and_no_picture_lost(jpegs: ImageTable, tmp_p
 
 
 @pytest.mark.long
-def test_neither_the_order_of_rows_nor_the_way_of_sorting_shows(
+def test_order_of_rows_and_sorting_method_do_not_matter(
     jpegs: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = curated(tmp_path / "a", jpegs)
@@ -159,7 +159,7 @@ def test_torchvision_reads_the_idx_files_of_mnist(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels(row["image"]), np.repeat(grey[n, ..., None], 3, axis=2))
 
 
-def test_pictures_of_any_shape_and_one_that_is_none(tmp_path: Path) -> None:
+def test_images_of_any_shape_and_a_missing_one(tmp_path: Path) -> None:
     """Photographs need be neither square nor many-coloured; the square in the middle is taken."""
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
@@ -191,7 +191,7 @@ def test_a_row_group_that_is_damaged_ends_the_stage(tmp_path: Path) -> None:
         curated(tmp_path, ImageTable(root=str(path)))
 
 
-def test_what_does_not_fit_is_a_sentence(jpegs: ImageTable, tmp_path: Path) -> None:
+def test_options_that_do_not_apply_are_errors(jpegs: ImageTable, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"curate\.classes: the data set has no class 'cta'; did you mean 'cat'\?"):
         curated(tmp_path, jpegs, classes=("cta",))
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Log lines and progress: stderr only, one line in ten seconds without a terminal, a bar with one."""
+"""Log lines and progress on stderr: one line in ten seconds, or a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raydistill import log
 
 
 @pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
+def restore_logging() -> Iterator[None]:
     names = ["", "raydistill", *log.CHATTY]
     levels = {name: logging.getLogger(name).level for name in names}
     yield
@@ -29,7 +29,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 
 class Clock:
-    """Time that passes when told."""
+    """Fake clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -42,12 +42,12 @@ def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-def test_everything_goes_to_stderr_and_nothing_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_and_progress_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     log.setup()
     log.get_logger("raydistill.x").info("read [bold]42[/bold] :smile: galaxies from /a/%s", "b" * 200)
-    with log.progress(2, "adding", "numbers") as shown:
-        shown.advance(loss=0.5)
-        shown.advance(loss=0.25)
+    with log.progress(2, "adding", "numbers") as bar:
+        bar.advance(loss=0.5)
+        bar.advance(loss=0.25)
     out, err = capsys.readouterr()
     assert out == ""
     first, second = err.splitlines()
@@ -56,7 +56,7 @@ def test_everything_goes_to_stderr_and_nothing_to_stdout(capsys: pytest.CaptureF
     assert "loss=0.25" in second
 
 
-def test_setup_twice_does_not_double_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_setup_does_not_duplicate_lines(capsys: pytest.CaptureFixture[str]) -> None:
     log.setup()
     log.setup()
     log.get_logger("raydistill.x").info("once")
@@ -72,7 +72,7 @@ def test_verbosity(verbosity: int, seen: str, capsys: pytest.CaptureFixture[str]
     assert re.findall(r"a-(\w+)-line", capsys.readouterr().err) == seen.split()
 
 
-def test_libraries_are_held_to_warnings_until_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_libraries_log_warnings_only_below_verbosity_2(capsys: pytest.CaptureFixture[str]) -> None:
     log.setup(1)
     logging.getLogger("PIL.PngImagePlugin").info("chatter")
     logging.getLogger("PIL.PngImagePlugin").warning("trouble")
@@ -84,23 +84,23 @@ def test_libraries_are_held_to_warnings_until_asked(capsys: pytest.CaptureFixtur
     assert "chatter" in capsys.readouterr().err
 
 
-def test_at_most_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_line_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raydistill")
     clock = Clock()
-    shown = log._Lines(100, "distilling", "steps", clock=clock)
+    bar = log._Lines(100, "distilling", "steps", clock=clock)
     for _ in range(100):
         clock.now += 0.25
-        shown.advance(loss=clock.now)
+        bar.advance(loss=clock.now)
     assert lines_of(caplog) == [
         "distilling: 40/100 steps, 4/s, 15 s left, loss=10",
         "distilling: 80/100 steps, 4/s, 5.0 s left, loss=20",
     ]
-    shown.close("done")
+    bar.close("done")
     assert lines_of(caplog)[-1] == "distilling: 100/100 steps, 4/s, loss=25, done after 25 s"
 
 
 @given(st.lists(st.floats(min_value=0.01, max_value=40), max_size=60))
-def test_lines_are_never_closer_than_ten_seconds(pauses: list[float]) -> None:
+def test_lines_are_at_least_ten_seconds_apart(pauses: list[float]) -> None:
     clock, times = Clock(), []
     handler = logging.Handler()
     handler.emit = lambda record: times.append(clock.now)  # type: ignore[method-assign]
@@ -108,70 +108,70 @@ def test_lines_are_never_closer_than_ten_seconds(pauses: list[float]) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        shown = log._Lines(None, "searching", "trials", clock=clock)
+        bar = log._Lines(None, "searching", "trials", clock=clock)
         for pause in pauses:
             clock.now += pause
-            shown.advance()
+            bar.advance()
     finally:
         logger.removeHandler(handler)
         logger.setLevel(logging.NOTSET)
     assert all(later - earlier >= 10 for earlier, later in zip([0.0, *times], times, strict=False))
 
 
-def test_what_an_earlier_run_did_is_not_in_the_rate(caplog: pytest.LogCaptureFixture) -> None:
+def test_rate_excludes_steps_of_an_earlier_run(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raydistill")
     clock = Clock()
-    shown = log._Lines(1000, "distilling", "steps", start=900, clock=clock)
+    bar = log._Lines(1000, "distilling", "steps", start=900, clock=clock)
     clock.now = 20.0
-    shown.update(950)
+    bar.update(950)
     assert lines_of(caplog) == ["distilling: 950/1000 steps, 2.5/s, 20 s left"]
 
 
-def test_nor_what_turns_out_later_that_it_did(caplog: pytest.LogCaptureFixture) -> None:
+def test_rate_excludes_steps_found_after_the_start(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raydistill")
     clock = Clock()
-    shown = log._Lines(5000, "distilling", "steps", clock=clock)
-    clock.now = 15.0  # of starting
-    shown.resume_at(4000)
+    bar = log._Lines(5000, "distilling", "steps", clock=clock)
+    clock.now = 15.0  # starting
+    bar.resume_at(4000)
     for done in range(4010, 4041, 10):
         clock.now += 10
-        shown.update(done)
+        bar.update(done)
     assert lines_of(caplog)[0] == "distilling: 4010/5000 steps, 1/s, 16 min 30 s left"
     assert lines_of(caplog)[-1] == "distilling: 4040/5000 steps, 1/s, 16 min 0 s left"
-    shown.close("stopped")
+    bar.close("stopped")
     assert lines_of(caplog)[-1] == "distilling: 4040/5000 steps, 1/s, stopped after 55 s"
 
 
-def test_a_slow_start_soon_does_not_count(caplog: pytest.LogCaptureFixture) -> None:
+def test_rate_excludes_a_slow_start(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raydistill")
     clock = Clock()
-    shown = log._Lines(300, "distilling", "steps", clock=clock)
-    clock.now = 50.0  # of compiling
-    shown.update(0)
+    bar = log._Lines(300, "distilling", "steps", clock=clock)
+    clock.now = 50.0  # compiling
+    bar.update(0)
     for done in range(10, 101, 10):
         clock.now += 10
-        shown.update(done)
+        bar.update(done)
     assert "100/300 steps, 1/s, 3 min 20 s left" in lines_of(caplog)[-1]
-    clock.now = 400.0  # nothing since: the rate of the whole is what can be told
-    shown.update(100)
+    clock.now = 400.0  # no step since: the rate over the whole time
+    bar.update(100)
     assert "100/300 steps, 0.25/s, 13 min 20 s left" in lines_of(caplog)[-1]
 
 
-def test_slow_work_is_told_in_time_each_and_unknown_totals_have_no_time_left(caplog: pytest.LogCaptureFixture) -> None:
+def test_slow_steps_show_time_per_step_and_unknown_total_shows_no_time_left(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raydistill")
     clock = Clock()
-    shown = log._Lines(None, "training", "experts", clock=clock)
+    bar = log._Lines(None, "training", "experts", clock=clock)
     clock.now = 600.0
-    shown.advance(2, network="convnet", accuracy=None)
+    bar.advance(2, network="convnet", accuracy=None)
     assert lines_of(caplog) == ["training: 2 experts, 5 min 0 s each, network=convnet, accuracy=None"]
 
 
-def test_an_exception_passes_and_the_last_line_says_where_it_stopped(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_is_raised_and_last_line_shows_the_step(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raydistill")
 
     def read() -> None:
-        with log.progress(10, "reading", "images") as shown:
-            shown.advance(3)
+        with log.progress(10, "reading", "images") as bar:
+            bar.advance(3)
             raise KeyError("x")
 
     with pytest.raises(KeyError):
@@ -181,22 +181,22 @@ def test_an_exception_passes_and_the_last_line_says_where_it_stopped(caplog: pyt
     assert "stopped after" in lines_of(caplog)[0]
 
 
-def test_an_empty_loop_is_no_division_by_zero(caplog: pytest.LogCaptureFixture) -> None:
+def test_empty_loop(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raydistill")
-    shown = log._Lines(0, "reading", "images", clock=Clock())
-    shown.update(0)
-    shown.close("done")
+    bar = log._Lines(0, "reading", "images", clock=Clock())
+    bar.update(0)
+    bar.close("done")
     assert lines_of(caplog) == ["reading: 0/0 images, done after 0.0 s"]
 
 
-def test_figures_of_numpy_are_short() -> None:
+def test_numpy_metrics_have_four_digits() -> None:
     import numpy as np
 
     assert log._formatted({"loss": np.float32(0.123456), "t": 7, "lr": 1e-5}) == ["loss=0.1235", "t=7", "lr=1e-05"]
 
 
 @given(st.floats(min_value=0, max_value=1e8))
-def test_duration_reads_back_to_within_its_smaller_unit(seconds: float) -> None:
+def test_duration_is_exact_to_its_smaller_unit(seconds: float) -> None:
     sizes = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
     parts = re.findall(r"([\d.]+) (\w+)", log.duration(seconds))
     assert 1 <= len(parts) <= 2
@@ -219,7 +219,7 @@ print("/the/artifact")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_on_a_terminal_a_bar_with_figures_and_stdout_untouched() -> None:
+def test_terminal_shows_a_bar_with_metrics() -> None:
     import pty
 
     parent, child = pty.openpty()
@@ -229,12 +229,12 @@ def test_on_a_terminal_a_bar_with_figures_and_stdout_untouched() -> None:
     seen = b""
     while True:
         try:
-            piece = os.read(parent, 65536)
-        except OSError:  # Linux says EIO when the other end is closed
+            chunk = os.read(parent, 65536)
+        except OSError:  # EIO on Linux when the other end is closed
             break
-        if not piece:
+        if not chunk:
             break
-        seen += piece
+        seen += chunk
     os.close(parent)
     assert process.stdout is not None
     out = process.stdout.read()

@@ -17,13 +17,13 @@ paths = st.lists(st.text(max_size=5) | st.integers(-5, 10**6), max_size=4)
 
 
 @given(st.integers(0, 2**63 - 1), paths)
-def test_seeds_fit_into_what_torch_takes(seed: int, path: list[str | int]) -> None:
+def test_seeds_are_valid_for_torch(seed: int, path: list[str | int]) -> None:
     folded = fold_in(seed, *path)
     assert 0 <= folded < 2**63
     assert folded == fold_in(seed, *path)
 
 
-def test_every_element_its_type_and_its_order_count() -> None:
+def test_seed_depends_on_elements_types_and_order() -> None:
     seeds = [
         fold_in(0), fold_in(1), fold_in(0, "a"), fold_in(0, "b"), fold_in(0, "a", "b"), fold_in(0, "b", "a"), fold_in(0, "ab"),
         fold_in(0, 1), fold_in(0, "1"), fold_in(0, 1, 1), fold_in(0, 11), fold_in(fold_in(0, "a"), "b"),
@@ -43,7 +43,7 @@ def test_bits_are_evenly_used() -> None:
     assert ((ones - 500).abs() < 5 * 15.8).all()
 
 
-def test_the_numbers_are_the_same_on_every_machine_and_for_ever() -> None:
+def test_seeds_are_stable_across_machines_and_versions() -> None:
     """A run of last year must be repeatable: these values may never change."""
     assert fold_in(0, "expert", 7) == FROZEN
     code = "from raydistill.seeding import fold_in; print(fold_in(0, 'expert', 7))"
@@ -52,7 +52,7 @@ def test_the_numbers_are_the_same_on_every_machine_and_for_ever() -> None:
     assert int(answer.stdout) == FROZEN
 
 
-def test_generators_of_one_path_draw_the_same_and_leave_the_global_one_alone() -> None:
+def test_generators_of_one_path_agree_and_do_not_use_the_global_state() -> None:
     before = torch.get_rng_state()
     one, other, third = (torch.rand(5, generator=g) for g in (generator(0, "a"), generator(0, "a"), generator(0, "b")))
     assert torch.equal(one, other)

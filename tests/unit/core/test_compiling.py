@@ -1,4 +1,4 @@
-"""What the compiler cannot build runs uncompiled."""
+"""Code that the compiler cannot build runs uncompiled."""
 
 from __future__ import annotations
 

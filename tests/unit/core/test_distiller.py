@@ -225,7 +225,7 @@ def test_image_step_is_the_optimiser_step_on_the_matching_gradient() -> None:
     first, second = (matched.d_images_SCHW for matched in seen)
     torch.testing.assert_close(path[1], path[0] - 7 * first)
     torch.testing.assert_close(path[2], path[1] - 7 * (second + 0.5 * first))
-    # What is learned is log lr: d/d(log lr) = lr d/d(lr).
+    # The parameter is log lr: d/d(log lr) = lr d/d(lr).
     torch.testing.assert_close(lrs[1].log(), lrs[0].log() - 0.1 * lrs[0] * seen[0].d_lr)
 
 

@@ -1,4 +1,4 @@
-"""What is left to `auto`: a student's rate by how far the experts went, SGD's image step by the gradient's scale."""
+"""`auto` step sizes: the student's rate from the experts' displacement, the image step from the gradient's scale."""
 
 from __future__ import annotations
 

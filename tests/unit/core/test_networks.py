@@ -235,7 +235,7 @@ def test_first_layers_are_counted_from_the_input(share: float, layers: int) -> N
 
 
 def refusal(network: Network) -> str:
-    """What the probe says of a network; nothing of one that it takes."""
+    """Return the error of `check_network`; empty for a network that passes."""
     try:
         check_network(network, zoo.CLASSES, zoo.SIZE)
     except ValueError as error:

@@ -35,7 +35,7 @@ def test_each_segment_gives_a_record_and_the_first_equals_that_of_a_single_segme
     many, one = distiller(THREE).step(), distiller(replace(THREE, trajectories_per_step=1)).step()
     assert len(many) == 3
     assert {record.iteration for record in many} == {1}
-    # The rates told are those after the step.
+    # The reported rates are those after the step.
     assert repr(many[0]._replace(student_lr=0)) == repr(one[0]._replace(student_lr=0))
 
 

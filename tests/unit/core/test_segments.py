@@ -1,4 +1,4 @@
-"""Which segments an iteration measures, what a student sees in them, and what becomes of an expert that stands still."""
+"""The segments and batches of an iteration, and stationary experts."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_expert_that_moves_only_in_skipped_layers_is_stationary() -> None:
 
 @pytest.mark.parametrize("change", [{"student_lr": "auto"}, {"image_step": SGD(lr="auto")}], ids=["student", "images"])
 def test_learning_rate_is_chosen_from_moving_experts_only(change: dict[str, Any]) -> None:
-    """Of the window's ends, epochs 0 and 2, the second is left out: it tells nothing."""
+    """A stationary end of the window, here epoch 2, is left out."""
     run, alone = (
         distiller(replace(STRAIGHT, schedule=Fixed(max_start_epoch=last), **change), Overshoots()) for last in (2, 0)
     )

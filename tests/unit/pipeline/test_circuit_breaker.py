@@ -97,7 +97,7 @@ def test_records_of_an_outage_arrive_in_order_and_the_end_follows_the_last_point
     assert server.received == ["open", "first", "second", list(range(1000)), list(range(1000, 1500)), "end"]
 
 
-def test_nothing_follows_a_run_that_the_server_refuses_to_open() -> None:
+def test_refused_run_gets_no_further_calls() -> None:
     server = Server()
     queue: RecordQueue[Server, int] = RecordQueue(server.breaker, refuse, lambda points, server: None)
     queue.put("tags", server.receive("tags"))
