@@ -29,6 +29,15 @@ class ConvNet:
 
     The network of the dataset-distillation literature (Zhao et al. 2021, arXiv:2006.05929): depth 3, width 128 and
     instance norm at 32 px; 594,441 parameters at 128 px and 9 classes, as in arXiv:2311.17967.
+
+    Parameters
+    ----------
+    depth
+        Number of blocks; each halves the sides of the feature maps.
+    width
+        Channels of every block.
+    norm
+        Normalisation of every block. "group" has groups of 16 channels.
     """
 
     kind: Literal["convnet"] = "convnet"
@@ -62,7 +71,13 @@ class ConvNet:
 
 @dataclass(frozen=True)
 class MLP:
-    """Two hidden layers on the pixels: the simplest architecture for cross-architecture tests."""
+    """Two hidden layers on the pixels: the simplest architecture for cross-architecture tests.
+
+    Parameters
+    ----------
+    width
+        Units of each hidden layer.
+    """
 
     kind: Literal["mlp"] = "mlp"
     width: int = 128
@@ -82,10 +97,16 @@ class MLP:
 
 @dataclass(frozen=True)
 class AlexNet:
-    """AlexNet for small images: five convolutions and one linear layer (Zhao et al. 2021, arXiv:2006.05929)."""
+    """AlexNet for small images: five convolutions and one linear layer (Zhao et al. 2021, arXiv:2006.05929).
+
+    Parameters
+    ----------
+    width
+        Channels of the first convolution; the others have 3/2 and 2 times as many.
+    """
 
     kind: Literal["alexnet"] = "alexnet"
-    width: int = 128  # of the first layer; the others are 3/2 and 2 times as wide
+    width: int = 128
 
     def __post_init__(self) -> None:
         at_least(2, width=self.width)
@@ -107,10 +128,16 @@ class AlexNet:
 
 @dataclass(frozen=True)
 class VGG11:
-    """VGG-11 (Simonyan & Zisserman 2015, arXiv:1409.1556) with instance norm and one linear layer."""
+    """VGG-11 (Simonyan & Zisserman 2015, arXiv:1409.1556) with instance norm and one linear layer.
+
+    Parameters
+    ----------
+    width
+        Channels of the first convolution; the last have 8 times as many.
+    """
 
     kind: Literal["vgg11"] = "vgg11"
-    width: int = 64  # of the first layer; the last are 8 times as wide
+    width: int = 64
 
     def __post_init__(self) -> None:
         at_least(1, width=self.width)
@@ -134,10 +161,16 @@ class VGG11:
 
 @dataclass(frozen=True)
 class ResNet18:
-    """ResNet-18 (He et al. 2016, arXiv:1512.03385) for small images: 3x3 stem, no pooling, instance norm."""
+    """ResNet-18 (He et al. 2016, arXiv:1512.03385) for small images: 3x3 stem, no pooling, instance norm.
+
+    Parameters
+    ----------
+    width
+        Channels of the first stage; each later stage has twice as many.
+    """
 
     kind: Literal["resnet18"] = "resnet18"
-    width: int = 64  # of the first stage; each later one is twice as wide
+    width: int = 64
 
     def __post_init__(self) -> None:
         at_least(1, width=self.width)
@@ -185,6 +218,17 @@ class ViT:
     """A small vision transformer: pre-norm, mean over the patches instead of a class token.
 
     Dosovitskiy et al. 2021, arXiv:2010.11929.
+
+    Parameters
+    ----------
+    patch
+        Side of a patch, in pixels.
+    width
+        Size of a token; a multiple of `heads`.
+    depth
+        Number of transformer blocks.
+    heads
+        Number of attention heads per block.
     """
 
     kind: Literal["vit"] = "vit"

@@ -162,7 +162,13 @@ class SelfAdaptive:
 
 @dataclass(frozen=True)
 class Fixed:
-    """The window min_start_epoch ... max_start_epoch for all iterations (MTT)."""
+    """The window min_start_epoch ... max_start_epoch for all iterations (MTT).
+
+    Parameters
+    ----------
+    min_start_epoch, max_start_epoch
+        First and last start epoch.
+    """
 
     kind: Literal["fixed"] = "fixed"
     min_start_epoch: int = 0

@@ -81,6 +81,8 @@ class Training:
         Time constant, in epochs, of a moving average of the parameters over the steps. The average is the result of an epoch
         (Polyak & Juditsky 1992, doi:10.1137/0330046). It fluctuates less than SGD, is easier to match and classifies better.
         0: the parameters of SGD.
+    augmentation
+        Augmentation of the training images, drawn anew for every batch.
     precision, compile
         bfloat16 is used in matrix products; parameters stay float32. "auto": decided by the estimated work and the hardware
         (`core.cost_model`). Without such an estimate it means float32, not compiled.

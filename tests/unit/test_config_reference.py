@@ -153,5 +153,9 @@ def test_the_document_is_up_to_date() -> None:
     assert DOCUMENT.read_text() == document(), "run: python -m tests.unit.test_config_reference"
 
 
+def test_every_key_has_a_description() -> None:
+    assert re.findall(r"^.*\|  \|$", document(), flags=re.M) == []
+
+
 if __name__ == "__main__":
     DOCUMENT.write_text(document())
