@@ -11,8 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from raydistill.config import Config, load, vary
-from raydistill.errors import ConfigError
+from raydistill.config import Config, load, override
 
 if TYPE_CHECKING:
     from raydistill.artifacts.curated import CuratedSet
@@ -47,6 +46,11 @@ def load_config(config: ConfigLike, *overrides: str) -> Config:
     ConfigError
         A file is missing, a key is unknown, or a value does not fit.
 
+    Notes
+    -----
+    A `Config` has all its defaults filled in. Give `extends`, a top-level `augmentation` and null for a
+    protocol with a file or a name; `curate.align=true` changes the default augmentation only there.
+
     Examples
     --------
     >>> import raydistill as rd
@@ -55,7 +59,7 @@ def load_config(config: ConfigLike, *overrides: str) -> Config:
     """
     if not isinstance(config, Config):
         return load(Path(config) if isinstance(config, os.PathLike) else config, overrides)
-    return vary(config, dict(map(_assignment, overrides)), "overrides") if overrides else config
+    return override(config, overrides) if overrides else config
 
 
 def run(config: ConfigLike, *overrides: str) -> EvaluationReport:
@@ -224,7 +228,7 @@ def tune(config: ConfigLike, *overrides: str) -> SearchReport:
     Returns
     -------
     SearchReport
-        All trials, and the best recipe as a config.
+        All trials. `best.yaml` in its folder is the best recipe as a config.
 
     Raises
     ------
@@ -295,12 +299,3 @@ def _plan(config: ConfigLike, overrides: tuple[str, ...]) -> Plan:
     from raydistill.pipeline.plan import Plan
 
     return Plan(load_config(config, *overrides))
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    import yaml
-
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"'{text}' is no override", "overrides", "write key=value, such as distill.iterations=500")
-    return key, yaml.safe_load(value)

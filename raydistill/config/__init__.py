@@ -8,7 +8,7 @@ reading    YAML and overrides -> Config
 messages   one sentence for a wrong config
 """
 
-from raydistill.config.reading import EXTENDS, SHIPPED, load, vary
+from raydistill.config.reading import EXTENDS, SHIPPED, load, override, vary
 from raydistill.config.search import Halving, Population, Range, Search
 from raydistill.config.survey import CatalogSurvey, Curate, Images
 from raydistill.config.tree import (
@@ -27,6 +27,6 @@ from raydistill.config.tree import (
 
 __all__ = [
     "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Halving",
-    "Images", "Population", "Protocol", "Range", "Resources", "Search", "Tracking", "load", "plain",
-    "sources", "vary",
+    "Images", "Population", "Protocol", "Range", "Resources", "Search", "Tracking", "load", "override",
+    "plain", "sources", "vary",
 ]  # fmt: skip

@@ -25,6 +25,7 @@ from raydistill.storage import Folder
 # A config and the command line may name base configs, beside the file or shipped with raydistill.
 EXTENDS = "extends"
 COMMAND_LINE = "command line"
+OVERRIDES = "overrides"  # of a `Config` in Python
 AUGMENTATION = "augmentation"  # at the top of a config: the default for every use
 ALIGNED = {"operations": ["mirror"]}
 DSA_SINGLE = {"operations": list(DSA), "mode": "single"}
@@ -68,8 +69,24 @@ def vary(config: Config, values: Mapping[str, Any], where: str) -> Config:
     changes = OmegaConf.create({})
     for key, value in values.items():
         OmegaConf.update(changes, key, value, force_add=True)
+    return _changed(config, changes, where)
+
+
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """Return the config with `a.b=c` overrides, which are read as on the command line.
+
+    Raises ConfigError as `load` does.
+    """
+    return _changed(config, _assignments(overrides, OVERRIDES), OVERRIDES)
+
+
+def _changed(config: Config, changes: DictConfig, where: str) -> Config:
     merged = _overlay(OmegaConf.create(plain(config)), changes)
-    return _validated(OmegaConf.to_container(merged), where)
+    try:
+        raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise _unresolved(error, where) from error
+    return _validated(raw, where)
 
 
 def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
@@ -257,19 +274,18 @@ def _shipped(requested: Path) -> str:
     return f"{folder or 'named runs'} are: {', '.join(names)}"
 
 
-def _assignments(overrides: Sequence[str]) -> DictConfig:
+def _assignments(overrides: Sequence[str], where: str = COMMAND_LINE) -> DictConfig:
     given = OmegaConf.create({})
     for text in overrides:
         if not text.partition("=")[0] or "=" not in text:
             fix = "for example distill.iterations=500"
-            raise ConfigError(f"'{text}' is not of the form key=value", COMMAND_LINE, fix)
+            raise ConfigError(f"'{text}' is not of the form key=value", where, fix)
         try:
             given.merge_with_dotlist([text])
         except yaml.YAMLError as error:
             fix = "fix it, or put the value into quotes, and those into the shell's: 'key=\"{value}\"'"
-            raise ConfigError(
-                f"the value of '{text}' is not valid YAML ({describe_yaml_error(error)})", COMMAND_LINE, fix
-            ) from error
+            what = f"the value of '{text}' is not valid YAML ({describe_yaml_error(error)})"
+            raise ConfigError(what, where, fix) from error
     return given
 
 

@@ -35,7 +35,26 @@ def test_a_path_object_names_a_config_file() -> None:
     assert rd.load_config(path) == rd.load_config("demo")
 
 
-@pytest.mark.parametrize("override", ["distill.iterations", "distill.iteration=50", "distill.iterations=many"])
+def test_overrides_of_a_config_are_read_as_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYDISTILL_TEST_OUTPUT", "elsewhere")
+    config = rd.load_config(
+        rd.load_config("demo"), "search.space={ema: [1e-3, 2e-3]}", "output=${oc.env:RAYDISTILL_TEST_OUTPUT}/runs"
+    )
+    assert config.search.space == {"ema": [0.001, 0.002]}
+    assert config.output == "elsewhere/runs"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "distill.iterations",
+        "distill.iteration=50",
+        "distill.iterations=many",
+        "distill.iterations=[1",
+        "=3",
+        "output=${outpt}",
+    ],
+)
 def test_a_wrong_override_is_refused(override: str) -> None:
     for config in ("demo", rd.load_config("demo")):
         with pytest.raises(rd.ConfigError):
