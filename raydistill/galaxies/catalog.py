@@ -73,8 +73,9 @@ def read_catalog(
         - or, for `plain`: `label: string, confidence: float64`; the confidence is 1 if the table
           has none
 
-        The schema's metadata hold the schema (`raydistill.schema`), the kind of fractions, and the tasks that took
-        weighted instead of raw fractions.
+        The metadata hold the catalog schema (`raydistill.dialect`), the kind of fractions
+        (`raydistill.fractions`), and the tasks that took weighted instead of raw fractions
+        (`raydistill.weighted_instead_of_raw`). A table of labels has only the first.
 
     Raises
     ------

@@ -63,9 +63,11 @@ def assign_classes(
     Raises
     ------
     CatalogError
-        For an unknown label, or for `min_votes` if the catalogue has no `total_votes`.
+        For an unknown label, for a listed label that no galaxy has, or for `min_votes` if the
+        catalogue has no `total_votes`.
     ConfigError
-        For `thresholds` with a table of labels.
+        For unknown `thresholds`, for `thresholds` with a table of labels, or for a class without
+        a path with a table of votes.
 
     Notes
     -----

@@ -210,7 +210,7 @@ class FitsImages:
         return np.array(data, dtype=np.float64)
 
 
-# ---- finding ----
+# ---- files of pictures ----
 
 
 def _check_pattern(pattern: str) -> None:

@@ -69,8 +69,12 @@ def decode(
 
     Parameters
     ----------
+    images
+        Where the pictures are, and how to decode them.
     selected
         The galaxies to decode, with `rank` and `path`.
+    curate
+        Crop, size and alignment of the pictures.
     workers
         Upper limit of concurrent tasks; None: the CPUs of the cluster.
     """

@@ -28,12 +28,16 @@ from raydistill.seeding import fold_in, generator
 
 @dataclass(frozen=True)
 class Baselines:
-    """Makes the images of each baseline.
+    """Make the images of each baseline.
 
     Parameters
     ----------
+    config
+        The config of the run, with the options of `dm` and the network.
     train
         The training split to choose from.
+    num_classes
+        Number of classes.
     ipc
         Images per class.
     root
@@ -53,7 +57,7 @@ class Baselines:
     evaluated_on: str
 
     def images(self, name: Baseline, draw: int) -> Coreset:
-        """Return classes * ipc images, sorted by class. Only `random_real` depends on the draw."""
+        """Return classes * ipc images, sorted by class. The draw seeds `random_real` and `class_mean`."""
         arguments = (*self.train, self.num_classes, self.ipc)
         match name:
             case "random_real":

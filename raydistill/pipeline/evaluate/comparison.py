@@ -26,8 +26,12 @@ def plan_searches(config: Config, root: int, training_sets: TrainingSets) -> lis
 
     Parameters
     ----------
+    config
+        The config of the run, with protocols, networks and resources.
     root
         Seed of the evaluation: networks with the same number have the same seed in all searches.
+    training_sets
+        The training sets to compare.
     """
     return _resolve(config, list(_searches(config, root, training_sets)))
 

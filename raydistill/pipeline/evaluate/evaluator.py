@@ -29,14 +29,20 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Trains networks and scores them on the validation and test splits.
+    """Train networks and score them on the validation and test splits.
 
     Parameters
     ----------
     cache
         Where results are looked up and stored.
+    resources
+        CPUs, GPUs and threads of a worker, and the number of workers.
+    validation, test
+        The splits on which networks are scored.
+    num_classes
+        Number of classes.
     evaluated_on
-        Digest of the validation and test images; part of every cache key.
+        Text that identifies the validation and test images; part of every cache key.
     """
 
     cache: FitCache

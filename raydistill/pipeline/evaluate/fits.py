@@ -51,7 +51,7 @@ class Fit:
     seed: int
 
     def digest(self, evaluated_on: str) -> str:
-        """Return the key of this fit's cached result. evaluated_on: digest of the validation and test images."""
+        """Return the key of this fit's cached result. evaluated_on: as in `Evaluator`."""
         inputs = [plain(self.training), self.lr, plain(self.architecture), sources(self.architecture), self.seed]
         text = json.dumps([REVISIONS["evaluation"], self.data.digest, inputs, evaluated_on])
         return hashlib.sha256(text.encode()).hexdigest()

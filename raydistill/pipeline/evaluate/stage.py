@@ -102,7 +102,10 @@ def load_split(curated: CuratedSet, name: curated_sets.Split, normalisation: Any
 
 
 def _evaluation_data(curated: CuratedSet, normalisation: AnyNormalisation, independent_N: Tensor) -> str:
-    """Return what identifies the validation and test images: part of every cache key, so its wording must not change."""
+    """Return a text that identifies the validation and test images.
+
+    It is part of every cache key, so its wording must not change.
+    """
     content = curated.manifest.content
     if normalisation.digest != curated.normalisation.digest:
         content = f"{content} seen through {normalisation.digest}"

@@ -22,6 +22,8 @@ def choose_num_workers(resources: Resources, num_tasks: int, distill_cpus: float
 
     Parameters
     ----------
+    resources
+        CPUs and GPUs of a worker, and the requested number of workers.
     num_tasks
         Upper limit: a stage requests no more workers than it has tasks.
     distill_cpus

@@ -119,6 +119,12 @@ def tracked_run(
 
     Parameters
     ----------
+    plan
+        The plan to which the artifact belongs.
+    spec
+        The artifact that the body builds.
+    tracker
+        Where the run is recorded.
     parent_run
         Id of the MLflow run of the whole pipeline; None if the stage runs alone.
     curated

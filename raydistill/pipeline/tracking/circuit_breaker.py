@@ -59,7 +59,9 @@ class CircuitBreaker(Generic[Client]):
         Parameters
         ----------
         name
-            What the action records, for warnings.
+            The kind of record, for warnings.
+        action
+            A function of the client that sends the record.
         last
             The run ends: try once more during a pause, unless three attempts in a row have failed.
 

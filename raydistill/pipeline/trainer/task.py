@@ -53,6 +53,14 @@ def make_task(
 
     Parameters
     ----------
+    plan
+        The plan of the run.
+    curated
+        The curated set of the plan.
+    run
+        MLflow run, which gets the resolved arithmetic as a tag.
+    threads
+        CPU threads of the trainer, and of each worker of its pool.
     folder
         Where to write, if not in the artifact's folder.
     workers
@@ -65,7 +73,7 @@ def make_task(
     recipe = replace(recipe, arithmetic=arithmetic)
     return DistillTask(
         folder.uri, curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill, recipe,
-        spec.seed,         threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
+        spec.seed, threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
     )  # fmt: skip

@@ -34,8 +34,16 @@ class Validator:
 
     Parameters
     ----------
+    recipe
+        The recipe, with the number, epochs and augmentation of the networks.
+    network
+        The architecture of the experts.
     images_NCHW, labels_N
         The validation split, normalised, on the device that trains.
+    num_classes
+        Number of classes.
+    seed
+        Seed of the distillation.
     """
 
     def __init__(

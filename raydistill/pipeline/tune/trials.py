@@ -41,6 +41,14 @@ class Trial:
 
     Parameters
     ----------
+    name
+        Tune's id of the trial.
+    values
+        The drawn values, by key of `distill`.
+    folder
+        URI of its distilled set; empty if it has none.
+    status
+        One of the constants of this module.
     said
         The error of an unsuccessful trial.
     validations
