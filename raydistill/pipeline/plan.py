@@ -189,12 +189,7 @@ class Plan:
         other = copy(self)
         other.config = replace(self.config, distill=distill)
         check_recipe(other.config)
-        for name in (
-            "distilled",
-            "search",
-            "evaluated_set",
-            "evaluation",
-        ):  # cached properties that depend on the recipe
+        for name in ("distilled", "search", "evaluated_set", "evaluation"):  # cached, and depend on the recipe
             other.__dict__.pop(name, None)
         return other
 

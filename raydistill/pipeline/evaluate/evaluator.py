@@ -55,15 +55,15 @@ class Evaluator:
     def run(self, searches: Sequence[LrSearch]) -> list[dict[str, Any]]:
         """Choose a learning rate in each search, train its networks; return their rows in the order of the searches."""
         scores = self._search_lrs(searches)
-        selected = [search.selected_fits(found) for search, found in zip(searches, scores, strict=True)]
+        selected = [search.selected_fits(by_lr) for search, by_lr in zip(searches, scores, strict=True)]
         rows = self.train([fit for fits in selected for fit in fits], "evaluating")
         remaining = iter(rows)
         for fits in selected:
             diverged = sum(next(remaining)["validation"] == DIVERGED for _ in fits)
             if diverged:
                 log.warning(
-                    "evaluate: %d of %d networks of %s under %s diverged; they are scored with their initial parameters",
-                    diverged, len(fits), fits[0].data.name, fits[0].protocol,
+                    "evaluate: %d of %d networks of %s diverged; they are scored with their initial parameters",
+                    diverged, len(fits), fits[0].title,
                 )  # fmt: skip
         return rows
 
@@ -76,9 +76,9 @@ class Evaluator:
             rows = iter(self.train(fits, "choosing learning rates"))
             for n, lr in trials:
                 scores[n][lr] = statistics.mean(next(rows)["validation"] for _ in searches[n].trials(lr))
-        for search, found in zip(searches, scores, strict=True):
-            if search.next_lrs(found):
-                log.warning("evaluate: %s", search.boundary_warning(found))
+        for search, by_lr in zip(searches, scores, strict=True):
+            if search.next_lrs(by_lr):
+                log.warning("evaluate: %s", search.boundary_warning(by_lr))
         return scores
 
     def train(self, fits: Sequence[Fit], description: str) -> list[dict[str, Any]]:

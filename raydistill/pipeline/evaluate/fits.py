@@ -56,6 +56,11 @@ class Fit:
         text = json.dumps([REVISIONS["evaluation"], self.data.digest, inputs, evaluated_on])
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def title(self) -> str:
+        """The training set and its protocol, for the log; `full_data` has no protocol."""
+        return f"{self.data.name} under {self.protocol}" if self.protocol else self.data.name
+
     def labels(self) -> dict[str, Any]:
         """Return the columns of `runs.parquet` that name the fit; the cache leaves them out."""
         names = {"subject": self.data.name, "protocol": self.protocol, "network": self.architecture.name}

@@ -69,9 +69,8 @@ class LrSearch:
 
     def boundary_warning(self, scores: Scores) -> str:
         """Return the warning for a search whose best rate is still at the end of those tried."""
-        fit, lr = self.fits[0], self.best_lr(scores)
         return (
-            f"{fit.data.name} under {fit.protocol}: the best learning rate ({lr:g}) is at the end of those tried; "
+            f"{self.fits[0].title}: the best learning rate ({self.best_lr(scores):g}) is at the end of those tried; "
             "widen lr_grid of the protocol"
         )
 

@@ -124,7 +124,6 @@ class Teachers:
     store: TrajectoryStore
     architecture: Architecture
     network: Network
-    num_classes: int
 
     @cached_property
     def ends(self) -> list[Tensor]:
@@ -150,4 +149,4 @@ def load_teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> T
         return None
     architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
     network = build_network(architecture, curated.num_classes, curated.summary.image_size)
-    return Teachers(store, architecture, network, curated.num_classes)
+    return Teachers(store, architecture, network)

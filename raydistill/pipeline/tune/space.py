@@ -81,7 +81,8 @@ def own_recipe(config: Config) -> dict[str, Any] | None:
     for key, values in config.search.space.items():
         value = _value_at(config.distill, key)
         if isinstance(values, list):
-            indices = [n for n, one in enumerate(values) if _value_at(recipe_of(config, {key: one}), key) == value]
+            recipes = [recipe_of(config, {key: listed}) for listed in values]
+            indices = [n for n, recipe in enumerate(recipes) if _value_at(recipe, key) == value]
             if not indices:
                 return None
             point[key] = indices[0]

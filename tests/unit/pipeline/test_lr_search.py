@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -80,6 +81,12 @@ def test_warning_names_the_rate_at_the_end_of_those_tried() -> None:
         "random_real under paper: the best learning rate (0.001) is at the end of those tried; "
         "widen lr_grid of the protocol"
     )
+
+
+def test_title_of_a_fit_without_a_protocol_is_its_training_set() -> None:
+    fit = lr_search().fits[0]
+    assert fit.title == "random_real under paper"
+    assert replace(fit, protocol="").title == "random_real"
 
 
 def test_learned_rate_competes_with_the_grid() -> None:
