@@ -157,7 +157,7 @@ class TorchvisionSet(PackedDataSet):
 def _import_readers() -> ModuleType:
     """Return `torchvision.datasets`, also where torchvision's compiled operators do not fit torch.
 
-    A CUDA build of torchvision beside a CPU build of torch fails at import, where it registers its
+    A CUDA build of torchvision with a CPU build of torch fails at import, where it registers its
     operators. The readers use none of them. Without the registration, an operator raises when it is called.
     """
     try:

@@ -82,7 +82,10 @@ def missing_column(what: str, requested: str, present: Sequence[str], uri: str, 
 
 
 def detect_schema(present: Sequence[str], overrides: Mapping[str, str], uri: str) -> str:
-    """Return the schema that the columns match. Willett's and Hart's names agree, but Hart's tables lack some."""
+    """Return the schema that the columns match.
+
+    Hart's tables have the names of Willett's, but some columns are missing.
+    """
     if "label" in overrides:
         return "plain"
     if any(name.startswith(RESPONSES[0]) for name in present):

@@ -148,7 +148,10 @@ def parquet_dataset(uri: str) -> ds.Dataset:
 
 @contextmanager
 def _open_fits_table(uri: str) -> Iterator[Any]:
-    """Yield the first table HDU, and close the file afterwards. OSError if there is none, or if the file is truncated."""
+    """Yield the first table HDU, and close the file afterwards.
+
+    OSError if there is none, or if the file is truncated.
+    """
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyUserWarning
 

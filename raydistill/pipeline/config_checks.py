@@ -1,6 +1,7 @@
 """Check that the values of a config do not contradict one another.
 
-Each value alone is valid. The checks need neither a cluster nor the survey, so a command reports a contradiction before it starts anything.
+Each value alone is valid. The checks need neither a cluster nor the survey, so a command reports a
+contradiction before it starts anything.
 """
 
 from __future__ import annotations

@@ -91,7 +91,10 @@ def table(report: EvaluationReport) -> list[tuple[str, str, str]]:
 
 
 def network_table(report: EvaluationReport, config: Config) -> list[tuple[str, ...]]:
-    """Return a header of network names, and per training set its balanced accuracy on each; a cell has two lines."""
+    """Return a header of network names, and a row of balanced accuracies per training set.
+
+    A cell has two lines.
+    """
     networks, accuracies = network_names(config), by_network(report.summary, next(iter(config.evaluate.protocols)))
     rows = [
         (s, *(_format(accuracies[s].get(name)).replace(" ±", "\n±") for name in networks))

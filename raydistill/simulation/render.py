@@ -123,7 +123,10 @@ def encode_jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
 
 
 def galaxy_light(truth: Truth, seed: int) -> Floats:
-    """Return the galaxy without blur or noise, float32 `[3 (g, r, i), n, n]` [nmgy per native px], with margin."""
+    """Return the galaxy with margin, but without blur or noise.
+
+    The array is float32 `[3 (g, r, i), n, n]`, in nmgy per native px.
+    """
     texture = clump_texture(seed)
     unit = length_unit(truth, texture)
     num_pixels = round(FRAME_R90 * truth.petro_r90 / NATIVE_ARCSEC) + 2 * MARGIN
@@ -178,7 +181,10 @@ def smooth_components(truth: Truth, u: Floats, v: Floats) -> list[Component]:
 
 
 def edge_on_components(truth: Truth, u: Floats, v: Floats) -> list[Component]:
-    """Return a bulge and a disk exp(-R/h) sech²(z/h_z), with h_z = 1.7 `axis_ratio` h and a soft edge at 4.5 h."""
+    """Return a bulge and a disk exp(-R/h) sech²(z/h_z) with h_z = 1.7 `axis_ratio` h.
+
+    The disk has a soft edge at 4.5 h.
+    """
     along = np.sqrt(u**2 + (0.15 * SCALE_LENGTH) ** 2) / SCALE_LENGTH
     height = np.minimum(np.abs(v) / (1.7 * truth.axis_ratio * SCALE_LENGTH), 20)
     disk = np.exp(-along - (along / 4.5) ** 6) / np.cosh(height) ** 2
@@ -359,9 +365,10 @@ def observe(light: Floats, psf_fwhm: float, rng: np.random.Generator) -> Floats:
 
 
 def psf_transfer(side: int, sigma: float, down: float, right: float) -> npt.NDArray[np.complex64]:
-    """Return the Fourier transform, for `rfft2`, of a PSF with a core of `sigma` pixels, two wider wings, and a shift.
+    """Return the Fourier transform, for `rfft2`, of a shifted PSF with two wider wings.
 
-    The later blur `WARP` of signal and noise is subtracted, so that both together have the core `sigma`.
+    The later blur `WARP` of signal and noise is subtracted. The core of both together has the
+    width `sigma` [px].
     """
     fy, fx = np.fft.fftfreq(side), np.fft.rfftfreq(side)
     shape = np.zeros((side, fx.size), np.float32)

@@ -112,7 +112,10 @@ def simulate_galaxy(survey: SimulatedSurvey, seed: int, number: int) -> dict[str
 
 
 def draw_truth(rng: np.random.Generator, class_weights: tuple[float, ...] | None = None) -> Truth:
-    """Draw a galaxy of a flux-limited survey (r < 17 mag): faint ones are smaller and more distant on average."""
+    """Draw a galaxy of a flux-limited survey (r < 17 mag).
+
+    Faint galaxies are smaller and more distant on average.
+    """
     weights = np.ones(NUM_CLASSES) if class_weights is None else np.asarray(class_weights, float)
     label = int(rng.choice(NUM_CLASSES, p=weights / weights.sum()))
     magnitude = 17 - abs(17 - rng.normal(16, 0.7))
@@ -192,7 +195,10 @@ def draw_face_on(label: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def clarity(truth: Truth) -> float:
-    """Return how visible the structure is, 0 to 1: it falls with PSF / R90 and rises with the signal-to-noise."""
+    """Return how visible the structure is, in [0, 1].
+
+    The visibility falls with PSF / R90 and rises with the signal-to-noise ratio.
+    """
     flux = 10 ** (0.4 * (ZERO_POINT - truth.magnitude))
     half_light_pixels = np.pi * (truth.petro_r90 / 2.3 / NATIVE_ARCSEC) ** 2
     signal = 0.5 * flux / half_light_pixels

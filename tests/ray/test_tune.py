@@ -152,7 +152,7 @@ def test_trial_whose_worker_never_started_has_failed(searched: Config) -> None:
     )
     RecorderCallback("never").on_trial_error(0, [], trial)
     del _recorders["never"]
-    assert (recorder.trials["a"].status, recorder.trials["a"].said) == (FAILED, "lost")
+    assert (recorder.trials["a"].status, recorder.trials["a"].said) == (FAILED, "Ray Tune gives no cause")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def decode(
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it logs every execution, and warns of the line above
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it logs every execution, and the missing progress bars
     context.execution_options.preserve_order = True
     simple = len(selected) <= SIMPLE_SHUFFLE_ROWS
     context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED if simple else ShuffleStrategy.SHUFFLE_V2

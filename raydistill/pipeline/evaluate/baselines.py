@@ -108,7 +108,10 @@ class Baselines:
 def _match(
     config: Config, train: Split, num_classes: int, ipc: int, seed: int
 ) -> Iterator[tuple[int, float, Tensor | None]]:
-    """Yield (iteration, loss, None) once per `PROGRESS_INTERVAL`, and the images with the last; runs in a Ray task."""
+    """Yield (iteration, loss, None) once per `PROGRESS_INTERVAL`; the last one has the images.
+
+    This function runs in a Ray task.
+    """
     resources = config.resources
     torch.set_num_threads(resources.worker_threads)
     images, labels = (tensor.to(device_of(resources.gpus)) for tensor in train)

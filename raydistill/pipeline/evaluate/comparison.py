@@ -37,7 +37,10 @@ def plan_searches(config: Config, root: int, training_sets: TrainingSets) -> lis
 
 
 def _searches(config: Config, root: int, training_sets: TrainingSets) -> Iterator[LrSearch]:
-    """Yield every small set under every protocol and network, what the scores need, and all the training data."""
+    """Yield the searches of the small sets, of the scores, and of all the training data.
+
+    Each small set is trained under every protocol and on every network.
+    """
     options = config.evaluate
     architectures = tuple(dict.fromkeys((config.network, *options.other_networks)))
     num_seeds = max(options.num_networks, options.full_data_networks)

@@ -1,4 +1,7 @@
-"""Checks before an evaluation: whether the distilled set fits the survey, and which test galaxies are independent of it."""
+"""Checks before an evaluation.
+
+They check that the distilled set fits the survey, and find the test galaxies that are independent of it.
+"""
 
 from __future__ import annotations
 

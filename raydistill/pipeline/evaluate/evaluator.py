@@ -22,7 +22,7 @@ from raydistill.pipeline.evaluate.worker import FitTask, evaluate_experts, train
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable
 
-TASKS_PER_WORKER = 4  # in which a worker evaluates its experts, so that progress shows
+TASKS_PER_WORKER = 4  # of the experts' evaluation; more than one, so that progress shows
 
 log = get_logger(__name__)
 
@@ -53,7 +53,10 @@ class Evaluator:
     evaluated_on: str
 
     def run(self, searches: Sequence[LrSearch]) -> list[dict[str, Any]]:
-        """Choose a learning rate in each search, train its networks; return their rows in the order of the searches."""
+        """Choose a learning rate in each search, and train its networks.
+
+        The rows of the networks are in the order of the searches.
+        """
         scores = self._search_lrs(searches)
         selected = [search.selected_fits(by_lr) for search, by_lr in zip(searches, scores, strict=True)]
         rows = self.train([fit for fits in selected for fit in fits], "evaluating")
@@ -68,7 +71,7 @@ class Evaluator:
         return rows
 
     def _search_lrs(self, searches: Sequence[LrSearch]) -> list[dict[LearningRate, float]]:
-        """Return each search's validation scores by learning rate; all searches advance round by round together."""
+        """Return each search's validation scores by learning rate; all searches share their rounds."""
         scores: list[dict[LearningRate, float]] = [{} for _ in searches]
         for _ in range(MAX_ROUNDS):
             trials = [(n, lr) for n, search in enumerate(searches) for lr in search.next_lrs(scores[n])]
@@ -82,7 +85,10 @@ class Evaluator:
         return scores
 
     def train(self, fits: Sequence[Fit], description: str) -> list[dict[str, Any]]:
-        """Return a row per fit, {validation, accuracy, balanced_accuracy, confusion} and its labels; cached fits are not trained."""
+        """Return a row per fit: validation, accuracy, balanced_accuracy, confusion and its labels.
+
+        Cached fits are not trained.
+        """
         digests = [fit.digest(self.evaluated_on) for fit in fits]
         rows = {digest: row for digest in set(digests) if (row := self.cache.load_result(digest)) is not None}
         missing = {d: fit for d, fit in zip(digests, fits, strict=True) if d not in rows}
@@ -93,7 +99,7 @@ class Evaluator:
         return [rows[digest] | fit.labels() for digest, fit in zip(digests, fits, strict=True)]
 
     def _train_missing(self, missing: dict[str, Fit], shown: Progress) -> dict[str, dict[str, Any]]:
-        """Train fits as Ray tasks, as many at a time as there are workers; cache and return their rows by digest."""
+        """Train fits as Ray tasks, one per worker at a time; cache and return their rows by digest."""
         resources, rows = self.resources, {}
         workers = choose_num_workers(resources, len(missing))
         task = self._remote(train_fit)

@@ -21,7 +21,10 @@ OLD_FOLDER = "fits"  # its name in early versions; read, never written
 
 
 class FitCache:
-    """Files named after the digest of their inputs, in the folder of a run. A damaged file counts as absent."""
+    """Store files in the folder of a run, named after the digest of their inputs.
+
+    A damaged file counts as absent.
+    """
 
     def __init__(self, run_folder: Folder) -> None:
         self._folder, self._old_folder = run_folder / FOLDER, run_folder / OLD_FOLDER

@@ -21,7 +21,10 @@ Scores = Mapping[LearningRate, float]  # learning rate -> mean balanced accuracy
 
 @dataclass(frozen=True)
 class LrSearch:
-    """Fits that differ in their seed (or draw) alone, and the learning rates to choose from, or the only one."""
+    """Choose the learning rate of fits that differ only in their seed, or in their draw.
+
+    `lrs` holds the rates to choose from; a single rate is used without a search.
+    """
 
     fits: tuple[Fit, ...]
     lrs: tuple[LearningRate, ...]
@@ -44,7 +47,7 @@ class LrSearch:
         return [replace(fit, lr=lr) for fit in self.fits[:NUM_TRIALS]]
 
     def next_lrs(self, scores: Scores) -> list[LearningRate]:
-        """Return the rates to try next: at first the grid, then one beyond the best rate if that is at an end."""
+        """Return the rates to try next: first the grid, then one beyond a best rate at its end."""
         grid = sorted(set(self.lrs), key=_sort_key)
         if len(grid) < 2:
             return []

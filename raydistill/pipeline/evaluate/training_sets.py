@@ -32,7 +32,9 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class TrainingSets:
-    """Makes the training sets to compare, one list per set with an entry per network; only `random_real` differs within a list.
+    """Make the training sets to compare: one list per set, with an entry per network.
+
+    The entries of a list are equal, except those of `random_real`.
 
     If the distilled set has soft labels, the baselines get labels from the same source: the votes, or its experts.
     Otherwise the comparison would credit the images with the gain from soft labels.
@@ -58,7 +60,11 @@ class TrainingSets:
             yield self._baseline(name)
 
     def for_scores(self) -> Iterator[tuple[list[TrainingSet], str, Protocol]]:
-        """Yield what the scores need in addition: the first protocol without augmentation, and hard labels if the set's are soft."""
+        """Yield the additional sets of the scores, each with the name and the protocol of its training.
+
+        They use the first protocol, also without augmentation. A set with soft labels is also
+        trained with hard ones.
+        """
         name, protocol = next(iter(self.options.protocols.items()))
         plain = replace(protocol, training=replace(protocol.training, augmentation=Augmentation()))
         distilled, count = _from_images("distilled", self.distilled.selected), self.options.num_networks
@@ -95,7 +101,10 @@ class TrainingSets:
 
 
 def load_votes(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tensor | None:
-    """Return class probabilities [N, K] of the training galaxies; None unless the distilled set's labels are or began as votes."""
+    """Return class probabilities [N, K] of the training galaxies, from their votes.
+
+    None unless the labels of the distilled set are votes or were initialised with votes.
+    """
     recipe = distilled.manifest.config.get("distill", {})
     if "votes" not in (recipe.get("labels"), recipe.get("label_init")):
         return None

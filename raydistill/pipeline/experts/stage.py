@@ -96,8 +96,8 @@ def describe_undertrained(finding: Undertrained, training: Training) -> str:
     """Return a warning that names the config keys to change."""
     return (
         f"the experts were still learning (balanced accuracy on validation images rose by {finding.rise:.3f} from epoch "
-        f"{finding.since} to {finding.end}), and a distilled set hardly teaches more than they know: raise experts.training.lr "
-        f"(now {training.lr:g}) or experts.training.epochs (now {training.epochs})"
+        f"{finding.since} to {finding.end}), and networks trained on distilled images are rarely "
+        f"better than the experts: raise experts.training.lr (now {training.lr:g}) or experts.training.epochs (now {training.epochs})"
     )
 
 
@@ -182,7 +182,7 @@ class _IndependentWorkers(ray.train.torch.TorchConfig):
 
 
 class _ControllerCallback(ray.train.UserCallback):
-    """Callbacks of Ray Train's controller, which run in its process."""
+    """Run in the process of Ray Train's controller when workers die, and at the end."""
 
     def __init__(self, coordinator: Any) -> None:
         self._coordinator = coordinator

@@ -194,7 +194,7 @@ def _is_ours(lease: dict[str, Any]) -> bool:
 
 
 def _is_alive(lease: dict[str, Any]) -> bool:
-    """Return False for this process, an expired lease, and a process of this host (and container) that exited."""
+    """Return False for this process, an expired lease, and an exited process of this host or container."""
     if lease in _expired:
         return False
     if any(lease.get(key) != value for key, value in _HOST.items()):
@@ -211,6 +211,6 @@ def _is_alive(lease: dict[str, Any]) -> bool:
 
 
 def _location(spec: ArtifactSpec) -> tuple[Folder, str]:
-    """Return folder and name of the lease. It lies beside the artifact, whose commit removes unknown files."""
+    """Return folder and name of the lease. It is beside the artifact, whose commit removes unknown files."""
     root, _, name = spec.folder.uri.rpartition("/")
     return Folder(root), f".{name}.making"

@@ -33,7 +33,7 @@ class Outcome(Enum):
 
 
 class CircuitBreaker(Generic[Client]):
-    """Calls to one tracking server, which may fail.
+    """Call one tracking server, which may fail.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The trainer: distils one set, from the initial images to the data files of its artifact.
+"""The trainer, which distils one set from the initial images to the data files of its artifact.
 
 It runs in the Ray task of `distill` or in a trial of `tune` (`worker_pool.run_trainer`), and resumes from its checkpoint.
 """
@@ -60,7 +60,7 @@ class ProgressUpdate(NamedTuple):
 
 
 class Trainer:
-    """Distils one set: a distiller, its history, its validations and its checkpoint.
+    """Distil one set, with its history, validations and checkpoint.
 
     Parameters
     ----------

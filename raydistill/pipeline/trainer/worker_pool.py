@@ -57,7 +57,7 @@ class _Member:
 
 
 class WorkerPool:
-    """The workers that evaluate segments for a trainer. warn: is called when one died."""
+    """The workers that evaluate segments for a trainer. warn: called with a message when one died."""
 
     def __init__(self, task: DistillTask, warn: Callable[[str], None]) -> None:
         self._task, self._warn = task, warn

@@ -70,7 +70,10 @@ def scheduler(search: Search, population: Population) -> PopulationBasedTraining
 
 
 def num_checkpoints(config: Config, population: Population) -> int:
-    """Return how many checkpoints to keep of a member: three rounds, since those that continue from it may queue for a worker."""
+    """Return how many checkpoints of a member to keep: those of three rounds.
+
+    Members that continue from one of them may have to wait for a worker.
+    """
     return 3 * math.ceil(population.every / config.distill.validate_every) + 1
 
 
@@ -129,12 +132,15 @@ def population_member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
 
 
 def _validations_json(trainer: Trainer) -> str:
-    """Return all validations of the current images, including those made by the member they were taken from."""
+    """Return all validations of the current images, also those of the member that had them before."""
     return json.dumps([(validation.iteration, validation.balanced_accuracy) for validation in trainer.validations])
 
 
 def _restore(folder: Folder) -> list[tuple[int, Mapping[str, Any]]]:
-    """Put the checkpoint from Tune into the member's folder; return its schedule. Without one, empty the folder."""
+    """Put the checkpoint from Tune into the member's folder, and return its schedule.
+
+    Without a checkpoint, empty the folder.
+    """
     checkpoint = ray.tune.get_checkpoint()
     if checkpoint is None:
         folder.remove()

@@ -36,7 +36,7 @@ log = get_logger(__name__)
 
 
 class TrialRecorder:
-    """Stores every report of a trial at once, so no finished trial is lost when the driver dies."""
+    """Store every report of a trial at once, so that a finished trial outlives the driver."""
 
     def __init__(self, plan: Plan, tracker: Tracker, run: Run) -> None:
         self.plan, self.tracker, self.run = plan, tracker, run
@@ -63,7 +63,7 @@ class TrialRecorder:
         if name not in self.trials or self.trials[name].status != FINISHED:
             values = decode(self.plan.config.search, drawn)
             self.trials[name] = Trial(name, values, self._distilled_folder(values))
-        # else: the driver died before Tune noted the end; the trial stays finished, whatever it reports again.
+        # else: the driver died before Tune recorded the end. The trial stays finished.
         self._open_run(self.trials[name])
 
     def on_result(self, name: str, result: Mapping[str, Any]) -> None:
@@ -98,13 +98,16 @@ class TrialRecorder:
     def track_earlier_trials(self) -> None:
         """Record in MLflow the trials that ended before the search was resumed."""
         for trial in self.trials.values():
-            # A running one is skipped: the driver died before Tune noted it, and Tune does not resume it.
+            # A running one is skipped: the driver died before Tune recorded it, and Tune does not resume it.
             if trial.name not in self._tracked and trial.status != RUNNING:
                 self._open_run(trial)
                 self._close_run(trial)
 
     def check_capacity(self, any_running: bool) -> None:
-        """Raise ClusterError if for some time no trial has run because no node can run one: Tune would wait forever."""
+        """Raise ClusterError if no trial has run for some time and no node can run one.
+
+        Tune would wait without end.
+        """
         if any_running:
             self._last_running = time.monotonic()
         elif time.monotonic() - self._last_running > CAPACITY_CHECK_INTERVAL:
@@ -144,7 +147,10 @@ class TrialRecorder:
             stack.close()
 
     def _distilled_folder(self, values: Mapping[str, Any]) -> str:
-        """Return the folder of the trial's distilled set; empty for an invalid recipe and for a member of a population."""
+        """Return the folder of the trial's distilled set.
+
+        It is empty for an invalid recipe and for a member of a population.
+        """
         if not isinstance(self.plan.config.search.stopping, Population):
             with suppress(ConfigError):  # reported by the trial itself
                 return self.plan.with_recipe(recipe_of(self.plan.config, values)).distilled.folder.uri
@@ -184,7 +190,10 @@ def recording_trials(plan: Plan, tracker: Tracker, run: Run) -> Iterator[TrialRe
 
 
 class RecorderCallback(ray.tune.Callback):
-    """Passes Tune's events on to a recorder. Tune pickles its callbacks, so this one holds only the search's identity."""
+    """Pass Tune's events on to a recorder.
+
+    Tune pickles its callbacks, so this one holds only the identity of the search.
+    """
 
     def __init__(self, search: str) -> None:
         self.search = search
@@ -216,4 +225,4 @@ class RecorderCallback(ray.tune.Callback):
 
 
 def _error_of(trial: Any) -> str:
-    return one_line(trial.get_error() or RuntimeError("lost"))
+    return one_line(trial.get_error() or RuntimeError("Ray Tune gives no cause"))

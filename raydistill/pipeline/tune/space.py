@@ -22,7 +22,7 @@ CHANGEABLE = (
 
 
 def check_space(config: Config) -> None:
-    """Raise ConfigError if the space holds an invalid recipe; each key is checked alone, combinations are not."""
+    """Raise ConfigError if the space holds an invalid recipe. Combinations of keys are not checked."""
     if not config.search.space:
         fix = "name keys of distill and their values, as configs/gz2_search.yaml does"
         raise ConfigError("there is nothing to search", WHERE, fix)
@@ -71,7 +71,7 @@ def max_iterations(config: Config) -> int:
 
 
 def decode(search: Search, drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what Optuna drew as values of `distill`: indices become the values of their list."""
+    """Return the values of `distill` that Optuna drew: an index becomes the value in its list."""
     return {key: values[drawn[key]] if isinstance(values, list) else drawn[key] for key, values in search.space.items()}
 
 

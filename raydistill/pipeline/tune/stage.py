@@ -1,4 +1,6 @@
-"""tune: search the distillation recipe with Ray Tune; validation images select, and all trials use the same experts.
+"""tune: search the distillation recipe with Ray Tune.
+
+Validation images select the best recipe. All trials use the same experts.
 
     trial (an actor of Ray Tune)  runs a trainer in the folder that `distill` would use for its recipe; reports each
                                   validation (or is a member of a population: `population`)
@@ -235,7 +237,10 @@ def run_trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
 
 
 def trial_validations(plan: Plan, threads: int) -> Generator[Validation, None, None]:
-    """Distil in the artifact's folder, holding its lease, and yield validations; read them if the set is finished."""
+    """Distil in the artifact's folder, with its lease, and yield validations.
+
+    The validations of a finished set are read from its file.
+    """
     spec = plan.distilled
     with suppress(AlreadyBuilt), hold_lease(spec):
         if not is_finished(spec.folder):
