@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -30,7 +31,9 @@ myst_enable_extensions = ["dollarmath", "attrs_inline", "colon_fence"]
 myst_heading_anchors = 4
 
 autosummary_generate = True
-autodoc_typehints = "none"  # numpydoc's Parameters section names the types
+autodoc_typehints = "signature"  # the Parameters sections of the docstrings name no types
+python_maximum_signature_line_length = 80  # else one parameter per line
+default_role = "py:obj"  # `name` in a docstring is code, and a link if it has a page
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 
@@ -52,3 +55,14 @@ html_theme_options = {
 }
 # Pages without subpages have nothing to list in a sidebar.
 html_sidebars = {page: [] for page in ("index", "tutorial", "results", "method", "changelog", "contributing")}
+
+
+def shorten_factories(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
+) -> Any:
+    """Write `...` for a default that a factory builds, so that Sphinx can parse the signature."""
+    return (signature.replace("<factory>", "..."), returns) if signature else None
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-signature", shorten_factories)
