@@ -214,7 +214,9 @@ def fit(
         state = FitState(epoch + 1, theta, momentum, average, float(total) / max(count, 1))
         if not (torch.isfinite(theta).all() and math.isfinite(state.loss)):
             raise DivergenceError(
-                f"training left the finite numbers in epoch {epoch + 1}", "fit", f"lower the learning rate (now {lr:g})"
+                f"the loss or the parameters are not finite in epoch {epoch + 1}",
+                "fit",
+                f"lower the learning rate (now {lr:g})",
             )
         yield state
 
