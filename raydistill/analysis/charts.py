@@ -172,7 +172,7 @@ def accuracy_table(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
         There are no rows.
     """
     if not rows:
-        raise RaydistillError("no accuracies to draw", "accuracy_table", "evaluate at least one subject")
+        raise RaydistillError("no accuracies to draw", "accuracy_table", "evaluate at least one training set")
     subjects = list(dict.fromkeys(row.subject for row in rows))
     networks = list(dict.fromkeys(row.network for row in rows))
     line = 0.3 + 0.16 * (len(networks) - 1)
@@ -252,7 +252,7 @@ def network_matrix(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
     measured. The best training set on each network is bold, without experts and full data.
     """
     if not rows:
-        raise RaydistillError("no accuracies to draw", "network_matrix", "evaluate at least one subject")
+        raise RaydistillError("no accuracies to draw", "network_matrix", "evaluate at least one training set")
     subjects = list(dict.fromkeys(row.subject for row in rows))
     networks = list(dict.fromkeys(row.network for row in rows))
     means_SA = np.full((len(subjects), len(networks)), np.nan)

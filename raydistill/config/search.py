@@ -126,4 +126,4 @@ class Search:
             if isinstance(values, list) and len(values) < 2:
                 raise ValueError(f"{key} must have two values or more to choose from, got {values}")
             if isinstance(values, list) and isinstance(self.stopping, Population):
-                raise ValueError(f"{key} is a list, but a population changes numbers alone, on the way; give a range")
+                raise ValueError(f"{key} is a list, but population-based training changes numbers only; give a range")

@@ -340,24 +340,25 @@ class Custom:
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         try:
-            make = getattr(self._imported(), self.factory.partition(":")[2])
+            factory = getattr(self._imported(), self.factory.partition(":")[2])
         except (ImportError, AttributeError) as error:
             raise ValueError(f"network.factory={self.factory} cannot be imported ({error})") from error
         try:
-            module = make(num_classes, image_size, channels, **self.options)
+            module = factory(num_classes, image_size, channels, **self.options)
         except TypeError as error:
-            raise ValueError(f"network.factory={self.factory} does not take what it was given ({error})") from error
+            raise ValueError(f"network.factory={self.factory} does not accept its arguments ({error})") from error
         if not isinstance(module, nn.Module):
-            raise ValueError(f"network.factory={self.factory} made a {type(module).__name__}, not a torch.nn.Module")
+            raise ValueError(f"network.factory={self.factory} returned {type(module).__name__}, not a torch.nn.Module")
         return module
 
 
 Architecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Custom
 
 
-def _name(one: AlexNet | VGG11 | ResNet18) -> str:
+def _name(architecture: AlexNet | VGG11 | ResNet18) -> str:
     """Return the kind, and the width if it is not the default."""
-    return one.kind if one.width == type(one).width else f"{one.kind}-w{one.width}"
+    kind, width = architecture.kind, architecture.width
+    return kind if width == type(architecture).width else f"{kind}-w{width}"
 
 
 def _instance(width: int) -> nn.Module:

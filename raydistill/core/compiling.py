@@ -40,7 +40,9 @@ def compiled(function: Callable[P, R], otherwise: Callable[P, R] | None = None) 
                 result = plain(*args, **kwargs)  # raises the error of the function itself, if any
                 failed = True
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-                log.warning("the steps of this network cannot be compiled here, and are slower for it (%s)", reason)
+                log.warning(
+                    "the steps of this network cannot be compiled here; they run uncompiled and slower (%s)", reason
+                )
                 return result
         return plain(*args, **kwargs)
 

@@ -141,7 +141,7 @@ def check_network(network: Network, num_classes: int, image_size: int, channels:
         raise ValueError(f"the network cannot take images of {image_size} pixels ({error})") from error
     if logits.shape != (2, num_classes):
         raise ValueError(
-            f"the network makes {tuple(logits.shape)} of 2 images and {num_classes} classes, not {(2, num_classes)}"
+            f"the network returns {tuple(logits.shape)} for 2 images and {num_classes} classes, not {(2, num_classes)}"
         )
     close = partial(torch.allclose, rtol=0, atol=1e-3 * float(logits.abs().max()))  # sums may run in another order
     if not close(logits, again):

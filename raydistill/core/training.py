@@ -1,4 +1,4 @@
-"""Trains a network on labelled images, epoch by epoch. Experts and evaluation share this loop.
+"""Train a network on labelled images, epoch by epoch. Experts and evaluation share this loop.
 
 `fit` yields the state after every epoch, so its caller can save, stop or resume. Epoch e draws its batch order and augmentation from
 `fold_in(seed, e)` alone. A run that resumes after epoch e therefore computes the same epoch e + 1.

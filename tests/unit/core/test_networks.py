@@ -177,8 +177,8 @@ def test_custom_network_is_imported_by_name() -> None:
         ("nope", {}, "factory must be package.module:callable, got 'nope'"),
         ("no.such:thing", {}, "network.factory=no.such:thing cannot be imported"),
         ("tests.zoo:no_such", {}, "cannot be imported (module 'tests.zoo' has no attribute 'no_such')"),
-        ("tests.unit.core.test_networks:linear", {"depth": 3}, "does not take what it was given"),
-        ("builtins:max", {}, "made a int, not a torch.nn.Module"),
+        ("tests.unit.core.test_networks:linear", {"depth": 3}, "does not accept its arguments"),
+        ("builtins:max", {}, "returned int, not a torch.nn.Module"),
     ],
 )
 def test_factory_that_returns_no_network_is_reported(factory: str, options: Any, sentence: str) -> None:
@@ -268,7 +268,10 @@ class Attending(nn.Module):
     [
         (lambda: Attending(0.3, False), "the network draws random numbers"),
         (lambda: Attending(0.0, True), "the network mixes the images of a batch"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), "makes (2, 4) of 2 images and 3 classes, not (2, 3)"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 4)),
+            "returns (2, 4) for 2 images and 3 classes, not (2, 3)",
+        ),
         (lambda: nn.Flatten(), "the network has no parameters"),
         (lambda: nn.Linear(7, 5), "the network cannot take images of 8 pixels"),
     ],

@@ -267,7 +267,7 @@ def test_predict_of_no_images_is_empty(network: Network) -> None:
 def test_divergence_is_reported(network: Network) -> None:
     images, targets = data()
     begin = init_state(initial_parameters(network, 0))
-    with pytest.raises(DivergenceError, match=r"in epoch 1; lower the learning rate \(now 1e\+30\)"):
+    with pytest.raises(DivergenceError, match=r"not finite in epoch 1; lower the learning rate \(now 1e\+30\)"):
         list(fit(network, begin, 1e20 * images, targets, Training(lr=1e30, batch_size=6), seed=0))
 
 
