@@ -49,7 +49,7 @@ def parallel_coordinates(
     """
     accuracies = [accuracy for _, accuracy in trials]
     least, most = min(accuracies), max(accuracies)
-    axes_of = [_axis(key, one, [values[key] for values, _ in trials]) for key, one in space.items()]
+    axes_of = [_axis(key, allowed, [values[key] for values, _ in trials]) for key, allowed in space.items()]
     axes_of.append(_numeric_axis("balanced accuracy", least, max(most, least + 0.01), log=False, whole=False))
     figure = Figure(figsize=(1.2 + 1.75 * len(axes_of), 5.0), dpi=CHART_DPI)
     axes = figure.add_axes((0.02, 0.14, 0.93, 0.76))

@@ -34,7 +34,7 @@ CLASSES = {cls.__name__: cls for cls in _dataclasses(Config)}
 
 def format_validation_error(error: ValidationError) -> tuple[str, str, str]:
     """Return (what, which key, fix) of the most useful error: a wrong kind or key explains the others."""
-    first = min(error.errors(), key=lambda one: (one["type"] not in UNKNOWN_KIND, one["type"] not in UNKNOWN_KEY))
+    first = min(error.errors(), key=lambda entry: (entry["type"] not in UNKNOWN_KIND, entry["type"] not in UNKNOWN_KEY))
     keys = [key for key, _ in _resolve(first["loc"])]
     place = ".".join(str(key) for key in keys)
     if first["type"] in UNKNOWN_KIND:
@@ -49,7 +49,7 @@ def format_validation_error(error: ValidationError) -> tuple[str, str, str]:
             return f"value number {keys[-1] + 1} of the list is missing", place.rpartition(".")[0], "add it"
         return "this key is missing", place, "add it"
     message = first["msg"].removeprefix("Value error, ")
-    message += "".join(f", or {one['ctx']['expected']}" for one in error.errors() if _is_other_choice(one, first))
+    message += "".join(f", or {entry['ctx']['expected']}" for entry in error.errors() if _is_other_choice(entry, first))
     given = "" if isinstance(first["input"], dict | list) or "got" in message else f", got {first['input']!r}"
     return message[0].lower() + message[1:] + given, place, "fix the value"
 
@@ -104,7 +104,7 @@ def _members(annotation: Any) -> dict[str, Any]:
     if typing.get_origin(annotation) is not Annotated:
         return {}
     union, *metadata = typing.get_args(annotation)
-    if not any(isinstance(one, Discriminator) or _has_discriminator(one) for one in metadata):
+    if not any(isinstance(item, Discriminator) or _has_discriminator(item) for item in metadata):
         return {}
     return dict(_tagged(member) for member in typing.get_args(union))
 

@@ -39,7 +39,7 @@ schedules = (
 
 @st.composite
 def trends(draw: st.DrawFn) -> list[float]:
-    """A trend with noise, up to 150 iterations: pure noise alone would hardly ever advance."""
+    """Return a trend with noise, of up to 150 iterations; a schedule rarely advances on noise alone."""
     seed, slope, length = draw(st.integers(0, 99)), draw(st.floats(-0.1, 0.1)), draw(st.integers(1, 150))
     noise = draw(st.sampled_from([0.0, 0.01, 1.0]))
     return list(10 + slope * np.arange(length) + noise * np.random.default_rng(seed).normal(size=length))
@@ -57,7 +57,7 @@ def test_correlation_is_antisymmetric_in_time(values: tuple[float, ...]) -> None
 
 @given(series, st.floats(0.01, 100), st.floats(-100, 100))
 def test_correlation_is_invariant_to_scale(values: tuple[float, ...], scale: float, offset: float) -> None:
-    # Else the rounding of what is added is what correlates.
+    # Otherwise the correlation is that of the offset's rounding errors.
     assume(scale * np.ptp(values) > 1e-6 * max(abs(offset), scale * max(values), 1e-90))
     moved = tuple(scale * value + offset for value in values)
     assert correlation_with_time(moved) == pytest.approx(correlation_with_time(values), abs=1e-6)

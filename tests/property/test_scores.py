@@ -13,10 +13,10 @@ groups = st.lists(st.floats(0, 1), min_size=1, max_size=5)
 four = st.tuples(groups, groups, groups, groups)
 
 
-def check(found: dict[str, Any]) -> None:
-    assert 0 <= found["score"] <= 1
-    if found["low"] is not None:
-        assert 0 <= found["low"] <= found["score"] <= found["high"] <= 1
+def check(result: dict[str, Any]) -> None:
+    assert 0 <= result["score"] <= 1
+    if result["low"] is not None:
+        assert 0 <= result["low"] <= result["score"] <= result["high"] <= 1
 
 
 @settings(deadline=None)
@@ -33,6 +33,6 @@ def test_scores_are_monotone_in_the_accuracies(accuracies: tuple[list[float], ..
     raised = list(accuracies)
     raised[which] = [a + share * (1 - a) for a in accuracies[which]]
     tiny = 1e-12  # rounding of a mean
-    for score, ours in ((label_robust, {1, 3}), (augmentation_robust, {0, 2})):
+    for score, improving in ((label_robust, {1, 3}), (augmentation_robust, {0, 2})):
         before, after = score(*accuracies)["score"], score(*raised)["score"]
-        assert after >= before - tiny if which in ours else after <= before + tiny
+        assert after >= before - tiny if which in improving else after <= before + tiny

@@ -192,13 +192,13 @@ def test_new_kind_discards_the_values_of_the_old_kind(read: Read) -> None:
 
 def test_key_without_kind_changes_the_default_kind(read: Read) -> None:
     """Adam is the default step, and SGD the first of the kinds that have a rate."""
-    words = (
+    overrides = (
         "distill.image_step.lr=0.05",
         "distill.lr_step.lr=0.01",
         "distill.label_step.momentum=0.5",
         "network.depth=2",
     )
-    config = read(SIMULATED, *words, "distill.schedule.significance=3")
+    config = read(SIMULATED, *overrides, "distill.schedule.significance=3")
     assert config.distill.image_step == Adam(lr=0.05)
     assert config.distill.lr_step == Adam(lr=0.01)
     assert config.distill.label_step == SGD(lr=5.0, momentum=0.5)

@@ -72,9 +72,9 @@ def test_a_wrong_key_and_a_wrong_type_are_noticed(resource: dict[str, Any]) -> N
     cluster = wrong["spec"].get("rayClusterSpec", wrong["spec"])
     cluster["workerGroupSpecs"][0]["maxReplikas"] = 3
     cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = 7
-    found = " ".join(problems(wrong))
-    assert "maxReplikas" in found
-    assert "7 is not of type 'string'" in found
+    message = " ".join(problems(wrong))
+    assert "maxReplikas" in message
+    assert "7 is not of type 'string'" in message
 
 
 def test_job_and_cluster_are_the_same_cluster() -> None:
@@ -103,11 +103,11 @@ DRIVER_PREFIXES = ("RAY_TRAIN_", "RAY_USAGE_", "RAY_ACCEL_")
 @pytest.fixture
 def node_variables(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Return the variables that a private Ray sets and a cluster must be started with."""
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     with monkeypatch.context() as patch:
-        patch.setattr(os, "environ", found)
+        patch.setattr(os, "environ", variables)
         set_environment()
-    return {name: value for name, value in found.items() if not name.startswith(DRIVER_PREFIXES)}
+    return {name: value for name, value in variables.items() if not name.startswith(DRIVER_PREFIXES)}
 
 
 @pytest.mark.parametrize(

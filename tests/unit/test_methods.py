@@ -1,4 +1,4 @@
-"""The methods of the literature as presets: nothing but combinations of options, over any config, and each of them distils."""
+"""The methods of the literature are presets: combinations of options that apply over any config."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_method_of_the_literature_is_there() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_is_nothing_but_a_combination_of_options(read: Read, method: str) -> None:
+def test_a_method_is_a_combination_of_options(read: Read, method: str) -> None:
     config = read(SIMULATED, f"extends=methods/{method}")
     assert {name: getattr(config.distill, name) for name in METHODS[method]} == METHODS[method]
     assert (config.experts.training.flat == SharpnessAware()) == (method in {"ftd", "datm", "pad"})
@@ -56,11 +56,10 @@ def test_a_method_is_nothing_but_a_combination_of_options(read: Read, method: st
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_s_window_is_its_own(read: Read, method: str) -> None:
-    """Whatever the window of the config that becomes it, e.g. 3 to 20 of parts/ten_a_class."""
-    its_own = read(SIMULATED, f"extends=methods/{method}").distill.schedule
+def test_a_method_replaces_the_window_of_the_config_that_it_extends(read: Read, method: str) -> None:
+    own = read(SIMULATED, f"extends=methods/{method}").distill.schedule
     for base in ("parts/ten_a_class", "demo"):
-        assert read(SIMULATED, f"extends=[{base},methods/{method}]").distill.schedule == its_own
+        assert read(SIMULATED, f"extends=[{base},methods/{method}]").distill.schedule == own
 
 
 @pytest.mark.parametrize("method", METHODS)

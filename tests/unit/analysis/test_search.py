@@ -1,3 +1,5 @@
+"""A search figure draws one line per trial; its labels do not overlap."""
+
 import io
 
 import pytest

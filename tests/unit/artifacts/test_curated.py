@@ -56,7 +56,7 @@ def row(object_id: str, label: int) -> dict[str, object]:
 
 def write(folder: Folder) -> None:
     for split, label in sorted(set(ROWS.values())):
-        own = sorted(key for key, spec in ROWS.items() if spec == (split, label))
+        own = sorted(key for key, partition_of_row in ROWS.items() if partition_of_row == (split, label))
         with folder.writing(partition(split, label)) as path:
             pq.write_table(pa.Table.from_pylist([row(key, label) for key in own], SCHEMA), path)
     folder.write("summary.json", SUMMARY.to_json())

@@ -37,7 +37,7 @@ def test_any_changed_bit_is_detected(tmp_path: Path) -> None:
     write_tensors(folder, "state", TENSORS, INFO)
     intact = folder.read("state")
     name = intact.index(SHA256.encode())
-    for spec in set(range(len(intact))) - set(range(name, name + len(SHA256))):
-        folder.write("state", flipped(intact, spec))
+    for position in set(range(len(intact))) - set(range(name, name + len(SHA256))):
+        folder.write("state", flipped(intact, position))
         with pytest.raises(ArtifactCorrupt, match="'state' is damaged or no safetensors file"):
             read_tensors(folder, "state")

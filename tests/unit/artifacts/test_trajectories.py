@@ -107,10 +107,10 @@ def test_an_expert_stopped_and_resumed_has_the_same_bits(folder: Folder) -> None
     def train(where: Folder, until: int) -> None:
         writer = ShardWriter(where, 0)
         saved = writer.resume()
-        begin = saved[0] if saved else init_state(initial_parameters(network, 0))
+        start = saved[0] if saved else init_state(initial_parameters(network, 0))
         if not saved:
-            writer.save(begin, {})
-        for reached in fit(network, begin, images, one_hot(labels, zoo.CLASSES), training, seed=1):
+            writer.save(start, {})
+        for reached in fit(network, start, images, one_hot(labels, zoo.CLASSES), training, seed=1):
             writer.save(reached, {})
             if reached.epoch == until:
                 return  # killed

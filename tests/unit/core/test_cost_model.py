@@ -97,7 +97,7 @@ def test_resolved_training_keeps_all_other_fields() -> None:
     resolved = training.resolved(Arithmetic(True, "bfloat16"))
     assert type(resolved) is ResolvedTraining
     assert plain(resolved) == {**plain(training), "compile": True, "precision": "bfloat16"}
-    assert list(plain(resolved)) == list(plain(training)), "cached results are found by this order"
+    assert list(plain(resolved)) == list(plain(training)), "keys of cached results depend on this order"
 
 
 def test_unrolled_engine_is_never_compiled() -> None:

@@ -28,7 +28,7 @@ def record(iteration: int, loss: float = 0.7, lr: float = 0.01, skipped: bool = 
 
 def findings(records: list[Record], segments: int = 1) -> list[Finding]:
     diagnostics = MatchingDiagnostics()
-    return [finding for one in records if (finding := diagnostics.read([one] * segments))]
+    return [finding for record in records if (finding := diagnostics.read([record] * segments))]
 
 
 def test_good_run_has_no_findings() -> None:

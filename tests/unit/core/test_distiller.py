@@ -49,8 +49,8 @@ def step(run: Distiller) -> Record:
 
 
 def assert_same_state(one: Distiller, other: Distiller) -> None:
-    (tensors, strings), (expected, words) = one.state_dict(), other.state_dict()
-    assert strings == words
+    (tensors, strings), (expected, expected_strings) = one.state_dict(), other.state_dict()
+    assert strings == expected_strings
     assert tensors.keys() == expected.keys()
     for name in tensors:
         assert torch.equal(tensors[name], expected[name]), name
@@ -114,7 +114,7 @@ def test_state_dict_is_a_copy_that_can_be_loaded_twice(recipe: Recipe) -> None:
             resumed.step()
         ends.append(resumed)
     assert_same_state(*ends)
-    # Nor does going on change what was saved.
+    # Further steps of the source do not change the saved state.
     for _ in range(3):
         source.step()
     assert_same_state(source, ends[0])
@@ -146,7 +146,7 @@ def test_matching_reduces_the_loss() -> None:
 
 
 class OneExpert:
-    """The first expert of the walk."""
+    """Trajectories of the first expert alone."""
 
     num_experts = 1
     num_epochs = 4
@@ -341,7 +341,7 @@ def test_record_describes_the_iteration() -> None:
     assert record.loss > 0
     assert math.isnan(record.next_epoch_loss)
     wider = step(distiller(replace(QUICK, schedule=Fixed(max_start_epoch=40))))
-    assert wider.cap == 4  # one epoch ahead of start epoch 3 the experts end
+    assert wider.cap == 4  # the experts have 4 epochs, so 3 is the last start epoch
     watched = step(distiller(replace(QUICK, schedule=SelfAdaptive())))
     assert watched.next_epoch_loss > 0
 
@@ -387,7 +387,7 @@ def test_infinite_loss_is_above_the_threshold(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_infinite_next_epoch_loss_is_ignored_with_a_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the threshold; without it, it ends the run."""
+    """Without a threshold, it ends the run."""
     for ceiling in (1.1, None):
         run = distiller(replace(QUICK, skip_above=ceiling, schedule=SelfAdaptive(max_start_epoch=2)))
         (segment,) = run.measure_all()

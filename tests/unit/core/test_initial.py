@@ -28,8 +28,8 @@ RECIPE = Recipe(images_per_class=4, init="correct")
 def experts() -> tuple[Network, list[Tensor]]:
     """Barely trained, so that they err."""
     network = build_network(zoo.NETWORKS["instance"], K, zoo.SIZE)
-    walk = zoo.experts(network, num_experts=2, num_epochs=3)
-    return network, [walk(expert, 3) for expert in range(2)]
+    trajectories = zoo.experts(network, num_experts=2, num_epochs=3)
+    return network, [trajectories(expert, 3) for expert in range(2)]
 
 
 def begin(recipe: Recipe, labels_N: Tensor = LABELS, seed: int = 0) -> Coreset:
@@ -64,7 +64,7 @@ def test_init_correct_uses_images_that_the_experts_classify_correctly(seed: int)
 def test_class_that_no_expert_recognises_starts_from_its_largest_margins() -> None:
     network, thetas = experts()
     wrong = LABELS.clone()
-    wrong[LABELS == 0], wrong[LABELS == 1] = 1, 0  # what is called 0 looks like 1
+    wrong[LABELS == 0], wrong[LABELS == 1] = 1, 0  # images labelled 0 look like class 1
     margins = margin(network, thetas, IMAGES, wrong)
     rows = torch.cat(begin(replace(RECIPE, images_per_class=25), wrong).origins)[:25]
     own = (wrong == 0).nonzero().flatten()

@@ -31,78 +31,78 @@ def distiller(recipe: Recipe) -> Distiller:
     return Distiller(recipe, NETWORK, EXPERTS, IMAGES, LABELS, seed=0)
 
 
-def gone(lr: float, expert: int, start: int, steps: int, images: torch.Tensor = IMAGES) -> float:
-    """How far plain gradient descent on the images goes, in units of the expert's way; by hand."""
-    theta = begin = EXPERTS(expert, start)
+def displacement_ratio(lr: float, expert: int, start: int, steps: int, images: torch.Tensor = IMAGES) -> float:
+    """Return the displacement of plain gradient descent, divided by the expert's; computed without the engine."""
+    theta = start_P = EXPERTS(expert, start)
     for _ in range(steps):
         theta = theta.detach().requires_grad_()
         loss = torch.nn.functional.cross_entropy(NETWORK(theta, images), LABELS)
         theta = theta - lr * torch.autograd.grad(loss, theta)[0]
-    return float((theta.detach() - begin).norm() / (EXPERTS(expert, start + 1) - begin).norm())
+    return float((theta.detach() - start_P).norm() / (EXPERTS(expert, start + 1) - start_P).norm())
 
 
 @pytest.mark.parametrize(
     ("schedule", "starts"), [(StepwiseWindow(every=3), [0]), (Fixed(min_start_epoch=1, max_start_epoch=3), [1, 3])]
 )
 def test_automatic_student_lr_reaches_the_target_displacement_ratio(schedule: Any, starts: list[int]) -> None:
-    one = distiller(replace(AUTO, student_steps=5, schedule=schedule, augmentation=Augmentation()))
+    run = distiller(replace(AUTO, student_steps=5, schedule=schedule, augmentation=Augmentation()))
     with pytest.raises(ValueError, match=r"call Distiller\.begin first"):
-        one.step()
-    one.begin(IMAGES[None])
-    (rate,) = one.student_lrs.unique().tolist()
+        run.step()
+    run.begin(IMAGES[None])
+    (rate,) = run.student_lrs.unique().tolist()
     finer = rate * 2 ** (1 / RATES_PER_OCTAVE)
-    ways = [[gone(lr, e, start, 5) for e in range(2) for start in starts] for lr in (rate, finer)]
-    assert geometric_mean(ways[0]) <= TARGET_DISPLACEMENT_RATIO < geometric_mean(ways[1])
+    ratios = [[displacement_ratio(lr, e, start, 5) for e in range(2) for start in starts] for lr in (rate, finer)]
+    assert geometric_mean(ratios[0]) <= TARGET_DISPLACEMENT_RATIO < geometric_mean(ratios[1])
 
 
 def test_typical_sets_take_turns() -> None:
-    """Two experts, two sets: the first expert's case has the first set, the second's the second."""
+    """Segments of the first expert use the first set, those of the second expert the second set."""
     other = 3 * IMAGES.flip(0)
-    one = distiller(replace(AUTO, student_steps=5, augmentation=Augmentation()))
-    one.begin(torch.stack([IMAGES, other]))
-    (rate,) = one.student_lrs.unique().tolist()
+    run = distiller(replace(AUTO, student_steps=5, augmentation=Augmentation()))
+    run.begin(torch.stack([IMAGES, other]))
+    (rate,) = run.student_lrs.unique().tolist()
     finer = rate * 2 ** (1 / RATES_PER_OCTAVE)
-    ways = [[gone(lr, 0, 0, 5, IMAGES), gone(lr, 1, 0, 5, other)] for lr in (rate, finer)]
-    assert geometric_mean(ways[0]) <= TARGET_DISPLACEMENT_RATIO < geometric_mean(ways[1])
+    ratios = [[displacement_ratio(lr, 0, 0, 5, IMAGES), displacement_ratio(lr, 1, 0, 5, other)] for lr in (rate, finer)]
+    assert geometric_mean(ratios[0]) <= TARGET_DISPLACEMENT_RATIO < geometric_mean(ratios[1])
 
 
 def test_automatic_student_lr_is_reproducible_and_a_given_one_is_kept() -> None:
     rates = []
     for _ in range(2):
-        one = distiller(replace(AUTO, student_steps=20))
-        one.begin(IMAGES[None])
-        rates.append(float(one.student_lrs[0]))
-        one.step()
+        run = distiller(replace(AUTO, student_steps=20))
+        run.begin(IMAGES[None])
+        rates.append(float(run.student_lrs[0]))
+        run.step()
     assert rates[0] == rates[1]
-    one = distiller(replace(AUTO, student_lr=0.05))
-    one.begin(IMAGES[None])
-    assert one.student_lrs.tolist() == pytest.approx([0.05])
+    run = distiller(replace(AUTO, student_lr=0.05))
+    run.begin(IMAGES[None])
+    assert run.student_lrs.tolist() == pytest.approx([0.05])
 
 
 def test_overflowing_student_has_an_infinite_displacement_ratio() -> None:
-    one = distiller(AUTO)
-    one.begin(1e30 * IMAGES[None])
-    assert 1e-8 < float(one.student_lrs[0]) < 1e-6
+    run = distiller(AUTO)
+    run.begin(1e30 * IMAGES[None])
+    assert 1e-8 < float(run.student_lrs[0]) < 1e-6
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
 def test_automatic_image_lr_moves_pixels_by_the_first_step(momentum: float) -> None:
-    """By hand: the root mean square of the matching gradient over the first cases, which autograd finds through the student's steps."""
+    """The expected rate uses the root mean square of autograd's gradient over the initial segments."""
     recipe = replace(AUTO, student_lr=0.1, augmentation=Augmentation(), image_step=SGD(lr="auto", momentum=momentum))
-    one = distiller(recipe)
-    one.begin(IMAGES[None])
+    run = distiller(recipe)
+    run.begin(IMAGES[None])
     squares = []
     for expert in range(2):
         images = IMAGES.clone().requires_grad_()
-        theta = begin = EXPERTS(expert, 0).clone().requires_grad_()
+        theta = start_P = EXPERTS(expert, 0).clone().requires_grad_()
         for _ in range(recipe.student_steps):
             loss = torch.nn.functional.cross_entropy(NETWORK(theta, images), LABELS)
             theta = theta - 0.1 * torch.autograd.grad(loss, theta, create_graph=True)[0]
-        matching = (theta - EXPERTS(expert, 1)).square().sum() / (begin - EXPERTS(expert, 1)).detach().square().sum()
+        matching = (theta - EXPERTS(expert, 1)).square().sum() / (start_P - EXPERTS(expert, 1)).detach().square().sum()
         squares.append(float(torch.autograd.grad(matching, images)[0].square().mean()))
-    assert one.image_lr == pytest.approx(FIRST_STEP * (1 - momentum) / fmean(squares) ** 0.5, rel=1e-4)
-    one.step()
-    moved = (one.images - IMAGES).square().mean().sqrt()
+    assert run.image_lr == pytest.approx(FIRST_STEP * (1 - momentum) / fmean(squares) ** 0.5, rel=1e-4)
+    run.step()
+    moved = (run.images - IMAGES).square().mean().sqrt()
     assert 0.3 * FIRST_STEP * (1 - momentum) < float(moved) < 3 * FIRST_STEP * (1 - momentum)
 
 
@@ -119,8 +119,8 @@ def test_resumed_run_keeps_the_chosen_image_lr() -> None:
 
 
 def test_image_lr_cannot_be_chosen_if_the_student_overflows() -> None:
-    one = distiller(replace(AUTO, student_lr=1e30, image_step=SGD(lr="auto")))
+    run = distiller(replace(AUTO, student_lr=1e30, image_step=SGD(lr="auto")))
     with pytest.raises(NotFinite) as caught:
-        one.begin(IMAGES[None])
+        run.begin(IMAGES[None])
     assert caught.value.student_lr == pytest.approx(1e30)
     assert caught.value.image_lr is None

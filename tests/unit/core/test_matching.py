@@ -110,7 +110,7 @@ class TestQuadraticStudent:
         for value, expected in zip(matched, three, strict=True):
             assert value == expected if isinstance(value, int) else torch.equal(value, expected)
 
-    def test_a_student_that_walks_away_is_matched_after_its_first_step(self) -> None:
+    def test_a_student_that_moves_away_is_matched_after_its_first_step(self) -> None:
         start, _, *rest = self.ends()
         behind = 2 * start - self.problem.optimum(self.image, self.label)
         assert Matcher(self.problem.loss, nearest=True).match(start, behind, *rest, self.batches(5)).steps == 1
@@ -224,9 +224,9 @@ def test_spare_memory_holds_as_many_graphs_as_fit() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
 @pytest.mark.parametrize("vectors", [0, 1, 5, 14, 49, 50, 60])
 def test_kept_parameters_fit_into_the_memory_where_they_can(steps: int, vectors: int) -> None:
-    every, taped = plan_memory(100.0 * vectors, steps, 100, 1000)
-    assert taped == min(steps, max(0, vectors - steps) // 10)
-    # Every c-th is kept, and while one stretch is walked again, the c - 1 between two of them.
+    every, num_graphs = plan_memory(100.0 * vectors, steps, 100, 1000)
+    assert num_graphs == min(steps, max(0, vectors - steps) // 10)
+    # Every c-th is kept; recomputing one stretch needs the c - 1 between two of them.
     kept = {c: len(range(0, steps, c)) + c - 1 for c in range(1, steps + 1)}
     if kept[every] > vectors:
         assert kept[every] == min(kept.values())

@@ -181,11 +181,11 @@ def neighbours(images_NCHW: torch.Tensor) -> float:
 
 
 def test_whitening_of_real_pictures_can_be_inverted(cifar: torch.Tensor) -> None:
-    taught, others = cifar[:800], cifar[800:]
-    whitening = whitening_of(taught)
+    fitted, others = cifar[:800], cifar[800:]
+    whitening = whitening_of(fitted)
     white = whitening.apply(others)
     torch.testing.assert_close(whitening.invert(white), others / 255, rtol=0, atol=1e-6)
-    forward, mean, _ = kornia(taught.permute(0, 3, 1, 2).double() / 255, EPS)
+    forward, mean, _ = kornia(fitted.permute(0, 3, 1, 2).double() / 255, EPS)
     torch.testing.assert_close(white.flatten(1).double(), (flat(others) - mean) @ forward, rtol=0, atol=2e-6)
     assert neighbours(others.permute(0, 3, 1, 2) / 255) > 0.9
     assert neighbours(white) < 0.7, "measured .62: most directions vary by less than the eps of the papers"

@@ -46,29 +46,29 @@ def test_segments_of_all_iterations_cycle_through_the_window() -> None:
 
 @pytest.mark.parametrize("recipe", [THREE, replace(THREE, schedule=SelfAdaptive(), labels="soft", lr_per_epoch=True)])
 def test_results_depend_on_the_shared_state_alone(recipe: Recipe) -> None:
-    alone, leader, helper = (
+    alone, first, second = (
         distiller(recipe),
         distiller(recipe),
         SegmentEvaluator(recipe, *network_and_experts(), seed=0),
     )
     for _ in range(4):
-        leader.advance([leader.measure(0), helper.measure(leader.shared(), 1), leader.measure(2)])
+        first.advance([first.measure(0), second.measure(first.shared(), 1), first.measure(2)])
         alone.step()
-    assert_same_state(leader, alone)
+    assert_same_state(first, alone)
 
 
 def test_learning_rate_follows_the_segments_that_started_with_it() -> None:
     recipe = replace(THREE, lr_per_epoch=True, lr_step=SGD(lr=0.1, momentum=0.0), schedule=Fixed(max_start_epoch=1))
     run = distiller(recipe)
-    found = [run.measure(segment) for segment in range(3)]
+    results = [run.measure(segment) for segment in range(3)]
     rate = float(run.log_lrs[0].exp())
     first, second = (
-        rate * float(found[0].matched.d_lr + found[2].matched.d_lr) / 2,
-        rate * float(found[1].matched.d_lr),
+        rate * float(results[0].matched.d_lr + results[2].matched.d_lr) / 2,
+        rate * float(results[1].matched.d_lr),
     )
     before = [float(log_lr) for log_lr in run.log_lrs]
     size = run._optimisers["lrs"].param_groups[0]["lr"]
-    run.advance(found)
+    run.advance(results)
     assert [float(log_lr) for log_lr in run.log_lrs][:2] == pytest.approx(
         [before[0] - size * first, before[1] - size * second], abs=1e-6
     )
@@ -77,12 +77,12 @@ def test_learning_rate_follows_the_segments_that_started_with_it() -> None:
 
 def test_segment_above_the_threshold_is_left_out_of_the_mean() -> None:
     probe = distiller(THREE)
-    found = [probe.measure(segment) for segment in range(3)]
-    losses = sorted(float(segment.matched.loss) for segment in found)
+    results = [probe.measure(segment) for segment in range(3)]
+    losses = sorted(float(segment.matched.loss) for segment in results)
     run = distiller(replace(THREE, skip_above=(losses[1] + losses[2]) / 2))
     records = run.step()
     assert [record.skipped for record in records] == [record.loss == losses[2] for record in records]
-    kept = [segment.matched.d_images_SCHW for segment in found if float(segment.matched.loss) < losses[2]]
+    kept = [segment.matched.d_images_SCHW for segment in results if float(segment.matched.loss) < losses[2]]
     torch.testing.assert_close(moved(run), torch.stack(kept).mean(dim=0), rtol=1e-3, atol=1e-6)
 
 

@@ -27,7 +27,7 @@ def test_terms_of_the_scores_are_returned() -> None:
     lrs = label_robust([0.8], [0.7], [0.5], syn_hard=[0.6])
     assert lrs["hard_label_recovery"] == pytest.approx(0.2)
     assert lrs["improvement_over_random"] == pytest.approx(0.2)
-    assert lrs["score"] == pytest.approx(1 / (E + 1)), "what soft labels give is paid for by hard ones"
+    assert lrs["score"] == pytest.approx(1 / (E + 1)), "the gain of soft labels and the loss with hard labels cancel"
     ars = augmentation_robust([0.7], [0.5], [0.4], [0.3])
     assert ars["improvement_augmented"] == pytest.approx(0.2)
     assert ars["improvement_plain"] == pytest.approx(0.1)
@@ -48,23 +48,23 @@ def test_one_round_equals_the_package(seed: int) -> None:
 
 
 def test_interval_is_that_of_welch() -> None:
-    """With nothing but two groups that vary, alpha is half a difference of two means, whose interval scipy knows."""
+    """If only two groups vary, alpha is half a difference of two means, and scipy gives its interval."""
     from scipy import stats
 
     syn, random = [0.61, 0.64, 0.60, 0.66, 0.63], [0.41, 0.50, 0.37]
-    found = label_robust([0.8, 0.8], syn, random, syn_hard=[0.6, 0.6])
+    scores = label_robust([0.8, 0.8], syn, random, syn_hard=[0.6, 0.6])
     ends = stats.ttest_ind(syn, random, equal_var=False).confidence_interval(0.95)
-    assert found["low"] == pytest.approx(unit((ends.low - 0.2) / 2), rel=1e-12)
-    assert found["high"] == pytest.approx(unit((ends.high - 0.2) / 2), rel=1e-12)
-    assert found["low"] < found["score"] < found["high"]
+    assert scores["low"] == pytest.approx(unit((ends.low - 0.2) / 2), rel=1e-12)
+    assert scores["high"] == pytest.approx(unit((ends.high - 0.2) / 2), rel=1e-12)
+    assert scores["low"] < scores["score"] < scores["high"]
 
 
 def test_networks_on_hard_labels_count_once_in_each_term() -> None:
-    """Their error enters alpha whole: as two independent halves it would seem smaller by the square root of two."""
+    """Counted as two independent halves, their error would be smaller by the square root of two."""
     syn, still = [0.60, 0.70], [0.5, 0.5]
-    found, apart = label_robust(still, syn, still), label_robust(still, syn, still, syn_hard=syn)
-    assert found["score"] == apart["score"]
-    width, halves = (math.log(b * (E - 1 / E) + 1 / E) for b in (found["high"], apart["high"]))
+    scores, apart = label_robust(still, syn, still), label_robust(still, syn, still, syn_hard=syn)
+    assert scores["score"] == apart["score"]
+    width, halves = (math.log(b * (E - 1 / E) + 1 / E) for b in (scores["high"], apart["high"]))
     assert width - 0.15 == pytest.approx(12.7062047 * 0.05, rel=1e-6)  # t of one degree of freedom, s / sqrt(2) = .05
     assert halves - 0.15 < width - 0.15
 
@@ -72,11 +72,11 @@ def test_networks_on_hard_labels_count_once_in_each_term() -> None:
 def test_interval_has_about_its_nominal_coverage() -> None:
     g = np.random.default_rng(0)
     truth = unit(0.5 * (0.65 - 0.45) - 0.5 * (0.8 - 0.6))
-    found = [
+    scores = [
         label_robust(*(list(g.normal(mean, 0.02, n)) for mean, n in ((0.8, 3), (0.65, 5), (0.45, 5), (0.6, 5))))
         for _ in range(1500)
     ]
-    covered = np.mean([score["low"] < truth < score["high"] for score in found])
+    covered = np.mean([score["low"] < truth < score["high"] for score in scores])
     assert 0.93 < covered < 0.98
 
 

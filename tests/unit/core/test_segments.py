@@ -29,20 +29,22 @@ from tests.unit.core.test_distiller import (
 
 
 class Overshoots:
-    """An expert on a line, of which it goes these fractions: in the third epoch too far, in the fourth back to its end."""
+    """An expert on a line, at these fractions of it after each epoch: by default it passes its end and returns."""
 
     num_experts = 1
 
     def __init__(self, *travelled: float, only_first: int | None = None) -> None:
         self._travelled = travelled or (0, 0.6, 1.1, 1)
         self.num_epochs = len(self._travelled) - 1
-        self._begin_P = network_and_experts()[1](0, 0)
-        self._way_P = network_and_experts()[1](0, 4) - self._begin_P
+        self._start_P = network_and_experts()[1](0, 0)
+        self._displacement_P = network_and_experts()[1](0, 4) - self._start_P
         if only_first is not None:
-            self._way_P = torch.cat([self._way_P[:only_first], torch.zeros_like(self._way_P[only_first:])])
+            self._displacement_P = torch.cat(
+                [self._displacement_P[:only_first], torch.zeros_like(self._displacement_P[only_first:])]
+            )
 
     def __call__(self, expert: int, epoch: int) -> Tensor:
-        return self._begin_P + self._travelled[epoch] * self._way_P
+        return self._start_P + self._travelled[epoch] * self._displacement_P
 
     def progress(self, expert: int) -> list[float]:
         return progress(np.stack([self(expert, epoch).numpy() for epoch in range(self.num_epochs + 1)]))
@@ -89,7 +91,7 @@ def test_too_few_expert_epochs_are_refused() -> None:
 
 @pytest.mark.parametrize("start_epochs", ["cycle", "random"])
 def test_late_window_is_cycled_from_its_first_to_its_last_epoch(start_epochs: Any) -> None:
-    """DATM: start epochs first ... current maximum, of which the latter grows by the clock."""
+    """DATM cycles from the first epoch to a maximum that grows at regular intervals."""
     schedule = StepwiseWindow(every=10, min_start_epoch=1, first_max_start_epoch=2, max_start_epoch=3)
     run = distiller(replace(QUICK, student_steps=1, start_epochs=start_epochs, schedule=schedule))
     starts = [step(run).start_epoch for _ in range(40)]
@@ -132,7 +134,7 @@ def test_continuous_starts_cover_the_window_between_its_epochs() -> None:
     ],
 )
 def test_step_of_a_learning_rate_is_proportional_to_the_window(schedule: Any, turns: int) -> None:
-    """Experts of six epochs: each start epoch has its turn once in as many iterations as the window has epochs."""
+    """With a window of n epochs, each start epoch occurs once in n iterations."""
     network, _ = network_and_experts()
     recipe = replace(ONE_STEP, lr_per_epoch=True, schedule=schedule)
     run = Distiller(recipe, network, zoo.experts(network, 1, 6), IMAGES, torch.eye(zoo.CLASSES), seed=0)
@@ -167,10 +169,10 @@ def test_segment_of_a_stationary_expert_is_skipped() -> None:
 def test_images_follow_the_mean_of_the_other_segments() -> None:
     recipe = replace(STRAIGHT, trajectories_per_step=3, image_step=SGD(lr=10.0, momentum=0.0))
     run = distiller(recipe, Overshoots())
-    found = run.measure_all()
-    assert [segment.is_stationary for segment in found] == [False, False, True]
-    assert [record.skipped for record in run.advance(found)] == [False, False, True]
-    mean = (found[0].matched.d_images_SCHW + found[1].matched.d_images_SCHW) / 2
+    results = run.measure_all()
+    assert [segment.is_stationary for segment in results] == [False, False, True]
+    assert [record.skipped for record in run.advance(results)] == [False, False, True]
+    mean = (results[0].matched.d_images_SCHW + results[1].matched.d_images_SCHW) / 2
     torch.testing.assert_close((IMAGES - run.images) / 10, mean, rtol=1e-3, atol=1e-6)
 
 
@@ -210,8 +212,8 @@ def test_learning_rate_is_chosen_from_moving_experts_only(change: dict[str, Any]
     run, alone = (
         distiller(replace(STRAIGHT, schedule=Fixed(max_start_epoch=last), **change), Overshoots()) for last in (2, 0)
     )
-    for one in (run, alone):
-        one.begin(IMAGES[None])
+    for distilling in (run, alone):
+        distilling.begin(IMAGES[None])
     assert run.image_lr == alone.image_lr > 0
     assert run.log_lrs[0] == alone.log_lrs[0]
     nowhere = distiller(replace(STRAIGHT, schedule=Fixed(min_start_epoch=2), **change), Overshoots())

@@ -75,8 +75,8 @@ def test_resuming_from_any_state_equals_the_uninterrupted_run_bit_for_bit(
         epochs=4, batch_size=7, momentum=0.9, weight_decay=0.01, sampling=sampling, average=average,
         augmentation=zoo.AUGMENTATIONS["DSA, all"],
     )  # fmt: skip
-    begin = init_state(initial_parameters(network, 0))
-    whole = [begin, *fit(network, begin, images, targets, training, seed=3)]
+    start = init_state(initial_parameters(network, 0))
+    whole = [start, *fit(network, start, images, targets, training, seed=3)]
     for resumed, expected in zip(
         fit(network, whole[stop], images, targets, training, seed=3), whole[stop + 1 :], strict=True
     ):
@@ -89,27 +89,27 @@ def test_resuming_from_any_state_equals_the_uninterrupted_run_bit_for_bit(
 
 
 def test_average_is_the_moving_average_of_the_parameters_over_the_steps(network: Network) -> None:
-    """Epochs of one step, whose parameters can be seen: theta leaves a mark that fades as 1/(1 + time constant) a step."""
+    """With one step per epoch, the newest parameters have the weight 1/(1 + time constant) after the first steps."""
     images, targets = data()
-    begin = init_state(initial_parameters(network, 0).double())
+    start = init_state(initial_parameters(network, 0).double())
     training = Training(epochs=40, batch_size=len(images), class_weights=False, average=3.0)
-    states = list(fit(network, begin, images.double(), targets.double(), training, seed=0))
-    expected = begin.theta_P
+    states = list(fit(network, start, images.double(), targets.double(), training, seed=0))
+    expected = start.theta_P
     for state in states:
         share = max(1 / 4, 9 / (10 + state.epoch))  # 9/11 of the first step's; from the 26th on a quarter of the newest
         expected = (1 - share) * expected + share * state.theta_P
         torch.testing.assert_close(state.average_P, expected, rtol=1e-12, atol=1e-14)
-    plain = list(fit(network, begin, images.double(), targets.double(), replace(training, average=0), seed=0))
-    assert torch.equal(plain[-1].theta_P, states[-1].theta_P)  # SGD itself knows nothing of it
-    trained = train(network, begin.theta_P, images.double(), targets.double(), training, seed=0)
+    plain = list(fit(network, start, images.double(), targets.double(), replace(training, average=0), seed=0))
+    assert torch.equal(plain[-1].theta_P, states[-1].theta_P)  # the average does not change SGD
+    trained = train(network, start.theta_P, images.double(), targets.double(), training, seed=0)
     assert torch.equal(trained, states[-1].average_P)
 
 
 def test_yielded_states_do_not_change(network: Network) -> None:
     images, targets = data()
-    begin = init_state(initial_parameters(network, 0))
-    copies, states = [torch.stack(begin[1:4])], [begin]
-    for state in fit(network, begin, images, targets, Training(epochs=3, momentum=0.5, average=1.0), seed=0):
+    start = init_state(initial_parameters(network, 0))
+    copies, states = [torch.stack(start[1:4])], [start]
+    for state in fit(network, start, images, targets, Training(epochs=3, momentum=0.5, average=1.0), seed=0):
         states.append(state)
         copies.append(torch.stack(state[1:4]))
     assert all(torch.equal(torch.stack(state[1:4]), copy) for state, copy in zip(states, copies, strict=True))
@@ -117,15 +117,15 @@ def test_yielded_states_do_not_change(network: Network) -> None:
 
 def test_seed_changes_the_order(network: Network) -> None:
     images, targets = data()
-    begin = init_state(initial_parameters(network, 0))
+    start = init_state(initial_parameters(network, 0))
     one, other = (
-        next(fit(network, begin, images, targets, Training(batch_size=5), seed=seed)).theta_P for seed in (0, 1)
+        next(fit(network, start, images, targets, Training(batch_size=5), seed=seed)).theta_P for seed in (0, 1)
     )
     assert not torch.equal(one, other)
 
 
 def visits(labels: Tensor, training: Training, seed: int = 0) -> Tensor:
-    """How often one epoch of a single batch shows each image to the network.
+    """Return how often one epoch of a single batch uses each image.
 
     Image i is the i-th unit vector and the network is linear and starts at zero, so that one step moves column i of the weights by
     -lr count_i / batch (1/K - y_i): the counts can be read off.
@@ -229,11 +229,11 @@ def test_learning_rate_decays_to_a_tenth() -> None:
 
 def test_learned_rates_replace_the_configured_one(network: Network) -> None:
     images, targets = data()
-    begin = init_state(initial_parameters(network, 0))
-    still = list(fit(network, begin, images, targets, Training(epochs=2), 0, lr_in=lambda epoch: 0.0))
-    assert torch.equal(still[-1].theta_P, begin.theta_P)
-    first = next(fit(network, begin, images, targets, Training(epochs=2, lr=0.3), 0))
-    given = next(fit(network, begin, images, targets, Training(epochs=2), 0, lr_in=lambda epoch: 0.3))
+    start = init_state(initial_parameters(network, 0))
+    still = list(fit(network, start, images, targets, Training(epochs=2), 0, lr_in=lambda epoch: 0.0))
+    assert torch.equal(still[-1].theta_P, start.theta_P)
+    first = next(fit(network, start, images, targets, Training(epochs=2, lr=0.3), 0))
+    given = next(fit(network, start, images, targets, Training(epochs=2), 0, lr_in=lambda epoch: 0.3))
     assert torch.equal(first.theta_P, given.theta_P)
 
 
@@ -253,11 +253,11 @@ def test_evaluate_scores_the_predictions(network: Network) -> None:
     images, labels = zoo.stripes(40)
     theta = initial_parameters(network, 0)
     right = predict(network, theta, images) == labels
-    found = evaluate(network, theta, images, labels, zoo.CLASSES)
-    assert found.confusion_KK.sum(axis=1).tolist() == labels.bincount().tolist()
-    assert found.accuracy == pytest.approx(float(right.float().mean()))
+    result = evaluate(network, theta, images, labels, zoo.CLASSES)
+    assert result.confusion_KK.sum(axis=1).tolist() == labels.bincount().tolist()
+    assert result.accuracy == pytest.approx(float(right.float().mean()))
     of_class = [float(right[labels == k].float().mean()) for k in range(zoo.CLASSES)]
-    assert found.balanced_accuracy == pytest.approx(sum(of_class) / zoo.CLASSES)
+    assert result.balanced_accuracy == pytest.approx(sum(of_class) / zoo.CLASSES)
 
 
 def test_predict_of_no_images_is_empty(network: Network) -> None:
@@ -266,9 +266,9 @@ def test_predict_of_no_images_is_empty(network: Network) -> None:
 
 def test_divergence_is_reported(network: Network) -> None:
     images, targets = data()
-    begin = init_state(initial_parameters(network, 0))
+    start = init_state(initial_parameters(network, 0))
     with pytest.raises(DivergenceError, match=r"not finite in epoch 1; lower the learning rate \(now 1e\+30\)"):
-        list(fit(network, begin, 1e20 * images, targets, Training(lr=1e30, batch_size=6), seed=0))
+        list(fit(network, start, 1e20 * images, targets, Training(lr=1e30, batch_size=6), seed=0))
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "lr"])
@@ -344,9 +344,9 @@ class TestFlat:
 def test_sharpness_aware_training_resumes_and_differs_from_sgd(network: Network) -> None:
     images, targets = data()
     training = Training(epochs=3, batch_size=8, lr=0.05, flat=SharpnessAware(rho=0.1))
-    begin = init_state(initial_parameters(network, 0))
-    states = list(fit(network, begin, images, targets, training, seed=1))
+    start = init_state(initial_parameters(network, 0))
+    states = list(fit(network, start, images, targets, training, seed=1))
     resumed = list(fit(network, states[0], images, targets, training, seed=1))
     assert torch.equal(resumed[-1].theta_P, states[-1].theta_P)
-    plain = list(fit(network, begin, images, targets, replace(training, flat=None), seed=1))
+    plain = list(fit(network, start, images, targets, replace(training, flat=None), seed=1))
     assert not torch.equal(plain[-1].theta_P, states[-1].theta_P)
