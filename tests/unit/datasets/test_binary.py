@@ -8,20 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_files import CLASSES, write_mnist
+from dataset_files import BATCHES, CLASSES, cut, planes, read_all, write_mnist
 
 from raydistill.datasets import base, binary
-from raydistill.datasets.base import PackedDataSet
 from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.errors import CatalogError
-
-BATCHES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 
 
 def records(pictures: np.ndarray, *labels: np.ndarray) -> bytes:
     """Return label bytes, then the red, green and blue planes, row by row."""
-    planes = pictures.transpose(0, 3, 1, 2).reshape(len(pictures), -1)
-    return np.column_stack([*labels, planes]).astype(np.uint8).tobytes()
+    return np.column_stack([*labels, planes(pictures)]).astype(np.uint8).tobytes()
 
 
 def write_cifar10(root: Path, pictures: np.ndarray) -> np.ndarray:
@@ -29,24 +25,12 @@ def write_cifar10(root: Path, pictures: np.ndarray) -> np.ndarray:
     labels = np.arange(60) * 7 % 10
     for number, name in enumerate(BATCHES):
         own = slice(10 * number, 10 * number + 10)
-        (root / name).write_bytes(records(pictures[own], labels[own]))
+        (root / f"{name}.bin").write_bytes(records(pictures[own], labels[own]))
     (root / "batches.meta.txt").write_text("\n".join(CLASSES) + "\n\n")
     return labels
 
 
-def read_all(data: PackedDataSet) -> np.ndarray:
-    """Return the pixels of every picture in the index, read by row group."""
-    _, rows = data.index()
-    pixels = []
-    for path in dict.fromkeys(rows["path"].to_pylist()):
-        own = [row for row in rows.to_pylist() if row["path"] == path]
-        for row_group in sorted({row["row_group"] for row in own}):
-            selected = [row["row"] for row in own if row["row_group"] == row_group]
-            pixels += [data.decode(source) for source in data.read(path, row_group, selected)]
-    return np.stack(pixels)
-
-
-def test_cifar10(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_cifar10_has_its_pixels_labels_and_official_split(tmp_path: Path, pictures: np.ndarray) -> None:
     labels = write_cifar10(tmp_path, pictures)
     names, rows = Cifar10(root=str(tmp_path)).index()
     assert names == CLASSES
@@ -56,7 +40,7 @@ def test_cifar10(tmp_path: Path, pictures: np.ndarray) -> None:
     np.testing.assert_array_equal(read_all(Cifar10(root=str(tmp_path))), pictures[:60])
 
 
-def test_some_rows_across_blocks_and_row_groups(
+def test_selected_rows_are_read_across_blocks_and_row_groups(
     tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_cifar10(tmp_path, pictures)
@@ -68,14 +52,14 @@ def test_some_rows_across_blocks_and_row_groups(
     np.testing.assert_array_equal(some, pictures[[20, 22, 23, 28]])
 
 
-def test_cifar10_without_names_has_numerals(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_classes_of_cifar10_without_names_are_numerals(tmp_path: Path, pictures: np.ndarray) -> None:
     write_cifar10(tmp_path, pictures)
     (tmp_path / "batches.meta.txt").unlink()
     assert Cifar10(root=str(tmp_path)).index().names == [str(label) for label in range(10)]
 
 
 @pytest.mark.parametrize(("labels", "count"), [("fine", 100), ("coarse", 20)])
-def test_cifar100(tmp_path: Path, pictures: np.ndarray, labels: str, count: int) -> None:
+def test_cifar100_has_the_requested_labels(tmp_path: Path, pictures: np.ndarray, labels: str, count: int) -> None:
     coarse, fine = np.arange(70) % 20, np.arange(70) * 3 % 100
     (tmp_path / "train.bin").write_bytes(records(pictures[:50], coarse[:50], fine[:50]))
     (tmp_path / "test.bin").write_bytes(records(pictures[50:], coarse[50:], fine[50:]))
@@ -91,7 +75,9 @@ def test_cifar100(tmp_path: Path, pictures: np.ndarray, labels: str, count: int)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_idx(tmp_path: Path, pictures: np.ndarray, suffix: str) -> None:
+def test_idx_files_have_their_pixels_labels_and_official_split(
+    tmp_path: Path, pictures: np.ndarray, suffix: str
+) -> None:
     grey = pictures[:60, :28, 2:32, 1]  # 28 x 30: detects a transposition
     labels = write_mnist(tmp_path, grey, suffix)
     data = Idx(root=str(tmp_path))
@@ -105,7 +91,7 @@ def test_idx(tmp_path: Path, pictures: np.ndarray, suffix: str) -> None:
         np.testing.assert_array_equal(pixels[..., channel], grey)
 
 
-def test_idx_in_a_folder_with_a_name_like_a_file(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_folder_with_a_name_like_an_idx_file_is_read(tmp_path: Path, pictures: np.ndarray) -> None:
     (tmp_path / "mnist-images").mkdir()
     write_mnist(tmp_path / "mnist-images", pictures[:60, :28, 2:32, 1], "")
     assert len(Idx(root=str(tmp_path)).index().rows) == 60
@@ -133,14 +119,10 @@ def test_digest_depends_only_on_the_files_of_the_data_set(tmp_path: Path, pictur
     assert data.digest() != before
 
 
-def cut(name: str, size: int) -> Callable[[Path], object]:
-    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:size])
-
-
 def python_version(root: Path) -> None:
     for name in BATCHES:
-        (root / name).unlink()
-        (root / name.removesuffix(".bin")).write_bytes(pickle.dumps({}))
+        (root / f"{name}.bin").unlink()
+        (root / name).write_bytes(pickle.dumps({}))
 
 
 BAD_CIFAR: list[tuple[Callable[[Path], object], str]] = [
@@ -152,7 +134,9 @@ BAD_CIFAR: list[tuple[Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "sentence"), BAD_CIFAR)
-def test_bad_cifar(tmp_path: Path, pictures: np.ndarray, spoil: Callable[[Path], object], sentence: str) -> None:
+def test_damaged_cifar_gives_a_fix(
+    tmp_path: Path, pictures: np.ndarray, spoil: Callable[[Path], object], sentence: str
+) -> None:
     write_cifar10(tmp_path, pictures)
     spoil(tmp_path)
     with pytest.raises(CatalogError) as caught:
@@ -161,7 +145,7 @@ def test_bad_cifar(tmp_path: Path, pictures: np.ndarray, spoil: Callable[[Path],
     assert "\n" not in str(caught.value)
 
 
-def test_missing_folder() -> None:
+def test_missing_folder_gives_a_fix() -> None:
     with pytest.raises(CatalogError, match=r"nowhere: there is no such data set; check survey\.root"):
         Cifar10(root="nowhere").digest()
 
@@ -178,7 +162,9 @@ BAD_IDX: list[tuple[Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "sentence"), BAD_IDX)
-def test_bad_idx(tmp_path: Path, pictures: np.ndarray, spoil: Callable[[Path], object], sentence: str) -> None:
+def test_damaged_idx_files_give_a_fix(
+    tmp_path: Path, pictures: np.ndarray, spoil: Callable[[Path], object], sentence: str
+) -> None:
     write_mnist(tmp_path, pictures[:60, ..., 0])
     spoil(tmp_path)
     with pytest.raises(CatalogError) as caught:
@@ -186,7 +172,7 @@ def test_bad_idx(tmp_path: Path, pictures: np.ndarray, spoil: Callable[[Path], o
     assert sentence in str(caught.value)
 
 
-def test_truncated_compressed_file(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_truncated_compressed_file_is_an_error(tmp_path: Path, pictures: np.ndarray) -> None:
     write_mnist(tmp_path, pictures[:60, ..., 0], ".gz")
     cut("train-images-idx3-ubyte.gz", 9000)(tmp_path)
     with pytest.raises(
@@ -195,7 +181,7 @@ def test_truncated_compressed_file(tmp_path: Path, pictures: np.ndarray) -> None
         Idx(root=str(tmp_path)).index()
 
 
-def test_two_data_sets_in_a_folder(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_two_data_sets_in_a_folder_are_an_error(tmp_path: Path, pictures: np.ndarray) -> None:
     for name in ("MNIST", "KMNIST"):
         (tmp_path / name).mkdir()
         write_mnist(tmp_path / name, pictures[:60, ..., 0])

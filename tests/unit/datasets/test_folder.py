@@ -23,7 +23,7 @@ def fill(root: Path, names: list[str], pictures: np.ndarray) -> None:
 SPLIT = [f"{part}/{label}/{n}.png" for part in ("test", "train") for label in ("cat", "dog") for n in range(3)]
 
 
-def test_official_splits_and_pixels(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_folders_give_splits_labels_and_pixels(tmp_path: Path, pictures: np.ndarray) -> None:
     fill(tmp_path, SPLIT, pictures)
     (tmp_path / "README.txt").write_text("not a picture")
     (tmp_path / "train" / ".hidden.png").write_text("not one either")
@@ -37,7 +37,7 @@ def test_official_splits_and_pixels(tmp_path: Path, pictures: np.ndarray) -> Non
     np.testing.assert_array_equal(read, pictures[:12])
 
 
-def test_no_official_split(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_folders_of_classes_alone_have_no_official_split(tmp_path: Path, pictures: np.ndarray) -> None:
     fill(tmp_path, ["10/a.png", "9/deeper/b.png", "9/c.png"], pictures)
     names, rows = ImageFolder(root=str(tmp_path)).index()
     assert names == ["9", "10"], "numerals sort by value"
@@ -45,7 +45,7 @@ def test_no_official_split(tmp_path: Path, pictures: np.ndarray) -> None:
     assert rows["label"].to_pylist() == ["10", "9", "9"]
 
 
-def test_splits_by_other_names(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_splits_option_renames_and_excludes_splits(tmp_path: Path, pictures: np.ndarray) -> None:
     fill(tmp_path, ["Train/cat/0.png", "Val/cat/1.png", "unlabelled/images/2.png"], pictures)
     names, rows = ImageFolder(root=str(tmp_path), splits={"unlabelled": None, "Val": "test"}).index()
     assert names == ["cat"], "an excluded split adds no class"
@@ -63,7 +63,7 @@ BAD: list[tuple[list[str], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("names", "options", "sentence"), BAD)
-def test_bad_folders(
+def test_wrong_folders_give_a_fix(
     tmp_path: Path, pictures: np.ndarray, names: list[str], options: dict[str, Any], sentence: str
 ) -> None:
     fill(tmp_path, names, pictures)
@@ -72,12 +72,12 @@ def test_bad_folders(
     assert str(caught.value).startswith(f"{tmp_path}: {sentence}")
 
 
-def test_missing_folder() -> None:
+def test_missing_folder_gives_a_fix() -> None:
     with pytest.raises(CatalogError, match=r"nowhere: there is no such data set; check survey\.root"):
         ImageFolder(root="nowhere").index()
 
 
-def test_file_that_is_not_a_picture(tmp_path: Path) -> None:
+def test_file_that_is_not_a_picture_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("<html>404</html>")
     with pytest.raises(RejectedImage, match="corrupt"):
         ImageFolder(root=str(tmp_path)).decode(str(tmp_path / "x.png"))

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dataset_files import read_all
 from PIL import Image
 
 from raydistill.datasets.table import ImageTable
@@ -43,21 +44,12 @@ def write_hugging_face(path: Path, pictures: np.ndarray, labels: Sequence[int], 
     pq.write_table(table, path, row_group_size=5)
 
 
-def read_all(data: ImageTable) -> np.ndarray:
-    pixels = []
-    rows = data.index().rows.to_pylist()
-    for path, row_group in dict.fromkeys((row["path"], row["row_group"]) for row in rows):
-        selected = [row["row"] for row in rows if (row["path"], row["row_group"]) == (path, row_group)]
-        pixels += [data.decode(source) for source in data.read(path, row_group, selected)]
-    return np.stack(pixels)
-
-
 def test_large_integer_is_a_valid_label(tmp_path: Path, pictures: np.ndarray) -> None:
     """A column of ids or dates must not create a name for every smaller number."""
     assert write(tmp_path / "mine.parquet", pictures, [3, 2**60, 3]).index().names == ["3", str(2**60)]
 
 
-def test_file_of_bytes_without_a_split(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_file_without_a_split_numbers_its_pictures(tmp_path: Path, pictures: np.ndarray) -> None:
     data = write(tmp_path / "mine.parquet", pictures, [0, 2, -1, None, 2, 10, 2])
     names, rows = data.index()
     assert names == ["0", "2", "10"]
@@ -69,7 +61,7 @@ def test_file_of_bytes_without_a_split(tmp_path: Path, pictures: np.ndarray) -> 
     np.testing.assert_array_equal(some, pictures[[4, 6]])
 
 
-def test_files_named_by_split_with_hugging_face_names(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_file_names_give_splits_and_hugging_face_gives_class_names(tmp_path: Path, pictures: np.ndarray) -> None:
     names = ["bird", "cat", "dog"]
     write_hugging_face(tmp_path / "test-00000-of-00001.parquet", pictures[20:], [2, 1], names)
     write_hugging_face(tmp_path / "train-00000-of-00002.parquet", pictures, [0, 1, 2, 1, 0, 1, 2], names)
@@ -84,7 +76,7 @@ def test_files_named_by_split_with_hugging_face_names(tmp_path: Path, pictures: 
     )
 
 
-def test_files_in_folders_named_by_split(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_folder_names_give_splits(tmp_path: Path, pictures: np.ndarray) -> None:
     write(tmp_path / "train" / "0000.parquet", pictures, ["cat", "dog", ""])
     write(tmp_path / "validation" / "0000.parquet", pictures, ["dog"])
     names, rows = ImageTable(root=str(tmp_path)).index()
@@ -93,7 +85,7 @@ def test_files_in_folders_named_by_split(tmp_path: Path, pictures: np.ndarray) -
     assert rows["label"].to_pylist() == ["cat", "dog", None, "dog"]
 
 
-def test_split_column_and_ids_of_two_columns(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_columns_give_the_split_and_the_ids(tmp_path: Path, pictures: np.ndarray) -> None:
     split, name = ["train", "train", "test", "extra"], ["a", "b", "a", "b"]
     write(tmp_path / "x.parquet", pictures, pa.array(["x", "y", "x", "y"]).dictionary_encode(), split=split, name=name)
     data = ImageTable(root=str(tmp_path / "x.parquet"), id_columns=("split", "name"), splits={"extra": None})
@@ -103,7 +95,7 @@ def test_split_column_and_ids_of_two_columns(tmp_path: Path, pictures: np.ndarra
     assert rows["part"].to_pylist() == ["train", "train", "test"]
 
 
-def test_class_names_of_the_config(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_config_names_the_classes(tmp_path: Path, pictures: np.ndarray) -> None:
     write(tmp_path / "x.parquet", pictures, [1, 0, 1])
     root = str(tmp_path / "x.parquet")
     assert ImageTable(root=root, class_names=("cat", "dog")).index().rows["label"].to_pylist() == ["dog", "cat", "dog"]
@@ -124,7 +116,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("options", "sentence"), BAD)
-def test_bad_tables(tmp_path: Path, pictures: np.ndarray, options: dict[str, Any], sentence: str) -> None:
+def test_wrong_columns_give_a_fix(tmp_path: Path, pictures: np.ndarray, options: dict[str, Any], sentence: str) -> None:
     write(tmp_path / "x.parquet", pictures, [0, 1, 0], name=["a", "b", "a"], split=["train", "test", "odd"])
     with pytest.raises(CatalogError) as caught:
         ImageTable(root=str(tmp_path / "x.parquet"), **options).index()
@@ -132,7 +124,7 @@ def test_bad_tables(tmp_path: Path, pictures: np.ndarray, options: dict[str, Any
     assert "\n" not in str(caught.value)
 
 
-def test_truncated_file(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_truncated_file_is_an_error(tmp_path: Path, pictures: np.ndarray) -> None:
     data = write(tmp_path / "x.parquet", pictures, [0] * 20)
     content = (tmp_path / "x.parquet").read_bytes()
     (tmp_path / "x.parquet").write_bytes(content[:-40])
@@ -140,6 +132,6 @@ def test_truncated_file(tmp_path: Path, pictures: np.ndarray) -> None:
         data.index()
 
 
-def test_empty_folder(tmp_path: Path) -> None:
+def test_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r"there is no Parquet file in it; check survey\.root"):
         ImageTable(root=str(tmp_path)).digest()

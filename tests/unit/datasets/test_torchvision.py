@@ -15,10 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
-from dataset_files import CLASSES, planes, write_cifar10_pickles, write_idx, write_mnist, write_pickle
+from dataset_files import (
+    CLASSES,
+    cut,
+    planes,
+    read_all,
+    write_cifar10_pickles,
+    write_idx,
+    write_mnist,
+    write_pickle,
+)
 
 from raydistill.datasets import base, torchvision
-from raydistill.datasets.base import PackedDataSet
 from raydistill.datasets.binary import Idx
 from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import CatalogError, ConfigError
@@ -31,19 +39,8 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def read_all(data: PackedDataSet) -> np.ndarray:
-    """Return the pixels of every picture of the index, read one block of rows after the other."""
-    rows = data.index().rows.to_pylist()
-    blocks = dict.fromkeys((row["path"], row["row_group"]) for row in rows)
-    pixels = []
-    for path, row_group in blocks:
-        numbers = [row["row"] for row in rows if (row["path"], row["row_group"]) == (path, row_group)]
-        pixels += [data.decode(source) for source in data.read(path, row_group, numbers)]
-    return np.stack(pixels)
-
-
 def make_official(monkeypatch: pytest.MonkeyPatch, dataset: str, folder: Path) -> None:
-    """Let torchvision take the sums of these small files for those of the official ones."""
+    """Give torchvision the md5 sums of these small files in place of the official ones."""
     reader = getattr(READERS, dataset)
     for key in ("train_list", "test_list"):
         listed = [[name, md5(folder / name)] for name, _ in getattr(reader, key)]
@@ -113,12 +110,12 @@ def test_the_kinds_idx_and_torchvision_agree(tmp_path: Path, pictures: np.ndarra
     np.testing.assert_array_equal(read_all(old), read_all(new))
 
 
-def test_fashion_mnist_brings_its_class_names(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_fashion_mnist_has_its_own_class_names(tmp_path: Path, pictures: np.ndarray) -> None:
     write_mnist(tmp_path, pictures[:60, ..., 0])
     assert TorchvisionSet(dataset="FashionMNIST", root=str(tmp_path)).index().names[:2] == ["T-shirt/top", "Trouser"]
 
 
-def test_emnist_reads_the_split_that_is_asked_for(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_emnist_reads_the_requested_split(tmp_path: Path, pictures: np.ndarray) -> None:
     for part, own in (("train", slice(0, 50)), ("test", slice(50, 60))):
         write_idx(tmp_path / f"emnist-digits-{part}-images-idx3-ubyte", pictures[own, ..., 0])
         write_idx(tmp_path / f"emnist-digits-{part}-labels-idx1-ubyte", np.arange(60)[own] % 10)
@@ -179,10 +176,6 @@ def test_files_that_are_not_official_are_never_unpickled(tmp_path: Path, picture
     ):
         TorchvisionSet(dataset="CIFAR10", root=str(tmp_path)).index()
     assert not marker.exists()
-
-
-def cut(name: str, size: int) -> Callable[[Path], object]:
-    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:size])
 
 
 @pytest.mark.parametrize(

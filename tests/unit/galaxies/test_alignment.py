@@ -93,19 +93,19 @@ def test_light_outside_the_circle_does_not_count_even_if_connected() -> None:
 
 
 @pytest.mark.parametrize("noise", [0, 2])
-def test_sky_clipped_at_black(noise: float) -> None:
+def test_angle_is_right_if_the_sky_is_clipped_at_black(noise: float) -> None:
     """Most sky pixels are 0, so their median deviation is 0."""
     image = picture((150, 12, 4, 0, 0), (200, 5, 5, 60, 40), sky=0, noise=noise)
     assert difference(position_angle(image, 120), 0) < 1
 
 
 @pytest.mark.parametrize("level", [5, 9, 18, 20])
-def test_sky_without_noise(level: int) -> None:
+def test_angle_is_right_if_the_sky_has_no_noise(level: int) -> None:
     image = picture((150, 12, 4, 33, 0), (200, 5, 5, 90, 40), sky=level, noise=0)
     assert difference(position_angle(image, 120), 33) < 1
 
 
-def test_frame_brighter_than_the_sky() -> None:
+def test_angle_is_finite_if_the_frame_is_brighter_than_the_sky() -> None:
     image = np.zeros((200, 200, 3), np.uint8)
     image[:20] = image[-20:] = image[:, :20] = image[:, -20:] = 20
     image[99:101, 99:101] = 255

@@ -1,6 +1,5 @@
 """Tests of the catalog schemas: all give the same table, and damaged tables give one clear sentence."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -55,14 +54,6 @@ GALAXY_DATASETS = [  # in the order of RESPONSES; it has no task 8
     "spiral-arm-count-gz2_more-than-4",
     "spiral-arm-count-gz2_cant-tell",
 ]
-
-
-@pytest.fixture
-def data() -> Path:
-    root = os.environ.get("RAYDISTILL_DATA")
-    if not root:
-        pytest.skip("RAYDISTILL_DATA is not set")
-    return Path(root)
 
 
 def conditional_votes() -> np.ndarray:
@@ -326,8 +317,8 @@ def test_filename_mapping_keeps_the_first_asset_of_an_object(tmp_path):
 # ---- real tables ----
 
 
-def test_real_hart16_table(data):
-    uri = str(data / "gz2_hart16" / "gz2_hart16.csv")
+def test_real_hart16_table_has_the_ids_and_fractions_of_its_file(data_root):
+    uri = str(data_root / "gz2_hart16" / "gz2_hart16.csv")
     catalog = read_catalog(uri)
     lines = Path(uri).read_text().splitlines()[1:]
     assert catalog["object_id"].to_pylist() == [line.split(",")[0] for line in lines]
@@ -339,14 +330,14 @@ def test_real_hart16_table(data):
     not_asked = np.isnan(votes[:, INDEX["t11_arms_number_a31_1"]])
     assert not_asked.sum() == 495  # counted in the file: rows in which all answers of task 11 are 0
     assert catalog["total_votes"][0].as_py() == 131
-    mapping = read_filename_mapping(str(data / "gz2_hart16" / "gz2_filename_mapping.csv"))
+    mapping = read_filename_mapping(str(data_root / "gz2_hart16" / "gz2_filename_mapping.csv"))
     assert set(mapping) == set(catalog["object_id"].to_pylist())
     assert np.nanmax(votes_array(read_catalog(uri, fractions="debiased"))) <= 1
 
 
-def test_real_label_tables(data):
-    kaggle = read_catalog(str(data / "gz2_kaggle" / "labels_5_classes.csv"))
+def test_real_label_tables_have_known_counts(data_root):
+    kaggle = read_catalog(str(data_root / "gz2_kaggle" / "labels_5_classes.csv"))
     assert (kaggle.num_rows, kaggle["label"].to_pylist().count("cigar")) == (3740, 55)
     columns = {"id": "PGCname", "label": "class9_derived"}
-    efigi = read_catalog(str(data / "efigi" / "efigi_attributes.csv"), columns=columns)
+    efigi = read_catalog(str(data_root / "efigi" / "efigi_attributes.csv"), columns=columns)
     assert efigi["label"].to_pylist().count("-1") == 1226

@@ -2,8 +2,6 @@
 
 import gzip
 import io
-import os
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +13,6 @@ from PIL import Image
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.images import RejectedImage, decode_picture, encode_png, inspect, prepare
 from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages, Source, read_source, stored_source
-
-
-@pytest.fixture
-def data() -> Path:
-    root = os.environ.get("RAYDISTILL_DATA")
-    if not root:
-        pytest.skip("RAYDISTILL_DATA is not set")
-    return Path(root)
 
 
 def spiral(side: int = 96, turns: float = 0.6) -> np.ndarray:
@@ -352,10 +342,10 @@ def test_image_sources_are_parsed_from_a_config():
 # ---- real images ----
 
 
-def test_real_pictures_decode_inspect_and_keep_their_orientation(data):
+def test_real_pictures_decode_inspect_and_keep_their_orientation(data_root):
     from raydistill.galaxies.catalog import read_catalog
 
-    root = data / "gz2_hart16"
+    root = data_root / "gz2_hart16"
     ids = read_catalog(str(root / "gz2_hart16.csv"))["object_id"].to_pylist()
     source = FolderImages(str(root / "images"), mapping=str(root / "gz2_filename_mapping.csv"))
     paths = source.paths(ids)
@@ -371,11 +361,11 @@ def test_real_pictures_decode_inspect_and_keep_their_orientation(data):
         assert abs(prepared.mean() - image[106:318, 106:318].mean()) < 0.1  # levels of 255
 
 
-def test_other_real_sources(data):
-    efigi = FolderImages(str(data / "efigi" / "images"))
+def test_real_folder_and_parquet_file_are_decoded(data_root):
+    efigi = FolderImages(str(data_root / "efigi" / "images"))
     [path, absent] = efigi.paths(["PGC0000212", "PGC9999999"])
     assert absent is None
     assert efigi.decode(path).shape == (88, 88, 3)
-    parquet = ParquetImages(str(data / "gz2_unlabelled.parquet"), "galaxy_id", "jpeg")
+    parquet = ParquetImages(str(data_root / "gz2_unlabelled.parquet"), "galaxy_id", "jpeg")
     assert "100037" in parquet.ids().to_pylist()
     assert parquet.decode(stored(parquet)[0]).shape == (424, 424, 3)

@@ -1,6 +1,5 @@
 """Tests of the selection: classes depend on votes, splits on ids, and stricter thresholds only remove."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,6 @@ from raydistill.galaxies.catalog import VOTES, read_catalog, votes_array
 from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass, load_class_tree
 from raydistill.galaxies.selection import assign_classes, assign_splits, count_unassigned, report, select
 from raydistill.galaxies.tree import INDEX, resolve_answer
-
-
-@pytest.fixture
-def data() -> Path:
-    root = os.environ.get("RAYDISTILL_DATA")
-    if not root:
-        pytest.skip("RAYDISTILL_DATA is not set")
-    return Path(root)
 
 
 def catalog_of(*galaxies: dict[str, float], total_votes: list[float | None] | None = None) -> pa.Table:
@@ -284,8 +275,8 @@ def test_report_counts_each_class_of_the_tree():
 # ---- real tables ----
 
 
-def test_real_hart16_table_has_all_nine_classes(data):
-    catalog = read_catalog(str(data / "gz2_hart16" / "gz2_hart16.csv"))
+def test_real_hart16_table_has_all_nine_classes(data_root):
+    catalog = read_catalog(str(data_root / "gz2_hart16" / "gz2_hart16.csv"))
     assigned = assign_classes(catalog, GZ2_NINE)
     counts = report(assigned, select(assigned, per_class=50, min_confidence=0.5))
     assert counts["candidates"].to_pylist() == [209, 285, 160, 45, 15, 20, 3, 40, 10]  # of all 787
@@ -293,18 +284,18 @@ def test_real_hart16_table_has_all_nine_classes(data):
     assert min(c for c in counts["lowest_confidence"].to_pylist() if c is not None) >= 0.5
 
 
-def test_assigned_class_of_real_votes_is_the_most_probable(data):
-    assigned = assign_classes(read_catalog(str(data / "gz2_hart16" / "gz2_hart16.csv")), GZ2_NINE)
+def test_assigned_class_of_real_votes_is_the_most_probable(data_root):
+    assigned = assign_classes(read_catalog(str(data_root / "gz2_hart16" / "gz2_hart16.csv")), GZ2_NINE)
     p = GZ2_NINE.probabilities(votes_array(assigned))
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
     np.testing.assert_array_equal(p.argmax(axis=1), assigned["label"])
     assert 0.2 < p.max(axis=1).min() < 0.5, "the agreement of the volunteers is implausible"
 
 
-def test_classes_agree_with_the_gz2_class_of_the_release(data):
+def test_classes_agree_with_the_gz2_class_of_the_release(data_root):
     """Both use debiased fractions. Er, Ei, Ec are smooth, Se is edge-on, SB has a bar."""
-    catalog = read_catalog(str(data / "gz2_hart16" / "gz2_hart16.csv"), fractions="debiased")
-    gz2_class = dict(zip(catalog["object_id"].to_pylist(), _gz2_classes(data), strict=True))
+    catalog = read_catalog(str(data_root / "gz2_hart16" / "gz2_hart16.csv"), fractions="debiased")
+    gz2_class = dict(zip(catalog["object_id"].to_pylist(), _gz2_classes(data_root), strict=True))
     confident = select(assign_classes(catalog, GZ2_NINE), min_confidence=0.6)
     disk = ("Sa", "Sb", "Sc", "Sd")
     start = ["Er", "Ei", "Ec", "Se", "Se", "SB", "SB", disk, disk]
@@ -314,16 +305,16 @@ def test_classes_agree_with_the_gz2_class_of_the_release(data):
     assert np.mean(agree) > 0.97
 
 
-def _gz2_classes(data: Path) -> list[str]:
-    lines = (data / "gz2_hart16" / "gz2_hart16.csv").read_text().splitlines()[1:]
+def _gz2_classes(data_root: Path) -> list[str]:
+    lines = (data_root / "gz2_hart16" / "gz2_hart16.csv").read_text().splitlines()[1:]
     return [line.split(",")[3] for line in lines]
 
 
-def test_real_label_tables_have_the_counts_of_their_readme(data):
-    kaggle = assign_classes(read_catalog(str(data / "gz2_kaggle" / "labels_5_classes.csv")), GZ2_FIVE)
+def test_real_label_tables_have_the_counts_of_their_readme(data_root):
+    kaggle = assign_classes(read_catalog(str(data_root / "gz2_kaggle" / "labels_5_classes.csv")), GZ2_FIVE)
     assert np.bincount(kaggle["label"]).tolist() == [974, 892, 55, 479, 1340]
     columns = {"id": "PGCname", "label": "class9_derived"}
-    efigi = assign_classes(read_catalog(str(data / "efigi" / "efigi_attributes.csv"), columns=columns), GZ2_NINE)
+    efigi = assign_classes(read_catalog(str(data_root / "efigi" / "efigi_attributes.csv"), columns=columns), GZ2_NINE)
     assert np.bincount(efigi["label"]).tolist() == [193, 66, 10, 324, 100, 574, 159, 583, 407]
     assert count_unassigned(efigi)["no_label"] == 1226
     balanced = select(kaggle, per_class=100, balance=True)

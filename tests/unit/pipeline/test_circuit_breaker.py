@@ -23,7 +23,7 @@ class Server:
     def receive(self, record: object) -> Callable[[Server], None]:
         def action(server: Server) -> None:
             if not server.is_up:
-                raise ConnectionError("nobody listens")
+                raise ConnectionError("no server")
             server.received.append(record)
 
         return action
@@ -52,7 +52,7 @@ def test_warning_names_the_failure_of_tracking_and_not_of_the_body(caplog: pytes
     except KeyError:
         assert server.breaker.attempt("run", server.receive("open")) is Outcome.RETRY
     (warning,) = warnings(caplog)
-    assert "nobody listens" in warning
+    assert "no server" in warning
     assert "galaxies" not in warning
 
 

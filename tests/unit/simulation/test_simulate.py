@@ -92,7 +92,7 @@ def test_chunk_outside_the_survey_is_an_error() -> None:
         simulate_chunk(SMALL, 0, 20, 25)
 
 
-# ---- the painter ----
+# ---- the renderer ----
 
 
 @pytest.mark.parametrize("class_", range(9))
@@ -175,8 +175,8 @@ def test_votes_are_consistent_down_the_tree(crowd: tuple[list[Truth], list[dict[
         for task in TASKS:
             for kind in ("fraction", "weighted_fraction", "debiased"):
                 total = sum(row[f"{answer.column}_{kind}"] for answer in task.answers)
-                nobody = any(row[f"{stem}_fraction"] == 0 for stem in task.asked_after)
-                assert total == pytest.approx(0 if nobody else 1) or (total == 0 and task.number != 1)
+                is_unasked = any(row[f"{stem}_fraction"] == 0 for stem in task.asked_after)
+                assert total == pytest.approx(0 if is_unasked else 1) or (total == 0 and task.number != 1)
         count, features = row["total_classifications"], row[f"{FEATURES}_fraction"]
         artifact = row["t01_smooth_or_features_a03_star_or_artifact_fraction"]
         edge_on, spiral = row["t02_edgeon_a04_yes_fraction"], row["t04_spiral_a08_spiral_fraction"]
