@@ -31,7 +31,7 @@ def client_of(port: int) -> dict[str, str]:
 
 @contextmanager
 def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, str], Gate]]:
-    """Start moto's server with an empty bucket `bucket`; yield the clients' environment and the gate before it.
+    """Start moto's server with an empty bucket `bucket`; yield the environment of its clients, and its gate.
 
     The environment is also set in this process.
     """

@@ -27,7 +27,10 @@ class Head:
     env: dict[str, str]
 
     def start_job(self, folder: Path, *entrypoint: str, options: Sequence[str] = ()) -> tools.Command:
-        """Submit a job from the repository's folder and follow its log on stdout. options: of `ray job submit`."""
+        """Submit a job from the repository's folder, and follow its log on stdout.
+
+        options: further options of `ray job submit`.
+        """
         words = [RAY, "job", "submit", "--address", self.address, "--working-dir", ".", *options, "--", *entrypoint]
         return tools.start(words, folder, self.env, "job")
 

@@ -22,8 +22,8 @@ from tests.e2e import tools
 
 def artifact(root: Path, kind: str) -> Path:
     """Return the only artifact of a kind in the prepared run."""
-    (found,) = (root / "runs" / "tiny").glob(f"{kind}-*")
-    return found
+    (folder,) = (root / "runs" / "tiny").glob(f"{kind}-*")
+    return folder
 
 
 def flip_a_byte(kind: str, name: str) -> Callable[[Path], None]:
@@ -68,7 +68,7 @@ def no_pictures(root: Path) -> None:
 
 
 def no_dog_to_train_on(root: Path) -> None:
-    """Remove the dogs of the training split."""
+    """Keep only the dogs of the test split."""
     split = assign_splits([str(n) for n in range(60)], (0.7, 0.15, 0.15))
     dogs = [n for n in range(0, 60, 2) if split[n] == "test"]
     lines = [*(f"{n},cat" for n in range(1, 60, 2)), *(f"{n},dog" for n in dogs)]

@@ -28,7 +28,10 @@ def growing(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def machines(head: Head) -> int:
-    """The head and the workers that are there. (A raylet's child has its name until it becomes another program.)"""
+    """Return the number of running machines, head included.
+
+    A child of a raylet is also called raylet until it starts another program, so it does not count.
+    """
     family = psutil.Process(head.command.process.pid).children(recursive=True)
     raylets = {}
     for process in family:
@@ -49,25 +52,25 @@ def test_waiting_experts_start_machines_and_idle_machines_stop(
     tools.copy_of(undisturbed, tmp_path, "survey", "curated")
     growing.command.wait_until("the head is alone", lambda: machines(growing) == 1, 60)
     run = raydistill(growing, tmp_path, "experts", "resources.workers=2", *LONG)
-    run.wait_until("a machine has come", lambda: machines(growing) == 2)
+    run.wait_until("a machine has started", lambda: machines(growing) == 2)
     assert "waiting for a machine with 1 CPUs" in run.log
-    run.wait_until("another one has come", lambda: machines(growing) == 3)
-    assert not tools.there(tmp_path, "trajectories", "manifest.json"), "it came too late"
+    run.wait_until("another machine has started", lambda: machines(growing) == 3)
+    assert not tools.there(tmp_path, "trajectories", "manifest.json"), "the machine started too late"
     assert run.wait() == 0, run.log[-4000:]
     assert tools.there(tmp_path, "trajectories", "manifest.json")
-    growing.command.wait_until("idle machines have gone", lambda: machines(growing) == 1, 120)
+    growing.command.wait_until("idle machines have stopped", lambda: machines(growing) == 1, 120)
 
 
-@pytest.mark.parametrize(("wanted", "words"), [("cpus=8", "8 CPUs and 0 GPUs"), ("gpus=2", "1 CPUs and 2 GPUs")])
+@pytest.mark.parametrize(("request", "amounts"), [("cpus=8", "8 CPUs and 0 GPUs"), ("gpus=2", "1 CPUs and 2 GPUs")])
 def test_resources_of_no_machine_type_are_refused(
-    growing: Head, undisturbed: Path, tmp_path: Path, wanted: str, words: str
+    growing: Head, undisturbed: Path, tmp_path: Path, request: str, amounts: str
 ) -> None:
     tools.copy_of(undisturbed, tmp_path, "survey", "curated")
     began = time.monotonic()
     run = raydistill(
-        growing, tmp_path, "experts", "resources.workers=2", f"resources.{wanted}", "resources.growth_seconds=30"
+        growing, tmp_path, "experts", "resources.workers=2", f"resources.{request}", "resources.growth_seconds=30"
     )
     assert run.wait() == 5, run.log[-4000:]
-    assert f"one worker needs {words}, no machine of the cluster has more than" in run.log
+    assert f"one worker needs {amounts}, no machine of the cluster has more than" in run.log
     assert "(after 30 s)" in run.log
-    assert time.monotonic() - began < 30 + 120, "besides the wait there is but the start of a command"
+    assert time.monotonic() - began < 30 + 120, "the command took much longer than its wait"

@@ -1,6 +1,6 @@
-"""Bad inputs, given to the real command line: each gets one sentence (where, what, what to do), its exit code, and no traceback.
+"""Give bad inputs to the real command line: each has an exit code and one error message, without a traceback.
 
-The inputs are the table in `bad_inputs.py`, which is also docs/errors.md; to write that again: python -m tests.e2e.test_bad_inputs
+The inputs are the table in `bad_inputs.py`. `python -m tests.e2e.test_bad_inputs` writes it to docs/errors.md.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.private_ray import private_ray
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
 
-# ---- running them ----
+# ---- the table of bad inputs ----
 
 
 def fill(root: Path) -> None:
-    """The files and pictures that every command finds."""
+    """Write the files and pictures of every command."""
     for name, text in FILES.items():
         (root / name).write_text(text)
     (root / "pictures").mkdir()
@@ -51,7 +51,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
-    """A private Ray for the rows that need one, unless other tests have left theirs running."""
+    """Start a private Ray for the rows that need one, unless one of other tests is running."""
     import ray
 
     if ray.is_initialized():
@@ -63,7 +63,7 @@ def ray() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def prepared(ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny run up to its distilled set. Read only."""
+    """Return the folder of a tiny run up to its distilled set. Do not write to it."""
     root = tmp_path_factory.mktemp("prepared")
     fill(root)
     with pytest.MonkeyPatch.context() as patch:
@@ -76,7 +76,7 @@ def prepared(ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(arguments: list[str], process: bool = False) -> tuple[int, str, str]:
-    """(exit code, stderr, stdout) of `raydistill`."""
+    """Run `raydistill`; return (exit code, stderr, stdout)."""
     if process:
         done = subprocess.run([sys.executable, "-m", "raydistill.cli", *arguments], capture_output=True, text=True)
         return done.returncode, done.stderr, done.stdout
@@ -85,7 +85,7 @@ def call(arguments: list[str], process: bool = False) -> tuple[int, str, str]:
 
 
 def plain(text: str, root: Path) -> str:
-    """Without what differs from machine to machine: the folder, digests, the number of CPUs, the named runs."""
+    """Return the text without folder, digests, number of CPUs and named runs, which differ between machines."""
     text = re.sub(r"-[0-9a-f]{12}\b", "-…", text.replace(f"{root}/", ""))
     text = re.sub(r"has more than \d+ and \d+", "has more than 2 and 0", text)
     return re.sub("named runs are: (.*, )?demo, .*", "named runs are: demo, …", text)
@@ -97,10 +97,10 @@ def check(row: Row, root: Path) -> None:
     if row.prepare:
         row.prepare(root)
     code, stderr, stdout = call(shlex.split(row.command), row.process)
-    said = [line for line in stderr.splitlines() if line.startswith("raydistill: ")]
+    reported = [line for line in stderr.splitlines() if line.startswith("raydistill: ")]
     assert "Traceback" not in stderr
-    assert [plain(line, root) for line in said] == [f"raydistill: {row.sentence}"], stderr
-    assert stderr.endswith(f"{said[0]}\n"), "the sentence is the last word"
+    assert [plain(line, root) for line in reported] == [f"raydistill: {row.sentence}"], stderr
+    assert stderr.endswith(f"{reported[0]}\n"), "the error message must be the last line"
     assert code == row.code
     assert stdout == "", "stdout carries the path of an artifact or nothing"
 
@@ -114,7 +114,7 @@ def test_bad_input_is_rejected_before_ray_starts(row: Row, here: Path, monkeypat
     for module in ("run", "runtime.stages"):
         monkeypatch.setattr(f"raydistill.pipeline.{module}.ray_cluster", _no_cluster)
     check(row, here)
-    assert not (here / "runs").exists(), "nothing is written for an input that is refused"
+    assert not (here / "runs").exists(), "a refused input left files"
 
 
 def _no_cluster(*_: object) -> None:
@@ -148,7 +148,7 @@ def test_interrupts_and_system_errors_have_a_message(
 
 
 def test_error_wrapped_by_ray_is_reported_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray raises a class that is both its own and ours, whose text is the worker's whole traceback."""
+    """Ray raises a subclass of its own error and of raydistill's, with the worker's traceback as its text."""
     import ray.exceptions
 
     own = ArtifactCorrupt("it is damaged", "there", "fix it")
@@ -162,7 +162,7 @@ def test_error_wrapped_by_ray_is_reported_as_itself(monkeypatch: pytest.MonkeyPa
     assert call(["run", "demo"]) == (3, "raydistill: there: it is damaged; fix it\n", "")
 
 
-def test_a_bug_leaves_its_traceback_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_traceback_of_a_bug_is_written_to_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("raydistill.config.load", lambda *_: 1 / 0)
     code, stderr, stdout = call(["run", "demo"])
@@ -188,17 +188,17 @@ def test_help_lists_the_exit_codes_and_is_not_truncated(command: str) -> None:
     assert "..." not in stdout.replace("[KEY=VALUE]...", "").replace("[ARGS]...", "").replace("]...", "")
 
 
-def test_version() -> None:
+def test_version_is_printed() -> None:
     assert call(["--version"]) == (0, "", f"raydistill {__version__}\n")
 
 
-def test_an_unknown_command_is_a_wrong_command_line() -> None:
+def test_unknown_command_has_the_exit_code_of_a_wrong_command_line() -> None:
     code, stderr, _ = call(["distil"])
     assert code == 2
     assert "No such command 'distil'" in stderr
 
 
-def test_demo_takes_overrides() -> None:
+def test_demo_accepts_overrides() -> None:
     code, _, stdout = call(["demo", "--dry-run", "seed=7"])
     assert code == 0
     assert '"seed": 7' in stdout
@@ -215,9 +215,9 @@ def test_closed_stdout_is_not_an_error() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    asked = "import sys; from typer.testing import CliRunner; from raydistill.cli import app; CliRunner().invoke(app, ['--help'])"
-    shown = f"{asked}; print(*{{'torch', 'ray', 'mlflow', 'pyarrow'}} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True).stdout == "\n"
+    show_help = "import sys; from typer.testing import CliRunner; from raydistill.cli import app; CliRunner().invoke(app, ['--help'])"
+    script = f"{show_help}; print(*{{'torch', 'ray', 'mlflow', 'pyarrow'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 # ---- docs/errors.md ----

@@ -46,7 +46,9 @@ def test_demo_on_two_machines_and_a_bucket_has_the_same_digests(
         )
         assert job.wait(600) == 0, (job.out.read_text() + job.log)[-6000:]
         assert contents() == tools.contents(tmp_path)
-        assert all(list(cache.glob("*/expert-*.npy")) for cache in caches), "one of the two machines judged no expert"
+        assert all(list(cache.glob("*/expert-*.npy")) for cache in caches), (
+            "one of the two machines evaluated no expert"
+        )
 
 
 def test_job_submitted_twice_builds_each_artifact_once(
@@ -78,7 +80,7 @@ def test_run_that_loses_two_machines_has_the_same_digests(
             return {**env, **store, "RAYDISTILL_CACHE": str(tmp_path / machine / "cache")}
 
         def cached(machine: str) -> list[Path]:
-            """Return whether the machine's cache holds trajectories."""
+            """Return the trajectories in the machine's cache."""
             return list((tmp_path / machine / "cache").glob("*/expert-*.npy"))
 
         head = stack.enter_context(head_node(tmp_path / "head", on("head"), cpus=1))
@@ -90,12 +92,12 @@ def test_run_that_loses_two_machines_has_the_same_digests(
         job.wait_until("three workers train", lambda: len(stored("/state.npz")) >= 3)
         first.kill()
         job.wait_until("the images are being distilled", lambda: bool(stored("partial/state.safetensors")))
-        job.wait_until("both machines that are left distil", lambda: len(cached("head")) == len(cached("second")) == 3)
+        job.wait_until("both remaining machines distil", lambda: len(cached("head")) == len(cached("second")) == 3)
         second.process.terminate()  # the notice of a spot instance
         log = (job.wait(), job.out.read_text() + job.log)
         assert log[0] == 0, log[1][-6000:]
         assert "experts: another group of workers" in log[1]
         assert "the worker died" in log[1] or "a pool worker died" in log[1]
-        assert not cached("first"), "it was lost before there was a trajectory to read"
+        assert not cached("first"), "the first machine was killed too late"
         assert contents() == tools.contents(tmp_path)
         assert not stored("/partial/")

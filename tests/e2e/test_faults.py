@@ -30,11 +30,13 @@ def test_job_resumes_after_the_head_restarts(undisturbed: Path, env: dict[str, s
     """The jobs of the old head are gone; the same job, submitted again, resumes."""
     job = ("python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
     with head_node(tmp_path / "first", env) as head:
-        lost = head.start_job(tmp_path, *job)
-        lost.wait_until("experts train", lambda: tools.there(tmp_path, "trajectories", "partial/expert-*/state.npz"))
+        interrupted = head.start_job(tmp_path, *job)
+        interrupted.wait_until(
+            "experts train", lambda: tools.there(tmp_path, "trajectories", "partial/expert-*/state.npz")
+        )
         head.command.kill()
     assert not tools.there(tmp_path, "trajectories", "manifest.json"), "killed too late, it was finished"
-    lost.close()
+    interrupted.close()
     with head_node(tmp_path / "second", env) as head:
         again = head.submit(tmp_path, *job)
     log = again.out.read_text() + again.log

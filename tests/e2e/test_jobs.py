@@ -22,8 +22,8 @@ pytestmark = pytest.mark.timeout(900)
 def head(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     folder = tmp_path_factory.mktemp("head")
     (folder / "token").write_text(secrets.token_hex(32))
-    wants_token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
-    with head_node(folder, {**env, **wants_token}) as started:
+    token_auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    with head_node(folder, {**env, **token_auth}) as started:
         yield started
 
 
@@ -39,9 +39,9 @@ def log_of(submitted: tools.Command) -> list[str]:
 @pytest.mark.long
 def test_submitted_run_has_the_same_digests(head: Head, undisturbed: Path, tmp_path: Path) -> None:
     submitted = head.submit(tmp_path, "python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
-    told = submitted.out.read_text() + submitted.log
-    assert submitted.process.returncode == 0, told[-4000:]
-    assert "succeeded" in told
+    output = submitted.out.read_text() + submitted.log
+    assert submitted.process.returncode == 0, output[-4000:]
+    assert "succeeded" in output
     assert log_of(submitted)[-1] == str(tools.artifact(tmp_path, "evaluation"))
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
 
@@ -61,12 +61,12 @@ def test_every_stage_runs_as_a_job(head: Head, undisturbed: Path, tmp_path: Path
 
 def test_failed_job_reports_the_reason(head: Head, tmp_path: Path) -> None:
     submitted = head.submit(tmp_path, "python", "jobs/distill.py", str(tools.TINY), "distill.itertions=3")
-    told = submitted.out.read_text() + submitted.log
-    assert submitted.process.returncode != 0, told[-4000:]
+    output = submitted.out.read_text() + submitted.log
+    assert submitted.process.returncode != 0, output[-4000:]
     (sentence,) = [line for line in log_of(submitted) if line.startswith("raydistill:")]
     assert "there is no key 'itertions'" in sentence
     assert "did you mean 'iterations'?" in sentence
-    assert "Traceback" not in told
+    assert "Traceback" not in output
 
 
 def test_client_without_a_token_is_refused(head: Head, env: dict[str, str], tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def stop(head: Head, name: str) -> str:
 
 @pytest.mark.long
 def test_stopped_job_is_killed_in_mlflow_and_resumes(head: Head, undisturbed: Path, tmp_path: Path) -> None:
-    """deploy/runtime_env.yaml leaves the job time to close its MLflow run."""
+    """deploy/runtime_env.yaml gives the job time to close its MLflow run."""
     job = ("python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
     options = ("--submission-id=stopped", "--runtime-env=deploy/runtime_env.yaml")
     stopped = head.start_job(tmp_path, *job, options=options)

@@ -32,17 +32,17 @@ MADE_BEFORE = ("survey", "curated", "trajectories")  # the inputs of a search
 
 def leftovers(output: Path) -> list[str]:
     """Return files of unfinished work in finished artifacts, and files that no manifest lists."""
-    found = []
+    names: list[str] = []
     for kind in tools.KINDS:
         folder = artifact(output, kind)
         assert folder is not None
         known = tools.manifest(output, kind)["files"]
         assert isinstance(known, dict)
-        names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        found += [
-            f"{kind}: {name}" for name in sorted(names - set(known) - {"manifest.json"}) if "/." not in f"/{name}"
+        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        names += [
+            f"{kind}: {name}" for name in sorted(present - set(known) - {"manifest.json"}) if "/." not in f"/{name}"
         ]
-    return found
+    return names
 
 
 @pytest.mark.long
@@ -86,11 +86,11 @@ WORKERS: dict[str, tuple[str, Callable[[Path, tools.Command], bool]]] = {
 
 @pytest.mark.long
 def test_run_survives_a_killed_worker_in_every_stage(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    """Five workers of one run are killed; the driver lives."""
+    """Five workers of one run are killed; the driver survives."""
     command = tools.raydistill(tmp_path, env)
     for kind, (name, worth_killing) in WORKERS.items():
         command.wait_until(f"{kind} is under way", lambda seen=worth_killing: seen(tmp_path, command))
-        command.wait_until(f"a worker ray::{name}", lambda wanted=name: bool(command.workers(wanted)))
+        command.wait_until(f"a worker ray::{name}", lambda title=name: bool(command.workers(title)))
         os.kill(command.workers(name)[0].pid, signal.SIGKILL)
         assert not there(tmp_path, kind, "manifest.json"), f"{kind}: killed too late, it was finished"
     assert command.wait() == 0, command.log[-4000:]
@@ -142,9 +142,9 @@ def test_killed_search_keeps_all_finished_trials(undisturbed: Path, env: dict[st
         assert (Path(folder) / "images.safetensors").stat().st_mtime_ns == written[folder], "it was distilled again"
     assert not (Path(second.answer) / "partial").exists()
     assert trials_in_mlflow(tmp_path) == sorted((row["best"] for row in trials.values()), reverse=True), (
-        "one parent has all of them"
+        "one parent run must have all trials"
     )
-    assert_that_the_best_runs(Path(second.answer), tmp_path, env)
+    assert_best_recipe_runs(Path(second.answer), tmp_path, env)
 
 
 def saved_trials(output: Path) -> list[dict[str, Any]]:
@@ -153,9 +153,9 @@ def saved_trials(output: Path) -> list[dict[str, Any]]:
 
 
 def trials_in_mlflow(output: Path) -> list[float]:
-    """Return the accuracies of the finished trials, best first."""
-    found = client(output)
-    runs = found.search_runs([found.get_experiment_by_name("tiny").experiment_id])
+    """Return the best accuracy of each trial of the finished search, best first."""
+    mlflow_client = client(output)
+    runs = mlflow_client.search_runs([mlflow_client.get_experiment_by_name("tiny").experiment_id])
     (parent,) = (
         run.info.run_id
         for run in runs
@@ -165,13 +165,13 @@ def trials_in_mlflow(output: Path) -> list[float]:
     return sorted((run.data.metrics["best"] for run in children), reverse=True)
 
 
-def assert_that_the_best_runs(search: Path, folder: Path, env: dict[str, str]) -> None:
+def assert_best_recipe_runs(search: Path, folder: Path, env: dict[str, str]) -> None:
     """Run best.yaml; it uses the distilled set of the search."""
 
     def images() -> dict[Path, int]:
         runs = folder / "runs" / "tiny"
-        found = (*runs.glob("distilled-*/images.safetensors"), *runs.glob("search-*/best/images.safetensors"))
-        return {path: path.stat().st_mtime_ns for path in found}
+        paths = (*runs.glob("distilled-*/images.safetensors"), *runs.glob("search-*/best/images.safetensors"))
+        return {path: path.stat().st_mtime_ns for path in paths}
 
     before = images()
     best = tools.typed(folder, env, "run", str(search / "best.yaml"))
@@ -208,7 +208,7 @@ def test_killed_population_resumes_its_members(undisturbed: Path, env: dict[str,
     assert validations["iteration"] == list(range(0, 61, 5))
     assert max(validations["balanced_accuracy"]) == trials[0]["best"]
     assert not (Path(second.answer) / "partial").exists()
-    assert_that_the_best_runs(Path(second.answer), tmp_path, env)
+    assert_best_recipe_runs(Path(second.answer), tmp_path, env)
 
 
 def test_finished_run_is_skipped_without_starting_ray(undisturbed: Path, env: dict[str, str]) -> None:

@@ -21,9 +21,9 @@ def client(output: Path) -> Any:
 
 def runs_of(output: Path) -> dict[str, Any]:
     """Return {stage: run}; each stage has one run."""
-    found = client(output)
-    experiment = found.get_experiment_by_name("tiny")
-    runs = list(found.search_runs([experiment.experiment_id]))
+    mlflow_client = client(output)
+    experiment = mlflow_client.get_experiment_by_name("tiny")
+    runs = list(mlflow_client.search_runs([experiment.experiment_id]))
     stages = {run.data.tags["raydistill.stage"]: run for run in runs}
     assert len(stages) == len(runs), "a stage has two runs"
     return stages
@@ -44,8 +44,8 @@ def test_one_parent_run_and_a_child_per_stage_finish(runs: dict[str, Any]) -> No
 
 def test_no_running_run_is_marked_as_killed(undisturbed: Path) -> None:
     """The parent is RUNNING while its stages run; no stage may mark it as killed."""
-    said = "".join(path.read_text() for path in undisturbed.glob("command-*.err"))
-    assert "left running by a killed process" not in said
+    log = "".join(path.read_text() for path in undisturbed.glob("command-*.err"))
+    assert "left running by a killed process" not in log
 
 
 def test_params_are_the_whole_config_with_dotted_names(runs: dict[str, Any]) -> None:
@@ -79,11 +79,11 @@ def test_inputs_are_the_curated_set_with_its_digest(undisturbed: Path, runs: dic
         assert '"num_rows": 90' in given.dataset.profile
 
 
-def test_curves(undisturbed: Path, runs: dict[str, Any]) -> None:
-    found = client(undisturbed)
+def test_metrics_have_all_their_steps(undisturbed: Path, runs: dict[str, Any]) -> None:
+    mlflow_client = client(undisturbed)
 
     def points(kind: str, name: str) -> dict[int, float]:
-        return {point.step: point.value for point in found.get_metric_history(runs[kind].info.run_id, name)}
+        return {point.step: point.value for point in mlflow_client.get_metric_history(runs[kind].info.run_id, name)}
 
     loss = points("distilled", "loss")
     assert sorted(loss) == list(range(1, 21))
@@ -96,11 +96,11 @@ def test_curves(undisturbed: Path, runs: dict[str, Any]) -> None:
     )
 
 
-def test_pictures_and_files(undisturbed: Path, runs: dict[str, Any]) -> None:
-    found = client(undisturbed)
+def test_runs_have_their_figures_and_files(undisturbed: Path, runs: dict[str, Any]) -> None:
+    mlflow_client = client(undisturbed)
 
     def names(kind: str, folder: str = "") -> set[str]:
-        return {entry.path for entry in found.list_artifacts(runs[kind].info.run_id, folder)}
+        return {entry.path for entry in mlflow_client.list_artifacts(runs[kind].info.run_id, folder)}
 
     assert {"grid.png", "atlas.png", "history.png", "images.safetensors", "prototypes.fits"} <= names("distilled")
     assert names("distilled", "prototypes") == {f"prototypes/iteration-{i:06d}.png" for i in (10, 20)}
@@ -133,12 +133,12 @@ def test_terminated_run_is_killed_in_mlflow_and_the_next_one_finishes(
 
 @pytest.mark.long
 def test_records_are_sent_after_the_mlflow_server_returns(env: dict[str, str], tmp_path: Path) -> None:
-    """Experts continue without the server; it receives the missed records later."""
+    """Experts train without the server; it receives their records later."""
     import mlflow
 
     (port,) = tools.free_ports(1)
     uri = f"http://127.0.0.1:{port}"
-    # One after the other, so that two have yet to be trained when the first has ended.
+    # One worker, so that two experts are not trained yet when the first has ended.
     long = ("experts.training.epochs=400", "resources.workers=1")
     with mlflow_server(tmp_path, port, "first.log"):
         command = tools.raydistill(tmp_path, env, f"tracking.uri={uri}", *long)
@@ -147,13 +147,15 @@ def test_records_are_sent_after_the_mlflow_server_returns(env: dict[str, str], t
     with mlflow_server(tmp_path, port, "second.log"):
         assert not tools.there(tmp_path, "trajectories", "manifest.json"), "the server came back too late"
         assert command.wait() == 0, command.log[-4000:]
-        assert command.log.count(f"nothing can be recorded at {uri}") == 1, "it was not missed"
+        assert command.log.count(f"nothing can be recorded at {uri}") == 1, (
+            "the missing server gave no warning, or several"
+        )
         assert f"{uri} answers again" in command.log
-        client_ = mlflow.MlflowClient(uri)
-        experiment = client_.get_experiment_by_name("tiny")
+        mlflow_client = mlflow.MlflowClient(uri)
+        experiment = mlflow_client.get_experiment_by_name("tiny")
         assert experiment is not None
-        found = client_.search_runs([experiment.experiment_id])
-        ended = {run.data.tags["raydistill.stage"]: run.info.status for run in found}
+        runs = mlflow_client.search_runs([experiment.experiment_id])
+        ended = {run.data.tags["raydistill.stage"]: run.info.status for run in runs}
         assert ended == dict.fromkeys(["run", *tools.KINDS], "FINISHED")
-        (trained,) = (run.info.run_id for run in found if run.data.tags["raydistill.stage"] == "trajectories")
-        assert [m.step for m in client_.get_metric_history(trained, "expert/balanced_accuracy")] == [0, 1, 2]
+        (trained,) = (run.info.run_id for run in runs if run.data.tags["raydistill.stage"] == "trajectories")
+        assert [m.step for m in mlflow_client.get_metric_history(trained, "expert/balanced_accuracy")] == [0, 1, 2]

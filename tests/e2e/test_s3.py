@@ -43,7 +43,7 @@ def test_run_in_a_bucket_has_the_digests_of_a_run_on_disk(
 
 def test_missing_bucket_is_reported(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server(tmp_path / "s3", monkeypatch) as (client, _):
-        error = error_of(run(tmp_path, {**env, **client}, "output=s3://nobody-made-it/runs"))
+        error = error_of(run(tmp_path, {**env, **client}, "output=s3://no-such-bucket/runs"))
     assert "the storage refused" in error
     assert "check its name and that you may read and write there" in error
 

@@ -30,10 +30,10 @@ PATIENCE = 540.0  # seconds; a busy machine is ten times slower than a quiet one
 
 def environment(ray_folder: Path, **more: str) -> dict[str, str]:
     """Return an environment without token and telemetry, with one thread and Ray's session files in `ray_folder`."""
-    ours = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(ray_folder)}
+    settings = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(ray_folder)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return kept | ours | {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1", "PATH": path, **more}
+    inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return inherited | settings | {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1", "PATH": path, **more}
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Command:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise TimeoutError(f"not done after {timeout:g} s; it said:\n{self.log[-3000:]}") from None
+            raise TimeoutError(f"not done after {timeout:g} s; its log ends with:\n{self.log[-3000:]}") from None
 
     def wait_until(self, what: str, condition: Callable[[], bool], timeout: float = PATIENCE) -> None:
         """Return as soon as the condition holds; fail if the command ends before, or after the timeout."""
@@ -73,20 +73,22 @@ class Command:
         while not condition():
             ended = self.process.poll()
             if ended is not None and not condition():
-                raise AssertionError(f"the command ended ({ended}) before: {what}. It said:\n{self.log[-3000:]}")
+                raise AssertionError(
+                    f"the command ended ({ended}) before: {what}. Its log ends with:\n{self.log[-3000:]}"
+                )
             if time.monotonic() > deadline:
                 self.kill()
-                raise TimeoutError(f"{timeout:g} s went by without: {what}. It said:\n{self.log[-3000:]}")
+                raise TimeoutError(f"{timeout:g} s went by without: {what}. The log ends with:\n{self.log[-3000:]}")
             time.sleep(0.005)
 
     def workers(self, name: str) -> list[psutil.Process]:
         """Return the Ray workers of this command that run `name`."""
-        found = []
+        processes = []
         for process in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 if (process.cmdline() or [""])[0].startswith(f"ray::{name}"):
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def kill(self) -> None:
         """Send SIGKILL to the command itself, as the kernel does when memory is full.
@@ -115,14 +117,14 @@ def _end(processes: Sequence[psutil.Process], patience: float) -> None:
     deadline = time.monotonic() + patience
     left = list(processes)
     while left and time.monotonic() < deadline:
-        left = [process for process in left if _alive(process)]
+        left = [process for process in left if _is_alive(process)]
         time.sleep(0.02)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.kill()
 
 
-def _alive(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -144,12 +146,12 @@ def start(command: Sequence[str], folder: Path, env: Mapping[str, str], name: st
 
 
 def typed(folder: Path, env: Mapping[str, str], *words: str) -> Command:
-    """`raydistill WORDS`."""
+    """Start `raydistill WORDS`."""
     return start([sys.executable, "-m", "raydistill.cli", *words], folder, env)
 
 
 def raydistill(output: Path, env: Mapping[str, str], *words: str, stage: str = "run") -> Command:
-    """`raydistill STAGE tiny output=… [words]`."""
+    """Start `raydistill STAGE tests/configs/tiny.yaml output=OUTPUT/runs WORDS`."""
     return typed(output, env, stage, str(TINY), f"output={output / 'runs'}", *words)
 
 
@@ -162,9 +164,9 @@ def assert_each_was_built_once(log: str) -> None:
 
 def artifact(output: Path, kind: str) -> Path | None:
     """Return the folder of the run's only artifact of this kind, finished or not."""
-    found = list((output / "runs" / "tiny").glob(f"{kind}-*"))
-    assert len(found) <= 1, f"two of a kind: {found}"
-    return found[0] if found else None
+    folders = list((output / "runs" / "tiny").glob(f"{kind}-*"))
+    assert len(folders) <= 1, f"two artifacts of one kind: {folders}"
+    return folders[0] if folders else None
 
 
 def there(output: Path, kind: str, pattern: str) -> bool:
@@ -188,21 +190,21 @@ def contents(output: Path) -> dict[str, object]:
 def copy_of(output: Path, to: Path, *kinds: str) -> None:
     """Copy these artifacts into the run below `to`."""
     for kind in kinds:
-        found = artifact(output, kind)
-        assert found is not None, f"there is no {kind}"
-        shutil.copytree(found, to / "runs" / "tiny" / found.name)
+        folder = artifact(output, kind)
+        assert folder is not None, f"there is no {kind}"
+        shutil.copytree(folder, to / "runs" / "tiny" / folder.name)
 
 
 def free_ports(count: int) -> list[int]:
     """Return free ports below the ephemeral range, where no connection can take them first."""
-    found: list[int] = []
+    ports: list[int] = []
     with contextlib.ExitStack() as stack:
-        while len(found) < count:
+        while len(ports) < count:
             listener = stack.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 listener.bind(("127.0.0.1", random.SystemRandom().randrange(10_000, 32_000)))
-                found.append(int(listener.getsockname()[1]))
-    return found
+                ports.append(int(listener.getsockname()[1]))
+    return ports
 
 
 def answers(url: str) -> bool:

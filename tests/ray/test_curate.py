@@ -48,7 +48,8 @@ def mirrored(config: Config) -> Config:
 
     experts = replace(config.experts, training=with_mirror(config.experts.training))
     protocols = {
-        name: replace(one, training=with_mirror(one.training)) for name, one in config.evaluate.protocols.items()
+        name: replace(protocol, training=with_mirror(protocol.training))
+        for name, protocol in config.evaluate.protocols.items()
     }
     evaluate = replace(config.evaluate, protocols=protocols, full_data=with_mirror(config.evaluate.full_data))
     return replace(config, experts=experts, distill=with_mirror(config.distill), evaluate=evaluate)
@@ -119,7 +120,7 @@ def deprecations_are_errors() -> Iterator[None]:
 
 
 def parquet_survey(blobs: CatalogSurvey, root: Path) -> CatalogSurvey:
-    """The same pictures in one Parquet file."""
+    """Return a survey of the same pictures in one Parquet file."""
     assert isinstance(blobs.images, FolderImages)
     rows = [
         {"id_str": path.stem, "image": {"bytes": path.read_bytes()}}

@@ -1,4 +1,4 @@
-"""Curating data sets through Ray Data: the official split, no picture lost or repeated, the same pixels from every format."""
+"""Curate data sets with Ray Data: official splits, every picture once, the same pixels from every format."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ SPLIT = (0.6, 0.2, 0.2)
 
 
 def curated(output: Path, survey: DataSet, **curate: Any) -> CuratedSet:
-    how = Curate(**{"classes": "all", "image_size": 32, "crop_fraction": 1.0, "split": SPLIT} | curate)
-    config = Config(name="set", output=str(output), survey=survey, curate=how, tracking=Tracking(enabled=False))  # type: ignore[arg-type]
+    recipe = Curate(**{"classes": "all", "image_size": 32, "crop_fraction": 1.0, "split": SPLIT} | curate)
+    config = Config(name="set", output=str(output), survey=survey, curate=recipe, tracking=Tracking(enabled=False))  # type: ignore[arg-type]
     return stage.curate(Plan(config), SILENT)
 
 
-def rows_of(found: CuratedSet) -> dict[str, dict[str, Any]]:
-    """Rows by object id, with their split."""
-    rows = [row | {"split": split} for split in SPLITS for row in found.table(split).to_pylist()]
-    assert len({row["object_id"] for row in rows}) == len(rows), "an id stands there twice"
+def rows_of(result: CuratedSet) -> dict[str, dict[str, Any]]:
+    """Return the rows by object id, with their split."""
+    rows = [row | {"split": split} for split in SPLITS for row in result.table(split).to_pylist()]
+    assert len({row["object_id"] for row in rows}) == len(rows), "an id occurs twice"
     return {row["object_id"]: row for row in rows}
 
 
@@ -59,22 +59,25 @@ def png(image: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def jpegs(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ImageTable:
-    """Real CIFAR-10 JPEGs: of each of five classes 30 to train and 10 to test, whose names repeat; in row groups of 17."""
+    """Return a table of real CIFAR-10 JPEGs: 30 training and 10 test images of each of five classes.
+
+    The names of the test images repeat those of training images. A row group has 17 rows.
+    """
     whole = pq.read_table(data_root / "cifar10_jpeg.parquet")
-    pieces = []
+    parts = []
     for split, count in (("train", 30), ("test", 10)):
         for label in range(5):
             own = pc.and_(pc.equal(whole["split"], split), pc.equal(whole["label"], label))
-            pieces.append(whole.filter(own).slice(0, count))
+            parts.append(whole.filter(own).slice(0, count))
     path = tmp_path_factory.mktemp("jpegs") / "cifar.parquet"
     mixed = np.random.default_rng(0).permutation(200)
-    pq.write_table(pa.concat_tables(pieces).take(mixed), path, row_group_size=17)
+    pq.write_table(pa.concat_tables(parts).take(mixed), path, row_group_size=17)
     return ImageTable(root=str(path), image_column="jpeg", id_columns=("split", "name"), class_names=tuple(CLASSES))
 
 
 def test_the_official_split_is_kept_and_no_picture_lost(jpegs: ImageTable, tmp_path: Path) -> None:
-    found = curated(tmp_path, jpegs)
-    rows = rows_of(found)
+    result = curated(tmp_path, jpegs)
+    rows = rows_of(result)
     table = {f"{row['split']}/{row['name']}": row for row in pq.read_table(jpegs.root).to_pylist()}
     assert sorted(rows) == sorted(table)
     cut = dict(zip(sorted(table), assign_splits(sorted(table), (0.75, 0.25, 0.0)), strict=True))
@@ -83,9 +86,9 @@ def test_the_official_split_is_kept_and_no_picture_lost(jpegs: ImageTable, tmp_p
         assert row["split"] == ("test" if theirs["split"] == "test" else cut[object_id])
         assert row["class_name"] == CLASSES[theirs["label"]] == CLASSES[row["label"]]
         np.testing.assert_array_equal(pixels(row["image"]), decode_picture(theirs["jpeg"]))
-    assert [entry.test for entry in found.summary.classes] == [10] * 5
-    assert all(entry.train > entry.validation > 0 for entry in found.summary.classes)
-    assert not found.summary.rejected
+    assert [entry.test for entry in result.summary.classes] == [10] * 5
+    assert all(entry.train > entry.validation > 0 for entry in result.summary.classes)
+    assert not result.summary.rejected
 
 
 @pytest.mark.long
@@ -102,10 +105,10 @@ def test_order_of_rows_and_sorting_method_do_not_matter(
 
 
 def test_some_classes_and_some_of_each_leave_the_test_split_whole(jpegs: ImageTable, tmp_path: Path) -> None:
-    found = curated(tmp_path, jpegs, classes=("cat", "bird"), per_class=12)
-    assert found.class_names == ["cat", "bird"]
-    assert [(entry.train + entry.validation, entry.test) for entry in found.summary.classes] == [(12, 10)] * 2
-    assert {row["class_name"] for row in rows_of(found).values()} == {"cat", "bird"}
+    result = curated(tmp_path, jpegs, classes=("cat", "bird"), per_class=12)
+    assert result.class_names == ["cat", "bird"]
+    assert [(entry.train + entry.validation, entry.test) for entry in result.summary.classes] == [(12, 10)] * 2
+    assert {row["class_name"] for row in rows_of(result).values()} == {"cat", "bird"}
 
 
 def test_every_format_gives_the_same_pixels(tmp_path: Path) -> None:
@@ -160,7 +163,7 @@ def test_torchvision_reads_the_idx_files_of_mnist(tmp_path: Path) -> None:
 
 
 def test_images_of_any_shape_and_a_missing_one(tmp_path: Path) -> None:
-    """Photographs need be neither square nor many-coloured; the square in the middle is taken."""
+    """Images of a data set may have any shape and a single colour; curation takes the central square."""
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (tmp_path / "x" / label).mkdir(parents=True)
@@ -169,10 +172,10 @@ def test_images_of_any_shape_and_a_missing_one(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), (9, 9, 9)).save(tmp_path / "x/cat/0.png")
     (tmp_path / "x/cat/1.png").write_text("<html>404</html>")
     Image.new("RGB", (16, 16)).save(tmp_path / "x/dog/2.png")
-    found = curated(tmp_path, ImageFolder(root=str(tmp_path / "x")))
-    refused = pq.read_table(io.BytesIO(found.folder.read("rejected.parquet"))).to_pylist()
+    result = curated(tmp_path, ImageFolder(root=str(tmp_path / "x")))
+    refused = pq.read_table(io.BytesIO(result.folder.read("rejected.parquet"))).to_pylist()
     assert {row["object_id"]: row["reason"] for row in refused} == {"cat/1.png": "corrupt", "dog/2.png": "wrong-size"}
-    rows = rows_of(found)
+    rows = rows_of(result)
     assert len(rows) == 38
     ids = sorted(rows)
     assert [rows[object_id]["split"] for object_id in ids] == assign_splits(ids, SPLIT).tolist()

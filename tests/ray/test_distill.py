@@ -80,9 +80,9 @@ def test_history_has_every_iteration_and_validation_once(undisturbed: Config) ->
     chosen = json.loads((folder / "summary.json").read_text())["selected_iteration"]
     best = validation["iteration"][int(np.argmax(validation["balanced_accuracy"]))]
     assert chosen == best, "the published images must be the best on validation"
-    found = DistilledSet.open(str(folder))
-    assert found.selected.iteration == chosen
-    assert found.last.iteration == 60
+    result = DistilledSet.open(str(folder))
+    assert result.selected.iteration == chosen
+    assert result.last.iteration == 60
 
 
 def test_only_a_folder_with_every_file_and_no_checkpoint_is_finished(tmp_path: Path) -> None:
@@ -95,14 +95,14 @@ def test_only_a_folder_with_every_file_and_no_checkpoint_is_finished(tmp_path: P
     assert not is_finished(folder)
 
 
-@pytest.mark.parametrize("lost", [(NAME,), (NAME, "history.parquet")])
+@pytest.mark.parametrize("missing", [(NAME,), (NAME, "history.parquet")])
 def test_stage_killed_before_its_manifest_has_the_same_bits(
-    trained_root: Path, undisturbed: Config, tmp_path: Path, lost: tuple[str, ...]
+    trained_root: Path, undisturbed: Config, tmp_path: Path, missing: tuple[str, ...]
 ) -> None:
     """The kill comes after the images were written, or between two of the files, without a checkpoint."""
     root = copy_of(Path(undisturbed.output), tmp_path, *MADE_FROM, "distilled")
     config = tiny(root, *LONG)
-    for name in lost:
+    for name in missing:
         (below(config, "distilled") / name).unlink()
     distill(Plan(config), SILENT)
     assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
@@ -325,11 +325,11 @@ def test_spiral_keeps_its_handedness_from_jpeg_to_fits(cluster: None, tmp_path: 
     assert {winding(image.numpy()) for image in train.images_NHWC[train.labels_N == 0]} == {1}
 
     experts(Plan(config), SILENT)
-    found = distill(Plan(config), SILENT)
+    result = distill(Plan(config), SILENT)
     folder = below(config, "distilled")
     senses = list(SENSES.values())
-    assert found.class_names == list(SENSES)
-    assert [winding(image.numpy()) for image in found.selected.display()] == senses
+    assert result.class_names == list(SENSES)
+    assert [winding(image.numpy()) for image in result.selected.display()] == senses
     assert [winding(tile) for tile in tiles(folder / "grid.png", 2)] == senses, "grid.png mirrors the images"
     assert [winding(image) for image in read_prototypes(folder / "prototypes.fits").images] == senses
     with fits.open(folder / "prototypes.fits") as hdus:

@@ -37,7 +37,7 @@ MADE_FROM = ("survey", "curated", "trajectories", "distilled")
 
 @pytest.fixture(scope="module")
 def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run up to its evaluation."""
+    """Return the folder of a tiny run up to its evaluation."""
     copied = copy_of(distilled_root, tmp_path_factory.mktemp("evaluated"), *MADE_FROM)
     evaluate(Plan(tiny(copied)), SILENT)
     return copied
@@ -53,7 +53,7 @@ def figure_is_whole(figure: dict[str, Any], n: int) -> bool:
 
 
 def test_run_with_finished_products_does_not_rebuild_their_inputs(root: Path, tmp_path: Path) -> None:
-    """A user may delete the experts, which take gigabytes."""
+    """A user may delete the experts, which need gigabytes."""
     config = tiny(copy_of(root, tmp_path, "distilled", "evaluation"))
     assert run(Plan(config)).summary == EvaluationReport.open(str(below(tiny(root), "evaluation"))).summary
     assert {path.name.partition("-")[0] for path in (tmp_path / "tiny").iterdir()} == {"distilled", "evaluation"}
@@ -116,8 +116,8 @@ def test_second_evaluation_trains_only_new_fits(root: Path, report: EvaluationRe
     root = Path(shutil.copytree(root, tmp_path / "runs"))
 
     def fits(at: Path) -> dict[str, tuple[int, int]]:
-        found = (at / "tiny" / FOLDER).glob("*.json")
-        return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+        paths = (at / "tiny" / FOLDER).glob("*.json")
+        return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
     before = fits(root)
     trained = [row for row in report.runs.to_pylist() if row["subject"] != "experts"]
@@ -243,9 +243,9 @@ def test_experts_label_the_baselines_of_a_set_with_soft_labels(root: Path, tmp_p
     cache, content = FitCache(Folder(str(tmp_path / "run"))), curated.manifest.content
     baselines = Baselines(config, train, curated.num_classes, 1, 0, cache, content)
     for sets in TrainingSets(config.evaluate, soft, baselines, teachers, None).small():
-        for one in sets:
-            np.testing.assert_allclose(one.targets_NK.sum(dim=1), 1, atol=1e-5)
-            assert float(one.targets_NK.max()) < 1, f"{one.name} has hard labels"
+        for training_set in sets:
+            np.testing.assert_allclose(training_set.targets_NK.sum(dim=1), 1, atol=1e-5)
+            assert float(training_set.targets_NK.max()) < 1, f"{training_set.name} has hard labels"
     hard = DistilledSet.open(str(below(tiny(root), "distilled")))
     for sets in TrainingSets(config.evaluate, hard, baselines, teachers, None).small():
         assert set(sets[0].targets_NK.unique().tolist()) == {0.0, 1.0}
@@ -307,14 +307,14 @@ def test_scores_and_another_network_train_only_the_missing_fits(
             if (r["subject"], r["protocol"], r["network"]) == (subject, protocol, own)
         ]
 
-    found = scored.summary["distilled"]["scores"]
+    robust = scored.summary["distilled"]["scores"]
     real, ours, random = of("full_data", ""), of("distilled", "paper"), of("random_real", "paper")
-    assert found["label_robust"] == scores.label_robust(real, ours, random)
-    assert found["augmentation_robust"] == scores.augmentation_robust(
+    assert robust["label_robust"] == scores.label_robust(real, ours, random)
+    assert robust["augmentation_robust"] == scores.augmentation_robust(
         ours, random, of("distilled", plain), of("random_real", plain)
     )
-    assert sent["distilled/label_robust_score"] == found["label_robust"]["score"]
-    assert sent["distilled/augmentation_robust_low"] == found["augmentation_robust"]["low"]
+    assert sent["distilled/label_robust_score"] == robust["label_robust"]["score"]
+    assert sent["distilled/augmentation_robust_low"] == robust["augmentation_robust"]["low"]
     assert EvaluationReport.open(scored.folder).summary == scored.summary
     # Both evaluations train the same bits.
     for subject in small:
@@ -326,7 +326,7 @@ def test_scores_and_another_network_train_only_the_missing_fits(
     report_of_run(Plan(config), scored, printed)
     text = printed.getvalue()
     assert "label-robust" in text
-    assert f"{found['augmentation_robust']['score']:.3f}" in text
+    assert f"{robust['augmentation_robust']['score']:.3f}" in text
     mlp = next(e for e in scored.summary["class_mean"]["all"] if e["network"] == "mlp-w8")["balanced_accuracy"]
     assert f"{mlp['mean']:.3f}" in text.partition("other networks")[2]
 
@@ -340,18 +340,20 @@ def test_scores_compare_soft_labels_with_hard_ones(root: Path, tmp_path: Path) -
     train = load_split(curated, "train", soft.selected.normalisation)
     baselines = Baselines(config, train, 5, 1, 0, FitCache(Folder(str(tmp_path / "run"))), curated.manifest.content)
     subjects = TrainingSets(config.evaluate, soft, baselines, load_teachers(plan, soft, curated), None)
-    made = list(subjects.for_scores())
-    assert [(sets[0].name, name) for sets, name, _ in made] == [
+    additional = list(subjects.for_scores())
+    assert [(sets[0].name, name) for sets, name, _ in additional] == [
         ("distilled_hard", "paper"),
         ("distilled", "paper without augmentation"),
         ("random_real", "paper without augmentation"),
     ]
-    (hard, *_), (ours, *_), random = (sets for sets, _, _ in made)
+    (hard, *_), (ours, *_), random = (sets for sets, _, _ in additional)
     assert torch.equal(hard.images_NCHW, ours.images_NCHW)
     assert torch.equal(hard.targets_NK, torch.eye(5))
     assert hard.student_lrs is None
-    assert all(float(one.targets_NK.max()) < 1 for one in random), "random real images must have soft labels too"
-    assert [protocol.training.augmentation.operations for _, _, protocol in made] == [("dihedral",), (), ()]
+    assert all(float(training_set.targets_NK.max()) < 1 for training_set in random), (
+        "random real images must have soft labels too"
+    )
+    assert [protocol.training.augmentation.operations for _, _, protocol in additional] == [("dihedral",), (), ()]
 
     shutil.rmtree(below(config, "trajectories"))
     with pytest.raises(

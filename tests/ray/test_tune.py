@@ -181,16 +181,16 @@ def test_trial_whose_worker_died_ends_with_the_same_bits(
         return any(root.glob(name))
 
     folders = {}
-    for name in ("lost", "undisturbed"):
+    for name in ("killed", "undisturbed"):
         root = copy_of(trained_root, tmp_path / name, *MADE_FROM)
         saved = f"tiny/distilled-*/{STATE}"
-        with killing("ImplicitFunc", partial(seen, root, saved)) if name == "lost" else nullcontext():
+        with killing("ImplicitFunc", partial(seen, root, saved)) if name == "killed" else nullcontext():
             (trial,) = tune(Plan(tiny(root, *words)), SILENT).trials.to_pylist()
         assert (trial["status"], trial["iterations"]) == (FINISHED, 60)
         folders[name] = Path(trial["folder"])
     assert "died; another one resumes it" in caplog.text
     for name in ("images.safetensors", "images-last.safetensors", "validation.parquet"):
-        assert Path(folders["lost"], name).read_bytes() == Path(folders["undisturbed"], name).read_bytes(), name
+        assert Path(folders["killed"], name).read_bytes() == Path(folders["undisturbed"], name).read_bytes(), name
 
 
 @pytest.mark.long

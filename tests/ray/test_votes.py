@@ -1,4 +1,4 @@
-"""Labels from votes, up to the report: experts, distilled images and baselines are trained on the volunteers' votes."""
+"""Use votes as labels of the experts, the distilled images and the baselines, up to the report."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def task(config: Config, folder: Path) -> Any:
 
 
 def test_distilled_images_keep_the_votes_of_their_initial_galaxies(config: Config, curated: CuratedSet) -> None:
-    found = DistilledSet.open(str(below(config, "distilled")))
-    assert torch.equal(found.selected.targets_SK, found.last.targets_SK), "labels from votes must not change"
+    result = DistilledSet.open(str(below(config, "distilled")))
+    assert torch.equal(result.selected.targets_SK, result.last.targets_SK), "labels from votes must not change"
     train = curated.load("train")
     votes = curated.probabilities("train", Plan(config).class_tree)
-    rows = [int((votes == target).all(dim=1).nonzero()[0]) for target in found.last.targets_SK]
+    rows = [int((votes == target).all(dim=1).nonzero()[0]) for target in result.last.targets_SK]
     assert train.labels_N[rows].tolist() == [k for k in range(5) for _ in range(2)]
     assert float(votes[rows].max()) < 1, "the test needs votes that disagree"
 
@@ -119,18 +119,18 @@ def test_learned_labels_can_start_from_votes(config: Config, curated: CuratedSet
 
 def test_baselines_get_the_votes_of_their_galaxies(config: Config, curated: CuratedSet, tmp_path: Path) -> None:
     plan = Plan(config)
-    found = DistilledSet.open(str(below(config, "distilled")))
-    votes = load_votes(plan, found, curated)
+    result = DistilledSet.open(str(below(config, "distilled")))
+    votes = load_votes(plan, result, curated)
     assert votes is not None
-    train = load_split(curated, "train", found.selected.normalisation)
+    train = load_split(curated, "train", result.selected.normalisation)
     baselines = Baselines(config, train, 5, 2, 0, FitCache(Folder(str(tmp_path))), curated.manifest.content)
     images = train[0]
-    for (one,) in TrainingSets(config.evaluate, found, baselines, None, votes).small():
-        torch.testing.assert_close(one.targets_NK.sum(dim=1), torch.ones(10))
-        for pixels, target in zip(one.images_NCHW, one.targets_NK, strict=True):
-            if one.name in ("random_real", "k_center"):
+    for (training_set,) in TrainingSets(config.evaluate, result, baselines, None, votes).small():
+        torch.testing.assert_close(training_set.targets_NK.sum(dim=1), torch.ones(10))
+        for pixels, target in zip(training_set.images_NCHW, training_set.targets_NK, strict=True):
+            if training_set.name in ("random_real", "k_center"):
                 row = int((images == pixels).flatten(1).all(dim=1).nonzero())
                 assert torch.equal(target, votes[row])
-    recipe = {**found.manifest.config["distill"], "labels": "hard"}
-    hard = replace(found, manifest=replace(found.manifest, config={"distill": recipe}))
+    recipe = {**result.manifest.config["distill"], "labels": "hard"}
+    hard = replace(result, manifest=replace(result.manifest, config={"distill": recipe}))
     assert load_votes(plan, hard, curated) is None

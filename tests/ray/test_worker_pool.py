@@ -1,4 +1,7 @@
-"""An iteration of several segments on a worker pool: the same bits on one, two and four workers, and when one dies."""
+"""Evaluate several segments an iteration with a worker pool: the bits are those of one worker.
+
+This also holds when a worker dies.
+"""
 
 from __future__ import annotations
 
