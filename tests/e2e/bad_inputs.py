@@ -1,7 +1,8 @@
-"""The table of bad inputs: what a person may give to the command line, and the sentence and exit code that come back.
+"""The table of bad inputs: a command, its exit code and its error message.
 
-Every command runs in a folder with `FILES` and a folder of pictures. In the sentences that folder is left out, and "…" stands for
-digests. The rows under `RUN_ROWS` also find a finished tiny run, up to its distilled set.
+Every command runs in a folder with `FILES` and a folder of pictures. The messages leave that folder
+out and have "…" in place of digests. For `RUN_ROWS` the folder also holds a finished tiny run, up to
+its distilled set.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tests.e2e.spoiling import (
     stop_in_the_middle,
 )
 
-# Sixty plain labels and noise pictures: a user's own survey in small.
+# Sixty labels for pictures of noise: a small survey of a user.
 LABELS = "id,class\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'}\n" for n in range(60))
 OWN = """\
 name: own
@@ -62,7 +63,10 @@ FILES = {"own.yaml": OWN, "pets.yaml": PETS, "votes.csv": LABELS, "tiny.yaml": T
 
 @dataclass(frozen=True)
 class Row:
-    """One bad input. `command` follows `raydistill` in a folder with `FILES` and pictures, changed by `files` and `prepare`."""
+    """One bad input.
+
+    `command` holds the words after `raydistill`. `files` and `prepare` change the folder before it runs.
+    """
 
     what: str
     command: str
@@ -70,7 +74,7 @@ class Row:
     sentence: str
     files: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[Path], object] | None = None
-    process: bool = False  # a process of its own, not this one
+    process: bool = False  # run the command in a process of its own
 
 
 SIMULATED = "name: x\nsurvey: {kind: simulated}\n"
