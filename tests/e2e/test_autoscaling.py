@@ -61,14 +61,14 @@ def test_waiting_experts_start_machines_and_idle_machines_stop(
     growing.command.wait_until("idle machines have stopped", lambda: machines(growing) == 1, 120)
 
 
-@pytest.mark.parametrize(("request", "amounts"), [("cpus=8", "8 CPUs and 0 GPUs"), ("gpus=2", "1 CPUs and 2 GPUs")])
+@pytest.mark.parametrize(("resource", "amounts"), [("cpus=8", "8 CPUs and 0 GPUs"), ("gpus=2", "1 CPUs and 2 GPUs")])
 def test_resources_of_no_machine_type_are_refused(
-    growing: Head, undisturbed: Path, tmp_path: Path, request: str, amounts: str
+    growing: Head, undisturbed: Path, tmp_path: Path, resource: str, amounts: str
 ) -> None:
     tools.copy_of(undisturbed, tmp_path, "survey", "curated")
     began = time.monotonic()
     run = raydistill(
-        growing, tmp_path, "experts", "resources.workers=2", f"resources.{request}", "resources.growth_seconds=30"
+        growing, tmp_path, "experts", "resources.workers=2", f"resources.{resource}", "resources.growth_seconds=30"
     )
     assert run.wait() == 5, run.log[-4000:]
     assert f"one worker needs {amounts}, no machine of the cluster has more than" in run.log
