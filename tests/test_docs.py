@@ -109,17 +109,24 @@ def test_api_page_lists_the_public_names() -> None:
     assert sorted(listed) == sorted(raydistill.__all__)
 
 
+@pytest.fixture(scope="module")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which the pages run `demo`: the first one to run it leaves its artifacts to the others."""
+    return tmp_path_factory.mktemp("demo")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in _pages_with_python() if page.name not in NOT_RUN], ids=lambda page: page.name
 )
-def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+def test_python_blocks_run(page: Path, tmp_path: Path, demo_folder: Path) -> None:
+    folder = demo_folder if page.name in RUN_DEMO else tmp_path
     blocks = "".join(BLOCK.findall(page.read_text()))
     program = PREPARE.get(page.name, "") + blocks + CHECK.get(page.name, "")
-    (tmp_path / "page.py").write_text(MAIN.format(program=program, page=str(page)))
+    (folder / "page.py").write_text(MAIN.format(program=program, page=str(page)))
     environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": ""}
     ended = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=TIMEOUT
+        [sys.executable, "page.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
 
@@ -158,6 +165,7 @@ shutil.copy(glob.glob(f"{survey.folder.uri}/images/*.jpg")[0], "galaxy.jpg")
 own_pictures = torch.rand(2, 3, 16, 16)
 """
 PREPARE = {"artifacts.md": ARTIFACTS}
+RUN_DEMO = {"README.md", "tutorial.md"}
 # The tutorial prints figures of one run: their order holds on any processor.
 CHECK = {
     "tutorial.md": """
