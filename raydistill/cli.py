@@ -92,7 +92,7 @@ def experts(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = F
 
 @app.command(epilog=EXIT_CODES)
 def distill(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Distil a few images per class that match the experts' trajectories."""
+    """Distil a few images per class that match the trajectories."""
     _stage("distill", config, overrides, dry_run, verbose)
 
 

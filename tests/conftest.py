@@ -21,7 +21,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SLOW = ("ray", "e2e", "gpu")  # folders of tests that need Ray, a server or a separate process
-WARNINGS_ALLOWED = ("ray", "e2e")  # their warnings are not listed in pyproject.toml yet
+WARNINGS_ALLOWED = ()  # their warnings are not listed in pyproject.toml yet
 
 
 def pytest_configure(config: pytest.Config) -> None:

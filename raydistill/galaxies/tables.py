@@ -45,7 +45,7 @@ def column_names(uri: str) -> list[str]:
     """
     names: list[str] = _call_reader(uri, _name_readers[_format(uri)])
     if not names:
-        raise CatalogError("the file is empty", uri, "fetch or export it again")
+        raise CatalogError("the file is empty", uri, "download or export it again")
     return names
 
 
@@ -96,7 +96,7 @@ def _call_reader(uri: str, read: Any) -> Any:
         if _format(uri) == "parquet":
             reason = reason.rpartition(": ")[2].rstrip(".")  # Arrow puts the cause last
         raise CatalogError(
-            f"cannot be read as a {_format(uri)} table ({reason})", uri, "fetch it again or convert it"
+            f"cannot be read as a {_format(uri)} table ({reason})", uri, "download it again or convert it"
         ) from error
 
 

@@ -197,14 +197,14 @@ SURVEY_ROWS = [
       "votes.csv: its columns are separated by ';', but commas are expected; save it with commas, as .tsv with tabs, or as Parquet",
       {"votes.csv": "id;class\n1;cat\n"}),
     R("an empty file", "curate own.yaml", 3,
-      "votes.csv: the file is empty; fetch or export it again",
+      "votes.csv: the file is empty; download or export it again",
       {"votes.csv": ""}),
     R("a table without rows", "curate own.yaml", 3,
       "votes.csv: the table has no rows; check how it was exported",
       {"votes.csv": "id,class\n"}),
     R("a damaged Parquet table", "curate own.yaml survey.catalog=v.parquet", 3,
       "v.parquet: cannot be read as a parquet table (Parquet magic bytes not found in footer. Either the file is "
-      "corrupted or this is not a parquet file); fetch it again or convert it",
+      "corrupted or this is not a parquet file); download it again or convert it",
       {"v.parquet": "PAR1 and no more"}),
     R("columns of no known schema", "curate own.yaml", 3,
       "votes.csv: has no columns of a known catalog schema; set survey.dialect to one of willett, hart16, kaggle, "

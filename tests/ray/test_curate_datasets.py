@@ -75,7 +75,7 @@ def jpegs(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ImageTab
     return ImageTable(root=str(path), image_column="jpeg", id_columns=("split", "name"), class_names=tuple(CLASSES))
 
 
-def test_the_official_split_is_kept_and_no_picture_lost(jpegs: ImageTable, tmp_path: Path) -> None:
+def test_official_split_is_kept_with_every_image(jpegs: ImageTable, tmp_path: Path) -> None:
     result = curated(tmp_path, jpegs)
     rows = rows_of(result)
     table = {f"{row['split']}/{row['name']}": row for row in pq.read_table(jpegs.root).to_pylist()}
@@ -104,7 +104,7 @@ def test_order_of_rows_and_sorting_method_do_not_matter(
     assert again.manifest.content == first.manifest.content
 
 
-def test_some_classes_and_some_of_each_leave_the_test_split_whole(jpegs: ImageTable, tmp_path: Path) -> None:
+def test_limits_of_classes_and_images_keep_the_test_split_whole(jpegs: ImageTable, tmp_path: Path) -> None:
     result = curated(tmp_path, jpegs, classes=("cat", "bird"), per_class=12)
     assert result.class_names == ["cat", "bird"]
     assert [(entry.train + entry.validation, entry.test) for entry in result.summary.classes] == [(12, 10)] * 2
@@ -181,7 +181,7 @@ def test_images_of_any_shape_and_a_missing_one(tmp_path: Path) -> None:
     assert [rows[object_id]["split"] for object_id in ids] == assign_splits(ids, SPLIT).tolist()
 
 
-def test_a_row_group_that_is_damaged_ends_the_stage(tmp_path: Path) -> None:
+def test_damaged_row_group_ends_the_stage(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     stored = {"label": [n % 2 for n in range(40)], "image": [png(image) for image in images]}
     path = tmp_path / "x.parquet"
@@ -190,7 +190,7 @@ def test_a_row_group_that_is_damaged_ends_the_stage(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[column.data_page_offset : column.data_page_offset + 40] = b"\xff" * 40
     path.write_bytes(content)
-    with pytest.raises(CatalogError, match=r"x\.parquet: cannot be read as a Parquet file \(.+\); fetch it again"):
+    with pytest.raises(CatalogError, match=r"x\.parquet: cannot be read as a Parquet file \(.+\); download it again"):
         curated(tmp_path, ImageTable(root=str(path)))
 
 
@@ -201,7 +201,7 @@ def test_options_that_do_not_apply_are_errors(jpegs: ImageTable, tmp_path: Path)
         ConfigError, match=r"curate\.classes: 'gz2-9' are classes of galaxies, .*; set it to all, or to a"
     ):
         curated(tmp_path, jpegs, classes="gz2-9")
-    with pytest.raises(ConfigError, match=r"curate\.thresholds: the table holds labels, and thresholds are for votes"):
+    with pytest.raises(ConfigError, match=r"curate\.thresholds: the table has labels, but thresholds apply to votes"):
         curated(tmp_path, jpegs, thresholds="n10")
     only_test = ImageTable(**{**vars(jpegs), "splits": {"train": None}})
     with pytest.raises(
@@ -209,5 +209,5 @@ def test_options_that_do_not_apply_are_errors(jpegs: ImageTable, tmp_path: Path)
         match=r"cifar\.parquet: the data set has no training split; name it with survey\.splits\.NAME=train",
     ):
         curated(tmp_path, only_test)
-    with pytest.raises(CatalogError, match="no file is called like train-images-idx3-ubyte"):
+    with pytest.raises(CatalogError, match="there is no file such as train-images-idx3-ubyte"):
         curated(tmp_path, Idx(root=str(tmp_path)))

@@ -102,7 +102,7 @@ def _decode_table(images: ParquetImages, selected: pa.Table, curate: Curate, wor
     """Decode a Parquet file in its own order, then sort by rank."""
     ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
     system, path = arrow_filesystem(images.uri)
-    rows = ray.data.read_parquet(path, filesystem=system, columns=[images.id_column, images.image_column])
+    rows = ray.data.read_parquet(path, filesystem=system).select_columns([images.id_column, images.image_column])
     with _accepted_deprecations():
         return rows.map_batches(
             _DecodeStored, fn_constructor_args=(images, curate, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
