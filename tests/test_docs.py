@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -21,8 +22,9 @@ import raydistill
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
-TIMEOUT = 900  # seconds; the tutorial takes three minutes on two idle cores, nine beside five other test runs
+TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is no dependency"}
+LONG = {"tutorial.md", "artifacts.md"}  # a minute or more each; README runs in `make test`
 COMMAND = re.compile(r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|run|demo)\b[^#\n]*)", re.M)
 INLINE = re.compile(r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|run|demo)\b[^`\n]*)`")
 PLACEHOLDER = re.compile(r"\b(CONFIG|PATH|FOLDER|FILE)\b|…|\.\.\.|my\.yaml")
@@ -115,10 +117,13 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demo")
 
 
+def _runs() -> list[Any]:
+    pages = [page for page in _pages_with_python() if page.name not in NOT_RUN]
+    return [pytest.param(page, id=page.name, marks=[pytest.mark.long] * (page.name in LONG)) for page in pages]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", [page for page in _pages_with_python() if page.name not in NOT_RUN], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", _runs())
 def test_python_blocks_run(page: Path, tmp_path: Path, demo_folder: Path) -> None:
     folder = demo_folder if page.name in RUN_DEMO else tmp_path
     blocks = "".join(BLOCK.findall(page.read_text()))

@@ -56,17 +56,20 @@ class Gate:
         await asyncio.sleep(0.1)  # let their readers notice
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        try:
             if self._slow:
                 await reader.read(1 << 16)
                 self.throttled += 1
                 head = f"HTTP/1.1 503 Slow Down\r\nContent-Length: {len(SLOW_DOWN)}\r\nConnection: close\r\n\r\n"
                 writer.write(head.encode() + SLOW_DOWN)
                 await writer.drain()
-                writer.close()
-                return
-            there = await asyncio.open_connection("127.0.0.1", self._server_port)
-            await asyncio.gather(self._copy(reader, there[1]), self._copy(there[0], writer))
+            else:
+                there = await asyncio.open_connection("127.0.0.1", self._server_port)
+                await asyncio.gather(self._copy(reader, there[1]), self._copy(there[0], writer))
+        except OSError:
+            pass  # an end has closed its connection
+        finally:
+            writer.close()
 
     async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         self._open.add(sink)
