@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 import hypothesis
@@ -21,21 +20,12 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SLOW = ("ray", "e2e", "gpu")  # folders of tests that need Ray, a server or a separate process
-WARNINGS_ALLOWED = ()  # their warnings are not listed in pyproject.toml yet
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    # Objects that Ray or a server leaves open warn when the session ends, after the last test.
-    if any(name in Path(argument.partition("::")[0]).parts for argument in config.args for name in WARNINGS_ALLOWED):
-        warnings.filterwarnings("default", category=pytest.PytestUnraisableExceptionWarning)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in SLOW:
             item.add_marker(pytest.mark.slow)
-        if item.path.parent.name in WARNINGS_ALLOWED:
-            item.add_marker(pytest.mark.filterwarnings("default"))
 
 
 @pytest.fixture(scope="session")
