@@ -1,4 +1,4 @@
-"""Dataset distillation for galaxy surveys: a few synthetic images per class that teach a network.
+"""Dataset distillation for galaxy surveys: a few synthetic images per class that train a network.
 
     import raydistill as rd
 

@@ -21,6 +21,16 @@ MAX_MEDIAN_WORDS = 16
 HISTORY = {"docs/log.md"}  # dated entries stay as they were written
 GENERATED = {"docs/config.md", "docs/errors.md"}  # written from docstrings and error messages
 
+COMMENTED = (
+    "configs/**/*.yaml",
+    "deploy/**/*.*",
+    "deploy/Dockerfile",
+    ".github/**/*.yml",
+    "*.yaml",
+    "*.toml",
+    "Makefile",
+)
+
 # A home-made term, and the standard one.
 TERMS = {
     r"mend(s|ed|ing)?": "fix",
@@ -112,6 +122,13 @@ def comments_and_docstrings(source: str) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string.lstrip("# ")
 
 
+def hash_comments(source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of every comment of a file in YAML, TOML or shell syntax."""
+    for number, line in enumerate(source.splitlines(), 1):
+        if match := re.search(r"(?:^|\s)#+\s+(.*)", line):
+            yield number, match[1]
+
+
 def _without_code(text: str) -> str:
     text = re.sub(r"^(`{3,}).*?^\1\s*$", "\n", text, flags=re.M | re.S)
     return re.sub(r"``?[^`\n]+``?", "CODE", re.sub(r"\]\([^)]*\)", "]", text))
@@ -119,8 +136,9 @@ def _without_code(text: str) -> str:
 
 def home_made_terms(path: Path) -> list[str]:
     """Return "line: term" for every home-made term and every bad start of a sentence in a file."""
-    if path.suffix == ".py":
-        texts = list(comments_and_docstrings(path.read_text()))
+    if path.suffix != ".md":
+        comments = comments_and_docstrings if path.suffix == ".py" else hash_comments
+        texts = list(comments(path.read_text()))
         starts = [sentence for _, text in texts for sentence in re.split(r"(?<=[.!?])\s+|\n\n", _without_code(text))]
     else:
         texts = [(1, path.read_text())]
@@ -133,7 +151,8 @@ def checked_files() -> list[Path]:
     """Return the pages and the modules in which home-made terms are not allowed."""
     folders = ("raydistill", "tests", "benchmarks", "jobs", "examples")
     modules = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
-    return [*prose_pages(), *(path for path in modules if path != Path(__file__).resolve())]
+    settings = [path for pattern in COMMENTED for path in sorted(ROOT.glob(pattern))]
+    return [*prose_pages(), *(path for path in modules if path != Path(__file__).resolve()), *settings]
 
 
 @pytest.mark.parametrize("page", prose_pages(), ids=_name)
@@ -150,6 +169,11 @@ def test_sentences_are_counted_as_a_reader_would() -> None:
     page = "# What\n\nOne two `a b c` four. Five [six seven](x.md)!\n\n- A list item\n\n| a | table |\n\n```text\ncode\n```\n"
     assert [len(sentence.split()) for sentence in sentences(page)] == [4, 3, 3]
     assert median_words(page) == 3
+
+
+def test_comments_of_settings_are_read() -> None:
+    source = "# one\nkey: a#b  # two\nrun: |\n\techo x # three\n"
+    assert list(hash_comments(source)) == [(1, "one"), (2, "two"), (4, "three")]
 
 
 def test_home_made_terms_are_found(tmp_path: Path) -> None:
