@@ -17,7 +17,7 @@ import json
 import statistics
 from typing import Any, get_args
 
-from running import ROOT, balanced_accuracy, deviation, distil, evaluated, share_of_cores, with_experts
+from running import ROOT, balanced_accuracy, deviation, distill_sets, prepare_experts, run_all_stages, share_of_cores
 
 from raydistill.config.tree import Baseline
 
@@ -42,7 +42,7 @@ def main() -> None:
         reports = []
         for seed in range(args.seeds):
             reports.append(
-                evaluated([*common[config], f"distill.seed={seed}", *(ONLY_DISTILLED if seed else WITH_ALL)])
+                run_all_stages([*common[config], f"distill.seed={seed}", *(ONLY_DISTILLED if seed else WITH_ALL)])
             )
             print(f"{config}, seed {seed}: {balanced_accuracy(reports[-1], 'distilled'):.3f}", flush=True)
         rows[" ".join([config, *args.overrides])] = _row(reports)
@@ -52,15 +52,15 @@ def main() -> None:
 
 def _distill(args: argparse.Namespace, common: dict[str, list[str]]) -> None:
     """Distil all sets, several at once."""
-    for words in common.values():
-        with_experts(words)
+    for arguments in common.values():
+        prepare_experts(arguments)
     sets = [
-        [*words, f"distill.seed={seed}", share_of_cores(args.parallel)]
-        for words in common.values()
+        [*arguments, f"distill.seed={seed}", share_of_cores(args.parallel)]
+        for arguments in common.values()
         for seed in range(args.seeds)
     ]
-    for words, folder in zip(sets, distil(sets, args.parallel), strict=True):
-        print(f"{words[0]}, {words[-2]}: {folder}", flush=True)
+    for arguments, folder in zip(sets, distill_sets(sets, args.parallel), strict=True):
+        print(f"{arguments[0]}, {arguments[-2]}: {folder}", flush=True)
 
 
 def _row(reports: list[dict[str, Any]]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from itertools import combinations, islice
 
 import torch
-from running import made
+from running import run_stage
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import load
@@ -43,7 +43,7 @@ def main() -> None:
     config = load(args.config, overrides)
     training = replace(config.experts.training, precision="float32", compile=True)
     torch.set_num_threads(config.resources.worker_threads)
-    curated = CuratedSet.open(str(made("curate", [args.config, *overrides])))
+    curated = CuratedSet.open(str(run_stage("curate", [args.config, *overrides])))
     network = build_network(config.network, curated.num_classes, curated.summary.image_size)
     split = {name: curated.load(name) for name in ("train", "validation")}
     images = {name: curated.normalisation.apply(part.images_NHWC) for name, part in split.items()}
@@ -56,7 +56,7 @@ def main() -> None:
     first = init_state(initial_parameters(network, EXPERT))
     farthest = max(args.ahead)
     expert = [first, *states(first, EXPERT, training.epochs)]
-    print(f"{training.steps_per_epoch(len(targets_NK))} steps an epoch")
+    print(f"{training.steps_per_epoch(len(targets_NK))} steps per epoch")
     columns = [f"M = {ahead}, {parameters}" for ahead in args.ahead for parameters in ("experts", "SGD")]
     print(f"| epoch | {' | '.join(columns)} | validation |\n|{'---|' * (len(columns) + 2)}", flush=True)
     for begin in expert[: training.epochs - farthest + 1 : 2]:

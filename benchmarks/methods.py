@@ -3,7 +3,7 @@
     RAYDISTILL_DATA=FOLDER python benchmarks/methods.py [network.width=32 ...] [--iterations 500] [--seeds 3] [--parallel 2] \
         [--output runs/methods]
 
-Data: `gz2_kaggle5` (Galaxy Zoo 2, five classes, 32 px, one image a class), with the same experts for all methods.
+Data: `gz2_kaggle5` (Galaxy Zoo 2, five classes, 32 px, one image per class), with the same experts for all methods.
 Each method and seed is a run of its preset in `configs/methods`; options outside a method are the same for all (`COMMON`).
 
 - MTT runs with the window of its paper (start epochs 0 and 1) and with all start epochs that STM may reach.
@@ -22,11 +22,11 @@ import json
 import statistics
 from typing import Any
 
-from running import ROOT, balanced_accuracy, distil, evaluated, share_of_cores, with_experts
+from running import ROOT, balanced_accuracy, distill_sets, prepare_experts, run_all_stages, share_of_cores
 
 RESULTS = ROOT / "benchmarks" / "results" / "methods.json"
 LAST_START = 11  # the experts have 24 epochs
-STM_COSTS = 1.25  # cost of an STM iteration in MTT iterations: 15 F against 12 F a student step (docs/benchmarks.md)
+STM_COSTS = 1.25  # cost of an STM iteration in MTT iterations: 15 F against 12 F per student step (docs/benchmarks.md)
 
 COMMON = [
     "distill.student_steps=20", "distill.student_lr=0.006", "distill.init=real", "distill.ema=0.98",
@@ -57,12 +57,12 @@ def main() -> None:
     parser.add_argument("--output", default="runs/methods")
     args = parser.parse_intermixed_args()
     runs = [(method, seed) for seed in range(args.seeds) for method in METHODS]
-    with_experts(_words(args, *runs[0]))
-    for folder in distil([_words(args, *run) for run in runs], args.parallel):
+    prepare_experts(_arguments(args, *runs[0]))
+    for folder in distill_sets([_arguments(args, *run) for run in runs], args.parallel):
         print(folder, flush=True)
     accuracies: dict[str, list[float]] = {}
     for method, seed in runs:
-        summary = evaluated([*_words(args, method, seed), *_evaluation(args, method, seed)])
+        summary = run_all_stages([*_arguments(args, method, seed), *_evaluation(args, method, seed)])
         accuracies.setdefault(method, []).append(balanced_accuracy(summary, "distilled"))
         print(f"{method}, seed {seed}: {accuracies[method][-1]:.3f}", flush=True)
         if "dm" in summary:
@@ -78,7 +78,7 @@ def main() -> None:
         print(f"| {row['method']} | {row['mean']:.3f} | {', '.join(f'{value:.3f}' for value in row['seeds'])} |")
 
 
-def _words(args: argparse.Namespace, method: str, seed: int) -> list[str]:
+def _arguments(args: argparse.Namespace, method: str, seed: int) -> list[str]:
     iterations = round(args.iterations * (STM_COSTS if method.endswith(AS_LONG) else 1))
     own = [f"distill.iterations={iterations}", f"distill.validate_every={iterations}", f"distill.seed={seed}"]
     common = [f"output={args.output}", share_of_cores(args.parallel), *args.overrides]

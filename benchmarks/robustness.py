@@ -9,7 +9,7 @@ Each draw takes a value of every key of `RANGES`, far around the sensible ones, 
 - reported: the command failed with exit code 4 and a message, or warned that it publishes its initial images;
 - silent: anything else; the benchmark then exits with 1.
 
-Prints one row a draw with the warnings of the run, and writes `benchmarks/results/robustness.json`.
+Prints one row per draw with the warnings of the run, and writes `benchmarks/results/robustness.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow.parquet as pq
-from running import ROOT, CommandResult, raydistill, with_experts
+from running import ROOT, CommandResult, prepare_experts, raydistill
 
 from raydistill.config import load
 from raydistill.pipeline.trainer.trainer import NOTHING_LEARNED
@@ -80,7 +80,7 @@ def main() -> None:
         args.config, f"output={args.output}", f"distill.iterations={args.iterations}", "distill.precision=auto",
         "distill.validate_every=25", "resources.distill_cpus=1", *args.overrides,
     ]  # fmt: skip
-    with_experts(common)
+    prepare_experts(common)
     augmentation = load(args.config, args.overrides).distill.augmentation
     (symmetry,) = augmentation.operations  # dihedral, or mirror of aligned galaxies
     drawn = [_draw(seed, symmetry) for seed in range(args.draws)]
@@ -109,19 +109,21 @@ def _draw(seed: int, symmetry: str) -> dict[str, str]:
 
 
 def _row(number: int, values: dict[str, str], result: CommandResult) -> dict[str, Any]:
-    warned = [short for sentence, short in WARNINGS.items() if sentence in result.log]
+    warnings = [short for sentence, short in WARNINGS.items() if sentence in result.log]
     if result.folder is None:
-        sentence = result.log.strip().splitlines()[-1]
-        outcome = "stopped" if result.code == 4 and sentence.startswith("raydistill: ") else "silent"
-        row = {"outcome": outcome, "first": None, "best": None, "said": sentence}
+        message = result.log.strip().splitlines()[-1]
+        outcome = "reported" if result.code == 4 and message.startswith("raydistill: ") else "silent"
+        row = {"outcome": outcome, "first": None, "best": None, "message": message}
     else:
         validation = pq.read_table(result.folder / "validation.parquet")["balanced_accuracy"].to_pylist()
         first, best = validation[0], max(validation)
         reported = NOTHING_LEARNED in result.log
-        outcome = "learned" if best > first else "nothing learned, and said so" if reported else "silent"
-        row = {"outcome": outcome, "first": round(first, 3), "best": round(best, 3), "said": ""}
-    row = {"draw": number, **row, "guard": warned, "values": values}
-    print(f"{number:3} {row['outcome']}: {row['first']} -> {row['best']} {warned} {values} {row['said']}", flush=True)
+        outcome = "learned" if best > first else "reported" if reported else "silent"
+        row = {"outcome": outcome, "first": round(first, 3), "best": round(best, 3), "message": ""}
+    row = {"draw": number, **row, "warnings": warnings, "values": values}
+    print(
+        f"{number:3} {row['outcome']}: {row['first']} -> {row['best']} {warnings} {values} {row['message']}", flush=True
+    )
     return row
 
 

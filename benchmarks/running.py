@@ -28,9 +28,9 @@ class CommandResult(NamedTuple):
     log: str
 
 
-def raydistill(stage: str, words: list[str]) -> CommandResult:
+def raydistill(stage: str, arguments: list[str]) -> CommandResult:
     """Run one command to its end and copy its log to stderr."""
-    command, log = [sys.executable, "-m", "raydistill.cli", stage, *words], []
+    command, log = [sys.executable, "-m", "raydistill.cli", stage, *arguments], []
     with (
         tempfile.TemporaryFile("w+") as answer,
         subprocess.Popen(command, stdout=answer, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process,
@@ -44,26 +44,26 @@ def raydistill(stage: str, words: list[str]) -> CommandResult:
     return CommandResult(folder, code, "".join(log))
 
 
-def made(stage: str, words: list[str]) -> Path:
+def run_stage(stage: str, arguments: list[str]) -> Path:
     """Run a command and return its artifact's folder; SystemExit with the log if it fails."""
-    result = raydistill(stage, words)
+    result = raydistill(stage, arguments)
     if result.folder is None:
-        raise SystemExit(f"raydistill {stage} {shlex.join(words)} failed:\n{result.log[-2000:]}")
+        raise SystemExit(f"raydistill {stage} {shlex.join(arguments)} failed:\n{result.log[-2000:]}")
     return result.folder
 
 
-def with_experts(words: list[str]) -> None:
+def prepare_experts(arguments: list[str]) -> None:
     """Run all stages of a config up to the experts; finished ones are skipped."""
-    for stage in stages_of(load(words[0], words[1:])):
-        made(stage, words)
+    for stage in stages_of(load(arguments[0], arguments[1:])):
+        run_stage(stage, arguments)
         if stage == "experts":
             return
 
 
-def distil(sets: Sequence[list[str]], parallel: int) -> Iterator[Path]:
+def distill_sets(sets: Sequence[list[str]], parallel: int) -> Iterator[Path]:
     """Distil the sets of these command lines, `parallel` at once, and yield their folders in order."""
     with ThreadPoolExecutor(parallel) as pool:
-        yield from pool.map(lambda words: made("distill", words), sets)
+        yield from pool.map(lambda arguments: run_stage("distill", arguments), sets)
 
 
 def share_of_cores(parallel: int) -> str:
@@ -71,9 +71,9 @@ def share_of_cores(parallel: int) -> str:
     return f"resources.distill_cpus={max(1, (os.cpu_count() or 1) // parallel)}"
 
 
-def evaluated(words: list[str]) -> dict[str, Any]:
-    """Run all stages and return evaluation.json."""
-    summary: dict[str, Any] = json.loads((made("run", words) / "evaluation.json").read_text())
+def run_all_stages(arguments: list[str]) -> dict[str, Any]:
+    """Run all stages and return the contents of evaluation.json."""
+    summary: dict[str, Any] = json.loads((run_stage("run", arguments) / "evaluation.json").read_text())
     return summary
 
 

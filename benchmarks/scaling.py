@@ -1,12 +1,12 @@
 """Compare the speed and memory of the Ray stages with plain loops on the same machine.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate] [experts] [pieces] [--images 100000]      an hour on two cores
+    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate] [experts] [segments] [--images 100000]      an hour on two cores
 
 curate   real galaxies repeated under new ids, against a pool of processes that does the same work per picture and writes one
          Parquet file. Memory is the peak of all processes (proportional set size, so shared pages count once).
 experts  one and two workers, against the same training without Ray in one and two plain loops. Networks of `gz2_kaggle5`, and
          networks of a quarter of the width, where Ray's share is larger. Every round runs all four.
-pieces   `distill.trajectories_per_step=4` on one, two and four workers of one thread: digests, speed and traffic.
+segments `distill.trajectories_per_step=4` on one, two and four workers of one thread: digests, speed and traffic.
 
 Writes `benchmarks/results/scaling.json`, rows as in `bench.py`.
 """
@@ -217,11 +217,11 @@ def _experts(scratch: Path, name: str, many: int, words: Sequence[str]) -> Itera
     one, two, alone, beside, starts = ([] for _ in range(5))
     for _round in range(ROUNDS):
         with _ray(cpus=CORES):  # stopped before the loops, which need all cores
-            for at_once, found in ((1, one), (2, two)):
+            for at_once, results in ((1, one), (2, two)):
                 each, start = of_one_more(_seconds_of_experts, at_once)
-                found.append(each), starts.append(start)
-        for at_once, found in ((1, alone), (2, beside)):
-            found.append(of_one_more(_seconds_of_loops, at_once)[0])
+                results.append(each), starts.append(start)
+        for at_once, results in ((1, alone), (2, beside)):
+            results.append(of_one_more(_seconds_of_loops, at_once)[0])
     ratio, detail = _side_by_side(one, two)
     detail += f"; {statistics.median(starts):.0f} s for the start of a group, once"
     detail += "; two plain loops at once against one: {:.2f}, {}".format(*_side_by_side(alone, beside))
@@ -287,14 +287,14 @@ def segments(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
             took[workers] = time.monotonic() - began
             digests.add(open_manifest(plan.distilled.folder, "distilled").content)
     yield row(
-        "pieces: different results of one, two and four workers",
+        "segments: different results of one, two and four workers",
         len(digests),
         "≤1",
         "content digests of the distilled sets",
     )
     seconds = ", ".join(f"{workers}: {time_:.1f} s" for workers, time_ in took.items())
     yield row(
-        "pieces: two workers against one (speed)",
+        "segments: two workers against one (speed)",
         took[1] / took[2],
         "≥1.5",
         f"{seconds}; the start of a worker included",
@@ -302,7 +302,7 @@ def segments(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
     images = plan.config.distill.images_per_class * CuratedSet.open(plan.curated.folder).num_classes
     floats = images * 3 * plan.config.curate.image_size**2
     detail = "images sent to each worker, one gradient per segment returned; kB per iteration with two workers"
-    yield row("pieces: what travels between two workers", 4 * floats * (1 + 2) / 1000, "≤1000", detail)
+    yield row("segments: data sent between two workers", 4 * floats * (1 + 2) / 1000, "≤1000", detail)
 
 
 def _plan(scratch: Path, *words: str) -> Plan:
@@ -324,7 +324,7 @@ def _ray(cpus: int) -> Iterator[None]:
 CASES: dict[str, Callable[[Path, int], Iterator[dict[str, Any]]]] = {
     "curate": curate,
     "experts": experts,
-    "pieces": segments,
+    "segments": segments,
 }
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ RAYDISTILL_DATA has `cifar10_jpeg.parquet` (split, label, name, jpeg) and `gz2_k
     lacks, are empty modules: both programs import them, but the code that runs here does not use them.
   - `--eval_it=-1` skips their evaluation (a thousand epochs, then `.cuda()`); raydistill's evaluates both.
   - with --agreement `torch.float` is float64 in one of two comparisons.
-Their augmentation (DSA, one operation a step) and optimisers are unchanged. Their random numbers come from the clock,
+Their augmentation (DSA, one operation per step) and optimisers are unchanged. Their random numbers come from the clock,
 so their images differ from run to run.
 
 The two sides alternate, iteration by iteration, each in its own process with all threads: the machine's speed cancels.
@@ -36,7 +36,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from side_by_side_tools import Bench, arguments, contestants, prepare, race, recipe
+from side_by_side_tools import Bench, arguments, prepare, recipe, run_alternately, start_sides
 
 RESULTS = Path(__file__).parent / "results" / "side_by_side.json"
 METHODS = ("mtt", "stm")
@@ -71,14 +71,16 @@ def _arguments() -> argparse.Namespace:
     mode.add_argument("--speed", action="store_true", help="seconds and memory of an iteration, nothing else")
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--iterations", type=int, help="K; 200, with --speed 10")
-    parser.add_argument("--student-steps", type=int, help="N; 10, with --speed 50")
-    parser.add_argument("--epochs", type=int, default=300, help="of the networks trained on the images")
-    parser.add_argument("--experts", type=int, default=3, help="how many")
-    parser.add_argument("--expert-epochs", type=int, default=10, help="how long they are trained")
-    parser.add_argument("--per-class", type=int, default=700, help="CIFAR-10 images of a class, 5/7 to train on")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side; all cores")
-    parser.add_argument("--work", type=Path, default=Path("runs/side_by_side"), help="for data, experts, images")
+    parser.add_argument("--iterations", type=int, help="number of iterations K; default: 200, with --speed 10")
+    parser.add_argument("--student-steps", type=int, help="student steps N; default: 10, with --speed 50")
+    parser.add_argument("--epochs", type=int, default=300, help="epochs of the networks trained on the images")
+    parser.add_argument("--experts", type=int, default=3, help="number of experts")
+    parser.add_argument("--expert-epochs", type=int, default=10, help="epochs of each expert")
+    parser.add_argument("--per-class", type=int, default=700, help="CIFAR-10 images per class; 5/7 are for training")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each side; default: all cores")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/side_by_side"), help="folder for data, experts and images"
+    )
     given = parser.parse_args()
     if given.expert_epochs < 3:
         parser.error("--expert-epochs: the window of start epochs needs experts of at least 3")
@@ -89,7 +91,7 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
-# ---- what is measured ----
+# ---- measurements ----
 
 
 def runs(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -104,25 +106,23 @@ def _run(bench: Bench, spec: dict[str, Any], data: str, method: str) -> Iterator
     given = bench.given
     every = max(1, given.iterations // 20)
     total = given.iterations - given.iterations % every  # the last iteration is kept
-    sides = race(contestants(bench, spec, method, {"ours": {"compile": True}}, every), total)
+    sides = run_alternately(start_sides(bench, spec, method, {"ours": {"compile": True}}, every), total)
     limit = total * min(side.median for side in sides.values())
-    files = {
-        side: (contestant.out / f"{total:06d}.pt", contestant.file_within(limit)) for side, contestant in sides.items()
-    }
+    files = {side: (result.out / f"{total:06d}.pt", result.file_within(limit)) for side, result in sides.items()}
     initial = f"{spec['data']}/start.pt"
     image_files = sorted({initial, *(str(file) for pair in files.values() for file in pair if file)})
     spec = spec | {
         "files": image_files, "epochs": given.epochs, "networks": NETWORKS, "student_lr": recipe(given, method)["student_lr"],
     }  # fmt: skip
-    scores = bench.ask("judge", spec)
-    for side, contestant in sides.items():
+    scores = bench.ask("evaluate", spec)
+    for side, result in sides.items():
         at_end, in_time = files[side]
         yield {
-            "data": data, "method": method, "side": side, "iterations": total, "seconds": round(contestant.median, 4),
-            "peak_mb": round(contestant.peak_mb), "beyond_start_mb": round(contestant.peak_mb - contestant.start_mb),
+            "data": data, "method": method, "side": side, "iterations": total, "seconds": round(result.median, 4),
+            "peak_mb": round(result.peak_mb), "beyond_start_mb": round(result.peak_mb - result.start_mb),
             "accuracy": scores[str(at_end)], "accuracy_equal_time": scores[str(in_time or initial)],
             "equal_time_iteration": int(in_time.stem) if in_time else 0, "accuracy_initial": scores[initial],
-            "last_loss": statistics.fmean(answer["loss"] for answer in contestant.answers[-every:]),
+            "last_loss": statistics.fmean(answer["loss"] for answer in result.answers[-every:]),
             "images": f"{spec['train']} train, {spec['test']} test",
         }  # fmt: skip
 
@@ -152,17 +152,19 @@ TARGETS = {
 
 
 def speed(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Time an STM iteration on CIFAR-10, one image a class; both compute the next-epoch loss."""
+    """Time an STM iteration on CIFAR-10, one image per class; both compute the next-epoch loss."""
     variants = {
         name: change for name, change in VARIANTS.items() if bench.machine["bfloat16"] or "bfloat16" not in name
     }
-    sides = race(contestants(bench, prepare(bench, "cifar10"), "stm", variants, 10**9), bench.given.iterations)
+    sides = run_alternately(
+        start_sides(bench, prepare(bench, "cifar10"), "stm", variants, 10**9), bench.given.iterations
+    )
     theirs = sides["theirs"]
-    for side, contestant in sides.items():
-        beyond = contestant.peak_mb - contestant.start_mb
+    for side, result in sides.items():
+        beyond = result.peak_mb - result.start_mb
         row = {
-            "side": side, "seconds": round(contestant.median, 4), "first_seconds": round(contestant.seconds[0], 2),
-            "time_ratio": round(contestant.median / theirs.median, 4), "peak_mb": round(contestant.peak_mb),
+            "side": side, "seconds": round(result.median, 4), "first_seconds": round(result.seconds[0], 2),
+            "time_ratio": round(result.median / theirs.median, 4), "peak_mb": round(result.peak_mb),
             "beyond_start_mb": round(beyond), "memory_ratio": round(beyond / (theirs.peak_mb - theirs.start_mb), 4),
         }  # fmt: skip
         if side in TARGETS:

@@ -46,7 +46,7 @@ class Bench:
         return Process(task, out, self.environment)
 
     def ask(self, task: str, spec: dict[str, Any], name: str = "") -> Any:
-        """Run a task without turns and return its answer."""
+        """Run a task that takes no turns, and return its answer."""
         process = self.start(task, spec, self.work / "tasks" / (name or task))
         answer = process.answer()
         process.end()
@@ -93,8 +93,8 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """One side of a race: its iterations and the folder of its images."""
+class SideResult:
+    """The iterations of one side, and the folder of its images."""
 
     start_mb: float
     answers: list[dict[str, float]]
@@ -119,8 +119,8 @@ class Contestant:
         return in_time[-1] if in_time else None
 
 
-def race(processes: dict[str, tuple[Process, Path]], iterations: int) -> dict[str, Contestant]:
-    """Run all sides in turn, one iteration each."""
+def run_alternately(processes: dict[str, tuple[Process, Path]], iterations: int) -> dict[str, SideResult]:
+    """Run all sides in turn, one iteration at a time, and return their results."""
     start = {side: process.answer()["peak_mb"] for side, (process, _) in processes.items()}
     answers: dict[str, list[dict[str, float]]] = {side: [] for side in processes}
     for _ in range(iterations):
@@ -128,14 +128,14 @@ def race(processes: dict[str, tuple[Process, Path]], iterations: int) -> dict[st
             answers[side].append(process.iterate())
     for process, _ in processes.values():
         process.end()
-    return {side: Contestant(start[side], answers[side], out) for side, (_, out) in processes.items()}
+    return {side: SideResult(start[side], answers[side], out) for side, (_, out) in processes.items()}
 
 
 def _commit(folder: Path) -> str:
     """Return the commit of a checkout; SystemExit if its Python files were changed."""
 
-    def git(*words: str) -> str:
-        answer = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+    def git(*arguments: str) -> str:
+        answer = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
         if answer.returncode:
             raise SystemExit(f"{folder} is not a git checkout with distill.py: {answer.stderr.strip()}")
         return answer.stdout.strip()
@@ -232,20 +232,20 @@ def arguments(method: str, ours: dict[str, Any]) -> list[str]:
     return ["--load_all", *(f"--{name}={value}" for name, value in options.items())]
 
 
-def contestants(
+def start_sides(
     bench: Bench, spec: dict[str, Any], method: str, variants: dict[str, dict[str, Any]], save_every: int
 ) -> dict[str, tuple[Process, Path]]:
     """Start their process, and one of ours per variant: changes of the recipe by name."""
     base, common = recipe(bench.given, method), spec | {"save_every": save_every, "precision": "float32"}
     folder = Path(spec["data"]).parent / method / f"N{base['student_steps']}"
 
-    def started(task: str, side: str, spec: dict[str, Any]) -> tuple[Process, Path]:
+    def start(task: str, side: str, spec: dict[str, Any]) -> tuple[Process, Path]:
         out = folder / side.replace(" ", "-")
-        for old in out.glob("*.pt"):  # from an earlier race
+        for old in out.glob("*.pt"):  # from an earlier run
             old.unlink()
         return bench.start(task, common | spec, out), out
 
     theirs = {"code": str(bench.code[method]), "arguments": arguments(method, base)}
-    return {"theirs": started("theirs", "theirs", theirs)} | {
-        variant: started("ours", variant, {"recipe": base | change}) for variant, change in variants.items()
+    return {"theirs": start("theirs", "theirs", theirs)} | {
+        variant: start("ours", variant, {"recipe": base | change}) for variant, change in variants.items()
     }

@@ -39,7 +39,7 @@ class Turns:
         self._began, self._iterations = 0.0, 0
 
     def ready(self) -> None:
-        self._say(peak_mb=_peak_mb())
+        self._answer(peak_mb=_peak_mb())
 
     def wait(self) -> bool:
         more = bool(sys.stdin.readline())
@@ -55,9 +55,9 @@ class Turns:
         if self._iterations % self._every == 0:
             saved = {"images": images.detach().clone(), "student_lrs": torch.as_tensor(student_lrs()).reshape(-1)}
             torch.save(saved, self._folder / f"{self._iterations:06d}.pt")
-        self._say(seconds=seconds, loss=loss, peak_mb=_peak_mb())
+        self._answer(seconds=seconds, loss=loss, peak_mb=_peak_mb())
 
-    def _say(self, **values: float) -> None:
+    def _answer(self, **values: float) -> None:
         self._answers.write(json.dumps(values) + "\n")
 
 
@@ -227,7 +227,7 @@ def export(spec: Spec, answers: Any) -> None:
     answers.write(json.dumps(facts) + "\n")
 
 
-def judge(spec: Spec, answers: Any) -> None:
+def evaluate(spec: Spec, answers: Any) -> None:
     """Evaluate every file of images: balanced test accuracy of fresh networks at the learned rates."""
     import torch
 
@@ -243,10 +243,10 @@ def judge(spec: Spec, answers: Any) -> None:
     curated = CuratedSet.open(spec["curated"], verify=False)
     test = curated.load("test")
     pixels = curated.normalisation.apply(test.images_NHWC)
-    found = {}
+    results = {}
     for file in spec["files"]:
-        kept = torch.load(file)
-        images, rates = kept["images"], kept.get("student_lrs", torch.tensor([spec["student_lr"]]))
+        saved = torch.load(file)
+        images, rates = saved["images"], saved.get("student_lrs", torch.tensor([spec["student_lr"]]))
         training = Training(
             epochs=spec["epochs"], batch_size=len(images), momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5, class_weights=False,
             augmentation=Augmentation(DSA, mode="single"),
@@ -266,8 +266,8 @@ def judge(spec: Spec, answers: Any) -> None:
                 continue
             predicted = predict(network, theta_P, pixels)
             scores.append(metrics.balanced_accuracy(metrics.confusion(predicted, test.labels_N, curated.num_classes)))
-        found[file] = metrics.summarise(scores) | {"student_lrs": [round(rate, 6) for rate in rates.tolist()]}
-    answers.write(json.dumps(found) + "\n")
+        results[file] = metrics.summarise(scores) | {"student_lrs": [round(rate, 6) for rate in rates.tolist()]}
+    answers.write(json.dumps(results) + "\n")
 
 
 # ---- agreement of one iteration ----
@@ -278,18 +278,18 @@ def their_iteration(spec: Spec, answers: Any) -> None:
     import torch
 
     def end(loss: float, local: dict[str, Any]) -> None:
-        kept = {name: local[name].detach() for name in ("starting_params", "target_params")}
-        kept |= {"loss": local["grand_loss"].detach(), "images": local["image_syn"].grad}
+        saved = {name: local[name].detach() for name in ("starting_params", "target_params")}
+        saved |= {"loss": local["grand_loss"].detach(), "images": local["image_syn"].grad}
         if "log_syn_lr_list" in local:
             cap, path = local["start_epoch_cap"], local["expert_trajectory"]
-            kept["log_lr"] = local["log_syn_lr_list"][local["start_epoch"]].grad
-            kept["next_epoch_loss"] = torch.tensor(local["test_loss"][-1])
-            kept["next_epoch"] = [
+            saved["log_lr"] = local["log_syn_lr_list"][local["start_epoch"]].grad
+            saved["next_epoch_loss"] = torch.tensor(local["test_loss"][-1])
+            saved["next_epoch"] = [
                 torch.cat([p.reshape(-1) for p in path[epoch]]) for epoch in (cap, cap + spec["expert_epochs"])
             ]
         else:
-            kept["log_lr"] = local["syn_lr"].grad * spec["student_lr"]  # before its step the rate was student_lr
-        torch.save(kept, Path(spec["out"]) / "iteration.pt")
+            saved["log_lr"] = local["syn_lr"].grad * spec["student_lr"]  # before its step the rate was student_lr
+        torch.save(saved, Path(spec["out"]) / "iteration.pt")
         raise SystemExit
 
     _run_theirs(spec, lambda: None, end)
@@ -314,7 +314,7 @@ def compare(spec: Spec, answers: Any) -> None:
     lr = torch.tensor(spec["student_lr"], dtype=dtype)
     start = theirs["starting_params"]
     ours = matcher.match(start, theirs["target_params"], images, labels, lr, batches)
-    found = {
+    differences = {
         "loss": _difference(ours.loss, theirs["loss"]),
         "gradient of the images": _difference(ours.d_images_SCHW, theirs["images"]),
         "1 - its cosine": 1
@@ -326,8 +326,8 @@ def compare(spec: Spec, answers: Any) -> None:
     }
     if "next_epoch" in theirs:
         loss = matcher.loss(*theirs["next_epoch"], images, labels, lr, batches)
-        found["next-epoch loss"] = _difference(loss, theirs["next_epoch_loss"])
-    answers.write(json.dumps(found) + "\n")
+        differences["next-epoch loss"] = _difference(loss, theirs["next_epoch_loss"])
+    answers.write(json.dumps(differences) + "\n")
 
 
 def _difference(ours: Any, theirs: Any) -> float:
@@ -364,7 +364,7 @@ def machine(spec: Spec, answers: Any) -> None:
 
 
 TASKS: dict[str, Callable[[Spec, Any], None]] = {
-    task.__name__: task for task in (theirs, ours, export, judge, their_iteration, compare, machine)
+    task.__name__: task for task in (theirs, ours, export, evaluate, their_iteration, compare, machine)
 }
 
 if __name__ == "__main__":

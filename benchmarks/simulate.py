@@ -1,6 +1,6 @@
-"""Measure how many galaxies of the simulated survey one core renders a second, at 424 px and at 96 px.
+"""Measure how many galaxies of the simulated survey one core renders per second, at 424 px and at 96 px.
 
-python benchmarks/simulate.py        (20 seconds; the target is 15 a second at 424 px)
+python benchmarks/simulate.py        (20 seconds; the target is 15 per second at 424 px)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
             simulate_chunk(survey, 0, chunk * CHUNK, (chunk + 1) * CHUNK)
             rates.append(CHUNK / (time.process_time() - start))
         print(
-            f"{size} px: {statistics.median(rates):.1f} galaxies a second and core (median of {CHUNKS} chunks of {CHUNK})"
+            f"{size} px: {statistics.median(rates):.1f} galaxies per second and core (median of {CHUNKS} chunks of {CHUNK})"
         )
 
 

@@ -4,7 +4,7 @@
         --try 'soft: distill.labels=soft' [--seeds 3] [--parallel 2] [--output runs/study]
 
 The arguments after the config are overrides for all variants. Each `--try NAME: OVERRIDES` adds its own.
-`@FILE` reads arguments from a file, one a line; `benchmarks/ablations.txt` changes one key of gz2_kaggle5 at a time.
+`@FILE` reads arguments from a file, one per line; `benchmarks/ablations.txt` changes one key of gz2_kaggle5 at a time.
 Every variant and seed is one `raydistill distill`, so a stopped study resumes when the command is run again.
 `--parallel` of them run at once, each on its share of the cores. The test images are not used.
 The table has the balanced accuracy on validation images of the best and of the last iterate: mean and standard
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
-from running import deviation, made, share_of_cores, with_experts
+from running import deviation, prepare_experts, run_stage, share_of_cores
 
 
 class Outcome(NamedTuple):
@@ -51,8 +51,8 @@ def main() -> None:
         name.strip(): _overrides(rest) for name, _, rest in (v.partition(":") for v in args.variants)
     }
     common = [args.config, f"output={args.output}", *args.overrides]
-    for own in {tuple(o for o in words if not o.startswith("distill.")) for words in variants.values()}:
-        with_experts([*common, *own])  # once for all variants with the same experts
+    for own in {tuple(o for o in arguments if not o.startswith("distill.")) for arguments in variants.values()}:
+        prepare_experts([*common, *own])  # once for all variants with the same experts
     common += [share_of_cores(args.parallel)]
     with ThreadPoolExecutor(args.parallel) as pool:
         # Seed by seed, so that all variants have an early result.
@@ -74,14 +74,14 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |")
 
 
-def _overrides(words: str) -> list[str]:
-    """Split at the blanks before a KEY=; a value may contain blanks."""
-    return re.split(r"\s+(?=[\w.]+=)", words.strip())
+def _overrides(arguments: str) -> list[str]:
+    """Return the overrides of a variant; they are split at blanks before KEY=, since values may contain blanks."""
+    return re.split(r"\s+(?=[\w.]+=)", arguments.strip())
 
 
 def _distill(variant: str, seed: int, overrides: list[str]) -> Outcome:
     start = time.monotonic()
-    folder = made("distill", [*overrides, f"distill.seed={seed}"])
+    folder = run_stage("distill", [*overrides, f"distill.seed={seed}"])
     accuracies = pq.read_table(folder / "validation.parquet")["balanced_accuracy"].to_pylist()
     rows = pq.read_table(folder / "history.parquet", columns=["iteration", "loss"]).to_pylist()
     late = [row["loss"] for row in rows if row["iteration"] > rows[-1]["iteration"] - 50 and math.isfinite(row["loss"])]
