@@ -95,9 +95,9 @@ class DataSet(ABC):
         parts = rows["part"].to_pylist()
         for name in self.splits:
             if name not in parts:
-                known = [known for known in dict.fromkeys(parts) if known is not None]
+                present = [part for part in dict.fromkeys(parts) if part is not None]
                 raise CatalogError(
-                    f"survey.splits names '{name}', which the data set lacks", self.root, nearest(name, known)
+                    f"survey.splits names '{name}', which the data set lacks", self.root, nearest(name, present)
                 )
         part_of = {name: self._part(name) for name in dict.fromkeys(parts)}
         if "object_id" not in rows.column_names:

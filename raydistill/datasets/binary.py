@@ -16,7 +16,7 @@ import struct
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -58,22 +58,31 @@ def _read_records(uri: str, skip: int, size: int, rows: Sequence[int]) -> Iterat
             return
 
 
+class _Layout(NamedTuple):
+    """The files and records of a binary version of CIFAR."""
+
+    parts: Mapping[str, str]  # file -> split
+    label_bytes: int  # before the pixels of a record
+    label_index: int  # of the label among these bytes
+    names_file: str
+    num_classes: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Cifar(PackedDataSet):
     """A folder with the files of CIFAR's binary version."""
 
     @property
     @abstractmethod
-    def _layout(self) -> tuple[Mapping[str, str], int, int, str, int]:
-        """Return split by file, number of label bytes, index of the label, file of names, number of classes."""
+    def _layout(self) -> _Layout: ...
 
     @property
-    def _record(self) -> int:
-        return self._layout[1] + _PIXELS
+    def _record_size(self) -> int:
+        return self._layout.label_bytes + _PIXELS
 
     def files(self) -> dict[str, int]:
-        present, (required, _, _, names, _) = list_files(self.root), self._layout
-        for name in required:
+        present, layout = list_files(self.root), self._layout
+        for name in layout.parts:
             if name not in present and name.removesuffix(".bin") in present:
                 raise CatalogError(
                     f"'{name.removesuffix('.bin')}' belongs to CIFAR's Python version", self.root,
@@ -83,28 +92,27 @@ class _Cifar(PackedDataSet):
                 raise CatalogError(
                     f"there is no file '{name}'", self.root, "set survey.root to the folder that holds it"
                 )
-        return {name: size for name, size in present.items() if name in required or name == names}
+        return {name: size for name, size in present.items() if name in layout.parts or name == layout.names_file}
 
     def _rows(self) -> tuple[Sequence[str], pa.Table]:
-        parts, _, label_byte, names_file, num_classes = self._layout
-        files = self.files()
-        names: Sequence[str] = self.class_names or [str(label) for label in range(num_classes)]
-        if names_file in files:
-            with open_stream(f"{self.root}/{names_file}") as stream:
+        layout, files = self._layout, self.files()
+        names: Sequence[str] = self.class_names or [str(label) for label in range(layout.num_classes)]
+        if layout.names_file in files:
+            with open_stream(f"{self.root}/{layout.names_file}") as stream:
                 names = [line.strip() for line in stream.read().decode().splitlines() if line.strip()]
         tables = []
-        for name, part in parts.items():
+        for name, part in layout.parts.items():
             uri = f"{self.root}/{name}"
             blocks = [
-                np.frombuffer(b, np.uint8).reshape(-1, self._record)[:, label_byte].copy()
-                for b in _blocks(uri, 0, self._record)
+                np.frombuffer(block, np.uint8).reshape(-1, self._record_size)[:, layout.label_index].copy()
+                for block in _blocks(uri, 0, self._record_size)
             ]
             labels = np.concatenate([np.empty(0, np.uint8), *blocks]).astype(np.int64)
             tables.append(file_rows(name, part, to_class_names(labels, names, uri)))
         return names, pa.concat_tables(tables)
 
     def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
-        yield from _read_records(f"{self.root}/{path}", 0, self._record, rows)
+        yield from _read_records(f"{self.root}/{path}", 0, self._record_size, rows)
 
     def decode(self, source: Source) -> np.ndarray:
         content, _ = read_source(source)
@@ -122,9 +130,9 @@ class Cifar10(_Cifar):
     kind: Literal["cifar10"] = "cifar10"
 
     @property
-    def _layout(self) -> tuple[Mapping[str, str], int, int, str, int]:
-        train = {f"data_batch_{number}.bin": "train" for number in range(1, 6)}
-        return train | {"test_batch.bin": "test"}, 1, 0, "batches.meta.txt", 10
+    def _layout(self) -> _Layout:
+        parts = {f"data_batch_{number}.bin": "train" for number in range(1, 6)} | {"test_batch.bin": "test"}
+        return _Layout(parts, label_bytes=1, label_index=0, names_file="batches.meta.txt", num_classes=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +151,15 @@ class Cifar100(_Cifar):
     kind: Literal["cifar100"] = "cifar100"
 
     @property
-    def _layout(self) -> tuple[Mapping[str, str], int, int, str, int]:
-        parts = {"train.bin": "train", "test.bin": "test"}
-        fine = self.labels == "fine"
-        return parts, 2, int(fine), f"{self.labels}_label_names.txt", 100 if fine else 20
+    def _layout(self) -> _Layout:
+        label_index, num_classes = (1, 100) if self.labels == "fine" else (0, 20)
+        return _Layout(
+            {"train.bin": "train", "test.bin": "test"},
+            label_bytes=2,
+            label_index=label_index,
+            names_file=f"{self.labels}_label_names.txt",
+            num_classes=num_classes,
+        )
 
 
 # train-images-idx3-ubyte.gz, t10k-images.idx3-ubyte, emnist-letters-test-images-idx3-ubyte.gz

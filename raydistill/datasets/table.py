@@ -111,14 +111,15 @@ class ImageTable(PackedDataSet):
 
     def _table(self, parquet: pq.ParquetFile, name: str, part: str | None, names: Sequence[str]) -> pa.Table:
         """Return `Index.rows` of a file."""
-        at, split = self._at(name), self._check(parquet.schema_arrow, self._at(name))
-        columns_to_read = [self.label_column, *self.id_columns, *([self.split_column] if split else [])]
+        at = self._at(name)
+        has_split = self._check_columns(parquet.schema_arrow, at)
+        columns_to_read = [self.label_column, *self.id_columns, *([self.split_column] if has_split else [])]
         table = parquet.read(columns=list(dict.fromkeys(columns_to_read)))
         groups = [np.arange(parquet.metadata.row_group(group).num_rows) for group in range(parquet.num_row_groups)]
         columns = {
             "label": _labels(table[self.label_column].combine_chunks(), names, self.label_column, at),
             "part": pc.cast(table[self.split_column], pa.string())
-            if split
+            if has_split
             else pa.array([part] * len(table), pa.string()),
             "path": pa.array([name] * len(table), pa.string()),
             "row_group": pa.array(np.repeat(np.arange(len(groups)), [len(group) for group in groups])),
@@ -129,8 +130,11 @@ class ImageTable(PackedDataSet):
             columns["object_id"] = pc.binary_join_element_wise(*ids, "/")
         return pa.table(columns)
 
-    def _check(self, schema: pa.Schema, at: str) -> bool:
-        """Return whether there is a split column. CatalogError if another column is missing or has the wrong type."""
+    def _check_columns(self, schema: pa.Schema, at: str) -> bool:
+        """Return whether there is a split column.
+
+        CatalogError if another column is missing or has the wrong type.
+        """
         required = [("image_column", self.image_column), ("label_column", self.label_column)]
         required += [("id_columns", column) for column in self.id_columns]
         if self.split_column != _USUAL_SPLIT_COLUMN:

@@ -373,5 +373,4 @@ PROCESS_ROWS = [
       "Ray at ray://127.0.0.1:10001: Ray Client cannot stream results; give its HOST:6379, or use ray job submit",
       process=True),
 ]
-ROWS = [*CONFIG_ROWS, *SURVEY_ROWS, *RUN_ROWS, *PROCESS_ROWS]
 # fmt: on

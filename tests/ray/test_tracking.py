@@ -251,7 +251,7 @@ def test_unusable_tracking_uri_gives_one_warning_and_does_not_stop_the_run(
     assert time.monotonic() - start_time < 5
     assert run.id is None
     (warning,) = warnings_of(caplog)
-    assert "the run goes on without it" in warning
+    assert "the run continues without it" in warning
     assert "\n" not in warning
     assert "secret" not in warning
     assert capfd.readouterr().out == ""

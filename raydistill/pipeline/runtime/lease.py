@@ -129,19 +129,21 @@ def _acquire(spec: ArtifactSpec, clock: Clock) -> bool:
         elif not root.create(name, _content()):
             continue
         elif root.is_local:
-            return not spec.exists or _give_up(spec)
+            return _is_still_missing(spec)
         # Another process may have read the old lease before this write and overwrite it after: it needs a few requests.
         clock.sleep(max(SETTLE_SECONDS, 5 * (clock.now() - began)))
         lease = _read(spec)
         if lease and _is_ours(lease):
-            return not spec.exists or _give_up(spec)
+            return _is_still_missing(spec)
     return False
 
 
-def _give_up(spec: ArtifactSpec) -> bool:
-    """Release the lease of an artifact that was finished just before it was acquired; return False."""
-    _release(spec)
-    return False
+def _is_still_missing(spec: ArtifactSpec) -> bool:
+    """Return whether the artifact is missing; release the lease if it was finished in the meantime."""
+    if spec.exists:
+        _release(spec)
+        return False
+    return True
 
 
 def _wait_for_holder(spec: ArtifactSpec, clock: Clock) -> None:

@@ -94,7 +94,7 @@ class CircuitBreaker(Generic[Client]):
         """Log a warning; later warnings of the same topic are left out."""
         if topic not in self._warned:
             self._warned.add(topic)
-            log.warning("tracking: %s; the run goes on without it", problem)
+            log.warning("tracking: %s; the run continues without it", problem)
 
     def _pause(self, cost: float) -> None:
         self._failures += 1
