@@ -155,7 +155,8 @@ class PackedDataSet(DataSet):
     Parameters
     ----------
     class_names
-        Names of the labels 0, 1, …, if the files have no names.
+        Names of the labels 0, 1, … They replace names in the files, except in the names files of the
+        kinds cifar10 and cifar100.
     """
 
     class_names: tuple[str, ...] = ()
