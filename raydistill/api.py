@@ -2,7 +2,7 @@
 
 Each function takes a config (a `Config`, a YAML file or the name of a shipped one) and `key=value`
 overrides, as the command line does, and returns the artifact of its stage. A stage whose artifact
-exists opens it.
+exists opens it. A stage that needs workers raises `ClusterError` if it gets none, or if they die too often.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def load_config(config: ConfigLike, *overrides: str) -> Config:
     ----------
     config
         A YAML file, the name of a shipped config such as "demo", or a `Config`.
-    overrides
+    *overrides
         Values at dotted keys, as on the command line: "distill.iterations=500".
 
     Returns
@@ -69,7 +69,7 @@ def run(config: ConfigLike, *overrides: str) -> EvaluationReport:
     ----------
     config
         A YAML file, the name of a shipped config such as "demo", or a `Config`.
-    overrides
+    *overrides
         Values at dotted keys, as on the command line: "distill.iterations=500".
 
     Returns
@@ -95,7 +95,7 @@ def simulate(config: ConfigLike, *overrides: str) -> Survey:
     ----------
     config
         A YAML file, the name of a shipped config such as "demo", or a `Config`.
-    overrides
+    *overrides
         Values at dotted keys, as on the command line: "distill.iterations=500".
 
     Returns
@@ -118,7 +118,7 @@ def curate(config: ConfigLike, *overrides: str) -> CuratedSet:
     ----------
     config
         A YAML file, the name of a shipped config such as "demo", or a `Config`.
-    overrides
+    *overrides
         Values at dotted keys, as on the command line: "distill.iterations=500".
 
     Returns
@@ -130,6 +130,8 @@ def curate(config: ConfigLike, *overrides: str) -> CuratedSet:
     ------
     ConfigError
         A key is unknown, or a value does not fit.
+    ArtifactMissing
+        The simulated survey does not exist.
     CatalogError
         The survey's table or pictures cannot be used.
     """
@@ -143,7 +145,7 @@ def experts(config: ConfigLike, *overrides: str) -> TrajectoryStore:
     ----------
     config
         A YAML file, the name of a shipped config such as "demo", or a `Config`.
-    overrides
+    *overrides
         Values at dotted keys, as on the command line: "distill.iterations=500".
 
     Returns
@@ -170,7 +172,7 @@ def distill(config: ConfigLike, *overrides: str) -> DistilledSet:
     ----------
     config
         A YAML file, the name of a shipped config such as "demo", or a `Config`.
-    overrides
+    *overrides
         Values at dotted keys, as on the command line: "distill.iterations=500".
 
     Returns
@@ -197,7 +199,7 @@ def evaluate(config: ConfigLike, *overrides: str) -> EvaluationReport:
     ----------
     config
         A YAML file, the name of a shipped config such as "demo", or a `Config`.
-    overrides
+    *overrides
         Values at dotted keys, as on the command line: "distill.iterations=500".
 
     Returns
@@ -222,7 +224,7 @@ def tune(config: ConfigLike, *overrides: str) -> SearchReport:
     ----------
     config
         A YAML file, the name of a shipped config such as "demo", or a `Config`.
-    overrides
+    *overrides
         Values at dotted keys, as on the command line: "distill.iterations=500".
 
     Returns

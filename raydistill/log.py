@@ -1,4 +1,4 @@
-"""Log lines and progress, on stderr.
+"""Write log lines and progress to stderr.
 
 Stdout has only the artifact's path, so that `path=$(raydistill curate …)` works. Progress is a bar on a terminal. In a
 job's log it is one plain line, at most every ten seconds. Core returns records; only the pipeline and the command line

@@ -167,10 +167,12 @@ def atlas(
         File name, or a binary file open for writing.
     class_names
         Names of the K classes.
-    prototypes_per_class, real_examples_per_class
+    prototypes_per_class
         For each class [n, H, W, 3]; the first `columns` are shown.
     class_means
         [K, H, W, 3]; all NaN for a class without galaxies.
+    real_examples_per_class
+        For each class [n, H, W, 3]; the first `columns` are shown.
     nearest_real
         For each class [n, H, W, 3]: for each prototype the mean of its nearest real galaxies.
     provenance

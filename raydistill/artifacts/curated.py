@@ -231,6 +231,11 @@ class CuratedSet:
             "train", "validation" or "test".
         columns
             Names from `SCHEMA`; None means all.
+
+        Returns
+        -------
+        pyarrow.Table
+            The requested columns, then `label`.
         """
         selected = SCHEMA.names if columns is None else list(columns)
         read = list(dict.fromkeys([*selected, "object_id"]))  # the sort key
@@ -277,6 +282,11 @@ class CuratedSet:
     def to_torch(self, split: Split = "train") -> TensorDataset:
         """Return a split as normalised images and labels.
 
+        Parameters
+        ----------
+        split
+            "train", "validation" or "test".
+
         Returns
         -------
         torch.utils.data.TensorDataset
@@ -288,6 +298,11 @@ class CuratedSet:
 
     def to_pandas(self, split: Split | None = None) -> pd.DataFrame:
         """Return one row per galaxy of a split, or of all splits.
+
+        Parameters
+        ----------
+        split
+            "train", "validation" or "test"; None means all.
 
         Returns
         -------
@@ -301,6 +316,11 @@ class CuratedSet:
 
     def to_astropy(self, split: Split | None = None) -> Table:
         """Return the catalog of a split, or of all splits, as an astropy table with units.
+
+        Parameters
+        ----------
+        split
+            "train", "validation" or "test"; None means all.
 
         Returns
         -------

@@ -88,7 +88,7 @@ class Curate:
         None: use the mean and standard deviation of each colour channel. All later stages see whitened images;
         augmentation acts on them.
     whitening_eps
-        Added to the pixels' variances, in units where white is 1. The papers' value.
+        Added to the pixels' variances, in units where white is 1. The default is that of the papers.
     """
 
     classes: str | tuple[str | StrictInt, ...] = "gz2-9"

@@ -30,9 +30,8 @@ from raydistill.simulation.config import SimulatedSurvey
 Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm"]
 
 
-GALAXIES = Augmentation(
-    ("dihedral",)
-)  # images of the sky have no preferred orientation; DSA's operations are for photographs
+# Images of the sky have no preferred orientation; DSA's operations are for photographs.
+GALAXIES = Augmentation(("dihedral",))
 
 # Each use of `Training` has its own defaults: a config that sets one key keeps the others.
 
@@ -217,9 +216,10 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Resources:
-    """Limit the resources of a run. Only threads (`worker_threads`, `distill_cpus`) and GPUs change a result.
+    """Limit the resources of a run.
 
-    They decide the order of sums and the values of `auto`.
+    Only threads (`worker_threads`, `distill_cpus`) and GPUs change a result: they decide the order of sums and the
+    values of `auto`.
 
     Parameters
     ----------
@@ -238,9 +238,9 @@ class Resources:
         None: the CPUs of the largest node with these GPUs, divided by `distill.trajectories_per_step`, up to
         the number that one step can use.
     distill_memory_mb
-        Memory of an iteration of the exact engine, without one student step.
-        Less than the parameters of all steps costs a quarter more time. More stores graphs instead of recomputing
-        them (if `distill.compile` is off). None: the parameters of all steps.
+        Memory in which the exact engine keeps parameters and graphs of student steps, beside the memory of one step.
+        If the parameters of all steps do not fit, an iteration takes a quarter more time. If `distill.compile` is
+        off, the remaining memory keeps graphs, which saves time. None: the parameters of all steps.
     max_restarts
         Consecutive worker failures without progress before a stage gives up.
     object_store_mb

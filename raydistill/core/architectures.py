@@ -50,9 +50,11 @@ class ConvNet:
 
     @property
     def name(self) -> str:
+        """Return a short name, such as convnet-d3-w128."""
         return f"convnet-d{self.depth}-w{self.width}" + ("" if self.norm == "instance" else f"-{self.norm}")
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+        """Return the torch module, with initial parameters from torch's global generator."""
         _check_pixels(image_size, 2**self.depth, f"{self.depth} poolings")
         blocks: list[nn.Module] = []
         for index in range(self.depth):

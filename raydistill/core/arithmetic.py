@@ -1,4 +1,4 @@
-"""How steps are computed: compiled or eager, and in which precision."""
+"""Describe how training and student steps are computed: compiled or eager, and in which precision."""
 
 from __future__ import annotations
 

@@ -122,6 +122,10 @@ def build_network(architecture: Architecture, num_classes: int, image_size: int,
     num_classes, image_size, channels
         K, the side H = W of the images in pixels, and C.
 
+    Returns
+    -------
+    Network
+
     Raises
     ------
     ValueError
@@ -167,9 +171,19 @@ def embedding(network: Network) -> Network:
 
 
 def initial_parameters(network: Network, seed: int) -> Tensor:
-    """Return the initial parameters theta_P (float32), drawn from `seed` alone.
+    """Return initial parameters, drawn as torch's modules draw them.
 
-    The global generator is restored afterwards.
+    Parameters
+    ----------
+    network
+        The network whose parameters are drawn.
+    seed
+        Seed on which alone they depend. The state of torch's global generator does not change.
+
+    Returns
+    -------
+    torch.Tensor
+        theta_P, float32 [P].
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every accelerator as well

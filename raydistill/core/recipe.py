@@ -140,6 +140,10 @@ class Recipe:
         work and the hardware (`core.cost_model`). Without such an estimate it means float32, not compiled.
     ema
         Decay of the moving average of the images, which is validated and published. 0: the images themselves.
+    schedule
+        The window of start epochs, and when it grows.
+    augmentation
+        Augmentation of the synthetic images in every student step.
     """
 
     images_per_class: int = 1
@@ -233,8 +237,8 @@ class Recipe:
     def batch_of(self, num_images: int) -> int:
         """Return the number of synthetic images per student step.
 
-        Half of 50 or 90 images teach more than smaller batches, whose gradients are noisier, at half the cost of all
-        images (docs/log.md, 2026-11-23).
+        "auto" halves the images of several per class: a step costs half as much as one on all images. Smaller batches
+        have noisier gradients; 50 and 90 images distilled with them were worse (docs/log.md, 2026-11-23).
         """
         if self.batch_size == "auto":
             return num_images if self.images_per_class == 1 else num_images // 2

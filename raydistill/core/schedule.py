@@ -119,6 +119,7 @@ class SelfAdaptive:
         strictly_between_0_and_1(fine_tune_factor=self.fine_tune_factor, fine_tune_floor=self.fine_tune_floor)
 
     def init(self) -> ScheduleState:
+        """Return the state before the first iteration."""
         return ScheduleState(cap=1)
 
     def step(
@@ -179,14 +180,17 @@ class Fixed:
         at_least(self.min_start_epoch, max_start_epoch=self.max_start_epoch)
 
     def init(self) -> ScheduleState:
+        """Return the state before the first iteration."""
         return ScheduleState(cap=self.max_start_epoch + 1)
 
     def step(
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
     ) -> tuple[ScheduleState, Decision]:
+        """Return the state after one more iteration; the window stays."""
         return state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1), Decision.STAY
 
     def watches(self, state: ScheduleState, last_epoch: int) -> bool:
+        """Return False: no loss decides when the window grows."""
         return False
 
 
@@ -209,7 +213,7 @@ class StepwiseWindow:
     kind: Literal["clocked"] = "clocked"
     every: int = 100
     min_start_epoch: int = 0
-    first_max_start_epoch: int | None = None  # None: min_start_epoch
+    first_max_start_epoch: int | None = None
     max_start_epoch: int = 7
 
     def __post_init__(self) -> None:
@@ -223,17 +227,20 @@ class StepwiseWindow:
         return self.min_start_epoch if self.first_max_start_epoch is None else self.first_max_start_epoch
 
     def init(self) -> ScheduleState:
+        """Return the state before the first iteration."""
         return ScheduleState(cap=self._first + 1)
 
     def step(
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
     ) -> tuple[ScheduleState, Decision]:
+        """Return the state after one more iteration. last_epoch: the last possible start epoch."""
         state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
         if state.since_advance >= self.every and state.cap <= min(self.max_start_epoch, last_epoch):
             return state._replace(cap=state.cap + 1, since_advance=0), Decision.ADVANCE
         return state, Decision.STAY
 
     def watches(self, state: ScheduleState, last_epoch: int) -> bool:
+        """Return False: no loss decides when the window grows."""
         return False
 
 

@@ -1,4 +1,4 @@
-"""Evaluates segments of the experts' trajectories: the matching loss of each, and its gradients.
+"""Evaluate segments of the experts' trajectories: the matching loss of each, and its gradients.
 
 A segment is an expert and a start epoch t in the window of the schedule. The student starts at theta*_t; its target is theta*_{t + M}.
 Segment p of iteration i draws its random numbers from `fold_in(seed, i, p)` alone (p = 0: `fold_in(seed, i)`). A `SegmentEvaluator`

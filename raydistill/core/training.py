@@ -177,12 +177,23 @@ def fit(
 
     Parameters
     ----------
+    network
+        The network to train.
     state
         `init_state(theta_P)`, or any state that this function yielded.
     images_NCHW, targets_NK
         Normalised images, and their target probabilities (one-hot for hard labels).
+    training
+        Hyper-parameters; "auto" means float32, not compiled.
+    seed
+        Root of the batch orders and augmentations.
     lr_in
-        Learning rate by epoch, instead of that in `training`, see `lr_schedule`.
+        Learning rate by epoch (from 0), instead of that in `training`, see `lr_schedule`.
+
+    Yields
+    ------
+    FitState
+        `average_P` holds the parameters to use.
 
     Raises
     ------
@@ -230,7 +241,18 @@ def train(
     seed: int,
     lr_in: Callable[[int], float] | None = None,
 ) -> Tensor:
-    """Return the parameters after all epochs of `fit`, starting at theta_P."""
+    """Return the parameters after all epochs of `fit`.
+
+    Parameters
+    ----------
+    theta_P
+        Initial parameters, see `initial_parameters`. The other parameters are those of `fit`.
+
+    Returns
+    -------
+    torch.Tensor
+        [P], the moving average of the parameters if `training.average` is set.
+    """
     state = init_state(theta_P)
     for later in fit(network, state, images_NCHW, targets_NK, training, seed, lr_in):
         state = later
@@ -304,9 +326,21 @@ def class_weights(targets_NK: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: int | None = None) -> Tensor:
-    """Return the predicted class of each image [N].
+    """Return the predicted class of each image.
 
-    batch_size None means 512 on a GPU, and 16 on a CPU, whose caches hold that much (docs/log.md).
+    Parameters
+    ----------
+    network, theta_P
+        The network and its parameters [P].
+    images_NCHW
+        Normalised images, on the device of theta_P.
+    batch_size
+        Images per forward pass. None: 512 on a GPU, and 16 on a CPU, whose caches hold that much (docs/log.md).
+
+    Returns
+    -------
+    torch.Tensor
+        int64 [N].
     """
     batch_size = batch_size or (16 if images_NCHW.device.type == "cpu" else 512)
     predictions = [

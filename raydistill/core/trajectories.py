@@ -87,7 +87,15 @@ class InMemoryTrajectories:
     def train(
         cls, network: Network, images_NCHW: Tensor, targets_NK: Tensor, training: Training, seeds: Iterable[int]
     ) -> Self:
-        """Train one expert per seed, see `training.fit`, and keep its parameters after every epoch."""
+        """Train one expert per seed, and keep its parameters after every epoch.
+
+        Parameters
+        ----------
+        network, images_NCHW, targets_NK, training
+            Those of `training.fit`.
+        seeds
+            The seed of each expert: of its initial parameters, batch orders and augmentations.
+        """
 
         def path(seed: int) -> Tensor:
             state = init_state(initial_parameters(network, seed).to(images_NCHW))
