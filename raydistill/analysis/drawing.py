@@ -1,4 +1,4 @@
-"""Style, colours and saving for all figures; equal input gives equal bytes.
+"""Set the style and colours of all figures, and save them; equal input gives equal bytes.
 
 Figures use matplotlib's Figure on the Agg canvas; pyplot and its global state are never imported.
 """

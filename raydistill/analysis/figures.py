@@ -1,4 +1,4 @@
-"""All figures: grids of galaxy images (`image_grids.py`), accuracies (`charts.py`), training curves (`history.py`).
+"""Collect all figures: grids of galaxy images (`image_grids.py`), accuracies (`charts.py`), training curves (`history.py`).
 
 - Images are numpy arrays [N, H, W, 3] with the first row on top; transpose torch's [N, 3, H, W].
 - They are uint8, or float in [0, 1]; floats outside are clipped, an all-NaN image is left blank.

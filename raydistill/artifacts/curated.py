@@ -1,8 +1,9 @@
-"""CuratedSet: the pictures and labels that all later stages read.
+"""Define `CuratedSet`: the pictures and labels that all later stages read.
 
 - `data/split=<train|validation|test>/label=<index>/part-0.parquet`: rows sorted by object id, images as
   lossless PNG. pandas, Hugging Face `datasets` and pyarrow read the folder `data`.
 - `summary.json`: class names, counts, and channel statistics of the training images.
+- `rejected.parquet`: a row per picture that failed the image checks, with the reason.
 - `whitening.safetensors`: the whitening transform, where `curate.whitening` is set.
 """
 

@@ -1,4 +1,4 @@
-"""EvaluationReport: test accuracies of new networks, for each training set.
+"""Define `EvaluationReport`: test accuracies of new networks, for each training set.
 
 - `runs.parquet`: a row per trained network, with its confusion matrix.
 - `evaluation.json`: an object per training set. It holds `accuracy` and `balanced_accuracy` as

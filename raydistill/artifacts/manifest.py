@@ -1,4 +1,4 @@
-"""The manifest turns a folder of files into an artifact.
+"""Write and read the manifest, which turns a folder of files into an artifact.
 
 A stage writes the manifest last. A folder without one counts as unfinished, so a killed stage leaves
 no artifact, on disks and on object stores alike.

@@ -1,4 +1,4 @@
-"""Survey: a simulated survey on disk, in the layout of the Galaxy Zoo 2 release.
+"""Define `Survey`: a simulated survey on disk, in the layout of the Galaxy Zoo 2 release.
 
 `catalog.csv` holds the votes, `filename_mapping.csv` the file name of each galaxy, `images/` the
 JPEG pictures and `truth.csv` what each galaxy was rendered with.

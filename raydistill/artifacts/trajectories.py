@@ -1,4 +1,4 @@
-"""TrajectoryStore: the parameters of every expert after each epoch.
+"""Define `TrajectoryStore`: the parameters of every expert after each epoch.
 
 - `expert-0007.npy`: float32 [epochs + 1, P], memory-mapped, so a random (expert, epoch) pair reads one row.
   Each expert has its own file, so no two workers share a writer.

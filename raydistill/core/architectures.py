@@ -1,4 +1,4 @@
-"""Architectures: records of sizes, whose `module(...)` builds the torch module.
+"""Define architectures: records of sizes, whose `module(...)` builds the torch module.
 
 None has batch norm, because its running statistics are state and a network here is a pure function of its parameters. Instance norm
 replaces it, as in the cross-architecture tables of the literature (Cazenavette et al. 2022, arXiv:2203.11932).
@@ -258,7 +258,7 @@ class ViT:
 
 
 class _Patches(nn.Module):
-    """Embeds [B, C, H, W] as [B, patches, width], with a learned position."""
+    """Embed [B, C, H, W] as [B, patches, width], with a learned position."""
 
     def __init__(self, channels: int, patch: int, width: int, patches: int) -> None:
         super().__init__()
@@ -330,7 +330,7 @@ class Custom:
 
     @property
     def source_sha256(self) -> str:
-        """The digest of the factory's file, which identifies its networks. ImportError if it cannot be imported."""
+        """Return the digest of the factory's file, which identifies its networks; ImportError without the file."""
         file = self._imported().__file__
         return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 

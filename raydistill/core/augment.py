@@ -1,4 +1,4 @@
-"""Differentiable augmentation whose random numbers are data.
+"""Augment images differentiably; the random numbers are data.
 
 `sample` draws every parameter of a batch into plain tensors; `apply` is then a pure, differentiable function of the
 images. An augmented student step is therefore exactly repeatable. The adjoint engine runs each step twice and needs the same

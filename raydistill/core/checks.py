@@ -1,4 +1,4 @@
-"""Checks of hyper-parameters. Each raises a ValueError that names the parameter."""
+"""Check hyper-parameters: each function raises a ValueError that names the parameter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`torch.compile` with a fallback: a function that cannot be compiled runs eagerly."""
+"""Compile functions with `torch.compile`; a function that cannot be compiled runs eagerly."""
 
 from __future__ import annotations
 

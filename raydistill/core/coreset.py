@@ -1,4 +1,4 @@
-"""Coresets: a few images per class without matching. They initialise distillation, and serve as baselines.
+"""Choose coresets: a few images per class, which initialise distillation and serve as baselines.
 
 All functions take normalised images [N, C, H, W] and integer labels [N], and return a `Coreset` of classes * ipc images, sorted by
 class. A class with fewer images than ipc repeats them; a class without images raises a ValueError.

@@ -1,4 +1,4 @@
-"""Estimates of work, which decide what "auto" means for `compile` and `precision`.
+"""Estimate work, to decide what "auto" means for `compile` and `precision`.
 
 Compiling costs about a minute per process and then saves about a third of the time. bfloat16 saves another half on hardware that
 has instructions for it, and it rounds. The driver decides before the work begins. The decision depends on the work and the

@@ -1,4 +1,4 @@
-"""Symptoms of bad hyper-parameters in a run's losses, learning rates and accuracies.
+"""Find symptoms of bad hyper-parameters in a run's losses, learning rates and accuracies.
 
 The matching loss is |theta_N - theta*|^2 / |theta_0 - theta*|^2. At 1 the student ends as far from its target as it began; above 1
 it moves away, most often because its steps are too long. A learning rate that keeps falling says that the images point in the wrong
@@ -83,7 +83,7 @@ def check_undertrained(accuracies_by_expert: Sequence[Sequence[float]], training
 
 
 class MatchingDiagnostics:
-    """Reads the records of a run, and returns each kind of finding once."""
+    """Read the records of a run, and return each kind of finding once."""
 
     def __init__(self) -> None:
         self._window: deque[list[Record]] = deque(maxlen=WINDOW)  # the segments of each iteration

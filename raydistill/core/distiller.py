@@ -1,4 +1,4 @@
-"""One distillation step: evaluate segments of the experts' trajectories, then move the images along the mean gradient.
+"""Run distillation steps: evaluate segments of trajectories, then move the images along the mean gradient.
 
 `core.recipe` holds the options, and `core.segments` computes losses and gradients. `Distiller` is the mutable state of one run: images,
 labels, learning rates, optimiser momenta and schedule. The random numbers of an iteration depend on the seed and the iteration's number
@@ -134,16 +134,17 @@ class Distiller:
 
     @property
     def iteration(self) -> int:
+        """Return the number of completed iterations."""
         return self.schedule.iteration
 
     @property
     def published_images(self) -> Tensor:
-        """The images to publish: their moving average, or the images themselves if there is none."""
+        """Return the images to publish: their moving average, or the images themselves if there is none."""
         return self.average if self.recipe.ema else self.images
 
     @property
     def student_lrs(self) -> Tensor:
-        """The learning rate [1], or one per start epoch of the window; earlier epochs were never trained."""
+        """Return the learning rate [1], or one per start epoch of the window; earlier epochs were never trained."""
         window = self.segments.window(self.schedule)
         log_lrs = self.log_lrs[window.start : window.stop] if self.recipe.lr_per_epoch else self.log_lrs
         return torch.stack(log_lrs).exp()

@@ -1,4 +1,6 @@
-r"""Distribution matching: images whose mean features in untrained networks are those of their class. A cheap baseline.
+r"""Distil images by distribution matching, a cheap baseline.
+
+In untrained networks, the mean features of the images approach those of the real images of their class:
 
     min over x of E_theta sum_c | mean_i psi(theta, A(real_ci)) - mean_j psi(theta, A(x_cj)) |^2
 

@@ -1,4 +1,4 @@
-"""The two conditions that end a distillation: a loss or gradient that is not finite, and a student rate out of range."""
+"""Check the two conditions that end a distillation: figures that are not finite, and a student rate out of range."""
 
 from __future__ import annotations
 

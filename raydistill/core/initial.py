@@ -1,4 +1,4 @@
-"""Initial images and labels of a distilled set."""
+"""Choose the initial images and labels of a distilled set."""
 
 from __future__ import annotations
 

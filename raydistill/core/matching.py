@@ -1,4 +1,4 @@
-r"""The matching loss of a student, and its gradients.
+r"""Compute the matching loss of a student, and its gradients.
 
 A student starts at an expert's parameters theta_0 and takes N steps of SGD on the synthetic images x
 (targets y, learning rate a):
@@ -76,7 +76,7 @@ def student_loss(network: Network, augmentation: Augmentation, precision: Precis
 
 
 class Matcher:
-    """Computes the matching loss of a student and its gradients.
+    """Compute the matching loss of a student and its gradients.
 
     Parameters
     ----------

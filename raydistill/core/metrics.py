@@ -1,4 +1,4 @@
-"""Figures of a confusion matrix, and intervals over repeated trainings.
+"""Compute figures of a confusion matrix, and intervals over repeated trainings.
 
 - Completeness (recall): the fraction of a class's members that are classified as such.
 - Purity (precision): the fraction of the objects classified as a class that are members.

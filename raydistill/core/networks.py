@@ -1,4 +1,4 @@
-"""Networks as pure functions of one flat parameter vector.
+"""Define networks as pure functions of one flat parameter vector.
 
 Trajectory matching compares *points in parameter space*, so parameters travel as one vector theta_P and a network is
 the pure function `logits_BK = network(theta_P, images_BCHW)`. Nothing here has state: initial parameters are drawn

@@ -1,4 +1,4 @@
-"""Maps stored pixels (uint8, 0..255) to the inputs of networks, and back.
+"""Map stored pixels (uint8, 0..255) to the inputs of networks, and back.
 
 `Normalisation` works per channel, `Whitening` by ZCA; both have `apply`, `invert` and `digest`. Every distilled set contains its own:
 without it, users of other published sets reached 10 % accuracy. Shapes: D = C H W, the pixels of an image in that order.

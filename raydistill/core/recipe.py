@@ -1,4 +1,4 @@
-"""The options of trajectory matching: `Recipe` as requested, `ResolvedRecipe` without "auto"."""
+"""Define the options of trajectory matching: `Recipe` as requested, `ResolvedRecipe` without "auto"."""
 
 from __future__ import annotations
 
@@ -246,12 +246,12 @@ class Recipe:
 
     @property
     def needs_experts(self) -> bool:
-        """True if the experts' final parameters choose the initial images or label them."""
+        """Return whether the experts' final parameters choose the initial images or label them."""
         return self.init == "correct" or (self.labels == "soft" and self.label_init == "experts")
 
     @property
     def needs_votes(self) -> bool:
-        """True if labels are the volunteers' votes, or start from them."""
+        """Return whether labels are the volunteers' votes, or start from them."""
         return self.labels == "votes" or self.label_init == "votes"
 
 

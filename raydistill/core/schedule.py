@@ -1,4 +1,4 @@
-r"""Schedules: the window of start epochs that the images are trained on, and when it grows.
+r"""Define schedules: the window of start epochs that the images are trained on, and when it grows.
 
 *Self-adaptive* (Guan et al. 2023, arXiv:2311.17967): the images are trained on start epochs below a `cap`, which starts at 1. Every
 iteration also computes the matching loss at start epoch = cap, which the images are not trained on. The hypothesis test takes Pearson's

@@ -1,4 +1,4 @@
-"""The two scores of DD-Ranking (Li et al. 2025, arXiv:2505.13300).
+"""Compute the two scores of DD-Ranking (Li et al. 2025, arXiv:2505.13300).
 
 Soft labels and augmentation raise the accuracy on any images, random real ones too. The scores therefore compare each accuracy with
 that of random real images under the same labels and training:

@@ -43,7 +43,7 @@ class SegmentResult(NamedTuple):
 
     @property
     def is_stationary(self) -> bool:
-        """True if the expert did not move in this segment; then `matched` has no loss and no gradient.
+        """Return whether the expert did not move in this segment; then `matched` has no loss and no gradient.
 
         This happens on straight trajectories after an expert has reached its end.
         """
@@ -51,7 +51,7 @@ class SegmentResult(NamedTuple):
 
 
 class SegmentEvaluator:
-    """Evaluates any segment of any iteration of a run.
+    """Evaluate any segment of any iteration of a run.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class SegmentEvaluator:
 
     @property
     def num_lrs(self) -> int:
-        """Number of the student's learning rates: 1, or one per possible start epoch."""
+        """Return the number of the student's learning rates: 1, or one per possible start epoch."""
         return self.last_epoch + 1 if self.recipe.lr_per_epoch else 1
 
     def lr_index(self, start_epoch: float) -> int:

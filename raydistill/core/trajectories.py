@@ -1,4 +1,4 @@
-"""Expert trajectories, as a matching iteration reads them: epoch by epoch, or convexified.
+"""Read expert trajectories epoch by epoch, or convexified.
 
 Convexified trajectories (Zhong et al. 2024, arXiv:2406.19827) replace the curved, noisy path of SGD by the
 straight line between its two ends. The speed along the line is the expert's:
@@ -44,7 +44,7 @@ class Trajectories(Protocol):
 
 
 class Path(Protocol):
-    """Returns theta_P of an expert at a start or target epoch."""
+    """Return theta_P of an expert at a start or target epoch."""
 
     def __call__(self, expert: int, epoch: float) -> Tensor: ...
 

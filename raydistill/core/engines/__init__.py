@@ -1,4 +1,4 @@
-"""Engines: strategies that differentiate the matching loss through the student's training.
+"""Define engines: strategies that differentiate the matching loss through the student's training.
 
 - `Adjoint`: exact, with the memory of one step; `Adjoint(constant=True)` is TESLA's approximation.
 - `Unrolled`: the reference; autograd through all steps.

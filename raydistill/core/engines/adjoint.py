@@ -1,4 +1,4 @@
-r"""The adjoint engine: the exact gradient, with the graph of one student step in memory at a time.
+r"""Define the adjoint engine: the exact gradient, with the graph of one student step in memory at a time.
 
 The student takes N steps theta_{i+1} = theta_i - a g(theta_i, x_i), and L is the matching loss of theta_N.
 The adjoint lambda_i = dL/dtheta_i follows a recursion from the last step to the first:
@@ -76,7 +76,7 @@ class SavedGraph(NamedTuple):
 
 
 class AdjointEngine:
-    """Computes the adjoint recursion; the module states it."""
+    """Compute the adjoint recursion; the module states it."""
 
     def __init__(self, loss: LossFunction, options: Adjoint) -> None:
         self._loss = loss

@@ -1,4 +1,4 @@
-"""The matching problem, and what every engine offers.
+"""Define the matching problem, and the interface of every engine.
 
 An engine computes the matching loss and its gradients. `core.matching` states the equations.
 
@@ -122,7 +122,7 @@ def forward(problem: Problem, gradient: Callable[[int, Tensor], Tensor]) -> Endp
 
 
 class Engine(Protocol):
-    """Computes gradients of the matching loss for one student loss."""
+    """Compute gradients of the matching loss for one student loss."""
 
     def gradient(self, theta_P: Tensor, images: Tensor, targets: Tensor, parameters: AugmentationParameters) -> Tensor:
         """Return the gradient [P] of one student step."""
