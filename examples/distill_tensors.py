@@ -1,8 +1,9 @@
 """Distil tensors of your own with raydistill's core: no Ray, no files.
 
-Run it with `python examples/distill_tensors.py`; it takes less than 30 seconds on two cores. It distils noisy
-images of three classes into one image per class. Then it trains a fresh network on the distilled images, and
-another one on randomly chosen images, and prints the accuracy of both on test images.
+Run it with `python examples/distill_tensors.py`; it takes less than 30 seconds on two cores. It
+distils noisy images of three classes into one image per class. Then it trains a fresh network on
+the distilled images, and another one on randomly chosen images, and prints the accuracy of both on
+test images.
 """
 
 from __future__ import annotations

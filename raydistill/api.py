@@ -2,7 +2,8 @@
 
 Each function takes a config (a `Config`, a YAML file or the name of a shipped one) and `key=value`
 overrides, as the command line does, and returns the artifact of its stage. A stage whose artifact
-exists opens it. A stage that needs workers raises `ClusterError` if it gets none, or if they die too often.
+exists opens it. A stage that needs workers raises `ClusterError` if it gets none, or if they die
+too often.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def load_config(config: ConfigLike, *overrides: str) -> Config:
 
     Notes
     -----
-    A `Config` has all its defaults filled in. Give `extends`, a top-level `augmentation` and null for a
-    protocol with a file or a name; `curate.align=true` changes the default augmentation only there.
+    A `Config` has all its defaults filled in. Give `extends`, a top-level `augmentation` and null
+    for a protocol with a file or a name; `curate.align=true` changes the default augmentation only
+    there.
 
     Examples
     --------

@@ -100,8 +100,8 @@ def distill(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = F
 def evaluate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
     """Compare networks trained on the distilled set with baselines.
 
-    Train fresh networks on the distilled set and on every baseline, and evaluate them on test galaxies.
-    distilled=PATH evaluates another distilled set on this config's survey.
+    Train fresh networks on the distilled set and on every baseline, and evaluate them on test
+    galaxies. distilled=PATH evaluates another distilled set on this config's survey.
     """
     _stage("evaluate", config, overrides, dry_run, verbose)
 
@@ -110,7 +110,8 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = 
 def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
     """Search for the recipe with the best accuracy on validation images.
 
-    `search` in the config lists the values of `distill` to try, and how. The best recipe is written as a new config.
+    `search` in the config lists the values of `distill` to try, and how. The best recipe is written
+    as a new config.
     """
     with exit_on_error():
         plan = _plan(config, overrides, verbose)

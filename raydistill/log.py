@@ -1,8 +1,8 @@
 """Write log lines and progress to stderr.
 
-Stdout has only the artifact's path, so that `path=$(raydistill curate …)` works. Progress is a bar on a terminal. In a
-job's log it is one plain line, at most every ten seconds. Core returns records; only the pipeline and the command line
-log.
+Stdout has only the artifact's path, so that `path=$(raydistill curate …)` works. Progress is a bar
+on a terminal. In a job's log it is one plain line, at most every ten seconds. Core returns records;
+only the pipeline and the command line log.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def setup(verbosity: int = 0) -> None:
     Parameters
     ----------
     verbosity
-        -1: warnings, no progress; 0: info; 1: debug lines of this package; 2: debug lines of all libraries. Below 2,
-        Ray, MLflow and the other libraries log warnings only.
+        -1: warnings, no progress; 0: info; 1: debug lines of this package; 2: debug lines of all
+        libraries. Below 2, Ray, MLflow and the other libraries log warnings only.
     """
     root = logging.getLogger()
     for handler in [h for h in root.handlers if isinstance(h, _StderrHandler)]:

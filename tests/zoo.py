@@ -1,7 +1,8 @@
 """Small problems with known solutions, and small networks and augmentations for parametrised tests.
 
-The quadratic student has loss 1/2 (theta - x)' A (theta - x) - y' theta, where x is the only synthetic image and y its target,
-both flattened. With H = A and theta* = x + A^-1 y, N steps of gradient descent end exactly at
+The quadratic student has loss 1/2 (theta - x)' A (theta - x) - y' theta, where x is the only
+synthetic image and y its target, both flattened. With H = A and theta* = x + A^-1 y, N steps of
+gradient descent end exactly at
 
     theta_N = theta* + (I - a A)^N (theta_0 - theta*)
 

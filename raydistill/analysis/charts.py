@@ -65,8 +65,8 @@ def confusion_matrix(
 
     Notes
     -----
-    The diagonal is the completeness. The line below the matrix is the purity: the fraction of images
-    predicted as class j that belong to it. A class without images stays grey.
+    The diagonal is the completeness. The line below the matrix is the purity: the fraction of
+    images predicted as class j that belong to it. A class without images stays grey.
     """
     num_classes = len(class_names)
     if counts_KK.shape != (num_classes, num_classes):

@@ -2,12 +2,13 @@
 
 - The primary header holds the provenance.
 - Each prototype is a `PROTO` image extension (EXTVER 1, 2, …). Its axes are NAXIS1 = x (columns),
-  NAXIS2 = y (rows) and NAXIS3 = colour (red, green, blue). `ds9 -rgbcube "prototypes.fits[1]"` shows it.
+  NAXIS2 = y (rows) and NAXIS3 = colour (red, green, blue). `ds9 -rgbcube "prototypes.fits[1]"`
+  shows it.
 - A `LABELS` table holds the class of each prototype.
 
-FITS counts rows from the bottom, JPEG from the top. Writing and reading each flip the rows once, so DS9
-shows the galaxy as the picture does and a spiral keeps its handedness. The file holds no date: equal
-prototypes give equal bytes.
+FITS counts rows from the bottom, JPEG from the top. Writing and reading each flip the rows once, so
+DS9 shows the galaxy as the picture does and a spiral keeps its handedness. The file holds no date:
+equal prototypes give equal bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from raydistill.errors import ArtifactCorrupt, ArtifactError, nearest
 
 Card = str | int | float | bool
 
-# keyword: (type, comment). A FITS keyword has at most eight letters. The comments are part of the content digest.
+# keyword: (type, comment). A FITS keyword has at most eight letters. The comments are part of the
+# content digest.
 CARDS: dict[str, tuple[type, str]] = {
     "IPC": (int, "prototypes per class"),
     "SEED": (int, "root seed of the run"),

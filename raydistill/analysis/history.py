@@ -14,7 +14,8 @@ from scipy.ndimage import uniform_filter1d
 from raydistill.analysis.drawing import BLUE, CHART_DPI, GREEN, MUTED, PURPLE, VERMILION, Floats, Target, save, styled
 from raydistill.errors import RaydistillError, nearest
 
-# Panels of the training figure from top to bottom: axis label, and the curves in it (history key, name, colour).
+# Panels of the training figure from top to bottom: axis label, and the curves in it (history key,
+# name, colour).
 TRAINING_PANELS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     (
         "matching loss",
@@ -37,8 +38,8 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
     history
         `iteration` [T], and at least one of:
 
-        - `matching_loss`, `next_epoch_loss`, `max_start_epoch`, `validation_accuracy`: [T], NaN where
-          not measured,
+        - `matching_loss`, `next_epoch_loss`, `max_start_epoch`, `validation_accuracy`: [T], NaN
+          where not measured,
         - `student_lr`: [T], or [T, n] for n learning rates.
 
         Other keys are ignored.

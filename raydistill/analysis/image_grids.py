@@ -1,7 +1,7 @@
 """Draw galaxy images as a grid, and as an atlas that compares prototypes with real galaxies.
 
-The layout is in whole screen pixels. Each image pixel becomes a square of `scale` by `scale` without
-resampling, so the figure shows exactly the pixels on which the network was trained.
+The layout is in whole screen pixels. Each image pixel becomes a square of `scale` by `scale`
+without resampling, so the figure shows exactly the pixels on which the network was trained.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Compare prototypes with class means and with the most similar real galaxies.
 
-A prototype is a synthetic image for training a network, and need not be a plausible galaxy. The class mean
-shows how it differs from an average; its nearest real neighbours show whether it is a copy.
+A prototype is a synthetic image for training a network, and need not be a plausible galaxy. The
+class mean shows how it differs from an average; its nearest real neighbours show whether it is a
+copy.
 
 Images are numpy arrays [H, W, 3] with the first row on top, as in a JPEG.
 """
@@ -70,7 +71,8 @@ def nearest_real(prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.gener
     Returns
     -------
     numpy.ndarray
-        int64 [N, k], indices into `real`, nearest first; equal distances (to rounding) in order of index.
+        int64 [N, k], indices into `real`, nearest first; equal distances (to rounding) in order of
+        index.
 
     Raises
     ------

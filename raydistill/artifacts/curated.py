@@ -1,7 +1,7 @@
 """Define `CuratedSet`: the pictures and labels that all later stages read.
 
-- `data/split=<train|validation|test>/label=<index>/part-0.parquet`: rows sorted by object id, images as
-  lossless PNG. pandas, Hugging Face `datasets` and pyarrow read the folder `data`.
+- `data/split=<train|validation|test>/label=<index>/part-0.parquet`: rows sorted by object id,
+  images as lossless PNG. pandas, Hugging Face `datasets` and pyarrow read the folder `data`.
 - `summary.json`: class names, counts, and channel statistics of the training images.
 - `rejected.parquet`: a row per picture that failed the image checks, with the reason.
 - `whitening.safetensors`: the whitening transform, where `curate.whitening` is set.
@@ -48,8 +48,8 @@ SCHEMA = pa.schema(
         ("petro_r90", pa.float64()),  # arcsec
         ("redshift", pa.float64()),
         ("confidence", pa.float64()),
-        # The 37 conditional fractions of the GZ2 tree, or null. The list has no fixed size because pyarrow 25 cannot
-        # read nulls in a fixed-size list.
+        # The 37 conditional fractions of the GZ2 tree, or null. The list has no fixed size because
+        # pyarrow 25 cannot read nulls in a fixed-size list.
         ("votes", pa.list_(pa.float32())),
         ("source", pa.struct([("path", pa.string()), ("sha256", pa.string())])),  # original file, below survey.images
         ("image", pa.binary()),  # PNG, RGB, [size, size, 3]

@@ -1,8 +1,8 @@
 """Define `DistilledSet`: the synthetic images, and everything needed to use them elsewhere.
 
-- `images.safetensors`: the iterate selected on validation images. `images-last.safetensors`: the last one.
-  Both hold `images` (float32 [S, 3, H, W], normalised), `targets` ([S, K] probabilities), `student_lrs`,
-  and the `mean` and `std` that undo the normalisation.
+- `images.safetensors`: the iterate selected on validation images. `images-last.safetensors`: the
+  last one. Both hold `images` (float32 [S, 3, H, W], normalised), `targets` ([S, K] probabilities),
+  `student_lrs`, and the `mean` and `std` that undo the normalisation.
 - `whitening.safetensors`: the whitening and its inverse; the header of whitened images names it.
 - `history.parquet`: a row per segment of an iteration. `validation.parquet`: a row per validation.
 - `prototypes.fits`: the selected images as FITS, see `analysis.fits`.

@@ -2,8 +2,9 @@
 
 - `runs.parquet`: a row per trained network, with its confusion matrix.
 - `evaluation.json`: an object per training set. It holds `accuracy` and `balanced_accuracy` as
-  {mean, std, n, ci95}, and `per_class` completeness and purity. `diverged` counts diverged networks, if any.
-  With `evaluate.scores`, `distilled` also holds `scores`, the DD-Ranking scores of `core.scores`.
+  {mean, std, n, ci95}, and `per_class` completeness and purity. `diverged` counts diverged
+  networks, if any. With `evaluate.scores`, `distilled` also holds `scores`, the DD-Ranking scores
+  of `core.scores`.
 
 The files call a training set `subject`.
 """
@@ -40,7 +41,8 @@ SUBJECTS = (
     "full_data",
 )
 
-# Value in the column `validation` where the training diverged: the row then evaluates the initial parameters.
+# Value in the column `validation` where the training diverged: the row then evaluates the initial
+# parameters.
 DIVERGED = -1.0
 RUNS_SCHEMA = pa.schema(
     [
@@ -112,7 +114,8 @@ class EvaluationReport:
         pandas.DataFrame
             - `training_set`, `protocol` and `network`; "" where a training set has no protocol.
             - `balanced_accuracy` and `accuracy`: means over `num_networks` networks, in [0, 1].
-            - `balanced_accuracy_ci95` and `accuracy_ci95`: half widths of 95 % intervals, NaN for one network.
+            - `balanced_accuracy_ci95` and `accuracy_ci95`: half widths of 95 % intervals, NaN for
+              one network.
             - `num_diverged`: networks whose training diverged.
         """
         import pandas as pd
@@ -159,7 +162,8 @@ def trained_network(entry: dict[str, Any], network: str) -> str:
 def robust_scores(runs: list[dict[str, Any]], protocol: str, network: str) -> dict[str, Any]:
     """Return the DD-Ranking scores of the distilled set.
 
-    They compare balanced accuracies under a protocol and under the same protocol without augmentation.
+    They compare balanced accuracies under a protocol and under the same protocol without
+    augmentation.
     """
 
     def accuracies(subject: str, protocol: str = protocol) -> list[float]:

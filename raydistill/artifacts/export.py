@@ -1,25 +1,27 @@
 """Export a distilled set into formats of other programs; raydistill never reads these copies.
 
-`dd-ranking` writes the arguments of `compute_metrics` in DD-Ranking v0.2.0 (Li et al. 2025, arXiv:2505.13300):
+`dd-ranking` writes the arguments of `compute_metrics` in DD-Ranking v0.2.0 (Li et al. 2025,
+arXiv:2505.13300):
 
     images.pt   float32 [S, 3, H, W], normalised, sorted by class             image_tensor=
     labels.pt   hard: int64 [S]                                               hard_labels=
                 soft: float32 [S, K], log-probabilities                       soft_labels=
     lr.pt       float32 scalar                                                syn_lr=
 
-- Its losses `sce` and `kl` apply softmax(labels / temperature) to soft labels, so they must be logits.
-  Log-probabilities give the probabilities back at temperature 1.
+- Its losses `sce` and `kl` apply softmax(labels / temperature) to soft labels, so they must be
+  logits. Log-probabilities give the probabilities back at temperature 1.
 - It trains at one learning rate. A set may have one per start epoch: `lr.pt` holds their mean.
-- It reads files of `torch.save`, so these are the only pickles that raydistill writes. They hold plain
-  tensors, which `torch.load(..., weights_only=True)` opens.
+- It reads files of `torch.save`, so these are the only pickles that raydistill writes. They hold
+  plain tensors, which `torch.load(..., weights_only=True)` opens.
 
-`png` writes a folder per class (`00000/00000.png`, …), numbered as torchvision's ImageFolder does, and
-`labels.csv` with each file's target probabilities. Pixels are clipped to [0, 1] and rounded to 8 bits.
+`png` writes a folder per class (`00000/00000.png`, …), numbered as torchvision's ImageFolder does,
+and `labels.csv` with each file's target probabilities. Pixels are clipped to [0, 1] and rounded to
+8 bits.
 
 Both formats have an `info.json`:
 
-- mean and std of the normalisation (picture = image * std + mean, white is 1), or the name of the file
-  that undoes a whitening (docs/artifacts.md),
+- mean and std of the normalisation (picture = image * std + mean, white is 1), or the name of the
+  file that undoes a whitening (docs/artifacts.md),
 - class names, images per class and student learning rates,
 - the content digest of the distilled set.
 """

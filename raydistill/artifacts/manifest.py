@@ -1,12 +1,12 @@
 """Write and read the manifest, which turns a folder of files into an artifact.
 
-A stage writes the manifest last. A folder without one counts as unfinished, so a killed stage leaves
-no artifact, on disks and on object stores alike.
+A stage writes the manifest last. A folder without one counts as unfinished, so a killed stage
+leaves no artifact, on disks and on object stores alike.
 
 - The *identity* is a digest of the kind, the artifact's part of the config, the parents' identities
   and the seed. It names the folder, and `run` skips a stage whose identity exists.
-- The *content* is a digest of the data files without the PNG figures. They hold no time, host or order
-  of arrival, so it compares two runs.
+- The *content* is a digest of the data files without the PNG figures. They hold no time, host or
+  order of arrival, so it compares two runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMis
 from raydistill.storage import Folder
 
 SCHEMA_VERSION = 1
-# Increment a revision when the code writes other data for the same config: older artifacts then do not match.
+# Increment a revision when the code writes other data for the same config: older artifacts then do
+# not match.
 REVISIONS = {"survey": 1, "curated": 1, "trajectories": 1, "distilled": 1, "evaluation": 1, "search": 1}
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact
@@ -209,8 +210,8 @@ def describe_kind(kind: str) -> tuple[str, str]:
     return noun, f"'raydistill {stage} CONFIG'"
 
 
-# Change tokens of the artifacts that this process has verified, by URI. The stages of a run open the same parents,
-# and reading them from a bucket a second time would be slow.
+# Change tokens of the artifacts that this process has verified, by URI. The stages of a run open
+# the same parents, and reading them from a bucket a second time would be slow.
 _verified: dict[str, str] = {}
 
 
@@ -233,7 +234,8 @@ def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> No
         )
 
 
-# Digests name files as schema version 1 did, so a renamed file keeps the digests of older artifacts.
+# Digests name files as schema version 1 did, so a renamed file keeps the digests of older
+# artifacts.
 NAMES_IN_DIGESTS = {"resolved.json": "settled.json"}
 
 

@@ -1,17 +1,17 @@
 """Define `TrajectoryStore`: the parameters of every expert after each epoch.
 
-- `expert-0007.npy`: float32 [epochs + 1, P], memory-mapped, so a random (expert, epoch) pair reads one row.
-  Each expert has its own file, so no two workers share a writer.
-- The dtype is float32 because matching divides by an epoch's displacement, and bfloat16 rounding is a large
-  part of that displacement.
+- `expert-0007.npy`: float32 [epochs + 1, P], memory-mapped, so a random (expert, epoch) pair reads
+  one row. Each expert has its own file, so no two workers share a writer.
+- The dtype is float32 because matching divides by an epoch's displacement, and bfloat16 rounding is
+  a large part of that displacement.
 - A store may keep only the two ends, [2, P], and the progress between them in the record. Straight
   trajectories (MCT, arXiv:2406.19827) need no more.
 
-While an expert trains, `partial/` holds one file per finished epoch and the state of the last one. A worker
-that resumes the expert repeats at most one epoch.
+While an expert trains, `partial/` holds one file per finished epoch and the state of the last one.
+A worker that resumes the expert repeats at most one epoch.
 
-The store may be committed weeks after its first shard. So each record holds the sha256 of itself and of its
-shard, and files under `partial/` carry zip checksums. A damaged file counts as missing.
+The store may be committed weeks after its first shard. So each record holds the sha256 of itself
+and of its shard, and files under `partial/` carry zip checksums. A damaged file counts as missing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Choose among the classes of a union by their `kind`, as pydantic's discriminated unions do.
 
-The classes themselves are plain dataclasses, most of them in `core`, which does not import pydantic.
+The classes themselves are plain dataclasses, most of them in `core`, which does not import
+pydantic.
 """
 
 from __future__ import annotations

@@ -173,7 +173,8 @@ def _based(own: DictConfig, where: str, extending: tuple[str, ...]) -> DictConfi
 def _default_kinds() -> dict[str, Any]:
     """Return the default values of every key with kinds.
 
-    They are the base of the merge: `image_step: {lr: 0.05}` changes the rate of the default kind of step.
+    They are the base of the merge: `image_step: {lr: 0.05}` changes the rate of the default kind of
+    step.
     """
     defaults = {
         field.name: plain(field.default_factory()) for field in fields(Config) if callable(field.default_factory)

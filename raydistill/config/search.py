@@ -43,7 +43,8 @@ class Range:
 class Halving:
     """Stop trials by asynchronous successive halving (ASHA, Li et al. 2020, arXiv:1810.05934).
 
-    A trial continues if it is among the best 1 / `reduction` of those that reached the same iteration.
+    A trial continues if it is among the best 1 / `reduction` of those that reached the same
+    iteration.
 
     Parameters
     ----------
@@ -66,8 +67,8 @@ class Halving:
 class Population:
     """Run population-based training (Jaderberg et al. 2017, arXiv:1711.09846).
 
-    At a validation, one of the worst trials copies the images of one of the best, and changes some of its values.
-    The result is a set whose values followed a schedule.
+    At a validation, one of the worst trials copies the images of one of the best, and changes some
+    of its values. The result is a set whose values followed a schedule.
 
     Parameters
     ----------
@@ -100,8 +101,8 @@ class Search:
     Parameters
     ----------
     space
-        By key of `distill`: a `Range`, or a list of values. {student_steps: {low: 10, high: 40}, init: [real, noise],
-        image_step.lr: {low: 0.01, high: 0.1, log: true}}.
+        By key of `distill`: a `Range`, or a list of values. {student_steps: {low: 10, high: 40},
+        init: [real, noise], image_step.lr: {low: 0.01, high: 0.1, log: true}}.
     trials
         Number of recipes.
     sampler

@@ -37,7 +37,8 @@ class CatalogSurvey:
         Side of a whole image in units of the galaxy's petroR90_r, if all images are cut so.
         Galaxy Zoo 2: 8.48 for 424 px. The FITS header of the prototypes then has a scale.
     licence, citation
-        Stored in the curated set's manifest. The licence also goes into the prototypes' FITS header.
+        Stored in the curated set's manifest. The licence also goes into the prototypes' FITS
+        header.
     """
 
     kind: Literal["catalog"] = "catalog"
@@ -63,10 +64,11 @@ class Curate:
     image_size
         Side of a curated image in pixels.
     crop_fraction
-        Side of the central square, as a fraction of the whole image. The default of a data set is 1.
+        Side of the central square, as a fraction of the whole image. The default of a data set is
+        1.
     align
-        Rotate every image so that the galaxy's major axis is horizontal. The default augmentation is then
-        `mirror`, because the quarter turns of `dihedral` would undo the alignment.
+        Rotate every image so that the galaxy's major axis is horizontal. The default augmentation
+        is then `mirror`, because the quarter turns of `dihedral` would undo the alignment.
     thresholds
         "n10" or "n20": every question on a class's path needs enough votes (Willett et al. 2013).
     min_votes
@@ -78,17 +80,18 @@ class Curate:
     balance
         Reduce every class to the size of the smallest one.
     split
-        Fractions of train, validation and test, by hash of the object id.
-        A data set keeps its official splits. Its training part is divided in proportion to the remaining
-        fractions, after `per_class` and `balance`.
+        Fractions of train, validation and test, by hash of the object id. A data set keeps its
+        official splits. Its training part is divided in proportion to the remaining fractions,
+        after `per_class` and `balance`.
     min_picture_size
         Minimum side of a source image in pixels. The default of a data set is 8.
     whitening
-        "zca": whiten images, as the trajectory-matching papers do for CIFAR.
-        None: use the mean and standard deviation of each colour channel. All later stages see whitened images;
+        "zca": whiten images, as the trajectory-matching papers do for CIFAR. None: use the mean and
+        standard deviation of each colour channel. All later stages see whitened images;
         augmentation acts on them.
     whitening_eps
-        Added to the pixels' variances, in units where white is 1. The default is that of the papers.
+        Added to the pixels' variances, in units where white is 1. The default is that of the
+        papers.
     """
 
     classes: str | tuple[str | StrictInt, ...] = "gz2-9"

@@ -1,7 +1,7 @@
 """Define the config of a run as a tree of dataclasses.
 
-Strategy classes of `core`, `datasets` and `galaxies` are its leaves, so each hyper-parameter has its
-documentation and default in one place.
+Strategy classes of `core`, `datasets` and `galaxies` are its leaves, so each hyper-parameter has
+its documentation and default in one place.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Experts:
     keep
         Stored epochs: "all", or the two "ends" for straight trajectories.
     targets
-        Labels of the training galaxies: "hard" classes, or "votes", the volunteers' class probabilities.
+        Labels of the training galaxies: "hard" classes, or "votes", the volunteers' class
+        probabilities.
     training
         Training of each expert.
     """
@@ -145,8 +146,9 @@ class Protocol:
     training
         Training of each network. `lr_grid` replaces its learning rate.
     learned_lr
-        Use of the learned learning rates of a distilled set, spread over the first half of the epochs.
-        "candidate": next to those of `lr_grid`; "only": alone, as in the papers; "never": not used.
+        Use of the learned learning rates of a distilled set, spread over the first half of the
+        epochs. "candidate": next to those of `lr_grid`; "only": alone, as in the papers; "never":
+        not used.
     lr_grid
         Learning rates. The best one on validation images is used. If it is at an end of the grid,
         up to three further rates beyond that end are tried. A grid of one rate is not extended.
@@ -186,9 +188,10 @@ class Evaluate:
     full_data_networks
         Number of those networks; 0: none.
     scores
-        Also compute the label-robust and augmentation-robust scores of the distilled set (`core.scores`).
-        They use the first protocol and the experts' architecture. They need further training: distilled images
-        without augmentation and with hard labels, and random real images without augmentation.
+        Also compute the label-robust and augmentation-robust scores of the distilled set
+        (`core.scores`). They use the first protocol and the experts' architecture. They need
+        further training: distilled images without augmentation and with hard labels, and random
+        real images without augmentation.
     """
 
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
@@ -218,13 +221,14 @@ class Evaluate:
 class Resources:
     """Limit the resources of a run.
 
-    Only threads (`worker_threads`, `distill_cpus`) and GPUs change a result: they decide the order of sums and the
-    values of `auto`.
+    Only threads (`worker_threads`, `distill_cpus`) and GPUs change a result: they decide the order
+    of sums and the values of `auto`.
 
     Parameters
     ----------
     address
-        Address of a running Ray cluster; "auto" finds a local one. None: RAY_ADDRESS, or else a private Ray.
+        Address of a running Ray cluster; "auto" finds a local one. None: RAY_ADDRESS, or else a
+        private Ray.
     workers
         Parallel workers; an autoscaling cluster may grow for them. None: the current capacity.
     growth_seconds
@@ -234,13 +238,14 @@ class Resources:
     worker_threads
         Torch threads of a worker that trains experts or evaluates.
     distill_cpus, distill_gpus
-        CPUs and GPUs of a distilling process, which uses one thread per CPU.
-        None: the CPUs of the largest node with these GPUs, divided by `distill.trajectories_per_step`, up to
-        the number that one step can use.
+        CPUs and GPUs of a distilling process, which uses one thread per CPU. None: the CPUs of the
+        largest node with these GPUs, divided by `distill.trajectories_per_step`, up to the number
+        that one step can use.
     distill_memory_mb
-        Memory in which the exact engine keeps parameters and graphs of student steps, beside the memory of one step.
-        If the parameters of all steps do not fit, an iteration takes a quarter more time. If `distill.compile` is
-        off, the remaining memory keeps graphs, which saves time. None: the parameters of all steps.
+        Memory in which the exact engine keeps parameters and graphs of student steps, beside the
+        memory of one step. If the parameters of all steps do not fit, an iteration takes a quarter
+        more time. If `distill.compile` is off, the remaining memory keeps graphs, which saves time.
+        None: the parameters of all steps.
     max_restarts
         Consecutive worker failures without progress before a stage gives up.
     object_store_mb

@@ -1,7 +1,8 @@
 """Define architectures: records of sizes, whose `module(...)` builds the torch module.
 
-None has batch norm, because its running statistics are state and a network here is a pure function of its parameters. Instance norm
-replaces it, as in the cross-architecture tables of the literature (Cazenavette et al. 2022, arXiv:2203.11932).
+None has batch norm, because its running statistics are state and a network here is a pure function
+of its parameters. Instance norm replaces it, as in the cross-architecture tables of the literature
+(Cazenavette et al. 2022, arXiv:2203.11932).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from raydistill.core.checks import at_least
 class ConvNet:
     """`depth` blocks of convolution, normalisation, ReLU and 2x2 average pooling, then one linear layer.
 
-    The network of the dataset-distillation literature (Zhao et al. 2021, arXiv:2006.05929): depth 3, width 128 and
-    instance norm at 32 px; 594,441 parameters at 128 px and 9 classes, as in arXiv:2311.17967.
+    The network of the dataset-distillation literature (Zhao et al. 2021, arXiv:2006.05929): depth
+    3, width 128 and instance norm at 32 px; 594,441 parameters at 128 px and 9 classes, as in
+    arXiv:2311.17967.
 
     Parameters
     ----------
@@ -67,7 +69,8 @@ class ConvNet:
         # Groups of 16 channels, or fewer that divide the width.
         sixteens = math.gcd(self.width, max(1, self.width // 16))
         groups = {"instance": self.width, "group": sixteens, "none": 0}[self.norm]
-        # One group per channel is instance norm with a learned scale and shift, as in the peers' code.
+        # One group per channel is instance norm with a learned scale and shift, as in the peers'
+        # code.
         return [nn.GroupNorm(groups, self.width)] if groups else []
 
 
@@ -304,13 +307,15 @@ class _Mean(nn.Module):
 class Custom:
     """A user-defined network.
 
-    The module must have no state besides its parameters, draw no random numbers and treat the images of a batch independently (no
-    batch norm, no dropout). Every worker must be able to import it.
+    The module must have no state besides its parameters, draw no random numbers and treat the
+    images of a batch independently (no batch norm, no dropout). Every worker must be able to import
+    it.
 
     Parameters
     ----------
     factory
-        "package.module:callable"; called as `callable(num_classes, image_size, channels, **options)`.
+        "package.module:callable"; called as
+        `callable(num_classes, image_size, channels, **options)`.
     options
         Keyword arguments of the factory.
     """

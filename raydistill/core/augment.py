@@ -1,14 +1,15 @@
 """Augment images differentiably; the random numbers are data.
 
-`sample` draws every parameter of a batch into plain tensors; `apply` is then a pure, differentiable function of the
-images. An augmented student step is therefore exactly repeatable. The adjoint engine runs each step twice and needs the same
-augmentation, and so does a resumed run.
+`sample` draws every parameter of a batch into plain tensors; `apply` is then a pure, differentiable
+function of the images. An augmented student step is therefore exactly repeatable. The adjoint
+engine runs each step twice and needs the same augmentation, and so does a resumed run.
 
-The operations are those of DSA (Zhao & Bilen 2021, arXiv:2102.08259) with its ranges: colour (brightness, saturation,
-contrast), crop (shift by up to an eighth), cutout (half the side), flip, scale (up to 1.2), rotate. For the sky there are
-also rotations by any angle; `dihedral`, the eight exact symmetries of the square; and `mirror`, the four of them that keep a
-horizontal axis horizontal. The last two do not interpolate. DSA resamples once per operation; here all geometry is one affine
-map and one bilinear resampling.
+The operations are those of DSA (Zhao & Bilen 2021, arXiv:2102.08259) with its ranges: colour
+(brightness, saturation, contrast), crop (shift by up to an eighth), cutout (half the side), flip,
+scale (up to 1.2), rotate. For the sky there are also rotations by any angle; `dihedral`, the eight
+exact symmetries of the square; and `mirror`, the four of them that keep a horizontal axis
+horizontal. The last two do not interpolate. DSA resamples once per operation; here all geometry is
+one affine map and one bilinear resampling.
 """
 
 from __future__ import annotations
@@ -36,19 +37,23 @@ class Augmentation:
     Parameters
     ----------
     operations
-        Names of operations; empty: none. `flip`, `dihedral` and `mirror` can reverse the handedness of a spiral: leave them out
-        if the winding sense is a label.
+        Names of operations; empty: none. `flip`, `dihedral` and `mirror` can reverse the handedness
+        of a spiral: leave them out if the winding sense is a label.
     mode
-        "all": every operation on every batch; "single": one random operation per batch (the default of other codes).
+        "all": every operation on every batch; "single": one random operation per batch (the default
+        of other codes).
     shared
-        True: the same parameters for the whole batch (DSA's "siamese"); False: parameters per image.
+        True: the same parameters for the whole batch (DSA's "siamese"); False: parameters per
+        image.
     max_rotation
-        Largest rotation in degrees, in both directions. 15 is DSA's; 180 has no preferred orientation.
+        Largest rotation in degrees, in both directions. 15 is DSA's; 180 has no preferred
+        orientation.
     max_scale, crop_fraction, cutout_fraction, brightness, saturation, contrast
         Ranges of the operations; the defaults are DSA's.
     padding
-        Pixels beyond the edge of a shifted, shrunk or rotated image. "zeros": the mean colour of the normalised data set (DSA);
-        "border": the outermost pixel; "reflection". The sky is darker than the mean, so "zeros" gives a galaxy bright corners.
+        Pixels beyond the edge of a shifted, shrunk or rotated image. "zeros": the mean colour of
+        the normalised data set (DSA); "border": the outermost pixel; "reflection". The sky is
+        darker than the mean, so "zeros" gives a galaxy bright corners.
     """
 
     operations: tuple[Operation, ...] = ()

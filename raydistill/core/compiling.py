@@ -18,11 +18,11 @@ R = TypeVar("R")
 def compiled(function: Callable[P, R], otherwise: Callable[P, R] | None = None) -> Callable[P, R]:
     """Return the function, compiled for each shape that it is called with.
 
-    If torch or the C++ compiler fails, `otherwise` (default: the function itself) replaces it, and the log says so. For example,
-    torch 2.13 generates invalid C++ for ResNet-18 in bfloat16.
+    If torch or the C++ compiler fails, `otherwise` (default: the function itself) replaces it, and
+    the log says so. For example, torch 2.13 generates invalid C++ for ResNet-18 in bfloat16.
 
-    The compiler's cache is cleared first. Earlier functions of the process could make shapes symbolic or exhaust the compiler's
-    limit, which would change how this function is computed.
+    The compiler's cache is cleared first. Earlier functions of the process could make shapes
+    symbolic or exhaust the compiler's limit, which would change how this function is computed.
     """
     torch.compiler.reset()
     fast, plain = torch.compile(function, dynamic=False), otherwise or function

@@ -1,7 +1,8 @@
 """Choose coresets: a few images per class, which initialise distillation and serve as baselines.
 
-All functions take normalised images [N, C, H, W] and integer labels [N], and return a `Coreset` of classes * ipc images, sorted by
-class. A class with fewer images than ipc repeats them; a class without images raises a ValueError.
+All functions take normalised images [N, C, H, W] and integer labels [N], and return a `Coreset` of
+classes * ipc images, sorted by class. A class with fewer images than ipc repeats them; a class
+without images raises a ValueError.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def class_mean(
 ) -> Coreset:
     """Return the mean images of `ipc` disjoint random parts of each class.
 
-    A class with fewer images than `ipc` repeats its parts, with noise of `jitter` standard deviations.
+    A class with fewer images than `ipc` repeats its parts, with noise of `jitter` standard
+    deviations.
     """
     images: list[Tensor] = []
     origins: list[Tensor] = []

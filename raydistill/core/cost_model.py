@@ -1,8 +1,8 @@
 """Estimate work, to decide what "auto" means for `compile` and `precision`.
 
-Compiling costs about a minute per process and then saves about a third of the time. bfloat16 saves another half on hardware that
-has instructions for it, and it rounds. The driver decides before the work begins. The decision depends on the work and the
-hardware, never on the number of workers.
+Compiling costs about a minute per process and then saves about a third of the time. bfloat16 saves
+another half on hardware that has instructions for it, and it rounds. The driver decides before the
+work begins. The decision depends on the work and the hardware, never on the number of workers.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from raydistill.core.networks import Network
 from raydistill.core.recipe import Recipe, ResolvedRecipe
 from raydistill.core.training import Training
 
-# benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's); a data-centre GPU about 1e13, eager.
+# benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's); a
+# data-centre GPU about 1e13, eager.
 EAGER_FLOPS = {"cpu": 5e10, "gpu": 1e13}
 EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 5e-3}  # overhead of the calls in a step
-# Below this a second thread waits. The demo's W32 (4e8 per step) is 1.7 times slower with two; W128 (3e9) is faster (docs/log.md).
+# Below this a second thread waits. The demo's W32 (4e8 per step) is 1.7 times slower with two; W128
+# (3e9) is faster (docs/log.md).
 STEP_FLOPS_OF_A_THREAD = 1e9
 LONG_SECONDS = 200.0  # of eager work: above this, compiling pays for itself
 

@@ -1,8 +1,9 @@
 """Find symptoms of bad hyper-parameters in a run's losses, learning rates and accuracies.
 
-The matching loss is |theta_N - theta*|^2 / |theta_0 - theta*|^2. At 1 the student ends as far from its target as it began; above 1
-it moves away, most often because its steps are too long. A learning rate that keeps falling says that the images point in the wrong
-direction. `core.divergence` handles values that are not finite, and rates out of range.
+The matching loss is |theta_N - theta*|^2 / |theta_0 - theta*|^2. At 1 the student ends as far from
+its target as it began; above 1 it moves away, most often because its steps are too long. A learning
+rate that keeps falling says that the images point in the wrong direction. `core.divergence` handles
+values that are not finite, and rates out of range.
 
 The functions return findings as numbers; the pipeline turns them into sentences.
 """
@@ -72,9 +73,11 @@ def check_undertrained(accuracies_by_expert: Sequence[Sequence[float]], training
     Parameters
     ----------
     accuracies_by_expert
-        Balanced accuracies on validation images after every epoch, those of the initial network first.
+        Balanced accuracies on validation images after every epoch, those of the initial network
+        first.
     training
-        Its learning-rate decay lifts accuracies by itself, so only the epochs before the decay count.
+        Its learning-rate decay lifts accuracies by itself, so only the epochs before the decay
+        count.
     """
     end = max(1, min(training.epochs, math.floor(training.lr_decay_at * training.epochs)))
     since = end - max(1, end // 4)

@@ -1,14 +1,16 @@
 """Run distillation steps: evaluate segments of trajectories, then move the images along the mean gradient.
 
-`core.recipe` holds the options, and `core.segments` computes losses and gradients. `Distiller` is the mutable state of one run: images,
-labels, learning rates, optimiser momenta and schedule. The random numbers of an iteration depend on the seed and the iteration's number
-alone, so a resumed run continues bit for bit.
+`core.recipe` holds the options, and `core.segments` computes losses and gradients. `Distiller` is
+the mutable state of one run: images, labels, learning rates, optimiser momenta and schedule. The
+random numbers of an iteration depend on the seed and the iteration's number alone, so a resumed run
+continues bit for bit.
 
-A step evaluates all its segments, then advances by their results in order. Each result depends on the `SharedState` alone. Any process
-may compute it, and the sum does not depend on which process did.
+A step evaluates all its segments, then advances by their results in order. Each result depends on
+the `SharedState` alone. Any process may compute it, and the sum does not depend on which process
+did.
 
-The images are normalised: every colour channel of the training set has mean 0 and standard deviation 1. The logarithm of the student's
-learning rate is learned, so the rate stays positive.
+The images are normalised: every colour channel of the training set has mean 0 and standard
+deviation 1. The logarithm of the student's learning rate is learned, so the rate stays positive.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from raydistill.core.segments import SegmentEvaluator, SegmentResult, SharedStat
 from raydistill.core.trajectories import Trajectories
 from raydistill.seeding import generator
 
-# `student_lr: auto`: the student's displacement on the initial images, relative to the experts' (docs/log.md, 2026-11-21).
+# `student_lr: auto`: the student's displacement on the initial images, relative to the experts'
+# (docs/log.md, 2026-11-21).
 TARGET_DISPLACEMENT_RATIO = 0.8
 RATES_PER_OCTAVE = 8  # resolution of `student_lr: auto`
 FIRST_STEP = 0.03  # `image_step: {kind: sgd, lr: auto}`: first displacement of a pixel, in standard deviations
@@ -80,7 +83,8 @@ class Distiller:
     Parameters
     ----------
     recipe
-        The options. A `Recipe` is resolved with `Recipe.resolved()`, so its `student_steps` must be a number.
+        The options. A `Recipe` is resolved with `Recipe.resolved()`, so its `student_steps` must be
+        a number.
     network, trajectories
         The student's network, and the experts.
     images_SCHW
@@ -159,8 +163,9 @@ class Distiller:
         Parameters
         ----------
         typical_DSCHW
-            D sets of images that move a student as distilled images will: the initial images, or real ones if these are class
-            means. Class means are much alike and move a student little; a rate chosen on them is soon far too large.
+            D sets of images that move a student as distilled images will: the initial images, or
+            real ones if these are class means. Class means are much alike and move a student
+            little; a rate chosen on them is soon far too large.
 
         Raises
         ------
@@ -178,9 +183,10 @@ class Distiller:
     def _choose_student_lr(self, typical_DSCHW: Tensor) -> None:
         """Choose the largest rate 2^(k / RATES_PER_OCTAVE) whose displacement ratio is at most `TARGET_DISPLACEMENT_RATIO`.
 
-        The ratio is that of |theta_N - theta_0| to |theta* - theta_0|: the geometric mean over three experts and both ends of the
-        first window, each with one of the sets in turn. As long as the images are untrained, the student moves mostly sideways; one
-        that moves farther ends farther from its target than it began.
+        The ratio is that of |theta_N - theta_0| to |theta* - theta_0|: the geometric mean over
+        three experts and both ends of the first window, each with one of the sets in turn. As long
+        as the images are untrained, the student moves mostly sideways; one that moves farther ends
+        farther from its target than it began.
         """
         initial = self._initial_segments()
         low, high = (math.ceil(math.log2(bound) * RATES_PER_OCTAVE) for bound in STUDENT_LR_RANGE)
@@ -194,8 +200,8 @@ class Distiller:
     def _choose_image_lr(self, momentum: float) -> None:
         """Choose the image rate from lr g / (1 - m) = `FIRST_STEP`.
 
-        The left side is the asymptotic step of SGD with momentum m along a constant gradient; g is the root mean square of the
-        gradient over the pixels and the initial segments.
+        The left side is the asymptotic step of SGD with momentum m along a constant gradient; g is
+        the root mean square of the gradient over the pixels and the initial segments.
         """
         lr, squares = self.log_lrs[0].exp(), []
         for start, target, batches in self._initial_segments():
@@ -264,7 +270,8 @@ class Distiller:
         Raises
         ------
         DivergenceError
-            If a loss or gradient is not finite, or the student's learning rate is out of range. The state does not change.
+            If a loss or gradient is not finite, or the student's learning rate is out of range. The
+            state does not change.
         """
         skipped = [self._skips(result) for result in results]
         used = [result for result, skip in zip(results, skipped, strict=True) if not skip]
@@ -339,8 +346,8 @@ class Distiller:
     def _set_step_sizes(self) -> None:
         """Set the optimisers' learning rates.
 
-        Fine-tuning shrinks the image step. With one student rate per epoch, each is updated once per window, so its step grows
-        with the window.
+        Fine-tuning shrinks the image step. With one student rate per epoch, each is updated once
+        per window, so its step grows with the window.
         """
         window = len(self.segments.window(self.schedule)) if self.recipe.lr_per_epoch else 1
         sizes: dict[str, Any] = {"lrs": self.recipe.lr_step.lr * window}

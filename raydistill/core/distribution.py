@@ -1,11 +1,13 @@
 r"""Distil images by distribution matching, a cheap baseline.
 
-In untrained networks, the mean features of the images approach those of the real images of their class:
+In untrained networks, the mean features of the images approach those of the real images of their
+class:
 
     min over x of E_theta sum_c | mean_i psi(theta, A(real_ci)) - mean_j psi(theta, A(x_cj)) |^2
 
-with psi a freshly initialised network without its last layer and A one augmentation, the same for real and synthetic images (Eq. 6, Zhao
-& Bilen 2023, arXiv:2110.04181). There are no experts, no student and no second derivatives.
+with psi a freshly initialised network without its last layer and A one augmentation, the same for
+real and synthetic images (Eq. 6, Zhao & Bilen 2023, arXiv:2110.04181). There are no experts, no
+student and no second derivatives.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ def distribution_matching(
 ) -> Iterator[tuple[int, float, Tensor]]:
     """Yield (iteration, loss, images [classes * ipc, C, H, W] sorted by class) after every iteration.
 
-    The initial images are random real ones. All random numbers depend on `seed`. The images are one tensor, updated in place.
+    The initial images are random real ones. All random numbers depend on `seed`. The images are one
+    tensor, updated in place.
 
     Raises
     ------

@@ -13,8 +13,9 @@ from raydistill.core.networks import Network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import Recipe
 
-# Smallest initial probability of a learned label: the softmax's gradient is proportional to it, so 0 would stay 0. About 40
-# volunteers classify a galaxy, so smaller products of their fractions are not measured.
+# Smallest initial probability of a learned label: the softmax's gradient is proportional to it, so
+# 0 would stay 0. About 40 volunteers classify a galaxy, so smaller products of their fractions are
+# not measured.
 LEAST_PROBABILITY = 1e-3
 
 
@@ -72,8 +73,8 @@ def initial_labels(
 ) -> Tensor:
     """Return the initial labels [S, K]: probabilities, or logits if labels are soft.
 
-    votes_NK: class probabilities of the training images, needed if `recipe.needs_votes`. A synthetic image gets the mean over its
-    origins.
+    votes_NK: class probabilities of the training images, needed if `recipe.needs_votes`. A
+    synthetic image gets the mean over its origins.
     """
     source = recipe.label_init if recipe.labels == "soft" else recipe.labels
     if source == "experts":
@@ -97,8 +98,8 @@ def expert_labels(
 ) -> Tensor:
     """Return the mean logits [S, K] of the experts that classify the image correctly.
 
-    These are DATM's initial labels (Guo et al. 2024, arXiv:2310.05773). If no expert is right, all are averaged, and the logit of
-    the true class is raised to the largest.
+    These are DATM's initial labels (Guo et al. 2024, arXiv:2310.05773). If no expert is right, all
+    are averaged, and the logit of the true class is raised to the largest.
     """
     labels_S = torch.arange(num_classes, device=images_SCHW.device).repeat_interleave(ipc)
     hard_SK = hard_labels(num_classes, ipc).to(images_SCHW)

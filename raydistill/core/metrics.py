@@ -2,7 +2,8 @@
 
 - Completeness (recall): the fraction of a class's members that are classified as such.
 - Purity (precision): the fraction of the objects classified as a class that are members.
-- Balanced accuracy: the mean completeness over the classes; it does not depend on their frequencies.
+- Balanced accuracy: the mean completeness over the classes; it does not depend on their
+  frequencies.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def purity(confusion_KK: np.ndarray) -> np.ndarray:
 def summarise(values: list[float]) -> dict[str, Any]:
     """Return {mean, std, n, ci95} of repeated runs.
 
-    ci95 is the half-width of the 95 % interval of the mean (Student's t). Values that are not finite are left out. std and ci95 are
-    None for fewer than two values; mean is None for none.
+    ci95 is the half-width of the 95 % interval of the mean (Student's t). Values that are not
+    finite are left out. std and ci95 are None for fewer than two values; mean is None for none.
     """
     finite = [v for v in values if math.isfinite(v)]
     n = len(finite)

@@ -1,9 +1,9 @@
 """Define networks as pure functions of one flat parameter vector.
 
-Trajectory matching compares *points in parameter space*, so parameters travel as one vector theta_P and a network is
-the pure function `logits_BK = network(theta_P, images_BCHW)`. Nothing here has state: initial parameters are drawn
-from a seed, and `torch.func.functional_call` applies the module inside a `Network`. `core.architectures` has the
-architectures.
+Trajectory matching compares *points in parameter space*, so parameters travel as one vector theta_P
+and a network is the pure function `logits_BK = network(theta_P, images_BCHW)`. Nothing here has
+state: initial parameters are drawn from a seed, and `torch.func.functional_call` applies the module
+inside a `Network`. `core.architectures` has the architectures.
 
 Shape letters: B images, C colour channels, H rows, W columns, K classes, P parameters.
 """
@@ -50,8 +50,8 @@ class Layout:
     def parameters_of_first_layers(self, fraction: float) -> int:
         """Return the number of leading entries of theta in this fraction of the layers, rounded down to whole layers.
 
-        A layer starts at every parameter of two or more dimensions (a convolution, a linear map), and includes the biases and
-        norms after it.
+        A layer starts at every parameter of two or more dimensions (a convolution, a linear map),
+        and includes the biases and norms after it.
         """
         starts = [i for i, shape in enumerate(self.shapes) if len(shape) > 1]
         skipped = int(fraction * len(starts))
@@ -89,8 +89,8 @@ class Network:
         Raises
         ------
         ValueError
-            If a layer has state besides its parameters, draws random numbers or mixes the images of a batch. `check_network`
-            tests the same with images.
+            If a layer has state besides its parameters, draws random numbers or mixes the images of
+            a batch. `check_network` tests the same with images.
         """
         with torch.random.fork_rng(devices=[]):
             module = make()

@@ -1,7 +1,8 @@
 """Map stored pixels (uint8, 0..255) to the inputs of networks, and back.
 
-`Normalisation` works per channel, `Whitening` by ZCA; both have `apply`, `invert` and `digest`. Every distilled set contains its own:
-without it, users of other published sets reached 10 % accuracy. Shapes: D = C H W, the pixels of an image in that order.
+`Normalisation` works per channel, `Whitening` by ZCA; both have `apply`, `invert` and `digest`.
+Every distilled set contains its own: without it, users of other published sets reached 10 %
+accuracy. Shapes: D = C H W, the pixels of an image in that order.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class Whitening:
 
         x' = (x - mean) (Σ + eps I)^(-1/2),    x = mean + x' (Σ + eps I)^(1/2)
 
-    The mean and the covariance Σ are those of the training images, in units where white is 1, not divided by a channel's standard
-    deviation. This is `kornia.enhance.ZCAWhitening(eps=0.1)`, used by the code of MTT (arXiv:2203.11932) and DATM (arXiv:2310.05773).
+    The mean and the covariance Σ are those of the training images, in units where white is 1, not
+    divided by a channel's standard deviation. This is `kornia.enhance.ZCAWhitening(eps=0.1)`, used
+    by the code of MTT (arXiv:2203.11932) and DATM (arXiv:2310.05773).
 
     Parameters
     ----------
@@ -93,8 +95,8 @@ AnyNormalisation = Normalisation | Whitening
 class PixelSums:
     """Sums of pixels and of their pairwise products over images, for mean and covariance.
 
-    The sums are integers below 2^53 (for up to 10^11 images), which float64 represents exactly. The order of the images, their
-    batches and the number of threads therefore do not change a bit.
+    The sums are integers below 2^53 (for up to 10^11 images), which float64 represents exactly. The
+    order of the images, their batches and the number of threads therefore do not change a bit.
     """
 
     def __init__(self, num_pixels: int) -> None:

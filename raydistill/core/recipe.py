@@ -25,8 +25,9 @@ class SGD:
     Parameters
     ----------
     lr
-        Learning rate. Matching gradients are small, so images need 100 to 10000. "auto" chooses it from the gradient on the
-        initial images, see `Distiller.begin`; only `image_step` may be "auto".
+        Learning rate. Matching gradients are small, so images need 100 to 10000. "auto" chooses it
+        from the gradient on the initial images, see `Distiller.begin`; only `image_step` may be
+        "auto".
     momentum
         Momentum, in [0, 1).
     """
@@ -60,8 +61,9 @@ class Adam:
     betas
         Decays of the first and the second moment, each in [0, 1).
     unit_gradients
-        Divide the gradients of a segment by the norm of its image gradient. A rare gradient is 1000 times larger; unnormalised it
-        fills Adam's second moment and stalls the images for 1 / (1 - beta_2) iterations.
+        Divide the gradients of a segment by the norm of its image gradient. A rare gradient is 1000
+        times larger; unnormalised it fills Adam's second moment and stalls the images for 1 / (1 -
+        beta_2) iterations.
     """
 
     kind: Literal["adam"] = "adam"
@@ -95,51 +97,60 @@ class Recipe:
     iterations
         Largest number of iterations; the schedule may stop earlier.
     student_steps, expert_epochs
-        N, the number of SGD steps of the student, and M, the number of expert epochs that it shall cover. N "auto": a third of
-        the experts' steps in M epochs, from 10 to 50.
+        N, the number of SGD steps of the student, and M, the number of expert epochs that it shall
+        cover. N "auto": a third of the experts' steps in M epochs, from 10 to 50.
     student_lr
-        Initial learning rate of the student; its logarithm is learned. "auto": the largest rate at which, on the initial images,
-        the student moves at most 0.8 times as far as the experts, see `Distiller.begin`. With `init: mean`, real images are used.
-        A rate far too large makes the student move away from its target (loss above 1).
+        Initial learning rate of the student; its logarithm is learned. "auto": the largest rate at
+        which, on the initial images, the student moves at most 0.8 times as far as the experts, see
+        `Distiller.begin`. With `init: mean`, real images are used. A rate far too large makes the
+        student move away from its target (loss above 1).
     lr_per_epoch
         Learn one student learning rate per start epoch, instead of one for all.
     trajectories_per_step
-        Number of trajectory segments per iteration, each with its own random numbers. The images follow the mean of their
-        gradients. Several workers may share the segments; the result is the same, and each segment costs as much as one.
+        Number of trajectory segments per iteration, each with its own random numbers. The images
+        follow the mean of their gradients. Several workers may share the segments; the result is
+        the same, and each segment costs as much as one.
     start_epochs
-        Choice of the start epoch t in the window of the schedule. "cycle": one epoch after another; "random": uniform over
-        the epochs; "continuous": uniform over the real numbers between the first and the last (straight trajectories only).
+        Choice of the start epoch t in the window of the schedule. "cycle": one epoch after another;
+        "random": uniform over the epochs; "continuous": uniform over the real numbers between the
+        first and the last (straight trajectories only).
     trajectories
-        "sgd": the parameters of the experts after each epoch; "straight": the line between an expert's first and last
-        parameters (MCT).
+        "sgd": the parameters of the experts after each epoch; "straight": the line between an
+        expert's first and last parameters (MCT).
     match_at
-        "end": match after the last student step; "nearest": match after the step that ends nearest to the target (ATT).
+        "end": match after the last student step; "nearest": match after the step that ends nearest
+        to the target (ATT).
     skip_layers
-        Fraction of the layers, counted from the input, that the loss leaves out, rounded down (PAD).
+        Fraction of the layers, counted from the input, that the loss leaves out, rounded down
+        (PAD).
     skip_above
         Ignore segments whose loss is above this value (DATM: 1.0 to 1.1); None: use all segments.
     batch_size
-        Synthetic images per student step. None: all images; "auto": half of them if a class has several. The student sees every
-        image once before any image again, apart from a remainder smaller than a batch.
+        Synthetic images per student step. None: all images; "auto": half of them if a class has
+        several. The student sees every image once before any image again, apart from a remainder
+        smaller than a batch.
     labels, label_step
-        "hard": one-hot; "votes": the volunteers' class probabilities of the real images behind a synthetic one, fixed; "soft":
-        learned logits, optimised by `label_step`.
+        "hard": one-hot; "votes": the volunteers' class probabilities of the real images behind a
+        synthetic one, fixed; "soft": learned logits, optimised by `label_step`.
     label_init
-        Initial soft labels. "experts": mean logits of the experts that classify the image correctly (DATM); "votes"; "hard".
+        Initial soft labels. "experts": mean logits of the experts that classify the image correctly
+        (DATM); "votes"; "hard".
     init
-        Initial images. "noise"; "real": random training images of the class; "correct": real images that the experts classify
-        correctly (DATM); "mean": means of disjoint parts of the class; "herding": training images whose mean is nearest to the
-        class mean.
+        Initial images. "noise"; "real": random training images of the class; "correct": real images
+        that the experts classify correctly (DATM); "mean": means of disjoint parts of the class;
+        "herding": training images whose mean is nearest to the class mean.
     image_step, lr_step
         Optimisers of the images and of the logarithm of the student's learning rate.
     engine
-        Gradient engine. "exact": adjoint, in the memory of one step; "constant-adjoint": TESLA's approximation; "unrolled":
-        automatic differentiation through all steps, the reference.
+        Gradient engine. "exact": adjoint, in the memory of one step; "constant-adjoint": TESLA's
+        approximation; "unrolled": automatic differentiation through all steps, the reference.
     precision, compile
-        bfloat16 is used in the student's matrix products; parameters and adjoint stay float32. "auto": decided by the estimated
-        work and the hardware (`core.cost_model`). Without such an estimate it means float32, not compiled.
+        bfloat16 is used in the student's matrix products; parameters and adjoint stay float32.
+        "auto": decided by the estimated work and the hardware (`core.cost_model`). Without such an
+        estimate it means float32, not compiled.
     ema
-        Decay of the moving average of the images, which is validated and published. 0: the images themselves.
+        Decay of the moving average of the images, which is validated and published. 0: the images
+        themselves.
     schedule
         The window of start epochs, and when it grows.
     augmentation
@@ -207,7 +218,8 @@ class Recipe:
         steps_per_epoch
             SGD steps in an epoch of the experts; needed for `student_steps: auto`.
         arithmetic
-            The decision of `core.cost_model`. None: as requested, and eager float32 where that is "auto".
+            The decision of `core.cost_model`. None: as requested, and eager float32 where that is
+            "auto".
 
         Raises
         ------
@@ -216,8 +228,9 @@ class Recipe:
 
         Notes
         -----
-        A third of the experts' steps is enough: a student step sees all synthetic images or `batch_size` of them, and may be
-        longer than an expert's. More steps cost more and were no better on galaxies (docs/log.md, 2026-11-21).
+        A third of the experts' steps is enough: a student step sees all synthetic images or
+        `batch_size` of them, and may be longer than an expert's. More steps cost more and were no
+        better on galaxies (docs/log.md, 2026-11-21).
         """
         return ResolvedRecipe(
             self,
@@ -237,8 +250,9 @@ class Recipe:
     def batch_of(self, num_images: int) -> int:
         """Return the number of synthetic images per student step.
 
-        "auto" halves the images of several per class: a step costs half as much as one on all images. Smaller batches
-        have noisier gradients; 50 and 90 images distilled with them were worse (docs/log.md, 2026-11-23).
+        "auto" halves the images of several per class: a step costs half as much as one on all
+        images. Smaller batches have noisier gradients; 50 and 90 images distilled with them were
+        worse (docs/log.md, 2026-11-23).
         """
         if self.batch_size == "auto":
             return num_images if self.images_per_class == 1 else num_images // 2
@@ -266,7 +280,8 @@ class ResolvedRecipe:
     student_steps
         N.
     student_lr, image_lr
-        Learning rates of the student and of the images. None: `Distiller.begin` chooses it from the initial images.
+        Learning rates of the student and of the images. None: `Distiller.begin` chooses it from the
+        initial images.
     arithmetic
         Compiled or eager, and the precision.
     """

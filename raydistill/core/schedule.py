@@ -1,21 +1,26 @@
 r"""Define schedules: the window of start epochs that the images are trained on, and when it grows.
 
-*Self-adaptive* (Guan et al. 2023, arXiv:2311.17967): the images are trained on start epochs below a `cap`, which starts at 1. Every
-iteration also computes the matching loss at start epoch = cap, which the images are not trained on. The hypothesis test takes Pearson's
-r of the n losses since the last advance against time:
+*Self-adaptive* (Guan et al. 2023, arXiv:2311.17967): the images are trained on start epochs below a
+`cap`, which starts at 1. Every iteration also computes the matching loss at start epoch = cap,
+which the images are not trained on. The hypothesis test takes Pearson's r of the n losses since the
+last advance against time:
 
-- r < -significance / sqrt(n - 2): the loss of the unseen epoch falls, so the images generalise to it: advance.
+- r < -significance / sqrt(n - 2): the loss of the unseen epoch falls, so the images generalise to
+  it: advance.
 - r > RISING / sqrt(n - 2): it rises, so the images overfit the earlier epochs: advance.
 - neither for `max_duration` iterations: fine-tune (the image step shrinks), then stop.
 
-The test runs every `test_every` iterations on losses that are correlated in time. "5 sigma" is therefore a rule and not a calibrated
-significance; `tests/unit/core/test_schedule.py` measures how often it fires on noise. Since |r| <= 1, a fall cannot advance before
-n > significance^2 + 2, nor a rise before n > RISING^2 + 2.
+The test runs every `test_every` iterations on losses that are correlated in time. "5 sigma" is
+therefore a rule and not a calibrated significance; `tests/unit/core/test_schedule.py` measures how
+often it fires on noise. Since |r| <= 1, a fall cannot advance before n > significance^2 + 2, nor a
+rise before n > RISING^2 + 2.
 
-*Fixed* is the window of MTT (Cazenavette et al. 2022, arXiv:2203.11932). *StepwiseWindow* grows at regular intervals, as in DATM's
-sequential generation (Guo et al. 2024, arXiv:2310.05773), and may leave out the first epochs.
+*Fixed* is the window of MTT (Cazenavette et al. 2022, arXiv:2203.11932). *StepwiseWindow* grows at
+regular intervals, as in DATM's sequential generation (Guo et al. 2024, arXiv:2310.05773), and may
+leave out the first epochs.
 
-A schedule is a frozen record of hyper-parameters; `init` and `step` return new state and a `Decision`.
+A schedule is a frozen record of hyper-parameters; `init` and `step` return new state and a
+`Decision`.
 """
 
 from __future__ import annotations
@@ -87,12 +92,14 @@ class SelfAdaptive:
     min_duration, max_duration
         Iterations before the first test after an advance, and before fine-tuning starts.
     max_start_epoch
-        The largest start epoch of the window. None: the last possible one, the experts' epochs minus `expert_epochs`.
+        The largest start epoch of the window. None: the last possible one, the experts' epochs
+        minus `expert_epochs`.
     test_every
         Iterations between two tests.
     fine_tune_every, fine_tune_factor, fine_tune_floor
-        Fine-tuning multiplies the image step by the factor every `fine_tune_every` iterations. It stops when the step is below
-        the floor, relative to the initial step. (The authors' code stops at an absolute step of 50.)
+        Fine-tuning multiplies the image step by the factor every `fine_tune_every` iterations. It
+        stops when the step is below the floor, relative to the initial step. (The authors' code
+        stops at an absolute step of 50.)
     """
 
     kind: Literal["self-adaptive"] = "self-adaptive"

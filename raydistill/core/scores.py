@@ -1,7 +1,7 @@
 """Compute the two scores of DD-Ranking (Li et al. 2025, arXiv:2505.13300).
 
-Soft labels and augmentation raise the accuracy on any images, random real ones too. The scores therefore compare each accuracy with
-that of random real images under the same labels and training:
+Soft labels and augmentation raise the accuracy on any images, random real ones too. The scores
+therefore compare each accuracy with that of random real images under the same labels and training:
 
     HLR = acc(real, hard) - acc(syn, hard)                       hard-label recovery: distance to all training data
     IOR = acc(syn, its labels) - acc(random, such labels)        improvement over random
@@ -12,12 +12,16 @@ that of random real images under the same labels and training:
 u maps [-1, 1] to [0, 1] and 0 to 1 / (e + 1) = .27, the ARS of random real images.
 
 The formulas and weights are those of the authors' package (v0.2.0). Differences from its code:
-- Accuracies are fractions, as u requires. The package passes percentages to u, so its scores can leave [0, 1].
-- They are balanced accuracies, because surveys are not balanced; on the package's data sets both are the same.
-- Each is taken after the last epoch, at a learning rate chosen on validation images. The package takes the best of all epochs and
-  rates on the test images.
-- A score is u of the mean accuracies, with an interval; the package gives mean and deviation of the scores of single rounds.
-As in the package, the learned rate of the set is used with its own labels (with `learned_lr: only`); all other rates are searched.
+- Accuracies are fractions, as u requires. The package passes percentages to u, so its scores can
+  leave [0, 1].
+- They are balanced accuracies, because surveys are not balanced; on the package's data sets both
+  are the same.
+- Each is taken after the last epoch, at a learning rate chosen on validation images. The package
+  takes the best of all epochs and rates on the test images.
+- A score is u of the mean accuracies, with an interval; the package gives mean and deviation of the
+  scores of single rounds.
+As in the package, the learned rate of the set is used with its own labels (with
+`learned_lr: only`); all other rates are searched.
 """
 
 from __future__ import annotations
@@ -43,14 +47,17 @@ def label_robust(
     real_hard
         Networks trained on all data with hard labels.
     syn, random
-        Networks trained on the distilled images with their labels, and on random real images labelled in the same way.
+        Networks trained on the distilled images with their labels, and on random real images
+        labelled in the same way.
     syn_hard
-        Networks trained on the distilled images with hard labels. None: the labels of `syn` are hard, and it enters both terms.
+        Networks trained on the distilled images with hard labels. None: the labels of `syn` are
+        hard, and it enters both terms.
 
     Returns
     -------
     dict
-        {score, low, high, hard_label_recovery, improvement_over_random}; low and high are the ends of the 95 % interval.
+        {score, low, high, hard_label_recovery, improvement_over_random}; low and high are the ends
+        of the 95 % interval.
     """
     own = syn if syn_hard is None else syn_hard
     terms = [(-(1 - WEIGHT), real_hard), (-WEIGHT, random)]
@@ -72,7 +79,8 @@ def augmentation_robust(
     Returns
     -------
     dict
-        {score, low, high, improvement_augmented, improvement_plain}; low and high are the ends of the 95 % interval.
+        {score, low, high, improvement_augmented, improvement_plain}; low and high are the ends of
+        the 95 % interval.
     """
     terms = [(WEIGHT, syn_augmented), (-WEIGHT, random_augmented), (1 - WEIGHT, syn_plain), (WEIGHT - 1, random_plain)]
     return _score(terms) | {
@@ -89,8 +97,9 @@ def unit(x: float) -> float:
 def _score(terms: Sequence[tuple[float, Sequence[float]]]) -> dict[str, Any]:
     """Return u of a weighted sum of mean accuracies, and u of the ends of its 95 % interval (Welch), clipped to [-1, 1].
 
-    The groups of networks are treated as independent. Networks with one seed share their initial weights, so the interval is
-    conservative. low and high are None if a group has fewer than two networks; all three are None if a group is empty.
+    The groups of networks are treated as independent. Networks with one seed share their initial
+    weights, so the interval is conservative. low and high are None if a group has fewer than two
+    networks; all three are None if a group is empty.
     """
     groups = [(weight, metrics.summarise(list(values))) for weight, values in terms]
     if any(group["mean"] is None for _, group in groups):

@@ -1,8 +1,10 @@
 """Evaluate segments of the experts' trajectories: the matching loss of each, and its gradients.
 
-A segment is an expert and a start epoch t in the window of the schedule. The student starts at theta*_t; its target is theta*_{t + M}.
-Segment p of iteration i draws its random numbers from `fold_in(seed, i, p)` alone (p = 0: `fold_in(seed, i)`). A `SegmentEvaluator`
-keeps no state of an iteration: with the same recipe, experts, seed and `SharedState`, every process computes the same bits.
+A segment is an expert and a start epoch t in the window of the schedule. The student starts at
+theta*_t; its target is theta*_{t + M}. Segment p of iteration i draws its random numbers from
+`fold_in(seed, i, p)` alone (p = 0: `fold_in(seed, i)`). A `SegmentEvaluator` keeps no state of an
+iteration: with the same recipe, experts, seed and `SharedState`, every process computes the same
+bits.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ class SegmentEvaluator:
     seed
         Root of all random numbers of the iterations.
     memory_mb
-        Memory that the engine may use to store student steps, see `engines.adjoint`; it does not change the result.
+        Memory that the engine may use to store student steps, see `engines.adjoint`; it does not
+        change the result.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """Train a network on labelled images, epoch by epoch. Experts and evaluation share this loop.
 
-`fit` yields the state after every epoch, so its caller can save, stop or resume. Epoch e draws its batch order and augmentation from
-`fold_in(seed, e)` alone. A run that resumes after epoch e therefore computes the same epoch e + 1.
+`fit` yields the state after every epoch, so its caller can save, stop or resume. Epoch e draws its
+batch order and augmentation from `fold_in(seed, e)` alone. A run that resumes after epoch e
+therefore computes the same epoch e + 1.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from raydistill.seeding import generator
 class SharpnessAware:
     """Sharpness-aware training (GSAM): seek flat minima, at twice the cost of an epoch.
 
-    With g the gradient at theta and g' the gradient at theta + e on the same batch, the step follows
+    With g the gradient at theta and g' the gradient at theta + e on the same batch, the step
+    follows
 
         g' - alpha (g - (g . g') g' / |g'|^2),    e = rho |theta|^2 g / ||theta| g|  (adaptive; else rho g / |g|).
 
@@ -46,8 +48,8 @@ class SharpnessAware:
 
     References
     ----------
-    GSAM and the defaults: Zhuang et al. 2022, arXiv:2203.08065. SAM: Foret et al. 2021, arXiv:2010.01412. Experts with flat
-    minima: FTD, Du et al. 2023, arXiv:2211.11004.
+    GSAM and the defaults: Zhuang et al. 2022, arXiv:2203.08065. SAM: Foret et al. 2021,
+    arXiv:2010.01412. Experts with flat minima: FTD, Du et al. 2023, arXiv:2211.11004.
     """
 
     rho: float = 0.01
@@ -70,22 +72,26 @@ class Training:
     lr, momentum, weight_decay
         Parameters of SGD, as in `torch.optim.SGD`.
     lr_decay_at
-        Fraction of the epochs after which the learning rate falls to a tenth. The papers evaluate with 0.5; 1: never.
+        Fraction of the epochs after which the learning rate falls to a tenth. The papers evaluate
+        with 0.5; 1: never.
     sampling
-        "shuffle": every image once per epoch; "balanced": equally many batches, each image from a random class.
+        "shuffle": every image once per epoch; "balanced": equally many batches, each image from a
+        random class.
     class_weights
-        Weight the loss of each class by its inverse frequency (mean 1). Balanced sampling replaces it.
+        Weight the loss of each class by its inverse frequency (mean 1). Balanced sampling replaces
+        it.
     flat
         Seek flat minima (`SharpnessAware`); None: plain SGD.
     average
-        Time constant, in epochs, of a moving average of the parameters over the steps. The average is the result of an epoch
-        (Polyak & Juditsky 1992, doi:10.1137/0330046). It fluctuates less than SGD, is easier to match and classifies better.
-        0: the parameters of SGD.
+        Time constant, in epochs, of a moving average of the parameters over the steps. The average
+        is the result of an epoch (Polyak & Juditsky 1992, doi:10.1137/0330046). It fluctuates less
+        than SGD, is easier to match and classifies better. 0: the parameters of SGD.
     augmentation
         Augmentation of the training images, drawn anew for every batch.
     precision, compile
-        bfloat16 is used in matrix products; parameters stay float32. "auto": decided by the estimated work and the hardware
-        (`core.cost_model`). Without such an estimate it means float32, not compiled.
+        bfloat16 is used in matrix products; parameters stay float32. "auto": decided by the
+        estimated work and the hardware (`core.cost_model`). Without such an estimate it means
+        float32, not compiled.
     """
 
     epochs: int = 50
@@ -125,7 +131,8 @@ class Training:
         Parameters
         ----------
         arithmetic
-            The decision of `core.cost_model`. None: as requested, and eager float32 where that is "auto".
+            The decision of `core.cost_model`. None: as requested, and eager float32 where that is
+            "auto".
         """
         arithmetic = arithmetic or fill_auto(self)
         return ResolvedTraining(
@@ -148,8 +155,8 @@ class ResolvedTraining(Training):
 class FitState(NamedTuple):
     """The state after `epoch` epochs.
 
-    average_P holds the result: the moving average of theta_P, or theta_P itself without an average. loss is the mean training loss of
-    the last epoch, NaN before the first.
+    average_P holds the result: the moving average of theta_P, or theta_P itself without an average.
+    loss is the mean training loss of the last epoch, NaN before the first.
     """
 
     epoch: int
@@ -335,7 +342,8 @@ def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: 
     images_NCHW
         Normalised images, on the device of theta_P.
     batch_size
-        Images per forward pass. None: 512 on a GPU, and 16 on a CPU, whose caches hold that much (docs/log.md).
+        Images per forward pass. None: 512 on a GPU, and 16 on a CPU, whose caches hold that much
+        (docs/log.md).
 
     Returns
     -------
@@ -366,8 +374,9 @@ def evaluate(network: Network, theta_P: Tensor, images_NCHW: Tensor, labels_N: T
 def lr_schedule(lrs: Tensor, training: Training) -> Callable[[int], float]:
     """Return the learning rate by epoch from the list of a distilled set.
 
-    The list is stretched over the epochs before the decay; then follows a tenth of its last rate. This is the evaluation of
-    arXiv:2311.17967: "the learned learning-rate list spread over 500 epochs, then 500 at a tenth".
+    The list is stretched over the epochs before the decay; then follows a tenth of its last rate.
+    This is the evaluation of arXiv:2311.17967: "the learned learning-rate list spread over 500
+    epochs, then 500 at a tenth".
     """
     values = lrs.tolist()
     before = max(1, math.ceil(training.lr_decay_at * training.epochs))

@@ -1,14 +1,14 @@
 """Read expert trajectories epoch by epoch, or convexified.
 
-Convexified trajectories (Zhong et al. 2024, arXiv:2406.19827) replace the curved, noisy path of SGD by the
-straight line between its two ends. The speed along the line is the expert's:
+Convexified trajectories (Zhong et al. 2024, arXiv:2406.19827) replace the curved, noisy path of SGD
+by the straight line between its two ends. The speed along the line is the expert's:
 
     theta(t) = (1 - beta_t) theta_0 + beta_t theta_T
     beta_t = (theta_t - theta_0) . (theta_T - theta_0) / |theta_T - theta_0|^2
 
-theta(t) is the point of the line nearest to theta_t, clipped to the line; beta never decreases. Between epochs
-beta is interpolated, so t may be any real number (the paper's continuous sampling). Only the two ends and beta
-need to be stored.
+theta(t) is the point of the line nearest to theta_t, clipped to the line; beta never decreases.
+Between epochs beta is interpolated, so t may be any real number (the paper's continuous sampling).
+Only the two ends and beta need to be stored.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from raydistill.core.training import Training, fit, init_state
 class Trajectories(Protocol):
     """Expert parameters by epoch.
 
-    `trajectories(expert, epoch)` returns theta_P after that epoch (0: initial), and `progress(expert)`
-    returns beta_0 ... beta_T.
+    `trajectories(expert, epoch)` returns theta_P after that epoch (0: initial), and
+    `progress(expert)` returns beta_0 ... beta_T.
     """
 
     @property
@@ -70,7 +70,8 @@ class InMemoryTrajectories:
     Parameters
     ----------
     paths_TP
-        One float32 tensor [epochs + 1, P] per expert: its parameters after every epoch, the initial ones first.
+        One float32 tensor [epochs + 1, P] per expert: its parameters after every epoch, the initial
+        ones first.
 
     Raises
     ------

@@ -25,8 +25,8 @@ from raydistill import __version__
 from raydistill.pipeline.runtime.cluster import set_environment
 
 ROOT = Path(__file__).parents[2]
-# Version v1 of RayCluster and RayJob, from helm-chart/kuberay-operator/crds of github.com/ray-project/kuberay at feeaf72fa
-# (Apache-2.0), as JSON without descriptions.
+# Version v1 of RayCluster and RayJob, from helm-chart/kuberay-operator/crds of
+# github.com/ray-project/kuberay at feeaf72fa (Apache-2.0), as JSON without descriptions.
 SCHEMAS = json.loads(gzip.decompress((ROOT / "tests" / "data" / "kuberay-v1.json.gz").read_bytes()))
 FILES = sorted((ROOT / "deploy" / "kuberay").glob("*.yaml"))
 

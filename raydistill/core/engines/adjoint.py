@@ -1,14 +1,14 @@
 r"""Define the adjoint engine: the exact gradient, with the graph of one student step in memory at a time.
 
-The student takes N steps theta_{i+1} = theta_i - a g(theta_i, x_i), and L is the matching loss of theta_N.
-The adjoint lambda_i = dL/dtheta_i follows a recursion from the last step to the first:
+The student takes N steps theta_{i+1} = theta_i - a g(theta_i, x_i), and L is the matching loss of
+theta_N. The adjoint lambda_i = dL/dtheta_i follows a recursion from the last step to the first:
 
     lambda_N = 2 (theta_N - theta*) / |theta_0 - theta*|^2
     lambda_i = lambda_{i+1} - a H_i lambda_{i+1},    H_i = dg_i/dtheta
     dL/dx_i = -a d/dx (g_i . lambda_{i+1}),    dL/dy_i likewise,    dL/da = -sum_i g_i . lambda_{i+1}
 
-This is the same gradient as autograd's through all N steps. Each step is a pure function of tensors, so
-torch.compile can compile it.
+This is the same gradient as autograd's through all N steps. Each step is a pure function of
+tensors, so torch.compile can compile it.
 
 Three memory plans give the same bits. Costs are in units of a forward pass F, per step:
   - default: keep theta_0 ... theta_{N-1}; 12 F;
@@ -16,8 +16,8 @@ Three memory plans give the same bits. Costs are in units of a forward pass F, p
   - more memory, without compilation: also keep the graphs of the last steps; 9 F for those.
 
 The constant adjoint leaves out H_i, so lambda_i = lambda_N for every i (TESLA, Cui et al. 2023,
-arXiv:2211.10586). It needs half of a step's second derivatives. It is an approximation: its cosine with the
-exact gradient falls where the student's steps are large.
+arXiv:2211.10586). It needs half of a step's second derivatives. It is an approximation: its cosine
+with the exact gradient falls where the student's steps are large.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Adjoint:
         Use the constant adjoint, TESLA's approximation.
     memory_mb
         Memory in units of 2**20 bytes for kept parameters and graphs, beside the work of one step.
-        None: the parameters of every step, and no graphs. The result has the same bits for every value.
+        None: the parameters of every step, and no graphs. The result has the same bits for every
+        value.
     compile
         Compile the step with `torch.compile`. Compilation takes 30-60 s; results agree to rounding.
     """
@@ -98,8 +99,8 @@ class AdjointEngine:
             gradients, value = torch.func.grad_and_value(product, argnums=argnums)(theta_P, images, targets)
             return VJP(value, None if constant else gradients[0], *gradients[-2:])
 
-        # Compiled, both derivatives lie in one graph. Eager autograd does the same in half of the memory.
-        # A run's steps have one number of synthetic images, so shapes are static.
+        # Compiled, both derivatives lie in one graph. Eager autograd does the same in half of the
+        # memory. A run's steps have one number of synthetic images, so shapes are static.
         self._gradient: Callable[..., Tensor] = compiled(gradient) if options.compile else gradient
         self._vjp: Callable[..., VJP] = compiled(vjp, otherwise=self._eager_vjp) if options.compile else self._eager_vjp
 
@@ -191,9 +192,9 @@ class AdjointEngine:
 def plan_memory(memory: float, steps: int, vector_bytes: int, graph_bytes: int) -> tuple[int, int]:
     """Return (c, k): keep every c-th theta, and the graphs of the last k steps.
 
-    c is 1 if `steps` vectors fit into the memory. Otherwise it is the smallest c that fits: the kept vectors
-    and those of one recomputed stretch. If none fits, it is the c with the fewest vectors, near sqrt(steps).
-    Graphs use the memory that remains.
+    c is 1 if `steps` vectors fit into the memory. Otherwise it is the smallest c that fits: the
+    kept vectors and those of one recomputed stretch. If none fits, it is the c with the fewest
+    vectors, near sqrt(steps). Graphs use the memory that remains.
     """
 
     def num_vectors(every: int) -> int:

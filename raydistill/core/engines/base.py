@@ -52,8 +52,8 @@ def matching_loss(end_P: Tensor, start_P: Tensor, target_P: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        L = |theta_N - theta*|^2 / |theta_0 - theta*|^2, a scalar. 0: the student reached the target.
-        1: it is as far away as at the start. Above 1: it moved away.
+        L = |theta_N - theta*|^2 / |theta_0 - theta*|^2, a scalar. 0: the student reached the
+        target. 1: it is as far away as at the start. Above 1: it moved away.
 
     Raises
     ------

@@ -29,7 +29,8 @@ LONG, SHORT = WorkEstimate(1e15, 1000), WorkEstimate(1e9, 10)
 
 
 def test_operations_of_a_convolution_match_those_counted_by_hand() -> None:
-    # 3x3 convolutions of 8 channels on 16 and 8 px, then a linear map of 8 * 4 * 4 to 5 classes; 2 operations each.
+    # 3x3 convolutions of 8 channels on 16 and 8 px, then a linear map of 8 * 4 * 4 to 5 classes; 2
+    # operations each.
     by_hand = 2 * (16 * 16 * 9 * 3 * 8 + 8 * 8 * 9 * 8 * 8 + 8 * 4 * 4 * 5)
     assert forward_flops(build_network(ConvNet(depth=2, width=8), 5, 16), 3, 16) == by_hand
 

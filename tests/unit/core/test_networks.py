@@ -124,7 +124,8 @@ def test_names_distinguish_architectures() -> None:
 @pytest.mark.parametrize(
     ("architecture", "size", "parameters"),
     [
-        # Weights and biases counted by hand from the papers' tables; two numbers for each channel of an instance norm.
+        # Weights and biases counted by hand from the papers' tables; two numbers for each channel
+        # of an instance norm.
         (AlexNet(), 32, 9_728 + 614_592 + 442_624 + 442_560 + 331_968 + 30_730),
         (VGG11(), 32, 9_220_480 + 2 * 2_752 + 5_130),
         (ResNet18(), 32, 11_173_962),  # the CIFAR ResNet-18 of the literature: batch norm has as many parameters

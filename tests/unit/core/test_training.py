@@ -127,8 +127,8 @@ def test_seed_changes_the_order(network: Network) -> None:
 def visits(labels: Tensor, training: Training, seed: int = 0) -> Tensor:
     """Return how often one epoch of a single batch uses each image.
 
-    Image i is the i-th unit vector and the network is linear and starts at zero, so that one step moves column i of the weights by
-    -lr count_i / batch (1/K - y_i): the counts can be read off.
+    Image i is the i-th unit vector and the network is linear and starts at zero, so that one step
+    moves column i of the weights by -lr count_i / batch (1/K - y_i): the counts can be read off.
     """
     n, k = len(labels), int(labels.max()) + 1
     linear = Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(n, k, bias=False)))
