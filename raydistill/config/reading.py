@@ -101,7 +101,11 @@ def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
 
 
 def _is_about(place: str, what: str, key: str) -> bool:
-    """Return whether an override of `key` caused the error at `place`: the same key, below, or above and named."""
+    """Return whether an override of `key` caused the error at `place`.
+
+    It did if `place` is the key or below it, or if `place` is above it and the error
+    names either by its last part.
+    """
     named = [path.rpartition(".")[2] in what for path in (key, place)]
     return place == key or place.startswith(f"{key}.") or (key.startswith(f"{place}.") and any(named))
 

@@ -181,12 +181,13 @@ class Distiller:
             self._choose_image_lr(self.recipe.image_step.momentum)
 
     def _choose_student_lr(self, typical_DSCHW: Tensor) -> None:
-        """Choose the largest rate 2^(k / RATES_PER_OCTAVE) whose displacement ratio is at most `TARGET_DISPLACEMENT_RATIO`.
+        """Choose the largest rate 2^(k / RATES_PER_OCTAVE) that moves the student no farther than allowed.
 
-        The ratio is that of |theta_N - theta_0| to |theta* - theta_0|: the geometric mean over
-        three experts and both ends of the first window, each with one of the sets in turn. As long
-        as the images are untrained, the student moves mostly sideways; one that moves farther ends
-        farther from its target than it began.
+        Its displacement ratio is at most `TARGET_DISPLACEMENT_RATIO`. The ratio is that of |theta_N
+        - theta_0| to |theta* - theta_0|: the geometric mean over three experts and both ends of the
+        first window, each with one of the sets in turn. As long as the images are untrained, the
+        student moves mostly sideways; one that moves farther ends farther from its target than it
+        began.
         """
         initial = self._initial_segments()
         low, high = (math.ceil(math.log2(bound) * RATES_PER_OCTAVE) for bound in STUDENT_LR_RANGE)
@@ -213,7 +214,7 @@ class Distiller:
         self._set_step_sizes()
 
     def _initial_segments(self) -> list[InitialSegment]:
-        """Return segments of up to three experts at both ends of the first window; stationary ones are left out."""
+        """Return moving segments of up to three experts, at both ends of the first window."""
         segments, window, initial = self.segments, self.segments.window(self.schedule), []
         g = generator(segments.seed, "first cases")
         for expert in range(min(3, segments.trajectories.num_experts)):
@@ -226,7 +227,7 @@ class Distiller:
         return initial
 
     def _displacement_ratio(self, lr: float, sets_DSCHW: Tensor, initial: list[InitialSegment]) -> float:
-        """Return the geometric mean of the student's displacement relative to the experts', inf if it is not finite."""
+        """Return the geometric mean of the displacement ratios; inf if one is not finite."""
         lr_tensor, targets, logs = torch.tensor(lr).to(self.images), self.targets(), []
         matcher = self.segments.matcher
         for (start, target, batches), images_SCHW in zip(initial, cycle(sets_DSCHW), strict=False):
@@ -299,7 +300,7 @@ class Distiller:
         ]  # fmt: skip
 
     def _skips(self, result: SegmentResult) -> bool:
-        """Return True if the segment is ignored: a stationary expert, or a loss above `skip_above` or not finite."""
+        """Return whether the expert is stationary, or the loss above `skip_above` or not finite."""
         ceiling = self.recipe.skip_above
         return result.is_stationary or (ceiling is not None and not float(result.matched.loss) <= ceiling)
 
@@ -358,7 +359,7 @@ class Distiller:
                 group["lr"] = size
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Return (tensors, strings), in the form that safetensors stores; `load_state_dict` continues from them."""
+        """Return the state as (tensors, strings), the form that safetensors stores."""
         tensors = {"images": self.images, "average": self.average, "labels": self.labels}
         tensors["log_lrs"] = torch.stack(self.log_lrs)
         if self.image_lr is not None:

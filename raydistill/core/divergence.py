@@ -1,4 +1,4 @@
-"""Check the two conditions that end a distillation: figures that are not finite, and a student rate out of range."""
+"""Check what ends a distillation: figures that are not finite, and a student rate out of range."""
 
 from __future__ import annotations
 

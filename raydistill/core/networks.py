@@ -48,10 +48,11 @@ class Layout:
         return {n: p.view(s) for n, p, s in zip(self.names, slices, self.shapes, strict=True)}
 
     def parameters_of_first_layers(self, fraction: float) -> int:
-        """Return the number of leading entries of theta in this fraction of the layers, rounded down to whole layers.
+        """Return the number of entries of theta in the first layers.
 
-        A layer starts at every parameter of two or more dimensions (a convolution, a linear map),
-        and includes the biases and norms after it.
+        They are this fraction of the layers, rounded down to whole layers. A layer starts at every
+        parameter of two or more dimensions (a convolution, a linear map), and includes the biases
+        and norms after it.
         """
         starts = [i for i, shape in enumerate(self.shapes) if len(shape) > 1]
         skipped = int(fraction * len(starts))
@@ -136,7 +137,7 @@ def build_network(architecture: Architecture, num_classes: int, image_size: int,
 
 @torch.no_grad()
 def check_network(network: Network, num_classes: int, image_size: int, channels: int = 3) -> None:
-    """Raise ValueError if the network does not return K logits per image, mixes images or draws random numbers."""
+    """Raise ValueError unless each image alone determines its K logits."""
     theta_P = network.layout.flatten(dict(network.module.named_parameters()))
     images = torch.rand(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
     try:

@@ -95,11 +95,11 @@ def unit(x: float) -> float:
 
 
 def _score(terms: Sequence[tuple[float, Sequence[float]]]) -> dict[str, Any]:
-    """Return u of a weighted sum of mean accuracies, and u of the ends of its 95 % interval (Welch), clipped to [-1, 1].
+    """Return u of a weighted sum of mean accuracies, and of the ends of its 95 % interval.
 
-    The groups of networks are treated as independent. Networks with one seed share their initial
-    weights, so the interval is conservative. low and high are None if a group has fewer than two
-    networks; all three are None if a group is empty.
+    The interval is Welch's, clipped to [-1, 1]. The groups of networks are treated as independent.
+    Networks with one seed share their initial weights, so the interval is conservative. low and
+    high are None if a group has fewer than two networks; all three are None if a group is empty.
     """
     groups = [(weight, metrics.summarise(list(values))) for weight, values in terms]
     if any(group["mean"] is None for _, group in groups):

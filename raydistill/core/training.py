@@ -267,7 +267,10 @@ def train(
 
 
 def _weight_of_newest(training: Training, num_images: int, epoch: int, step: int) -> float:
-    """Return the weight of the newest parameters in the average, after step `step` (from 1); larger in the first steps."""
+    """Return the weight of the newest parameters in the average after a step (from 1).
+
+    It is larger in the first steps.
+    """
     steps_per_epoch = training.steps_per_epoch(num_images)
     return max(1 / (1 + training.average * steps_per_epoch), 9 / (10 + epoch * steps_per_epoch + step))
 

@@ -1,4 +1,4 @@
-"""Augmentation: randomness is data, geometry is exact where it can be, handedness is kept or reversed on purpose."""
+"""Augmentation is a function of sampled parameters; flips alone reverse the handedness of a spiral."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AUGMENTATIONS = pytest.mark.parametrize("augmentation", zoo.AUGMENTATIONS.values
 
 
 def spiral(size: int = 33, turns: int = 1) -> Tensor:
-    """[1, 1, H, W] two-armed logarithmic spiral; `turns` = -1 is its mirror image."""
+    """Return a two-armed logarithmic spiral [1, 1, H, W]; `turns` = -1 gives its mirror image."""
     y, x = torch.meshgrid(*(torch.linspace(-1, 1, size, dtype=torch.float64),) * 2, indexing="ij")
     radius, angle = torch.hypot(x, y), torch.atan2(y, x)
     wave = torch.cos(2 * (angle - turns * 2.5 * torch.log(radius + 0.05)))
@@ -28,7 +28,7 @@ def spiral(size: int = 33, turns: int = 1) -> Tensor:
 
 
 def handedness(images_BCHW: Tensor) -> list[float]:
-    """Phase drift of the m = 2 component with log radius: positive for one winding sense, negative for the other."""
+    """Return the phase drift of the m = 2 component with log radius; its sign is the winding sense."""
 
     def drift(image_HW: Tensor) -> float:
         size = len(image_HW)
@@ -224,7 +224,7 @@ def test_padding_is_the_mean_colour_or_the_sky_of_the_image() -> None:
         padding: Augmentation(("rotate",), padding=padding).apply(sky, draws)
         for padding in ("zeros", "border", "reflection")
     }
-    assert turned["zeros"].amax() > -0.4  # a corner from nowhere
+    assert turned["zeros"].amax() > -0.4  # a corner with the mean colour
     torch.testing.assert_close(turned["border"], sky)
     torch.testing.assert_close(turned["reflection"], sky)
 

@@ -1,4 +1,4 @@
-"""Starting points and baselines: from the class, of the class, the same every time."""
+"""Coresets hold images of their class, and are the same every time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REAL = pytest.mark.parametrize("choose", CHOOSERS.values(), ids=CHOOSERS)
 
 
 def corner(images: Tensor, labels: Tensor) -> Tensor:
-    """A margin that anyone can read off an image: its first pixel."""
+    """Return the first pixel of each image, as a margin."""
     return images[:, 0, 0, 0]
 
 
@@ -35,15 +35,15 @@ def correct(images: Tensor, labels: Tensor, ipc: int, seed: int = 0) -> coreset.
     return coreset.correctly_classified(images, labels, K, ipc, generator(seed), corner)
 
 
-def which(chosen: Tensor) -> list[int]:
-    """Row of IMAGES that each chosen image is."""
+def rows_of(chosen: Tensor) -> list[int]:
+    """Return the row in IMAGES of each chosen image."""
     return [int(IMAGES.eq(image).flatten(1).all(dim=1).nonzero()) for image in chosen]
 
 
 @REAL
 @pytest.mark.parametrize("ipc", [1, 4, 9])
 def test_images_come_from_their_class_without_repetition(choose: Choose, ipc: int) -> None:
-    rows = which(choose(IMAGES, LABELS, ipc))
+    rows = rows_of(choose(IMAGES, LABELS, ipc))
     assert LABELS[rows].tolist() == [k for k in range(K) for _ in range(ipc)]
     assert len(set(rows)) == K * ipc
 
@@ -56,7 +56,7 @@ def test_choices_are_deterministic(choose: Choose) -> None:
 @REAL
 def test_class_with_too_few_images_repeats_them(choose: Choose) -> None:
     few = torch.tensor([0, 3, 1, 4, 2, 5])  # two of each class
-    chosen = which(choose(IMAGES[few], LABELS[few], 5))
+    chosen = rows_of(choose(IMAGES[few], LABELS[few], 5))
     for k in range(K):
         own = chosen[5 * k : 5 * k + 5]
         assert set(own) == {k, k + 3}
@@ -72,7 +72,7 @@ def test_class_without_images_is_refused(choose: Choose) -> None:
 
 @pytest.mark.parametrize("choose", [coreset.k_center, coreset.herding])
 def test_first_image_is_nearest_to_the_class_mean(choose: Any) -> None:
-    rows = which(choose(IMAGES, LABELS, K, 1).images_SCHW)
+    rows = rows_of(choose(IMAGES, LABELS, K, 1).images_SCHW)
     for k, row in enumerate(rows):
         own = IMAGES[LABELS.eq(k)]
         distances = (IMAGES - own.mean(dim=0)).flatten(1).norm(dim=1)

@@ -1,4 +1,4 @@
-"""One distillation step and its state: resumed bit for bit, untouched by divergence, downhill."""
+"""A step descends, resumes bit for bit, and leaves the state unchanged if it diverges."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_student_lr_out_of_range_ends_the_run(lr: float, direction: str) -> None
 
 
 def test_infinite_gradient_of_the_learning_rate_is_divergence() -> None:
-    """Where images and loss are finite but the rate's gradient overflows, the step must not write NaN into the rate."""
+    """Images and loss are finite here; the step must not write NaN into the rate."""
     run = distiller()
     original = run.segments.matcher.match
 

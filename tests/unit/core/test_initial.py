@@ -1,4 +1,4 @@
-"""Where a distilled set begins: images that the experts get right, and labels of experts, volunteers or neither."""
+"""Initial images that experts classify correctly, and initial labels of experts or volunteers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECIPE = Recipe(images_per_class=4, init="correct")
 
 @cache
 def experts() -> tuple[Network, list[Tensor]]:
-    """Barely trained, so that they err."""
+    """Return experts that were trained so briefly that they make errors."""
     network = build_network(zoo.NETWORKS["instance"], K, zoo.SIZE)
     trajectories = zoo.experts(network, num_experts=2, num_epochs=3)
     return network, [trajectories(expert, 3) for expert in range(2)]

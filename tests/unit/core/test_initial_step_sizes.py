@@ -1,4 +1,4 @@
-"""`auto` step sizes: the student's rate from the experts' displacement, the image step from the gradient's scale."""
+"""`auto` step sizes follow from the experts' displacement and the scale of the image gradient."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def test_an_image_drawn_twice_into_a_batch_gets_both_gradients() -> None:
 
 
 class Matching(torch.autograd.Function):
-    """The loss as an autograd node whose backward is what the engine reports, for `gradcheck`."""
+    """Make the loss an autograd node whose backward is the engine's gradient, for `gradcheck`."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, logits: Tensor, log_lr: Tensor, engine: Any, problem: zoo.Problem) -> Tensor:

@@ -250,7 +250,7 @@ def test_built_in_networks_pass_check_network(architecture: Any) -> None:
 
 
 class Attending(nn.Module):
-    """Attention over the images of a batch, or over the rows of each, perhaps with dropout, which has no module of its own here."""
+    """Attend over the images of a batch or the rows of each; its dropout is not a layer of its own."""
 
     def __init__(self, dropout: float, over_batch: bool) -> None:
         super().__init__()

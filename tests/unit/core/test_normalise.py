@@ -1,4 +1,4 @@
-"""From pixels to what networks see, and back."""
+"""Normalisation and whitening map pixels to network inputs and back."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def whitening_of(images_NHWC: torch.Tensor, eps: float = EPS) -> Whitening:
 
 
 def kornia(images_NCHW: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """T, mean and T_inv of kornia's `zca_mean(images, unbiased=True, eps=eps, return_inverse=True)`, written out."""
+    """Return what kornia's `zca_mean(images, unbiased=True, eps=eps, return_inverse=True)` returns."""
     x_ND = images_NCHW.reshape(len(images_NCHW), -1)
     mean_D = x_ND.mean(dim=0)
     covariance_DD = (x_ND - mean_D).T @ (x_ND - mean_D) / (len(x_ND) - 1)
@@ -175,7 +175,7 @@ def cifar(data_root: Path) -> torch.Tensor:
 
 
 def neighbours(images_NCHW: torch.Tensor) -> float:
-    """Correlation of pixels with their right neighbour."""
+    """Return the correlation of pixels with their right neighbours."""
     pairs = torch.stack([images_NCHW[..., :-1].flatten(), images_NCHW[..., 1:].flatten()])
     return float(torch.corrcoef(pairs)[0, 1])
 

@@ -1,4 +1,4 @@
-"""The hypothesis test: no evidence before there can be any, and both signs of it."""
+"""A schedule advances on falling and on rising losses, and only after enough of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(schedule: Schedule, losses: list[float], last_epoch: int = LAST) -> list
 
 
 def first(history: list[tuple[ScheduleState, Decision]], decision: Decision) -> int | None:
-    """After how many iterations a decision was first taken."""
+    """Return the iteration of the first such decision; None if there is none."""
     return next((i for i, (_, taken) in enumerate(history, start=1) if taken is decision), None)
 
 
@@ -67,7 +67,7 @@ def test_rise_advances_at_three_sigma_and_fall_at_lambda() -> None:
     noise -= np.polyval(np.polyfit(np.arange(200), noise, 1), np.arange(200))  # no trend of its own
 
     def series(r: float) -> list[float]:
-        """Correlation exactly r with time."""
+        """Return losses whose correlation with time is r."""
         t = np.arange(200) - 99.5
         return list(r * t / t.std() + math.sqrt(1 - r * r) * noise / noise.std())
 
@@ -143,7 +143,7 @@ def test_stepwise_window_advances_at_intervals_up_to_its_limit() -> None:
 
 
 def test_stepwise_window_is_the_sequential_generation_of_datm() -> None:
-    """Upper bound (exclusive) 10 + int((20 - 10) * iteration / 1000), at most 20; its config for ten images a class of CIFAR-10."""
+    """Its config for ten CIFAR-10 images per class ends at 10 + int((20 - 10) * iteration / 1000), at most 20."""
     history = run(StepwiseWindow(every=100, first_max_start_epoch=9, max_start_epoch=19), [0.0] * 1500, last_epoch=98)
     assert [state.cap for state, _ in history] == [min(20, 10 + (i * 10) // 1000) for i in range(1, 1501)]
 
@@ -153,7 +153,7 @@ def test_stepwise_window_stays_within_the_experts_epochs() -> None:
 
 
 def false_advance_rate(phi: float, trials: int = 80, length: int = 500) -> float:
-    """How often noise without any trend (AR(1) with coefficient phi) makes the default schedule advance within `length` iterations."""
+    """Return how often the default schedule advances on AR(1) noise with coefficient phi."""
     schedule, fired = SelfAdaptive(max_duration=10 * length), 0
     for trial in range(trials):
         g = np.random.default_rng([trial, int(100 * phi)])
@@ -166,7 +166,7 @@ def false_advance_rate(phi: float, trials: int = 80, length: int = 500) -> float
 
 
 def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise() -> None:
-    """A rule, not a calibrated significance: peeking at autocorrelated losses makes "3 sigma" and "5 sigma" common."""
+    """Repeated tests of autocorrelated losses make "3 sigma" and "5 sigma" common."""
     white, correlated = false_advance_rate(0.0), false_advance_rate(0.9)
     print(f"\nfalse advances within 500 iterations: white noise {white:.3f}, AR(1) with 0.9 {correlated:.3f}")
     assert 0 <= white < 0.1

@@ -1,4 +1,4 @@
-"""The scores of DD-Ranking against known answers and against the authors' own lines, and their interval against theory."""
+"""The scores equal known answers and the lines of DD-Ranking; their interval has its nominal coverage."""
 
 from __future__ import annotations
 

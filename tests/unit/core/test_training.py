@@ -1,4 +1,4 @@
-"""The training loop, against torch.optim and against itself interrupted."""
+"""The training loop equals torch.optim, and resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_class_weights_of_an_absent_class_are_zero_and_the_mean_stays_one() -> N
 
 
 def test_class_weights_scale_the_loss() -> None:
-    """Weighted training on lopsided data is, in one full batch, training on data that repeats the rare classes."""
+    """In one full batch, class weights equal repeating the images of rare classes."""
     network = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
     images, labels = zoo.stripes(12)
     keep = torch.tensor([0, 3, 6, 9, 1, 4, 2])  # 4 of class 0, 2 of class 1, 1 of class 2

@@ -11,7 +11,7 @@ from tests import zoo
 
 
 class Given:
-    """Trajectories out of arrays [T + 1, P]."""
+    """Trajectories from arrays [T + 1, P]."""
 
     def __init__(self, *paths: np.ndarray) -> None:
         self._paths = paths
