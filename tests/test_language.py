@@ -1,4 +1,4 @@
-"""README, docs, docstrings and comments use short sentences and standard terms.
+"""README, docs, docstrings, comments and messages use short sentences and standard terms.
 
 `python -m tests.test_language` prints the median words per sentence of every page, and the number of
 home-made terms in every file that has some.
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 MAX_MEDIAN_WORDS = 16
 HISTORY = {"docs/log.md"}  # dated entries stay as they were written
 GENERATED = {"docs/config.md", "docs/errors.md"}  # written from docstrings and error messages
+FROZEN_MESSAGES = {"raydistill/analysis/fits.py"}  # comments of FITS headers belong to the content digest
 
 COMMENTED = (
     "configs/**/*.yaml",
@@ -45,7 +46,7 @@ TERMS = {
     r"the board|a board": "coordinator",
     r"(workers?|helpers?|nodes?|machines?|experts?) (is|are|was|were|be|being) lost": "worker died",
     r"lost (workers?|helpers?|nodes?|machines?)": "dead worker",
-    r"(goes|go|going|gone) on with|the same command goes on": "resume, run the command again",
+    r"(goes|go|going|gone) on with(out)?|the same command goes on": "resume, continue, run the command again",
     r"(goes|went|gone) on after": "resume after",
     r"housed?|houses": "package",
     r"another hand|a helper is": "worker",
@@ -55,7 +56,7 @@ TERMS = {
     r"pieces? (of|an|per|a) (trajector\w+|iteration)|(several|two|four) pieces": "segment",
     r"judge[sd]?|judging": "evaluate, test",
     r"contests?": "search, comparison",
-    r"paint(s|ed|ing)?": "render, simulate",
+    r"paint(s|ed|ing|ers?)?": "render, simulate, renderer",
     r"levers?": "option, ablation",
     r"want of": "lack of, out of",
     r"by and by": "gradually",
@@ -129,6 +130,13 @@ def hash_comments(source: str) -> Iterator[tuple[int, str]]:
             yield number, match[1]
 
 
+def messages(source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of every string of three words or more; a key such as `survey.dialect` is one word."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value.split()) >= 3:
+            yield node.lineno, re.sub(r"\w+(\.\w+)+", "KEY", _without_code(node.value))
+
+
 def _without_code(text: str) -> str:
     text = re.sub(r"^(`{3,}).*?^\1\s*$", "\n", text, flags=re.M | re.S)
     return re.sub(r"``?[^`\n]+``?", "CODE", re.sub(r"\]\([^)]*\)", "]", text))
@@ -165,6 +173,17 @@ def test_standard_terms_are_used(path: Path) -> None:
     assert home_made_terms(path) == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted((ROOT / "raydistill").rglob("*.py")) if _name(path) not in FROZEN_MESSAGES],
+    ids=_name,
+)
+def test_messages_use_standard_terms(path: Path) -> None:
+    assert [
+        f"{line}: {match[0]}" for line, text in messages(path.read_text()) for match in HOME_MADE.finditer(text)
+    ] == []
+
+
 def test_sentences_are_counted_as_a_reader_would() -> None:
     page = "# What\n\nOne two `a b c` four. Five [six seven](x.md)!\n\n- A list item\n\n| a | table |\n\n```text\ncode\n```\n"
     assert [len(sentence.split()) for sentence in sentences(page)] == [4, 3, 3]
@@ -180,6 +199,7 @@ def test_home_made_terms_are_found(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text('"""Who mends it."""\nx = 1  # a sign of life; `mend` is a name\n')
     assert home_made_terms(path) == ["1: mends", "2: sign of life", "Who mends it."]
+    assert [text for _, text in messages('raise E(f"set survey.dialect to {x}", "one word")')] == ["set KEY to "]
 
 
 if __name__ == "__main__":
