@@ -17,8 +17,10 @@ class Range:
 
     Parameters
     ----------
-    low, high
-        Ends, both included.
+    low
+        Lower end, included.
+    high
+        Upper end, included.
     log
         Sample uniformly in the logarithm.
     """

@@ -233,14 +233,18 @@ class Resources:
         Parallel workers; an autoscaling cluster may grow for them. None: the current capacity.
     growth_seconds
         Timeout for a new node if no node fits. Cloud providers take one to four minutes.
-    cpus, gpus
-        CPUs and GPUs of one worker; fractions are allowed.
+    cpus
+        CPUs of one worker; fractions are allowed.
+    gpus
+        GPUs of one worker; fractions are allowed.
     worker_threads
         Torch threads of a worker that trains experts or evaluates.
-    distill_cpus, distill_gpus
-        CPUs and GPUs of a distilling process, which uses one thread per CPU. None: the CPUs of the
-        largest node with these GPUs, divided by `distill.trajectories_per_step`, up to the number
-        that one step can use.
+    distill_cpus
+        CPUs of a distilling process, which uses one thread per CPU. None: the CPUs of the largest
+        node with these GPUs, divided by `distill.trajectories_per_step`, up to the number that one
+        step can use.
+    distill_gpus
+        GPUs of a distilling process.
     distill_memory_mb
         Memory in which the exact engine keeps parameters and graphs of student steps, beside the
         memory of one step. If the parameters of all steps do not fit, an iteration takes a quarter

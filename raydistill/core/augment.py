@@ -48,8 +48,18 @@ class Augmentation:
     max_rotation
         Largest rotation in degrees, in both directions. 15 is DSA's; 180 has no preferred
         orientation.
-    max_scale, crop_fraction, cutout_fraction, brightness, saturation, contrast
-        Ranges of the operations; the defaults are DSA's.
+    max_scale
+        "scale": each side is scaled by its own factor, from 1 / `max_scale` to `max_scale`.
+    crop_fraction
+        "crop": largest shift in both directions, as a fraction of the side.
+    cutout_fraction
+        "cutout": side of the erased square, as a fraction of the side.
+    brightness
+        "color": the added brightness is at most half of this, up or down.
+    saturation
+        "color": largest factor of the saturation; the smallest is 0.
+    contrast
+        "color": smallest factor of the contrast; the largest is 1 more.
     padding
         Pixels beyond the edge of a shifted, shrunk or rotated image. "zeros": the mean colour of
         the normalised data set (DSA); "border": the outermost pixel; "reflection". The sky is

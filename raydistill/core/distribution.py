@@ -37,8 +37,10 @@ class DistributionMatching:
         Number of iterations; 20000 in the paper.
     batch_size
         Real images per class and iteration; 256 in the paper.
-    lr, momentum
-        Parameters of SGD; the paper takes lr 1, and 10 for 50 images per class.
+    lr
+        Learning rate of SGD; the paper takes 1, and 10 for 50 images per class.
+    momentum
+        Momentum of SGD.
     augmentation
         Augmentation of real and synthetic images; it must be shared.
     """

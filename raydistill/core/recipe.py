@@ -96,9 +96,11 @@ class Recipe:
         Number of synthetic images per class (ipc).
     iterations
         Largest number of iterations; the schedule may stop earlier.
-    student_steps, expert_epochs
-        N, the number of SGD steps of the student, and M, the number of expert epochs that it shall
-        cover. N "auto": a third of the experts' steps in M epochs, from 10 to 50.
+    student_steps
+        N, the number of SGD steps of the student. "auto": a third of the experts' steps in M
+        epochs, from 10 to 50.
+    expert_epochs
+        M, the number of expert epochs from the start to the target.
     student_lr
         Initial learning rate of the student; its logarithm is learned. "auto": the largest rate at
         which, on the initial images, the student moves at most 0.8 times as far as the experts, see
@@ -144,10 +146,13 @@ class Recipe:
     engine
         Gradient engine. "exact": adjoint, in the memory of one step; "constant-adjoint": TESLA's
         approximation; "unrolled": automatic differentiation through all steps, the reference.
-    precision, compile
-        bfloat16 is used in the student's matrix products; parameters and adjoint stay float32.
-        "auto": decided by the estimated work and the hardware (`core.cost_model`). Without such an
-        estimate it means float32, not compiled.
+    precision
+        "bfloat16" applies to the student's matrix products; parameters and adjoint stay float32.
+        "auto": decided by the estimated work and the hardware (`core.cost_model`); without an
+        estimate float32.
+    compile
+        Compile the student's step with `torch.compile`. "auto": decided by the estimated work and
+        the hardware (`core.cost_model`); without an estimate not compiled.
     ema
         Decay of the moving average of the images, which is validated and published. 0: the images
         themselves.

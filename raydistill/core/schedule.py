@@ -89,17 +89,22 @@ class SelfAdaptive:
     ----------
     significance
         lambda, in units of 1/sqrt(n - 2); 5 in the paper.
-    min_duration, max_duration
-        Iterations before the first test after an advance, and before fine-tuning starts.
+    min_duration
+        Iterations after an advance before the first test.
+    max_duration
+        Iterations after an advance before fine-tuning starts.
     max_start_epoch
         The largest start epoch of the window. None: the last possible one, the experts' epochs
         minus `expert_epochs`.
     test_every
         Iterations between two tests.
-    fine_tune_every, fine_tune_factor, fine_tune_floor
-        Fine-tuning multiplies the image step by the factor every `fine_tune_every` iterations. It
-        stops when the step is below the floor, relative to the initial step. (The authors' code
-        stops at an absolute step of 50.)
+    fine_tune_every
+        Fine-tuning shrinks the image step at this interval of iterations.
+    fine_tune_factor
+        Factor of the image step each time.
+    fine_tune_floor
+        Fine-tuning stops when the image step, relative to the initial one, is below this value.
+        (The authors' code stops at an absolute step of 50.)
     """
 
     kind: Literal["self-adaptive"] = "self-adaptive"
@@ -174,8 +179,10 @@ class Fixed:
 
     Parameters
     ----------
-    min_start_epoch, max_start_epoch
-        First and last start epoch.
+    min_start_epoch
+        First start epoch.
+    max_start_epoch
+        Last start epoch.
     """
 
     kind: Literal["fixed"] = "fixed"

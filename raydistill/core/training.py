@@ -67,8 +67,10 @@ class Training:
 
     Parameters
     ----------
-    epochs, batch_size
-        Number of epochs, and images per step.
+    epochs
+        Number of epochs.
+    batch_size
+        Images per step.
     lr, momentum, weight_decay
         Parameters of SGD, as in `torch.optim.SGD`.
     lr_decay_at
@@ -88,10 +90,12 @@ class Training:
         than SGD, is easier to match and classifies better. 0: the parameters of SGD.
     augmentation
         Augmentation of the training images, drawn anew for every batch.
-    precision, compile
-        bfloat16 is used in matrix products; parameters stay float32. "auto": decided by the
-        estimated work and the hardware (`core.cost_model`). Without such an estimate it means
-        float32, not compiled.
+    precision
+        "bfloat16" applies to matrix products; parameters stay float32. "auto": decided by the
+        estimated work and the hardware (`core.cost_model`); without an estimate float32.
+    compile
+        Compile the training step with `torch.compile`. "auto": decided by the estimated work and
+        the hardware (`core.cost_model`); without an estimate not compiled.
     """
 
     epochs: int = 50

@@ -136,9 +136,12 @@ class FitsImages:
     scales
         Factors on the three bands before the stretch. SDSS pictures use such factors because a
         galaxy's flux falls from i to g.
-    stretch, q, minimum
-        The linear width, the softening and the black level of `make_lupton_rgb`; `stretch` and
-        `minimum` are in the unit of the file.
+    stretch
+        Linear width of `make_lupton_rgb`, in the unit of the file.
+    q
+        Softening of `make_lupton_rgb`.
+    minimum
+        Black level of `make_lupton_rgb`, in the unit of the file.
     """
 
     root: str
