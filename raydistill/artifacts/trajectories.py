@@ -121,12 +121,14 @@ class TrajectoryStore:
         Raises
         ------
         IndexError
-            The expert was not trained for so many epochs.
+            There is no such expert, or it was not trained for so many epochs.
         ArtifactIncompatible
             The store does not keep this epoch.
         ArtifactCorrupt
             The shard has an unexpected shape.
         """
+        if not 0 <= expert < self.num_experts:
+            raise IndexError(f"the store has experts 0 to {self.num_experts - 1}, not {expert}")
         if not 0 <= epoch <= self.num_epochs:
             raise IndexError(f"experts have epochs 0 to {self.num_epochs}, not {epoch}")
         if self.ends_only:

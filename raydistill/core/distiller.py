@@ -183,8 +183,8 @@ class Distiller:
     def _choose_student_lr(self, typical_DSCHW: Tensor) -> None:
         """Choose the largest rate 2^(k / RATES_PER_OCTAVE) that moves the student no farther than allowed.
 
-        Its displacement ratio is at most `TARGET_DISPLACEMENT_RATIO`. The ratio is that of |theta_N
-        - theta_0| to |theta* - theta_0|: the geometric mean over three experts and both ends of the
+        Its displacement ratio is at most `TARGET_DISPLACEMENT_RATIO`. The ratio is the geometric
+        mean of |theta_N - theta_0| / |theta* - theta_0| over three experts and both ends of the
         first window, each with one of the sets in turn. As long as the images are untrained, the
         student moves mostly sideways; one that moves farther ends farther from its target than it
         began.

@@ -56,6 +56,14 @@ def test_a_store_returns_every_epoch_of_every_expert(folder: Folder) -> None:
     assert store.history(1) == {"loss": [0.5] * EPOCHS}
 
 
+def test_an_expert_or_epoch_out_of_range_is_an_index_error(folder: Folder) -> None:
+    write(folder)
+    store = TrajectoryStore.open(folder)
+    for expert, epoch in ((-1, 0), (2, 0), (0, -1), (0, EPOCHS + 1)):
+        with pytest.raises(IndexError, match=r"experts? .*0 to"):
+            store(expert, epoch)
+
+
 def test_returned_parameters_are_writable_copies(folder: Folder) -> None:
     write(folder)
     store = TrajectoryStore.open(folder)

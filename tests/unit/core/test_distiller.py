@@ -386,7 +386,7 @@ def test_infinite_loss_is_above_the_threshold(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(run.images, before)
 
 
-def test_infinite_next_epoch_loss_is_ignored_with_a_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infinite_next_epoch_loss_is_ignored_with_a_threshold() -> None:
     """Without a threshold, it ends the run."""
     for ceiling in (1.1, None):
         run = distiller(replace(QUICK, skip_above=ceiling, schedule=SelfAdaptive(max_start_epoch=2)))
