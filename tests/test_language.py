@@ -60,6 +60,7 @@ TERMS = {
     r"levers?": "option, ablation",
     r"want of": "lack of, out of",
     r"by and by": "gradually",
+    r"walk(s|ed|ing)?": "forward pass, trajectory, recompute",
     r"befalls?": "happens to",
     r"for ever": "without end, indefinitely",
     r"heed(s|ed)?": "check, obey",

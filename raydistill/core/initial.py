@@ -107,6 +107,6 @@ def expert_labels(
     right_ES1 = (logits_ESK.argmax(dim=2) == labels_S).to(logits_ESK)[..., None]
     any_S1 = right_ES1.sum(dim=0) > 0
     chosen = (logits_ESK * right_ES1).sum(dim=0) / right_ES1.sum(dim=0).clamp_min(1)
-    everyone = logits_ESK.mean(dim=0)
-    lifted = torch.where(hard_SK > 0, everyone.amax(dim=1, keepdim=True), everyone)
+    mean_SK = logits_ESK.mean(dim=0)
+    lifted = torch.where(hard_SK > 0, mean_SK.amax(dim=1, keepdim=True), mean_SK)
     return torch.where(any_S1, chosen, lifted)

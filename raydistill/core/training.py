@@ -213,8 +213,8 @@ def fit(
     """
     training = training.resolved()
     gradient = _gradient(network, training)
-    weighs = training.class_weights and training.sampling != "balanced"
-    weights_K = class_weights(targets_NK) if weighs else torch.ones(targets_NK.shape[1])
+    use_weights = training.class_weights and training.sampling != "balanced"
+    weights_K = class_weights(targets_NK) if use_weights else torch.ones(targets_NK.shape[1])
     weighted_NK = targets_NK * weights_K.to(targets_NK)
     for epoch in range(state.epoch, training.epochs):
         lr = lr_in(epoch) if lr_in else training.lr_in(epoch)
