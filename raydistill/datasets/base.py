@@ -4,8 +4,8 @@
 `read`     the encoded pictures of some rows of a file, in order; streamed by a worker
 `decode`   one picture as pixels
 
-Official splits are kept. If train, validation or test is missing, it is taken from the training part
-by a hash of the object id. A data set without an official split is all training part.
+Official splits are kept. If train, validation or test is missing, it is taken from the training
+part by a hash of the object id. A data set without an official split is all training part.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class DataSet(ABC):
     root
         Path or URI of the folder or file.
     splits
-        The split for each name of an official split in the data: train, validation, test, or null to
-        leave it out. Usual names need no entry. {validation: test} uses the official validation
+        The split for each name of an official split in the data: train, validation, test, or null
+        to leave it out. Usual names need no entry. {validation: test} uses the official validation
         split as the test split, as is common for ImageNet.
     licence, citation
         Copied to the manifest of the curated set.
@@ -117,7 +117,10 @@ class DataSet(ABC):
 
     @abstractmethod
     def files(self) -> dict[str, int]:
-        """Return the sizes [bytes] of the data set's files by name below the root. CatalogError if there are none."""
+        """Return the sizes [bytes] of the data set's files by name below the root.
+
+        CatalogError if there are none.
+        """
 
     def decode(self, source: Source) -> np.ndarray:
         """Return uint8 `[H, W, 3]`, row 0 at the top. RejectedImage if it cannot be decoded."""
@@ -128,7 +131,8 @@ class DataSet(ABC):
     def _rows(self) -> tuple[Sequence[str] | None, pa.Table]:
         """Return the class names (None: the labels are the names) and `Index.rows`.
 
-        `part` holds the data's own split names. Without `object_id`, pictures are numbered per split.
+        `part` holds the data's own split names. Without `object_id`, pictures are numbered per
+        split.
         """
 
     def _are_splits(self, names: Collection[str]) -> bool:
@@ -155,8 +159,8 @@ class PackedDataSet(DataSet):
     Parameters
     ----------
     class_names
-        Names of the labels 0, 1, … They replace names in the files, except in the names files of the
-        kinds cifar10 and cifar100.
+        Names of the labels 0, 1, … They replace names in the files, except in the names files of
+        the kinds cifar10 and cifar100.
     """
 
     class_names: tuple[str, ...] = ()
@@ -167,7 +171,10 @@ class PackedDataSet(DataSet):
 
 
 def list_files(root: str) -> dict[str, int]:
-    """Return the sizes [bytes] of the files in a folder, or of one file, sorted by name, without hidden files."""
+    """Return the sizes [bytes] of the files in a folder, or of one file, sorted by name.
+
+    Hidden files are left out.
+    """
     system, path = arrow_filesystem(root)
     try:
         if system.get_file_info(path).type == pafs.FileType.File:

@@ -33,7 +33,10 @@ _PIXELS = 3 * _SIDE * _SIDE
 
 
 def _blocks(uri: str, skip: int, size: int) -> Iterator[bytes]:
-    """Yield blocks of records of `size` bytes after `skip` bytes. The suffix selects the decompression."""
+    """Yield blocks of records of `size` bytes after `skip` bytes.
+
+    The suffix selects the decompression.
+    """
     fix = "download it again, and check survey.kind"
     try:
         with open_stream(uri) as stream:

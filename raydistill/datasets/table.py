@@ -153,7 +153,7 @@ class ImageTable(PackedDataSet):
 
 
 def _class_label_names(schema: pa.Schema, column: str) -> Sequence[str]:
-    """Return the ClassLabel names in the schema metadata of Hugging Face's `datasets`, or an empty sequence."""
+    """Return the ClassLabel names in the schema metadata of Hugging Face's `datasets`, if any."""
     info = (schema.metadata or {}).get(b"huggingface", b"{}")
     features: dict[str, Any] = json.loads(info).get("info", {}).get("features", {})
     return (features.get(column) or {}).get("names") or ()

@@ -1,7 +1,7 @@
 """Data sets that torchvision reads: CIFAR, MNIST and its relatives, SVHN, STL10, USPS.
 
-torchvision checks the md5 sum of each CIFAR, SVHN and STL10 file before it opens it. CIFAR's files are
-pickles, which can run code when they are opened, so this check is never switched off.
+torchvision checks the md5 sum of each CIFAR, SVHN and STL10 file before it opens it. CIFAR's files
+are pickles, which can run code when they are opened, so this check is never switched off.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class TorchvisionSet(PackedDataSet):
 
     Notes
     -----
-    `root` is a local folder: torchvision's root, or the folder that holds the files. The IDX files of
-    MNIST may be `.gz`. Files must be the official ones. Grey images become three equal channels.
+    `root` is a local folder: torchvision's root, or the folder that holds the files. The IDX files
+    of MNIST may be `.gz`. Files must be the official ones. Grey images become three equal channels.
     """
 
     dataset: Literal["CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "KMNIST", "EMNIST", "SVHN", "STL10", "USPS"]
@@ -142,7 +142,7 @@ class TorchvisionSet(PackedDataSet):
         return names, pa.concat_tables(tables)
 
     def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
-        """Yield height, width and RGB bytes of these images of a split; `path` is the name of the split."""
+        """Yield height, width and RGB bytes of these images; `path` is the name of their split."""
         data = self._open(path)
         for row in rows:
             image = np.asarray(data[row][0].convert("RGB"))
@@ -158,7 +158,8 @@ def _import_readers() -> ModuleType:
     """Return `torchvision.datasets`, also where torchvision's compiled operators do not fit torch.
 
     A CUDA build of torchvision with a CPU build of torch fails at import, where it registers its
-    operators. The readers use none of them. Without the registration, an operator raises when it is called.
+    operators. The readers use none of them. Without the registration, an operator raises when it is
+    called.
     """
     try:
         return importlib.import_module("torchvision.datasets")

@@ -63,7 +63,8 @@ def position_angle(image: np.ndarray, side: float) -> float:
         total = weighted.sum()
         if total <= 0:
             return 0.0
-        # A weight as wide as a Gaussian halves its variance, and <r²> sums two directions: sigma² = <r²>.
+        # A weight as wide as a Gaussian halves its variance; <r²> sums two directions.
+        # So sigma² = <r²>.
         sigma = min(max(math.sqrt((weighted * squared).sum() / total), 1.0), max_sigma)
     difference = (weighted * (x_1W**2 - y_H1**2)).sum()  # <x²> - <y²>
     cross = 2 * (weighted * x_1W * y_H1).sum()
@@ -125,7 +126,7 @@ def _central_light(grey: np.ndarray, side: float) -> np.ndarray:
 
 
 def _pixel_offsets(channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixel coordinates from the centre: y upwards `[H, 1]`, x to the right `[1, W]` [px]."""
+    """Return pixel coordinates from the centre: y upwards `[H, 1]`, x to the right `[1, W]`."""
     height, width = channel.shape
     return (height - 1) / 2 - np.arange(height)[:, None], np.arange(width)[None, :] - (width - 1) / 2
 

@@ -28,7 +28,8 @@ VOTES = pa.list_(pa.float32(), len(RESPONSES))
 
 _NUMBERS = ("ra", "dec", "petro_r90", "redshift", "total_votes")
 
-# Fractions are published with three decimals: an excess up to this value is rounding, and is clipped.
+# Fractions are published with three decimals: an excess up to this value is rounding, and is
+# clipped.
 _ROUNDING = 1e-3
 
 
@@ -50,8 +51,8 @@ def read_catalog(
     fractions : {"weighted", "raw", "debiased"}
         Which of the published fractions to read. In `hart16`, a question without raw fractions for
         all of its answers takes the weighted fractions of all its answers. It is an error if that
-        applies to every question. `kaggle` and `galaxy-datasets` publish one kind of fraction, which
-        serves as `weighted` and as `raw`.
+        applies to every question. `kaggle` and `galaxy-datasets` publish one kind of fraction,
+        which serves as `weighted` and as `raw`.
     columns : mapping, optional
         Names of columns that differ from the usual ones, such as
         `{"id": "PGCname", "label": "class9"}`. The keys are id, label, confidence, ra, dec,
@@ -218,7 +219,10 @@ def _check_unique(ids: pa.Array, name: str, uri: str) -> None:
 
 
 def _numbers(table: pa.Table, name: str, uri: str) -> np.ndarray:
-    """Return a column as float64, NaN for null. CatalogError names the first value that is not a number."""
+    """Return a column as float64, NaN for null.
+
+    CatalogError names the first value that is not a number.
+    """
     column = table[name].combine_chunks()
     try:
         values: np.ndarray = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
@@ -255,7 +259,10 @@ def _fraction(table: pa.Table, name: str, uri: str, *, counts: bool) -> np.ndarr
 
 
 def _conditional(table: pa.Table, question: Question, uri: str) -> np.ndarray:
-    """Return float64 `[N, answers]`. A row of zeros means that no volunteer was asked, and becomes NaN."""
+    """Return float64 `[N, answers]`.
+
+    A row of zeros means that no volunteer was asked, and becomes NaN.
+    """
     values = np.stack(
         [_fraction(table, name, uri, counts=question.holds == "counts") for name in question.columns], axis=1
     )

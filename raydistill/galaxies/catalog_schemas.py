@@ -67,7 +67,7 @@ def check_schema(schema: str) -> str:
 
 
 def find_column(role: str, present: Sequence[str], overrides: Mapping[str, str], uri: str) -> str | None:
-    """Return the column for `role`: the configured one, else the first alias in the table, else None."""
+    """Return the column for `role`: the configured one, or the first alias in the table, or None."""
     if role in overrides:
         if overrides[role] not in present:
             what = f"no column '{overrides[role]}'"

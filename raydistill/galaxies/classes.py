@@ -1,8 +1,8 @@
 """Galaxy classes as paths in the decision tree.
 
-A class is a path of steps. A step is one answer, or several alternative answers to the same question
-(a rounded *or* boxy bulge), whose fractions are added. The confidence of a class is the product of
-its steps' fractions: the probability that a volunteer follows that path.
+A class is a path of steps. A step is one answer, or several alternative answers to the same
+question (a rounded *or* boxy bulge), whose fractions are added. The confidence of a class is the
+product of its steps' fractions: the probability that a volunteer follows that path.
 
 - `gz2-9`: the nine classes of the self-adaptive trajectory matching paper
 - `gz2-5`: the five classes of Zhu et al. 2019
@@ -31,8 +31,8 @@ class GalaxyClass:
     ----------
     name : str
     path : tuple of tuples of str
-        One tuple of alternative answers per step, in any spelling of `tree.resolve_answer`. They are
-        stored as column stems. A class with an empty path gets its galaxies from labels only.
+        One tuple of alternative answers per step, in any spelling of `tree.resolve_answer`. They
+        are stored as column stems. A class with an empty path gets its galaxies from labels only.
 
     Raises
     ------
@@ -58,7 +58,8 @@ class GalaxyClass:
         answers = {stem for step in stems for stem in step}
         for task in tasks:
             if task.asked_after and answers.isdisjoint(task.asked_after):
-                # Fractions count only volunteers who were asked: the few on a wrong path may all agree.
+                # Fractions count only volunteers who were asked: the few on a wrong path may all
+                # agree.
                 what = f"'{task.key}' is only asked after {' or '.join(task.asked_after)}, which is not in the path"
                 raise ConfigError(what, where, "add it before that step")
         object.__setattr__(self, "path", stems)
@@ -281,7 +282,7 @@ def _parse_class(entry: Any, where: str) -> GalaxyClass:
 
 
 def _to_text(answer: Any) -> str:
-    """Return the text of a YAML scalar: YAML parses a bare yes or no as a boolean, and 2 as a number."""
+    """Return the text of a YAML scalar: YAML parses yes and no as booleans, and 2 as a number."""
     if isinstance(answer, bool):
         return "yes" if answer else "no"
     return str(answer)

@@ -30,7 +30,10 @@ REASONS = (
 
 
 class RejectedImage(CatalogError):
-    """Report an image that cannot be used. `reason` is one of `REASONS`, for the caller to count."""
+    """Report an image that cannot be used.
+
+    `reason` is one of `REASONS`, for the caller to count.
+    """
 
     def __init__(self, reason: str, where: str = "", detail: str = "") -> None:
         if reason not in REASONS:
@@ -112,7 +115,8 @@ def inspect(
         raise RejectedImage("wrong-size", where, f"{width} x {height} px, at least {min_size} are needed")
     if max(height, width) > max_aspect * min(height, width):
         raise RejectedImage("wrong-size", where, f"{width} x {height} px, not square")
-    # One axis after the other: numpy is 60 times slower over both at once, slower than the decoding.
+    # One axis after the other: numpy is 60 times slower over both at once, slower than the
+    # decoding.
     highest, lowest = image.max(axis=0).max(axis=0), image.min(axis=0).min(axis=0)
     if (highest - lowest).max() < min_contrast:
         raise RejectedImage("constant", where, "no structure")

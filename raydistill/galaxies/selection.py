@@ -115,7 +115,7 @@ Assignment = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
 def _by_votes(catalog: pa.Table, tree: ClassTree, thresholds: str | None) -> Assignment:
-    """Return label `[N]` (-1: none), confidence `[N]`, and the mask `[N]` of rows left out, by reason."""
+    """Return label `[N]` (-1: none), confidence `[N]`, and by reason a mask `[N]` of rows left out."""
     votes = np.nan_to_num(votes_array(catalog).astype(np.float64), nan=0.0)
     products = tree.confidence(votes)
     label = products.argmax(axis=1)
@@ -131,7 +131,7 @@ def _by_votes(catalog: pa.Table, tree: ClassTree, thresholds: str | None) -> Ass
 
 
 def _is_reliable(votes: np.ndarray, galaxy_class: GalaxyClass, preset: str) -> np.ndarray:
-    """Return bool `[N]`: for each question of the path, the preceding answer reaches the threshold."""
+    """Return bool `[N]`: the answer before each question of the path reaches its threshold."""
     if preset not in WILLETT_THRESHOLDS:
         raise ConfigError(f"unknown thresholds '{preset}'", "thresholds", nearest(preset, tuple(WILLETT_THRESHOLDS)))
     reliable = np.ones(len(votes), dtype=bool)
@@ -200,8 +200,8 @@ def assign_splits(object_ids: Iterable[str], fractions: tuple[float, float, floa
 
     Notes
     -----
-    The hash is a number in [0, 1): below the first fraction is train, the last fraction is test, and
-    validation is between. So a galaxy stays where it is when others are added. A larger train
+    The hash is a number in [0, 1): below the first fraction is train, the last fraction is test,
+    and validation is between. So a galaxy stays where it is when others are added. A larger train
     fraction only moves galaxies into train, and the test set depends on the test fraction only. The
     sizes follow a binomial distribution; they are not exact.
     """
@@ -303,7 +303,8 @@ def report(assigned: pa.Table, selected: pa.Table) -> pa.Table:
     -------
     pyarrow.Table
         One row per class: `label: int32, name: string, candidates: int64, kept: int64` (selected
-        galaxies) and `lowest_confidence: float64` (of the selected galaxies, null if there are none).
+        galaxies) and `lowest_confidence: float64` (of the selected galaxies, null if there are
+        none).
     """
     names = _class_names(assigned)
     label = selected["label"].to_numpy()

@@ -48,7 +48,10 @@ class FolderImages:
         _check_pattern(self.pattern)
 
     def paths(self, object_ids: Sequence[str]) -> list[str | None]:
-        """Return the path of each object's picture, or None if it has none. The folder is listed once."""
+        """Return the path of each object's picture, or None if it has none.
+
+        The folder is listed once.
+        """
         return _locate(self.root, self.pattern, self.mapping, object_ids)
 
     def decode(self, source: Source) -> np.ndarray:
@@ -88,7 +91,10 @@ class ParquetImages:
         return self.uri.rstrip("/").rpartition("/")[2]
 
     def dataset(self) -> ds.Dataset:
-        """Open the table without reading rows. CatalogError if it or one of the two columns is missing."""
+        """Open the table without reading rows.
+
+        CatalogError if it or one of the two columns is missing.
+        """
         try:
             dataset = parquet_dataset(self.uri)
         except FileNotFoundError as error:
@@ -120,7 +126,7 @@ class ParquetImages:
 
 @dataclass(frozen=True)
 class FitsImages:
-    """One FITS file per object with three bands, rendered with the asinh stretch of Lupton et al. 2004.
+    """One FITS file per object with three bands, stretched as in Lupton et al. 2004 (asinh).
 
     Parameters
     ----------
@@ -158,7 +164,10 @@ class FitsImages:
         _check_pattern(self.pattern)
 
     def paths(self, object_ids: Sequence[str]) -> list[str | None]:
-        """Return the path of each object's file, or None if it has none. The folder is listed once."""
+        """Return the path of each object's file, or None if it has none.
+
+        The folder is listed once.
+        """
         return _locate(self.root, self.pattern, self.mapping, object_ids)
 
     def decode(self, source: Source) -> np.ndarray:
@@ -259,7 +268,7 @@ def _list_files(root: str, recursive: bool) -> set[str]:
 
 
 def stored_source(value: Any) -> Source:
-    """Return the source in a table's cell: bytes, or a struct {bytes, path} with one of them null."""
+    """Return the source in a table's cell, which is bytes or a struct {bytes, path}."""
     if isinstance(value, dict):
         return value.get("bytes") or value.get("path")
     content: Source = value

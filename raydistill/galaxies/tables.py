@@ -159,7 +159,8 @@ def _open_fits_table(uri: str) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
         try:
-            # A local file is memory-mapped: Table 5 of Willett et al. 2013 has 226 columns, and 40 of them are read.
+            # A local file is memory-mapped: Table 5 of Willett et al. 2013 has 226 columns, and 40
+            # of them are read.
             with fits.open(path) if isinstance(system, pafs.LocalFileSystem) else _open_remote_fits(uri) as hdus:
                 tables = (hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU)))
                 if (table := next(tables, None)) is None:
@@ -187,7 +188,7 @@ def _read_fits(uri: str, columns: list[str], text: Collection[str]) -> pa.Table:
 
 
 def _to_arrow(values: np.ndarray, null: int | None) -> pa.Array:
-    """Convert a FITS column: big-endian numbers to native ones, padded bytes to text, `null` to null."""
+    """Convert a FITS column to Arrow: native numbers, text without padding, null for `null`."""
     if values.dtype.kind == "S":
         values = np.char.decode(values, "ascii")
     if values.dtype.kind == "U":
@@ -229,7 +230,7 @@ def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.
 
 
 def _written_as_floats(text: pa.Array) -> bool:
-    """Return whether all ids are numbers and some have a point or an exponent, as 5.877e+17 or 1002.0."""
+    """Return whether all ids are numbers and some are written as floats: 5.877e+17 or 1002.0."""
     numbers = pc.match_substring_regex(text, r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
     as_floats = pc.match_substring_regex(text, r"[.eE]")
     return bool(pc.all(numbers).as_py() and pc.any(as_floats).as_py())

@@ -48,8 +48,8 @@ _NOT_EDGE_ON = "t02_edgeon_a05_no"
 _SPIRAL = "t04_spiral_a08_spiral"
 _ODD = "t06_odd_a14_yes"
 
-# Tasks 3, 4 and 5 follow one another without a branch, and so do 10 and 11. The deciding answers are
-# "not edge-on" and "spiral" (Willett et al. 2013, Fig. 1).
+# Tasks 3, 4 and 5 follow one another without a branch, and so do 10 and 11. The deciding answers
+# are "not edge-on" and "spiral" (Willett et al. 2013, Fig. 1).
 TASKS: tuple[Task, ...] = (
     _task(1, "smooth_or_features", {1: "smooth", 2: "features_or_disk", 3: "star_or_artifact"}),
     _task(2, "edgeon", {4: "yes", 5: "no"}, (_FEATURES,)),
@@ -86,8 +86,8 @@ INDEX: Mapping[str, int] = MappingProxyType({stem: i for i, stem in enumerate(RE
 TASK_OF: Mapping[str, Task] = MappingProxyType({answer.column: task for task in TASKS for answer in task.answers})
 
 # Table 3 of Willett et al. 2013: the votes of a task are reliable if the fraction of the preceding
-# answer exceeds this value, for galaxies with at least 10 or 20 votes on the task. Tasks 1 and 6 are
-# asked of everybody.
+# answer exceeds this value, for galaxies with at least 10 or 20 votes on the task. Tasks 1 and 6
+# are asked of everybody.
 WILLETT_THRESHOLDS: Mapping[str, Mapping[int, float]] = MappingProxyType(
     {
         "n10": MappingProxyType(
@@ -129,8 +129,8 @@ def resolve_answer(word: str, where: str = "") -> str:
     Parameters
     ----------
     word : str
-        The stem, `a27`, `a27_no_bulge`, `bulge_shape_no_bulge`, or the bare key if only one task has
-        it (`smooth`, but not `yes`). Case, blanks and hyphens do not matter.
+        The stem, `a27`, `a27_no_bulge`, `bulge_shape_no_bulge`, or the bare key if only one task
+        has it (`smooth`, but not `yes`). Case, blanks and hyphens do not matter.
     where : str
         Where the word is written, for the error message.
 

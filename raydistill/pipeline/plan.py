@@ -2,14 +2,15 @@
 
 A plan is made before anything runs.
 
-An artifact's folder is `<output>/<name>/<kind>-<first 12 digits of the identity>`. Its identity covers what
-determines it:
+An artifact's folder is `<output>/<name>/<kind>-<first 12 digits of the identity>`. Its identity
+covers what determines it:
 
 - its own part of the config and the seed;
 - the identities of its parents;
 - the digest of a vote table, or the names and sizes of the files of a data set.
 
-`run` therefore skips an artifact that exists. A changed value gives a new folder, and nothing is overwritten.
+`run` therefore skips an artifact that exists. A changed value gives a new folder, and nothing is
+overwritten.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ class Plan:
     Parameters
     ----------
     config
-        A loaded config. A file that it names is read when an artifact that depends on the file is requested.
+        A loaded config. A file that it names is read when an artifact that depends on the file is
+        requested.
 
     Raises
     ------
@@ -135,7 +137,8 @@ class Plan:
         parts: dict[str, Any] = {"survey": configs.plain(survey), "curate": curate}
         provenance = {}
         if not isinstance(survey, SimulatedSurvey):
-            # Licence and citation do not affect the data, so the identity leaves them out; the manifest has them.
+            # Licence and citation do not affect the data, so the identity leaves them out; the
+            # manifest has them.
             provenance = {key: parts["survey"].pop(key) for key in ("licence", "citation")}
         if isinstance(survey, DataSet):
             parts["data_sha256"] = survey.digest()

@@ -62,7 +62,7 @@ def search_report(report: SearchReport, out: TextIO) -> None:
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """Return a sentence: does the distilled set beat its baselines by more than two standard errors?"""
+    """Return whether the distilled set beats its baselines by two standard errors, as a sentence."""
     ours = summary["distilled"]["balanced_accuracy"]
     baselines = {
         label: summary[name]["balanced_accuracy"]

@@ -60,7 +60,7 @@ def run(plan: Plan) -> EvaluationReport:
 
 
 def _identity(plan: Plan) -> str:
-    """Return an identity that no stage has: a new run closes open MLflow runs of its own identity."""
+    """Return an identity that no stage has: a run closes open MLflow runs of the same identity."""
     return identity_of("run", {}, {"evaluation": plan.evaluation.identity}, plan.config.seed)
 
 
@@ -73,7 +73,10 @@ def search(plan: Plan) -> SearchReport:
 
 
 def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec] | None = None) -> str:
-    """Return JSON: the resolved config, and which artifacts exist. By default they are those of `run`."""
+    """Return JSON: the resolved config, and which artifacts exist.
+
+    By default they are those of `run`.
+    """
     specs = [
         {"kind": p.kind, "path": p.folder.uri, "exists": p.exists}
         for p in (plan.specs() if artifacts is None else artifacts)

@@ -11,9 +11,9 @@ The steps are:
 4. Resample to the picture, which is 8.48 Petrosian R90 wide. So noise is correlated as in Galaxy
    Zoo 2.
 
-Geometry: north is up and east is left. `u` runs along the major axis, and `v` is anticlockwise of it.
-The winding sense multiplies `v`. So a galaxy of the other winding at the mirrored position angle is
-exactly the mirror image.
+Geometry: north is up and east is left. `u` runs along the major axis, and `v` is anticlockwise of
+it. The winding sense multiplies `v`. So a galaxy of the other winding at the mirrored position
+angle is exactly the mirror image.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ EXTINCTION = np.array([1.25, 1.0, 0.75], np.float32)  # of dust in g, r, i relat
 WARP = 0.5  # native px: blur of signal and noise when the cutout server rotates the picture to north up
 PSF_OF_BAND = (1.08, 1.0, 0.96)  # seeing relative to r
 K_CORRECTION = 1.0  # mag of g-r and r-i per unit of redshift: fixed bands redden with distance
-# Mean colours of SDSS, with r-i redder by 0.04 to 0.08, to match the published channel means and spreads.
+# Mean colours of SDSS, with r-i redder by 0.04 to 0.08, to match the published channel means and
+# spreads.
 OLD, DISK, YOUNG = (0.78, 0.42), (0.52, 0.33), (0.22, 0.18)  # g-r and r-i of the stars of each component
 
 
@@ -52,8 +53,8 @@ OLD, DISK, YOUNG = (0.78, 0.42), (0.52, 0.33), (0.22, 0.18)  # g-r and r-i of th
 class Truth:
     """The true parameters of one simulated galaxy.
 
-    Lengths are in units of 3.9 scale lengths of the disk, about `petro_r90`. The scale length is set so
-    that a circle of radius `petro_r90` holds 90 % of the light. 0 means none.
+    Lengths are in units of 3.9 scale lengths of the disk, about `petro_r90`. The scale length is
+    set so that a circle of radius `petro_r90` holds 90 % of the light. 0 means none.
     """
 
     class_: int  # 0 to 8, the class order of the paper
@@ -220,9 +221,11 @@ def face_on_components(truth: Truth, texture: Floats, u: Floats, v: Floats) -> l
 
 
 def arms(truth: Truth, texture: Floats, u: Floats, v: Floats, radius: Floats) -> Floats:
-    """Return logarithmic spirals, with ridges at num_arms * (angle - ln(r/r0) / tan(pitch)) = 0 mod 2 pi.
+    """Return logarithmic spirals.
 
-    They start at the ends of the bar, or at 0.5 scale lengths. They deviate a little, like real arms.
+    Their ridges are at num_arms * (angle - ln(r/r0) / tan(pitch)) = 0 mod 2 pi.
+    They start at the ends of the bar, or at 0.5 scale lengths. They deviate a little, like real
+    arms.
     """
     start = truth.bar_length or 0.5 * SCALE_LENGTH
     turns = np.log(np.maximum(radius, 0.02) / start) / math.tan(math.radians(truth.pitch_angle))
@@ -252,7 +255,10 @@ def elliptical_radius(u: Floats, v: Floats, axis_ratio: float) -> Floats:
 
 
 def sersic(radius: Floats, n: float) -> Floats:
-    """Return the Sérsic profile; `radius` in half-light radii, b_n of Ciotti & Bertin 1999 (n > 0.5)."""
+    """Return the Sérsic profile; `radius` in half-light radii.
+
+    b_n is that of Ciotti & Bertin 1999 (n > 0.5).
+    """
     b = 2 * n - 1 / 3 + 4 / (405 * n)
     return np.exp(np.float32(-b) * (radius ** np.float32(1 / n) - 1))
 
@@ -310,7 +316,10 @@ def clump_map(texture: Floats, u: Floats, v: Floats, clumpiness: float) -> Float
 
 
 def add_neighbours(light: Floats, rng: np.random.Generator) -> None:
-    """Add uniformly distributed stars and faint galaxies to `light` in place, as at high galactic latitude."""
+    """Add uniformly distributed stars and faint galaxies to `light`, in place.
+
+    Their numbers are those of high galactic latitude.
+    """
     side = light.shape[1]
     arcmin2 = (side * NATIVE_ARCSEC / 60) ** 2
     for magnitude in magnitudes(rng, rng.poisson(1.6 * arcmin2), slope=0.2, faintest=21.5):
@@ -321,14 +330,20 @@ def add_neighbours(light: Floats, rng: np.random.Generator) -> None:
 
 
 def magnitudes(rng: np.random.Generator, count: int, slope: float, faintest: float) -> list[float]:
-    """Draw a magnitude from counts that grow as 10**(slope * magnitude) up to `faintest`; none is brighter than 15."""
+    """Draw magnitudes from counts that grow as 10**(slope * magnitude) up to `faintest`.
+
+    None is brighter than 15.
+    """
     return [max(15.0, float(faintest + np.log10(u) / slope)) for u in rng.uniform(1e-6, 1.0, count)]
 
 
 def add_stamp(
     light: Floats, rng: np.random.Generator, magnitude: float, colour: tuple[float, float], radius: float
 ) -> None:
-    """Add one star (radius 0) or a small exponential galaxy (scale length in native px) at a random place."""
+    """Add a star (radius 0) or a small exponential galaxy at a random place.
+
+    `radius` is the scale length in native px.
+    """
     side, half = light.shape[1], 9
     row, column = rng.uniform(0, side, 2)
     angle, axis_ratio = rng.uniform(0, np.pi), rng.uniform(0.3, 1.0)

@@ -258,8 +258,9 @@ CARELESS = 0.06  # share of volunteers who answer at random; the weights of Will
 
 
 def ask_volunteers(truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the votes of about 44 volunteers: totals, and raw, weighted and debiased fractions per answer.
+    """Return the votes of about 44 volunteers: totals, and the fractions of each answer.
 
+    The fractions are raw, weighted and debiased.
     Fractions refer to volunteers who were asked; they are 0 if no volunteer was asked. The weights
     follow Willett et al. 2013 (MNRAS 435, 2835), Eq. 1.
     """
@@ -287,7 +288,8 @@ def ask_volunteers(truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
     return row
 
 
-# Answers that distance hides: decrease of their log-odds per unit of redshift, measured in the simulation.
+# Answers that distance hides: the decrease of their log-odds per unit of redshift, measured in
+# the simulation.
 BIAS_SLOPE = {FEATURES: 9.0, "t03_bar_a06_bar": 6.0, "t04_spiral_a08_spiral": 6.0}
 
 
@@ -317,10 +319,10 @@ TABLES = {
 def write_survey(folder: str | Path, tables: Iterable[pa.Table]) -> int:
     """Write the layout of the public release into `folder` and return the number of galaxies.
 
-    `catalog.csv` (votes, no truth), `truth.csv`, `filename_mapping.csv`, `images/{asset_id}.jpg`, `README.txt`.
-    One table of `simulate_chunk` is in memory at a time, and the same tables give the same bytes. The
-    CSV files get their names last, so a killed writer leaves no catalogue. Existing files are replaced.
-    CatalogError if there are no rows.
+    `catalog.csv` (votes, no truth), `truth.csv`, `filename_mapping.csv`, `images/{asset_id}.jpg`,
+    `README.txt`. One table of `simulate_chunk` is in memory at a time, and the same tables give the
+    same bytes. The CSV files get their names last, so a killed writer leaves no catalogue. Existing
+    files are replaced. CatalogError if there are no rows.
     """
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)

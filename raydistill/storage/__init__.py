@@ -1,9 +1,9 @@
 """Files on a local disk or an object store, all through fsspec.
 
-- `Folder` holds the files of one artifact. Readers see a file complete or not at all: a local file is
-  written to a temporary neighbour and renamed, an object is written by one put.
-- `open_stream` and `arrow_filesystem` read tables and images. pyarrow reaches an object store through
-  fsspec too, so credentials, retries and errors are the same everywhere.
+- `Folder` holds the files of one artifact. Readers see a file complete or not at all: a local file
+  is written to a temporary neighbour and renamed, an object is written by one put.
+- `open_stream` and `arrow_filesystem` read tables and images. pyarrow reaches an object store
+  through fsspec too, so credentials, retries and errors are the same everywhere.
 - Libraries that need a real path (memory maps, matplotlib, FITS) get one from `Folder.local` and
   `Folder.writing`.
 """
@@ -51,7 +51,7 @@ R = TypeVar("R")
 
 
 def _storage_errors(method: Callable[Concatenate[Folder, P], R]) -> Callable[Concatenate[Folder, P], R]:
-    """Turn errors of a store's client into ArtifactError; some clients' errors do not survive pickling."""
+    """Turn errors of a store's client, which may not survive pickling, into ArtifactError."""
 
     @functools.wraps(method)
     def wrapped(folder: Folder, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -128,8 +128,8 @@ class Folder:
     def create(self, name: str, data: bytes) -> bool:
         """Create a file and return True, or return False if it exists. The store decides between writers.
 
-        A local disk decides by O_EXCL, S3 by `If-None-Match: *`, Google by `ifGenerationMatch=0`. A server
-        that ignores the condition overwrites the file, so remote callers must read it back.
+        A local disk decides by O_EXCL, S3 by `If-None-Match: *`, Google by `ifGenerationMatch=0`. A
+        server that ignores the condition overwrites the file, so remote callers must read it back.
         """
         if not self.is_local:
             with suppress(FileExistsError):
@@ -149,7 +149,7 @@ class Folder:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Yield a local path to write to; the file appears as `name` when the block ends without an error."""
+        """Yield a local path to write to; the file appears as `name` if the body raises no error."""
         if not self.is_local:
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / Path(name).name
@@ -182,7 +182,7 @@ class Folder:
         self.remove(name)
 
     def local(self, name: str, sha256: str | None = None) -> Path:
-        """Return a local path of the file: the file itself, or a copy in the cache checked against `sha256`."""
+        """Return a local path of the file: its own, or that of a copy checked against `sha256`."""
         if self.is_local:
             return Path(self._at(name))
         copy = CACHE / (sha256 or hashlib.sha256(self._at(name).encode()).hexdigest()) / Path(name).name
@@ -221,7 +221,8 @@ class Folder:
         self._fs.invalidate_cache()
         root = self._at(under)
         paths = self._fs.find(root) if self._fs.exists(root) else []
-        # Some programs mark folders in a bucket by empty objects named "folder/"; fsspec lists them as files.
+        # Some programs mark folders in a bucket by empty objects named "folder/"; fsspec lists them
+        # as files.
         names = [name for path in paths if (name := path[len(self._path) + 1 :]) and not name.endswith("/")]
         return sorted(name for name in names if not Path(name).name.startswith("."))
 
@@ -234,7 +235,10 @@ class Folder:
 
     @_storage_errors
     def change_token(self) -> str:
-        """Return a digest of sizes, times and ETags, which differs after a file has changed. Reads no file."""
+        """Return a digest of sizes, times and ETags, which differs after a file has changed.
+
+        Reads no file.
+        """
         self._fs.invalidate_cache()
         infos = self._fs.find(self._path, detail=True)
         return hashlib.sha256(
@@ -305,7 +309,7 @@ def _has_digest(path: Path, sha256: str) -> bool:
 
 @contextmanager
 def disk_errors(where: str) -> Iterator[None]:
-    """Turn a full disk, missing permission or a file in a folder's place into ArtifactError at `where`."""
+    """Turn a full disk, a missing permission or a file in place of a folder into ArtifactError."""
     try:
         yield
     except OSError as error:

@@ -50,7 +50,8 @@ def _s3_options() -> dict[str, Any]:
 def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """Return pyarrow's file system of a local path or an fsspec URI, and the path on it.
 
-    Local files keep pyarrow's own file system: it lists 4 and reads 2 times as fast (5000 files of 20 kB).
+    Local files keep pyarrow's own file system: it lists 4 and reads 2 times as fast (5000 files of
+    20 kB).
     """
     if "://" not in uri:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
@@ -61,14 +62,17 @@ def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def open_stream(uri: str) -> IO[bytes]:
-    """Open a file for reading from start to end, decompressed by its suffix. OSError if it cannot be opened."""
+    """Open a file for reading from start to end, decompressed by its suffix.
+
+    OSError if it cannot be opened.
+    """
     system, path = arrow_filesystem(uri)
     stream: IO[bytes] = system.open_input_stream(path, compression="detect")
     return stream
 
 
 class _FsspecHandler(pafs.FSSpecHandler):
-    """Raise OSError where a store refuses or does not answer; pyarrow's handler reports a missing file.
+    """Raise OSError if a store refuses or does not answer; pyarrow would report a missing file.
 
     Cached listings are dropped before each question: another process may have written meanwhile.
     """

@@ -36,7 +36,8 @@ from raydistill.storage import arrow_filesystem
 # Upper limit. A core decodes 200 pictures of 424 px a second, 100 if it also aligns them.
 ROWS_PER_BLOCK = 512
 BLOCKS_PER_CPU = 4  # lower limit for a small survey, so that every CPU has work
-# Up to this many pictures, use the simpler shuffle: the other one takes 12 s to start its processes.
+# Up to this many pictures, use the simpler shuffle: the other one takes 12 s to start its
+# processes.
 SIMPLE_SHUFFLE_ROWS = 20_000
 
 MAX_RETRIES = 3  # of a block whose worker died, as for Ray's own tasks; Ray Data would retry without limit

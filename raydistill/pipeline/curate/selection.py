@@ -1,6 +1,7 @@
 """Select the galaxies of the curated set: classes, pictures, the best of each class, splits.
 
-The driver selects by labels alone, before any pixel is read. An error in a table is thus raised before a cluster starts.
+The driver selects by labels alone, before any pixel is read. An error in a table is thus raised
+before a cluster starts.
 """
 
 from __future__ import annotations
@@ -161,7 +162,8 @@ def _error_prefix(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
 def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
     """Return the galaxies with a picture, with their `path`, and rejections for those without.
 
-    The path starts below the survey's folder, so that the curated set does not depend on where the survey is.
+    The path starts below the survey's folder, so that the curated set does not depend on where the
+    survey is.
     """
     ids = assigned["object_id"].to_pylist()
     if isinstance(images, ParquetImages):

@@ -2,8 +2,10 @@
 
 curated set + trajectories -> [Ray task: run_trainer] -> images, history -> figures, FITS
 
-worker (one Ray task)  iterates, validates, draws and saves its checkpoint; streams updates; may use a pool of workers
-driver                 shows progress, records it in MLflow, restarts a worker that died, draws the final figures
+worker (one Ray task)
+    iterates, validates, draws, saves its checkpoint, streams updates; may use a pool of workers
+driver
+    shows progress, records it in MLflow, restarts a worker that died, draws the final figures
 """
 
 from __future__ import annotations

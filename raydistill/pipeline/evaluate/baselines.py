@@ -57,7 +57,10 @@ class Baselines:
     evaluated_on: str
 
     def images(self, name: Baseline, draw: int) -> Coreset:
-        """Return classes * ipc images, sorted by class. The draw seeds `random_real` and `class_mean`."""
+        """Return classes * ipc images, sorted by class.
+
+        The draw seeds `random_real` and `class_mean`.
+        """
         arguments = (*self.train, self.num_classes, self.ipc)
         match name:
             case "random_real":

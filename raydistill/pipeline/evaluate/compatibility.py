@@ -1,6 +1,7 @@
 """Checks before an evaluation.
 
-They check that the distilled set fits the survey, and find the test galaxies that are independent of it.
+They check that the distilled set fits the survey, and find the test galaxies that are independent
+of it.
 """
 
 from __future__ import annotations
@@ -45,13 +46,15 @@ def check_compatible(distilled: DistilledSet, curated: CuratedSet) -> None:
 def independent_galaxies(distilled: DistilledSet, curated: CuratedSet) -> Tensor:
     """Return a mask of the test galaxies that did not contribute to the distilled set.
 
-    Releases of one survey use different ids: Kaggle renamed its galaxies of Galaxy Zoo 2. So the pictures are compared
-    byte for byte as well. Within the curated set it was distilled from, the split alone decides.
+    Releases of one survey use different ids: Kaggle renamed its galaxies of Galaxy Zoo 2. So the
+    pictures are compared byte for byte as well. Within the curated set it was distilled from, the
+    split alone decides.
 
     Returns
     -------
     Tensor
-        bool [N]; False where the set's experts or its selection on validation used the same picture.
+        bool [N]; False where the set's experts or its selection on validation used the same
+        picture.
 
     Raises
     ------

@@ -144,8 +144,8 @@ class Evaluator:
     def _remote(self, function: Any) -> Any:
         """Return a function as a Ray task with the resources of a worker.
 
-        The resources are arguments of `ray.remote`: in `.options()`, num_gpus would not make Ray end the process after
-        its task, and CUDA would stay on the GPU on which it began.
+        The resources are arguments of `ray.remote`: in `.options()`, num_gpus would not make Ray
+        end the process after its task, and CUDA would stay on the GPU on which it began.
         """
         resources = self.resources
         return ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(

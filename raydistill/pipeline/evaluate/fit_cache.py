@@ -1,6 +1,7 @@
 """The cache of an evaluation: results of fits, and baseline images that take long to compute.
 
-An interrupted evaluation resumes from it, and evaluations of the same run share it. The folder may be removed at any time.
+An interrupted evaluation resumes from it, and evaluations of the same run share it. The folder may
+be removed at any time.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ LearningRate = float | None  # None: the training set's own learning rates
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Images and targets to train on. student_lrs: the learning rates that come with the set, if any."""
+    """Images and targets to train on. student_lrs: the learning rates of the set, if it has any."""
 
     name: str
     draw: int

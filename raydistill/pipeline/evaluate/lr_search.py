@@ -1,7 +1,8 @@
 """The search for a learning rate: which rates to try next, and which one wins.
 
-Each rate is scored by the validation accuracy of a few networks. While the best rate is the largest or the smallest one
-tried, one rate beyond it is tried too, so a training set is not at a disadvantage because of a narrow grid.
+Each rate is scored by the validation accuracy of a few networks. While the best rate is the largest
+or the smallest one tried, one rate beyond it is tried too, so a training set is not at a
+disadvantage because of a narrow grid.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class LrSearch:
         return []
 
     def best_lr(self, scores: Scores) -> LearningRate:
-        """Return the best rate on validation images; in a tie the set's own rates, then the smaller one."""
+        """Return the best rate on validation images; a tie goes to the set's own, then the smallest."""
         return max(sorted(scores, key=_sort_key), key=lambda lr: scores[lr])
 
     def selected_fits(self, scores: Scores) -> list[Fit]:

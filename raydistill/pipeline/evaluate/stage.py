@@ -1,9 +1,10 @@
-"""evaluate: train fresh networks on the distilled set and on its baselines, and score them on the test split.
+"""evaluate: train fresh networks on the distilled set and its baselines; score them on the test split.
 
-    training sets x protocols x networks x seeds -> [Ray tasks: train, predict] -> evaluation.json, runs.parquet
+    training sets x protocols x networks x seeds
+        -> [Ray tasks: train, predict] -> evaluation.json, runs.parquet
 
-All training sets get the same protocols, labels, augmentation and search for a learning rate. No other stage reads the
-test split.
+All training sets get the same protocols, labels, augmentation and search for a learning rate. No
+other stage reads the test split.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The training sets of the comparison: the distilled set, its baselines with labels of the same kind, and all the data."""
+"""The training sets of the comparison: the distilled set, its baselines, and all the data."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class TrainingSets:
 
     The entries of a list are equal, except those of `random_real`.
 
-    If the distilled set has soft labels, the baselines get labels from the same source: the votes, or its experts.
-    Otherwise the comparison would credit the images with the gain from soft labels.
+    If the distilled set has soft labels, the baselines get labels from the same source: the votes,
+    or its experts. Otherwise the comparison would credit the images with the gain from soft labels.
     """
 
     options: Evaluate
@@ -72,7 +72,8 @@ class TrainingSets:
         if "random_real" not in self.options.baselines:
             yield random, name, protocol
         if self.distilled.selected.soft:
-            # The learned rates belong to the soft labels; with hard labels the rate is searched for.
+            # The learned rates belong to the soft labels; with hard labels the rate is searched
+            # for.
             targets = hard_labels(self.baselines.num_classes, self.distilled.images_per_class)
             yield [TrainingSet("distilled_hard", 0, distilled.images_NCHW, targets)] * count, name, protocol
         yield [distilled] * count, unaugmented(name), plain

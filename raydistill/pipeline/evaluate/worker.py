@@ -20,7 +20,7 @@ from raydistill.seeding import fold_in
 
 
 class FitTask(NamedTuple):
-    """A fit without its training set, which goes through Ray's object store once for all fits on it."""
+    """A fit without its training set, which Ray's object store holds once for all fits on it."""
 
     training: Training
     lr: LearningRate
@@ -34,7 +34,8 @@ def train_fit(
 ) -> dict[str, Any]:
     """Train one network and score it on the validation and test splits.
 
-    A network that diverges gets the validation score `DIVERGED`; its test figures are those of its initial parameters.
+    A network that diverges gets the validation score `DIVERGED`; its test figures are those of its
+    initial parameters.
     """
     torch.set_num_threads(threads)
     device = device_of(gpus)

@@ -72,7 +72,8 @@ class Coordinator:
         """Return the next expert to train; None if there is none for this rank.
 
         An expert that failed on a rank goes to other ranks, if there are any: the rank may be at
-        fault. Otherwise a GPU that fails at once would fail every expert while the others train one.
+        fault. Otherwise a GPU that fails at once would fail every expert while the others train
+        one.
         """
         candidates = [expert for expert in self._open if rank not in self._failed_on.get(expert, ())]
         others = self._world_size - 1 - len(self._done_ranks - {rank})

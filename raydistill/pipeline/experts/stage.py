@@ -6,9 +6,9 @@
 Expert k depends on `fold_in(seed, "expert", k)` alone: any worker may train it, in any order, on
 any number of machines. The folder's shards say which experts are finished.
 
-When a worker dies, Ray Train restarts the group. The coordinator assigns its experts again, and each
-continues after its last saved epoch. An expert that fails is tried again, a bounded number of times;
-the others finish without it.
+When a worker dies, Ray Train restarts the group. The coordinator assigns its experts again, and
+each continues after its last saved epoch. An expert that fails is tried again, a bounded number of
+times; the others finish without it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Attach to a Ray cluster, or start a private Ray.
 
-A job submitted with `ray job submit` finds its cluster by itself.
-On a laptop a command starts a private Ray, which listens on 127.0.0.1 alone and ends with the command.
+A job submitted with `ray job submit` finds its cluster by itself. On a laptop a command starts a
+private Ray, which listens on 127.0.0.1 alone and ends with the command.
 """
 
 from __future__ import annotations
@@ -79,18 +79,19 @@ def set_environment() -> None:
         # 1.5 s an iteration of the demo against 0.7 s with these two (docs/log.md).
         "OMP_WAIT_POLICY": "PASSIVE",
         "RAY_worker_niceness": "0",
-        # By default glibc returns freed activations to the kernel, which clears their pages again at the
-        # next step: 0.76 s an expert's step against 0.45 s (docs/log.md). One arena, because Ray Train
-        # runs its loop in a thread, whose own arena would ignore the thresholds.
+        # By default glibc returns freed activations to the kernel, which clears their pages again
+        # at the next step: 0.76 s an expert's step against 0.45 s (docs/log.md). One arena, because
+        # Ray Train runs its loop in a thread, whose own arena would ignore the thresholds.
         "MALLOC_MMAP_THRESHOLD_": str(10**9),
         "MALLOC_TRIM_THRESHOLD_": str(10**9),
         "MALLOC_ARENA_MAX": "1",
         # By default Ray restarts a task that ran out of memory without limit.
         "RAY_task_oom_retries": "3",
-        # The default poll of 2 s would delay the end of a group, and the notice of a dead worker, by 1 s.
+        # The default poll of 2 s would delay the end of a group, and the notice of a dead worker,
+        # by 1 s.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
-        # Its actor needs seconds of imports. Workers need no notice of a preemption: an expert is saved
-        # after every epoch, distilling every `checkpoint_seconds`.
+        # Its actor needs seconds of imports. Workers need no notice of a preemption: an expert is
+        # saved after every epoch, distilling every `checkpoint_seconds`.
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(GROUP_START_SECONDS),

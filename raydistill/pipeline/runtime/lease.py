@@ -3,12 +3,13 @@
 The lease is a small file beside the artifact's folder. It names its holder, who rewrites it every
 `HEARTBEAT_INTERVAL` seconds.
 
-Waiters time the lease on their own monotonic clock. It expires after `LEASE_TIMEOUT` without a heartbeat,
-or at once if its process on this host has exited.
+Waiters time the lease on their own monotonic clock. It expires after `LEASE_TIMEOUT` without a
+heartbeat, or at once if its process on this host has exited.
 
-A new lease is created exclusively. An expired one is overwritten and read back: the last writer holds it.
-A holder whose lease was taken over (its machine or its storage stalled) raises ClusterError before the
-commit. Two builders write the same bits, but each would remove the other's temporary files.
+A new lease is created exclusively. An expired one is overwritten and read back: the last writer
+holds it. A holder whose lease was taken over (its machine or its storage stalled) raises
+ClusterError before the commit. Two builders write the same bits, but each would remove the other's
+temporary files.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ class AlreadyBuilt(Exception):
 
 
 def wait_for_artifact(spec: ArtifactSpec, clock: Clock = SYSTEM_CLOCK) -> bool:
-    """Wait until no live process holds the lease; return whether the artifact is there. Writes nothing."""
+    """Wait until no live process holds the lease; return whether the artifact is there.
+
+    Writes nothing.
+    """
     if not spec.exists:
         _wait_for_holder(spec, clock)
     return spec.exists
@@ -130,7 +134,8 @@ def _acquire(spec: ArtifactSpec, clock: Clock) -> bool:
             continue
         elif root.is_local:
             return _is_still_missing(spec)
-        # Another process may have read the old lease before this write and overwrite it after: it needs a few requests.
+        # Another process may have read the old lease before this write and overwrite it after: it
+        # needs a few requests.
         clock.sleep(max(SETTLE_SECONDS, 5 * (clock.now() - began)))
         lease = _read(spec)
         if lease and _is_ours(lease):
@@ -213,6 +218,9 @@ def _is_alive(lease: dict[str, Any]) -> bool:
 
 
 def _location(spec: ArtifactSpec) -> tuple[Folder, str]:
-    """Return folder and name of the lease. It is beside the artifact, whose commit removes unknown files."""
+    """Return folder and name of the lease.
+
+    It is beside the artifact, whose commit removes unknown files.
+    """
     root, _, name = spec.folder.uri.rpartition("/")
     return Folder(root), f".{name}.making"

@@ -75,7 +75,8 @@ def ensure_schedulable(resources: Resources, cpus: float, gpus: float, prefix: s
     may_grow = resources.workers is not None and bool(resources.address or os.environ.get("RAY_ADDRESS"))
     if may_grow:
         log.info("Ray: waiting for a machine with %g CPUs and %g GPUs, %g s at most", cpus, gpus, timeout)
-        # The task ends with this driver. Cancelling it while it ran has ended the driver inside Ray.
+        # The task ends with this driver. Cancelling it while it ran has ended the driver inside
+        # Ray.
         request = ray.remote(num_cpus=cpus, num_gpus=gpus)(_hold_resources).remote()
         if ray.wait([request], timeout=timeout)[0] or _is_schedulable(cpus, gpus):
             return

@@ -1,7 +1,7 @@
 """Unwind the stack on SIGTERM as on Ctrl-C.
 
-`finally` blocks then close the MLflow runs. SIGTERM comes from `kill`, from a scheduler, or from a spot
-machine that is reclaimed.
+`finally` blocks then close the MLflow runs. SIGTERM comes from `kill`, from a scheduler, or from a
+spot machine that is reclaimed.
 """
 
 from __future__ import annotations

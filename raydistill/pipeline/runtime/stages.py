@@ -103,7 +103,8 @@ def require_votes(config: Config, curated: CuratedSet) -> None:
 def stage_context(plan: Plan) -> Iterator[None]:
     """Hold a Ray cluster for the body.
 
-    The body ends early if `tracked_run` finds that another process built the artifact in the meantime.
+    The body ends early if `tracked_run` finds that another process built the artifact in the
+    meantime.
     """
     with suppress(AlreadyBuilt), ray_cluster(plan.config.resources, plan.root):
         yield
@@ -166,8 +167,8 @@ def resolve(
 ) -> Arithmetic:
     """Return the arithmetic of a stage, and store it in the artifact's folder.
 
-    A resumed artifact keeps its arithmetic on every machine. The log warns if GPUs or threads differ, because then
-    bits may differ.
+    A resumed artifact keeps its arithmetic on every machine. The log warns if GPUs or threads
+    differ, because then bits may differ.
 
     Parameters
     ----------

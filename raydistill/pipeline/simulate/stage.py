@@ -1,8 +1,10 @@
 """simulate: render the simulated survey, in the layout of the public release.
 
-    galaxy numbers -> [Ray tasks: truth, picture, votes] -> catalog.csv, truth.csv, filename_mapping.csv, images/*.jpg
+    galaxy numbers -> [Ray tasks: truth, picture, votes]
+        -> catalog.csv, truth.csv, filename_mapping.csv, images/*.jpg
 
-Galaxy n depends on `fold_in(seed, "galaxy", n)` alone, so the number of workers does not change the survey.
+Galaxy n depends on `fold_in(seed, "galaxy", n)` alone, so the number of workers does not change the
+survey.
 """
 
 from __future__ import annotations

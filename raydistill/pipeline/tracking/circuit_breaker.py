@@ -2,7 +2,8 @@
 
 A failed attempt is one of two kinds:
 
-- *permanent* (a bad name, a missing file): the record would fail again, so it is dropped with one warning;
+- *permanent* (a bad name, a missing file): the record would fail again, so it is dropped with one
+  warning;
 - *transient* (no server, a full disk): the record is tried again after a pause.
 
 The pause grows with each failure and with the time that the failure took. A dead server therefore
@@ -119,8 +120,8 @@ def describe_cause(error: BaseException, surrounding: BaseException | None = Non
     """Return the cause of an error in one line.
 
     The cause is the OSError at the root of the exception chain, such as "connection refused".
-    Without one it is `error` itself. `surrounding` is an exception that was being handled before the attempt;
-    it is no cause, although Python chains it.
+    Without one it is `error` itself. `surrounding` is an exception that was being handled before
+    the attempt; it is no cause, although Python chains it.
     """
     root = error
     while (inner := root.__cause__ or root.__context__) is not None and inner is not surrounding:

@@ -26,10 +26,12 @@ MAX_KEPT_POINTS, MAX_KEPT_RECORDS = 50_000, 1_000  # during an outage
 class RecordQueue(Generic[Client, Point]):
     """The records and metric points of one run that wait to be sent.
 
-    Several threads may use it. Records are sent in order, then points. The record that opens the run is the first, the one that
-    ends it the last. If the server refuses the first, the others are dropped.
+    Several threads may use it. Records are sent in order, then points. The record that opens the
+    run is the first, the one that ends it the last. If the server refuses the first, the others are
+    dropped.
 
-    During an outage the newest `MAX_KEPT_POINTS` points and the oldest `MAX_KEPT_RECORDS` records are kept.
+    During an outage the newest `MAX_KEPT_POINTS` points and the oldest `MAX_KEPT_RECORDS` records
+    are kept.
 
     Parameters
     ----------

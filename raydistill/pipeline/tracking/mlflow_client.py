@@ -48,8 +48,8 @@ def _mlflow() -> Any:
 def open_client(uri: str) -> MlflowClient:
     """Return a client of a tracking URI.
 
-    MLflow creates and migrates a SQLite file when it opens it. Two processes that do so at once crash
-    each other, so a file lock admits one at a time.
+    MLflow creates and migrates a SQLite file when it opens it. Two processes that do so at once
+    crash each other, so a file lock admits one at a time.
     """
     client = _mlflow().MlflowClient
     database = sqlite_file(uri)

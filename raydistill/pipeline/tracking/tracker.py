@@ -4,8 +4,9 @@ Two rules hold:
 
 - Tracking never stops the computation. A failure gives one warning, and records wait until the
   server answers again (`circuit_breaker`, `delivery`).
-- The status of a run is true: FINISHED; FAILED, with the error in a tag; KILLED after Ctrl-C or SIGTERM.
-  After `kill -9` a run stays RUNNING until the next run of the same identity sets it to KILLED.
+- The status of a run is true: FINISHED; FAILED, with the error in a tag; KILLED after Ctrl-C or
+  SIGTERM. After `kill -9` a run stays RUNNING until the next run of the same identity sets it to
+  KILLED.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Tracker:
     Parameters
     ----------
     uri
-        MLflow's tracking URI. SQLite serves one machine; several machines need a server (`http://…`).
+        MLflow's tracking URI. SQLite serves one machine; several machines need a server
+        (`http://…`).
     experiment
         Name of the experiment.
     enabled
@@ -75,8 +77,8 @@ class Tracker:
         stage
             Name of the stage.
         identity
-            Identity of its artifact. Runs of the same identity that are still RUNNING become KILLED:
-            their process has died.
+            Identity of its artifact. Runs of the same identity that are still RUNNING become
+            KILLED: their process has died.
         params
             The resolved config as nested mappings or dataclasses; recorded under dotted names.
         parents

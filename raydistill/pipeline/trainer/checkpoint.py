@@ -1,7 +1,7 @@
 """The checkpoint of a trainer: one file, written atomically, from which distillation resumes.
 
-It holds images, labels, learning rates, momenta, schedule, history and the best images so far. On one machine a resumed
-run has the same bits as an undisturbed one.
+It holds images, labels, learning rates, momenta, schedule, history and the best images so far. On
+one machine a resumed run has the same bits as an undisturbed one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The trainer, which distils one set from the initial images to the data files of its artifact.
 
-It runs in the Ray task of `distill` or in a trial of `tune` (`worker_pool.run_trainer`), and resumes from its checkpoint.
+It runs in the Ray task of `distill` or in a trial of `tune` (`worker_pool.run_trainer`), and
+resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class Trainer:
         train = curated.load("train")
         pixels = self.normalisation.apply(train.images_NHWC)
         votes = None if self.task.tree is None else curated.probabilities("train", self.task.tree)
-        # The final parameters of 1000 experts are gigabytes: read them only if the recipe needs them.
+        # The final parameters of 1000 experts are gigabytes: read them only if the recipe needs
+        # them.
         experts = (self.network, inputs.store.ends() if recipe.needs_experts else [])
         initial = initial_images(
             recipe, pixels, train.labels_N, curated.num_classes, *experts, generator(self.seed, "initial")

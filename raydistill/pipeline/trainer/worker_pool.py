@@ -1,12 +1,13 @@
 """The trainer's Ray task, and the pool of workers that evaluate segments for it.
 
-trainer (a Ray task, `run_trainer`)  distributes `SharedState`, evaluates its own segments meanwhile, and advances by all
-                                     segments in their order
-worker (an actor, `PoolWorker`)      evaluates the segments that it is given
+trainer (a Ray task, `run_trainer`)
+    distributes `SharedState`, evaluates its own segments, and advances by all segments in their order
+worker (an actor, `PoolWorker`)
+    evaluates the segments that it is given
 
-With equal threads a segment has the same bits on every worker. Workers add throughput; progress never depends on them:
-the trainer does not wait for a worker that has not started. It evaluates the segments of a worker that died, and starts
-another one.
+With equal threads a segment has the same bits on every worker. Workers add throughput; progress
+never depends on them: the trainer does not wait for a worker that has not started. It evaluates the
+segments of a worker that died, and starts another one.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class _Member:
 
 
 class WorkerPool:
-    """The workers that evaluate segments for a trainer. warn: called with a message when one died."""
+    """The workers that evaluate segments for a trainer. warn: called when a worker died."""
 
     def __init__(self, task: DistillTask, warn: Callable[[str], None]) -> None:
         self._task, self._warn = task, warn
@@ -106,7 +107,8 @@ class WorkerPool:
         """
         try:
             return ray.get(reference)
-        # A RayTaskError is a fault of the worker's machine: a fault of the segment recurs in the trainer.
+        # A RayTaskError is a fault of the worker's machine: a fault of the segment recurs in the
+        # trainer.
         except (*WORKER_FAILURES, ray.exceptions.RayTaskError) as error:
             self._members.remove(member)
             failures = member.consecutive_failures + 1

@@ -1,6 +1,7 @@
-"""Population-based training: members take over each other's images and change their values during the search.
+"""Population-based training: members take over images and change their values during the search.
 
-A member reports each validation with its checkpoint, from which another member continues, and the values it has had so far.
+A member reports each validation with its checkpoint, from which another member continues, and the
+values it has had so far.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class TrialRecorder:
         return sum(trial.status != RUNNING for trial in self.trials.values())
 
     def on_start(self, name: str, drawn: dict[str, Any]) -> None:
-        """Record that a trial starts, or that a member of a population continues, perhaps with other values."""
+        """Record that a trial starts, or that a member of a population continues."""
         if name in self._open_runs:
             return
         if name not in self.trials or self.trials[name].status != FINISHED:
@@ -98,7 +98,8 @@ class TrialRecorder:
     def track_earlier_trials(self) -> None:
         """Record in MLflow the trials that ended before the search was resumed."""
         for trial in self.trials.values():
-            # A running one is skipped: the driver died before Tune recorded it, and Tune does not resume it.
+            # A running one is skipped: the driver died before Tune recorded it, and Tune does not
+            # resume it.
             if trial.name not in self._tracked and trial.status != RUNNING:
                 self._open_run(trial)
                 self._close_run(trial)

@@ -14,7 +14,8 @@ from raydistill.errors import ConfigError
 from raydistill.pipeline.config_checks import check
 
 WHERE = "search.space"
-# Keys that take effect during a run. All others are part of the checkpoint from which another member continues.
+# Keys that take effect during a run. All others are part of the checkpoint from which another
+# member continues.
 CHANGEABLE = (
     r"(image|lr|label)_step\.(lr|momentum)|ema|student_steps|batch_size|skip_above|skip_layers|augmentation\.\w+"
     r"|schedule\.(significance|min_duration|max_duration)"
@@ -22,7 +23,10 @@ CHANGEABLE = (
 
 
 def check_space(config: Config) -> None:
-    """Raise ConfigError if the space holds an invalid recipe. Combinations of keys are not checked."""
+    """Raise ConfigError if the space holds an invalid recipe.
+
+    Combinations of keys are not checked.
+    """
     if not config.search.space:
         fix = "name keys of distill and their values, as configs/gz2_search.yaml does"
         raise ConfigError("there is nothing to search", WHERE, fix)
@@ -52,7 +56,7 @@ def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
-    """Return the space as Optuna's distributions; a list of values becomes a choice of its indices."""
+    """Return the space as Optuna's distributions; a list becomes a choice of its indices."""
     result: dict[str, BaseDistribution] = {}
     for key, values in search.space.items():
         if isinstance(values, list):
@@ -76,7 +80,7 @@ def decode(search: Search, drawn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_recipe(config: Config) -> dict[str, Any] | None:
-    """Return the config's recipe as a point of the space, to be tried first; None if it lies outside."""
+    """Return the config's recipe as a point of the space, or None if it is outside."""
     point: dict[str, Any] = {}
     for key, values in config.search.space.items():
         value = _value_at(config.distill, key)

@@ -2,13 +2,15 @@
 
 Validation images select the best recipe. All trials use the same experts.
 
-    trial (an actor of Ray Tune)  runs a trainer in the folder that `distill` would use for its recipe; reports each
-                                  validation (or is a member of a population: `population`)
-    driver                        Optuna proposes recipes, ASHA stops the weakest; MLflow has a child run per trial
+    trial (an actor of Ray Tune)
+        runs a trainer in the folder that `distill` would use for its recipe; reports each validation
+        (or is a member of a population: `population`)
+    driver
+        Optuna proposes recipes, ASHA stops the weakest; MLflow has a child run per trial
 
-A trial is a distilled set in progress: after the death of a worker it resumes from its checkpoint, and
-`raydistill distill best.yaml` finds the best set there. Reports are stored at once, and `Tuner.restore` resumes a search
-whose driver died: no finished trial is lost.
+A trial is a distilled set in progress: after the death of a worker it resumes from its checkpoint,
+and `raydistill distill best.yaml` finds the best set there. Reports are stored at once, and
+`Tuner.restore` resumes a search whose driver died: no finished trial is lost.
 """
 
 from __future__ import annotations

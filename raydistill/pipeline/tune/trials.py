@@ -23,14 +23,14 @@ def cpus_per_trial(resources: Resources) -> int:
 def final_result(validation: Validation) -> dict[str, Any]:
     """Return the metrics that a finished trial adds to its last report.
 
-    The last iteration is not called `iteration`: there the scheduler would stop the trial or exploit it, and its
-    files would be lost.
+    The last iteration is not called `iteration`: there the scheduler would stop the trial or
+    exploit it, and its files would be lost.
     """
     return {METRIC: validation.balanced_accuracy, "last_iteration": validation.iteration, "ended": FINISHED}
 
 
 def failed_result(error: DivergenceError | ConfigError) -> dict[str, Any]:
-    """Return the metrics of a trial that diverged or has an invalid recipe: accuracy 0 and the error."""
+    """Return the metrics of a trial that diverged or has an invalid recipe, with its error."""
     status = DIVERGED if isinstance(error, DivergenceError) else NO_RECIPE
     return {METRIC: 0.0, "ended": status, "said": str(error)}
 
@@ -52,8 +52,8 @@ class Trial:
     said
         The error of an unsuccessful trial.
     validations
-        (iteration, balanced accuracy). A member of a population has those of its current images, even if another
-        member distilled them.
+        (iteration, balanced accuracy). A member of a population has those of its current images,
+        even if another member distilled them.
     schedule
         (iteration, the values from there on), for a member of a population.
     """
