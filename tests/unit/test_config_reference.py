@@ -19,10 +19,9 @@ from raydistill.config.messages import CLASSES
 DOCUMENT = Path(__file__).parents[2] / "docs" / "config.md"
 HEAD = """# Configuration reference
 
-A test keeps this page equal to the code in `raydistill/config/tree.py` and the classes that it names.
-Set a key in YAML, or on the command line: `experts.training.epochs=30`. In headings, NAME is a name of
-your own, KEY a key of `distill`, and N a number from 0. `raydistill run CONFIG --dry-run` shows every key
-with its value.
+This page lists every key of a config. Set a key in YAML, or on the command line: `experts.training.epochs=30`.
+`raydistill run CONFIG --dry-run` shows every key with its value. In headings, NAME is a name of your own, KEY
+a key of `distill`, and N a number from 0.
 
 Each kind of a survey, network, schedule or step has its own keys. A key without `kind` changes the default
 kind. A new `kind` starts from its own defaults.
@@ -37,7 +36,8 @@ Further keys and defaults:
 - For a data set, the defaults of `curate` are `classes: all`, `crop_fraction: 1` and `min_picture_size: 8`.
 - `evaluate.protocols.NAME=null` removes a protocol of a base config.
 
-Names in the text that are not keys, such as `core.scores`, are modules below `raydistill/`.
+Names in the text that are not keys, such as `core.scores`, are modules below `raydistill/`. The page is written
+from the docstrings of `raydistill/config/tree.py` and the classes that it names; a test compares them.
 """
 WORDS = {int: "whole number", float: "number", str: "text", bool: "true, false", type(None): "null"}
 LIMITS = {"gt": ">", "ge": "≥"}
