@@ -93,7 +93,8 @@ class TorchvisionSet(PackedDataSet):
     def _folder(self) -> Path | None:
         """Return the folder that holds all files, or None."""
         inside = Path(_FILES[self.dataset][0])
-        candidates = (Path(self.root, inside), Path(self.root, inside.name), Path(self.root))
+        root = Path(self.root).expanduser()  # as torchvision does when it downloads
+        candidates = (root / inside, root / inside.name, root)
         return next((path for path in candidates if all(_stored(path, name) for name in self._names())), None)
 
     def _options(self, part: str) -> dict[str, Any]:

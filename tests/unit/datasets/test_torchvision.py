@@ -102,6 +102,16 @@ def test_idx_files_plain_or_compressed(
     np.testing.assert_array_equal(read_all(data), np.repeat(grey[..., None], 3, axis=3))
 
 
+def test_root_in_the_home_folder_is_found(
+    tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_mnist(tmp_path / "MNIST" / "raw", pictures[:60, ..., 0])
+    data = TorchvisionSet(dataset="MNIST", root="~")
+    assert len(data.index().rows) == 60
+    assert data.digest() == TorchvisionSet(dataset="MNIST", root=str(tmp_path)).digest()
+
+
 def test_the_kinds_idx_and_torchvision_agree(tmp_path: Path, pictures: np.ndarray) -> None:
     write_mnist(tmp_path, pictures[:60, ..., 0], ".gz")
     old, new = Idx(root=str(tmp_path)), TorchvisionSet(dataset="MNIST", root=str(tmp_path))
