@@ -48,7 +48,8 @@ HOLDER = _HOST | {
     "pid": os.getpid(),
     "process": uuid.uuid4().hex,  # the system reuses pids
 }
-_expired: list[dict[str, Any]] = []  # leases that this process saw expire: it waits for each once
+# (URI of the artifact, lease) of leases that this process saw expire: it waits for each once.
+_expired: list[tuple[str, dict[str, Any]]] = []
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _acquire(spec: ArtifactSpec, clock: Clock) -> bool:
         root, name = _location(spec)
         began = clock.now()
         lease = _read(spec)
-        if lease is not None and _is_alive(lease):
+        if lease is not None and _is_alive(spec, lease):
             continue  # another process acquired it just now
         if lease is not None:
             _write(spec)  # takes an expired lease over
@@ -154,10 +155,10 @@ def _is_still_missing(spec: ArtifactSpec) -> bool:
 def _wait_for_holder(spec: ArtifactSpec, clock: Clock) -> None:
     """Return when the lease is free, expired, or that of a process that has exited."""
     lease, last_seen = _read(spec), clock.now()
-    if lease is not None and _is_alive(lease):
+    if lease is not None and _is_alive(spec, lease):
         holder = f"process {lease.get('pid')} on {lease.get('host')}"
         log.info("%s: is being built by %s, waiting for it (%s)", spec.kind, holder, spec.folder)
-    while lease is not None and _is_alive(lease):
+    while lease is not None and _is_alive(spec, lease):
         clock.sleep(1)
         asked = clock.now()
         current = _read(spec)
@@ -167,7 +168,7 @@ def _wait_for_holder(spec: ArtifactSpec, clock: Clock) -> None:
             lease, last_seen = current, clock.now()
         elif clock.now() - last_seen > LEASE_TIMEOUT:
             log.info("%s: no heartbeat for %g s, building it here", spec.kind, LEASE_TIMEOUT)
-            _expired.append(lease)
+            _expired.append((spec.folder.uri, lease))
 
 
 def _content() -> bytes:
@@ -200,9 +201,9 @@ def _is_ours(lease: dict[str, Any]) -> bool:
     return all(lease.get(key) == value for key, value in HOLDER.items())
 
 
-def _is_alive(lease: dict[str, Any]) -> bool:
+def _is_alive(spec: ArtifactSpec, lease: dict[str, Any]) -> bool:
     """Return False for this process, an expired lease, and an exited process of this host or container."""
-    if lease in _expired:
+    if (spec.folder.uri, lease) in _expired:
         return False
     if any(lease.get(key) != value for key, value in _HOST.items()):
         return True

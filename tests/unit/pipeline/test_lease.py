@@ -121,6 +121,19 @@ def test_an_unreadable_lease_expires_too(spec: ArtifactSpec) -> None:
         assert time.time > lease.LEASE_TIMEOUT
 
 
+def test_an_expired_unreadable_lease_does_not_expire_that_of_another_artifact(
+    spec: ArtifactSpec, tmp_path: Path
+) -> None:
+    """A lease is unreadable for a moment while another process creates it."""
+    other = ArtifactSpec("curated", "1" * 64, Folder(tmp_path / "curated-1"), 0, {}, {})
+    lease_file(spec).write_bytes(b"")
+    (tmp_path / ".curated-1.making").write_bytes(b"")
+    for waited_for in (spec, other):
+        time = FakeClock()
+        assert not lease.wait_for_artifact(waited_for, time.clock)
+        assert time.time > lease.LEASE_TIMEOUT
+
+
 def test_a_heartbeat_keeps_the_lease_of_a_holder_elsewhere(spec: ArtifactSpec) -> None:
     beats = iter(range(1000))
 
