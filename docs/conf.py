@@ -29,6 +29,7 @@ templates_path = ["_templates"]
 
 myst_enable_extensions = ["dollarmath", "attrs_inline", "colon_fence"]
 myst_heading_anchors = 4
+smartquotes = False  # error messages and option names are shown as they are
 
 autosummary_generate = True
 autodoc_typehints = "signature"  # the Parameters sections of the docstrings name no types

@@ -246,11 +246,16 @@ def document() -> str:
         ("Vote table and pictures", SURVEY_ROWS),
         ("Artifacts, training, cluster, disk", [*RUN_ROWS, *PROCESS_ROWS]),
     ):
-        lines = [f"| {row.what} | `raydistill {row.command}` | {row.code} | {row.sentence} |" for row in rows]
+        lines = [f"| {row.what} | `raydistill {row.command}` | {row.code} | {_escape(row.sentence)} |" for row in rows]
         parts.append(
             "\n".join([f"## {title}", "", "| given | command | exit | sentence |", "|---|---|---|---|", *lines])
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _escape(sentence: str) -> str:
+    """Keep Markdown from reading a word in angle brackets as HTML."""
+    return sentence.replace("<", "\\<")
 
 
 def test_the_document_is_up_to_date() -> None:
