@@ -21,7 +21,15 @@ CATALOG, TRUTH = "catalog.csv", "truth.csv"
 
 @dataclass(frozen=True)
 class Survey:
-    """An opened simulated survey."""
+    """An opened simulated survey.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    """
 
     folder: Folder
     manifest: Manifest
@@ -33,7 +41,7 @@ class Survey:
         Parameters
         ----------
         uri
-            The artifact's folder.
+            Folder of the artifact.
         verify
             Compare the sha256 of every file with the manifest.
 

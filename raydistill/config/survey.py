@@ -64,8 +64,8 @@ class Curate:
     image_size
         Side of a curated image in pixels.
     crop_fraction
-        Side of the central square, as a fraction of the whole image. The default of a data set is
-        1.
+        Side of the central square, as a fraction of the image's shorter side. The default of a data
+        set is 1.
     align
         Rotate every image so that the galaxy's major axis is horizontal. The default augmentation
         is then `mirror`, because the quarter turns of `dihedral` would undo the alignment.

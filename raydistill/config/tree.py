@@ -146,8 +146,8 @@ class Protocol:
     training
         Training of each network. `lr_grid` replaces its learning rate.
     learned_lr
-        Use of the learned learning rates of a distilled set, spread over the first half of the
-        epochs. "candidate": next to those of `lr_grid`; "only": alone, as in the papers; "never":
+        Use of the learned learning rates of a distilled set, spread over the epochs before the
+        decay. "candidate": next to those of `lr_grid`; "only": alone, as in the papers; "never":
         not used.
     lr_grid
         Learning rates. The best one on validation images is used. If it is at an end of the grid,
@@ -242,7 +242,7 @@ class Resources:
     distill_cpus
         CPUs of a distilling process, which uses one thread per CPU. None: the CPUs of the largest
         node with these GPUs, divided by `distill.trajectories_per_step`, up to the number that one
-        step can use.
+        step can use; 1 for a trial of `tune`.
     distill_gpus
         GPUs of a distilling process.
     distill_memory_mb
@@ -251,7 +251,8 @@ class Resources:
         more time. If `distill.compile` is off, the remaining memory keeps graphs, which saves time.
         None: the parameters of all steps.
     max_restarts
-        Consecutive worker failures without progress before a stage gives up.
+        Worker failures in a row, without progress in between, that a stage restarts from. It fails
+        at the next one.
     object_store_mb
         Memory of the object store of a private Ray, which then spills to disk. None: Ray's default.
     checkpoint_seconds
