@@ -156,7 +156,7 @@ def _wait_for_holder(spec: ArtifactSpec, clock: Clock) -> None:
     """Return when the lease is free, expired, or that of a process that has exited."""
     lease, last_seen = _read(spec), clock.now()
     if lease is not None and _is_alive(spec, lease):
-        holder = f"process {lease.get('pid')} on {lease.get('host')}"
+        holder = f"process {lease.get('pid')} on {lease.get('host')}" if lease else "another process"
         log.info("%s: is being built by %s, waiting for it (%s)", spec.kind, holder, spec.folder)
     while lease is not None and _is_alive(spec, lease):
         clock.sleep(1)

@@ -114,11 +114,12 @@ def test_a_holder_elsewhere_without_heartbeat_is_waited_for_once(spec: ArtifactS
         assert time.time - waited < 2, "waited a second time"
 
 
-def test_an_unreadable_lease_expires_too(spec: ArtifactSpec) -> None:
+def test_an_unreadable_lease_expires_too(spec: ArtifactSpec, caplog: pytest.LogCaptureFixture) -> None:
     lease_file(spec).write_bytes(b"")
     time = FakeClock()
-    with lease.hold_lease(spec, time.clock):
+    with caplog.at_level("INFO", "raydistill"), lease.hold_lease(spec, time.clock):
         assert time.time > lease.LEASE_TIMEOUT
+    assert "is being built by another process, waiting for it" in caplog.text
 
 
 def test_an_expired_unreadable_lease_does_not_expire_that_of_another_artifact(
