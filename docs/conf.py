@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,17 @@ html_theme_options = {
 html_sidebars = {page: [] for page in ("index", "tutorial", "results", "method", "changelog", "contributing")}
 
 
-def shorten_factories(
+def shorten_signature(
     app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
 ) -> Any:
-    """Write `...` for a default that a factory builds, so that Sphinx can parse the signature."""
-    return (signature.replace("<factory>", "..."), returns) if signature else None
+    """Write `...` for a default that a factory builds, and leave out types with validators, which would fill a page."""
+    if signature is None:
+        return None
+    if "Annotated[" in signature:
+        parameters = inspect.signature(obj).parameters.values()
+        signature = str(inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters]))
+    return signature.replace("<factory>", "..."), returns
 
 
 def setup(app: Any) -> None:
-    app.connect("autodoc-process-signature", shorten_factories)
+    app.connect("autodoc-process-signature", shorten_signature)

@@ -105,7 +105,7 @@ class DistilledSet:
     >>> import raydistill as rd
     >>> prototypes = rd.open("runs/demo/distilled-0123456789ab")  # doctest: +SKIP
     >>> prototypes.images.shape  # doctest: +SKIP
-    torch.Size([3, 3, 32, 32])
+    torch.Size([9, 3, 32, 32])
     """
 
     folder: Folder

@@ -175,7 +175,7 @@ class SelfAdaptive:
 
 @dataclass(frozen=True)
 class Fixed:
-    """The window min_start_epoch ... max_start_epoch for all iterations (MTT).
+    """The window from `min_start_epoch` to `max_start_epoch`, for all iterations (MTT).
 
     Parameters
     ----------
