@@ -41,9 +41,7 @@ app = typer.Typer(
 ConfigPath = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of one in configs/, such as demo.")
 ]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For example distill.iterations=500.")
-]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example distill.iterations=500.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the resolved config and what would be written or skipped.")
 ]
@@ -110,8 +108,8 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = 
 def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
     """Search for the recipe with the best accuracy on validation images.
 
-    `search` in the config lists the values of `distill` to try, and how. The best recipe is written
-    as a new config.
+    `search` in the config has the values of `distill` to try, and the number of trials. The best
+    recipe is written as a new config.
     """
     with exit_on_error():
         plan = _plan(config, overrides, verbose)
