@@ -103,11 +103,13 @@ def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
 def _is_about(place: str, what: str, key: str) -> bool:
     """Return whether an override of `key` caused the error at `place`.
 
-    It did if `place` is the key or below it, or if `place` is above it and the error
-    names either by its last part.
+    It did if `place` is the key or below it, or if `place` is above it and the error names the last
+    part of `place` or a part of the key below it.
     """
-    named = [path.rpartition(".")[2] in what for path in (key, place)]
-    return place == key or place.startswith(f"{key}.") or (key.startswith(f"{place}.") and any(named))
+    if place == key or place.startswith(f"{key}."):
+        return True
+    parts = [place.rpartition(".")[2], *key.removeprefix(f"{place}.").split(".")]
+    return key.startswith(f"{place}.") and any(part in what for part in parts)
 
 
 def _unresolved(error: OmegaConfBaseException, where: str) -> ConfigError:

@@ -60,6 +60,7 @@ WRONG_VALUES = [
     (SIMULATED, "experts.training.augmentation.operations=[flop]", "operations.0: input should be 'color', 'crop'"),
     (SIMULATED, "evaluate.baselines=[randm_real]", "evaluate.baselines.0: input should be 'random_real', 'class_mean'"),
     (SIMULATED, "evaluate.protocols={}", "evaluate: protocols must name at least one"),
+    (SIMULATED, "evaluate.protocols.paper=null", "evaluate: protocols must name at least one"),
     (SIMULATED, "evaluate={scores: true, full_data_networks: 0}",
      "evaluate: scores compare with networks trained on all the data, but full_data_networks is 0"),
     (SIMULATED, "evaluate={scores: true, protocols: {paper: {training: {augmentation: {operations: []}}}}}",
