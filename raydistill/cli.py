@@ -106,7 +106,7 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = 
 
 @app.command(epilog=EXIT_CODES)
 def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Search for the recipe with the best accuracy on validation images.
+    """Search for the recipe with the best accuracy in validation.
 
     `search` in the config has the values of `distill` to try, and the number of trials. The best
     recipe is written as a new config.
