@@ -32,7 +32,7 @@ DSA_SINGLE = {"operations": list(DSA), "mode": "single"}
 # Defaults of `curate` for a data set.
 PHOTOGRAPHS = {"classes": "all", "crop_fraction": 1.0, "min_picture_size": 8}
 DATA_SETS = tuple(cls.kind for cls in get_args(get_type_hints(Config)["survey"]) if issubclass(cls, DataSet))
-# Folders of the named runs: inside an installed package, or beside it in a checkout.
+# Folders of the shipped configs: inside an installed package, or beside it in a checkout.
 SHIPPED = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
 
 
@@ -278,7 +278,7 @@ def _shipped(requested: Path) -> str:
     """Return a hint with the shipped configs of the requested folder."""
     folder = requested.parent.name if requested.parent.name in ("methods", "parts") else ""
     names = sorted({path.stem for shipped in SHIPPED for path in (shipped / folder).glob("*.yaml")})
-    return f"{folder or 'named runs'} are: {', '.join(names)}"
+    return f"{folder or 'shipped configs'} are: {', '.join(names)}"
 
 
 def _assignments(overrides: Sequence[str], where: str = COMMAND_LINE) -> DictConfig:

@@ -82,7 +82,7 @@ R = Row
 # fmt: off
 CONFIG_ROWS = [
     R("a missing config file", "run nope.yaml", 2,
-      "nope.yaml: there is no such config file; named runs are: demo, …"),
+      "nope.yaml: there is no such config file; shipped configs are: demo, …"),
     R("a folder as config", "run pictures", 2,
       "pictures: the config file cannot be read (Is a directory); give a YAML file"),
     R("a config that is not text", "run c.yaml", 2,

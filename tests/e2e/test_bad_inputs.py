@@ -85,10 +85,10 @@ def call(arguments: list[str], process: bool = False) -> tuple[int, str, str]:
 
 
 def plain(text: str, root: Path) -> str:
-    """Return the text without folder, digests, number of CPUs and named runs, which differ between machines."""
+    """Return the text without folder, digests, number of CPUs and shipped configs, which differ between machines."""
     text = re.sub(r"-[0-9a-f]{12}\b", "-…", text.replace(f"{root}/", ""))
     text = re.sub(r"has more than \d+ and \d+", "has more than 2 and 0", text)
-    return re.sub("named runs are: (.*, )?demo, .*", "named runs are: demo, …", text)
+    return re.sub("shipped configs are: (.*, )?demo, .*", "shipped configs are: demo, …", text)
 
 
 def check(row: Row, root: Path) -> None:
