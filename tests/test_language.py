@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAX_MEDIAN_WORDS = 16
+MAX_COLUMNS = 100
 HISTORY = {"docs/log.md"}  # dated entries stay as they were written
 GENERATED = {"docs/config.md", "docs/errors.md"}  # written from docstrings and error messages
 FROZEN_MESSAGES = {"raydistill/analysis/fits.py"}  # comments of FITS headers belong to the content digest
@@ -183,6 +184,13 @@ def test_messages_use_standard_terms(path: Path) -> None:
     assert [
         f"{line}: {match[0]}" for line, text in messages(path.read_text()) for match in HOME_MADE.finditer(text)
     ] == []
+
+
+@pytest.mark.parametrize("page", prose_pages(), ids=_name)
+def test_prose_wraps_at_100_columns(page: Path) -> None:
+    prose = re.sub(r"^(`{3,}|~{3,}).*?^\1\s*$", "", page.read_text(), flags=re.M | re.S)
+    breakable = re.sub(r"^(\||!\[|    ).*$|`[^`]*`|\[[^\]]*\]\([^)]*\)", "", prose, flags=re.M)
+    assert [line for line in breakable.splitlines() if len(line) > MAX_COLUMNS] == []
 
 
 def test_sentences_are_counted_as_a_reader_would() -> None:
