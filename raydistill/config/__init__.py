@@ -21,12 +21,13 @@ from raydistill.config.tree import (
     Protocol,
     Resources,
     Tracking,
+    identity_part,
     plain,
     sources,
 )
 
 __all__ = [
     "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Halving",
-    "Images", "Population", "Protocol", "Range", "Resources", "Search", "Tracking", "load", "override",
+    "Images", "Population", "Protocol", "Range", "Resources", "Search", "Tracking", "identity_part", "load", "override",
     "plain", "sources", "vary",
 ]  # fmt: skip

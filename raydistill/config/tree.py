@@ -25,6 +25,7 @@ from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
+from raydistill.fields import drop_later_defaults
 from raydistill.simulation.config import SimulatedSurvey
 
 Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm"]
@@ -361,6 +362,11 @@ class Config:
 def plain(config: Any) -> Any:
     """Return a config or a part of it as nested dicts, lists and scalars, with all defaults."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def identity_part(config: Any) -> Any:
+    """Return `plain(config)` without later keys at their defaults: what an identity covers."""
+    return drop_later_defaults(config, plain(config))
 
 
 def sources(*networks: Architecture) -> list[str]:

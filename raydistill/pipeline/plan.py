@@ -134,7 +134,7 @@ class Plan:
         Nothing in curation is random, so runs with different seeds share it.
         """
         survey, curate = self.config.survey, self.config.curate
-        parts: dict[str, Any] = {"survey": configs.plain(survey), "curate": curate}
+        parts: dict[str, Any] = {"survey": configs.identity_part(survey), "curate": curate}
         provenance = {}
         if not isinstance(survey, SimulatedSurvey):
             # Licence and citation do not affect the data, so the identity leaves them out; the
@@ -235,7 +235,7 @@ class Plan:
         return [spec for spec in specs if spec is not None]
 
     def _spec(self, kind: str, parts: Mapping[str, Any], parents: dict[str, ArtifactSpec], seed: int) -> ArtifactSpec:
-        config = {name: configs.plain(part) for name, part in parts.items()}
+        config = {name: configs.identity_part(part) for name, part in parts.items()}
         identity = identity_of(kind, config, {name: spec.identity for name, spec in parents.items()}, seed)
         return ArtifactSpec(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.manifest import REVISIONS, identity_of
-from raydistill.config import Baseline, Config, plain, sources
+from raydistill.config import Baseline, Config, identity_part, sources
 from raydistill.core import coreset
 from raydistill.core.coreset import Coreset
 from raydistill.core.distribution import distribution_matching
@@ -79,8 +79,8 @@ class Baselines:
         config, seed = self.config, fold_in(self.root, "dm", self.config.evaluate.dm.seed)
         inputs = {
             "revision": REVISIONS["evaluation"],
-            "dm": plain(config.evaluate.dm),
-            "network": plain(config.network),
+            "dm": identity_part(config.evaluate.dm),
+            "network": identity_part(config.network),
             "sources": sources(config.network),
             "ipc": self.ipc,
         }

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from raydistill.artifacts.manifest import REVISIONS
-from raydistill.config import plain, sources
+from raydistill.config import identity_part, sources
 from raydistill.core.architectures import Architecture
 from raydistill.core.training import Training
 
@@ -52,7 +52,13 @@ class Fit:
 
     def digest(self, evaluated_on: str) -> str:
         """Return the key of this fit's cached result. evaluated_on: as in `Evaluator`."""
-        inputs = [plain(self.training), self.lr, plain(self.architecture), sources(self.architecture), self.seed]
+        inputs = [
+            identity_part(self.training),
+            self.lr,
+            identity_part(self.architecture),
+            sources(self.architecture),
+            self.seed,
+        ]
         text = json.dumps([REVISIONS["evaluation"], self.data.digest, inputs, evaluated_on])
         return hashlib.sha256(text.encode()).hexdigest()
 
