@@ -77,6 +77,13 @@ def test_tests_named_in_the_docs_exist(page: Path) -> None:
     assert not [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text()]
 
 
+def test_every_format_of_what_can_be_read_names_its_test() -> None:
+    rows = re.findall(r"^\|(?!-)(.*)\|$", (ROOT / "docs/how-to/formats.md").read_text(), flags=re.M)
+    formats = [row for row in rows if not row.strip().endswith("| test")]
+    assert len(formats) >= 25
+    assert not [row for row in formats if not re.fullmatch(r"`tests/[\w/]+\.py::\w+`", row.split("|")[-1].strip())]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_named_in_the_docs_exist(page: Path) -> None:
     named = set(
