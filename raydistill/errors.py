@@ -130,6 +130,8 @@ def join_hint(hint: str, more: str) -> str:
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """Return a hint with the most similar known word, or a list of them if none is similar.
 
+    Upper and lower case are the same.
+
     Examples
     --------
     >>> nearest("depht", ["width", "depth"])
@@ -137,8 +139,9 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    by_lower = {one.lower(): one for one in reversed(known)}
+    close = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
     if close:
-        return f"did you mean '{close[0]}'?"
+        return f"did you mean '{by_lower[close[0]]}'?"
     listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
     return f"known are: {listed}"

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import PositiveFloat, PositiveInt, StrictInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
+from raydistill.fields import later
 from raydistill.galaxies.catalog_schemas import Fractions
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
 from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages
@@ -24,7 +25,7 @@ class CatalogSurvey:
     Parameters
     ----------
     catalog
-        CSV, Parquet or FITS table at any URI.
+        Table of any format at any URI, or a folder of tables of one format.
     images
         Location of the images.
     dialect
@@ -32,7 +33,11 @@ class CatalogSurvey:
     fractions
         Use raw, weighted or debiased vote fractions.
     columns
-        Columns of a plain table, e.g. {id: GalaxyID, label: class}.
+        Columns with unusual names, e.g. {id: GalaxyID, label: class}. null leaves a column out, e.g.
+        {ra: null}.
+    hdu
+        Table of a file with several: number or name of a FITS extension or of a VOTable's table, or
+        name of a file in a zip. None: the only table, or FITS's first one.
     frame_r90
         Side of a whole image in units of the galaxy's petroR90_r, if all images are cut so.
         Galaxy Zoo 2: 8.48 for 424 px. The FITS header of the prototypes then has a scale.
@@ -46,7 +51,8 @@ class CatalogSurvey:
     images: Annotated[Images, BY_KIND, infer_kind(Images)]
     dialect: str = "auto"
     fractions: Fractions = "weighted"
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str | None] = field(default_factory=dict)
+    hdu: int | str | None = later(None)
     frame_r90: PositiveFloat | None = None
     licence: str = ""
     citation: str = ""

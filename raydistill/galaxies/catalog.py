@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from raydistill.errors import CatalogError
 from raydistill.galaxies.catalog_schemas import (
     ALIASES,
+    KNOWN_NAMES,
     SUFFIXES,
     Fractions,
     Question,
@@ -18,15 +19,27 @@ from raydistill.galaxies.catalog_schemas import (
     check_schema,
     detect_schema,
     find_column,
+    find_name,
     list_questions,
     missing_column,
+    to_canonical,
 )
-from raydistill.galaxies.tables import column_names, object_ids, read_columns
+from raydistill.galaxies.numbers import Kind, NotANumber, to_numbers
+from raydistill.galaxies.tables import Table, object_ids, open_table
 from raydistill.galaxies.tree import RESPONSES, TASKS, task_columns
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
 
 VOTES = pa.list_(pa.float32(), len(RESPONSES))
 
-_NUMBERS = ("ra", "dec", "petro_r90", "redshift", "total_votes")
+_NUMBERS: Mapping[str, Kind] = {
+    "ra": "right ascension",
+    "dec": "declination",
+    "petro_r90": "number",
+    "redshift": "number",
+    "total_votes": "number",
+}
 
 # Fractions are published with three decimals: an excess up to this value is rounding, and is
 # clipped.
@@ -38,14 +51,15 @@ def read_catalog(
     schema: str = "auto",
     *,
     fractions: Fractions = "weighted",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    hdu: int | str | None = None,
 ) -> pa.Table:
     """Read a catalogue of any schema into one table.
 
     Parameters
     ----------
     uri : str
-        A .csv(.gz), .parquet or .fits file, or a folder of Parquet files.
+        A table of any format that `tables.open_table` reads, or a folder of such files.
     schema : str
         One of `SCHEMAS`, or "auto" to detect the schema from the columns.
     fractions : {"weighted", "raw", "debiased"}
@@ -56,12 +70,17 @@ def read_catalog(
     columns : mapping, optional
         Names of columns that differ from the usual ones, such as
         `{"id": "PGCname", "label": "class9"}`. The keys are id, label, confidence, ra, dec,
-        petro_r90, redshift and total_votes.
+        petro_r90, redshift and total_votes. None: do not read this column. Upper and lower case are
+        the same where only one column fits.
+    hdu : int or str, optional
+        Which table of a file with several; see `tables.open_table`.
 
     Returns
     -------
     pyarrow.Table
-        One row per galaxy, in the order of the file. Unknown numbers are null.
+        One row per galaxy, in the order of the file. Unknown numbers are null. A column of ra,
+        dec, petro_r90, redshift or total_votes with a value that is not a number is null; a warning
+        names the value.
 
         - `object_id: string`
         - `ra, dec: float64` [deg]
@@ -82,12 +101,13 @@ def read_catalog(
     ------
     CatalogError
         For a missing column (with the nearest existing name), an empty table, repeated or damaged
-        ids, values that are not numbers, and fractions outside [0, 1] by more than rounding.
+        ids, fractions that are not numbers, and fractions outside [0, 1] by more than rounding.
     ConfigError
         For an unknown catalog schema, kind of fractions, or key of `columns`.
     """
     overrides = check_roles(columns or {})
-    present = column_names(uri)
+    catalog = _Catalog(uri, KNOWN_NAMES | {name.lower() for name in overrides.values() if name}, hdu)
+    present = catalog.names
     schema = detect_schema(present, overrides, uri) if schema == "auto" else check_schema(schema)
     names = {role: find_column(role, present, overrides, uri) for role in ALIASES}
     if names["id"] is None:
@@ -95,8 +115,23 @@ def read_catalog(
             "no id column", "GalaxyID or dr7objid", present, uri, "name it with survey.columns.id=NAME"
         )
     if schema == "plain":
-        return _read_labels(uri, present, names)
-    return _read_votes(uri, schema, fractions, present, names)
+        return _read_labels(catalog, names)
+    return _read_votes(catalog, schema, fractions, names)
+
+
+class _Catalog:
+    """A table whose columns of known schemas have their usual names, whatever their case."""
+
+    def __init__(self, uri: str, known: Collection[str], hdu: int | str | None) -> None:
+        self._table: Table = open_table(uri, known, hdu)
+        self._stored = to_canonical(self._table.names)  # usual name -> name in the file
+        self.uri, self.names = uri, list(self._stored)
+
+    def read(self, columns: Sequence[str], text: Collection[str] = ()) -> pa.Table:
+        """Return columns by their usual names."""
+        columns = list(dict.fromkeys(columns))
+        table = self._table.read([self._stored[name] for name in columns], [self._stored[name] for name in text])
+        return table.rename_columns(columns)
 
 
 def votes_array(catalog: pa.Table) -> np.ndarray:
@@ -125,22 +160,24 @@ def read_filename_mapping(uri: str, id_column: str = "objid", asset_column: str 
     CatalogError
         If the table or a column is missing.
     """
-    present = column_names(uri)
-    for column in (id_column, asset_column):
-        if column not in present:
-            raise missing_column(f"no column '{column}'", column, present, uri, "name the columns objid and asset_id")
-    table = read_columns(uri, [id_column, asset_column], text=(id_column, asset_column))
-    ids, assets = (object_ids(table[name], name, uri).to_pylist() for name in (id_column, asset_column))
+    table = open_table(uri, (id_column, asset_column))
+    names = [find_name(column, table.names, uri) for column in (id_column, asset_column)]
+    for column, name in zip((id_column, asset_column), names, strict=True):
+        if name is None:
+            fix = "name the columns objid and asset_id"
+            raise missing_column(f"no column '{column}'", column, table.names, uri, fix)
+    id_name, asset_name = (str(name) for name in names)
+    rows = table.read([id_name, asset_name], text=(id_name, asset_name))
+    ids, assets = (object_ids(rows[name], name, uri).to_pylist() for name in (id_name, asset_name))
     return dict(zip(reversed(ids), reversed(assets), strict=True))
 
 
-def _read_votes(
-    uri: str, schema: str, fractions: Fractions, present: Sequence[str], names: Mapping[str, str | None]
-) -> pa.Table:
+def _read_votes(catalog: _Catalog, schema: str, fractions: Fractions, names: Mapping[str, str | None]) -> pa.Table:
+    uri, present = catalog.uri, catalog.names
     questions = list_questions(schema, fractions, present, uri)
     answers = [name for question in questions for name in question.columns]
     totals = [name for name in present if name.endswith("-gz2_total-votes")] if schema == "galaxy-datasets" else []
-    table = _read(uri, names, [*answers, *totals])
+    table = _read(catalog, names, [*answers, *totals])
     result = _common_columns(table, names, uri)
     if totals and names["total_votes"] is None:
         sums = np.nansum([_numbers(table, name, uri) for name in totals], axis=0)
@@ -165,11 +202,14 @@ def _weighted_fallbacks(questions: list[Question], fractions: Fractions, uri: st
     return ",".join(str(task.number) for task, is_weighted in zip(TASKS, weighted, strict=True) if is_weighted)
 
 
-def _read_labels(uri: str, present: Sequence[str], names: Mapping[str, str | None]) -> pa.Table:
+def _read_labels(catalog: _Catalog, names: Mapping[str, str | None]) -> pa.Table:
+    uri = catalog.uri
     label, confidence = names["label"], names["confidence"]
     if label is None:
-        raise missing_column("no column of labels", "label", present, uri, "name it with survey.columns.label=NAME")
-    table = _read(uri, names, [name for name in (label, confidence) if name is not None], text=(label,))
+        raise missing_column(
+            "no column of labels", "label", catalog.names, uri, "name it with survey.columns.label=NAME"
+        )
+    table = _read(catalog, names, [name for name in (label, confidence) if name is not None], text=(label,))
     values = np.ones(table.num_rows) if confidence is None else _fraction(table, confidence, uri, counts=False)
     try:
         raw_labels = pc.cast(table[label].combine_chunks(), pa.string())
@@ -182,14 +222,19 @@ def _read_labels(uri: str, present: Sequence[str], names: Mapping[str, str | Non
     return result.replace_schema_metadata({"raydistill.dialect": "plain"})
 
 
-def _read(uri: str, names: Mapping[str, str | None], others: list[str], text: tuple[str, ...] = ()) -> pa.Table:
+def _read(
+    catalog: _Catalog, names: Mapping[str, str | None], others: list[str], text: tuple[str, ...] = ()
+) -> pa.Table:
     identity = names["id"]
     assert identity is not None
-    numbers = [names[role] for role in _NUMBERS]
-    columns = [identity, *(name for name in numbers if name is not None), *others]
-    table = read_columns(uri, columns, text=(identity, *text))
+    numbers = [name for role in _NUMBERS if (name := names[role]) is not None]
+    table = catalog.read([identity, *numbers, *others], text=(identity, *text))
     if table.num_rows == 0:
-        raise CatalogError("the table has no rows", uri, "check how it was exported")
+        raise CatalogError("the table has no rows", catalog.uri, "check how it was exported")
+    times = [name for name in dict.fromkeys(numbers) if pa.types.is_temporal(table[name].type)]
+    if times:  # Arrow takes 12:34:56 for a time of day
+        for name, column in zip(times, catalog.read(times, text=times).columns, strict=True):
+            table = table.set_column(table.schema.get_field_index(name), name, column)
     return table
 
 
@@ -199,12 +244,25 @@ def _common_columns(table: pa.Table, names: Mapping[str, str | None], uri: str) 
     ids = object_ids(table[identity], identity, uri)
     _check_unique(ids, identity, uri)
     columns: dict[str, pa.Array] = {"object_id": ids}
-    for role in _NUMBERS:
+    for role, kind in _NUMBERS.items():
         name = names[role]
-        values = np.full(table.num_rows, np.nan) if name is None else _numbers(table, name, uri)
+        values = np.full(table.num_rows, np.nan) if name is None else _optional_numbers(table, name, role, kind)
         absent = (values <= 0) if role == "petro_r90" else (values == -9999)  # SDSS writes -9999 for "not measured"
         columns[role] = pa.array(np.where(absent, np.nan, values), from_pandas=True)
     return pa.table(columns)
+
+
+def _optional_numbers(table: pa.Table, name: str, role: str, kind: Kind) -> np.ndarray:
+    """Return a column that a survey may lack as float64; all NaN, with a warning, if it holds other things."""
+    try:
+        return to_numbers(table[name].combine_chunks(), kind)
+    except NotANumber as error:
+        log.warning(
+            "curate: column '%s' holds '%s' in row %d, which is not a number; no galaxy has a %s. "
+            "survey.columns.%s=null leaves it out",
+            name, error.value, error.row, role, role,
+        )  # fmt: skip
+        return np.full(table.num_rows, np.nan)
 
 
 def _check_unique(ids: pa.Array, name: str, uri: str) -> None:
@@ -219,30 +277,15 @@ def _check_unique(ids: pa.Array, name: str, uri: str) -> None:
 
 
 def _numbers(table: pa.Table, name: str, uri: str) -> np.ndarray:
-    """Return a column as float64, NaN for null.
+    """Return a column of fractions or counts as float64, NaN for null.
 
     CatalogError names the first value that is not a number.
     """
-    column = table[name].combine_chunks()
     try:
-        values: np.ndarray = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
-        return values
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        row, value = next(((i, v) for i, v in enumerate(column.to_pylist()) if not _is_number(v)), (0, column[0]))
-        raise CatalogError(
-            f"column '{name}' holds '{value}' in row {row + 1}, which is not a number",
-            uri,
-            "correct it or leave it empty",
-        ) from error
-
-
-def _is_number(value: object) -> bool:
-    """Return whether Arrow reads `value` as a number; it accepts neither blanks nor underscores."""
-    try:
-        pc.cast(pa.scalar(value), pa.float64())
-    except pa.ArrowException:
-        return False
-    return True
+        return to_numbers(table[name].combine_chunks(), "fraction")
+    except NotANumber as error:
+        what = f"column '{name}' holds '{error.value}' in row {error.row}, which is not a number"
+        raise CatalogError(what, uri, "correct it or leave it empty") from error
 
 
 def _fraction(table: pa.Table, name: str, uri: str, *, counts: bool) -> np.ndarray:

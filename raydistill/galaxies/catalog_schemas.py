@@ -17,6 +17,7 @@ Hart et al. 2016, MNRAS 461, 3663, arXiv:1607.01019.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -53,7 +54,7 @@ class Question:
     holds: Literal["conditional", "cumulative", "counts"] = "conditional"
 
 
-def check_roles(columns: Mapping[str, str]) -> Mapping[str, str]:
+def check_roles(columns: Mapping[str, str | None]) -> Mapping[str, str | None]:
     for role in columns:
         if role not in ALIASES:
             raise ConfigError(f"unknown key '{role}'", "columns", nearest(role, tuple(ALIASES)))
@@ -66,27 +67,40 @@ def check_schema(schema: str) -> str:
     return schema
 
 
-def find_column(role: str, present: Sequence[str], overrides: Mapping[str, str], uri: str) -> str | None:
+def find_column(role: str, present: Sequence[str], overrides: Mapping[str, str | None], uri: str) -> str | None:
     """Return the column for `role`: the configured one, or the first alias in the table, or None."""
     if role in overrides:
-        if overrides[role] not in present:
-            what = f"no column '{overrides[role]}'"
-            raise missing_column(what, overrides[role], present, uri, f"correct survey.columns.{role}")
-        return overrides[role]
+        requested = overrides[role]
+        name = None if requested is None else find_name(requested, present, uri)
+        if name is None and requested is not None:
+            raise missing_column(f"no column '{requested}'", requested, present, uri, f"correct survey.columns.{role}")
+        return name
     lowered = {name.lower(): name for name in reversed(present)}
     return next((lowered[alias.lower()] for alias in ALIASES[role] if alias.lower() in lowered), None)
+
+
+def find_name(requested: str, present: Sequence[str], uri: str) -> str | None:
+    """Return the column of this name, or the only one that differs in upper and lower case, or None."""
+    if requested in present:
+        return requested
+    plain = requested.strip().lower().lstrip("#% ")  # a header may be a comment line
+    similar = [name for name in present if name.lower() == plain]
+    if len(similar) > 1:
+        what = f"has the columns {', '.join(similar)}, and '{requested}' is none of them"
+        raise CatalogError(what, uri, "write the column with its upper and lower case")
+    return similar[0] if similar else None
 
 
 def missing_column(what: str, requested: str, present: Sequence[str], uri: str, fix: str) -> CatalogError:
     return CatalogError(f"has {what}", uri, f"{fix}; {nearest(requested, tuple(present))}")
 
 
-def detect_schema(present: Sequence[str], overrides: Mapping[str, str], uri: str) -> str:
+def detect_schema(present: Sequence[str], overrides: Mapping[str, str | None], uri: str) -> str:
     """Return the schema that the columns match.
 
     Hart's tables have the names of Willett's, but some columns are missing.
     """
-    if "label" in overrides:
+    if overrides.get("label") is not None:
         return "plain"
     if any(name.startswith(RESPONSES[0]) for name in present):
         return "willett" if all(f"{stem}_fraction" in present for stem in RESPONSES) else "hart16"
@@ -96,9 +110,6 @@ def detect_schema(present: Sequence[str], overrides: Mapping[str, str], uri: str
         return "galaxy-datasets"
     if find_column("label", present, overrides, uri) and find_column("id", present, overrides, uri):
         return "plain"
-    if len(present) == 1 and (separator := next((mark for mark in ";\t|" if mark in present[0]), None)):
-        what = f"its columns are separated by {separator!r}, but commas are expected"
-        raise CatalogError(what, uri, "save it with commas, as .tsv with tabs, or as Parquet")
     raise missing_column(
         "no columns of a known catalog schema",
         f"{RESPONSES[0]}_weighted_fraction",
@@ -176,3 +187,27 @@ def list_questions(schema: str, fractions: Fractions, present: Sequence[str], ur
             fix = f"correct survey.dialect (now {schema}) or survey.fractions ({' or '.join(others)})"
             raise missing_column(f"no column '{name}'", name, present, uri, fix)
     return questions
+
+
+def _usual_names() -> dict[str, str]:
+    """Return the columns of all schemas by their names in lower case."""
+    names = [answer.column + suffix for task in TASKS for answer in task.answers for suffix in SUFFIXES.values()]
+    names += [name for task in TASKS for name in _kaggle_question(task, "weighted", set()).columns]
+    for key, answers in _GALAXY_DATASETS.values():
+        counts = [f"{key}-gz2_{answer}" for answer in answers]
+        names += [*counts, *(f"{name}_fraction" for name in counts), f"{key}-gz2_total-votes"]
+    return {name.lower(): name for name in names}
+
+
+_USUAL_NAMES = _usual_names()
+# Names of columns in lower case, by which a header is known.
+KNOWN_NAMES = frozenset(_USUAL_NAMES) | {alias.lower() for aliases in ALIASES.values() for alias in aliases}
+
+
+def to_canonical(present: Sequence[str]) -> dict[str, str]:
+    """Return the columns by the names of their schema, where only upper and lower case differ.
+
+    Other columns, and names that would then occur twice, stay.
+    """
+    counts = Counter(name.lower() for name in present)
+    return {_USUAL_NAMES.get(name.lower(), name) if counts[name.lower()] == 1 else name: name for name in present}

@@ -61,7 +61,9 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
     tree = load_class_tree(recipe.classes)
     log.info("curate: reading %s", survey.catalog)
     with _error_prefix("survey.", ConfigError):
-        catalog = read_catalog(survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns)
+        catalog = read_catalog(
+            survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns, hdu=survey.hdu
+        )
     with _error_prefix("curate.classes, ", ConfigError), _error_prefix(f"{survey.catalog}, ", CatalogError):
         assigned = assign_classes(catalog, tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes)
     _log_unassigned(catalog, assigned)

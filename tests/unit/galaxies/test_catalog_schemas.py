@@ -190,7 +190,7 @@ def test_plain_labels_with_named_columns(tmp_path):
     pq.write_table(pa.table({"id": ["a"], "label": [["E", "S0"]]}), tmp_path / "lists.parquet")
     with pytest.raises(CatalogError, match="column 'label' has the type list<element: string>, which is not a label"):
         read_catalog(str(tmp_path / "lists.parquet"))
-    for value in ("1_0", " 0.5"):
+    for value in ("1_0", "0 5"):
         pq.write_table(pa.table({"id": ["a", "b"], "label": ["E", "E"], "p": ["0.1", value]}), tmp_path / "p.parquet")
         with pytest.raises(CatalogError, match=f"column 'p' holds '{value}' in row 2, which is not a number"):
             read_catalog(str(tmp_path / "p.parquet"), columns={"confidence": "p"})
@@ -260,7 +260,6 @@ def test_short_ids_written_as_floats_and_ids_with_leading_zeros(tmp_path):
         ("id,label\n1,a\n,b\n", "has no id in 1 rows"),
         ("id,label,confidence\n1,a,0.5\n2,b,high\n", "'high' in row 2, which is not a number"),
         ("id,label,confidence\n1,a,0.5\n2,b,40\n", r"is outside \[0, 1\] in 1 rows \(row 2: 40\)"),
-        ("id,label,ra\n1,a,x\n", "'ra' holds 'x'"),
         ("id,label\n1,a,3\n", "cannot be read"),
         ("foo,bar\n1,2\n", "no columns of a known catalog schema"),
     ],

@@ -1,0 +1,104 @@
+"""Read the text formats of astronomy with astropy: VOTable, ECSV, CDS (also MRT) and IPAC."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill.errors import CatalogError
+from raydistill.galaxies.tables.content import Content
+from raydistill.storage import arrow_filesystem, open_stream
+
+
+class AstropyTable:
+    """A table that astropy reads as a whole.
+
+    Parameters
+    ----------
+    content : Content
+    kind : {"votable", "ecsv", "cds", "ipac"}
+    hdu : int or str, optional
+        Number, ID or name of a table in a VOTable that holds several.
+
+    Attributes
+    ----------
+    names : list of str
+        Names of the columns, in order.
+    """
+
+    def __init__(self, content: Content, kind: str, hdu: int | str | None = None) -> None:
+        from astropy.table import Table
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about units and the letter of the VOTable standard
+            if kind == "votable":
+                self._table = _votable(content, hdu)
+            elif kind == "cds":
+                readme = _readme(content)
+                self._table = Table.read(_text(content), format="ascii.cds", **({"readme": readme} if readme else {}))
+            else:
+                self._table = Table.read(_text(content), format=f"ascii.{kind}")
+        self.names = list(self._table.colnames)
+
+    def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
+        return pa.table({name: _to_arrow(self._table[name]) for name in columns})
+
+
+def _votable(content: Content, hdu: int | str | None) -> Any:
+    from astropy.io.votable import parse
+
+    tables = list(parse(io.BytesIO(content.read()), verify="ignore").iter_tables())
+    if not tables:
+        raise ValueError("it has no table")
+    chosen = [
+        table
+        for number, table in enumerate(tables)
+        if str(hdu) in (str(number), table.ID, table.name) or (hdu is None and len(tables) == 1)
+    ]
+    if not chosen:
+        listed = ", ".join(f"{number} {table.name or table.ID or ''}".strip() for number, table in enumerate(tables))
+        raise CatalogError(
+            "there are several tables", content.uri, f"name one with survey.hdu=NAME; tables are: {listed}"
+        )
+    return chosen[0].to_table(use_names_over_ids=True)
+
+
+def _text(content: Content) -> str:
+    return content.read().decode("utf-8-sig", errors="replace")
+
+
+def has_readme(content: Content) -> bool:
+    """Return whether a CDS ReadMe beside the file describes it."""
+    return _readme(content) is not None
+
+
+def _readme(content: Content) -> str | None:
+    """Return the CDS ReadMe beside a file, if it describes the file by its name."""
+    at = content.uri.rpartition("/")[0]
+    readme = f"{at}/ReadMe" if at else "ReadMe"
+    system, path = arrow_filesystem(readme)
+    if content.path is None or not system.get_file_info(path).is_file:
+        return None
+    with open_stream(readme) as stream:
+        text = stream.read().decode("utf-8", errors="replace")
+    return text if f"Byte-by-byte Description of file: {content.name}" in text else None
+
+
+def _to_arrow(column: Any) -> pa.Array:
+    """Convert a column of astropy to Arrow: text without padding, null where it is masked."""
+    values = np.asarray(column)
+    mask = np.ma.getmaskarray(column) if hasattr(column, "mask") else np.zeros(len(values), bool)
+    if values.dtype.kind in "SU" or values.dtype == object:
+        words = [None if absent else _word(word) for word, absent in zip(values.tolist(), mask.tolist(), strict=True)]
+        return pa.array(words)
+    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=mask)
+
+
+def _word(value: Any) -> Any:
+    value = value.decode("utf-8") if isinstance(value, bytes) else value
+    return value.strip() if isinstance(value, str) else value

@@ -1,0 +1,87 @@
+"""Read Parquet files, folders of Parquet files, and Feather (Arrow) files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from raydistill.galaxies.tables.content import Content
+from raydistill.storage import arrow_filesystem
+
+_PARQUET = (".parquet", ".pq")
+
+
+class ParquetTable:
+    """A Parquet file, or a folder of them.
+
+    Attributes
+    ----------
+    names : list of str
+        Names of the columns, in order.
+    """
+
+    def __init__(self, source: Content | str) -> None:
+        self._dataset = parquet_dataset(source) if isinstance(source, str) else _packed_dataset(source)
+        self.names = list(self._dataset.schema.names)
+
+    def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
+        return self._dataset.to_table(columns=columns)
+
+
+class FeatherTable:
+    """A Feather file of version 1 or 2, or an Arrow IPC file.
+
+    Attributes
+    ----------
+    names : list of str
+        Names of the columns, in order.
+    """
+
+    def __init__(self, content: Content) -> None:
+        from pyarrow import feather
+
+        self._table = feather.read_table(pa.BufferReader(content.read()))
+        self.names = list(self._table.column_names)
+
+    def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
+        return self._table.select(columns)
+
+
+def parquet_dataset(uri: str) -> ds.Dataset:
+    """Open a Parquet file or a folder of Parquet files, without reading rows.
+
+    Files of a folder with other suffixes, such as README.md, are left out.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at `uri`.
+    """
+    system, path = arrow_filesystem(uri)
+    kind = system.get_file_info(path).type
+    if kind == pafs.FileType.NotFound:
+        raise FileNotFoundError(uri)
+    source: Any = path
+    if kind == pafs.FileType.Directory:
+        infos = system.get_file_info(pafs.FileSelector(path, recursive=True))
+        files = sorted(info.path for info in infos if info.type == pafs.FileType.File and not _is_ignored(info, path))
+        parquet = [file for file in files if file.lower().endswith(_PARQUET)]
+        source = parquet if parquet and len(parquet) < len(files) else path
+    return ds.dataset(source, filesystem=system, format="parquet")
+
+
+def _packed_dataset(content: Content) -> ds.Dataset:
+    import pyarrow.parquet as pq
+
+    if content.path is not None:
+        return parquet_dataset(content.uri)
+    return ds.dataset(pq.read_table(pa.BufferReader(content.read())))
+
+
+def _is_ignored(info: pafs.FileInfo, root: str) -> bool:
+    """Return whether pyarrow leaves the file out: a part of its path begins with a dot or underscore."""
+    return any(part.startswith((".", "_")) for part in info.path[len(root) :].split("/"))

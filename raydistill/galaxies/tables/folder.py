@@ -1,0 +1,75 @@
+"""Read a folder of files of one format as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from raydistill.errors import CatalogError, nearest
+from raydistill.galaxies.tables.content import is_table_name, suffix_format
+from raydistill.log import get_logger
+from raydistill.storage import arrow_filesystem
+
+log = get_logger(__name__)
+
+_NOTES = (".txt", ".dat", ".xml")  # read only if the folder has no table with another suffix
+
+
+def list_tables(uri: str) -> list[tuple[str, str]] | None:
+    """Return the tables in a folder by name, each with its format; None if `uri` is no folder."""
+    system, path = arrow_filesystem(uri)
+    kind = system.get_file_info(path).type
+    if kind == pafs.FileType.NotFound:
+        raise FileNotFoundError(uri)
+    if kind != pafs.FileType.Directory:
+        return None
+    infos = system.get_file_info(pafs.FileSelector(path, recursive=True))
+    inside = sorted(info.path[len(path.rstrip("/")) + 1 :] for info in infos if info.type == pafs.FileType.File)
+    tables = [name for name in inside if is_table_name(name) and not _is_hidden(name)]
+    tables = [name for name in tables if not name.lower().endswith(_NOTES)] or tables
+    return [(f"{uri.rstrip('/')}/{name}", suffix_format(name) or "text") for name in tables]
+
+
+class FolderTable:
+    """The files of a folder, in the order of their names.
+
+    Parameters
+    ----------
+    uri : str
+        The folder.
+    tables : sequence of Table
+        Its files.
+    """
+
+    def __init__(self, uri: str, tables: Sequence[Any]) -> None:
+        self._tables = tables
+        self.names = list(tables[0].names)
+        if len(tables) > 1:
+            log.info("curate: %d files in %s are read as one table", len(tables), uri)
+
+    def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
+        for table in self._tables:
+            for name in columns:
+                if name not in table.names:
+                    fix = f"give one file, or files with the same columns; {nearest(name, table.names)}"
+                    raise CatalogError(f"has no column '{name}', unlike {self._tables[0].uri}", table.uri, fix)
+        parts = [table.read(columns, text) for table in self._tables]
+        return pa.concat_tables(_with_same_types(parts), promote_options="permissive")
+
+
+def _with_same_types(parts: list[pa.Table]) -> list[pa.Table]:
+    """Cast columns to text that are text in some files only."""
+    for name in parts[0].column_names:
+        kinds = {part[name].type for part in parts}
+        if len(kinds) > 1 and pa.string() in kinds:
+            parts = [
+                part.set_column(part.schema.get_field_index(name), name, part[name].cast(pa.string())) for part in parts
+            ]
+    return parts
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
