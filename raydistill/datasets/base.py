@@ -14,35 +14,25 @@ import hashlib
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
+from raydistill.datasets.split_names import PARTS, Part, part_names
 from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.images import decode_picture
 from raydistill.galaxies.sources import Source, read_source
+from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
-Part = Literal["train", "validation", "test"]
+log = get_logger(__name__)
 
 ROWS_PER_GROUP = 8192  # rows per task; a worker reads its file from the start
-
-# Usual names of splits, in lower case.
-PARTS: dict[str, Part] = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 
 
 class Index(NamedTuple):
@@ -99,11 +89,11 @@ class DataSet(ABC):
                 raise CatalogError(
                     f"survey.splits names '{name}', which the data set lacks", self.root, nearest(name, present)
                 )
-        part_of = {name: self._part(name) for name in dict.fromkeys(parts)}
+        part_of = self._parts([name for name in dict.fromkeys(parts) if name is not None])
         if "object_id" not in rows.column_names:
             rows = rows.append_column("object_id", pa.array(_number_pictures(parts), pa.string()))
         column = rows.schema.get_field_index("part")
-        rows = rows.set_column(column, "part", pa.array([part_of[name] for name in parts], pa.string()))
+        rows = rows.set_column(column, "part", pa.array([name and part_of[name] for name in parts], pa.string()))
         included = [name is None or part_of[name] is not None for name in parts]
         rows = rows.filter(pa.array(included, pa.bool_()))
         labels = pc.unique(rows["label"].drop_null()).to_pylist()
@@ -135,21 +125,16 @@ class DataSet(ABC):
         split.
         """
 
-    def _are_splits(self, names: Collection[str]) -> bool:
-        """Return whether one of these names is a known split; then all must be splits."""
-        return any(name in self.splits or name.lower() in PARTS for name in names)
-
-    def _part(self, name: str | None) -> Part | None:
-        if name is None:
-            return None
-        if name in self.splits:
-            return self.splits[name]
-        if name.lower() in PARTS:
-            return PARTS[name.lower()]
-        raise CatalogError(
-            f"unknown split '{name}'", self.root,
-            f"set survey.splits.{name} to train, validation or test, or to null to leave it out",
-        )  # fmt: skip
+    def _parts(self, names: Sequence[str]) -> dict[str, Part | None]:
+        """Return the split of each of the data's own names. CatalogError for an unknown name."""
+        parts = part_names(names, self.splits)
+        for name in names:
+            if name not in parts:
+                fix = f"set survey.splits.{name} to train, validation or test, or to null to leave it out"
+                raise CatalogError(f"unknown split '{name}'", self.root, fix)
+        if spelt := [name for name in names if name not in self.splits and name.lower() not in PARTS]:
+            log.info("curate: splits are %s", ", ".join(f"{name} = {parts[name]}" for name in spelt))
+        return parts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,43 +9,56 @@ from typing import Literal
 import pyarrow as pa
 
 from raydistill.datasets.base import DataSet, list_files
+from raydistill.datasets.layout import SUFFIXES, check_class_folders, read_layout, warn_of_same_subfolders
 from raydistill.errors import CatalogError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(DataSet):
     """Picture files in one folder per class: `root/train/CLASS/*.png` and `root/test/CLASS/*.png`.
 
-    Without an official split the layout is `root/CLASS/*.png`. A class may have subfolders. The id
-    of a picture is its path below the root. Files without a picture's suffix are ignored.
+    Without an official split the layout is `root/CLASS/*.png`. Splits may also be below the
+    classes, and one folder may be around all of them. A class may have subfolders. The id of a
+    picture is its path below the root. Files without a picture's suffix are ignored, but a class
+    needs a picture.
     """
 
     kind: Literal["image-folder"] = "image-folder"
 
     def files(self) -> dict[str, int]:
-        files = {name: size for name, size in list_files(self.root).items() if name.lower().endswith(SUFFIXES)}
-        if not files:
+        return self._pictures(list_files(self.root))
+
+    def _pictures(self, files: dict[str, int]) -> dict[str, int]:
+        pictures = {name: size for name, size in files.items() if name.lower().endswith(SUFFIXES)}
+        if not pictures:
             fix = "put pictures into root/CLASS, or into root/train/CLASS and root/test/CLASS"
             raise CatalogError("there are no pictures in it", self.root, fix)
-        return files
+        return pictures
 
     def _rows(self) -> tuple[None, pa.Table]:
-        names = list(self.files())
-        steps = [name.split("/") for name in names]
-        split = self._are_splits({step[0] for step in steps})
-        for name, step in zip(names, steps, strict=True):
-            if len(step) < 2 + split:
-                below = "root/train/CLASS" if split else "root/CLASS"
-                raise CatalogError(f"'{name}' is not in the folder of a class", self.root, f"move it into {below}")
+        files = list_files(self.root)
+        names = list(self._pictures(files))
+        layout = read_layout(names, self.splits)
+        check_class_folders(layout, names, [name for name in files if not name.lower().endswith(SUFFIXES)], self.root)
+        places = [layout.place(name.split("/")) for name in names]
+        used = [part is None or self.splits.get(part, "train") is not None for part, _ in places]
+        for name, (part, label), is_used in zip(names, places, used, strict=True):
+            if label is None and is_used:
+                raise self._without_class(name, part)
+        warn_of_same_subfolders(layout, [name for name, is_used in zip(names, used, strict=True) if is_used])
         columns: dict[str, Sequence[str | int | None]] = {
             "object_id": names,
-            "label": [step[split] for step in steps],
-            "part": [step[0] if split else None for step in steps],
+            "label": [label if is_used else None for (_, label), is_used in zip(places, used, strict=True)],
+            "part": [part for part, _ in places],
             "path": names,
             "row_group": [0] * len(names),
             "row": [0] * len(names),
         }
         types = [pa.string()] * 4 + [pa.int64()] * 2
         return None, pa.table({key: pa.array(v, t) for (key, v), t in zip(columns.items(), types, strict=True)})
+
+    def _without_class(self, name: str, part: str | None) -> CatalogError:
+        fix = "move it into root/CLASS"
+        if part is not None:
+            fix = f"move it into root/train/CLASS, or leave the split out with survey.splits.{part}=null"
+        return CatalogError(f"'{name}' is not in the folder of a class", self.root, fix)

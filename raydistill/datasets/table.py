@@ -16,10 +16,13 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from raydistill.datasets.base import PackedDataSet, list_files, rows_in_block, to_class_names
+from raydistill.datasets.hub import files_of_config
+from raydistill.datasets.split_names import are_splits
 from raydistill.errors import CatalogError, nearest
+from raydistill.fields import later
 from raydistill.galaxies.sources import Source, stored_source
 from raydistill.galaxies.tables import object_ids
-from raydistill.storage import arrow_filesystem
+from raydistill.storage import arrow_filesystem, open_stream
 
 ROWS_AT_ONCE = 128
 
@@ -44,28 +47,39 @@ class ImageTable(PackedDataSet):
     id_columns
         Columns that together identify a picture, joined by "/". Without them a picture is numbered
         in its split.
+    config_name
+        Configuration of a Hugging Face data set with several: the name in its README.md, or the
+        folder. "all" reads the folders as parts of one data set.
     """
 
     image_column: str = "image"
     label_column: str = "label"
     split_column: str = _USUAL_SPLIT_COLUMN
     id_columns: tuple[str, ...] = ()
+    config_name: str | None = later(None)
     kind: Literal["image-parquet"] = "image-parquet"
 
     def files(self) -> dict[str, int]:
-        files = {
-            name: size for name, size in list_files(self.root).items() if name.lower().endswith((".parquet", ".pq"))
-        }
+        listed = list_files(self.root)
+        files = {name: size for name, size in listed.items() if name.lower().endswith((".parquet", ".pq"))}
         if not files:
             raise CatalogError(
                 "there is no Parquet file in it", self.root, "check survey.root; its files end in .parquet"
             )
-        return files
+        readme = next((name for name in listed if name.lower() == "readme.md"), None)
+        text = "" if readme is None else _read_text(f"{self.root}/{readme}")
+        names = files_of_config(list(files), self.config_name, text, self._split_in_path, self.root)
+        return {name: files[name] for name in names}
+
+    def _split_in_path(self, name: str) -> str | None:
+        """Return the split that a file's path names, or None."""
+        part = self._file_part(name)
+        return part if are_splits([part], self.splits) else None
 
     def _rows(self) -> tuple[Sequence[str], pa.Table]:
         names: Sequence[str] = self.class_names
         parts = {name: self._file_part(name) for name in self.files()}
-        named_by_split = self._are_splits(set(parts.values()))
+        named_by_split = are_splits(set(parts.values()), self.splits)
         tables = []
         for name, part in parts.items():
             with self._open(name) as parquet:
@@ -107,7 +121,7 @@ class ImageTable(PackedDataSet):
         *above, last = name.split("/")
         stem = last.rpartition(".")[0]
         shard = _SHARD.fullmatch(stem)
-        return above[-1] if above and self._are_splits(above[-1:]) else shard[1] if shard else stem
+        return above[-1] if above and are_splits(above[-1:], self.splits) else shard[1] if shard else stem
 
     def _table(self, parquet: pq.ParquetFile, name: str, part: str | None, names: Sequence[str]) -> pa.Table:
         """Return `Index.rows` of a file."""
@@ -170,6 +184,11 @@ def _labels(column: pa.Array, names: Sequence[str], name: str, where: str) -> pa
         return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     fix = "set survey.label_column to a column of integers or text"
     raise CatalogError(f"column '{name}' has the type {column.type}, not labels", where, fix)
+
+
+def _read_text(uri: str) -> str:
+    with open_stream(uri) as stream:
+        return str(stream.read().decode("utf-8", errors="replace"))
 
 
 def _check_unique(ids: pa.ChunkedArray, where: str) -> None:

@@ -52,6 +52,116 @@ def test_splits_option_renames_and_excludes_splits(tmp_path: Path, pictures: np.
     assert rows["part"].to_pylist() == ["train", "test"]
 
 
+def layout_of(root: Path, names: list[str], pictures: np.ndarray, **options: Any) -> dict[str, tuple[str, str]]:
+    """Return the split and the label of each path."""
+    fill(root, names, pictures)
+    _, rows = ImageFolder(root=str(root), **options).index()
+    columns = rows.select(["path", "part", "label"]).to_pydict()
+    return {path: (part, label) for path, part, label in zip(*columns.values(), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("training_set", "test_set"),
+        ("train_images", "test_images"),
+        ("TrainSet", "TestSet"),
+        ("Training Data", "Test Data"),
+        ("trainset", "testset"),
+        ("train2017", "test2017"),
+        ("seg_train", "seg_test"),
+        ("gz2-train", "gz2-test"),
+        ("TRAIN", "TEST"),
+        ("train.images", "eval.images"),
+        ("train_part", "evaluation"),
+        ("train", "test_set"),
+    ],
+)
+def test_splits_have_many_spellings(
+    tmp_path: Path, pictures: np.ndarray, caplog: pytest.LogCaptureFixture, train: str, test: str
+) -> None:
+    names = [f"{part}/{label}/{n}.png" for part in (train, test) for label in ("cat", "dog") for n in range(3)]
+    with caplog.at_level("INFO", "raydistill"):
+        result = layout_of(tmp_path, names, pictures)
+    assert result == {name: ("train" if name.startswith(f"{train}/") else "test", name.split("/")[1]) for name in names}
+    assert (f"{test} = test" in caplog.text) == (test != "TEST"), "a guess is logged"
+
+
+@pytest.mark.parametrize("wrapper", ["dataset/", "a/b/c/", "my train/", "images/"])
+def test_folder_around_the_data_set_is_skipped(
+    tmp_path: Path, pictures: np.ndarray, caplog: pytest.LogCaptureFixture, wrapper: str
+) -> None:
+    with caplog.at_level("INFO", "raydistill"):
+        result = layout_of(tmp_path / "splits", [wrapper + name for name in SPLIT], pictures)
+    assert result == {wrapper + name: tuple(name.split("/")[:2]) for name in SPLIT}
+    assert f"all pictures are below the folder '{wrapper[:-1]}'" in caplog.text
+    classes = [f"{wrapper}{label}/{n}.png" for label in ("cat", "dog") for n in range(3)]
+    assert layout_of(tmp_path / "classes", classes, pictures) == {
+        name: (None, name.removeprefix(wrapper).split("/")[0]) for name in classes
+    }
+
+
+@pytest.mark.parametrize("inside", ["seg_{}", "images", "{}"])
+def test_folder_around_the_classes_of_a_split_is_skipped(tmp_path: Path, pictures: np.ndarray, inside: str) -> None:
+    names = [f"{part}/{inside.format(part)}/{label}/0.png" for part in ("train", "test") for label in ("cat", "dog")]
+    assert layout_of(tmp_path, names, pictures) == {name: (name.split("/")[0], name.split("/")[2]) for name in names}
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("training_set", "val_set")])
+def test_splits_below_the_classes_are_official(tmp_path: Path, pictures: np.ndarray, parts: tuple[str, str]) -> None:
+    names = [f"{label}/{part}/{n}.png" for part in parts for label in ("cat", "dog") for n in range(2)]
+    usual = {parts[0]: "train", parts[1]: "test" if parts[1] == "test" else "validation"}
+    expected = {name: (usual[name.split("/")[1]], name.split("/")[0]) for name in names}
+    assert layout_of(tmp_path, names, pictures) == expected
+
+
+def test_classes_that_resemble_splits_are_classes(tmp_path: Path, pictures: np.ndarray) -> None:
+    names = [f"{label}/{n}.png" for label in ("train_station", "test_tube", "other") for n in range(2)][:4]
+    assert layout_of(tmp_path, names, pictures) == {name: (None, name.split("/")[0]) for name in names}
+    (tmp_path / "one").mkdir()
+    only = [f"{label}/0.png" for label in ("testset", "valset")]  # no training split among them
+    assert layout_of(tmp_path / "one", only, pictures) == {name: (None, name.split("/")[0]) for name in only}
+
+
+def test_same_subfolders_of_all_classes_are_logged(
+    tmp_path: Path, pictures: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"{part}/{label}/{n}.png" for part in ("first", "second") for label in ("cat", "dog") for n in range(2)]
+    assert set(layout_of(tmp_path / "a", names, pictures).values()) == {(None, "first"), (None, "second")}
+    assert (
+        "the classes first, second have the same subfolders (cat, dog); if these are the classes, name" in caplog.text
+    )
+    caplog.clear()
+    layout_of(tmp_path / "b", ["cat/x/0.png", "cat/y/1.png", "dog/x/2.png"], pictures)
+    assert "subfolders" not in caplog.text
+
+
+def test_flat_test_split_may_be_left_out(tmp_path: Path, pictures: np.ndarray) -> None:
+    """Kaggle's competitions have pictures without labels in the folder test."""
+    names = ["test/7.png", "test/8.png", "train/cat/0.png", "train/dog/1.png"]
+    expected = {"train/cat/0.png": ("train", "cat"), "train/dog/1.png": ("train", "dog")}
+    assert layout_of(tmp_path, names, pictures, splits={"test": None}) == expected
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".npy", ".fits", ".dng", ""])
+@pytest.mark.parametrize("above", ["", "train/", "wrapper/", "wrapper/train/"])
+def test_class_without_a_readable_picture_is_an_error(
+    tmp_path: Path, pictures: np.ndarray, suffix: str, above: str
+) -> None:
+    fill(tmp_path, [f"{above}cat/0.png", f"{above}dog/0.png"], pictures)
+    (tmp_path / above / "cow").mkdir()
+    (tmp_path / above / "cow" / f"0{suffix}").write_bytes(b"?")
+    (tmp_path / above / "dog" / "notes.xcf").write_bytes(b"?")
+    (tmp_path / above / "metadata").mkdir()
+    (tmp_path / above / "metadata" / "labels.csv").write_text("id,class")
+    with pytest.raises(CatalogError) as caught:
+        ImageFolder(root=str(tmp_path)).index()
+    assert str(caught.value) == (
+        f"{tmp_path}: the class folder '{above}cow' holds no picture that can be read (its files: {suffix or 'no suffix'}); "
+        "convert them to PNG or JPEG, or remove the folder"
+    )
+
+
 BAD: list[tuple[list[str], dict[str, Any], str]] = [
     ([], {}, "there are no pictures in it; put pictures into root/CLASS, or into root/train/CLASS and root/test/CLASS"),
     (["cat/0.png", "1.png"], {}, "'1.png' is not in the folder of a class; move it into root/CLASS"),

@@ -135,3 +135,73 @@ def test_truncated_file_is_an_error(tmp_path: Path, pictures: np.ndarray) -> Non
 def test_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r"there is no Parquet file in it; check survey\.root"):
         ImageTable(root=str(tmp_path)).digest()
+
+
+# ---- several configurations below one root ----
+
+
+def write_configs(root: Path, pictures: np.ndarray, folders: Sequence[str], readme: str = "", name: str = "") -> None:
+    """Write a training and a test file into each folder; the first folder holds most pictures."""
+    for number, folder in enumerate(folders):
+        for split, count in (("train", 8 - number), ("test", 4)):
+            path = root / folder / (name.format(split) or f"{split}-00000-of-00001.parquet")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, pictures, [n % 2 for n in range(count)])
+    if readme:
+        (root / "README.md").write_text(readme)
+
+
+HEADER = "---\nlicense: mit\nconfigs:\n{}---\n# Galaxies\n"
+NAMES_ONLY = HEADER.format("- config_name: default\n- config_name: tiny\n")
+DATA_DIR = HEADER.format("- config_name: full\n  data_dir: data\n- config_name: tiny\n  data_dir: tiny/\n")
+DATA_FILES = HEADER.format(
+    "- config_name: full\n  data_files:\n  - split: train\n    path: data/train-*\n  - split: test\n    path: [data/test-*]\n"
+    "- config_name: tiny\n  data_files: tiny/**/*.parquet\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("readme", "folders", "known"),
+    [
+        ("", ("data", "tiny"), {"data": 12, "tiny": 11}),
+        (NAMES_ONLY, ("data", "tiny"), {"default": 12, "tiny": 11}),
+        (DATA_DIR, ("data", "tiny"), {"full": 12, "tiny": 11}),
+        (DATA_FILES, ("data", "tiny"), {"full": 12, "tiny": 11}),
+        ("---\nconfigs: [broken\n---\n", ("data", "tiny"), {"data": 12, "tiny": 11}),
+    ],
+)
+def test_one_of_several_configurations_must_be_chosen(
+    tmp_path: Path, pictures: np.ndarray, readme: str, folders: Sequence[str], known: dict[str, int]
+) -> None:
+    write_configs(tmp_path, pictures, folders, readme)
+    with pytest.raises(CatalogError) as caught:
+        ImageTable(root=str(tmp_path)).index()
+    assert str(caught.value) == (
+        f"{tmp_path}: the data set has several configurations: {', '.join(sorted(known))}; "
+        "choose one with survey.config_name=NAME, or all if they are parts of one data set"
+    )
+    digests = set()
+    for name, count in known.items():
+        data = ImageTable(root=str(tmp_path), config_name=name)
+        assert data.index().rows.num_rows == count
+        digests.add(data.digest())
+    assert len(digests) == len(known)
+    assert ImageTable(root=str(tmp_path), config_name="all").index().rows.num_rows == 23
+    with pytest.raises(CatalogError, match=r"there is no configuration 'tiyn'; did you mean 'tiny'\?"):
+        ImageTable(root=str(tmp_path), config_name="tiyn").index()
+
+
+def test_configurations_of_the_converted_branch_are_folders_of_splits(tmp_path: Path, pictures: np.ndarray) -> None:
+    write_configs(tmp_path, pictures, ("default", "tiny"), name="{}/0000.parquet")
+    with pytest.raises(CatalogError, match="several configurations: default, tiny"):
+        ImageTable(root=str(tmp_path)).index()
+    _, rows = ImageTable(root=str(tmp_path), config_name="tiny").index()
+    assert rows["part"].to_pylist() == ["test"] * 4 + ["train"] * 7
+
+
+@pytest.mark.parametrize("folders", [("part-1", "part-2"), ("shard0", "shard1"), ("data",)])
+def test_numbered_folders_are_parts_of_one_data_set(
+    tmp_path: Path, pictures: np.ndarray, folders: Sequence[str]
+) -> None:
+    write_configs(tmp_path, pictures, folders)
+    assert ImageTable(root=str(tmp_path)).index().rows.num_rows == (23 if len(folders) == 2 else 12)

@@ -1,0 +1,156 @@
+"""Find the split and the class of each picture in a folder of folders.
+
+    root/CLASS/picture              no official split
+    root/SPLIT/CLASS/picture        official splits
+    root/CLASS/SPLIT/picture        official splits below the classes
+    root/WRAPPER/…                  one folder around any of these, as archives unpack it
+
+A class may have subfolders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from raydistill.datasets.split_names import Part, are_splits, spell_splits
+from raydistill.errors import CatalogError
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+# Suffixes of files that accompany pictures. A folder of a class that holds only other files is an
+# error.
+ACCOMPANYING = tuple(
+    f".{suffix}"
+    for suffix in (
+        *(
+            "bib",
+            "cfg",
+            "csv",
+            "db",
+            "doc",
+            "docx",
+            "gz",
+            "htm",
+            "html",
+            "ini",
+            "ipynb",
+            "json",
+            "jsonl",
+            "lock",
+            "log",
+        ),
+        *(
+            "md",
+            "md5",
+            "parquet",
+            "pdf",
+            "pkl",
+            "py",
+            "rst",
+            "sh",
+            "sha256",
+            "tar",
+            "toml",
+            "tsv",
+            "txt",
+            "xls",
+            "xlsx",
+        ),
+        *("xml", "yaml", "yml", "zip"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Positions of the split and the class among the folders of a path.
+
+    Attributes
+    ----------
+    split, label
+        Index of the folder; `split` is None without official splits.
+    """
+
+    split: int | None
+    label: int
+
+    def place(self, steps: Sequence[str]) -> tuple[str | None, str | None]:
+        """Return the split and the class of a path; the class is None if the path is too short."""
+        split = None if self.split is None else steps[self.split]
+        return split, steps[self.label] if len(steps) > self.label + 1 else None
+
+
+def read_layout(paths: Sequence[str], splits: Mapping[str, Part | None]) -> Layout:
+    """Return the layout of these paths of pictures below the root; `splits` are those of the config."""
+    steps = [path.split("/") for path in paths]
+    start = _skip_wrappers(steps, splits)
+    top = {step[start] for step in steps}
+    if start:
+        log.info("curate: all pictures are below the folder '%s'", "/".join(steps[0][:start]))
+    if are_splits(top, splits):
+        return Layout(start, _skip_wrappers_in_splits(steps, start, splits))
+    if all(len(step) > start + 2 for step in steps) and _are_all_splits({step[start + 1] for step in steps}, splits):
+        log.info("curate: the official splits are below the folders of the classes")
+        return Layout(start + 1, start)
+    return Layout(None, start)
+
+
+def _skip_wrappers(steps: list[list[str]], splits: Collection[str]) -> int:
+    """Return the number of folders that hold all pictures, and that are neither split nor class."""
+    start = 0
+    while all(len(step) > start + 2 and step[start] == steps[0][start] for step in steps):
+        if are_splits({steps[0][start]}, splits):
+            break
+        start += 1
+    return start
+
+
+def _skip_wrappers_in_splits(steps: list[list[str]], start: int, splits: Mapping[str, Part | None]) -> int:
+    """Return the position of the class below the splits: each may have one folder around its classes."""
+    label = start + 1
+    own = [step for step in steps if splits.get(step[start], "train") is not None]
+    while own and all(len(step) > label + 2 for step in own):
+        inside: dict[str, set[str]] = {}
+        for step in own:
+            inside.setdefault(step[start], set()).add(step[label])
+        if any(len(folders) > 1 for folders in inside.values()):
+            break
+        label += 1
+    return label
+
+
+def _are_all_splits(names: Collection[str], splits: Mapping[str, Part | None]) -> bool:
+    return bool(names) and (spell_splits(names) is not None or all(name in splits for name in names))
+
+
+def check_class_folders(layout: Layout, pictures: Sequence[str], others: Sequence[str], root: str) -> None:
+    """Raise CatalogError for a class folder with files of which none is a picture."""
+    with_pictures = {layout.place(path.split("/")) for path in pictures}
+    suffixes: dict[str, set[str]] = {}
+    for path in others:
+        steps, suffix = path.split("/"), PurePosixPath(path).suffix.lower()
+        if len(steps) <= layout.label + 1 or suffix in ACCOMPANYING or layout.place(steps) in with_pictures:
+            continue
+        folder = "/".join(steps[: layout.label + 1])
+        suffixes.setdefault(folder, set()).add(suffix or "no suffix")
+    for folder, found in sorted(suffixes.items()):
+        what = f"the class folder '{folder}' holds no picture that can be read (its files: {', '.join(sorted(found))})"
+        raise CatalogError(what, root, "convert them to PNG or JPEG, or remove the folder")
+
+
+def warn_of_same_subfolders(layout: Layout, paths: Sequence[str]) -> None:
+    """Warn if every class has the same subfolders: these may be the classes."""
+    inside: dict[str, set[str]] = {}
+    for path in paths:
+        steps = path.split("/")
+        names = inside.setdefault(steps[layout.label], set())
+        if len(steps) > layout.label + 2 and layout.split != layout.label + 1:
+            names.add(steps[layout.label + 1])
+    first = next(iter(inside.values()), set())
+    if len(inside) > 1 and len(first) > 1 and all(names == first for names in inside.values()):
+        what = "curate: the classes %s have the same subfolders (%s); if these are the classes, name the splits in survey.splits"
+        log.warning(what, ", ".join(sorted(inside)), ", ".join(sorted(first)))
