@@ -27,6 +27,7 @@ EXTENDS = "extends"
 COMMAND_LINE = "command line"
 OVERRIDES = "overrides"  # of a `Config` in Python
 AUGMENTATION = "augmentation"  # at the top of a config: the default for every use
+CLASS_LABELS = "classes"  # of `curate`: a mapping whose order gives the labels
 ALIGNED = {"operations": ["mirror"]}
 DSA_SINGLE = {"operations": list(DSA), "mode": "single"}
 # Defaults of `curate` for a data set.
@@ -253,7 +254,10 @@ def _refuse_unused_augmentation(config: DictConfig, uses: list[tuple[Any, ...]])
 
 
 def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
-    """Merge `own` over `base`. A different `kind` discards all values of the base at that key."""
+    """Merge `own` over `base`.
+
+    A different `kind` discards all values of the base at that key. So does a mapping of classes.
+    """
     for key in own:
         mine, other = own._get_node(key), base._get_node(key)
         if (
@@ -265,7 +269,7 @@ def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
             continue
         if not (OmegaConf.is_dict(mine) and OmegaConf.is_dict(other)):
             continue
-        if "kind" in own[key] and own[key].kind != base[key].get("kind", own[key].kind):
+        if key == CLASS_LABELS or ("kind" in own[key] and own[key].kind != base[key].get("kind", own[key].kind)):
             del base[key]
         else:
             base[key] = _overlay(base[key], own[key])

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import PositiveFloat, PositiveInt, StrictInt
+from pydantic import BeforeValidator, PositiveFloat, PositiveInt, StrictInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
 from raydistill.fields import later
 from raydistill.galaxies.catalog_schemas import Fractions
+from raydistill.galaxies.labels import LabelledClass, parse_classes
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
 from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages
 
@@ -65,7 +66,8 @@ class Curate:
     Parameters
     ----------
     classes
-        "gz2-9", "gz2-5", a YAML file with a class tree, or a list of label names.
+        "gz2-9", "gz2-5", a YAML file with a class tree, or a list of label names. Labels that are
+        numbers, or are spelt otherwise, need a mapping: {elliptical: 1, s0: 2, spiral: [3, 4]}.
         A data set also takes "all", its default.
     image_size
         Side of a curated image in pixels.
@@ -100,7 +102,7 @@ class Curate:
         papers.
     """
 
-    classes: str | tuple[str | StrictInt, ...] = "gz2-9"
+    classes: Annotated[str | tuple[str | StrictInt | LabelledClass, ...], BeforeValidator(parse_classes)] = "gz2-9"
     image_size: int = 32
     crop_fraction: float = 0.5
     align: bool = False
@@ -115,6 +117,7 @@ class Curate:
     whitening_eps: PositiveFloat = 0.1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", parse_classes(self.classes))  # Python may give a dict
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction}")
         if self.image_size < 8:

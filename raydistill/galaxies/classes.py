@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 
 from raydistill.errors import ConfigError, describe_yaml_error, join_hint, nearest
+from raydistill.galaxies.labels import LabelIndex, LabelledClass
 from raydistill.galaxies.tree import INDEX, RESPONSES, TASK_OF, Task, resolve_answer
 from raydistill.storage import open_stream
 
@@ -33,6 +34,8 @@ class GalaxyClass:
     path : tuple of tuples of str
         One tuple of alternative answers per step, in any spelling of `tree.resolve_answer`. They
         are stored as column stems. A class with an empty path gets its galaxies from labels only.
+    labels : tuple of str
+        Its labels in a table of labels. Empty: its name.
 
     Raises
     ------
@@ -43,6 +46,7 @@ class GalaxyClass:
 
     name: str
     path: tuple[tuple[str, ...], ...] = ()
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"class '{self.name}'"
@@ -106,6 +110,11 @@ class ClassTree:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(galaxy_class.name for galaxy_class in self.classes)
+
+    @property
+    def labels(self) -> tuple[tuple[str, ...], ...]:
+        """Return the labels of each class in a table of labels."""
+        return tuple(galaxy_class.labels or (galaxy_class.name,) for galaxy_class in self.classes)
 
     def confidence(self, votes: np.ndarray) -> np.ndarray:
         """Return the product of the vote fractions along the path of each class.
@@ -208,18 +217,19 @@ GZ2_FIVE = ClassTree(
 BUILTIN_TREES = {tree.name: tree for tree in (GZ2_NINE, GZ2_FIVE)}
 
 
-def load_class_tree(name_or_yaml_path: str | Sequence[str | int]) -> ClassTree:
+def load_class_tree(name_or_yaml_path: str | Sequence[str | int | LabelledClass]) -> ClassTree:
     """Return a builtin tree, the tree in a YAML file, or a tree of labels without paths.
 
     Parameters
     ----------
-    name_or_yaml_path : str or sequence of str or int
+    name_or_yaml_path : str or sequence of str, int or LabelledClass
         `gz2-9`, `gz2-5`, the path or URI of a YAML file, or a list of labels.
 
     Raises
     ------
     ConfigError
-        If the name is unknown, or the file cannot be opened or parsed.
+        If the name is unknown, if the file cannot be opened or parsed, or if two classes share a
+        label.
 
     Notes
     -----
@@ -236,7 +246,9 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int]) -> ClassTree:
     For tables of labels the paths may be left out: `classes: [cat, dog]`.
     """
     if not isinstance(name_or_yaml_path, str):
-        return ClassTree(LISTED, tuple(GalaxyClass(str(name)) for name in name_or_yaml_path))
+        tree = ClassTree(LISTED, tuple(_listed_class(entry) for entry in name_or_yaml_path))
+        LabelIndex(tree.labels)  # raises for a label of two classes
+        return tree
     if name_or_yaml_path in BUILTIN_TREES:
         return BUILTIN_TREES[name_or_yaml_path]
     if not name_or_yaml_path.endswith((".yaml", ".yml")):
@@ -253,6 +265,12 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int]) -> ClassTree:
             f"not valid YAML ({describe_yaml_error(error)})", name_or_yaml_path, "fix the file"
         ) from error
     return parse_class_tree(content, name_or_yaml_path)
+
+
+def _listed_class(entry: str | int | LabelledClass) -> GalaxyClass:
+    if isinstance(entry, LabelledClass):
+        return GalaxyClass(entry.name, labels=entry.labels)
+    return GalaxyClass(str(entry))
 
 
 def parse_class_tree(content: Any, where: str = "class tree") -> ClassTree:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -23,14 +22,22 @@ import pyarrow.compute as pc
 from raydistill.errors import CatalogError, ConfigError, join_hint, nearest
 from raydistill.galaxies.catalog import votes_array
 from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, ClassTree, GalaxyClass
+from raydistill.galaxies.labels import (
+    NO_LABEL,
+    OTHER_LABEL,
+    LabelIndex,
+    mapping_example,
+    number,
+    numeric_labels,
+)
 from raydistill.galaxies.tree import INDEX, WILLETT_THRESHOLDS
+from raydistill.log import get_logger
 
 SPLIT_TOLERANCE = 1e-6  # on the sum of the three fractions, for rounding
 
 _CLASSES, _UNASSIGNED = b"raydistill.classes", b"raydistill.unassigned"
 
-NO_LABEL, OTHER_LABEL = -1, -2  # a galaxy without a label, and one whose label is not among the classes
-_MISSING_LABELS = ("", "-1", "none", "nan", "null", "unknown")
+log = get_logger(__name__)
 
 
 def assign_classes(
@@ -74,8 +81,9 @@ def assign_classes(
     Votes: the class is the one with the largest confidence; the lower index wins a tie. A galaxy
     without a positive confidence has no class.
 
-    Labels: the class is the one with that name, or with that index if the label is a whole number.
-    Rows without a label (empty, -1, none, …) or with a null confidence have no class.
+    Labels: the class is the one with that name, or with that position if the label is a whole number
+    and `tree` is no list. A list of names refuses a column of numbers. A mapping gives the labels of
+    each class. Rows without a label (empty, -1, none, …) or with a null confidence have no class.
     """
     enough = _enough_votes(catalog, min_votes)
     if "votes" in catalog.column_names:
@@ -143,18 +151,9 @@ def _is_reliable(votes: np.ndarray, galaxy_class: GalaxyClass, preset: str) -> n
 
 
 def _by_label(catalog: pa.Table, tree: ClassTree) -> Assignment:
-    index = {name: i for i, name in enumerate(tree.names)}
-    if not any(name.lstrip("-").isdigit() for name in tree.names):
-        index |= {str(i): i for i in range(len(tree.names))}
-    labels = catalog["label"].to_pylist()
-    known = {word: _label_index(word, index, tree) for word in set(labels)}
-    if tree.name == LISTED:
-        for position, name in enumerate(tree.names):
-            if position not in known.values():
-                raise CatalogError(
-                    f"no galaxy has the label '{name}'", "label", nearest(name, sorted(filter(None, known)))
-                )
-    label = np.array([known[word] for word in labels], dtype=np.int64)
+    words = catalog["label"].to_pylist()
+    find = _listed_labels(set(words), tree) if tree.name == LISTED else _tree_labels(set(words), tree)
+    label = np.array([find[word] for word in words], dtype=np.int64)
     confidence = catalog["confidence"].combine_chunks().to_numpy(zero_copy_only=False).astype(float)
     no_confidence = np.isnan(confidence)
     reasons = {
@@ -165,19 +164,44 @@ def _by_label(catalog: pa.Table, tree: ClassTree) -> Assignment:
     return np.where(no_confidence, NO_LABEL, label), confidence, reasons
 
 
-def _label_index(word: str | None, index: dict[str, int], tree: ClassTree) -> int:
-    if word in index:
-        return index[word]
-    if word is None or word.lower() in _MISSING_LABELS:
-        return NO_LABEL
-    if re.fullmatch(r"\d+\.0+", word):  # pandas writes integers so if one is missing
-        return _label_index(word.partition(".")[0], index, tree)
-    if tree.name == LISTED:
-        return OTHER_LABEL
-    matching = [f"curate.classes={other.name}" for other in BUILTIN_TREES.values() if word in other.names]
-    fix = " or ".join([*matching, "a list of labels as curate.classes=[a, b]"])
-    what = f"the label '{word}' is not a class of the tree '{tree.name}'"
-    raise CatalogError(what, "label", join_hint(nearest(word, tree.names), f"Otherwise give {fix}"))
+def _listed_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, int]:
+    """Return the class of each label of the table, for a list or a mapping of classes."""
+    index = LabelIndex(tree.labels)
+    found = {word: index.find(word) for word in words}
+    codes = numeric_labels(words)
+    if codes and not any(number(label) is not None for own in tree.labels for label in own):
+        shown = ", ".join(codes[:6]) + (", …" if len(codes) > 6 else "")
+        raise ConfigError(
+            f"the labels are numbers ({shown}), and the classes are names",
+            "", f"give each class its numbers, for example {mapping_example(tree.names, codes)}",
+        )  # fmt: skip
+    known = sorted(word for word in words if word)
+    for position, label in index.absent(words):
+        if position not in found.values():
+            raise CatalogError(f"no galaxy has the label '{label}'", "label", nearest(label, known))
+        log.warning("curate: no galaxy has the label '%s' of the class '%s'", label, tree.names[position])
+    return found
+
+
+def _tree_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, int]:
+    """Return the class of each label of the table: a name of the tree, or a position in it."""
+    with_positions = not any(number(name) is not None for name in tree.names)
+    index = LabelIndex([(name, str(i)) if with_positions else (name,) for i, name in enumerate(tree.names)])
+    found = {word: index.find(word) for word in words}
+    codes = numeric_labels(words)
+    if codes and with_positions:
+        shown = ", ".join(f"{i} = {name}" for i, name in enumerate(tree.names))
+        log.info("curate: labels are numbers, read as positions in '%s': %s", tree.name, shown)
+        if "0" not in codes:
+            what = "curate: no galaxy has the label 0, the class '%s'; if labels start at 1, set %s"
+            log.warning(what, tree.names[0], mapping_example(tree.names, codes))
+    for word in sorted(word for word in words if found[word] == OTHER_LABEL and word is not None):
+        matching = [f"curate.classes={other.name}" for other in BUILTIN_TREES.values() if word in other.names]
+        example = mapping_example(tree.names, codes) if codes else "curate.classes=[a, b]"
+        fix = " or ".join([*matching, f"{'numbers' if codes else 'a list of labels'} as {example}"])
+        what = f"the label '{word}' is not a class of the tree '{tree.name}'"
+        raise CatalogError(what, "label", join_hint(nearest(word, tree.names), f"Otherwise give {fix}"))
+    return found
 
 
 def assign_splits(object_ids: Iterable[str], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> np.ndarray:
@@ -208,12 +232,15 @@ def assign_splits(object_ids: Iterable[str], fractions: tuple[float, float, floa
     train, _, test = fractions
     if min(fractions) < 0 or abs(sum(fractions) - 1) > SPLIT_TOLERANCE:
         raise ConfigError(f"{tuple(fractions)} is not a split", "fractions", "give three fractions that sum to 1")
-    position = np.array(
-        [_in_unit_interval(object_id, b"raydistill-split") for object_id in object_ids], dtype=np.float64
-    )
+    position = np.array([hash_of_split(object_id) for object_id in object_ids], dtype=np.float64)
     names = np.where(position < train, "train", "validation")
     names = np.where((position >= 1 - test) & (test > 0), "test", names)
     return names if test < 1 else np.full(len(position), "test")
+
+
+def hash_of_split(object_id: str) -> float:
+    """Return the number in [0, 1) that places a galaxy in a split."""
+    return _in_unit_interval(object_id, b"raydistill-split")
 
 
 def _in_unit_interval(object_id: str, purpose: bytes) -> float:

@@ -13,20 +13,24 @@ from pathlib import Path
 
 from tests.e2e.spoiling import (
     binary,
+    class_of_other_files,
     cut_cifar,
     damage_the_manifest,
     distilled_with,
+    flat_test_folder,
     flip_a_byte,
     folders_of_classes,
     labels_in_parquet,
     link,
     no_dog_to_train_on,
+    no_picture_of_a_dog,
     no_pictures,
     one_band,
     pickled_cifar,
     pictures_in_parquet,
     small_disk,
     stop_in_the_middle,
+    two_configurations,
 )
 
 # Sixty labels for pictures of noise: a small survey of a user.
@@ -293,13 +297,41 @@ SURVEY_ROWS = [
     R("CIFAR files that are not the official ones", "curate set.yaml survey.kind=torchvision survey.dataset=CIFAR100 survey.root=set", 3,
       "set: torchvision cannot read the files of CIFAR100 (an md5 sum is not the official one); download the official files again",
       prepare=pickled_cifar),
+    R("names for labels that are numbers", "curate own.yaml curate.classes=[cat,dog]", 2,
+      "curate.classes: the labels are numbers (0, 1, 2), and the classes are names; give each class its numbers, for example "
+      "curate.classes={cat: 1, dog: 2}",
+      {"votes.csv": "id,class\n" + "".join(f"{n},{n % 3}\n" for n in range(60))}),
+    R("a label of two classes", "curate own.yaml 'curate.classes={cat: [1, 2], dog: 2}'", 2,
+      "curate.classes: the label '2' is given twice; give each label to one class"),
+    R("a class without a label", "curate own.yaml 'curate.classes={cat: 1, dog: null}'", 2,
+      "command line, curate.classes: a class or a label is None; write {elliptical: 1, s0: 2, spiral: [3, 4]}, and quote words "
+      "such as 'null'; fix the value"),
+    R("a single class", "curate own.yaml curate.classes=[cat]", 3,
+      "curate.classes: there is one class only, 'cat', and a network learns to tell classes apart; add galaxies of another class, or "
+      "check curate.classes"),
+    R("a class without a training galaxy", "curate own.yaml", 3,
+      "curate: no training galaxy in: dog (dog: test galaxies only); lower curate.min_confidence, enlarge the training split, or "
+      "choose other classes",
+      prepare=no_dog_to_train_on),
+    R("a class without pictures", "curate own.yaml", 3,
+      "curate: no training galaxy in: dog (none of its 30 galaxies has a picture); check survey.images: galaxy 0 would be pictures/0.png",
+      prepare=no_picture_of_a_dog),
+    R("a folder of a class without pictures", "curate set.yaml", 3,
+      "set: the class folder 'train/cow' holds no picture that can be read (its files: .heic); convert them to PNG or JPEG, or remove "
+      "the folder",
+      prepare=class_of_other_files),
+    R("a test folder without classes", "curate set.yaml", 3,
+      "set: 'test/0.png' is not in the folder of a class; move it into root/train/CLASS, or leave the split out with "
+      "survey.splits.test=null",
+      prepare=flat_test_folder),
+    R("several configurations of a data set", "curate set.yaml survey.kind=image-parquet survey.root=set", 3,
+      "set: the data set has several configurations: data, tiny; choose one with survey.config_name=NAME, or all if they are parts "
+      "of one data set",
+      prepare=two_configurations),
     R("a vote threshold for a table without counts", "curate own.yaml curate.min_votes=5", 3,
       "votes.csv, min_votes: the catalogue has no total_votes; set min_votes to 0"),
 ]
 RUN_ROWS = [
-    R("a class without a training galaxy", "curate own.yaml", 3,
-      "curate: no training galaxy in: dog; lower curate.min_confidence, enlarge the training split, or choose other classes",
-      prepare=no_dog_to_train_on),
     R("FITS files without the bands", "curate c.yaml", 3,
       "bands/11.fits: no plane for each of the channels I, R, G; set survey.images.channels to the extensions or "
       "planes for red, green and blue",

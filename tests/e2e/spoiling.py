@@ -68,11 +68,16 @@ def no_pictures(root: Path) -> None:
 
 
 def no_dog_to_train_on(root: Path) -> None:
-    """Keep only the dogs of the test split."""
+    """Keep two dogs of the test split: too few for one in every split."""
     split = assign_splits([str(n) for n in range(60)], (0.7, 0.15, 0.15))
-    dogs = [n for n in range(0, 60, 2) if split[n] == "test"]
+    dogs = [n for n in range(0, 60, 2) if split[n] == "test"][:2]
     lines = [*(f"{n},cat" for n in range(1, 60, 2)), *(f"{n},dog" for n in dogs)]
     (root / "votes.csv").write_text("\n".join(["id,class", *lines, ""]))
+
+
+def no_picture_of_a_dog(root: Path) -> None:
+    for n in range(0, 60, 2):
+        (root / "pictures" / f"{n}.png").unlink()
 
 
 def one_band(root: Path) -> None:
@@ -95,6 +100,25 @@ def folders_of_classes(*above: str) -> Callable[[Path], None]:
             shutil.copy(root / "pictures" / f"{n}.png", folder)
 
     return make
+
+
+def class_of_other_files(root: Path) -> None:
+    folders_of_classes("train", "test")(root)
+    (root / "set" / "train" / "cow").mkdir()
+    (root / "set" / "train" / "cow" / "0.heic").write_bytes(b"?")
+
+
+def flat_test_folder(root: Path) -> None:
+    folders_of_classes("train")(root)
+    (root / "set" / "test").mkdir()
+    shutil.copy(root / "pictures" / "0.png", root / "set" / "test")
+
+
+def two_configurations(root: Path) -> None:
+    for folder in ("data", "tiny"):
+        (root / "set" / folder).mkdir(parents=True)
+        table = pa.table({"label": [0, 1], "image": [b"png", b"png"]})
+        pq.write_table(table, root / "set" / folder / "train-00000-of-00001.parquet")
 
 
 def labels_in_parquet(root: Path) -> None:

@@ -244,12 +244,14 @@ def test_per_class_and_balance_keep_a_subset_in_the_same_splits(
     split_by_id = {row["object_id"]: split for split in SPLITS for row in blobs_curated.table(split).to_pylist()}
     ids = sorted(split_by_id)
     assert split_by_id == dict(zip(ids, assign_splits(ids, (0.6, 0.2, 0.2)), strict=True))
-    few = curated(tmp_path / "few", blobs, per_class=7)
-    assert [entry.kept for entry in few.summary.classes] == [7] * 5
-    assert [entry.candidates for entry in few.summary.classes] == [16] * 5
-    for split in SPLITS:
-        for row in few.table(split).to_pylist():
-            assert split_by_id[row["object_id"]] == split, f"{row['object_id']} moved to {split}"
+    for per_class, ranked in ((14, set()), (7, {"round"})):  # the hash gives no test galaxy to seven of `round`
+        few = curated(tmp_path / str(per_class), blobs, per_class=per_class)
+        assert [entry.kept for entry in few.summary.classes] == [per_class] * 5
+        assert [entry.candidates for entry in few.summary.classes] == [16] * 5
+        rows = [(split, row) for split in SPLITS for row in few.table(split).to_pylist()]
+        moved = {row["class_name"] for split, row in rows if split_by_id[row["object_id"]] != split}
+        assert moved == ranked
+        assert all(min(entry.train, entry.validation, entry.test) > 0 for entry in few.summary.classes)
     unbalanced = blobs_with(blobs, {i: c for i, c in labels(80).items() if c != "cigar" or i < "g050"}, tmp_path)
     balanced = curated(tmp_path / "balanced", unbalanced, balance=True)
     assert [entry.kept for entry in balanced.summary.classes] == [10] * 5
@@ -267,10 +269,16 @@ def test_class_without_a_training_galaxy_raises(blobs: CatalogSurvey, tmp_path: 
         curated(tmp_path, survey)
 
 
+def two_for_training(name: str) -> list[str]:
+    """Return the ids of two galaxies of this class that the hash places in the training split."""
+    ids = [i for i, c in labels(80).items() if c == name]
+    return [i for i in ids if assign_splits([i], (0.6, 0.2, 0.2))[0] == "train"][:2]
+
+
 def test_class_that_a_split_lacks_is_logged(
     blobs: CatalogSurvey, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    named = {i: c for i, c in labels(80).items() if c != "spiral" or assign_splits([i], (0.6, 0.2, 0.2))[0] == "train"}
+    named = {i: c for i, c in labels(80).items() if c != "spiral" or i in two_for_training("spiral")}
     curated(tmp_path, blobs_with(blobs, named, tmp_path))
     for split in ("validation", "test"):
         assert f"the {split} split has no galaxy of: spiral; balanced accuracy is that of the other" in caplog.text
@@ -318,8 +326,8 @@ def test_fixed_survey_keeps_no_file_of_a_failed_attempt(blobs: CatalogSurvey, tm
     root = tmp_path / "survey"
     (root / "images").mkdir(parents=True)
     for number, object_id in enumerate(labels(80)):
-        if CLASSES[number % 5] != "spiral":
-            (root / "images" / f"{object_id}.jpg").write_bytes(picture(number))
+        content = b"<html>404 Not Found</html>" if CLASSES[number % 5] == "spiral" else picture(number)
+        (root / "images" / f"{object_id}.jpg").write_bytes(content)
     survey = CatalogSurvey(**folder_survey(root, labels(80)))
     with pytest.raises(CatalogError, match="no training galaxy in: spiral"):
         curated(tmp_path, survey)
@@ -327,7 +335,7 @@ def test_fixed_survey_keeps_no_file_of_a_failed_attempt(blobs: CatalogSurvey, tm
         path = root / "images" / f"{object_id}.jpg"
         if CLASSES[number % 5] == "spiral":
             path.write_bytes(picture(number))
-        elif CLASSES[number % 5] == "round" and assign_splits([object_id], (0.6, 0.2, 0.2))[0] == "test":
+        elif CLASSES[number % 5] == "round" and object_id not in two_for_training("round"):
             path.unlink()
     result = curated(tmp_path, survey)
     assert sum(result.manifest.files[name]["bytes"] > 0 for name in result.manifest.files if "split=test" in name) == 4

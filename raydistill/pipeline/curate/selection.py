@@ -19,10 +19,12 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError, ConfigError, RaydistillError, nearest
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.classes import ClassTree, load_class_tree
-from raydistill.galaxies.selection import assign_classes, assign_splits, count_unassigned, report, select
+from raydistill.galaxies.labels import LabelIndex, mapping_example, number, numeric_labels
+from raydistill.galaxies.selection import assign_classes, count_unassigned, report
 from raydistill.galaxies.sources import ParquetImages
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL
+from raydistill.pipeline.curate.splits import divide, log_official_splits, select_best
 
 log = get_logger(__name__)
 
@@ -59,6 +61,7 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
     if isinstance(survey, DataSet):
         return _select_from_data_set(recipe, survey)
     tree = load_class_tree(recipe.classes)
+    _check_number(tree, "curate.classes")
     log.info("curate: reading %s", survey.catalog)
     with _error_prefix("survey.", ConfigError):
         catalog = read_catalog(
@@ -69,7 +72,7 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
     _log_unassigned(catalog, assigned)
     available, missing = _locate(survey.images, assigned)
     with _error_prefix("curate.", CatalogError):
-        selected = _select(recipe, available)
+        selected = select_best(recipe, available)
     if not len(selected):
         fix = "check curate.min_confidence" if len(available) else _fix_for_pictures(survey.images, assigned)
         raise CatalogError(
@@ -77,13 +80,26 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
             f"({len(assigned)} have a class, {len(available)} of those a picture)",
             survey.catalog, fix,
         )  # fmt: skip
+    _check_pictures(survey.images, assigned, available, tree)
+    split = divide(selected, recipe.split, tree.names)
     candidates = report(assigned, selected)["candidates"].to_pylist()
-    split = assign_splits(selected["object_id"].to_pylist(), recipe.split).tolist()
     return Selection(_in_file_order(selected, split), candidates, missing, count_unassigned(assigned), tree)
 
 
-def _select(recipe: Curate, galaxies: pa.Table) -> pa.Table:
-    return select(galaxies, per_class=recipe.per_class, min_confidence=recipe.min_confidence, balance=recipe.balance)
+def _check_number(tree: ClassTree, where: str) -> None:
+    """Raise CatalogError for a single class: there is nothing to tell apart."""
+    if len(tree.names) == 1:
+        what = f"there is one class only, '{tree.names[0]}', and a network learns to tell classes apart"
+        raise CatalogError(what, where, "add galaxies of another class, or check curate.classes")
+
+
+def _check_pictures(images: Images, assigned: pa.Table, available: pa.Table, tree: ClassTree) -> None:
+    """Raise CatalogError if a class has galaxies, and none of them has a picture."""
+    classes, with_picture = (set(table["label"].to_pylist()) for table in (assigned, available))
+    for label in sorted(classes - with_picture):
+        own = assigned.filter(pc.equal(assigned["label"], label))
+        what = f"no training galaxy in: {tree.names[label]} (none of its {len(own)} galaxies has a picture)"
+        raise CatalogError(what, "curate", _fix_for_pictures(images, own))
 
 
 def _fix_for_pictures(images: Images, assigned: pa.Table) -> str:
@@ -102,45 +118,36 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
     log.info("curate: reading %s", survey.root)
     names, rows = survey.index()
     tree = load_class_tree(names if recipe.classes == ALL else recipe.classes)
-    for name in tree.names:
-        if name not in names:
-            raise ConfigError(f"the data set has no class '{name}'", "curate.classes", nearest(name, names))
+    requested = _requested_labels(tree, names)
+    _check_number(tree, survey.root)
     rows = rows.append_column("confidence", pa.array([1.0] * len(rows)))
     for column in UNKNOWN:
         rows = rows.append_column(column, pa.nulls(len(rows), pa.float64()))
-    requested = pc.or_(pc.is_in(rows["label"], pa.array(tree.names)), pc.is_null(rows["label"]))
+    is_requested = pc.or_(pc.is_in(rows["label"], pa.array(requested, pa.string())), pc.is_null(rows["label"]))
     with _error_prefix("curate.", ConfigError), _error_prefix("curate.", CatalogError):
         assigned = assign_classes(
-            rows.filter(requested), tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes
+            rows.filter(is_requested), tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes
         )
-    is_training = pc.fill_null(pc.equal(assigned["part"], "train"), True)
-    with _error_prefix("curate.", CatalogError):
-        training = _select(recipe, assigned.filter(is_training))
-    if not len(training):
+        selected = select_best(recipe, assigned)
+    if not pc.any(pc.fill_null(pc.equal(selected["part"], "train"), True)).as_py():
         raise CatalogError("the data set has no training split", survey.root, "name it with survey.splits.NAME=train")
-    selected = pa.concat_tables([training, assigned.filter(pc.invert(is_training))])
+    log.info("curate: %d pictures in %d classes, %d selected", len(rows), len(names), len(selected))
+    log_official_splits(rows, assigned)
+    split = divide(selected, recipe.split, tree.names)
     candidates = report(assigned, selected)["candidates"].to_pylist()
-    split = _official_or_hashed_split(selected, recipe.split)
-    log.info(
-        "curate: %d pictures in %d classes, %d selected; official splits: %s", len(rows), len(names), len(selected),
-        ", ".join(sorted(pc.unique(rows["part"].drop_null()).to_pylist())) or "none",
-    )  # fmt: skip
     return Selection(_in_file_order(selected, split), candidates, [], count_unassigned(assigned), tree)
 
 
-def _official_or_hashed_split(selected: pa.Table, fractions: tuple[float, float, float]) -> list[str]:
-    """Return the official split of each picture.
-
-    The training part is divided among train and the splits that are not official, in proportion to
-    their fractions.
-    """
-    official = selected["part"].to_pylist()
-    shares = [
-        0.0 if name in official and name != "train" else share for name, share in zip(SPLITS, fractions, strict=True)
-    ]
-    train, validation, test = (share / sum(shares) for share in shares)
-    hashed = assign_splits(selected["object_id"].to_pylist(), (train, validation, test)).tolist()
-    return [split if part in (None, "train") else part for part, split in zip(official, hashed, strict=True)]
+def _requested_labels(tree: ClassTree, names: list[str]) -> list[str]:
+    """Return the labels of the data set that have a class. ConfigError if a class has no label."""
+    index = LabelIndex(tree.labels)
+    for position, label in index.absent(names):
+        fix = nearest(label, names)
+        if (codes := numeric_labels(names)) and number(label) is None:
+            fix = f"its labels are numbers: give {mapping_example(tree.names, codes)}"
+        of_class = "" if label == tree.names[position] else f" for '{tree.names[position]}'"
+        raise ConfigError(f"the data set has no class '{label}'{of_class}", "curate.classes", fix)
+    return [name for name in names if index.find(name) >= 0]
 
 
 def _log_unassigned(catalog: pa.Table, assigned: pa.Table) -> None:
@@ -158,7 +165,7 @@ def _error_prefix(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
     try:
         yield
     except kind as error:
-        raise kind(error.what, prefix + error.where, error.fix) from error
+        raise kind(error.what, (prefix + error.where).removesuffix(", "), error.fix) from error
 
 
 def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:

@@ -1,0 +1,184 @@
+"""Match the labels of a table with classes.
+
+A label matches a class in three steps; the first that succeeds counts:
+
+- the same text;
+- the same number: 3, 3.0 and 3e0 are equal;
+- the same truth value: YAML parses yes, no, true, false, on and off as booleans, and a table may
+  spell them differently.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from raydistill.errors import ConfigError
+
+NO_LABEL, OTHER_LABEL = -1, -2  # a galaxy without a label, and one whose label is not among the classes
+_MISSING_LABELS = ("", "-1", "none", "nan", "null", "unknown")
+_TRUE, _FALSE = ("yes", "true", "on"), ("no", "false", "off")
+_MAX_EXPONENT = 30  # of a label; a longer number is text
+_EXAMPLE = "{elliptical: 1, s0: 2, spiral: [3, 4]}"
+
+
+@dataclass(frozen=True)
+class LabelledClass:
+    """Define a class by its labels in the table.
+
+    Parameters
+    ----------
+    name
+        Name of the class.
+    labels
+        Labels of its galaxies, as text.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+
+
+class LabelIndex:
+    """Find the class of a label.
+
+    Parameters
+    ----------
+    labels
+        The labels of each class, by the position of the class.
+
+    Raises
+    ------
+    ConfigError
+        If two classes share a label.
+    """
+
+    def __init__(self, labels: Sequence[Sequence[str]]) -> None:
+        self.labels = labels
+        pairs = [(label, position) for position, own in enumerate(labels) for label in own]
+        counts = Counter(label for label, _ in pairs)
+        if repeated := [label for label, count in counts.items() if count > 1]:
+            raise ConfigError(f"the label '{repeated[0]}' is given twice", "", "give each label to one class")
+        self._by_text = dict(pairs)
+        self._by_value = _unambiguous((_value(label), position) for label, position in pairs)
+
+    def find(self, label: str | None) -> int:
+        """Return the position of the label's class, `NO_LABEL` or `OTHER_LABEL`."""
+        if label in self._by_text:
+            return self._by_text[label]
+        if label is None:
+            return NO_LABEL
+        value = _value(label)
+        if value in self._by_value:
+            return self._by_value[value]
+        return NO_LABEL if is_missing(label) else OTHER_LABEL
+
+    def absent(self, labels: Iterable[str | None]) -> list[tuple[int, str]]:
+        """Return (position, label) of every label of a class that is not among `labels`."""
+        words = {label for label in labels if label is not None}
+        values = {_value(word) for word in words} - {None}
+        pairs = [(position, label) for position, own in enumerate(self.labels) for label in own]
+        return [(p, label) for p, label in pairs if label not in words and _value(label) not in values]
+
+
+def is_missing(label: str | None) -> bool:
+    """Return whether a label means that there is none: empty, -1, none, nan, null or unknown."""
+    return label is None or label.lower() in _MISSING_LABELS or number(label) == -1
+
+
+def number(label: str) -> Decimal | None:
+    """Return the number that a label spells, or None."""
+    try:
+        value = Decimal(label)
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() and abs(value.adjusted()) <= _MAX_EXPONENT else None
+
+
+def numeric_labels(labels: Iterable[str | None]) -> list[str]:
+    """Return the distinct labels in order if all of them are numbers, else nothing.
+
+    Missing labels are left out.
+    """
+    numbers = {number(label) for label in labels if label is not None and not is_missing(label)}
+    values = sorted(value for value in numbers if value is not None)
+    return [_spell(value) for value in values] if None not in numbers else []
+
+
+def mapping_example(names: Sequence[str], codes: Sequence[str]) -> str:
+    """Return an example of `curate.classes` that gives a number to each class."""
+    if len(codes) > len(names) and codes[0] == "0":  # 0 often stands for "none"
+        codes = codes[1:]
+    if all(name.lower() in _TRUE + _FALSE for name in names):
+        codes = ["1" if name.lower() in _TRUE else "0" for name in names]
+    shown = [f"{name}: {code}" for name, code in zip(names, codes, strict=False)][:6]
+    return f"curate.classes={{{', '.join(shown)}{', …' if len(names) > len(shown) else ''}}}"
+
+
+def parse_classes(value: Any) -> Any:
+    """Return `curate.classes` in the form of the config; other values as they are.
+
+    A mapping of names to labels becomes a tuple of `LabelledClass`, which keeps its order.
+
+    Raises
+    ------
+    ValueError
+        If a class or a label is neither text nor a number.
+    """
+    if isinstance(value, Mapping):
+        return tuple(LabelledClass(_text(name), _labels(own)) for name, own in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_listed_class(entry) for entry in value)
+    return value
+
+
+def _listed_class(entry: Any) -> Any:
+    """Return an entry of a list of classes."""
+    if isinstance(entry, LabelledClass):
+        return entry
+    if isinstance(entry, Mapping):
+        if entry.keys() == {"name", "labels"}:
+            return LabelledClass(_text(entry["name"]), _labels(entry["labels"]))
+        if len(entry) == 1:  # YAML's `- spiral: 3`
+            ((name, own),) = entry.items()
+            return LabelledClass(_text(name), _labels(own))
+    return entry if type(entry) is int else _text(entry)
+
+
+def _labels(own: Any) -> tuple[str, ...]:
+    labels = tuple(_text(label) for label in (own if isinstance(own, list | tuple) else [own]))
+    if not labels:
+        raise ValueError(f"a class has no label; write {_EXAMPLE}")
+    return labels
+
+
+def _text(scalar: Any) -> str:
+    """Return the text of a YAML scalar."""
+    if isinstance(scalar, bool):
+        return "yes" if scalar else "no"
+    if scalar is None or isinstance(scalar, Mapping | list | tuple):
+        raise ValueError(f"a class or a label is {scalar!r}; write {_EXAMPLE}, and quote words such as 'null'")
+    return str(scalar)
+
+
+def _value(label: str) -> tuple[str, Decimal | bool] | None:
+    """Return the kind and value of a label that spells a truth value or a number, or None."""
+    if label.lower() in _TRUE + _FALSE:
+        return "boolean", label.lower() in _TRUE
+    value = number(label)
+    return None if value is None else ("number", value)
+
+
+def _spell(value: Decimal) -> str:
+    """Return a whole number without a decimal point."""
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _unambiguous(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:
+    """Return the position by value, without values of several classes."""
+    positions: defaultdict[Any, set[int]] = defaultdict(set)
+    for value, position in pairs:
+        positions[value].add(position)
+    return {value: own.pop() for value, own in positions.items() if value is not None and len(own) == 1}

@@ -1,0 +1,122 @@
+"""Select the best galaxies of each class, and divide them among train, validation and test.
+
+Official splits of the data stay whole. Limits per class apply to the other galaxies, which are
+divided by hash among train and the splits that are not official.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydistill.artifacts.curated import SPLITS
+from raydistill.config import Curate
+from raydistill.errors import CatalogError
+from raydistill.galaxies.selection import select
+from raydistill.galaxies.splits import assign_class_splits
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
+
+FEW = 5  # test galaxies of a class, below which its accuracy says little
+
+
+def select_best(recipe: Curate, galaxies: pa.Table) -> pa.Table:
+    """Return the best galaxies of each class, and all galaxies of official splits other than train.
+
+    `part: string` is the official split of a galaxy, null if there is none. Without this column no
+    galaxy has one.
+    """
+    training = _select_training(recipe, galaxies.filter(_is_training(galaxies)))
+    official = galaxies.filter(pc.invert(_is_training(galaxies)))
+    return pa.concat_tables([training, select(official, min_confidence=recipe.min_confidence)])
+
+
+def _select_training(recipe: Curate, galaxies: pa.Table) -> pa.Table:
+    return select(galaxies, per_class=recipe.per_class, min_confidence=recipe.min_confidence, balance=recipe.balance)
+
+
+def _is_training(galaxies: pa.Table) -> pa.ChunkedArray | pa.Array:
+    if "part" not in galaxies.column_names:
+        return pa.array([True] * len(galaxies), pa.bool_())
+    return pc.fill_null(pc.equal(galaxies["part"], "train"), True)
+
+
+def log_official_splits(rows: pa.Table, assigned: pa.Table) -> None:
+    """Log which official splits are used, and warn of splits whose labels are hidden.
+
+    `rows` are all pictures of the data set, `assigned` those with a class.
+    """
+    present, labelled = Counter(rows["part"].to_pylist()), Counter(assigned["part"].to_pylist())
+    unlabelled = Counter(rows.filter(pc.is_null(rows["label"]))["part"].to_pylist())
+    classes = Counter(
+        split for split, _ in set(zip(assigned["part"].to_pylist(), assigned["label"].to_pylist(), strict=True))
+    )
+    official = [split for split in SPLITS if labelled[split]]
+    log.info("curate: official splits: %s", ", ".join(official) or "none")
+    for split in SPLITS:
+        if unlabelled[split] and unlabelled[split] == present[split]:
+            what = (
+                "curate: no picture of the official %s split has a label; the %s split is taken from the training part"
+            )
+            log.warning(what, split, split)
+        elif unlabelled[split]:
+            what = "curate: %d of %d pictures of the %s split have no label and are left out"
+            log.warning(what, unlabelled[split], present[split], split)
+        if classes[split] == 1 < classes["train"] and labelled[split] > 1:
+            what = "curate: all %d pictures of the %s split have the same label; check that it is no placeholder"
+            log.warning(what, labelled[split], split)
+
+
+def divide(selected: pa.Table, fractions: tuple[float, float, float], names: Sequence[str]) -> list[str]:
+    """Return the split of each selected galaxy; `names` are those of the classes.
+
+    Raises
+    ------
+    CatalogError
+        If a class has no training galaxy.
+    """
+    has_parts = "part" in selected.column_names
+    splits: list[str | None] = selected["part"].to_pylist() if has_parts else [None] * len(selected)
+    shares = [
+        0.0 if name in splits and name != "train" else share for name, share in zip(SPLITS, fractions, strict=True)
+    ]
+    train, validation, test = (share / sum(shares) for share in shares)
+    rows = [row for row, split in enumerate(splits) if split in (None, "train")]
+    ids, labels = selected["object_id"].to_pylist(), selected["label"].to_pylist()
+    own_labels = [labels[row] for row in rows]
+    hashed, ranked = assign_class_splits([ids[row] for row in rows], own_labels, (train, validation, test))
+    for row, split in zip(rows, hashed, strict=True):
+        splits[row] = split
+    counts = Counter(zip(labels, splits, strict=True))
+    _log_ranked(ranked, counts, names)
+    _check_training(counts, names)
+    _log_few(counts, names)
+    return [str(split) for split in splits]
+
+
+def _log_ranked(ranked: list[int], counts: Counter[tuple[int, str | None]], names: Sequence[str]) -> None:
+    for label in ranked:
+        sizes = ", ".join(f"{counts[label, split]} {split}" for split in SPLITS if counts[label, split])
+        what = "curate: the hash gives no galaxy of '%s' to one of the splits; its galaxies are divided by rank: %s"
+        log.info(what, names[label], sizes)
+
+
+def _check_training(counts: Counter[tuple[int, str | None]], names: Sequence[str]) -> None:
+    absent = [name for label, name in enumerate(names) if not counts[label, "train"]]
+    if not absent:
+        return
+    fix = "lower curate.min_confidence, enlarge the training split, or choose other classes"
+    only_test = [name for label, name in enumerate(names) if name in absent and counts[label, "test"]]
+    hint = f" ({', '.join(only_test)}: test galaxies only)" if only_test else ""
+    raise CatalogError(f"no training galaxy in: {', '.join(absent)}{hint}", "curate", fix)
+
+
+def _log_few(counts: Counter[tuple[int, str | None]], names: Sequence[str]) -> None:
+    few = [f"{name} ({n})" for label, name in enumerate(names) if 0 < (n := counts[label, "test"]) < FEW]
+    if few:
+        what = "curate: fewer than %d test galaxies in: %s; the accuracy of such a class is not significant"
+        log.warning(what, FEW, ", ".join(few))

@@ -1,0 +1,177 @@
+"""Classes and splits that curate selects before it reads a pixel."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from raydistill.artifacts.curated import SPLITS
+from raydistill.config import CatalogSurvey, Curate
+from raydistill.datasets.base import DataSet
+from raydistill.datasets.folder import ImageFolder
+from raydistill.datasets.table import ImageTable
+from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.selection import assign_splits
+from raydistill.galaxies.sources import FolderImages
+from raydistill.pipeline.curate.selection import Selection, select_galaxies
+
+SPLIT = (0.6, 0.2, 0.2)
+
+
+def recipe(**curate: Any) -> Curate:
+    return Curate(**{"classes": "all", "split": SPLIT} | curate)
+
+
+def write_picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+
+
+def folder(root: Path, counts: dict[str, int]) -> ImageFolder:
+    """Write this number of pictures into each folder."""
+    for name, count in counts.items():
+        for n in range(count):
+            write_picture(root / name / f"{n}.png")
+    return ImageFolder(root=str(root))
+
+
+def catalog(root: Path, labels: dict[str, str]) -> CatalogSurvey:
+    for object_id in labels:
+        write_picture(root / "images" / f"{object_id}.png")
+    (root / "table.csv").write_text("id,class\n" + "".join(f"{i},{label}\n" for i, label in labels.items()))
+    return CatalogSurvey(
+        catalog=str(root / "table.csv"), images=FolderImages(root=str(root / "images"), pattern="{id}.png")
+    )
+
+
+def count(selection: Selection) -> dict[str, list[int]]:
+    """Return the numbers of training, validation and test pictures by class."""
+    rows = zip(selection.galaxies["label"].to_pylist(), selection.galaxies["split"].to_pylist(), strict=True)
+    counted = Counter(rows)
+    return {
+        name: [counted[label, split] for split in range(len(SPLITS))] for label, name in enumerate(selection.tree.names)
+    }
+
+
+# ---- numbers as labels ----
+
+
+def test_names_of_numbers_need_a_mapping(tmp_path: Path) -> None:
+    survey = catalog(tmp_path, {f"{n:02d}": str(n % 4) for n in range(80)})  # 0: none
+    with pytest.raises(ConfigError) as caught:
+        select_galaxies(recipe(classes=["elliptical", "s0", "spiral"]), survey)
+    assert str(caught.value) == (
+        "curate.classes: the labels are numbers (0, 1, 2, 3), and the classes are names; give each class its numbers, "
+        "for example curate.classes={elliptical: 1, s0: 2, spiral: 3}"
+    )
+    selection = select_galaxies(recipe(classes={"elliptical": 1, "s0": 2, "spiral": 3}), survey)
+    label = dict(zip(selection.galaxies["object_id"].to_pylist(), selection.galaxies["label"].to_pylist(), strict=True))
+    assert label == {f"{n:02d}": n % 4 - 1 for n in range(80) if n % 4}
+
+
+def test_data_set_of_numbers_needs_a_mapping(tmp_path: Path) -> None:
+    table = pa.table({"image": [b"png"] * 80, "label": [n % 4 for n in range(80)]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    survey = ImageTable(root=str(tmp_path / "x.parquet"))
+    with pytest.raises(
+        ConfigError, match=r"no class 'elliptical'; its labels are numbers: give curate.classes=\{elliptical: 1, s0: 2"
+    ):
+        select_galaxies(recipe(classes=["elliptical", "s0", "spiral"]), survey)
+    selection = select_galaxies(recipe(classes={"early": [1, 2], "late": 3}), survey)
+    assert {name: sum(own) for name, own in count(selection).items()} == {"early": 40, "late": 20}
+
+
+def test_mapping_renames_the_folders_of_a_data_set(tmp_path: Path) -> None:
+    survey = folder(tmp_path, {"E": 20, "S0": 20, "Sa": 20})
+    selection = select_galaxies(recipe(classes={"early": ["E", "S0"], "late": "Sa"}), survey)
+    assert {name: sum(own) for name, own in count(selection).items()} == {"early": 40, "late": 20}
+    with pytest.raises(ConfigError, match=r"curate.classes: the data set has no class 'SO' for 'early'; did you mean"):
+        select_galaxies(recipe(classes={"early": ["E", "SO"], "late": "Sa"}), survey)
+
+
+# ---- classes that cannot be trained ----
+
+
+def test_class_in_the_test_split_only_is_refused(tmp_path: Path) -> None:
+    survey = folder(tmp_path, {"train/a": 9, "train/b": 9, "test/a": 5, "test/b": 5, "test/c": 5})
+    with pytest.raises(CatalogError, match=r"curate: no training galaxy in: c \(c: test galaxies only\); lower"):
+        select_galaxies(recipe(), survey)
+    assert count(select_galaxies(recipe(classes=["a", "b"]), survey)).keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("layout", [{"spiral": 12}, {"train/spiral": 9, "test/spiral": 9}])
+def test_single_class_of_a_data_set_is_refused(tmp_path: Path, layout: dict[str, int]) -> None:
+    with pytest.raises(CatalogError, match=r"there is one class only, 'spiral', and a network learns to tell"):
+        select_galaxies(recipe(), folder(tmp_path, layout))
+
+
+@pytest.mark.parametrize("classes", [["spiral"], {"spiral": "Sa"}])
+def test_single_class_of_a_catalog_is_refused(tmp_path: Path, classes: Any) -> None:
+    survey = catalog(tmp_path, {str(n): "Sa" if n % 2 else "E" for n in range(20)})
+    with pytest.raises(CatalogError, match=r"curate.classes: there is one class only, 'spiral'"):
+        select_galaxies(recipe(classes=classes), survey)
+
+
+def test_class_without_pictures_is_refused_before_pixels_are_read(tmp_path: Path) -> None:
+    survey = catalog(tmp_path, {str(n): "ab"[n % 2] for n in range(40)})
+    for n in range(1, 40, 2):
+        (tmp_path / "images" / f"{n}.png").unlink()
+    with pytest.raises(
+        CatalogError, match=r"no training galaxy in: b \(none of its 20 galaxies has a picture\); check "
+    ):
+        select_galaxies(recipe(classes=["a", "b"]), survey)
+
+
+# ---- splits ----
+
+
+def test_small_class_gets_every_split_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rare = [i for i in map(str, range(99)) if assign_splits([i], SPLIT)[0] == "train"][:3]
+    survey = catalog(tmp_path, {f"g{n}": "ab"[n % 2] for n in range(80)} | dict.fromkeys(rare, "rare"))
+    with caplog.at_level(logging.INFO, "raydistill"):
+        selection = select_galaxies(recipe(classes=["a", "b", "rare"]), survey)
+    assert count(selection)["rare"] == [1, 1, 1]
+    assert (
+        "gives no galaxy of 'rare' to one of the splits; its galaxies are divided by rank: 1 train, 1 val"
+        in caplog.text
+    )
+    assert "fewer than 5 test galaxies in: rare (1); the accuracy of such a class is not significant" in caplog.text
+    others = selection.galaxies.filter(np.asarray(selection.galaxies["label"].to_numpy() < 2))
+    ids = others["object_id"].to_pylist()
+    assert [SPLITS[i] for i in others["split"].to_pylist()] == assign_splits(ids, SPLIT).tolist()
+
+
+def labelled_table(root: Path, labels: dict[str, list[int]]) -> DataSet:
+    for split, own in labels.items():
+        pq.write_table(pa.table({"image": [b"png"] * len(own), "label": own}), root / f"{split}-00000-of-00001.parquet")
+    return ImageTable(root=str(root))
+
+
+def test_hidden_labels_of_the_test_split_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    survey = labelled_table(tmp_path, {"train": [n % 2 for n in range(60)], "test": [-1] * 20})
+    with caplog.at_level(logging.INFO, "raydistill"):
+        selection = select_galaxies(recipe(), survey)
+    assert "official splits: train\n" in caplog.text
+    assert "no picture of the official test split has a label; the test split is taken from the training" in caplog.text
+    assert all(sum(own) == 30 and min(own) > 0 for own in count(selection).values())
+
+
+def test_partly_hidden_and_constant_labels_of_a_split_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    survey = labelled_table(
+        tmp_path, {"train": [n % 2 for n in range(60)], "validation": [0, 1, -1, 1], "test": [0] * 20}
+    )
+    with caplog.at_level(logging.INFO, "raydistill"):
+        select_galaxies(recipe(), survey)
+    assert "official splits: train, validation, test\n" in caplog.text
+    assert "1 of 4 pictures of the validation split have no label and are left out" in caplog.text
+    assert "all 20 pictures of the test split have the same label; check that it is no placeholder" in caplog.text
