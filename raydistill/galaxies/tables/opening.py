@@ -25,7 +25,7 @@ HEAD_OF_FORMAT = 1 << 16  # bytes that show the format of a file
 
 _NAMES = {"text": "csv"}
 _MAGIC = {b"PAR1": "parquet", b"SIMPLE  =": "fits", b"ARROW1": "feather", b"FEA1": "feather", b"# %ECSV": "ecsv"}
-# What a file is, by its first bytes, if it is no table.
+# Kinds of files that are no tables, by their first bytes.
 _NO_TABLES = {
     b"<!doctype html": ("this is a web page, not a table", "download the table itself"),
     b"<html": ("this is a web page, not a table", "download the table itself"),
