@@ -161,10 +161,12 @@ def test_password_in_tracking_uri_is_rejected(read: Read, uri: str) -> None:
     assert read(SIMULATED, "tracking.uri=https://mlflow.org:5000/a@b:c").tracking.uri
 
 
-def test_booleans_are_not_class_names(read: Read) -> None:
+def test_booleans_are_labels_but_no_class_tree(read: Read) -> None:
+    """YAML reads yes and no as booleans; a table may hold them as labels."""
     assert read(SIMULATED, "curate.classes=[7, '1']").curate.classes == (7, "1")
+    assert read(SIMULATED, "curate.classes=[yes, no]").curate.classes == ("yes", "no")
     with pytest.raises(ConfigError, match=r"curate\.classes"):
-        read(SIMULATED, "curate.classes=[no, yes]")
+        read(SIMULATED, "curate.classes=yes")
 
 
 def test_unused_learning_rate_is_rejected(read: Read) -> None:
