@@ -10,12 +10,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any, get_args, get_type_hints
 
-import yaml
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config.messages import CLASSES, format_validation_error
+from raydistill.config.overrides import parse_overrides
 from raydistill.config.tree import Config, Evaluate, plain
 from raydistill.core.augment import DSA
 from raydistill.datasets.base import DataSet
@@ -54,7 +54,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     where = str(path) if _remote(path) else str(_find(path))
     try:
-        own, given = _read(where), _based(_assignments(overrides), COMMAND_LINE, ())
+        own, given = _read(where), _based(parse_overrides(overrides, COMMAND_LINE), COMMAND_LINE, ())
         merged = _overlay(_overlay(OmegaConf.create(_default_kinds()), own), given)
         raw = OmegaConf.to_container(_with_defaults(merged), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -78,7 +78,7 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
 
     Raises ConfigError as `load` does.
     """
-    return _changed(config, _assignments(overrides, OVERRIDES), OVERRIDES)
+    return _changed(config, parse_overrides(overrides, OVERRIDES), OVERRIDES)
 
 
 def _changed(config: Config, changes: DictConfig, where: str) -> Config:
@@ -283,21 +283,6 @@ def _shipped(requested: Path) -> str:
     folder = requested.parent.name if requested.parent.name in ("methods", "parts") else ""
     names = sorted({path.stem for shipped in SHIPPED for path in (shipped / folder).glob("*.yaml")})
     return f"{folder or 'shipped configs'} are: {', '.join(names)}"
-
-
-def _assignments(overrides: Sequence[str], where: str = COMMAND_LINE) -> DictConfig:
-    given = OmegaConf.create({})
-    for text in overrides:
-        if not text.partition("=")[0] or "=" not in text:
-            fix = "for example distill.iterations=500"
-            raise ConfigError(f"'{text}' is not of the form key=value", where, fix)
-        try:
-            given.merge_with_dotlist([text])
-        except yaml.YAMLError as error:
-            fix = "fix it, or put the value into quotes, and those into the shell's: 'key=\"{value}\"'"
-            what = f"the value of '{text}' is not valid YAML ({describe_yaml_error(error)})"
-            raise ConfigError(what, where, fix) from error
-    return given
 
 
 _ADAPTER: TypeAdapter[Config] | None = None

@@ -1,0 +1,113 @@
+"""Read `a.b=c` overrides: YAML without comments, and text where the key takes text.
+
+The shell has already removed its own quotes and comments, so ` #` in a value belongs to it. Three
+kinds of values are text as they stand:
+
+- a word that YAML reads as text, with its blanks;
+- any value of a key that takes only text, such as `survey.images.pattern={id}`;
+- a value that is not YAML, such as `*.jpg`.
+
+A value in YAML's quotes is text, too, without the quotes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Union
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from raydistill.config.tree import Config
+from raydistill.errors import ConfigError, describe_yaml_error
+
+NULLS = ("", "~", "null", "Null", "NULL")
+
+
+def parse_overrides(overrides: Sequence[str], where: str) -> DictConfig:
+    """Return the values of `a.b=c` overrides; ConfigError names `where` if one is wrong."""
+    given = OmegaConf.create({})
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"'{text}' is not of the form key=value", where, "for example distill.iterations=500")
+        try:
+            parsed = parse_value(value, takes_text(key))
+        except yaml.YAMLError as error:
+            fix = "fix it, or put the value into quotes, and those into the shell's: 'key=\"{value}\"'"
+            what = f"the value of '{text}' is not valid YAML ({describe_yaml_error(error)})"
+            raise ConfigError(what, where, fix) from error
+        OmegaConf.update(given, key, parsed, force_add=True)
+    return given
+
+
+def parse_value(text: str, is_text: bool = False) -> Any:
+    """Return the value of an override, which is `text` itself unless YAML reads another type.
+
+    Parameters
+    ----------
+    text
+        The value as the shell gave it.
+    is_text
+        The key takes only text, so numbers and brackets are text.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If a list or a mapping is damaged.
+    """
+    try:
+        value, quoted = _parse_yaml(text)
+    except yaml.YAMLError:
+        if text.lstrip().startswith(("[", "{")) and not is_text:
+            raise
+        return text
+    if quoted or (value is None and text.strip() in NULLS):
+        return value
+    return text if is_text or value is None or isinstance(value, str) else value
+
+
+def _parse_yaml(text: str) -> tuple[Any, bool]:
+    """Return the value, and whether it is text in quotes. YAMLError if a part would be ignored."""
+    # OmegaConf's loader reads 1e-3 as a number.
+    value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index, call-overload]
+    end = 0
+    for token in yaml.scan(text):
+        if comment := text[end : token.start_mark.index].strip():
+            raise yaml.MarkedYAMLError(problem=f"'{comment}' is a comment", problem_mark=token.start_mark)
+        end = max(end, token.end_mark.index)
+    node = yaml.compose(text)
+    return value, isinstance(node, yaml.ScalarNode) and node.style in ("'", '"')
+
+
+def takes_text(key: str) -> bool:
+    """Return whether a dotted key of the config takes only text, or null."""
+    leaves = list(_leaves(Config, key.split(".")))
+    return bool(leaves) and all(_is_text(leaf) for leaf in leaves)
+
+
+def _is_text(annotation: Any) -> bool:
+    if typing.get_origin(annotation) is Literal:
+        return all(isinstance(value, str) for value in typing.get_args(annotation))
+    return annotation in (str, type(None))
+
+
+def _leaves(annotation: Any, keys: Sequence[str]) -> Iterator[Any]:
+    """Yield the types of the value at `keys`, for every kind of every branch."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        yield from _leaves(arguments[0], keys)
+    elif origin in (Union, types.UnionType):
+        for member in arguments:
+            yield from _leaves(member, keys)
+    elif not keys:
+        yield annotation
+    elif dataclasses.is_dataclass(annotation):
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        if keys[0] in hints:
+            yield from _leaves(hints[keys[0]], keys[1:])
+    elif origin in (dict, Mapping):
+        yield from _leaves(arguments[1], keys[1:])
