@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import ray
 
@@ -71,3 +76,16 @@ def test_start_of_private_ray_is_retried_only_after_a_timeout(
     else:
         start_private()
     assert len(attempts) == starts
+
+
+def test_private_ray_starts_although_the_path_of_tmpdir_is_too_long_for_sockets(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    script = (
+        "from raydistill.pipeline.runtime.cluster import start_private; start_private(num_cpus=1); print('started')"
+    )
+    environment = {**os.environ, "TMPDIR": str(long), "RAY_ADDRESS": ""}
+    environment.pop("RAY_TMPDIR", None)
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=200)
+    assert ended.stdout == "started\n", ended.stderr[-2000:]
+    assert list(long.iterdir()) == []

@@ -22,6 +22,7 @@ from raydistill.errors import ClusterError
 from raydistill.log import get_logger
 from raydistill.pipeline.runtime.failures import one_line
 from raydistill.pipeline.runtime.signals import raise_on_sigterm
+from raydistill.pipeline.runtime.temp_dir import choose_temp_dir
 from raydistill.storage import Folder
 
 log = get_logger(__name__)
@@ -107,6 +108,8 @@ def start_private(**options: Any) -> None:
     """
     for name, value in (QUIET_ENVIRONMENT | LOOPBACK_ENVIRONMENT).items():
         os.environ.setdefault(name, value)
+    if "_temp_dir" not in options:
+        options["_temp_dir"] = choose_temp_dir()
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             with _loopback_only():
