@@ -6,6 +6,7 @@ contradiction before it starts anything.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from raydistill.config import Config
@@ -14,6 +15,7 @@ from raydistill.core.networks import build_network, check_network, embedding
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
+from raydistill.storage import Folder
 
 ALL = "all"  # value of curate.classes: every class of a data set
 MAX_ALIGNED_ROTATION = 45  # degrees by which augmentation may rotate aligned galaxies
@@ -32,6 +34,7 @@ def check(config: Config) -> None:
     if config.curate.align:
         _check_augmentation(config)
     _check_classes(config)
+    _check_tracking(config)
 
 
 def check_recipe(config: Config) -> None:
@@ -96,3 +99,12 @@ def _check_classes(config: Config) -> None:
     except ConfigError as error:
         where = f"curate.classes, {error.where}" if error.where else "curate.classes"
         raise ConfigError(error.what, where, error.fix) from error
+
+
+def _check_tracking(config: Config) -> None:
+    """Raise ConfigError if MLflow would read the name of its database's folder differently."""
+    folder = Folder(config.output) / config.name
+    special = re.search(r"\?|%[0-9A-Fa-f]{2}", folder.uri)  # a query and an escape of SQLAlchemy's URLs
+    if special and folder.is_local and config.tracking.enabled and not config.tracking.uri:
+        what = f"MLflow cannot keep its database in '{folder}', because of the '{special[0]}'"
+        raise ConfigError(what, "output", "rename the folder, or set tracking.enabled=false")

@@ -185,6 +185,9 @@ CONFIG_ROWS = [
       {"two.yaml": "classes: [\n"}),
     R("simulate with a survey that is not simulated", "simulate own.yaml", 2,
       "survey: this survey is not simulated; use a config with survey.kind=simulated, like configs/demo.yaml"),
+    R("an output folder with a question mark", "run tiny.yaml output=a?b tracking.enabled=true", 2,
+      "output: MLflow cannot keep its database in 'a?b/tiny', because of the '?'; rename the folder, or set "
+      "tracking.enabled=false"),
     R("an unknown storage", "run tiny.yaml output=foo://bucket/x", 2,
       "foo://bucket/x: unknown storage 'foo://'; give a path, or a URI such as s3://bucket/folder"),
     R("scores without networks on all the data", "run tiny.yaml evaluate.scores=true", 2,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from raydistill.log import get_logger
 from raydistill.pipeline.tracking import formatting
 from raydistill.pipeline.tracking.formatting import InputDataset
+from raydistill.pipeline.tracking.relocation import relocate
 from raydistill.pipeline.tracking.uris import artifact_folder, sqlite_file
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def open_client(uri: str) -> MlflowClient:
     """Return a client of a tracking URI.
 
     MLflow creates and migrates a SQLite file when it opens it. Two processes that do so at once
-    crash each other, so a file lock admits one at a time.
+    crash each other, so a file lock admits one at a time. A database whose folder was moved is
+    relocated first.
     """
     client = _mlflow().MlflowClient
     database = sqlite_file(uri)
@@ -59,6 +61,7 @@ def open_client(uri: str) -> MlflowClient:
 
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock", timeout=30), warnings.catch_warnings(action="ignore"):  # alembic's warnings
+        relocate(database)
         return client(uri)
 
 

@@ -7,6 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from raydistill.pipeline.tracking.relocation import ARTIFACTS
+
 
 def default_uri(run_folder: str | Path) -> str:
     """Return the tracking URI of a run folder: a SQLite file in it."""
@@ -14,15 +16,17 @@ def default_uri(run_folder: str | Path) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the database file of a SQLite URI; None for every other URI."""
-    path = uri.removeprefix("sqlite:///")
-    return Path(path) if path not in (uri, "", ":memory:") else None
+    """Return the database file of a SQLite URI, without its query; None for any other URI."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    return Path(path) if path not in ("", ":memory:") else None
 
 
 def artifact_folder(uri: str) -> Path | None:
     """Return the artifact folder beside a SQLite file; None if the server chooses it."""
     database = sqlite_file(uri)
-    return None if database is None else database.absolute().parent / "mlartifacts"
+    return None if database is None else database.absolute().parent / ARTIFACTS
 
 
 def ui_command(uri: str) -> str:

@@ -28,6 +28,8 @@ def noisy(num_classes: int, image_size: int, channels: int) -> nn.Module:
         ([CUSTOM + "convolution_only'}", "evaluate.baselines=[dm]"], "network", "no last linear layer whose input could be its features"),
         ([CUSTOM + "noisy'}"], "network", "the network draws random numbers"),
         (["evaluate.other_networks=[" + CUSTOM.partition("=")[2] + "noisy'}]"], "evaluate.other_networks.0", "draws random numbers"),
+        (["output=a?b"], "output", r"cannot keep its database in '.*/a\?b/demo', because of the '\?'"),
+        (["name=a%20b"], "output", "because of the '%20'"),
         (["curate.align=true", DIHEDRAL], "evaluate.dm.augmentation", "rotates them again"),
     ],
 )  # fmt: skip
@@ -40,3 +42,8 @@ def test_contradictory_values_raise_config_error(overrides: list[str], key: str,
 
 def test_network_without_features_is_accepted_if_no_baseline_needs_them() -> None:
     check(load("demo", [CUSTOM + "convolution_only'}"]))
+
+
+@pytest.mark.parametrize("overrides", [["tracking.enabled=false"], ["tracking.uri=http://localhost:5000"]])
+def test_output_with_a_question_mark_is_accepted_without_a_database_in_it(overrides: list[str]) -> None:
+    check(load("demo", ["output=a?b", *overrides]))
