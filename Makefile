@@ -50,7 +50,7 @@ contracts: setup ## check the dependency direction of the packages
 	@$(BIN)/lint-imports
 
 unit: setup ## run the fast tests: no Ray, no server
-	@COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/pytest -q -m "not slow" $(COVERAGE) tests
+	@COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/pytest -q -n auto --maxprocesses 4 -m "not slow" $(COVERAGE) tests
 
 fast: unit ## the same as unit
 
