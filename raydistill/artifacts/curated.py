@@ -13,7 +13,7 @@ import io
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ from raydistill.core.normalise import AnyNormalisation, Normalisation
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.galaxies.catalog import votes_array
 from raydistill.galaxies.classes import ClassTree
+from raydistill.galaxies.selection import SPLITS, Split
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 KIND = "curated"
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 SCHEMA = pa.schema(
     [

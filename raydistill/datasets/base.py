@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from raydistill.datasets.split_names import PARTS, Part, part_names
+from raydistill.datasets.split_names import PARTS, part_names
 from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.images import decode_picture
+from raydistill.galaxies.selection import Split
 from raydistill.galaxies.sources import Source, read_source
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
@@ -69,7 +70,7 @@ class DataSet(ABC):
     """
 
     root: str
-    splits: dict[str, Part | None] = field(default_factory=dict)
+    splits: dict[str, Split | None] = field(default_factory=dict)
     licence: str = ""
     citation: str = ""
 
@@ -125,7 +126,7 @@ class DataSet(ABC):
         split.
         """
 
-    def _parts(self, names: Sequence[str]) -> dict[str, Part | None]:
+    def _parts(self, names: Sequence[str]) -> dict[str, Split | None]:
         """Return the split of each of the data's own names. CatalogError for an unknown name."""
         parts = part_names(names, self.splits)
         for name in names:

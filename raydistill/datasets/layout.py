@@ -14,55 +14,20 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from raydistill.datasets.split_names import Part, are_splits, spell_splits
+from raydistill.datasets.split_names import are_splits, spell_splits
 from raydistill.errors import CatalogError
+from raydistill.galaxies.selection import Split
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-# Suffixes of files that accompany pictures. A folder of a class that holds only other files is an
-# error.
-ACCOMPANYING = tuple(
-    f".{suffix}"
-    for suffix in (
-        *(
-            "bib",
-            "cfg",
-            "csv",
-            "db",
-            "doc",
-            "docx",
-            "gz",
-            "htm",
-            "html",
-            "ini",
-            "ipynb",
-            "json",
-            "jsonl",
-            "lock",
-            "log",
-        ),
-        *(
-            "md",
-            "md5",
-            "parquet",
-            "pdf",
-            "pkl",
-            "py",
-            "rst",
-            "sh",
-            "sha256",
-            "tar",
-            "toml",
-            "tsv",
-            "txt",
-            "xls",
-            "xlsx",
-        ),
-        *("xml", "yaml", "yml", "zip"),
-    )
-)
+# Suffixes of files that accompany pictures. A class folder with only other files is an error.
+ACCOMPANYING = (
+    ".bib", ".cfg", ".csv", ".db", ".doc", ".docx", ".gz", ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl",
+    ".lock", ".log", ".md", ".md5", ".parquet", ".pdf", ".pkl", ".py", ".rst", ".sh", ".sha256", ".tar",
+    ".toml", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +49,7 @@ class Layout:
         return split, steps[self.label] if len(steps) > self.label + 1 else None
 
 
-def read_layout(paths: Sequence[str], splits: Mapping[str, Part | None]) -> Layout:
+def read_layout(paths: Sequence[str], splits: Mapping[str, Split | None]) -> Layout:
     """Return the layout of these paths of pictures below the root; `splits` are those of the config."""
     steps = [path.split("/") for path in paths]
     start = _skip_wrappers(steps, splits)
@@ -109,7 +74,7 @@ def _skip_wrappers(steps: list[list[str]], splits: Collection[str]) -> int:
     return start
 
 
-def _skip_wrappers_in_splits(steps: list[list[str]], start: int, splits: Mapping[str, Part | None]) -> int:
+def _skip_wrappers_in_splits(steps: list[list[str]], start: int, splits: Mapping[str, Split | None]) -> int:
     """Return the position of the class below the splits: each may have one folder around its classes."""
     label = start + 1
     own = [step for step in steps if splits.get(step[start], "train") is not None]
@@ -123,7 +88,7 @@ def _skip_wrappers_in_splits(steps: list[list[str]], start: int, splits: Mapping
     return label
 
 
-def _are_all_splits(names: Collection[str], splits: Mapping[str, Part | None]) -> bool:
+def _are_all_splits(names: Collection[str], splits: Mapping[str, Split | None]) -> bool:
     return bool(names) and (spell_splits(names) is not None or all(name in splits for name in names))
 
 

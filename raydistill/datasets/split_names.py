@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Literal
 
-Part = Literal["train", "validation", "test"]
+from raydistill.galaxies.selection import Split
 
 # Usual names of splits, in lower case.
-PARTS: dict[str, Part] = {
+PARTS: dict[str, Split] = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -23,14 +22,14 @@ PARTS: dict[str, Part] = {
     "test": "test",
     "testing": "test",
 }
-_WORDS: dict[str, Part] = {**PARTS, "eval": "test", "evaluation": "test", "validate": "validation"}
+_WORDS: dict[str, Split] = {**PARTS, "eval": "test", "evaluation": "test", "validate": "validation"}
 _FILLERS = "set|sets|data|dataset|image|images|img|imgs|picture|pictures|photos|split|folder|dir|samples|part|subset|and|of|the"
 _FILLER = re.compile(f"(?:{_FILLERS})")
 _GLUED = re.compile(f"({'|'.join(sorted(_WORDS, key=len, reverse=True))})(?:{_FILLERS})")
 _TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
-def split_of(name: str, shared: Collection[str] = ()) -> Part | None:
+def split_of(name: str, shared: Collection[str] = ()) -> Split | None:
     """Return the split that a name spells, or None. Words in `shared` do not count."""
     tokens = [token for token in _tokens(name) if token not in shared]
     return _WORDS.get(tokens[0]) if len(tokens) == 1 else None
@@ -47,11 +46,11 @@ def are_splits(names: Collection[str], given: Collection[str] = ()) -> bool:
     return spell_splits(names) is not None
 
 
-def spell_splits(names: Collection[str]) -> dict[str, Part] | None:
+def spell_splits(names: Collection[str]) -> dict[str, Split] | None:
     """Return the split of each name, or None if a name is none or no name is the training split."""
     shared = shared_words(names)
     parts = {name: split_of(name, shared) for name in names}
-    known: dict[str, Part] = {name: part for name, part in parts.items() if part is not None}
+    known: dict[str, Split] = {name: part for name, part in parts.items() if part is not None}
     return known if len(known) == len(parts) and "train" in known.values() else None
 
 
@@ -61,10 +60,10 @@ def shared_words(names: Collection[str]) -> set[str]:
     return set.intersection(*words) - _WORDS.keys() if len(words) > 1 else set()
 
 
-def part_names(names: Collection[str], given: Mapping[str, Part | None]) -> dict[str, Part | None]:
+def part_names(names: Collection[str], given: Mapping[str, Split | None]) -> dict[str, Split | None]:
     """Return the split of each name that is known: as given, usual or spelt otherwise."""
     shared = shared_words(names)
-    parts: dict[str, Part | None] = {}
+    parts: dict[str, Split | None] = {}
     for name in names:
         part = PARTS.get(name.lower()) or split_of(name, shared)
         if name in given:

@@ -33,6 +33,8 @@ from raydistill.galaxies.labels import (
 from raydistill.galaxies.tree import INDEX, WILLETT_THRESHOLDS
 from raydistill.log import get_logger
 
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SPLIT_TOLERANCE = 1e-6  # on the sum of the three fractions, for rounding
 
 _CLASSES, _UNASSIGNED = b"raydistill.classes", b"raydistill.unassigned"

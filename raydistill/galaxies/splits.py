@@ -11,9 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from raydistill.galaxies.selection import assign_splits, hash_of_split
+from raydistill.galaxies.selection import SPLITS, assign_splits, hash_of_split
 
-SPLITS = ("train", "validation", "test")
 SMALLEST_CLASS = 3  # galaxies: one for each split
 
 

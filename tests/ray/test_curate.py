@@ -26,12 +26,12 @@ from PIL import Image
 from ray.util.annotations import RayDeprecationWarning
 from ray_tools import SILENT, folder_survey
 
-from raydistill.artifacts.curated import SCHEMA, SPLITS, CuratedSet
+from raydistill.artifacts.curated import SCHEMA, CuratedSet
 from raydistill.config import CatalogSurvey, Config
 from raydistill.core.augment import Augmentation
 from raydistill.errors import CatalogError, ClusterError
 from raydistill.galaxies.images import prepare
-from raydistill.galaxies.selection import assign_splits
+from raydistill.galaxies.selection import SPLITS, assign_splits
 from raydistill.galaxies.sources import FolderImages, ParquetImages
 from raydistill.pipeline.curate import decoding, stage, writer
 from raydistill.pipeline.plan import Plan

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from ray_tools import SILENT
 
-from raydistill.artifacts.curated import SPLITS, CuratedSet
+from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import Config, Curate, Tracking
 from raydistill.datasets.base import DataSet
 from raydistill.datasets.binary import Cifar10, Idx
@@ -24,7 +24,7 @@ from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.images import decode_picture
-from raydistill.galaxies.selection import assign_splits
+from raydistill.galaxies.selection import SPLITS, assign_splits
 from raydistill.pipeline.curate import decoding, stage
 from raydistill.pipeline.plan import Plan
 

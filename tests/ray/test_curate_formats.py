@@ -14,13 +14,13 @@ from curate_tools import CLASSES, SIZE, blob, curated, labels, picture, pixels, 
 from ray_tools import SILENT, folder_survey
 
 from raydistill import config as configs
-from raydistill.artifacts.curated import SPLITS
 from raydistill.config import CatalogSurvey
 from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import GZ2_NINE
 from raydistill.galaxies.images import prepare
+from raydistill.galaxies.selection import SPLITS
 from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages
-from raydistill.galaxies.tables import read_columns
+from raydistill.galaxies.tables import open_table
 from raydistill.pipeline.curate import stage
 from raydistill.pipeline.plan import Plan
 
@@ -125,7 +125,7 @@ def test_curate_public_release_of_galaxy_zoo_2(
         assert 0 < (entry.lowest_confidence or 0) <= 1
     assert isinstance(config.survey, CatalogSurvey)
     assert isinstance(config.survey.images, FolderImages)
-    known = set(read_columns(config.survey.catalog, ["objid"], text=("objid",))["objid"].to_pylist())
+    known = set(open_table(config.survey.catalog).read(["objid"], text=("objid",))["objid"].to_pylist())
     for row in rows_of(result):
         assert row["object_id"] in known, "digits of an id are missing"
         original = Path(config.survey.images.root, row["source"]["path"])

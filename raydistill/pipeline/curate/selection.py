@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.artifacts.curated import SPLITS
 from raydistill.config import CatalogSurvey, Curate, Images
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError, ConfigError, RaydistillError, nearest
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.classes import ClassTree, load_class_tree
 from raydistill.galaxies.labels import LabelIndex, mapping_example, number, numeric_labels
-from raydistill.galaxies.selection import assign_classes, count_unassigned, report
+from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassigned, report
 from raydistill.galaxies.sources import ParquetImages
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.artifacts.curated import SPLITS
 from raydistill.config import Curate
 from raydistill.errors import CatalogError
-from raydistill.galaxies.selection import select
+from raydistill.galaxies.selection import SPLITS, select
 from raydistill.galaxies.splits import assign_class_splits
 from raydistill.log import get_logger
 

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, SPLITS, ClassSummary, Summary, partition
+from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, ClassSummary, Summary, partition
 from raydistill.config import Config
 from raydistill.core.normalise import MINIMUM_STD, PixelSums
 from raydistill.errors import CatalogError
+from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger
 from raydistill.pipeline.curate.selection import Selection, rejection
 from raydistill.storage import Folder

@@ -13,13 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
-from raydistill.artifacts import curated as curated_sets
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.manifest import check_parent
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.errors import ArtifactIncompatible
+from raydistill.galaxies import selection
 from raydistill.pipeline.evaluate.baselines import Baselines
 from raydistill.pipeline.evaluate.comparison import plan_searches
 from raydistill.pipeline.evaluate.compatibility import check_compatible, independent_galaxies
@@ -96,7 +96,7 @@ def _train_networks(
     return rows + (evaluator.experts(teachers.store, teachers.architecture) if teachers else [])
 
 
-def load_split(curated: CuratedSet, name: curated_sets.Split, normalisation: AnyNormalisation) -> Split:
+def load_split(curated: CuratedSet, name: selection.Split, normalisation: AnyNormalisation) -> Split:
     """Return the normalised images and the labels of a split."""
     loaded = curated.load(name)
     return normalisation.apply(loaded.images_NHWC), loaded.labels_N

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from raydistill.artifacts.curated import Split
 from raydistill.artifacts.distilled import LAST, SEEN, SELECTED, SyntheticImages, write_images, write_seen
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.config import Distill
@@ -27,6 +26,7 @@ from raydistill.core.initial import initial_images, initial_labels, margin
 from raydistill.core.networks import Network
 from raydistill.core.segments import SegmentResult
 from raydistill.errors import DivergenceError
+from raydistill.galaxies.selection import Split
 from raydistill.pipeline.trainer.checkpoint import STATE, Checkpoint, load_checkpoint, save_checkpoint, table_of
 from raydistill.pipeline.trainer.messages import describe_finding, translate_divergence, translate_stationary
 from raydistill.pipeline.trainer.publish import draw_grid

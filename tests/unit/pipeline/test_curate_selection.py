@@ -13,13 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from raydistill.artifacts.curated import SPLITS
 from raydistill.config import CatalogSurvey, Curate
 from raydistill.datasets.base import DataSet
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.selection import assign_splits
+from raydistill.galaxies.selection import SPLITS, assign_splits
 from raydistill.galaxies.sources import FolderImages
 from raydistill.pipeline.curate.selection import Selection, select_galaxies
 
