@@ -13,7 +13,7 @@ from gcsfs.retry import HttpError
 from raydistill.errors import CatalogError
 from raydistill.galaxies.images import RejectedImage
 from raydistill.galaxies.sources import FolderImages, read_source
-from raydistill.galaxies.tables import read_columns
+from raydistill.galaxies.tables import open_table
 from raydistill.storage import open_stream
 
 
@@ -57,7 +57,7 @@ def store() -> Iterator[Store]:
 def test_existing_files_are_read_and_others_are_missing() -> None:
     assert read_source("store://open/a.jpg")[0] == b"a picture"
     assert open_stream("store://open/a.jpg").read() == b"a picture"
-    assert read_columns("store://open/votes.csv", ["class"]).to_pydict() == {"class": ["cat"]}
+    assert open_table("store://open/votes.csv").read(["class"]).to_pydict() == {"class": ["cat"]}
     assert FolderImages(root="store://open").paths(["a", "b"]) == ["store://open/a.jpg", None]
     with pytest.raises(RejectedImage, match="missing"):
         read_source("store://open/b.jpg")
@@ -68,6 +68,6 @@ def test_denied_access_is_not_a_missing_picture() -> None:
         read_source("store://closed/a.jpg")
     assert not isinstance(caught.value, RejectedImage)
     with pytest.raises(CatalogError, match="invalid credentials"):
-        read_columns("store://closed/votes.csv", ["class"])
+        open_table("store://closed/votes.csv").read(["class"])
     with pytest.raises(CatalogError):
         FolderImages(root="store://closed").paths(["a"])
