@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from raydistill.galaxies.tables.content import Content
+from raydistill.galaxies.tables.content import Content, is_ignored
 from raydistill.storage import arrow_filesystem
 
 _PARQUET = (".parquet", ".pq")
@@ -68,7 +68,9 @@ def parquet_dataset(uri: str) -> ds.Dataset:
     source: Any = path
     if kind == pafs.FileType.Directory:
         infos = system.get_file_info(pafs.FileSelector(path, recursive=True))
-        files = sorted(info.path for info in infos if info.type == pafs.FileType.File and not _is_ignored(info, path))
+        files = sorted(
+            info.path for info in infos if info.type == pafs.FileType.File and not is_ignored(info.path[len(path) :])
+        )
         parquet = [file for file in files if file.lower().endswith(_PARQUET)]
         source = parquet if parquet and len(parquet) < len(files) else path
     return ds.dataset(source, filesystem=system, format="parquet")
@@ -80,8 +82,3 @@ def _packed_dataset(content: Content) -> ds.Dataset:
     if content.path is not None:
         return parquet_dataset(content.uri)
     return ds.dataset(pq.read_table(pa.BufferReader(content.read())))
-
-
-def _is_ignored(info: pafs.FileInfo, root: str) -> bool:
-    """Return whether pyarrow leaves the file out: a part of its path begins with a dot or underscore."""
-    return any(part.startswith((".", "_")) for part in info.path[len(root) :].split("/"))

@@ -187,6 +187,14 @@ def _is_hidden(path: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
 
 
+def is_ignored(path: str) -> bool:
+    """Return whether a file in a folder is left out: a part of its path begins with a dot or underscore.
+
+    pyarrow leaves out the same files.
+    """
+    return any(part.startswith((".", "_")) for part in path.split("/"))
+
+
 # Suffixes of tables in folders and zips.
 TABLE_SUFFIXES = {
     ".csv": "text",

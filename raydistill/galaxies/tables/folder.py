@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
-from raydistill.galaxies.tables.content import is_table_name, suffix_format
+from raydistill.galaxies.tables.content import is_ignored, is_table_name, suffix_format
 from raydistill.log import get_logger
 from raydistill.storage import arrow_filesystem
 
@@ -28,7 +28,7 @@ def list_tables(uri: str) -> list[tuple[str, str]] | None:
         return None
     infos = system.get_file_info(pafs.FileSelector(path, recursive=True))
     inside = sorted(info.path[len(path.rstrip("/")) + 1 :] for info in infos if info.type == pafs.FileType.File)
-    tables = [name for name in inside if is_table_name(name) and not _is_hidden(name)]
+    tables = [name for name in inside if is_table_name(name) and not is_ignored(name)]
     tables = [name for name in tables if not name.lower().endswith(_NOTES)] or tables
     return [(f"{uri.rstrip('/')}/{name}", suffix_format(name) or "text") for name in tables]
 
@@ -69,7 +69,3 @@ def _with_same_types(parts: list[pa.Table]) -> list[pa.Table]:
                 part.set_column(part.schema.get_field_index(name), name, part[name].cast(pa.string())) for part in parts
             ]
     return parts
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "_")) for part in name.split("/"))
