@@ -25,28 +25,7 @@ KINDS: dict[str, type[Artifact]] = {
 
 
 def open_artifact(uri: str | Folder, *, verify: bool = True) -> Artifact:
-    """Open the artifact at a path or URI, whatever its kind.
-
-    Parameters
-    ----------
-    uri
-        Folder of the artifact: a path, or any URI that fsspec reads (`s3://`, `gs://`).
-    verify
-        Read every file and compare its sha256 with the manifest. False saves that time.
-
-    Returns
-    -------
-    Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport or SearchReport
-
-    Raises
-    ------
-    ArtifactMissing
-        There is no finished artifact: no folder, or a folder without a manifest.
-    ArtifactIncompatible
-        Another release wrote it, or its kind is unknown to this one.
-    ArtifactCorrupt
-        The manifest is damaged; with `verify`, a file is gone or differs from its digest.
-    """
+    """Open the artifact at a path or URI, whatever its kind; `raydistill.open` describes it."""
     folder = uri if isinstance(uri, Folder) else Folder(uri)
     kind = kind_of(folder)
     if kind not in KINDS:

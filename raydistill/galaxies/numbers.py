@@ -12,24 +12,8 @@ import pyarrow.compute as pc
 Kind = Literal["number", "fraction", "right ascension", "declination"]
 
 _MISSING = {
-    "",
-    "-",
-    "--",
-    "---",
-    "...",
-    "…",
-    "?",
-    "n/a",
-    "na",
-    "#n/a",
-    "none",
-    "null",
-    "nan",
-    "unknown",
-    "*",
-    "\\n",
-    ".",
-}
+    "", "-", "--", "---", "...", "…", "?", "n/a", "na", "#n/a", "none", "null", "nan", "unknown", "*", "\\n", "."
+}  # fmt: skip
 _DECIMAL = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?"
 _NUMBER = re.compile(_DECIMAL)
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eEdD][+-]?\d+)?")
