@@ -55,8 +55,8 @@ unit: setup ## run the fast tests: no Ray, no server
 fast: unit ## the same as unit
 
 slow: setup ## run the tests with Ray, MLflow, faults and the command line
-	@$(BIN)/pytest -q -m "slow and not long" tests/unit tests/property tests/test_docs.py
-	@$(BIN)/pytest -q -m "slow and not long" tests/ray tests/e2e tests/gpu
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "slow and not long" tests/unit tests/property tests/test_docs.py tests/ray
+	@$(BIN)/pytest -q -m "slow and not long" tests/e2e tests/gpu
 
 long: setup ## run the long tests of docs/reliability.md
 	@$(BIN)/pytest -q -m long tests
