@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raydistill.errors import CatalogError
-from raydistill.galaxies.tables.content import Content
+from raydistill.galaxies.tables.content import Content, without_packing
 from raydistill.storage import arrow_filesystem, open_stream
 
 
@@ -39,8 +39,7 @@ class AstropyTable:
             if kind == "votable":
                 self._table = _votable(content, hdu)
             elif kind == "cds":
-                readme = _readme(content)
-                self._table = Table.read(_text(content), format="ascii.cds", **({"readme": readme} if readme else {}))
+                self._table = _cds(content)
             else:
                 self._table = Table.read(_text(content), format=f"ascii.{kind}")
         self.names = list(self._table.colnames)
@@ -68,6 +67,15 @@ def _votable(content: Content, hdu: int | str | None) -> Any:
     return chosen[0].to_table(use_names_over_ids=True)
 
 
+def _cds(content: Content) -> Any:
+    from astropy.io.ascii import Cds
+
+    readme = _readme(content)
+    reader = Cds(None if readme is None else io.BytesIO(readme.encode()))
+    reader.data.table_name = _plain_name(content)
+    return reader.read(_text(content).splitlines())
+
+
 def _text(content: Content) -> str:
     return content.read().decode("utf-8-sig", errors="replace")
 
@@ -82,11 +90,16 @@ def _readme(content: Content) -> str | None:
     at = content.uri.rpartition("/")[0]
     readme = f"{at}/ReadMe" if at else "ReadMe"
     system, path = arrow_filesystem(readme)
-    if content.path is None or not system.get_file_info(path).is_file:
+    if not system.get_file_info(path).is_file:
         return None
     with open_stream(readme) as stream:
         text = stream.read().decode("utf-8", errors="replace")
-    return text if f"Byte-by-byte Description of file: {content.name}" in text else None
+    return text if f"Byte-by-byte Description of file: {_plain_name(content)}" in text else None
+
+
+def _plain_name(content: Content) -> str:
+    """Return the name that a ReadMe uses: without the suffix of a compression."""
+    return content.name[: len(without_packing(content.name))]
 
 
 def _to_arrow(column: Any) -> pa.Array:

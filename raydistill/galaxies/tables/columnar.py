@@ -33,7 +33,7 @@ class ParquetTable:
 
 
 class FeatherTable:
-    """A Feather file of version 1 or 2, or an Arrow IPC file.
+    """A Feather file of version 2, which is an Arrow IPC file.
 
     Attributes
     ----------

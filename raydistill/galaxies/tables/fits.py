@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -57,14 +57,17 @@ class FitsTable:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
             try:
-                # A local file is memory-mapped: Table 5 of Willett et al. 2013 has 226 columns, and
-                # 40 of them are read.
-                path = self._content.path
-                local = path is not None and isinstance(path[0], pafs.LocalFileSystem)
-                with fits.open(path[1] if path and local else io.BytesIO(self._content.read())) as hdus:
+                with self._stream() as stream, fits.open(stream) as hdus:
                     yield hdus
             except AstropyUserWarning as warning:
                 raise OSError("the file is truncated") from warning
+
+    def _stream(self) -> IO[bytes]:
+        """Open the file. A local one is memory-mapped: Table 5 of Willett et al. 2013 has 226 columns."""
+        path = self._content.path
+        if path is not None and isinstance(path[0], pafs.LocalFileSystem):
+            return open(path[1], "rb")
+        return io.BytesIO(self._content.read())
 
 
 def _find_table(hdus: Sequence[Any], requested: int | str | None, known: Collection[str], uri: str) -> int:

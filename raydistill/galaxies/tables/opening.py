@@ -24,7 +24,7 @@ from raydistill.galaxies.tables.text import TextTable
 HEAD_OF_FORMAT = 1 << 16  # bytes that show the format of a file
 
 _NAMES = {"text": "csv"}
-_MAGIC = {b"PAR1": "parquet", b"SIMPLE  =": "fits", b"ARROW1": "feather", b"FEA1": "feather", b"# %ECSV": "ecsv"}
+_MAGIC = {b"PAR1": "parquet", b"SIMPLE  =": "fits", b"ARROW1": "feather", b"# %ECSV": "ecsv"}
 # Kinds of files that are no tables, by their first bytes.
 _NO_TABLES = {
     b"<!doctype html": ("this is a web page, not a table", "download the table itself"),
@@ -35,6 +35,7 @@ _NO_TABLES = {
     b"\xd0\xcf\x11\xe0": ("this is an Excel workbook", "save the sheet as CSV"),
     b"%pdf": ("this is a PDF file", "give the table as CSV, FITS or VOTable"),
     b"\x93numpy": ("this is a NumPy array", "save the table as CSV, FITS or Parquet"),
+    b"fea1": ("this is a Feather file of version 1", "save it with version 2"),
     b"\x1f\x9d": ("this is a file of Unix 'compress'", "unpack it with 'uncompress'"),
 }
 _ASTROPY = ("fits", "votable", "ecsv", "cds", "ipac")
