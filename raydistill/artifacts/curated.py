@@ -111,6 +111,9 @@ class Summary:
         Whether every galaxy was turned until its major axis is horizontal (`curate.align`).
     unassigned
         Number of rows of the survey's table that belong to no class, by reason.
+    duplicates
+        Number of pictures whose pixels also occur in an earlier split, by pair of splits, such as
+        "train/test".
     """
 
     survey: str
@@ -123,10 +126,14 @@ class Summary:
     rejected: dict[str, int]
     aligned: bool = False
     unassigned: dict[str, int] = field(default_factory=dict)
+    duplicates: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """Return the bytes of `summary.json`."""
-        return json.dumps(asdict(self), indent=1).encode()
+        """Return the bytes of `summary.json`. Older sets have no `duplicates`, so 0 is left out."""
+        values = asdict(self)
+        if not self.duplicates:
+            del values["duplicates"]
+        return json.dumps(values, indent=1).encode()
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,10 @@ class Curate:
     whitening_eps
         Added to the pixels' variances, in units where white is 1. The default is that of the
         papers.
+    duplicates
+        What happens to a picture whose pixels also occur in an earlier split (train, validation,
+        test). "keep": it is counted, with a warning. "drop": it is rejected, so that each picture
+        is in one split. "refuse": the stage ends with an error.
     """
 
     classes: Annotated[str | tuple[str | StrictInt | LabelledClass, ...], BeforeValidator(parse_classes)] = "gz2-9"
@@ -115,6 +119,7 @@ class Curate:
     min_picture_size: int = 32
     whitening: Literal["zca"] | None = None
     whitening_eps: PositiveFloat = 0.1
+    duplicates: Literal["keep", "drop", "refuse"] = later("keep")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", parse_classes(self.classes))  # Python may give a dict

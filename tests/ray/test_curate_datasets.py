@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,49 @@ def test_images_of_any_shape_and_a_missing_one(tmp_path: Path) -> None:
     assert len(rows) == 38
     ids = sorted(rows)
     assert [rows[object_id]["split"] for object_id in ids] == assign_splits(ids, SPLIT).tolist()
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
+    """Return a data set of 40 training and 20 test pictures: three of the latter are also in train.
+
+    One copy is stored as BMP instead of PNG.
+    """
+    root = tmp_path_factory.mktemp("copies")
+    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    images[[40, 41, 42]] = images[[0, 1, 2]]
+    for n, image in enumerate(images):
+        path = root / ("train" if n < 40 else "test") / "ab"[n % 2] / f"{n:02d}.{'bmp' if n == 42 else 'png'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return ImageFolder(root=str(root))
+
+
+def test_pictures_in_two_splits_are_counted(
+    copies: ImageFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = curated(tmp_path, copies)
+    assert sum(result.summary.duplicates.values()) == 3
+    assert set(result.summary.duplicates) <= {"train/test", "validation/test"}
+    assert sum(entry.test for entry in result.summary.classes) == 20
+    assert "pictures occur in two splits: " in caplog.text
+    assert "(first: test/a/40.png equals train/a/00.png), so test results are too good" in caplog.text
+
+
+def test_pictures_in_two_splits_are_dropped_from_the_later_one(copies: ImageFolder, tmp_path: Path) -> None:
+    result = curated(tmp_path, copies, duplicates="drop")
+    refused = pq.read_table(io.BytesIO(result.folder.read("rejected.parquet"))).to_pylist()
+    assert [(row["object_id"], row["reason"]) for row in refused] == [
+        (name, "duplicate") for name in ("test/a/40.png", "test/a/42.bmp", "test/b/41.png")
+    ]
+    assert re.fullmatch("the (train|validation) split has the same picture: train/a/00.png", refused[0]["detail"])
+    assert sum(entry.test for entry in result.summary.classes) == 17
+    assert result.summary.rejected == {"duplicate": 3}
+
+
+def test_pictures_in_two_splits_are_refused(copies: ImageFolder, tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"curate\.duplicates: pictures occur in two splits: .*; remove them from"):
+        curated(tmp_path, copies, duplicates="refuse")
 
 
 def test_damaged_row_group_ends_the_stage(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.images import RejectedImage, encode_png, inspect, prepare
 from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages, read_source, stored_source
 from raydistill.galaxies.tables import object_ids
+from raydistill.pipeline.curate.duplicates import fingerprint
 from raydistill.storage import arrow_filesystem
 
 # Upper limit. A core decodes 200 pictures of 424 px a second, 100 if it also aligns them.
@@ -59,6 +60,7 @@ DECODED = pa.schema(
         ("detail", pa.string()),
         ("sum", pa.list_(pa.int64(), 3)),
         ("squares", pa.list_(pa.int64(), 3)),
+        ("fingerprint", pa.uint64()),
     ]
 )
 
@@ -234,6 +236,7 @@ def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, cura
         "image": encode_png(pixels),
         "sum": flat.sum(axis=0).tolist(),
         "squares": (flat**2).sum(axis=0).tolist(),
+        "fingerprint": fingerprint(pixels),
     }
 
 

@@ -75,7 +75,7 @@ def _write(config: Config, images: Images | DataSet, selection: Selection, folde
     recipe, num_pixels = config.curate, 3 * config.curate.image_size**2
     folder.remove("data")  # of an interrupted attempt, whose pictures may have been others
     pixel_sums = PixelSums(num_pixels) if recipe.whitening is not None else None
-    writer = CuratedWriter(folder, selection, recipe.image_size, pixel_sums)
+    writer = CuratedWriter(folder, selection, recipe.image_size, pixel_sums, recipe.duplicates == "drop")
     with disk_errors(folder.uri):
         with progress(len(selection.galaxies), "curating", "pictures") as shown, translate_errors("curate"):
             ensure_schedulable(config.resources, 1, 0, "")

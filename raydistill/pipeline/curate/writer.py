@@ -19,6 +19,7 @@ from raydistill.core.normalise import MINIMUM_STD, PixelSums
 from raydistill.errors import CatalogError
 from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger
+from raydistill.pipeline.curate.duplicates import DuplicateFinder
 from raydistill.pipeline.curate.selection import Selection, rejection
 from raydistill.storage import Folder
 
@@ -40,11 +41,22 @@ class CuratedWriter:
         Width and height of a picture in pixels.
     pixel_sums
         Accumulates the training pixels; None if no whitening is requested.
+    drop_duplicates
+        Reject a picture that an earlier split has.
     """
 
-    def __init__(self, folder: Folder, selection: Selection, size: int, pixel_sums: PixelSums | None) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        selection: Selection,
+        size: int,
+        pixel_sums: PixelSums | None,
+        drop_duplicates: bool = False,
+    ) -> None:
         self._folder, self._selection, self._size, self._pixel_sums = folder, selection, size, pixel_sums
         self._galaxies = selection.galaxies
+        self._duplicates = DuplicateFinder(selection.galaxies["split"].to_numpy())
+        self._drop_duplicates = drop_duplicates
         self.rejected: list[dict[str, Any]] = []
         self._counts: Counter[tuple[int, int]] = Counter()  # (split, label) -> galaxies
         self._lowest_confidence: dict[int, float] = {}  # by label
@@ -72,10 +84,21 @@ class CuratedWriter:
             for row in rows
             if row["reason"] is not None
         ]
-        good = [row for row in rows if row["reason"] is None]
+        good = [row for row in rows if row["reason"] is None and not self._is_dropped(row)]
         keys = [(self._value("split", row["rank"]), self._value("label", row["rank"])) for row in good]
         for key in sorted(set(keys)):
             self._append(key, [row for row, own in zip(good, keys, strict=True) if own == key])
+
+    def _is_dropped(self, row: dict[str, Any]) -> bool:
+        """Return whether a row is a copy to be dropped; it is then listed as rejected."""
+        original = self._duplicates.find(row["rank"], row["fingerprint"])
+        if original is None or not self._drop_duplicates:
+            self._duplicates.remember(row["rank"], row["fingerprint"])
+            return False
+        split, other = SPLITS[self._value("split", original)], self._value("object_id", original)
+        detail = f"the {split} split has the same picture: {other}"
+        self.rejected.append(rejection(self._value("object_id", row["rank"]), row["path"], "duplicate", detail))
+        return True
 
     def close(self) -> None:
         """Write the buffered rows, and the list of rejected galaxies."""
@@ -95,12 +118,13 @@ class CuratedWriter:
         Raises
         ------
         CatalogError
-            If a class has no training galaxy.
+            If a class has no training galaxy, or if `curate.duplicates` refuses equal pictures.
         """
         rejected = dict(sorted(Counter(row["reason"] for row in self.rejected).items()))
         names, candidates = self._selection.tree.names, self._selection.candidates
         classes = tuple(self._class_summary(label, name, candidates[label]) for label, name in enumerate(names))
         self._check_splits(classes, rejected)
+        self._check_duplicates(config.curate.duplicates)
         mean = self._channel_sums[0] / self._num_train_pixels / 255
         std = np.sqrt(np.maximum(self._channel_sums[1] / self._num_train_pixels / 255**2 - mean**2, 0))
         summary = Summary(
@@ -114,6 +138,7 @@ class CuratedWriter:
             rejected=rejected,
             aligned=config.curate.align,
             unassigned=self._selection.unassigned,
+            duplicates=self._duplicates.counts,
         )
         self._folder.write("summary.json", summary.to_json())
         return summary
@@ -136,6 +161,22 @@ class CuratedWriter:
             if absent := [entry.name for entry in classes if not getattr(entry, split)]:
                 what = "curate: the %s split has no galaxy of: %s; balanced accuracy is that of the other classes"
                 log.warning(what, split, ", ".join(absent))
+
+    def _check_duplicates(self, choice: str) -> None:
+        """Report pictures that occur in two splits; raise CatalogError if the config refuses them."""
+        if self._duplicates.first is None:
+            return
+        copy, original = (self._value("object_id", rank) for rank in self._duplicates.first)
+        counts = ", ".join(f"{count} {pair.replace('/', ' and ')}" for pair, count in self._duplicates.counts.items())
+        what = f"pictures occur in two splits: {counts} (first: {copy} equals {original})"
+        if choice == "refuse":
+            raise CatalogError(what, "curate.duplicates", "remove them from the survey, or set it to drop")
+        done = (
+            "; they are left out"
+            if choice == "drop"
+            else ", so test results are too good; curate.duplicates=drop removes them"
+        )
+        log.warning("curate: %s%s", what, done)
 
     def _value(self, column: str, rank: int) -> Any:
         return self._galaxies[column][rank].as_py()
