@@ -26,8 +26,8 @@ import pyarrow.fs as pafs
 from raydistill.datasets.split_names import PARTS, part_names
 from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.images import decode_picture
+from raydistill.galaxies.picture_files import Source, read_source
 from raydistill.galaxies.selection import Split
-from raydistill.galaxies.sources import Source, read_source
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 

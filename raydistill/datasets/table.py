@@ -20,7 +20,8 @@ from raydistill.datasets.hub import files_of_config
 from raydistill.datasets.split_names import are_splits
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
-from raydistill.galaxies.sources import Source, stored_source
+from raydistill.galaxies.picture_files import Source
+from raydistill.galaxies.sources import stored_source
 from raydistill.galaxies.tables import object_ids
 from raydistill.storage import arrow_filesystem, open_stream
 

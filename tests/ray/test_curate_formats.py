@@ -17,9 +17,10 @@ from raydistill import config as configs
 from raydistill.config import CatalogSurvey
 from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import GZ2_NINE
+from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.images import prepare
 from raydistill.galaxies.selection import SPLITS
-from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages
+from raydistill.galaxies.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import open_table
 from raydistill.pipeline.curate import stage
 from raydistill.pipeline.plan import Plan

@@ -28,8 +28,10 @@ from ray.util.annotations import RayDeprecationWarning
 from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet, PackedDataSet
 from raydistill.errors import CatalogError
+from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.images import RejectedImage, encode_png, inspect, prepare
-from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages, read_source, stored_source
+from raydistill.galaxies.picture_files import read_source
+from raydistill.galaxies.sources import FolderImages, ParquetImages, stored_source
 from raydistill.galaxies.tables import object_ids
 from raydistill.pipeline.curate.duplicates import fingerprint
 from raydistill.storage import arrow_filesystem

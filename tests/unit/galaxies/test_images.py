@@ -11,8 +11,10 @@ from astropy.io import fits
 from PIL import Image
 
 from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.images import RejectedImage, decode_picture, encode_png, inspect, prepare
-from raydistill.galaxies.sources import FitsImages, FolderImages, ParquetImages, Source, read_source, stored_source
+from raydistill.galaxies.picture_files import Source, read_source
+from raydistill.galaxies.sources import FolderImages, ParquetImages, stored_source
 
 
 def spiral(side: int = 96, turns: float = 0.6) -> np.ndarray:
@@ -167,7 +169,7 @@ def test_unreadable_file_is_rejected_but_failing_storage_is_an_error(tmp_path, m
     def fail(uri: str) -> None:
         raise OSError("slow down")
 
-    monkeypatch.setattr("raydistill.galaxies.sources.open_stream", fail)
+    monkeypatch.setattr("raydistill.galaxies.picture_files.open_stream", fail)
     with pytest.raises(CatalogError, match=r"cannot be read \(slow down\).*run the command again") as caught:
         read_source("s3://bucket/g.jpg")
     assert not isinstance(caught.value, RejectedImage)
@@ -275,11 +277,11 @@ def test_paths_use_subfolders_and_a_mapping(tmp_path):
 
 
 def test_folder_is_listed_once_for_many_ids(tmp_path, monkeypatch):
-    import raydistill.galaxies.sources as sources
+    import raydistill.galaxies.picture_files as picture_files
 
     (tmp_path / "1.jpg").touch()
-    calls, list_files = [], sources._list_files
-    monkeypatch.setattr(sources, "_list_files", lambda *a, **k: calls.append(a) or list_files(*a, **k))
+    calls, list_files = [], picture_files.list_files
+    monkeypatch.setattr(picture_files, "list_files", lambda *a, **k: calls.append(a) or list_files(*a, **k))
     assert sum(p is not None for p in FolderImages(str(tmp_path)).paths([str(i) for i in range(1000)])) == 1
     assert len(calls) == 1
 

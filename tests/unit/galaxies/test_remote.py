@@ -12,7 +12,8 @@ from gcsfs.retry import HttpError
 
 from raydistill.errors import CatalogError
 from raydistill.galaxies.images import RejectedImage
-from raydistill.galaxies.sources import FolderImages, read_source
+from raydistill.galaxies.picture_files import read_source
+from raydistill.galaxies.sources import FolderImages
 from raydistill.galaxies.tables import open_table
 from raydistill.storage import open_stream
 
