@@ -25,7 +25,9 @@ import pyarrow.fs as pafs
 
 from raydistill.datasets.split_names import PARTS, part_names
 from raydistill.errors import CatalogError, nearest
+from raydistill.fields import later
 from raydistill.galaxies.images import decode_picture
+from raydistill.galaxies.levels import ValueRange, check_range
 from raydistill.galaxies.picture_files import Source, read_source
 from raydistill.galaxies.selection import Split
 from raydistill.log import get_logger
@@ -113,10 +115,9 @@ class DataSet(ABC):
         CatalogError if there are none.
         """
 
+    @abstractmethod
     def decode(self, source: Source) -> np.ndarray:
         """Return uint8 `[H, W, 3]`, row 0 at the top. RejectedImage if it cannot be decoded."""
-        content, where = read_source(source)
-        return decode_picture(content, where)
 
     @abstractmethod
     def _rows(self) -> tuple[Sequence[str] | None, pa.Table]:
@@ -154,6 +155,29 @@ class PackedDataSet(DataSet):
     @abstractmethod
     def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
         """Yield the encoded pictures of these rows (ascending) of a row group of the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedDataSet(DataSet):
+    """A data set of picture files, or of their bytes.
+
+    Parameters
+    ----------
+    value_range
+        Black and white of pictures of more than 8 bits. "auto": the bits that a sample fills, such
+        as 12 of 16. "full": the whole container, 0 to 65535, or 0 to 1 for floats. [low, high]:
+        these values; a high of at most 255 also stretches 8-bit pictures.
+    """
+
+    value_range: ValueRange = later("auto")
+
+    def __post_init__(self) -> None:
+        check_range(self.value_range, "survey.value_range")
+
+    def decode(self, source: Source) -> np.ndarray:
+        """Return uint8 `[H, W, 3]`, row 0 at the top. RejectedImage if it cannot be decoded."""
+        content, where = read_source(source)
+        return decode_picture(content, where, self.value_range)
 
 
 def list_files(root: str) -> dict[str, int]:

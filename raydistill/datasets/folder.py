@@ -8,13 +8,14 @@ from typing import Literal
 
 import pyarrow as pa
 
-from raydistill.datasets.base import DataSet, list_files
-from raydistill.datasets.layout import SUFFIXES, check_class_folders, read_layout, warn_of_same_subfolders
+from raydistill.datasets.base import EncodedDataSet, list_files
+from raydistill.datasets.layout import check_class_folders, read_layout, warn_of_same_subfolders
 from raydistill.errors import CatalogError
+from raydistill.galaxies.picture_files import PICTURE_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder(DataSet):
+class ImageFolder(EncodedDataSet):
     """Picture files in one folder per class: `root/train/CLASS/*.png` and `root/test/CLASS/*.png`.
 
     Without an official split the layout is `root/CLASS/*.png`. Splits may also be below the
@@ -29,7 +30,7 @@ class ImageFolder(DataSet):
         return self._pictures(list_files(self.root))
 
     def _pictures(self, files: dict[str, int]) -> dict[str, int]:
-        pictures = {name: size for name, size in files.items() if name.lower().endswith(SUFFIXES)}
+        pictures = {name: size for name, size in files.items() if name.lower().endswith(PICTURE_SUFFIXES)}
         if not pictures:
             fix = "put pictures into root/CLASS, or into root/train/CLASS and root/test/CLASS"
             raise CatalogError("there are no pictures in it", self.root, fix)
@@ -39,7 +40,9 @@ class ImageFolder(DataSet):
         files = list_files(self.root)
         names = list(self._pictures(files))
         layout = read_layout(names, self.splits)
-        check_class_folders(layout, names, [name for name in files if not name.lower().endswith(SUFFIXES)], self.root)
+        check_class_folders(
+            layout, names, [name for name in files if not name.lower().endswith(PICTURE_SUFFIXES)], self.root
+        )
         places = [layout.place(name.split("/")) for name in names]
         used = [part is None or self.splits.get(part, "train") is not None for part, _ in places]
         for name, (part, label), is_used in zip(names, places, used, strict=True):

@@ -21,7 +21,6 @@ from raydistill.log import get_logger
 
 log = get_logger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 # Suffixes of files that accompany pictures. A class folder with only other files is an error.
 ACCOMPANYING = (
     ".bib", ".cfg", ".csv", ".db", ".doc", ".docx", ".gz", ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl",

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from raydistill.datasets.base import PackedDataSet, list_files, rows_in_block, to_class_names
+from raydistill.datasets.base import EncodedDataSet, PackedDataSet, list_files, rows_in_block, to_class_names
 from raydistill.datasets.hub import files_of_config
 from raydistill.datasets.split_names import are_splits
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
+from raydistill.galaxies.cells import is_picture_type, read_cell
 from raydistill.galaxies.picture_files import Source
-from raydistill.galaxies.sources import stored_source
 from raydistill.galaxies.tables import object_ids
 from raydistill.storage import arrow_filesystem, open_stream
 
@@ -32,13 +32,14 @@ _SHARD = re.compile(r"(.+?)-\d+-of-\d+.*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageTable(PackedDataSet):
+class ImageTable(EncodedDataSet, PackedDataSet):
     """A Parquet file, or a folder of them, with a picture and a label in each row.
 
     Parameters
     ----------
     image_column
-        JPEG, PNG, … as bytes, or Hugging Face's struct of bytes and path.
+        JPEG, PNG, … as bytes, or Hugging Face's struct of bytes and path. A relative path begins
+        at the folder of the Parquet file. Or arrays, H x W x 3 or 3 x H x W.
     label_column
         Integers or text. Names of integers are `class_names`, or the ClassLabel that Hugging Face
         stores in the file's schema. Null, a negative number and "" mean no label.
@@ -93,11 +94,11 @@ class ImageTable(PackedDataSet):
 
     def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
         """Yield the pictures of these rows of a row group."""
-        first = 0
+        first, folder = 0, self._at(path).rpartition("/")[0] or "."
         with self._open(path) as parquet:
             for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=[self.image_column]):
                 for row in rows_in_block(rows, first, len(batch)):
-                    yield stored_source(batch.column(0)[row - first].as_py())
+                    yield read_cell(batch.column(0)[row - first], folder)
                 first += len(batch)
 
     def _at(self, name: str) -> str:
@@ -159,9 +160,7 @@ class ImageTable(PackedDataSet):
                 fix = f"set survey.{role}; {nearest(column, tuple(schema.names))}"
                 raise CatalogError(f"has no column '{column}'", at, fix)
         kind = schema.field(self.image_column).type
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            kind = kind.field("bytes").type
-        if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        if not is_picture_type(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
             fix = "set survey.image_column to a column of encoded pictures"
             raise CatalogError(f"column '{self.image_column}' has the type {kind}, not bytes of pictures", at, fix)
         return self.split_column in schema.names

@@ -3,41 +3,68 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from raydistill.errors import ConfigError
+from raydistill.fields import later
 from raydistill.galaxies.images import RejectedImage, is_truncated
-from raydistill.galaxies.picture_files import Source, check_pattern, locate, read_source
+from raydistill.galaxies.picture_files import (
+    FITS_SUFFIXES,
+    Source,
+    band_files,
+    check_pattern,
+    expected_names,
+    locate,
+    read_source,
+)
+from raydistill.galaxies.stretch import choose_stretch
+
+MAX_VALUES = 2**28  # of one extension: 2 GB as float64
+_MAX_PLANES = 16  # a cube with a last axis this short, and longer others, has its planes there
+
+Fill = Literal["none", "median", "zero"]
 
 
 @dataclass(frozen=True)
 class FitsImages:
-    """One FITS file per object with three bands, stretched as in Lupton et al. 2004 (asinh).
+    """FITS files with three bands, stretched as in Lupton et al. 2004 (asinh).
 
     Parameters
     ----------
     root
         Path or URI of the folder.
     pattern
-        File name below `root`, with `{id}` for the object id.
+        File name below `root`, with `{id}` for the object id. `{id}-{band}.fits` names one file per
+        band, with `{band}` for each of `channels`.
     mapping
         A table with the columns objid and asset_id. `{id}` is then the asset id.
     channels
         The planes for red, green and blue; SDSS uses (i, r, g). A text names an extension. A number
         is an index into the cube if the file's first image is a cube, else into the extensions.
+        The planes of a cube may be on its first or its last axis. With one file per band, the first
+        image of each file is used.
     scales
         Factors on the three bands before the stretch. SDSS pictures use such factors because a
         galaxy's flux falls from i to g.
     stretch
-        Linear width of `make_lupton_rgb`, in the unit of the file.
+        Linear width of `make_lupton_rgb`, in the unit of the file. "auto": from the noise and flux
+        of a sample of the files; `minimum` is then the sky of each band.
     q
         Softening of `make_lupton_rgb`.
     minimum
-        Black level of `make_lupton_rgb`, in the unit of the file.
+        Black level of `make_lupton_rgb`, in the unit of the file; or one for each band.
+    fill
+        Value of NaN, infinite and BLANK pixels within the crop: the band's "median", or "zero".
+        "none": reject the picture. Pixels outside the crop do not matter.
+    max_fill
+        Largest share of the pixels within the crop to fill; more reject the picture.
     """
 
     root: str
@@ -45,20 +72,36 @@ class FitsImages:
     mapping: str | None = None
     channels: tuple[int | str, int | str, int | str] = ("I", "R", "G")
     scales: tuple[float, float, float] = (0.8, 1.0, 1.4)
-    stretch: float = 0.35
+    stretch: float | Literal["auto"] = 0.35
     q: float = 10.0
-    minimum: float = 0.01
+    minimum: float | tuple[float, float, float] = 0.01
     kind: Literal["fits"] = "fits"
+    fill: Fill = later("none")
+    max_fill: float = later(0.1)
 
     def __post_init__(self) -> None:
-        check_pattern(self.pattern)
+        check_pattern(self.pattern.replace("{band}", "band"))
+        if self.stretch != "auto" and not self.stretch > 0:
+            raise ConfigError(f"stretch is {self.stretch}", "survey.images.stretch", "give a number above 0, or auto")
 
     def paths(self, object_ids: Sequence[str]) -> list[str | None]:
         """Return the path of each object's file, or None if it has none.
 
-        The folder is listed once.
+        With one file per band, the path holds all bands, as `m51-{i,r,g}.fits`.
         """
-        return locate(self.root, self.pattern, self.mapping, object_ids)
+        return locate(self.root, self.pattern, self.mapping, object_ids, FITS_SUFFIXES, self._bands_of_files())
+
+    def expected_names(self, object_ids: Sequence[str]) -> list[str]:
+        """Return the file name of each object below `root`; "" if the mapping lacks the object."""
+        return expected_names(self.pattern, self.mapping, object_ids, self._bands_of_files())
+
+    def files(self, source: Source) -> list[Source]:
+        """Return the files of one object: one, or one per band."""
+        bands = self._bands_of_files()
+        return [*band_files(source, bands)] if isinstance(source, str) and bands else [source]
+
+    def _bands_of_files(self) -> tuple[str, ...]:
+        return tuple(map(str, self.channels)) if "{band}" in self.pattern else ()
 
     def decode(self, source: Source) -> np.ndarray:
         """Return uint8 `[H, W, 3]`, row 0 at the top: the rows of the FITS arrays are flipped.
@@ -68,24 +111,74 @@ class FitsImages:
         RejectedImage
             With the reason missing, unreadable, empty, corrupt or truncated; wrong-bands if a
             channel is missing; wrong-size if the bands differ in shape; not-finite if any pixel is
-            NaN or infinite.
+            NaN or infinite and `fill` does not allow it.
 
         References
         ----------
         Lupton et al. 2004, PASP 116, 133, arXiv:astro-ph/0312483.
         """
+        contents = [read_source(file) for file in self.files(source)]
+        where = contents[0][1]
+        picture, missing = self.decode_bands([content for content, _ in contents], where)
+        self.check_missing(float(missing.mean()), where)
+        return picture
+
+    def decode_bands(self, contents: Sequence[bytes], where: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return uint8 `[H, W, 3]`, and bool `[H, W]`: where a band is NaN or infinite.
+
+        Such pixels have the value of `fill`; for "none", the median.
+        """
         from astropy.visualization import make_lupton_rgb
 
-        content, where = read_source(source)
-        bands = [scale * band for scale, band in zip(self.scales, self._bands(content, where), strict=True)]
+        bands = self.bands(contents, where)
+        missing = ~np.logical_and.reduce([np.isfinite(band) for band in bands])
+        if missing.all():
+            raise RejectedImage("not-finite", where, "all pixels are NaN or infinite")
+        if missing.any():
+            bands = [_filled(band, self.fill) for band in bands]
+        minimum = list(self.minimum) if isinstance(self.minimum, tuple) else self.minimum
+        with np.errstate(divide="ignore", invalid="ignore"):  # astropy divides by an intensity of 0, and drops it
+            rgb = make_lupton_rgb(*bands, minimum=minimum, stretch=self.stretch, Q=self.q)
+        return np.ascontiguousarray(rgb[::-1]), missing[::-1]
+
+    def check_missing(self, share: float, where: str) -> None:
+        """Raise RejectedImage if more pixels are NaN or infinite than `fill` allows.
+
+        `share` is that of the pixels within the crop.
+        """
+        if not share:
+            return
+        if self.fill == "none":
+            detail = f"{share:.2%} of the pixels are NaN or infinite; survey.images.fill=median replaces them"
+            raise RejectedImage("not-finite", where, detail)
+        if share > self.max_fill:
+            detail = f"{share:.2%} of the pixels are NaN or infinite; survey.images.max_fill is {self.max_fill}"
+            raise RejectedImage("not-finite", where, detail)
+
+    def with_stretch_of(self, sample: Sequence[Sequence[bytes]]) -> FitsImages:
+        """Return the source with the stretch and the minimum that fit a sample of files.
+
+        Files that cannot be read are left out.
+        """
+        bands = []
+        for contents in sample:
+            with suppress(RejectedImage):
+                bands.append(self.bands(contents, ""))
+        stretch, minimum = choose_stretch(bands, self.root)
+        return replace(self, stretch=stretch, minimum=minimum)
+
+    def bands(self, contents: Sequence[bytes], where: str) -> list[np.ndarray]:
+        """Return the three scaled bands, float64 `[H, W]`, row 0 at the bottom."""
+        if len(contents) == 1:
+            planes = self._planes(contents[0], self.channels, where)
+        else:
+            planes = [self._planes(content, (None,), where)[0] for content in contents]
+        bands = [scale * plane for scale, plane in zip(self.scales, planes, strict=True)]
         if len({band.shape for band in bands}) > 1 or bands[0].ndim != 2:
             raise RejectedImage("wrong-size", where, f"bands of shape {[band.shape for band in bands]}")
-        if not all(np.isfinite(band).all() for band in bands):
-            raise RejectedImage("not-finite", where, "NaN or infinite pixels")
-        rgb = make_lupton_rgb(*bands, minimum=self.minimum, stretch=self.stretch, Q=self.q)
-        return np.ascontiguousarray(rgb[::-1])
+        return bands
 
-    def _bands(self, content: bytes, where: str) -> list[np.ndarray]:
+    def _planes(self, content: bytes, channels: Sequence[int | str | None], where: str) -> list[np.ndarray]:
         from astropy.io import fits
 
         with warnings.catch_warnings(record=True) as caught:
@@ -93,11 +186,13 @@ class FitsImages:
             try:
                 with fits.open(io.BytesIO(content)) as hdus:
                     images = [hdu for hdu in hdus if hdu.is_image and hdu.shape]
-                    cube = images[0] if images and len(images[0].shape) == 3 else None
-                    planes = [self._plane(hdus, cube, channel) for channel in self.channels]
+                    _check_size(images, where)
+                    planes = [_plane(hdus, images, channel) for channel in channels]
+            except RejectedImage:
+                raise
             except (KeyError, IndexError) as error:
-                channels = ", ".join(map(str, self.channels))
-                raise RejectedImage("wrong-bands", where, f"no plane for each of the channels {channels}") from error
+                names = ", ".join(map(str, self.channels))
+                raise RejectedImage("wrong-bands", where, f"no plane for each of the channels {names}") from error
             except Exception as error:  # astropy raises a dozen types for damaged files
                 reason = "truncated" if is_truncated([error, *(w.message for w in caught)]) else "corrupt"
                 raise RejectedImage(reason, where, " ".join(str(error).split())) from error
@@ -105,8 +200,42 @@ class FitsImages:
             raise RejectedImage("truncated", where, "the file ends before its last block")
         return planes
 
-    def _plane(self, hdus: Any, cube: Any, channel: int | str) -> np.ndarray:
-        data = cube.data[channel] if cube is not None and isinstance(channel, int) else hdus[channel].data
-        if data is None:
-            raise KeyError(channel)
-        return np.array(data, dtype=np.float64)
+
+def _check_size(images: Sequence[Any], where: str) -> None:
+    """Raise RejectedImage if a header announces more values than memory can hold."""
+    for hdu in images:
+        if math.prod(hdu.shape) > MAX_VALUES:
+            raise RejectedImage("wrong-size", where, f"{' x '.join(map(str, hdu.shape))} values in one extension")
+
+
+def _plane(hdus: Any, images: Sequence[Any], channel: int | str | None) -> np.ndarray:
+    """Return a plane `[H, W]`: of the first cube, of an extension, or (None) the first image."""
+    if channel is None:
+        data = images[0].data
+    elif isinstance(channel, int) and images and len(_shape(images[0])) == 3:
+        data = _planes_first(images[0].data.reshape(_shape(images[0])))[channel]
+    else:
+        data = hdus[channel].data
+    if data is None:
+        raise KeyError(channel)
+    plane = np.array(data, dtype=np.float64)
+    return plane.squeeze() if plane.ndim > 2 else plane
+
+
+def _shape(hdu: Any) -> tuple[int, ...]:
+    """Return the shape of an image. Axes of length 1 beyond the third are dropped, as in radio cubes."""
+    shape: tuple[int, ...] = hdu.shape
+    return shape if len(shape) <= 3 else tuple(length for length in shape if length > 1)
+
+
+def _planes_first(cube: np.ndarray) -> np.ndarray:
+    """Move the planes of a cube to its first axis."""
+    is_last = cube.shape[2] <= _MAX_PLANES < min(cube.shape[:2])
+    return np.moveaxis(cube, 2, 0) if is_last else cube
+
+
+def _filled(band: np.ndarray, fill: Fill) -> np.ndarray:
+    """Replace NaN and infinite pixels."""
+    finite = np.isfinite(band)
+    value = 0.0 if fill == "zero" or not finite.any() else float(np.median(band[finite]))
+    return np.where(finite, band, value)

@@ -16,13 +16,18 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.alignment import align_major_axis
+from raydistill.galaxies.deep_pictures import DeepPixels, array_pixels, is_planar_16_bit, read_deep
+from raydistill.galaxies.levels import Extent, ValueRange, extent, to_levels
+
+NPY_MAGIC = b"\x93NUMPY"
 
 REASONS = (
     "missing", "unreadable", "empty", "corrupt", "truncated", "wrong-bands", "wrong-size", "constant", "not-finite"
@@ -42,29 +47,131 @@ class RejectedImage(CatalogError):
         self.reason = reason
 
 
-def decode_picture(content: bytes, where: str = "") -> np.ndarray:
-    """Decode a JPEG, PNG, … to uint8 `[H, W, 3]`, row 0 at the top, as stored.
+def decode_picture(content: bytes, where: str = "", value_range: ValueRange = "full") -> np.ndarray:
+    """Decode a JPEG, PNG, … or an array in .npy to uint8 `[H, W, 3]`, row 0 at the top, as stored.
 
-    Grey becomes three equal channels; 16 bits are scaled to 8. A palette is converted to RGB.
-    Transparent pixels are shown on black, the colour of the sky.
+    Grey becomes three equal channels. A palette is converted to RGB. Transparent pixels are shown
+    on black, the colour of the sky.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    where : str
+        Path for the error message.
+    value_range : "auto", "full" or (low, high)
+        The values of black and white. "full" is 0 to 65535 for 16 bits; 8 bits stay as they are,
+        also if `high` exceeds 255. "auto" is "full" here: a single picture does not show its range.
 
     Raises
     ------
     RejectedImage
-        With the reason corrupt or truncated, or wrong-size for more pixels than Pillow accepts.
+        With the reason corrupt or truncated, wrong-size for more pixels than Pillow accepts, or
+        not-finite for NaN.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
+    if content.startswith(NPY_MAGIC):
+        return picture_from_array(read_npy(content, where), where, value_range)
+    image = _open_picture(content, where)
+    with _as_rejection(where):
+        deep = read_deep(image, content) if isinstance(value_range, tuple) or image.mode == "F" else None
+        if deep is not None:
+            return _from_deep(deep, where, value_range)
         image.load()
+    levels = np.asarray(_as_rgb(image, where), dtype=np.uint8)
+    is_palette = image.mode in ("1", "P", "PA")
+    return levels if is_palette else _stretch_levels(levels, value_range)
+
+
+def picture_from_array(array: np.ndarray, where: str = "", value_range: ValueRange = "full") -> np.ndarray:
+    """Return an array as uint8 `[H, W, 3]`; see `decode_picture`.
+
+    Parameters
+    ----------
+    array : `[H, W]`, `[H, W, 1 or 3]` or `[1 or 3, H, W]`
+        Integers, or floats whose range is known.
+    where, value_range
+        As in `decode_picture`.
+    """
+    pixels = array_pixels(array)
+    if pixels is None:
+        shape = " x ".join(map(str, array.shape))
+        raise RejectedImage(
+            "wrong-bands", where, f"an array of {array.dtype}, {shape}; H x W x 3 or 3 x H x W is needed"
+        )
+    if array.dtype == np.bool_:
+        return pixels.as_rgb(0, 1)
+    if array.dtype == np.uint8:
+        return _stretch_levels(pixels.as_rgb(0, 255), value_range)
+    return _from_deep(pixels, where, value_range)
+
+
+def read_npy(content: bytes, where: str) -> np.ndarray:
+    """Return the array of a .npy file. RejectedImage if it is damaged or holds Python objects."""
+    try:
+        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError, MemoryError) as error:
+        raise RejectedImage("corrupt", where, " ".join(str(error).split())) from error
+
+
+def picture_extent(content: bytes) -> Extent | None:
+    """Return the lowest and highest value of a picture, or None for 8 bits.
+
+    Raises
+    ------
+    RejectedImage
+        If it cannot be decoded.
+    """
+    if content.startswith(NPY_MAGIC):
+        return extent(read_npy(content, ""))
+    image = _open_picture(content, "")
+    with _as_rejection(""):
+        deep = read_deep(image, content)
+    return None if deep is None else extent(deep.values)
+
+
+def _open_picture(content: bytes, where: str) -> Image.Image:
+    with _as_rejection(where), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(content))
+    if is_planar_16_bit(image):
+        raise RejectedImage("corrupt", where, "planes of 16 bits one after the other; store them interleaved")
+    return image
+
+
+@contextmanager
+def _as_rejection(where: str) -> Iterator[None]:
+    """Turn the errors of Pillow into RejectedImage."""
+    try:
+        yield
     except Image.DecompressionBombError as error:
         raise RejectedImage("wrong-size", where, str(error)) from error
     except UnidentifiedImageError as error:
         raise RejectedImage("corrupt", where, "unknown picture format") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise RejectedImage("truncated" if is_truncated([error]) else "corrupt", where, str(error)) from error
-    return np.asarray(_as_rgb(image, where), dtype=np.uint8)
+
+
+def _from_deep(pixels: DeepPixels, where: str, value_range: ValueRange) -> np.ndarray:
+    """Return pixels of more than 8 bits as uint8 `[H, W, 3]`."""
+    is_float = pixels.values.dtype.kind == "f"
+    if is_float and not np.isfinite(pixels.values).all():
+        raise RejectedImage("not-finite", where, "NaN or infinite pixels")
+    if isinstance(value_range, tuple):
+        return pixels.as_rgb(*value_range)
+    if is_float and value_range == "auto":
+        raise RejectedImage("corrupt", where, "the range of float pixels is unknown; give its value_range")
+    low, high = pixels.values.min(), pixels.values.max()
+    full = 1 if is_float else 65535
+    if low < 0 or high > full:
+        raise RejectedImage("corrupt", where, f"pixels reach from {low:.6g} to {high:.6g}, beyond 0 to {full}")
+    return pixels.as_rgb(0, full)
+
+
+def _stretch_levels(levels: np.ndarray, value_range: ValueRange) -> np.ndarray:
+    """Stretch 8-bit levels to a range that 8 bits can hold; a larger one is that of other files."""
+    if isinstance(value_range, str) or value_range[1] > 255 or value_range == (0, 255):
+        return levels
+    return to_levels(levels, *value_range)
 
 
 def is_truncated(messages: Sequence[object]) -> bool:
@@ -82,8 +189,6 @@ def _as_rgb(image: Image.Image, where: str) -> Image.Image:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, image).convert("RGB")
-    if image.mode == "F":
-        raise RejectedImage("corrupt", where, "the range of float pixels is unknown; use FITS")
     return image.convert("RGB")
 
 
@@ -119,7 +224,7 @@ def inspect(
     # decoding.
     highest, lowest = image.max(axis=0).max(axis=0), image.min(axis=0).min(axis=0)
     if (highest - lowest).max() < min_contrast:
-        raise RejectedImage("constant", where, "no structure")
+        raise RejectedImage("constant", where, f"no structure: levels {lowest.min()} to {highest.max()} of 255")
 
 
 def prepare(image: np.ndarray, crop_fraction: float, size: int, align: bool = False) -> np.ndarray:
@@ -162,6 +267,16 @@ def prepare(image: np.ndarray, crop_fraction: float, size: int, align: bool = Fa
     channels = (Image.fromarray(np.ascontiguousarray(image[..., c], dtype=np.float32)) for c in range(3))
     resized = [np.asarray(c.resize((size, size), Image.Resampling.LANCZOS, box=box)) for c in channels]
     return np.asarray(np.clip(np.rint(np.stack(resized, axis=-1)), 0, 255), dtype=np.uint8)
+
+
+def pixels_of_crop(height: int, width: int, crop_fraction: float, size: int, align: bool) -> np.ndarray:
+    """Return bool `[H, W]`: the pixels that `prepare` uses, and so must not be missing."""
+    side = crop_fraction * min(height, width)
+    margin = 3 * max(1.0, side / size) + 2  # the reach of the Lanczos kernel, and of the rotation's
+    y_H1, x_1W = abs(np.arange(height)[:, None] - (height - 1) / 2), abs(np.arange(width) - (width - 1) / 2)
+    if align:
+        return np.asarray(np.hypot(y_H1, x_1W) <= side / np.sqrt(2) + margin)
+    return np.asarray(np.maximum(y_H1, x_1W) <= side / 2 + margin)
 
 
 def encode_png(image: np.ndarray) -> bytes:

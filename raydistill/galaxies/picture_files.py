@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import read_filename_mapping
 from raydistill.galaxies.images import RejectedImage
+from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message, open_stream
+
+log = get_logger(__name__)
+
+PICTURE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".jp2", ".j2k", ".avif", ".npy",
+)  # fmt: skip
+FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
+ANY_SUFFIX = ".*"
 
 Source = bytes | str | None  # content of a file, its path, or None for a catalogue row without a picture
 
@@ -29,16 +38,97 @@ def check_pattern(pattern: str) -> None:
         raise ConfigError(what, where, "write {id}, or {id:0>6} for six digits with leading zeros")
 
 
-def locate(root: str, pattern: str, mapping: str | None, object_ids: Sequence[str]) -> list[str | None]:
-    """Return the path of each object's file, or None if it has none."""
-    assets = None if mapping is None else read_filename_mapping(mapping)
+def locate(
+    root: str,
+    pattern: str,
+    mapping: str | None,
+    object_ids: Sequence[str],
+    suffixes: Sequence[str] = PICTURE_SUFFIXES,
+    bands: Sequence[str] = (),
+) -> list[str | None]:
+    """Return the path of each object's file, or None if it has none.
+
+    Parameters
+    ----------
+    root, pattern, mapping
+        As in `FolderImages`. `{band}` in the pattern stands for each of `bands`.
+    object_ids
+        The objects.
+    suffixes
+        What `.*` at the end of a pattern may stand for, in lower case.
+    bands
+        Names of the files of one object. Its path then holds all of them: `m51-{i,r,g}.fits`.
+
+    Raises
+    ------
+    CatalogError
+        If the folder cannot be listed, or if two files fit an object.
+    """
     present = list_files(root, recursive="/" in pattern)
-    paths: list[str | None] = []
-    for object_id in object_ids:
-        asset = object_id if assets is None else assets.get(object_id)
-        name = None if asset is None else pattern.format(id=asset)
-        paths.append(f"{root.rstrip('/')}/{name}" if name in present else None)
-    return paths
+    names = expected_names(pattern, mapping, object_ids, bands)
+    if pattern.endswith(ANY_SUFFIX):
+        by_stem = _by_stem(present, suffixes)
+        names = [_only(by_stem.get(name.removesuffix(ANY_SUFFIX), []), root) for name in names]
+    exist = [bool(name) and all(file in present for file in band_files(name, bands)) for name in names]
+    if not bands:
+        absent = [name for name, exists in zip(names, exist, strict=True) if name and not exists]
+        _warn_of_other_suffixes(pattern, absent, present, suffixes)
+    return [f"{root.rstrip('/')}/{name}" if exists else None for name, exists in zip(names, exist, strict=True)]
+
+
+def expected_names(
+    pattern: str, mapping: str | None, object_ids: Sequence[str], bands: Sequence[str] = ()
+) -> list[str]:
+    """Return the file name of each object below the folder; "" if the mapping lacks the object."""
+    assets = None if mapping is None else read_filename_mapping(mapping)
+    pattern = pattern.replace("{band}", "{" + _braces(bands) + "}")
+    ids = object_ids if assets is None else [assets.get(object_id) for object_id in object_ids]
+    return ["" if asset is None else pattern.format(id=asset) for asset in ids]
+
+
+def band_files(name: str, bands: Sequence[str]) -> list[str]:
+    """Return the files of all bands: `m51-{i,r,g}.fits` -> `m51-i.fits`, ..."""
+    return [name.replace(_braces(bands), band) for band in bands] if bands else [name]
+
+
+def _braces(bands: Sequence[str]) -> str:
+    return "{" + ",".join(bands) + "}"
+
+
+def _by_stem(names: Collection[str], suffixes: Sequence[str]) -> dict[str, list[str]]:
+    """Return the files with one of these suffixes, by their name without it."""
+    by_stem: dict[str, list[str]] = {}
+    for name in sorted(names):
+        suffix = next((one for one in suffixes if name.lower().endswith(one)), None)
+        if suffix is not None:
+            by_stem.setdefault(name[: -len(suffix)], []).append(name)
+    return by_stem
+
+
+def _only(names: Sequence[str], root: str) -> str:
+    """Return the only name, or "" if there is none. CatalogError if there are two."""
+    if len(names) > 1:
+        what = f"'{names[0]}' and '{names[1]}' are pictures of one galaxy"
+        raise CatalogError(what, root, "move one away, or give the suffix in survey.images.pattern")
+    return names[0] if names else ""
+
+
+def _warn_of_other_suffixes(
+    pattern: str, absent: Sequence[str], present: Collection[str], suffixes: Sequence[str]
+) -> None:
+    """Warn of missing pictures that are there under another suffix."""
+    stem, dot, suffix = pattern.rpartition(".")
+    if not absent or not dot or "/" in suffix:
+        return
+    by_stem = _by_stem(present, suffixes)
+    others = [
+        by_stem[name.removesuffix(dot + suffix)][0] for name in absent if name.removesuffix(dot + suffix) in by_stem
+    ]
+    if others:
+        log.warning(
+            "curate: %d pictures have another suffix than .%s, such as %s; survey.images.pattern='%s.*' finds them",
+            len(others), suffix, others[0], stem,
+        )  # fmt: skip
 
 
 def list_files(root: str, recursive: bool) -> set[str]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
+from raydistill.fields import later
+from raydistill.galaxies.cells import check_text, is_picture_type
 from raydistill.galaxies.images import decode_picture
-from raydistill.galaxies.picture_files import Source, check_pattern, locate, read_source
+from raydistill.galaxies.levels import ValueRange, check_range
+from raydistill.galaxies.picture_files import Source, check_pattern, expected_names, locate, read_source
 from raydistill.galaxies.tables import object_ids, parquet_dataset
+from raydistill.storage import arrow_filesystem
 
 
 @dataclass(frozen=True)
@@ -26,19 +31,25 @@ class FolderImages:
         Path or URI of the folder.
     pattern
         File name below `root`, with `{id}` for the object id. `{id:.6}/{id}.jpg` uses the first six
-        characters of the id as a subfolder.
+        characters of the id as a subfolder. `{id}.*` accepts every suffix of a picture.
     mapping
         A table with the columns objid and asset_id (`gz2_filename_mapping.csv`). `{id}` is then the
         asset id.
+    value_range
+        Black and white of pictures of more than 8 bits. "auto": the bits that a sample fills, such
+        as 12 of 16. "full": the whole container, 0 to 65535, or 0 to 1 for floats. [low, high]:
+        these values; a high of at most 255 also stretches 8-bit pictures.
     """
 
     root: str
     pattern: str = "{id}.jpg"
     mapping: str | None = None
     kind: Literal["folder"] = "folder"
+    value_range: ValueRange = later("auto")
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
+        check_range(self.value_range, "survey.images.value_range")
 
     def paths(self, object_ids: Sequence[str]) -> list[str | None]:
         """Return the path of each object's picture, or None if it has none.
@@ -46,6 +57,10 @@ class FolderImages:
         The folder is listed once.
         """
         return locate(self.root, self.pattern, self.mapping, object_ids)
+
+    def expected_names(self, object_ids: Sequence[str]) -> list[str]:
+        """Return the file name of each object below `root`; "" if the mapping lacks the object."""
+        return expected_names(self.pattern, self.mapping, object_ids)
 
     def decode(self, source: Source) -> np.ndarray:
         """Return uint8 `[H, W, 3]`, row 0 at the top.
@@ -56,7 +71,7 @@ class FolderImages:
             With the reason missing, unreadable, empty, corrupt, truncated or wrong-size.
         """
         content, where = read_source(source)
-        return decode_picture(content, where)
+        return decode_picture(content, where, self.value_range)
 
 
 @dataclass(frozen=True)
@@ -70,13 +85,20 @@ class ParquetImages:
     id_column
         Column of object ids.
     image_column
-        JPEG, PNG, … as bytes, or Hugging Face's struct of bytes and path.
+        JPEG, PNG, … as bytes, or Hugging Face's struct of bytes and path. A relative path begins
+        at the folder of the Parquet file. Or arrays, H x W x 3 or 3 x H x W.
+    value_range
+        Black and white of pictures of more than 8 bits; see `FolderImages`.
     """
 
     uri: str
     id_column: str = "id_str"
     image_column: str = "image"
     kind: Literal["parquet"] = "parquet"
+    value_range: ValueRange = later("auto")
+
+    def __post_init__(self) -> None:
+        check_range(self.value_range, "survey.images.value_range")
 
     @property
     def name(self) -> str:
@@ -99,7 +121,20 @@ class ParquetImages:
             if column not in dataset.schema.names:
                 fix = f"set survey.images.{role}; {nearest(column, tuple(dataset.schema.names))}"
                 raise CatalogError(f"has no column '{column}'", self.uri, fix)
+        kind = dataset.schema.field(self.image_column).type
+        if not is_picture_type(kind):
+            fix = "set survey.images.image_column to a column of encoded pictures, or of arrays H x W x 3"
+            raise CatalogError(f"column '{self.image_column}' has the type {kind}, not pictures", self.uri, fix)
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            first = dataset.head(1, columns=[self.image_column])[0].to_pylist()
+            check_text(next(iter(first), None), self.image_column, self.uri)
         return dataset
+
+    def folder(self) -> str:
+        """Return the folder at which relative paths in the table begin."""
+        system, path = arrow_filesystem(self.uri)
+        is_file = system.get_file_info(path).type == pafs.FileType.File
+        return self.uri.rpartition("/")[0] or "." if is_file else self.uri.rstrip("/")
 
     def ids(self) -> pa.Array:
         """Return the object id of each row, in the order of the file. The pictures are not read."""
@@ -114,12 +149,4 @@ class ParquetImages:
             With the reason missing, unreadable, empty, corrupt, truncated or wrong-size.
         """
         content, where = read_source(source)
-        return decode_picture(content, where or self.uri)
-
-
-def stored_source(value: Any) -> Source:
-    """Return the source in a table's cell, which is bytes or a struct {bytes, path}."""
-    if isinstance(value, dict):
-        return value.get("bytes") or value.get("path")
-    content: Source = value
-    return content
+        return decode_picture(content, where or self.uri, self.value_range)

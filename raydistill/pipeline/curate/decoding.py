@@ -28,12 +28,14 @@ from ray.util.annotations import RayDeprecationWarning
 from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet, PackedDataSet
 from raydistill.errors import CatalogError
+from raydistill.galaxies.cells import read_cell
 from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.images import RejectedImage, encode_png, inspect, prepare
-from raydistill.galaxies.picture_files import read_source
-from raydistill.galaxies.sources import FolderImages, ParquetImages, stored_source
+from raydistill.galaxies.images import RejectedImage, encode_png, inspect, pixels_of_crop, prepare
+from raydistill.galaxies.picture_files import Source, read_source
+from raydistill.galaxies.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import object_ids
 from raydistill.pipeline.curate.duplicates import fingerprint
+from raydistill.pipeline.curate.levels import measure_levels
 from raydistill.storage import arrow_filesystem
 
 # Upper limit. A core decodes 200 pictures of 424 px a second, 100 if it also aligns them.
@@ -63,6 +65,9 @@ DECODED = pa.schema(
         ("sum", pa.list_(pa.int64(), 3)),
         ("squares", pa.list_(pa.int64(), 3)),
         ("fingerprint", pa.uint64()),
+        ("highest", pa.int64()),  # for `LevelChecks`
+        ("flat_channels", pa.int64()),
+        ("saturated", pa.float64()),
     ]
 )
 
@@ -201,6 +206,7 @@ class _DecodeStored:
 
     def __init__(self, images: ParquetImages, curate: Curate, ranks: Any) -> None:
         self._images, self._curate, self._ranks = images, curate, ray.get(ranks)
+        self._folder = _absolute(images.folder())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         ids = object_ids(batch[self._images.id_column], self._images.id_column, self._images.uri).to_pylist()
@@ -208,7 +214,7 @@ class _DecodeStored:
         for index, object_id in enumerate(ids):
             rank = self._ranks.get(object_id)
             if rank is not None:
-                cell = stored_source(batch[self._images.image_column][index].as_py())
+                cell = read_cell(batch[self._images.image_column][index], self._folder)
                 rows.append(decode_row(rank, cell, self._images.name, self._images, self._curate))
         return pa.Table.from_pylist(rows, DECODED)
 
@@ -219,27 +225,47 @@ def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, cura
     Pictures of a data set may have any shape and a single colour; those of a survey may not.
     """
     try:
-        content, _ = read_source(source)
-        original = images.decode(content)
+        contents = [read_source(file)[0] for file in source_files(images, source)]
+        original = _decode_original(images, contents, curate)
         if isinstance(images, DataSet):
             inspect(original, min_size=curate.min_picture_size, max_aspect=math.inf, min_contrast=0, where=path)
         else:
             inspect(original, min_size=curate.min_picture_size, where=path)
         pixels = prepare(original, curate.crop_fraction, curate.image_size, curate.align)
     except RejectedImage as error:
-        return {"rank": rank, "path": path, "reason": error.reason, "detail": error.fix}
+        # A table may name a file that is not there; of a folder, `path` is that file.
+        tried = source if isinstance(source, str) and not source.endswith(path) else path
+        return {"rank": rank, "path": tried, "reason": error.reason, "detail": error.fix}
     except CatalogError as error:  # the storage, not this picture, is at fault
         return _error_row(rank, path, error, source if isinstance(source, str) else path)
     flat = pixels.reshape(-1, 3).astype(np.int64)
     return {
         "rank": rank,
         "path": path,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": hashlib.sha256(b"".join(contents)).hexdigest(),
         "image": encode_png(pixels),
         "sum": flat.sum(axis=0).tolist(),
         "squares": (flat**2).sum(axis=0).tolist(),
         "fingerprint": fingerprint(pixels),
+        **measure_levels(pixels),
     }
+
+
+def source_files(images: Images | DataSet, source: Source) -> list[Source]:
+    """Return the files of one picture: FITS may have one per band."""
+    return images.files(source) if isinstance(images, FitsImages) else [source]
+
+
+def _decode_original(images: Images | DataSet, contents: list[bytes], curate: Curate) -> np.ndarray:
+    """Return the whole picture. RejectedImage if pixels are missing within the crop."""
+    if not isinstance(images, FitsImages):
+        return images.decode(contents[0])
+    picture, missing = images.decode_bands(contents, "")
+    if missing.any():
+        height, width = missing.shape
+        within = pixels_of_crop(height, width, curate.crop_fraction, curate.image_size, curate.align)
+        images.check_missing(float(missing[within].mean()), "")
+    return picture
 
 
 def _error_row(rank: int, path: str, error: CatalogError, where: str) -> dict[str, Any]:

@@ -177,10 +177,16 @@ def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str
     if isinstance(images, ParquetImages):
         present = set(images.ids().to_pylist())
         paths = [images.name if object_id in present else None for object_id in ids]
+        expected = [""] * len(ids)
     else:
         prefix = len(images.root.rstrip("/")) + 1
         paths = [None if path is None else path[prefix:] for path in images.paths(ids)]
-    missing = [rejection(i, "", "missing", "") for i, path in zip(ids, paths, strict=True) if path is None]
+        expected = images.expected_names(ids) if None in paths else [""] * len(ids)
+    missing = [
+        rejection(object_id, name, "missing", "")
+        for object_id, path, name in zip(ids, paths, expected, strict=True)
+        if path is None
+    ]
     with_path = assigned.append_column("path", pa.array(paths, pa.string()))
     return with_path.filter(pc.is_valid(with_path["path"])), missing
 

@@ -20,6 +20,7 @@ from raydistill.core.normalise import PixelSums, Whitening
 from raydistill.datasets.base import DataSet
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.curate.decoding import decode, raise_read_error
+from raydistill.pipeline.curate.levels import LevelChecks, resolve_levels
 from raydistill.pipeline.curate.selection import Selection, select_galaxies
 from raydistill.pipeline.curate.writer import CuratedWriter
 from raydistill.pipeline.plan import Plan
@@ -64,8 +65,8 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
         return curated
     survey = plan.user_survey()
     selection = select_galaxies(config.curate, survey)  # errors of the table are raised before a cluster starts
+    images = resolve_levels(survey if isinstance(survey, DataSet) else survey.images, selection.galaxies)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run) as run:
-        images = survey if isinstance(survey, DataSet) else survey.images
         _log_summary(_write(config, images, selection, spec.folder), run)
     return CuratedSet.open(spec.folder)
 
@@ -76,14 +77,17 @@ def _write(config: Config, images: Images | DataSet, selection: Selection, folde
     folder.remove("data")  # of an interrupted attempt, whose pictures may have been others
     pixel_sums = PixelSums(num_pixels) if recipe.whitening is not None else None
     writer = CuratedWriter(folder, selection, recipe.image_size, pixel_sums, recipe.duplicates == "drop")
+    checks = LevelChecks()
     with disk_errors(folder.uri):
         with progress(len(selection.galaxies), "curating", "pictures") as shown, translate_errors("curate"):
             ensure_schedulable(config.resources, 1, 0, "")
             for decoded in decode(images, selection.galaxies, recipe, config.resources.workers):
                 raise_read_error(decoded, images, started=bool(writer.num_written))
                 writer.add(decoded)
+                checks.add(decoded)
                 shown.advance(len(decoded), rejected=len(writer.rejected))
         writer.close()
+    checks.warn(images)
     summary = writer.write_summary(config)
     if pixel_sums is not None:
         log.info("curate: computing the whitening matrix, %d x %d", num_pixels, num_pixels)

@@ -11,10 +11,11 @@ from astropy.io import fits
 from PIL import Image
 
 from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.cells import read_cell
 from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.images import RejectedImage, decode_picture, encode_png, inspect, prepare
 from raydistill.galaxies.picture_files import Source, read_source
-from raydistill.galaxies.sources import FolderImages, ParquetImages, stored_source
+from raydistill.galaxies.sources import FolderImages, ParquetImages
 
 
 def spiral(side: int = 96, turns: float = 0.6) -> np.ndarray:
@@ -303,7 +304,7 @@ def test_wrong_folder_or_pattern_is_an_error(tmp_path):
 
 def stored(source: ParquetImages) -> list[Source]:
     """Return the sources in the table's first rows."""
-    return list(map(stored_source, source.dataset().head(3)[source.image_column].to_pylist()))
+    return [read_cell(cell, source.folder()) for cell in source.dataset().head(3)[source.image_column]]
 
 
 @pytest.mark.parametrize("struct", [False, True])

@@ -1,0 +1,208 @@
+"""Choose black and white for the whole survey from a sample of its pictures, and check the result.
+
+The driver reads the sample before a cluster starts. Pictures of 8 bits need no choice: a few of
+them end the sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydistill.config import Images
+from raydistill.datasets.base import DataSet, EncodedDataSet, PackedDataSet
+from raydistill.errors import CatalogError
+from raydistill.galaxies.cells import read_cell
+from raydistill.galaxies.fits_images import FitsImages
+from raydistill.galaxies.images import RejectedImage, picture_extent
+from raydistill.galaxies.levels import Extent, choose_range
+from raydistill.galaxies.picture_files import Source, read_source
+from raydistill.galaxies.sources import FolderImages, ParquetImages
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
+
+NUM_PROBES = 8  # pictures; if none has more than 8 bits, the range is not chosen
+NUM_DEEP = 256  # pictures of more than 8 bits, which decide the range
+NUM_FITS = 16
+_EIGHT_BITS = (".jpg", ".jpeg", ".gif", ".webp")  # suffixes of formats that have no more
+
+FLAT = 3  # levels: a channel with less contrast has no structure
+DARK = 64  # levels: a survey whose brightest pixel is darker does not use its range
+MAX_SATURATED = 0.01  # share of the pixels
+REFUSED_SATURATED = 0.5
+
+
+def resolve_levels(images: Images | DataSet, selected: pa.Table) -> Images | DataSet:
+    """Return the source with numbers in place of `value_range: auto` and `stretch: auto`.
+
+    Parameters
+    ----------
+    images
+        A survey's pictures, or a data set.
+    selected
+        The galaxies to decode, with `path`.
+
+    Raises
+    ------
+    CatalogError
+        If no usual range fits the pictures, or if the stretch shows nothing in the sample.
+    """
+    if isinstance(images, FitsImages):
+        return _resolve_stretch(images, selected)
+    if not isinstance(images, (FolderImages, ParquetImages, EncodedDataSet)) or images.value_range != "auto":
+        return images
+    extents = _extents(images, selected, NUM_PROBES)
+    if not extents:
+        return images
+    extents = _extents(images, selected, NUM_DEEP)
+    key = "survey.value_range" if isinstance(images, DataSet) else "survey.images.value_range"
+    where = images.uri if isinstance(images, ParquetImages) else images.root
+    chosen = choose_range(extents, where, key)
+    low, high = min(one.lowest for one in extents), max(one.highest for one in extents)
+    shown = chosen if isinstance(chosen, str) else f"[{chosen[0]:g}, {chosen[1]:g}]"
+    what = "curate: pixels reach from %g to %g in %d sampled pictures; black and white: %s=%s"
+    log.info(what, low, high, len(extents), key, shown)
+    return replace(images, value_range=chosen)
+
+
+def _extents(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa.Table, count: int) -> list[Extent]:
+    """Return the extents of the pictures of more than 8 bits in a sample."""
+    extents = []
+    for source in _sample(images, selected, count):
+        with suppress(RejectedImage):
+            content, _ = read_source(source)
+            extents.append(picture_extent(content))
+    return [one for one in extents if one is not None]
+
+
+def _sample(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa.Table, count: int) -> Iterator[Source]:
+    """Yield some pictures: of files evenly over the selected ones, of tables from the start."""
+    if isinstance(images, ParquetImages):
+        yield from _sample_of_table(images, count)
+    elif isinstance(images, PackedDataSet):
+        yield from _sample_of_row_groups(images, selected, count)
+    else:
+        root = images.root.rstrip("/")
+        for path in _evenly(selected["path"], count):
+            if not path.lower().endswith(_EIGHT_BITS):
+                yield f"{root}/{path}"
+
+
+def _sample_of_table(images: ParquetImages, count: int) -> Iterator[Source]:
+    folder, left = images.folder(), count
+    for fragment in images.dataset().get_fragments():
+        options = {"batch_readahead": 0, "fragment_readahead": 0, "use_threads": False}
+        for batch in fragment.to_batches(columns=[images.image_column], batch_size=min(left, 64), **options):
+            yield from (read_cell(cell, folder) for cell in batch.column(0)[:left])
+            left -= len(batch)
+            if left <= 0:
+                return
+
+
+def _sample_of_row_groups(images: PackedDataSet, selected: pa.Table, count: int) -> Iterator[Source]:
+    """Yield pictures of at most four row groups."""
+    groups = selected.group_by(["path", "row_group"], use_threads=False).aggregate([]).to_pylist()
+    chosen = [groups[i] for i in sorted({*np.linspace(0, len(groups) - 1, 4).astype(int).tolist()})]
+    for group in chosen:
+        here = pc.and_(pc.equal(selected["path"], group["path"]), pc.equal(selected["row_group"], group["row_group"]))
+        rows = sorted(selected.filter(here)["row"].to_pylist())[: max(1, count // len(chosen))]
+        yield from images.read(group["path"], group["row_group"], rows)
+
+
+def _evenly(column: pa.ChunkedArray, count: int) -> list[str]:
+    positions = np.unique(np.linspace(0, len(column) - 1, min(count, len(column))).astype(int))
+    values: list[str] = column.take(positions).to_pylist()
+    return values
+
+
+def _resolve_stretch(images: FitsImages, selected: pa.Table) -> FitsImages:
+    """Return FITS files with a stretch, and refuse one that shows nothing in the sample."""
+    root = images.root.rstrip("/")
+    sample = []
+    for path in _evenly(selected["path"], NUM_FITS):
+        with suppress(RejectedImage):
+            sample.append([read_source(file)[0] for file in images.files(f"{root}/{path}")])
+    is_auto = images.stretch == "auto"
+    if is_auto:
+        images = images.with_stretch_of(sample)
+        what = "curate: survey.images.stretch=auto is %g, minimum %s, from %d sampled files"
+        log.info(what, images.stretch, images.minimum, len(sample))
+    pictures = []
+    for contents in sample:
+        with suppress(RejectedImage):
+            pictures.append(images.decode_bands(contents, "")[0])
+    if pictures:
+        _refuse_useless_stretch(images, pictures, is_auto)
+    return images
+
+
+def _refuse_useless_stretch(images: FitsImages, pictures: Sequence[np.ndarray], is_auto: bool) -> None:
+    saturated = max(np.mean([(one[..., channel] == 255).mean() for one in pictures]) for channel in range(3))
+    flat = np.mean([np.ptp(one, axis=(0, 1)).max() < FLAT for one in pictures])
+    if saturated <= REFUSED_SATURATED and flat <= REFUSED_SATURATED:
+        return
+    problem = f"{saturated:.0%} of the pixels of a band are white" if saturated > REFUSED_SATURATED else (
+        f"{flat:.0%} of the sampled pictures have no structure"
+    )  # fmt: skip
+    raise CatalogError(
+        f"with stretch {images.stretch:g} and minimum {images.minimum}, {problem}", images.root,
+        "give survey.images.channels for bands with light" if is_auto else
+        "set survey.images.stretch=auto, or stretch and minimum in the unit of the files",
+    )  # fmt: skip
+
+
+class LevelChecks:
+    """Count dark, flat and saturated pictures of a survey, and warn of them at the end."""
+
+    def __init__(self) -> None:
+        self._num_pictures, self._num_flat, self._num_flat_channel = 0, 0, 0
+        self._highest = 0
+        self._saturated = 0.0  # sum over pictures of the share of saturated pixels
+
+    def add(self, decoded: pa.Table) -> None:
+        """Add the rows with a picture."""
+        rows = decoded.filter(pc.is_null(decoded["reason"])).select(["highest", "flat_channels", "saturated"])
+        for row in rows.to_pylist():
+            self._num_pictures += 1
+            self._num_flat += row["flat_channels"] == 3
+            self._num_flat_channel += 0 < row["flat_channels"] < 3
+            self._highest = max(self._highest, row["highest"])
+            self._saturated += row["saturated"]
+
+    def warn(self, images: Images | DataSet) -> None:
+        """Log a warning for each fault that the survey shows."""
+        if not (total := self._num_pictures):
+            return
+        is_fits = isinstance(images, FitsImages)
+        prefix = "survey" if isinstance(images, DataSet) else "survey.images"
+        keys = "survey.images.stretch, minimum and the unit of the files" if is_fits else f"{prefix}.value_range"
+        if self._highest < DARK:
+            log.warning("curate: the brightest pixel has level %d of 255; check %s", self._highest, keys)
+        if self._num_flat > MAX_SATURATED * total:
+            what = "curate: %d of %d pictures have a contrast below %d levels; check %s"
+            log.warning(what, self._num_flat, total, FLAT, keys)
+        if self._num_flat_channel > total / 2:
+            what = "curate: a colour is constant in %d of %d pictures; check survey.images.channels"
+            if is_fits:
+                log.warning(what, self._num_flat_channel, total)
+        is_scaled = is_fits or isinstance(getattr(images, "value_range", None), tuple)
+        if is_scaled and self._saturated > MAX_SATURATED * total:
+            what = "curate: %.1f %% of the pixels are saturated (level 255); check %s"
+            log.warning(what, 100 * self._saturated / total, keys)
+
+
+def measure_levels(pixels: np.ndarray) -> dict[str, float | int]:
+    """Return the numbers of a prepared picture that `LevelChecks` adds."""
+    flat = pixels.reshape(-1, 3)
+    contrast = flat.max(axis=0).astype(int) - flat.min(axis=0)
+    return {
+        "highest": int(flat.max()),
+        "flat_channels": int((contrast < FLAT).sum()),
+        "saturated": float((flat == 255).any(axis=1).mean()),
+    }

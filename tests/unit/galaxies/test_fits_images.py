@@ -1,0 +1,222 @@
+"""Test FITS pictures: units, missing pixels, cubes, and one file per band."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.fits_images import FitsImages
+from raydistill.galaxies.images import RejectedImage, pixels_of_crop, prepare
+from raydistill.galaxies.stretch import choose_stretch
+
+NAMES = ("I", "R", "G")
+
+
+def bands(seed: int = 0, side: int = 64) -> np.ndarray:
+    """Return float64 `[3, H, W]`: a galaxy on noise, in units of 40 times the noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    light = 2 * np.exp(-np.hypot(x, 1.5 * y) / (side / 16))
+    return np.stack([light, 0.8 * light, 0.5 * light]) + rng.normal(0, 0.025, (3, side, side))
+
+
+def encode(*arrays: np.ndarray, names: tuple[str, ...] = NAMES, **header: object) -> bytes:
+    """Encode arrays as extensions, or a single one as the primary image."""
+    if len(arrays) == 1:
+        hdus = [fits.PrimaryHDU(arrays[0])]
+    else:
+        hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(a, name=n) for a, n in zip(arrays, names, strict=True))]
+    for key, value in header.items():
+        hdus[-1].header[key] = value
+    buffer = io.BytesIO()
+    fits.HDUList(hdus).writeto(buffer)
+    return buffer.getvalue()
+
+
+def pictures(images: FitsImages, contents: list[bytes]) -> np.ndarray:
+    return np.stack([images.decode(content) for content in contents]).astype(int)
+
+
+# Units
+
+
+@given(st.floats(-9, 6), st.floats(0, 1e4), st.sampled_from([">f4", ">f8"]))
+@settings(max_examples=8, deadline=None)
+def test_automatic_stretch_does_not_depend_on_the_unit_or_the_sky(exponent, sky, dtype):
+    """Maggies, counts on a sky of 1000 and nanomaggies give the same pictures."""
+    surveys = [np.stack([bands(seed) for seed in range(4)])]
+    unit = 10**exponent
+    surveys.append((surveys[0] + min(sky, 100.0)) * unit)
+    shown = []
+    for survey in surveys:
+        contents = [encode(*one.astype(dtype)) for one in survey]
+        images = FitsImages("", stretch="auto").with_stretch_of([[content] for content in contents])
+        shown.append(pictures(images, contents))
+    differs = np.abs(shown[0] - shown[1]) > 1
+    assert differs.mean() < 0.01, "only pixels at black, where the colour of Lupton et al. jumps"
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 500.0])
+def test_automatic_stretch_shows_sky_noise_and_core(scale):
+    contents = [encode(*(bands(seed) * scale).astype(">f4")) for seed in range(5)]
+    images = FitsImages("", stretch="auto").with_stretch_of([[content] for content in contents])
+    shown = pictures(images, contents)
+    assert (shown == 255).mean() < 0.01
+    assert 0 < np.median(shown) < 60
+    assert shown[:, 30:34, 30:34].mean() > 100
+
+
+def test_automatic_stretch_reads_unsigned_counts_on_a_sky():
+    contents = []
+    for seed in range(4):
+        counts = np.clip(np.rint(1000 + 200 * bands(seed)), 0, 65535).astype(np.uint16)
+        contents.append(encode(*counts))
+    images = FitsImages("", stretch="auto").with_stretch_of([[content] for content in contents])
+    assert all(0.7 * 1000 < level < 1.41 * 1000 for level in images.minimum)
+    shown = pictures(images, contents)
+    assert (shown == 255).mean() < 0.01
+    assert np.ptp(shown[0]) > 100
+
+
+def test_automatic_stretch_of_pictures_without_noise():
+    flat = np.zeros((3, 64, 64))
+    flat[:, 20:40, 20:40] = 1.0
+    images = FitsImages("", stretch="auto").with_stretch_of([[encode(*flat)]])
+    shown = images.decode(encode(*flat))
+    assert shown[0, 0].tolist() == [0, 0, 0]
+    assert 150 < shown[30, 30, 1] < 220
+    with pytest.raises(CatalogError, match="have no structure"):
+        choose_stretch([np.zeros((3, 64, 64))], "files")
+
+
+def test_fixed_stretch_and_minimum_keep_their_meaning():
+    from astropy.visualization import make_lupton_rgb
+
+    one = bands()
+    scaled = [scale * band for scale, band in zip((0.8, 1.0, 1.4), one, strict=True)]
+    by_astropy = make_lupton_rgb(*scaled, minimum=0.01, stretch=0.35, Q=10.0)[::-1]
+    np.testing.assert_array_equal(FitsImages("").decode(encode(*one)), by_astropy)
+    per_band = FitsImages("", minimum=(0.01, 0.01, 0.01))
+    np.testing.assert_array_equal(per_band.decode(encode(*one)), by_astropy)
+    with pytest.raises(ConfigError, match="stretch is -1"):
+        FitsImages("", stretch=-1)
+
+
+# Missing pixels
+
+
+def with_nan(where: tuple[slice, slice], value: float = np.nan) -> np.ndarray:
+    one = bands()
+    one[1][where] = value
+    return one
+
+
+BORDER = (slice(0, 2), slice(None))
+CENTRE = (slice(30, 32), slice(30, 32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_missing_pixels_are_marked_and_filled(value):
+    content = encode(*with_nan(BORDER, value))
+    for fill in ("none", "median", "zero"):
+        picture, missing = FitsImages("", fill=fill).decode_bands([content], "")
+        assert missing[-2:].all(), "row 0 of FITS is at the bottom"
+        assert not missing[:-2].any()
+        np.testing.assert_array_equal(picture[:-2], FitsImages("").decode(encode(*bands()))[:-2])
+    with pytest.raises(RejectedImage, match=r"not-finite; 3\.12% of the pixels .*fill=median"):
+        FitsImages("").decode(content)
+    assert FitsImages("", fill="median").decode(content).shape == (64, 64, 3)
+
+
+def test_fill_has_a_bound():
+    content = encode(*with_nan((slice(0, 20), slice(None))))
+    with pytest.raises(RejectedImage, match=r"max_fill is 0\.1"):
+        FitsImages("", fill="median").decode(content)
+    FitsImages("", fill="median", max_fill=0.5).decode(content)
+    with pytest.raises(RejectedImage, match="all pixels are NaN"):
+        FitsImages("", fill="median", max_fill=1.0).decode(encode(*np.full((3, 64, 64), np.nan)))
+
+
+def test_blank_integers_are_missing():
+    counts = np.rint(100 + 50 * bands()).astype(np.int16)
+    counts[:, :2] = -32768
+    _, missing = FitsImages("", stretch=50.0, minimum=100.0).decode_bands([encode(*counts, BLANK=-32768)], "")
+    assert missing[-2:].all() == missing.any()
+    assert missing.any()
+
+
+@pytest.mark.parametrize(("crop", "size"), [(0.5, 32), (0.3, 64), (0.8, 16)])
+def test_pixels_outside_the_crop_do_not_change_the_prepared_picture(crop, size):
+    picture = FitsImages("").decode(encode(*bands(side=200)))
+    within = pixels_of_crop(200, 200, crop, size, align=False)
+    assert within.any()
+    other = picture.copy()
+    other[~within] = [200, 100, 50]
+    np.testing.assert_array_equal(prepare(picture, crop, size), prepare(other, crop, size))
+    turned = pixels_of_crop(200, 200, crop, size, align=True)
+    assert turned[within].mean() > 0.98, "the square turns within a circle"
+    assert turned.sum() >= within.sum()
+
+
+# Cubes, extensions, and files
+
+
+def test_cubes_with_planes_first_last_and_with_single_axes():
+    one = bands()
+    expected = FitsImages("").decode(encode(*one))
+    images = FitsImages("", channels=(0, 1, 2))
+    for cube in (one, np.moveaxis(one, 0, 2), one[None], one[:, None], np.moveaxis(one, 0, 2)[None]):
+        np.testing.assert_array_equal(images.decode(encode(cube)), expected)
+    with pytest.raises(RejectedImage, match="wrong-bands"):
+        images.decode(encode(np.zeros((2, 3, 64, 64))))
+
+
+def test_single_band_is_grey():
+    one = bands()[0]
+    shown = FitsImages("", channels=(0, 0, 0), scales=(1, 1, 1)).decode(encode(one))
+    assert np.ptp(shown, axis=2).max() == 0
+    np.testing.assert_array_equal(shown, FitsImages("", channels=(0, 0, 0), scales=(1, 1, 1)).decode(encode(one[None])))
+
+
+def test_one_file_per_band(tmp_path):
+    one = bands()
+    for name, band in zip("irg", one, strict=True):
+        (tmp_path / f"i7_{name}.fits").write_bytes(encode(band))
+    (tmp_path / "8_i.fits").write_bytes(encode(one[0]))
+    images = FitsImages(str(tmp_path), pattern="{id}_{band}.fits", channels=("i", "r", "g"))
+    path, absent = images.paths(["i7", "8"])
+    assert path == f"{tmp_path}/i7_{{i,r,g}}.fits"
+    assert absent is None, "two bands are missing"
+    assert images.files(path) == [f"{tmp_path}/i7_{band}.fits" for band in "irg"]
+    np.testing.assert_array_equal(images.decode(path), FitsImages("").decode(encode(*one)))
+    in_folders = FitsImages(str(tmp_path), pattern="{band}/{id}.fits", channels=("i", "r", "g"))
+    assert in_folders.paths(["i7"]) == [None]
+    with pytest.raises(ConfigError, match=r"write .id. in place"):
+        FitsImages(str(tmp_path), pattern="{band}.fits")
+
+
+def test_any_fits_suffix(tmp_path):
+    import gzip
+
+    content = encode(*bands())
+    (tmp_path / "1.fits").write_bytes(content)
+    (tmp_path / "2.FIT").write_bytes(content)
+    (tmp_path / "3.fits.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "3.txt").write_bytes(b"notes")
+    images = FitsImages(str(tmp_path), pattern="{id}.*")
+    paths = images.paths(["1", "2", "3", "4"])
+    assert [path and path.rpartition("/")[2] for path in paths] == ["1.fits", "2.FIT", "3.fits.gz", None]
+    for path in paths[:3]:
+        np.testing.assert_array_equal(images.decode(path), FitsImages("").decode(content))
+
+
+def test_header_that_announces_too_many_values_is_refused():
+    content = encode(bands()[0]).replace(b"NAXIS1  =                   64", b"NAXIS1  =            900000000")
+    with pytest.raises(RejectedImage, match="wrong-size"):
+        FitsImages("", channels=(0, 0, 0)).decode(content)
