@@ -60,7 +60,7 @@ def choose_range(extents: Sequence[Extent], where: str, key: str) -> ValueRange:
     Raises
     ------
     CatalogError
-        If the range cannot be told from the values.
+        If the range does not follow from the values.
     """
     low, high = min(one.lowest for one in extents), max(one.highest for one in extents)
     if any(one.is_float for one in extents):

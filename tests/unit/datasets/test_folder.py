@@ -143,7 +143,7 @@ def test_flat_test_split_may_be_left_out(tmp_path: Path, pictures: np.ndarray) -
     assert layout_of(tmp_path, names, pictures, splits={"test": None}) == expected
 
 
-@pytest.mark.parametrize("suffix", [".heic", ".npy", ".fits", ".dng", ""])
+@pytest.mark.parametrize("suffix", [".heic", ".npz", ".fits", ".dng", ""])
 @pytest.mark.parametrize("above", ["", "train/", "wrapper/", "wrapper/train/"])
 def test_class_without_a_readable_picture_is_an_error(
     tmp_path: Path, pictures: np.ndarray, suffix: str, above: str
