@@ -44,7 +44,8 @@ class RaydistillError(Exception):
 
     def __str__(self) -> str:
         sentence = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{sentence}; {self.fix}" if self.fix else sentence
+        sentence = f"{sentence}; {self.fix}" if self.fix else sentence
+        return " ".join(sentence.splitlines())  # a name from a damaged file may have several lines
 
 
 class ConfigError(RaydistillError):

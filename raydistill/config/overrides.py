@@ -40,7 +40,11 @@ def parse_overrides(overrides: Sequence[str], where: str) -> DictConfig:
             fix = "fix it, or put the value into quotes, and those into the shell's: 'key=\"{value}\"'"
             what = f"the value of '{text}' is not valid YAML ({describe_yaml_error(error)})"
             raise ConfigError(what, where, fix) from error
-        OmegaConf.update(given, key, parsed, force_add=True)
+        try:
+            OmegaConf.update(given, key, parsed, force_add=True)
+        except ValueError as error:
+            what = f"'{text}' does not fit the overrides before it, which give a list"
+            raise ConfigError(what, where, "remove one of them") from error
     return given
 
 

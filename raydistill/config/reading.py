@@ -167,7 +167,9 @@ def _based(own: DictConfig, where: str, extending: tuple[str, ...]) -> DictConfi
         return own
     given = own.pop(EXTENDS)
     names = [given] if isinstance(given, str) else given
-    if not isinstance(names, ListConfig | list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, ListConfig | list) or not all(
+        isinstance(name, str) and "\0" not in name for name in names
+    ):
         raise ConfigError(f"'{EXTENDS}' must name config files, got {given}", where, "fix the value")
     base = OmegaConf.create({})
     for name in names:

@@ -27,6 +27,8 @@ from raydistill.galaxies.picture_files import Source, read_source
 from raydistill.storage import open_stream
 
 RECORDS_AT_ONCE = 1024
+BYTES_AT_ONCE = 2**26
+LARGEST_RECORD = 2**28  # bytes; a damaged header may ask for more than the memory
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
@@ -38,10 +40,13 @@ def _blocks(uri: str, skip: int, size: int) -> Iterator[bytes]:
     The suffix selects the decompression.
     """
     fix = "download it again, and check survey.kind"
+    if size > LARGEST_RECORD:
+        raise CatalogError(f"its header announces records of {size} bytes", uri, fix)
+    records = max(1, min(RECORDS_AT_ONCE, BYTES_AT_ONCE // max(size, 1)))
     try:
         with open_stream(uri) as stream:
             stream.read(skip)
-            while block := stream.read(size * RECORDS_AT_ONCE):
+            while block := stream.read(size * records):
                 if len(block) % size:
                     raise CatalogError(f"the file ends within a record of {size} bytes", uri, fix)
                 yield block

@@ -114,7 +114,7 @@ class ImageTable(EncodedDataSet, PackedDataSet):
         try:
             with system.open_input_file(path) as stream:
                 yield pq.ParquetFile(stream)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0].rpartition(": ")[2].rstrip(".")  # Arrow puts the cause last
             raise CatalogError(f"cannot be read as a Parquet file ({reason})", at, "download it again") from error
 

@@ -174,7 +174,7 @@ class FitsImages:
         else:
             planes = [self._planes(content, (None,), where)[0] for content in contents]
         bands = [scale * plane for scale, plane in zip(self.scales, planes, strict=True)]
-        if len({band.shape for band in bands}) > 1 or bands[0].ndim != 2:
+        if len({band.shape for band in bands}) > 1 or bands[0].ndim != 2 or not bands[0].size:
             raise RejectedImage("wrong-size", where, f"bands of shape {[band.shape for band in bands]}")
         return bands
 

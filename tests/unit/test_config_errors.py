@@ -113,6 +113,7 @@ def test_invalid_override_is_rejected(read: Read, override: str, sentence: str) 
         ("extends: nope.yaml\n", "nope.yaml: there is no such config file"),
         ("extends: c.yaml\n", "c.yaml: the config extends itself"),
         ("extends: [a, b]\n", "a: there is no such config file; shipped configs are: cifar10_ipc1, demo"),
+        ('extends: "a\\0b"\n', "c.yaml: 'extends' must name config files, got a"),
         ("extends: [1]\n", "c.yaml: 'extends' must name config files, got [1]"),
         ("extends: methods/dtm\n", "methods/dtm: there is no such config file; methods are: att, datm"),
         (SIMULATED + "output: ${outpt}\n", "c.yaml: a value refers to something that is not there"),
@@ -178,3 +179,8 @@ def test_unused_learning_rate_is_rejected(read: Read) -> None:
 def test_fraction_above_one_gpu_is_rejected(read: Read, key: str) -> None:
     with pytest.raises(ConfigError, match=f"{key} must be at most 1, or a whole number, got 1.5"):
         read(SIMULATED, f"resources.{key}=1.5")
+
+
+def test_key_below_the_list_of_another_override_is_rejected(read: Read) -> None:
+    with pytest.raises(ConfigError, match=r"'distill\.init=real' does not fit the overrides before it"):
+        read(SIMULATED, "distill=[1]", "distill.init=real")

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from raydistill import errors
-from raydistill.errors import RaydistillError, nearest
+from raydistill.errors import CatalogError, RaydistillError, nearest
 
 
 def subclasses(cls: type[RaydistillError]) -> list[type[RaydistillError]]:
@@ -34,6 +34,12 @@ def test_errors_survive_pickling(cls: type[RaydistillError], arguments: tuple[st
 @EVERY
 def test_args_are_the_parameters_of_init(cls: type[RaydistillError]) -> None:
     assert cls("a", "b", "c").args == ("a", "b", "c")
+
+
+def test_message_with_a_name_of_several_lines_is_one_line() -> None:
+    assert str(CatalogError("has no column 'a\nb'", "t.csv", "known are: c\r\nd")) == (
+        "t.csv: has no column 'a b'; known are: c d"
+    )
 
 
 def test_message_has_where_what_and_fix() -> None:

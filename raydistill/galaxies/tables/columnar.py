@@ -29,7 +29,7 @@ class ParquetTable:
         self.names = list(self._dataset.schema.names)
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
-        return self._dataset.to_table(columns=columns)
+        return _validated(self._dataset.to_table(columns=columns))
 
 
 class FeatherTable:
@@ -48,7 +48,13 @@ class FeatherTable:
         self.names = list(self._table.column_names)
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
-        return self._table.select(columns)
+        return _validated(self._table.select(columns))
+
+
+def _validated(table: pa.Table) -> pa.Table:
+    """Return the table. ArrowInvalid if damage gave it offsets out of range or text that is not UTF-8."""
+    table.validate(full=True)
+    return table
 
 
 def parquet_dataset(uri: str) -> ds.Dataset:

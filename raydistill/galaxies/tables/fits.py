@@ -41,7 +41,7 @@ class FitsTable:
         self._content = content
         with self._open() as hdus:
             self._number = _find_table(hdus, hdu, known, content.uri)
-            self.names = list(hdus[self._number].columns.names)
+            self.names = [name for name in hdus[self._number].columns.names if name]
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         with self._open() as hdus:
@@ -85,7 +85,7 @@ def _find_table(hdus: Sequence[Any], requested: int | str | None, known: Collect
             f"there is no table in extension '{requested}'", uri, f"set survey.hdu; tables are: {listed}"
         )
     first = next(iter(tables))
-    with_known = [i for i, hdu in tables.items() if any(name.lower() in known for name in hdu.columns.names)]
+    with_known = [i for i, hdu in tables.items() if any(name and name.lower() in known for name in hdu.columns.names)]
     number = with_known[0] if with_known else first
     if len(tables) > 1:
         log.info("curate: table in extension %d %s of %d", number, tables[number].name, len(hdus) - 1)

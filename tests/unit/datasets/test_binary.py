@@ -150,11 +150,13 @@ def test_missing_folder_gives_a_fix() -> None:
         Cifar10(root="nowhere").digest()
 
 
+HUGE_IDX = bytes([0, 0, 8, 3, 0, 0, 0, 50]) + b"\xff" * 8  # 50 pictures of 4294967295 x 4294967295
 BAD_IDX: list[tuple[Callable[[Path], object], str]] = [
     (cut("train-images-idx3-ubyte", 16 + 1024 * 20), "train-images-idx3-ubyte: 20 of 50 pictures and 50 of 50 labels are complete; down"),
     (cut("train-images-idx3-ubyte", 16 + 1024 * 20 + 5), "train-images-idx3-ubyte: the file ends within a record of 1024 bytes"),
     (cut("t10k-labels-idx1-ubyte", 8 + 4), "t10k-images-idx3-ubyte: 10 of 10 pictures and 4 of 10 labels are complete"),
     (cut("t10k-images-idx3-ubyte", 7), "t10k-images-idx3-ubyte: this is not an IDX file of bytes with 3 dimensions; download it again"),
+    (lambda root: (root / "train-images-idx3-ubyte").write_bytes(HUGE_IDX), "announces records of 18446744065119617025 bytes"),
     (lambda root: (root / "t10k-labels-idx1-ubyte").unlink(), "there is no file 't10k-labels-idx1-ubyte' for 't10k-images-idx3-ubyte'"),
     (lambda root: [path.unlink() for path in root.iterdir()], "no file such as train-images-idx3-ubyte or train-images-idx3-ubyte.gz"),
     (lambda root: (root / "b-train-images-idx3-ubyte").write_bytes(b""), "there is no file 'b-train-labels-idx1-ubyte'"),

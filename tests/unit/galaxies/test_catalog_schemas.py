@@ -225,6 +225,21 @@ def test_float32_ids_lose_digits_earlier(tmp_path):
         read_catalog(str(tmp_path / "t.parquet"))
 
 
+def test_fits_column_without_a_name_is_an_error(tmp_path):
+    path = tmp_path / "t.fits"
+    Table({"id": [1, 2], "extra": [3, 4], "label": ["a", "b"]}).write(path)
+    path.write_bytes(path.read_bytes().replace(b"TTYPE2", b"XTYPE2"))
+    with pytest.raises(CatalogError, match=r"t\.fits: cannot be read as a fits table \(field names must be strings\)"):
+        read_catalog(str(path))
+
+
+def test_text_of_a_parquet_file_that_is_not_utf8_is_an_error(tmp_path):
+    label = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xe4\xff"]).buffers())
+    pq.write_table(pa.table({"id": ["1"], "label": label}), tmp_path / "t.parquet")
+    with pytest.raises(CatalogError, match=r"t\.parquet: cannot be read as a parquet table \(.*UTF8.*\)"):
+        read_catalog(str(tmp_path / "t.parquet"))
+
+
 def test_masked_fits_integers_are_missing_values(tmp_path):
     def written(name, **columns):
         Table(columns).write(tmp_path / name)

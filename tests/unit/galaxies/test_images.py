@@ -185,6 +185,7 @@ def test_unusable_fits_files_are_rejected_with_a_reason():
     with_nan[5, 5, 1] = np.nan
     assert reason_of(source, fits_bytes(with_nan)) == "not-finite"
     assert reason_of(FitsImages("", channels=("Z", "R", "G")), good) == "wrong-bands"
+    assert reason_of(source, fits_bytes(np.zeros((0, 8, 3)))) == "wrong-size"
 
 
 def test_every_astropy_error_of_a_damaged_file_is_a_rejection():
