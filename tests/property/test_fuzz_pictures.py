@@ -11,8 +11,8 @@ from astropy.io import fits
 from astropy.visualization import make_lupton_rgb
 from PIL import Image
 
+from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.images import RejectedImage, decode_picture
-from raydistill.galaxies.sources import FitsImages
 from tests.property.fuzz import damage, fast_or_long, repeat
 
 FORMATS = {

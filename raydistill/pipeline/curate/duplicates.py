@@ -10,7 +10,7 @@ import hashlib
 
 import numpy as np
 
-from raydistill.artifacts.curated import SPLITS
+from raydistill.galaxies.selection import SPLITS
 
 
 def fingerprint(pixels: np.ndarray) -> int:

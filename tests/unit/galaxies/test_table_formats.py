@@ -18,7 +18,7 @@ from pyarrow import feather
 
 from raydistill.errors import CatalogError
 from raydistill.galaxies.catalog import read_catalog
-from raydistill.galaxies.tables import open_table, read_columns
+from raydistill.galaxies.tables import open_table
 
 IDS = ["587732578312454276", "587729154670395609", "588017702388760720"]
 LABELS = ["round", "spiral", None]
@@ -253,8 +253,8 @@ def test_folders_that_are_no_table_give_one_sentence(tmp_path):
 def test_order_of_a_parquet_folder_does_not_depend_on_a_readme(tmp_path):
     for name in ("b", "a", "c"):
         pq.write_table(pa.table({"id": [name], "class": ["E"]}), tmp_path / f"{name}.parquet")
-    before = read_columns(str(tmp_path), ["id"])
+    before = open_table(str(tmp_path)).read(["id"])
     (tmp_path / "README.md").write_text("about")
     (tmp_path / "dataset_infos.json").write_text("{}")
-    assert read_columns(str(tmp_path), ["id"]).equals(before)
+    assert open_table(str(tmp_path)).read(["id"]).equals(before)
     assert open_table(str(tmp_path)).names == ["id", "class"]
