@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 KIND = "curated"
 
+Levels = dict[str, float | list[float]]  # black and white, by key of the config
+
 SCHEMA = pa.schema(
     [
         ("object_id", pa.string()),
@@ -114,6 +116,9 @@ class Summary:
     duplicates
         Number of pictures whose pixels also occur in an earlier split, by pair of splits, such as
         "train/test".
+    levels
+        The numbers chosen for `value_range: auto`, or for `stretch: auto` and its `minimum`; empty
+        if nothing was chosen.
     """
 
     survey: str
@@ -127,12 +132,14 @@ class Summary:
     aligned: bool = False
     unassigned: dict[str, int] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
+    levels: Levels = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """Return the bytes of `summary.json`. Older sets have no `duplicates`, so 0 is left out."""
+        """Return the bytes of `summary.json`, without the fields that older sets lack if they are empty."""
         values = asdict(self)
-        if not self.duplicates:
-            del values["duplicates"]
+        for name in ("duplicates", "levels"):
+            if not values[name]:
+                del values[name]
         return json.dumps(values, indent=1).encode()
 
 

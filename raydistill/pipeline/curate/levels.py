@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raydistill.artifacts.curated import Levels
 from raydistill.config import Images
 from raydistill.datasets.base import DataSet, EncodedDataSet, PackedDataSet
 from raydistill.errors import CatalogError
@@ -69,6 +71,25 @@ def resolve_levels(images: Images | DataSet, selected: pa.Table) -> Images | Dat
     what = "curate: pixels reach from %g to %g in %d sampled pictures; black and white: %s=%s"
     log.info(what, low, high, len(extents), key, shown)
     return replace(images, value_range=chosen)
+
+
+def chosen_levels(configured: Images | DataSet, resolved: Images | DataSet) -> Levels:
+    """Return the numbers in place of `auto`, by key; "full" is no number and the usual range."""
+    chosen: Levels = {}
+    for key in ("value_range", "stretch", "minimum"):
+        value: Any = getattr(resolved, key, "full")
+        if value not in (getattr(configured, key, "full"), "full"):
+            chosen[key] = list(value) if isinstance(value, tuple) else value
+    return chosen
+
+
+def format_levels(levels: Levels) -> str:
+    """Return the numbers of `chosen_levels` as text: value_range=[0, 4095]."""
+    shown = {key: value if isinstance(value, list) else [value] for key, value in levels.items()}
+    texts = {key: ", ".join(f"{one:.6g}" for one in values) for key, values in shown.items()}
+    return ", ".join(
+        f"{key}=[{text}]" if isinstance(levels[key], list) else f"{key}={text}" for key, text in texts.items()
+    )
 
 
 def _extents(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa.Table, count: int) -> list[Extent]:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import torch
 
-from raydistill.artifacts.curated import CuratedSet, Summary
+from raydistill.artifacts.curated import CuratedSet, Levels, Summary
 from raydistill.artifacts.tensors import write_whitening
 from raydistill.config import Config, Images
 from raydistill.core.normalise import PixelSums, Whitening
 from raydistill.datasets.base import DataSet
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.curate.decoding import decode, raise_read_error
-from raydistill.pipeline.curate.levels import LevelChecks, resolve_levels
+from raydistill.pipeline.curate.levels import LevelChecks, chosen_levels, format_levels, resolve_levels
 from raydistill.pipeline.curate.selection import Selection, select_galaxies
 from raydistill.pipeline.curate.writer import CuratedWriter
 from raydistill.pipeline.plan import Plan
@@ -65,13 +65,15 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
         return curated
     survey = plan.user_survey()
     selection = select_galaxies(config.curate, survey)  # errors of the table are raised before a cluster starts
-    images = resolve_levels(survey if isinstance(survey, DataSet) else survey.images, selection.galaxies)
+    configured = survey if isinstance(survey, DataSet) else survey.images
+    images = resolve_levels(configured, selection.galaxies)
+    levels = chosen_levels(configured, images)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run) as run:
-        _log_summary(_write(config, images, selection, spec.folder), run)
+        _log_summary(_write(config, images, levels, selection, spec.folder), run)
     return CuratedSet.open(spec.folder)
 
 
-def _write(config: Config, images: Images | DataSet, selection: Selection, folder: Folder) -> Summary:
+def _write(config: Config, images: Images | DataSet, levels: Levels, selection: Selection, folder: Folder) -> Summary:
     """Write the files of the curated set, and return its summary."""
     recipe, num_pixels = config.curate, 3 * config.curate.image_size**2
     folder.remove("data")  # of an interrupted attempt, whose pictures may have been others
@@ -88,7 +90,7 @@ def _write(config: Config, images: Images | DataSet, selection: Selection, folde
                 shown.advance(len(decoded), rejected=len(writer.rejected))
         writer.close()
     checks.warn(images)
-    summary = writer.write_summary(config)
+    summary = writer.write_summary(config, levels)
     if pixel_sums is not None:
         log.info("curate: computing the whitening matrix, %d x %d", num_pixels, num_pixels)
         write_whitening(folder, _whitening(pixel_sums, recipe.whitening_eps))
@@ -116,6 +118,8 @@ def _log_summary(summary: Summary, run: Run) -> None:
         log.info(
             "%-*s %10d %6d %6d %6d %6d %10s", width, c.name, c.candidates, c.kept, c.train, c.validation, c.test, lowest
         )
+    if summary.levels:
+        log.info("curate: black and white of the pictures: %s", format_levels(summary.levels))
     if summary.rejected:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.items())
         log.warning("curate: rejected pictures: %s (listed in rejected.parquet)", reasons)

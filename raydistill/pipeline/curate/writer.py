@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, ClassSummary, Summary, partition
+from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, ClassSummary, Levels, Summary, partition
 from raydistill.config import Config
 from raydistill.core.normalise import MINIMUM_STD, PixelSums
 from raydistill.errors import CatalogError
@@ -112,8 +112,10 @@ class CuratedWriter:
         with self._folder.writing("rejected.parquet") as path:
             pq.write_table(pa.Table.from_pylist(self.rejected, REJECTED_SCHEMA), path)
 
-    def write_summary(self, config: Config) -> Summary:
+    def write_summary(self, config: Config, levels: Levels | None = None) -> Summary:
         """Write and return the summary: counts and channel statistics of the training pixels.
+
+        `levels` are those of `Summary`.
 
         Raises
         ------
@@ -139,6 +141,7 @@ class CuratedWriter:
             aligned=config.curate.align,
             unassigned=self._selection.unassigned,
             duplicates=self._duplicates.counts,
+            levels=levels or {},
         )
         self._folder.write("summary.json", summary.to_json())
         return summary

@@ -1,0 +1,91 @@
+"""Test the summary and the list of rejected pictures, written without a cluster."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from raydistill.artifacts.curated import Summary
+from raydistill.config import CatalogSurvey, Config, Curate
+from raydistill.galaxies.fits_images import FitsImages
+from raydistill.galaxies.sources import FolderImages
+from raydistill.pipeline.curate.decoding import DECODED, decode_row
+from raydistill.pipeline.curate.levels import chosen_levels, format_levels, resolve_levels
+from raydistill.pipeline.curate.selection import select_galaxies
+from raydistill.pipeline.curate.writer import CuratedWriter
+from raydistill.storage import Folder
+
+COUNT = 20
+
+
+def survey(root: Path, bits: int) -> CatalogSurvey:
+    """Write grey pictures of 16 bits that fill some of them; the first has full contrast."""
+    (root / "images").mkdir()
+    for number in range(COUNT):
+        y, x = np.mgrid[:32, :32]
+        light = np.exp(-((x - 15.5) ** 2 + (y - 15.5) ** 2) / 40 / (1 + number / 10))
+        values = np.rint(light / light.max() * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+        Image.fromarray(values).save(root / "images" / f"{number}.png")
+    (root / "labels.csv").write_text("id,class\n" + "".join(f"{n},{'ab'[n % 2]}\n" for n in range(COUNT)))
+    images = FolderImages(str(root / "images"), pattern="{id}.png")
+    return CatalogSurvey(catalog=str(root / "labels.csv"), images=images)
+
+
+def write(root: Path, one: CatalogSurvey) -> tuple[Summary, dict[str, Any], list[dict[str, Any]]]:
+    """Return the summary, the content of its file, and the rows of rejected.parquet."""
+    config = Config(name="x", survey=one, curate=Curate(classes=("a", "b"), image_size=16, crop_fraction=1.0))
+    selection = select_galaxies(config.curate, one)
+    images = resolve_levels(one.images, selection.galaxies)
+    folder = Folder(root / "curated")
+    writer = CuratedWriter(folder, selection, 16, None)
+    ranks, paths = (selection.galaxies[name].to_pylist() for name in ("rank", "path"))
+    rows = [
+        decode_row(rank, f"{one.images.root}/{path}", path, images, config.curate)
+        for rank, path in zip(ranks, paths, strict=True)
+    ]
+    writer.add(pa.Table.from_pylist(rows, DECODED))
+    writer.close()
+    summary = writer.write_summary(config, chosen_levels(one.images, images))
+    rejected = pq.read_table(io.BytesIO(folder.read("rejected.parquet"))).to_pylist()
+    return summary, json.loads(folder.read("summary.json")), rejected
+
+
+def test_summary_keeps_the_range_that_was_chosen(tmp_path):
+    summary, stored, _ = write(tmp_path, survey(tmp_path, 12))
+    assert summary.levels == stored["levels"] == {"value_range": [0, 4095]}
+    assert format_levels(summary.levels) == "value_range=[0, 4095]"
+
+
+def test_usual_pictures_have_the_summary_of_older_sets(tmp_path):
+    for bits in (8, 16):
+        (tmp_path / str(bits)).mkdir()
+        summary, stored, _ = write(tmp_path / str(bits), survey(tmp_path / str(bits), bits))
+        assert not summary.levels
+        assert "levels" not in stored
+
+
+def test_summary_keeps_the_stretch_that_was_chosen():
+    configured = FitsImages("bands", stretch="auto")
+    resolved = FitsImages("bands", stretch=0.125, minimum=(0.5, 1.0, 20.0))
+    levels = chosen_levels(configured, resolved)
+    assert levels == {"stretch": 0.125, "minimum": [0.5, 1.0, 20.0]}
+    assert format_levels(levels) == "stretch=0.125, minimum=[0.5, 1, 20]"
+    assert not chosen_levels(resolved, resolved)
+
+
+def test_list_of_rejected_pictures_names_the_path_that_was_tried(tmp_path):
+    one = survey(tmp_path, 8)
+    (tmp_path / "images" / "3.png").rename(tmp_path / "images" / "3.gif")
+    (tmp_path / "images" / "4.png").write_bytes(b"no picture")
+    _, _, rejected = write(tmp_path, one)
+    assert [(row["object_id"], row["source"], row["reason"]) for row in rejected] == [
+        ("3", "3.png", "missing"),
+        ("4", "4.png", "corrupt"),
+    ]
