@@ -20,7 +20,7 @@ from raydistill.datasets.hub import files_of_config
 from raydistill.datasets.split_names import are_splits
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
-from raydistill.galaxies.cells import is_picture_type, read_cell
+from raydistill.galaxies.cells import check_fixed_size_lists, is_picture_type, is_text_type, read_cell
 from raydistill.galaxies.picture_files import Source
 from raydistill.galaxies.tables import object_ids
 from raydistill.storage import arrow_filesystem, open_stream
@@ -129,6 +129,8 @@ class ImageTable(EncodedDataSet, PackedDataSet):
         """Return `Index.rows` of a file."""
         at = self._at(name)
         has_split = self._check_columns(parquet.schema_arrow, at)
+        kind = parquet.schema_arrow.field(self.image_column).type
+        check_fixed_size_lists(kind, [parquet.metadata], self.image_column, at)
         columns_to_read = [self.label_column, *self.id_columns, *([self.split_column] if has_split else [])]
         table = parquet.read(columns=list(dict.fromkeys(columns_to_read)))
         groups = [np.arange(parquet.metadata.row_group(group).num_rows) for group in range(parquet.num_row_groups)]
@@ -160,7 +162,7 @@ class ImageTable(EncodedDataSet, PackedDataSet):
                 fix = f"set survey.{role}; {nearest(column, tuple(schema.names))}"
                 raise CatalogError(f"has no column '{column}'", at, fix)
         kind = schema.field(self.image_column).type
-        if not is_picture_type(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if not is_picture_type(kind) or is_text_type(kind):
             fix = "set survey.image_column to a column of encoded pictures"
             raise CatalogError(f"column '{self.image_column}' has the type {kind}, not bytes of pictures", at, fix)
         return self.split_column in schema.names

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from raydistill.errors import CatalogError
 from raydistill.galaxies.picture_files import Source
@@ -17,30 +19,40 @@ ARRAY_RANKS = (2, 3)  # H x W, and H x W x 3 or 3 x H x W
 
 def is_picture_type(kind: pa.DataType) -> bool:
     """Return whether cells of this type can hold pictures: bytes, a path, a struct of both, or arrays."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = _values(kind)
     if pa.types.is_struct(kind):
         fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
-        return bool(fields.keys() & {"bytes", "path"}) and _is_bytes(fields.get("bytes", pa.binary()))
-    return _is_bytes(kind) or _is_text(kind) or _rank(kind) in ARRAY_RANKS
+        return bool(fields.keys() & {"bytes", "path"}) and is_bytes_type(fields.get("bytes", pa.binary()))
+    return is_bytes_type(kind) or is_text_type(kind) or _rank(kind) in ARRAY_RANKS
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+def is_bytes_type(kind: pa.DataType) -> bool:
+    """Return whether cells of this type are bytes."""
+    kind = _values(kind)
+    is_plain = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    return bool(is_plain or pa.types.is_fixed_size_binary(kind))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text_type(kind: pa.DataType) -> bool:
+    """Return whether cells of this type are text."""
+    kind = _values(kind)
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
+def _values(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    is_plain = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_plain or pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
 
 
 def _rank(kind: pa.DataType) -> int:
     """Return the number of axes of the numbers in a cell; 0 if it does not hold an array of numbers."""
     if isinstance(kind, pa.FixedShapeTensorType):
-        return len(kind.shape)
+        # Arrow 25 writes the inverse of the permutation that its format defines.
+        return len(kind.shape) if kind.permutation in (None, sorted(kind.permutation or ())) else 0
     if isinstance(kind, pa.BaseExtensionType):
         return _rank(kind.storage_type)
     rank = 0
@@ -59,6 +71,18 @@ def check_text(value: object, column: str, where: str) -> None:
     if len(value) > 1000 or value.startswith("data:"):
         what = f"column '{column}' has the type string and holds encoded text, not paths (first: {value[:20]}…)"
         raise CatalogError(what, where, "decode it, and store the pictures as bytes")
+
+
+def check_fixed_size_lists(kind: pa.DataType, files: Iterable[pq.FileMetaData], column: str, where: str) -> None:
+    """Raise CatalogError for null in lists of fixed size, which Arrow cannot read from Parquet."""
+    if "fixed_size_list" not in str(kind) and not isinstance(kind, pa.FixedShapeTensorType):
+        return
+    for file in files:
+        chunks = (file.row_group(g).column(c) for g in range(file.num_row_groups) for c in range(file.num_columns))
+        for chunk in chunks:
+            if chunk.path_in_schema.split(".")[0] == column and chunk.statistics and chunk.statistics.null_count:
+                what = f"column '{column}' has the type {kind} and null in it, which Arrow cannot read"
+                raise CatalogError(what, where, "remove the rows without a picture, or store lists of variable size")
 
 
 def read_cell(cell: pa.Scalar, folder: str) -> Source:

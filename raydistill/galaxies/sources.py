@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
-from raydistill.galaxies.cells import check_text, is_picture_type
+from raydistill.galaxies.cells import check_fixed_size_lists, check_text, is_picture_type, is_text_type
 from raydistill.galaxies.images import decode_picture
 from raydistill.galaxies.levels import ValueRange, check_range
 from raydistill.galaxies.picture_files import Source, check_pattern, expected_names, locate, read_source
@@ -125,7 +125,7 @@ class ParquetImages:
         if not is_picture_type(kind):
             fix = "set survey.images.image_column to a column of encoded pictures, or of arrays H x W x 3"
             raise CatalogError(f"column '{self.image_column}' has the type {kind}, not pictures", self.uri, fix)
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if is_text_type(kind):
             first = dataset.head(1, columns=[self.image_column])[0].to_pylist()
             check_text(next(iter(first), None), self.image_column, self.uri)
         return dataset
@@ -138,7 +138,10 @@ class ParquetImages:
 
     def ids(self) -> pa.Array:
         """Return the object id of each row, in the order of the file. The pictures are not read."""
-        return object_ids(self.dataset().to_table(columns=[self.id_column])[0], self.id_column, self.uri)
+        dataset = self.dataset()
+        files = (fragment.metadata for fragment in dataset.get_fragments())
+        check_fixed_size_lists(dataset.schema.field(self.image_column).type, files, self.image_column, self.uri)
+        return object_ids(dataset.to_table(columns=[self.id_column])[0], self.id_column, self.uri)
 
     def decode(self, source: Source) -> np.ndarray:
         """Return uint8 `[H, W, 3]`, row 0 at the top.

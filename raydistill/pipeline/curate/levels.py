@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from raydistill.artifacts.curated import Levels
 from raydistill.config import Images
 from raydistill.datasets.base import DataSet, EncodedDataSet, PackedDataSet
+from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
 from raydistill.galaxies.cells import read_cell
 from raydistill.galaxies.fits_images import FitsImages
@@ -94,12 +95,25 @@ def format_levels(levels: Levels) -> str:
 
 def _extents(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa.Table, count: int) -> list[Extent]:
     """Return the extents of the pictures of more than 8 bits in a sample."""
-    extents = []
+    extents, sizes = [], []  # sizes [bytes] of those that are no pictures
     for source in _sample(images, selected, count):
-        with suppress(RejectedImage):
+        content = b""
+        try:
             content, _ = read_source(source)
             extents.append(picture_extent(content))
+        except RejectedImage:
+            sizes.append(len(content))
+    if not extents and isinstance(images, (ParquetImages, ImageTable)):
+        _refuse_raw_pixels(images, sizes)
     return [one for one in extents if one is not None]
+
+
+def _refuse_raw_pixels(images: ParquetImages | ImageTable, sizes: list[int]) -> None:
+    """Raise CatalogError if no row holds a picture, and all have the same size: that of raw pixels."""
+    if len(sizes) > 1 and sizes[0] and len(set(sizes)) == 1:
+        what = f"column '{images.image_column}' holds bytes, {sizes[0]} in each row, in no known picture format"
+        where = images.uri if isinstance(images, ParquetImages) else images.root
+        raise CatalogError(what, where, "raw pixels have no shape: store PNG files, or arrays H x W x 3")
 
 
 def _sample(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa.Table, count: int) -> Iterator[Source]:

@@ -12,11 +12,13 @@ from deep_files import with_pillow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
 from raydistill.galaxies.cells import is_picture_type, read_cell
 from raydistill.galaxies.images import RejectedImage, inspect, read_npy
 from raydistill.galaxies.picture_files import read_source
 from raydistill.galaxies.sources import ParquetImages
+from raydistill.pipeline.curate.levels import resolve_levels
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)
 PNG = with_pillow(IMAGE, "PNG")
@@ -43,7 +45,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("number", NUMBERS, ids=str)
-@pytest.mark.parametrize("make_list", [pa.list_, pa.large_list], ids=["list", "large list"])
+@pytest.mark.parametrize("make_list", [pa.list_, pa.large_list, pa.list_view], ids=["list", "large", "view"])
 def test_nested_lists_of_numbers_are_pictures(tmp_path, layout, number, make_list):
     values, kind = LAYOUTS[layout], number
     for _ in range(values.ndim):
@@ -53,6 +55,56 @@ def test_nested_lists_of_numbers_are_pictures(tmp_path, layout, number, make_lis
     expected = np.broadcast_to(IMAGE[..., :1], IMAGE.shape) if "3" not in layout else IMAGE
     np.testing.assert_array_equal(decoded(images)[0], expected)
     assert read_cell(column[1], "") is None
+
+
+@pytest.mark.parametrize("number", [pa.uint8(), pa.float16(), pa.float32(), pa.float64()], ids=str)
+def test_lists_of_fixed_size_are_pictures(tmp_path, number):
+    pixels = np.moveaxis(np.stack([IMAGE, IMAGE[::-1]]), 3, 1)
+    column = pa.array(pixels.ravel().astype(number.to_pandas_dtype()), number)
+    for size in pixels.shape[:0:-1]:
+        column = pa.FixedSizeListArray.from_arrays(column, size)
+    first, second = decoded(table(tmp_path, column, value_range=(0, 255)))
+    np.testing.assert_array_equal(first, IMAGE)
+    np.testing.assert_array_equal(second, IMAGE[::-1])
+
+
+class Array3D(pa.ExtensionType):
+    """The type of Hugging Face's `Array3D`."""
+
+    def __init__(self) -> None:
+        kind = pa.list_(pa.list_(pa.list_(pa.uint8())))
+        super().__init__(kind, "datasets.features.features.Array3DExtensionType")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b'[[40, 36, 3], "uint8"]'
+
+
+def test_arrays_of_hugging_face_are_pictures(tmp_path):
+    kind = Array3D()
+    column = pa.ExtensionArray.from_storage(kind, pa.array([IMAGE.tolist()], kind.storage_type))
+    np.testing.assert_array_equal(decoded(table(tmp_path, column))[0], IMAGE)
+    np.testing.assert_array_equal(ParquetImages("v").decode(read_cell(column[0], "")), IMAGE)
+
+
+@pytest.mark.parametrize("kind", ["lists", "tensors"])
+def test_null_in_lists_of_fixed_size_is_refused(tmp_path, kind):
+    storage = pa.array([IMAGE.ravel().tolist(), None], pa.list_(pa.uint8(), IMAGE.size))
+    column = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.uint8(), IMAGE.shape), storage)
+    if kind == "lists":
+        column = pa.array([IMAGE[..., 0].tolist(), None], pa.list_(pa.list_(pa.uint8(), 36), 40))
+    with pytest.raises(CatalogError) as error:
+        table(tmp_path, column).ids()
+    assert "and null in it, which Arrow cannot read; remove the rows without a picture" in str(error.value)
+    pq.write_table(pa.table({"image": column, "label": [0, 1]}), tmp_path / "set.parquet")
+    with pytest.raises(CatalogError, match="and null in it, which Arrow cannot read"):
+        ImageTable(root=str(tmp_path / "set.parquet")).index()
+
+
+def test_tensors_with_a_permutation_are_refused(tmp_path):
+    kind = pa.fixed_shape_tensor(pa.uint8(), (3, 40, 36), permutation=[1, 2, 0])
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(np.moveaxis(IMAGE, 2, 0).ravel()), IMAGE.size)
+    with pytest.raises(CatalogError, match=r"permutation=\[1,2,0\]\]>, not pictures"):
+        table(tmp_path, pa.ExtensionArray.from_storage(kind, storage)).ids()
 
 
 def test_fixed_shape_tensors_are_pictures(tmp_path):
@@ -95,6 +147,12 @@ ENCODED = {
     "struct": pa.array([{"bytes": PNG, "path": "x.png"}]),
     "struct, path first": pa.array([{"path": "x.png", "bytes": PNG}]),
     "struct without path": pa.array([{"bytes": PNG}]),
+    "bytes of one size": pa.array([PNG], pa.binary(len(PNG))),
+    "view of bytes": pa.array([PNG], pa.binary_view()),
+    "struct of large bytes": pa.array(
+        [{"bytes": PNG, "path": "x"}], pa.struct({"bytes": pa.large_binary(), "path": pa.large_string()})
+    ),
+    "struct with a dictionary": pa.StructArray.from_arrays([pa.array([PNG]).dictionary_encode()], ["bytes"]),
     "struct with more": pa.array([{"bytes": PNG, "path": None, "width": 36}]),
 }
 
@@ -141,6 +199,18 @@ def test_columns_of_other_types_are_refused_with_their_type(tmp_path, kind):
     assert "set survey.images.image_column" in str(error.value)
 
 
+@pytest.mark.parametrize("is_set", [False, True])
+def test_raw_pixels_without_a_shape_are_refused(tmp_path, is_set):
+    rows = pa.table({"id_str": ["a", "b"], "label": [0, 1], "image": [IMAGE.tobytes(), IMAGE[::-1].tobytes()]})
+    pq.write_table(rows, tmp_path / "v.parquet")
+    images = ImageTable(root=str(tmp_path / "v.parquet")) if is_set else ParquetImages(str(tmp_path / "v.parquet"))
+    selected = images.index().rows if is_set else pa.table({"path": []})
+    with pytest.raises(CatalogError) as error:
+        resolve_levels(images, selected)
+    assert "column 'image' holds bytes, 4320 in each row, in no known picture format" in str(error.value)
+
+
+@pytest.mark.parametrize("is_dictionary", [False, True])
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -149,7 +219,8 @@ def test_columns_of_other_types_are_refused_with_their_type(tmp_path, kind):
         ("data:image/png;base64,iVBOR", "holds encoded text"),
     ],
 )
-def test_text_that_is_no_path_is_refused(tmp_path, text, sentence):
+def test_text_that_is_no_path_is_refused(tmp_path, text, sentence, is_dictionary):
+    column = pa.array([text]).dictionary_encode() if is_dictionary else pa.array([text])
     with pytest.raises(CatalogError) as error:
-        table(tmp_path, pa.array([text])).ids()
+        table(tmp_path, column).ids()
     assert sentence in str(error.value)
