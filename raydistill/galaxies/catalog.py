@@ -24,14 +24,14 @@ from raydistill.galaxies.catalog_schemas import (
     missing_column,
     to_canonical,
 )
+from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.numbers import Kind, NotANumber, to_numbers
 from raydistill.galaxies.tables import Table, object_ids, open_table
-from raydistill.galaxies.tree import RESPONSES, TASKS, task_columns
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
 
-VOTES = pa.list_(pa.float32(), len(RESPONSES))
+VOTES = pa.list_(pa.float32(), len(GZ2.answers))
 
 _NUMBERS: Mapping[str, Kind] = {
     "ra": "right ascension",
@@ -87,7 +87,7 @@ def read_catalog(
         - `petro_r90: float64` [arcsec]
         - `redshift: float64`
         - `total_votes: float64`: answers to all questions, about three per volunteer
-        - `votes: fixed_size_list<float32>[37]` in the order of `RESPONSES`: the fraction of each
+        - `votes: fixed_size_list<float32>[37]` in the order of `GZ2.answers`: the fraction of each
           answer among the volunteers who were asked; NaN if no volunteer was asked or
           the schema lacks the task. Debiased fractions of one question need not sum to 1.
         - or, for `plain`: `label: string, confidence: float64`; the confidence is 1 if the table
@@ -135,9 +135,9 @@ class _Catalog:
 
 
 def votes_array(catalog: pa.Table) -> np.ndarray:
-    """Return the `votes` column as float32 `[N, 37]`, answers in the order of `RESPONSES`."""
+    """Return the `votes` column as float32 `[N, 37]`, answers in the order of `GZ2.answers`."""
     flat = catalog["votes"].combine_chunks().flatten()
-    return np.asarray(flat, dtype=np.float32).reshape(-1, len(RESPONSES))
+    return np.asarray(flat, dtype=np.float32).reshape(-1, len(GZ2.answers))
 
 
 def read_filename_mapping(uri: str, id_column: str = "objid", asset_column: str = "asset_id") -> dict[str, str]:
@@ -182,10 +182,10 @@ def _read_votes(catalog: _Catalog, schema: str, fractions: Fractions, names: Map
     if totals and names["total_votes"] is None:
         sums = np.nansum([_numbers(table, name, uri) for name in totals], axis=0)
         result = result.set_column(result.schema.get_field_index("total_votes"), "total_votes", pa.array(sums))
-    votes = np.full((table.num_rows, len(RESPONSES)), np.nan, dtype=np.float32)
-    for task, question in zip(TASKS, questions, strict=True):
+    votes = np.full((table.num_rows, len(GZ2.answers)), np.nan, dtype=np.float32)
+    for task, question in zip(GZ2.tasks, questions, strict=True):
         if question.columns:
-            votes[:, task_columns(task)] = _conditional(table, question, uri)
+            votes[:, GZ2.columns_of(task)] = _conditional(table, question, uri)
     fallbacks = _weighted_fallbacks(questions, fractions, uri)
     metadata = {"dialect": schema, "fractions": fractions, "weighted_instead_of_raw": fallbacks}
     result = result.append_column("votes", pa.FixedSizeListArray.from_arrays(votes.ravel(), type=VOTES))
@@ -199,7 +199,7 @@ def _weighted_fallbacks(questions: list[Question], fractions: Fractions, uri: st
     weighted = [bool(q.columns) and q.columns[0].endswith(SUFFIXES["weighted"]) for q in questions]
     if all(weighted):
         raise CatalogError("no question has raw fractions for all its answers", uri, "set survey.fractions to weighted")
-    return ",".join(str(task.number) for task, is_weighted in zip(TASKS, weighted, strict=True) if is_weighted)
+    return ",".join(str(task.number) for task, is_weighted in zip(GZ2.tasks, weighted, strict=True) if is_weighted)
 
 
 def _read_labels(catalog: _Catalog, names: Mapping[str, str | None]) -> pa.Table:

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from raydistill.errors import CatalogError, ConfigError, nearest
-from raydistill.galaxies.tree import RESPONSES, TASKS, Task
+from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.tree import Task
 
 Fractions = Literal["weighted", "raw", "debiased"]
 SCHEMAS = ("willett", "hart16", "kaggle", "galaxy-datasets", "plain")
@@ -102,8 +103,8 @@ def detect_schema(present: Sequence[str], overrides: Mapping[str, str | None], u
     """
     if overrides.get("label") is not None:
         return "plain"
-    if any(name.startswith(RESPONSES[0]) for name in present):
-        return "willett" if all(f"{stem}_fraction" in present for stem in RESPONSES) else "hart16"
+    if any(name.startswith(GZ2.answers[0]) for name in present):
+        return "willett" if all(f"{stem}_fraction" in present for stem in GZ2.answers) else "hart16"
     if "Class1.1" in present:
         return "kaggle"
     if any(name.startswith("smooth-or-featured-gz2_") for name in present):
@@ -112,7 +113,7 @@ def detect_schema(present: Sequence[str], overrides: Mapping[str, str | None], u
         return "plain"
     raise missing_column(
         "no columns of a known catalog schema",
-        f"{RESPONSES[0]}_weighted_fraction",
+        f"{GZ2.answers[0]}_weighted_fraction",
         present,
         uri,
         f"set survey.dialect to one of {', '.join(SCHEMAS)}, or set survey.columns.id and survey.columns.label",
@@ -137,7 +138,7 @@ def _kaggle_question(task: Task, fractions: Fractions, present: set[str]) -> Que
     return Question(tuple(f"Class{task.number}.{i + 1}" for i in range(len(task.answers))), "cumulative")
 
 
-# Names in galaxy-datasets (label_metadata.gz2_ortho_pairs), with the answers in the order of TASKS.
+# Names in galaxy-datasets (label_metadata.gz2_ortho_pairs), with the answers in the order of GZ2.tasks.
 _GALAXY_DATASETS: Mapping[int, tuple[str, tuple[str, ...]]] = {
     1: ("smooth-or-featured", ("smooth", "featured-or-disk", "artifact")),
     2: ("disk-edge-on", ("yes", "no")),
@@ -180,7 +181,7 @@ def list_questions(schema: str, fractions: Fractions, present: Sequence[str], ur
         raise CatalogError(
             f"catalog schema '{schema}' has no debiased fractions", uri, "set survey.fractions to weighted"
         )
-    questions = [LAYOUTS[schema](task, fractions, set(present)) for task in TASKS]
+    questions = [LAYOUTS[schema](task, fractions, set(present)) for task in GZ2.tasks]
     for name in (name for question in questions for name in question.columns):
         if name not in present:
             others = [kind for kind in SUFFIXES if kind != fractions]
@@ -191,8 +192,8 @@ def list_questions(schema: str, fractions: Fractions, present: Sequence[str], ur
 
 def _usual_names() -> dict[str, str]:
     """Return the columns of all schemas by their names in lower case."""
-    names = [answer.column + suffix for task in TASKS for answer in task.answers for suffix in SUFFIXES.values()]
-    names += [name for task in TASKS for name in _kaggle_question(task, "weighted", set()).columns]
+    names = [answer.column + suffix for task in GZ2.tasks for answer in task.answers for suffix in SUFFIXES.values()]
+    names += [name for task in GZ2.tasks for name in _kaggle_question(task, "weighted", set()).columns]
     for key, answers in _GALAXY_DATASETS.values():
         counts = [f"{key}-gz2_{answer}" for answer in answers]
         names += [*counts, *(f"{name}_fraction" for name in counts), f"{key}-gz2_total-votes"]

@@ -19,8 +19,9 @@ import numpy as np
 import yaml
 
 from raydistill.errors import ConfigError, describe_yaml_error, join_hint, nearest
+from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.labels import LabelIndex, LabelledClass
-from raydistill.galaxies.tree import INDEX, RESPONSES, TASK_OF, Task, resolve_answer
+from raydistill.galaxies.tree import DecisionTree, Task
 from raydistill.storage import open_stream
 
 
@@ -32,10 +33,12 @@ class GalaxyClass:
     ----------
     name : str
     path : tuple of tuples of str
-        One tuple of alternative answers per step, in any spelling of `tree.resolve_answer`. They
+        One tuple of alternative answers per step, in any spelling of `DecisionTree.resolve`. They
         are stored as column stems. A class with an empty path gets its galaxies from labels only.
     labels : tuple of str
         Its labels in a table of labels. Empty: its name.
+    tree : DecisionTree
+        The questions that its path answers.
 
     Raises
     ------
@@ -47,11 +50,12 @@ class GalaxyClass:
     name: str
     path: tuple[tuple[str, ...], ...] = ()
     labels: tuple[str, ...] = ()
+    tree: DecisionTree = GZ2
 
     def __post_init__(self) -> None:
         where = f"class '{self.name}'"
-        stems = tuple(tuple(resolve_answer(answer, where) for answer in step) for step in self.path)
-        tasks = [_task_of_step(step, where) for step in stems]
+        stems = tuple(tuple(self.tree.resolve(answer, where) for answer in step) for step in self.path)
+        tasks = [_task_of_step(self.tree, step, where) for step in stems]
         if len({task.number for task in tasks}) < len(tasks):
             twice = next(task.key for task in tasks if tasks.count(task) > 1)
             raise ConfigError(
@@ -71,13 +75,13 @@ class GalaxyClass:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """Return the question of each step."""
-        return tuple(TASK_OF[step[0]] for step in self.path)
+        return tuple(self.tree.task_of[step[0]] for step in self.path)
 
 
-def _task_of_step(step: tuple[str, ...], where: str) -> Task:
+def _task_of_step(tree: DecisionTree, step: tuple[str, ...], where: str) -> Task:
     if not step:
         raise ConfigError("a step of the path is empty", where, "name at least one answer")
-    if len({TASK_OF[stem].number for stem in step}) > 1:
+    if len({tree.task_of[stem].number for stem in step}) > 1:
         raise ConfigError(
             f"the alternatives {', '.join(step)} answer different questions",
             where,
@@ -85,7 +89,7 @@ def _task_of_step(step: tuple[str, ...], where: str) -> Task:
         )
     if len(set(step)) < len(step):
         raise ConfigError(f"a step names {step[0]} twice", where, "name each alternative once")
-    return TASK_OF[step[0]]
+    return tree.task_of[step[0]]
 
 
 LISTED = "list"  # name of the tree of a list of labels
@@ -106,6 +110,12 @@ class ClassTree:
             raise ConfigError(
                 f"two classes are called '{repeated[0]}'", f"class tree '{self.name}'", "give each its own name"
             )
+        assert all(galaxy_class.tree == self.tree for galaxy_class in self.classes)
+
+    @property
+    def tree(self) -> DecisionTree:
+        """Return the questions that the paths of the classes answer."""
+        return self.classes[0].tree
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,9 +131,9 @@ class ClassTree:
 
         Parameters
         ----------
-        votes : float `[N, 37]`
+        votes : float `[N, A]`
             The fraction of each answer among the volunteers who were asked, in the order of
-            `RESPONSES`. NaN (no volunteer was asked) counts as 0.
+            `tree.answers`. NaN (no volunteer was asked) counts as 0.
 
         Returns
         -------
@@ -139,8 +149,8 @@ class ClassTree:
             If `votes` has another shape.
         """
         votes = np.nan_to_num(np.asarray(votes, dtype=np.float64), nan=0.0)
-        if votes.ndim != 2 or votes.shape[1] != len(RESPONSES):
-            raise ValueError(f"votes must be [N, {len(RESPONSES)}], not {list(votes.shape)}")
+        if votes.ndim != 2 or votes.shape[1] != len(self.tree.answers):
+            raise ValueError(f"votes must be [N, {len(self.tree.answers)}], not {list(votes.shape)}")
         columns = [path_confidence(votes, galaxy_class) for galaxy_class in self.classes]
         return np.stack(columns, axis=1)
 
@@ -149,7 +159,7 @@ class ClassTree:
 
         Parameters
         ----------
-        votes : float `[N, 37]`
+        votes : float `[N, A]`
             As in `confidence`.
 
         Returns
@@ -171,7 +181,7 @@ class ClassTree:
 
 
 def path_confidence(votes: np.ndarray, galaxy_class: GalaxyClass) -> np.ndarray:
-    """Return the product of the steps' fractions, `[N]`, of votes `[N, 37]` without NaN."""
+    """Return the product of the steps' fractions, `[N]`, of votes `[N, A]` without NaN."""
     if not galaxy_class.path:
         raise ConfigError(
             "the class has no path in the decision tree, so votes cannot be assigned to it",
@@ -180,7 +190,7 @@ def path_confidence(votes: np.ndarray, galaxy_class: GalaxyClass) -> np.ndarray:
         )
     confidence = np.ones(len(votes))
     for step in galaxy_class.path:
-        confidence *= np.minimum(votes[:, [INDEX[stem] for stem in step]].sum(axis=1), 1.0)
+        confidence *= np.minimum(votes[:, [galaxy_class.tree.index[stem] for stem in step]].sum(axis=1), 1.0)
     return confidence
 
 
@@ -234,7 +244,7 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int | LabelledClass]
     Notes
     -----
     In the YAML file, a list inside a path holds alternatives, and answers may have any spelling of
-    `tree.resolve_answer`:
+    `DecisionTree.resolve`:
 
         name: my-tree
         classes:

@@ -30,7 +30,6 @@ from raydistill.galaxies.labels import (
     number,
     numeric_labels,
 )
-from raydistill.galaxies.tree import INDEX, WILLETT_THRESHOLDS
 from raydistill.log import get_logger
 
 Split = Literal["train", "validation", "test"]
@@ -142,13 +141,14 @@ def _by_votes(catalog: pa.Table, tree: ClassTree, thresholds: str | None) -> Ass
 
 def _is_reliable(votes: np.ndarray, galaxy_class: GalaxyClass, preset: str) -> np.ndarray:
     """Return bool `[N]`: the answer before each question of the path reaches its threshold."""
-    if preset not in WILLETT_THRESHOLDS:
-        raise ConfigError(f"unknown thresholds '{preset}'", "thresholds", nearest(preset, tuple(WILLETT_THRESHOLDS)))
+    tree = galaxy_class.tree
+    if preset not in tree.thresholds:
+        raise ConfigError(f"unknown thresholds '{preset}'", "thresholds", nearest(preset, tuple(tree.thresholds)))
     reliable = np.ones(len(votes), dtype=bool)
     for task in galaxy_class.tasks:
-        preceding = votes[:, [INDEX[stem] for stem in task.asked_after]].sum(axis=1)
+        preceding = votes[:, [tree.index[stem] for stem in task.asked_after]].sum(axis=1)
         if task.asked_after:
-            reliable &= preceding >= WILLETT_THRESHOLDS[preset][task.number]
+            reliable &= preceding >= tree.thresholds[preset][task.number]
     return reliable
 
 

@@ -1,34 +1,41 @@
-"""The Galaxy Zoo 2 decision tree: 11 tasks, 37 answers.
+"""Decision trees of Galaxy Zoo: which questions volunteers answer, and which answer leads to which.
 
-Every volunteer starts at task 1, and the answers decide which tasks follow. So most tasks are asked
-of some volunteers only. `RESPONSES` fixes the order of the 37 vote fractions in this package.
-
-The tree is Table 2 of Willett et al. 2013 (MNRAS 435, 2835, arXiv:1308.3496); the column stems are
-those of the public release. Its numbering is irregular: there is no answer 35, and answer 38 (dust
-lane) belongs to task 8.
+Every volunteer starts at the first question, and the answers decide which questions follow. So most
+questions are asked of some volunteers only. `DecisionTree.answers` fixes the order of the vote
+fractions in this package. `trees` holds the trees themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from raydistill.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer; `column` is the stem of its columns, e.g. `t01_smooth_or_features_a01_smooth`."""
+    """One answer.
 
-    number: int
+    Parameters
+    ----------
+    key : str
+        Its name within the question.
+    column : str
+        The stem of its columns, e.g. `t01_smooth_or_features_a01_smooth`.
+    number : int
+        Its number in the survey's publications; 0 if answers have none.
+    """
+
     key: str
     column: str
+    number: int = 0
 
 
 @dataclass(frozen=True)
 class Task:
-    """One question; `asked_after` is the answer that leads to it, empty if everybody is asked."""
+    """One question; `asked_after` holds the answers that lead to it, empty if everybody is asked."""
 
     number: int
     key: str
@@ -36,114 +43,90 @@ class Task:
     asked_after: tuple[str, ...]
 
 
-def _task(number: int, key: str, answers: Mapping[int, str], asked_after: tuple[str, ...] = ()) -> Task:
-    columns = (Answer(a, answer, f"t{number:02d}_{key}_a{a:02d}_{answer}") for a, answer in answers.items())
-    return Task(number, key, tuple(columns), asked_after)
+@dataclass(frozen=True)
+class DecisionTree:
+    """The questions of a survey.
+
+    Parameters
+    ----------
+    name : str
+        Its name in a YAML file of classes.
+    title : str
+        Its name in sentences.
+    tasks : tuple of Task
+        The questions; a question stands after those that lead to it.
+    thresholds : mapping
+        Presets of thresholds. A preset gives, for the number of a question, the smallest fraction
+        of the answers before it with which its votes are reliable.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[Task, ...]
+    thresholds: Mapping[str, Mapping[int, float]] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def answers(self) -> tuple[str, ...]:
+        """Return the column stems of all answers, in the order of the vote fractions."""
+        return tuple(answer.column for task in self.tasks for answer in task.answers)
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Return the position of each answer, by column stem."""
+        return {stem: i for i, stem in enumerate(self.answers)}
+
+    @cached_property
+    def task_of(self) -> Mapping[str, Task]:
+        """Return the question of each answer, by column stem."""
+        return {answer.column: task for task in self.tasks for answer in task.answers}
+
+    def columns_of(self, task: Task) -> slice:
+        """Return the positions of the question's answers among all answers."""
+        start = self.index[task.answers[0].column]
+        return slice(start, start + len(task.answers))
+
+    @cached_property
+    def _by_spelling(self) -> dict[str, tuple[str, ...]]:
+        known: dict[str, tuple[str, ...]] = {}
+        for task in self.tasks:
+            for answer in task.answers:
+                for word in dict.fromkeys(map(_plain, _spellings(task, answer))):
+                    known[word] = (*known.get(word, ()), answer.column)
+        return known
+
+    def resolve(self, word: str, where: str = "") -> str:
+        """Return the column stem of an answer.
+
+        Parameters
+        ----------
+        word : str
+            The stem, the answer's name with that of the question (`bulge_shape_no_bulge`), or the
+            bare name if only one question has it (`smooth`, but not `yes`). Galaxy Zoo 2 also knows
+            `a27` and `a27_no_bulge`. Case, blanks and hyphens do not matter.
+        where : str
+            Where the word is written, for the error message.
+
+        Raises
+        ------
+        ConfigError
+            If the word is unknown (with the nearest known one) or ambiguous (with all its
+            meanings).
+        """
+        key = _plain(word)
+        stems = self._by_spelling.get(key, ())
+        if len(stems) == 1:
+            return stems[0]
+        if stems:
+            raise ConfigError(f"the answer '{word}' is ambiguous", where, f"write one of: {', '.join(stems)}")
+        known = sorted(key for key, stems in self._by_spelling.items() if len(stems) == 1)
+        raise ConfigError(f"{self.title} has no answer '{word}'", where, nearest(key, known))
 
 
-_SMOOTH = "t01_smooth_or_features_a01_smooth"
-_FEATURES = "t01_smooth_or_features_a02_features_or_disk"
-_EDGE_ON = "t02_edgeon_a04_yes"
-_NOT_EDGE_ON = "t02_edgeon_a05_no"
-_SPIRAL = "t04_spiral_a08_spiral"
-_ODD = "t06_odd_a14_yes"
-
-# Tasks 3, 4 and 5 follow one another without a branch, and so do 10 and 11. The deciding answers
-# are "not edge-on" and "spiral" (Willett et al. 2013, Fig. 1).
-TASKS: tuple[Task, ...] = (
-    _task(1, "smooth_or_features", {1: "smooth", 2: "features_or_disk", 3: "star_or_artifact"}),
-    _task(2, "edgeon", {4: "yes", 5: "no"}, (_FEATURES,)),
-    _task(3, "bar", {6: "bar", 7: "no_bar"}, (_NOT_EDGE_ON,)),
-    _task(4, "spiral", {8: "spiral", 9: "no_spiral"}, (_NOT_EDGE_ON,)),
-    _task(
-        5, "bulge_prominence", {10: "no_bulge", 11: "just_noticeable", 12: "obvious", 13: "dominant"}, (_NOT_EDGE_ON,)
-    ),
-    _task(6, "odd", {14: "yes", 15: "no"}),
-    _task(7, "rounded", {16: "completely_round", 17: "in_between", 18: "cigar_shaped"}, (_SMOOTH,)),
-    _task(
-        8,
-        "odd_feature",
-        {
-            19: "ring",
-            20: "lens_or_arc",
-            21: "disturbed",
-            22: "irregular",
-            23: "other",
-            24: "merger",
-            38: "dust_lane",
-        },
-        (_ODD,),
-    ),
-    _task(9, "bulge_shape", {25: "rounded", 26: "boxy", 27: "no_bulge"}, (_EDGE_ON,)),
-    _task(10, "arms_winding", {28: "tight", 29: "medium", 30: "loose"}, (_SPIRAL,)),
-    _task(11, "arms_number", {31: "1", 32: "2", 33: "3", 34: "4", 36: "more_than_4", 37: "cant_tell"}, (_SPIRAL,)),
-)
-
-RESPONSES: tuple[str, ...] = tuple(answer.column for task in TASKS for answer in task.answers)
-
-INDEX: Mapping[str, int] = MappingProxyType({stem: i for i, stem in enumerate(RESPONSES)})
-
-TASK_OF: Mapping[str, Task] = MappingProxyType({answer.column: task for task in TASKS for answer in task.answers})
-
-# Table 3 of Willett et al. 2013: the votes of a task are reliable if the fraction of the preceding
-# answer exceeds this value, for galaxies with at least 10 or 20 votes on the task. Tasks 1 and 6
-# are asked of everybody.
-WILLETT_THRESHOLDS: Mapping[str, Mapping[int, float]] = MappingProxyType(
-    {
-        "n10": MappingProxyType(
-            {2: 0.227, 3: 0.519, 4: 0.519, 5: 0.519, 7: 0.263, 8: 0.223, 9: 0.326, 10: 0.402, 11: 0.402}
-        ),
-        "n20": MappingProxyType(
-            {2: 0.430, 3: 0.715, 4: 0.715, 5: 0.715, 7: 0.469, 8: 0.420, 9: 0.602, 10: 0.619, 11: 0.619}
-        ),
-    }
-)
-
-
-def task_columns(task: Task) -> slice:
-    """Return the positions of the task's answers among the 37 responses."""
-    start = INDEX[task.answers[0].column]
-    return slice(start, start + len(task.answers))
+def _plain(word: str) -> str:
+    return word.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def _spellings(task: Task, answer: Answer) -> tuple[str, ...]:
     number = f"a{answer.number:02d}"
-    return answer.column, number, f"{number}_{answer.key}", f"{task.key}_{answer.key}", answer.key
-
-
-def _answers_by_spelling() -> dict[str, tuple[str, ...]]:
-    known: dict[str, tuple[str, ...]] = {}
-    for task in TASKS:
-        for answer in task.answers:
-            for word in dict.fromkeys(_spellings(task, answer)):
-                known[word] = (*known.get(word, ()), answer.column)
-    return known
-
-
-_BY_SPELLING = _answers_by_spelling()
-
-
-def resolve_answer(word: str, where: str = "") -> str:
-    """Return the column stem of an answer.
-
-    Parameters
-    ----------
-    word : str
-        The stem, `a27`, `a27_no_bulge`, `bulge_shape_no_bulge`, or the bare key if only one task
-        has it (`smooth`, but not `yes`). Case, blanks and hyphens do not matter.
-    where : str
-        Where the word is written, for the error message.
-
-    Raises
-    ------
-    ConfigError
-        If the word is unknown (with the nearest known one) or ambiguous (with all its meanings).
-    """
-    key = word.strip().lower().replace("-", "_").replace(" ", "_")
-    stems = _BY_SPELLING.get(key, ())
-    if len(stems) == 1:
-        return stems[0]
-    if stems:
-        raise ConfigError(f"the answer '{word}' is ambiguous", where, f"write one of: {', '.join(stems)}")
-    known = sorted(key for key, stems in _BY_SPELLING.items() if len(stems) == 1)
-    raise ConfigError(f"Galaxy Zoo 2 has no answer '{word}'", where, nearest(key, known))
+    numbered = (number, f"{number}_{answer.key}") if answer.number else ()
+    return (answer.column, *numbered, f"{task.key}_{answer.key}", answer.key)

@@ -23,7 +23,8 @@ import pyarrow as pa
 from pyarrow import csv
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.tree import RESPONSES, TASKS, Task
+from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.tree import Task
 from raydistill.seeding import fold_in
 from raydistill.simulation.config import NUM_CLASSES, SimulatedSurvey
 from raydistill.simulation.render import ELECTRONS, NATIVE_ARCSEC, SKY_SIGMA, ZERO_POINT, Truth, encode_jpeg, render
@@ -37,13 +38,13 @@ images/               {asset_id}.jpg, 8.48 R90 wide: 0.02 R90 a pixel at 424 pix
 """
 
 
-SMOOTH, FEATURES, ARTIFACT = RESPONSES[:3]
+SMOOTH, FEATURES, ARTIFACT = GZ2.answers[:3]
 
 
 def vote_columns() -> list[str]:
     """Return the vote columns of `gz2_hart16.csv`, which has raw fractions for two answers only."""
     columns = []
-    for stem in RESPONSES:
+    for stem in GZ2.answers:
         plain = [f"{stem}_fraction"] if stem in (SMOOTH, FEATURES) else []
         columns += [*plain, f"{stem}_weighted_fraction", f"{stem}_debiased"]
     return columns
@@ -271,7 +272,7 @@ def ask_volunteers(truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
     odds = answer_odds(truth)
     givers: dict[str, npt.NDArray[np.bool_]] = {}
     row: dict[str, Any] = {"total_classifications": count, "total_votes": 0}
-    for task in TASKS:
+    for task in GZ2.tasks:
         chances = np.asarray(odds[task.key], float) + 1e-3
         shared = rng.dirichlet(AGREEMENT * chances / chances.sum())
         chosen = rng.choice(len(chances), size=count, p=shared)

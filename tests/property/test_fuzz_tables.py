@@ -19,8 +19,8 @@ from pyarrow import feather
 
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.classes import load_class_tree
+from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import assign_classes, select
-from raydistill.galaxies.tree import RESPONSES
 from tests.property.fuzz import damage, fast_or_long, refused, repeat
 
 CLASSES = ("edge_on", "round", "spiral")
@@ -37,7 +37,7 @@ def random_columns(random: Random, with_votes: bool) -> dict[str, list[object]]:
     }
     if not with_votes:
         return {**columns, "label": [random.choice(CLASSES) for _ in range(count)]}
-    return {**columns, **{f"{stem}_weighted_fraction": rng.uniform(0, 1, count).tolist() for stem in RESPONSES}}
+    return {**columns, **{f"{stem}_weighted_fraction": rng.uniform(0, 1, count).tolist() for stem in GZ2.answers}}
 
 
 def encode(columns: dict[str, list[object]], suffix: str) -> bytes:

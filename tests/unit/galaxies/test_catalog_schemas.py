@@ -11,11 +11,11 @@ from astropy.table import MaskedColumn, Table
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import read_catalog, read_filename_mapping, votes_array
-from raydistill.galaxies.tree import INDEX, RESPONSES, TASKS, task_columns
+from raydistill.galaxies.gz2 import GZ2
 
 IDS = [587732578312454276, 587729154670395609, 588017702388760720]
 
-GALAXY_DATASETS = [  # in the order of RESPONSES; it has no task 8
+GALAXY_DATASETS = [  # in the order of GZ2.answers; it has no task 8
     "smooth-or-featured-gz2_smooth",
     "smooth-or-featured-gz2_featured-or-disk",
     "smooth-or-featured-gz2_artifact",
@@ -59,16 +59,16 @@ GALAXY_DATASETS = [  # in the order of RESPONSES; it has no task 8
 def conditional_votes() -> np.ndarray:
     """Return the votes of three galaxies; all call the second one smooth, so its disk tasks are NaN."""
     rng = np.random.default_rng(0)
-    votes = np.concatenate([rng.dirichlet(np.ones(len(t.answers)), size=3) for t in TASKS], axis=1)
+    votes = np.concatenate([rng.dirichlet(np.ones(len(t.answers)), size=3) for t in GZ2.tasks], axis=1)
     votes[1, :3] = [1, 0, 0]
-    for task in TASKS:
+    for task in GZ2.tasks:
         if task.number in (2, 3, 4, 5, 9, 10, 11):
-            votes[1, task_columns(task)] = np.nan
+            votes[1, GZ2.columns_of(task)] = np.nan
     return votes
 
 
 def columns_of(votes: np.ndarray, suffix: str) -> dict[str, np.ndarray]:
-    return {stem + suffix: np.nan_to_num(votes[:, i]) for stem, i in INDEX.items()}
+    return {stem + suffix: np.nan_to_num(votes[:, i]) for stem, i in GZ2.index.items()}
 
 
 def write_csv(path: Path, columns: dict) -> str:
@@ -143,11 +143,11 @@ def test_hart16_without_raw_fractions_rejects_raw(tmp_path):
 def test_kaggle_fractions_become_conditional(tmp_path):
     votes = conditional_votes()
     reached = np.ones((3, 11))  # fraction of the volunteers who are asked each task
-    for task in TASKS:
+    for task in GZ2.tasks:
         if task.asked_after:
             reached[:, task.number - 1] = 0.3 + 0.05 * task.number
-    names = [f"Class{t.number}.{i + 1}" for t in TASKS for i in range(len(t.answers))]
-    cumulative = np.nan_to_num(votes * np.repeat(reached, [len(t.answers) for t in TASKS], axis=1))
+    names = [f"Class{t.number}.{i + 1}" for t in GZ2.tasks for i in range(len(t.answers))]
+    cumulative = np.nan_to_num(votes * np.repeat(reached, [len(t.answers) for t in GZ2.tasks], axis=1))
     uri = write_csv(tmp_path / "solutions.csv", {"GalaxyID": [1, 2, 3], **dict(zip(names, cumulative.T, strict=True))})
     catalog = read_catalog(uri)
     assert_votes(catalog, votes)
@@ -159,7 +159,7 @@ def test_kaggle_fractions_become_conditional(tmp_path):
 @pytest.mark.parametrize("content", ["fractions", "counts"])
 def test_galaxy_datasets_gives_all_answers_except_task_8(tmp_path, content):
     votes = conditional_votes()
-    votes[:, task_columns(TASKS[7])] = np.nan
+    votes[:, GZ2.columns_of(GZ2.tasks[7])] = np.nan
     table: dict = {"id_str": [str(i) for i in IDS], "image": [b"x"] * 3, "label": [0, 1, 2]}
     for i, name in enumerate(GALAXY_DATASETS):
         if name != "-" and content == "fractions":
@@ -289,7 +289,7 @@ def test_damaged_table_gives_one_sentence_with_its_path(tmp_path, text, message)
 
 def test_fraction_above_one_is_clipped_if_rounding_and_rejected_otherwise(tmp_path):
     table = release(conditional_votes(), ("_weighted_fraction",))
-    first = RESPONSES[0] + "_weighted_fraction"
+    first = GZ2.answers[0] + "_weighted_fraction"
     table[first] = np.array([1.0005, 1.0, 0.2])
     assert votes_array(read_catalog(write_csv(tmp_path / "a.csv", table)))[0, 0] == 1.0
     table[first] = np.array([1.01, 1.0, 0.2])
@@ -338,10 +338,10 @@ def test_real_hart16_table_has_the_ids_and_fractions_of_its_file(data_root):
     assert catalog["object_id"].to_pylist() == [line.split(",")[0] for line in lines]
     assert all(len(i) == 18 for i in catalog["object_id"].to_pylist())
     votes = votes_array(catalog)
-    for task in TASKS:
-        total = votes[:, task_columns(task)].sum(axis=1)
+    for task in GZ2.tasks:
+        total = votes[:, GZ2.columns_of(task)].sum(axis=1)
         assert np.nanmax(np.abs(total - 1)) < 3e-3  # conditional fractions, up to the rounding of the release
-    not_asked = np.isnan(votes[:, INDEX["t11_arms_number_a31_1"]])
+    not_asked = np.isnan(votes[:, GZ2.index["t11_arms_number_a31_1"]])
     assert not_asked.sum() == 495  # counted in the file: rows in which all answers of task 11 are 0
     assert catalog["total_votes"][0].as_py() == 131
     mapping = read_filename_mapping(str(data_root / "gz2_hart16" / "gz2_filename_mapping.csv"))

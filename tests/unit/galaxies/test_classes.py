@@ -5,21 +5,21 @@ import pytest
 
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass, load_class_tree
-from raydistill.galaxies.tree import INDEX, RESPONSES, TASKS, resolve_answer, task_columns
+from raydistill.galaxies.gz2 import GZ2
 
 
 def votes_with(**fractions: float) -> np.ndarray:
     votes = np.full((1, 37), np.nan)
     for word, fraction in fractions.items():
-        votes[0, INDEX[resolve_answer(word)]] = fraction
+        votes[0, GZ2.index[GZ2.resolve(word)]] = fraction
     return votes
 
 
 def random_votes(num: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     votes = np.empty((num, 37))
-    for task in TASKS:
-        votes[:, task_columns(task)] = rng.dirichlet(np.ones(len(task.answers)), size=num)
+    for task in GZ2.tasks:
+        votes[:, GZ2.columns_of(task)] = rng.dirichlet(np.ones(len(task.answers)), size=num)
     return votes
 
 
@@ -35,12 +35,12 @@ def test_nine_classes_cover_all_galaxies_except_artifacts():
     """The classes partition the tree below smooth and disk, so their confidences sum to 1 - f(artifact)."""
     votes = random_votes(50)
     total = GZ2_NINE.confidence(votes).sum(axis=1)
-    np.testing.assert_allclose(total, 1 - votes[:, INDEX[resolve_answer("star_or_artifact")]], rtol=1e-12)
+    np.testing.assert_allclose(total, 1 - votes[:, GZ2.index[GZ2.resolve("star_or_artifact")]], rtol=1e-12)
 
 
 def test_confidence_is_the_probability_of_a_volunteers_path():
     votes, rng, num_volunteers = random_votes(1, seed=3)[0], np.random.default_rng(1), 20_000
-    answers = {t.number: rng.choice(len(t.answers), num_volunteers, p=votes[task_columns(t)]) for t in TASKS}
+    answers = {t.number: rng.choice(len(t.answers), num_volunteers, p=votes[GZ2.columns_of(t)]) for t in GZ2.tasks}
     # disk, not edge-on, bar, spiral: answers 2, 5, 6, 8
     followed = (answers[1] == 1) & (answers[2] == 1) & (answers[3] == 0) & (answers[4] == 0)
     expected = GZ2_NINE.confidence(votes[None])[0, GZ2_NINE.names.index("bar_spiral")]
@@ -104,7 +104,7 @@ def test_tree_from_yaml_gives_the_confidences_of_the_builtin_tree(tmp_path):
     )
     tree = load_class_tree(str(path))
     assert tree.names == ("edge_on", "two_arms", "bulgy")
-    assert all(stem in RESPONSES for c in tree.classes for step in c.path for stem in step)
+    assert all(stem in GZ2.answers for c in tree.classes for step in c.path for stem in step)
     votes = random_votes(5)
     np.testing.assert_array_equal(tree.confidence(votes)[:, 0], GZ2_FIVE.confidence(votes)[:, 3])
     np.testing.assert_array_equal(tree.confidence(votes)[:, 2], GZ2_NINE.confidence(votes)[:, 3])

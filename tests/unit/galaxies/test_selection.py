@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import VOTES, read_catalog, votes_array
 from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass, load_class_tree
+from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import assign_classes, assign_splits, count_unassigned, report, select
-from raydistill.galaxies.tree import INDEX, resolve_answer
 
 
 def catalog_of(*galaxies: dict[str, float], total_votes: list[float | None] | None = None) -> pa.Table:
     votes = np.full((len(galaxies), 37), np.nan, dtype=np.float32)
     for row, fractions in enumerate(galaxies):
         for word, fraction in fractions.items():
-            votes[row, INDEX[resolve_answer(word)]] = fraction
+            votes[row, GZ2.index[GZ2.resolve(word)]] = fraction
     table = pa.table({"object_id": [f"g{i}" for i in range(len(galaxies))]})
     table = table.append_column("total_votes", pa.array(total_votes or [None] * len(galaxies), pa.float64()))
     return table.append_column("votes", pa.FixedSizeListArray.from_arrays(votes.ravel(), type=VOTES))

@@ -13,7 +13,7 @@ from PIL import Image
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import read_catalog, read_filename_mapping, votes_array
 from raydistill.galaxies.classes import GZ2_NINE
-from raydistill.galaxies.tree import RESPONSES, TASKS
+from raydistill.galaxies.gz2 import GZ2
 from raydistill.simulation.render import FRAME_R90, MARGIN, ZERO_POINT, Truth, galaxy_light, render
 from raydistill.simulation.simulate import (
     SCHEMA,
@@ -172,7 +172,7 @@ def test_central_half_is_as_bright_as_in_the_real_survey() -> None:
 
 def test_votes_are_consistent_down_the_tree(crowd: tuple[list[Truth], list[dict[str, float]]]) -> None:
     for row in crowd[1]:
-        for task in TASKS:
+        for task in GZ2.tasks:
             for kind in ("fraction", "weighted_fraction", "debiased"):
                 total = sum(row[f"{answer.column}_{kind}"] for answer in task.answers)
                 is_unasked = any(row[f"{stem}_fraction"] == 0 for stem in task.asked_after)
@@ -188,11 +188,11 @@ def test_votes_are_consistent_down_the_tree(crowd: tuple[list[Truth], list[dict[
 
 def test_every_question_has_odds_for_every_answer() -> None:
     odds = answer_odds(galaxy(5))
-    assert {task.key: len(task.answers) for task in TASKS} == {key: len(chances) for key, chances in odds.items()}
+    assert {task.key: len(task.answers) for task in GZ2.tasks} == {key: len(chances) for key, chances in odds.items()}
 
 
 def agreement(truths: list[Truth], rows: list[dict[str, float]], kind: str = "weighted_fraction") -> np.ndarray:
-    votes = np.array([[row[f"{stem}_{kind}"] for stem in RESPONSES] for row in rows])
+    votes = np.array([[row[f"{stem}_{kind}"] for stem in GZ2.answers] for row in rows])
     return GZ2_NINE.confidence(votes).argmax(axis=1) == [truth.class_ for truth in truths]
 
 
@@ -249,7 +249,7 @@ def test_catalogue_can_be_read_like_a_real_one(tmp_path: Path, table: pa.Table) 
     catalog = read_catalog(str(tmp_path / "catalog.csv"))
     assert catalog["object_id"].to_pylist() == table["objid"].to_pylist()
     np.testing.assert_allclose(catalog["petro_r90"], table["petro_r90"])
-    weighted = np.stack([table[f"{stem}_weighted_fraction"].to_numpy() for stem in RESPONSES], axis=1)
+    weighted = np.stack([table[f"{stem}_weighted_fraction"].to_numpy() for stem in GZ2.answers], axis=1)
     np.testing.assert_allclose(np.nan_to_num(votes_array(catalog)), weighted, atol=1e-6)
     mapping = read_filename_mapping(str(tmp_path / "filename_mapping.csv"))
     assert all((tmp_path / "images" / f"{mapping[objid]}.jpg").exists() for objid in table["objid"].to_pylist())
