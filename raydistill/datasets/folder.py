@@ -1,4 +1,4 @@
-"""A folder of pictures with one subfolder per class."""
+"""A folder or zip of pictures with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 from raydistill.datasets.base import EncodedDataSet, list_files
 from raydistill.datasets.layout import check_class_folders, read_layout, warn_of_same_subfolders
 from raydistill.errors import CatalogError
+from raydistill.galaxies.archives import find_archive
 from raydistill.galaxies.picture_files import PICTURE_SUFFIXES
 
 
@@ -21,13 +22,18 @@ class ImageFolder(EncodedDataSet):
     Without an official split the layout is `root/CLASS/*.png`. Splits may also be below the
     classes, and one folder may be around all of them. A class may have subfolders. The id of a
     picture is its path below the root. Files without a picture's suffix are ignored, but a class
-    needs a picture.
+    needs a picture. The root may be a zip, which is read in place, or a folder in it.
     """
 
     kind: Literal["image-folder"] = "image-folder"
 
     def files(self) -> dict[str, int]:
-        return self._pictures(list_files(self.root))
+        return self._pictures(self._listed())
+
+    def _listed(self) -> dict[str, int]:
+        """Return the sizes of all files of the folder or zip by name."""
+        found = find_archive(self.root)
+        return found[0].sizes(found[1]) if found else list_files(self.root)
 
     def _pictures(self, files: dict[str, int]) -> dict[str, int]:
         pictures = {name: size for name, size in files.items() if name.lower().endswith(PICTURE_SUFFIXES)}
@@ -37,7 +43,7 @@ class ImageFolder(EncodedDataSet):
         return pictures
 
     def _rows(self) -> tuple[None, pa.Table]:
-        files = list_files(self.root)
+        files = self._listed()
         names = list(self._pictures(files))
         layout = read_layout(names, self.splits)
         check_class_folders(

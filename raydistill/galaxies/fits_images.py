@@ -39,7 +39,7 @@ class FitsImages:
     Parameters
     ----------
     root
-        Path or URI of the folder.
+        Path or URI of the folder or zip.
     pattern
         File name below `root`, with `{id}` for the object id. `{id}-{band}.fits` names one file per
         band, with `{band}` for each of `channels`.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import string
 from collections.abc import Collection, Sequence
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.archives import find_archive, read_bounded
 from raydistill.galaxies.catalog import read_filename_mapping
 from raydistill.galaxies.images import RejectedImage
 from raydistill.log import get_logger
@@ -132,21 +134,47 @@ def _warn_of_other_suffixes(
 
 
 def list_files(root: str, recursive: bool) -> set[str]:
-    """Return the names of the files in `root`, relative to it."""
+    """Return the names of the files in `root`, a folder or a zip, relative to it.
+
+    Files of a zip with a folder around all of them also have the names below that folder.
+    """
+    if found := find_archive(root):
+        archive, folder = found
+        inside = set(archive.sizes(folder)) | (set() if folder else set(archive.sizes(archive.wrapper)))
+        return _not_empty(inside, root)
     system, path = arrow_filesystem(root)
     try:
         files = system.get_file_info(pafs.FileSelector(path, recursive=recursive))
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except NotADirectoryError as error:
+        raise CatalogError("this is a file, and no zip", root, "unpack it and give the folder") from error
+    except FileNotFoundError as error:
         raise CatalogError(
             "there is no such image folder", root, "check survey.images.root, or download the images first"
         ) from error
     except OSError as error:
         raise CatalogError(f"the image folder cannot be listed ({error_message(error)})", root, CHECK_ACCESS) from error
     start = len(path.rstrip("/")) + 1
-    names = {info.path[start:] for info in files if info.type == pafs.FileType.File}
+    return _not_empty({info.path[start:] for info in files if info.type == pafs.FileType.File}, root)
+
+
+def _not_empty(names: set[str], root: str) -> set[str]:
     if not names:
         raise CatalogError("the image folder is empty", root, "download the images first")
     return names
+
+
+def _read(path: str) -> bytes:
+    """Return the content of a file on a disk, at a URI or in a zip, decompressed by its suffix."""
+    found = find_archive(path)
+    if found is None:
+        with open_stream(path) as stream:
+            return read_bounded(stream, path)
+    archive, name = found
+    content = archive.read(name, path)
+    if not name.lower().endswith(".gz"):
+        return content
+    with pa.CompressedInputStream(pa.BufferReader(content), "gzip") as stream:
+        return read_bounded(stream, path)
 
 
 def read_source(source: Source) -> tuple[bytes, str]:
@@ -155,7 +183,7 @@ def read_source(source: Source) -> tuple[bytes, str]:
     Raises
     ------
     RejectedImage
-        With the reason missing, unreadable or empty.
+        With the reason missing, unreadable, empty, or wrong-size for more than a gigabyte.
     CatalogError
         If a remote storage fails: that is not a fault of the picture.
     """
@@ -164,8 +192,7 @@ def read_source(source: Source) -> tuple[bytes, str]:
         raise RejectedImage("missing", where, "no picture for this object")
     if isinstance(source, str):
         try:
-            with open_stream(source) as stream:
-                source = stream.read()
+            source = _read(source)
         except FileNotFoundError as error:
             raise RejectedImage("missing", where, "no such file") from error
         except OSError as error:

@@ -28,7 +28,7 @@ class FolderImages:
     Parameters
     ----------
     root
-        Path or URI of the folder.
+        Path or URI of the folder. A zip is read in place, also a folder in it: `x.zip/images`.
     pattern
         File name below `root`, with `{id}` for the object id. `{id:.6}/{id}.jpg` uses the first six
         characters of the id as a subfolder. `{id}.*` accepts every suffix of a picture.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,20 @@ def test_best_of_a_class_are_selected_among_the_ids_of_the_parquet_file(tmp_path
     result = curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(80), images=images)), per_class=8)
     assert sorted(row["object_id"] for row in rows_of(result)) == [f"g{n:03d}" for n in range(40, 80)]
     assert set(rejected(result).values()) == {"missing"}
+
+
+def test_pictures_in_a_zip_give_the_bytes_of_those_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number, object_id in enumerate(labels(40)):
+        (tmp_path / "images" / f"{object_id}.jpg").write_bytes(picture(number))
+    (tmp_path / "images" / "g007.jpg").write_bytes(b"no picture")
+    archive = shutil.make_archive(str(tmp_path / "images"), "zip", tmp_path, "images")
+    results = []
+    for root in (str(tmp_path / "images"), archive):
+        survey = CatalogSurvey(**folder_survey(tmp_path, labels(41), images=FolderImages(root=root)))
+        results.append(curated(tmp_path / str(len(results)), survey))
+    assert rejected(results[0]) == rejected(results[1]) == {"g007": "corrupt", "g040": "missing"}
+    assert results[0].manifest.content == results[1].manifest.content
 
 
 # FITS

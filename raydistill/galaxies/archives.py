@@ -1,0 +1,176 @@
+"""Read files inside a zip in place. Nothing is unpacked to disk.
+
+A path may lead into a zip: `data/x.zip/train/7.jpg`. Each process opens a zip once and keeps it
+open, so its directory is read once. The directory is checked before any file is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import lzma
+import os
+import re
+import struct
+import zipfile
+import zlib
+from typing import IO, Any
+
+import pyarrow.fs as pafs
+
+from raydistill.errors import CatalogError
+from raydistill.galaxies.images import RejectedImage
+from raydistill.storage import arrow_filesystem, error_message
+
+MAX_MEMBERS = 4_000_000
+MAX_RATIO, SMALL = 200, 1 << 28  # unpacked to packed bytes; a zip of up to 256 MiB is always read
+MAX_BYTES = 1 << 30  # of one picture's file, unpacked
+HEAD = 1 << 20  # bytes to read at once
+
+_ZIP = re.compile(r"(.+?\.zip)(?:/(.*))?", re.IGNORECASE | re.DOTALL)
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_NUM_OPEN = 8  # zips that a process keeps open
+# Errors of zipfile and its decompressors for damaged files.
+DAMAGE = (
+    OSError, EOFError, ValueError, NotImplementedError, OverflowError, struct.error, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
+
+
+class Archive:
+    """An open zip.
+
+    Parameters
+    ----------
+    uri
+        Path or URI of the zip.
+
+    Raises
+    ------
+    CatalogError
+        If the zip is damaged or encrypted, holds paths outside it, or unpacks to far more bytes
+        than pictures do.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        system, path = arrow_filesystem(uri)
+        try:
+            is_local = isinstance(system, pafs.LocalFileSystem)
+            stream: Any = path if is_local else system.open_input_file(path)
+            self._zip = zipfile.ZipFile(stream)
+            size = system.get_file_info(path).size
+        except FileNotFoundError as error:
+            raise CatalogError("there is no such zip", uri, "check the path") from error
+        except DAMAGE as error:
+            what = f"cannot be read as a zip ({error_message(error)})"
+            raise CatalogError(what, uri, "check the path, or download it again") from error
+        self._infos = {info.filename.replace("\\", "/"): info for info in self._zip.infolist() if not info.is_dir()}
+        self._check(size)
+        self._infos = {name: info for name, info in self._infos.items() if not _is_hidden(name)}
+
+    def _check(self, size: int) -> None:
+        infos = list(self._infos.values())
+        if len(infos) > MAX_MEMBERS:
+            raise self._refused(f"the zip holds {len(infos)} files, at most {MAX_MEMBERS} are read")
+        outside = next((name for name in self._infos if _leads_outside(name)), None)
+        if outside is not None:
+            raise self._refused(f"the zip holds '{outside}', a path outside of it", "check where it comes from")
+        if any(info.flag_bits & 1 for info in infos):
+            raise self._refused("the zip is encrypted")
+        if sum(info.file_size for info in infos) > max(SMALL, MAX_RATIO * size):
+            raise self._refused(f"the zip unpacks to more than {MAX_RATIO} times its size", "check where it comes from")
+        if other := next((info for info in infos if info.compress_type not in _METHODS), None):
+            raise self._refused(
+                f"'{other.filename}' has a compression that cannot be read (type {other.compress_type})"
+            )
+        if infos and all(name.lower().endswith(".zip") for name in self._infos):
+            raise self._refused(f"the zip holds zips only, such as '{infos[0].filename}'")
+
+    def _refused(self, what: str, fix: str = "unpack it and give the folder") -> CatalogError:
+        return CatalogError(what, self.uri, fix)
+
+    @functools.cached_property
+    def wrapper(self) -> str:
+        """Return the path of the folder around all files that are in a folder, or ""."""
+        folders = [name.rpartition("/")[0] for name in self._infos if "/" in name]
+        return os.path.commonpath([min(folders), max(folders)]) if folders else ""
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Return the unpacked sizes [bytes] of the files below a folder, by name below it, sorted.
+
+        Hidden files are left out.
+        """
+        start = f"{folder}/" if folder else ""
+        inside = {name.removeprefix(start): info for name, info in self._infos.items() if name.startswith(start)}
+        return {name: inside[name].file_size for name in sorted(inside)}
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file. KeyError if there is none of this name."""
+        return self._zip.open(self._infos[name])
+
+    def is_stored(self, name: str) -> bool:
+        """Return whether a file is not compressed, so that a stream can jump to any of its bytes."""
+        return self._infos[name].compress_type == zipfile.ZIP_STORED
+
+    def read(self, name: str, where: str) -> bytes:
+        """Return the content of a picture's file, by its name in the zip or below `wrapper`.
+
+        Raises
+        ------
+        RejectedImage
+            With the reason missing, corrupt, or wrong-size for more than `MAX_BYTES`.
+        OSError
+            If a remote storage fails.
+        """
+        if name not in self._infos:
+            name = f"{self.wrapper}/{name}"
+        try:
+            with self.open(name) as stream:
+                return read_bounded(stream, where)
+        except KeyError as error:
+            raise RejectedImage("missing", where, "no such file in the zip") from error
+        except DAMAGE as error:
+            if isinstance(error, OSError) and "://" in where:  # the storage is at fault
+                raise
+            raise RejectedImage("corrupt", where, error_message(error)) from error
+
+
+def read_bounded(stream: IO[bytes], where: str) -> bytes:
+    """Return all bytes of a stream. RejectedImage if there are more than `MAX_BYTES`."""
+    chunks, left = [], MAX_BYTES
+    while chunk := stream.read(HEAD):
+        chunks.append(chunk)
+        left -= len(chunk)
+        if left < 0:
+            raise RejectedImage("wrong-size", where, f"a file of more than {MAX_BYTES} bytes")
+    return b"".join(chunks)
+
+
+def find_archive(path: str) -> tuple[Archive, str] | None:
+    """Return the zip into which a path leads, and the path in it; None if it leads into none."""
+    match = _ZIP.fullmatch(path)
+    if match is None or os.path.isdir(os.path.expanduser(match[1])):
+        return None
+    return _open(match[1], _version(match[1])), (match[2] or "").strip("/")
+
+
+@functools.lru_cache(maxsize=_NUM_OPEN)
+def _open(uri: str, version: object) -> Archive:
+    return Archive(uri)
+
+
+def _version(uri: str) -> object:
+    """Return what changes when a local file does; None for a URI, and if there is none."""
+    path = os.path.expanduser(uri)
+    if "://" in uri or not os.path.exists(path):
+        return None
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _leads_outside(name: str) -> bool:
+    return name.startswith("/") or name[1:3] == ":/" or ".." in name.split("/")
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
