@@ -6,13 +6,12 @@ import io
 import math
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from raydistill.errors import ConfigError
+from raydistill.errors import CatalogError, ConfigError
 from raydistill.fields import later
 from raydistill.galaxies.images import RejectedImage, is_truncated
 from raydistill.galaxies.picture_files import (
@@ -158,14 +157,27 @@ class FitsImages:
     def with_stretch_of(self, sample: Sequence[Sequence[bytes]]) -> FitsImages:
         """Return the source with the stretch and the minimum that fit a sample of files.
 
-        Files that cannot be read are left out.
+        Files that cannot be read are left out. CatalogError if none can.
         """
-        bands = []
+        bands, errors = [], []
         for contents in sample:
-            with suppress(RejectedImage):
+            try:
                 bands.append(self.bands(contents, ""))
+            except RejectedImage as error:
+                errors.append(error)
+        if not bands:
+            raise self._unreadable(errors)
         stretch, minimum = choose_stretch(bands, self.root)
         return replace(self, stretch=stretch, minimum=minimum)
+
+    def _unreadable(self, errors: Sequence[RejectedImage]) -> CatalogError:
+        """Return the error of a sample of which no file can be read."""
+        reason = f" ({errors[0].reason}: {errors[0].fix})" if errors else ""
+        what = f"none of the sampled files can be read{reason}"
+        fix = "check the files"
+        if all(error.reason in ("wrong-bands", "wrong-size") for error in errors):
+            fix = "set survey.images.channels to the extensions or planes for red, green and blue"
+        return CatalogError(what, self.root, fix)
 
     def bands(self, contents: Sequence[bytes], where: str) -> list[np.ndarray]:
         """Return the three scaled bands, float64 `[H, W]`, row 0 at the bottom."""

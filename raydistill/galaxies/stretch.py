@@ -36,7 +36,7 @@ def choose_stretch(sample: Sequence[Sequence[np.ndarray]], where: str) -> Stretc
     Raises
     ------
     CatalogError
-        If no file of the sample has structure.
+        If no file of the sample has structure, or pixels that are finite in every band.
 
     Notes
     -----
@@ -45,6 +45,10 @@ def choose_stretch(sample: Sequence[Sequence[np.ndarray]], where: str) -> Stretc
     is little noise. Files in another unit, or with another sky, give the same pictures.
     """
     files = [_subsample(np.stack(list(bands)).astype(np.float64)) for bands in sample]
+    files = [file for file in files if file.size]
+    if not files:
+        what = "in the sampled files, no pixel is finite in all three bands"
+        raise CatalogError(what, where, "check survey.images.channels")
     clipped = np.array([[_clipped(band) for band in file] for file in files])
     sky, deviation = np.median(clipped, axis=0).T
     light = [(file - sky[:, None]).mean(axis=0) for file in files]

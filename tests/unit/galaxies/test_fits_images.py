@@ -220,3 +220,29 @@ def test_header_that_announces_too_many_values_is_refused():
     content = encode(bands()[0]).replace(b"NAXIS1  =                   64", b"NAXIS1  =            900000000")
     with pytest.raises(RejectedImage, match="wrong-size"):
         FitsImages("", channels=(0, 0, 0)).decode(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "fix"),
+    [
+        (encode(*bands(), names=("I", "R", "Z")), "wrong-bands: no plane", "survey.images.channels"),
+        (encode(bands()[0]), "wrong-bands: no plane", "survey.images.channels"),
+        (encode(bands()[0], bands()[1], bands()[2][:32]), "wrong-size: bands of shape", "survey.images.channels"),
+        (encode(*bands())[:-9000], "truncated: ", "check the files"),
+        (b"no FITS file", "corrupt: ", "check the files"),
+        (encode(bands()[0], bands()[1], np.full((64, 64), np.nan)), "no pixel is finite", "survey.images.channels"),
+    ],
+    ids=["another band", "one image", "sizes", "truncated", "text", "a band of NaN"],
+)
+def test_automatic_stretch_names_the_fault_of_files_without_bands(content, reason, fix):
+    with pytest.raises(CatalogError, match=reason) as raised:
+        FitsImages("survey", stretch="auto").with_stretch_of([[content]] * 3)
+    assert raised.value.where == "survey"
+    assert fix in raised.value.fix
+
+
+def test_automatic_stretch_leaves_out_files_without_bands():
+    good, blank = encode(*bands()), encode(bands()[0], bands()[1], np.full((64, 64), np.nan))
+    expected = FitsImages("", stretch="auto").with_stretch_of([[good]])
+    sample = [[good], [good[:-9000]], [blank], [encode(bands()[0])]]
+    assert FitsImages("", stretch="auto").with_stretch_of(sample) == expected
