@@ -20,6 +20,7 @@ from raydistill.galaxies.catalog_schemas import (
     detect_schema,
     find_column,
     find_name,
+    find_named,
     list_questions,
     missing_column,
     to_canonical,
@@ -53,6 +54,7 @@ def read_catalog(
     fractions: Fractions = "weighted",
     columns: Mapping[str, str | None] | None = None,
     hdu: int | str | None = None,
+    path_column: str | None = None,
 ) -> pa.Table:
     """Read a catalogue of any schema into one table.
 
@@ -74,6 +76,8 @@ def read_catalog(
         the same where only one column fits.
     hdu : int or str, optional
         Which table of a file with several; see `tables.open_table`.
+    path_column : str, optional
+        Column with the path of each picture. It is also the id in a table without ids.
 
     Returns
     -------
@@ -92,6 +96,7 @@ def read_catalog(
           the schema lacks the task. Debiased fractions of one question need not sum to 1.
         - or, for `plain`: `label: string, confidence: float64`; the confidence is 1 if the table
           has none
+        - `file: string`, with `path_column`: the path, as it is in the table
 
         The metadata hold the catalog schema (`raydistill.dialect`), the kind of fractions
         (`raydistill.fractions`), and the tasks that took weighted instead of raw fractions
@@ -108,8 +113,11 @@ def read_catalog(
     overrides = check_roles(columns or {})
     catalog = _Catalog(uri, KNOWN_NAMES | {name.lower() for name in overrides.values() if name}, hdu)
     present = catalog.names
+    if path_column is not None:
+        path_column = find_named(path_column, present, uri, "survey.images.path_column")
+        overrides = _with_id(overrides, path_column, present, uri)
     schema = detect_schema(present, overrides, uri) if schema == "auto" else check_schema(schema)
-    names = {role: find_column(role, present, overrides, uri) for role in ALIASES}
+    names = {role: find_column(role, present, overrides, uri) for role in ALIASES} | {"file": path_column}
     if names["id"] is None:
         raise missing_column(
             "no id column", "GalaxyID or dr7objid", present, uri, "name it with survey.columns.id=NAME"
@@ -117,6 +125,16 @@ def read_catalog(
     if schema == "plain":
         return _read_labels(catalog, names)
     return _read_votes(catalog, schema, fractions, names)
+
+
+def _with_id(
+    overrides: Mapping[str, str | None], path_column: str, present: Sequence[str], uri: str
+) -> Mapping[str, str | None]:
+    """Return the columns that are named, with paths as ids if the table has no ids."""
+    if find_column("id", present, overrides, uri) is not None:
+        return overrides
+    log.info("curate: ids are the paths in column '%s'", path_column)
+    return {**overrides, "id": path_column}
 
 
 class _Catalog:
@@ -228,7 +246,8 @@ def _read(
     identity = names["id"]
     assert identity is not None
     numbers = [name for role in _NUMBERS if (name := names[role]) is not None]
-    table = catalog.read([identity, *numbers, *others], text=(identity, *text))
+    text = (identity, *text, *([names["file"]] if names["file"] else []))
+    table = catalog.read([*text, *numbers, *others], text=text)
     if table.num_rows == 0:
         raise CatalogError("the table has no rows", catalog.uri, "check how it was exported")
     times = [name for name in dict.fromkeys(numbers) if pa.types.is_temporal(table[name].type)]
@@ -249,7 +268,20 @@ def _common_columns(table: pa.Table, names: Mapping[str, str | None], uri: str) 
         values = np.full(table.num_rows, np.nan) if name is None else _optional_numbers(table, name, role, kind)
         absent = (values <= 0) if role == "petro_r90" else (values == -9999)  # SDSS writes -9999 for "not measured"
         columns[role] = pa.array(np.where(absent, np.nan, values), from_pandas=True)
+    if (file := names["file"]) is not None:
+        columns["file"] = _to_text(table[file].combine_chunks(), file, uri, "survey.images.path_column")
     return pa.table(columns)
+
+
+def _to_text(column: pa.Array, name: str, uri: str, key: str) -> pa.Array:
+    """Return a column as text; the path of Hugging Face's struct of bytes and path."""
+    if pa.types.is_struct(column.type) and column.type.get_field_index("path") >= 0:
+        column = pc.struct_field(column, "path")
+    try:
+        return pc.cast(column, pa.string())
+    except pa.ArrowException as error:
+        what = f"column '{name}' has the type {column.type}, which is no text"
+        raise CatalogError(what, uri, f"name another column with {key}=NAME") from error
 
 
 def _optional_numbers(table: pa.Table, name: str, role: str, kind: Kind) -> np.ndarray:

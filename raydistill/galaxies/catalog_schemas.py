@@ -72,12 +72,17 @@ def find_column(role: str, present: Sequence[str], overrides: Mapping[str, str |
     """Return the column for `role`: the configured one, or the first alias in the table, or None."""
     if role in overrides:
         requested = overrides[role]
-        name = None if requested is None else find_name(requested, present, uri)
-        if name is None and requested is not None:
-            raise missing_column(f"no column '{requested}'", requested, present, uri, f"correct survey.columns.{role}")
-        return name
+        return None if requested is None else find_named(requested, present, uri, f"survey.columns.{role}")
     lowered = {name.lower(): name for name in reversed(present)}
     return next((lowered[alias.lower()] for alias in ALIASES[role] if alias.lower() in lowered), None)
+
+
+def find_named(requested: str, present: Sequence[str], uri: str, key: str) -> str:
+    """Return the column that `key` of the config names. CatalogError if there is none."""
+    name = find_name(requested, present, uri)
+    if name is None:
+        raise missing_column(f"no column '{requested}'", requested, present, uri, f"correct {key}")
+    return name
 
 
 def find_name(requested: str, present: Sequence[str], uri: str) -> str | None:

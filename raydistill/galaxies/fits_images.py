@@ -64,6 +64,9 @@ class FitsImages:
         "none": reject the picture. Pixels outside the crop do not matter.
     max_fill
         Largest share of the pixels within the crop to fill; more reject the picture.
+    path_column
+        Column of the table with the path of each picture: below `root`, or absolute. It replaces
+        `pattern` and `mapping`.
     """
 
     root: str
@@ -77,6 +80,7 @@ class FitsImages:
     kind: Literal["fits"] = "fits"
     fill: Fill = later("none")
     max_fill: float = later(0.1)
+    path_column: str | None = later(None)
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern.replace("{band}", "band"))
@@ -100,7 +104,7 @@ class FitsImages:
         return [*band_files(source, bands)] if isinstance(source, str) and bands else [source]
 
     def _bands_of_files(self) -> tuple[str, ...]:
-        return tuple(map(str, self.channels)) if "{band}" in self.pattern else ()
+        return tuple(map(str, self.channels)) if "{band}" in self.pattern and self.path_column is None else ()
 
     def decode(self, source: Source) -> np.ndarray:
         """Return uint8 `[H, W, 3]`, row 0 at the top: the rows of the FITS arrays are flipped.

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 Kind = Literal["number", "fraction", "right ascension", "declination"]
 
-_MISSING = {
+MISSING = {
     "", "-", "--", "---", "...", "…", "?", "n/a", "na", "#n/a", "none", "null", "nan", "unknown", "*", "\\n", "."
 }  # fmt: skip
 _DECIMAL = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?"
@@ -85,7 +85,7 @@ def _refuse(column: pa.Array, rows: np.ndarray) -> NoReturn:
 def _parse(words: list[str], kind: Kind) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers of words, and a mask of those that are none."""
     values = np.full(len(words), np.nan)
-    present = [i for i, word in enumerate(words) if word.lower() not in _MISSING]
+    present = [i for i, word in enumerate(words) if word.lower() not in MISSING]
     texts = [words[i] for i in present]
     numbers = _percentages(texts) if kind == "fraction" and texts and texts[0].endswith("%") else _decimals(texts)
     if kind in ("right ascension", "declination") and any(number is None for number in numbers):

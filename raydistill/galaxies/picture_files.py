@@ -22,6 +22,7 @@ PICTURE_SUFFIXES = (
 )  # fmt: skip
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
 ANY_SUFFIX = ".*"
+_PACKED = ("gz", "fz")
 
 Source = bytes | str | None  # content of a file, its path, or None for a catalogue row without a picture
 
@@ -57,20 +58,21 @@ def locate(
     object_ids
         The objects.
     suffixes
-        What `.*` at the end of a pattern may stand for, in lower case.
+        What `.*` at the end of a pattern may stand for, in lower case. An object with several files
+        has the one whose suffix comes first.
     bands
         Names of the files of one object. Its path then holds all of them: `m51-{i,r,g}.fits`.
 
     Raises
     ------
     CatalogError
-        If the folder cannot be listed, or if two files fit an object.
+        If the folder cannot be listed.
     """
-    present = list_files(root, recursive="/" in pattern)
     names = expected_names(pattern, mapping, object_ids, bands)
+    present = list_files(root, recursive="/" in pattern or any("/" in name for name in names))
     if pattern.endswith(ANY_SUFFIX):
-        by_stem = _by_stem(present, suffixes)
-        names = [_only(by_stem.get(name.removesuffix(ANY_SUFFIX), []), root) for name in names]
+        stems = by_stem(present, suffixes)
+        names = _first_files([stems.get(name.removesuffix(ANY_SUFFIX), []) for name in names], suffixes)
     exist = [bool(name) and all(file in present for file in band_files(name, bands)) for name in names]
     if not bands:
         absent = [name for name, exists in zip(names, exist, strict=True) if name and not exists]
@@ -97,22 +99,45 @@ def _braces(bands: Sequence[str]) -> str:
     return "{" + ",".join(bands) + "}"
 
 
-def _by_stem(names: Collection[str], suffixes: Sequence[str]) -> dict[str, list[str]]:
-    """Return the files with one of these suffixes, by their name without it."""
-    by_stem: dict[str, list[str]] = {}
+def by_stem(names: Collection[str], suffixes: Sequence[str]) -> dict[str, list[str]]:
+    """Return the files with one of these suffixes, by their name without it, in the order of the suffixes."""
+    stems: dict[str, list[str]] = {}
     for name in sorted(names):
-        suffix = next((one for one in suffixes if name.lower().endswith(one)), None)
-        if suffix is not None:
-            by_stem.setdefault(name[: -len(suffix)], []).append(name)
-    return by_stem
+        if suffix := suffix_of(name, suffixes):
+            stems.setdefault(name[: -len(suffix)], []).append(name)
+    for stem, files in stems.items():
+        files.sort(key=lambda name: suffixes.index(name[len(stem) :].lower()))
+    return stems
 
 
-def _only(names: Sequence[str], root: str) -> str:
-    """Return the only name, or "" if there is none. CatalogError if there are two."""
-    if len(names) > 1:
-        what = f"'{names[0]}' and '{names[1]}' are pictures of one galaxy"
-        raise CatalogError(what, root, "move one away, or give the suffix in survey.images.pattern")
-    return names[0] if names else ""
+def suffix_of(name: str, suffixes: Sequence[str]) -> str:
+    """Return the suffix of a file in lower case, or "" if it is none of `suffixes`."""
+    last = name.rpartition("/")[2].lower()
+    _, dot, first = last.rpartition(".")
+    if first in _PACKED:
+        return next((one for one in suffixes if last.endswith(one)), "")
+    return dot + first if dot + first in suffixes else ""
+
+
+def _first_files(files: Sequence[Sequence[str]], suffixes: Sequence[str]) -> list[str]:
+    """Return the first file of each object, or "" if it has none. Log how many have several."""
+    several = [own for own in files if len(own) > 1]
+    if several:
+        log.info(
+            "curate: %d galaxies have several pictures, such as %s; the suffix that comes first is taken: %s",
+            len(several), " and ".join(several[0]), ", ".join(suffixes),
+        )  # fmt: skip
+    return [own[0] if own else "" for own in files]
+
+
+def is_absolute(path: str) -> bool:
+    """Return whether a path is a URI or begins at the root of a disk, also one of Windows."""
+    return path.startswith("/") or "://" in path or path[1:3] == ":/"
+
+
+def below(root: str, path: str) -> str:
+    """Return the place of a file below a folder; an absolute path is its own place."""
+    return path if is_absolute(path) else f"{root.rstrip('/')}/{path}"
 
 
 def _warn_of_other_suffixes(
@@ -122,10 +147,8 @@ def _warn_of_other_suffixes(
     stem, dot, suffix = pattern.rpartition(".")
     if not absent or not dot or "/" in suffix:
         return
-    by_stem = _by_stem(present, suffixes)
-    others = [
-        by_stem[name.removesuffix(dot + suffix)][0] for name in absent if name.removesuffix(dot + suffix) in by_stem
-    ]
+    stems = by_stem(present, suffixes)
+    others = [stems[name.removesuffix(dot + suffix)][0] for name in absent if name.removesuffix(dot + suffix) in stems]
     if others:
         log.warning(
             "curate: %d pictures have another suffix than .%s, such as %s; survey.images.pattern='%s.*' finds them",
@@ -154,7 +177,11 @@ def list_files(root: str, recursive: bool) -> set[str]:
     except OSError as error:
         raise CatalogError(f"the image folder cannot be listed ({error_message(error)})", root, CHECK_ACCESS) from error
     start = len(path.rstrip("/")) + 1
-    return _not_empty({info.path[start:] for info in files if info.type == pafs.FileType.File}, root)
+    names = {info.path[start:] for info in files if info.type == pafs.FileType.File}
+    if not names and any(info.type == pafs.FileType.Directory for info in files):
+        fix = "name them in survey.images.pattern, or give survey.images.path_column"
+        raise CatalogError("the image folder holds folders and no files", root, fix)
+    return _not_empty(names, root)
 
 
 def _not_empty(names: set[str], root: str) -> set[str]:

@@ -16,7 +16,13 @@ from raydistill.fields import later
 from raydistill.galaxies.cells import check_fixed_size_lists, check_text, is_picture_type, is_text_type
 from raydistill.galaxies.images import decode_picture
 from raydistill.galaxies.levels import ValueRange, check_range
-from raydistill.galaxies.picture_files import Source, check_pattern, expected_names, locate, read_source
+from raydistill.galaxies.picture_files import (
+    Source,
+    check_pattern,
+    expected_names,
+    locate,
+    read_source,
+)
 from raydistill.galaxies.tables import object_ids, parquet_dataset
 from raydistill.storage import arrow_filesystem
 
@@ -39,6 +45,9 @@ class FolderImages:
         Black and white of pictures of more than 8 bits. "auto": the bits that a sample fills, such
         as 12 of 16. "full": the whole container, 0 to 65535, or 0 to 1 for floats. [low, high]:
         these values; a high of at most 255 also stretches 8-bit pictures.
+    path_column
+        Column of the table with the path of each picture: below `root`, or absolute. It replaces
+        `pattern` and `mapping`.
     """
 
     root: str
@@ -46,6 +55,7 @@ class FolderImages:
     mapping: str | None = None
     kind: Literal["folder"] = "folder"
     value_range: ValueRange = later("auto")
+    path_column: str | None = later(None)
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)

@@ -35,6 +35,7 @@ from tests.e2e.spoiling import (
 
 # Sixty labels for pictures of noise: a small survey of a user.
 LABELS = "id,class\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'}\n" for n in range(60))
+PATHS = "id,file_loc,class\n" + "".join(f"{n},./{n}.png,{'cat' if n % 2 else 'dog'}\n" for n in range(60))
 OWN = """\
 name: own
 survey: {kind: catalog, catalog: votes.csv, images: {kind: folder, root: pictures, pattern: "{id}.png"}}
@@ -265,6 +266,18 @@ SURVEY_ROWS = [
     R("ids without pictures", "curate own.yaml 'survey.images.pattern=\"{id}.jpg\"'", 3,
       "votes.csv: none of 60 galaxies was selected (60 have a class, 0 of those a picture); check survey.images: galaxy 0 would be "
       "pictures/0.jpg"),
+    R("a column of paths that is not used", "curate own.yaml 'survey.images.pattern=\"{id}.jpg\"'", 3,
+      "votes.csv: none of 60 galaxies was selected (60 have a class, 0 of those a picture); check survey.images: galaxy 0 would be "
+      "pictures/0.jpg; column 'file_loc' holds paths: set survey.images.path_column=file_loc",
+      {"votes.csv": PATHS}),
+    R("a path that leaves the folder of pictures", "curate own.yaml survey.images.path_column=file_loc", 3,
+      "votes.csv: the path '../x.png' in row 61 of column 'file_loc' leaves the folder pictures; set survey.images.root to a folder "
+      "above all pictures",
+      {"votes.csv": PATHS + "60,../x.png,cat\n"}),
+    R("addresses in place of paths", "curate own.yaml survey.images.path_column=file_loc", 3,
+      "votes.csv: column 'file_loc' holds addresses of the web (first: https://x.org/60.png); download the pictures into a folder "
+      "first, and give that folder",
+      {"votes.csv": PATHS + "60,https://x.org/60.png,cat\n"}),
     R("a pattern without the id", "curate own.yaml survey.images.pattern=x.jpg", 2,
       "command line, survey.images.pattern: 'x.jpg' is not a file name pattern; write {id} in place of the object id"),
     R("balanced classes with an empty class", "curate own.yaml curate.balance=true", 3,

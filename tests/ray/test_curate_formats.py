@@ -74,6 +74,30 @@ def test_pictures_in_a_zip_give_the_bytes_of_those_in_a_folder(tmp_path: Path) -
     assert results[0].manifest.content == results[1].manifest.content
 
 
+# Pictures at the paths of the table
+
+
+def test_pictures_at_the_paths_of_the_table_are_decoded(tmp_path: Path) -> None:
+    rows = ["id,label,file_loc"]
+    for number, (object_id, label) in enumerate(labels(60).items()):
+        folder = "other" if number % 7 == 0 else "images/a/b"
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / f"{number}.jpg").write_bytes(picture(number))
+        path = f"{tmp_path}/other/{number}.jpg" if number % 7 == 0 else f"a\\b\\{number}.jpg"
+        rows.append(f"{object_id},{label},{path}")
+    rows.append("gone,round,a/b/gone.jpg\nempty,round,\n")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    images = FolderImages(root=str(tmp_path / "images"), path_column="file_loc")
+    result = curated(tmp_path, CatalogSurvey(catalog=str(tmp_path / "t.csv"), images=images), crop_fraction=1.0)
+    assert rejected(result) == {"gone": "missing", "empty": "missing"}
+    assert len(rows_of(result)) == 60
+    for row in rows_of(result):
+        number = int(row["object_id"][1:])
+        assert row["source"]["path"] == (f"{tmp_path}/other/{number}.jpg" if number % 7 == 0 else f"a/b/{number}.jpg")
+        assert row["source"]["sha256"] == hashlib.sha256(picture(number)).hexdigest()
+        np.testing.assert_array_equal(pixels(row["image"]), prepare(images.decode(picture(number)), 1.0, SIZE))
+
+
 # FITS
 
 

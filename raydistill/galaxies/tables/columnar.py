@@ -31,6 +31,9 @@ class ParquetTable:
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         return _validated(self._dataset.to_table(columns=columns))
 
+    def head(self, columns: list[str], count: int) -> pa.Table:
+        return _validated(self._dataset.head(count, columns=columns))
+
 
 class FeatherTable:
     """A Feather file of version 2, which is an Arrow IPC file.

@@ -76,6 +76,13 @@ class Table:
         with _read_errors(self.uri, self._kind):
             return self._reader.read(list(dict.fromkeys(columns)), text)
 
+    def head(self, columns: list[str], count: int) -> pa.Table:
+        """Return the first rows. Parquet is read no further, other formats are read as text."""
+        with _read_errors(self.uri, self._kind):
+            if isinstance(self._reader, ParquetTable):
+                return self._reader.head(columns, count)
+            return self._reader.read(columns, columns).slice(0, count)
+
 
 def open_table(uri: str, known: Collection[str] = (), hdu: int | str | None = None) -> Table:
     """Open a table. Formats of columns are read no further than their names.

@@ -31,7 +31,7 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.cells import read_cell
 from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.images import RejectedImage, encode_png, inspect, pixels_of_crop, prepare
-from raydistill.galaxies.picture_files import Source, read_source
+from raydistill.galaxies.picture_files import Source, below, read_source
 from raydistill.galaxies.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import object_ids
 from raydistill.pipeline.curate.duplicates import fingerprint
@@ -140,8 +140,8 @@ def _decode_folder(
 ) -> ray.data.Dataset:
     """Decode one file per picture, in blocks that are in order of rank."""
     todo = selected.select(["rank", "path"]).combine_chunks()
-    root = _absolute(images.root).rstrip("/")
-    todo = todo.append_column("at", pa.array([f"{root}/{path}" for path in todo["path"].to_pylist()], pa.string()))
+    root = _absolute(images.root)
+    todo = todo.append_column("at", pa.array([below(root, path) for path in todo["path"].to_pylist()], pa.string()))
     tasks = BLOCKS_PER_CPU * (workers or _cpus())
     rows_per_block = max(1, min(ROWS_PER_BLOCK, math.ceil(len(todo) / tasks)))
     blocks = [todo.slice(first, rows_per_block) for first in range(0, len(todo), rows_per_block)]

@@ -24,7 +24,7 @@ from raydistill.galaxies.cells import read_cell
 from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.images import RejectedImage, picture_extent
 from raydistill.galaxies.levels import Extent, choose_range
-from raydistill.galaxies.picture_files import Source, read_source
+from raydistill.galaxies.picture_files import Source, below, read_source
 from raydistill.galaxies.sources import FolderImages, ParquetImages
 from raydistill.log import get_logger
 
@@ -123,10 +123,9 @@ def _sample(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa.
     elif isinstance(images, PackedDataSet):
         yield from _sample_of_row_groups(images, selected, count)
     else:
-        root = images.root.rstrip("/")
         for path in _evenly(selected["path"], count):
             if not path.lower().endswith(_EIGHT_BITS):
-                yield f"{root}/{path}"
+                yield below(images.root, path)
 
 
 def _sample_of_table(images: ParquetImages, count: int) -> Iterator[Source]:
@@ -158,11 +157,10 @@ def _evenly(column: pa.ChunkedArray, count: int) -> list[str]:
 
 def _resolve_stretch(images: FitsImages, selected: pa.Table) -> FitsImages:
     """Return FITS files with a stretch, and refuse one that shows nothing in the sample."""
-    root = images.root.rstrip("/")
     sample = []
     for path in _evenly(selected["path"], NUM_FITS):
         with suppress(RejectedImage):
-            sample.append([read_source(file)[0] for file in images.files(f"{root}/{path}")])
+            sample.append([read_source(file)[0] for file in images.files(below(images.root, path))])
     is_auto = images.stretch == "auto"
     if is_auto:
         images = images.with_stretch_of(sample)

@@ -17,10 +17,15 @@ from raydistill.config import CatalogSurvey, Curate, Images
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError, ConfigError, RaydistillError, nearest
 from raydistill.galaxies.catalog import read_catalog
+from raydistill.galaxies.catalog_schemas import KNOWN_NAMES
 from raydistill.galaxies.classes import ClassTree, load_class_tree
+from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.labels import LabelIndex, mapping_example, number, numeric_labels
+from raydistill.galaxies.picture_files import FITS_SUFFIXES, PICTURE_SUFFIXES, below
+from raydistill.galaxies.picture_paths import FoundPaths, find_path_column, find_paths
 from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassigned, report
 from raydistill.galaxies.sources import ParquetImages
+from raydistill.galaxies.tables import open_table
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL
 from raydistill.pipeline.curate.splits import divide, log_official_splits, select_best
@@ -64,22 +69,24 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
     log.info("curate: reading %s", survey.catalog)
     with _error_prefix("survey.", ConfigError):
         catalog = read_catalog(
-            survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns, hdu=survey.hdu
-        )
+            survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns, hdu=survey.hdu,
+            path_column=None if isinstance(survey.images, ParquetImages) else survey.images.path_column,
+        )  # fmt: skip
     with _error_prefix("curate.classes, ", ConfigError), _error_prefix(f"{survey.catalog}, ", CatalogError):
         assigned = assign_classes(catalog, tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes)
     _log_unassigned(catalog, assigned)
-    available, missing = _locate(survey.images, assigned)
+    available, missing = _locate(survey, assigned)
+    hint = _hint_for_paths(survey, len(available), len(assigned))
     with _error_prefix("curate.", CatalogError):
         selected = select_best(recipe, available)
     if not len(selected):
-        fix = "check curate.min_confidence" if len(available) else _fix_for_pictures(survey.images, assigned)
+        fix = "check curate.min_confidence" if len(available) else _fix_for_pictures(survey.images, assigned, hint)
         raise CatalogError(
             f"none of {len(catalog)} galaxies was selected "
             f"({len(assigned)} have a class, {len(available)} of those a picture)",
             survey.catalog, fix,
         )  # fmt: skip
-    _check_pictures(survey.images, assigned, available, tree)
+    _check_pictures(survey.images, assigned, available, tree, hint)
     split = divide(selected, recipe.split, tree.names)
     candidates = report(assigned, selected)["candidates"].to_pylist()
     return Selection(_in_file_order(selected, split), candidates, missing, count_unassigned(assigned), tree)
@@ -92,24 +99,46 @@ def _check_number(tree: ClassTree, where: str) -> None:
         raise CatalogError(what, where, "add galaxies of another class, or check curate.classes")
 
 
-def _check_pictures(images: Images, assigned: pa.Table, available: pa.Table, tree: ClassTree) -> None:
+def _check_pictures(images: Images, assigned: pa.Table, available: pa.Table, tree: ClassTree, hint: str) -> None:
     """Raise CatalogError if a class has galaxies, and none of them has a picture."""
     classes, with_picture = (set(table["label"].to_pylist()) for table in (assigned, available))
     for label in sorted(classes - with_picture):
         own = assigned.filter(pc.equal(assigned["label"], label))
         what = f"no training galaxy in: {tree.names[label]} (none of its {len(own)} galaxies has a picture)"
-        raise CatalogError(what, "curate", _fix_for_pictures(images, own))
+        raise CatalogError(what, "curate", _fix_for_pictures(images, own, hint))
 
 
-def _fix_for_pictures(images: Images, assigned: pa.Table) -> str:
+def _fix_for_pictures(images: Images, assigned: pa.Table, hint: str) -> str:
     """Return what to fix if no galaxy has both a class and a picture."""
     if not len(assigned):
         return "check curate.classes"
     first = assigned["object_id"][0].as_py()
     if isinstance(images, ParquetImages):
         return f"check survey.images.id_column: none of its ids is {first}"
+    if images.path_column is not None:
+        path = assigned["file"][0].as_py()
+        place = "has no path" if not path else f"would be {below(images.root, path.strip())}"
+        return f"check survey.images: by column '{images.path_column}', galaxy {first} {place}"
     name = images.pattern.format(id=first if images.mapping is None else "ASSET")
-    return f"check survey.images: galaxy {first} would be {images.root.rstrip('/')}/{name}"
+    fix = f"check survey.images: galaxy {first} would be {images.root.rstrip('/')}/{name}"
+    return f"{fix}; {hint}" if hint else fix
+
+
+def _hint_for_paths(survey: CatalogSurvey, num_available: int, num_assigned: int) -> str:
+    """Return a hint if few galaxies have a picture, and a column that is not used holds paths.
+
+    The hint is logged.
+    """
+    images = survey.images
+    if isinstance(images, ParquetImages) or images.path_column is not None or 20 * num_available >= num_assigned:
+        return ""
+    column = find_path_column(open_table(survey.catalog, KNOWN_NAMES, survey.hdu))
+    if column is None:
+        return ""
+    hint = f"column '{column}' holds paths: set survey.images.path_column={column}"
+    if num_available:
+        log.warning("curate: %d of %d galaxies have a picture; %s", num_available, num_assigned, hint)
+    return hint
 
 
 def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
@@ -167,28 +196,33 @@ def _error_prefix(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
         raise kind(error.what, (prefix + error.where).removesuffix(", "), error.fix) from error
 
 
-def _locate(images: Images, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
+def _locate(survey: CatalogSurvey, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
     """Return the galaxies with a picture, with their `path`, and rejections for those without.
 
     The path starts below the survey's folder, so that the curated set does not depend on where the
     survey is.
     """
-    ids = assigned["object_id"].to_pylist()
+    found = _find_pictures(survey, assigned)
+    missing = [
+        rejection(object_id, tried, "missing", reason)
+        for object_id, file, tried, reason in zip(assigned["object_id"].to_pylist(), *found, strict=True)
+        if file is None
+    ]
+    with_path = assigned.append_column("path", pa.array(found.files, pa.string()))
+    return with_path.filter(pc.is_valid(with_path["path"])), missing
+
+
+def _find_pictures(survey: CatalogSurvey, assigned: pa.Table) -> FoundPaths:
+    images, ids, none = survey.images, assigned["object_id"].to_pylist(), [""] * len(assigned)
     if isinstance(images, ParquetImages):
         present = set(images.ids().to_pylist())
-        paths = [images.name if object_id in present else None for object_id in ids]
-        expected = [""] * len(ids)
-    else:
-        prefix = len(images.root.rstrip("/")) + 1
-        paths = [None if path is None else path[prefix:] for path in images.paths(ids)]
-        expected = images.expected_names(ids) if None in paths else [""] * len(ids)
-    missing = [
-        rejection(object_id, name, "missing", "")
-        for object_id, path, name in zip(ids, paths, expected, strict=True)
-        if path is None
-    ]
-    with_path = assigned.append_column("path", pa.array(paths, pa.string()))
-    return with_path.filter(pc.is_valid(with_path["path"])), missing
+        return FoundPaths([images.name if object_id in present else None for object_id in ids], none, none)
+    if images.path_column is not None:
+        suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
+        return find_paths(images.root, assigned["file"].to_pylist(), images.path_column, survey.catalog, suffixes)
+    prefix = len(images.root.rstrip("/")) + 1
+    files = [None if path is None else path[prefix:] for path in images.paths(ids)]
+    return FoundPaths(files, images.expected_names(ids) if None in files else none, none)
 
 
 def _in_file_order(selected: pa.Table, split: list[str]) -> pa.Table:

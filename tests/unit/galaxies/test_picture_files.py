@@ -33,12 +33,24 @@ def test_any_suffix_below_folders_and_with_a_mapping(tmp_path):
     assert names(images.paths(["7", "8"])) == ["abc.PNG", None]
 
 
-def test_two_pictures_of_one_galaxy_are_refused(tmp_path):
-    for name in ("1.jpg", "1.png"):
+def test_of_two_pictures_of_one_galaxy_the_first_suffix_is_taken(tmp_path, caplog):
+    for name in ("1.jpg", "1.png", "2.tif", "2.JPG", "2.webp", "3.gif"):
         (tmp_path / name).touch()
-    with pytest.raises(CatalogError, match=r"'1\.jpg' and '1\.png' are pictures of one galaxy"):
-        FolderImages(str(tmp_path), pattern="{id}.*").paths(["1"])
-    assert names(FolderImages(str(tmp_path), pattern="{id}.png").paths(["1"])) == ["1.png"]
+    with caplog.at_level(logging.INFO, "raydistill"):
+        found = FolderImages(str(tmp_path), pattern="{id}.*").paths(["1", "2", "3"])
+    assert names(found) == ["1.png", "2.JPG", "3.gif"]
+    assert [line.partition(";")[0] for line in caplog.messages] == [
+        "curate: 2 galaxies have several pictures, such as 1.png and 1.jpg"
+    ]
+    assert names(FolderImages(str(tmp_path), pattern="{id}.jpg").paths(["1"])) == ["1.jpg"]
+
+
+def test_ids_with_folders_are_found_below_them(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "7.jpg").touch()
+    assert FolderImages(str(tmp_path), pattern="{id}").paths(["a/b/7.jpg"]) == [f"{tmp_path}/a/b/7.jpg"]
+    with pytest.raises(CatalogError, match="the image folder holds folders and no files; name them in"):
+        FolderImages(str(tmp_path), pattern="{id}").paths(["7.jpg"])
 
 
 def test_missing_pictures_with_another_suffix_give_a_warning(tmp_path, caplog):

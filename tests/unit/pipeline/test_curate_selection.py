@@ -129,6 +129,85 @@ def test_class_without_pictures_is_refused_before_pixels_are_read(tmp_path: Path
         select_galaxies(recipe(classes=["a", "b"]), survey)
 
 
+# ---- a column of paths ----
+
+
+def with_paths(root: Path, table: str, paths: list[str], **images: Any) -> CatalogSurvey:
+    """Write a table, and pictures at these paths."""
+    for path in paths:
+        write_picture(root / "images" / path)
+    (root / "t.csv").write_text(table)
+    return CatalogSurvey(catalog=str(root / "t.csv"), images=FolderImages(root=str(root / "images"), **images))
+
+
+def paths_table(count: int, column: str = "file_loc") -> str:
+    rows = [f"{n},/nas/images/J{n % 3}/{n:03d}.png,{'ab'[n % 2]}\n" for n in range(count)]
+    return f"id,{column},class\n" + "".join(rows)
+
+
+def test_paths_of_the_table_give_the_pictures_and_the_rejections(tmp_path: Path) -> None:
+    there = [f"J{n % 3}/{n:03d}.png" for n in range(60) if n != 7]
+    table = paths_table(60) + "60,,a\n61,null,b\n"
+    selection = select_galaxies(recipe(classes=["a", "b"]), with_paths(tmp_path, table, there, path_column="FILE_LOC"))
+    paths = dict(zip(*(selection.galaxies[name].to_pylist() for name in ("object_id", "path")), strict=True))
+    assert paths == {str(n): f"J{n % 3}/{n:03d}.png" for n in range(60) if n != 7}
+    assert [(row["object_id"], row["source"], row["reason"], row["detail"]) for row in selection.missing] == [
+        ("7", "/nas/images/J1/007.png", "missing", "no such file"),
+        ("60", "", "missing", "the table has no path"),
+        ("61", "", "missing", "the table has no path"),
+    ]
+
+
+def test_paths_are_ids_in_a_table_without_ids(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = "file_name,class\n" + "".join(f"d/{n}.png,{'ab'[n % 2]}\n" for n in range(40))
+    with caplog.at_level(logging.INFO, "raydistill"):
+        survey = with_paths(tmp_path, table, [f"d/{n}.png" for n in range(40)], path_column="file_name")
+        selection = select_galaxies(recipe(classes=["a", "b"]), survey)
+    assert selection.galaxies["object_id"].to_pylist() == selection.galaxies["path"].to_pylist()
+    assert "curate: ids are the paths in column 'file_name'\n" in caplog.text
+
+
+def test_struct_of_hugging_face_gives_paths(tmp_path: Path) -> None:
+    image = [{"bytes": None, "path": f"d/{n}.png"} for n in range(40)]
+    survey = with_paths(tmp_path, "", [f"d/{n}.png" for n in range(40)], path_column="image")
+    pq.write_table(
+        pa.table({"id": range(40), "image": image, "label": ["ab"[n % 2] for n in range(40)]}), tmp_path / "t.parquet"
+    )
+    survey = CatalogSurvey(catalog=str(tmp_path / "t.parquet"), images=survey.images)
+    assert len(select_galaxies(recipe(classes=["a", "b"]), survey).galaxies) == 40
+
+
+def test_column_of_paths_is_suggested_where_pictures_are_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    survey = with_paths(tmp_path, paths_table(400, "cutout"), ["J0/000.png"])
+    with pytest.raises(CatalogError, match=r"folders and no files; .* or give survey.images.path_column"):
+        select_galaxies(recipe(classes=["a", "b"]), survey)
+    write_picture(tmp_path / "images" / "other.jpg")
+    hint = "column 'cutout' holds paths: set survey.images.path_column=cutout"
+    with pytest.raises(CatalogError, match=rf"galaxy 0 would be .*/images/0.jpg; {hint}"):
+        select_galaxies(recipe(classes=["a", "b"]), survey)
+    for n in range(19):
+        write_picture(tmp_path / "images" / f"{n}.jpg")
+    with caplog.at_level(logging.WARNING, "raydistill"):
+        select_galaxies(recipe(classes=["a", "b"]), survey)
+    assert f"curate: 19 of 400 galaxies have a picture; {hint}\n" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("id,class\n1,a\n2,b\n", "has no column 'file_loc'; correct survey.images.path_column; known are: id, class"),
+        ("id,file_loc,class\n1,,a\n2,,b\n", "by column 'file_loc', galaxy 1 has no path"),
+        ("id,file_loc,class\n1,x/1.jpg,a\n2,,b\n", r"by column 'file_loc', galaxy 1 would be \S+/images/x/1.jpg"),
+    ],
+)
+def test_columns_without_usable_paths_give_one_sentence(tmp_path: Path, table: str, sentence: str) -> None:
+    survey = with_paths(tmp_path, table, ["0.png"], path_column="file_loc")
+    with pytest.raises(CatalogError, match=sentence):
+        select_galaxies(recipe(classes=["a", "b"]), survey)
+
+
 # ---- splits ----
 
 

@@ -1,0 +1,324 @@
+"""Find pictures by the paths in a column of the table.
+
+A table may come from another machine, where its paths began in another folder. The end of such a
+path is looked up below the folder of pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import pyarrow.fs as pafs
+
+from raydistill.errors import CatalogError, RaydistillError
+from raydistill.galaxies.numbers import MISSING
+from raydistill.galaxies.picture_files import (
+    FITS_SUFFIXES,
+    PICTURE_SUFFIXES,
+    by_stem,
+    is_absolute,
+    list_files,
+    suffix_of,
+)
+from raydistill.galaxies.tables import Table
+from raydistill.log import get_logger
+from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
+
+log = get_logger(__name__)
+
+_NO_PATH, _NO_FILE, _SHARED = "the table has no path", "no such file", "several paths of the table fit one file"
+_FILE_URI = re.compile(r"file:(//[^/]*)?", re.IGNORECASE)
+_WEB = re.compile(r"(https?|ftp)://", re.IGNORECASE)
+_SUFFIXES = (*PICTURE_SUFFIXES, *FITS_SUFFIXES)
+_PLAIN = re.compile(r"(?:[^\s\W][\w+-]*/)*[^\s\W][\w+-]*(?:\.\w+)?")  # a path that needs no cleaning
+_PATH_NAME = re.compile(r"file|path|loc|image|img|picture|cutout|jpe?g|png|fits|thumb", re.IGNORECASE)
+
+
+class FoundPaths(NamedTuple):
+    """The picture of each row of a table.
+
+    Attributes
+    ----------
+    files : list of str or None
+        Path below the folder of pictures, or an absolute path or URI outside it.
+    tried : list of str
+        The path of the table, with slashes; "" if it has none.
+    reasons : list of str
+        Why there is no file; "" if there is one.
+    """
+
+    files: list[str | None]
+    tried: list[str]
+    reasons: list[str]
+
+
+def find_paths(
+    root: str, values: Sequence[str | None], column: str, table: str, suffixes: Sequence[str] = PICTURE_SUFFIXES
+) -> FoundPaths:
+    """Find the picture of each row by its path. The folder is listed once.
+
+    Parameters
+    ----------
+    root : str
+        Path or URI of the folder of pictures, at which relative paths begin.
+    values : sequence of str or None
+        The paths: relative or absolute, with slashes or backslashes, or URIs.
+    column, table : str
+        Where the paths are from.
+    suffixes : sequence of str
+        Suffixes of pictures, which a path may lack.
+
+    Returns
+    -------
+    FoundPaths
+
+    Raises
+    ------
+    CatalogError
+        If a relative path leaves the folder by "..", for addresses of the web, or if the folder
+        cannot be listed.
+    """
+    cleaner = _Cleaner(root, column, table)
+    paths = {value: cleaner.clean(value, row) for row, value in reversed(list(enumerate(values, 1)))}
+    own = sorted({path for path in paths.values() if path})
+    files = _find_below(root, [path for path in own if not is_absolute(path)], suffixes, column)
+    files |= _find_outside(root, [path for path in own if is_absolute(path)], suffixes, column)
+    shared = _drop_shared(files)
+    _log_other_suffixes(files, column)
+    tried = [paths[value] for value in values]
+    found = [files.get(path) for path in tried]
+    _warn_of_repeated(found)
+    reasons = ["" if path in files else _SHARED if path in shared else _NO_FILE if path else _NO_PATH for path in tried]
+    return FoundPaths(found, tried, reasons)
+
+
+def find_path_column(table: Table) -> str | None:
+    """Return the first column of a table that looks like paths of pictures, or None."""
+    for name in table.names:
+        if not _PATH_NAME.search(name):
+            continue
+        first = next((value for value in table.head([name], 100)[name].to_pylist() if value), None)
+        if isinstance(first, str) and ("/" in first or "\\" in first or first.lower().endswith(_SUFFIXES)):
+            return name
+    return None
+
+
+class _Cleaner:
+    """Turn the paths of a table into paths below the folder of pictures, or absolute ones."""
+
+    def __init__(self, root: str, column: str, table: str) -> None:
+        system, at = arrow_filesystem(root)
+        self._is_local = isinstance(system, pafs.LocalFileSystem)
+        self._root, self._column, self._table = root, column, table
+        bases = (at, os.path.realpath(at)) if self._is_local else (root,)
+        self._starts = tuple(f"{base.rstrip('/')}/" for base in bases)
+
+    def clean(self, value: str | None, row: int) -> str:
+        """Return a path; "" if the table has none."""
+        text = (value or "").strip().strip("'\"").strip()
+        if text.lower() in MISSING:
+            return ""
+        if _PLAIN.fullmatch(text):
+            return text
+        path = self._below(self._normal(text))
+        if _WEB.match(path):
+            what = f"column '{self._column}' holds addresses of the web (first: {path})"
+            raise CatalogError(what, self._table, "download the pictures into a folder first, and give that folder")
+        if path == ".." or path.startswith("../"):
+            beside = posixpath.normpath(f"{arrow_filesystem(self._table)[1].rpartition('/')[0]}/{path}")
+            path = self._below(beside)  # it may begin at the folder of the table
+            if path == beside:
+                what = f"the path '{text}' in row {row} of column '{self._column}' leaves the folder {self._root}"
+                raise CatalogError(what, self._table, "set survey.images.root to a folder above all pictures")
+        return "" if path == "." else path
+
+    def _normal(self, text: str) -> str:
+        """Return a path with single slashes, without `.` and without `..` between folders."""
+        if match := _FILE_URI.match(text):
+            return posixpath.normpath(unquote(text[match.end() :]).replace("\\", "/"))
+        scheme, separator, rest = text.partition("://")
+        if separator:
+            return f"{scheme}://{posixpath.normpath(rest)}"
+        text = text.replace("\\", "/")
+        return posixpath.normpath(os.path.expanduser(text) if text.startswith("~/") else text)
+
+    def _below(self, path: str) -> str:
+        """Return a path below the folder of pictures without this folder, and others as they are."""
+        start = next((start for start in self._starts if path.startswith(start)), "")
+        return path[len(start) :]
+
+
+class _Listing:
+    """Files by their names, by names in another form of Unicode, and by names without a suffix."""
+
+    def __init__(self, names: Iterable[str], suffixes: Sequence[str]) -> None:
+        self.names = {unicodedata.normalize("NFC", name): name for name in names}
+        self.suffixes = suffixes
+
+    def find(self, path: str) -> str | None:
+        path = unicodedata.normalize("NFC", path)
+        if path in self.names:
+            return self.names[path]
+        files = self._stems.get(path) or self._stems.get(_stem(path))
+        return self.names[files[0]] if files else None
+
+    def find_all(self, paths: Iterable[str]) -> dict[str, str]:
+        return {path: file for path in paths if (file := self.find(path))}
+
+    @cached_property
+    def folders(self) -> set[str]:
+        return {name.rpartition("/")[0] for name in self.names}
+
+    @cached_property
+    def _stems(self) -> dict[str, list[str]]:
+        return by_stem(self.names, self.suffixes)
+
+
+def _stem(path: str) -> str:
+    return path[: len(path) - len(suffix_of(path, _SUFFIXES))]
+
+
+def _find_below(root: str, paths: list[str], suffixes: Sequence[str], column: str) -> dict[str, str]:
+    """Return the files of paths below the folder.
+
+    If most are not there, a path may begin with folders that are not here, or lack its folders.
+    """
+    if not paths:
+        return {}
+    common = posixpath.commonpath([posixpath.dirname(paths[0]), posixpath.dirname(paths[-1])])
+    listing = _Listing(_list_common(root, common), suffixes)
+    files = listing.find_all(paths)
+    if 2 * len(files) < len(paths):
+        listing = _Listing(list_files(root, recursive=True), suffixes) if common else listing
+        missed = [path for path in paths if path not in files]
+        return files | _find_tails(missed, listing, files, root, column) | _find_names(missed, listing, files, root)
+    return files
+
+
+def _list_common(root: str, common: str) -> set[str]:
+    """Return the files in a folder below the root, or all files if there is no such folder."""
+    at = f"{root.rstrip('/')}/{common}"
+    system, path = arrow_filesystem(at)
+    if not common or system.get_file_info(path).type != pafs.FileType.Directory:
+        return list_files(root, recursive=True)
+    return {f"{common}/{name}" for name in list_files(at, recursive=True)}
+
+
+def _find_outside(root: str, paths: list[str], suffixes: Sequence[str], column: str) -> dict[str, str]:
+    """Return the files of absolute paths outside the folder, or of their ends below it."""
+    present, error = _list_parents(paths)
+    files = _Listing(present, suffixes).find_all(paths)
+    if files:
+        log.info("curate: %d pictures lie outside survey.images.root, such as %s", len(files), min(files.values()))
+    if 2 * len(files) < len(paths):
+        listing = _Listing(list_files(root, recursive=True), suffixes)
+        files |= _find_tails([path for path in paths if path not in files], listing, files, root, column)
+    if error is not None and not files:
+        raise error
+    return files
+
+
+def _list_parents(paths: Collection[str]) -> tuple[set[str], CatalogError | None]:
+    """Return the files in the folders of these paths, and the first error of a folder."""
+    present: set[str] = set()
+    first_error = None
+    for folder in sorted({path.rpartition("/")[0] for path in paths}):
+        try:
+            system, at = arrow_filesystem(folder or "/")
+            infos = system.get_file_info(pafs.FileSelector(at, allow_not_found=True))
+            present.update(f"{folder}/{info.base_name}" for info in infos if info.type == pafs.FileType.File)
+        except NotADirectoryError:
+            continue
+        except RaydistillError as error:
+            first_error = first_error or CatalogError(error.what, error.where, error.fix)
+        except (OSError, ValueError) as error:
+            what = f"the image folder cannot be listed ({error_message(error)})"
+            first_error = first_error or CatalogError(what, folder, CHECK_ACCESS)
+    return present, first_error
+
+
+def _find_tails(
+    paths: Sequence[str], listing: _Listing, found: Collection[str], root: str, column: str
+) -> dict[str, str]:
+    """Return the files of paths whose first folders are not here.
+
+    Folders are dropped from the front of a path as for most paths that begin with them. The paths
+    in `found` need no such change, and fewer changed ones would be matches by chance.
+    """
+    cuts = {folder: _cuts(folder, listing.folders) for folder in {path.rpartition("/")[0] for path in paths}}
+    counts: Counter[str] = Counter()
+    tails: dict[tuple[str, str], str] = {}  # path, its dropped front -> file
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        for front, rest in cuts[folder] if folder or path.startswith("/") else ():
+            if file := listing.find(f"{rest}/{name}" if rest else name):
+                counts[front] += 1
+                tails[path, front] = file
+    files, fronts = {}, Counter[str]()
+    for path in paths:
+        own = [front for front, _ in cuts[path.rpartition("/")[0]]]
+        front = max(own, key=lambda front: counts[front], default="")
+        if counts[front] > len(found) and (path, front) in tails:
+            files[path] = tails[path, front]
+            fronts[front] += 1
+    if fronts:
+        what = "curate: %d paths in column '%s' begin in a folder that is not here; '%s' is read as %s"
+        log.info(what, len(files), column, fronts.most_common(1)[0][0] or "/", root)
+    return files
+
+
+def _cuts(folder: str, present: Collection[str]) -> list[tuple[str, str]]:
+    """Return the ways to cut a folder in two whose rest is `present`, the longest rest first."""
+    parts = folder.split("/")
+    cuts = [("/".join(parts[:i]), "/".join(parts[i:])) for i in range(1, len(parts) + 1)]
+    return [(front, rest) for front, rest in cuts if rest in present]
+
+
+def _find_names(paths: Sequence[str], listing: _Listing, found: Collection[str], root: str) -> dict[str, str]:
+    """Return the files of names without a folder, if no two files have the same name."""
+    by_name: dict[str, list[str]] = {}
+    for name in listing.names:
+        by_name.setdefault(name.rpartition("/")[2], []).append(name)
+    names = _Listing([name for name, files in by_name.items() if len(files) == 1], listing.suffixes)
+    bare = names.find_all(path for path in paths if "/" not in path)
+    if len(bare) <= len(found):
+        return {}
+    files = {path: listing.names[by_name[name][0]] for path, name in bare.items()}
+    what = "curate: %d names without a folder are those of files in subfolders of %s, such as %s"
+    log.info(what, len(files), root, min(files.values()))
+    return files
+
+
+def _drop_shared(files: dict[str, str]) -> set[str]:
+    """Drop guesses that give one file to several paths, and return their paths."""
+    claims = Counter(files.values())
+    shared = {path for path, file in files.items() if claims[file] > 1 and path != file}
+    for path in shared:
+        del files[path]
+    if shared:
+        log.warning("curate: %d paths are left out: %s, such as %s", len(shared), _SHARED, min(shared))
+    return shared
+
+
+def _log_other_suffixes(files: dict[str, str], column: str) -> None:
+    changed = [(path, file) for path, file in files.items() if not path.endswith(file)]
+    others = [(path, file) for path, file in changed if (own := path[len(_stem(path)) :]) and not file.endswith(own)]
+    if others:
+        what = "curate: %d pictures have another suffix than column '%s' says, such as %s for %s"
+        log.info(what, len(others), column, others[0][1], others[0][0])
+
+
+def _warn_of_repeated(found: Sequence[str | None]) -> None:
+    counts = Counter(file for file in found if file is not None)
+    repeated = [file for file, count in counts.items() if count > 1]
+    if repeated:
+        what = "curate: %d pictures belong to several galaxies each, such as %s"
+        log.warning(what, len(repeated), repeated[0])
