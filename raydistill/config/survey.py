@@ -36,7 +36,7 @@ class CatalogSurvey:
         Use raw, weighted or debiased vote fractions.
     columns
         Columns with unusual names, e.g. {id: GalaxyID, label: class}. null leaves a column out, e.g.
-        {ra: null}.
+        {ra: null}. {split: NAME} takes official splits from a column of names such as train.
     hdu
         Table of a file with several: number or name of a FITS extension or of a VOTable's table, or
         name of a file in a zip. None: the only table, or FITS's first one.
@@ -89,9 +89,9 @@ class Curate:
     balance
         Reduce every class to the size of the smallest one.
     split
-        Fractions of train, validation and test, by hash of the object id. A data set keeps its
-        official splits. Its training part is divided in proportion to the remaining fractions,
-        after `per_class` and `balance`.
+        Fractions of train, validation and test, by hash of the object id. A data set, and a survey
+        with `columns: {split: …}`, keep their official splits. Their training part is divided in
+        proportion to the remaining fractions, after `per_class` and `balance`.
     min_picture_size
         Minimum side of a source image in pixels. The default of a data set is 8.
     whitening

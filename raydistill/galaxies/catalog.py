@@ -42,6 +42,12 @@ _NUMBERS: Mapping[str, Kind] = {
     "total_votes": "number",
 }
 
+# Columns of text that only a config names: role -> name in the result, key of the config.
+_TEXTS: Mapping[str, tuple[str, str]] = {
+    "file": ("file", "survey.images.path_column"),
+    "split": ("part", "survey.columns.split"),
+}
+
 # Fractions are published with three decimals: an excess up to this value is rounding, and is
 # clipped.
 _ROUNDING = 1e-3
@@ -72,8 +78,8 @@ def read_catalog(
     columns : mapping, optional
         Names of columns that differ from the usual ones, such as
         `{"id": "PGCname", "label": "class9"}`. The keys are id, label, confidence, ra, dec,
-        petro_r90, redshift and total_votes. None: do not read this column. Upper and lower case are
-        the same where only one column fits.
+        petro_r90, redshift, total_votes and split. None: do not read this column. Upper and lower case
+        are the same where only one column fits.
     hdu : int or str, optional
         Which table of a file with several; see `tables.open_table`.
     path_column : str, optional
@@ -97,6 +103,7 @@ def read_catalog(
         - or, for `plain`: `label: string, confidence: float64`; the confidence is 1 if the table
           has none
         - `file: string`, with `path_column`: the path, as it is in the table
+        - `part: string`, if `columns` names a split: its name, as it is in the table
 
         The metadata hold the catalog schema (`raydistill.dialect`), the kind of fractions
         (`raydistill.fractions`), and the tasks that took weighted instead of raw fractions
@@ -117,6 +124,11 @@ def read_catalog(
         path_column = find_named(path_column, present, uri, "survey.images.path_column")
         overrides = _with_id(overrides, path_column, present, uri)
     schema = detect_schema(present, overrides, uri) if schema == "auto" else check_schema(schema)
+    unused = next((name for name in present if name.lower() == "split"), None)
+    if unused is not None and "split" not in overrides:
+        log.info(
+            "curate: column '%s' is not used; survey.columns.split=%s takes official splits from it", unused, unused
+        )
     names = {role: find_column(role, present, overrides, uri) for role in ALIASES} | {"file": path_column}
     if names["id"] is None:
         raise missing_column(
@@ -246,7 +258,7 @@ def _read(
     identity = names["id"]
     assert identity is not None
     numbers = [name for role in _NUMBERS if (name := names[role]) is not None]
-    text = (identity, *text, *([names["file"]] if names["file"] else []))
+    text = (identity, *text, *(name for role in _TEXTS if (name := names[role])))
     table = catalog.read([*text, *numbers, *others], text=text)
     if table.num_rows == 0:
         raise CatalogError("the table has no rows", catalog.uri, "check how it was exported")
@@ -268,8 +280,9 @@ def _common_columns(table: pa.Table, names: Mapping[str, str | None], uri: str) 
         values = np.full(table.num_rows, np.nan) if name is None else _optional_numbers(table, name, role, kind)
         absent = (values <= 0) if role == "petro_r90" else (values == -9999)  # SDSS writes -9999 for "not measured"
         columns[role] = pa.array(np.where(absent, np.nan, values), from_pandas=True)
-    if (file := names["file"]) is not None:
-        columns["file"] = _to_text(table[file].combine_chunks(), file, uri, "survey.images.path_column")
+    for role, (result, key) in _TEXTS.items():
+        if (name := names[role]) is not None:
+            columns[result] = _to_text(table[name].combine_chunks(), name, uri, key)
     return pa.table(columns)
 
 

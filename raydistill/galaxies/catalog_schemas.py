@@ -39,6 +39,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "total_votes": ("total_votes",),
     "label": ("label", "class"),
     "confidence": ("confidence",),
+    "split": (),  # only if the config names it
 }
 
 SUFFIXES = {"weighted": "_weighted_fraction", "raw": "_fraction", "debiased": "_debiased"}

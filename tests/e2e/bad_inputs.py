@@ -247,6 +247,13 @@ SURVEY_ROWS = [
     R("a confidence that is not a number", "curate own.yaml", 3,
       "votes.csv: column 'confidence' holds 'high' in row 2, which is not a number; correct it or leave it empty",
       {"votes.csv": "id,class,confidence\n1,cat,0.5\n2,dog,high\n"}),
+    R("numbers in place of names of splits", "curate own.yaml survey.columns.split=fold", 3,
+      "votes.csv: column 'fold' has values that name no split: 0, 1, 2; write train, validation or test, or "
+      "leave them empty",
+      {"votes.csv": "id,class,fold\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'},{n % 3}\n" for n in range(60))}),
+    R("official splits without a training galaxy", "curate own.yaml survey.columns.split=fold", 3,
+      "votes.csv: column 'fold' leaves no training galaxy; name some of them train",
+      {"votes.csv": "id,class,fold\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'},test\n" for n in range(60))}),
     R("a label that is not a class", "curate own.yaml", 3,
       "votes.csv, label: the label 'dgo' is not a class of the tree 'pets'; did you mean 'dog'? Otherwise give a list of labels as "
       "curate.classes=[a, b]",

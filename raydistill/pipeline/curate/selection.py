@@ -28,7 +28,14 @@ from raydistill.galaxies.sources import ParquetImages
 from raydistill.galaxies.tables import open_table
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL
-from raydistill.pipeline.curate.splits import divide, log_official_splits, select_best
+from raydistill.pipeline.curate.splits import (
+    divide,
+    has_training,
+    log_official_splits,
+    log_splits_of_column,
+    name_splits,
+    select_best,
+)
 
 log = get_logger(__name__)
 
@@ -72,6 +79,9 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
             survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns, hdu=survey.hdu,
             path_column=None if isinstance(survey.images, ParquetImages) else survey.images.path_column,
         )  # fmt: skip
+    column = survey.columns.get("split")
+    if column is not None:
+        catalog = name_splits(catalog, column, survey.catalog)
     with _error_prefix("curate.classes, ", ConfigError), _error_prefix(f"{survey.catalog}, ", CatalogError):
         assigned = assign_classes(catalog, tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes)
     _log_unassigned(catalog, assigned)
@@ -87,6 +97,12 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
             survey.catalog, fix,
         )  # fmt: skip
     _check_pictures(survey.images, assigned, available, tree, hint)
+    if column is not None:
+        log_splits_of_column(catalog, assigned, selected, column)
+        if not has_training(selected):
+            raise CatalogError(
+                f"column '{column}' leaves no training galaxy", survey.catalog, "name some of them train"
+            )
     split = divide(selected, recipe.split, tree.names)
     candidates = report(assigned, selected)["candidates"].to_pylist()
     return Selection(_in_file_order(selected, split), candidates, missing, count_unassigned(assigned), tree)
@@ -157,7 +173,7 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
             rows.filter(is_requested), tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes
         )
         selected = select_best(recipe, assigned)
-    if not pc.any(pc.fill_null(pc.equal(selected["part"], "train"), True)).as_py():
+    if not has_training(selected):
         raise CatalogError("the data set has no training split", survey.root, "name it with survey.splits.NAME=train")
     log.info("curate: %d pictures in %d classes, %d selected", len(rows), len(names), len(selected))
     log_official_splits(rows, assigned)

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.config import Curate
+from raydistill.datasets.split_names import PARTS, part_names
 from raydistill.errors import CatalogError
+from raydistill.galaxies.numbers import MISSING
 from raydistill.galaxies.selection import SPLITS, select
 from raydistill.galaxies.splits import assign_class_splits
 from raydistill.log import get_logger
@@ -42,6 +44,46 @@ def _is_training(galaxies: pa.Table) -> pa.ChunkedArray | pa.Array:
     if "part" not in galaxies.column_names:
         return pa.array([True] * len(galaxies), pa.bool_())
     return pc.fill_null(pc.equal(galaxies["part"], "train"), True)
+
+
+def has_training(galaxies: pa.Table) -> bool:
+    """Return whether a galaxy is in the training part."""
+    return bool(pc.any(_is_training(galaxies)).as_py())
+
+
+def name_splits(catalog: pa.Table, column: str, where: str) -> pa.Table:
+    """Return a catalogue whose `part` is train, validation, test or null, from names in any spelling.
+
+    Raises
+    ------
+    CatalogError
+        For a value that names no split.
+    """
+    words = pc.utf8_trim_whitespace(catalog["part"])
+    names = [word for word in pc.unique(words).to_pylist() if word and word.lower() not in MISSING]
+    parts = part_names(names, {})
+    if unknown := sorted(set(names) - parts.keys()):
+        shown = ", ".join(unknown[:6]) + (", …" if len(unknown) > 6 else "")
+        what = f"column '{column}' has values that name no split: {shown}"
+        raise CatalogError(what, where, "write train, validation or test, or leave them empty")
+    if spelt := [f"{name} = {parts[name]}" for name in names if name.lower() not in PARTS]:
+        log.info("curate: splits are %s", ", ".join(spelt))
+    own = pa.array([parts.get(word) for word in words.to_pylist()], pa.string())
+    return catalog.set_column(catalog.schema.get_field_index("part"), "part", own)
+
+
+def log_splits_of_column(catalog: pa.Table, assigned: pa.Table, selected: pa.Table, column: str) -> None:
+    """Log the official splits of a column, and warn of galaxies without one, and of splits that are empty."""
+    named, labelled, left = (Counter(table["part"].to_pylist()) for table in (catalog, assigned, selected))
+    counts = ", ".join(f"{labelled[split]} {split}" for split in SPLITS if named[split])
+    log.info("curate: official splits of column '%s': %s", column, counts or "none")
+    if count := labelled[None]:
+        what = "curate: %d galaxies have no split in column '%s'; they are divided as those of the training split"
+        log.warning(what, count, column)
+    for split in SPLITS:
+        if named[split] and not left[split]:
+            what = "curate: none of the %d galaxies of the official %s split is selected (%d have a class)"
+            log.warning(what, named[split], split, labelled[split])
 
 
 def log_official_splits(rows: pa.Table, assigned: pa.Table) -> None:
@@ -84,6 +126,7 @@ def divide(selected: pa.Table, fractions: tuple[float, float, float], names: Seq
         0.0 if name in splits and name != "train" else share for name, share in zip(SPLITS, fractions, strict=True)
     ]
     train, validation, test = (share / sum(shares) for share in shares)
+    _log_cut([name for name, share in zip(SPLITS[1:], shares[1:], strict=True) if share], splits)
     rows = [row for row, split in enumerate(splits) if split in (None, "train")]
     ids, labels = selected["object_id"].to_pylist(), selected["label"].to_pylist()
     own_labels = [labels[row] for row in rows]
@@ -95,6 +138,12 @@ def divide(selected: pa.Table, fractions: tuple[float, float, float], names: Seq
     _check_training(counts, names)
     _log_few(counts, names)
     return [str(split) for split in splits]
+
+
+def _log_cut(absent: Sequence[str], splits: Sequence[str | None]) -> None:
+    if absent and any(splits):
+        what = "curate: no galaxy has the official split %s; the hash of the ids takes it from the training split"
+        log.info(what, " or ".join(absent))
 
 
 def _log_ranked(ranked: list[int], counts: Counter[tuple[int, str | None]], names: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,53 +10,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
-from raydistill.config import CatalogSurvey, Curate
+from raydistill.config import CatalogSurvey
 from raydistill.datasets.base import DataSet
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.selection import SPLITS, assign_splits
 from raydistill.galaxies.sources import FolderImages
-from raydistill.pipeline.curate.selection import Selection, select_galaxies
-
-SPLIT = (0.6, 0.2, 0.2)
-
-
-def recipe(**curate: Any) -> Curate:
-    return Curate(**{"classes": "all", "split": SPLIT} | curate)
-
-
-def write_picture(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+from raydistill.pipeline.curate.selection import select_galaxies
+from tests.unit.pipeline.survey_tools import SPLIT, catalog, count, recipe, write_picture
 
 
 def folder(root: Path, counts: dict[str, int]) -> ImageFolder:
     """Write this number of pictures into each folder."""
-    for name, count in counts.items():
-        for n in range(count):
+    for name, total in counts.items():
+        for n in range(total):
             write_picture(root / name / f"{n}.png")
     return ImageFolder(root=str(root))
-
-
-def catalog(root: Path, labels: dict[str, str]) -> CatalogSurvey:
-    for object_id in labels:
-        write_picture(root / "images" / f"{object_id}.png")
-    (root / "table.csv").write_text("id,class\n" + "".join(f"{i},{label}\n" for i, label in labels.items()))
-    return CatalogSurvey(
-        catalog=str(root / "table.csv"), images=FolderImages(root=str(root / "images"), pattern="{id}.png")
-    )
-
-
-def count(selection: Selection) -> dict[str, list[int]]:
-    """Return the numbers of training, validation and test pictures by class."""
-    rows = zip(selection.galaxies["label"].to_pylist(), selection.galaxies["split"].to_pylist(), strict=True)
-    counted = Counter(rows)
-    return {
-        name: [counted[label, split] for split in range(len(SPLITS))] for label, name in enumerate(selection.tree.names)
-    }
 
 
 # ---- numbers as labels ----
