@@ -49,8 +49,8 @@ SCHEMA = pa.schema(
         ("petro_r90", pa.float64()),  # arcsec
         ("redshift", pa.float64()),
         ("confidence", pa.float64()),
-        # The 37 conditional fractions of the GZ2 tree, or null. The list has no fixed size because
-        # pyarrow 25 cannot read nulls in a fixed-size list.
+        # The conditional fractions of the survey's tree, 37 for GZ2, or null. The list has no fixed
+        # size because pyarrow 25 cannot read nulls in a fixed-size list.
         ("votes", pa.list_(pa.float32())),
         ("source", pa.struct([("path", pa.string()), ("sha256", pa.string())])),  # original file, below survey.images
         ("image", pa.binary()),  # PNG, RGB, [size, size, 3]
@@ -291,7 +291,7 @@ class CuratedSet:
         torch.Tensor
             float32 [N, K], rows in the order of `load`.
         """
-        return torch.from_numpy(tree.probabilities(votes_array(self.table(split, ["votes"])))).float()
+        return torch.from_numpy(tree.probabilities(votes_array(self.table(split, ["votes"]), tree.tree))).float()
 
     def to_torch(self, split: Split = "train") -> TensorDataset:
         """Return a split as normalised images and labels.
@@ -340,7 +340,7 @@ class CuratedSet:
         -------
         astropy.table.Table
             `ra` and `dec` in degrees (ICRS), `petro_r90` in arcsec; unknown numbers are masked.
-            `votes` is [N, 37] where every galaxy has votes, and is left out otherwise. Pictures
+            `votes` is [N, answers] where every galaxy has votes, and is left out otherwise. Pictures
             are left out: see `to_torch`.
         """
         from astropy import units

@@ -31,7 +31,10 @@ class CatalogSurvey:
     images
         Location of the images.
     dialect
-        Name of the table's column schema, or "auto"; see `galaxies.catalog_schemas`.
+        Name of the table's column schema, or "auto": found by its columns. Schemas of votes:
+        willett, hart16, kaggle, galaxy-datasets (GZ2), gz-ukidss, gz-decals-12, gz-decals-5,
+        gz-decals-8, gz-desi, gz-hubble, gz-candels, gz-cosmic-dawn, gz-jwst, gz-euclid. Schema of
+        labels: plain.
     fractions
         Use raw, weighted or debiased vote fractions.
     columns
@@ -67,7 +70,8 @@ class Curate:
     Parameters
     ----------
     classes
-        "gz2-9", "gz2-5", a YAML file with a class tree, or a list of label names. Labels that are
+        "gz2-9", "gz2-5", a set for the votes of another survey such as "gz-decals-9" or
+        "gz-euclid-10", a YAML file with a class tree, or a list of label names. Labels that are
         numbers, or are spelt otherwise, need a mapping: {elliptical: 1, s0: 2, spiral: [3, 4]}.
         A data set also takes "all", its default.
     image_size
@@ -80,6 +84,7 @@ class Curate:
         is then `mirror`, because the quarter turns of `dihedral` would undo the alignment.
     thresholds
         "n10" or "n20": every question on a class's path needs enough votes (Willett et al. 2013).
+        For Galaxy Zoo 2's tree only.
     min_votes
         Minimum number of answers of a galaxy, over all questions.
     min_confidence

@@ -24,15 +24,16 @@ from raydistill.galaxies.catalog_schemas import (
     list_questions,
     missing_column,
     to_canonical,
+    tree_of,
 )
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.numbers import Kind, NotANumber, to_numbers
 from raydistill.galaxies.tables import Table, object_ids, open_table
+from raydistill.galaxies.tree import DecisionTree
+from raydistill.galaxies.votes import conditional_fractions, fraction_column, sum_of_votes
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
-
-VOTES = pa.list_(pa.float32(), len(GZ2.answers))
 
 _NUMBERS: Mapping[str, Kind] = {
     "ra": "right ascension",
@@ -47,10 +48,6 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     "file": ("file", "survey.images.path_column"),
     "split": ("part", "survey.columns.split"),
 }
-
-# Fractions are published with three decimals: an excess up to this value is rounding, and is
-# clipped.
-_ROUNDING = 1e-3
 
 
 def read_catalog(
@@ -73,8 +70,8 @@ def read_catalog(
     fractions : {"weighted", "raw", "debiased"}
         Which of the published fractions to read. In `hart16`, a question without raw fractions for
         all of its answers takes the weighted fractions of all its answers. It is an error if that
-        applies to every question. `kaggle` and `galaxy-datasets` publish one kind of fraction,
-        which serves as `weighted` and as `raw`.
+        applies to every question. Other schemas publish one kind of fraction, which serves as
+        `weighted` and as `raw`; some of them also have debiased fractions.
     columns : mapping, optional
         Names of columns that differ from the usual ones, such as
         `{"id": "PGCname", "label": "class9"}`. The keys are id, label, confidence, ra, dec,
@@ -97,8 +94,8 @@ def read_catalog(
         - `petro_r90: float64` [arcsec]
         - `redshift: float64`
         - `total_votes: float64`: answers to all questions, about three per volunteer
-        - `votes: fixed_size_list<float32>[37]` in the order of `GZ2.answers`: the fraction of each
-          answer among the volunteers who were asked; NaN if no volunteer was asked or
+        - `votes: fixed_size_list<float32>` in the order of `tree_of(schema).answers`, 37 for Galaxy
+          Zoo 2: the fraction of each answer among the volunteers who were asked; NaN if no volunteer was asked or
           the schema lacks the task. Debiased fractions of one question need not sum to 1.
         - or, for `plain`: `label: string, confidence: float64`; the confidence is 1 if the table
           has none
@@ -106,8 +103,9 @@ def read_catalog(
         - `part: string`, if `columns` names a split: its name, as it is in the table
 
         The metadata hold the catalog schema (`raydistill.dialect`), the kind of fractions
-        (`raydistill.fractions`), and the tasks that took weighted instead of raw fractions
-        (`raydistill.weighted_instead_of_raw`). A table of labels has only the first.
+        (`raydistill.fractions`), the tasks that took weighted instead of raw fractions
+        (`raydistill.weighted_instead_of_raw`), the tree (`raydistill.tree`) and the questions that
+        the table lacks (`raydistill.absent_tasks`). A table of labels has only the first.
 
     Raises
     ------
@@ -164,10 +162,15 @@ class _Catalog:
         return table.rename_columns(columns)
 
 
-def votes_array(catalog: pa.Table) -> np.ndarray:
-    """Return the `votes` column as float32 `[N, 37]`, answers in the order of `GZ2.answers`."""
+def votes_type(tree: DecisionTree = GZ2) -> pa.DataType:
+    """Return the type of the `votes` column of a catalogue: one fraction per answer of the tree."""
+    return pa.list_(pa.float32(), len(tree.answers))
+
+
+def votes_array(catalog: pa.Table, tree: DecisionTree = GZ2) -> np.ndarray:
+    """Return the `votes` column as float32 `[N, A]`, answers in the order of `tree.answers`."""
     flat = catalog["votes"].combine_chunks().flatten()
-    return np.asarray(flat, dtype=np.float32).reshape(-1, len(GZ2.answers))
+    return np.asarray(flat, dtype=np.float32).reshape(-1, len(tree.answers))
 
 
 def read_filename_mapping(uri: str, id_column: str = "objid", asset_column: str = "asset_id") -> dict[str, str]:
@@ -203,22 +206,26 @@ def read_filename_mapping(uri: str, id_column: str = "objid", asset_column: str 
 
 
 def _read_votes(catalog: _Catalog, schema: str, fractions: Fractions, names: Mapping[str, str | None]) -> pa.Table:
-    uri, present = catalog.uri, catalog.names
+    uri, present, tree = catalog.uri, catalog.names, tree_of(schema)
     questions = list_questions(schema, fractions, present, uri)
     answers = [name for question in questions for name in question.columns]
-    totals = [name for name in present if name.endswith("-gz2_total-votes")] if schema == "galaxy-datasets" else []
+    totals = [question.total for question in questions if question.total]
     table = _read(catalog, names, [*answers, *totals])
     result = _common_columns(table, names, uri)
-    if totals and names["total_votes"] is None:
-        sums = np.nansum([_numbers(table, name, uri) for name in totals], axis=0)
+    if names["total_votes"] is None and (sums := sum_of_votes(table, questions, uri)) is not None:
         result = result.set_column(result.schema.get_field_index("total_votes"), "total_votes", pa.array(sums))
-    votes = np.full((table.num_rows, len(GZ2.answers)), np.nan, dtype=np.float32)
-    for task, question in zip(GZ2.tasks, questions, strict=True):
+    votes = np.full((table.num_rows, len(tree.answers)), np.nan, dtype=np.float32)
+    for task, question in zip(tree.tasks, questions, strict=True):
         if question.columns:
-            votes[:, GZ2.columns_of(task)] = _conditional(table, question, uri)
+            votes[:, tree.columns_of(task)] = conditional_fractions(table, question, uri)
+    absent = [task.key for task, question in zip(tree.tasks, questions, strict=True) if not question.columns]
+    lacking = f"; the table lacks the questions {', '.join(absent)}" if absent else ""
+    log.info("curate: votes of the %s tree (%d answers)%s", tree.title, len(tree.answers), lacking)
     fallbacks = _weighted_fallbacks(questions, fractions, uri)
     metadata = {"dialect": schema, "fractions": fractions, "weighted_instead_of_raw": fallbacks}
-    result = result.append_column("votes", pa.FixedSizeListArray.from_arrays(votes.ravel(), type=VOTES))
+    metadata |= {"tree": tree.name, "absent_tasks": ",".join(absent)}
+    values = pa.FixedSizeListArray.from_arrays(votes.ravel(), type=votes_type(tree))
+    result = result.append_column("votes", values)
     return result.replace_schema_metadata({f"raydistill.{key}": value for key, value in metadata.items()})
 
 
@@ -240,7 +247,7 @@ def _read_labels(catalog: _Catalog, names: Mapping[str, str | None]) -> pa.Table
             "no column of labels", "label", catalog.names, uri, "name it with survey.columns.label=NAME"
         )
     table = _read(catalog, names, [name for name in (label, confidence) if name is not None], text=(label,))
-    values = np.ones(table.num_rows) if confidence is None else _fraction(table, confidence, uri, counts=False)
+    values = np.ones(table.num_rows) if confidence is None else fraction_column(table, confidence, uri)
     try:
         raw_labels = pc.cast(table[label].combine_chunks(), pa.string())
     except pa.ArrowException as error:
@@ -319,43 +326,3 @@ def _check_unique(ids: pa.Array, name: str, uri: str) -> None:
             uri,
             "keep one row per object",
         )
-
-
-def _numbers(table: pa.Table, name: str, uri: str) -> np.ndarray:
-    """Return a column of fractions or counts as float64, NaN for null.
-
-    CatalogError names the first value that is not a number.
-    """
-    try:
-        return to_numbers(table[name].combine_chunks(), "fraction")
-    except NotANumber as error:
-        what = f"column '{name}' holds '{error.value}' in row {error.row}, which is not a number"
-        raise CatalogError(what, uri, "correct it or leave it empty") from error
-
-
-def _fraction(table: pa.Table, name: str, uri: str, *, counts: bool) -> np.ndarray:
-    values = _numbers(table, name, uri)
-    outside = (values < -_ROUNDING) | (np.isinf(values) if counts else values > 1 + _ROUNDING)
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise CatalogError(
-            f"column '{name}' is outside [0, 1] in {int(outside.sum())} rows (row {row + 1}: {values[row]:g})",
-            uri,
-            "check that it holds fractions, not counts",
-        )
-    return np.asarray(np.clip(values, 0.0, None if counts else 1.0))
-
-
-def _conditional(table: pa.Table, question: Question, uri: str) -> np.ndarray:
-    """Return float64 `[N, answers]`.
-
-    A row of zeros means that no volunteer was asked, and becomes NaN.
-    """
-    values = np.stack(
-        [_fraction(table, name, uri, counts=question.holds == "counts") for name in question.columns], axis=1
-    )
-    total = np.nansum(values, axis=1, keepdims=True)
-    unasked = total <= 0
-    if question.holds != "conditional":
-        values = values / np.where(unasked, 1.0, total)
-    return np.where(unasked, np.nan, values)

@@ -1,13 +1,15 @@
-"""Catalog schemas: in which columns five kinds of Galaxy Zoo 2 tables hold votes or labels.
+"""Catalog schemas: in which columns a table of Galaxy Zoo holds votes, or another one labels.
 
 `willett`          Table 5 of Willett et al. 2013: `t01_…_a01_smooth_{fraction,weighted_fraction,debiased}`
 `hart16`           Hart et al. 2016: the same names, newer debiasing; some releases lack raw fractions
 `kaggle`           The Galaxy Challenge: `GalaxyID, Class1.1 … Class11.6`, cumulative along the tree
-`galaxy-datasets`  Hugging Face `mwalmsley/gz2`: `smooth-or-featured-gz2_smooth_fraction`; no task 8
+`galaxy-datasets`  Galaxy Zoo 2 of galaxy-datasets: `smooth-or-featured-gz2_smooth_fraction`
+`gz-…`             other campaigns in galaxy-datasets' names: see `campaigns.CAMPAIGNS`
 `plain`            one label per object, no votes
 
-To add a schema, write one function that returns the `Question` of a task, and enter it in
-`LAYOUTS`, `SCHEMAS` and `detect_schema`. The YAML key of the schema is `survey.dialect`.
+To add a campaign, enter its tree in `trees` and the campaign in `campaigns`. For a schema of other
+names, write one function that returns the `Question` of a task, and enter it in `LAYOUTS`,
+`SCHEMAS` and `detect_schema`. The YAML key of the schema is `survey.dialect`.
 
 References
 ----------
@@ -23,15 +25,30 @@ from dataclasses import dataclass
 from typing import Literal
 
 from raydistill.errors import CatalogError, ConfigError, nearest
+from raydistill.galaxies.campaigns import (
+    CAMPAIGNS,
+    COUNT,
+    DEBIASED,
+    FRACTION,
+    Campaign,
+    TaskColumns,
+    choose_campaign,
+    columns_of,
+    find_columns,
+    usual_names,
+)
 from raydistill.galaxies.gz2 import GZ2
-from raydistill.galaxies.tree import Task
+from raydistill.galaxies.tree import DecisionTree, Task
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
 
 Fractions = Literal["weighted", "raw", "debiased"]
-SCHEMAS = ("willett", "hart16", "kaggle", "galaxy-datasets", "plain")
+SCHEMAS = ("willett", "hart16", "kaggle", *CAMPAIGNS, "plain")
 
 # Possible names of each column, in order of preference; the case is ignored.
 ALIASES: Mapping[str, tuple[str, ...]] = {
-    "id": ("object_id", "id_str", "dr7objid", "objid", "GalaxyID", "id"),
+    "id": ("object_id", "id_str", "dr7objid", "objid", "GalaxyID", "id", "iauname", "dr8_id"),
     "ra": ("ra",),
     "dec": ("dec",),
     "petro_r90": ("petro_r90", "petroR90_r"),
@@ -49,11 +66,14 @@ SUFFIXES = {"weighted": "_weighted_fraction", "raw": "_fraction", "debiased": "_
 class Question:
     """The columns of one task's answers; empty if the schema lacks the task.
 
-    Cumulative fractions and counts are divided by their sum over the question.
+    Cumulative fractions and counts are divided by their sum over the question. `total` is the
+    column of the votes on the question. `checked`: they must agree with the answers.
     """
 
     columns: tuple[str, ...]
     holds: Literal["conditional", "cumulative", "counts"] = "conditional"
+    total: str | None = None
+    checked: bool = False
 
 
 def check_roles(columns: Mapping[str, str | None]) -> Mapping[str, str | None]:
@@ -113,16 +133,17 @@ def detect_schema(present: Sequence[str], overrides: Mapping[str, str | None], u
         return "willett" if all(f"{stem}_fraction" in present for stem in GZ2.answers) else "hart16"
     if "Class1.1" in present:
         return "kaggle"
-    if any(name.startswith("smooth-or-featured-gz2_") for name in present):
-        return "galaxy-datasets"
-    if find_column("label", present, overrides, uri) and find_column("id", present, overrides, uri):
+    has_labels = find_column("label", present, overrides, uri) and find_column("id", present, overrides, uri)
+    if has_labels and not any(name.startswith("smooth-or-featured-gz2_") for name in present):
         return "plain"
+    if campaign := choose_campaign(present, uri):
+        return campaign.name
     raise missing_column(
         "no columns of a known catalog schema",
         f"{GZ2.answers[0]}_weighted_fraction",
         present,
         uri,
-        f"set survey.dialect to one of {', '.join(SCHEMAS)}, or set survey.columns.id and survey.columns.label",
+        "set survey.dialect (docs/how-to/formats.md lists the schemas), or survey.columns.id and survey.columns.label",
     )
 
 
@@ -144,71 +165,77 @@ def _kaggle_question(task: Task, fractions: Fractions, present: set[str]) -> Que
     return Question(tuple(f"Class{task.number}.{i + 1}" for i in range(len(task.answers))), "cumulative")
 
 
-# Names in galaxy-datasets (label_metadata.gz2_ortho_pairs), with the answers in the order of GZ2.tasks.
-_GALAXY_DATASETS: Mapping[int, tuple[str, tuple[str, ...]]] = {
-    1: ("smooth-or-featured", ("smooth", "featured-or-disk", "artifact")),
-    2: ("disk-edge-on", ("yes", "no")),
-    3: ("bar", ("yes", "no")),
-    4: ("has-spiral-arms", ("yes", "no")),
-    5: ("bulge-size", ("no", "just-noticeable", "obvious", "dominant")),
-    6: ("something-odd", ("yes", "no")),
-    7: ("how-rounded", ("round", "in-between", "cigar")),
-    8: ("odd-feature", ("ring", "lens-or-arc", "disturbed", "irregular", "other", "merger", "dust-lane")),
-    9: ("bulge-shape", ("round", "boxy", "no-bulge")),
-    10: ("spiral-winding", ("tight", "medium", "loose")),
-    11: ("spiral-arm-count", ("1", "2", "3", "4", "more-than-4", "cant-tell")),
-}
-
-
-def _galaxy_datasets_question(task: Task, fractions: Fractions, present: set[str]) -> Question:
-    """Return the fractions, or the counts for older catalogues, which hold only counts."""
-    key, answers = _GALAXY_DATASETS[task.number]
-    counts = tuple(f"{key}-gz2_{answer}" for answer in answers)
-    as_fractions = tuple(f"{name}_fraction" for name in counts)
-    if present.isdisjoint(as_fractions) and present.issuperset(counts):
-        return Question(counts, "counts")
-    if task.number == 8 and present.isdisjoint((*counts, *as_fractions)):
-        return Question(())
-    return Question(as_fractions)
-
-
 LAYOUTS: Mapping[str, Callable[[Task, Fractions, set[str]], Question]] = {
     "willett": _release_question,
     "hart16": _hart16_question,
     "kaggle": _kaggle_question,
-    "galaxy-datasets": _galaxy_datasets_question,
 }
 
 
+def tree_of(schema: str) -> DecisionTree:
+    """Return the decision tree whose votes a schema holds."""
+    return CAMPAIGNS[schema].tree if schema in CAMPAIGNS else GZ2
+
+
 def list_questions(schema: str, fractions: Fractions, present: Sequence[str], uri: str) -> list[Question]:
+    """Return the columns of each task of the schema's tree."""
     if fractions not in SUFFIXES:
         raise ConfigError(f"unknown fractions '{fractions}'", "fractions", nearest(fractions, tuple(SUFFIXES)))
-    if schema in ("kaggle", "galaxy-datasets") and fractions == "debiased":
-        raise CatalogError(
-            f"catalog schema '{schema}' has no debiased fractions", uri, "set survey.fractions to weighted"
-        )
-    questions = [LAYOUTS[schema](task, fractions, set(present)) for task in GZ2.tasks]
+    others = [kind for kind in SUFFIXES if kind != fractions]
+    fix = f"correct survey.dialect (now {schema}) or survey.fractions ({' or '.join(others)})"
+    if schema in CAMPAIGNS:
+        questions = _campaign_questions(CAMPAIGNS[schema], fractions, present, uri)
+    elif schema == "kaggle" and fractions == "debiased":
+        raise _no_debiased(schema, uri)
+    else:
+        questions = [LAYOUTS[schema](task, fractions, set(present)) for task in GZ2.tasks]
     for name in (name for question in questions for name in question.columns):
         if name not in present:
-            others = [kind for kind in SUFFIXES if kind != fractions]
-            fix = f"correct survey.dialect (now {schema}) or survey.fractions ({' or '.join(others)})"
             raise missing_column(f"no column '{name}'", name, present, uri, fix)
     return questions
+
+
+def _no_debiased(schema: str, uri: str) -> CatalogError:
+    return CatalogError(f"catalog schema '{schema}' has no debiased fractions", uri, "set survey.fractions to weighted")
+
+
+def _campaign_questions(campaign: Campaign, fractions: Fractions, present: Sequence[str], uri: str) -> list[Question]:
+    """Return the columns of each task; of the first one even if the table lacks them."""
+    columns = columns_of(campaign, present)
+    if fractions == "debiased" and not any(any(task.answers[DEBIASED]) for task in columns):
+        raise _no_debiased(campaign.name, uri)
+    kinds = (DEBIASED,) if fractions == "debiased" else (FRACTION, COUNT)
+    checked = campaign.tree != GZ2
+    return [_campaign_question(task, kinds, checked, required=not i) for i, task in enumerate(columns)]
+
+
+def _campaign_question(task: TaskColumns, kinds: tuple[str, ...], checked: bool, required: bool) -> Question:
+    """Return the columns of the first kind that the table has for every answer."""
+    some = [kind for kind in kinds if any(task.answers[kind])]
+    if not some and not required:
+        return Question(())
+    kind = next(filter(task.has_all, some), (some or list(kinds))[0])
+    names = (own or usual for own, usual in zip(task.answers[kind], task.expected[kind], strict=True))
+    holds: Literal["counts", "conditional"] = "counts" if kind == COUNT else "conditional"
+    return Question(tuple(names), holds, task.total, checked and kind != DEBIASED)
 
 
 def _usual_names() -> dict[str, str]:
     """Return the columns of all schemas by their names in lower case."""
     names = [answer.column + suffix for task in GZ2.tasks for answer in task.answers for suffix in SUFFIXES.values()]
     names += [name for task in GZ2.tasks for name in _kaggle_question(task, "weighted", set()).columns]
-    for key, answers in _GALAXY_DATASETS.values():
-        counts = [f"{key}-gz2_{answer}" for answer in answers]
-        names += [*counts, *(f"{name}_fraction" for name in counts), f"{key}-gz2_total-votes"]
+    for task in find_columns(GZ2, "gz2", ()):
+        names += [*task.expected[COUNT], *task.expected[FRACTION]]
     return {name.lower(): name for name in names}
 
 
 _USUAL_NAMES = _usual_names()
 # Names of columns in lower case, by which a header is known.
-KNOWN_NAMES = frozenset(_USUAL_NAMES) | {alias.lower() for aliases in ALIASES.values() for alias in aliases}
+KNOWN_NAMES = (
+    frozenset(_USUAL_NAMES)
+    | {name.lower() for name in usual_names()}
+    | {alias.lower() for aliases in ALIASES.values() for alias in aliases}
+)
 
 
 def to_canonical(present: Sequence[str]) -> dict[str, str]:

@@ -4,9 +4,7 @@ A class is a path of steps. A step is one answer, or several alternative answers
 question (a rounded *or* boxy bulge), whose fractions are added. The confidence of a class is the
 product of its steps' fractions: the probability that a volunteer follows that path.
 
-- `gz2-9`: the nine classes of the self-adaptive trajectory matching paper
-- `gz2-5`: the five classes of Zhu et al. 2019
-- a YAML file holds any other tree
+`class_paths` holds builtin sets of classes; a YAML file holds any other.
 """
 
 from __future__ import annotations
@@ -19,9 +17,11 @@ import numpy as np
 import yaml
 
 from raydistill.errors import ConfigError, describe_yaml_error, join_hint, nearest
+from raydistill.galaxies.class_paths import BUILTIN_PATHS, Paths
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.labels import LabelIndex, LabelledClass
 from raydistill.galaxies.tree import DecisionTree, Task
+from raydistill.galaxies.trees import TREES
 from raydistill.storage import open_stream
 
 
@@ -180,51 +180,32 @@ class ClassTree:
         return confidence / total
 
 
-def path_confidence(votes: np.ndarray, galaxy_class: GalaxyClass) -> np.ndarray:
-    """Return the product of the steps' fractions, `[N]`, of votes `[N, A]` without NaN."""
+def require_path(galaxy_class: GalaxyClass) -> None:
+    """Raise ConfigError for a class that votes cannot be assigned to."""
     if not galaxy_class.path:
         raise ConfigError(
             "the class has no path in the decision tree, so votes cannot be assigned to it",
             f"class '{galaxy_class.name}'",
             "give it a path, or use a catalogue with labels",
         )
+
+
+def path_confidence(votes: np.ndarray, galaxy_class: GalaxyClass) -> np.ndarray:
+    """Return the product of the steps' fractions, `[N]`, of votes `[N, A]` without NaN."""
+    require_path(galaxy_class)
     confidence = np.ones(len(votes))
     for step in galaxy_class.path:
         confidence *= np.minimum(votes[:, [galaxy_class.tree.index[stem] for stem in step]].sum(axis=1), 1.0)
     return confidence
 
 
-_DISK = ("features_or_disk",)
-_FACE_ON = (_DISK, ("edgeon_no",))
+def _builtin(name: str, tree: DecisionTree, paths: Paths) -> ClassTree:
+    steps = {own: tuple(step if isinstance(step, tuple) else (step,) for step in path) for own, path in paths.items()}
+    return ClassTree(name, tuple(GalaxyClass(own, path, tree=tree) for own, path in steps.items()))
 
-# From the class table of the paper: a bulge is rounded or boxy, and "disk" is features-or-disk.
-GZ2_NINE = ClassTree(
-    "gz2-9",
-    (
-        GalaxyClass("smooth_round", (("smooth",), ("completely_round",))),
-        GalaxyClass("smooth_in_between", (("smooth",), ("in_between",))),
-        GalaxyClass("smooth_cigar", (("smooth",), ("cigar_shaped",))),
-        GalaxyClass("edge_on_bulge", (_DISK, ("edgeon_yes",), ("rounded", "boxy"))),
-        GalaxyClass("edge_on_no_bulge", (_DISK, ("edgeon_yes",), ("bulge_shape_no_bulge",))),
-        GalaxyClass("bar_spiral", (*_FACE_ON, ("bar",), ("spiral",))),
-        GalaxyClass("bar_no_spiral", (*_FACE_ON, ("bar",), ("no_spiral",))),
-        GalaxyClass("no_bar_spiral", (*_FACE_ON, ("no_bar",), ("spiral",))),
-        GalaxyClass("no_bar_no_spiral", (*_FACE_ON, ("no_bar",), ("no_spiral",))),
-    ),
-)
 
-GZ2_FIVE = ClassTree(
-    "gz2-5",
-    (
-        GalaxyClass("round", (("smooth",), ("completely_round",))),
-        GalaxyClass("in_between", (("smooth",), ("in_between",))),
-        GalaxyClass("cigar", (("smooth",), ("cigar_shaped",))),
-        GalaxyClass("edge_on", (_DISK, ("edgeon_yes",))),
-        GalaxyClass("spiral", (*_FACE_ON, ("spiral",))),
-    ),
-)
-
-BUILTIN_TREES = {tree.name: tree for tree in (GZ2_NINE, GZ2_FIVE)}
+BUILTIN_TREES = {name: _builtin(name, *entry) for name, entry in BUILTIN_PATHS.items()}
+GZ2_NINE, GZ2_FIVE = BUILTIN_TREES["gz2-9"], BUILTIN_TREES["gz2-5"]
 
 
 def load_class_tree(name_or_yaml_path: str | Sequence[str | int | LabelledClass]) -> ClassTree:
@@ -233,7 +214,7 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int | LabelledClass]
     Parameters
     ----------
     name_or_yaml_path : str or sequence of str, int or LabelledClass
-        `gz2-9`, `gz2-5`, the path or URI of a YAML file, or a list of labels.
+        A name in `BUILTIN_TREES`, the path or URI of a YAML file, or a list of labels.
 
     Raises
     ------
@@ -252,6 +233,9 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int | LabelledClass]
             path: [features_or_disk, edgeon_yes, [rounded, boxy]]
           - name: round
             path: [smooth, completely_round]
+
+    `tree: gz-decals` beside `name` gives answers of another decision tree than Galaxy Zoo 2's; see
+    `trees.TREES`.
 
     For tables of labels the paths may be left out: `classes: [cat, dog]`.
     """
@@ -287,26 +271,42 @@ def parse_class_tree(content: Any, where: str = "class tree") -> ClassTree:
     """Return the tree in the content of a YAML file. ConfigError names the invalid entry."""
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise ConfigError("a class tree needs a 'name' and a list 'classes'", where, "see docs/how-to/own-survey.md")
-    _check_keys(content, ("name", "classes"), where)
-    classes = tuple(_parse_class(entry, where) for entry in content["classes"])
+    _check_keys(content, ("name", "tree", "classes"), where)
+    tree = TREES.get(str(content.get("tree", GZ2.name)))
+    if tree is None:
+        what = f"there is no decision tree '{content['tree']}'"
+        raise ConfigError(what, f"{where}, tree", nearest(str(content["tree"]), tuple(TREES)))
+    classes = tuple(_parse_class(entry, tree, where) for entry in content["classes"])
     try:
         return ClassTree(str(content.get("name", where)), classes)
     except ConfigError as error:
         raise ConfigError(error.what, where, error.fix) from error
 
 
-def _parse_class(entry: Any, where: str) -> GalaxyClass:
+def _parse_class(entry: Any, tree: DecisionTree, where: str) -> GalaxyClass:
     if not isinstance(entry, dict):
-        return GalaxyClass(_to_text(entry))
+        return GalaxyClass(_to_text(entry), tree=tree)
     _check_keys(entry, ("name", "path"), where)
     path = entry.get("path", [])
     if "name" not in entry or not isinstance(path, list):
         raise ConfigError(f"the class {entry} needs a 'name' and a list 'path'", where, "path: [smooth, in_between]")
-    steps = tuple(step if isinstance(step, list) else [step] for step in path)
+    steps = (step if isinstance(step, list) else [step] for step in path)
+    answers = tuple(tuple(_to_text(answer) for answer in step) for step in steps)
     try:
-        return GalaxyClass(_to_text(entry["name"]), tuple(tuple(_to_text(answer) for answer in step) for step in steps))
+        return GalaxyClass(_to_text(entry["name"]), answers, tree=tree)
     except ConfigError as error:
-        raise ConfigError(error.what, f"{where}, {error.where}", error.fix) from error
+        raise ConfigError(error.what, f"{where}, {error.where}", _with_other_trees(error.fix, answers, tree)) from error
+
+
+def _with_other_trees(fix: str, answers: tuple[tuple[str, ...], ...], tree: DecisionTree) -> str:
+    """Return the fix of an error, and the other trees that have all answers of a path."""
+    words = [answer for step in answers for answer in step]
+    if all(tree.knows(word) for word in words):
+        return fix
+    others = [name for name, other in TREES.items() if all(other.knows(word) for word in words)]
+    return (
+        join_hint(fix, f"Otherwise name the tree: {' or '.join(f'tree: {name}' for name in others)}") if others else fix
+    )
 
 
 def _to_text(answer: Any) -> str:

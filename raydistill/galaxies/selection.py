@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 
 from raydistill.errors import CatalogError, ConfigError, join_hint, nearest
 from raydistill.galaxies.catalog import votes_array
-from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, ClassTree, GalaxyClass
+from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, ClassTree, GalaxyClass, require_path
+from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.labels import (
     NO_LABEL,
     OTHER_LABEL,
@@ -30,6 +31,7 @@ from raydistill.galaxies.labels import (
     number,
     numeric_labels,
 )
+from raydistill.galaxies.trees import TREES
 from raydistill.log import get_logger
 
 Split = Literal["train", "validation", "test"]
@@ -71,11 +73,12 @@ def assign_classes(
     Raises
     ------
     CatalogError
-        For an unknown label, for a listed label that no galaxy has, or for `min_votes` if the
-        catalogue has no `total_votes`.
+        For an unknown label, for a listed label that no galaxy has, for `min_votes` if the
+        catalogue has no `total_votes`, or for a class whose question has no votes in the table.
     ConfigError
-        For unknown `thresholds`, for `thresholds` with a table of labels, or for a class without
-        a path with a table of votes.
+        For unknown `thresholds`, for `thresholds` with a table of labels or a tree without them,
+        for a class without a path with a table of votes, or for classes of another decision tree
+        than the votes.
 
     Notes
     -----
@@ -125,7 +128,8 @@ Assignment = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 def _by_votes(catalog: pa.Table, tree: ClassTree, thresholds: str | None) -> Assignment:
     """Return label `[N]` (-1: none), confidence `[N]`, and by reason a mask `[N]` of rows left out."""
-    votes = np.nan_to_num(votes_array(catalog).astype(np.float64), nan=0.0)
+    _check_tree(catalog, tree, thresholds)
+    votes = np.nan_to_num(votes_array(catalog, tree.tree).astype(np.float64), nan=0.0)
     products = tree.confidence(votes)
     label = products.argmax(axis=1)
     rows = np.arange(len(votes))
@@ -137,6 +141,27 @@ def _by_votes(catalog: pa.Table, tree: ClassTree, thresholds: str | None) -> Ass
         unreliable = ~no_class & ~reliable[rows, label]
     label = np.where(no_class | unreliable, -1, label)
     return label, confidence, {"no_class": no_class, "below_thresholds": unreliable}
+
+
+def _check_tree(catalog: pa.Table, classes: ClassTree, thresholds: str | None) -> None:
+    """Raise an error if the paths of the classes, or thresholds, do not fit the votes."""
+    for galaxy_class in classes.classes:
+        require_path(galaxy_class)
+    metadata = catalog.schema.metadata or {}
+    own = TREES[metadata.get(b"raydistill.tree", GZ2.name.encode()).decode()]
+    if own != classes.tree:
+        builtin = [name for name, other in BUILTIN_TREES.items() if other.tree == own]
+        what = f"the classes '{classes.name}' follow the tree of {classes.tree.title}, the votes that of {own.title}"
+        raise ConfigError(what, "", f"set it to {', '.join(builtin)} or a YAML file with 'tree: {own.name}'")
+    if thresholds is not None and not own.thresholds:
+        what = f"there are no thresholds for the tree of {own.title}"
+        raise ConfigError(what, "thresholds", "set it to null, and raise curate.min_confidence instead")
+    absent = metadata.get(b"raydistill.absent_tasks", b"").decode().split(",")
+    for galaxy_class in classes.classes:
+        for task in galaxy_class.tasks:
+            if task.key in absent:
+                what = f"the table has no votes on '{task.key}', which the class '{galaxy_class.name}' needs"
+                raise CatalogError(what, "", "choose classes without this question with curate.classes")
 
 
 def _is_reliable(votes: np.ndarray, galaxy_class: GalaxyClass, preset: str) -> np.ndarray:
@@ -198,7 +223,8 @@ def _tree_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, in
             what = "curate: no galaxy has the label 0, the class '%s'; if labels start at 1, set %s"
             log.warning(what, tree.names[0], mapping_example(tree.names, codes))
     for word in sorted(word for word in words if found[word] == OTHER_LABEL and word is not None):
-        matching = [f"curate.classes={other.name}" for other in BUILTIN_TREES.values() if word in other.names]
+        by_names = {other.names: name for name, other in reversed(BUILTIN_TREES.items())}
+        matching = [f"curate.classes={name}" for names, name in reversed(by_names.items()) if word in names]
         example = mapping_example(tree.names, codes) if codes else "curate.classes=[a, b]"
         fix = " or ".join([*matching, f"{'numbers' if codes else 'a list of labels'} as {example}"])
         what = f"the label '{word}' is not a class of the tree '{tree.name}'"

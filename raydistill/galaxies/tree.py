@@ -26,11 +26,14 @@ class Answer:
         The stem of its columns, e.g. `t01_smooth_or_features_a01_smooth`.
     number : int
         Its number in the survey's publications; 0 if answers have none.
+    also : tuple of str
+        Other names within the question, which some releases have.
     """
 
     key: str
     column: str
     number: int = 0
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,10 @@ class DecisionTree:
                     known[word] = (*known.get(word, ()), answer.column)
         return known
 
+    def knows(self, word: str) -> bool:
+        """Return whether `resolve` finds an answer, perhaps several."""
+        return _plain(word) in self._by_spelling
+
     def resolve(self, word: str, where: str = "") -> str:
         """Return the column stem of an answer.
 
@@ -129,4 +136,5 @@ def _plain(word: str) -> str:
 def _spellings(task: Task, answer: Answer) -> tuple[str, ...]:
     number = f"a{answer.number:02d}"
     numbered = (number, f"{number}_{answer.key}") if answer.number else ()
-    return (answer.column, *numbered, f"{task.key}_{answer.key}", answer.key)
+    keys = (answer.key, *answer.also)
+    return (answer.column, *numbered, *(f"{task.key}_{key}" for key in keys), *keys)

@@ -63,6 +63,7 @@ resources: {workers: 1, distill_cpus: 1, object_store_mb: 80}
 tracking: {enabled: false}
 """
 TWO = "name: two\nclasses: [{name: round, path: [smooth]}, {name: disk, path: [features_or_disk]}]\n"
+DECALS = "id_str,smooth-or-featured-dr5_smooth,smooth-or-featured-dr5_featured-or-disk,smooth-or-featured-dr5_artifact\n1,4,2,3\n"
 FILES = {"own.yaml": OWN, "pets.yaml": PETS, "votes.csv": LABELS, "tiny.yaml": TINY, "two.yaml": TWO, "set.yaml": SET}
 
 
@@ -222,9 +223,32 @@ SURVEY_ROWS = [
       "corrupted or this is not a parquet file); download it again or convert it",
       {"v.parquet": "PAR1 and no more"}),
     R("columns of no known schema", "curate own.yaml", 3,
-      "votes.csv: has no columns of a known catalog schema; set survey.dialect to one of willett, hart16, kaggle, "
-      "galaxy-datasets, plain, or set survey.columns.id and survey.columns.label; known are: id, smooth",
+      "votes.csv: has no columns of a known catalog schema; set survey.dialect (docs/how-to/formats.md lists the "
+      "schemas), or survey.columns.id and survey.columns.label; known are: id, smooth",
       {"votes.csv": "id,smooth\n1,0.5\n"}),
+    R("votes of several campaigns of Galaxy Zoo", "curate own.yaml", 3,
+      "votes.csv: holds votes that fit several campaigns of Galaxy Zoo (gz-decals-12, gz-decals-5); choose one, as "
+      "survey.dialect=gz-decals-12",
+      {"votes.csv": "id_str,bar-dr12_yes,bar-dr12_no,bar-dr5_strong,bar-dr5_weak,bar-dr5_no\n1,2,3,4,5,6\n"}),
+    R("classes of another decision tree than the votes", "curate own.yaml curate.classes=gz2-9", 2,
+      "curate.classes: the classes 'gz2-9' follow the tree of Galaxy Zoo 2, the votes that of GZ DECaLS; set it to "
+      "gz-decals-9, gz-decals-10 or a YAML file with 'tree: gz-decals'",
+      {"votes.csv": DECALS}),
+    R("thresholds for a decision tree without them", "curate own.yaml curate.classes=gz-decals-9 curate.thresholds=n20", 2,
+      "curate.classes, thresholds: there are no thresholds for the tree of GZ DECaLS; set it to null, and raise "
+      "curate.min_confidence instead",
+      {"votes.csv": DECALS}),
+    R("classes that need a question without votes", "curate own.yaml curate.classes=gz-decals-9", 3,
+      "votes.csv: the table has no votes on 'how-rounded', which the class 'smooth_round' needs; choose classes without "
+      "this question with curate.classes",
+      {"votes.csv": DECALS}),
+    R("an unknown decision tree", "curate own.yaml curate.classes=two.yaml", 2,
+      "curate.classes, two.yaml, tree: there is no decision tree 'gz-decal'; did you mean 'gz-decals'?",
+      {"two.yaml": TWO.replace("name: two\n", "name: two\ntree: gz-decal\n")}),
+    R("votes of a question beyond those of the table", "curate own.yaml", 3,
+      "votes.csv: the answers have 9 votes in row 1, and 'smooth-or-featured-dr5_total-votes' is 4; correct the columns of "
+      "'smooth-or-featured-dr5_smooth' and its question's other answers",
+      {"votes.csv": DECALS.replace("2,3\n", "2,3,4\n").replace("artifact\n", "artifact,smooth-or-featured-dr5_total-votes\n")}),
     R("an unknown catalog schema", "curate own.yaml survey.dialect=kagle", 2,
       "survey.dialect: unknown catalog schema 'kagle'; did you mean 'kaggle'?"),
     R("a catalog schema that does not fit the table", "curate own.yaml survey.dialect=kaggle", 3,

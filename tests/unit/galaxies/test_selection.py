@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.catalog import VOTES, read_catalog, votes_array
+from raydistill.galaxies.catalog import read_catalog, votes_array, votes_type
 from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass, load_class_tree
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import assign_classes, assign_splits, count_unassigned, report, select
@@ -22,7 +22,7 @@ def catalog_of(*galaxies: dict[str, float], total_votes: list[float | None] | No
             votes[row, GZ2.index[GZ2.resolve(word)]] = fraction
     table = pa.table({"object_id": [f"g{i}" for i in range(len(galaxies))]})
     table = table.append_column("total_votes", pa.array(total_votes or [None] * len(galaxies), pa.float64()))
-    return table.append_column("votes", pa.FixedSizeListArray.from_arrays(votes.ravel(), type=VOTES))
+    return table.append_column("votes", pa.FixedSizeListArray.from_arrays(votes.ravel(), type=votes_type()))
 
 
 def labels(words: list[str | None], confidence: list[float | None] | None = None) -> pa.Table:
@@ -131,7 +131,7 @@ def test_unknown_preset_names_the_nearest():
 def test_stricter_presets_keep_a_subset_and_change_no_class(rows):
     votes = np.array(rows, dtype=np.float32)
     table = pa.table({"object_id": [f"g{i}" for i in range(len(rows))]})
-    table = table.append_column("votes", pa.FixedSizeListArray.from_arrays(votes.ravel(), type=VOTES))
+    table = table.append_column("votes", pa.FixedSizeListArray.from_arrays(votes.ravel(), type=votes_type()))
     assigned = [
         dict(zip(a["object_id"].to_pylist(), a["label"].to_pylist(), strict=True))
         for a in (assign_classes(table, GZ2_NINE, thresholds=t) for t in (None, "n10", "n20"))

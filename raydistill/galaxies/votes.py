@@ -1,0 +1,125 @@
+"""Read vote fractions of one question from the columns of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill.errors import CatalogError
+from raydistill.galaxies.catalog_schemas import Question
+from raydistill.galaxies.numbers import NotANumber, to_numbers
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
+
+# Fractions are published with three decimals: an excess up to this value is rounding, and is
+# clipped.
+_ROUNDING = 1e-3
+
+# Fractions with two decimals of seven answers may sum to 1.035.
+_ROUNDING_OF_SUM = 0.05
+
+
+def _numbers(table: pa.Table, name: str, uri: str) -> np.ndarray:
+    """Return a column of fractions or counts as float64, NaN for null.
+
+    CatalogError names the first value that is not a number.
+    """
+    try:
+        return to_numbers(table[name].combine_chunks(), "fraction")
+    except NotANumber as error:
+        what = f"column '{name}' holds '{error.value}' in row {error.row}, which is not a number"
+        raise CatalogError(what, uri, "correct it or leave it empty") from error
+
+
+def fraction_column(table: pa.Table, name: str, uri: str, *, counts: bool = False) -> np.ndarray:
+    """Return a column of fractions, or of counts, as float64; CatalogError if a value is out of range."""
+    values = _numbers(table, name, uri)
+    outside = (values < -_ROUNDING) | (np.isinf(values) if counts else values > 1 + _ROUNDING)
+    if outside.any():
+        row = int(np.argmax(outside))
+        where = f"in {int(outside.sum())} rows (row {row + 1}: {values[row]:g})"
+        if counts:
+            raise CatalogError(f"column '{name}' is no number of votes {where}", uri, "correct it or leave it empty")
+        what = f"column '{name}' is outside [0, 1] {where}"
+        raise CatalogError(what, uri, "check that it holds fractions, not counts")
+    return np.asarray(np.clip(values, 0.0, None if counts else 1.0))
+
+
+def conditional_fractions(table: pa.Table, question: Question, uri: str) -> np.ndarray:
+    """Return float64 `[N, answers]`, the fraction of each answer among those who were asked.
+
+    A row of zeros means that no volunteer was asked, and becomes NaN. So does a row whose column of
+    the votes on the question is 0.
+
+    Raises
+    ------
+    CatalogError
+        If a value is out of range, if fractions sum to more than 1, or if the answers have more
+        votes than the question.
+    """
+    counts = question.holds == "counts"
+    values = np.stack([fraction_column(table, name, uri, counts=counts) for name in question.columns], axis=1)
+    total = np.nansum(values, axis=1)
+    unasked = total <= 0
+    if question.checked:
+        if question.holds == "conditional":
+            _check_sums(total, question, uri)
+        if question.total:
+            unasked |= _without_votes(table, total, question, uri)
+    if question.holds != "conditional":
+        values = values / np.where(unasked, 1.0, total)[:, None]
+    return np.where(unasked[:, None], np.nan, values)
+
+
+def _check_sums(sums: np.ndarray, question: Question, uri: str) -> None:
+    """Raise CatalogError if fractions sum to more than 1, and warn if they sum to less."""
+    above = sums > 1 + _ROUNDING_OF_SUM
+    first = question.columns[0]
+    if above.any():
+        row = int(np.argmax(above))
+        what = f"the fractions of '{first}' and its question's other answers sum to {sums[row]:.4g} in row {row + 1}"
+        raise CatalogError(what, uri, "check that they are fractions of the volunteers who were asked")
+    below = (sums > 0) & (sums < 1 - _ROUNDING_OF_SUM)
+    if below.any():
+        row = int(np.argmax(below))
+        log.warning(
+            "curate: the fractions of '%s' and its question's other answers sum to less than 1 in %d rows "
+            "(row %d: %.4g); they are read as they are",
+            first, int(below.sum()), row + 1, sums[row],
+        )  # fmt: skip
+
+
+def _without_votes(table: pa.Table, sums: np.ndarray, question: Question, uri: str) -> np.ndarray:
+    """Return bool `[N]`: the question has no votes."""
+    assert question.total is not None
+    votes = fraction_column(table, question.total, uri, counts=True)
+    if question.holds == "counts" and (above := sums > 1.001 * votes + 0.5).any():
+        row = int(np.argmax(above))
+        what = f"the answers have {sums[row]:g} votes in row {row + 1}, and '{question.total}' is {votes[row]:g}"
+        raise CatalogError(
+            what, uri, f"correct the columns of '{question.columns[0]}' and its question's other answers"
+        )
+    without = votes <= 0
+    if (contradictory := without & (sums > 0)).any():
+        log.warning(
+            "curate: '%s' is 0 in %d rows that have fractions (row %d); no volunteer was asked there",
+            question.total, int(contradictory.sum()), int(np.argmax(contradictory)) + 1,
+        )  # fmt: skip
+    return np.asarray(without)
+
+
+def sum_of_votes(table: pa.Table, questions: Sequence[Question], uri: str) -> np.ndarray | None:
+    """Return the number of answers to all questions, `[N]`, or None if the table does not tell.
+
+    Predictions in proportion to numbers of votes are no whole numbers, and tell nothing.
+    """
+    if totals := [question.total for question in questions if question.total]:
+        return np.asarray(np.nansum([_numbers(table, name, uri) for name in totals], axis=0))
+    asked = [question for question in questions if question.columns]
+    if not all(question.holds == "counts" and question.checked for question in asked):
+        return None
+    counts = np.nan_to_num([_numbers(table, name, uri) for question in asked for name in question.columns])
+    return np.asarray(counts.sum(axis=0)) if np.array_equal(counts, np.round(counts)) else None
