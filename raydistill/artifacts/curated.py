@@ -4,6 +4,8 @@
   images as lossless PNG. pandas, Hugging Face `datasets` and pyarrow read the folder `data`.
 - `summary.json`: class names, counts, and channel statistics of the training images.
 - `rejected.parquet`: a row per picture that failed the image checks, with the reason.
+- `near_duplicates.parquet`: a row per picture that looks like one of an earlier split; only where
+  there are such pictures.
 - `whitening.safetensors`: the whitening transform, where `curate.whitening` is set.
 """
 
@@ -62,6 +64,18 @@ REJECTED_SCHEMA = pa.schema(
 )
 
 
+NEAR_DUPLICATES = "near_duplicates.parquet"
+NEAR_DUPLICATES_SCHEMA = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("split", pa.string()),
+        ("other_id", pa.string()),  # the most similar picture of an earlier split
+        ("other_split", pa.string()),
+        ("distance", pa.int32()),  # bits of 192 by which their perceptual hashes differ
+    ]
+)
+
+
 @dataclass(frozen=True)
 class ClassSummary:
     """Counts of one class of a curated set.
@@ -115,7 +129,9 @@ class Summary:
         Number of rows of the survey's table that belong to no class, by reason.
     duplicates
         Number of pictures whose pixels also occur in an earlier split, by pair of splits, such as
-        "train/test".
+        "train/test". "train/train" counts those that occur earlier in the same split.
+    near_duplicates
+        Number of pictures that look like one of an earlier split, by pair of splits.
     levels
         The numbers chosen for `value_range: auto`, or for `stretch: auto` and its `minimum`; empty
         if nothing was chosen.
@@ -133,11 +149,12 @@ class Summary:
     unassigned: dict[str, int] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
     levels: Levels = field(default_factory=dict)
+    near_duplicates: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the bytes of `summary.json`, without the fields that older sets lack if they are empty."""
         values = asdict(self)
-        for name in ("duplicates", "levels"):
+        for name in ("duplicates", "levels", "near_duplicates"):
             if not values[name]:
                 del values[name]
         return json.dumps(values, indent=1).encode()

@@ -31,6 +31,7 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.cells import read_cell
 from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.images import RejectedImage, encode_png, inspect, pixels_of_crop, prepare
+from raydistill.galaxies.perceptual_hash import perceptual_hashes
 from raydistill.galaxies.picture_files import Source, below, read_source
 from raydistill.galaxies.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import object_ids
@@ -65,6 +66,7 @@ DECODED = pa.schema(
         ("sum", pa.list_(pa.int64(), 3)),
         ("squares", pa.list_(pa.int64(), 3)),
         ("fingerprint", pa.uint64()),
+        ("perceptual_hash", pa.binary()),  # null: not comparable
         ("highest", pa.int64()),  # for `LevelChecks`
         ("flat_channels", pa.int64()),
         ("saturated", pa.float64()),
@@ -188,7 +190,7 @@ def _decode_row_group(batch: pa.Table, images: PackedDataSet, curate: Curate) ->
     decoded = (decode_row(rank, source, path, images, curate) for rank, source in zip(ranks, sources, strict=True))
     try:
         while block := list(islice(decoded, ROWS_PER_BLOCK)):
-            yield pa.Table.from_pylist(block, DECODED)
+            yield to_table(block)
     except CatalogError as error:  # the file cannot be read
         yield pa.Table.from_pylist([_error_row(ranks[0], path, error, path)], DECODED)
 
@@ -198,7 +200,7 @@ def _decode_files(batch: pa.Table, images: FolderImages | FitsImages | DataSet, 
     rows = [
         decode_row(rank, at, path, images, curate) for rank, path, at in zip(*batch.to_pydict().values(), strict=True)
     ]
-    return pa.Table.from_pylist(rows, DECODED)
+    return to_table(rows)
 
 
 class _DecodeStored:
@@ -216,7 +218,7 @@ class _DecodeStored:
             if rank is not None:
                 cell = read_cell(batch[self._images.image_column][index], self._folder)
                 rows.append(decode_row(rank, cell, self._images.name, self._images, self._curate))
-        return pa.Table.from_pylist(rows, DECODED)
+        return to_table(rows)
 
 
 def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, curate: Curate) -> dict[str, Any]:
@@ -247,8 +249,19 @@ def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, cura
         "sum": flat.sum(axis=0).tolist(),
         "squares": (flat**2).sum(axis=0).tolist(),
         "fingerprint": fingerprint(pixels),
+        "pixels": pixels,  # for `to_table`
         **measure_levels(pixels),
     }
+
+
+def to_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Return rows of `decode_row` as a table, with the hashes of all their pictures."""
+    good = [row for row in rows if "pixels" in row]
+    if good:
+        hashes = perceptual_hashes(np.stack([row["pixels"] for row in good]))
+        for row, value in zip(good, hashes, strict=True):
+            row["perceptual_hash"] = value
+    return pa.Table.from_pylist(rows, DECODED)
 
 
 def source_files(images: Images | DataSet, source: Source) -> list[Source]:

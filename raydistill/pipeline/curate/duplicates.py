@@ -1,4 +1,4 @@
-"""Find pictures that occur in more than one split.
+"""Find pictures that occur in more than one split, or twice in one.
 
 A picture of the test split that was used for training makes a result look better than it is. Rows
 arrive in order of their split: train, validation, test.
@@ -7,10 +7,31 @@ arrive in order of their split: train, validation, test.
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
+from raydistill.errors import CatalogError
 from raydistill.galaxies.selection import SPLITS
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
+
+
+class Repeated(NamedTuple):
+    """Pictures whose pixels occur earlier in their own split.
+
+    Attributes
+    ----------
+    counts
+        Number of these pictures by pair of splits, such as "train/train".
+    first
+        Ranks of the first one and of its original, or None.
+    """
+
+    counts: dict[str, int]
+    first: tuple[int, int] | None
 
 
 def fingerprint(pixels: np.ndarray) -> int:
@@ -50,12 +71,51 @@ class DuplicateFinder:
         """Compare later pictures with this one."""
         self._fingerprints[rank], self._is_written[rank] = value, True
 
+    def repeated(self) -> Repeated:
+        """Return the pictures that occur earlier in their own split."""
+        counts, pairs = {}, []
+        for split, name in enumerate(SPLITS):
+            values, ranks = self._sorted(split)
+            copies = np.flatnonzero(values[1:] == values[:-1]) + 1
+            if len(copies):
+                counts[f"{name}/{name}"] = len(copies)
+                first = copies[np.argmin(ranks[copies])]
+                pairs.append((int(ranks[first]), int(ranks[np.searchsorted(values, values[first])])))
+        return Repeated(counts, min(pairs, default=None))
+
     def _look_up(self, split: int, value: int) -> int | None:
         """Return the rank of the picture in a finished split, or None."""
+        values, ranks = self._sorted(split)
+        index = int(np.searchsorted(values, np.uint64(value)))
+        return int(ranks[index]) if index < len(values) and int(values[index]) == value else None
+
+    def _sorted(self, split: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sorted fingerprints of a finished split, and their ranks."""
         if split not in self._finished:
             ranks = np.flatnonzero((self._split_of_rank == split) & self._is_written)
             ranks = ranks[np.argsort(self._fingerprints[ranks], kind="stable")]
             self._finished[split] = self._fingerprints[ranks], ranks
-        values, ranks = self._finished[split]
-        index = int(np.searchsorted(values, np.uint64(value)))
-        return int(ranks[index]) if index < len(values) and int(values[index]) == value else None
+        return self._finished[split]
+
+
+def check_duplicates(finder: DuplicateFinder, galaxies: pa.Table, choice: str) -> None:
+    """Report pictures that occur twice; `choice` is `curate.duplicates`.
+
+    CatalogError if it refuses those of two splits.
+    """
+    ids = galaxies["object_id"]
+    repeated = finder.repeated()
+    if repeated.first is not None:
+        counts = ", ".join(f"{count} in {pair.partition('/')[0]}" for pair, count in repeated.counts.items())
+        copy, original = (ids[rank].as_py() for rank in repeated.first)
+        what = "curate: pictures occur twice in a split: %s (first: %s equals %s); each copy counts as a galaxy"
+        log.warning(what, counts, copy, original)
+    if finder.first is None:
+        return
+    copy, original = (ids[rank].as_py() for rank in finder.first)
+    counts = ", ".join(f"{count} {pair.replace('/', ' and ')}" for pair, count in finder.counts.items())
+    what = f"pictures occur in two splits: {counts} (first: {copy} equals {original})"
+    if choice == "refuse":
+        raise CatalogError(what, "curate.duplicates", "remove them from the survey, or set it to drop")
+    consequence = ", so test results are too good; curate.duplicates=drop removes them"
+    log.warning("curate: %s%s", what, "; they are left out" if choice == "drop" else consequence)

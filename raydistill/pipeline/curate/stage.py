@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import torch
 
-from raydistill.artifacts.curated import CuratedSet, Levels, Summary
+from raydistill.artifacts.curated import NEAR_DUPLICATES, CuratedSet, Levels, Summary
 from raydistill.artifacts.tensors import write_whitening
 from raydistill.config import Config, Images
 from raydistill.core.normalise import PixelSums, Whitening
@@ -76,7 +76,8 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
 def _write(config: Config, images: Images | DataSet, levels: Levels, selection: Selection, folder: Folder) -> Summary:
     """Write the files of the curated set, and return its summary."""
     recipe, num_pixels = config.curate, 3 * config.curate.image_size**2
-    folder.remove("data")  # of an interrupted attempt, whose pictures may have been others
+    for name in ("data", NEAR_DUPLICATES):  # of an interrupted attempt, whose pictures may have been others
+        folder.remove(name)
     pixel_sums = PixelSums(num_pixels) if recipe.whitening is not None else None
     writer = CuratedWriter(folder, selection, recipe.image_size, pixel_sums, recipe.duplicates == "drop")
     checks = LevelChecks()

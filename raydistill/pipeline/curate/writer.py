@@ -19,7 +19,8 @@ from raydistill.core.normalise import MINIMUM_STD, PixelSums
 from raydistill.errors import CatalogError
 from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger
-from raydistill.pipeline.curate.duplicates import DuplicateFinder
+from raydistill.pipeline.curate.duplicates import DuplicateFinder, check_duplicates
+from raydistill.pipeline.curate.near_duplicates import NearDuplicateFinder, write_near_duplicates
 from raydistill.pipeline.curate.selection import Selection, rejection
 from raydistill.storage import Folder
 
@@ -56,6 +57,7 @@ class CuratedWriter:
         self._folder, self._selection, self._size, self._pixel_sums = folder, selection, size, pixel_sums
         self._galaxies = selection.galaxies
         self._duplicates = DuplicateFinder(selection.galaxies["split"].to_numpy())
+        self._near_duplicates = NearDuplicateFinder(selection.galaxies["split"].to_numpy())
         self._drop_duplicates = drop_duplicates
         self.rejected: list[dict[str, Any]] = []
         self._counts: Counter[tuple[int, int]] = Counter()  # (split, label) -> galaxies
@@ -92,6 +94,8 @@ class CuratedWriter:
     def _is_dropped(self, row: dict[str, Any]) -> bool:
         """Return whether a row is a copy to be dropped; it is then listed as rejected."""
         original = self._duplicates.find(row["rank"], row["fingerprint"])
+        if original is None:
+            self._near_duplicates.remember(row["rank"], row["perceptual_hash"])
         if original is None or not self._drop_duplicates:
             self._duplicates.remember(row["rank"], row["fingerprint"])
             return False
@@ -126,7 +130,8 @@ class CuratedWriter:
         names, candidates = self._selection.tree.names, self._selection.candidates
         classes = tuple(self._class_summary(label, name, candidates[label]) for label, name in enumerate(names))
         self._check_splits(classes, rejected)
-        self._check_duplicates(config.curate.duplicates)
+        check_duplicates(self._duplicates, self._galaxies, config.curate.duplicates)
+        near_duplicates = write_near_duplicates(self._folder, self._near_duplicates, self._galaxies)
         mean = self._channel_sums[0] / self._num_train_pixels / 255
         std = np.sqrt(np.maximum(self._channel_sums[1] / self._num_train_pixels / 255**2 - mean**2, 0))
         summary = Summary(
@@ -140,7 +145,8 @@ class CuratedWriter:
             rejected=rejected,
             aligned=config.curate.align,
             unassigned=self._selection.unassigned,
-            duplicates=self._duplicates.counts,
+            duplicates=self._duplicates.counts | self._duplicates.repeated().counts,
+            near_duplicates=near_duplicates,
             levels=levels or {},
         )
         self._folder.write("summary.json", summary.to_json())
@@ -164,22 +170,6 @@ class CuratedWriter:
             if absent := [entry.name for entry in classes if not getattr(entry, split)]:
                 what = "curate: the %s split has no galaxy of: %s; balanced accuracy is that of the other classes"
                 log.warning(what, split, ", ".join(absent))
-
-    def _check_duplicates(self, choice: str) -> None:
-        """Report pictures that occur in two splits; raise CatalogError if the config refuses them."""
-        if self._duplicates.first is None:
-            return
-        copy, original = (self._value("object_id", rank) for rank in self._duplicates.first)
-        counts = ", ".join(f"{count} {pair.replace('/', ' and ')}" for pair, count in self._duplicates.counts.items())
-        what = f"pictures occur in two splits: {counts} (first: {copy} equals {original})"
-        if choice == "refuse":
-            raise CatalogError(what, "curate.duplicates", "remove them from the survey, or set it to drop")
-        done = (
-            "; they are left out"
-            if choice == "drop"
-            else ", so test results are too good; curate.duplicates=drop removes them"
-        )
-        log.warning("curate: %s%s", what, done)
 
     def _value(self, column: str, rank: int) -> Any:
         return self._galaxies[column][rank].as_py()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.artifacts.curated import SPLITS, Summary
-from raydistill.pipeline.curate.duplicates import DuplicateFinder, fingerprint
+from raydistill.errors import CatalogError
+from raydistill.pipeline.curate.duplicates import DuplicateFinder, check_duplicates, fingerprint
 
 
 def test_fingerprint_depends_on_the_pixels_alone():
@@ -44,9 +47,53 @@ def test_dropped_copy_is_no_original():
     assert finder.find(2, 7) == 1
 
 
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), max_size=30))
+def test_repeated_pictures_are_those_earlier_in_their_split(rows):
+    rows = sorted(rows, key=lambda row: row[0])
+    finder = DuplicateFinder(np.array([split for split, _ in rows], np.int8))
+    for rank, (_, value) in enumerate(rows):
+        finder.remember(rank, value)
+    copies = [(rank, rows.index(row)) for rank, row in enumerate(rows) if rows.index(row) < rank]
+    expected = Counter(f"{SPLITS[rows[rank][0]]}/{SPLITS[rows[rank][0]]}" for rank, _ in copies)
+    assert finder.repeated() == (expected, min(copies, default=None))
+
+
+GALAXIES = pa.table({"object_id": ["a", "b", "c", "d"], "split": pa.array([0, 0, 0, 2], pa.int8())})
+
+
+def finder_of(values: list[int]) -> DuplicateFinder:
+    finder = DuplicateFinder(GALAXIES["split"].to_numpy())
+    for rank, value in enumerate(values):
+        finder.find(rank, value)
+        finder.remember(rank, value)
+    return finder
+
+
+@pytest.mark.parametrize("choice", ["keep", "drop", "refuse"])
+def test_pictures_repeated_in_a_split_are_reported_and_kept(caplog, choice):
+    check_duplicates(finder_of([3, 1, 3, 2]), GALAXIES, choice)
+    assert [record.getMessage() for record in caplog.records] == [
+        "curate: pictures occur twice in a split: 1 in train (first: c equals a); each copy counts as a galaxy"
+    ]
+
+
+def test_pictures_of_two_splits_are_reported_by_choice(caplog):
+    finder = finder_of([3, 1, 2, 1])
+    check_duplicates(finder, GALAXIES, "keep")
+    check_duplicates(finder, GALAXIES, "drop")
+    what = "pictures occur in two splits: 1 train and test (first: d equals b)"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"curate: {what}, so test results are too good; curate.duplicates=drop removes them",
+        f"curate: {what}; they are left out",
+    ]
+    with pytest.raises(CatalogError) as caught:
+        check_duplicates(finder, GALAXIES, "refuse")
+    assert str(caught.value) == f"curate.duplicates: {what}; remove them from the survey, or set it to drop"
+
+
 def test_summary_without_copies_has_the_bytes_of_older_sets():
     summary = Summary("x", False, 8, 1.0, (0.0,) * 3, (1.0,) * 3, (), {})
-    assert b"duplicates" not in summary.to_json()
+    assert b"duplicates" not in summary.to_json(), "nor near_duplicates"
     assert (
         b'"duplicates": {\n  "train/test": 2' in Summary(**vars(summary) | {"duplicates": {"train/test": 2}}).to_json()
     )

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from raydistill.artifacts.curated import Summary
+from raydistill.artifacts.curated import NEAR_DUPLICATES, Summary
 from raydistill.config import CatalogSurvey, Config, Curate
+from raydistill.datasets.folder import ImageFolder
 from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.sources import FolderImages
-from raydistill.pipeline.curate.decoding import DECODED, decode_row
+from raydistill.pipeline.curate.decoding import decode_row, to_table
 from raydistill.pipeline.curate.levels import chosen_levels, format_levels, resolve_levels
 from raydistill.pipeline.curate.selection import select_galaxies
 from raydistill.pipeline.curate.writer import CuratedWriter
@@ -38,21 +38,25 @@ def survey(root: Path, bits: int) -> CatalogSurvey:
     return CatalogSurvey(catalog=str(root / "labels.csv"), images=images)
 
 
-def write(root: Path, one: CatalogSurvey) -> tuple[Summary, dict[str, Any], list[dict[str, Any]]]:
+def write(
+    root: Path, one: CatalogSurvey | ImageFolder, **curate: Any
+) -> tuple[Summary, dict[str, Any], list[dict[str, Any]]]:
     """Return the summary, the content of its file, and the rows of rejected.parquet."""
-    config = Config(name="x", survey=one, curate=Curate(classes=("a", "b"), image_size=16, crop_fraction=1.0))
+    recipe = Curate(**{"classes": ("a", "b"), "image_size": 16, "crop_fraction": 1.0} | curate)
+    config = Config(name="x", survey=one, curate=recipe)
     selection = select_galaxies(config.curate, one)
-    images = resolve_levels(one.images, selection.galaxies)
+    configured = one if isinstance(one, ImageFolder) else one.images
+    images = resolve_levels(configured, selection.galaxies)
     folder = Folder(root / "curated")
     writer = CuratedWriter(folder, selection, 16, None)
     ranks, paths = (selection.galaxies[name].to_pylist() for name in ("rank", "path"))
     rows = [
-        decode_row(rank, f"{one.images.root}/{path}", path, images, config.curate)
+        decode_row(rank, f"{configured.root}/{path}", path, images, config.curate)
         for rank, path in zip(ranks, paths, strict=True)
     ]
-    writer.add(pa.Table.from_pylist(rows, DECODED))
+    writer.add(to_table(rows))
     writer.close()
-    summary = writer.write_summary(config, chosen_levels(one.images, images))
+    summary = writer.write_summary(config, chosen_levels(configured, images))
     rejected = pq.read_table(io.BytesIO(folder.read("rejected.parquet"))).to_pylist()
     return summary, json.loads(folder.read("summary.json")), rejected
 
@@ -89,3 +93,25 @@ def test_list_of_rejected_pictures_names_the_path_that_was_tried(tmp_path):
         ("3", "3.png", "missing"),
         ("4", "4.png", "corrupt"),
     ]
+
+
+def test_altered_copies_of_training_pictures_are_listed_and_kept(tmp_path, caplog):
+    pixels = np.random.default_rng(0).integers(0, 200, (60, 32, 32, 3)).astype(float)
+    pixels[[41, 45]] = 1.1 * pixels[[1, 5]]
+    for number, picture in enumerate(pixels):
+        path = tmp_path / "set" / ("train" if number < 40 else "test") / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rint(picture).astype(np.uint8)).save(path)
+    survey = ImageFolder(root=str(tmp_path / "set"))
+    summary, stored, rejected = write(tmp_path, survey, image_size=32, min_picture_size=8)
+    rows = pq.read_table(tmp_path / "curated" / NEAR_DUPLICATES).to_pylist()
+    assert [(row["object_id"], row["other_id"]) for row in rows] == [
+        ("test/b/41.png", "train/b/1.png"),
+        ("test/b/45.png", "train/b/5.png"),
+    ]
+    assert stored["near_duplicates"] == summary.near_duplicates
+    assert sum(summary.near_duplicates.values()) == 2
+    assert summary.duplicates == {}
+    assert rejected == []
+    assert sum(entry.test for entry in summary.classes) == 20
+    assert "look at the pairs, and remove copies from the survey" in caplog.text

@@ -1,0 +1,81 @@
+"""Hash pictures so that altered copies of a picture differ in few bits.
+
+Galaxies on a black sky share their symmetric light, and the usual hashes take many of them for
+copies. This hash holds the signs of those cosine coefficients that change sign if the picture is
+mirrored. They come from arms, neighbours and noise, which two galaxies do not share.
+
+`benchmarks/near_duplicates.py` measures how many copies are found, and how many other galaxies.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+BITS = 192
+BYTES = BITS // 8
+MAX_DISTANCE = 15  # bits; of 8.6e7 pairs of different galaxies the closest differ in 20
+MIN_SIZE = 16  # px; smaller pictures have fewer coefficients
+
+BANDS = 16
+BAND_BITS = BITS // BANDS  # two hashes within MAX_DISTANCE < BANDS are equal in a band of 12 bits
+
+_PIXELS_AT_ONCE = 2**16  # fit into the cache
+_FREQUENCIES = 22  # in each direction
+_AMPLITUDE = 31  # of the cosines, which are rounded: sums of integers are the same on every machine
+_ROUNDING = 0.5  # standard deviation of the sum of three channels from rounding to levels
+
+
+def perceptual_hashes(pixels_NHWC: np.ndarray) -> list[bytes | None]:
+    """Return the hash of each curated picture.
+
+    Parameters
+    ----------
+    pixels_NHWC : uint8 `[N, S, S, 3]`
+        Pictures together take a fifth of the time that one after the other takes.
+
+    Returns
+    -------
+    list of bytes or None
+        `BYTES` bytes each. None if the picture is smaller than `MIN_SIZE`, or if more than half of
+        the coefficients are as small as the rounding of its levels: it is flat, or symmetric and
+        drawn.
+    """
+    count, size = pixels_NHWC.shape[:2]
+    if size < MIN_SIZE:
+        return [None] * count
+    at_once = max(1, _PIXELS_AT_ONCE // size**2)
+    hashes: list[bytes | None] = []
+    for first in range(0, count, at_once):
+        hashes += _hash_together(pixels_NHWC[first : first + at_once], size)
+    return hashes
+
+
+def _hash_together(pixels_NHWC: np.ndarray, size: int) -> list[bytes | None]:
+    cosines, chosen = _basis(size)
+    grey_NHW = pixels_NHWC[..., 0].astype(np.float32)
+    grey_NHW += pixels_NHWC[..., 1]
+    grey_NHW += pixels_NHWC[..., 2]
+    rows_NHF = (grey_NHW.reshape(-1, size) @ cosines.T.astype(np.float32)).reshape(len(grey_NHW), size, -1)
+    coefficients = (cosines @ rows_NHF).reshape(len(grey_NHW), -1)[:, chosen]
+    rounding = _ROUNDING * size / 2 * _AMPLITUDE**2
+    is_usable = (np.abs(coefficients) > rounding).sum(axis=1) >= BITS / 2
+    packed = np.packbits(coefficients > 0, axis=1)
+    return [row.tobytes() if usable else None for row, usable in zip(packed, is_usable, strict=True)]
+
+
+@lru_cache
+def _basis(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return cosines `[frequencies, size]` and the `BITS` flat indices of the coefficients to use.
+
+    The lowest frequencies come first. They are then dealt to the bands, so that every band has low
+    and high ones.
+    """
+    count = min(_FREQUENCIES, size)
+    u, v = np.meshgrid(range(count), range(count), indexing="ij")
+    order = np.lexsort((u.ravel(), np.maximum(u, v).ravel(), (u + v).ravel()))
+    is_odd = ((u | v) & 1).ravel() == 1
+    chosen = order[is_odd[order]][:BITS].reshape(BAND_BITS, BANDS).T.ravel()
+    phase = np.pi * np.arange(count)[:, None] * (np.arange(size) + 0.5) / size
+    return np.rint(_AMPLITUDE * np.cos(phase)), chosen
