@@ -1,7 +1,8 @@
 """Find how a text table is written: encoding, delimiter, and what stands above its header.
 
 Above a header, tables of real archives have comment lines, blank lines, titles and SkyServer's
-`#Table1`. VizieR puts units and dashes below it. Some headers are themselves a comment.
+`#Table1`. VizieR puts units and dashes below it; others put units or types alone. Some headers are
+themselves a comment.
 """
 
 from __future__ import annotations
@@ -10,13 +11,21 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-SPACES = " "  # stands for any number of spaces and tabs
-DELIMITERS = (",", "\t", ";", "|", SPACES)
-MARKS = ("#", "%", "//", "!")  # of comment lines above a header
+from raydistill.galaxies.tables.row_styles import (
+    MARKS,
+    SPACES,
+    RowStyle,
+    find_columns,
+    is_rule,
+    list_styles,
+    split_rows,
+)
+from raydistill.galaxies.tables.units import is_row_of_units
+
 ROWS, LINES = 200, 1000  # rows and lines that are read to find the layout
 TITLES = 30  # a header is among this many first rows
 
@@ -32,10 +41,11 @@ class Layout:
 
     Attributes
     ----------
-    delimiter
-        One character; `SPACES` stands for any number of spaces and tabs.
+    style
+        How rows are split.
     names
-        Names of the columns. A name is "" if each row ends with one more delimiter than the header.
+        Names of the columns. A name is "" if rows have more fields than the header: delimiters at
+        the end, or R's quoted numbers of rows.
     start
         Characters before the first row of data.
     header
@@ -44,14 +54,24 @@ class Layout:
         Whether all rows that were read have as many fields as the header.
     known
         Whether the header has a name that the caller expects.
+    has_units
+        Whether a row of units or types is below the header.
+    is_ragged
+        Whether some rows end with more delimiters than others.
     """
 
-    delimiter: str
+    style: RowStyle
     names: tuple[str, ...]
     start: int
     header: int
     consistent: bool
     known: bool
+    has_units: bool = False
+    is_ragged: bool = False
+
+    @property
+    def delimiter(self) -> str:
+        return self.style.delimiter
 
 
 def find_encoding(head: bytes) -> str:
@@ -59,8 +79,8 @@ def find_encoding(head: bytes) -> str:
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return encoding
-    if b"\0" in head:
-        odd, even = head[1:400:2].count(0), head[0:400:2].count(0)
+    odd, even = head[1:400:2].count(0), head[0:400:2].count(0)
+    if max(odd, even) > 8 * min(odd, even) + len(head[:400]) // 8:
         return "utf-16-le" if odd > even else "utf-16-be"
     for encoding in ("utf-8", "cp1252"):
         try:
@@ -86,32 +106,52 @@ def find_layout(text: str, default: str, known: Collection[str]) -> Layout:
     declared = re.match(r'"?sep=(.)"?[ \t]*(\r\n|\r|\n)', text)  # Excel
     if declared:
         rest = text[declared.end() :]
-        layout = _with_delimiter(rest, declared[1], known)
+        layout = _with_style(rest, RowStyle(declared[1]), known)
         return replace(layout, start=layout.start + declared.end(), header=layout.header + 1)
-    layouts = [_with_delimiter(text, delimiter, known) for delimiter in (default, *DELIMITERS)]
+    layouts = [_with_style(text, style, known) for style in list_styles(text, default)]
     fitting = [
         one for one in layouts if len(one.names) > 1 and (one.delimiter != SPACES or (one.known and one.consistent))
     ]
     ranks = [(one.known, one.consistent, one.delimiter == default, len(one.names)) for one in fitting]
-    return fitting[ranks.index(max(ranks))] if fitting else layouts[0]
+    best = fitting[ranks.index(max(ranks))] if fitting else layouts[0]
+    if best.delimiter == SPACES or not best.known:
+        return _with_fixed_widths(text, known, best) or best
+    return best
 
 
-def split_rows(lines: Iterator[str] | Sequence[str], delimiter: str) -> Iterator[list[str]]:
-    """Yield the fields of each row."""
-    if delimiter == SPACES:
-        return csv.reader((line.replace("\t", " ").strip() for line in lines), delimiter=" ", skipinitialspace=True)
-    return csv.reader(lines, delimiter=delimiter)
+def _with_fixed_widths(text: str, known: Collection[str], other: Layout) -> Layout | None:
+    """Return the layout of a table whose columns begin at the same character in every line.
+
+    None unless it gives other fields than the layout that was found without it.
+    """
+    lines = [line for line in text.splitlines()[:LINES] if line.strip() and not is_rule(line)]
+    lines = lines[next((i for i, line in enumerate(lines) if not _is_above(line, SPACES)), len(lines)) :]
+    columns = find_columns(lines)
+    if len(columns) < 2 or "\t" in text:
+        return None
+    style = RowStyle(SPACES, columns=columns)
+    try:
+        layout = _with_style(text, style, known)
+        rows = [row for _, row in split_rows(lines, style)]
+    except ValueError:
+        return None
+    is_full = all(any(column) for column in zip(*rows[1:], strict=True))
+    if not (layout.known and layout.consistent and (is_full or not other.known)):
+        return None
+    return None if rows == [row for _, row in split_rows(lines, other.style)] else layout
 
 
-def _with_delimiter(text: str, delimiter: str, known: Collection[str]) -> Layout:
+def _with_style(text: str, style: RowStyle, known: Collection[str]) -> Layout:
     lines = [match[0] for match in islice(_LINE.finditer(text), LINES) if match[0]] or [""]
-    first = next((i for i, line in enumerate(lines) if not _is_above(line, delimiter)), len(lines))
+    first = next((i for i, line in enumerate(lines) if not _is_above(line, style.delimiter)), len(lines))
     above, below = lines[:first], lines[first:]
-    rows = _first_rows(below, delimiter)
+    rows = _first_rows(below, style)
+    if style.is_csv and any(_has_blank_before_quote(row, style.quote) for _, row in rows):
+        return _with_style(text, replace(style, blanks=True), known)
     body = [row for _, row in rows if not row[0].startswith("#")]
     width = Counter(map(len, body[1:])).most_common(1)[0][0] if len(body) > 1 else len(body[0]) if body else 0
 
-    comment = _commented_header(above, delimiter, width, known)
+    comment = _commented_header(above, style, width, known)
     index = _header_row([row for _, row in rows], width, known)
     names = _names(rows[index][1]) if rows else []
     if comment is not None and not _has_known(names, known) and (_has_known(comment[1], known) or _has_number(names)):
@@ -121,30 +161,56 @@ def _with_delimiter(text: str, delimiter: str, known: Collection[str]) -> Layout
     else:
         header = first + (rows[index - 1][0] if index else 0)
         start = sum(map(len, lines[: first + (rows[index][0] if rows else 0)]))
-    units = _rows_of_units([row for _, row in rows[index + 1 :]])
+    units, has_units = _rows_of_units([row for _, row in rows[index + 1 :]])
     if units:
         start = sum(map(len, lines[: first + rows[index + units][0]]))
     data = [row for _, row in rows[index + 1 + units :] if not row[0].startswith("#")]
-    if data and all(len(row) == len(names) + 1 and not row[-1].strip() for row in data):
-        names = [*names, ""]
+    is_ragged = _is_ragged(data, len(names))
+    has_numbers = any(line.startswith(f'"1"{style.delimiter}') for line in below[:2])
+    names = _with_unnamed(names, data, has_numbers)
     return Layout(
-        delimiter=delimiter,
+        style=style,
         names=tuple(names),
         start=start,
         header=header + 1,
-        consistent=all(len(row) == len(names) for row in data),
+        consistent=is_ragged or all(len(row) == len(names) for row in data),
         known=_has_known(names, known),
+        has_units=has_units,
+        is_ragged=is_ragged,
     )
 
 
-def _first_rows(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
+def _has_blank_before_quote(row: Sequence[str], quote: str) -> bool:
+    return any(field[:1] == " " and field.lstrip(" ")[:1] == quote for field in row)
+
+
+def _is_ragged(data: Sequence[list[str]], width: int) -> bool:
+    """Return whether only some rows have more fields than the header, and nothing is in them."""
+    lengths = {len(row) for row in data}
+    return len(lengths) > 1 and min(lengths) == width and not any("".join(row[width:]).strip() for row in data)
+
+
+def _with_unnamed(names: list[str], data: Sequence[list[str]], has_numbers: bool) -> list[str]:
+    """Return the names with "" for each further field of the rows, if nothing is in it.
+
+    `has_numbers` tells that the first row begins with R's quoted number, which may lack a name.
+    """
+    widths = {len(row) for row in data}
+    more = widths.pop() - len(names) if len(widths) == 1 else 0
+    if more > 0 and not any("".join(row[len(names) :]).strip() for row in data):
+        return [*names, *[""] * more]
+    if more < 0 and not any(names[more:]):
+        return names[:more]
+    return ["", *names] if more == 1 and has_numbers else names
+
+
+def _first_rows(lines: Sequence[str], style: RowStyle) -> list[tuple[int, list[str]]]:
     """Return the first rows, each with the number of lines to its end. Blank rows are left out."""
     rows: list[tuple[int, list[str]]] = []
-    reader = split_rows(lines, delimiter)
     try:
-        for row in reader:
+        for number, row in split_rows(lines, style):
             if any(field.strip() for field in row):
-                rows.append((reader.line_num, row))  # type: ignore[attr-defined]
+                rows.append((number, row))
             if len(rows) == ROWS:
                 break
     except csv.Error:  # a field of more than 128 kB, after an unpaired quote
@@ -153,9 +219,9 @@ def _first_rows(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[st
 
 
 def _is_above(line: str, delimiter: str) -> bool:
-    """Return whether a line is blank or a comment."""
+    """Return whether a line is blank, drawn or a comment."""
     marks = line.strip().strip('"')
-    return not marks.strip(delimiter + '" ') or marks.startswith(MARKS)
+    return not marks.strip(delimiter + '" ') or marks.startswith(MARKS) or is_rule(line)
 
 
 def _names(row: Sequence[str]) -> list[str]:
@@ -163,14 +229,14 @@ def _names(row: Sequence[str]) -> list[str]:
 
 
 def _commented_header(
-    above: Sequence[str], delimiter: str, width: int, known: Collection[str]
+    above: Sequence[str], style: RowStyle, width: int, known: Collection[str]
 ) -> tuple[int, list[str]] | None:
     """Return the line and names of the last comment that may be the header: without numbers, and as wide as the rows."""
     found = None
     for number, line in enumerate(above):
         words = line.strip()
         mark = next((mark for mark in MARKS if words.lstrip('"').startswith(mark)), None)
-        names = _names(next(split_rows([words], delimiter), []))
+        names = _names(next(split_rows([words], style), (0, []))[1])
         if mark and names:
             names[0] = names[0].lstrip(mark).strip().strip('"')
             names = names if names[0] else names[1:]
@@ -187,12 +253,17 @@ def _header_row(rows: Sequence[list[str]], width: int, known: Collection[str]) -
     return next((i for i, row in enumerate(rows[:TITLES]) if len(row) == width and _has_known(row, known)), 0)
 
 
-def _rows_of_units(rows: Sequence[list[str]]) -> int:
-    """Return the number of rows below the header up to VizieR's row of dashes, or 0."""
+def _rows_of_units(rows: Sequence[list[str]]) -> tuple[int, bool]:
+    """Return the number of rows between header and data, and whether they are units without dashes.
+
+    VizieR has a row of dashes there, after units.
+    """
     for count, row in enumerate(rows[:3], start=1):
-        if all(field and not field.strip("-") for field in row):
-            return count
-    return 0
+        if is_rule(" ".join(row)) or all(field and not field.strip("-") for field in row):
+            return count, False
+    data = [row for row in rows[1:] if not row[0].startswith("#")]
+    has_units = bool(data) and is_row_of_units(rows[0], data)
+    return int(has_units), has_units
 
 
 def _has_known(names: Sequence[str], known: Collection[str]) -> bool:

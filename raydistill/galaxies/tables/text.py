@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import codecs
-import csv
-import io
 from collections.abc import Collection
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from raydistill.errors import CatalogError
 from raydistill.galaxies.tables.content import HEAD, Content, without_packing
-from raydistill.galaxies.tables.layout import SPACES, find_encoding, find_layout, split_rows
+from raydistill.galaxies.tables.layout import find_encoding, find_layout
+from raydistill.galaxies.tables.row_styles import SPACES
+from raydistill.galaxies.tables.rows import RowFilter, as_csv
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
@@ -44,10 +43,12 @@ class TextTable:
         text = codecs.getincrementaldecoder(self._encoding)(errors="replace").decode(head)
         if len(head) == HEAD:
             text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
+        if "\0" in text.rstrip("\0\x1a"):
+            raise ValueError("it holds zero bytes")
         self._default = "\t" if without_packing(content.name).endswith((".tsv", ".tab")) else ","
         self._layout = find_layout(text, self._default, known)
         self._start = len(text[: self._layout.start].encode("utf-8"))
-        self._quoted = '"' in text
+        self._quoted = self._layout.style.quote in text
         self.names = list(self._layout.names) if text.strip() else []
         self.is_table = len(self.names) > 1 and (self._layout.consistent or self._layout.known)
         self._has_rows = len(head) == HEAD or bool(text[self._layout.start :].strip())
@@ -58,8 +59,9 @@ class TextTable:
         self._log_guesses()
         try:
             return self._read(columns, text)
-        except pa.ArrowInvalid as error:
-            if "invalid UTF8" not in str(error) or self._encoding not in _UTF8:
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            is_encoding = isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error)
+            if not is_encoding or self._encoding not in _UTF8:
                 raise
             self._encoding = "cp1252"
             log.warning("curate: %s is not UTF-8; read as cp1252", self._content.name)
@@ -69,28 +71,37 @@ class TextTable:
         delimiter, encoding = self._layout.delimiter, self._encoding
         if encoding not in _UTF8:
             log.info("curate: text encoded as %s", encoding)
-        if delimiter != self._default:
+        if self._layout.style.columns:
+            log.info("curate: columns of fixed width")
+        elif delimiter != self._default:
             log.info("curate: columns separated by %s", _DELIMITER_NAMES.get(delimiter, repr(delimiter)))
         if self._layout.header > 1:
             log.info("curate: header in line %d", self._layout.header)
+        if self._layout.has_units:
+            log.info("curate: a row of units or types below the header is skipped")
 
     def _read(self, columns: list[str], text: Collection[str]) -> pa.Table:
-        comments = _Comments(self._content.uri)
+        rows, style = RowFilter(self._content.uri), self._layout.style
         names = [name if self.names.index(name) == i else f"{name}\0{i}" for i, name in enumerate(self.names)]
+        is_csv = style.is_csv and not self._layout.is_ragged
         with self._open() as stream:
             table = pacsv.read_csv(
-                stream,
+                stream if is_csv else as_csv(stream, self._layout),
                 read_options=pacsv.ReadOptions(column_names=names),
                 parse_options=pacsv.ParseOptions(
-                    delimiter="," if self._layout.delimiter == SPACES else self._layout.delimiter,
+                    delimiter=style.delimiter if is_csv else ",",
+                    quote_char=style.quote if is_csv else '"',
+                    escape_char=(style.escape or False) if is_csv else False,
                     newlines_in_values=self._quoted,
-                    invalid_row_handler=comments.check,
+                    invalid_row_handler=rows.check,
                 ),
                 convert_options=pacsv.ConvertOptions(
-                    include_columns=columns, column_types={name: pa.string() for name in columns if name in text}
+                    include_columns=list(dict.fromkeys((names[0], *columns))),
+                    column_types={name: pa.string() for name in columns if name in text},
                 ),
             )
-        comments.finish()
+        table = rows.drop(table, names[0], columns)
+        rows.finish()
         return table
 
     def _open(self) -> Any:
@@ -101,36 +112,8 @@ class TextTable:
         elif self._encoding == "utf-8-sig":
             stream.read(len(codecs.BOM_UTF8))
         stream.read(self._start)
-        return _with_commas(stream) if self._layout.delimiter == SPACES else stream
+        return stream
 
 
 def _arrow(stream: Any) -> Any:
     return stream if isinstance(stream, pa.NativeFile) else pa.PythonFile(stream, mode="r")
-
-
-def _with_commas(stream: IO[bytes]) -> pa.BufferReader:
-    """Return a table that is separated by spaces as CSV."""
-    text = io.StringIO()
-    lines = stream.read().decode("utf-8", errors="replace").splitlines()
-    csv.writer(text).writerows(row for row in split_rows(lines, SPACES) if row)
-    return pa.BufferReader(text.getvalue().encode())
-
-
-class _Comments:
-    """Skip comment lines between rows, and refuse a second table."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri, self._skipped, self._tables = uri, 0, 0
-
-    def check(self, row: pacsv.InvalidRow) -> str:
-        if not row.text.lstrip().startswith("#"):
-            return "error"
-        self._skipped += 1
-        self._tables += row.text.strip().lower().startswith("#table")
-        return "skip"
-
-    def finish(self) -> None:
-        if self._tables:
-            raise CatalogError("the file holds several tables", self._uri, "save each as a file of its own")
-        if self._skipped:
-            log.info("curate: %d comment lines below the header are skipped", self._skipped)

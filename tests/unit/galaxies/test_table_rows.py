@@ -1,0 +1,200 @@
+"""Rows of text tables that are no galaxies, and rows that only Python's csv module splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raydistill.errors import CatalogError
+from raydistill.galaxies.catalog import read_catalog
+
+LABELS = {"1": "a", "2": "b", "3": "c"}
+
+
+def labels_in(path: Path, text: str) -> dict[str, str]:
+    path.write_text(text, encoding="utf-8", newline="")
+    catalog = read_catalog(str(path))
+    return dict(zip(catalog["object_id"].to_pylist(), catalog["label"].to_pylist(), strict=True))
+
+
+DRAWN = {
+    "PostgreSQL": " GalaxyID | class | ra \n----------+-------+-----\n 1 | a | 1.5\n 2 | b | 2\n 3 | c |\n(3 rows)\n\n",
+    "MySQL": "+----+---+\n| GalaxyID | class |\n+----+---+\n| 1 | a |\n| 2 | b |\n| 3 | c |\n+----+---+\n",
+    "Markdown": "| GalaxyID | class |\n|---|:---:|\n| 1 | a |\n| 2 | b |\n| 3 | c |\n",
+    "reStructuredText": "======== =====\nGalaxyID class\n======== =====\n1 a\n2 b\n3 c\n======== =====\n",
+    "astropy's two lines": "GalaxyID class\n-------- -----\n       1     a\n       2     b\n       3     c\n",
+}
+
+
+@pytest.mark.parametrize("text", DRAWN.values(), ids=DRAWN)
+@pytest.mark.parametrize("name", ["q.csv", "q.txt"])
+def test_drawn_lines_are_no_galaxies(tmp_path, text, name):
+    assert labels_in(tmp_path / name, text) == LABELS
+
+
+@pytest.mark.parametrize("comment", ["# a break", "#", "# one, two", "#\tone, two", "# 4, d", "## x,y", "# x, y, z"])
+def test_comments_of_any_width_between_rows_are_skipped(tmp_path, comment):
+    text = f"GalaxyID,class\n1,a\n{comment}\n2,b\n3,c\n{comment}\n"
+    assert labels_in(tmp_path / "q.csv", text) == LABELS
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\t", ",", " , ", '"",""', ",,", "\x1a"])
+def test_blank_rows_are_skipped(tmp_path, blank):
+    text = f"GalaxyID,class\n1,a\n{blank}\n2,b\n{blank}\n3,c\n{blank}\n"
+    assert labels_in(tmp_path / "q.csv", text) == LABELS
+
+
+def test_skipped_rows_are_logged(tmp_path, caplog):
+    caplog.set_level("INFO", "raydistill")
+    labels_in(tmp_path / "q.csv", "GalaxyID,class,ra\nlong,char,deg\n1,a,1.5\n# x\n,,\n# x, y, z\n2,b,2\n")
+    assert [record.getMessage() for record in caplog.records] == [
+        "curate: a row of units or types below the header is skipped",
+        "curate: 2 comment lines below the header are skipped",
+        "curate: 1 blank rows are skipped",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"GalaxyID,class\n1,a\0\n2,b\n", b"id,class\n1,\0\0\0\n", bytes(range(256)) * 9])
+def test_zero_bytes_within_a_table_are_refused(tmp_path, content):
+    (tmp_path / "q.csv").write_bytes(content)
+    with pytest.raises(CatalogError, match=r"cannot be read as a csv table \(it holds zero bytes\)"):
+        read_catalog(str(tmp_path / "q.csv"))
+
+
+def test_zero_bytes_at_the_end_are_skipped(tmp_path):
+    assert labels_in(tmp_path / "q.csv", "GalaxyID,class\n1,a\n2,b\n3,c\n" + "\0" * 512) == LABELS
+
+
+def test_row_with_a_label_but_no_id_is_an_error(tmp_path):
+    with pytest.raises(CatalogError, match="'GalaxyID' has no id in 1 rows"):
+        labels_in(tmp_path / "q.csv", "GalaxyID,class\n1,a\n,b\n")
+
+
+UNITS = [
+    ",,deg",
+    "[],[],[deg]",
+    "long,char,double",
+    "---,---,deg",
+    "10N,1S,7N",
+    "int64,str,float64",
+    ",,h:m:s",
+    ",,(deg)",
+]
+
+
+@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_row_of_units_or_types_is_no_galaxy(tmp_path, units, delimiter):
+    text = f"GalaxyID,class,ra\n{units}\n1,a,1.5\n2,b,2.5\n3,c,3.5\n".replace(",", delimiter)
+    assert labels_in(tmp_path / "q.csv", text) == LABELS
+    assert read_catalog(str(tmp_path / "q.csv"))["ra"].to_pylist() == [1.5, 2.5, 3.5]
+
+
+@pytest.mark.parametrize("first", ["1,a,--", "1,a,", "1,a,nan", "1,S,1.5", "1,a,deg", "NGC1,S,"])
+def test_first_galaxy_is_no_row_of_units(tmp_path, first):
+    text = f"GalaxyID,class,ra\n{first}\n2,b,2.5\n3,c,3.5\n"
+    assert list(labels_in(tmp_path / "q.csv", text)) == [first.split(",")[0], "2", "3"]
+
+
+FURTHER = {
+    "one": "GalaxyID,class\n1,a,\n2,b,\n3,c,\n",
+    "three": "GalaxyID,class\n1,a,,,\n2,b,,,\n3,c,,,\n",
+    "in some rows": "GalaxyID,class\n1,a,\n2,b,, ,\n3,c\n",
+    "in the header": "GalaxyID,class,,\n1,a\n2,b\n3,c\n",
+    "in some rows and the header": "GalaxyID,class,\n1,a,,\n2,b,\n3,c,\n",
+}
+
+
+@pytest.mark.parametrize("text", FURTHER.values(), ids=FURTHER)
+def test_lines_may_end_with_any_number_of_delimiters(tmp_path, text):
+    assert labels_in(tmp_path / "q.csv", text) == LABELS
+
+
+@pytest.mark.parametrize(
+    "text", ["id,class\n1,a,x\n2,b\n", "id,class\n1,Smith, J\n2,Doe, J\n", "id,class,ra\n1,a\n2,b,3\n"]
+)
+def test_rows_of_another_width_are_refused(tmp_path, text):
+    with pytest.raises(CatalogError, match=r"Expected \d columns, got \d"):
+        labels_in(tmp_path / "q.csv", text)
+
+
+QUOTES = {
+    "single quotes": "'GalaxyID','class'\n'1','a'\n'2','b'\n'3','c'\n",
+    "single quotes below a plain header": "GalaxyID,class\n1,'a'\n2,'b'\n3,'c'\n",
+    "blanks before quotes": 'GalaxyID, "class"\n1, "a"\n2,  "b"\n3, "c"\n',
+    "R's names of rows": '"GalaxyID" "class"\n"1" 1 "a"\n"2" 2 "b"\n"3" 3 "c"\n',
+    "R's names of rows with commas": '"GalaxyID","class"\n"1",1,"a"\n"2",2,"b"\n"3",3,"c"\n',
+}
+
+
+@pytest.mark.parametrize("text", QUOTES.values(), ids=QUOTES)
+def test_quotes_of_other_programs(tmp_path, text):
+    assert labels_in(tmp_path / "q.txt", text) == LABELS
+
+
+def test_quotes_inside_fields_may_be_escaped(tmp_path):
+    text = 'GalaxyID,note,class\n1,"6\\" seeing, bad","a \\"thin\\" one"\n2,x,b\n'
+    assert labels_in(tmp_path / "q.csv", text) == {"1": 'a "thin" one', "2": "b"}
+    text = 'GalaxyID,note,class\n1,C:\\data,a\n2,"D:\\",b\n'
+    assert labels_in(tmp_path / "q.csv", text) == {"1": "a", "2": "b"}
+
+
+def test_quoted_new_lines_and_unusual_letters_survive_blanks_before_quotes(tmp_path):
+    text = 'GalaxyID, "class"\n1, "a\nb"\n2, "c\u2028d\x85e"\n3, größer\n'
+    assert labels_in(tmp_path / "q.csv", text) == {"1": "a\nb", "2": "c\u2028d\x85e", "3": "größer"}
+
+
+# ---- fixed widths ----
+
+ROWS = [("1", "a", "1.5"), ("2", "", "22.5"), ("3", "Sb ring", ""), ("17", "edge on", "3")]
+
+
+def fixed(rows: list[tuple[str, ...]], right: bool, gap: int) -> str:
+    table = [("GalaxyID", "class", "ra"), *rows]
+    widths = [max(len(row[i]) for row in table) + gap for i in range(3)]
+    lines = [
+        "".join(f"{field:{'>' if right else '<'}{width}}" for field, width in zip(row, widths, strict=True))
+        for row in table
+    ]
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
+@pytest.mark.parametrize("right", [False, True], ids=["left", "right"])
+@pytest.mark.parametrize("name", ["q.txt", "q.dat", "q.csv", "q"])
+def test_columns_of_fixed_width_may_have_blanks_and_empty_fields(tmp_path, right, name, caplog):
+    caplog.set_level("INFO", "raydistill")
+    assert labels_in(tmp_path / name, fixed(ROWS, right, 2)) == {"1": "a", "2": "", "3": "Sb ring", "17": "edge on"}
+    assert read_catalog(str(tmp_path / name))["ra"].to_pylist() == [1.5, 22.5, None, 3.0]
+    assert "curate: columns of fixed width" in caplog.text
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "E", "Sb ring", "edge on"]), st.sampled_from(["", "1.5", "120"])),
+        min_size=1,
+        max_size=8,
+    ),
+    st.booleans(),
+    st.integers(1, 4),
+)
+def test_any_table_of_fixed_width_is_read_right_or_refused(tmp_path_factory, cells, right, gap):
+    rows = [("0", "E", "0.5"), *((str(number), *cell) for number, cell in enumerate(cells, 1))]
+    path = tmp_path_factory.mktemp("t") / "q.txt"
+    try:
+        found = labels_in(path, fixed(rows, right, gap))
+    except CatalogError:
+        return
+    assert found == {number: label for number, label, _ in rows}
+
+
+def test_field_that_reaches_into_the_next_column_is_refused(tmp_path):
+    rows = [
+        (str(number), "Sb ring" if number % 2 else "E", "" if number % 3 else "1.5") for number in range(1000, 3000)
+    ]
+    text = fixed(rows, False, 1) + "99999999999 x y   1.5\n"
+    with pytest.raises(CatalogError, match="a field reaches beyond its column: 99999999999 x y"):
+        labels_in(tmp_path / "q.txt", text)
