@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +28,7 @@ from raydistill.galaxies.sources import ParquetImages
 from raydistill.galaxies.tables import open_table
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL
+from raydistill.pipeline.curate.rejections import Rejection, rejection
 from raydistill.pipeline.curate.splits import (
     divide,
     has_training,
@@ -47,7 +48,7 @@ class Selection(NamedTuple):
 
     galaxies: pa.Table  # with `path`, `split` and `rank`, in the order of the files to write
     candidates: list[int]  # galaxies per class before the selection
-    missing: list[dict[str, Any]]  # rejections of the galaxies without a picture
+    missing: list[Rejection]  # rejections of the galaxies without a picture
     unassigned: dict[str, int]  # reason -> number of rows without a class
     tree: ClassTree
 
@@ -212,7 +213,7 @@ def _error_prefix(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
         raise kind(error.what, (prefix + error.where).removesuffix(", "), error.fix) from error
 
 
-def _locate(survey: CatalogSurvey, assigned: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
+def _locate(survey: CatalogSurvey, assigned: pa.Table) -> tuple[pa.Table, list[Rejection]]:
     """Return the galaxies with a picture, with their `path`, and rejections for those without.
 
     The path starts below the survey's folder, so that the curated set does not depend on where the
@@ -220,8 +221,10 @@ def _locate(survey: CatalogSurvey, assigned: pa.Table) -> tuple[pa.Table, list[d
     """
     found = _find_pictures(survey, assigned)
     missing = [
-        rejection(object_id, tried, "missing", reason)
-        for object_id, file, tried, reason in zip(assigned["object_id"].to_pylist(), *found, strict=True)
+        rejection(object_id, tried, "missing", reason, label)
+        for object_id, label, file, tried, reason in zip(
+            assigned["object_id"].to_pylist(), assigned["label"].to_pylist(), *found, strict=True
+        )
         if file is None
     ]
     with_path = assigned.append_column("path", pa.array(found.files, pa.string()))
@@ -246,8 +249,3 @@ def _in_file_order(selected: pa.Table, split: list[str]) -> pa.Table:
     table = selected.append_column("split", pa.array([SPLITS.index(s) for s in split], pa.int8()))
     table = table.sort_by([("split", "ascending"), ("label", "ascending"), ("object_id", "ascending")])
     return table.append_column("rank", pa.array(range(len(table)), pa.int64()))
-
-
-def rejection(object_id: str, source: str, reason: str, detail: str) -> dict[str, Any]:
-    """Return a row of `rejected.parquet`."""
-    return {"object_id": object_id, "source": source, "reason": reason, "detail": detail}

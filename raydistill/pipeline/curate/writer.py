@@ -21,7 +21,8 @@ from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger
 from raydistill.pipeline.curate.duplicates import DuplicateFinder, check_duplicates
 from raydistill.pipeline.curate.near_duplicates import NearDuplicateFinder, write_near_duplicates
-from raydistill.pipeline.curate.selection import Selection, rejection
+from raydistill.pipeline.curate.rejections import Rejection, describe_rejections, fix_rejections, rejection
+from raydistill.pipeline.curate.selection import Selection
 from raydistill.storage import Folder
 
 log = get_logger(__name__)
@@ -59,7 +60,7 @@ class CuratedWriter:
         self._duplicates = DuplicateFinder(selection.galaxies["split"].to_numpy())
         self._near_duplicates = NearDuplicateFinder(selection.galaxies["split"].to_numpy())
         self._drop_duplicates = drop_duplicates
-        self.rejected: list[dict[str, Any]] = []
+        self.rejected: list[Rejection] = []
         self._counts: Counter[tuple[int, int]] = Counter()  # (split, label) -> galaxies
         self._lowest_confidence: dict[int, float] = {}  # by label
         self._channel_sums = np.zeros((2, 3), np.int64)  # of the training pixels and of their squares
@@ -81,11 +82,9 @@ class CuratedWriter:
         for row in rows:
             self._reject_skipped(row["rank"])
             self._next_rank = row["rank"] + 1
-        self.rejected += [
-            rejection(self._value("object_id", row["rank"]), row["path"], row["reason"], row["detail"])
-            for row in rows
-            if row["reason"] is not None
-        ]
+        for row in rows:
+            if row["reason"] is not None:
+                self._reject(row["rank"], row["path"], row["reason"], row["detail"])
         good = [row for row in rows if row["reason"] is None and not self._is_dropped(row)]
         keys = [(self._value("split", row["rank"]), self._value("label", row["rank"])) for row in good]
         for key in sorted(set(keys)):
@@ -101,7 +100,7 @@ class CuratedWriter:
             return False
         split, other = SPLITS[self._value("split", original)], self._value("object_id", original)
         detail = f"the {split} split has the same picture: {other}"
-        self.rejected.append(rejection(self._value("object_id", row["rank"]), row["path"], "duplicate", detail))
+        self._reject(row["rank"], row["path"], "duplicate", detail)
         return True
 
     def close(self) -> None:
@@ -129,7 +128,7 @@ class CuratedWriter:
         rejected = dict(sorted(Counter(row["reason"] for row in self.rejected).items()))
         names, candidates = self._selection.tree.names, self._selection.candidates
         classes = tuple(self._class_summary(label, name, candidates[label]) for label, name in enumerate(names))
-        self._check_splits(classes, rejected)
+        self._check_splits(classes, getattr(config.survey, "images", config.survey))
         check_duplicates(self._duplicates, self._galaxies, config.curate.duplicates)
         near_duplicates = write_near_duplicates(self._folder, self._near_duplicates, self._galaxies)
         mean = self._channel_sums[0] / self._num_train_pixels / 255
@@ -156,16 +155,15 @@ class CuratedWriter:
         train, validation, test = counts = [self._counts[split, label] for split in range(len(SPLITS))]
         return ClassSummary(name, candidates, sum(counts), train, validation, test, self._lowest_confidence.get(label))
 
-    def _check_splits(self, classes: tuple[ClassSummary, ...], rejected: dict[str, int]) -> None:
+    def _check_splits(self, classes: tuple[ClassSummary, ...], images: Any) -> None:
         """Raise for a class without training galaxies; warn of one that another split lacks."""
-        if empty := [entry.name for entry in classes if not entry.train]:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
-            fix = "lower curate.min_confidence, enlarge the training split, or choose other classes"
-            if reasons:
-                first = self.rejected[0]["source"] or self.rejected[0]["object_id"]
-                reasons = f" (rejected pictures: {reasons}; first: {first})"
-                fix = f"{self._folder.uri}/rejected.parquet lists them; fix them, or {fix}"
-            raise CatalogError(f"no training galaxy in: {', '.join(empty)}{reasons}", "curate", fix)
+        if empty := {label: entry.name for label, entry in enumerate(classes) if not entry.train}:
+            own = [row for row in self.rejected if row["label"] in empty]
+            reasons = f" ({describe_rejections(own)})" if own else ""
+            fix = "enlarge the training split, or choose other classes"
+            if own:
+                fix = f"{fix_rejections(own, images)}; {self._folder.uri}/rejected.parquet lists them"
+            raise CatalogError(f"no training galaxy in: {', '.join(empty.values())}{reasons}", "curate", fix)
         for split in SPLITS[1:]:
             if absent := [entry.name for entry in classes if not getattr(entry, split)]:
                 what = "curate: the %s split has no galaxy of: %s; balanced accuracy is that of the other classes"
@@ -182,9 +180,11 @@ class CuratedWriter:
     def _reject_skipped(self, rank: int) -> None:
         """Reject the galaxies before `rank` that did not arrive: a Parquet file may lack their ids."""
         for skipped in range(self._next_rank, rank):
-            self.rejected.append(
-                rejection(self._value("object_id", skipped), self._value("path", skipped), "missing", "")
-            )
+            self._reject(skipped, self._value("path", skipped), "missing", "")
+
+    def _reject(self, rank: int, source: str, reason: str, detail: str) -> None:
+        object_id, label = self._value("object_id", rank), self._value("label", rank)
+        self.rejected.append(rejection(object_id, source, reason, detail, label))
 
     def _append(self, key: tuple[int, int], rows: list[dict[str, Any]]) -> None:
         """Buffer rows of one file, and write the row groups that are full."""

@@ -1,0 +1,107 @@
+"""Describe rejected pictures, and say what to do about a class that lost all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from raydistill.galaxies.fits_images import FitsImages
+from raydistill.galaxies.picture_files import below
+from raydistill.galaxies.sources import FolderImages, ParquetImages
+
+Rejection = dict[str, Any]
+
+COMMON = 1 / 3  # share of the rejections from which on a reason gets an advice beside the commonest one
+
+_FIXES = {
+    "duplicate": "put these galaxies into the training split only, or set curate.duplicates=keep",
+    "unreadable": "check the permissions of the files",
+    "not-finite": "replace the NaN and infinite pixels",
+    "wrong-bands": "store pictures with one or three channels",
+    **dict.fromkeys(
+        ("empty", "truncated", "corrupt"), "download the damaged files again, or convert them to PNG or JPEG"
+    ),
+}
+_FITS_FIXES = {
+    "constant": "set survey.images.stretch=auto, or survey.images.channels to bands with light",
+    "not-finite": "set survey.images.fill=median, raise survey.images.max_fill, or lower curate.crop_fraction",
+    "wrong-bands": "set survey.images.channels to the extensions or planes for red, green and blue",
+    **dict.fromkeys(("empty", "truncated", "corrupt"), "download the damaged files again"),
+}
+
+
+def rejection(object_id: str, source: str, reason: str, detail: str, label: int) -> Rejection:
+    """Return a row of `rejected.parquet`, and the label of the galaxy, which the file does not hold."""
+    return {"object_id": object_id, "source": source, "reason": reason, "detail": detail, "label": label}
+
+
+def describe_rejections(rejections: Sequence[Rejection]) -> str:
+    """Return the number of pictures by reason, and the first one of the commonest reason."""
+    counts = _count_reasons(rejections)
+    first = _first(rejections, counts[0][0])
+    detail = f" ({first['detail']})" if first["detail"] else ""
+    shown = ", ".join(f"{count} {reason}" for reason, count in counts)
+    return f"rejected pictures: {shown}; first: {first['source'] or first['object_id']}{detail}"
+
+
+def fix_rejections(rejections: Sequence[Rejection], images: Any) -> str:
+    """Return what to do about the commonest reason, and about others that are nearly as common.
+
+    Parameters
+    ----------
+    rejections
+        At least one.
+    images
+        Source of the pictures, or the data set.
+    """
+    counts = _count_reasons(rejections)
+    common = [reason for reason, count in counts if count >= COMMON * len(rejections)] or [counts[0][0]]
+    fixes = [_fix(_first(rejections, reason), images) for reason in common]
+    return ", and ".join(dict.fromkeys(fixes))
+
+
+def _count_reasons(rejections: Sequence[Rejection]) -> list[tuple[str, int]]:
+    """Return reasons and their counts, the commonest first."""
+    counts = Counter(row["reason"] for row in rejections)
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def _first(rejections: Sequence[Rejection], reason: str) -> Rejection:
+    return next(row for row in rejections if row["reason"] == reason)
+
+
+def _fix(row: Rejection, images: Any) -> str:
+    """Return what to do about the reason of a rejection."""
+    reason, detail = row["reason"], row["detail"]
+    if reason == "missing":
+        return _fix_missing(row, images)
+    if reason == "wrong-size":
+        return _fix_size(detail)
+    if isinstance(images, FitsImages):
+        return _FITS_FIXES.get(reason) or _FIXES.get(reason, "fix them")
+    if reason == "constant" or "value_range" in detail or "pixels reach" in detail:
+        prefix = "survey.images" if isinstance(images, (FolderImages, ParquetImages)) else "survey"
+        return f"set {prefix}.value_range to the values of black and white"
+    return _FIXES.get(reason, "fix them")
+
+
+def _fix_missing(row: Rejection, images: Any) -> str:
+    if isinstance(images, ParquetImages):
+        if row["detail"]:
+            return f"fill column '{images.image_column}' of survey.images.uri"
+        return f"check survey.images.id_column: no row has the id {row['object_id']}"
+    if not isinstance(images, (FolderImages, FitsImages)):
+        return f"check survey.root: there is no {below(images.root, row['source'])}"
+    path_column = getattr(images, "path_column", None)
+    rule = f"path_column={path_column}" if path_column is not None else f"pattern={images.pattern}"
+    place = f"there is no {below(images.root, row['source'])}" if row["source"] else f"{row['object_id']} has no file"
+    return f"check survey.images.root and survey.images.{rule}: {place}"
+
+
+def _fix_size(detail: str) -> str:
+    if "at least" in detail:
+        return "lower curate.min_picture_size, or use larger pictures"
+    if "not square" in detail:
+        return "cut the pictures to squares around the galaxies"
+    return "resample the bands to one shape" if "bands of shape" in detail else "use smaller pictures"
