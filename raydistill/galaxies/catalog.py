@@ -286,7 +286,7 @@ def _common_columns(table: pa.Table, names: Mapping[str, str | None], uri: str) 
         name = names[role]
         values = np.full(table.num_rows, np.nan) if name is None else _optional_numbers(table, name, role, kind)
         absent = (values <= 0) if role == "petro_r90" else (values == -9999)  # SDSS writes -9999 for "not measured"
-        columns[role] = pa.array(np.where(absent, np.nan, values), from_pandas=True)
+        columns[role] = pa.array(np.where(absent | np.isinf(values), np.nan, values), from_pandas=True)
     for role, (result, key) in _TEXTS.items():
         if (name := names[role]) is not None:
             columns[result] = _to_text(table[name].combine_chunks(), name, uri, key)

@@ -1,4 +1,4 @@
-"""Read the text formats of astronomy with astropy: VOTable, ECSV, CDS (also MRT) and IPAC."""
+"""Read text formats of astronomy with astropy: VOTable, ECSV, CDS (also MRT), IPAC, SExtractor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class AstropyTable:
     Parameters
     ----------
     content : Content
-    kind : {"votable", "ecsv", "cds", "ipac"}
+    kind : {"votable", "ecsv", "cds", "ipac", "sextractor"}
     hdu : int or str, optional
         Number, ID or name of a table in a VOTable that holds several.
 

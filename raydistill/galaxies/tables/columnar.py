@@ -12,6 +12,7 @@ import pyarrow.fs as pafs
 from raydistill.galaxies.tables.content import Content, is_ignored
 from raydistill.storage import arrow_filesystem
 
+STREAM_MAGIC = b"\xff\xff\xff\xff"  # of Arrow's stream format
 _PARQUET = (".parquet", ".pq")
 
 
@@ -36,7 +37,7 @@ class ParquetTable:
 
 
 class FeatherTable:
-    """A Feather file of version 2, which is an Arrow IPC file.
+    """A Feather file of version 2, which is an Arrow IPC file, or a stream as Hugging Face stores it.
 
     Attributes
     ----------
@@ -45,9 +46,12 @@ class FeatherTable:
     """
 
     def __init__(self, content: Content) -> None:
-        from pyarrow import feather
+        from pyarrow import feather, ipc
 
-        self._table = feather.read_table(pa.BufferReader(content.read()))
+        data = content.read()
+        source = pa.BufferReader(data)
+        is_stream = data.startswith(STREAM_MAGIC)
+        self._table = ipc.open_stream(source).read_all() if is_stream else feather.read_table(source)
         self.names = list(self._table.column_names)
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:

@@ -30,9 +30,10 @@ _CODECS = {
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
+    b"\x5d\x00\x00": "xz",  # the older .lzma
 }
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
+_SUFFIXES = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".lz4", ".zip")
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,9 @@ def _choose(archive: zipfile.ZipFile, member: str | None, uri: str) -> zipfile.Z
     if any(name.startswith("xl/") for name in infos):
         raise CatalogError("this is an Excel workbook", uri, "save the sheet as CSV")
     tables = [name for name in infos if is_table_name(name)] or [name for name in infos if len(infos) == 1]
-    if member in infos:
-        return infos[member]
+    named = [name for name in infos if member in (name, name.rpartition("/")[2])]
+    if len(named) == 1 or member in infos:
+        return infos[member] if member in infos else infos[named[0]]
     if len(tables) == 1:
         return infos[tables[0]]
     if not tables:

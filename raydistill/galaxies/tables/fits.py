@@ -46,7 +46,7 @@ class FitsTable:
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         with self._open() as hdus:
             hdu = hdus[self._number]
-            return pa.table({name: _to_arrow(np.asarray(hdu.data[name]), hdu.columns[name].null) for name in columns})
+            return pa.table({name: _to_arrow(np.asarray(hdu.data[name]), _null(hdu.columns[name])) for name in columns})
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
@@ -92,7 +92,15 @@ def _find_table(hdus: Sequence[Any], requested: int | str | None, known: Collect
     return number
 
 
-def _to_arrow(values: np.ndarray, null: int | None) -> pa.Array:
+def _null(column: Any) -> float | None:
+    """Return the value of TNULL, which the header gives before TSCAL and TZERO."""
+    if column.null is None:
+        return None
+    scaled: float = column.null * (column.bscale or 1) + (column.bzero or 0)
+    return scaled
+
+
+def _to_arrow(values: np.ndarray, null: float | None) -> pa.Array:
     """Convert a FITS column to Arrow: native numbers, text without padding, null for `null`."""
     if values.dtype.kind == "S":
         values = np.char.decode(values, "ascii")

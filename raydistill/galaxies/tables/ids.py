@@ -11,6 +11,14 @@ import pyarrow.compute as pc
 
 from raydistill.errors import CatalogError
 
+_MISSING = pa.array(["", "nan", "null", "none", "n/a", "<na>", "--", "\\n"])  # ids that are none, in lower case
+# Marks of spreadsheets: the ids that have them, the mark, and what stays.
+_MARKS = (
+    (r'^=".*"$', r'^="(.*)"$', r"\1"),
+    (r"^'\d+$", r"^'", ""),
+    (r"^\d{1,3}(,\d{3})*$", ",", ""),
+)
+
 
 def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.Array:
     """Return a column of ids as text, with every digit.
@@ -31,11 +39,11 @@ def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_floating(array.type):
         array = _ids_from_floats(array.to_numpy(zero_copy_only=False), name, where)
-    text = pc.utf8_trim_whitespace(_as_text(array, name, where))
+    text = _without_marks(pc.utf8_trim_whitespace(_as_text(array, name, where)))
     if _written_as_floats(text):
-        floats = pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False)
+        floats = pc.cast(pc.replace_substring(text, ",", "."), pa.float64()).to_numpy(zero_copy_only=False)
         text = pc.cast(_ids_from_floats(floats, name, where), pa.string())
-    missing = text.null_count + (pc.sum(pc.equal(text, "")).as_py() or 0)
+    missing = text.null_count + (pc.sum(pc.is_in(pc.utf8_lower(text), _MISSING)).as_py() or 0)
     if missing:
         raise CatalogError(f"column '{name}' has no id in {missing} rows", where, "remove these rows")
     return text
@@ -58,11 +66,20 @@ def _as_text(array: pa.Array, name: str, where: str) -> pa.Array:
         raise CatalogError(f"column '{name}' has the type {array.type}, which is no id", where, fix) from error
 
 
+def _without_marks(text: pa.Array) -> pa.Array:
+    """Return ids without the marks of spreadsheets, if all have them: ="1", '1 and 1,237,648."""
+    for marked, mark, replacement in _MARKS:
+        if len(text) and pc.all(pc.fill_null(pc.match_substring_regex(text, marked), False)).as_py():
+            return pc.replace_substring_regex(text, mark, replacement)
+    return text
+
+
 def _written_as_floats(text: pa.Array) -> bool:
-    """Return whether all ids are numbers and some are written as floats: 5.877e+17 or 1002.0."""
+    """Return whether all ids are numbers and some are written as floats: 5.877e+17, 5,877E+17 or 1002.0."""
     numbers = pc.match_substring_regex(text, r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
+    with_comma = pc.match_substring_regex(text, r"^[+-]?\d+,\d*[eE][+-]?\d+$")
     as_floats = pc.match_substring_regex(text, r"[.eE]")
-    return bool(pc.all(numbers).as_py() and pc.any(as_floats).as_py())
+    return bool(pc.all(pc.or_(numbers, with_comma)).as_py() and pc.any(as_floats).as_py())
 
 
 def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:

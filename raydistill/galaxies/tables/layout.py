@@ -127,7 +127,7 @@ def _with_fixed_widths(text: str, known: Collection[str], other: Layout) -> Layo
     lines = [line for line in text.splitlines()[:LINES] if line.strip() and not is_rule(line)]
     lines = lines[next((i for i, line in enumerate(lines) if not _is_above(line, SPACES)), len(lines)) :]
     columns = find_columns(lines)
-    if len(columns) < 2 or "\t" in text:
+    if len(columns) < 2 or "\t" in text or '"' in text:
         return None
     style = RowStyle(SPACES, columns=columns)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from raydistill.errors import CatalogError, RaydistillError
 from raydistill.galaxies.tables.astronomy import AstropyTable, has_readme
-from raydistill.galaxies.tables.columnar import FeatherTable, ParquetTable
+from raydistill.galaxies.tables.columnar import STREAM_MAGIC, FeatherTable, ParquetTable
 from raydistill.galaxies.tables.content import Content, open_content, suffix_format, without_packing
 from raydistill.galaxies.tables.fits import FitsTable
 from raydistill.galaxies.tables.folder import FolderTable, list_tables
@@ -24,12 +25,22 @@ from raydistill.galaxies.tables.text import TextTable
 HEAD_OF_FORMAT = 1 << 16  # bytes that show the format of a file
 
 _NAMES = {"text": "csv"}
-_MAGIC = {b"PAR1": "parquet", b"SIMPLE  =": "fits", b"ARROW1": "feather", b"# %ECSV": "ecsv"}
+_MAGIC = {
+    b"PAR1": "parquet",
+    b"SIMPLE  =": "fits",
+    b"ARROW1": "feather",
+    STREAM_MAGIC: "feather",
+    b"# %ECSV": "ecsv",
+}
 # Kinds of files that are no tables, by their first bytes.
 _NO_TABLES = {
     b"<!doctype html": ("this is a web page, not a table", "download the table itself"),
     b"<html": ("this is a web page, not a table", "download the table itself"),
     b"version https://git-lfs": ("this is a pointer of Git LFS, not the table", "run 'git lfs pull'"),
+    b"<table": ("this is a web page, not a table", "download the table itself"),
+    b'[{"': ("this is a JSON file", "save the table as CSV or Parquet"),
+    b'{"': ("this is a JSON file", "save the table as CSV or Parquet"),
+    b"\\begin{": ("this is a LaTeX table", "save it as CSV"),
     b"\x89hdf": ("this is an HDF5 file", "save the table as CSV, FITS or Parquet"),
     b"sqlite format 3": ("this is a SQLite database", "save the table as CSV or Parquet"),
     b"\xd0\xcf\x11\xe0": ("this is an Excel workbook", "save the sheet as CSV"),
@@ -38,7 +49,8 @@ _NO_TABLES = {
     b"fea1": ("this is a Feather file of version 1", "save it with version 2"),
     b"\x1f\x9d": ("this is a file of Unix 'compress'", "unpack it with 'uncompress'"),
 }
-_ASTROPY = ("fits", "votable", "ecsv", "cds", "ipac")
+_ASTROPY = ("fits", "votable", "ecsv", "cds", "ipac", "sextractor")
+_SEXTRACTOR = re.compile(rb"#\s+1\s+[A-Za-z_]\w*(?:[ \t][^\n]*)?\r?\n#\s+\d+\s+[A-Za-z_]\w*")  # its header
 _UNREADABLE = (OSError, EOFError, pa.ArrowException, ValueError, TypeError, csv.Error, lzma.LZMAError, zlib.error,
                zipfile.BadZipFile, NotImplementedError)  # fmt: skip
 _USE = "give a .csv, .tsv, .parquet, .feather, .fits, .xml (VOTable) or .ecsv file, or a folder of such files"
@@ -158,6 +170,8 @@ def _find_format(content: Content) -> str:
         return kind
     if text.startswith((b"<?xml", b"<votable")):
         return "votable"
+    if _SEXTRACTOR.match(head):
+        return "sextractor"
     suffix = suffix_format(content.name) or "text"
     if suffix == "ipac":
         return "ipac" if text.startswith((b"\\", b"|")) else "text"

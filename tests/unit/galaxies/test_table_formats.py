@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import zipfile
 from pathlib import Path
 
@@ -258,3 +259,60 @@ def test_order_of_a_parquet_folder_does_not_depend_on_a_readme(tmp_path):
     (tmp_path / "dataset_infos.json").write_text("{}")
     assert open_table(str(tmp_path)).read(["id"]).equals(before)
     assert open_table(str(tmp_path)).names == ["id", "class"]
+
+
+def test_arrow_stream_of_hugging_face_is_read(tmp_path):
+    for name in ("data-00000-of-00001.arrow", "q.feather", "q"):
+        with pa.ipc.new_stream(str(tmp_path / name), arrow_table().schema) as writer:
+            writer.write_table(arrow_table())
+        assert_galaxies(read_catalog(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("name", ["q.cat", "q.txt", "q"])
+def test_header_of_sextractor_names_its_columns(tmp_path, name):
+    (tmp_path / name).write_text(
+        "#   1 objid           Object id\n#   2 class           Class\n#   4 ra              Position  [deg]\n"
+        " 587732578312454276 round 7 1.5\n 17 spiral 8 188.5\n"
+    )
+    catalog = read_catalog(str(tmp_path / name))
+    assert catalog["object_id"].to_pylist() == ["587732578312454276", "17"]
+    assert catalog["ra"].to_pylist() == [1.5, 188.5]
+
+
+def test_older_lzma_is_unpacked(tmp_path):
+    content = "objid,class\n1,a\n2,b\n"
+    (tmp_path / "q.csv.lzma").write_bytes(lzma.compress(content.encode(), format=lzma.FORMAT_ALONE))
+    assert read_catalog(str(tmp_path / "q.csv.lzma"))["label"].to_pylist() == ["a", "b"]
+
+
+def test_table_in_a_folder_of_a_zip_is_named_without_the_folder(tmp_path):
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("data/train.csv", "objid,class\n1,a\n")
+        archive.writestr("data/test.csv", "objid,class\n2,b\n")
+    for name in ("test.csv", "data/test.csv"):
+        assert read_catalog(str(tmp_path / "two.zip"), hdu=name)["object_id"].to_pylist() == ["2"]
+
+
+@pytest.mark.parametrize(("scale", "zero"), [(0.5, 1.0), (1.0, 0.0), (0.01, -3.0)])
+def test_missing_numbers_of_fits_are_found_before_their_scale(tmp_path, scale, zero):
+    columns = [fits.Column("objid", "J", array=[1, 2, 3]), fits.Column("class", "3A", array=["a", "b", "c"])]
+    hdu = fits.BinTableHDU.from_columns([*columns, fits.Column("ra", "I", null=-99, array=[10, -99, 20])])
+    hdu.header.update(TSCAL3=scale, TZERO3=zero)
+    hdu.writeto(tmp_path / "q.fits")
+    expected = [10 * scale + zero, None, 20 * scale + zero]
+    assert read_catalog(str(tmp_path / "q.fits"))["ra"].to_pylist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ('[{"objid": 1}]', "this is a JSON file; save the table as CSV or Parquet"),
+        ('{"objid": 1}\n{"objid": 2}\n', "this is a JSON file"),
+        ("\\begin{table}\n\\end{table}\n", "this is a LaTeX table"),
+        ("<table><tr><td>objid</td></tr></table>", "this is a web page"),
+    ],
+)
+def test_texts_that_are_no_tables_are_named(tmp_path, content, sentence):
+    (tmp_path / "q.csv").write_text(content)
+    with pytest.raises(CatalogError, match=sentence):
+        read_catalog(str(tmp_path / "q.csv"))

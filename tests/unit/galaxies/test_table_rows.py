@@ -198,3 +198,9 @@ def test_field_that_reaches_into_the_next_column_is_refused(tmp_path):
     text = fixed(rows, False, 1) + "99999999999 x y   1.5\n"
     with pytest.raises(CatalogError, match="a field reaches beyond its column: 99999999999 x y"):
         labels_in(tmp_path / "q.txt", text)
+
+
+def test_quotes_of_topcat_are_no_part_of_a_field_of_fixed_width(tmp_path):
+    text = '# GalaxyID class     ra\n  1        a         1.5\n  2        "b c"     2.5\n  3        c         ""\n'
+    assert labels_in(tmp_path / "q.txt", text) == {"1": "a", "2": "b c", "3": "c"}
+    assert read_catalog(str(tmp_path / "q.txt"))["ra"].to_pylist() == [1.5, 2.5, None]
