@@ -135,6 +135,9 @@ class Summary:
     levels
         The numbers chosen for `value_range: auto`, or for `stretch: auto` and its `minimum`; empty
         if nothing was chosen.
+    tree
+        Name of the decision tree of `votes` (`galaxies.trees.TREES`), whose `answers` give their
+        order. Empty for Galaxy Zoo 2, and for a survey without votes.
     """
 
     survey: str
@@ -150,11 +153,12 @@ class Summary:
     duplicates: dict[str, int] = field(default_factory=dict)
     levels: Levels = field(default_factory=dict)
     near_duplicates: dict[str, int] = field(default_factory=dict)
+    tree: str = ""
 
     def to_json(self) -> bytes:
         """Return the bytes of `summary.json`, without the fields that older sets lack if they are empty."""
         values = asdict(self)
-        for name in ("duplicates", "levels", "near_duplicates"):
+        for name in ("duplicates", "levels", "near_duplicates", "tree"):
             if not values[name]:
                 del values[name]
         return json.dumps(values, indent=1).encode()

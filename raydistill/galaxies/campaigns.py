@@ -80,6 +80,7 @@ _GZ2_NAMES: Mapping[int, tuple[str, str]] = {
 
 FRACTION, DEBIASED, COUNT = "_fraction", "_debiased", ""
 _TOTALS = ("_total-votes", "_total")
+_PREFIX = "morph_"  # of Euclid's morphology in a joint catalogue (IRSA)
 
 
 def names_of(tree: DecisionTree, task: Task) -> tuple[str, list[tuple[str, ...]]]:
@@ -123,7 +124,8 @@ def spell(name: str) -> str:
 
 def find_columns(tree: DecisionTree, tag: str, present: Sequence[str]) -> list[TaskColumns]:
     """Return the columns of each question of a tree; an empty `tag`: names without a campaign."""
-    by_spelling = {spell(name): name for name in reversed(present)}
+    spelt = [(spell(name), name) for name in reversed(present)]
+    by_spelling = {name.removeprefix(_PREFIX): own for name, own in spelt} | dict(spelt)
     columns = []
     for task in tree.tasks:
         key, answers = names_of(tree, task)

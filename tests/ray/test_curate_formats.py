@@ -17,12 +17,13 @@ from ray_tools import SILENT, folder_survey
 from raydistill import config as configs
 from raydistill.config import CatalogSurvey
 from raydistill.errors import CatalogError
-from raydistill.galaxies.classes import GZ2_NINE
+from raydistill.galaxies.classes import GZ2_NINE, load_class_tree
 from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.images import prepare
 from raydistill.galaxies.selection import SPLITS
 from raydistill.galaxies.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import open_table
+from raydistill.galaxies.trees import GZ_DECALS
 from raydistill.pipeline.curate import stage
 from raydistill.pipeline.plan import Plan
 
@@ -145,6 +146,42 @@ def test_fits_folder_without_the_requested_bands_raises(tmp_path: Path) -> None:
     images = FitsImages(root=str(tmp_path / "images"))
     with pytest.raises(CatalogError, match=r"set survey\.images\.channels"):
         curated(tmp_path, CatalogSurvey(**folder_survey(tmp_path, labels(10), images=images)))
+
+
+# Votes of other surveys than Galaxy Zoo 2
+
+
+def test_votes_of_gz_decals_are_kept_in_the_order_of_their_tree(tmp_path: Path) -> None:
+    """One Parquet file holds ids, pictures and numbers of votes, as those of galaxy-datasets."""
+    votes = {"smooth": (9, 2, 3), "featured-or-disk": (1, 8, 7), "artifact": (0, 0, 0)}
+    rows = [
+        {"id_str": f"g{n:03d}", "image": {"bytes": picture(n), "path": f"{n}.jpg"}}
+        | {f"smooth-or-featured-dr8_{answer}": own[n % 3] for answer, own in votes.items()}
+        | {"disk-edge-on-dr8_yes": (0, 6, 0)[n % 3], "disk-edge-on-dr8_no": (1, 2, 7)[n % 3]}
+        for n in range(45)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    (tmp_path / "disks.yaml").write_text(
+        "name: disks\ntree: gz-decals\nclasses:\n  - {name: smooth, path: [smooth]}\n"
+        "  - {name: edge_on, path: [featured-or-disk, disk-edge-on_yes]}\n"
+        "  - {name: face_on, path: [featured-or-disk, disk-edge-on_no]}\n"
+    )
+    survey = CatalogSurvey(
+        catalog=str(tmp_path / "train.parquet"), images=ParquetImages(uri=str(tmp_path / "train.parquet"))
+    )
+    result = curated(tmp_path, survey, classes=str(tmp_path / "disks.yaml"))
+    assert [entry.kept for entry in result.summary.classes] == [15, 15, 15]
+    assert result.summary.tree == "gz-decals"
+    for row in rows_of(result):
+        number = int(row["object_id"][1:]) % 3
+        assert row["label"] == number
+        assert len(row["votes"]) == len(GZ_DECALS.answers)
+        expected = np.array([*(own[number] / 10 for own in votes.values()), (0, 6, 0)[number] / (1, 8, 7)[number]])
+        np.testing.assert_allclose(row["votes"][:4], expected, rtol=1e-6)
+        assert np.isnan(row["votes"][5:]).all()
+    p = result.probabilities("train", load_class_tree(str(tmp_path / "disks.yaml")))
+    np.testing.assert_allclose(p.sum(dim=1), 1, rtol=1e-6)
+    assert torch.equal(p.argmax(dim=1), result.load("train").labels_N)
 
 
 # Real galaxies

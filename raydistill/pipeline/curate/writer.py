@@ -17,6 +17,7 @@ from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, ClassSummary, 
 from raydistill.config import Config
 from raydistill.core.normalise import MINIMUM_STD, PixelSums
 from raydistill.errors import CatalogError
+from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger
 from raydistill.pipeline.curate.duplicates import DuplicateFinder, check_duplicates
@@ -147,9 +148,14 @@ class CuratedWriter:
             duplicates=self._duplicates.counts | self._duplicates.repeated().counts,
             near_duplicates=near_duplicates,
             levels=levels or {},
+            tree=self._tree_of_votes(),
         )
         self._folder.write("summary.json", summary.to_json())
         return summary
+
+    def _tree_of_votes(self) -> str:
+        tree = self._selection.tree.tree
+        return tree.name if tree != GZ2 and "votes" in self._galaxies.column_names else ""
 
     def _class_summary(self, label: int, name: str, candidates: int) -> ClassSummary:
         train, validation, test = counts = [self._counts[split, label] for split in range(len(SPLITS))]

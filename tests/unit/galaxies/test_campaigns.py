@@ -179,7 +179,8 @@ def test_predictions_of_gz_desi_are_null_where_a_question_is_irrelevant(tmp_path
     np.testing.assert_allclose(assigned["confidence"].to_pylist(), [0.8 * 0.75, 0.8 * 1.0 * 0.75], rtol=1e-6)
 
 
-def test_concentrations_of_euclids_catalogue_become_expected_fractions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["", "MORPH_"])
+def test_concentrations_of_euclids_catalogue_become_expected_fractions(tmp_path: Path, prefix: str) -> None:
     """The MER catalogue of Q1 has upper case, its own names for two answers, and no fractions."""
     tree = TREES["gz-euclid"]
     renamed = {
@@ -193,7 +194,7 @@ def test_concentrations_of_euclids_catalogue_become_expected_fractions(tmp_path:
     for name, own in zip(names(tree, "", COUNT), concentrations.T, strict=True):
         upper = spell(name).upper()
         if not upper.startswith(absent):
-            table[renamed.get(upper, upper)] = own
+            table[prefix + renamed.get(upper, upper)] = own
     Table(table).write(tmp_path / "morphology.fits")
     catalog = read_catalog(str(tmp_path / "morphology.fits"))
     expected = to_fractions(tree, concentrations)
