@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from astropy.table import Table
 from pyarrow import feather
 
+from raydistill.galaxies.campaigns import CAMPAIGNS, COUNT, FRACTION, find_columns
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.classes import load_class_tree
 from raydistill.galaxies.gz2 import GZ2
@@ -26,8 +27,8 @@ from tests.property.fuzz import damage, fast_or_long, refused, repeat
 CLASSES = ("edge_on", "round", "spiral")
 
 
-def random_columns(random: Random, with_votes: bool) -> dict[str, list[object]]:
-    """Return a table of labels or of Galaxy Zoo 2 votes."""
+def random_columns(random: Random, survey: str) -> dict[str, list[object]]:
+    """Return a table of labels, of the public release of Galaxy Zoo 2, or of a campaign."""
     count = random.randint(1, 30)
     rng = np.random.default_rng(random.getrandbits(32))
     columns: dict[str, list[object]] = {
@@ -35,8 +36,15 @@ def random_columns(random: Random, with_votes: bool) -> dict[str, list[object]]:
         "ra": list(rng.uniform(0, 360, count).round(5).tolist()),
         "dec": list(rng.uniform(-90, 90, count).round(5).tolist()),
     }
-    if not with_votes:
+    if survey == "labels":
         return {**columns, "label": [random.choice(CLASSES) for _ in range(count)]}
+    if survey in CAMPAIGNS:
+        kind = random.choice((COUNT, FRACTION))
+        for task in find_columns(CAMPAIGNS[survey].tree, CAMPAIGNS[survey].tag, ()):
+            names = task.expected[kind]
+            votes = rng.integers(0, 20, (len(names), count)) + (np.arange(len(names)) == 0)[:, None]
+            columns |= dict(zip(names, (votes if kind == COUNT else votes / votes.sum(axis=0)).tolist(), strict=True))
+        return columns
     return {**columns, **{f"{stem}_weighted_fraction": rng.uniform(0, 1, count).tolist() for stem in GZ2.answers}}
 
 
@@ -75,10 +83,11 @@ SUFFIXES = (".csv", ".csv", ".tsv", ".csv.gz", ".csv.xz", ".csv.zip", ".parquet"
 
 
 def check_table(random: Random) -> None:
-    with_votes, suffix = random.random() < 0.4, random.choice(SUFFIXES)
-    columns, is_damaged = random_columns(random, with_votes), random.random() < 0.9
+    survey, suffix = random.choice(("labels", "release", random.choice(list(CAMPAIGNS)))), random.choice(SUFFIXES)
+    columns, is_damaged = random_columns(random, survey), random.random() < 0.9
     content = encode(columns, suffix)
-    tree = load_class_tree("gz2-9" if with_votes else list(CLASSES))
+    name = f"{CAMPAIGNS[survey].tree.name if survey in CAMPAIGNS else 'gz2'}-9"
+    tree = load_class_tree(list(CLASSES) if survey == "labels" else name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"table{suffix}"
         path.write_bytes(damage(content, random) if is_damaged else content)
