@@ -21,6 +21,7 @@ from raydistill.core.distribution import DistributionMatching
 from raydistill.core.recipe import Recipe
 from raydistill.core.schedule import SelfAdaptive
 from raydistill.core.training import Training
+from raydistill.datasets.arrays import ArraySet
 from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
@@ -307,7 +308,9 @@ class Tracking:
             raise ValueError("uri must hold no password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
 
 
-Survey = CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | TorchvisionSet | Cifar10 | Cifar100 | Idx
+Survey = (
+    CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | TorchvisionSet | Cifar10 | Cifar100 | Idx | ArraySet
+)
 
 
 @dataclass(frozen=True, kw_only=True)

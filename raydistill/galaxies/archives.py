@@ -64,7 +64,8 @@ class Archive:
         except DAMAGE as error:
             what = f"cannot be read as a zip ({error_message(error)})"
             raise CatalogError(what, uri, "check the path, or download it again") from error
-        self._infos = {info.filename.replace("\\", "/"): info for info in self._zip.infolist() if not info.is_dir()}
+        infos = {info.filename.replace("\\", "/"): info for info in self._zip.infolist()}
+        self._infos = {name: info for name, info in infos.items() if name and not name.endswith("/")}
         self._check(size)
         self._infos = {name: info for name, info in self._infos.items() if not _is_hidden(name)}
 

@@ -104,10 +104,10 @@ def read_cell(cell: pa.Scalar, folder: str) -> Source:
         return None
     kind = cell.type
     if isinstance(kind, pa.BaseExtensionType) or _is_list(kind):
-        return _npy(_array(cell))
+        return to_npy(_array(cell))
     value = cell.as_py()
     if isinstance(value, np.ndarray):
-        return _npy(value)
+        return to_npy(value)
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     return _below(folder, value) if isinstance(value, str) else value
@@ -135,7 +135,8 @@ def _array(cell: pa.Scalar) -> np.ndarray:
     return numbers if None in shape or -1 in shape else numbers.reshape(shape)
 
 
-def _npy(array: np.ndarray) -> bytes:
+def to_npy(array: np.ndarray) -> bytes:
+    """Return the bytes of a .npy file."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
     return buffer.getvalue()

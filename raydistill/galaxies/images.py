@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tokenize
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -109,7 +110,7 @@ def read_npy(content: bytes, where: str) -> np.ndarray:
     """Return the array of a .npy file. RejectedImage if it is damaged or holds Python objects."""
     try:
         return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError, MemoryError) as error:
         raise RejectedImage("corrupt", where, " ".join(str(error).split())) from error
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import tempfile
+import zipfile
 from pathlib import Path
 from random import Random
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from raydistill.datasets.arrays import ArraySet
 from raydistill.datasets.base import DataSet, PackedDataSet
 from raydistill.datasets.binary import Cifar10, Idx
 from raydistill.datasets.folder import ImageFolder
@@ -60,6 +63,26 @@ def write_cifar(root: Path, random: Random) -> DataSet:
     return Cifar10(root=str(root))
 
 
+def write_arrays(root: Path, random: Random) -> DataSet:
+    count = random.randint(1, 20)
+    arrays = {"images": np.frombuffer(random.randbytes(count * 192), np.uint8).reshape(count, 8, 8, 3)}
+    arrays["labels"] = np.arange(count) % 3
+    if random.random() < 0.5:
+        random.choice([np.savez, np.savez_compressed])(root / "a.npz", **arrays)
+        return ArraySet(root=str(root))
+    with h5py.File(root / "a.h5", "w") as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values, compression=random.choice([None, "gzip"]))
+    return ArraySet(root=str(root))
+
+
+def write_zip(root: Path, random: Random) -> DataSet:
+    with zipfile.ZipFile(root / "a.zip", "w", random.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
+        for number in range(random.randint(1, 12)):
+            archive.writestr(f"{random.choice(WORDS)}/{random.choice(WORDS)}/{number}.png", png(random))
+    return ImageFolder(root=f"{root}/a.zip")
+
+
 def read_pictures(data: DataSet) -> int:
     """Read every picture of a data set as the stage does; return the number of rejected ones."""
     rows, num_rejected = data.index().rows.to_pylist(), 0
@@ -79,7 +102,7 @@ def read_pictures(data: DataSet) -> int:
 
 
 def check_dataset(random: Random) -> None:
-    write = random.choice([write_folder, write_parquet, write_idx, write_cifar])
+    write = random.choice([write_folder, write_parquet, write_idx, write_cifar, write_arrays, write_zip])
     with tempfile.TemporaryDirectory() as folder:
         data = write(Path(folder), random)
         is_damaged = random.random() < 0.7
@@ -87,7 +110,7 @@ def check_dataset(random: Random) -> None:
             file = random.choice([path for path in Path(folder).rglob("*") if path.is_file()])
             file.write_bytes(damage(file.read_bytes(), random))
         num_rejected = refused(lambda: read_pictures(data))
-    if not is_damaged and write is not write_folder:
+    if not is_damaged and write not in (write_folder, write_zip):
         assert num_rejected == 0
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +20,7 @@ from ray_tools import SILENT
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import Config, Curate, Tracking
+from raydistill.datasets.arrays import ArraySet
 from raydistill.datasets.base import DataSet
 from raydistill.datasets.binary import Cifar10, Idx
 from raydistill.datasets.folder import ImageFolder
@@ -113,9 +116,9 @@ def test_limits_of_classes_and_images_keep_the_test_split_whole(jpegs: ImageTabl
 
 
 def test_every_format_gives_the_same_pixels(tmp_path: Path) -> None:
-    """Sixty pictures as CIFAR's binary version, as a folder, and as Parquet files."""
+    """Sixty pictures as CIFAR's binary version, in a folder, a zip, Parquet files, .npz and HDF5."""
     images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
-    labels = np.arange(60) % 5
+    labels, names = np.arange(60) % 5, (*CLASSES, "dog", "frog", "horse", "ship", "truck")
     for name in ("bin", "folder", "parquet"):
         (tmp_path / name).mkdir()
     for number in range(6):
@@ -123,7 +126,7 @@ def test_every_format_gives_the_same_pixels(tmp_path: Path) -> None:
         planes = images[own].transpose(0, 3, 1, 2).reshape(10, -1)
         name = "test_batch.bin" if number == 5 else f"data_batch_{number + 1}.bin"
         (tmp_path / "bin" / name).write_bytes(np.column_stack([labels[own], planes]).astype(np.uint8).tobytes())
-    (tmp_path / "bin" / "batches.meta.txt").write_text("\n".join([*CLASSES, "dog", "frog", "horse", "ship", "truck"]))
+    (tmp_path / "bin" / "batches.meta.txt").write_text("\n".join(names))
     for n, (image, label) in enumerate(zip(images, labels, strict=True)):
         path = tmp_path / "folder" / ("train" if n < 50 else "test") / CLASSES[label] / f"{n % 50:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +134,17 @@ def test_every_format_gives_the_same_pixels(tmp_path: Path) -> None:
     for part, own in (("train", slice(0, 50)), ("test", slice(50, 60))):
         stored = {"image": [png(image) for image in images[own]], "label": [CLASSES[label] for label in labels[own]]}
         pq.write_table(pa.table(stored), tmp_path / "parquet" / f"{part}-00000-of-00001.parquet", row_group_size=16)
+    parts = {"train": slice(0, 50), "test": slice(50, 60)}
+    arrays = {f"{part}_images": images[own] for part, own in parts.items()}
+    arrays |= {f"{part}_labels": labels[own] for part, own in parts.items()}
+    np.savez_compressed(tmp_path / "arrays.npz", **arrays)
+    with h5py.File(tmp_path / "arrays.h5", "w") as file:
+        for name, array in arrays.items():
+            file[name.replace("_", "/")] = array
     surveys: dict[str, DataSet] = {
+        "zip": ImageFolder(root=shutil.make_archive(str(tmp_path / "folder"), "zip", tmp_path / "folder")),
+        "npz": ArraySet(root=str(tmp_path / "arrays.npz"), class_names=names),
+        "h5": ArraySet(root=str(tmp_path / "arrays.h5"), class_names=names),
         "bin": Cifar10(root=str(tmp_path / "bin")),
         "parquet": ImageTable(root=str(tmp_path / "parquet")),
         "folder": ImageFolder(root=str(tmp_path / "folder")),
