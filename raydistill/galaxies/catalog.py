@@ -27,7 +27,7 @@ from raydistill.galaxies.catalog_schemas import (
     tree_of,
 )
 from raydistill.galaxies.gz2 import GZ2
-from raydistill.galaxies.numbers import Kind, NotANumber, to_numbers
+from raydistill.galaxies.positions import KINDS, part_columns, read_measurement, read_parts
 from raydistill.galaxies.tables import Table, object_ids, open_table
 from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.votes import conditional_fractions, fraction_column, sum_of_votes
@@ -35,13 +35,6 @@ from raydistill.log import get_logger
 
 log = get_logger(__name__)
 
-_NUMBERS: Mapping[str, Kind] = {
-    "ra": "right ascension",
-    "dec": "declination",
-    "petro_r90": "number",
-    "redshift": "number",
-    "total_votes": "number",
-}
 
 # Columns of text that only a config names: role -> name in the result, key of the config.
 _TEXTS: Mapping[str, tuple[str, str]] = {
@@ -155,6 +148,10 @@ class _Catalog:
         self._stored = to_canonical(self._table.names)  # usual name -> name in the file
         self.uri, self.names = uri, list(self._stored)
 
+    def unit(self, name: str) -> str:
+        """Return the unit of a column, or "" if the table gives none."""
+        return self._table.units.get(self._stored[name], "")
+
     def read(self, columns: Sequence[str], text: Collection[str] = ()) -> pa.Table:
         """Return columns by their usual names."""
         columns = list(dict.fromkeys(columns))
@@ -211,7 +208,7 @@ def _read_votes(catalog: _Catalog, schema: str, fractions: Fractions, names: Map
     answers = [name for question in questions for name in question.columns]
     totals = [question.total for question in questions if question.total]
     table = _read(catalog, names, [*answers, *totals])
-    result = _common_columns(table, names, uri)
+    result = _common_columns(table, names, catalog)
     if names["total_votes"] is None and (sums := sum_of_votes(table, questions, uri)) is not None:
         result = result.set_column(result.schema.get_field_index("total_votes"), "total_votes", pa.array(sums))
     votes = np.full((table.num_rows, len(tree.answers)), np.nan, dtype=np.float32)
@@ -254,7 +251,7 @@ def _read_labels(catalog: _Catalog, names: Mapping[str, str | None]) -> pa.Table
         what = f"column '{label}' has the type {table[label].type}, which is not a label"
         raise CatalogError(what, uri, "name another column with survey.columns.label=NAME") from error
     labels = pc.utf8_trim_whitespace(raw_labels)
-    result = _common_columns(table, names, uri)
+    result = _common_columns(table, names, catalog)
     result = result.append_column("label", labels).append_column("confidence", pa.array(values, from_pandas=True))
     return result.replace_schema_metadata({"raydistill.dialect": "plain"})
 
@@ -264,8 +261,9 @@ def _read(
 ) -> pa.Table:
     identity = names["id"]
     assert identity is not None
-    numbers = [name for role in _NUMBERS if (name := names[role]) is not None]
-    text = (identity, *text, *(name for role in _TEXTS if (name := names[role])))
+    numbers = [name for role in KINDS if (name := names[role]) is not None]
+    parts = [part for role in KINDS for part in part_columns(role, names[role] or "", catalog.names)]
+    text = (identity, *text, *parts, *(name for role in _TEXTS if (name := names[role])))
     table = catalog.read([*text, *numbers, *others], text=text)
     if table.num_rows == 0:
         raise CatalogError("the table has no rows", catalog.uri, "check how it was exported")
@@ -276,17 +274,21 @@ def _read(
     return table
 
 
-def _common_columns(table: pa.Table, names: Mapping[str, str | None], uri: str) -> pa.Table:
-    identity = names["id"]
+def _common_columns(table: pa.Table, names: Mapping[str, str | None], catalog: _Catalog) -> pa.Table:
+    identity, uri = names["id"], catalog.uri
     assert identity is not None
     ids = object_ids(table[identity], identity, uri)
     _check_unique(ids, identity, uri)
     columns: dict[str, pa.Array] = {"object_id": ids}
-    for role, kind in _NUMBERS.items():
+    for role in KINDS:
         name = names[role]
-        values = np.full(table.num_rows, np.nan) if name is None else _optional_numbers(table, name, role, kind)
-        absent = (values <= 0) if role == "petro_r90" else (values == -9999)  # SDSS writes -9999 for "not measured"
-        columns[role] = pa.array(np.where(absent | np.isinf(values), np.nan, values), from_pandas=True)
+        if name is None:
+            values = np.full(table.num_rows, np.nan)
+        elif parts := part_columns(role, name, catalog.names):
+            values = read_parts({part: table[part].combine_chunks() for part in parts}, role)
+        else:
+            values = read_measurement(table[name].combine_chunks(), role, name, catalog.unit(name))
+        columns[role] = pa.array(values, from_pandas=True)
     for role, (result, key) in _TEXTS.items():
         if (name := names[role]) is not None:
             columns[result] = _to_text(table[name].combine_chunks(), name, uri, key)
@@ -302,19 +304,6 @@ def _to_text(column: pa.Array, name: str, uri: str, key: str) -> pa.Array:
     except pa.ArrowException as error:
         what = f"column '{name}' has the type {column.type}, which is no text"
         raise CatalogError(what, uri, f"name another column with {key}=NAME") from error
-
-
-def _optional_numbers(table: pa.Table, name: str, role: str, kind: Kind) -> np.ndarray:
-    """Return a column that a survey may lack as float64; all NaN, with a warning, if it holds other things."""
-    try:
-        return to_numbers(table[name].combine_chunks(), kind)
-    except NotANumber as error:
-        log.warning(
-            "curate: column '%s' holds '%s' in row %d, which is not a number; no galaxy has a %s. "
-            "survey.columns.%s=null leaves it out",
-            name, error.value, error.row, role, role,
-        )  # fmt: skip
-        return np.full(table.num_rows, np.nan)
 
 
 def _check_unique(ids: pa.Array, name: str, uri: str) -> None:

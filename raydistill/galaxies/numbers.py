@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raydistill.galaxies.angles import to_degrees
+
 Kind = Literal["number", "fraction", "right ascension", "declination"]
 
 MISSING = {
@@ -19,12 +21,6 @@ _NUMBER = re.compile(_DECIMAL)
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eEdD][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+\.\d+")
 _EUROPEAN = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+,\d+")
-# Hours or degrees, minutes and seconds: 12:34:56.7, 12 34 56.7, 12h34m56.7s, -10d22m25.7s, 10°22'25".
-_SEXAGESIMAL = re.compile(
-    r"""(?P<sign>[+-]?)\s*(?P<whole>\d{1,3})\s*(?P<unit>[:hd°\s])\s*(?P<minutes>\d{1,2}(?:\.\d*)?)"""
-    r"""(?:\s*[:m'′\s]\s*(?P<seconds>\d{1,2}(?:\.\d*)?)?)?\s*(?:s|"|″|'')?""",
-    re.IGNORECASE,
-)
 
 
 class NotANumber(ValueError):
@@ -43,7 +39,7 @@ class NotANumber(ValueError):
         self.value, self.row = value, row
 
 
-def to_numbers(column: pa.Array, kind: Kind = "number") -> np.ndarray:
+def to_numbers(column: pa.Array, kind: Kind = "number", scale: float | None = None) -> np.ndarray:
     """Return a column as float64, NaN for missing values.
 
     Parameters
@@ -54,6 +50,10 @@ def to_numbers(column: pa.Array, kind: Kind = "number") -> np.ndarray:
         A fraction may be a percentage. Right ascension and declination may be sexagesimal, and are
         returned in degrees. Right ascension without a unit is in hours, unless a value has 24 or
         more.
+    scale : float, optional
+        Factor on the numbers; None: 1. For a right ascension, 15 says that the column is in hours,
+        and 1 that it is in degrees. It does not apply to sexagesimal angles, which are in degrees
+        afterwards.
 
     Raises
     ------
@@ -61,16 +61,18 @@ def to_numbers(column: pa.Array, kind: Kind = "number") -> np.ndarray:
         For the first value that is neither a number nor a sign of a missing one. A decimal comma is
         read if the column leaves no doubt: "1,234" alone may also be 1234.
     """
+    if pa.types.is_time(column.type):
+        column = pc.cast(column, pa.string())
     try:
         values: np.ndarray = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
-        return values
+        return values if scale in (None, 1) else values * scale
     except pa.ArrowException:
         pass
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         _refuse(column, np.arange(len(column)) == 0)
     encoded = column.dictionary_encode()
     words = [(word or "").strip().replace("−", "-") for word in encoded.dictionary.to_pylist()]
-    parsed, wrong = _parse(words, kind)
+    parsed, wrong = _parse(words, kind, scale)
     indices = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
     if wrong.any():
         _refuse(column, np.append(wrong, False)[indices])
@@ -82,14 +84,16 @@ def _refuse(column: pa.Array, rows: np.ndarray) -> NoReturn:
     raise NotANumber(column[row].as_py(), row + 1)
 
 
-def _parse(words: list[str], kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+def _parse(words: list[str], kind: Kind, scale: float | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers of words, and a mask of those that are none."""
     values = np.full(len(words), np.nan)
     present = [i for i, word in enumerate(words) if word.lower() not in MISSING]
     texts = [words[i] for i in present]
     numbers = _percentages(texts) if kind == "fraction" and texts and texts[0].endswith("%") else _decimals(texts)
     if kind in ("right ascension", "declination") and any(number is None for number in numbers):
-        numbers = _sexagesimal(texts, kind)
+        numbers = to_degrees(texts, numbers, kind == "right ascension", scale)
+    elif scale is not None:
+        numbers = [None if number is None else number * scale for number in numbers]
     wrong = np.zeros(len(words), bool)
     for i, number in zip(present, numbers, strict=True):
         wrong[i] = number is None
@@ -126,25 +130,3 @@ def _with_points(texts: list[str]) -> list[str]:
 
 def _to_float(text: str) -> float | None:
     return float(re.sub("[dD]", "e", text)) if _NUMBER.fullmatch(text) else None
-
-
-def _sexagesimal(texts: list[str], kind: Kind) -> list[float | None]:
-    """Return degrees of sexagesimal angles; numbers between them are degrees."""
-    matches = [_SEXAGESIMAL.fullmatch(text) for text in texts]
-    wholes = [int(match["whole"]) for match in matches if match and match["unit"].lower() in ": \t"]
-    bare_hours = kind == "right ascension" and all(whole < 24 for whole in wholes)
-    degrees = []
-    for text, match in zip(texts, matches, strict=True):
-        degrees.append(_to_float(text) if match is None else _to_degrees(match, kind, bare_hours))
-    return degrees
-
-
-def _to_degrees(match: re.Match[str], kind: Kind, bare_hours: bool) -> float | None:
-    minutes, seconds = float(match["minutes"]), float(match["seconds"] or 0)
-    unit = match["unit"].lower()
-    hours = unit == "h" or (bare_hours and unit not in "d°")
-    value = int(match["whole"]) + minutes / 60 + seconds / 3600
-    limit = 90 if kind == "declination" else 24 if hours else 360
-    if minutes >= 60 or seconds > 60 or value > limit or (hours and kind == "declination"):
-        return None
-    return (-1 if match["sign"] == "-" else 1) * value * (15 if hours else 1)

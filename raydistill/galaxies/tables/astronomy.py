@@ -43,6 +43,7 @@ class AstropyTable:
             else:
                 self._table = Table.read(_text(content), format=f"ascii.{kind}")
         self.names = list(self._table.colnames)
+        self.units = {name: str(unit) for name in self.names if (unit := getattr(self._table[name], "unit", None))}
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         return pa.table({name: _to_arrow(self._table[name]) for name in columns})

@@ -28,6 +28,7 @@ class ParquetTable:
     def __init__(self, source: Content | str) -> None:
         self._dataset = parquet_dataset(source) if isinstance(source, str) else _packed_dataset(source)
         self.names = list(self._dataset.schema.names)
+        self.units = _units(self._dataset.schema)
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         return _validated(self._dataset.to_table(columns=columns))
@@ -53,9 +54,22 @@ class FeatherTable:
         is_stream = data.startswith(STREAM_MAGIC)
         self._table = ipc.open_stream(source).read_all() if is_stream else feather.read_table(source)
         self.names = list(self._table.column_names)
+        self.units = _units(self._table.schema)
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         return _validated(self._table.select(columns))
+
+
+def _units(schema: pa.Schema) -> dict[str, str]:
+    """Return the units in the metadata of columns, or of the table if astropy wrote it."""
+    units = {}
+    if header := (schema.metadata or {}).get(b"table_meta_yaml"):
+        from astropy.table import meta
+
+        stored = meta.get_header_from_yaml(header.decode().split("\n"))["datatype"]
+        units = {column["name"]: str(column["unit"]) for column in stored if column.get("unit")}
+    own = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in schema}
+    return units | {name: unit for name, unit in own.items() if unit}
 
 
 def _validated(table: pa.Table) -> pa.Table:

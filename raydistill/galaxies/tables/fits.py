@@ -41,7 +41,9 @@ class FitsTable:
         self._content = content
         with self._open() as hdus:
             self._number = _find_table(hdus, hdu, known, content.uri)
-            self.names = [name for name in hdus[self._number].columns.names if name]
+            columns = [column for column in hdus[self._number].columns if column.name]
+        self.names = [column.name for column in columns]
+        self.units = {column.name: str(column.unit) for column in columns if column.unit}
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         with self._open() as hdus:

@@ -47,6 +47,9 @@ class FolderTable:
     def __init__(self, uri: str, tables: Sequence[Any]) -> None:
         self._tables = tables
         self.names = list(tables[0].names)
+        self.units = {  # "deg / h" for files that differ, which is no angle
+            name: " / ".join(sorted({table.units.get(name, "none") for table in tables})) for name in tables[0].units
+        }
         if len(tables) > 1:
             log.info("curate: %d files in %s are read as one table", len(tables), uri)
 

@@ -24,7 +24,7 @@ from raydistill.galaxies.tables.row_styles import (
     list_styles,
     split_rows,
 )
-from raydistill.galaxies.tables.units import is_row_of_units
+from raydistill.galaxies.tables.units import is_row_of_units, units_in
 
 ROWS, LINES = 200, 1000  # rows and lines that are read to find the layout
 TITLES = 30  # a header is among this many first rows
@@ -58,6 +58,8 @@ class Layout:
         Whether a row of units or types is below the header.
     is_ragged
         Whether some rows end with more delimiters than others.
+    units
+        Units of the columns, in a row below the header.
     """
 
     style: RowStyle
@@ -68,6 +70,7 @@ class Layout:
     known: bool
     has_units: bool = False
     is_ragged: bool = False
+    units: tuple[str, ...] = ()
 
     @property
     def delimiter(self) -> str:
@@ -177,6 +180,7 @@ def _with_style(text: str, style: RowStyle, known: Collection[str]) -> Layout:
         known=_has_known(names, known),
         has_units=has_units,
         is_ragged=is_ragged,
+        units=units_in(rows[index + 1][1]) if has_units or units > 1 else (),
     )
 
 

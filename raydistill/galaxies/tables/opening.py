@@ -58,6 +58,7 @@ _USE = "give a .csv, .tsv, .parquet, .feather, .fits, .xml (VOTable) or .ecsv fi
 
 class _Reader(Protocol):
     names: list[str]
+    units: dict[str, str]
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table: ...
 
@@ -70,10 +71,13 @@ class Table:
     uri : str
     names : list of str
         Names of the columns, in order.
+    units : dict of str to str
+        Units of those columns for which the file gives one.
     """
 
     def __init__(self, uri: str, kind: str, reader: _Reader) -> None:
         self.uri, self.names, self._kind, self._reader = uri, list(reader.names), kind, reader
+        self.units: dict[str, str] = reader.units
 
     def read(self, columns: Sequence[str], text: Collection[str] = ()) -> pa.Table:
         """Return some columns, in the order of the rows.

@@ -50,6 +50,7 @@ class TextTable:
         self._start = len(text[: self._layout.start].encode("utf-8"))
         self._quoted = self._layout.style.quote in text
         self.names = list(self._layout.names) if text.strip() else []
+        self.units = {name: unit for name, unit in zip(self.names, self._layout.units, strict=False) if unit}
         self.is_table = len(self.names) > 1 and (self._layout.consistent or self._layout.known)
         self._has_rows = len(head) == HEAD or bool(text[self._layout.start :].strip())
 

@@ -25,6 +25,12 @@ def is_row_of_units(row: Sequence[str], data: Sequence[Sequence[str]]) -> bool:
     return bool(above_numbers) and all(_is_unit(word) for word in words if word.strip("-"))
 
 
+def units_in(row: Sequence[str]) -> tuple[str, ...]:
+    """Return the units in a row of units or types; "" for a column without one."""
+    words = [field.strip() for field in row]
+    return tuple("" if _TYPE.fullmatch(word) or not word.strip("-") else word for word in words)
+
+
 def _is_numeric(data: Sequence[Sequence[str]], column: int) -> bool:
     values = [row[column].strip() for row in data if len(row) > column]
     values = [value for value in values if value]
