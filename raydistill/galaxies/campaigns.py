@@ -150,6 +150,12 @@ def columns_of(campaign: Campaign, present: Sequence[str]) -> list[TaskColumns]:
     return untagged if not _found(tagged) and _found(untagged) else tagged
 
 
+def find_campaigns(present: Sequence[str]) -> list[Campaign]:
+    """Return the campaigns whose votes a table holds: those with a tag, and what fits columns without one."""
+    tagged = [one for one in CAMPAIGNS.values() if _found(find_columns(one.tree, one.tag, present))]
+    return tagged + [one for one in _untagged(present) if one not in tagged]
+
+
 def choose_campaign(present: Sequence[str], uri: str) -> Campaign | None:
     """Return the campaign whose votes a table holds, or None.
 
@@ -158,13 +164,11 @@ def choose_campaign(present: Sequence[str], uri: str) -> Campaign | None:
     CatalogError
         If the table holds votes of several campaigns.
     """
-    tagged = [one for one in CAMPAIGNS.values() if _found(find_columns(one.tree, one.tag, present))]
-    candidates = tagged + [one for one in _untagged(present) if one not in tagged]
-    if len(candidates) > 1:
-        names = ", ".join(one.name for one in candidates)
-        what = f"holds votes that fit several campaigns of Galaxy Zoo ({names})"
-        raise CatalogError(what, uri, f"choose one, as survey.dialect={candidates[0].name}")
-    return candidates[0] if candidates else None
+    found = find_campaigns(present)
+    if len(found) > 1:
+        what = f"holds votes that fit several campaigns of Galaxy Zoo ({', '.join(one.name for one in found)})"
+        raise CatalogError(what, uri, f"choose one, as survey.dialect={found[0].name}")
+    return found[0] if found else None
 
 
 def _untagged(present: Sequence[str]) -> list[Campaign]:

@@ -34,6 +34,7 @@ from raydistill.galaxies.campaigns import (
     TaskColumns,
     choose_campaign,
     columns_of,
+    find_campaigns,
     find_columns,
     usual_names,
 )
@@ -133,8 +134,11 @@ def detect_schema(present: Sequence[str], overrides: Mapping[str, str | None], u
         return "willett" if all(f"{stem}_fraction" in present for stem in GZ2.answers) else "hart16"
     if "Class1.1" in present:
         return "kaggle"
-    has_labels = find_column("label", present, overrides, uri) and find_column("id", present, overrides, uri)
+    has_labels = find_column("id", present, overrides, uri) and find_column("label", present, overrides, uri)
     if has_labels and not any(name.startswith("smooth-or-featured-gz2_") for name in present):
+        if found := find_campaigns(present):
+            what = "curate: column '%s' holds the labels; survey.dialect=%s takes classes from the table's votes"
+            log.info(what, has_labels, found[0].name)
         return "plain"
     if campaign := choose_campaign(present, uri):
         return campaign.name

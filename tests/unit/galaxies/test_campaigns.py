@@ -332,9 +332,13 @@ def test_columns_that_fit_two_trees_need_a_choice(tmp_path: Path) -> None:
     assert read_catalog(str(tmp_path / "a.parquet"), "gz-euclid").schema.metadata[b"raydistill.tree"] == b"gz-euclid"
 
 
-def test_labels_come_before_votes_without_a_campaign(tmp_path: Path) -> None:
+def test_labels_come_before_votes_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raydistill")
     table = table_of(GZ_DECALS, "dr5", BARRED, FRACTION) | {"label": ["spiral"]}
     assert read_catalog(write(tmp_path / "a.parquet", table))["label"].to_pylist() == ["spiral"]
+    assert caplog.messages == [
+        "curate: column 'label' holds the labels; survey.dialect=gz-decals-5 takes classes from the table's votes"
+    ]
     assert_read(read_catalog(str(tmp_path / "a.parquet"), "gz-decals-5"), GZ_DECALS, BARRED)
 
 
