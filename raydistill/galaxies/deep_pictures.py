@@ -15,7 +15,8 @@ from PIL import Image
 
 from raydistill.galaxies.levels import to_levels
 
-_TIFF_BITS, _TIFF_PLANAR = 258, 284
+_SIGNED = ("I;16S", "I;16BS")  # raw modes of 16 bits with a sign
+_UNSIGNED_32 = "I;32N"  # Pillow returns it as signed
 
 
 class DeepPixels(NamedTuple):
@@ -32,17 +33,11 @@ class DeepPixels(NamedTuple):
         return np.broadcast_to(levels, (*levels.shape[:2], 3)).copy()
 
 
-def is_planar_16_bit(image: Image.Image) -> bool:
-    """Return whether a TIFF stores one plane of 16 bits after the other, as Pillow cannot read."""
-    tags = getattr(image, "tag_v2", {})
-    return tags.get(_TIFF_PLANAR) == 2 and 16 in np.atleast_1d(tags.get(_TIFF_BITS, 8))
-
-
 def read_deep(image: Image.Image, content: bytes) -> DeepPixels | None:
     """Return the pixels of an opened picture of more than 8 bits, or None for 8 bits."""
     raw_mode = _raw_mode(image)
     if image.mode == "F" or image.mode.startswith("I"):
-        return DeepPixels(np.asarray(image)[..., None])
+        return _deep_grey(np.asarray(image)[..., None], raw_mode, image.info.get("transparency"))
     if not raw_mode.endswith((";16B", ";16L", ";16N")) or raw_mode.startswith("CMYK"):
         return None
     if raw_mode == "LA;16B":  # four bytes a pixel: grey and opacity, the high byte first
@@ -54,6 +49,15 @@ def read_deep(image: Image.Image, content: bytes) -> DeepPixels | None:
     is_premultiplied = raw_mode.startswith("RGBa")
     opacity = values[..., 3:] / 65535 if values.shape[2] == 4 and not is_premultiplied else None
     return DeepPixels(values[..., :3], opacity)
+
+
+def _deep_grey(values_HW1: np.ndarray, raw_mode: str, transparent: Any) -> DeepPixels:
+    """Return grey values in the type of the file; those of the transparent value are black."""
+    if raw_mode in _SIGNED:
+        values_HW1 = values_HW1.astype(np.int16)
+    elif raw_mode == _UNSIGNED_32:
+        values_HW1 = values_HW1.view(np.uint32)
+    return DeepPixels(values_HW1, (values_HW1 != transparent) * 1.0 if isinstance(transparent, int) else None)
 
 
 def _raw_mode(image: Image.Image) -> str:

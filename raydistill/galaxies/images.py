@@ -25,8 +25,9 @@ from PIL import Image, UnidentifiedImageError
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.alignment import align_major_axis
-from raydistill.galaxies.deep_pictures import DeepPixels, array_pixels, is_planar_16_bit, read_deep
+from raydistill.galaxies.deep_pictures import DeepPixels, array_pixels, read_deep
 from raydistill.galaxies.levels import Extent, ValueRange, extent, to_levels
+from raydistill.galaxies.tiff_pictures import read_unusual_tiff
 
 NPY_MAGIC = b"\x93NUMPY"
 
@@ -72,9 +73,14 @@ def decode_picture(content: bytes, where: str = "", value_range: ValueRange = "f
     """
     if content.startswith(NPY_MAGIC):
         return picture_from_array(read_npy(content, where), where, value_range)
-    image = _open_picture(content, where)
     with _as_rejection(where):
-        deep = read_deep(image, content) if isinstance(value_range, tuple) or image.mode == "F" else None
+        tiff = read_unusual_tiff(content)
+    if tiff is not None:
+        return _from_deep(tiff, where, value_range)
+    image = _open_picture(content, where)
+    is_deep_only = image.mode == "F" or (image.mode.startswith("I") and "transparency" in image.info)
+    with _as_rejection(where):
+        deep = read_deep(image, content) if isinstance(value_range, tuple) or is_deep_only else None
         if deep is not None:
             return _from_deep(deep, where, value_range)
         image.load()
@@ -124,19 +130,15 @@ def picture_extent(content: bytes) -> Extent | None:
     """
     if content.startswith(NPY_MAGIC):
         return extent(read_npy(content, ""))
-    image = _open_picture(content, "")
     with _as_rejection(""):
-        deep = read_deep(image, content)
+        deep = read_unusual_tiff(content) or read_deep(_open_picture(content, ""), content)
     return None if deep is None else extent(deep.values)
 
 
 def _open_picture(content: bytes, where: str) -> Image.Image:
     with _as_rejection(where), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(content))
-    if is_planar_16_bit(image):
-        raise RejectedImage("corrupt", where, "planes of 16 bits one after the other; store them interleaved")
-    return image
+        return Image.open(io.BytesIO(content))
 
 
 @contextmanager

@@ -33,6 +33,7 @@ class Extent(NamedTuple):
     is_float: bool
     lowest: float
     highest: float
+    is_signed: bool = False  # 16 bits of which one is the sign
 
 
 def extent(values: np.ndarray) -> Extent | None:
@@ -42,7 +43,8 @@ def extent(values: np.ndarray) -> Extent | None:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return None
-    return Extent(values.dtype.kind == "f", float(finite.min()), float(finite.max()))
+    is_float, is_signed = values.dtype.kind == "f", values.dtype == np.int16
+    return Extent(is_float, float(finite.min()), float(finite.max()), is_signed)
 
 
 def choose_range(extents: Sequence[Extent], where: str, key: str) -> ValueRange:
@@ -71,7 +73,10 @@ def choose_range(extents: Sequence[Extent], where: str, key: str) -> ValueRange:
     elif low >= 0:
         if high > 65535:
             return (0.0, float(2 ** int(high).bit_length() - 1))
-        return next(((0.0, 2.0**bits - 1) for bits in _BITS if high < 2**bits), "full")
+        bits = next((bits for bits in _BITS if high < 2**bits), 16)
+        if bits == 16 and all(one.is_signed for one in extents):
+            bits = 15
+        return (0.0, 2.0**bits - 1) if bits < 16 else "full"
     what = f"pixels reach from {low:.6g} to {high:.6g}, and no usual range fits them"
     raise CatalogError(what, where, f"give the values of black and white: {key}: [low, high]")
 

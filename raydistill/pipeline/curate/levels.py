@@ -195,7 +195,7 @@ class LevelChecks:
 
     def __init__(self) -> None:
         self._num_pictures, self._num_flat, self._num_flat_channel = 0, 0, 0
-        self._highest = 0
+        self._highest, self._num_dark = 0, 0
         self._saturated = 0.0  # sum over pictures of the share of saturated pixels
 
     def add(self, decoded: pa.Table) -> None:
@@ -206,6 +206,7 @@ class LevelChecks:
             self._num_flat += row["flat_channels"] == 3
             self._num_flat_channel += 0 < row["flat_channels"] < 3
             self._highest = max(self._highest, row["highest"])
+            self._num_dark += row["highest"] < DARK
             self._saturated += row["saturated"]
 
     def warn(self, images: Images | DataSet) -> None:
@@ -217,6 +218,9 @@ class LevelChecks:
         keys = "survey.images.stretch, minimum and the unit of the files" if is_fits else f"{prefix}.value_range"
         if self._highest < DARK:
             log.warning("curate: the brightest pixel has level %d of 255; check %s", self._highest, keys)
+        elif self._num_dark > total / 2:
+            what = "curate: %d of %d pictures have no pixel above level %d of 255; check %s"
+            log.warning(what, self._num_dark, total, DARK, keys)
         if self._num_flat > MAX_SATURATED * total:
             what = "curate: %d of %d pictures have a contrast below %d levels; check %s"
             log.warning(what, self._num_flat, total, FLAT, keys)

@@ -230,3 +230,16 @@ def test_dark_and_flat_pictures_give_a_warning(tmp_path, caplog):
     assert "1 of 2 pictures have a contrast below 3 levels" in text
     bright = (galaxy(0) * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
     assert not checked(folder, decoded(folder, [png(bright)] * 3), caplog)
+
+
+def test_survey_that_one_bright_pixel_darkens_gives_a_warning(tmp_path, caplog):
+    """A pixel of 65535 in one of many pictures of 12 bits makes the range 16 bits wide."""
+    values = [np.rint(galaxy(number) * 4095).astype(np.uint16) for number in range(COUNT)]
+    values[3][32, 32] = 65535
+    selected = in_folder(tmp_path / "pictures", [png(one) for one in values], "png")
+    images = resolve_levels(FolderImages(str(tmp_path / "pictures"), "{id}.png"), selected)
+    rows = decoded(images, [str(tmp_path / "pictures" / name) for name in selected["path"].to_pylist()])
+    text = checked(images, rows, caplog)
+    assert (
+        f"{COUNT - 1} of {COUNT} pictures have no pixel above level 64 of 255; check survey.images.value_range" in text
+    )
