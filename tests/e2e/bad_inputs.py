@@ -357,8 +357,7 @@ SURVEY_ROWS = [
       "curate.classes: there is one class only, 'cat', and a network learns to tell classes apart; add galaxies of another class, or "
       "check curate.classes"),
     R("a class without a training galaxy", "curate own.yaml", 3,
-      "curate: no training galaxy in: dog (dog: test galaxies only); lower curate.min_confidence, enlarge the training split, or "
-      "choose other classes",
+      "curate: no training galaxy in: dog (1 test); add galaxies of it to the training split, or leave it out of curate.classes",
       prepare=no_dog_to_train_on),
     R("a class without pictures", "curate own.yaml", 3,
       "curate: no training galaxy in: dog (none of its 30 galaxies has a picture); check survey.images: galaxy 0 would be pictures/0.png",

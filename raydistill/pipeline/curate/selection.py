@@ -52,6 +52,11 @@ class Selection(NamedTuple):
     unassigned: dict[str, int]  # reason -> number of rows without a class
     tree: ClassTree
 
+    def class_counts(self, split: int) -> dict[str, int]:
+        """Return the number of galaxies of each class in a split, an index in `SPLITS`."""
+        own = self.galaxies.filter(pc.equal(self.galaxies["split"], split))
+        return {name: pc.sum(pc.equal(own["label"], label)).as_py() or 0 for label, name in enumerate(self.tree.names)}
+
 
 def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selection:
     """Return the galaxies to decode.

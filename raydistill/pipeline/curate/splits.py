@@ -19,10 +19,9 @@ from raydistill.galaxies.numbers import MISSING
 from raydistill.galaxies.selection import SPLITS, select
 from raydistill.galaxies.splits import assign_class_splits
 from raydistill.log import get_logger
+from raydistill.pipeline.class_sizes import warn_of_few_test
 
 log = get_logger(__name__)
-
-FEW = 5  # test galaxies of a class, below which its accuracy says little
 
 
 def select_best(recipe: Curate, galaxies: pa.Table) -> pa.Table:
@@ -136,7 +135,7 @@ def divide(selected: pa.Table, fractions: tuple[float, float, float], names: Seq
     counts = Counter(zip(labels, splits, strict=True))
     _log_ranked(ranked, counts, names)
     _check_training(counts, names)
-    _log_few(counts, names)
+    warn_of_few_test({name: counts[label, "test"] for label, name in enumerate(names)})
     return [str(split) for split in splits]
 
 
@@ -154,17 +153,13 @@ def _log_ranked(ranked: list[int], counts: Counter[tuple[int, str | None]], name
 
 
 def _check_training(counts: Counter[tuple[int, str | None]], names: Sequence[str]) -> None:
-    absent = [name for label, name in enumerate(names) if not counts[label, "train"]]
-    if not absent:
-        return
-    fix = "lower curate.min_confidence, enlarge the training split, or choose other classes"
-    only_test = [name for label, name in enumerate(names) if name in absent and counts[label, "test"]]
-    hint = f" ({', '.join(only_test)}: test galaxies only)" if only_test else ""
-    raise CatalogError(f"no training galaxy in: {', '.join(absent)}{hint}", "curate", fix)
-
-
-def _log_few(counts: Counter[tuple[int, str | None]], names: Sequence[str]) -> None:
-    few = [f"{name} ({n})" for label, name in enumerate(names) if 0 < (n := counts[label, "test"]) < FEW]
-    if few:
-        what = "curate: fewer than %d test galaxies in: %s; the accuracy of such a class is not significant"
-        log.warning(what, FEW, ", ".join(few))
+    """Raise CatalogError for classes without a training galaxy, with the galaxies that they have."""
+    absent, fixes = [], set()
+    for label, name in enumerate(names):
+        if not counts[label, "train"]:
+            own = ", ".join(f"{counts[label, split]} {split}" for split in SPLITS if counts[label, split])
+            absent.append(f"{name} ({own or 'none at all'})")
+            fixes.add("add galaxies of it to the training split" if own else "lower curate.min_confidence")
+    if absent:
+        fix = f"{' or '.join(sorted(fixes))}, or leave it out of curate.classes"
+        raise CatalogError(f"no training galaxy in: {', '.join(absent)}", "curate", fix)

@@ -18,7 +18,9 @@ from raydistill.artifacts.tensors import write_whitening
 from raydistill.config import Config, Images
 from raydistill.core.normalise import PixelSums, Whitening
 from raydistill.datasets.base import DataSet
+from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger, progress
+from raydistill.pipeline.class_sizes import warn_of_few_training
 from raydistill.pipeline.curate.decoding import decode, raise_read_error
 from raydistill.pipeline.curate.levels import LevelChecks, chosen_levels, format_levels, resolve_levels
 from raydistill.pipeline.curate.selection import Selection, select_galaxies
@@ -65,6 +67,8 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
         return curated
     survey = plan.user_survey()
     selection = select_galaxies(config.curate, survey)  # errors of the table are raised before a cluster starts
+    train = selection.class_counts(SPLITS.index("train"))
+    warn_of_few_training(train, config.distill.images_per_class, "curate")
     configured = survey if isinstance(survey, DataSet) else survey.images
     images = resolve_levels(configured, selection.galaxies)
     levels = chosen_levels(configured, images)

@@ -18,6 +18,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.core.cost_model import useful_threads
 from raydistill.log import Progress, get_logger, progress
+from raydistill.pipeline.class_sizes import warn_of_few_training
 from raydistill.pipeline.plan import ArtifactSpec, Plan
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.pipeline.runtime.resources import choose_distill_cpus, choose_num_workers, ensure_schedulable
@@ -55,6 +56,8 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
     config, spec = plan.config, plan.distilled
     if not is_complete(spec):
         curated = load_inputs(plan)
+        train = {entry.name: entry.train for entry in curated.summary.classes}
+        warn_of_few_training(train, config.distill.images_per_class, "distill")
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
             if not is_finished(spec.folder):  # an earlier run may have ended between its last file and the manifest
                 _train(plan, _plan_task(plan, curated, run), run)
