@@ -20,7 +20,7 @@ from raydistill.datasets.hub import files_of_config
 from raydistill.datasets.split_names import are_splits
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
-from raydistill.galaxies.cells import check_fixed_size_lists, is_picture_type, is_text_type, read_cell
+from raydistill.galaxies.cells import check_chunks, is_picture_type, is_text_type, read_cell
 from raydistill.galaxies.picture_files import Source
 from raydistill.galaxies.tables import object_ids
 from raydistill.storage import arrow_filesystem, open_stream
@@ -130,7 +130,7 @@ class ImageTable(EncodedDataSet, PackedDataSet):
         at = self._at(name)
         has_split = self._check_columns(parquet.schema_arrow, at)
         kind = parquet.schema_arrow.field(self.image_column).type
-        check_fixed_size_lists(kind, [parquet.metadata], self.image_column, at)
+        check_chunks(kind, [parquet.metadata], self.image_column, at)
         columns_to_read = [self.label_column, *self.id_columns, *([self.split_column] if has_split else [])]
         table = parquet.read(columns=list(dict.fromkeys(columns_to_read)))
         groups = [np.arange(parquet.metadata.row_group(group).num_rows) for group in range(parquet.num_row_groups)]

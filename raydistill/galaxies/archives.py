@@ -7,6 +7,7 @@ open, so its directory is read once. The directory is checked before any file is
 from __future__ import annotations
 
 import functools
+import io
 import lzma
 import os
 import re
@@ -119,7 +120,7 @@ class Archive:
         Raises
         ------
         RejectedImage
-            With the reason missing, corrupt, or wrong-size for more than `MAX_BYTES`.
+            With the reason missing, corrupt, or wrong-size if it unpacks to far too many bytes.
         OSError
             If a remote storage fails.
         """
@@ -127,7 +128,7 @@ class Archive:
             name = f"{self.wrapper}/{name}"
         try:
             with self.open(name) as stream:
-                return read_bounded(stream, where)
+                return read_bounded(stream, self._infos[name].compress_size, where)
         except KeyError as error:
             raise RejectedImage("missing", where, "no such file in the zip") from error
         except DAMAGE as error:
@@ -136,15 +137,18 @@ class Archive:
             raise RejectedImage("corrupt", where, error_message(error)) from error
 
 
-def read_bounded(stream: IO[bytes], where: str) -> bytes:
-    """Return all bytes of a stream. RejectedImage if there are more than `MAX_BYTES`."""
-    chunks, left = [], MAX_BYTES
+def read_bounded(stream: IO[bytes], packed: int, where: str) -> bytes:
+    """Return all bytes of a stream that unpacks `packed` bytes.
+
+    RejectedImage if there are far more bytes than a picture has.
+    """
+    limit = min(MAX_BYTES, max(SMALL, MAX_RATIO * packed))
+    content = io.BytesIO()
     while chunk := stream.read(HEAD):
-        chunks.append(chunk)
-        left -= len(chunk)
-        if left < 0:
-            raise RejectedImage("wrong-size", where, f"a file of more than {MAX_BYTES} bytes")
-    return b"".join(chunks)
+        content.write(chunk)
+        if content.tell() > limit:
+            raise RejectedImage("wrong-size", where, f"it unpacks to more than {limit >> 20} MiB")
+    return content.getvalue()
 
 
 def find_archive(path: str) -> tuple[Archive, str] | None:

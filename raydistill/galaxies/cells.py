@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raydistill.errors import CatalogError
+from raydistill.galaxies.archives import MAX_RATIO, SMALL
 from raydistill.galaxies.picture_files import Source
 
 ARRAY_RANKS = (2, 3)  # H x W, and H x W x 3 or 3 x H x W
@@ -73,16 +75,32 @@ def check_text(value: object, column: str, where: str) -> None:
         raise CatalogError(what, where, "decode it, and store the pictures as bytes")
 
 
-def check_fixed_size_lists(kind: pa.DataType, files: Iterable[pq.FileMetaData], column: str, where: str) -> None:
-    """Raise CatalogError for null in lists of fixed size, which Arrow cannot read from Parquet."""
-    if "fixed_size_list" not in str(kind) and not isinstance(kind, pa.FixedShapeTensorType):
-        return
+def check_chunks(kind: pa.DataType, files: Iterable[pq.FileMetaData], column: str, where: str) -> None:
+    """Check the metadata of a column of pictures, in each row group of some Parquet files.
+
+    Raises
+    ------
+    CatalogError
+        For null in lists of fixed size, which Arrow cannot read from Parquet. If a row group
+        announces far more bytes than it holds.
+    """
+    has_fixed_size = "fixed_size_list" in str(kind) or isinstance(kind, pa.FixedShapeTensorType)
+    for chunk in _chunks(files, column):
+        if has_fixed_size and chunk.statistics and chunk.statistics.null_count:
+            what = f"column '{column}' has the type {kind} and null in it, which Arrow cannot read"
+            raise CatalogError(what, where, "remove the rows without a picture, or store lists of variable size")
+        unpacked = max(chunk.total_uncompressed_size, chunk.num_values * (_rank(kind) > 0))
+        if unpacked > max(SMALL, MAX_RATIO * chunk.total_compressed_size):
+            what = f"column '{column}' unpacks to more than {MAX_RATIO} times its size"
+            raise CatalogError(what, where, "check where the file comes from")
+
+
+def _chunks(files: Iterable[pq.FileMetaData], column: str) -> Iterator[Any]:
+    """Yield the metadata of a column in each row group."""
     for file in files:
-        chunks = (file.row_group(g).column(c) for g in range(file.num_row_groups) for c in range(file.num_columns))
-        for chunk in chunks:
-            if chunk.path_in_schema.split(".")[0] == column and chunk.statistics and chunk.statistics.null_count:
-                what = f"column '{column}' has the type {kind} and null in it, which Arrow cannot read"
-                raise CatalogError(what, where, "remove the rows without a picture, or store lists of variable size")
+        paths = [file.schema.column(index).path for index in range(file.num_columns)]
+        own = [index for index, path in enumerate(paths) if path.split(".")[0] == column]
+        yield from (file.row_group(group).column(index) for group in range(file.num_row_groups) for index in own)
 
 
 def read_cell(cell: pa.Scalar, folder: str) -> Source:

@@ -21,6 +21,7 @@ PICTURE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".jp2", ".j2k", ".avif", ".npy",
 )  # fmt: skip
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
+_UNPACKED_BY_SUFFIX = (".gz", ".bz2", ".lz4", ".zst")
 ANY_SUFFIX = ".*"
 _PACKED = ("gz", "fz")
 
@@ -195,13 +196,16 @@ def _read(path: str) -> bytes:
     found = find_archive(path)
     if found is None:
         with open_stream(path) as stream:
-            return read_bounded(stream, path)
+            if not path.lower().endswith(_UNPACKED_BY_SUFFIX):
+                return stream.read()
+            system, at = arrow_filesystem(path)
+            return read_bounded(stream, system.get_file_info(at).size or 0, path)
     archive, name = found
     content = archive.read(name, path)
     if not name.lower().endswith(".gz"):
         return content
     with pa.CompressedInputStream(pa.BufferReader(content), "gzip") as stream:
-        return read_bounded(stream, path)
+        return read_bounded(stream, len(content), path)
 
 
 def read_source(source: Source) -> tuple[bytes, str]:
@@ -210,7 +214,7 @@ def read_source(source: Source) -> tuple[bytes, str]:
     Raises
     ------
     RejectedImage
-        With the reason missing, unreadable, empty, or wrong-size for more than a gigabyte.
+        With the reason missing, unreadable, empty, or wrong-size if it unpacks to far too much.
     CatalogError
         If a remote storage fails: that is not a fault of the picture.
     """

@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
-from raydistill.galaxies.cells import check_fixed_size_lists, check_text, is_picture_type, is_text_type
+from raydistill.galaxies.cells import check_chunks, check_text, is_picture_type, is_text_type
 from raydistill.galaxies.images import decode_picture
 from raydistill.galaxies.levels import ValueRange, check_range
 from raydistill.galaxies.picture_files import (
@@ -150,7 +150,7 @@ class ParquetImages:
         """Return the object id of each row, in the order of the file. The pictures are not read."""
         dataset = self.dataset()
         files = (fragment.metadata for fragment in dataset.get_fragments())
-        check_fixed_size_lists(dataset.schema.field(self.image_column).type, files, self.image_column, self.uri)
+        check_chunks(dataset.schema.field(self.image_column).type, files, self.image_column, self.uri)
         return object_ids(dataset.to_table(columns=[self.id_column])[0], self.id_column, self.uri)
 
     def decode(self, source: Source) -> np.ndarray:
