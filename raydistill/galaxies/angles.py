@@ -22,8 +22,10 @@ HOUR = 15.0  # degrees
 # Hours or degrees, minutes and seconds: 12:34:56.7, 12 34 56.7, 12h34m56.7s, -10d22m25.7s.
 _PATTERN = (
     r"(?i)^(?P<sign>[+-]?)\s*(?P<whole>\d{1,3})\s*(?P<unit>[:hd°\s])\s*(?P<minutes>\d{1,2}(?:\.\d*)?)"
-    r"(?:\s*[:m'′\s]\s*(?P<seconds>\d{1,2}(?:\.\d*)?)?)?\s*(?:s|\"|″|'')?$"
+    r"(?:\s*[:m'′\s]\s*(?P<seconds>\d{1,2}(?:\.\d*)?)?)?\s*(?P<mark>s|\"|″|'')?$"
 )
+_GROUPS = ("sign", "whole", "unit", "minutes", "seconds", "mark")
+_LATE_FRACTION = r"^([+-]?\s*\d+[^\d,.+-][^,.]*?)([sˢ\"″]|)\s*[,.](\d+)$"  # 12:34:56,7 and 12h34m56s.7
 
 
 def to_degrees(
@@ -47,11 +49,11 @@ def to_degrees(
     -----
     After the first text that is no angle, the spellings that need astropy are not read.
     """
+    texts = pc.replace_substring_regex(pa.array(texts, pa.string()), _LATE_FRACTION, r"\1.\3\2").to_pylist()
     fields = pc.extract_regex(pa.array(texts, pa.string()), _PATTERN)
-    matched = fields.is_valid().to_numpy(zero_copy_only=False)
-    sign, whole, unit, minutes, seconds = (
-        _column(fields, name) for name in ("sign", "whole", "unit", "minutes", "seconds")
-    )
+    sign, whole, unit, minutes, seconds, mark = (_column(fields, name) for name in _GROUPS)
+    is_south = pc.and_(pc.equal(mark, "S"), pc.invert(pc.is_in(unit, pa.array(["H", "D"]))))
+    matched = pc.and_(fields.is_valid(), pc.invert(is_south)).to_numpy(zero_copy_only=False)
     degrees = pc.cast(whole, pa.float64()).to_numpy(zero_copy_only=False)
     minutes, seconds = (pc.cast(one, pa.float64()).to_numpy(zero_copy_only=False) for one in (minutes, seconds))
     bare = matched & pc.is_in(unit, pa.array([":", " ", "\t"])).to_numpy(zero_copy_only=False)
@@ -80,7 +82,7 @@ def to_degrees(
 def _column(fields: pa.StructArray, name: str) -> pa.Array:
     """Return a group of the pattern; "0" where it is empty or the pattern does not match."""
     text = pc.fill_null(pc.struct_field(fields, name), "")
-    return text if name in ("sign", "unit") else pc.if_else(pc.equal(text, ""), "0", text)
+    return text if name in ("sign", "unit", "mark") else pc.if_else(pc.equal(text, ""), "0", text)
 
 
 def _by_astropy(text: str, is_ra: bool, in_hours: bool) -> float | None:
@@ -97,4 +99,5 @@ def _by_astropy(text: str, is_ra: bool, in_hours: bool) -> float | None:
             degrees = float(Angle(text, unit=units.hourangle if in_hours else units.deg).degree)
         except (ValueError, TypeError, units.UnitsError):
             return None
-    return degrees if abs(degrees) <= (360 if is_ra else 90) else None
+    is_west = is_ra and degrees < 0 and "-" not in text
+    return degrees if abs(degrees) <= (360 if is_ra else 90) and not is_west else None

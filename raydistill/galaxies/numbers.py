@@ -61,8 +61,7 @@ def to_numbers(column: pa.Array, kind: Kind = "number", scale: float | None = No
         For the first value that is neither a number nor a sign of a missing one. A decimal comma is
         read if the column leaves no doubt: "1,234" alone may also be 1234.
     """
-    if pa.types.is_time(column.type):
-        column = pc.cast(column, pa.string())
+    column = _plain(column)
     try:
         values: np.ndarray = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
         return values if scale in (None, 1) else values * scale
@@ -77,6 +76,24 @@ def to_numbers(column: pa.Array, kind: Kind = "number", scale: float | None = No
     if wrong.any():
         _refuse(column, np.append(wrong, False)[indices])
     return np.append(parsed, np.nan)[indices]
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Return text for other kinds of text and for times of day, and the values of a dictionary."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if (
+        pa.types.is_time(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    ):
+        try:
+            return pc.cast(column, pa.string())
+        except pa.ArrowInvalid:  # bytes that are not UTF-8
+            return column
+    return column
 
 
 def _refuse(column: pa.Array, rows: np.ndarray) -> NoReturn:

@@ -52,8 +52,7 @@ def read_measurement(column: pa.Array, role: str, name: str, unit: str) -> np.nd
     A column with another text than numbers, or with a unit that is no angle, is all NaN. Positions out
     of range are NaN. A warning says so once.
     """
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if _SEXAGESIMAL.fullmatch(unit) and not is_text:
+    if _SEXAGESIMAL.fullmatch(unit) and (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         unit = ""  # decimal numbers below h:m:s
     scale = _scale(unit, role, name) if role in _TARGETS else None
     if scale is not None and np.isnan(scale):
@@ -67,9 +66,10 @@ def read_measurement(column: pa.Array, role: str, name: str, unit: str) -> np.nd
             name, error.value, error.row, role, role,
         )  # fmt: skip
         return np.full(len(column), np.nan)
-    absent = (values <= 0) if role == "petro_r90" else (values == -9999)  # SDSS writes -9999 for "not measured"
+    absent = (values <= 0) if role == "petro_r90" else (values == -9999 * (scale or 1))  # of SDSS: not measured
     values = np.where(absent | np.isinf(values), np.nan, values)
-    if role == "ra" and scale is None and _NAME_OF_HOURS.fullmatch(name) and np.nanmax(values, initial=0) <= 24:
+    known = values[np.isfinite(values)]
+    if role == "ra" and scale is None and _NAME_OF_HOURS.fullmatch(name) and len(known) and known.max() <= 24:
         what = "curate: column '%s' has no unit and is read in degrees; call it '%s [h]' if it is in hours"
         log.warning(what, name, name)
     return _within_range(values, role, name)

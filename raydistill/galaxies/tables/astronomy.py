@@ -42,11 +42,20 @@ class AstropyTable:
                 self._table = _cds(content)
             else:
                 self._table = Table.read(_text(content), format=f"ascii.{kind}")
+        _split_coordinates(self._table)
         self.names = list(self._table.colnames)
         self.units = {name: str(unit) for name in self.names if (unit := getattr(self._table[name], "unit", None))}
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         return pa.table({name: _to_arrow(self._table[name]) for name in columns})
+
+
+def _split_coordinates(table: Any) -> None:
+    """Replace each column of coordinates (SkyCoord) by two, `NAME.ra` and `NAME.dec`, ICRS in degrees."""
+    for name in [name for name in table.colnames if type(table[name]).__name__ == "SkyCoord"]:
+        position = table[name].icrs
+        table[f"{name}.ra"], table[f"{name}.dec"] = position.ra.deg, position.dec.deg
+        table.remove_column(name)
 
 
 def _votable(content: Content, hdu: int | str | None) -> Any:
@@ -106,6 +115,8 @@ def _plain_name(content: Content) -> str:
 def _to_arrow(column: Any) -> pa.Array:
     """Convert a column of astropy to Arrow: text without padding, null where it is masked."""
     values = np.asarray(column)
+    if values.ndim > 1:
+        return pa.array(values.tolist())
     mask = np.ma.getmaskarray(column) if hasattr(column, "mask") else np.zeros(len(values), bool)
     if values.dtype.kind in "SU" or values.dtype == object:
         words = [None if absent else _word(word) for word, absent in zip(values.tolist(), mask.tolist(), strict=True)]

@@ -104,6 +104,8 @@ def _null(column: Any) -> float | None:
 
 def _to_arrow(values: np.ndarray, null: float | None) -> pa.Array:
     """Convert a FITS column to Arrow: native numbers, text without padding, null for `null`."""
+    if values.ndim > 1:
+        return pa.array(values.tolist())
     if values.dtype.kind == "S":
         values = np.char.decode(values, "ascii")
     if values.dtype.kind == "U":

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
-from astropy.coordinates import Angle, Latitude, Longitude
+from astropy.coordinates import Angle, Latitude, Longitude, SkyCoord
 from astropy.io import fits
 from astropy.io.votable import from_table
 from astropy.table import Table
@@ -226,6 +226,51 @@ def test_times_of_day_in_parquet_are_angles(tmp_path):
     assert read_catalog(str(tmp_path / "t.parquet"))["ra"].to_pylist() == [pytest.approx(188.73625), None]
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["12:34:56.7", "01:00:00"]).dictionary_encode(),
+        pa.array(["12:34:56.7", "01:00:00"], pa.string_view()),
+        pa.array([b"12:34:56.7", b"01:00:00"]),
+        pa.array(["188.73625", "15"], pa.large_string()),
+        pa.array([188.73625, 15]).dictionary_encode(),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_text_of_any_type_is_read(tmp_path, column):
+    pq.write_table(pa.table({"id": ["1", "2"], "class": ["a", "b"], "ra": column}), tmp_path / "t.parquet")
+    np.testing.assert_allclose(read_catalog(str(tmp_path / "t.parquet"))["ra"].to_numpy(), [188.73625, 15], rtol=1e-14)
+
+
+def test_columns_of_vectors_and_other_things_are_left_empty(tmp_path, caplog):
+    columns = [pa.array([[1.0, 2.0], [3.0, 4.0]]), pa.array([b"\xff\xfe", b"1"]), pa.array([3600, 7], pa.duration("s"))]
+    for column in columns:
+        pq.write_table(pa.table({"id": ["1", "2"], "class": ["a", "b"], "ra": column}), tmp_path / "t.parquet")
+        assert read_catalog(str(tmp_path / "t.parquet"))["ra"].null_count == 2
+    for name in ("t.fits", "t.ecsv"):
+        vectors = Table({"objid": ["1", "2"], "class": ["a", "b"], "ra": [[1.0, 2.0], [3.0, 4.0]], "dec": [1.0, 2.0]})
+        catalog = read_catalog(write(vectors, tmp_path / name))
+        assert (catalog["ra"].null_count, catalog["dec"].to_pylist()) == (2, [1.0, 2.0])
+    assert len([line for line in caplog.messages if "no galaxy has a ra" in line]) == 5
+
+
+def test_coordinates_of_astropy_are_two_columns(tmp_path):
+    position = SkyCoord(RA, DEC, unit="deg").galactic
+    path = write(table(coord=position), tmp_path / "t.ecsv")
+    catalog = read_catalog(path, columns={"ra": "coord.ra", "dec": "coord.dec"})
+    np.testing.assert_allclose(catalog["ra"].to_numpy(), RA, rtol=1e-10)
+    np.testing.assert_allclose(catalog["dec"].to_numpy(), DEC, rtol=1e-10)
+    assert read_catalog(path)["ra"].null_count == 3
+
+
+def test_missing_positions_of_sdss_are_missing_in_any_unit(tmp_path, caplog):
+    path = write(table(ra=[-9999, 1, 2] * u.hourangle, dec=[-9999, 1, 1.5] * u.rad), tmp_path / "t.ecsv")
+    catalog = read_catalog(path)
+    assert catalog["ra"].to_pylist() == [None, 15, 30]
+    assert catalog["dec"].to_pylist() == [None, pytest.approx(57.29577951308232), pytest.approx(85.94366926962348)]
+    assert not [line for line in caplog.messages if "outside" in line]
+
+
 # ---- angles in parts ----
 
 CDS = """\
@@ -316,6 +361,18 @@ def test_positions_out_of_range_are_left_empty_with_one_warning(tmp_path, caplog
         ("45.5 degree", "declination", 45.5),
         ("10.5 arcsec", "declination", 10.5 / 3600),
         ("-12d 22' 25\"", "declination", -12.373611111111112),
+        ("10:22:25.7S", "declination", -10.373805555555555),
+        ("10:22:25.7 N", "declination", 10.373805555555555),
+        ("10d22m25.7S", "declination", -10.373805555555555),
+        ("10D22M25.7S", "declination", 10.373805555555555),
+        ("10d22m25.7s", "declination", 10.373805555555555),
+        ("10:22:25.7s", "declination", 10.373805555555555),
+        ("-10:22:25,7", "declination", -10.373805555555555),
+        ("12:34:56,7", "right ascension", 188.73625),
+        ("12h34m56s.7", "right ascension", 188.73625),
+        ("12ʰ34ᵐ56ˢ.7", "right ascension", 188.73625),
+        ("12 34 56.7", "right ascension", 188.73625),
+        ("188d44'10\".5", "right ascension", 188.73625),
     ],
 )
 def test_angles_are_read_in_any_spelling(word, kind, degrees):
@@ -328,7 +385,8 @@ def test_angles_are_read_in_any_spelling(word, kind, degrees):
         ("12h", "declination"), ("5.5h", "declination"), ("95d", "declination"), ("91 deg", "declination"),
         ("25h00m00s", "right ascension"), ("361 deg", "right ascension"), ("north", "declination"),
         ("12:34:56:78", "right ascension"), ("12h34m56m", "right ascension"), ("J123456.7+010203", "right ascension"),
-        ("1:2:3 4", "declination"), ("5 kg", "declination"), ("12:60:00", "right ascension"),
+        ("1:2:3 4", "declination"), ("5 kg", "declination"), ("10:22:25S", "right ascension"),
+        ("1,234", "declination"), ("12:60:00", "right ascension"),
     ],
 )  # fmt: skip
 def test_words_that_are_no_angles_are_refused_with_their_row(word, kind):
