@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Union
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from raydistill.config.tree import Config
 from raydistill.errors import ConfigError, describe_yaml_error
@@ -65,6 +66,8 @@ def parse_value(text: str, is_text: bool = False) -> Any:
     """
     try:
         value, quoted = _parse_yaml(text)
+    except OmegaConfBaseException:  # `?` is a mapping without a key
+        return text
     except yaml.YAMLError:
         if text.lstrip().startswith(("[", "{")) and not is_text:
             raise

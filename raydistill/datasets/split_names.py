@@ -22,7 +22,12 @@ PARTS: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
-_WORDS: dict[str, Split] = {**PARTS, "eval": "test", "evaluation": "test", "validate": "validation"}
+_WORDS: dict[str, Split] = {
+    **PARTS,
+    **dict.fromkeys(("trn", "tr"), "train"),
+    **dict.fromkeys(("validate", "vld", "va"), "validation"),
+    **dict.fromkeys(("eval", "evaluation", "holdout", "tst", "ts", "te"), "test"),
+}
 _FILLERS = "set|sets|data|dataset|image|images|img|imgs|picture|pictures|photos|split|folder|dir|samples|part|subset|and|of|the"
 _FILLER = re.compile(f"(?:{_FILLERS})")
 _GLUED = re.compile(f"({'|'.join(sorted(_WORDS, key=len, reverse=True))})(?:{_FILLERS})")

@@ -76,11 +76,17 @@ class LabelIndex:
         return NO_LABEL if is_missing(label) else OTHER_LABEL
 
     def absent(self, labels: Iterable[str | None]) -> list[tuple[int, str]]:
-        """Return (position, label) of every label of a class that is not among `labels`."""
+        """Return (position, label) of every label of a class that is not among `labels`.
+
+        ConfigError for a label that is the number of another class, in a spelling of no galaxy.
+        """
         words = {label for label in labels if label is not None}
         values = {_value(word) for word in words} - {None}
-        pairs = [(position, label) for position, own in enumerate(self.labels) for label in own]
-        return [(p, label) for p, label in pairs if label not in words and _value(label) not in values]
+        pairs = [(p, label) for p, own in enumerate(self.labels) for label in own if label not in words]
+        for _, label in pairs:
+            if _value(label) in values and _value(label) not in self._by_value:
+                raise ConfigError(f"the label '{label}' is given twice", "", "give each label to one class")
+        return [(position, label) for position, label in pairs if _value(label) not in values]
 
 
 def is_missing(label: str | None) -> bool:
@@ -107,12 +113,16 @@ def numeric_labels(labels: Iterable[str | None]) -> list[str]:
     return [_spell(value) for value in values] if None not in numbers else []
 
 
-def mapping_example(names: Sequence[str], codes: Sequence[str]) -> str:
-    """Return an example of `curate.classes` that gives a number to each class."""
+def mapping_example(names: Sequence[str], codes: Sequence[str], labels: Sequence[Sequence[str]] | None = None) -> str:
+    """Return an example of `curate.classes` that gives a number to each class.
+
+    A truth value, among `labels` or else the names, becomes 1 or 0.
+    """
+    truths = [own[0].lower() for own in labels or [(name,) for name in names]]
     if len(codes) > len(names) and codes[0] == "0":  # 0 often stands for "none"
         codes = codes[1:]
-    if all(name.lower() in _TRUE + _FALSE for name in names):
-        codes = ["1" if name.lower() in _TRUE else "0" for name in names]
+    if all(truth in _TRUE + _FALSE for truth in truths):
+        codes = ["1" if truth in _TRUE else "0" for truth in truths]
     shown = [f"{name}: {code}" for name, code in zip(names, codes, strict=False)][:6]
     return f"curate.classes={{{', '.join(shown)}{', …' if len(names) > len(shown) else ''}}}"
 

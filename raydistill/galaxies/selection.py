@@ -200,7 +200,7 @@ def _listed_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, 
         shown = ", ".join(codes[:6]) + (", …" if len(codes) > 6 else "")
         raise ConfigError(
             f"the labels are numbers ({shown}), and the classes are names",
-            "", f"give each class its numbers, for example {mapping_example(tree.names, codes)}",
+            "", f"give each class its numbers, for example {mapping_example(tree.names, codes, tree.labels)}",
         )  # fmt: skip
     known = sorted(word for word in words if word)
     for position, label in index.absent(words):

@@ -45,6 +45,7 @@ FOLDER = "name: x\nsurvey: {catalog: t.csv, images: {kind: folder, root: picture
         ("C:\\data", "C:\\data"),
         (" two blanks ", " two blanks "),
         ("${oc.env:HOME}/x", "${oc.env:HOME}/x"),
+        ("?", "?"),
     ],
 )
 def test_value_is_yaml_or_the_text_itself(text: str, value: Any) -> None:

@@ -78,6 +78,17 @@ def test_truth_value_is_no_number():
         assigned(["1", "0"], [True, False])
 
 
+def test_example_gives_truth_values_their_numbers():
+    with pytest.raises(ConfigError, match=r"numbers \(0, 1\).* curate.classes=\{barred: 1, unbarred: 0\}"):
+        assigned(["1", "0"], {"barred": True, "unbarred": False})
+
+
+@pytest.mark.parametrize("classes", [{"a": 1, "b": [1.0, 2]}, {"a": ["01", 2], "b": 1}, {"a": 2, "b": [1, "2.00"]}])
+def test_number_of_two_classes_is_refused_in_any_spelling(classes):
+    with pytest.raises(ConfigError, match=r"the label '(1\.0|01|2\.00)' is given twice; give each label to one class"):
+        assigned(["1", "2"], classes)
+
+
 def test_exact_text_has_priority_over_an_equal_number():
     assert assigned(["1", "01", "1.0"], ["1", "01"]) == [("g0", 0), ("g1", 1)]
 
