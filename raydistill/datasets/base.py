@@ -26,6 +26,7 @@ import pyarrow.fs as pafs
 from raydistill.datasets.split_names import PARTS, part_names
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
+from raydistill.galaxies.hidden import is_hidden
 from raydistill.galaxies.images import decode_picture
 from raydistill.galaxies.levels import ValueRange, check_range
 from raydistill.galaxies.picture_files import Source, read_source
@@ -183,7 +184,7 @@ class EncodedDataSet(DataSet):
 def list_files(root: str) -> dict[str, int]:
     """Return the sizes [bytes] of the files in a folder, or of one file, sorted by name.
 
-    Hidden files are left out.
+    Hidden files and those in folders of the system, such as __MACOSX, are left out.
     """
     system, path = arrow_filesystem(root)
     try:
@@ -197,7 +198,7 @@ def list_files(root: str) -> dict[str, int]:
     except OSError as error:
         raise CatalogError(f"the data set cannot be listed ({error_message(error)})", root, CHECK_ACCESS) from error
     files = {info.path[start:]: info.size for info in infos if info.type == pafs.FileType.File}
-    return {name: files[name] for name in sorted(files) if not any(part.startswith(".") for part in name.split("/"))}
+    return {name: files[name] for name in sorted(files) if not is_hidden(name)}
 
 
 def file_rows(path: str, part: str, labels: pa.Array) -> pa.Table:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from raydistill.datasets.base import EncodedDataSet, list_files
 from raydistill.datasets.layout import check_class_folders, read_layout, warn_of_same_subfolders
+from raydistill.datasets.split_names import part_names
 from raydistill.errors import CatalogError
 from raydistill.galaxies.archives import find_archive
 from raydistill.galaxies.picture_files import PICTURE_SUFFIXES
@@ -67,7 +68,9 @@ class ImageFolder(EncodedDataSet):
         return None, pa.table({key: pa.array(v, t) for (key, v), t in zip(columns.items(), types, strict=True)})
 
     def _without_class(self, name: str, part: str | None) -> CatalogError:
-        fix = "move it into root/CLASS"
+        fix = "move it into root/CLASS, or remove it"
         if part is not None:
-            fix = f"move it into root/train/CLASS, or leave the split out with survey.splits.{part}=null"
+            fix = "move it into root/train/CLASS, or remove it"
+        if part is not None and "/" in name and part_names([part], self.splits).get(part) != "train":
+            fix = f"move it into root/{part}/CLASS, or leave the split out with survey.splits.{part}=null"
         return CatalogError(f"'{name}' is not in the folder of a class", self.root, fix)

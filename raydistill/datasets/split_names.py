@@ -43,12 +43,14 @@ def split_of(name: str, shared: Collection[str] = ()) -> Split | None:
 def are_splits(names: Collection[str], given: Collection[str] = ()) -> bool:
     """Return whether these names are splits.
 
-    They are if one of them has a usual name or is `given`; then all must be splits. They also are
-    if each has another common spelling and one of them is the training split.
+    They are if one of them has a usual name or is `given`, or if one spells the training split and
+    one another split, as seg_train and seg_test beside seg_pred; then all must be splits. They also
+    are if each has another common spelling and one of them is the training split.
     """
     if any(name in given or name.lower() in PARTS for name in names):
         return True
-    return spell_splits(names) is not None
+    spelt = {split_of(name, shared_words(names)) for name in names}
+    return ("train" in spelt and len(spelt - {None}) > 1) or spell_splits(names) is not None
 
 
 def spell_splits(names: Collection[str]) -> dict[str, Split] | None:

@@ -19,6 +19,7 @@ from typing import IO, Any
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError
+from raydistill.galaxies.hidden import is_hidden
 from raydistill.galaxies.images import RejectedImage
 from raydistill.storage import arrow_filesystem, error_message
 
@@ -68,7 +69,7 @@ class Archive:
         infos = {info.filename.replace("\\", "/"): info for info in self._zip.infolist()}
         self._infos = {name: info for name, info in infos.items() if name and not name.endswith("/")}
         self._check(size)
-        self._infos = {name: info for name, info in self._infos.items() if not _is_hidden(name)}
+        self._infos = {name: info for name, info in self._infos.items() if not is_hidden(name)}
 
     def _check(self, size: int) -> None:
         infos = list(self._infos.values())
@@ -175,7 +176,3 @@ def _version(uri: str) -> object:
 
 def _leads_outside(name: str) -> bool:
     return name.startswith("/") or name[1:3] == ":/" or ".." in name.split("/")
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
+from raydistill.galaxies.hidden import is_hidden
 from raydistill.storage import arrow_filesystem
 
 HEAD = 1 << 20  # bytes from which formats, encodings and headers are found
@@ -163,7 +164,7 @@ def _open_member(packed: Content, member: str | None) -> Content:
 
 
 def _choose(archive: zipfile.ZipFile, member: str | None, uri: str) -> zipfile.ZipInfo:
-    infos = {info.filename: info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)}
+    infos = {info.filename: info for info in archive.infolist() if not info.is_dir() and not is_hidden(info.filename)}
     if any(name.startswith("xl/") for name in infos):
         raise CatalogError("this is an Excel workbook", uri, "save the sheet as CSV")
     tables = [name for name in infos if is_table_name(name)] or [name for name in infos if len(infos) == 1]
@@ -183,10 +184,6 @@ def _choose(archive: zipfile.ZipFile, member: str | None, uri: str) -> zipfile.Z
 
 def _seekable(packed: Content) -> Any:
     return packed.open() if packed.path else io.BytesIO(packed.read())
-
-
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
 
 
 def is_ignored(path: str) -> bool:

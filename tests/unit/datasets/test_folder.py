@@ -146,6 +146,41 @@ def test_flat_test_split_may_be_left_out(tmp_path: Path, pictures: np.ndarray) -
     assert layout_of(tmp_path, names, pictures, splits={"test": None}) == expected
 
 
+@pytest.mark.parametrize("inside", ["{}", "{}/{}"])
+def test_flat_split_in_another_spelling_may_be_left_out(tmp_path: Path, pictures: np.ndarray, inside: str) -> None:
+    """Intel's scenes on Kaggle: seg_train/seg_train/CLASS, seg_test/seg_test/CLASS, seg_pred/seg_pred."""
+    train, test, pred = (inside.format(name, name) for name in ("seg_train", "seg_test", "seg_pred"))
+    names = [f"{part}/{label}/0.png" for part in (train, test) for label in ("cat", "dog")]
+    expected = {name: ("train" if name.startswith("seg_train") else "test", name.split("/")[-2]) for name in names}
+    found = layout_of(tmp_path, [*names, f"{pred}/7.png"], pictures, splits={"seg_pred": None})
+    assert found == expected
+
+
+@pytest.mark.parametrize("above", ["", "wrapper/"])
+@pytest.mark.parametrize(
+    "system", ["__MACOSX", "@eaDir", "$RECYCLE.BIN", ".ipynb_checkpoints", "System Volume Information"]
+)
+def test_folders_of_the_system_are_no_classes(tmp_path: Path, pictures: np.ndarray, above: str, system: str) -> None:
+    for part in ("", "train/"):
+        names = [f"{above}{part}{label}/{n}.png" for label in ("cat", "dog") for n in range(2)]
+        root = tmp_path / (part or "classes")
+        fill(root, [f"{system}/{name}" for name in names], pictures)
+        fill(root, [f"{names[0].rpartition('/')[0]}/{system}/0.png"], pictures)
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini", f"{names[0].rpartition('/')[0]}/._0.png"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(b"?")
+        expected = {name: (part.rstrip("/") or None, name.split("/")[-2]) for name in names}
+        assert layout_of(root, names, pictures) == expected
+
+
+@pytest.mark.parametrize(
+    "label", ["E 0", "späte Spirale", "日本", "a=b", "it's", "x,y", "class.1", "100%", "[a]", "#1", "null"]
+)
+def test_any_name_of_a_folder_is_a_class(tmp_path: Path, pictures: np.ndarray, label: str) -> None:
+    names = [f"train/{label}/0.png", "train/other/0.png", f"test/{label}/0.png"]
+    assert layout_of(tmp_path, names, pictures) == {name: (name.split("/")[0], name.split("/")[1]) for name in names}
+
+
 @pytest.mark.parametrize("suffix", [".heic", ".npz", ".fits", ".dng", ""])
 @pytest.mark.parametrize("above", ["", "train/", "wrapper/", "wrapper/train/"])
 def test_class_without_a_readable_picture_is_an_error(
@@ -168,7 +203,15 @@ def test_class_without_a_readable_picture_is_an_error(
 BAD: list[tuple[list[str], dict[str, Any], str]] = [
     ([], {}, "there are no pictures in it; put pictures into root/CLASS, or into root/train/CLASS and root/test/CLASS"),
     (["cat/0.png", "1.png"], {}, "'1.png' is not in the folder of a class; move it into root/CLASS"),
-    (["train/cat/0.png", "test/1.png"], {}, "'test/1.png' is not in the folder of a class; move it into root/train/CLASS"),
+    (["train/cat/0.png", "test/1.png"], {}, "'test/1.png' is not in the folder of a class; move it into root/test/CLASS, "
+     "or leave the split out with survey.splits.test=null"),
+    (["train/cat/0.png", "train/1.png"], {}, "'train/1.png' is not in the folder of a class; move it into root/train/CLASS, "
+     "or remove it"),
+    (["train/cat/0.png", "test/cat/0.png", "preview.png"], {}, "'preview.png' is not in the folder of a class; move it into "
+     "root/train/CLASS, or remove it"),
+    (["seg_train/cat/0.png", "seg_test/cat/0.png", "seg_pred/0.png"], {}, "'seg_pred/0.png' is not in the folder of a class; "
+     "move it into root/seg_pred/CLASS, or leave the split out with survey.splits.seg_pred=null"),
+    (["seg_train/cat/0.png", "seg_test/cat/0.png", "seg_pred/cat/0.png"], {}, "unknown split 'seg_pred'; set "),
     (["train/cat/0.png", "more/cat/1.png"], {}, "unknown split 'more'; set survey.splits.more to train, validation"),
     (["train/cat/0.png"], {"splits": {"train": None}}, "no picture has a label; check survey.root and survey.splits"),
     (["train/c/0.png"], {"splits": {"tain": None}}, "survey.splits names 'tain', which the data set lacks; did you mean 'train'?"),
