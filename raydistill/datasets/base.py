@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -70,12 +70,16 @@ class DataSet(ABC):
         split as the test split, as is common for ImageNet.
     licence, citation
         Copied to the manifest of the curated set.
+    fit
+        A picture that is not square: "crop" takes its central square, "pad" makes it square with
+        black.
     """
 
     root: str
     splits: dict[str, Split | None] = field(default_factory=dict)
     licence: str = ""
     citation: str = ""
+    fit: Literal["crop", "pad"] = later("crop")
 
     def index(self) -> Index:
         """Return the class names and one row per picture, without reading pixels.

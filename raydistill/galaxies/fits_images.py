@@ -13,7 +13,7 @@ import numpy as np
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.fields import later
-from raydistill.galaxies.images import RejectedImage, is_truncated
+from raydistill.galaxies.images import Fit, RejectedImage, is_truncated
 from raydistill.galaxies.picture_files import (
     FITS_SUFFIXES,
     Source,
@@ -67,6 +67,9 @@ class FitsImages:
     path_column
         Column of the table with the path of each picture: below `root`, or absolute. It replaces
         `pattern` and `mapping`.
+    fit
+        A picture that is not square: "square" rejects it, "crop" takes its central square, "pad"
+        makes it square with black.
     """
 
     root: str
@@ -81,6 +84,7 @@ class FitsImages:
     fill: Fill = later("none")
     max_fill: float = later(0.1)
     path_column: str | None = later(None)
+    fit: Fit = later("square")
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern.replace("{band}", "band"))

@@ -19,9 +19,10 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.alignment import align_major_axis
@@ -29,7 +30,11 @@ from raydistill.galaxies.deep_pictures import DeepPixels, array_pixels, read_dee
 from raydistill.galaxies.levels import Extent, ValueRange, extent, to_levels
 from raydistill.galaxies.tiff_pictures import read_unusual_tiff
 
+Fit = Literal["square", "crop", "pad"]
+MAX_PADDED = 178_956_970  # px, as many as Pillow decodes
+
 NPY_MAGIC = b"\x93NUMPY"
+AVIF_MAGIC = (b"ftypavif", b"ftypavis")  # from the fifth byte on
 
 REASONS = (
     "missing", "unreadable", "empty", "corrupt", "truncated", "wrong-bands", "wrong-size", "constant", "not-finite"
@@ -138,6 +143,8 @@ def picture_extent(content: bytes) -> Extent | None:
 def _open_picture(content: bytes, where: str) -> Image.Image:
     with _as_rejection(where), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        if content[4:12] in AVIF_MAGIC and not features.check("avif"):
+            raise RejectedImage("corrupt", where, "AVIF, which this Pillow cannot read; install Pillow 11.3 or later")
         return Image.open(io.BytesIO(content))
 
 
@@ -228,6 +235,18 @@ def inspect(
     highest, lowest = image.max(axis=0).max(axis=0), image.min(axis=0).min(axis=0)
     if (highest - lowest).max() < min_contrast:
         raise RejectedImage("constant", where, f"no structure: levels {lowest.min()} to {highest.max()} of 255")
+
+
+def pad_to_square(image: np.ndarray) -> np.ndarray:
+    """Return `[H, W]` or `[H, W, 3]` with zeros on both ends of the shorter axis; the centre stays.
+
+    One side of the result may be a pixel longer. RejectedImage if it has far too many pixels.
+    """
+    height, width = image.shape[:2]
+    if max(height, width) ** 2 > MAX_PADDED:
+        raise RejectedImage("wrong-size", detail=f"{width} x {height} px, too long to pad")
+    margins = [(max(0, width - height) + 1) // 2, (max(0, height - width) + 1) // 2, 0]
+    return np.pad(image, [(margin, margin) for margin in margins[: image.ndim]])
 
 
 def prepare(image: np.ndarray, crop_fraction: float, size: int, align: bool = False) -> np.ndarray:

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
 from raydistill.galaxies.cells import check_chunks, check_text, is_picture_type, is_text_type
-from raydistill.galaxies.images import decode_picture
+from raydistill.galaxies.images import Fit, decode_picture
 from raydistill.galaxies.levels import ValueRange, check_range
 from raydistill.galaxies.picture_files import (
     Source,
@@ -48,6 +48,9 @@ class FolderImages:
     path_column
         Column of the table with the path of each picture: below `root`, or absolute. It replaces
         `pattern` and `mapping`.
+    fit
+        A picture that is not square: "square" rejects it, "crop" takes its central square, "pad"
+        makes it square with black.
     """
 
     root: str
@@ -56,6 +59,7 @@ class FolderImages:
     kind: Literal["folder"] = "folder"
     value_range: ValueRange = later("auto")
     path_column: str | None = later(None)
+    fit: Fit = later("square")
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
@@ -99,6 +103,8 @@ class ParquetImages:
         at the folder of the Parquet file. Or arrays, H x W x 3 or 3 x H x W.
     value_range
         Black and white of pictures of more than 8 bits; see `FolderImages`.
+    fit
+        "square", "crop" or "pad"; see `FolderImages`.
     """
 
     uri: str
@@ -106,6 +112,7 @@ class ParquetImages:
     image_column: str = "image"
     kind: Literal["parquet"] = "parquet"
     value_range: ValueRange = later("auto")
+    fit: Fit = later("square")
 
     def __post_init__(self) -> None:
         check_range(self.value_range, "survey.images.value_range")

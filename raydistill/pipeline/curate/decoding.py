@@ -30,7 +30,7 @@ from raydistill.datasets.base import DataSet, PackedDataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.cells import read_cell
 from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.images import RejectedImage, encode_png, inspect, pixels_of_crop, prepare
+from raydistill.galaxies.images import RejectedImage, encode_png, inspect, pad_to_square, pixels_of_crop, prepare
 from raydistill.galaxies.perceptual_hash import perceptual_hashes
 from raydistill.galaxies.picture_files import Source, below, read_source
 from raydistill.galaxies.sources import FolderImages, ParquetImages
@@ -229,10 +229,11 @@ def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, cura
     try:
         contents = [read_source(file)[0] for file in source_files(images, source)]
         original = _decode_original(images, contents, curate)
-        if isinstance(images, DataSet):
-            inspect(original, min_size=curate.min_picture_size, max_aspect=math.inf, min_contrast=0, where=path)
-        else:
-            inspect(original, min_size=curate.min_picture_size, where=path)
+        limits: dict[str, Any] = {} if images.fit == "square" else {"max_aspect": math.inf}
+        limits |= {"min_contrast": 0} if isinstance(images, DataSet) else {}
+        inspect(original, min_size=curate.min_picture_size, where=path, **limits)
+        if images.fit == "pad":
+            original = pad_to_square(original)
         pixels = prepare(original, curate.crop_fraction, curate.image_size, curate.align)
     except RejectedImage as error:
         # A table may name a file that is not there; of a folder, `path` is that file.
@@ -275,6 +276,7 @@ def _decode_original(images: Images | DataSet, contents: list[bytes], curate: Cu
         return images.decode(contents[0])
     picture, missing = images.decode_bands(contents, "")
     if missing.any():
+        missing = pad_to_square(missing) if images.fit == "pad" else missing
         height, width = missing.shape
         within = pixels_of_crop(height, width, curate.crop_fraction, curate.image_size, curate.align)
         images.check_missing(float(missing[within].mean()), "")

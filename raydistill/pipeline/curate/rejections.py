@@ -103,5 +103,5 @@ def _fix_size(detail: str) -> str:
     if "at least" in detail:
         return "lower curate.min_picture_size, or use larger pictures"
     if "not square" in detail:
-        return "cut the pictures to squares around the galaxies"
+        return "set survey.images.fit to crop or pad, or cut squares around the galaxies"
     return "resample the bands to one shape" if "bands of shape" in detail else "use smaller pictures"
