@@ -54,13 +54,20 @@ class FolderTable:
             log.info("curate: %d files in %s are read as one table", len(tables), uri)
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
-        for table in self._tables:
-            for name in columns:
-                if name not in table.names:
-                    fix = f"give one file, or files with the same columns; {nearest(name, table.names)}"
-                    raise CatalogError(f"has no column '{name}', unlike {self._tables[0].uri}", table.uri, fix)
-        parts = [table.read(columns, text) for table in self._tables]
+        stored = [{name: self._find(name, table) for name in columns} for table in self._tables]
+        parts = [
+            table.read(list(names.values()), [names[name] for name in text]).rename_columns(columns)
+            for table, names in zip(self._tables, stored, strict=True)
+        ]
         return pa.concat_tables(_with_same_types(parts), promote_options="permissive")
+
+    def _find(self, name: str, table: Any) -> str:
+        """Return the name of a column in one of the files; upper and lower case may differ."""
+        alike = [own for own in dict.fromkeys(table.names) if own.lower() == name.lower()]
+        if name in alike or len(alike) == 1:
+            return name if name in alike else str(alike[0])
+        fix = f"give one file, or files with the same columns; {nearest(name, table.names)}"
+        raise CatalogError(f"has no column '{name}', unlike {self._tables[0].uri}", table.uri, fix)
 
 
 def _with_same_types(parts: list[pa.Table]) -> list[pa.Table]:

@@ -138,16 +138,23 @@ def _with_fixed_widths(text: str, known: Collection[str], other: Layout) -> Layo
         rows = [row for _, row in split_rows(lines, style)]
     except ValueError:
         return None
-    is_full = all(any(column) for column in zip(*rows[1:], strict=True))
-    if not (layout.known and layout.consistent and (is_full or not other.known)):
+    is_aligned = all(any(column) for column in zip(*rows[1:], strict=True)) and not any(" " in row[0] for row in rows)
+    if not (layout.known and layout.consistent and (is_aligned or not other.known)):
         return None
     return None if rows == [row for _, row in split_rows(lines, other.style)] else layout
 
 
 def _with_style(text: str, style: RowStyle, known: Collection[str]) -> Layout:
-    lines = [match[0] for match in islice(_LINE.finditer(text), LINES) if match[0]] or [""]
-    first = next((i for i, line in enumerate(lines) if not _is_above(line, style.delimiter)), len(lines))
-    above, below = lines[:first], lines[first:]
+    every = (match[0] for match in _LINE.finditer(text) if match[0])
+    above = []
+    for line in every:
+        if not _is_above(line, style.delimiter):
+            break
+        above.append(line)
+    else:
+        line = ""
+    below = [line, *islice(every, LINES - 1)] if line else []
+    lines, first = [*above, *below], len(above)
     rows = _first_rows(below, style)
     if style.is_csv and any(_has_blank_before_quote(row, style.quote) for _, row in rows):
         return _with_style(text, replace(style, blanks=True), known)

@@ -54,6 +54,10 @@ _SEXTRACTOR = re.compile(rb"#\s+1\s+[A-Za-z_]\w*(?:[ \t][^\n]*)?\r?\n#\s+\d+\s+[
 _UNREADABLE = (OSError, EOFError, pa.ArrowException, ValueError, TypeError, csv.Error, lzma.LZMAError, zlib.error,
                zipfile.BadZipFile, NotImplementedError)  # fmt: skip
 _USE = "give a .csv, .tsv, .parquet, .feather, .fits, .xml (VOTable) or .ecsv file, or a folder of such files"
+_IPAC = re.compile(  # names, then types, between bars
+    rb"(?:\\[^\n]*\n)*\|[^\n]*\|\s*\n\|\s*(?:i|int|integer|l|long|d|double|f|float|r|real|c|char|date)\s*\|",
+    re.IGNORECASE,
+)
 
 
 class _Reader(Protocol):
@@ -176,6 +180,8 @@ def _find_format(content: Content) -> str:
         return "votable"
     if _SEXTRACTOR.match(head):
         return "sextractor"
+    if _IPAC.match(head):
+        return "ipac"
     suffix = suffix_format(content.name) or "text"
     if suffix == "ipac":
         return "ipac" if text.startswith((b"\\", b"|")) else "text"

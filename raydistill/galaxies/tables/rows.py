@@ -51,7 +51,7 @@ class RowFilter:
     """
 
     def __init__(self, uri: str) -> None:
-        self._uri, self._skipped, self._blank, self._tables = uri, 0, 0, 0
+        self._uri, self._skipped, self._blank, self._tables, self._headers = uri, 0, 0, 0, 0
 
     def check(self, row: pacsv.InvalidRow) -> str:
         """Return "skip" or "error" for a row of another width than the header."""
@@ -65,11 +65,15 @@ class RowFilter:
         return "skip"
 
     def drop(self, table: pa.Table, first: str, columns: Sequence[str]) -> pa.Table:
-        """Return the requested columns without comments in the first column, and without blank rows."""
+        """Return the requested columns without comments, repeated headers and blank rows."""
         is_comment = _matches(table[first], _COMMENT)
         if is_comment is not None:
             self._skipped += pc.sum(is_comment).as_py() or 0
             table = table.filter(pc.invert(is_comment))
+        is_header = _is_header(table, first)
+        if is_header is not None:
+            self._headers = pc.sum(is_header).as_py()
+            table = table.filter(pc.invert(is_header))
         is_blank = pc.and_(_is_blank(table[first]), _is_blank(table[columns[0]]))
         if len(columns) > 1 and pc.any(is_blank).as_py():
             for name in columns[1:]:
@@ -84,6 +88,8 @@ class RowFilter:
             raise CatalogError("the file holds several tables", self._uri, "save each as a file of its own")
         if self._skipped:
             log.info("curate: %d comment lines below the header are skipped", self._skipped)
+        if self._headers:
+            log.info("curate: %d further rows with the header are skipped", self._headers)
         if self._blank:
             log.info("curate: %d blank rows are skipped", self._blank)
 
@@ -94,6 +100,16 @@ def _matches(column: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray | None:
         return None
     mask = pc.fill_null(pc.match_substring_regex(column, pattern), False)
     return mask if pc.any(mask).as_py() else None
+
+
+def _is_header(table: pa.Table, first: str) -> pa.ChunkedArray | None:
+    """Return a mask of rows that repeat the header, as in joined files, or None if there are none."""
+    mask = _matches(table[first], f"^\\s*{re.escape(first)}\\s*$") if first else None
+    for name in table.column_names if mask is not None else ():
+        if not pa.types.is_string(table[name].type):
+            return None
+        mask = pc.and_(mask, pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), name), False))
+    return mask if mask is not None and pc.any(mask).as_py() else None
 
 
 def _is_blank(column: pa.ChunkedArray) -> pa.ChunkedArray:

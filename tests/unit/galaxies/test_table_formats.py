@@ -316,3 +316,18 @@ def test_texts_that_are_no_tables_are_named(tmp_path, content, sentence):
     (tmp_path / "q.csv").write_text(content)
     with pytest.raises(CatalogError, match=sentence):
         read_catalog(str(tmp_path / "q.csv"))
+
+
+def test_names_in_files_of_a_folder_may_differ_in_case(tmp_path):
+    (tmp_path / "a.csv").write_text("objid,class,ra\n1,a,1.5\n")
+    (tmp_path / "b.csv").write_text("RA,OBJID,Class\n2.5,2,b\n")
+    catalog = read_catalog(str(tmp_path))
+    assert catalog["object_id"].to_pylist() == ["1", "2"]
+    assert catalog["label"].to_pylist() == ["a", "b"]
+    assert catalog["ra"].to_pylist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize("name", ["q.txt", "q.dat", "q", "q.csv"])
+def test_ipac_is_recognised_by_its_types(tmp_path, name):
+    astropy_table().write(tmp_path / name, format="ascii.ipac")
+    assert_galaxies(read_catalog(str(tmp_path / name)))

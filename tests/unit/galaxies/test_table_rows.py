@@ -204,3 +204,29 @@ def test_quotes_of_topcat_are_no_part_of_a_field_of_fixed_width(tmp_path):
     text = '# GalaxyID class     ra\n  1        a         1.5\n  2        "b c"     2.5\n  3        c         ""\n'
     assert labels_in(tmp_path / "q.txt", text) == {"1": "a", "2": "b c", "3": "c"}
     assert read_catalog(str(tmp_path / "q.txt"))["ra"].to_pylist() == [1.5, 2.5, None]
+
+
+@pytest.mark.parametrize("count", [999, 1000, 1001, 20_000])
+@pytest.mark.parametrize("above", ["# one, two\n", "\n", "#\n\n"])
+def test_header_may_be_below_thousands_of_lines(tmp_path, count, above):
+    assert labels_in(tmp_path / "q.csv", above * count + "GalaxyID,class\n1,a\n2,b\n3,c\n") == LABELS
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", " "])
+def test_header_that_is_repeated_in_joined_files_is_no_galaxy(tmp_path, delimiter, caplog):
+    caplog.set_level("INFO", "raydistill")
+    header = "GalaxyID,class,ra\n"
+    text = f"{header}1,a,1.5\n{header}2,b,2.5\n{header}3,c,3.5\n".replace(",", delimiter)
+    assert labels_in(tmp_path / "q.csv", text) == LABELS
+    assert "curate: 2 further rows with the header are skipped" in caplog.text
+    assert read_catalog(str(tmp_path / "q.csv"))["ra"].to_pylist() == [1.5, 2.5, 3.5]
+
+
+def test_galaxy_with_the_name_of_a_column_stays(tmp_path):
+    assert labels_in(tmp_path / "q.csv", "id,class\nid,a\n2,class\n") == {"id": "a", "2": "class"}
+
+
+@pytest.mark.parametrize("last", ["123 c", "12345678 c", "3        c", "3 c\nGalaxyID class"])
+def test_rows_that_are_not_aligned_are_split_at_their_blanks(tmp_path, last):
+    found = labels_in(tmp_path / "q.txt", f"GalaxyID class\n1 a\n2 b\n{last}\n")
+    assert found == {"1": "a", "2": "b", last.split()[0]: "c"}
