@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -299,6 +300,9 @@ def _to_text(column: pa.Array, name: str, uri: str, key: str) -> pa.Array:
     """Return a column as text; the path of Hugging Face's struct of bytes and path."""
     if pa.types.is_struct(column.type) and column.type.get_field_index("path") >= 0:
         column = pc.struct_field(column, "path")
+    if pa.types.is_floating(column.type):  # numbers of a column with gaps
+        with suppress(pa.ArrowInvalid):
+            column = pc.cast(pc.if_else(pc.is_nan(column), None, column), pa.int64())
     try:
         return pc.cast(column, pa.string())
     except pa.ArrowException as error:

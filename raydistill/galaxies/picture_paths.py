@@ -35,6 +35,7 @@ from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 log = get_logger(__name__)
 
 _NO_PATH, _NO_FILE, _SHARED = "the table has no path", "no such file", "several paths of the table fit one file"
+_LONGEST = 4096  # characters of a path
 _FILE_URI = re.compile(r"file:(//[^/]*)?", re.IGNORECASE)
 _WEB = re.compile(r"(https?|ftp)://", re.IGNORECASE)
 _SUFFIXES = (*PICTURE_SUFFIXES, *FITS_SUFFIXES)
@@ -87,7 +88,10 @@ def find_paths(
         cannot be listed.
     """
     cleaner = _Cleaner(root, column, table)
-    paths = {value: cleaner.clean(value, row) for row, value in reversed(list(enumerate(values, 1)))}
+    paths: dict[str | None, str] = {}
+    for row, value in enumerate(values, start=1):
+        if value not in paths:
+            paths[value] = cleaner.clean(value, row)
     own = sorted({path for path in paths.values() if path})
     files = _find_below(root, [path for path in own if not is_absolute(path)], suffixes, column)
     files |= _find_outside(root, [path for path in own if is_absolute(path)], suffixes, column)
@@ -128,6 +132,9 @@ class _Cleaner:
             return ""
         if _PLAIN.fullmatch(text):
             return text
+        if len(text) > _LONGEST or text.startswith("data:"):
+            what = f"column '{self._column}' holds encoded text, not paths (row {row}: {text[:20]}…)"
+            raise CatalogError(what, self._table, "decode it into files, and give their folder")
         path = self._below(self._normal(text))
         if _WEB.match(path):
             what = f"column '{self._column}' holds addresses of the web (first: {path})"
@@ -157,7 +164,7 @@ class _Cleaner:
 
 
 class _Listing:
-    """Files by their names, by names in another form of Unicode, and by names without a suffix."""
+    """Files by their names, also by names in another form of Unicode, case, or without a suffix."""
 
     def __init__(self, names: Iterable[str], suffixes: Sequence[str]) -> None:
         self.names = {unicodedata.normalize("NFC", name): name for name in names}
@@ -167,19 +174,34 @@ class _Listing:
         path = unicodedata.normalize("NFC", path)
         if path in self.names:
             return self.names[path]
-        files = self._stems.get(path) or self._stems.get(_stem(path))
-        return self.names[files[0]] if files else None
+        files = self._stems.get(path) or self._stems.get(_stem(path)) or self._only_other_case(path)
+        if files:
+            return self.names[files[0]]
+        return self.find(unquote(path)) if "%" in path and unquote(path) != path else None
+
+    def _only_other_case(self, path: str) -> list[str]:
+        """Return the files whose name differs in upper and lower case, if these have one name."""
+        stems = self._folded.get(_stem(path).casefold(), [])
+        return self._stems[stems[0]] if len(stems) == 1 else []
 
     def find_all(self, paths: Iterable[str]) -> dict[str, str]:
         return {path: file for path in paths if (file := self.find(path))}
 
     @cached_property
     def folders(self) -> set[str]:
-        return {name.rpartition("/")[0] for name in self.names}
+        """Return the folders of the files, in lower case."""
+        return {folder.casefold() for folder in {name.rpartition("/")[0] for name in self.names}}
 
     @cached_property
     def _stems(self) -> dict[str, list[str]]:
         return by_stem(self.names, self.suffixes)
+
+    @cached_property
+    def _folded(self) -> dict[str, list[str]]:
+        folded: dict[str, list[str]] = {}
+        for stem in self._stems:
+            folded.setdefault(stem.casefold(), []).append(stem)
+        return folded
 
 
 def _stem(path: str) -> str:
@@ -279,7 +301,7 @@ def _cuts(folder: str, present: Collection[str]) -> list[tuple[str, str]]:
     """Return the ways to cut a folder in two whose rest is `present`, the longest rest first."""
     parts = folder.split("/")
     cuts = [("/".join(parts[:i]), "/".join(parts[i:])) for i in range(1, len(parts) + 1)]
-    return [(front, rest) for front, rest in cuts if rest in present]
+    return [(front, rest) for front, rest in cuts if unicodedata.normalize("NFC", rest).casefold() in present]
 
 
 def _find_names(paths: Sequence[str], listing: _Listing, found: Collection[str], root: str) -> dict[str, str]:

@@ -72,6 +72,10 @@ def files(root: Path | str, values: list[str | None], **options: object) -> list
         ("J09/4", "J09/4.jpg"),
         ("J09/4.tiff", "J09/4.tiff"),
         ("/nas/images/J08/2.jpeg", "J08/2.jpg"),
+        ("j08/2.JPG", "J08/2.jpg"),
+        ("/NAS/Images/j08/B/3.png", "J08/b/3.PNG"),
+        ("a%20b/%C3%A9%205%2520.jpg", "a b/é 5%20.jpg"),
+        ("J08/2%2Ejpg", "J08/2.jpg"),
         ("J08", None),
         ("J08/", None),
         ("J07/2.jpg", None),
@@ -114,6 +118,12 @@ def test_addresses_of_the_web_are_refused(root: Path, value: str) -> None:
         files(root, [value])
 
 
+def test_encoded_text_is_refused(root: Path) -> None:
+    for value in ("data:image/png;base64,iVBORw0KGgo", "/9j/" + "A" * 5000):
+        with pytest.raises(CatalogError, match=r"'file_loc' holds encoded text, not paths \(row 2: .*decode it into"):
+            files(root, ["1.jpg", value])
+
+
 def test_absolute_paths_outside_the_root_are_read_and_logged_once(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,6 +155,15 @@ def test_name_alone_is_no_match_where_other_paths_are_complete(root: Path) -> No
 def test_flat_folder_of_pictures_that_had_folders(tmp_path: Path) -> None:
     touch(tmp_path, "1.jpg", "2.jpg", "3.jpg")
     assert files(tmp_path, ["/nas/J08/1.jpg", "/nas/J08/2.jpg", "/nas/J09/3.jpg"]) == ["1.jpg", "2.jpg", "3.jpg"]
+
+
+def test_case_is_kept_apart_where_two_files_differ_in_it(tmp_path: Path) -> None:
+    touch(tmp_path, "A/1.jpg", "a/1.jpg", "b/2.jpg")
+    assert files(tmp_path, ["A/1.jpg", "a/1.jpg", "B/2.jpg"]) == ["A/1.jpg", "a/1.jpg", "b/2.jpg"]
+    assert files(tmp_path, ["A/1.png", "a/1.png", "B/2.png"]) == ["A/1.jpg", "a/1.jpg", "b/2.jpg"]
+    touch(tmp_path, "D/3.jpg", "d/3.jpg")
+    assert files(tmp_path / "D", ["3.JPG"]) == ["3.jpg"]
+    assert files(tmp_path, ["c/1.jpg", "A/1.jpg"]) == [None, "A/1.jpg"]
 
 
 def test_names_alone_are_found_in_subfolders_if_they_are_unique(
