@@ -273,7 +273,7 @@ SURVEY_ROWS = [
       {"votes.csv": "id,class,confidence\n1,cat,0.5\n2,dog,high\n"}),
     R("numbers in place of names of splits", "curate own.yaml survey.columns.split=fold", 3,
       "votes.csv: column 'fold' has values that name no split: 0, 1, 2; write train, validation or test, or "
-      "leave them empty",
+      "remove the rows",
       {"votes.csv": "id,class,fold\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'},{n % 3}\n" for n in range(60))}),
     R("official splits without a training galaxy", "curate own.yaml survey.columns.split=fold", 3,
       "votes.csv: column 'fold' leaves no training galaxy; name some of them train",

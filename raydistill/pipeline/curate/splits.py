@@ -64,7 +64,7 @@ def name_splits(catalog: pa.Table, column: str, where: str) -> pa.Table:
     if unknown := sorted(set(names) - parts.keys()):
         shown = ", ".join(unknown[:6]) + (", …" if len(unknown) > 6 else "")
         what = f"column '{column}' has values that name no split: {shown}"
-        raise CatalogError(what, where, "write train, validation or test, or leave them empty")
+        raise CatalogError(what, where, "write train, validation or test, or remove the rows")
     if spelt := [f"{name} = {parts[name]}" for name in names if name.lower() not in PARTS]:
         log.info("curate: splits are %s", ", ".join(spelt))
     own = pa.array([parts.get(word) for word in words.to_pylist()], pa.string())
