@@ -145,7 +145,10 @@ class ArraySet(EncodedDataSet, PackedDataSet):
 
     def _pictures(self, arrays: list[_Array]) -> dict[str | None, _Array]:
         """Return the array of pictures of each split. CatalogError if the choice is not clear."""
-        chosen = _named(arrays, self.image_key, PICTURE_WORDS, [one for one in arrays if one.is_pictures])
+        usual = [one for one in arrays if one.is_pictures]
+        chosen = _with_word(usual, PICTURE_WORDS) or usual
+        if self.image_key is not None:
+            chosen = _with_name(arrays, self.image_key)
         by_part = {one.part: one for one in chosen}
         if not chosen or len(by_part) < len(chosen):
             what = "no array has the shape of pictures" if not chosen else "several arrays may be the pictures"
@@ -163,9 +166,10 @@ class ArraySet(EncodedDataSet, PackedDataSet):
             for one in arrays
             if one.is_labels and one.part == pictures.part and one.info.shape[0] == pictures.info.shape[0]
         ]
-        chosen = _named(fitting, self.label_key, LABEL_WORDS, fitting)
-        if len(chosen) > 1:  # positions and redshifts are floats
-            chosen = [one for one in chosen if one.info.dtype.kind in "uiSUO"]
+        usual = [one for one in fitting if one.info.dtype.kind in "uiSUO"]  # positions and redshifts are floats
+        chosen = _with_word(fitting, LABEL_WORDS) or usual
+        if self.label_key is not None:
+            chosen = _with_name(fitting, self.label_key)
         if len(chosen) != 1:
             what = "no array holds" if not chosen else "several arrays may hold"
             raise CatalogError(
@@ -180,18 +184,20 @@ class ArraySet(EncodedDataSet, PackedDataSet):
         if array.info.row_bytes * array.info.shape[0] > LARGEST_LABELS:
             raise CatalogError(f"labels of {array.shape} are too many", at, "set survey.label_key to its name")
         with open_arrays(self._at(array.file)) as file:
-            if array.info.by_column or (array.info.dtype.hasobject and array.info.dtype.metadata is None):
-                what = "labels are stored column by column, or as Python objects, which can run code"
-                raise CatalogError(what, at, "store integers or text, row by row")
+            if array.info.dtype.hasobject and array.info.dtype.metadata is None:  # HDF5's text has metadata
+                raise CatalogError("labels are Python objects, which can run code", at, "store integers or text")
+            if array.info.by_column:
+                raise CatalogError("labels are stored column by column", at, "save np.ascontiguousarray(labels)")
             blocks = list(file.blocks(array.key, 0, array.info.shape[0]))
         return _label_names(np.concatenate(blocks), self.class_names, at) if blocks else pa.array([], pa.string())
 
 
-def _named(arrays: list[_Array], key: str | None, words: set[str], otherwise: list[_Array]) -> list[_Array]:
-    """Return the arrays of a given name, else those of `otherwise` with one of the words, else all of them."""
-    if key is not None:
-        return [one for one in arrays if key in (one.key, one.path)]
-    return [one for one in otherwise if words & {*one.words}] or otherwise
+def _with_name(arrays: list[_Array], name: str) -> list[_Array]:
+    return [one for one in arrays if name in (one.key, one.path)]
+
+
+def _with_word(arrays: list[_Array], words: set[str]) -> list[_Array]:
+    return [one for one in arrays if words & {*one.words}]
 
 
 def _list(arrays: list[_Array]) -> str:

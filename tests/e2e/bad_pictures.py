@@ -1,0 +1,97 @@
+"""Rows of the table of bad inputs about pictures: ranges, stretches, zips and arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from tests.e2e.bad_inputs import FOLDER, OWN, Row
+from tests.e2e.spoiling_pictures import (
+    array_without_its_data,
+    bands_on_a_bright_sky,
+    column,
+    faint_arrays,
+    hdf5,
+    npz,
+    zipped,
+)
+
+R = Row
+ARRAYS = "curate set.yaml survey.kind=arrays survey.root="
+FITS = "{kind: fits, root: bands, channels: [0, 1, 2]}"
+TABLE = "{kind: parquet, uri: v.parquet}"
+IMAGES, LABELS = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)
+NULLS = pa.array([[[0] * 8] * 8, None], pa.list_(pa.list_(pa.uint8(), 8), 8))
+# fmt: off
+PICTURE_ROWS = [
+    R("black that is brighter than white", "curate own.yaml survey.images.value_range=[255,0]", 2,
+      "command line, survey.images.value_range: the range is [255.0, 0.0]; give [low, high], the values of black and white"),
+    R("float pictures in no usual range", "curate own.yaml survey.images.pattern={id}.npy", 3,
+      "pictures: pixels reach from 1.90002e-07 to 0.000999501, and no usual range fits them; give the values of black and "
+      "white: survey.images.value_range: [low, high]",
+      prepare=faint_arrays),
+    R("an unknown fit of pictures", "curate own.yaml survey.images.fit=stretch", 2,
+      "command line, survey.images.fit: input should be 'square', 'crop' or 'pad', got 'stretch'; fix the value"),
+    R("a stretch of zero", "curate c.yaml survey.images.stretch=0", 2,
+      "command line, survey.images.stretch: stretch is 0.0; give a number above 0, or auto",
+      {"c.yaml": OWN.replace(FOLDER, FITS)}),
+    R("a stretch in another unit than the files", "curate c.yaml", 3,
+      "bands: with stretch 0.35 and minimum 0.01, 100% of the pixels of a band are white; set survey.images.stretch=auto, or "
+      "stretch and minimum in the unit of the files",
+      {"c.yaml": OWN.replace(FOLDER, FITS)}, bands_on_a_bright_sky),
+    R("a file that is no zip in place of the folder of pictures", "curate own.yaml survey.images.root=votes.csv", 3,
+      "votes.csv: this is a file, and no zip; unpack it and give the folder"),
+    R("a zip that is not there", "curate own.yaml survey.images.root=x.zip", 3,
+      "x.zip: there is no such zip; check the path"),
+    R("an encrypted zip", "curate own.yaml survey.images.root=x.zip", 3,
+      "x.zip: the zip is encrypted; unpack it and give the folder",
+      prepare=zipped(flags=1)),
+    R("a zip bomb", "curate own.yaml survey.images.root=x.zip", 3,
+      "x.zip: the zip unpacks to more than 200 times its size; check where it comes from",
+      prepare=zipped(size=0xFFFFFF00)),
+    R("a zip with a path outside of it", "curate own.yaml survey.images.root=x.zip", 3,
+      "x.zip: the zip holds '../0.png', a path outside of it; check where it comes from",
+      prepare=zipped({"../0.png": b"x"})),
+    R("a zip of zips", "curate set.yaml survey.root=x.zip", 3,
+      "x.zip: the zip holds zips only, such as 'train.zip'; unpack it and give the folder",
+      prepare=zipped({"train.zip": b"x", "test.zip": b"x"})),
+    R("a damaged zip", "curate set.yaml survey.root=x.zip", 3,
+      "x.zip: cannot be read as a zip (File is not a zip file); check the path, or download it again",
+      {"x.zip": "PK and no more"}),
+    R("arrays without pictures", ARRAYS + "a.npz", 3,
+      "a.npz: no array has the shape of pictures: a.npz/x (4 x 64), a.npz/y (4); set survey.image_key to its name",
+      prepare=npz(x=np.zeros((4, 64)), y=LABELS)),
+    R("arrays of several pictures", ARRAYS + "a.h5", 3,
+      "a.h5: several arrays may be the pictures: a.h5/large (4 x 8 x 8 x 3), a.h5/small (4 x 8 x 8 x 3); set survey.image_key "
+      "to its name",
+      prepare=hdf5(small=IMAGES, large=IMAGES, ans=LABELS)),
+    R("arrays without labels", ARRAYS + "a.h5", 3,
+      "a.h5: no array holds the 4 labels of 'a.h5/images': a.h5/ans (3), a.h5/images (4 x 8 x 8 x 3), a.h5/redshift (4); set "
+      "survey.label_key to its name",
+      prepare=hdf5(images=IMAGES, redshift=LABELS / 7, ans=LABELS[:3])),
+    R("several labels per picture", ARRAYS + "a.npz", 3,
+      "a.npz, 'labels': 4 x 14 labels, and each picture needs one; set survey.label_key to an array of one label per picture",
+      prepare=npz(images=IMAGES, labels=np.ones((4, 14)))),
+    R("arrays of Python objects", ARRAYS + "a.npz", 3,
+      "a.npz, 'labels': labels are Python objects, which can run code; store integers or text",
+      prepare=npz(images=IMAGES, labels=np.array([0, 1, "x", None], object))),
+    R("an array that announces more than it holds", ARRAYS + "a.h5", 3,
+      "a.h5: 'images' announces 1000000000 x 69 x 69 x 3 values and holds 0 bytes; download it again",
+      prepare=array_without_its_data),
+    R("a file without arrays", ARRAYS + "a.h5", 3,
+      "a.h5: this is neither HDF5 nor .npz nor .npy; check survey.root",
+      {"a.h5": "no arrays"}),
+    R("URLs in place of pictures", "curate c.yaml", 3,
+      "v.parquet: column 'image' has the type string and holds URLs (first: https://example.invalid/0.jpg); download the "
+      "pictures into a folder first, and give that folder",
+      {"c.yaml": OWN.replace(FOLDER, TABLE)}, column(pa.array(["https://example.invalid/0.jpg"]))),
+    R("raw pixels in place of pictures", "curate c.yaml", 3,
+      "v.parquet: column 'image' holds bytes, 3072 in each row, in no known picture format; raw pixels have no shape: store PNG "
+      "files, or arrays H x W x 3",
+      {"c.yaml": OWN.replace(FOLDER, TABLE)}, column(pa.array([bytes(3072)] * 60))),
+    R("rows without a picture in lists of fixed size", "curate c.yaml", 3,
+      "v.parquet: column 'image' has the type fixed_size_list<element: fixed_size_list<element: uint8>[8]>[8] and null in it, "
+      "which Arrow cannot read; remove the rows without a picture, or store lists of variable size",
+      {"c.yaml": OWN.replace(FOLDER, TABLE)}, column(NULLS)),
+]
+# fmt: on
