@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from raydistill.datasets.base import EncodedDataSet, list_files
 from raydistill.datasets.layout import check_class_folders, read_layout, warn_of_same_subfolders
+from raydistill.datasets.local_folders import DOWNLOAD, Omissions, check_omissions, find_omissions
 from raydistill.datasets.split_names import part_names
 from raydistill.errors import CatalogError
 from raydistill.galaxies.archives import find_archive
@@ -29,24 +30,30 @@ class ImageFolder(EncodedDataSet):
     kind: Literal["image-folder"] = "image-folder"
 
     def files(self) -> dict[str, int]:
-        return self._pictures(self._listed())
+        omissions = find_omissions(self.root)  # before the listing, which would follow links in circles
+        return self._pictures(self._listed(), omissions)
 
     def _listed(self) -> dict[str, int]:
         """Return the sizes of all files of the folder or zip by name."""
         found = find_archive(self.root)
         return found[0].sizes(found[1]) if found else list_files(self.root)
 
-    def _pictures(self, files: dict[str, int]) -> dict[str, int]:
+    def _pictures(self, files: dict[str, int], omissions: Omissions) -> dict[str, int]:
         pictures = {name: size for name, size in files.items() if name.lower().endswith(PICTURE_SUFFIXES)}
+        if not pictures and omissions.dead_links:
+            what = f"there are no pictures in it, but links that lead nowhere (first: {omissions.dead_links[0]})"
+            raise CatalogError(what, self.root, DOWNLOAD)
         if not pictures:
             fix = "put pictures into root/CLASS, or into root/train/CLASS and root/test/CLASS"
             raise CatalogError("there are no pictures in it", self.root, fix)
         return pictures
 
     def _rows(self) -> tuple[None, pa.Table]:
+        omissions = find_omissions(self.root)
         files = self._listed()
-        names = list(self._pictures(files))
+        names = list(self._pictures(files, omissions))
         layout = read_layout(names, self.splits)
+        check_omissions(omissions, layout, names, self.root)
         check_class_folders(
             layout, names, [name for name in files if not name.lower().endswith(PICTURE_SUFFIXES)], self.root
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.e2e.spoiling import (
     binary,
+    class_of_a_dead_link,
     class_of_other_files,
     cut_cifar,
     damage_the_manifest,
@@ -357,7 +358,7 @@ SURVEY_ROWS = [
       "curate.classes: there is one class only, 'cat', and a network learns to tell classes apart; add galaxies of another class, or "
       "check curate.classes"),
     R("a class without a training galaxy", "curate own.yaml", 3,
-      "curate: no training galaxy in: dog (1 test); add galaxies of it to the training split, or leave it out of curate.classes",
+      "curate: no training galaxy in: dog (2 test); add galaxies of it to the training split, or leave it out of curate.classes",
       prepare=no_dog_to_train_on),
     R("a class without pictures", "curate own.yaml", 3,
       "curate: no training galaxy in: dog (none of its 30 galaxies has a picture); check survey.images: galaxy 0 would be pictures/0.png",
@@ -366,8 +367,11 @@ SURVEY_ROWS = [
       "set: the class folder 'train/cow' holds no picture that can be read (its files: .heic); convert them to PNG or JPEG, or remove "
       "the folder",
       prepare=class_of_other_files),
+    R("a class that is a dead link", "curate set.yaml", 3,
+      "set: the class folder 'train/cow' is a link that leads nowhere; repair or remove it",
+      prepare=class_of_a_dead_link),
     R("a test folder without classes", "curate set.yaml", 3,
-      "set: 'test/0.png' is not in the folder of a class; move it into root/train/CLASS, or leave the split out with "
+      "set: 'test/0.png' is not in the folder of a class; move it into root/test/CLASS, or leave the split out with "
       "survey.splits.test=null",
       prepare=flat_test_folder),
     R("several configurations of a data set", "curate set.yaml survey.kind=image-parquet survey.root=set", 3,

@@ -108,6 +108,11 @@ def class_of_other_files(root: Path) -> None:
     (root / "set" / "train" / "cow" / "0.heic").write_bytes(b"?")
 
 
+def class_of_a_dead_link(root: Path) -> None:
+    folders_of_classes("train", "test")(root)
+    (root / "set" / "train" / "cow").symlink_to("nowhere")
+
+
 def flat_test_folder(root: Path) -> None:
     folders_of_classes("train")(root)
     (root / "set" / "test").mkdir()
