@@ -29,7 +29,7 @@ from raydistill.galaxies.catalog_schemas import (
 )
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.positions import KINDS, part_columns, read_measurement, read_parts
-from raydistill.galaxies.tables import Table, object_ids, open_table
+from raydistill.galaxies.tables import Table, find_path_column, object_ids, open_table
 from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.votes import conditional_fractions, fraction_column, sum_of_votes
 from raydistill.log import get_logger
@@ -115,6 +115,9 @@ def read_catalog(
     if path_column is not None:
         path_column = find_named(path_column, present, uri, "survey.images.path_column")
         overrides = _with_id(overrides, path_column, present, uri)
+    elif find_column("id", present, overrides, uri) is None and (paths := catalog.find_path_column()):
+        fix = f"if column '{paths}' holds the paths of the pictures, set survey.images.path_column={paths}"
+        raise CatalogError("has no id column", uri, f"{fix}; else name one with survey.columns.id=NAME")
     schema = detect_schema(present, overrides, uri) if schema == "auto" else check_schema(schema)
     unused = next((name for name in present if name.lower() == "split"), None)
     if unused is not None and "split" not in overrides:
@@ -152,6 +155,10 @@ class _Catalog:
     def unit(self, name: str) -> str:
         """Return the unit of a column, or "" if the table gives none."""
         return self._table.units.get(self._stored[name], "")
+
+    def find_path_column(self) -> str | None:
+        """Return the first column that looks like paths of pictures, or None."""
+        return find_path_column(self._table)
 
     def read(self, columns: Sequence[str], text: Collection[str] = ()) -> pa.Table:
         """Return columns by their usual names."""

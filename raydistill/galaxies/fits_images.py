@@ -6,6 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -259,3 +260,16 @@ def _filled(band: np.ndarray, fill: Fill) -> np.ndarray:
     finite = np.isfinite(band)
     value = 0.0 if fill == "zero" or not finite.any() else float(np.median(band[finite]))
     return np.where(finite, band, value)
+
+
+def unit_of(contents: Sequence[bytes]) -> str:
+    """Return the unit of the pixels that the headers of one object name (BUNIT), or a note that they name none."""
+    from astropy.io import fits
+
+    with suppress(Exception):  # astropy raises a dozen types for damaged files
+        for content in contents:
+            with fits.open(io.BytesIO(content)) as hdus:
+                named = (str(hdu.header["BUNIT"]).strip() for hdu in hdus if hdu.is_image and "BUNIT" in hdu.header)
+                if unit := next(filter(None, named), ""):
+                    return f"'{unit}'"
+    return "unknown, the files have no BUNIT"

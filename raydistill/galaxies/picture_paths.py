@@ -28,7 +28,6 @@ from raydistill.galaxies.picture_files import (
     list_files,
     suffix_of,
 )
-from raydistill.galaxies.tables import Table
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
@@ -40,7 +39,6 @@ _FILE_URI = re.compile(r"file:(//[^/]*)?", re.IGNORECASE)
 _WEB = re.compile(r"(https?|ftp)://", re.IGNORECASE)
 _SUFFIXES = (*PICTURE_SUFFIXES, *FITS_SUFFIXES)
 _PLAIN = re.compile(r"(?:[^\s\W][\w+-]*/)*[^\s\W][\w+-]*(?:\.\w+)?")  # a path that needs no cleaning
-_PATH_NAME = re.compile(r"file|path|loc|image|img|picture|cutout|jpe?g|png|fits|thumb", re.IGNORECASE)
 
 
 class FoundPaths(NamedTuple):
@@ -102,17 +100,6 @@ def find_paths(
     _warn_of_repeated(found)
     reasons = ["" if path in files else _SHARED if path in shared else _NO_FILE if path else _NO_PATH for path in tried]
     return FoundPaths(found, tried, reasons)
-
-
-def find_path_column(table: Table) -> str | None:
-    """Return the first column of a table that looks like paths of pictures, or None."""
-    for name in table.names:
-        if not _PATH_NAME.search(name):
-            continue
-        first = next((value for value in table.head([name], 100)[name].to_pylist() if value), None)
-        if isinstance(first, str) and ("/" in first or "\\" in first or first.lower().endswith(_SUFFIXES)):
-            return name
-    return None
 
 
 class _Cleaner:

@@ -21,7 +21,7 @@ from raydistill.datasets.base import DataSet, EncodedDataSet, PackedDataSet
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
 from raydistill.galaxies.cells import read_cell
-from raydistill.galaxies.fits_images import FitsImages
+from raydistill.galaxies.fits_images import FitsImages, unit_of
 from raydistill.galaxies.images import RejectedImage, picture_extent
 from raydistill.galaxies.levels import Extent, choose_range
 from raydistill.galaxies.picture_files import Source, below, read_source
@@ -164,18 +164,18 @@ def _resolve_stretch(images: FitsImages, selected: pa.Table) -> FitsImages:
     is_auto = images.stretch == "auto"
     if is_auto:
         images = images.with_stretch_of(sample)
-        what = "curate: survey.images.stretch=auto is %g, minimum %s, from %d sampled files"
-        log.info(what, images.stretch, images.minimum, len(sample))
+        what = "curate: survey.images.stretch=auto is %g, minimum %s (unit: %s), from %d sampled files"
+        log.info(what, images.stretch, images.minimum, unit_of(sample[0]), len(sample))
     pictures = []
     for contents in sample:
         with suppress(RejectedImage):
             pictures.append(images.decode_bands(contents, "")[0])
     if pictures:
-        _refuse_useless_stretch(images, pictures, is_auto)
+        _refuse_useless_stretch(images, pictures, is_auto, unit_of(sample[0]))
     return images
 
 
-def _refuse_useless_stretch(images: FitsImages, pictures: Sequence[np.ndarray], is_auto: bool) -> None:
+def _refuse_useless_stretch(images: FitsImages, pictures: Sequence[np.ndarray], is_auto: bool, unit: str) -> None:
     saturated = max(np.mean([(one[..., channel] == 255).mean() for one in pictures]) for channel in range(3))
     flat = np.mean([np.ptp(one, axis=(0, 1)).max() < FLAT for one in pictures])
     if saturated <= REFUSED_SATURATED and flat <= REFUSED_SATURATED:
@@ -184,7 +184,7 @@ def _refuse_useless_stretch(images: FitsImages, pictures: Sequence[np.ndarray], 
         f"{flat:.0%} of the sampled pictures have no structure"
     )  # fmt: skip
     raise CatalogError(
-        f"with stretch {images.stretch:g} and minimum {images.minimum}, {problem}", images.root,
+        f"with stretch {images.stretch:g} and minimum {images.minimum} (unit: {unit}), {problem}", images.root,
         "give survey.images.channels for bands with light" if is_auto else
         "set survey.images.stretch=auto, or stretch and minimum in the unit of the files",
     )  # fmt: skip
@@ -215,7 +215,9 @@ class LevelChecks:
             return
         is_fits = isinstance(images, FitsImages)
         prefix = "survey" if isinstance(images, DataSet) else "survey.images"
-        keys = "survey.images.stretch, minimum and the unit of the files" if is_fits else f"{prefix}.value_range"
+        keys = f"{prefix}.value_range"
+        if isinstance(images, FitsImages):
+            keys = f"survey.images.stretch={images.stretch} and minimum={images.minimum}, in the unit of the files"
         if self._highest < DARK:
             log.warning("curate: the brightest pixel has level %d of 255; check %s", self._highest, keys)
         elif self._num_dark > total / 2:

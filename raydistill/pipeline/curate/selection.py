@@ -22,10 +22,10 @@ from raydistill.galaxies.classes import ClassTree, load_class_tree
 from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.labels import LabelIndex, mapping_example, number, numeric_labels
 from raydistill.galaxies.picture_files import FITS_SUFFIXES, PICTURE_SUFFIXES, below
-from raydistill.galaxies.picture_paths import FoundPaths, find_path_column, find_paths
+from raydistill.galaxies.picture_paths import FoundPaths, find_paths
 from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassigned, report
 from raydistill.galaxies.sources import ParquetImages
-from raydistill.galaxies.tables import open_table
+from raydistill.galaxies.tables import find_path_column, open_table
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL
 from raydistill.pipeline.curate.rejections import Rejection, rejection

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError
+from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.picture_files import FITS_SUFFIXES, is_absolute
-from raydistill.galaxies.picture_paths import find_path_column, find_paths
-from raydistill.galaxies.tables import open_table
+from raydistill.galaxies.picture_paths import find_paths
+from raydistill.galaxies.tables import find_path_column, open_table
 
 
 @pytest.fixture(autouse=True)
@@ -318,3 +319,9 @@ def test_column_that_looks_like_paths_is_found(tmp_path, columns, found):
 def test_absolute_paths_are_known_on_every_system():
     assert all(map(is_absolute, ["/x", "s3://b/x", "C:/x", "//nas/x"]))
     assert not any(map(is_absolute, ["x", "./x", "a:b", "~/x", "C:x"]))
+
+
+def test_table_without_ids_names_the_column_of_paths(tmp_path):
+    (tmp_path / "t.csv").write_text("file_name,class\na/1.jpg,round\n")
+    with pytest.raises(CatalogError, match=r"set survey\.images\.path_column=file_name; else name one with survey"):
+        read_catalog(str(tmp_path / "t.csv"))

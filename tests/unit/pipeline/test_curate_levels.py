@@ -178,7 +178,21 @@ def test_stretch_in_another_unit_is_refused(tmp_path, unit, sky, sentence):
     selected = in_fits(tmp_path / "i", unit, sky)
     with pytest.raises(CatalogError) as error:
         resolve_levels(FitsImages(str(tmp_path / "i")), selected)
-    assert f"with stretch 0.35 and minimum 0.01, 100% {sentence}; set survey.images.stretch=auto" in str(error.value)
+    unit = "unknown, the files have no BUNIT"
+    assert f"with stretch 0.35 and minimum 0.01 (unit: {unit}), 100% {sentence}; set survey.images.stretch=auto" in str(
+        error.value
+    )
+
+
+def test_sentences_name_the_unit_of_the_files(tmp_path, caplog):
+    selected = in_fits(tmp_path / "i", 1e-9, 0.0)
+    for path in selected["path"].to_pylist():
+        fits.setval(tmp_path / "i" / path, "BUNIT", value="maggy", ext=1)
+    with pytest.raises(CatalogError, match=r"minimum 0\.01 \(unit: 'maggy'\)"):
+        resolve_levels(FitsImages(str(tmp_path / "i")), selected)
+    with caplog.at_level(logging.INFO):
+        resolve_levels(FitsImages(str(tmp_path / "i"), stretch="auto"), selected)
+    assert "(unit: 'maggy')" in caplog.text
 
 
 def test_usual_stretch_is_kept_as_given(tmp_path):
