@@ -205,7 +205,8 @@ class FitsImages:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                with fits.open(io.BytesIO(content)) as hdus:
+                # Astropy sets BLANK to NaN, except in the unsigned integers that uint=True gives.
+                with fits.open(io.BytesIO(content), uint=False) as hdus:
                     images = [hdu for hdu in hdus if hdu.is_image and hdu.shape]
                     _check_size(images, where)
                     planes = [_plane(hdus, images, channel) for channel in channels]

@@ -246,3 +246,32 @@ def test_automatic_stretch_leaves_out_files_without_bands():
     expected = FitsImages("", stretch="auto").with_stretch_of([[good]])
     sample = [[good], [good[:-9000]], [blank], [encode(bands()[0])]]
     assert FitsImages("", stretch="auto").with_stretch_of(sample) == expected
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "blank", "zero"),
+    [
+        (np.int16, -32768, 0),
+        (np.int16, -32768, 32768),
+        (np.int16, 32767, 32768),
+        (np.int32, -(2**31), 2**31),
+        (np.int32, -999, 0),
+    ],
+)
+def test_blank_pixels_are_missing_also_of_unsigned_integers(dtype, blank, zero, compressed):
+    rng = np.random.default_rng(0)
+    kind = fits.CompImageHDU if compressed else fits.ImageHDU
+    hdus, counts = [fits.PrimaryHDU()], []
+    for name in NAMES:
+        values = rng.integers(1000, 2000, (64, 64))
+        stored = (values - zero).astype(dtype)
+        stored[:3, :5] = blank
+        hdu = kind(stored, name=name, do_not_scale_image_data=True)
+        hdu.header.update(BSCALE=1, BZERO=zero, BLANK=blank)
+        hdus.append(hdu)
+        counts.append(np.where(stored == blank, np.nan, values))
+    buffer = io.BytesIO()
+    fits.HDUList(hdus).writeto(buffer)
+    found = FitsImages("", scales=(1.0, 1.0, 1.0)).bands([buffer.getvalue()], "")
+    assert np.array_equal(np.stack(found), np.stack(counts), equal_nan=True)
