@@ -270,7 +270,7 @@ def _read(
     identity = names["id"]
     assert identity is not None
     numbers = [name for role in KINDS if (name := names[role]) is not None]
-    parts = [part for role in KINDS for part in part_columns(role, names[role] or "", catalog.names)]
+    parts = [part for role in KINDS for part in part_columns(role, names[role] or "", catalog.names).values()]
     text = (identity, *text, *parts, *(name for role in _TEXTS if (name := names[role])))
     table = catalog.read([*text, *numbers, *others], text=text)
     if table.num_rows == 0:
@@ -293,7 +293,8 @@ def _common_columns(table: pa.Table, names: Mapping[str, str | None], catalog: _
         if name is None:
             values = np.full(table.num_rows, np.nan)
         elif parts := part_columns(role, name, catalog.names):
-            values = read_parts({part: table[part].combine_chunks() for part in parts}, role)
+            own = {part: table[column].combine_chunks() for part, column in parts.items()}
+            values = read_parts(own, parts, role, catalog.unit(name))
         else:
             values = read_measurement(table[name].combine_chunks(), role, name, catalog.unit(name))
         columns[role] = pa.array(values, from_pandas=True)

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import pyarrow.fs as pafs
 
-from raydistill.errors import CatalogError, RaydistillError
+from raydistill.errors import CatalogError
 from raydistill.galaxies.numbers import MISSING
 from raydistill.galaxies.picture_files import (
     FITS_SUFFIXES,
@@ -225,20 +225,21 @@ def _find_outside(root: str, paths: list[str], suffixes: Sequence[str], column: 
     """Return the files of absolute paths outside the folder, or of their ends below it."""
     present, error = _list_parents(paths)
     files = _Listing(present, suffixes).find_all(paths)
+    num_outside = len(files)
     if files:
         log.info("curate: %d pictures lie outside survey.images.root, such as %s", len(files), min(files.values()))
     if 2 * len(files) < len(paths):
         listing = _Listing(list_files(root, recursive=True), suffixes)
         files |= _find_tails([path for path in paths if path not in files], listing, files, root, column)
-    if error is not None and not files:
-        raise error
+    if error is not None and (num_outside or not files):
+        raise error  # else the pictures are below the folder, and the place of the table does not matter
     return files
 
 
 def _list_parents(paths: Collection[str]) -> tuple[set[str], CatalogError | None]:
-    """Return the files in the folders of these paths, and the first error of a folder."""
+    """Return the files in the folders of these paths, up to the first error of a store."""
     present: set[str] = set()
-    first_error = None
+    error = None
     for folder in sorted({path.rpartition("/")[0] for path in paths}):
         try:
             system, at = arrow_filesystem(folder or "/")
@@ -246,12 +247,14 @@ def _list_parents(paths: Collection[str]) -> tuple[set[str], CatalogError | None
             present.update(f"{folder}/{info.base_name}" for info in infos if info.type == pafs.FileType.File)
         except NotADirectoryError:
             continue
-        except RaydistillError as error:
-            first_error = first_error or CatalogError(error.what, error.where, error.fix)
-        except (OSError, ValueError) as error:
-            what = f"the image folder cannot be listed ({error_message(error)})"
-            first_error = first_error or CatalogError(what, folder, CHECK_ACCESS)
-    return present, first_error
+        except CatalogError as unknown_store:
+            error = error or unknown_store
+        except (OSError, ValueError) as failure:
+            what = f"the image folder cannot be listed ({error_message(failure)})"
+            error = error or CatalogError(what, folder, CHECK_ACCESS)
+        if error is not None and "://" in folder:
+            break  # each attempt may last a minute
+    return present, error
 
 
 def _find_tails(

@@ -27,7 +27,12 @@ KINDS: Mapping[str, Kind] = {
 }
 _TARGETS = {"ra": "deg", "dec": "deg", "petro_r90": "arcsec"}
 _RANGES = {"ra": (-180.0, 360.0), "dec": (-90.0, 90.0)}
-_PARTS = {"ra": ("rah", "ram", "ras"), "dec": ("ded", "dem", "des")}  # of the CDS
+_PART = re.compile(
+    r"(?P<axis>ra|de|dec|decl)(?:j2000)?"
+    r"(?P<unit>h|hrs?|hours?|d|deg|degrees?|m|min|minutes?|s|secs?|seconds?)",
+    re.IGNORECASE,
+)
+_SIGN = re.compile(r"(de|dec|decl)[_ ]?(-|sign|sgn)", re.IGNORECASE)
 _HOURS = re.compile(r"[\"'\[\s]*(h|hrs?|hours?|hourangle|h+:m+:s+|hms)[\"'\]\s]*", re.IGNORECASE)
 _DEGREES = re.compile(r"[\"'\[\s]*(d|°|deg\w*\.?|decimal degrees?|d+:m+:s+|dms)[\"'\]\s]*", re.IGNORECASE)
 _SEXAGESIMAL = re.compile(r"[\"'\[\s]*([hd]+:m+:s+|[hd]ms)[\"'\]\s]*", re.IGNORECASE)
@@ -57,14 +62,8 @@ def read_measurement(column: pa.Array, role: str, name: str, unit: str) -> np.nd
     scale = _scale(unit, role, name) if role in _TARGETS else None
     if scale is not None and np.isnan(scale):
         return np.full(len(column), np.nan)
-    try:
-        values = to_numbers(column, KINDS[role], scale)
-    except NotANumber as error:
-        log.warning(
-            "curate: column '%s' holds '%s' in row %d, which is not a number; no galaxy has a %s. "
-            "survey.columns.%s=null leaves it out",
-            name, error.value, error.row, role, role,
-        )  # fmt: skip
+    values = _numbers(column, KINDS[role], name, role, scale)
+    if values is None:
         return np.full(len(column), np.nan)
     absent = (values <= 0) if role == "petro_r90" else (values == -9999 * (scale or 1))  # of SDSS: not measured
     values = np.where(absent | np.isinf(values), np.nan, values)
@@ -75,30 +74,62 @@ def read_measurement(column: pa.Array, role: str, name: str, unit: str) -> np.nd
     return _within_range(values, role, name)
 
 
-def part_columns(role: str, name: str, present: Sequence[str]) -> list[str]:
-    """Return the columns of an angle in parts, RAh, RAm and RAs or DE-, DEd, DEm and DEs, else nothing."""
-    if role not in _PARTS or name.lower() != _PARTS[role][0]:
-        return []
-    first, *others = _PARTS[role]
-    by_lower = {one.lower(): one for one in reversed(present)}
-    if others[0] not in by_lower:
-        return []
-    return [by_lower[part] for part in ("de-", first, *others) if part in by_lower and (part != "de-" or role == "dec")]
+def part_columns(role: str, name: str, present: Sequence[str]) -> dict[str, str]:
+    """Return the columns of an angle in parts by part: sign, whole, m and s; nothing if it is none.
+
+    Such are the CDS's RAh, RAm and RAs, and DE-, DEd, DEm and DEs.
+    """
+    if role not in _RANGES or _part_of(name, role) != "whole":
+        return {}
+    columns = {part: one for one in reversed(present) if (part := _part_of(one, role))} | {"whole": name}
+    return {part: columns[part] for part in ("sign", "whole", "m", "s") if part in columns} if "m" in columns else {}
 
 
-def read_parts(columns: Mapping[str, pa.Array], role: str) -> np.ndarray:
-    """Return an angle in degrees from columns of its parts; missing minutes and seconds are 0."""
-    log.info("curate: %s is in the columns %s", role, ", ".join(columns))
-    parts = {name.lower()[-1]: column for name, column in columns.items()}
-    sign = parts.pop("-", None)
-    numbers = {part: read_measurement(column, "redshift", part, "") for part, column in parts.items()}
-    whole = numbers["h" if role == "ra" else "d"]
+def _part_of(name: str, role: str) -> str | None:
+    """Return which part of a position a column is: sign, whole (hours or degrees), m or s."""
+    if role == "dec" and _SIGN.fullmatch(name):
+        return "sign"
+    match = _PART.fullmatch(re.sub(r"[\W_]", "", name))
+    if match is None or (match["axis"].lower() == "ra") != (role == "ra"):
+        return None
+    unit = match["unit"][0].lower()
+    return unit if unit in "ms" else "whole" if unit == ("h" if role == "ra" else "d") else None
+
+
+def read_parts(columns: Mapping[str, pa.Array], names: Mapping[str, str], role: str, unit: str) -> np.ndarray:
+    """Return an angle in degrees from columns of its parts; missing minutes and seconds are 0.
+
+    With fractions of hours or degrees, this column alone is the angle, in `unit`.
+    """
+    numbers = {part: _numbers(columns[part], "number", names[part], role, None) for part in names if part != "sign"}
+    if any(one is None for one in numbers.values()):
+        return np.full(len(columns["whole"]), np.nan)
+    whole_numbers = numbers["whole"]
+    if whole_numbers is not None and (whole_numbers[np.isfinite(whole_numbers)] % 1).any():
+        return read_measurement(columns["whole"], role, names["whole"], unit)
+    log.info("curate: %s is in the columns %s", role, ", ".join(names.values()))
+    whole, *smaller = (np.asarray(one) for one in numbers.values())
     is_negative = np.signbit(whole)
-    if sign is not None:
-        is_negative |= np.array([str(mark).strip() in ("-", "−", "–") for mark in sign.to_pylist()], bool)
-    degrees = np.abs(whole) + np.nan_to_num(numbers["m"]) / 60 + np.nan_to_num(numbers.get("s", np.zeros(1))) / 3600
+    if "sign" in columns:
+        is_negative |= np.array([str(mark).strip() in ("-", "−", "–") for mark in columns["sign"].to_pylist()], bool)
+    smaller = [np.where(np.isnan(one), 0, one) for one in smaller]
+    degrees = np.abs(whole) + sum(one / 60**power for power, one in enumerate(smaller, start=1))
     degrees = np.where(is_negative, -degrees, degrees) * (HOUR if role == "ra" else 1)
-    return _within_range(degrees, role, ", ".join(columns))
+    wrong = np.logical_or.reduce([(one < 0) | (one > 60) for one in smaller])
+    return _within_range(np.where(wrong, np.inf, degrees), role, ", ".join(names.values()))
+
+
+def _numbers(column: pa.Array, kind: Kind, name: str, role: str, scale: float | None) -> np.ndarray | None:
+    """Return the numbers of a column, or None, with a warning, if it holds other things."""
+    try:
+        return to_numbers(column, kind, scale)
+    except NotANumber as error:
+        log.warning(
+            "curate: column '%s' holds '%s' in row %d, which is not a number; no galaxy has a %s. "
+            "survey.columns.%s=null leaves it out",
+            name, error.value, error.row, role, role,
+        )  # fmt: skip
+        return None
 
 
 def _scale(unit: str, role: str, name: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -13,6 +14,7 @@ from gcsfs.retry import HttpError
 from raydistill.errors import CatalogError
 from raydistill.galaxies.images import RejectedImage
 from raydistill.galaxies.picture_files import read_source
+from raydistill.galaxies.picture_paths import find_paths
 from raydistill.galaxies.sources import FolderImages
 from raydistill.galaxies.tables import open_table
 from raydistill.storage import open_stream
@@ -72,3 +74,22 @@ def test_denied_access_is_not_a_missing_picture() -> None:
         open_table("store://closed/votes.csv").read(["class"])
     with pytest.raises(CatalogError):
         FolderImages(root="store://closed").paths(["a"])
+
+
+def test_denied_folder_of_a_path_is_not_a_missing_picture(tmp_path: Path) -> None:
+    assert find_paths("store://open", ["a.jpg", "store://open/a.jpg"], "p", "t.csv").files == ["a.jpg", "a.jpg"]
+    for paths in (["a.jpg"], ["store://closed/a.jpg"]):
+        with pytest.raises(CatalogError, match=r"cannot be listed .*invalid credentials"):
+            find_paths("store://closed", paths, "p", "t.csv")
+    with pytest.raises(CatalogError, match=r"cannot be listed .*invalid credentials"):
+        find_paths("store://open", ["store://closed/b.jpg", "a.jpg"], "p", "t.csv")
+    (tmp_path / "b.jpg").touch()
+    with pytest.raises(CatalogError, match=r"cannot be listed .*invalid credentials"):
+        find_paths("store://open", [f"{tmp_path}/b.jpg", "store://closed/c.jpg"], "p", "t.csv")
+
+
+def test_copy_of_pictures_in_a_denied_folder_is_read(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    values = [f"store://closed/{name}.jpg" for name in "abc"]
+    assert find_paths(str(tmp_path), values, "p", "t.csv").files == ["a.jpg", "b.jpg", None]
