@@ -2,7 +2,7 @@
 
 The hash of its id places a galaxy, whatever else the table holds. A small class may then lack a
 split, and nothing could be measured for it. The galaxies of such a class are ranked by their hashes
-and divided by rank.
+and divided by rank. A class of one or two is ranked if it would have no training galaxy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SMALLEST_CLASS = 3  # galaxies: one for each split
 def assign_class_splits(
     object_ids: Sequence[str], labels: Sequence[int], fractions: tuple[float, float, float]
 ) -> tuple[list[str], list[int]]:
-    """Assign a split to each galaxy, so that no class of three or more lacks one.
+    """Assign a split to each galaxy, so that each class has all splits, or at least train.
 
     Parameters
     ----------
@@ -35,17 +35,18 @@ def assign_class_splits(
     splits : list of str
         As `assign_splits`, except for the galaxies of the classes in `ranked`.
     ranked : list of int
-        The classes that lacked a split. Their galaxies are divided by the rank of their hash: each
-        split has at least one galaxy, and sizes are as close to the fractions as possible.
+        The classes of three or more that lacked a split, and smaller ones that lacked train. Their
+        galaxies are divided by the rank of their hash: each split has at least one galaxy, and
+        sizes are as close to the fractions as possible. Two galaxies are for train and test.
     """
     splits = assign_splits(object_ids, fractions).astype("<U10")
     needed = [name for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
     classes, own_class = np.unique(np.asarray(labels, np.int64), return_inverse=True)
     sizes = np.bincount(own_class, minlength=len(classes))
-    lacking = np.zeros(len(classes), bool)
-    for name in needed:
-        lacking |= np.bincount(own_class[splits == name], minlength=len(classes)) == 0
-    ranked = np.flatnonzero(lacking & (sizes >= SMALLEST_CLASS))
+    lacks = {name: np.bincount(own_class[splits == name], minlength=len(classes)) == 0 for name in needed}
+    lacks_one = np.any([*lacks.values()], axis=0)
+    lacks_train = lacks.get("train", np.zeros(len(classes), bool))
+    ranked = np.flatnonzero(np.where(sizes >= SMALLEST_CLASS, lacks_one, lacks_train))
     for index in ranked:
         rows = np.flatnonzero(own_class == index).tolist()
         rows.sort(key=lambda row: (hash_of_split(object_ids[row]), object_ids[row]))
@@ -56,6 +57,8 @@ def assign_class_splits(
 def _sizes(count: int, fractions: tuple[float, float, float]) -> list[int]:
     """Return the number of galaxies per split, at least one where the fraction is positive."""
     sizes = [int(fraction > 0) for fraction in fractions]
+    for split in (1, 2):  # with fewer galaxies than splits, validation has none, and then test
+        sizes[split] *= sum(sizes) <= count
     for _ in range(count - sum(sizes)):
         deficits = [
             fraction * count - size if fraction > 0 else -np.inf

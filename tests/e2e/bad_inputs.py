@@ -357,8 +357,8 @@ SURVEY_ROWS = [
     R("a single class", "curate own.yaml curate.classes=[cat]", 3,
       "curate.classes: there is one class only, 'cat', and a network learns to tell classes apart; add galaxies of another class, or "
       "check curate.classes"),
-    R("a class without a training galaxy", "curate own.yaml", 3,
-      "curate: no training galaxy in: dog (2 test); add galaxies of it to the training split, or leave it out of curate.classes",
+    R("a class without a training galaxy", "curate own.yaml survey.columns.split=split", 3,
+      "curate: no training galaxy in: dog (30 test); add galaxies of it to the training split, or leave it out of curate.classes",
       prepare=no_dog_to_train_on),
     R("a class without pictures", "curate own.yaml", 3,
       "curate: no training galaxy in: dog (none of its 30 galaxies has a picture); check survey.images: galaxy 0 would be pictures/0.png",

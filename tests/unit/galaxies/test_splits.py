@@ -42,9 +42,20 @@ def test_other_classes_keep_the_split_of_the_hash():
     assert splits == assign_splits(ids, FRACTIONS).tolist()
 
 
+@pytest.mark.parametrize("parts", [FRACTIONS, (0.2, 0.2, 0.6), (0.2, 0.8, 0), (0.2, 0, 0.8)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_class_of_one_or_two_has_a_training_galaxy(count, parts):
+    others = [i for i in map(str, range(99)) if assign_splits([i], parts)[0] != "train"][:count]
+    splits, ranked = assign_class_splits(others, [7] * count, parts)
+    assert ranked == [7]
+    assert counts(splits) == [1, int(count == 2 and not parts[2]), int(count == 2 and parts[2] > 0)]
+
+
 def test_class_of_two_keeps_the_split_of_the_hash():
-    ids = ["1", "2"]
-    assert assign_class_splits(ids, [0, 0], FRACTIONS) == (assign_splits(ids, FRACTIONS).tolist(), [])
+    for ids in ([str(2 * n), str(2 * n + 1)] for n in range(50)):
+        hashed = assign_splits(ids, FRACTIONS).tolist()
+        if "train" in hashed:
+            assert assign_class_splits(ids, [0, 0], FRACTIONS) == (hashed, [])
 
 
 def test_split_without_a_fraction_stays_empty():
@@ -74,6 +85,7 @@ def test_every_class_of_three_has_every_split_in_any_order_of_the_table(rows, pa
         own = [i for i in ids if label_of[i] == label]
         if len(own) >= SMALLEST_CLASS:
             assert {of[i] for i in own} == set(SPLITS)
+        assert "train" in {of[i] for i in own}
         if label not in ranked:
             assert [of[i] for i in own] == assign_splits(own, parts).tolist()
     order = list(range(len(rows)))
@@ -93,7 +105,8 @@ def test_galaxies_of_one_class_do_not_move_those_of_another():
 @pytest.mark.parametrize("count", [0, 1])
 def test_empty_and_single_tables(count):
     splits, ranked = assign_class_splits(["a"] * count, [0] * count, FRACTIONS)
-    assert (len(splits), ranked) == (count, [])
+    assert assign_splits(["a"], FRACTIONS) == ["validation"], "its hash alone leaves nothing for training"
+    assert (splits, ranked) == (["train"] * count, [0] * count)
 
 
 def test_many_classes_are_divided_in_one_pass():
