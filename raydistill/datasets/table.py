@@ -82,11 +82,15 @@ class ImageTable(EncodedDataSet, PackedDataSet):
         names: Sequence[str] = self.class_names
         parts = {name: self._file_part(name) for name in self.files()}
         named_by_split = are_splits(set(parts.values()), self.splits)
-        tables = []
+        tables: list[pa.Table] = []
         for name, part in parts.items():
             with self._open(name) as parquet:
-                names = names or _class_label_names(parquet.schema_arrow, self.label_column)
-                tables.append(self._table(parquet, name, part if named_by_split else None, names))
+                own = self.class_names or _class_label_names(parquet.schema_arrow, self.label_column)
+                if own and tables and not names:
+                    what = "its labels have names, unlike those of the files before it"
+                    raise CatalogError(what, self._at(name), "set survey.class_names")
+                tables.append(self._table(parquet, name, part if named_by_split else None, own or names))
+                names = [*names, *(label for label in own if label not in names)]
         rows = pa.concat_tables(tables)
         if self.id_columns:
             _check_unique(rows["object_id"], self.root)

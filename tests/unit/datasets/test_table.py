@@ -205,3 +205,31 @@ def test_numbered_folders_are_parts_of_one_data_set(
 ) -> None:
     write_configs(tmp_path, pictures, folders)
     assert ImageTable(root=str(tmp_path)).index().rows.num_rows == (23 if len(folders) == 2 else 12)
+
+
+def test_files_may_name_their_integers_in_different_orders(tmp_path: Path, pictures: np.ndarray) -> None:
+    write_hugging_face(tmp_path / "test-00000-of-00001.parquet", pictures, [0, 1], ["spiral", "round"])
+    write_hugging_face(tmp_path / "train-00000-of-00001.parquet", pictures, [0, 1, 2], ["round", "spiral", "edge_on"])
+    write(tmp_path / "validation-00000-of-00001.parquet", pictures, [0, 1])
+    names, rows = ImageTable(root=str(tmp_path)).index()
+    assert names == ["spiral", "round", "edge_on"]
+    found = list(zip(rows["part"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    assert found[:5] == [
+        ("test", "spiral"),
+        ("test", "round"),
+        ("train", "round"),
+        ("train", "spiral"),
+        ("train", "edge_on"),
+    ]
+    assert found[5:] == [("validation", "spiral"), ("validation", "round")], (
+        "a file without names has the names before it"
+    )
+
+
+def test_names_in_later_files_only_are_refused(tmp_path: Path, pictures: np.ndarray) -> None:
+    write(tmp_path / "test-00000-of-00001.parquet", pictures, [0, 1])
+    write_hugging_face(tmp_path / "train-00000-of-00001.parquet", pictures, [0, 1], ["round", "spiral"])
+    with pytest.raises(CatalogError, match=r"train-.*: its labels have names, unlike those of the files before it"):
+        ImageTable(root=str(tmp_path)).index()
+    names, _ = ImageTable(root=str(tmp_path), class_names=("a", "b")).index()
+    assert names == ["a", "b"]
