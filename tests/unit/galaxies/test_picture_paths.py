@@ -6,6 +6,7 @@ import logging
 import shutil
 import unicodedata
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -276,7 +277,6 @@ folders = st.lists(names.map(str.strip).filter(lambda name: name not in ("", "."
     st.sampled_from(["{path}", "./{path}", "{root}/{path}", "file://{quoted}", "{windows}", "/nas/x/images/{path}"]),
 )
 def test_every_spelling_of_a_path_finds_its_own_file(tmp_path_factory, paths, spelling):
-    from urllib.parse import quote
 
     root = tmp_path_factory.mktemp("images")
     own = sorted({unicodedata.normalize("NFC", "/".join([*path, f"{n}.jpg"])) for n, path in enumerate(paths)})
@@ -325,3 +325,41 @@ def test_table_without_ids_names_the_column_of_paths(tmp_path):
     (tmp_path / "t.csv").write_text("file_name,class\na/1.jpg,round\n")
     with pytest.raises(CatalogError, match=r"set survey\.images\.path_column=file_name; else name one with survey"):
         read_catalog(str(tmp_path / "t.csv"))
+
+
+parts = st.sampled_from(
+    ["a", "B", "b", "images", "..", ".", "", "1.jpg", "1.JPG", "2.png", "2", "é.jpg", "c d", "%61", "~"]
+)
+separators = st.sampled_from(["/", "\\", "//"])
+starts = st.sampled_from(
+    ["", "./", "/", "/nas/", "C:\\", "file://", "{root}/", "file://{root}/", "s4://b/", "../", " "]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(parts, min_size=1, max_size=4), min_size=1, max_size=6),
+    st.lists(st.tuples(starts, st.lists(parts, min_size=1, max_size=4), separators), min_size=1, max_size=6),
+)
+def test_no_path_leaves_the_folder_or_takes_another_name(tmp_path_factory, trees, rows):
+    """A file has the name of its path, apart from suffix and case; an exact path has its own file."""
+    root = tmp_path_factory.mktemp("images")
+    inside = {"/".join(one for one in tree if one not in ("..", ".", "")) for tree in trees} - {""}
+    for name in inside:
+        if not any((root / above).is_file() for above in Path(name).parents) and not (root / name).exists():
+            touch(root, name)
+    values = [start.format(root=root) + separator.join(names) for start, names, separator in rows]
+    try:
+        found = find_paths(str(root), values, "file_loc", "t.csv")
+    except CatalogError:
+        return
+    for value, file, tried in zip(values, found.files, found.tried, strict=True):
+        if (root / value).is_file() and not {"..", "\\"} & {*value.split("/"), *value}:
+            assert file is not None
+            assert (root / file).samefile(root / value)
+        if file is not None:
+            at = Path(file) if is_absolute(file) else root / file
+            assert at.is_file()
+            assert is_absolute(file) == (not at.resolve().is_relative_to(root.resolve()))
+            assert ".." not in file.split("/")
+            assert unquote(Path(tried).stem).casefold() == unquote(at.stem).casefold()
