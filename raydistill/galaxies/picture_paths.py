@@ -141,8 +141,7 @@ class _Cleaner:
         scheme, separator, rest = text.partition("://")
         if separator:
             return f"{scheme}://{posixpath.normpath(rest)}"
-        text = text.replace("\\", "/")
-        return posixpath.normpath(os.path.expanduser(text) if text.startswith("~/") else text)
+        return posixpath.normpath(text.replace("\\", "/"))
 
     def _below(self, path: str) -> str:
         """Return a path below the folder of pictures without this folder, and others as they are."""
