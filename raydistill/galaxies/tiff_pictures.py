@@ -10,12 +10,11 @@ from __future__ import annotations
 import io
 import logging
 import math
-import struct
 import warnings
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from raydistill.galaxies.deep_pictures import DeepPixels
 
@@ -42,7 +41,7 @@ def read_unusual_tiff(content: bytes) -> DeepPixels | None:
             with Image.open(io.BytesIO(content)) as image:
                 if not _is_misread(getattr(image, "tag_v2", {}), content.startswith(b"MM")):
                     return None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+    except UnidentifiedImageError:
         pass
     from tifffile import TiffFile
 
@@ -79,7 +78,8 @@ def _pixels(page: Any) -> DeepPixels:
         raise ValueError(f"axes {page.axes}")
     extra = [int(kind) for kind in page.extrasamples]
     colours = values.shape[2] - len(extra)
-    if colours not in (1, 3) or len(extra) > 1 or values.dtype.kind not in "uif":
+    is_deep = values.dtype.kind in "uif" and values.dtype != np.uint8  # Pillow reads every sound file of 8 bits
+    if colours not in (1, 3) or len(extra) > 1 or not is_deep:
         raise ValueError(f"{values.shape[2]} values of type {values.dtype} in each pixel")
     full = float(np.iinfo(values.dtype).max) if values.dtype.kind in "iu" else 1.0
     opacity = values[..., colours : colours + 1] / full if extra[:1] == [_OPACITY] else None

@@ -7,9 +7,10 @@ from random import Random
 
 import numpy as np
 import pytest
+import tifffile
 from astropy.io import fits
 from astropy.visualization import make_lupton_rgb
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.images import RejectedImage, decode_picture
@@ -42,8 +43,17 @@ def random_picture(random: Random) -> bytes:
 
 
 def pillow_pixels(content: bytes) -> np.ndarray | None:
-    """Return the picture as RGB on black, float `[H, W, 3]`; None if its levels have no known range."""
-    with Image.open(io.BytesIO(content)) as image:
+    """Return the picture as RGB on black, float `[H, W, 3]`; None if its levels have no known range.
+
+    Where Pillow cannot open a TIFF, tifffile must find more than 8 bits in it.
+    """
+    try:
+        image = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        values = tifffile.imread(io.BytesIO(content), key=0)
+        assert values.dtype.itemsize > 1
+        return None
+    with image:
         image.load()
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
             return None
