@@ -241,17 +241,17 @@ def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, cura
         return {"rank": rank, "path": tried, "reason": error.reason, "detail": error.fix}
     except CatalogError as error:  # the storage, not this picture, is at fault
         return _error_row(rank, path, error, source if isinstance(source, str) else path)
-    flat = pixels.reshape(-1, 3).astype(np.int64)
+    planes_3P = np.ascontiguousarray(pixels.reshape(-1, 3).T)
     return {
         "rank": rank,
         "path": path,
         "sha256": hashlib.sha256(b"".join(contents)).hexdigest(),
         "image": encode_png(pixels),
-        "sum": flat.sum(axis=0).tolist(),
-        "squares": (flat**2).sum(axis=0).tolist(),
+        "sum": planes_3P.sum(axis=1, dtype=np.int64).tolist(),
+        "squares": np.square(planes_3P, dtype=np.uint32).sum(axis=1, dtype=np.int64).tolist(),
         "fingerprint": fingerprint(pixels),
         "pixels": pixels,  # for `to_table`
-        **measure_levels(pixels),
+        **measure_levels(planes_3P),
     }
 
 

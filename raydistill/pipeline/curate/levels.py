@@ -236,12 +236,18 @@ class LevelChecks:
             log.warning(what, 100 * self._saturated / total, keys)
 
 
-def measure_levels(pixels: np.ndarray) -> dict[str, float | int]:
-    """Return the numbers of a prepared picture that `LevelChecks` adds."""
-    flat = pixels.reshape(-1, 3)
-    contrast = flat.max(axis=0).astype(int) - flat.min(axis=0)
+def measure_levels(planes_3P: np.ndarray) -> dict[str, float | int]:
+    """Return the numbers of a prepared picture that `LevelChecks` adds.
+
+    Parameters
+    ----------
+    planes_3P : uint8 `[3, P]`
+        The colours of all pixels. numpy is five times slower over `[P, 3]`.
+    """
+    highest = planes_3P.max(axis=1)
+    num_saturated = np.count_nonzero((planes_3P == 255).any(axis=0))
     return {
-        "highest": int(flat.max()),
-        "flat_channels": int((contrast < FLAT).sum()),
-        "saturated": float((flat == 255).any(axis=1).mean()),
+        "highest": int(highest.max()),
+        "flat_channels": int((highest - planes_3P.min(axis=1) < FLAT).sum()),
+        "saturated": num_saturated / planes_3P.shape[1],
     }

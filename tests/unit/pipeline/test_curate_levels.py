@@ -257,3 +257,16 @@ def test_survey_that_one_bright_pixel_darkens_gives_a_warning(tmp_path, caplog):
     assert (
         f"{COUNT - 1} of {COUNT} pictures have no pixel above level 64 of 255; check survey.images.value_range" in text
     )
+
+
+@pytest.mark.parametrize("size", [8, 31, 300])
+def test_sums_and_levels_of_a_picture_are_exact(size):
+    pixels = np.random.default_rng(size).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    pixels[..., 1], pixels[0] = 254, 255
+    recipe = Curate(image_size=size, crop_fraction=1.0, min_picture_size=8)
+    row = decode_row(0, png(pixels), "0", ImageFolder(root="i"), recipe)
+    flat = pixels.reshape(-1, 3).astype(np.int64)
+    assert row["sum"] == flat.sum(axis=0).tolist()
+    assert row["squares"] == (flat**2).sum(axis=0).tolist()
+    assert row["saturated"] == (flat == 255).any(axis=1).mean()
+    assert (row["highest"], row["flat_channels"]) == (255, 1)
