@@ -18,6 +18,7 @@ MISSING = {
 }  # fmt: skip
 _DECIMAL = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?"
 _NUMBER = re.compile(_DECIMAL)
+_DEGREES_AND_MINUTES = re.compile(r"[+-]?\d{1,3}[dD]\d{1,2}")  # no exponent of Fortran
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eEdD][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+\.\d+")
 _EUROPEAN = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+,\d+")
@@ -107,6 +108,10 @@ def _parse(words: list[str], kind: Kind, scale: float | None) -> tuple[np.ndarra
     present = [i for i, word in enumerate(words) if word.lower() not in MISSING]
     texts = [words[i] for i in present]
     numbers = _percentages(texts) if kind == "fraction" and texts and texts[0].endswith("%") else _decimals(texts)
+    if kind in ("right ascension", "declination"):
+        numbers = [
+            None if _DEGREES_AND_MINUTES.fullmatch(text) else one for text, one in zip(texts, numbers, strict=True)
+        ]
     if kind in ("right ascension", "declination") and any(number is None for number in numbers):
         numbers = to_degrees(texts, numbers, kind == "right ascension", scale)
     elif scale is not None:
