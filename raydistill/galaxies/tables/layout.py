@@ -171,7 +171,7 @@ def _with_style(text: str, style: RowStyle, known: Collection[str]) -> Layout:
     else:
         header = first + (rows[index - 1][0] if index else 0)
         start = sum(map(len, lines[: first + (rows[index][0] if rows else 0)]))
-    units, has_units = _rows_of_units([row for _, row in rows[index + 1 :]])
+    units, has_units = _rows_of_units([row for _, row in rows[index + 1 :]], names)
     if units:
         start = sum(map(len, lines[: first + rows[index + units][0]]))
     data = [row for _, row in rows[index + 1 + units :] if not row[0].startswith("#")]
@@ -198,7 +198,7 @@ def _has_blank_before_quote(row: Sequence[str], quote: str) -> bool:
 def _is_ragged(data: Sequence[list[str]], width: int) -> bool:
     """Return whether only some rows have more fields than the header, and nothing is in them."""
     lengths = {len(row) for row in data}
-    return len(lengths) > 1 and min(lengths) == width and not any("".join(row[width:]).strip() for row in data)
+    return len(lengths) > 1 and min(lengths) >= width and not any("".join(row[width:]).strip() for row in data)
 
 
 def _with_unnamed(names: list[str], data: Sequence[list[str]], has_numbers: bool) -> list[str]:
@@ -264,7 +264,7 @@ def _header_row(rows: Sequence[list[str]], width: int, known: Collection[str]) -
     return next((i for i, row in enumerate(rows[:TITLES]) if len(row) == width and _has_known(row, known)), 0)
 
 
-def _rows_of_units(rows: Sequence[list[str]]) -> tuple[int, bool]:
+def _rows_of_units(rows: Sequence[list[str]], names: list[str]) -> tuple[int, bool]:
     """Return the number of rows between header and data, and whether they are units without dashes.
 
     VizieR has a row of dashes there, after units.
@@ -272,7 +272,7 @@ def _rows_of_units(rows: Sequence[list[str]]) -> tuple[int, bool]:
     for count, row in enumerate(rows[:3], start=1):
         if is_rule(" ".join(row)) or all(field and not field.strip("-") for field in row):
             return count, False
-    data = [row for row in rows[1:] if not row[0].startswith("#")]
+    data = [row for row in rows[1:] if not row[0].startswith("#") and _names(row[: len(names)]) != names]
     has_units = bool(data) and is_row_of_units(rows[0], data)
     return int(has_units), has_units
 

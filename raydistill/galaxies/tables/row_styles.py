@@ -57,7 +57,8 @@ def list_styles(text: str, default: str) -> list[RowStyle]:
 
 def _has_single_quotes(text: str) -> bool:
     """Return whether every row has a field in single quotes, as some databases write them."""
-    rows = [line for line in text.splitlines()[:_PROBES] if line.strip() and not line.startswith(MARKS)]
+    lines = text.splitlines()[:_PROBES]
+    rows = [line for line in lines if line.strip(",;|\t +:=-") and not line.startswith(MARKS)]
     return len(rows) > 1 and all(_SINGLE_QUOTES.search(row) for row in rows[1:-1] or rows[1:])
 
 

@@ -230,3 +230,44 @@ def test_galaxy_with_the_name_of_a_column_stays(tmp_path):
 def test_rows_that_are_not_aligned_are_split_at_their_blanks(tmp_path, last):
     found = labels_in(tmp_path / "q.txt", f"GalaxyID class\n1 a\n2 b\n{last}\n")
     assert found == {"1": "a", "2": "b", last.split()[0]: "c"}
+
+
+# ---- all together ----
+
+NAMES = ("GalaxyID", "class", "ra")
+FIELDS = [("587722981736120347", "Sb", "1.5"), ("000123", "E 0", "22.25"), ("17", "", "359"), ("NGC 1", "x;y", "0.5")]
+
+
+def quoted(field: str, quote: str) -> str:
+    return quote + field + quote if quote else field
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    delimiter=st.sampled_from([",", "\t", "|"]),
+    quote=st.sampled_from(["", '"', "'"]),
+    blank=st.sampled_from(["", " "]),
+    units=st.sampled_from([None, ("", "", "deg"), ("[]", "[]", "[deg]"), ("string", "string", "double")]),
+    rule=st.booleans(),
+    between=st.lists(st.sampled_from(["", "   ", "# note", "# a, b, c", "header", "delimiters"]), max_size=4),
+    more=st.lists(st.integers(0, 2), min_size=4, max_size=4),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_any_style_with_any_rows_between_is_read_right(
+    tmp_path_factory, delimiter, quote, blank, units, rule, between, more, encoding
+):
+    def join(fields: tuple[str, ...], count: int = 0) -> str:
+        return f"{delimiter}{blank}".join(quoted(field, quote) for field in fields) + delimiter * count
+
+    header = join(NAMES)
+    others = {"header": header, "delimiters": delimiter * 2, "# a, b, c": delimiter.join(("# a", "b", "c"))}
+    lines = [header, *([join(units)] if units else []), *([delimiter.join(["----"] * 3)] if rule else [])]
+    for number, fields in enumerate(FIELDS):
+        lines.append(join(fields, more[number]))
+        lines += [others.get(line, line) for line in between[number : number + 1]]
+    path = tmp_path_factory.mktemp("t") / "q.csv"
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    catalog = read_catalog(str(path))
+    assert catalog["object_id"].to_pylist() == [fields[0] for fields in FIELDS]
+    assert catalog["label"].to_pylist() == [fields[1] for fields in FIELDS]
+    assert catalog["ra"].to_pylist() == [float(fields[2]) for fields in FIELDS]
