@@ -6,7 +6,8 @@ before a cluster starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -168,6 +169,8 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
     log.info("curate: reading %s", survey.root)
     names, rows = survey.index()
     tree = load_class_tree(names if recipe.classes == ALL else recipe.classes)
+    if recipe.classes == ALL:
+        _warn_of_similar(names)
     requested = _requested_labels(tree, names)
     _check_number(tree, survey.root)
     rows = rows.append_column("confidence", pa.array([1.0] * len(rows)))
@@ -186,6 +189,18 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
     split = divide(selected, recipe.split, tree.names)
     candidates = report(assigned, selected)["candidates"].to_pylist()
     return Selection(_in_file_order(selected, split), candidates, [], count_unassigned(assigned), tree)
+
+
+def _warn_of_similar(names: Sequence[str]) -> None:
+    """Warn of classes whose names differ only in case, spaces or the encoding of an accent."""
+    similar: dict[str, list[str]] = {}
+    for name in names:
+        similar.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    for own in similar.values():
+        if len(own) > 1:
+            shown = ", ".join(f"'{name}'" for name in own)
+            what = "curate: the classes %s have nearly the same name; curate.classes={%s: [%s], …} makes them one"
+            log.warning(what, shown, own[0], shown)
 
 
 def _requested_labels(tree: ClassTree, names: list[str]) -> list[str]:

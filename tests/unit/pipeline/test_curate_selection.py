@@ -80,6 +80,40 @@ def test_class_in_the_test_split_only_is_refused(tmp_path: Path) -> None:
     assert count(select_galaxies(recipe(classes=["a", "b"]), survey)).keys() == {"a", "b"}
 
 
+def in_folders(root: Path, split: str) -> ImageFolder:
+    return folder(root, {"train/a": 9, "train/b": 9, f"{split}/a": 3, f"{split}/b": 3, f"{split}/c": 3})
+
+
+def in_parquet(root: Path, split: str) -> DataSet:
+    return labelled_table(root, {"train": [0, 1] * 9, split: [0, 1, 2] * 3}, class_names=("a", "b", "c"))
+
+
+def in_catalog(root: Path, split: str) -> CatalogSurvey:
+    survey = catalog(root, {str(n): "" for n in range(27)})
+    rows = [f"{n},{'ab'[n % 2]},train" for n in range(18)] + [f"{n},{'abc'[n % 3]},{split}" for n in range(18, 27)]
+    (root / "table.csv").write_text("\n".join(["id,class,split", *rows, ""]))
+    return CatalogSurvey(catalog=survey.catalog, images=survey.images, columns={"split": "split"})
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("write", [in_folders, in_parquet, in_catalog])
+def test_class_outside_the_training_split_is_refused(tmp_path: Path, write: Any, split: str) -> None:
+    with pytest.raises(CatalogError) as caught:
+        select_galaxies(recipe(classes=["a", "b", "c"]), write(tmp_path, split))
+    assert str(caught.value) == (
+        f"curate: no training galaxy in: c (3 {split}); add galaxies of it to the training split, "
+        "or leave it out of curate.classes"
+    )
+
+
+@pytest.mark.parametrize("count_of_rare", [1, 2])
+def test_class_of_one_or_two_galaxies_is_trained(tmp_path: Path, count_of_rare: int) -> None:
+    rare = [i for i in map(str, range(99)) if assign_splits([i], SPLIT)[0] == "validation"][:count_of_rare]
+    survey = catalog(tmp_path, {f"g{n}": "ab"[n % 2] for n in range(80)} | dict.fromkeys(rare, "rare"))
+    counted = count(select_galaxies(recipe(classes=["a", "b", "rare"]), survey))
+    assert counted["rare"] == [1, 0, count_of_rare - 1]
+
+
 @pytest.mark.parametrize("layout", [{"spiral": 12}, {"train/spiral": 9, "test/spiral": 9}])
 def test_single_class_of_a_data_set_is_refused(tmp_path: Path, layout: dict[str, int]) -> None:
     with pytest.raises(CatalogError, match=r"there is one class only, 'spiral', and a network learns to tell"):
@@ -182,6 +216,20 @@ def test_columns_without_usable_paths_give_one_sentence(tmp_path: Path, table: s
         select_galaxies(recipe(classes=["a", "b"]), survey)
 
 
+@pytest.mark.parametrize("names", [("Spiral", "spiral"), ("late type", "Late Type"), ("sp\u00e4t", "spa\u0308t")])
+def test_classes_with_nearly_the_same_name_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: tuple[str, str]
+) -> None:
+    first, second = sorted(names)
+    survey = folder(tmp_path, {first: 9, second: 9, "other": 9})
+    assert len(count(select_galaxies(recipe(), survey))) == 3
+    assert f"the classes '{first}', '{second}' have nearly the same name; curate.classes={{{first}: ['" in caplog.text
+    caplog.clear()
+    merged = count(select_galaxies(recipe(classes={first: [first, second], "other": "other"}), survey))
+    assert {name: sum(own) for name, own in merged.items()} == {first: 18, "other": 9}
+    assert "nearly the same name" not in caplog.text
+
+
 # ---- splits ----
 
 
@@ -201,10 +249,10 @@ def test_small_class_gets_every_split_and_the_log_says_so(tmp_path: Path, caplog
     assert [SPLITS[i] for i in others["split"].to_pylist()] == assign_splits(ids, SPLIT).tolist()
 
 
-def labelled_table(root: Path, labels: dict[str, list[int]]) -> DataSet:
+def labelled_table(root: Path, labels: dict[str, list[int]], **options: Any) -> DataSet:
     for split, own in labels.items():
         pq.write_table(pa.table({"image": [b"png"] * len(own), "label": own}), root / f"{split}-00000-of-00001.parquet")
-    return ImageTable(root=str(root))
+    return ImageTable(root=str(root), **options)
 
 
 def test_hidden_labels_of_the_test_split_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
