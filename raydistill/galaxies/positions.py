@@ -33,9 +33,12 @@ _PART = re.compile(
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"(de|dec|decl)[_ ]?(-|sign|sgn)", re.IGNORECASE)
-_HOURS = re.compile(r"[\"'\[\s]*(h|hrs?|hours?|hourangle|h+:m+:s+|hms)[\"'\]\s]*", re.IGNORECASE)
-_DEGREES = re.compile(r"[\"'\[\s]*(d|°|deg\w*\.?|decimal degrees?|d+:m+:s+|dms)[\"'\]\s]*", re.IGNORECASE)
-_SEXAGESIMAL = re.compile(r"[\"'\[\s]*([hd]+:m+:s+|[hd]ms)[\"'\]\s]*", re.IGNORECASE)
+_MARKS = r"[\"'\[\s]*({})[\"'\]\s]*"  # around a unit
+_HOURS = re.compile(_MARKS.format(r"h|hrs?|hours?|hour\s?angles?|h+[:\s.]*m+[:\s.]*s+"), re.IGNORECASE)
+_DEGREES = re.compile(_MARKS.format(r"d|°|\\?deg\w*\.?|decimal degrees?|d+[:\s.]*m+[:\s.]*s+"), re.IGNORECASE)
+_SEXAGESIMAL = re.compile(_MARKS.format(r"[hd]+[:\s.]*m+[:\s.]*s+"), re.IGNORECASE)
+_EPOCH = re.compile(r"[\s(,]+([JB]\d{4}(\.\d*)?|ICRS|FK\d)\)?\s*$", re.IGNORECASE)
+_NO_UNIT = ("", "none", "unitless", "dimensionless", "n/a", "1")
 _UNIT_IN_NAME = re.compile(r".*[\[(]([^\[\]()]+)[\])]\s*")
 _NAME_OF_HOURS = re.compile(r"(.*[\W_])?(h|hrs?|hours?)|rah|.*hours", re.IGNORECASE)
 
@@ -134,7 +137,8 @@ def _numbers(column: pa.Array, kind: Kind, name: str, role: str, scale: float | 
 
 def _scale(unit: str, role: str, name: str) -> float | None:
     """Return degrees or arcseconds in the unit of a column; None if it has none, NaN if it is no angle."""
-    if not unit.strip("- "):
+    unit = _EPOCH.sub("", unit)
+    if unit.strip("- ").lower() in _NO_UNIT:
         inside = _UNIT_IN_NAME.fullmatch(name)
         scale = _convert(inside[1], role) if inside else None
         return None if scale is None or np.isnan(scale) else scale
@@ -155,7 +159,7 @@ def _convert(unit: str, role: str) -> float | None:
 
     if role in _RANGES and (_HOURS.fullmatch(unit) or _DEGREES.fullmatch(unit)):
         return HOUR if _HOURS.fullmatch(unit) else 1.0
-    for word in (unit, unit.lower(), unit.lower().removesuffix("s")):
+    for word in (unit, unit.lower(), unit.lower().replace(" ", "").removesuffix("s")):
         known = units.Unit(word, parse_strict="silent")
         if not isinstance(known, units.UnrecognizedUnit):
             target = units.Unit(_TARGETS[role])

@@ -19,6 +19,7 @@ from astropy.table import Table
 from pyarrow import feather
 
 from raydistill.galaxies.catalog import read_catalog
+from raydistill.galaxies.positions import read_measurement
 
 RA = [188.73625, 0.25, 359.5]
 DEC = [-10.373805555555555, -0.25, 89.5]
@@ -89,6 +90,19 @@ def test_degrees_have_many_names(tmp_path, caplog, unit):
     pq.write_table(pa.table([["1", "2", "3"], ["a", "b", "a"], RA], schema), tmp_path / "t.parquet")
     assert read_catalog(str(tmp_path / "t.parquet"))["ra"].to_pylist() == RA
     assert not [line for line in caplog.messages if "converted" in line]
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [
+        ("none", 1), ("unitless", 1), ("1", 1), ("---", 1), ("deg (J2000)", 1), ("deg J2000.0", 1), ("degree_east", 1),
+        ("radians", 180 / np.pi), ("arc sec", 1 / 3600), ("10**-3 deg", 1e-3), ("Hour Angle", 15), ("h m s", 1),
+        ("HH:MM:SS", 1), ("d m s", 1), ("hours (ICRS)", 15),
+    ],
+)  # fmt: skip
+def test_units_of_numbers_as_people_write_them(unit, factor):
+    values = read_measurement(pa.array([1.5, None]), "ra", "ra", unit)
+    np.testing.assert_allclose(values, [1.5 * factor, np.nan], rtol=1e-14)
 
 
 def test_feather_and_folders_have_units(tmp_path, caplog):

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.config import CatalogSurvey
+from raydistill.config import CatalogSurvey, identity_part
 from raydistill.errors import CatalogError
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS, assign_splits
+from raydistill.galaxies.sources import FolderImages
 from raydistill.pipeline.curate.selection import Selection, select_galaxies
 from tests.unit.pipeline.survey_tools import SPLIT, catalog, count, recipe
 
@@ -165,3 +166,12 @@ def test_splits_in_a_dictionary_of_parquet(tmp_path: Path) -> None:
     pq.write_table(table.set_column(2, "set", pa.array([["train"]] * 60)), tmp_path / "t.parquet")
     with pytest.raises(CatalogError, match=r"'set' has the type list<\w+: string>, which is no text; name another"):
         select_galaxies(recipe(classes=["a", "b"]), replace(survey, catalog=str(tmp_path / "t.parquet")))
+
+
+def test_columns_of_splits_and_paths_are_part_of_the_identity() -> None:
+    survey = CatalogSurvey(catalog="t.csv", images=FolderImages(root="images"))
+    with_paths = replace(survey, images=FolderImages(root="images", path_column="file_loc"))
+    parts = [identity_part(one) for one in (survey, with_paths, replace(survey, columns={"split": "set"}))]
+    assert "path_column" not in parts[0]["images"]
+    assert parts[1]["images"]["path_column"] == "file_loc"
+    assert parts[2]["columns"] == {"split": "set"}
