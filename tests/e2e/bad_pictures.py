@@ -36,8 +36,8 @@ PICTURE_ROWS = [
       "command line, survey.images.stretch: stretch is 0.0; give a number above 0, or auto",
       {"c.yaml": OWN.replace(FOLDER, FITS)}),
     R("a stretch in another unit than the files", "curate c.yaml", 3,
-      "bands: with stretch 0.35 and minimum 0.01, 100% of the pixels of a band are white; set survey.images.stretch=auto, or "
-      "stretch and minimum in the unit of the files",
+      "bands: with stretch 0.35 and minimum 0.01 (unit: unknown, the files have no BUNIT), 100% of the pixels of a "
+      "band are white; set survey.images.stretch=auto, or stretch and minimum in the unit of the files",
       {"c.yaml": OWN.replace(FOLDER, FITS)}, bands_on_a_bright_sky),
     R("a file that is no zip in place of the folder of pictures", "curate own.yaml survey.images.root=votes.csv", 3,
       "votes.csv: this is a file, and no zip; unpack it and give the folder"),
