@@ -34,10 +34,12 @@ Fit = Literal["square", "crop", "pad"]
 MAX_PADDED = 178_956_970  # px, as many as Pillow decodes
 
 NPY_MAGIC = b"\x93NUMPY"
+DARKEST_FULL = 2**14  # a picture of 16 bits whose brightest pixel is darker does not fill them
 AVIF_MAGIC = (b"ftypavif", b"ftypavis")  # from the fifth byte on
 
 REASONS = (
-    "missing", "unreadable", "empty", "corrupt", "truncated", "wrong-bands", "wrong-size", "constant", "not-finite"
+    "missing", "unreadable", "empty", "corrupt", "truncated", "wrong-bands", "wrong-size", "wrong-range", "constant",
+    "not-finite"
 )  # fmt: skip
 
 
@@ -69,11 +71,12 @@ def decode_picture(content: bytes, where: str = "", value_range: ValueRange = "f
     value_range : "auto", "full" or (low, high)
         The values of black and white. "full" is 0 to 65535 for 16 bits; 8 bits stay as they are,
         also if `high` exceeds 255. "auto" is "full" here: a single picture does not show its range.
+        It rejects pictures of 14 bits or fewer in 16, which would be dark.
 
     Raises
     ------
     RejectedImage
-        With the reason corrupt or truncated, wrong-size for more pixels than Pillow accepts, or
+        With the reason corrupt, truncated or wrong-range, wrong-size for more pixels than Pillow accepts, or
         not-finite for NaN.
     """
     if content.startswith(NPY_MAGIC):
@@ -85,7 +88,7 @@ def decode_picture(content: bytes, where: str = "", value_range: ValueRange = "f
     image = _open_picture(content, where)
     is_deep_only = image.mode == "F" or (image.mode.startswith("I") and "transparency" in image.info)
     with _as_rejection(where):
-        deep = read_deep(image, content) if isinstance(value_range, tuple) or is_deep_only else None
+        deep = read_deep(image, content) if value_range != "full" or is_deep_only else None
         if deep is not None:
             return _from_deep(deep, where, value_range)
         image.load()
@@ -174,6 +177,9 @@ def _from_deep(pixels: DeepPixels, where: str, value_range: ValueRange) -> np.nd
     full = 1 if is_float else 65535
     if low < 0 or high > full:
         raise RejectedImage("corrupt", where, f"pixels reach from {low:.6g} to {high:.6g}, beyond 0 to {full}")
+    if value_range == "auto" and not is_float and high < DARKEST_FULL:
+        what = f"pixels reach {high:.6g} of 65535, and other pictures of the survey have 8 bits"
+        raise RejectedImage("wrong-range", where, f"{what}; store all with the same depth, or set value_range")
     return pixels.as_rgb(0, full)
 
 

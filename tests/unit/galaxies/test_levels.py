@@ -149,3 +149,13 @@ def test_planar_tiff_of_16_bits_has_its_values(packed, value_range, high):
 def test_empty_range_is_refused():
     with pytest.raises(ConfigError, match=r"survey\.images\.value_range: the range is \[5, 5\]"):
         FolderImages("x", value_range=(5, 5))
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_dark_picture_of_16_bits_among_others_of_8_is_rejected(kind):
+    content = ENCODERS[kind](ramp(12))
+    with pytest.raises(RejectedImage, match=r"pixels reach 409\d of 65535.*set value_range") as error:
+        decode_picture(content, "a.png", "auto")
+    assert error.value.reason == "wrong-range"
+    assert decode_picture(content, "a.png", (0, 4095)).max() == 255
+    assert decode_picture(content, "a.png", "full").max() <= 16
