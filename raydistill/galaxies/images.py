@@ -28,7 +28,7 @@ from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.alignment import align_major_axis
 from raydistill.galaxies.deep_pictures import DeepPixels, array_pixels, read_deep
 from raydistill.galaxies.levels import Extent, ValueRange, extent, to_levels
-from raydistill.galaxies.tiff_pictures import read_unusual_tiff
+from raydistill.galaxies.tiff_pictures import TIFF_MAGIC, read_unusual_tiff
 
 Fit = Literal["square", "crop", "pad"]
 MAX_PADDED = 178_956_970  # px, as many as Pillow decodes
@@ -81,10 +81,11 @@ def decode_picture(content: bytes, where: str = "", value_range: ValueRange = "f
     """
     if content.startswith(NPY_MAGIC):
         return picture_from_array(read_npy(content, where), where, value_range)
-    with _as_rejection(where):
-        tiff = read_unusual_tiff(content)
-    if tiff is not None:
-        return _from_deep(tiff, where, value_range)
+    if content.startswith(TIFF_MAGIC):
+        with _as_rejection(where):
+            tiff = read_unusual_tiff(content)
+        if tiff is not None:
+            return _from_deep(tiff, where, value_range)
     image = _open_picture(content, where)
     is_deep_only = image.mode == "F" or (image.mode.startswith("I") and "transparency" in image.info)
     with _as_rejection(where):

@@ -46,6 +46,7 @@ BLOCKS_PER_CPU = 4  # lower limit for a small survey, so that every CPU has work
 # processes.
 SIMPLE_SHUFFLE_ROWS = 20_000
 
+PIXELS_AT_ONCE = 2**18  # values whose sums are computed together; they fit into the cache
 MAX_RETRIES = 3  # of a block whose worker died, as for Ray's own tasks; Ray Data would retry without limit
 READ_ERROR = "fault"  # reason of a row that stands for an error of the storage, which ends the stage
 # Warnings of Ray that the stage accepts: start of the message -> reason.
@@ -241,28 +242,39 @@ def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, cura
         return {"rank": rank, "path": tried, "reason": error.reason, "detail": error.fix}
     except CatalogError as error:  # the storage, not this picture, is at fault
         return _error_row(rank, path, error, source if isinstance(source, str) else path)
-    planes_3P = np.ascontiguousarray(pixels.reshape(-1, 3).T)
     return {
         "rank": rank,
         "path": path,
         "sha256": hashlib.sha256(b"".join(contents)).hexdigest(),
         "image": encode_png(pixels),
-        "sum": planes_3P.sum(axis=1, dtype=np.int64).tolist(),
-        "squares": np.square(planes_3P, dtype=np.uint32).sum(axis=1, dtype=np.int64).tolist(),
         "fingerprint": fingerprint(pixels),
         "pixels": pixels,  # for `to_table`
-        **measure_levels(planes_3P),
     }
 
 
 def to_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """Return rows of `decode_row` as a table, with the hashes of all their pictures."""
+    """Return rows of `decode_row` as a table, with the hashes, sums and levels of all their pictures."""
     good = [row for row in rows if "pixels" in row]
     if good:
-        hashes = perceptual_hashes(np.stack([row["pixels"] for row in good]))
-        for row, value in zip(good, hashes, strict=True):
+        pixels_NHWC = np.stack([row["pixels"] for row in good])
+        for row, value in zip(good, perceptual_hashes(pixels_NHWC), strict=True):
             row["perceptual_hash"] = value
+        at_once = max(1, PIXELS_AT_ONCE // pixels_NHWC[0].size)
+        for first in range(0, len(good), at_once):
+            _add_numbers(good[first : first + at_once], pixels_NHWC[first : first + at_once])
     return pa.Table.from_pylist(rows, DECODED)
+
+
+def _add_numbers(rows: list[dict[str, Any]], pixels_NHWC: np.ndarray) -> None:
+    """Add the sums and levels of prepared pictures to their rows."""
+    planes_N3P = np.ascontiguousarray(pixels_NHWC.reshape(len(rows), -1, 3).transpose(0, 2, 1))
+    numbers = measure_levels(planes_N3P) | {
+        "sum": planes_N3P.sum(axis=2, dtype=np.int64).tolist(),
+        "squares": np.square(planes_N3P, dtype=np.uint32).sum(axis=2, dtype=np.int64).tolist(),
+    }
+    for name, values in numbers.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
 
 
 def source_files(images: Images | DataSet, source: Source) -> list[Source]:

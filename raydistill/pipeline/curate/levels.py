@@ -236,18 +236,18 @@ class LevelChecks:
             log.warning(what, 100 * self._saturated / total, keys)
 
 
-def measure_levels(planes_3P: np.ndarray) -> dict[str, float | int]:
-    """Return the numbers of a prepared picture that `LevelChecks` adds.
+def measure_levels(planes_N3P: np.ndarray) -> dict[str, list[Any]]:
+    """Return the numbers of prepared pictures that `LevelChecks` adds, by name.
 
     Parameters
     ----------
-    planes_3P : uint8 `[3, P]`
-        The colours of all pixels. numpy is five times slower over `[P, 3]`.
+    planes_N3P : uint8 `[N, 3, P]`
+        The colours of all pixels. numpy is five times slower over `[N, P, 3]`.
     """
-    highest = planes_3P.max(axis=1)
-    num_saturated = np.count_nonzero((planes_3P == 255).any(axis=0))
+    highest_N3 = planes_N3P.max(axis=2)
+    is_saturated = (planes_N3P == 255).any(axis=1)
     return {
-        "highest": int(highest.max()),
-        "flat_channels": int((highest - planes_3P.min(axis=1) < FLAT).sum()),
-        "saturated": num_saturated / planes_3P.shape[1],
+        "highest": highest_N3.max(axis=1).tolist(),
+        "flat_channels": (highest_N3 - planes_N3P.min(axis=2) < FLAT).sum(axis=1).tolist(),
+        "saturated": (is_saturated.sum(axis=1) / planes_N3P.shape[2]).tolist(),
     }

@@ -20,7 +20,7 @@ from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
 from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.sources import FolderImages, ParquetImages
-from raydistill.pipeline.curate.decoding import DECODED, decode_row
+from raydistill.pipeline.curate.decoding import decode_row, to_table
 from raydistill.pipeline.curate.levels import LevelChecks, resolve_levels
 
 COUNT = 12
@@ -58,7 +58,7 @@ def decoded(images: object, sources: list[object]) -> list[dict[str, object]]:
 
 def checked(images: object, rows: list[dict[str, object]], caplog: pytest.LogCaptureFixture) -> str:
     checks = LevelChecks()
-    checks.add(pa.Table.from_pylist(rows, DECODED))
+    checks.add(to_table(rows))
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         checks.warn(images)
@@ -264,7 +264,9 @@ def test_sums_and_levels_of_a_picture_are_exact(size):
     pixels = np.random.default_rng(size).integers(0, 256, (size, size, 3), dtype=np.uint8)
     pixels[..., 1], pixels[0] = 254, 255
     recipe = Curate(image_size=size, crop_fraction=1.0, min_picture_size=8)
-    row = decode_row(0, png(pixels), "0", ImageFolder(root="i"), recipe)
+    decoded_row = decode_row(0, png(pixels), "0", ImageFolder(root="i"), recipe)
+    _, row, other = to_table([{"rank": 0, "reason": "missing"}, decoded_row, dict(decoded_row)]).to_pylist()
+    assert row == other
     flat = pixels.reshape(-1, 3).astype(np.int64)
     assert row["sum"] == flat.sum(axis=0).tolist()
     assert row["squares"] == (flat**2).sum(axis=0).tolist()
