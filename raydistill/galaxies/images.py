@@ -117,7 +117,8 @@ def picture_from_array(array: np.ndarray, where: str = "", value_range: ValueRan
     if array.dtype == np.bool_:
         return pixels.as_rgb(0, 1)
     if array.dtype == np.uint8:
-        return _stretch_levels(pixels.as_rgb(0, 255), value_range)
+        levels = np.broadcast_to(pixels.values, (*pixels.values.shape[:2], 3)).copy()
+        return _stretch_levels(levels, value_range)
     return _from_deep(pixels, where, value_range)
 
 
