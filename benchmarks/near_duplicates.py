@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image, ImageEnhance
 
-from raydistill.galaxies.images import decode_picture, prepare
-from raydistill.galaxies.perceptual_hash import BITS, BYTES, MAX_DISTANCE, perceptual_hashes
+from raydistill.galaxies.pictures.images import decode_picture, prepare
+from raydistill.galaxies.pictures.perceptual_hash import BITS, BYTES, MAX_DISTANCE, perceptual_hashes
 from raydistill.pipeline.curate.decoding import ROWS_PER_BLOCK
 
 FOLDERS = {"GZ2": ("gz2_kaggle/images_training_rev1", "gz2_hart16/images"), "EFIGI": ("efigi/images",)}

@@ -45,7 +45,7 @@ from raydistill.config import Curate, load
 from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import fit, init_state, predict
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.curate.decoding import decode_row
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import STAGES

@@ -11,10 +11,10 @@ from pydantic import BeforeValidator, PositiveFloat, PositiveInt, StrictInt
 from raydistill.config.kinds import BY_KIND, infer_kind
 from raydistill.fields import later
 from raydistill.galaxies.catalog_schemas import Fractions
-from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.labels import LabelledClass, parse_classes
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
-from raydistill.galaxies.sources import FolderImages, ParquetImages
 
 Images = FolderImages | ParquetImages | FitsImages
 LARGEST_WHITENED = 64  # px: 12,288 values, a matrix of 600 MB and its inverse; 32 px: 38 MB

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.archives import DAMAGE, MAX_BYTES, MAX_RATIO, SMALL, Archive
+from raydistill.galaxies.pictures.archives import DAMAGE, MAX_BYTES, MAX_RATIO, SMALL, Archive
 from raydistill.storage import arrow_filesystem, error_message
 
 BYTES_AT_ONCE = 1 << 25

@@ -31,8 +31,8 @@ from raydistill.datasets.base import (
 from raydistill.datasets.split_names import PARTS
 from raydistill.errors import CatalogError
 from raydistill.fields import later
-from raydistill.galaxies.cells import to_npy
-from raydistill.galaxies.picture_files import Source
+from raydistill.galaxies.pictures.cells import to_npy
+from raydistill.galaxies.pictures.files import Source
 from raydistill.log import get_logger
 from raydistill.storage import arrow_filesystem
 

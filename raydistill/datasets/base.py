@@ -27,9 +27,9 @@ from raydistill.datasets.split_names import PARTS, part_names
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
 from raydistill.galaxies.hidden import is_hidden
-from raydistill.galaxies.images import decode_picture
-from raydistill.galaxies.levels import ValueRange, check_range
-from raydistill.galaxies.picture_files import Source, read_source
+from raydistill.galaxies.pictures.files import Source, read_source
+from raydistill.galaxies.pictures.images import decode_picture
+from raydistill.galaxies.pictures.levels import ValueRange, check_range
 from raydistill.galaxies.selection import Split
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from raydistill.datasets.base import PackedDataSet, file_rows, list_files, rows_in_block, to_class_names
 from raydistill.errors import CatalogError
-from raydistill.galaxies.picture_files import Source, read_source
+from raydistill.galaxies.pictures.files import Source, read_source
 from raydistill.storage import open_stream
 
 RECORDS_AT_ONCE = 1024

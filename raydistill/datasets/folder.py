@@ -13,8 +13,8 @@ from raydistill.datasets.layout import check_class_folders, read_layout, warn_of
 from raydistill.datasets.local_folders import DOWNLOAD, Omissions, check_omissions, find_omissions
 from raydistill.datasets.split_names import part_names
 from raydistill.errors import CatalogError
-from raydistill.galaxies.archives import find_archive
-from raydistill.galaxies.picture_files import PICTURE_SUFFIXES
+from raydistill.galaxies.pictures.archives import find_archive
+from raydistill.galaxies.pictures.files import PICTURE_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 from raydistill.datasets.layout import Layout
 from raydistill.errors import CatalogError
 from raydistill.galaxies.hidden import SYSTEM_FOLDERS, is_hidden
-from raydistill.galaxies.picture_files import PICTURE_SUFFIXES
+from raydistill.galaxies.pictures.files import PICTURE_SUFFIXES
 from raydistill.log import get_logger
 from raydistill.storage import arrow_filesystem
 

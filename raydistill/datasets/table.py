@@ -20,8 +20,8 @@ from raydistill.datasets.hub import files_of_config
 from raydistill.datasets.split_names import are_splits
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
-from raydistill.galaxies.cells import check_chunks, is_picture_type, is_text_type, read_cell
-from raydistill.galaxies.picture_files import Source
+from raydistill.galaxies.pictures.cells import check_chunks, is_picture_type, is_text_type, read_cell
+from raydistill.galaxies.pictures.files import Source
 from raydistill.galaxies.tables import object_ids
 from raydistill.storage import arrow_filesystem, open_stream
 

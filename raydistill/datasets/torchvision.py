@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from raydistill.datasets.base import PackedDataSet, file_rows, to_class_names
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.picture_files import Source, read_source
+from raydistill.galaxies.pictures.files import Source, read_source
 
 EmnistSplit = Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
 

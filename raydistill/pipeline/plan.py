@@ -29,7 +29,7 @@ from raydistill.config import CatalogSurvey, Config, Distill
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, CatalogError
 from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, load_class_tree
-from raydistill.galaxies.sources import FolderImages, ParquetImages
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.config_checks import ALL, check, check_recipe
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.storage import Folder

@@ -19,7 +19,7 @@ from raydistill.datasets.base import DataSet, PackedDataSet
 from raydistill.datasets.binary import Cifar10, Idx
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
-from raydistill.galaxies.images import RejectedImage
+from raydistill.galaxies.pictures.images import RejectedImage
 from tests.property.fuzz import damage, fast_or_long, refused, repeat
 
 WORDS = ("train", "test", "val", "Train", "cat", "dog", "7", "a b", "é", ".hidden", "training_set", "images")

@@ -12,8 +12,8 @@ from astropy.io import fits
 from astropy.visualization import make_lupton_rgb
 from PIL import Image, UnidentifiedImageError
 
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.images import RejectedImage, decode_picture
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.images import RejectedImage, decode_picture
 from tests.property.fuzz import damage, fast_or_long, repeat
 
 FORMATS = {

@@ -18,7 +18,7 @@ import psutil
 
 from raydistill import config as configs
 from raydistill.config import Config
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.plan import ArtifactSpec, Plan
 from raydistill.pipeline.tracking.tracker import Tracker
 

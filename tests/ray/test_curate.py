@@ -30,9 +30,9 @@ from raydistill.artifacts.curated import SCHEMA, CuratedSet
 from raydistill.config import CatalogSurvey, Config
 from raydistill.core.augment import Augmentation
 from raydistill.errors import CatalogError, ClusterError
-from raydistill.galaxies.images import prepare
+from raydistill.galaxies.pictures.images import prepare
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
-from raydistill.galaxies.sources import FolderImages, ParquetImages
 from raydistill.pipeline.curate import decoding, stage, writer
 from raydistill.pipeline.plan import Plan
 

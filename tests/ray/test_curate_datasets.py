@@ -27,7 +27,7 @@ from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.images import decode_picture
+from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.galaxies.selection import SPLITS, assign_splits
 from raydistill.pipeline.curate import decoding, stage
 from raydistill.pipeline.plan import Plan

@@ -18,10 +18,10 @@ from raydistill import config as configs
 from raydistill.config import CatalogSurvey
 from raydistill.errors import CatalogError
 from raydistill.galaxies.classes import GZ2_NINE, load_class_tree
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.images import prepare
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.images import prepare
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLITS
-from raydistill.galaxies.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import open_table
 from raydistill.galaxies.trees import GZ_DECALS
 from raydistill.pipeline.curate import stage

@@ -11,7 +11,7 @@ from ray_tools import folder_survey, tiny
 
 from raydistill.config import CatalogSurvey, Config, Curate, Resources
 from raydistill.errors import ClusterError
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import stages_of
 from raydistill.pipeline.runtime import resources

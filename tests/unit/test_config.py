@@ -16,7 +16,7 @@ from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.recipe import SGD, Adam
 from raydistill.core.schedule import Fixed, SelfAdaptive, StepwiseWindow
 from raydistill.errors import ConfigError
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.storage import Folder
 from tests.unit.config_tools import SIMULATED, Read

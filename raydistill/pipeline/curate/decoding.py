@@ -28,12 +28,19 @@ from ray.util.annotations import RayDeprecationWarning
 from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet, PackedDataSet
 from raydistill.errors import CatalogError
-from raydistill.galaxies.cells import read_cell
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.images import RejectedImage, encode_png, inspect, pad_to_square, pixels_of_crop, prepare
-from raydistill.galaxies.perceptual_hash import perceptual_hashes
-from raydistill.galaxies.picture_files import Source, below, read_source
-from raydistill.galaxies.sources import FolderImages, ParquetImages
+from raydistill.galaxies.pictures.cells import read_cell
+from raydistill.galaxies.pictures.files import Source, below, read_source
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.images import (
+    RejectedImage,
+    encode_png,
+    inspect,
+    pad_to_square,
+    pixels_of_crop,
+    prepare,
+)
+from raydistill.galaxies.pictures.perceptual_hash import perceptual_hashes
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import object_ids
 from raydistill.pipeline.curate.duplicates import fingerprint
 from raydistill.pipeline.curate.levels import measure_levels

@@ -20,12 +20,12 @@ from raydistill.config import Images
 from raydistill.datasets.base import DataSet, EncodedDataSet, PackedDataSet
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
-from raydistill.galaxies.cells import read_cell
-from raydistill.galaxies.fits_images import FitsImages, unit_of
-from raydistill.galaxies.images import RejectedImage, picture_extent
-from raydistill.galaxies.levels import Extent, choose_range
-from raydistill.galaxies.picture_files import Source, below, read_source
-from raydistill.galaxies.sources import FolderImages, ParquetImages
+from raydistill.galaxies.pictures.cells import read_cell
+from raydistill.galaxies.pictures.files import Source, below, read_source
+from raydistill.galaxies.pictures.fits import FitsImages, unit_of
+from raydistill.galaxies.pictures.images import RejectedImage, picture_extent
+from raydistill.galaxies.pictures.levels import Extent, choose_range
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.log import get_logger
 
 log = get_logger(__name__)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydistill.artifacts.curated import NEAR_DUPLICATES, NEAR_DUPLICATES_SCHEMA
-from raydistill.galaxies.perceptual_hash import BAND_BITS, BANDS, BYTES, MAX_DISTANCE
+from raydistill.galaxies.pictures.perceptual_hash import BAND_BITS, BANDS, BYTES, MAX_DISTANCE
 from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger
 from raydistill.storage import Folder

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.picture_files import below
-from raydistill.galaxies.sources import FolderImages, ParquetImages
+from raydistill.galaxies.pictures.files import below
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 
 Rejection = dict[str, Any]
 

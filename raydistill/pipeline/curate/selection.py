@@ -20,12 +20,12 @@ from raydistill.errors import CatalogError, ConfigError, RaydistillError, neares
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.catalog_schemas import KNOWN_NAMES
 from raydistill.galaxies.classes import ClassTree, load_class_tree
-from raydistill.galaxies.fits_images import FitsImages
 from raydistill.galaxies.labels import LabelIndex, mapping_example, number, numeric_labels
-from raydistill.galaxies.picture_files import FITS_SUFFIXES, PICTURE_SUFFIXES, below
-from raydistill.galaxies.picture_paths import FoundPaths, find_paths
+from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, below
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.paths import FoundPaths, find_paths
+from raydistill.galaxies.pictures.sources import ParquetImages
 from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassigned, report
-from raydistill.galaxies.sources import ParquetImages
 from raydistill.galaxies.tables import find_path_column, open_table
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL

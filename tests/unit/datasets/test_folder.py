@@ -11,7 +11,7 @@ from PIL import Image
 
 from raydistill.datasets.folder import ImageFolder
 from raydistill.errors import CatalogError
-from raydistill.galaxies.images import RejectedImage
+from raydistill.galaxies.pictures.images import RejectedImage
 
 
 def fill(root: Path, names: list[str], pictures: np.ndarray) -> None:

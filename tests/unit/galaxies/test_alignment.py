@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydistill.galaxies.alignment import align_major_axis, position_angle
-from raydistill.galaxies.images import prepare
+from raydistill.galaxies.pictures.alignment import align_major_axis, position_angle
+from raydistill.galaxies.pictures.images import prepare
 
 SKY = 20
 COLOUR = np.array([1, 0.8, 0.6])

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 from raydistill.datasets.folder import ImageFolder
 from raydistill.errors import CatalogError
-from raydistill.galaxies import archives
-from raydistill.galaxies.archives import Archive, find_archive
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.images import RejectedImage
-from raydistill.galaxies.picture_files import read_source
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures import archives
+from raydistill.galaxies.pictures.archives import Archive, find_archive
+from raydistill.galaxies.pictures.files import read_source
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.galaxies.pictures.sources import FolderImages
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (9, 40, 36, 3), dtype=np.uint8)
 PNG = [with_pillow(picture, "PNG") for picture in PICTURES]
@@ -229,7 +229,7 @@ def test_damaged_zip_gives_its_pictures_or_one_sentence(tmp_path_factory, seed, 
 
 PEAK = """
 import resource, sys
-from raydistill.galaxies.picture_files import read_source
+from raydistill.galaxies.pictures.files import read_source
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for number in range(0, 300, 7):
     read_source(f"{sys.argv[1]}/{number}.bin")

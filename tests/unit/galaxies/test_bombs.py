@@ -21,16 +21,16 @@ from PIL import Image
 
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
-from raydistill.galaxies import cells
-from raydistill.galaxies.sources import ParquetImages
+from raydistill.galaxies.pictures import cells
+from raydistill.galaxies.pictures.sources import ParquetImages
 
 MAX_GROWTH = 600_000  # kB
 
 CHECK = """
 import resource, sys, warnings
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.images import RejectedImage
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.galaxies.pictures.sources import FolderImages
 warnings.simplefilter("error")
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
-from raydistill.galaxies.cells import is_picture_type, read_cell
-from raydistill.galaxies.images import RejectedImage, inspect, read_npy
-from raydistill.galaxies.picture_files import read_source
-from raydistill.galaxies.sources import ParquetImages
+from raydistill.galaxies.pictures.cells import is_picture_type, read_cell
+from raydistill.galaxies.pictures.files import read_source
+from raydistill.galaxies.pictures.images import RejectedImage, inspect, read_npy
+from raydistill.galaxies.pictures.sources import ParquetImages
 from raydistill.pipeline.curate.levels import resolve_levels
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)

@@ -18,9 +18,9 @@ from PIL import Image, features
 from raydistill.config import Curate
 from raydistill.datasets.folder import ImageFolder
 from raydistill.fields import drop_later_defaults
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.images import RejectedImage, decode_picture, pad_to_square
-from raydistill.galaxies.sources import FolderImages, ParquetImages
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.images import RejectedImage, decode_picture, pad_to_square
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.curate.decoding import decode_row
 
 WHOLE = Curate(image_size=64, crop_fraction=1.0)
@@ -115,8 +115,8 @@ def test_jpeg_2000_and_avif_have_their_pixels(tmp_path, kind):
 WITHOUT_AVIF = """
 import sys
 sys.modules["PIL._avif"] = None
-from raydistill.galaxies.images import RejectedImage
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.galaxies.pictures.sources import FolderImages
 try:
     FolderImages("i").decode(sys.argv[1])
 except RejectedImage as error:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.images import RejectedImage, pixels_of_crop, prepare
-from raydistill.galaxies.stretch import choose_stretch
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.images import RejectedImage, pixels_of_crop, prepare
+from raydistill.galaxies.pictures.stretch import choose_stretch
 
 NAMES = ("I", "R", "G")
 

@@ -11,11 +11,11 @@ from astropy.io import fits
 from PIL import Image
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.cells import read_cell
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.images import RejectedImage, decode_picture, encode_png, inspect, prepare
-from raydistill.galaxies.picture_files import Source, read_source
-from raydistill.galaxies.sources import FolderImages, ParquetImages
+from raydistill.galaxies.pictures.cells import read_cell
+from raydistill.galaxies.pictures.files import Source, read_source
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.images import RejectedImage, decode_picture, encode_png, inspect, prepare
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 
 
 def spiral(side: int = 96, turns: float = 0.6) -> np.ndarray:
@@ -170,7 +170,7 @@ def test_unreadable_file_is_rejected_but_failing_storage_is_an_error(tmp_path, m
     def fail(uri: str) -> None:
         raise OSError("slow down")
 
-    monkeypatch.setattr("raydistill.galaxies.picture_files.open_stream", fail)
+    monkeypatch.setattr("raydistill.galaxies.pictures.files.open_stream", fail)
     with pytest.raises(CatalogError, match=r"cannot be read \(slow down\).*run the command again") as caught:
         read_source("s3://bucket/g.jpg")
     assert not isinstance(caught.value, RejectedImage)
@@ -279,7 +279,7 @@ def test_paths_use_subfolders_and_a_mapping(tmp_path):
 
 
 def test_folder_is_listed_once_for_many_ids(tmp_path, monkeypatch):
-    import raydistill.galaxies.picture_files as picture_files
+    import raydistill.galaxies.pictures.files as picture_files
 
     (tmp_path / "1.jpg").touch()
     calls, list_files = [], picture_files.list_files

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.images import RejectedImage, decode_picture, picture_extent
-from raydistill.galaxies.levels import choose_range
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.images import RejectedImage, decode_picture, picture_extent
+from raydistill.galaxies.pictures.levels import choose_range
+from raydistill.galaxies.pictures.sources import FolderImages
 
 BITS = (8, 9, 10, 12, 14, 15, 16)
 

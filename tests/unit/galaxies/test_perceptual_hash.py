@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from raydistill.galaxies.images import prepare
-from raydistill.galaxies.perceptual_hash import BITS, BYTES, MAX_DISTANCE, MIN_SIZE, perceptual_hashes
+from raydistill.galaxies.pictures.images import prepare
+from raydistill.galaxies.pictures.perceptual_hash import BITS, BYTES, MAX_DISTANCE, MIN_SIZE, perceptual_hashes
 
 
 def galaxy(seed: int, size: int = 424) -> Image.Image:
@@ -107,7 +107,7 @@ def test_hash_does_not_depend_on_the_other_pictures(size):
 @pytest.mark.parametrize("size", [16, 32, 64, 300])
 def test_sums_are_exact(size):
     """Floats that hold whole numbers exactly give the same bits whatever the order of the sum."""
-    from raydistill.galaxies.perceptual_hash import _basis
+    from raydistill.galaxies.pictures.perceptual_hash import _basis
 
     cosines, chosen = _basis(size)
     largest = 3 * 255 * np.abs(cosines).sum(axis=1).max()

@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from raydistill.errors import CatalogError
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.sources import FolderImages
 
 
 def names(paths: list[str | None]) -> list[str | None]:

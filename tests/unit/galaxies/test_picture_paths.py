@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError
 from raydistill.galaxies.catalog import read_catalog
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.picture_files import FITS_SUFFIXES, is_absolute
-from raydistill.galaxies.picture_paths import find_paths
+from raydistill.galaxies.pictures.files import FITS_SUFFIXES, is_absolute
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.paths import find_paths
 from raydistill.galaxies.tables import find_path_column, open_table
 
 

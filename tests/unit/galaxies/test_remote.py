@@ -12,10 +12,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from gcsfs.retry import HttpError
 
 from raydistill.errors import CatalogError
-from raydistill.galaxies.images import RejectedImage
-from raydistill.galaxies.picture_files import read_source
-from raydistill.galaxies.picture_paths import find_paths
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.files import read_source
+from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.galaxies.pictures.paths import find_paths
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.tables import open_table
 from raydistill.storage import open_stream
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from raydistill.galaxies.images import RejectedImage, decode_picture, picture_extent
-from raydistill.galaxies.levels import choose_range
+from raydistill.galaxies.pictures.images import RejectedImage, decode_picture, picture_extent
+from raydistill.galaxies.pictures.levels import choose_range
 
 RAMP = np.linspace(0, 1, 40 * 48).reshape(40, 48)
 GREY = np.rint(255 * RAMP).astype(int)

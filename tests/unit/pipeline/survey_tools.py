@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from raydistill.config import CatalogSurvey, Curate
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import SPLITS
-from raydistill.galaxies.sources import FolderImages
 from raydistill.pipeline.curate.selection import Selection
 
 SPLIT = (0.6, 0.2, 0.2)

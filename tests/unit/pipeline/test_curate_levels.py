@@ -18,8 +18,8 @@ from raydistill.datasets.base import DataSet
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.sources import FolderImages, ParquetImages
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.curate.decoding import decode_row, to_table
 from raydistill.pipeline.curate.levels import LevelChecks, resolve_levels
 

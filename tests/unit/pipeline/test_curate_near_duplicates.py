@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.artifacts.curated import NEAR_DUPLICATES
-from raydistill.galaxies.perceptual_hash import BYTES, MAX_DISTANCE
+from raydistill.galaxies.pictures.perceptual_hash import BYTES, MAX_DISTANCE
 from raydistill.pipeline.curate import near_duplicates
 from raydistill.pipeline.curate.near_duplicates import (
     NearDuplicateFinder,

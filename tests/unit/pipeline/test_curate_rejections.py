@@ -16,8 +16,8 @@ from PIL import Image
 from raydistill.config import CatalogSurvey, Config, Curate, Images
 from raydistill.datasets.folder import ImageFolder
 from raydistill.errors import CatalogError
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.sources import FolderImages, ParquetImages
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.curate.decoding import decode_row, to_table
 from raydistill.pipeline.curate.rejections import describe_rejections, fix_rejections, rejection
 from raydistill.pipeline.curate.selection import select_galaxies

@@ -16,8 +16,8 @@ from raydistill.datasets.base import DataSet
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
-from raydistill.galaxies.sources import FolderImages
 from raydistill.pipeline.curate.selection import select_galaxies
 from tests.unit.pipeline.survey_tools import SPLIT, catalog, count, recipe, write_picture
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from raydistill.config import CatalogSurvey, Curate
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.curate.selection import select_galaxies
 
 SPLIT = (0.6, 0.2, 0.2)

@@ -14,8 +14,8 @@ from PIL import Image
 from raydistill.artifacts.curated import NEAR_DUPLICATES, Summary
 from raydistill.config import CatalogSurvey, Config, Curate
 from raydistill.datasets.folder import ImageFolder
-from raydistill.galaxies.fits_images import FitsImages
-from raydistill.galaxies.sources import FolderImages
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.curate.decoding import decode_row, to_table
 from raydistill.pipeline.curate.levels import chosen_levels, format_levels, resolve_levels
 from raydistill.pipeline.curate.selection import select_galaxies

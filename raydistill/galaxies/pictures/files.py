@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.archives import find_archive, read_bounded
 from raydistill.galaxies.catalog import read_filename_mapping
-from raydistill.galaxies.images import RejectedImage
+from raydistill.galaxies.pictures.archives import find_archive, read_bounded
+from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message, open_stream
 

@@ -13,16 +13,16 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
-from raydistill.galaxies.cells import check_chunks, check_text, is_picture_type, is_text_type
-from raydistill.galaxies.images import Fit, decode_picture
-from raydistill.galaxies.levels import ValueRange, check_range
-from raydistill.galaxies.picture_files import (
+from raydistill.galaxies.pictures.cells import check_chunks, check_text, is_picture_type, is_text_type
+from raydistill.galaxies.pictures.files import (
     Source,
     check_pattern,
     expected_names,
     locate,
     read_source,
 )
+from raydistill.galaxies.pictures.images import Fit, decode_picture
+from raydistill.galaxies.pictures.levels import ValueRange, check_range
 from raydistill.galaxies.tables import object_ids, parquet_dataset
 from raydistill.storage import arrow_filesystem
 

@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError
 from raydistill.galaxies.hidden import is_hidden
-from raydistill.galaxies.images import RejectedImage
+from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.storage import arrow_filesystem, error_message
 
 MAX_MEMBERS = 4_000_000

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raydistill.errors import CatalogError
-from raydistill.galaxies.archives import MAX_RATIO, SMALL
-from raydistill.galaxies.picture_files import Source
+from raydistill.galaxies.pictures.archives import MAX_RATIO, SMALL
+from raydistill.galaxies.pictures.files import Source
 
 ARRAY_RANKS = (2, 3)  # H x W, and H x W x 3 or 3 x H x W
 

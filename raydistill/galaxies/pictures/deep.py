@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from raydistill.galaxies.levels import to_levels
+from raydistill.galaxies.pictures.levels import to_levels
 
 _SIGNED = ("I;16S", "I;16BS")  # raw modes of 16 bits with a sign
 _UNSIGNED_32 = "I;32N"  # Pillow returns it as signed

@@ -25,10 +25,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.alignment import align_major_axis
-from raydistill.galaxies.deep_pictures import DeepPixels, array_pixels, read_deep
-from raydistill.galaxies.levels import Extent, ValueRange, extent, to_levels
-from raydistill.galaxies.tiff_pictures import TIFF_MAGIC, read_unusual_tiff
+from raydistill.galaxies.pictures.alignment import align_major_axis
+from raydistill.galaxies.pictures.deep import DeepPixels, array_pixels, read_deep
+from raydistill.galaxies.pictures.levels import Extent, ValueRange, extent, to_levels
+from raydistill.galaxies.pictures.tiff import TIFF_MAGIC, read_unusual_tiff
 
 Fit = Literal["square", "crop", "pad"]
 MAX_PADDED = 178_956_970  # px, as many as Pillow decodes

@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError
 from raydistill.galaxies.numbers import MISSING
-from raydistill.galaxies.picture_files import (
+from raydistill.galaxies.pictures.files import (
     FITS_SUFFIXES,
     PICTURE_SUFFIXES,
     by_stem,

@@ -14,8 +14,7 @@ import numpy as np
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.fields import later
-from raydistill.galaxies.images import Fit, RejectedImage, is_truncated
-from raydistill.galaxies.picture_files import (
+from raydistill.galaxies.pictures.files import (
     FITS_SUFFIXES,
     Source,
     band_files,
@@ -24,7 +23,8 @@ from raydistill.galaxies.picture_files import (
     locate,
     read_source,
 )
-from raydistill.galaxies.stretch import choose_stretch
+from raydistill.galaxies.pictures.images import Fit, RejectedImage, is_truncated
+from raydistill.galaxies.pictures.stretch import choose_stretch
 
 MAX_VALUES = 2**28  # of one extension: 2 GB as float64
 _MAX_PLANES = 16  # a cube with a last axis this short, and longer others, has its planes there
