@@ -46,7 +46,7 @@ from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import fit, init_state, predict
 from raydistill.galaxies.pictures.sources import FolderImages
-from raydistill.pipeline.curate.decoding import decode_row
+from raydistill.pipeline.curate.decoding import decode_row, to_table
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import STAGES
 from raydistill.pipeline.runtime.cluster import set_environment, start_private
@@ -55,6 +55,7 @@ from raydistill.pipeline.tracking.tracker import Tracker
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
 SMALL = 10_000  # images of the small run, whose peak memory is compared with that of the full run
 CORES = 2
+BLOCK = 64  # images of one task of the pool
 STORE_MB = 150  # of Ray's object store; far more data passes through it
 SILENT = Tracker("", "scaling", enabled=False)
 
@@ -167,14 +168,16 @@ def _repeated(scratch: Path, images: int) -> tuple[Path, Path]:
 def _loop(catalog: str, root: str, to: str) -> None:
     """Decode every picture in a pool of processes and write one Parquet file."""
     ids = pyarrow.csv.read_csv(catalog)["GalaxyID"].to_pylist()
+    paths = [f"{root}/{object_id}.jpg" for object_id in ids]
     with multiprocessing.get_context("fork").Pool(CORES) as pool:
         curate = load("gz2_kaggle5", []).curate
-        rows = pool.starmap(_decode, [(f"{root}/{object_id}.jpg", curate) for object_id in ids], chunksize=64)
-    pq.write_table(pa.Table.from_pylist(rows), to)
+        blocks = [(paths[first : first + BLOCK], curate) for first in range(0, len(paths), BLOCK)]
+        tables = pool.starmap(_decode, blocks, chunksize=1)
+    pq.write_table(pa.concat_tables(tables), to)
 
 
-def _decode(path: str, curate: Curate) -> dict[str, Any]:
-    return decode_row(0, path, path, FolderImages(root="."), curate)
+def _decode(paths: list[str], curate: Curate) -> pa.Table:
+    return to_table([decode_row(0, path, path, FolderImages(root="."), curate) for path in paths])
 
 
 # ---- experts and segments ----
