@@ -170,10 +170,13 @@ class _Hdf5:
         arrays: dict[str, ArrayInfo] = {}
 
         def visit(name: str, entry: Any) -> None:
+            if hasattr(entry, "keys"):
+                len(entry)  # raises for a damaged group, in which HDF5 would search without end
             if getattr(entry, "shape", ()) and not entry.is_virtual and not entry.external:
                 self._check_size(name, entry)
                 arrays[name] = ArrayInfo(entry.shape, entry.dtype)
 
+        visit("", self._file)
         self._file.visititems(visit)
         return arrays
 
