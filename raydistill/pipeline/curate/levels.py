@@ -171,11 +171,13 @@ def _resolve_stretch(images: FitsImages, selected: pa.Table) -> FitsImages:
         with suppress(RejectedImage):
             pictures.append(images.decode_bands(contents, "")[0])
     if pictures:
-        _refuse_useless_stretch(images, pictures, is_auto, unit_of(sample[0]))
+        _refuse_useless_stretch(images, pictures, is_auto, sample[0])
     return images
 
 
-def _refuse_useless_stretch(images: FitsImages, pictures: Sequence[np.ndarray], is_auto: bool, unit: str) -> None:
+def _refuse_useless_stretch(
+    images: FitsImages, pictures: Sequence[np.ndarray], is_auto: bool, first: Sequence[bytes]
+) -> None:
     saturated = max(np.mean([(one[..., channel] == 255).mean() for one in pictures]) for channel in range(3))
     flat = np.mean([np.ptp(one, axis=(0, 1)).max() < FLAT for one in pictures])
     if saturated <= REFUSED_SATURATED and flat <= REFUSED_SATURATED:
@@ -184,7 +186,7 @@ def _refuse_useless_stretch(images: FitsImages, pictures: Sequence[np.ndarray], 
         f"{flat:.0%} of the sampled pictures have no structure"
     )  # fmt: skip
     raise CatalogError(
-        f"with stretch {images.stretch:g} and minimum {images.minimum} (unit: {unit}), {problem}", images.root,
+        f"with stretch {images.stretch:g} and minimum {images.minimum} (unit: {unit_of(first)}), {problem}", images.root,
         "give survey.images.channels for bands with light" if is_auto else
         "set survey.images.stretch=auto, or stretch and minimum in the unit of the files",
     )  # fmt: skip
