@@ -4,6 +4,7 @@ from .artifacts.distilled import DistilledSet
 from .artifacts.evaluation import EvaluationReport
 from .artifacts.search import SearchReport
 from .artifacts.survey import Survey
+from .artifacts.synthetic import SyntheticSet
 from .artifacts.trajectories import TrajectoryStore
 from .config import Config
 from .core.architectures import ConvNet
@@ -55,6 +56,7 @@ __all__ = [
     "SelfAdaptive",
     "StepwiseWindow",
     "Survey",
+    "SyntheticSet",
     "Training",
     "TrajectoryStore",
     "Unrolled",

@@ -258,7 +258,7 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
 
     Returns
     -------
-    Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport or SearchReport
+    Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport, SearchReport or SyntheticSet
 
     Raises
     ------

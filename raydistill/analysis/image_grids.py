@@ -108,6 +108,7 @@ def image_grid(
     scale: int | None = None,
     columns: int = 10,
     caption: str = "",
+    heading: str = "",
 ) -> None:
     """Draw images as a grid, one row per class, with the class name to its left.
 
@@ -127,6 +128,8 @@ def image_grid(
         Images per line; a class with more continues on the next line.
     caption
         Text below the grid.
+    heading
+        Text above the grid.
 
     Raises
     ------
@@ -143,7 +146,7 @@ def image_grid(
     pixels = displayable(images)
     rows = [pixels[labels == label] for label in range(len(class_names))]
     widest = max((len(row) for row in rows), default=1)
-    _draw_grid(path, class_names, [_Group("", rows, max(1, min(columns, widest)))], caption, scale)
+    _draw_grid(path, class_names, [_Group(heading, rows, max(1, min(columns, widest)))], caption, scale)
 
 
 @styled

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -20,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from raydistill.artifacts.manifest import Manifest, open_folder
-from raydistill.artifacts.tables import read_table
+from raydistill.artifacts.tables import decode_images, read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
@@ -381,12 +379,8 @@ class CuratedSet:
     def load(self, split: Split) -> LabelledImages:
         """Return the decoded images, labels and object ids of a split."""
         table = self.table(split, ["object_id", "confidence", "image"])
-        size = self.summary.image_size
-        images = np.empty((len(table), size, size, 3), np.uint8)
-        for row, png in enumerate(table["image"]):
-            images[row] = np.asarray(Image.open(io.BytesIO(png.as_py())))
         return LabelledImages(
-            torch.from_numpy(images),
+            decode_images(table["image"], self.summary.image_size),
             torch.tensor(table["label"].to_pylist(), dtype=torch.long),
             table["object_id"].to_pylist(),
             table["confidence"].to_numpy(),

@@ -8,11 +8,12 @@ from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.manifest import kind_of
 from raydistill.artifacts.search import SearchReport
 from raydistill.artifacts.survey import Survey
+from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.errors import ArtifactIncompatible
 from raydistill.storage import Folder
 
-Artifact = Survey | CuratedSet | TrajectoryStore | DistilledSet | EvaluationReport | SearchReport
+Artifact = Survey | CuratedSet | TrajectoryStore | DistilledSet | EvaluationReport | SearchReport | SyntheticSet
 
 KINDS: dict[str, type[Artifact]] = {
     "survey": Survey,
@@ -21,6 +22,7 @@ KINDS: dict[str, type[Artifact]] = {
     "distilled": DistilledSet,
     "evaluation": EvaluationReport,
     "search": SearchReport,
+    "synthetic": SyntheticSet,
 }
 
 

@@ -1,9 +1,15 @@
-"""Read the Parquet files of artifacts."""
+"""Read the Parquet files of artifacts, and the pictures in them."""
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
 
 from raydistill.storage import Folder
 
@@ -16,3 +22,11 @@ def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> p
     """
     with folder.open(name) if columns else pa.BufferReader(folder.read(name)) as source:
         return pq.ParquetFile(source, pre_buffer=False).read(columns, use_threads=False)
+
+
+def decode_images(column: pa.ChunkedArray, size: int) -> Tensor:
+    """Return a column of PNG files [N], RGB of `size` by `size` pixels, as uint8 [N, size, size, 3]."""
+    images = np.empty((len(column), size, size, 3), np.uint8)
+    for row, png in enumerate(column):
+        images[row] = np.asarray(Image.open(io.BytesIO(png.as_py())))
+    return torch.from_numpy(images)

@@ -17,12 +17,13 @@ import struct
 import tokenize
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
+from PIL.PngImagePlugin import PngInfo
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.alignment import align_major_axis
@@ -309,8 +310,14 @@ def pixels_of_crop(height: int, width: int, crop_fraction: float, size: int, ali
     return np.asarray(np.maximum(y_H1, x_1W) <= side / 2 + margin)
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """Encode uint8 `[H, W, 3]` as PNG without metadata: equal pixels give equal bytes.
+def encode_png(image: np.ndarray, text: Mapping[str, str] | None = None) -> bytes:
+    """Encode uint8 `[H, W, 3]` as PNG: equal pixels and equal text give equal bytes.
+
+    Parameters
+    ----------
+    image : uint8 `[H, W, 3]`
+    text : mapping of str to str, optional
+        tEXt chunks by keyword (PNG specification, section 11.3.3). None: no metadata.
 
     Raises
     ------
@@ -319,6 +326,9 @@ def encode_png(image: np.ndarray) -> bytes:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+    chunks = PngInfo()
+    for keyword, value in (text or {}).items():
+        chunks.add_text(keyword, value)
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", compress_level=6)
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=6, pnginfo=chunks)
     return buffer.getvalue()
