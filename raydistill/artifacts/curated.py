@@ -28,7 +28,7 @@ from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.galaxies.catalog import votes_array
-from raydistill.galaxies.classes import ClassTree
+from raydistill.galaxies.classes import UNLABELLED, ClassTree
 from raydistill.galaxies.selection import SPLITS, Split
 from raydistill.storage import Folder
 
@@ -60,7 +60,6 @@ SCHEMA = pa.schema(
 REJECTED_SCHEMA = pa.schema(
     [("object_id", pa.string()), ("source", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
 )
-
 
 NEAR_DUPLICATES = "near_duplicates.parquet"
 NEAR_DUPLICATES_SCHEMA = pa.schema(
@@ -289,6 +288,11 @@ class CuratedSet:
         if empty:
             what = f"the {' and the '.join(empty)} split holds no galaxy"
             raise ArtifactIncompatible(what, self.folder.uri, "enlarge its part in curate.split, or the survey")
+
+    @property
+    def has_classes(self) -> bool:
+        """Return whether the galaxies have classes."""
+        return self.class_names != [UNLABELLED]
 
     @property
     def has_votes(self) -> bool:

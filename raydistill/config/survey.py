@@ -73,7 +73,8 @@ class Curate:
         "gz2-9", "gz2-5", a set for the votes of another survey such as "gz-decals-9" or
         "gz-euclid-10", a YAML file with a class tree, or a list of label names. Labels that are
         numbers, or are spelt otherwise, need a mapping: {elliptical: 1, s0: 2, spiral: [3, 4]}.
-        A data set also takes "all", its default.
+        A data set also takes "all", its default. "unlabelled": all galaxies, without classes; such a
+        set trains generators only, and its table needs ids alone.
     image_size
         Side of a curated image in pixels.
     crop_fraction

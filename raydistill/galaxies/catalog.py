@@ -52,6 +52,7 @@ def read_catalog(
     columns: Mapping[str, str | None] | None = None,
     hdu: int | str | None = None,
     path_column: str | None = None,
+    need_labels: bool = True,
 ) -> pa.Table:
     """Read a catalogue of any schema into one table.
 
@@ -75,6 +76,8 @@ def read_catalog(
         Which table of a file with several; see `tables.open_table`.
     path_column : str, optional
         Column with the path of each picture. It is also the id in a table without ids.
+    need_labels : bool
+        False: labels are not read, and the table may have neither votes nor labels.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def read_catalog(
     elif find_column("id", present, overrides, uri) is None and (paths := catalog.find_path_column()):
         fix = f"if column '{paths}' holds the paths of the pictures, set survey.images.path_column={paths}"
         raise CatalogError("has no id column", uri, f"{fix}; else name one with survey.columns.id=NAME")
-    schema = detect_schema(present, overrides, uri) if schema == "auto" else check_schema(schema)
+    schema = _choose_schema(schema, present, overrides, uri, need_labels)
     unused = next((name for name in present if name.lower() == "split"), None)
     if unused is not None and "split" not in overrides:
         log.info(
@@ -130,8 +133,24 @@ def read_catalog(
             "no id column", "GalaxyID or dr7objid", present, uri, "name it with survey.columns.id=NAME"
         )
     if schema == "plain":
-        return _read_labels(catalog, names)
+        return (
+            _read_labels(catalog, names) if need_labels else _common_columns(_read(catalog, names, []), names, catalog)
+        )
     return _read_votes(catalog, schema, fractions, names)
+
+
+def _choose_schema(
+    schema: str, present: Sequence[str], overrides: Mapping[str, str | None], uri: str, need_labels: bool
+) -> str:
+    """Return the schema of a table, by its columns if it is "auto"."""
+    if schema != "auto":
+        return check_schema(schema)
+    try:
+        return detect_schema(present, overrides, uri)
+    except CatalogError:
+        if need_labels:
+            raise
+        return "plain"
 
 
 def _with_id(

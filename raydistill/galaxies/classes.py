@@ -24,6 +24,8 @@ from raydistill.galaxies.tree import DecisionTree, Task
 from raydistill.galaxies.trees import TREES
 from raydistill.storage import open_stream
 
+UNLABELLED = "unlabelled"  # value of `curate.classes`, and the only class of such a set
+
 
 @dataclass(frozen=True)
 class GalaxyClass:
@@ -208,13 +210,18 @@ BUILTIN_TREES = {name: _builtin(name, *entry) for name, entry in BUILTIN_PATHS.i
 GZ2_NINE, GZ2_FIVE = BUILTIN_TREES["gz2-9"], BUILTIN_TREES["gz2-5"]
 
 
+def unlabelled(tree: DecisionTree = GZ2) -> ClassTree:
+    """Return the tree of a set without classes, whose votes follow `tree`."""
+    return ClassTree(UNLABELLED, (GalaxyClass(UNLABELLED, tree=tree),))
+
+
 def load_class_tree(name_or_yaml_path: str | Sequence[str | int | LabelledClass]) -> ClassTree:
     """Return a builtin tree, the tree in a YAML file, or a tree of labels without paths.
 
     Parameters
     ----------
     name_or_yaml_path : str or sequence of str, int or LabelledClass
-        A name in `BUILTIN_TREES`, the path or URI of a YAML file, or a list of labels.
+        A name in `BUILTIN_TREES`, "unlabelled", the path or URI of a YAML file, or a list of labels.
 
     Raises
     ------
@@ -245,8 +252,10 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int | LabelledClass]
         return tree
     if name_or_yaml_path in BUILTIN_TREES:
         return BUILTIN_TREES[name_or_yaml_path]
+    if name_or_yaml_path == UNLABELLED:
+        return unlabelled()
     if not name_or_yaml_path.endswith((".yaml", ".yml")):
-        hint = nearest(name_or_yaml_path, tuple(BUILTIN_TREES))
+        hint = nearest(name_or_yaml_path, (*BUILTIN_TREES, UNLABELLED))
         fix = join_hint(hint, "Give your own classes as a .yaml file, or labels in brackets: [a, b]")
         raise ConfigError(f"there is no class tree '{name_or_yaml_path}'", "", fix)
     try:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from raydistill.errors import CatalogError, ConfigError, join_hint, nearest
 from raydistill.galaxies.catalog import votes_array
-from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, ClassTree, GalaxyClass, require_path
+from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, UNLABELLED, ClassTree, GalaxyClass, require_path
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.labels import (
     NO_LABEL,
@@ -31,6 +31,7 @@ from raydistill.galaxies.labels import (
     number,
     numeric_labels,
 )
+from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.trees import TREES
 from raydistill.log import get_logger
 
@@ -88,9 +89,13 @@ def assign_classes(
     Labels: the class is the one with that name, or with that position if the label is a whole number
     and `tree` is no list. A list of names refuses a column of numbers. A mapping gives the labels of
     each class. Rows without a label (empty, -1, none, …) or with a null confidence have no class.
+
+    The tree `classes.unlabelled` gives every galaxy label 0 and confidence 1.
     """
     enough = _enough_votes(catalog, min_votes)
-    if "votes" in catalog.column_names:
+    if tree.name == UNLABELLED:
+        label, confidence, reasons = _without_classes(len(catalog))
+    elif "votes" in catalog.column_names:
         label, confidence, reasons = _by_votes(catalog, tree, thresholds)
     elif thresholds is not None:
         raise ConfigError("the table has labels, but thresholds apply to votes", "thresholds", "set it to null")
@@ -106,6 +111,11 @@ def assign_classes(
     metadata = dict(catalog.schema.metadata or {})
     metadata |= {_CLASSES: json.dumps(tree.names).encode(), _UNASSIGNED: json.dumps(left_out).encode()}
     return result.replace_schema_metadata(metadata)
+
+
+def tree_of_votes(catalog: pa.Table) -> DecisionTree:
+    """Return the decision tree of a catalogue's votes; that of Galaxy Zoo 2 if it has none."""
+    return TREES[(catalog.schema.metadata or {}).get(b"raydistill.tree", GZ2.name.encode()).decode()]
 
 
 def count_unassigned(assigned: pa.Table) -> dict[str, int]:
@@ -124,6 +134,10 @@ def _enough_votes(catalog: pa.Table, min_votes: float) -> np.ndarray:
 
 
 Assignment = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
+
+
+def _without_classes(num_galaxies: int) -> Assignment:
+    return np.zeros(num_galaxies, np.int64), np.ones(num_galaxies), {}
 
 
 def _by_votes(catalog: pa.Table, tree: ClassTree, thresholds: str | None) -> Assignment:
@@ -148,7 +162,7 @@ def _check_tree(catalog: pa.Table, classes: ClassTree, thresholds: str | None) -
     for galaxy_class in classes.classes:
         require_path(galaxy_class)
     metadata = catalog.schema.metadata or {}
-    own = TREES[metadata.get(b"raydistill.tree", GZ2.name.encode()).decode()]
+    own = tree_of_votes(catalog)
     if own != classes.tree:
         builtin = [name for name, other in BUILTIN_TREES.items() if other.tree == own]
         what = f"the classes '{classes.name}' follow the tree of {classes.tree.title}, the votes that of {own.title}"

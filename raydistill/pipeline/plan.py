@@ -28,7 +28,7 @@ from raydistill.artifacts.manifest import Manifest, commit, exists, identity_of,
 from raydistill.config import CatalogSurvey, Config, Distill
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, CatalogError
-from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, load_class_tree
+from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, load_class_tree
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.config_checks import ALL, check, check_recipe
 from raydistill.simulation.config import SimulatedSurvey
@@ -147,7 +147,7 @@ class Plan:
             parts["catalog_sha256"] = _sha256(survey.catalog, "vote table", "survey.catalog")
             if not isinstance(survey.images, ParquetImages) and survey.images.mapping is not None:
                 parts["mapping_sha256"] = _sha256(survey.images.mapping, "filename mapping", "survey.images.mapping")
-        if isinstance(curate.classes, str) and curate.classes not in (*BUILTIN_TREES, ALL):
+        if isinstance(curate.classes, str) and curate.classes not in (*BUILTIN_TREES, ALL, UNLABELLED):
             parts["class_tree_sha256"] = _sha256(curate.classes, "class tree", "curate.classes")
         spec = self._spec(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
         return replace(spec, config=spec.config | provenance)

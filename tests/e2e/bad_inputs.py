@@ -402,6 +402,9 @@ RUN_ROWS = [
     R("labels from votes for a survey without votes", "run own.yaml distill.labels=votes experts.targets=votes", 3,
       "runs/own/curated-…: its galaxies have labels and no votes, which experts.targets and distill.labels need; set "
       "experts.targets=hard and distill.labels=hard, or take a survey with votes"),
+    R("experts of a set without classes", "run own.yaml curate.classes=unlabelled", 3,
+      "runs/own/curated-…: its galaxies have no classes, because curate.classes is unlabelled; set curate.classes to classes "
+      "of the survey"),
     R("a curated set whose stage was stopped", "experts tiny.yaml experts.num_experts=2", 3,
       "runs/tiny/curated-…: the curated set here was never finished; run 'raydistill curate CONFIG' again",
       prepare=stop_in_the_middle),

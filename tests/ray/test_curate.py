@@ -29,12 +29,13 @@ from ray_tools import SILENT, folder_survey
 from raydistill.artifacts.curated import SCHEMA, CuratedSet
 from raydistill.config import CatalogSurvey, Config
 from raydistill.core.augment import Augmentation
-from raydistill.errors import CatalogError, ClusterError
+from raydistill.errors import ArtifactIncompatible, CatalogError, ClusterError
 from raydistill.galaxies.pictures.images import prepare
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
 from raydistill.pipeline.curate import decoding, stage, writer
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.runtime.stages import require_classes
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -356,3 +357,15 @@ def test_rows_without_a_class_are_counted(
         result = curated(tmp_path, CatalogSurvey(**folder_survey(survey, labelled)))
     assert result.summary.unassigned["no_label"] == 5
     assert "60 galaxies, 55 have a class (not: 5 no_label)" in caplog.text
+
+
+def test_set_without_classes_holds_all_pictures_and_trains_no_experts(
+    blobs: CatalogSurvey, cluster: None, tmp_path: Path
+) -> None:
+    ids = tmp_path / "ids.csv"
+    ids.write_text("id\n" + "\n".join(labels(80)))
+    unlabelled = curated(tmp_path, replace(blobs, catalog=str(ids)), classes="unlabelled")
+    assert unlabelled.class_names == ["unlabelled"]
+    assert sorted(row["object_id"] for row in rows_of(unlabelled)) == sorted(labels(80))
+    with pytest.raises(ArtifactIncompatible, match="its galaxies have no classes"):
+        require_classes(unlabelled)

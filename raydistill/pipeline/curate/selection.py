@@ -19,13 +19,13 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError, ConfigError, RaydistillError, nearest
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.catalog_schemas import KNOWN_NAMES
-from raydistill.galaxies.classes import ClassTree, load_class_tree
+from raydistill.galaxies.classes import UNLABELLED, ClassTree, load_class_tree, unlabelled
 from raydistill.galaxies.labels import LabelIndex, mapping_example, number, numeric_labels
 from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, below
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.paths import FoundPaths, find_paths
 from raydistill.galaxies.pictures.sources import ParquetImages
-from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassigned, report
+from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassigned, report, tree_of_votes
 from raydistill.galaxies.tables import find_path_column, open_table
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL
@@ -85,7 +85,10 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
         catalog = read_catalog(
             survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns, hdu=survey.hdu,
             path_column=None if isinstance(survey.images, ParquetImages) else survey.images.path_column,
+            need_labels=tree.name != UNLABELLED,
         )  # fmt: skip
+    if tree.name == UNLABELLED:
+        tree = unlabelled(tree_of_votes(catalog))
     column = survey.columns.get("split")
     if column is not None:
         catalog = name_splits(catalog, column, survey.catalog)
@@ -116,8 +119,8 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
 
 
 def _check_number(tree: ClassTree, where: str) -> None:
-    """Raise CatalogError for a single class: there is nothing to tell apart."""
-    if len(tree.names) == 1:
+    """Raise CatalogError for a single class, with which there is nothing to tell apart."""
+    if len(tree.names) == 1 and tree.name != UNLABELLED:
         what = f"there is one class only, '{tree.names[0]}', and a network learns to tell classes apart"
         raise CatalogError(what, where, "add galaxies of another class, or check curate.classes")
 
@@ -171,7 +174,7 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
     tree = load_class_tree(names if recipe.classes == ALL else recipe.classes)
     if recipe.classes == ALL:
         _warn_of_similar(names)
-    requested = _requested_labels(tree, names)
+    requested = names if tree.name == UNLABELLED else _requested_labels(tree, names)
     _check_number(tree, survey.root)
     rows = rows.append_column("confidence", pa.array([1.0] * len(rows)))
     for column in UNKNOWN:

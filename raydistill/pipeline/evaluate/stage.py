@@ -29,7 +29,7 @@ from raydistill.pipeline.evaluate.fits import Split
 from raydistill.pipeline.evaluate.report import write_report
 from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_teachers, load_votes
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
+from raydistill.pipeline.runtime.stages import is_complete, require_classes, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.seeding import fold_in
 
@@ -76,6 +76,7 @@ def _train_networks(
     config, num_classes = plan.config, curated.num_classes
     # A distilled set is used with its own normalisation, on any survey.
     normalisation = distilled.selected.normalisation
+    require_classes(curated)
     curated.require_splits("train", "validation", "test")
     train, validation, test = (load_split(curated, name, normalisation) for name in ("train", "validation", "test"))
     test = test[0][independent_N], test[1][independent_N]

@@ -44,7 +44,14 @@ from raydistill.pipeline.runtime.background import run_in_background
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.pipeline.runtime.resources import check_memory, choose_num_workers, on_driver_node
 from raydistill.pipeline.runtime.signals import preserve_sigint
-from raydistill.pipeline.runtime.stages import is_complete, require_votes, resolve, stage_context, tracked_run
+from raydistill.pipeline.runtime.stages import (
+    is_complete,
+    require_classes,
+    require_votes,
+    resolve,
+    stage_context,
+    tracked_run,
+)
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.storage import Folder, arrow_filesystem
 
@@ -81,6 +88,7 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     if is_complete(spec):
         return TrajectoryStore.open(spec.folder)
     curated = CuratedSet.open(plan.curated.folder)
+    require_classes(curated)
     curated.require_splits("train", "validation")
     require_votes(config, curated)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:

@@ -78,9 +78,17 @@ def load_inputs(plan: Plan) -> CuratedSet:
     curated = CuratedSet.open(plan.curated.folder)
     store = TrajectoryStore.open(plan.trajectories.folder)
     check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
+    require_classes(curated)
     curated.require_splits("train", "validation")
     require_votes(plan.config, curated)
     return curated
+
+
+def require_classes(curated: CuratedSet) -> None:
+    """Raise ArtifactIncompatible for a set without classes."""
+    if not curated.has_classes:
+        what = "its galaxies have no classes, because curate.classes is unlabelled"
+        raise ArtifactIncompatible(what, curated.folder.uri, "set curate.classes to classes of the survey")
 
 
 def require_votes(config: Config, curated: CuratedSet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
+from raydistill.galaxies.trees import GZ_DECALS
 from raydistill.pipeline.curate.selection import select_galaxies
 from tests.unit.pipeline.survey_tools import SPLIT, catalog, count, recipe, write_picture
 
@@ -275,3 +277,36 @@ def test_partly_hidden_and_constant_labels_of_a_split_are_reported(
     assert "official splits: train, validation, test\n" in caplog.text
     assert "1 of 4 pictures of the validation split have no label and are left out" in caplog.text
     assert "all 20 pictures of the test split have the same label; check that it is no placeholder" in caplog.text
+
+
+# ---- sets without classes ----
+
+
+def test_unlabelled_set_holds_every_galaxy_of_a_table_of_ids(tmp_path: Path) -> None:
+    survey = catalog(tmp_path, {f"{n:02d}": "" for n in range(20)})
+    (tmp_path / "ids.csv").write_text("GalaxyID\n" + "\n".join(f"{n:02d}" for n in range(20)))
+    selection = select_galaxies(recipe(classes="unlabelled"), replace(survey, catalog=str(tmp_path / "ids.csv")))
+    assert {name: sum(own) for name, own in count(selection).items()} == {"unlabelled": 20}
+    assert set(selection.galaxies["confidence"].to_pylist()) == {1.0}
+
+
+def test_unlabelled_set_ignores_labels(tmp_path: Path) -> None:
+    labels = {"00": "spiral", "01": "", "02": "7"}
+    selection = select_galaxies(recipe(classes="unlabelled"), catalog(tmp_path, labels))
+    assert sorted(selection.galaxies["object_id"].to_pylist()) == sorted(labels)
+    data_set = folder(tmp_path / "folders", {"a": 9, "b": 9})
+    assert {n: sum(own) for n, own in count(select_galaxies(recipe(classes="unlabelled"), data_set)).items()} == {
+        "unlabelled": 18
+    }
+
+
+def test_unlabelled_set_keeps_votes_and_their_tree(tmp_path: Path) -> None:
+    survey = catalog(tmp_path, {f"{n:02d}": "" for n in range(20)})
+    questions = {task.key: [answer.column for answer in task.answers] for task in GZ_DECALS.tasks}
+    columns = {f"{name}_fraction": 1 / len(own) for own in questions.values() for name in own}
+    rows = [",".join([f"{n:02d}", *map(str, columns.values())]) for n in range(20)]
+    (tmp_path / "votes.csv").write_text("\n".join([f"id_str,{','.join(columns)}", *rows]))
+    own = replace(survey, catalog=str(tmp_path / "votes.csv"), dialect="gz-decals-5")
+    selection = select_galaxies(recipe(classes="unlabelled"), own)
+    assert selection.tree.tree == GZ_DECALS
+    assert "votes" in selection.galaxies.column_names
