@@ -33,6 +33,7 @@ from tests.e2e.spoiling import (
     stop_in_the_middle,
     two_configurations,
 )
+from tests.e2e.spoiling_pictures import bands_in_pages
 
 # Sixty labels for pictures of noise: a small survey of a user.
 LABELS = "id,class\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'}\n" for n in range(60))
@@ -386,6 +387,10 @@ RUN_ROWS = [
       "bands/11.fits: no plane for each of the channels I, R, G; set survey.images.channels to the extensions or "
       "planes for red, green and blue",
       {"c.yaml": OWN.replace(FOLDER, "{kind: fits, root: bands}")}, one_band),
+    R("a TIFF of several pages", "curate own.yaml survey.images.pattern={id}.tif", 3,
+      "curate: no training galaxy in: cat, dog (rejected pictures: 60 several-frames; first: 0.tif (a TIFF of 3 pages)); store one "
+      "picture per file, with its colours as H x W x 3; runs/own/curated-…/rejected.parquet lists them",
+      prepare=bands_in_pages),
     R("curate before simulate", "curate tiny.yaml seed=1", 3,
       "runs/tiny/survey-…: there is no simulated survey here; run 'raydistill simulate CONFIG' first"),
     R("experts before curate", "experts tiny.yaml seed=1", 3,

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tifffile
 from astropy.io import fits
 
 LIGHT = np.random.default_rng(0).random((3, 32, 32)).astype(np.float32)
@@ -39,6 +40,12 @@ def faint_arrays(root: Path) -> None:
     """Write pictures as floats around 0.001."""
     for n in range(60):
         np.save(root / "pictures" / f"{n}.npy", LIGHT[0] / 1000)
+
+
+def bands_in_pages(root: Path) -> None:
+    """Write each picture as a TIFF of three pages."""
+    for n in range(60):
+        tifffile.imwrite(root / "pictures" / f"{n}.tif", LIGHT, photometric="minisblack")
 
 
 def bands_on_a_bright_sky(root: Path) -> None:

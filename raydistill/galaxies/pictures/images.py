@@ -29,7 +29,8 @@ from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.alignment import align_major_axis
 from raydistill.galaxies.pictures.deep import DeepPixels, array_pixels, read_deep
 from raydistill.galaxies.pictures.levels import Extent, ValueRange, extent, to_levels
-from raydistill.galaxies.pictures.tiff import TIFF_MAGIC, read_unusual_tiff
+from raydistill.galaxies.pictures.tiff import read_unusual_tiff
+from raydistill.galaxies.pictures.tiff_pages import TIFF_MAGIC, find_picture
 
 Fit = Literal["square", "crop", "pad"]
 MAX_PADDED = 178_956_970  # px, as many as Pillow decodes
@@ -37,10 +38,12 @@ MAX_PADDED = 178_956_970  # px, as many as Pillow decodes
 NPY_MAGIC = b"\x93NUMPY"
 DARKEST_FULL = 2**14  # a picture of 16 bits whose brightest pixel is darker does not fill them
 AVIF_MAGIC = (b"ftypavif", b"ftypavis")  # from the fifth byte on
+# The first frame of these formats is the whole picture: others are thumbnails, layers or sizes.
+FRAMES_BESIDE_A_PICTURE = ("MPO", "PSD", "TIFF")  # of a TIFF, `find_picture` checks the pages
 
 REASONS = (
     "missing", "unreadable", "empty", "corrupt", "truncated", "wrong-bands", "wrong-size", "wrong-range", "constant",
-    "not-finite"
+    "not-finite", "several-frames",
 )  # fmt: skip
 
 
@@ -77,12 +80,13 @@ def decode_picture(content: bytes, where: str = "", value_range: ValueRange = "f
     Raises
     ------
     RejectedImage
-        With the reason corrupt, truncated or wrong-range, wrong-size for more pixels than Pillow accepts, or
-        not-finite for NaN.
+        With the reason corrupt, truncated or wrong-range, wrong-size for more pixels than Pillow accepts,
+        not-finite for NaN, or several-frames for an animation or a TIFF of several pictures.
     """
     if content.startswith(NPY_MAGIC):
         return picture_from_array(read_npy(content, where), where, value_range)
     if content.startswith(TIFF_MAGIC):
+        content = _first_page(content, where)
         with _as_rejection(where):
             tiff = read_unusual_tiff(content)
         if tiff is not None:
@@ -141,6 +145,7 @@ def picture_extent(content: bytes) -> Extent | None:
     """
     if content.startswith(NPY_MAGIC):
         return extent(read_npy(content, ""))
+    content = _first_page(content, "") if content.startswith(TIFF_MAGIC) else content
     with _as_rejection(""):
         deep = read_unusual_tiff(content) or read_deep(_open_picture(content, ""), content)
     return None if deep is None else extent(deep.values)
@@ -151,7 +156,19 @@ def _open_picture(content: bytes, where: str) -> Image.Image:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         if content[4:12] in AVIF_MAGIC and not features.check("avif"):
             raise RejectedImage("corrupt", where, "AVIF, which this Pillow cannot read; install Pillow 11.3 or later")
-        return Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content))
+        frames = 1 if image.format in FRAMES_BESIDE_A_PICTURE else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise RejectedImage("several-frames", where, f"an animation of {frames} frames")
+    return image
+
+
+def _first_page(content: bytes, where: str) -> bytes:
+    """Return a TIFF whose first page is its only picture of full resolution."""
+    content, pictures = find_picture(content)
+    if pictures > 1:
+        raise RejectedImage("several-frames", where, f"a TIFF of {pictures} pages")
+    return content
 
 
 @contextmanager

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from raydistill.galaxies.pictures.deep import DeepPixels
+from raydistill.galaxies.pictures.tiff_pages import TIFF_MAGIC
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 259, 262, 284, 339  # tags
 _UNPACKED, _SEPARATE, _SIGNED, _WHITE_IS_ZERO, _OPACITY = 1, 2, 2, 0, 2  # values of tags
 

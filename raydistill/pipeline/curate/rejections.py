@@ -19,6 +19,7 @@ _FIXES = {
     "unreadable": "check the permissions of the files",
     "not-finite": "replace the NaN and infinite pixels",
     "wrong-bands": "store pictures with one or three channels",
+    "several-frames": "store one picture per file, with its colours as H x W x 3",
     **dict.fromkeys(
         ("empty", "truncated", "corrupt"), "download the damaged files again, or convert them to PNG or JPEG"
     ),
