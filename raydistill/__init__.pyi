@@ -1,7 +1,20 @@
-from .api import curate, distill, evaluate, experts, load_config, open, run, setup_logging, simulate, tune
+from .api import (
+    curate,
+    distill,
+    evaluate,
+    experts,
+    load_config,
+    open,
+    predict_survey,
+    run,
+    setup_logging,
+    simulate,
+    tune,
+)
 from .artifacts.curated import CuratedSet
 from .artifacts.distilled import DistilledSet
 from .artifacts.evaluation import EvaluationReport
+from .artifacts.predictions import PredictionSet
 from .artifacts.search import SearchReport
 from .artifacts.survey import Survey
 from .artifacts.synthetic import SyntheticSet
@@ -50,6 +63,7 @@ __all__ = [
     "InMemoryTrajectories",
     "Matcher",
     "Network",
+    "PredictionSet",
     "RaydistillError",
     "Recipe",
     "SearchReport",
@@ -70,6 +84,7 @@ __all__ = [
     "load_config",
     "open",
     "predict",
+    "predict_survey",
     "run",
     "setup_logging",
     "simulate",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from raydistill.artifacts.distilled import DistilledSet
     from raydistill.artifacts.evaluation import EvaluationReport
     from raydistill.artifacts.opening import Artifact
+    from raydistill.artifacts.predictions import PredictionSet
     from raydistill.artifacts.search import SearchReport
     from raydistill.artifacts.survey import Survey
     from raydistill.artifacts.trajectories import TrajectoryStore
@@ -246,6 +247,37 @@ def tune(config: ConfigLike, *overrides: str) -> SearchReport:
     return search(_plan(config, overrides))
 
 
+def predict_survey(config: ConfigLike, survey: str | os.PathLike[str], *overrides: str) -> PredictionSet:
+    """Predict the class of every picture of a survey with the trained experts of a config.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    survey
+        A config, the folder of a curated set, or a folder of pictures.
+    *overrides
+        Values of `config` at dotted keys, as on the command line: "predict.experts=3".
+
+    Returns
+    -------
+    PredictionSet
+        Mean and spread of the class probabilities and the features of each picture.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value does not fit.
+    ArtifactMissing
+        The curated set or the experts of the config do not exist.
+    CatalogError
+        The survey has no pictures, or none of them can be used.
+    """
+    from raydistill.pipeline.run import predict
+
+    return predict(_plan(config, overrides), os.fspath(survey))
+
+
 def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
     """Open an artifact of any kind.
 
@@ -258,7 +290,8 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
 
     Returns
     -------
-    Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport, SearchReport or SyntheticSet
+    Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport, SearchReport, SyntheticSet or
+    PredictionSet
 
     Raises
     ------

@@ -41,6 +41,7 @@ app = typer.Typer(
 ConfigPath = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of one in configs/, such as demo.")
 ]
+SurveyPath = Annotated[str, typer.Argument(metavar="SURVEY", help="A config, a curated set, or a folder of pictures.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example distill.iterations=500.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the resolved config and what would be written or skipped.")
@@ -122,6 +123,31 @@ def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = Fals
         result = pipeline.search(plan)
         report.search_report(result, out=sys.stderr)
         print_result(result.folder)
+
+
+@app.command(epilog=EXIT_CODES)
+def predict(
+    config: ConfigPath,
+    survey: SurveyPath,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Predict the class of every picture of a survey with the trained experts.
+
+    The experts of CONFIG must exist. The result has mean and spread of the class probabilities and
+    the features of each picture.
+    """
+    with exit_on_error():
+        plan = _plan(config, overrides, verbose)
+        from raydistill.pipeline import run as pipeline
+
+        if dry_run:
+            from raydistill.pipeline.predict.stage import predict_specs
+
+            print_result(pipeline.dry_run(plan, predict_specs(plan, survey)))
+            return
+        print_result(pipeline.predict(plan, survey).folder)
 
 
 @app.command(epilog=EXIT_CODES)

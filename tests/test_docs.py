@@ -25,8 +25,10 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is no dependency"}
 LONG = {"tutorial.md", "artifacts.md"}  # a minute or more each; README runs in `make test`
-COMMAND = re.compile(r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|run|demo)\b[^#\n]*)", re.M)
-INLINE = re.compile(r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|run|demo)\b[^`\n]*)`")
+COMMAND = re.compile(
+    r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|run|demo)\b[^#\n]*)", re.M
+)
+INLINE = re.compile(r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|run|demo)\b[^`\n]*)`")
 PLACEHOLDER = re.compile(r"\b(CONFIG|PATH|FOLDER|FILE)\b|…|\.\.\.|my\.yaml")
 
 
@@ -176,7 +178,16 @@ for name in ("images.safetensors", "whitening.safetensors"):
 shutil.copy(glob.glob(f"{survey.folder.uri}/images/*.jpg")[0], "galaxy.jpg")
 own_pictures = torch.rand(2, 3, 16, 16)
 """
-PREPARE = {"artifacts.md": ARTIFACTS}
+PREDICT = """
+import raydistill as rd
+
+config = rd.load_config(
+    "demo", "survey.num_galaxies=300", "curate.image_size=16", "experts.num_experts=2", "experts.training.epochs=3",
+    "distill.schedule.max_start_epoch=1",
+)
+rd.simulate(config), rd.curate(config), rd.experts(config)
+"""
+PREPARE = {"artifacts.md": ARTIFACTS, "predict.md": PREDICT}
 RUN_DEMO = {"README.md", "tutorial.md"}
 # The tutorial prints figures of one run: their order holds on any processor.
 CHECK = {

@@ -28,7 +28,16 @@ from raydistill.storage import Folder
 SCHEMA_VERSION = 1
 # Increment a revision when the code writes other data for the same config: older artifacts then do
 # not match.
-REVISIONS = {"survey": 1, "curated": 1, "trajectories": 1, "distilled": 1, "evaluation": 1, "search": 1, "synthetic": 1}
+REVISIONS = {
+    "survey": 1,
+    "curated": 1,
+    "trajectories": 1,
+    "distilled": 1,
+    "evaluation": 1,
+    "search": 1,
+    "synthetic": 1,
+    "predictions": 1,
+}
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact
 # Noun for each kind in messages, and the command that builds it.
@@ -40,6 +49,7 @@ _DESCRIPTIONS = {
     "evaluation": ("evaluation", "evaluate"),
     "search": ("search", "tune"),
     "synthetic": ("synthetic set", "sample"),
+    "predictions": ("set of predictions", "predict"),
 }
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 
@@ -60,7 +70,8 @@ class Manifest:
     Attributes
     ----------
     kind
-        "survey", "curated", "trajectories", "distilled", "evaluation", "search" or "synthetic".
+        "survey", "curated", "trajectories", "distilled", "evaluation", "search", "synthetic" or
+        "predictions".
     identity
         Hex digest of kind, config, parents' identities and seed.
     content

@@ -6,6 +6,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.manifest import kind_of
+from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.search import SearchReport
 from raydistill.artifacts.survey import Survey
 from raydistill.artifacts.synthetic import SyntheticSet
@@ -13,7 +14,16 @@ from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.errors import ArtifactIncompatible
 from raydistill.storage import Folder
 
-Artifact = Survey | CuratedSet | TrajectoryStore | DistilledSet | EvaluationReport | SearchReport | SyntheticSet
+Artifact = (
+    Survey
+    | CuratedSet
+    | TrajectoryStore
+    | DistilledSet
+    | EvaluationReport
+    | SearchReport
+    | SyntheticSet
+    | PredictionSet
+)
 
 KINDS: dict[str, type[Artifact]] = {
     "survey": Survey,
@@ -23,6 +33,7 @@ KINDS: dict[str, type[Artifact]] = {
     "evaluation": EvaluationReport,
     "search": SearchReport,
     "synthetic": SyntheticSet,
+    "predictions": PredictionSet,
 }
 
 

@@ -3,11 +3,13 @@
 tree       the dataclasses
 survey     the parts about the survey and its curation
 search     the part for `tune`
+predict    the part for `predict`
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config
 messages   one sentence for a wrong config
 """
 
+from raydistill.config.predict import Predict
 from raydistill.config.reading import EXTENDS, SHIPPED, load, override, vary
 from raydistill.config.search import Halving, Population, Range, Search
 from raydistill.config.survey import CatalogSurvey, Curate, Images
@@ -28,6 +30,6 @@ from raydistill.config.tree import (
 
 __all__ = [
     "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Halving",
-    "Images", "Population", "Protocol", "Range", "Resources", "Search", "Tracking", "identity_part", "load", "override",
+    "Images", "Population", "Predict", "Protocol", "Range", "Resources", "Search", "Tracking", "identity_part", "load", "override",
     "plain", "sources", "vary",
 ]  # fmt: skip

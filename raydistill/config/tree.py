@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
 
 from raydistill.config.kinds import BY_KIND, AnyArchitecture, AnySchedule, AnyStep, infer_kind
+from raydistill.config.predict import Predict
 from raydistill.config.search import Search
 from raydistill.config.survey import CatalogSurvey, Curate
 from raydistill.core.architectures import Architecture, ConvNet, Custom
@@ -345,6 +346,8 @@ class Config:
         Evaluate this distilled set instead of the run's own.
     search
         Search of `raydistill tune`.
+    predict
+        Ensemble and blocks of `raydistill predict`.
     """
 
     name: str
@@ -360,6 +363,7 @@ class Config:
     tracking: Tracking = field(default_factory=Tracking)
     distilled: str | None = None
     search: Search = field(default_factory=Search)
+    predict: Predict = field(default_factory=Predict)
 
 
 def plain(config: Any) -> Any:

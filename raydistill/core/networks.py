@@ -157,15 +157,21 @@ def check_network(network: Network, num_classes: int, image_size: int, channels:
         raise ValueError("the network mixes the images of a batch: an image alone gives other logits")
 
 
-def embedding(network: Network) -> Network:
-    """Return the network without its last linear layer, which returns features; ValueError if it has none."""
+def last_linear(network: Network) -> str:
+    """Return the name of the last linear layer, whose input are the features; ValueError if there is none."""
     linear = [name for name, layer in network.module.named_modules() if isinstance(layer, nn.Linear)]
     if not linear or not linear[-1]:
         raise ValueError("the network has no last linear layer whose input could be its features")
+    return linear[-1]
+
+
+def embedding(network: Network) -> Network:
+    """Return the network without its last linear layer, which returns features; ValueError if it has none."""
+    name = last_linear(network)
 
     def make() -> nn.Module:
         module = network.make()
-        module.set_submodule(linear[-1], nn.Identity())
+        module.set_submodule(name, nn.Identity())
         return module
 
     return Network.of(make)

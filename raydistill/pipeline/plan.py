@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import Any
 
 from raydistill import config as configs
-from raydistill.artifacts import curated, distilled, evaluation, search, trajectories
+from raydistill.artifacts import curated, distilled, evaluation, predictions, search, trajectories
 from raydistill.artifacts.manifest import Manifest, commit, exists, identity_of, open_manifest
 from raydistill.config import CatalogSurvey, Config, Distill
 from raydistill.datasets.base import DataSet
@@ -222,6 +222,20 @@ class Plan:
         parts = {"evaluate": self.config.evaluate, "network": networks[0], "sources": configs.sources(*networks)}
         parents = {curated.KIND: self.curated, distilled.KIND: self.evaluated_set}
         return self._spec(evaluation.KIND, parts, parents, self.config.seed)
+
+    def predictions(self, survey: Mapping[str, Any], parents: Mapping[str, ArtifactSpec]) -> ArtifactSpec:
+        """Return the predictions of the experts for a survey.
+
+        Parameters
+        ----------
+        survey
+            What identifies the survey's pictures and their preparation, as plain values.
+        parents
+            The artifact that the survey is, by its role; empty for other surveys.
+        """
+        own = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
+        parts = {"predict": self.config.predict, "pictures": dict(survey)}
+        return self._spec(predictions.KIND, parts, {**own, **parents}, 0)
 
     def specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `run` builds, in the order of its stages."""

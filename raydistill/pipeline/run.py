@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.manifest import identity_of
 from raydistill.artifacts.opening import Artifact
+from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.search import SearchReport
 from raydistill.config import Config, plain
 from raydistill.pipeline.curate.stage import curate
@@ -15,6 +16,7 @@ from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.stage import evaluate
 from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import ArtifactSpec, Plan
+from raydistill.pipeline.predict import stage as predictions
 from raydistill.pipeline.runtime.cluster import ray_cluster
 from raydistill.pipeline.runtime.stages import make_tracker
 from raydistill.pipeline.simulate.stage import simulate
@@ -70,6 +72,12 @@ def search(plan: Plan) -> SearchReport:
 
     plan.search_specs()  # reports a wrong path before the tracking database is created
     return tune(plan, make_tracker(plan))
+
+
+def predict(plan: Plan, survey: str) -> PredictionSet:
+    """Predict every picture of a survey; the experts must exist."""
+    plan.specs()  # reports a wrong path before the tracking database is created
+    return predictions.predict(plan, survey, make_tracker(plan))
 
 
 def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec] | None = None) -> str:

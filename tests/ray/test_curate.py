@@ -35,6 +35,7 @@ from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
 from raydistill.pipeline.curate import decoding, stage, writer
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.runtime import ray_data
 from raydistill.pipeline.runtime.stages import require_classes
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -131,17 +132,17 @@ def parquet_survey(blobs: CatalogSurvey, root: Path) -> CatalogSurvey:
 
 @pytest.mark.parametrize("storage", ["folder", "parquet"])
 def test_curating_raises_no_deprecation_warning_of_ray(blobs: CatalogSurvey, tmp_path: Path, storage: str) -> None:
-    """`decoding.ACCEPTED_DEPRECATIONS` lists the exceptions with their reasons."""
+    """`ray_data.ACCEPTED_DEPRECATIONS` lists the exceptions with their reasons."""
     survey = blobs if storage == "folder" else parquet_survey(blobs, tmp_path)
     with fail_on_logged_deprecation():
         curated(tmp_path, survey)
 
 
-@pytest.mark.parametrize("message", decoding.ACCEPTED_DEPRECATIONS)
+@pytest.mark.parametrize("message", ray_data.ACCEPTED_DEPRECATIONS)
 def test_an_accepted_deprecation_is_still_raised_by_ray(
     blobs: CatalogSurvey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
-    monkeypatch.setattr(decoding, "ACCEPTED_DEPRECATIONS", {})
+    monkeypatch.setattr(ray_data, "ACCEPTED_DEPRECATIONS", {})
     with fail_on_logged_deprecation(), pytest.raises(RayDeprecationWarning, match=re.escape(message)):
         curated(tmp_path, blobs)
 

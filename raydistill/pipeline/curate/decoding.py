@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import os
-import re
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -23,27 +19,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 from ray.data.context import ShuffleStrategy
-from ray.util.annotations import RayDeprecationWarning
 
 from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet, PackedDataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.cells import read_cell
-from raydistill.galaxies.pictures.files import Source, below, read_source
+from raydistill.galaxies.pictures.files import below
 from raydistill.galaxies.pictures.fits import FitsImages
-from raydistill.galaxies.pictures.images import (
-    RejectedImage,
-    encode_png,
-    inspect,
-    pad_to_square,
-    pixels_of_crop,
-    prepare,
-)
+from raydistill.galaxies.pictures.images import RejectedImage, encode_png
 from raydistill.galaxies.pictures.perceptual_hash import perceptual_hashes
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import object_ids
 from raydistill.pipeline.curate.duplicates import fingerprint
-from raydistill.pipeline.curate.levels import measure_levels
+from raydistill.pipeline.pictures.levels import measure_levels
+from raydistill.pipeline.pictures.preparing import Preparation, prepare_picture
+from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
 from raydistill.storage import arrow_filesystem
 
 # Upper limit. A core decodes 200 pictures of 424 px a second, 100 if it also aligns them.
@@ -54,13 +44,7 @@ BLOCKS_PER_CPU = 4  # lower limit for a small survey, so that every CPU has work
 SIMPLE_SHUFFLE_ROWS = 20_000
 
 PIXELS_AT_ONCE = 2**18  # values whose sums are computed together; they fit into the cache
-MAX_RETRIES = 3  # of a block whose worker died, as for Ray's own tasks; Ray Data would retry without limit
 READ_ERROR = "fault"  # reason of a row that stands for an error of the storage, which ends the stage
-# Warnings of Ray that the stage accepts: start of the message -> reason.
-ACCEPTED_DEPRECATIONS = {
-    "`ray_remote_args` is deprecated": "max_retries, max_restarts and max_task_retries have no named replacement in Ray "
-    "2.60 to 2.63, and nothing else limits how often the task of a dead worker starts again"
-}
 
 # One row per selected galaxy. `sum` and `squares` are exact integers over each channel's pixels.
 DECODED = pa.schema(
@@ -98,10 +82,7 @@ def decode(
     workers
         Upper limit of concurrent tasks; None: the CPUs of the cluster.
     """
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it logs every execution, and the missing progress bars
-    context.execution_options.preserve_order = True
+    context = quiet_context(preserve_order=True)
     simple = len(selected) <= SIMPLE_SHUFFLE_ROWS
     context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED if simple else ShuffleStrategy.SHUFFLE_V2
     rows = _decoded_rows(images, selected, curate, workers)
@@ -123,7 +104,7 @@ def _decode_table(images: ParquetImages, selected: pa.Table, curate: Curate, wor
     ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
     system, path = arrow_filesystem(images.uri)
     rows = ray.data.read_parquet(path, filesystem=system).select_columns([images.id_column, images.image_column])
-    with _accepted_deprecations():
+    with accepted_deprecations():
         return rows.map_batches(
             _DecodeStored, fn_constructor_args=(images, curate, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers or _cpus()),
@@ -162,7 +143,7 @@ def _map_blocks(
     blocks: list[pa.Table], decode: Any, arguments: tuple[Any, ...], workers: int | None
 ) -> ray.data.Dataset:
     """Apply `decode(block, *arguments)` to each block, in one task per block."""
-    with _accepted_deprecations():
+    with accepted_deprecations():
         return ray.data.from_arrow(blocks).map_batches(
             decode,
             fn_args=arguments,
@@ -171,15 +152,6 @@ def _map_blocks(
             compute=ray.data.TaskPoolStrategy(size=workers),
             max_retries=MAX_RETRIES,
         )
-
-
-@contextmanager
-def _accepted_deprecations() -> Iterator[None]:
-    """Silence the warnings of `ACCEPTED_DEPRECATIONS` alone."""
-    with warnings.catch_warnings():
-        for message in ACCEPTED_DEPRECATIONS:
-            warnings.filterwarnings("ignore", re.escape(message), RayDeprecationWarning)
-        yield
 
 
 def _cpus() -> int:
@@ -230,19 +202,9 @@ class _DecodeStored:
 
 
 def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, curate: Curate) -> dict[str, Any]:
-    """Return the row of one galaxy: its prepared picture, or the reason why there is none.
-
-    Pictures of a data set may have any shape and a single colour; those of a survey may not.
-    """
+    """Return the row of one galaxy: its prepared picture, or the reason why there is none."""
     try:
-        contents = [read_source(file)[0] for file in source_files(images, source)]
-        original = _decode_original(images, contents, curate)
-        limits: dict[str, Any] = {} if images.fit == "square" else {"max_aspect": math.inf}
-        limits |= {"min_contrast": 0} if isinstance(images, DataSet) else {}
-        inspect(original, min_size=curate.min_picture_size, where=path, **limits)
-        if images.fit == "pad":
-            original = pad_to_square(original)
-        pixels = prepare(original, curate.crop_fraction, curate.image_size, curate.align)
+        contents, pixels = prepare_picture(source, path, images, Preparation.of(curate, images))
     except RejectedImage as error:
         # A table may name a file that is not there; of a folder, `path` is that file.
         tried = source if isinstance(source, str) and not source.endswith(path) else path
@@ -282,24 +244,6 @@ def _add_numbers(rows: list[dict[str, Any]], pixels_NHWC: np.ndarray) -> None:
     for name, values in numbers.items():
         for row, value in zip(rows, values, strict=True):
             row[name] = value
-
-
-def source_files(images: Images | DataSet, source: Source) -> list[Source]:
-    """Return the files of one picture: FITS may have one per band."""
-    return images.files(source) if isinstance(images, FitsImages) else [source]
-
-
-def _decode_original(images: Images | DataSet, contents: list[bytes], curate: Curate) -> np.ndarray:
-    """Return the whole picture. RejectedImage if pixels are missing within the crop."""
-    if not isinstance(images, FitsImages):
-        return images.decode(contents[0])
-    picture, missing = images.decode_bands(contents, "")
-    if missing.any():
-        missing = pad_to_square(missing) if images.fit == "pad" else missing
-        height, width = missing.shape
-        within = pixels_of_crop(height, width, curate.crop_fraction, curate.image_size, curate.align)
-        images.check_missing(float(missing[within].mean()), "")
-    return picture
 
 
 def _error_row(rank: int, path: str, error: CatalogError, where: str) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.class_sizes import warn_of_few_training
 from raydistill.pipeline.curate.decoding import decode, raise_read_error
-from raydistill.pipeline.curate.levels import LevelChecks, chosen_levels, format_levels, resolve_levels
 from raydistill.pipeline.curate.selection import Selection, select_galaxies
 from raydistill.pipeline.curate.writer import CuratedWriter
+from raydistill.pipeline.pictures.levels import LevelChecks, chosen_levels, format_levels, resolve_levels
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.resources import ensure_schedulable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -120,7 +120,12 @@ def stage_context(plan: Plan) -> Iterator[None]:
 
 @contextmanager
 def tracked_run(
-    plan: Plan, spec: ArtifactSpec, tracker: Tracker, parent_run: str | None, curated: CuratedSet | None = None
+    plan: Plan,
+    spec: ArtifactSpec,
+    tracker: Tracker,
+    parent_run: str | None,
+    curated: CuratedSet | None = None,
+    inputs: Sequence[InputDataset] = (),
 ) -> Iterator[Run]:
     """Hold the lease and track a run while the body writes an artifact's files.
 
@@ -138,6 +143,8 @@ def tracked_run(
         Id of the MLflow run of the whole pipeline; None if the stage runs alone.
     curated
         The curated set that the stage reads; None for a stage that reads none.
+    inputs
+        Further data that the stage reads.
 
     Yields
     ------
@@ -158,7 +165,7 @@ def tracked_run(
             identity=spec.identity,
             params=plain(plan.config),
             parents={name: parent.identity for name, parent in spec.parents.items()},
-            inputs=_inputs(plan, spec, curated),
+            inputs=[*_inputs(plan, spec, curated), *inputs],
             parent_run_id=parent_run,
         ) as run,
     ):

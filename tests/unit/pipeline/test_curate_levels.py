@@ -21,7 +21,7 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.curate.decoding import decode_row, to_table
-from raydistill.pipeline.curate.levels import LevelChecks, resolve_levels
+from raydistill.pipeline.pictures.levels import LevelChecks, resolve_levels
 
 COUNT = 12
 CURATE = Curate(image_size=32, crop_fraction=0.5)

@@ -17,9 +17,9 @@ from raydistill.datasets.folder import ImageFolder
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.curate.decoding import decode_row, to_table
-from raydistill.pipeline.curate.levels import chosen_levels, format_levels, resolve_levels
 from raydistill.pipeline.curate.selection import select_galaxies
 from raydistill.pipeline.curate.writer import CuratedWriter
+from raydistill.pipeline.pictures.levels import chosen_levels, format_levels, resolve_levels
 from raydistill.storage import Folder
 
 COUNT = 20

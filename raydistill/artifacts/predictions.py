@@ -1,0 +1,274 @@
+"""Define `PredictionSet`: the experts' class probabilities for every picture of a survey.
+
+- `data/block-000000.parquet` …: one row per object, in the order of the survey, one row group per
+  file. pandas and pyarrow read the folder `data`.
+- `summary.json`: class names, counts per predicted class, rejected pictures by reason, and how the
+  pictures were prepared.
+
+A block that is finished has a record below `partial/` with its digest and counts. A stage that was
+killed skips these blocks when it runs again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raydistill.artifacts.curated import Levels
+from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
+from raydistill.artifacts.tables import read_table
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = "predictions"
+DATA, SUMMARY = "data", "summary.json"
+
+# One row per object. Lists have no fixed size because pyarrow 25 cannot read nulls in a fixed-size
+# list: `probability` and `spread` have K values or are null, `features` has F values or is null.
+SCHEMA = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("predicted_class", pa.string()),  # the class of the highest mean probability, or null
+        ("probability", pa.list_(pa.float32())),  # mean over the experts, by label
+        ("spread", pa.list_(pa.float32())),  # standard deviation over the experts, by label
+        ("features", pa.list_(pa.float16())),  # input of the last linear layer of the first expert
+        ("reason", pa.string()),  # why the picture could not be used, or null
+        ("detail", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """The contents of `summary.json`.
+
+    Attributes
+    ----------
+    survey
+        Name of the survey: the last part of its path.
+    class_names
+        Names of the classes; the index is the label.
+    num_pictures
+        Number of objects, with those whose picture was rejected.
+    predicted
+        Number of pictures by predicted class.
+    rejected
+        Number of pictures that could not be used, by reason.
+    num_experts
+        Number of experts that predicted.
+    num_features
+        Length of `features`; 0 if they were not requested.
+    image_size
+        Side of the prepared pictures in pixels.
+    crop_fraction
+        Side of the central square that was cut out, as a fraction of the picture's shorter side.
+    aligned
+        Whether every galaxy was turned until its major axis is horizontal.
+    levels
+        The numbers in place of `value_range: auto`, or of `stretch: auto` and its `minimum`; empty
+        if nothing was chosen.
+    """
+
+    survey: str
+    class_names: tuple[str, ...]
+    num_pictures: int
+    predicted: dict[str, int]
+    rejected: dict[str, int]
+    num_experts: int
+    num_features: int
+    image_size: int
+    crop_fraction: float
+    aligned: bool
+    levels: Levels = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """Return the bytes of `summary.json`."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+
+@dataclass(frozen=True)
+class PredictionSet:
+    """An opened set of predictions. Methods read the files when they are called.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    summary
+        Class names, counts, and how the pictures were prepared.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> predictions = rd.open("runs/demo/predictions-0123456789ab")  # doctest: +SKIP
+    >>> predictions.to_pandas(["object_id", "predicted_class"])  # doctest: +SKIP
+    """
+
+    folder: Folder
+    manifest: Manifest
+    summary: PredictionSummary
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> PredictionSet:
+        """Open the predictions at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
+        raw = json.loads(folder.read(SUMMARY))
+        return PredictionSet(folder, manifest, PredictionSummary(**{**raw, "class_names": tuple(raw["class_names"])}))
+
+    @property
+    def class_names(self) -> list[str]:
+        """Return the class names; the index is the label."""
+        return list(self.summary.class_names)
+
+    def blocks(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the blocks in the order of the survey, one in memory at a time.
+
+        Parameters
+        ----------
+        columns
+            Names from `SCHEMA`; None means all.
+        """
+        for name in sorted(self.manifest.files):
+            if name.startswith(f"{DATA}/"):
+                yield read_table(self.folder, name, columns)
+
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """Return all rows, in the order of the survey; `columns` as in `blocks`."""
+        return pa.concat_tables(self.blocks(columns))
+
+    def to_pandas(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """Return one row per object, in the order of the survey.
+
+        Parameters
+        ----------
+        columns
+            Names from `SCHEMA`; None means all. `features` may need gigabytes.
+        """
+        return self.table(columns).to_pandas()
+
+    def probabilities(self) -> tuple[list[str], np.ndarray]:
+        """Return the ids and mean probabilities of the objects whose picture was used.
+
+        Returns
+        -------
+        tuple
+            N object ids, and float32 [N, K].
+        """
+        return self._usable("probability", len(self.class_names), np.float32)
+
+    def features(self) -> tuple[list[str], np.ndarray]:
+        """Return the ids and features of the objects whose picture was used.
+
+        Returns
+        -------
+        tuple
+            N object ids, and float16 [N, F]; F is 0 if no features were requested.
+        """
+        return self._usable("features", self.summary.num_features, np.float16)
+
+    def _usable(self, column: str, width: int, dtype: type[np.generic]) -> tuple[list[str], np.ndarray]:
+        ids: list[str] = []
+        parts = [np.empty((0, width), dtype)]
+        for block in self.blocks(list(dict.fromkeys(["object_id", "reason", column]))):
+            usable = block.filter(pc.is_null(block["reason"]))
+            ids += usable["object_id"].to_pylist()
+            if width:
+                parts.append(
+                    usable[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+                )
+        return ids, np.concatenate(parts) if width else np.empty((len(ids), 0), dtype)
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """The record of a finished block.
+
+    Attributes
+    ----------
+    num_rows
+        Number of objects.
+    predicted
+        Number of pictures by predicted class.
+    rejected
+        Number of pictures that could not be used, by reason.
+    first_rejected
+        Object id and detail of the first one, or None.
+    num_features
+        Length of the features.
+    sha256
+        Digest of the block's file.
+    """
+
+    num_rows: int
+    predicted: dict[str, int]
+    rejected: dict[str, int]
+    first_rejected: tuple[str, str] | None
+    num_features: int
+    sha256: str
+
+
+def block_name(index: int) -> str:
+    """Return the file name of a block."""
+    return f"{DATA}/block-{index:06d}.parquet"
+
+
+def write_block(folder: Folder, index: int, rows: pa.Table) -> BlockRecord:
+    """Write the rows of schema `SCHEMA` of one block, then its record."""
+    with folder.writing(block_name(index)) as path:
+        pq.write_table(rows.combine_chunks(), path, compression="zstd", row_group_size=max(1, len(rows)))
+    rejected = rows.filter(pc.is_valid(rows["reason"])).select(["object_id", "detail"]).slice(0, 1).to_pylist()
+    lengths = pc.list_value_length(rows["features"])
+    record = BlockRecord(
+        len(rows), _counts(rows["predicted_class"]), _counts(rows["reason"]),
+        (rejected[0]["object_id"], rejected[0]["detail"] or "") if rejected else None,
+        pc.max(lengths).as_py() or 0, folder.sha256(block_name(index)),
+    )  # fmt: skip
+    folder.write(_record_name(index), json.dumps(asdict(record)).encode())
+    return record
+
+
+def read_record(folder: Folder, index: int, num_rows: int) -> BlockRecord | None:
+    """Return the record of a finished block of so many rows, or None if it is not finished or is damaged."""
+    if not (folder.exists(_record_name(index)) and folder.exists(block_name(index))):
+        return None
+    try:
+        raw = json.loads(folder.read(_record_name(index)))
+        first = tuple(raw["first_rejected"]) if raw["first_rejected"] else None
+        record = BlockRecord(**{**raw, "first_rejected": first})
+    except (ValueError, TypeError, KeyError):
+        return None
+    intact = record.num_rows == num_rows and record.sha256 == folder.sha256(block_name(index))
+    return record if intact else None
+
+
+def _record_name(index: int) -> str:
+    return f"{PARTIAL}/block-{index:06d}.json"
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(column.drop_null()).to_pylist()}

@@ -1,0 +1,1 @@
+"""Steps that several stages share: choose black and white, prepare pictures."""

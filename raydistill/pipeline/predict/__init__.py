@@ -1,0 +1,1 @@
+"""The predict stage: write the class probabilities of every picture of a survey."""

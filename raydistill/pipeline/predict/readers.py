@@ -1,0 +1,91 @@
+"""Read the pictures of a block of objects, wherever they are stored.
+
+A block is a table with the columns of `OBJECTS`. A reader is small and picklable; every worker has
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.datasets.base import PackedDataSet, rows_in_block
+from raydistill.galaxies.pictures.cells import read_cell
+from raydistill.galaxies.pictures.files import Source, below
+from raydistill.storage import arrow_filesystem
+
+ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at once
+
+# `row_group` and `row` (in its row group) are null for a picture in a file of its own. `path` is
+# null for an object without a picture.
+OBJECTS = pa.schema([("object_id", pa.string()), ("path", pa.string()), ("row_group", pa.int64()), ("row", pa.int64())])
+
+
+class Reader(Protocol):
+    """Yield the picture of each object of a block: its content, its path, or None."""
+
+    def read(self, objects: pa.Table) -> Iterator[Source]: ...
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Pictures in files of their own, below a folder."""
+
+    root: str
+
+    def read(self, objects: pa.Table) -> Iterator[Source]:
+        """Yield paths; None for an object without one."""
+        for path in objects["path"].to_pylist():
+            yield None if path is None else below(self.root, path)
+
+
+@dataclass(frozen=True)
+class ParquetReader:
+    """Pictures in a column of Parquet files below a folder; relative paths in it begin at `folder`."""
+
+    root: str
+    column: str
+    folder: str
+
+    def read(self, objects: pa.Table) -> Iterator[Source]:
+        """Yield the cells; no more than `ROWS_AT_ONCE` rows are in memory."""
+        for (path, row_group), rows in _groups(objects):
+            yield from self._cells(path, row_group, rows) if path is not None else (None for _ in rows)
+
+    def _cells(self, path: str, row_group: int, rows: list[int]) -> Iterator[Source]:
+        system, at = arrow_filesystem(below(self.root, path))
+        with system.open_input_file(at) as stream:
+            batches = pq.ParquetFile(stream, pre_buffer=False).iter_batches(
+                ROWS_AT_ONCE, row_groups=[row_group], columns=[self.column], use_threads=False
+            )
+            first = 0
+            for batch in batches:
+                for row in rows_in_block(rows, first, len(batch)):
+                    yield read_cell(batch.column(0)[row - first], self.folder)
+                first += len(batch)
+                if first > rows[-1]:
+                    return
+
+
+@dataclass(frozen=True)
+class PackedReader:
+    """Pictures of a data set with many pictures per file."""
+
+    images: PackedDataSet
+
+    def read(self, objects: pa.Table) -> Iterator[Source]:
+        """Yield the encoded pictures."""
+        for (path, row_group), rows in _groups(objects):
+            yield from self.images.read(path, row_group, rows)
+
+
+def _groups(objects: pa.Table) -> Iterator[tuple[tuple[Any, Any], list[int]]]:
+    """Yield (path, row group) and the rows of each run of objects from the same row group."""
+    rows = zip(*(objects[name].to_pylist() for name in ("path", "row_group", "row")), strict=True)
+    for key, own in groupby(rows, key=lambda row: row[:2]):
+        yield (key[0], key[1]), [row for _, _, row in own]
