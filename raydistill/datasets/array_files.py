@@ -167,17 +167,11 @@ class _Hdf5:
         self._file, self._uri = file, uri
 
     def arrays(self) -> dict[str, ArrayInfo]:
-        arrays: dict[str, ArrayInfo] = {}
-
-        def visit(name: str, entry: Any) -> None:
-            if hasattr(entry, "keys"):
-                len(entry)  # raises for a damaged group, in which HDF5 would search without end
+        arrays = {}
+        for name, entry in _entries(self._file):
             if getattr(entry, "shape", ()) and not entry.is_virtual and not entry.external:
                 self._check_size(name, entry)
                 arrays[name] = ArrayInfo(entry.shape, entry.dtype)
-
-        visit("", self._file)
-        self._file.visititems(visit)
         return arrays
 
     def _check_size(self, name: str, entry: Any) -> None:
@@ -199,6 +193,30 @@ class _Hdf5:
         values = entry.asstr() if _is_text(entry) else entry
         for first in range(start, stop, count):
             yield np.asarray(values[first : min(stop, first + count)])
+
+
+def _entries(file: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each object of an HDF5 file once, by its path.
+
+    h5py's own `visititems` also sums the sizes of the groups' indices. For that, HDF5 follows the
+    index from node to node, and never ends if damage makes a node its own successor.
+    """
+    import h5py
+
+    groups, seen = [("", file)], set()
+    while groups:
+        path, group = groups.pop()
+        for name in group:  # raises for a damaged group
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            entry = group[name]
+            address = h5py.h5g.get_objinfo(entry.id).objno
+            if address in seen:
+                continue
+            seen.add(address)
+            yield path + name, entry
+            if isinstance(entry, h5py.Group):
+                groups.append((f"{path}{name}/", entry))
 
 
 def _is_text(entry: Any) -> bool:

@@ -260,6 +260,56 @@ def test_hdf5_array_that_announces_more_than_it_holds_is_refused(tmp_path):
         ArraySet(root=f"{tmp_path}/a.h5").index()
 
 
+LIST_ARRAYS = """
+import sys
+from raydistill.datasets.array_files import open_arrays
+from raydistill.errors import CatalogError
+try:
+    with open_arrays(sys.argv[1]) as file:
+        print({name: info.shape for name, info in file.arrays().items()})
+except CatalogError as error:
+    print(error)
+"""
+
+
+def damaged_index(first_child: int | None) -> bytes:
+    """Return a HDF5 file of version 0; the node of its group's index is its own successor."""
+    stored = io.BytesIO()
+    with h5py.File(stored, "w", libver="earliest") as file:
+        file["images"], file["ans"] = np.zeros((2, 4, 4, 3), np.uint8), np.arange(2)
+    content = stored.getvalue()
+    node = content.index(b"TREE\x00\x00")  # signature, kind 0 (groups), level 0
+    successor, child = slice(node + 16, node + 24), slice(node + 32, node + 40)
+    damaged = bytearray(content)
+    damaged[successor] = node.to_bytes(8, "little")
+    if first_child is not None:
+        damaged[child] = first_child.to_bytes(8, "little")
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize(
+    ("first_child", "shown"),
+    [(None, "{'ans': (2,), 'images': (2, 4, 4, 3)}"), (1 << 48, "cannot be read (Unable to get group info")],
+)
+def test_hdf5_with_a_loop_in_an_index_is_read_or_refused(tmp_path, first_child, shown):
+    """h5py's `visititems` never returns from such files (HDF5 File Format 3.0, III.A.1)."""
+    (tmp_path / "a.h5").write_bytes(damaged_index(first_child))
+    command = [sys.executable, "-c", LIST_ARRAYS, f"{tmp_path}/a.h5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert shown in done.stdout, done.stderr
+
+
+def test_group_of_hdf5_in_itself_is_listed_once(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("a/b")
+        file["a/images"] = np.zeros((2, 4, 4, 3), np.uint8)
+        group["images"], group["again"] = file["a/images"], file["a"]  # hard links
+        group["ans"] = np.arange(2)
+    with array_files.open_arrays(f"{tmp_path}/a.h5") as opened:
+        shapes = {name: info.shape for name, info in opened.arrays().items()}
+    assert shapes == {"a/images": (2, 4, 4, 3), "a/b/ans": (2,)}
+
+
 def test_links_of_hdf5_into_other_files_are_not_followed(tmp_path, pictures):
     write_hdf5(tmp_path / "secret.h5", {"images": pictures[:4], "labels": [0, 1, 0, 1]})
     with h5py.File(tmp_path / "a.h5", "w") as file:
