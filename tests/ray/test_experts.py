@@ -186,18 +186,24 @@ def test_expert_that_always_raises_is_named_and_the_others_finish(curated_root: 
 
 @pytest.mark.long
 def test_expert_that_kills_its_worker_is_named_and_the_others_finish(curated_root: Path, tmp_path: Path) -> None:
-    """Its worker and the group die three times; each time the others have made progress."""
-    plan = poisoned(curated_root, tmp_path, POISON, restarts=2)
+    """Its worker and the group die three times, and another expert has finished before the first.
+
+    Without that progress the group is at fault, which is an error of its own.
+    """
+    plan = poisoned(curated_root, tmp_path, POISON, restarts=2, after=f"tiny/trajectories-*/{shard(0)}")
     with pytest.raises(ClusterError, match="the worker of expert 1 died, and 2 restarts in a row"):
         experts(plan, SILENT)
     assert_all_but_expert_1_finished(plan)
 
 
-def poisoned(curated_root: Path, tmp_path: Path, poison: float, restarts: int) -> Plan:
-    """Return a plan; expert 1 has a saved state before its first epoch on which `Deadly` fails."""
+def poisoned(curated_root: Path, tmp_path: Path, poison: float, restarts: int, after: str = "") -> Plan:
+    """Return a plan; expert 1 has a saved state before its first epoch on which `Deadly` fails.
+
+    It fails once a file below `tmp_path` matches `after`.
+    """
     config = tiny(
         copy_of(curated_root, tmp_path, "survey", "curated"),
-        "network={kind: custom, factory: 'tests.ray.deadly:deadly'}",
+        f"network={{kind: custom, factory: 'tests.ray.deadly:deadly', options: {{root: '{tmp_path}', after: '{after}'}}}}",
         "evaluate.baselines=[random_real]",
         "resources.workers=2",
         f"resources.max_restarts={restarts}",
