@@ -19,8 +19,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "raydistill"
-PURE_PACKAGES = ("core", "galaxies", "simulation", "storage", "datasets", "artifacts", "config", "analysis")
-PURE_MODULES = ("raydistill.errors", "raydistill.log", "raydistill.seeding")
+PURE_PACKAGES = (
+    "core",
+    "galaxies",
+    "diffusion",
+    "simulation",
+    "storage",
+    "datasets",
+    "artifacts",
+    "config",
+    "analysis",
+)
+PURE_MODULES = ("raydistill.errors", "raydistill.imports", "raydistill.log", "raydistill.seeding")
 # Core may import these and the standard library.
 CORE_LIBRARIES = {"torch", "numpy", "scipy"}
 CORE_INTERNAL = ("raydistill.core", "raydistill.errors", "raydistill.seeding")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import struct
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import pyarrow as pa
 from raydistill.datasets.base import PackedDataSet, file_rows, to_class_names
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.files import Source, read_source
+from raydistill.imports import import_beside_torchvision
 
 EmnistSplit = Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
 
@@ -156,18 +156,8 @@ class TorchvisionSet(PackedDataSet):
 
 
 def _import_readers() -> ModuleType:
-    """Return `torchvision.datasets`, also where torchvision's compiled operators do not fit torch.
-
-    A CUDA build of torchvision with a CPU build of torch fails at import, where it registers its
-    operators. The readers use none of them. Without the registration, an operator raises when it is
-    called.
-    """
-    try:
-        return importlib.import_module("torchvision.datasets")
-    except RuntimeError:
-        for name in ("torchvision._meta_registrations", "torchvision._autograd_registrations"):
-            sys.modules[name] = ModuleType(name)
-        return importlib.import_module("torchvision.datasets")
+    """Return `torchvision.datasets`; its readers use no compiled operator."""
+    return import_beside_torchvision("torchvision.datasets")
 
 
 def _labels(data: Any) -> Any:

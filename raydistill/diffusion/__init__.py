@@ -1,0 +1,1 @@
+"""Generate images with diffusion: conditions, processes, networks, training and sampling, without Ray."""

@@ -1,0 +1,132 @@
+"""Put a generator together: a space, a process, a network and the embedding of conditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raydistill.diffusion.conditions import ConditionEmbedding, ConditionLayout, Conditions
+from raydistill.diffusion.networks import Mlp, Network, UNet
+from raydistill.diffusion.pictures import to_tensors
+from raydistill.diffusion.processes import Process, RectifiedFlow, expand
+from raydistill.diffusion.spaces import ComponentSpace, PixelSpace, Space
+from raydistill.seeding import fold_in
+
+COLOURS = 3
+
+
+@dataclass(frozen=True)
+class Model:
+    """The architecture of a generator.
+
+    Parameters
+    ----------
+    network
+        "unet" with pixels, or "mlp" with components.
+    process
+        How images turn into noise, and what the network predicts.
+    space
+        "pixels", or "components" for a fast generator of blurred images.
+    """
+
+    network: Network = UNet()
+    process: Process = RectifiedFlow()
+    space: Space = PixelSpace()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.network, Mlp) != isinstance(self.space, ComponentSpace):
+            what = "network.kind=unet needs space.kind=pixels, and mlp needs components"
+            raise ValueError(f"{what}, got {self.network.kind} and {self.space.kind}")
+
+
+class Generator(nn.Module):
+    """A network that estimates images from noisy states, given conditions.
+
+    `build_generator` makes one. `state_dict` covers the parameters and the statistics of the space.
+
+    Attributes
+    ----------
+    model, layout, image_size
+        What `build_generator` received.
+    process
+        The process of the model.
+    space
+        Maps images to states and back (`spaces`). States are images with a `PixelSpace`.
+    """
+
+    def __init__(self, model: Model, layout: ConditionLayout, image_size: int) -> None:
+        super().__init__()
+        self.model, self.layout, self.image_size = model, layout, image_size
+        self.process = model.process
+        self.space = model.space.module((COLOURS, image_size, image_size))
+        self.network = model.network.module(self.space.shape)
+        self.embedding = ConditionEmbedding(layout, model.network.embedding_size)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return self.embedding.null.device
+
+    def denoise(self, x: Tensor, t_B: Tensor, conditions: Conditions) -> Tensor:
+        """Return D(x_t, t): the expected state without noise.
+
+        Parameters
+        ----------
+        x
+            Noisy states [B, *space.shape]: [B, 3, H, W] with a `PixelSpace`.
+        t_B
+            Times in [0, 1].
+        conditions
+            The conditions of the B images, on the same device.
+
+        Returns
+        -------
+        torch.Tensor
+            As `x`.
+        """
+        p = self.process.precondition(t_B)
+        predicted = self.network(expand(p.c_in, x) * x, self.process.label(t_B), self.embedding(conditions))
+        return expand(p.skip, x) * x + expand(p.scale, x) * predicted.to(x.dtype)
+
+
+def build_generator(
+    model: Model,
+    layout: ConditionLayout,
+    image_size: int,
+    seed: int = 0,
+    images_NHWC: np.ndarray | Tensor | None = None,
+) -> Generator:
+    """Return an untrained generator.
+
+    Parameters
+    ----------
+    model
+        Its architecture.
+    layout
+        The groups of its conditions.
+    image_size
+        Side of the images, in pixels.
+    seed
+        Seed of the initial parameters. The state of torch's global generator does not change.
+    images_NHWC
+        uint8 [N, H, W, 3]. The space takes their statistics. None: `load_state_dict` follows.
+
+    Returns
+    -------
+    Generator
+        On the CPU, float32.
+
+    Raises
+    ------
+    ValueError
+        If the network does not fit the image size.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(fold_in(seed, "generator"))
+        generator = Generator(model, layout, image_size)
+    if images_NHWC is not None:
+        generator.space.fit(to_tensors(images_NHWC))
+    return generator

@@ -1,0 +1,255 @@
+"""Define how an image turns into noise, and what a network predicts on the way.
+
+At time t in [0, 1] an image x0 with noise eps ~ N(0, 1) is
+
+    x_t = alpha(t) x0 + sigma(t) eps,
+
+and t = 1 is noise. A network F estimates the image through its preconditioning,
+
+    D(x_t, t) = skip(t) x_t + scale(t) F(c_in(t) x_t, label(t)),
+
+and its loss is weight(t) |D(x_t, t) - x0|^2, averaged over times that the process draws. Any two
+processes have the same ideal D at equal ratios sigma / alpha. They differ in what the network
+predicts, in the noise levels where it trains, and in the last noise level.
+
+Images have mean 0 and standard deviation `SIGMA_DATA` (`spaces`). `c_in` therefore gives every
+input of the network variance 1. All functions take times [B] and return coefficients [B].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from raydistill.core.checks import at_least_0_below_1, between_0_and_1, positive
+
+SIGMA_DATA = 0.5  # Karras et al. 2022, arXiv:2206.00364, Table 1
+
+
+class Preconditioning(NamedTuple):
+    """Coefficients [B] of D = skip x_t + scale F(c_in x_t)."""
+
+    skip: Tensor
+    scale: Tensor
+    c_in: Tensor
+
+
+def input_scale(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """Return c_in: one over the standard deviation of x_t."""
+    return (alpha.square() * SIGMA_DATA**2 + sigma.square()).rsqrt()
+
+
+def expand(coefficients_B: Tensor, x: Tensor) -> Tensor:
+    """Return coefficients [B, 1, ...] that multiply the rows of x."""
+    return coefficients_B.view(-1, *[1] * (x.dim() - 1))
+
+
+def normal_quantile(quantiles: Tensor) -> Tensor:
+    """Return the quantiles of N(0, 1), finite also at 0 and 1."""
+    tiny = 1e-6  # +-4.75 standard deviations
+    return torch.special.ndtri(quantiles.clamp(tiny, 1 - tiny))
+
+
+@dataclass(frozen=True)
+class RectifiedFlow:
+    """Straight paths from images to noise; the network predicts the image.
+
+    alpha = 1 - t, sigma = t. The loss is that of the velocity v = eps - x0 = (x_t - x0) / t, so
+    |v_D - v|^2 = |D - x0|^2 / t^2.
+
+    Parameters
+    ----------
+    mean, std
+        Times of training are logit-normal: log(t / (1 - t)) ~ N(mean, std^2).
+    uniform
+        Fraction of the training times that are uniform in [0, 1] instead. The logit-normal density
+        vanishes at t = 1, where sampling starts.
+    min_time
+        The loss weight is 1 / max(t, min_time)^2.
+
+    References
+    ----------
+    Straight paths: Liu et al. 2023, arXiv:2209.03003. Logit-normal times with mean 0 and standard
+    deviation 1: Esser et al. 2024, arXiv:2403.03206. Image prediction with the loss of the velocity
+    and `min_time`: Li & He 2025, arXiv:2511.13720.
+    """
+
+    kind: Literal["rectified-flow"] = "rectified-flow"
+    mean: float = 0.0
+    std: float = 1.0
+    uniform: float = 0.1
+    min_time: float = 0.05
+
+    def __post_init__(self) -> None:
+        positive(self, "std", "min_time")
+        between_0_and_1(uniform=self.uniform)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the factor of the image at times t."""
+        return 1 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the factor of the noise at times t."""
+        return t
+
+    def precondition(self, t: Tensor) -> Preconditioning:
+        """Return the coefficients of D at times t."""
+        return Preconditioning(
+            torch.zeros_like(t), torch.full_like(t, SIGMA_DATA), input_scale(self.alpha(t), self.sigma(t))
+        )
+
+    def label(self, t: Tensor) -> Tensor:
+        """Return how the network is informed of the time."""
+        return t
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Return the weight of |D - x0|^2."""
+        return t.clamp_min(self.min_time).pow(-2)
+
+    def training_times(self, quantiles: Tensor) -> Tensor:
+        """Return times of training; uniform quantiles in [0, 1] give their distribution."""
+        rest = (quantiles - self.uniform) / max(1 - self.uniform, 1e-12)
+        flat = quantiles / max(self.uniform, 1e-12)
+        logit_normal = torch.sigmoid(self.mean + self.std * normal_quantile(rest))
+        return torch.where(quantiles < self.uniform, flat, logit_normal)
+
+    def sampling_times(self, steps: int) -> Tensor:
+        """Return the decreasing times, float64 [steps], at which a sampler calls D."""
+        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1]
+
+
+@dataclass(frozen=True)
+class EDM:
+    """Variance-exploding process with the preconditioning of Karras et al. 2022 (EDM).
+
+    alpha = 1, and sigma(t) = (sigma_min^(1/rho) + t (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho, so
+    equal steps in t are the steps of Eq. 5.
+
+    Parameters
+    ----------
+    mean, std
+        Noise levels of training: ln sigma ~ N(mean, std^2).
+    sigma_min, sigma_max
+        First and last noise level of sampling, in units of images in [-1, 1].
+    rho
+        Exponent of the steps.
+
+    References
+    ----------
+    Karras et al. 2022, arXiv:2206.00364, Table 1 (all defaults, preconditioning, weight) and Eq. 5.
+    """
+
+    kind: Literal["edm"] = "edm"
+    mean: float = -1.2
+    std: float = 1.2
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        positive(self, "std", "sigma_min", "sigma_max", "rho")
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_max must exceed sigma_min, got {self.sigma_max} and {self.sigma_min}")
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the factor of the image at times t."""
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the factor of the noise at times t."""
+        low, high = self._ends()
+        return (low + t * (high - low)).pow(self.rho)
+
+    def precondition(self, t: Tensor) -> Preconditioning:
+        """Return c_skip, c_out and c_in of Table 1 at times t."""
+        sigma = self.sigma(t)
+        c_in = input_scale(self.alpha(t), sigma)
+        return Preconditioning((SIGMA_DATA * c_in).square(), sigma * SIGMA_DATA * c_in, c_in)
+
+    def label(self, t: Tensor) -> Tensor:
+        """Return c_noise of Table 1, by which the network is informed of the time."""
+        return self.sigma(t).log() / 4
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Return lambda of Table 1, the weight of |D - x0|^2."""
+        sigma = self.sigma(t)
+        return (sigma.square() + SIGMA_DATA**2) / (sigma * SIGMA_DATA).square()
+
+    def training_times(self, quantiles: Tensor) -> Tensor:
+        """Return times of training; uniform quantiles in [0, 1] give their distribution."""
+        sigma = (self.mean + self.std * normal_quantile(quantiles)).exp()
+        low, high = self._ends()
+        return ((sigma.pow(1 / self.rho) - low) / (high - low)).clamp(0, 1)
+
+    def sampling_times(self, steps: int) -> Tensor:
+        """Return the decreasing times, float64 [steps], at which a sampler calls D."""
+        return torch.linspace(1, 0, steps, dtype=torch.float64)
+
+    def _ends(self) -> tuple[float, float]:
+        return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+
+
+@dataclass(frozen=True)
+class VPrediction:
+    """Variance-preserving cosine process that ends in noise alone; the network predicts v.
+
+    alpha = cos(a t), sigma = sin(a t), and v = alpha eps - sigma x0, so D = alpha x_t - sigma F. The
+    loss is |F - v|^2 = |D - x0|^2 / sigma^2.
+
+    Parameters
+    ----------
+    final_alpha
+        alpha at t = 1. With 0, the default, x_1 is noise alone. A sampler starts from noise, so
+        another value biases the brightness: towards the mean of all images. Stable Diffusion 1.5 has
+        0.068.
+
+    References
+    ----------
+    v and the cosine schedule: Salimans & Ho 2022, arXiv:2202.00512. Zero terminal signal-to-noise
+    ratio: Lin et al. 2024, arXiv:2305.08891.
+    """
+
+    kind: Literal["v-prediction"] = "v-prediction"
+    final_alpha: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least_0_below_1(final_alpha=self.final_alpha)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the factor of the image at times t."""
+        angle = math.acos(self.final_alpha)
+        # sin(angle (1 - t) + asin(final_alpha)) = cos(angle t), and exactly final_alpha at t = 1.
+        return torch.sin(angle * (1 - t) + math.asin(self.final_alpha))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the factor of the noise at times t."""
+        return torch.sin(math.acos(self.final_alpha) * t)
+
+    def precondition(self, t: Tensor) -> Preconditioning:
+        """Return the coefficients of D at times t."""
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return Preconditioning(alpha, -sigma, input_scale(alpha, sigma))
+
+    def label(self, t: Tensor) -> Tensor:
+        """Return how the network is informed of the time."""
+        return t
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Return the weight of |D - x0|^2."""
+        least = 1e-3  # |D - x0| / sigma loses its digits in float32 below
+        return self.sigma(t).clamp_min(least).pow(-2)
+
+    def training_times(self, quantiles: Tensor) -> Tensor:
+        """Return times of training: uniform in [0, 1], as `quantiles` are."""
+        return quantiles
+
+    def sampling_times(self, steps: int) -> Tensor:
+        """Return the decreasing times, float64 [steps], at which a sampler calls D."""
+        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1]
+
+
+Process = RectifiedFlow | EDM | VPrediction

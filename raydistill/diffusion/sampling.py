@@ -1,0 +1,107 @@
+"""Generate images from noise and conditions, with classifier-free guidance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raydistill.core.checks import at_least, not_negative
+from raydistill.diffusion.conditions import Conditions
+from raydistill.diffusion.model import Generator
+from raydistill.diffusion.solver import Order, solve
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are sampled.
+
+    Parameters
+    ----------
+    steps
+        Calls of the network; with guidance each has twice the images.
+    guidance
+        Factor g of D = D_unconditional + g (D_conditional - D_unconditional), see Ho & Salimans
+        2022, arXiv:2207.12598. 1: no guidance. Larger: closer to the condition, less diverse.
+    order
+        1: DDIM; 2: two-step Adams-Bashforth (`solver`).
+    """
+
+    steps: int = 20
+    guidance: float = 2.0
+    order: Order = 2
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        not_negative(self, "guidance")
+        if self.order not in (1, 2):
+            raise ValueError(f"order must be 1 or 2, got {self.order}")
+
+
+@torch.no_grad()
+def sample(
+    generator: Generator, conditions: Conditions, noise_BCHW: Tensor, sampling: Sampling | None = None
+) -> Tensor:
+    """Return images that follow the conditions.
+
+    Parameters
+    ----------
+    generator
+        A trained generator.
+    conditions
+        What the B images are to show.
+    noise_BCHW
+        Standard normal [B, 3, H, W], on any device. Equal noise gives equal images.
+    sampling
+        Hyper-parameters; None: the defaults.
+
+    Returns
+    -------
+    torch.Tensor
+        float32 [B, 3, H, W] in [-1, 1], on the generator's device.
+
+    Raises
+    ------
+    ValueError
+        If the noise has another number of images than the conditions, or another size than the
+        generator.
+    """
+    sampling = sampling or Sampling()
+    expected = (len(conditions), 3, generator.image_size, generator.image_size)
+    if noise_BCHW.shape != expected:
+        raise ValueError(f"the noise must have the shape {list(expected)}, got {list(noise_BCHW.shape)}")
+    guided = Guided(generator, conditions.to(generator.device), sampling.guidance)
+    noise = generator.space.encode_noise(noise_BCHW.to(generator.device))
+    states = solve(guided, generator.process, noise, sampling.steps, sampling.order)
+    return generator.space.decode(states).clamp(-1, 1)
+
+
+class Guided:
+    """D with guidance, as `solve` calls it.
+
+    The estimate is clipped to possible pixels (Saharia et al. 2022, arXiv:2205.11487, Section 2.3).
+    An expected image never exceeds them, but guidance does.
+
+    Parameters
+    ----------
+    generator
+        The generator D.
+    conditions
+        Conditions of the B images, on its device.
+    guidance
+        The factor g. Without effect where nothing is known.
+    """
+
+    def __init__(self, generator: Generator, conditions: Conditions, guidance: float) -> None:
+        self.generator, self.guidance = generator, guidance
+        self.plain = guidance == 1 or not bool(conditions.known_BV.any())
+        self.conditions = conditions if self.plain else Conditions.cat([conditions, conditions.nothing_known()])
+
+    def __call__(self, x: Tensor, t_B: Tensor) -> Tensor:
+        """Return the guided estimate of the states."""
+        if self.plain:
+            return self.generator.space.clip(self.generator.denoise(x, t_B, self.conditions))
+        both = self.generator.denoise(torch.cat([x, x]), torch.cat([t_B, t_B]), self.conditions)
+        conditional, unconditional = both.chunk(2)
+        return self.generator.space.clip(unconditional + self.guidance * (conditional - unconditional))

@@ -1,0 +1,232 @@
+"""Train a generator, with the same bits on any number of workers.
+
+A batch has a fixed number of shards. Indices, symmetries, times, noise and hidden groups of a shard
+are functions of (seed, step, shard) alone. Whoever computes them, the shards' gradients are added
+in the order of the shards:
+
+    state = init_training(generator, training)
+    gradients = [shard_gradient(generator, data, training, seed, state.step, s) for s in range(shards)]
+    state.apply(gradients)
+
+A worker computes some of the shards, and gathers the others' gradients before `apply`. Equal bits
+also need equal hardware and equally many threads per shard.
+
+Shapes: N training images, b images of a shard, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from raydistill.core.arithmetic import Precision
+from raydistill.core.augment import Augmentation
+from raydistill.core.checks import at_least, at_least_0_below_1, between_0_and_1, not_negative, positive
+from raydistill.diffusion.conditions import Conditions, drop_groups
+from raydistill.diffusion.losses import LossByTime, loss_per_image, stratified_quantiles
+from raydistill.diffusion.model import Generator
+from raydistill.diffusion.pictures import to_tensors
+from raydistill.diffusion.state import TrainingState
+from raydistill.seeding import fold_in
+from raydistill.seeding import generator as seeded
+
+
+@dataclass(frozen=True)
+class GeneratorTraining:
+    """AdamW on noisy images.
+
+    Parameters
+    ----------
+    steps
+        Steps of the optimizer.
+    batch_size
+        Images per step, a multiple of `shards`.
+    lr
+        Largest learning rate.
+    warmup
+        Steps in which the learning rate rises linearly to `lr`.
+    decay
+        Last fraction of the steps, in which the learning rate falls linearly to 0.
+    weight_decay
+        Of AdamW.
+    max_norm
+        Longer gradients are scaled down to this norm.
+    ema_decay
+        Largest decay of the moving average of the parameters, which is the result.
+    ema_power
+        The decay after n steps is 1 - n^-power where that is less (`diffusers.EMAModel`). A constant
+        decay of 0.9999 would keep the initial noise for 10,000 steps.
+    group_rate, all_rate
+        Probabilities that one group of a condition, or all, are hidden (`drop_groups`).
+    symmetries
+        Random symmetries of the training images. "dihedral": flips and quarter turns; "mirror":
+        those that keep the horizontal axis, for aligned galaxies; "none".
+    shards
+        Parts of a batch whose gradients are computed separately. More than the workers is useless;
+        another number changes the bits of the result.
+    precision
+        "bfloat16" applies to matrix products and convolutions; parameters stay float32.
+    """
+
+    steps: int = 4000
+    batch_size: int = 64
+    lr: float = 1e-3
+    warmup: int = 200
+    decay: float = 0.4
+    weight_decay: float = 0.01
+    max_norm: float = 1.0
+    ema_decay: float = 0.999
+    ema_power: float = 0.75
+    group_rate: float = 0.08
+    all_rate: float = 0.1
+    symmetries: Literal["dihedral", "mirror", "none"] = "dihedral"
+    shards: int = 4
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "batch_size", "lr", "max_norm", "ema_power")
+        not_negative(self, "warmup", "weight_decay")
+        at_least(1, shards=self.shards)
+        at_least_0_below_1(ema_decay=self.ema_decay)
+        between_0_and_1(decay=self.decay, group_rate=self.group_rate, all_rate=self.all_rate)
+        if self.batch_size % self.shards:
+            raise ValueError(f"batch_size must be a multiple of shards, got {self.batch_size} and {self.shards}")
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of step number `step` (from 0)."""
+        rising = (step + 1) / (self.warmup + 1)
+        falling = (self.steps - step) / (self.decay * self.steps) if self.decay else 1.0
+        return self.lr * min(rising, falling, 1.0)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The symmetries as an augmentation."""
+        return Augmentation(() if self.symmetries == "none" else (self.symmetries,))
+
+
+class TrainingImages(NamedTuple):
+    """Training images and their conditions, on one device.
+
+    images_NHWC is uint8 [N, H, W, 3].
+    """
+
+    images_NHWC: Tensor
+    conditions: Conditions
+
+    def to(self, device: torch.device | str) -> TrainingImages:
+        """Return them on a device."""
+        return TrainingImages(self.images_NHWC.to(device), self.conditions.to(device))
+
+
+class ShardGradient(NamedTuple):
+    """The gradient [P] of the mean loss of a shard, and the losses of its images by time."""
+
+    gradient_P: Tensor
+    loss: LossByTime
+
+
+def init_training(generator: Generator, training: GeneratorTraining) -> TrainingState:
+    """Return the state before the first step; it holds `generator` and changes it in place."""
+    return TrainingState(generator, training.weight_decay, training.ema_decay, training.ema_power)
+
+
+def shard_gradient(
+    generator: Generator, data: TrainingImages, training: GeneratorTraining, seed: int, step: int, shard: int
+) -> ShardGradient:
+    """Return the gradient of the mean loss over the images of one shard.
+
+    Parameters
+    ----------
+    generator
+        The generator, as of the beginning of the step.
+    data
+        All training images, on its device.
+    training
+        Hyper-parameters.
+    seed
+        Root of the draws.
+    step, shard
+        Number of the step, and of the shard in its batch; both from 0.
+    """
+    generator.train()
+    parameters = list(generator.parameters())
+    with torch.random.fork_rng(devices=[generator.device] if generator.device.type == "cuda" else []):
+        torch.manual_seed(fold_in(seed, "dropout", step, shard))
+        with torch.autocast(generator.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+            losses, times = _shard_losses(generator, data, training, seed, step, shard)
+        gradients = torch.autograd.grad(losses.mean(), parameters, materialize_grads=True)
+    return ShardGradient(torch.cat([part.flatten() for part in gradients]), LossByTime.of(losses, times))
+
+
+def _shard_losses(
+    generator: Generator, data: TrainingImages, training: GeneratorTraining, seed: int, step: int, shard: int
+) -> tuple[Tensor, Tensor]:
+    g = seeded(seed, "shard", step, shard)
+    count = training.batch_size // training.shards
+    order = batch_indices(seed, step, len(data.images_NHWC), training.batch_size)
+    rows = order.view(training.shards, count)[shard].to(generator.device)
+    times = generator.process.training_times(stratified_quantiles(g, count, shard, training.shards))
+    times = times.float().to(generator.device)
+    images = to_tensors(data.images_NHWC[rows])
+    noise = torch.randn(images.shape, generator=g).to(generator.device)
+    conditions = drop_groups(data.conditions[rows], generator.layout, g, training.group_rate, training.all_rate)
+    augmentation = training.augmentation
+    images = augmentation.apply(images, augmentation.sample(g, count))
+    return loss_per_image(generator, images, conditions, times, noise), times
+
+
+def batch_indices(seed: int, step: int, num_images: int, batch_size: int) -> Tensor:
+    """Return the images [batch_size] of a step.
+
+    Batches run through one permutation of the images after another, so every image is used equally
+    often, also where a batch is larger than the images.
+    """
+    positions = range(step * batch_size, (step + 1) * batch_size)
+    epochs = range(positions[0] // num_images, positions[-1] // num_images + 1)
+    orders = torch.cat([_permutation(seed, epoch, num_images) for epoch in epochs])
+    first = positions[0] - epochs[0] * num_images
+    return orders[first : first + batch_size]
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, num_images: int) -> Tensor:
+    return torch.randperm(num_images, generator=seeded(seed, "epoch", epoch))
+
+
+def train(
+    state: TrainingState, data: TrainingImages, training: GeneratorTraining, seed: int
+) -> Iterator[tuple[TrainingState, LossByTime]]:
+    """Yield the state and the loss after every remaining step, computing all shards here.
+
+    Parameters
+    ----------
+    state
+        `init_training(generator, training)`, or a state with loaded tensors. It changes in place.
+    data
+        Training images, on the generator's device.
+    training
+        Hyper-parameters.
+    seed
+        Root of the draws.
+
+    Raises
+    ------
+    ValueError
+        If there are no images.
+    """
+    if not len(data.images_NHWC):
+        raise ValueError("a generator needs at least one training image")
+    while state.step < training.steps:
+        shards = [
+            shard_gradient(state.generator, data, training, seed, state.step, shard) for shard in range(training.shards)
+        ]
+        state.apply([shard.gradient_P for shard in shards], training.lr_at(state.step), training.max_norm)
+        loss = shards[0].loss
+        for shard in shards[1:]:
+            loss += shard.loss
+        yield state, loss

@@ -1,0 +1,41 @@
+"""Import packages that need torchvision, also where torchvision's compiled operators do not fit torch.
+
+A CUDA build of torchvision with a CPU build of torch fails at import, where it registers its
+operators. Without the registration its Python code works; an operator raises when it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+_REGISTRATIONS = ("torchvision._meta_registrations", "torchvision._autograd_registrations")
+
+
+def import_beside_torchvision(name: str) -> ModuleType:
+    """Import a module that imports torchvision but uses none of its compiled operators.
+
+    Parameters
+    ----------
+    name
+        Dotted name of the module, such as "torchvision.datasets".
+
+    Returns
+    -------
+    types.ModuleType
+        The module.
+
+    Raises
+    ------
+    ImportError
+        If the module is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except RuntimeError as error:
+        if "torchvision" not in str(error):
+            raise
+        for registration in _REGISTRATIONS:
+            sys.modules[registration] = ModuleType(registration)
+        return importlib.import_module(name)
