@@ -7,6 +7,7 @@ operators. Without the registration its Python code works; an operator raises wh
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from types import ModuleType
 
@@ -31,11 +32,15 @@ def import_beside_torchvision(name: str) -> ModuleType:
     ImportError
         If the module is not installed.
     """
+    if importlib.util.find_spec("torchvision") is not None:
+        _import_torchvision()
+    return importlib.import_module(name)
+
+
+def _import_torchvision() -> None:
     try:
-        return importlib.import_module(name)
-    except RuntimeError as error:
-        if "torchvision" not in str(error):
-            raise
+        importlib.import_module("torchvision")
+    except RuntimeError:
         for registration in _REGISTRATIONS:
             sys.modules[registration] = ModuleType(registration)
-        return importlib.import_module(name)
+        importlib.import_module("torchvision")

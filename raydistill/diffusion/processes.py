@@ -13,7 +13,7 @@ processes have the same ideal D at equal ratios sigma / alpha. They differ in wh
 predicts, in the noise levels where it trains, and in the last noise level.
 
 Images have mean 0 and standard deviation `SIGMA_DATA` (`spaces`). `c_in` therefore gives every
-input of the network variance 1. All functions take times [B] and return coefficients [B].
+input of the network variance 1. Functions of the time take [B] and return [B].
 """
 
 from __future__ import annotations
@@ -43,6 +43,17 @@ def input_scale(alpha: Tensor, sigma: Tensor) -> Tensor:
     return (alpha.square() * SIGMA_DATA**2 + sigma.square()).rsqrt()
 
 
+def best_linear(alpha: Tensor, sigma: Tensor) -> Preconditioning:
+    """Return the coefficients with which F has variance 1 and the least effect.
+
+    skip x_t is the best linear estimate of the image, and scale is the deviation of its error: Karras
+    et al. 2022, Appendix B.6, for any alpha. F of a process with variance 1 and images of variance 1
+    is v of Salimans & Ho 2022.
+    """
+    c_in = input_scale(alpha, sigma)
+    return Preconditioning(alpha * (SIGMA_DATA * c_in).square(), sigma * SIGMA_DATA * c_in, c_in)
+
+
 def expand(coefficients_B: Tensor, x: Tensor) -> Tensor:
     """Return coefficients [B, 1, ...] that multiply the rows of x."""
     return coefficients_B.view(-1, *[1] * (x.dim() - 1))
@@ -56,13 +67,16 @@ def normal_quantile(quantiles: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class RectifiedFlow:
-    """Straight paths from images to noise; the network predicts the image.
+    """Straight paths from images to noise, with the loss of the velocity.
 
-    alpha = 1 - t, sigma = t. The loss is that of the velocity v = eps - x0 = (x_t - x0) / t, so
+    alpha = 1 - t, sigma = t. The velocity is v = eps - x0 = (x_t - x0) / t, so the loss is
     |v_D - v|^2 = |D - x0|^2 / t^2.
 
     Parameters
     ----------
+    prediction
+        "residual": the network predicts what the best linear estimate lacks (`best_linear`).
+        "image": it predicts the image itself.
     mean, std
         Times of training are logit-normal: log(t / (1 - t)) ~ N(mean, std^2).
     uniform
@@ -74,11 +88,13 @@ class RectifiedFlow:
     References
     ----------
     Straight paths: Liu et al. 2023, arXiv:2209.03003. Logit-normal times with mean 0 and standard
-    deviation 1: Esser et al. 2024, arXiv:2403.03206. Image prediction with the loss of the velocity
-    and `min_time`: Li & He 2025, arXiv:2511.13720.
+    deviation 1: Esser et al. 2024, arXiv:2403.03206. Residuals: Karras et al. 2022,
+    arXiv:2206.00364. Image prediction with the loss of the velocity, and `min_time`: Li & He 2025,
+    arXiv:2511.13720.
     """
 
     kind: Literal["rectified-flow"] = "rectified-flow"
+    prediction: Literal["residual", "image"] = "residual"
     mean: float = 0.0
     std: float = 1.0
     uniform: float = 0.1
@@ -98,9 +114,10 @@ class RectifiedFlow:
 
     def precondition(self, t: Tensor) -> Preconditioning:
         """Return the coefficients of D at times t."""
-        return Preconditioning(
-            torch.zeros_like(t), torch.full_like(t, SIGMA_DATA), input_scale(self.alpha(t), self.sigma(t))
-        )
+        coefficients = best_linear(self.alpha(t), self.sigma(t))
+        if self.prediction == "residual":
+            return coefficients
+        return Preconditioning(torch.zeros_like(t), torch.full_like(t, SIGMA_DATA), coefficients.c_in)
 
     def label(self, t: Tensor) -> Tensor:
         """Return how the network is informed of the time."""
@@ -117,26 +134,26 @@ class RectifiedFlow:
         logit_normal = torch.sigmoid(self.mean + self.std * normal_quantile(rest))
         return torch.where(quantiles < self.uniform, flat, logit_normal)
 
-    def sampling_times(self, steps: int) -> Tensor:
-        """Return the decreasing times, float64 [steps], at which a sampler calls D."""
-        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1]
+    def time_at(self, u: Tensor) -> Tensor:
+        """Return the time at which sigma / (alpha + sigma) = u."""
+        return u
 
 
 @dataclass(frozen=True)
 class EDM:
     """Variance-exploding process with the preconditioning of Karras et al. 2022 (EDM).
 
-    alpha = 1, and sigma(t) = (sigma_min^(1/rho) + t (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho, so
-    equal steps in t are the steps of Eq. 5.
+    alpha = 1, and sigma(t) = (sigma_min^(1/rho) + t (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho, as
+    in Eq. 5.
 
     Parameters
     ----------
     mean, std
         Noise levels of training: ln sigma ~ N(mean, std^2).
     sigma_min, sigma_max
-        First and last noise level of sampling, in units of images in [-1, 1].
+        Noise levels at t = 0 and t = 1, where images have the standard deviation `SIGMA_DATA`.
     rho
-        Exponent of the steps.
+        Exponent of the time.
 
     References
     ----------
@@ -166,9 +183,7 @@ class EDM:
 
     def precondition(self, t: Tensor) -> Preconditioning:
         """Return c_skip, c_out and c_in of Table 1 at times t."""
-        sigma = self.sigma(t)
-        c_in = input_scale(self.alpha(t), sigma)
-        return Preconditioning((SIGMA_DATA * c_in).square(), sigma * SIGMA_DATA * c_in, c_in)
+        return best_linear(self.alpha(t), self.sigma(t))
 
     def label(self, t: Tensor) -> Tensor:
         """Return c_noise of Table 1, by which the network is informed of the time."""
@@ -181,13 +196,15 @@ class EDM:
 
     def training_times(self, quantiles: Tensor) -> Tensor:
         """Return times of training; uniform quantiles in [0, 1] give their distribution."""
-        sigma = (self.mean + self.std * normal_quantile(quantiles)).exp()
-        low, high = self._ends()
-        return ((sigma.pow(1 / self.rho) - low) / (high - low)).clamp(0, 1)
+        return self._time_of((self.mean + self.std * normal_quantile(quantiles)).exp()).clamp(0, 1)
 
-    def sampling_times(self, steps: int) -> Tensor:
-        """Return the decreasing times, float64 [steps], at which a sampler calls D."""
-        return torch.linspace(1, 0, steps, dtype=torch.float64)
+    def time_at(self, u: Tensor) -> Tensor:
+        """Return the time at which sigma / (alpha + sigma) = u."""
+        return self._time_of(u / (1 - u)).clamp(0, 1)  # without rounding beyond the ends
+
+    def _time_of(self, sigma: Tensor) -> Tensor:
+        low, high = self._ends()
+        return (sigma.pow(1 / self.rho) - low) / (high - low)
 
     def _ends(self) -> tuple[float, float]:
         return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
@@ -247,9 +264,10 @@ class VPrediction:
         """Return times of training: uniform in [0, 1], as `quantiles` are."""
         return quantiles
 
-    def sampling_times(self, steps: int) -> Tensor:
-        """Return the decreasing times, float64 [steps], at which a sampler calls D."""
-        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1]
+    def time_at(self, u: Tensor) -> Tensor:
+        """Return the time at which sigma / (alpha + sigma) = u."""
+        # sigma / alpha = tan(angle t).
+        return torch.atan2(u, 1 - u) / math.acos(self.final_alpha)
 
 
 Process = RectifiedFlow | EDM | VPrediction

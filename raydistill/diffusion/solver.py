@@ -6,9 +6,14 @@ steps, it is solved exactly:
 
     y' = (u'/u) y + (1 - u'/u) D - d (u - u' + u' log(u'/u)),    d = (D - D_before) / (u - u_before).
 
-This is the two-step Adams-Bashforth method for D. With d = 0 it is DDIM (Song et al. 2021,
+This is the exponential two-step Adams-Bashforth method (Hochbruck & Ostermann 2010,
+doi:10.1017/S0962492910000048). With d = 0 it is DDIM (Song et al. 2021,
 arXiv:2010.02502), of order 1. DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095) takes D linear in
 log(alpha / sigma) instead.
+
+Step n is at u_0 + (u_1 - u_0) (1 - n / steps)^2, where u_t is the u of time t. On mixtures of narrow and wide peaks
+this solver and these steps had the least error among four solvers and four exponents
+(`docs/log.md`).
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from raydistill.diffusion.processes import Process
@@ -54,12 +60,10 @@ def solve(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    times = process.sampling_times(steps)
-    alphas, sigmas = process.alpha(times), process.sigma(times)
-    scales = alphas + sigmas
-    us = [*(sigmas / scales).tolist(), 0.0]
+    us, times = sampling_grid(process, steps)
+    scales = (process.alpha(times) + process.sigma(times)).tolist()
     y, before = noise * us[0], None
-    for n, scale in enumerate(scales.tolist()):
+    for n, scale in enumerate(scales):
         u, later = us[n], us[n + 1]
         image = denoise(y * scale, times[n].to(y).expand(len(y)))
         y = (later / u) * y + (1 - later / u) * image
@@ -67,6 +71,14 @@ def solve(
             y = y - (_area(u, later) / (u - us[n - 1])) * (image - before)
         before = image
     return y
+
+
+def sampling_grid(process: Process, steps: int) -> tuple[list[float], Tensor]:
+    """Return the u of `steps` steps and their end 0, decreasing, and the times of the steps."""
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    least, most = process.sigma(ends) / (process.alpha(ends) + process.sigma(ends))
+    us = least + (most - least) * torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1].square()
+    return [*us.tolist(), 0.0], process.time_at(us)
 
 
 def _area(u: float, later: float) -> float:

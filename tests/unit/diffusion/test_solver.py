@@ -1,0 +1,90 @@
+"""The solver converges to the probability flow of Gaussian data, which is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from raydistill.diffusion.processes import EDM, Process, VPrediction
+from raydistill.diffusion.solver import Order, sampling_grid, solve
+from raydistill.seeding import generator
+from tests.unit.diffusion.gaussian import PROCESSES, GaussianData
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=generator(0, "noise"))
+
+
+def error(data: GaussianData, steps: int, order: Order) -> float:
+    noise = draw(32, 3)
+    samples = solve(data.denoise, data.process, noise, steps, order)
+    return float((samples - data.flow(noise)).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+def test_error_falls_with_the_order_of_the_solver(process: Process, order: Order) -> None:
+    # The last step, from EDM's sigma_min to 0, has an error of its own that no number of steps reduces.
+    data = GaussianData(EDM(sigma_min=1e-4) if isinstance(process, EDM) else process)
+    coarse, fine = error(data, 60, order), error(data, 120, order)
+    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.12)
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+def test_second_order_is_more_accurate_at_twenty_steps(process: Process) -> None:
+    data = GaussianData(process)
+    assert error(data, 20, 2) < 0.25 * error(data, 20, 1)
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+def test_samples_have_the_mean_and_the_variance_of_the_data(process: Process) -> None:
+    data = GaussianData(process)
+    samples = solve(data.denoise, process, draw(20_000, 2), 20)
+    assert float(samples.mean()) == pytest.approx(data.mean, abs=0.01)
+    assert float(samples.std()) == pytest.approx(data.std, rel=0.03)
+
+
+def test_schedule_that_keeps_some_image_biases_the_brightness() -> None:
+    exact, truncated = GaussianData(VPrediction()), GaussianData(VPrediction(final_alpha=0.068), std=0.3)
+    noise = draw(20_000, 2)
+    bias = [float(solve(data.denoise, data.process, noise, 50).mean()) - data.mean for data in (exact, truncated)]
+    # The sampler starts at 0 where x_1 has the mean alpha m: off by alpha m in units of std(x_1).
+    expected = -0.068 * exact.mean * 0.3 / math.sqrt(0.068**2 * 0.3**2 + 1 - 0.068**2)
+    assert abs(bias[0]) < 0.004
+    assert bias[1] == pytest.approx(expected, abs=0.004)
+    assert expected > 0.012
+
+
+def test_order_one_is_ddim() -> None:
+    process = VPrediction()
+    data = GaussianData(process)
+    x = noise = draw(4, 2)
+    _, times = sampling_grid(process, 7)
+    for t, later in zip(times, [*times[1:], torch.zeros((), dtype=torch.float64)], strict=True):
+        image = data.denoise(x, t.expand(4))
+        predicted_noise = (x - process.alpha(t) * image) / process.sigma(t)
+        x = process.alpha(later) * image + process.sigma(later) * predicted_noise  # Eq. 12 with eta = 0
+    torch.testing.assert_close(solve(data.denoise, process, noise, 7, 1), x, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+def test_times_of_the_steps_fall_from_one(process: Process) -> None:
+    us, times = sampling_grid(process, 12)
+    assert float(times[0]) == pytest.approx(1, abs=1e-12)
+    assert bool((times.diff() <= 0).all())
+    assert us[-1] == 0
+    ratio = process.sigma(times) / (process.alpha(times) + process.sigma(times))
+    torch.testing.assert_close(ratio, torch.tensor(us[:-1], dtype=torch.float64))
+
+
+def test_single_step_returns_the_mean_of_the_data() -> None:
+    data = GaussianData(PROCESSES["rectified-flow"])
+    torch.testing.assert_close(solve(data.denoise, data.process, draw(5, 2), 1), torch.full((5, 2), data.mean).double())
+
+
+def test_solver_refuses_zero_steps() -> None:
+    data = GaussianData(PROCESSES["edm"])
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        solve(data.denoise, data.process, draw(1, 1), 0)
