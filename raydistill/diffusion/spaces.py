@@ -1,7 +1,7 @@
 """Choose the numbers in which diffusion runs: normalised pixels, or whitened principal components.
 
 A space maps images in [-1, 1] to states with mean 0 and standard deviation `SIGMA_DATA`, and noise
-in pixels to standard normal noise of the state. What it learns from images is kept in buffers, so
+in pixels to standard normal noise of the state. Buffers hold its statistics of the images, so
 `state_dict` covers it.
 
 Shapes: N images, C colours, H rows, W columns, P = C H W, K components.

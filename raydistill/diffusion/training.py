@@ -1,12 +1,12 @@
 """Train a generator, with the same bits on any number of workers.
 
 A batch has a fixed number of shards. Indices, symmetries, times, noise and hidden groups of a shard
-are functions of (seed, step, shard) alone. Whoever computes them, the shards' gradients are added
+are functions of (seed, step, shard) alone. Any process may compute a shard: gradients are added
 in the order of the shards:
 
     state = init_training(generator, training)
     gradients = [shard_gradient(generator, data, training, seed, state.step, s) for s in range(shards)]
-    state.apply(gradients)
+    state.apply([one.gradient_P for one in gradients], training.lr_at(state.step), training.max_norm)
 
 A worker computes some of the shards, and gathers the others' gradients before `apply`. Equal bits
 also need equal hardware and equally many threads per shard.

@@ -184,7 +184,7 @@ def test_measured_loss_is_repeatable_and_that_of_loss_per_image() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_lowers_the_loss(precision: Any) -> None:
-    training = replace(TRAINING, steps=12, shards=1, precision=precision, decay=0.0)
+    training = replace(TRAINING, steps=30, shards=1, precision=precision, decay=0.0)
     colours = torch.randint(0, 256, (16, 1, 1, 3), dtype=torch.uint8, generator=seeded(0, "colours"))
     data = TrainingImages(colours.expand(-1, 8, 8, -1), Conditions.unknown(16, LAYOUT))
     state, images = init_training(build("flow"), training), to_tensors(data.images_NHWC)
