@@ -34,12 +34,22 @@ from raydistill.errors import (
 from raydistill.storage.filesystems import (
     CHECK_ACCESS,
     arrow_filesystem,
+    compression_of,
     error_message,
     open_stream,
     resolve_uri,
 )
 
-__all__ = ["CHECK_ACCESS", "Folder", "arrow_filesystem", "disk_errors", "error_message", "open_stream", "resolve_uri"]
+__all__ = [
+    "CHECK_ACCESS",
+    "Folder",
+    "arrow_filesystem",
+    "compression_of",
+    "disk_errors",
+    "error_message",
+    "open_stream",
+    "resolve_uri",
+]
 
 # Copies of remote files. They may be removed at any time.
 CACHE = Path(os.environ.get("RAYDISTILL_CACHE", Path.home() / ".cache" / "raydistill"))

@@ -61,14 +61,22 @@ def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     return pafs.PyFileSystem(_FsspecHandler(remote)), path
 
 
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".lz4": "lz4", ".zst": "zstd"}
+
+
 def open_stream(uri: str) -> IO[bytes]:
-    """Open a file for reading from start to end, decompressed by its suffix.
+    """Open a file for reading from start to end, decompressed by its suffix in any case.
 
     OSError if it cannot be opened.
     """
     system, path = arrow_filesystem(uri)
-    stream: IO[bytes] = system.open_input_stream(path, compression="detect")
+    stream: IO[bytes] = system.open_input_stream(path, compression=compression_of(path))
     return stream
+
+
+def compression_of(name: str) -> str | None:
+    """Return the compression that the suffix of a file tells: "gzip", "bz2", "lz4", "zstd" or None."""
+    return COMPRESSIONS.get(os.path.splitext(name)[1].lower())
 
 
 class _FsspecHandler(pafs.FSSpecHandler):

@@ -53,7 +53,7 @@ PICTURE_ROWS = [
       "x.zip: the zip holds '../0.png', a path outside of it; check where it comes from",
       prepare=zipped({"../0.png": b"x"})),
     R("a zip of zips", "curate set.yaml survey.root=x.zip", 3,
-      "x.zip: the zip holds zips only, such as 'train.zip'; unpack it and give the folder",
+      "x.zip: the zip holds zips and no pictures, such as 'train.zip'; unpack it and give the folder",
       prepare=zipped({"train.zip": b"x", "test.zip": b"x"})),
     R("a damaged zip", "curate set.yaml survey.root=x.zip", 3,
       "x.zip: cannot be read as a zip (File is not a zip file); check the path, or download it again",

@@ -30,6 +30,7 @@ HEAD = 1 << 20  # bytes to read at once
 
 _ZIP = re.compile(r"(.+?\.zip)(?:/(.*))?", re.IGNORECASE | re.DOTALL)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_DOCUMENTS = (".txt", ".md", ".csv", ".html", ".pdf", ".json", "readme", "license")  # ends of names beside zips
 _NUM_OPEN = 8  # zips that a process keeps open
 # Errors of zipfile and its decompressors for damaged files.
 DAMAGE = (
@@ -86,8 +87,15 @@ class Archive:
             raise self._refused(
                 f"'{other.filename}' has a compression that cannot be read (type {other.compress_type})"
             )
-        if infos and all(name.lower().endswith(".zip") for name in self._infos):
-            raise self._refused(f"the zip holds zips only, such as '{infos[0].filename}'")
+        inner = [name for name in self._infos if name.lower().endswith(".zip")]
+        if inner and all(name.lower().endswith((".zip", *_DOCUMENTS)) for name in self._infos):
+            raise self._refused(f"the zip holds zips and no pictures, such as '{inner[0]}'")
+
+    def check_folder(self, path: str) -> None:
+        """Raise CatalogError if a path in this zip leads into another one."""
+        found = _ZIP.fullmatch(path)
+        if found and found[1] in self._infos:
+            raise self._refused(f"'{found[1]}' is a zip in the zip")
 
     def _refused(self, what: str, fix: str = "unpack it and give the folder") -> CatalogError:
         return CatalogError(what, self.uri, fix)
@@ -153,11 +161,16 @@ def read_bounded(stream: IO[bytes], packed: int, where: str) -> bytes:
 
 
 def find_archive(path: str) -> tuple[Archive, str] | None:
-    """Return the zip into which a path leads, and the path in it; None if it leads into none."""
+    """Return the zip into which a path leads, and the path in it; None if it leads into none.
+
+    CatalogError if it leads into a zip in a zip.
+    """
     match = _ZIP.fullmatch(path)
     if match is None or os.path.isdir(os.path.expanduser(match[1])):
         return None
-    return _open(match[1], _version(match[1])), (match[2] or "").strip("/")
+    archive, inside = _open(match[1], _version(match[1])), (match[2] or "").strip("/")
+    archive.check_folder(inside)
+    return archive, inside
 
 
 @functools.lru_cache(maxsize=_NUM_OPEN)

@@ -13,17 +13,18 @@ from raydistill.galaxies.catalog import read_filename_mapping
 from raydistill.galaxies.pictures.archives import find_archive, read_bounded
 from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.log import get_logger
-from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message, open_stream
+from raydistill.storage import CHECK_ACCESS, arrow_filesystem, compression_of, error_message, open_stream
 
 log = get_logger(__name__)
 
 PICTURE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".jp2", ".j2k", ".avif", ".npy",
 )  # fmt: skip
-FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
-_UNPACKED_BY_SUFFIX = (".gz", ".bz2", ".lz4", ".zst")
+FITS_SUFFIXES = (
+    ".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".fits.bz2", ".fit.bz2", ".fts.bz2",
+)  # fmt: skip
 ANY_SUFFIX = ".*"
-_PACKED = ("gz", "fz")
+_PACKED = ("gz", "fz", "bz2")
 
 Source = bytes | str | None  # content of a file, its path, or None for a catalogue row without a picture
 
@@ -196,15 +197,16 @@ def _read(path: str) -> bytes:
     found = find_archive(path)
     if found is None:
         with open_stream(path) as stream:
-            if not path.lower().endswith(_UNPACKED_BY_SUFFIX):
+            if compression_of(path) is None:
                 return stream.read()
             system, at = arrow_filesystem(path)
             return read_bounded(stream, system.get_file_info(at).size or 0, path)
     archive, name = found
     content = archive.read(name, path)
-    if not name.lower().endswith(".gz"):
+    compression = compression_of(name)
+    if compression is None:
         return content
-    with pa.CompressedInputStream(pa.BufferReader(content), "gzip") as stream:
+    with pa.CompressedInputStream(pa.BufferReader(content), compression) as stream:
         return read_bounded(stream, len(content), path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import struct
@@ -71,11 +72,12 @@ def test_patterns_with_folders_name_files_of_a_zip(tmp_path, pattern):
     np.testing.assert_array_equal(images.decode(path), PICTURES[7])
 
 
-def test_fits_files_are_read_from_a_zip_also_with_gzip(tmp_path):
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".bz2", bz2.compress)])
+def test_fits_files_are_read_from_a_zip_also_with_gzip(tmp_path, suffix, compress):
     buffer = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(np.arange(3 * 16).reshape(3, 4, 4).astype(np.float32))]).writeto(buffer)
     content = buffer.getvalue()
-    uri = write(tmp_path / "x.zip", {"f/a.fits": content, "f/b.fits.gz": gzip.compress(content)})
+    uri = write(tmp_path / "x.zip", {"f/a.fits": content, f"f/b.fits{suffix}": compress(content)})
     images = FitsImages(uri, pattern="{id}.*", channels=(0, 1, 2))
     first, second = (images.decode(path) for path in images.paths(["a", "b"]))
     (tmp_path / "a.fits").write_bytes(content)
@@ -172,7 +174,18 @@ HARMFUL = {
     "encrypted": (encrypted, "the zip is encrypted; unpack it"),
     "bomb": (bomb, "the zip unpacks to more than 200 times its size"),
     "deflate64": (lambda path: with_compression(path, 9), r"'0.png' has a compression that cannot be read \(type 9\)"),
-    "zips": (lambda path: write(path, {"a.zip": b"x", "b.zip": b"x"}), "the zip holds zips only, such as 'a.zip'"),
+    "zips": (
+        lambda path: write(path, {"a.zip": b"x", "b.zip": b"x"}),
+        "the zip holds zips and no pictures, such as 'a.zip'",
+    ),
+    "zips and a table": (
+        lambda path: write(path, {"labels.csv": b"x", "README": b"x", "b.zip": b"x"}),
+        "the zip holds zips and no pictures, such as 'b.zip'; unpack it and give the folder",
+    ),
+    "zip in a zip": (
+        lambda path: write(path, {"a/b.zip": b"x", "0.png": PNG[0]}) + "/a/b.zip/train",
+        "'a/b.zip' is a zip in the zip; unpack it and give the folder",
+    ),
     "no zip": (lambda path: str(path) if path.write_bytes(b"PK rubbish") else "", "cannot be read as a zip"),
     "nothing": (str, "there is no such zip"),
     "empty": (lambda path: write(path, {}), "the image folder is empty"),

@@ -202,6 +202,7 @@ def test_one_file_per_band(tmp_path):
 
 
 def test_any_fits_suffix(tmp_path):
+    import bz2
     import gzip
 
     content = encode(*bands())
@@ -209,10 +210,12 @@ def test_any_fits_suffix(tmp_path):
     (tmp_path / "2.FIT").write_bytes(content)
     (tmp_path / "3.fits.gz").write_bytes(gzip.compress(content))
     (tmp_path / "3.txt").write_bytes(b"notes")
+    (tmp_path / "4.fits.BZ2").write_bytes(bz2.compress(content))
     images = FitsImages(str(tmp_path), pattern="{id}.*")
-    paths = images.paths(["1", "2", "3", "4"])
-    assert [path and path.rpartition("/")[2] for path in paths] == ["1.fits", "2.FIT", "3.fits.gz", None]
-    for path in paths[:3]:
+    paths = images.paths(["1", "2", "3", "4", "5"])
+    expected = ["1.fits", "2.FIT", "3.fits.gz", "4.fits.BZ2", None]
+    assert [path and path.rpartition("/")[2] for path in paths] == expected
+    for path in paths[:4]:
         np.testing.assert_array_equal(images.decode(path), FitsImages("").decode(content))
 
 
