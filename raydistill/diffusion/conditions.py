@@ -30,10 +30,13 @@ class ConditionGroup(NamedTuple):
         Name of the group, such as "votes", "class", "size", "colour" or "embedding".
     size
         How many numbers it has.
+    labels
+        Names of its numbers, such as answers or classes, for captions; empty: none.
     """
 
     name: str
     size: int
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class ConditionLayout:
         for group in self.groups:
             if group.size < 1:
                 raise ValueError(f"the group '{group.name}' must have at least one number, got {group.size}")
+            if len(group.labels) not in (0, group.size):
+                raise ValueError(f"the group '{group.name}' needs {group.size} labels, got {len(group.labels)}")
 
     @property
     def size(self) -> int:
@@ -77,7 +82,9 @@ class ConditionLayout:
     @classmethod
     def from_plain(cls, plain: Sequence[dict[str, Any]]) -> ConditionLayout:
         """Return the layout that `plain` describes. KeyError or ValueError for another form."""
-        return cls(tuple(ConditionGroup(str(group["name"]), int(group["size"])) for group in plain))
+        return cls(
+            tuple(ConditionGroup(str(one["name"]), int(one["size"]), tuple(one.get("labels", ()))) for one in plain)
+        )
 
 
 @dataclass(frozen=True)
