@@ -181,7 +181,7 @@ def drop_groups(
     generator
         A CPU generator. The number of draws does not depend on the rates.
     group_rate
-        Probability that a group is hidden (a prototype's value; `docs/method.md`).
+        Probability that a group is hidden. Other values were not compared.
     all_rate
         Probability that all groups are hidden. Ho & Salimans 2022 find 0.1 to 0.2 best.
 

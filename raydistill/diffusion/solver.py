@@ -11,9 +11,9 @@ doi:10.1017/S0962492910000048). With d = 0 it is DDIM (Song et al. 2021,
 arXiv:2010.02502), of order 1. DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095) takes D linear in
 log(alpha / sigma) instead.
 
-Step n is at u_0 + (u_1 - u_0) (1 - n / steps)^2, where u_t is the u of time t. On mixtures of narrow and wide peaks
-this solver and these steps had the least error among four solvers and four exponents
-(`docs/log.md`).
+Step n is at u_0 + (u_1 - u_0) (1 - n / steps)^2, where u_t is the u of time t. On mixtures of narrow
+and wide peaks this solver and these steps have the least error among four solvers and four
+exponents (`benchmarks/solvers.py`).
 """
 
 from __future__ import annotations

@@ -97,5 +97,5 @@ def test_trained_generator_follows_its_condition() -> None:
     images = sample(state.averaged(), classes(*requested.tolist()), noise(400), Sampling(guidance=1))
     levels = ((images + 1) * 127.5).mean(dim=(1, 2, 3))
     for label, mean in enumerate((60, 180)):
-        assert float(levels[requested == label].mean()) == pytest.approx(mean, abs=6)
+        assert float(levels[requested == label].mean()) == pytest.approx(mean, abs=8)
         assert float(levels[requested == label].std()) == pytest.approx(15, rel=0.35)
