@@ -255,7 +255,8 @@ def predict_survey(config: ConfigLike, survey: str | os.PathLike[str], *override
     config
         A YAML file, the name of a shipped config such as "demo", or a `Config`.
     survey
-        A config, the folder of a curated set, or a folder of pictures.
+        A config file, the folder of a curated set, or a folder or zip of pictures. If it equals
+        `config`, the overrides apply to the survey too.
     *overrides
         Values of `config` at dotted keys, as on the command line: "predict.experts=3".
 
@@ -275,7 +276,7 @@ def predict_survey(config: ConfigLike, survey: str | os.PathLike[str], *override
     """
     from raydistill.pipeline.run import predict
 
-    return predict(_plan(config, overrides), os.fspath(survey))
+    return predict(_plan(config, overrides), None if survey == config else os.fspath(survey))
 
 
 def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:

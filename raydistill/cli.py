@@ -142,12 +142,13 @@ def predict(
         plan = _plan(config, overrides, verbose)
         from raydistill.pipeline import run as pipeline
 
+        own = None if survey == config else survey  # the overrides also change CONFIG's survey
         if dry_run:
             from raydistill.pipeline.predict.stage import predict_specs
 
-            print_result(pipeline.dry_run(plan, predict_specs(plan, survey)))
+            print_result(pipeline.dry_run(plan, predict_specs(plan, own)))
             return
-        print_result(pipeline.predict(plan, survey).folder)
+        print_result(pipeline.predict(plan, own).folder)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -222,6 +222,8 @@ class BlockRecord:
         Length of the features.
     sha256
         Digest of the block's file.
+    levels
+        Counts of dark, flat and saturated pictures, for a warning at the end.
     """
 
     num_rows: int
@@ -230,6 +232,7 @@ class BlockRecord:
     first_rejected: tuple[str, str] | None
     num_features: int
     sha256: str
+    levels: dict[str, float] = field(default_factory=dict)
 
 
 def block_name(index: int) -> str:
@@ -237,8 +240,8 @@ def block_name(index: int) -> str:
     return f"{DATA}/block-{index:06d}.parquet"
 
 
-def write_block(folder: Folder, index: int, rows: pa.Table) -> BlockRecord:
-    """Write the rows of schema `SCHEMA` of one block, then its record."""
+def write_block(folder: Folder, index: int, rows: pa.Table, levels: dict[str, float] | None = None) -> BlockRecord:
+    """Write the rows of schema `SCHEMA` of one block, then its record with these counts of levels."""
     with folder.writing(block_name(index)) as path:
         pq.write_table(rows.combine_chunks(), path, compression="zstd", row_group_size=max(1, len(rows)))
     rejected = rows.filter(pc.is_valid(rows["reason"])).select(["object_id", "detail"]).slice(0, 1).to_pylist()
@@ -246,7 +249,7 @@ def write_block(folder: Folder, index: int, rows: pa.Table) -> BlockRecord:
     record = BlockRecord(
         len(rows), _counts(rows["predicted_class"]), _counts(rows["reason"]),
         (rejected[0]["object_id"], rejected[0]["detail"] or "") if rejected else None,
-        pc.max(lengths).as_py() or 0, folder.sha256(block_name(index)),
+        pc.max(lengths).as_py() or 0, folder.sha256(block_name(index)), levels or {},
     )  # fmt: skip
     folder.write(_record_name(index), json.dumps(asdict(record)).encode())
     return record

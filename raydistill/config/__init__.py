@@ -22,6 +22,7 @@ from raydistill.config.tree import (
     ExpertTraining,
     Protocol,
     Resources,
+    Survey,
     Tracking,
     identity_part,
     plain,
@@ -30,6 +31,6 @@ from raydistill.config.tree import (
 
 __all__ = [
     "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Halving",
-    "Images", "Population", "Predict", "Protocol", "Range", "Resources", "Search", "Tracking", "identity_part", "load", "override",
-    "plain", "sources", "vary",
+    "Images", "Population", "Predict", "Protocol", "Range", "Resources", "Search", "Survey", "Tracking", "identity_part", "load",
+    "override", "plain", "sources", "vary",
 ]  # fmt: skip

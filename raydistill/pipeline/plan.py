@@ -123,7 +123,12 @@ class Plan:
             return self.config.survey
         assert self.survey is not None
         open_manifest(self.survey.folder, SURVEY, verify=False)
-        root = self.survey.folder.uri
+        return self.simulated_survey(self.survey.folder)
+
+    @staticmethod
+    def simulated_survey(folder: Folder) -> CatalogSurvey:
+        """Return a simulated survey in the form in which users describe their own."""
+        root = folder.uri
         images = FolderImages(root=f"{root}/images", mapping=f"{root}/filename_mapping.csv")
         return CatalogSurvey(catalog=f"{root}/catalog.csv", images=images, dialect="hart16")
 
@@ -133,20 +138,9 @@ class Plan:
 
         Nothing in curation is random, so runs with different seeds share it.
         """
-        survey, curate = self.config.survey, self.config.curate
-        parts: dict[str, Any] = {"survey": configs.identity_part(survey), "curate": curate}
-        provenance = {}
-        if not isinstance(survey, SimulatedSurvey):
-            # Licence and citation do not affect the data, so the identity leaves them out; the
-            # manifest has them.
-            provenance = {key: parts["survey"].pop(key) for key in ("licence", "citation")}
-        if isinstance(survey, DataSet):
-            parts["data_sha256"] = survey.digest()
-            parts["survey"].pop("download", None)
-        if isinstance(survey, CatalogSurvey):
-            parts["catalog_sha256"] = _sha256(survey.catalog, "vote table", "survey.catalog")
-            if not isinstance(survey.images, ParquetImages) and survey.images.mapping is not None:
-                parts["mapping_sha256"] = _sha256(survey.images.mapping, "filename mapping", "survey.images.mapping")
+        curate = self.config.curate
+        identifying, provenance = survey_parts(self.config.survey)
+        parts: dict[str, Any] = {**identifying, "curate": curate}
         if isinstance(curate.classes, str) and curate.classes not in (*BUILTIN_TREES, ALL, UNLABELLED):
             parts["class_tree_sha256"] = _sha256(curate.classes, "class tree", "curate.classes")
         spec = self._spec(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
@@ -252,6 +246,26 @@ class Plan:
         config = {name: configs.identity_part(part) for name, part in parts.items()}
         identity = identity_of(kind, config, {name: spec.identity for name, spec in parents.items()}, seed)
         return ArtifactSpec(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, parents)
+
+
+def survey_parts(survey: configs.Survey) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what identifies a survey, and what only describes it.
+
+    Licence and citation do not affect the data, so the identity leaves them out; the manifest has
+    them.
+    """
+    parts: dict[str, Any] = {"survey": configs.identity_part(survey)}
+    if isinstance(survey, SimulatedSurvey):
+        return parts, {}
+    provenance = {key: parts["survey"].pop(key) for key in ("licence", "citation")}
+    if isinstance(survey, DataSet):
+        parts["data_sha256"] = survey.digest()
+        parts["survey"].pop("download", None)
+    if isinstance(survey, CatalogSurvey):
+        parts["catalog_sha256"] = _sha256(survey.catalog, "vote table", "survey.catalog")
+        if not isinstance(survey.images, ParquetImages) and survey.images.mapping is not None:
+            parts["mapping_sha256"] = _sha256(survey.images.mapping, "filename mapping", "survey.images.mapping")
+    return parts, provenance
 
 
 def _sha256(uri: str, noun: str, key: str) -> str:

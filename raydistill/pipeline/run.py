@@ -74,8 +74,8 @@ def search(plan: Plan) -> SearchReport:
     return tune(plan, make_tracker(plan))
 
 
-def predict(plan: Plan, survey: str) -> PredictionSet:
-    """Predict every picture of a survey; the experts must exist."""
+def predict(plan: Plan, survey: str | None) -> PredictionSet:
+    """Predict every picture of a survey, by default the plan's own; the experts must exist."""
     plan.specs()  # reports a wrong path before the tracking database is created
     return predictions.predict(plan, survey, make_tracker(plan))
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ray_tools import SILENT, content, copy_of, tiny
+from ray_tools import SILENT, content, copy_of, killing, tiny
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.networks import build_network
+from raydistill.errors import CatalogError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.predict.stage import predict, predict_specs
+from tests.e2e import tools
 
 BLOCKS = "predict.block_size=16"
 
@@ -76,3 +82,95 @@ def test_existing_predictions_are_opened(predictions: PredictionSet, root: Path,
     spec = predict_specs(plan, curated.folder.uri)[-1]
     assert spec.exists
     assert content(spec) == predict(plan, curated.folder.uri, SILENT).manifest.content
+
+
+def test_pictures_are_prepared_as_curate_does(predictions: PredictionSet, root: Path) -> None:
+    """The survey's original pictures get the predictions of the curated ones."""
+    whole = predict(Plan(tiny(root, BLOCKS)), None, SILENT).to_pandas().set_index("object_id")
+    curated = predictions.to_pandas().set_index("object_id")
+    assert set(curated.index) <= set(whole.index)
+    for column in ("probability", "spread"):
+        pair = (np.stack(list(frame.loc[curated.index, column])) for frame in (whole, curated))
+        np.testing.assert_allclose(*pair, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of 300 pictures, of which three cannot be used."""
+    pictures = sorted(Path(Plan(tiny(root)).survey.folder.uri, "images").iterdir())  # type: ignore[union-attr]
+    folder = tmp_path_factory.mktemp("survey") / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    for n in range(297):
+        os.link(pictures[n % len(pictures)], folder / "deep" / f"{n:04d}.jpg")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "cut.jpg").write_bytes(pictures[0].read_bytes()[:600])
+    (folder / "notes.txt").write_text("not counted")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path, folder: Path) -> PredictionSet:
+    """Return the predictions for the folder, written without faults."""
+    return predict(Plan(tiny(root, "predict.block_size=4")), str(folder), SILENT)
+
+
+@pytest.fixture
+def fresh(root: Path, tmp_path: Path) -> Path:
+    """Return a run folder of its own up to the experts."""
+    return copy_of(root, tmp_path, "survey", "curated", "trajectories")
+
+
+def test_folder_is_predicted_and_no_picture_is_lost(undisturbed: PredictionSet) -> None:
+    frame = undisturbed.to_pandas().set_index("object_id")
+    assert len(frame) == 300
+    assert frame.reason.dropna().to_dict() == {"cut": "truncated", "empty": "empty", "text": "corrupt"}
+    assert undisturbed.summary.rejected == {"corrupt": 1, "empty": 1, "truncated": 1}
+    assert frame.loc["deep/0000", "predicted_class"] in undisturbed.class_names
+    assert frame.loc["cut", "probability"] is None
+    assert undisturbed.features()[1].shape == (297, undisturbed.summary.num_features)
+
+
+def test_killed_worker_changes_no_bit(fresh: Path, folder: Path, undisturbed: PredictionSet) -> None:
+    words = ("predict.block_size=4", "resources.workers=1")
+    data = below_predictions(fresh, folder, *words) / "data"
+    with killing("MapWorker", lambda: data.exists() and len(list(data.glob("block-*"))) > 2):
+        killed = predict(Plan(tiny(fresh, *words)), str(folder), SILENT)
+    assert killed.manifest.content == undisturbed.manifest.content
+
+
+def below_predictions(root: Path, folder: Path, *words: str) -> Path:
+    return Path(predict_specs(Plan(tiny(root, *words)), str(folder))[-1].folder.uri)
+
+
+@pytest.fixture
+def env() -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="rd-pr-", ignore_cleanup_errors=True) as ray_folder:
+        yield tools.environment(Path(ray_folder))
+
+
+def test_killed_command_resumes_with_the_missing_blocks(
+    fresh: Path, folder: Path, undisturbed: PredictionSet, env: dict[str, str]
+) -> None:
+    words = (str(tools.TINY), str(folder), f"output={fresh}", "tracking.enabled=false", "predict.block_size=4")
+    data = below_predictions(fresh, folder, "predict.block_size=4") / "data"
+    command = tools.typed(fresh, env, "predict", *words)
+    command.wait_until("three blocks are finished", lambda: len(list(data.glob("block-*"))) > 2)
+    command.kill()
+    assert command.process.returncode == -signal.SIGKILL
+    assert not (data.parent / "manifest.json").exists(), "killed too late, the predictions were finished"
+    before = {path.name: path.stat().st_mtime_ns for path in data.glob("block-*")}
+    resumed = predict(Plan(tiny(fresh, "predict.block_size=4")), str(folder), SILENT)
+    kept = [name for name, time in before.items() if (data / name).stat().st_mtime_ns == time]
+    assert len(kept) >= len(before) - 2, "finished blocks were written again"
+    assert resumed.manifest.content == undisturbed.manifest.content
+
+
+def test_survey_whose_pictures_are_all_rejected_is_refused(fresh: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "bad"
+    pictures.mkdir()
+    for n in range(3):
+        (pictures / f"{n}.jpg").write_bytes(b"no picture")
+    with pytest.raises(CatalogError, match="none of its 3 pictures could be used: 3 corrupt; first: 0"):
+        predict(Plan(tiny(fresh)), str(pictures), SILENT)
+    assert not list(below_predictions(fresh, pictures).glob("data/*"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -31,7 +30,8 @@ from raydistill.galaxies.pictures.perceptual_hash import perceptual_hashes
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import object_ids
 from raydistill.pipeline.curate.duplicates import fingerprint
-from raydistill.pipeline.pictures.levels import measure_levels
+from raydistill.pipeline.pictures.finding import absolute
+from raydistill.pipeline.pictures.levels import measure_levels, planes
 from raydistill.pipeline.pictures.preparing import Preparation, prepare_picture
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
 from raydistill.storage import arrow_filesystem
@@ -122,7 +122,7 @@ def _decode_row_groups(
     lengths = counted["count_all"].to_pylist()
     firsts = np.cumsum([0, *lengths[:-1]]).tolist()
     row_groups = [todo.slice(first, length) for first, length in zip(firsts, lengths, strict=True)]
-    arguments = (replace(images, root=_absolute(images.root)), curate)
+    arguments = (replace(images, root=absolute(images.root)), curate)
     return _map_blocks(row_groups, _decode_row_group, arguments, workers).sort("rank")
 
 
@@ -131,7 +131,7 @@ def _decode_folder(
 ) -> ray.data.Dataset:
     """Decode one file per picture, in blocks that are in order of rank."""
     todo = selected.select(["rank", "path"]).combine_chunks()
-    root = _absolute(images.root)
+    root = absolute(images.root)
     todo = todo.append_column("at", pa.array([below(root, path) for path in todo["path"].to_pylist()], pa.string()))
     tasks = BLOCKS_PER_CPU * (workers or _cpus())
     rows_per_block = max(1, min(ROWS_PER_BLOCK, math.ceil(len(todo) / tasks)))
@@ -156,11 +156,6 @@ def _map_blocks(
 
 def _cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-
-def _absolute(uri: str) -> str:
-    """Return the absolute path: a worker may have another working folder."""
-    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
 
 
 def _decode_row_group(batch: pa.Table, images: PackedDataSet, curate: Curate) -> Iterator[pa.Table]:
@@ -188,7 +183,7 @@ class _DecodeStored:
 
     def __init__(self, images: ParquetImages, curate: Curate, ranks: Any) -> None:
         self._images, self._curate, self._ranks = images, curate, ray.get(ranks)
-        self._folder = _absolute(images.folder())
+        self._folder = absolute(images.folder())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         ids = object_ids(batch[self._images.id_column], self._images.id_column, self._images.uri).to_pylist()
@@ -236,7 +231,7 @@ def to_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 def _add_numbers(rows: list[dict[str, Any]], pixels_NHWC: np.ndarray) -> None:
     """Add the sums and levels of prepared pictures to their rows."""
-    planes_N3P = np.ascontiguousarray(pixels_NHWC.reshape(len(rows), -1, 3).transpose(0, 2, 1))
+    planes_N3P = planes(pixels_NHWC)
     numbers = measure_levels(planes_N3P) | {
         "sum": planes_N3P.sum(axis=2, dtype=np.int64).tolist(),
         "squares": np.square(planes_N3P, dtype=np.uint32).sum(axis=2, dtype=np.int64).tolist(),

@@ -7,8 +7,7 @@ before a cluster starts.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -16,14 +15,11 @@ import pyarrow.compute as pc
 
 from raydistill.config import CatalogSurvey, Curate, Images
 from raydistill.datasets.base import DataSet
-from raydistill.errors import CatalogError, ConfigError, RaydistillError, nearest
-from raydistill.galaxies.catalog import read_catalog
+from raydistill.errors import CatalogError, ConfigError, nearest
 from raydistill.galaxies.catalog_schemas import KNOWN_NAMES
 from raydistill.galaxies.classes import UNLABELLED, ClassTree, load_class_tree, unlabelled
 from raydistill.galaxies.labels import LabelIndex, mapping_example, number, numeric_labels
-from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, below
-from raydistill.galaxies.pictures.fits import FitsImages
-from raydistill.galaxies.pictures.paths import FoundPaths, find_paths
+from raydistill.galaxies.pictures.files import below
 from raydistill.galaxies.pictures.sources import ParquetImages
 from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassigned, report, tree_of_votes
 from raydistill.galaxies.tables import find_path_column, open_table
@@ -38,6 +34,7 @@ from raydistill.pipeline.curate.splits import (
     name_splits,
     select_best,
 )
+from raydistill.pipeline.pictures.finding import error_prefix, find_pictures, read_survey
 
 log = get_logger(__name__)
 
@@ -80,24 +77,18 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
         return _select_from_data_set(recipe, survey)
     tree = load_class_tree(recipe.classes)
     _check_number(tree, "curate.classes")
-    log.info("curate: reading %s", survey.catalog)
-    with _error_prefix("survey.", ConfigError):
-        catalog = read_catalog(
-            survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns, hdu=survey.hdu,
-            path_column=None if isinstance(survey.images, ParquetImages) else survey.images.path_column,
-            need_labels=tree.name != UNLABELLED,
-        )  # fmt: skip
+    catalog = read_survey(survey, need_labels=tree.name != UNLABELLED)
     if tree.name == UNLABELLED:
         tree = unlabelled(tree_of_votes(catalog))
     column = survey.columns.get("split")
     if column is not None:
         catalog = name_splits(catalog, column, survey.catalog)
-    with _error_prefix("curate.classes, ", ConfigError), _error_prefix(f"{survey.catalog}, ", CatalogError):
+    with error_prefix("curate.classes, ", ConfigError), error_prefix(f"{survey.catalog}, ", CatalogError):
         assigned = assign_classes(catalog, tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes)
     _log_unassigned(catalog, assigned)
     available, missing = _locate(survey, assigned)
     hint = _hint_for_paths(survey, len(available), len(assigned))
-    with _error_prefix("curate.", CatalogError):
+    with error_prefix("curate.", CatalogError):
         selected = select_best(recipe, available)
     if not len(selected):
         fix = "check curate.min_confidence" if len(available) else _fix_for_pictures(survey.images, assigned, hint)
@@ -180,7 +171,7 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
     for column in UNKNOWN:
         rows = rows.append_column(column, pa.nulls(len(rows), pa.float64()))
     is_requested = pc.or_(pc.is_in(rows["label"], pa.array(requested, pa.string())), pc.is_null(rows["label"]))
-    with _error_prefix("curate.", ConfigError), _error_prefix("curate.", CatalogError):
+    with error_prefix("curate.", ConfigError), error_prefix("curate.", CatalogError):
         assigned = assign_classes(
             rows.filter(is_requested), tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes
         )
@@ -227,22 +218,13 @@ def _log_unassigned(catalog: pa.Table, assigned: pa.Table) -> None:
         )
 
 
-@contextmanager
-def _error_prefix(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
-    """Add the place in the config to errors of packages that do not know the config."""
-    try:
-        yield
-    except kind as error:
-        raise kind(error.what, (prefix + error.where).removesuffix(", "), error.fix) from error
-
-
 def _locate(survey: CatalogSurvey, assigned: pa.Table) -> tuple[pa.Table, list[Rejection]]:
     """Return the galaxies with a picture, with their `path`, and rejections for those without.
 
     The path starts below the survey's folder, so that the curated set does not depend on where the
     survey is.
     """
-    found = _find_pictures(survey, assigned)
+    found = find_pictures(survey, assigned)
     missing = [
         rejection(object_id, tried, "missing", reason, label)
         for object_id, label, file, tried, reason in zip(
@@ -252,19 +234,6 @@ def _locate(survey: CatalogSurvey, assigned: pa.Table) -> tuple[pa.Table, list[R
     ]
     with_path = assigned.append_column("path", pa.array(found.files, pa.string()))
     return with_path.filter(pc.is_valid(with_path["path"])), missing
-
-
-def _find_pictures(survey: CatalogSurvey, assigned: pa.Table) -> FoundPaths:
-    images, ids, none = survey.images, assigned["object_id"].to_pylist(), [""] * len(assigned)
-    if isinstance(images, ParquetImages):
-        present = set(images.ids().to_pylist())
-        return FoundPaths([images.name if object_id in present else None for object_id in ids], none, none)
-    if images.path_column is not None:
-        suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
-        return find_paths(images.root, assigned["file"].to_pylist(), images.path_column, survey.catalog, suffixes)
-    prefix = len(images.root.rstrip("/")) + 1
-    files = [None if path is None else path[prefix:] for path in images.paths(ids)]
-    return FoundPaths(files, images.expected_names(ids) if None in files else none, none)
 
 
 def _in_file_order(selected: pa.Table, split: list[str]) -> pa.Table:

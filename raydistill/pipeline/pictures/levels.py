@@ -6,9 +6,9 @@ them end the sampling.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -192,50 +192,85 @@ def _refuse_useless_stretch(
     )  # fmt: skip
 
 
+@dataclass
 class LevelChecks:
-    """Count dark, flat and saturated pictures of a survey, and warn of them at the end."""
+    """Count dark, flat and saturated pictures of a survey, and warn of them at the end.
 
-    def __init__(self) -> None:
-        self._num_pictures, self._num_flat, self._num_flat_channel = 0, 0, 0
-        self._highest, self._num_dark = 0, 0
-        self._saturated = 0.0  # sum over pictures of the share of saturated pixels
+    Parameters
+    ----------
+    num_pictures
+        Number of pictures.
+    num_flat, num_flat_channel
+        Pictures without contrast in all channels, and in some of them.
+    highest
+        The brightest level.
+    num_dark
+        Pictures whose brightest level is below `DARK`.
+    saturated
+        Sum over the pictures of the share of saturated pixels.
+    """
+
+    num_pictures: int = 0
+    num_flat: int = 0
+    num_flat_channel: int = 0
+    highest: int = 0
+    num_dark: int = 0
+    saturated: float = 0.0
 
     def add(self, decoded: pa.Table) -> None:
         """Add the rows with a picture."""
-        rows = decoded.filter(pc.is_null(decoded["reason"])).select(["highest", "flat_channels", "saturated"])
+        names = ["highest", "flat_channels", "saturated"]
+        rows = decoded.filter(pc.is_null(decoded["reason"])).select(names)
         for row in rows.to_pylist():
-            self._num_pictures += 1
-            self._num_flat += row["flat_channels"] == 3
-            self._num_flat_channel += 0 < row["flat_channels"] < 3
-            self._highest = max(self._highest, row["highest"])
-            self._num_dark += row["highest"] < DARK
-            self._saturated += row["saturated"]
+            self._add(**row)
 
-    def warn(self, images: Images | DataSet) -> None:
+    def add_measured(self, levels: Mapping[str, Sequence[Any]]) -> None:
+        """Add the result of `measure_levels`."""
+        for values in zip(*levels.values(), strict=True):
+            self._add(**dict(zip(levels, values, strict=True)))
+
+    def _add(self, highest: int, flat_channels: int, saturated: float) -> None:
+        self.merge(LevelChecks(1, flat_channels == 3, 0 < flat_channels < 3, highest, highest < DARK, saturated))
+
+    def merge(self, other: LevelChecks) -> None:
+        """Add the counts of other pictures."""
+        self.num_pictures += other.num_pictures
+        self.num_flat += other.num_flat
+        self.num_flat_channel += other.num_flat_channel
+        self.highest = max(self.highest, other.highest)
+        self.num_dark += other.num_dark
+        self.saturated += other.saturated
+
+    def warn(self, images: Images | DataSet, stage: str = "curate") -> None:
         """Log a warning for each fault that the survey shows."""
-        if not (total := self._num_pictures):
+        if not (total := self.num_pictures):
             return
         is_fits = isinstance(images, FitsImages)
         prefix = "survey" if isinstance(images, DataSet) else "survey.images"
         keys = f"{prefix}.value_range"
         if isinstance(images, FitsImages):
             keys = f"survey.images.stretch={images.stretch} and minimum={images.minimum}, in the unit of the files"
-        if self._highest < DARK:
-            log.warning("curate: the brightest pixel has level %d of 255; check %s", self._highest, keys)
-        elif self._num_dark > total / 2:
-            what = "curate: %d of %d pictures have no pixel above level %d of 255; check %s"
-            log.warning(what, self._num_dark, total, DARK, keys)
-        if self._num_flat > MAX_SATURATED * total:
-            what = "curate: %d of %d pictures have a contrast below %d levels; check %s"
-            log.warning(what, self._num_flat, total, FLAT, keys)
-        if self._num_flat_channel > total / 2:
-            what = "curate: a colour is constant in %d of %d pictures; check survey.images.channels"
+        if self.highest < DARK:
+            log.warning("%s: the brightest pixel has level %d of 255; check %s", stage, self.highest, keys)
+        elif self.num_dark > total / 2:
+            what = "%s: %d of %d pictures have no pixel above level %d of 255; check %s"
+            log.warning(what, stage, self.num_dark, total, DARK, keys)
+        if self.num_flat > MAX_SATURATED * total:
+            what = "%s: %d of %d pictures have a contrast below %d levels; check %s"
+            log.warning(what, stage, self.num_flat, total, FLAT, keys)
+        if self.num_flat_channel > total / 2:
+            what = "%s: a colour is constant in %d of %d pictures; check survey.images.channels"
             if is_fits:
-                log.warning(what, self._num_flat_channel, total)
+                log.warning(what, stage, self.num_flat_channel, total)
         is_scaled = is_fits or isinstance(getattr(images, "value_range", None), tuple)
-        if is_scaled and self._saturated > MAX_SATURATED * total:
-            what = "curate: %.1f %% of the pixels are saturated (level 255); check %s"
-            log.warning(what, 100 * self._saturated / total, keys)
+        if is_scaled and self.saturated > MAX_SATURATED * total:
+            what = "%s: %.1f %% of the pixels are saturated (level 255); check %s"
+            log.warning(what, stage, 100 * self.saturated / total, keys)
+
+
+def planes(pixels_NHWC: np.ndarray) -> np.ndarray:
+    """Return the pixels as `[N, 3, P]`, in the order that `measure_levels` needs."""
+    return np.ascontiguousarray(pixels_NHWC.reshape(len(pixels_NHWC), -1, 3).transpose(0, 2, 1))
 
 
 def measure_levels(planes_N3P: np.ndarray) -> dict[str, list[Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -46,7 +47,10 @@ class FileReader:
 
 @dataclass(frozen=True)
 class ParquetReader:
-    """Pictures in a column of Parquet files below a folder; relative paths in it begin at `folder`."""
+    """Pictures in a column of Parquet files on the storage of `root`.
+
+    Relative paths in the column begin at `folder`.
+    """
 
     root: str
     column: str
@@ -58,8 +62,8 @@ class ParquetReader:
             yield from self._cells(path, row_group, rows) if path is not None else (None for _ in rows)
 
     def _cells(self, path: str, row_group: int, rows: list[int]) -> Iterator[Source]:
-        system, at = arrow_filesystem(below(self.root, path))
-        with system.open_input_file(at) as stream:
+        system, _ = arrow_filesystem(self.root)
+        with system.open_input_file(path) as stream:
             batches = pq.ParquetFile(stream, pre_buffer=False).iter_batches(
                 ROWS_AT_ONCE, row_groups=[row_group], columns=[self.column], use_threads=False
             )
@@ -82,6 +86,18 @@ class PackedReader:
         """Yield the encoded pictures."""
         for (path, row_group), rows in _groups(objects):
             yield from self.images.read(path, row_group, rows)
+
+
+def parquet_rows(ids: pa.Array | pa.ChunkedArray, path: str, metadata: pq.FileMetaData) -> pa.Table:
+    """Return the objects of a Parquet file: `OBJECTS`, with the row group and row of each id."""
+    lengths = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    columns = {
+        "object_id": ids,
+        "path": pa.array([path] * len(ids), pa.string()),
+        "row_group": pa.array(np.repeat(np.arange(len(lengths)), lengths), pa.int64()),
+        "row": pa.array(np.concatenate([np.arange(0), *(np.arange(n) for n in lengths)]), pa.int64()),
+    }
+    return pa.table(columns).cast(OBJECTS)
 
 
 def _groups(objects: pa.Table) -> Iterator[tuple[tuple[Any, Any], list[int]]]:

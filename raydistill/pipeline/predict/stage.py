@@ -13,21 +13,25 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import ray
 
-from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.curated import CuratedSet, Levels
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.predictions import DATA, SUMMARY, BlockRecord, PredictionSet, PredictionSummary, read_record
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.networks import build_network, last_linear
 from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
 from raydistill.log import get_logger, progress
+from raydistill.pipeline.pictures.levels import LevelChecks
 from raydistill.pipeline.plan import ArtifactSpec, Plan
-from raydistill.pipeline.predict.survey import SurveyPictures, open_survey
+from raydistill.pipeline.predict.levels import assume_levels
+from raydistill.pipeline.predict.opening import open_survey
+from raydistill.pipeline.predict.survey import SurveyPictures
 from raydistill.pipeline.predict.worker import BlockPredictor, EnsembleSource, PictureSource, prepare_block
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
@@ -40,7 +44,7 @@ from raydistill.storage import Folder, disk_errors
 log = get_logger(__name__)
 
 
-def predict(plan: Plan, survey: str, tracker: Tracker, parent_run: str | None = None) -> PredictionSet:
+def predict(plan: Plan, survey: str | None, tracker: Tracker, parent_run: str | None = None) -> PredictionSet:
     """Write the predictions for a survey, or open the existing ones.
 
     Parameters
@@ -48,7 +52,7 @@ def predict(plan: Plan, survey: str, tracker: Tracker, parent_run: str | None = 
     plan
         Where the experts are.
     survey
-        The survey, see `raydistill.pipeline.predict.survey.open_survey`.
+        The survey, see `raydistill.pipeline.predict.opening.open_survey`.
     tracker
         Where the run is recorded.
     parent_run
@@ -70,14 +74,15 @@ def predict(plan: Plan, survey: str, tracker: Tracker, parent_run: str | None = 
     pictures = open_survey(plan, survey)
     spec = predictions_spec(plan, pictures)
     if not is_complete(spec):
-        ensemble = load_experts(plan)
+        ensemble, levels = load_experts(plan)
+        pictures, levels = assume_levels(pictures, levels)
         inputs = [InputDataset(pictures.name, spec.identity, pictures.uri, len(pictures.objects), "prediction")]
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, inputs=inputs) as run:
-            _write(plan, spec.folder, pictures, ensemble, run)
+            _write(plan, spec.folder, pictures, ensemble, levels, run)
     return PredictionSet.open(spec.folder)
 
 
-def predict_specs(plan: Plan, survey: str) -> list[ArtifactSpec]:
+def predict_specs(plan: Plan, survey: str | None) -> list[ArtifactSpec]:
     """Return the artifacts that `predict` reads, and the predictions that it writes."""
     specs = [plan.survey, plan.curated, plan.trajectories, predictions_spec(plan, open_survey(plan, survey))]
     return [spec for spec in specs if spec is not None]
@@ -88,8 +93,8 @@ def predictions_spec(plan: Plan, pictures: SurveyPictures) -> ArtifactSpec:
     return plan.predictions(pictures.identity, pictures.parents)
 
 
-def load_experts(plan: Plan) -> EnsembleSource:
-    """Return the experts and their normalisation.
+def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:
+    """Return the experts with their normalisation, and black and white of their curated set.
 
     Raises
     ------
@@ -113,13 +118,16 @@ def load_experts(plan: Plan) -> EnsembleSource:
             last_linear(build_network(config.network, curated.num_classes, config.curate.image_size))
         except ValueError as error:
             raise ConfigError(str(error), "network", "set predict.features=false") from error
-    return EnsembleSource(
+    ensemble = EnsembleSource(
         store.folder.uri, config.network, config.curate.image_size, curated.normalisation, tuple(curated.class_names),
         count, config.predict.features, config.predict.batch_size, resources.worker_threads, resources.gpus,
     )  # fmt: skip
+    return ensemble, curated.summary.levels
 
 
-def _write(plan: Plan, folder: Folder, pictures: SurveyPictures, ensemble: EnsembleSource, run: Run) -> None:
+def _write(
+    plan: Plan, folder: Folder, pictures: SurveyPictures, ensemble: EnsembleSource, levels: Levels, run: Run
+) -> None:
     """Write the blocks that are not finished, and the summary."""
     blocks = _blocks(pictures.objects, plan.config.predict.block_size)
     finished = {n: record for n, block in enumerate(blocks) if (record := read_record(folder, n, len(block)))}
@@ -139,6 +147,8 @@ def _write(plan: Plan, folder: Folder, pictures: SurveyPictures, ensemble: Ensem
             shown.advance(record.num_rows, rejected=rejected)
     seconds = time.monotonic() - started
     summary = _summarise(pictures, ensemble, [finished[n] for n in sorted(finished)], folder)
+    _warn_of_levels(pictures, finished.values())
+    summary = replace(summary, levels=levels)
     folder.write(SUMMARY, summary.to_json())
     _log_summary(summary, run, (summary.num_pictures - before) / seconds if todo else None)
 
@@ -210,6 +220,15 @@ def _summarise(
     )
 
 
+def _warn_of_levels(pictures: SurveyPictures, records: Iterable[BlockRecord]) -> None:
+    """Warn of dark, flat and saturated pictures, as curate does."""
+    checks = LevelChecks()
+    for record in records:
+        levels: Any = record.levels
+        checks.merge(LevelChecks(**levels))
+    checks.warn(pictures.images, "predict")
+
+
 def _all_rejected(pictures: SurveyPictures, rejected: Counter[str], first: tuple[str, str]) -> CatalogError:
     reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.most_common())
     detail = f" ({first[1]})" if first[1] else ""
@@ -217,7 +236,7 @@ def _all_rejected(pictures: SurveyPictures, rejected: Counter[str], first: tuple
     return CatalogError(what, pictures.uri, "check the pictures, or predict another survey")
 
 
-def _total(counts: Iterator[Mapping[str, int]] | Any) -> Counter[str]:
+def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     total: Counter[str] = Counter()
     for one in counts:
         total.update(one)

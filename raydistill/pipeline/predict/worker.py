@@ -29,6 +29,7 @@ from raydistill.core.normalise import AnyNormalisation
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.pipeline.pictures.levels import LevelChecks, measure_levels, planes
 from raydistill.pipeline.pictures.preparing import Preparation, prepare_picture
 from raydistill.pipeline.predict.readers import Reader
 from raydistill.pipeline.runtime.resources import device_of
@@ -141,24 +142,28 @@ class BlockPredictor:
         index, errors = prepared["block"][0].as_py(), prepared["error"].drop_null()
         if len(errors):
             return pa.Table.from_pylist([{"block": index, "error": errors[0].as_py()}], REPORT)
-        record = write_block(self._folder, index, self._rows(prepared))
+        pixels_NHWC = self._pixels(prepared)
+        checks = LevelChecks()
+        checks.add_measured(measure_levels(planes(pixels_NHWC)) if len(pixels_NHWC) else {})
+        record = write_block(self._folder, index, self._rows(prepared, pixels_NHWC), asdict(checks))
         return pa.Table.from_pylist([{"block": index, "record": json.dumps(asdict(record))}], REPORT)
 
-    def _rows(self, prepared: pa.Table) -> pa.Table:
+    def _pixels(self, prepared: pa.Table) -> np.ndarray:
+        """Return the prepared pictures, uint8 [N, size, size, 3]."""
+        pictures, size = prepared["pixels"].drop_null().to_pylist(), self._options.image_size
+        return np.frombuffer(bytearray(b"".join(pictures)), np.uint8).reshape(len(pictures), size, size, 3)
+
+    def _rows(self, prepared: pa.Table, pixels_NHWC: np.ndarray) -> pa.Table:
         """Return the predictions of a block, with nulls for pictures that could not be used."""
         usable = pc.is_valid(prepared["pixels"]).to_numpy()
+        prediction = self._predict(pixels_NHWC) if len(pixels_NHWC) else None
         columns: dict[str, Any] = {name: prepared[name] for name in ("object_id", "reason", "detail")}
-        columns |= predicted_columns(self._predict(prepared), self._options.class_names, usable)
+        columns |= predicted_columns(prediction, self._options.class_names, usable)
         return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
 
-    def _predict(self, prepared: pa.Table) -> EnsemblePrediction | None:
-        pictures = prepared["pixels"].drop_null().to_pylist()
-        if not pictures:
-            return None
-        size = self._options.image_size
-        pixels_NHWC = np.frombuffer(b"".join(pictures), np.uint8).reshape(-1, size, size, 3)
-        images_NCHW = self._options.normalisation.apply(torch.from_numpy(pixels_NHWC.copy())).to(self._device)
-        return self._ensemble.predict(images_NCHW, self._options.batch_size)
+    def _predict(self, pixels_NHWC: np.ndarray) -> EnsemblePrediction:
+        images_NCHW = self._options.normalisation.apply(torch.from_numpy(pixels_NHWC))
+        return self._ensemble.predict(images_NCHW.to(self._device), self._options.batch_size)
 
 
 def predicted_columns(

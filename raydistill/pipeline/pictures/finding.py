@@ -1,0 +1,72 @@
+"""Read a survey's table, and find the picture of each of its rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from raydistill.config import CatalogSurvey
+from raydistill.errors import ConfigError, RaydistillError
+from raydistill.galaxies.catalog import read_catalog
+from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.paths import FoundPaths, find_paths
+from raydistill.galaxies.pictures.sources import ParquetImages
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
+
+
+def read_survey(survey: CatalogSurvey, *, need_labels: bool = True) -> pa.Table:
+    """Return the table of a survey, as `read_catalog` does; errors name keys of the config."""
+    images = survey.images
+    log.info("curate: reading %s", survey.catalog)
+    with error_prefix("survey.", ConfigError):
+        return read_catalog(
+            survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns, hdu=survey.hdu,
+            path_column=None if isinstance(images, ParquetImages) else images.path_column, need_labels=need_labels,
+        )  # fmt: skip
+
+
+def find_pictures(survey: CatalogSurvey, catalog: pa.Table) -> FoundPaths:
+    """Return the picture of each row.
+
+    Parameters
+    ----------
+    survey
+        Where the pictures are.
+    catalog
+        Rows with `object_id`, and with `file` where the survey has a column of paths.
+
+    Returns
+    -------
+    FoundPaths
+        Paths below the survey's folder; for a Parquet table its name.
+    """
+    images, ids, none = survey.images, catalog["object_id"].to_pylist(), [""] * len(catalog)
+    if isinstance(images, ParquetImages):
+        present = set(images.ids().to_pylist())
+        return FoundPaths([images.name if object_id in present else None for object_id in ids], none, none)
+    if images.path_column is not None:
+        suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
+        return find_paths(images.root, catalog["file"].to_pylist(), images.path_column, survey.catalog, suffixes)
+    prefix = len(images.root.rstrip("/")) + 1
+    files = [None if path is None else path[prefix:] for path in images.paths(ids)]
+    return FoundPaths(files, images.expected_names(ids) if None in files else none, none)
+
+
+@contextmanager
+def error_prefix(prefix: str, kind: type[RaydistillError]) -> Iterator[None]:
+    """Add the place in the config to errors of packages that do not know the config."""
+    try:
+        yield
+    except kind as error:
+        raise kind(error.what, (prefix + error.where).removesuffix(", "), error.fix) from error
+
+
+def absolute(uri: str) -> str:
+    """Return the absolute path: a worker may have another working folder."""
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
