@@ -1,11 +1,13 @@
 """Compare the speed and memory of the Ray stages with plain loops on the same machine.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate] [experts] [segments] [--images 100000]      an hour on two cores
+    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate] [experts] [segments] [predict] [--images 100000]      an hour on two cores
 
 curate   real galaxies repeated under new ids, against a pool of processes that does the same work per picture and writes one
          Parquet file. Memory is the peak of all processes (proportional set size, so shared pages count once).
 experts  one and two workers, against the same training without Ray in one and two plain loops. Networks of `gz2_kaggle5`, and
          networks of a quarter of the width, where Ray's share is larger. Every round runs all four.
+predict  a folder of real galaxies under new names, against a pool of processes that decodes and predicts the same blocks and
+         writes the same files. Two experts of `gz2_kaggle5` with a quarter of the width.
 segments `distill.trajectories_per_step=4` on one, two and four workers of one thread: digests, speed and traffic.
 
 Writes `benchmarks/results/scaling.json`, rows as in `bench.py`.
@@ -48,9 +50,13 @@ from raydistill.core.training import fit, init_state, predict
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.curate.decoding import decode_row, to_table
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.predict.opening import open_survey
+from raydistill.pipeline.predict.stage import divide_into_blocks, load_experts
+from raydistill.pipeline.predict.worker import BlockPredictor, PictureSource
 from raydistill.pipeline.run import STAGES
 from raydistill.pipeline.runtime.cluster import set_environment, start_private
 from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.storage import Folder
 
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
 SMALL = 10_000  # images of the small run, whose peak memory is compared with that of the full run
@@ -308,6 +314,70 @@ def segments(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
     yield row("segments: data sent between two workers", 4 * floats * (1 + 2) / 1000, "≤1000", detail)
 
 
+# ---- predict ----
+
+PREDICTED = (*SMALL_NETWORKS, "experts.num_experts=2", "experts.training.epochs=2", "curate.per_class=200")
+
+
+def prediction(scratch: Path, images: int) -> Iterator[dict[str, Any]]:
+    plan = _plan(scratch, *PREDICTED)
+    with _ray(cpus=CORES):
+        STAGES["curate"](plan, SILENT)
+        STAGES["experts"](plan, SILENT)
+    _, root = _repeated(scratch, images)
+    half = scratch / "half"
+    half.mkdir()
+    for path in sorted(root.iterdir())[: images // 2]:
+        os.link(path, half / path.name)
+    words = [
+        f"output={scratch / 'runs'}",
+        "tracking.enabled=false",
+        f"resources.object_store_mb={STORE_MB}",
+        *PREDICTED,
+    ]
+    command = [sys.executable, "-m", "raydistill.cli", "predict", "gz2_kaggle5"]
+    small = _measured([*command, str(half), *words])
+    ours, pool = [], []
+    for number in range(ROUNDS):
+        again = [f"predict.block_size={1024 + number}"]  # another identity, so that nothing is skipped
+        ours.append(_measured([*command, str(root), *words, *again]))
+        pool.append(_measured([sys.executable, __file__, "--predict", str(scratch), str(root)]))
+    ratios = [other.seconds / own.seconds for own, other in zip(ours, pool, strict=True)]
+    rates = [images / statistics.median(cost.seconds for cost in costs) for costs in (ours, pool)]
+    detail = f"Ray Data {rates[0]:.0f}, a pool {rates[1]:.0f} images a second, start included; rounds "
+    detail += ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    yield row(
+        f"predict: {images} images, speed against a plain pool of processes", statistics.median(ratios), "≥0.8", detail
+    )
+    peak = max(cost.peak_mb for cost in ours)
+    detail = f"{small.peak_mb:.0f} and {peak:.0f} MB, with an object store of {STORE_MB} MB; "
+    detail += f"the pool {max(cost.peak_mb for cost in pool):.0f} MB"
+    yield row(f"predict: peak memory of {images} images against {images // 2}", peak / small.peak_mb, "≤1.2", detail)
+
+
+def _predict_loop(scratch: str, root: str) -> None:
+    """Decode and predict the blocks of a folder in a pool of processes, which write Parquet files."""
+    plan = _plan(Path(scratch), *PREDICTED)
+    pictures = open_survey(plan, root)
+    ensemble, _ = load_experts(plan)
+    folder = Folder(Path(scratch) / "pool")
+    folder.remove()
+    blocks = divide_into_blocks(pictures.objects, plan.config.predict.block_size)
+    source = PictureSource(pictures.reader, pictures.images, pictures.preparation)
+    with multiprocessing.get_context("spawn").Pool(CORES, _start_predictor, (ensemble, folder.uri, source)) as pool:
+        for _ in pool.imap_unordered(_predict_block, blocks):
+            pass
+
+
+def _start_predictor(*arguments: Any) -> None:
+    global _predictor
+    _predictor = BlockPredictor(*arguments)
+
+
+def _predict_block(block: pa.Table) -> int:
+    return len(_predictor(block))
+
+
 def _plan(scratch: Path, *words: str) -> Plan:
     return Plan(load("gz2_kaggle5", [f"output={scratch / 'runs'}", "tracking.enabled=false", *words]))
 
@@ -328,10 +398,13 @@ CASES: dict[str, Callable[[Path, int], Iterator[dict[str, Any]]]] = {
     "curate": curate,
     "experts": experts,
     "segments": segments,
+    "predict": prediction,
 }
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--loop"]:
         _loop(*sys.argv[2:])
+    elif sys.argv[1:2] == ["--predict"]:
+        _predict_loop(*sys.argv[2:])
     else:
         main()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.e2e.spoiling import (
     binary,
+    bright_arrays,
     class_of_a_dead_link,
     class_of_other_files,
     cut_cifar,
@@ -20,6 +21,7 @@ from tests.e2e.spoiling import (
     distilled_with,
     flat_test_folder,
     flip_a_byte,
+    folder_of,
     folders_of_classes,
     labels_in_parquet,
     link,
@@ -399,6 +401,31 @@ RUN_ROWS = [
       "runs/tiny/trajectories-…: there is no set of expert trajectories here; run 'raydistill experts CONFIG' first"),
     R("evaluate before distill", "evaluate tiny.yaml distill.iterations=3", 3,
       "runs/tiny/distilled-…: there is no distilled set here; run 'raydistill distill CONFIG' first"),
+    R("predict before experts", "predict tiny.yaml pictures experts.num_experts=2", 3,
+      "runs/tiny/trajectories-…: there is no set of expert trajectories here; run 'raydistill experts CONFIG' first"),
+    R("more experts to predict than there are", "predict tiny.yaml pictures predict.experts=3", 3,
+      "runs/tiny/trajectories-…: predict.experts asks for 3 experts, and the run has 1; lower it, or raise experts.num_experts"),
+    R("a survey to predict that is not there", "predict tiny.yaml nowhere", 3,
+      "nowhere: there is no such survey; give a config, a curated set or a folder of pictures"),
+    R("a folder to predict without a picture", "predict tiny.yaml notes", 3,
+      "notes: none of its 3 files is a picture; give a folder of files such as .png, .jpg, .jpeg",
+      prepare=folder_of("notes", ".txt")),
+    R("a folder to predict whose pictures are all damaged", "predict tiny.yaml damaged", 3,
+      "damaged: none of its 3 pictures could be used: 3 corrupt; first: 0 (unknown picture format); check the pictures, or "
+      "predict another survey",
+      prepare=folder_of("damaged", ".jpg")),
+    R("a folder to predict with FITS files of unknown stretch", "predict tiny.yaml fits", 3,
+      "fits: it holds FITS files, and the experts' survey says neither their bands nor their stretch; give a config whose "
+      "survey.images has kind: fits",
+      prepare=folder_of("fits", ".fits")),
+    R("a folder to predict of floats of unknown range", "predict tiny.yaml bright", 3,
+      "bright: pixels reach from 0 to 5000, and no usual range fits them; give the values of black and white: "
+      "survey.images.value_range: [low, high], in a config of this survey",
+      prepare=bright_arrays),
+    R("an artifact to predict without pictures", "predict tiny.yaml given", 3,
+      "given: this is a set of expert trajectories, which has no pictures to predict; give a config, a curated set or a folder "
+      "of pictures",
+      prepare=link("trajectories")),
     R("an output that is a file", "simulate tiny.yaml output=votes.csv", 3,
       "votes.csv/tiny: a file stands where a folder should be made; choose another output=FOLDER"),
     R("classes without a path for a table of votes", "curate tiny.yaml curate.classes=pets.yaml", 2,

@@ -47,6 +47,24 @@ def link(kind: str) -> Callable[[Path], None]:
     return lambda root: (root / "given").symlink_to(artifact(root, kind))
 
 
+def folder_of(name: str, suffix: str, content: bytes = b"no picture") -> Callable[[Path], None]:
+    """Write a folder of three files that are no pictures."""
+
+    def make(root: Path) -> None:
+        (root / name).mkdir()
+        for n in range(3):
+            (root / name / f"{n}{suffix}").write_bytes(content)
+
+    return make
+
+
+def bright_arrays(root: Path) -> None:
+    """Write a folder of pictures as floats up to 5000."""
+    (root / "bright").mkdir()
+    for n in range(3):
+        np.save(root / "bright" / f"{n}.npy", np.linspace(0, 5000, 32 * 32, dtype=np.float32).reshape(32, 32))
+
+
 def distilled_with(class_names: list[str], size: int, aligned: bool = False) -> Callable[[Path], None]:
     """Copy the prepared distilled set with other classes, another size or another alignment."""
 

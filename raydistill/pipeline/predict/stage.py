@@ -129,7 +129,7 @@ def _write(
     plan: Plan, folder: Folder, pictures: SurveyPictures, ensemble: EnsembleSource, levels: Levels, run: Run
 ) -> None:
     """Write the blocks that are not finished, and the summary."""
-    blocks = _blocks(pictures.objects, plan.config.predict.block_size)
+    blocks = divide_into_blocks(pictures.objects, plan.config.predict.block_size)
     finished = {n: record for n, block in enumerate(blocks) if (record := read_record(folder, n, len(block)))}
     todo = [block for n, block in enumerate(blocks) if n not in finished]
     if finished:
@@ -153,7 +153,7 @@ def _write(
     _log_summary(summary, run, (summary.num_pictures - before) / seconds if todo else None)
 
 
-def _blocks(objects: pa.Table, size: int) -> list[pa.Table]:
+def divide_into_blocks(objects: pa.Table, size: int) -> list[pa.Table]:
     """Return slices of so many objects, each with its number in the column `block`."""
     objects = objects.combine_chunks()
     slices = [objects.slice(first, size) for first in range(0, len(objects), size)]
