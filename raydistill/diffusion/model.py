@@ -8,14 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raydistill.diffusion.conditions import ConditionEmbedding, ConditionLayout, Conditions
-from raydistill.diffusion.networks import Mlp, Network, UNet
+from raydistill.diffusion.conditions import ConditionLayout, Conditions
+from raydistill.diffusion.latents import Latents, LatentSpace
+from raydistill.diffusion.networks import Network, UNet
 from raydistill.diffusion.pictures import to_tensors
-from raydistill.diffusion.processes import Process, RectifiedFlow, expand
-from raydistill.diffusion.spaces import ComponentSpace, PixelSpace, Space
+from raydistill.diffusion.processes import Process, RectifiedFlow, StableDiffusionProcess, expand
+from raydistill.diffusion.spaces import Components, Pixels, PixelSpace, Space
+from raydistill.diffusion.stable_diffusion import StableDiffusion
 from raydistill.seeding import fold_in
 
 COLOURS = 3
+SPACE_OF = {"unet": "pixels", "mlp": "components", "stable-diffusion": "latents"}  # by kind of network
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,12 @@ class Model:
     Parameters
     ----------
     network
-        "unet" with pixels, or "mlp" with components.
+        "unet" with pixels, "mlp" with components, or "stable-diffusion" with latents.
     process
-        How images turn into noise, and what the network predicts.
+        How images turn into noise, and what the network predicts. "stable-diffusion" for a network
+        of that kind, and only for it.
     space
-        "pixels", or "components" for a fast generator of blurred images.
+        "pixels", "components" for a fast generator of blurred images, or "latents".
     """
 
     network: Network = UNet()
@@ -37,15 +41,27 @@ class Model:
     space: Space = PixelSpace()
 
     def __post_init__(self) -> None:
-        if isinstance(self.network, Mlp) != isinstance(self.space, ComponentSpace):
-            what = "network.kind=unet needs space.kind=pixels, and mlp needs components"
-            raise ValueError(f"{what}, got {self.network.kind} and {self.space.kind}")
+        if self.space.kind != SPACE_OF[self.network.kind]:
+            needed = ", ".join(f"a network {network} needs a space {space}" for network, space in SPACE_OF.items())
+            raise ValueError(f"{needed}; got {self.network.kind} and {self.space.kind}")
+        if isinstance(self.network, StableDiffusion) != isinstance(self.process, StableDiffusionProcess):
+            what = "a network and a process of kind stable-diffusion need each other"
+            raise ValueError(f"{what}, got {self.network.kind} and {self.process.kind}")
+
+    def space_module(self, image_size: int) -> Pixels | Components | Latents:
+        """Return the space for images of this size, before it has seen images."""
+        shape = (COLOURS, image_size, image_size)
+        if isinstance(self.network, StableDiffusion):
+            return self.network.latents(shape)
+        assert not isinstance(self.space, LatentSpace)
+        return self.space.module(shape)
 
 
 class Generator(nn.Module):
     """A network that estimates images from noisy states, given conditions.
 
-    `build_generator` makes one. `state_dict` covers the parameters and the statistics of the space.
+    `build_generator` makes one. `state_dict` covers the trained parameters and the statistics of the
+    space. It leaves out pretrained weights that are not trained.
 
     Attributes
     ----------
@@ -61,14 +77,18 @@ class Generator(nn.Module):
         super().__init__()
         self.model, self.layout, self.image_size = model, layout, image_size
         self.process = model.process
-        self.space = model.space.module((COLOURS, image_size, image_size))
+        self.space = model.space_module(image_size)
         self.network = model.network.module(self.space.shape)
-        self.embedding = ConditionEmbedding(layout, model.network.embedding_size)
+        self.embedding = model.network.embedding(layout)
 
     @property
     def device(self) -> torch.device:
         """The device of the parameters."""
-        return self.embedding.null.device
+        return next(self.parameters()).device
+
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """Return names and parameters that are trained, in a fixed order."""
+        return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
 
     def denoise(self, x: Tensor, t_B: Tensor, conditions: Conditions) -> Tensor:
         """Return D(x_t, t): the expected state without noise.
@@ -123,10 +143,12 @@ def build_generator(
     ------
     ValueError
         If the network does not fit the image size.
+    ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt, ConfigError
+        If pretrained weights cannot be used (`StableDiffusion.module`).
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(fold_in(seed, "generator"))
         generator = Generator(model, layout, image_size)
-    if images_NHWC is not None:
+    if images_NHWC is not None and not isinstance(generator.space, Latents):
         generator.space.fit(to_tensors(images_NHWC))
     return generator

@@ -1,7 +1,7 @@
-"""Declare the networks of a generator: a U-Net for pixels, a perceptron for components.
+"""Declare the networks of a generator: a U-Net for pixels, a perceptron for components, Stable Diffusion.
 
-A network maps (x, label, embedding) to F(x): the state [B, ...], the label of the time [B] and the
-embedding [B, D] of the condition, with D = `embedding_size`.
+A network maps (x, label, embedding) to F(x): the state [B, ...], the label of the time [B] and what
+`embedding(layout)` makes of the condition.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raydistill.core.checks import at_least, at_least_0_below_1
+from raydistill.diffusion.conditions import ConditionEmbedding, ConditionLayout
 from raydistill.diffusion.gates import gate_attention
 from raydistill.diffusion.perceptron import Perceptron
+from raydistill.diffusion.stable_diffusion import StableDiffusion
 from raydistill.imports import import_beside_torchvision
 
 # diffusers' embedding has the frequencies 1 to 1e-4, for times in [0, 1000].
@@ -66,10 +68,9 @@ class UNet:
         at_least(0, attention=self.attention)
         at_least_0_below_1(dropout=self.dropout)
 
-    @property
-    def embedding_size(self) -> int:
-        """The entries D of the embedding of a condition."""
-        return 4 * self.channels[0]
+    def embedding(self, layout: ConditionLayout) -> nn.Module:
+        """Return the embedding of conditions, as the network adds it to that of the time."""
+        return ConditionEmbedding(layout, 4 * self.channels[0])
 
     def module(self, shape: tuple[int, ...]) -> nn.Module:
         """Return the network with random parameters.
@@ -150,14 +151,13 @@ class Mlp:
         at_least(4, width=self.width)
         at_least(1, blocks=self.blocks)
 
-    @property
-    def embedding_size(self) -> int:
-        """The entries D of the embedding of a condition."""
-        return self.width
+    def embedding(self, layout: ConditionLayout) -> nn.Module:
+        """Return the embedding of conditions, as the network adds it to that of the time."""
+        return ConditionEmbedding(layout, self.width)
 
     def module(self, shape: tuple[int, ...]) -> nn.Module:
         """Return the network with random parameters, for states of shape [K]."""
         return Perceptron(shape[0], self.width, self.blocks)
 
 
-Network = UNet | Mlp
+Network = UNet | Mlp | StableDiffusion

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from raydistill.core.checks import at_least_0_below_1, between_0_and_1, positive
+from raydistill.diffusion.scaled_linear import NUM_STEPS, alpha_at, time_of
 
 SIGMA_DATA = 0.5  # Karras et al. 2022, arXiv:2206.00364, Table 1
 
@@ -270,4 +271,69 @@ class VPrediction:
         return torch.atan2(u, 1 - u) / math.acos(self.final_alpha)
 
 
-Process = RectifiedFlow | EDM | VPrediction
+@dataclass(frozen=True)
+class StableDiffusionProcess:
+    """The process of Stable Diffusion 1.5 (`scaled_linear`), for states of variance 1.
+
+    Training draws one of its 1000 steps; sampling also uses times between them. The loss is the
+    squared error of what the network predicts.
+
+    Parameters
+    ----------
+    prediction
+        "epsilon": the network predicts the noise, as Stable Diffusion 1.5 does. "v": it predicts
+        v = alpha eps - sigma x0; weights for epsilon then need a longer fine-tuning.
+    zero_terminal_snr
+        Let alpha at t = 1 be 0 instead of 0.068, which needs "v". With 0.068 sampling from noise
+        biases the brightness. GalaxySD therefore starts from noised real images.
+
+    References
+    ----------
+    Rombach et al. 2022, arXiv:2112.10752. v: Salimans & Ho 2022, arXiv:2202.00512. Zero terminal
+    signal-to-noise ratio: Lin et al. 2024, arXiv:2305.08891.
+    """
+
+    kind: Literal["stable-diffusion"] = "stable-diffusion"
+    prediction: Literal["epsilon", "v"] = "epsilon"
+    zero_terminal_snr: bool = False
+
+    def __post_init__(self) -> None:
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise ValueError("zero_terminal_snr needs prediction=v: noise alone says nothing about the image")
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the factor of the image at times t."""
+        return alpha_at(t, self.zero_terminal_snr).to(t.dtype)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the factor of the noise at times t."""
+        return (1 - alpha_at(t, self.zero_terminal_snr).square()).sqrt().to(t.dtype)
+
+    def precondition(self, t: Tensor) -> Preconditioning:
+        """Return the coefficients of D at times t."""
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        one = torch.ones_like(t)
+        if self.prediction == "v":
+            return Preconditioning(alpha, -sigma, one)
+        return Preconditioning(1 / alpha, -sigma / alpha, one)
+
+    def label(self, t: Tensor) -> Tensor:
+        """Return the number of the step, from 0, by which the network is informed of the time."""
+        return t * (NUM_STEPS - 1)
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Return the weight of |D - x0|^2."""
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return (sigma if self.prediction == "v" else sigma / alpha).pow(-2)
+
+    def training_times(self, quantiles: Tensor) -> Tensor:
+        """Return times of training: the 1000 steps with equal probability."""
+        return (quantiles * NUM_STEPS).floor().clamp(0, NUM_STEPS - 1) / (NUM_STEPS - 1)
+
+    def time_at(self, u: Tensor) -> Tensor:
+        """Return the time at which sigma / (alpha + sigma) = u."""
+        # alpha^2 + sigma^2 = 1.
+        return time_of((1 - u) / torch.hypot(1 - u, u), self.zero_terminal_snr).to(u.dtype)
+
+
+Process = RectifiedFlow | EDM | VPrediction | StableDiffusionProcess

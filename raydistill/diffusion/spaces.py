@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.core.checks import at_least
+from raydistill.diffusion.latents import LatentSpace
 from raydistill.diffusion.processes import SIGMA_DATA
 from raydistill.seeding import generator
 
@@ -56,7 +57,7 @@ class ComponentSpace:
         return Components(shape, self.components)
 
 
-Space = PixelSpace | ComponentSpace
+Space = PixelSpace | ComponentSpace | LatentSpace
 
 
 class Pixels(nn.Module):

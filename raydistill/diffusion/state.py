@@ -32,7 +32,7 @@ class TrainingState:
 
     def __init__(self, generator: Generator, weight_decay: float, ema_decay: float, ema_power: float) -> None:
         self.generator, self.step = generator, 0
-        parameters = list(generator.parameters())
+        parameters = [parameter for _, parameter in generator.trained()]
         self._optimizer = torch.optim.AdamW(parameters, betas=BETAS, weight_decay=weight_decay, fused=True)
         for parameter in parameters:  # as AdamW creates it in its first step
             self._optimizer.state[parameter] = {
@@ -60,7 +60,7 @@ class TrainingState:
             mean_P += gradient_P
         mean_P /= len(gradients)
         mean_P *= (max_norm / (mean_P.norm() + 1e-6)).clamp(max=1)  # as torch.nn.utils.clip_grad_norm_
-        parameters = list(self.generator.parameters())
+        parameters = [parameter for _, parameter in self.generator.trained()]
         for parameter, part in zip(parameters, mean_P.split([p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
         for group in self._optimizer.param_groups:
@@ -72,9 +72,10 @@ class TrainingState:
     def averaged(self) -> Generator:
         """Return a copy of the generator with the moving average of the parameters, for evaluation."""
         copy = deepcopy(self.generator)
-        for parameter in copy.parameters():
+        parameters = [parameter for _, parameter in copy.trained()]
+        for parameter in parameters:
             parameter.grad = None
-        self._ema.copy_to(copy.parameters())
+        self._ema.copy_to(parameters)
         return copy.eval().requires_grad_(False)
 
     def to_tensors(self) -> dict[str, Tensor]:
@@ -92,7 +93,7 @@ class TrainingState:
         """
         self.check_finite()
         tensors = {f"generator.{name}": tensor for name, tensor in self.generator.state_dict().items()}
-        for (name, parameter), averaged in zip(self._named(), self._ema.shadow_params, strict=True):
+        for (name, parameter), averaged in zip(self.generator.trained(), self._ema.shadow_params, strict=True):
             tensors[f"ema.{name}"] = averaged
             tensors |= {f"{moment}.{name}": self._optimizer.state[parameter][moment] for moment in _MOMENTS}
         tensors["step"] = torch.tensor(self.step)
@@ -113,7 +114,7 @@ class TrainingState:
         self.generator.load_state_dict(
             {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         )
-        for (name, parameter), averaged in zip(self._named(), self._ema.shadow_params, strict=True):
+        for (name, parameter), averaged in zip(self.generator.trained(), self._ema.shadow_params, strict=True):
             averaged.copy_(tensors[f"ema.{name}"])
             self._optimizer.state[parameter]["step"].fill_(self.step)
             for moment in _MOMENTS:
@@ -122,10 +123,7 @@ class TrainingState:
 
     def check_finite(self) -> None:
         """Raise a DivergenceError if a parameter is not finite."""
-        total = torch.stack([parameter.detach().sum() for parameter in self.generator.parameters()]).sum()
+        total = torch.stack([parameter.detach().sum() for _, parameter in self.generator.trained()]).sum()
         if not torch.isfinite(total):
             what = f"the parameters of the generator are not finite after step {self.step}"
             raise DivergenceError(what, "generate", "lower the learning rate, or raise the warm-up")
-
-    def _named(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return list(self.generator.named_parameters())

@@ -154,7 +154,7 @@ def shard_gradient(
         Number of the step, and of the shard in its batch; both from 0.
     """
     generator.train()
-    parameters = list(generator.parameters())
+    parameters = [parameter for _, parameter in generator.trained()]
     with torch.random.fork_rng(devices=[generator.device] if generator.device.type == "cuda" else []):
         torch.manual_seed(fold_in(seed, "dropout", step, shard))
         with torch.autocast(generator.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
