@@ -1,0 +1,1 @@
+"""Compare synthetic pictures with real ones: features, distances, and tests that control false alarms."""

@@ -1,0 +1,103 @@
+"""Plant known defects into real pictures, and audit the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from raydistill.audit.comparison import compare
+from raydistill.audit.features import picture_features
+from raydistill.audit.findings import Finding, combine
+from raydistill.audit.memorisation import memorisation, picture_distances
+
+COPIED = 10  # one in this many pictures is a copy of a training picture
+COLLAPSED = 10  # this many pictures repeat each picture that is left
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures uint8 [N, H, H, 3] with labels int64 [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Pictures:
+        return Pictures(self.images[rows], self.labels[rows])
+
+
+Defect = Callable[[Pictures, Pictures, np.random.Generator], Pictures]  # (synthetic, training, rng) -> synthetic
+
+
+def honest(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+    return synthetic
+
+
+def copies(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+    """Replace a tenth of the pictures by training pictures, flipped, turned, and with a little noise."""
+    images, labels = synthetic.images.copy(), synthetic.labels.copy()
+    count = len(images) // COPIED
+    noisy = training.images[:count, :, ::-1].astype(float) + rng.normal(0, 2, size=training.images[:count].shape)
+    images[:count], labels[:count] = as_pixels(np.rot90(noisy, axes=(1, 2))), training.labels[:count]
+    return Pictures(images, labels)
+
+
+def missing_class(missing: int) -> Defect:
+    """Replace the pictures of a class by pictures of all others."""
+
+    def plant(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+        rows = np.arange(len(synthetic.images))
+        others = np.flatnonzero(synthetic.labels != missing)
+        absent = synthetic.labels == missing
+        rows[absent] = rng.choice(others, absent.sum(), replace=False)
+        return synthetic.take(rows)
+
+    return plant
+
+
+def brighter(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+    return Pictures(as_pixels(synthetic.images * 1.1), synthetic.labels)
+
+
+def redder(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+    return Pictures(as_pixels(synthetic.images * np.array([1.1, 1, 0.9])), synthetic.labels)
+
+
+def blurred(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+    return Pictures(as_pixels(gaussian_filter(synthetic.images.astype(float), (0, 0.7, 0.7, 0))), synthetic.labels)
+
+
+def collapsed(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+    return synthetic.take(np.repeat(np.arange(len(synthetic.images))[::COLLAPSED], COLLAPSED)[: len(synthetic.images)])
+
+
+def as_pixels(values: np.ndarray) -> np.ndarray:
+    return np.rint(values.clip(0, 255)).astype(np.uint8)
+
+
+def audited(
+    pictures: Pictures, defects: dict[str, Defect], size: int, seed: int, permutations: int
+) -> dict[str, set[tuple[str, str]]]:
+    """Return the significant (metric, feature) of each defect, on training, test and synthetic thirds."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(pictures.images))
+    names = tuple(f"class {label}" for label in range(pictures.labels.max() + 1))
+    training, test, clean = (pictures.take(order[n * size : (n + 1) * size]) for n in range(3))
+    others, reference = (picture_features(part.images, part.labels, names) for part in (training, test))
+    real = np.concatenate([training.images, test.images]) / 255
+    found = {}
+    for name, plant in defects.items():
+        synthetic = plant(clean, training, rng)
+        features = picture_features(synthetic.images, synthetic.labels, names)
+        distances = {"pixels": picture_distances(synthetic.images / 255, real)}
+        findings = combine(
+            compare(reference, features, others, seed, permutations), memorisation(distances, seed, permutations)
+        )
+        found[name] = significant(findings)
+    return found
+
+
+def significant(findings: list[Finding]) -> set[tuple[str, str]]:
+    return {(one.metric, one.feature) for one in findings if one.significant}

@@ -1,0 +1,139 @@
+"""Distances of samples against closed forms, brute force and torchmetrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raydistill.audit.distances import (
+    diversity,
+    frechet,
+    kernel_distance,
+    sliced_wasserstein,
+    wasserstein,
+)
+from raydistill.audit.frame import MAX_COMPONENTS, Frame
+from raydistill.audit.statistics import Groups, PooledStatistic, two_groups
+
+
+def samples(n: int, m: int, d: int = 6, shift: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)), rng.normal(shift, 1.2, size=(m, d))
+
+
+def whitened(sample: np.ndarray) -> np.ndarray:
+    """Return a sample whose mean is exactly 0 and whose covariance is exactly the identity."""
+    centred = sample - sample.mean(0)
+    return centred @ np.linalg.inv(np.linalg.cholesky(np.cov(centred.T))).T
+
+
+def test_frechet_of_gaussians_is_the_closed_form() -> None:
+    x, y = samples(80, 50)
+    scales, shift = np.array([0.5, 1, 2, 3, 1, 0.1]), np.arange(6.0)
+    pooled = np.concatenate([whitened(x), whitened(y) * scales + shift])
+    expected = (shift**2).sum() + ((scales - 1) ** 2).sum()  # commuting covariances
+    np.testing.assert_allclose(frechet(pooled, "x").of_samples(80, 50), expected, rtol=1e-10)
+
+
+def test_frechet_is_zero_for_equal_samples_with_fewer_pictures_than_features() -> None:
+    x = np.random.default_rng(0).normal(size=(10, 30))
+    assert frechet(np.concatenate([x, x[::-1]]), "x").of_samples(10, 10) == pytest.approx(0, abs=1e-5)
+
+
+def test_kernel_distance_is_the_sum_over_pairs() -> None:
+    x, y = samples(7, 5)
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a @ b / 6 + 1) ** 3)
+
+    within = [np.mean([kernel(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j]) for z in (x, y)]
+    between = np.mean([kernel(a, b) for a in x for b in y])
+    value = kernel_distance(np.concatenate([x, y]), "x").of_samples(7, 5)
+    np.testing.assert_allclose(value, sum(within) - 2 * between, rtol=1e-12)
+
+
+def test_kernel_distance_is_unbiased() -> None:
+    rng = np.random.default_rng(0)
+    values = [kernel_distance(rng.normal(size=(40, 3)), "x").of_samples(20, 20)[0] for _ in range(400)]
+    assert abs(np.mean(values)) < 3 * np.std(values) / 20
+
+
+def test_wasserstein_of_a_shifted_sample_is_the_shift() -> None:
+    x, _ = samples(40, 1)
+    shift = np.array([0, 0.1, 1, 10, -2, -0.5])
+    value = wasserstein(np.concatenate([x, x[::-1] + shift]), tuple("abcdef")).of_samples(40, 40)
+    np.testing.assert_allclose(value, np.abs(shift), atol=1e-12)
+
+
+def test_wasserstein_equals_scipy_for_samples_of_different_size() -> None:
+    from scipy.stats import wasserstein_distance
+
+    x, y = samples(30, 17)
+    expected = [wasserstein_distance(x[:, i], y[:, i]) for i in range(6)]
+    value = wasserstein(np.concatenate([x, y]), tuple("abcdef")).of_samples(30, 17)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+
+def test_sliced_wasserstein_of_a_shift_is_its_mean_projection() -> None:
+    """The mean of |cos| over directions of the plane is 2 / pi; 64 directions know it to 5 %."""
+    x, _ = samples(50, 1, d=2)
+    value = sliced_wasserstein(np.concatenate([x, x + np.array([3.0, 0.0])]), "x").of_samples(50, 50)
+    np.testing.assert_allclose(value, 3 * 2 / np.pi, rtol=0.15)
+
+
+def test_diversity_is_the_ratio_of_mean_distances() -> None:
+    x, _ = samples(20, 1)
+    assert diversity(np.concatenate([x, 3 * x]), "x").of_samples(20, 20) == pytest.approx(3)
+    collapsed = np.concatenate([x, np.repeat(x[:1], 20, axis=0)])
+    assert diversity(collapsed, "x").of_samples(20, 20) == pytest.approx(0, abs=1e-7)
+    assert np.isnan(diversity(collapsed[::-1].copy(), "x").of_samples(20, 20)).all()
+
+
+STATISTICS = [
+    lambda pooled: frechet(pooled, "x"),
+    lambda pooled: kernel_distance(pooled, "x"),
+    lambda pooled: sliced_wasserstein(pooled, "x"),
+    lambda pooled: wasserstein(pooled, tuple("abcdef")),
+    lambda pooled: diversity(pooled, "x"),
+]
+
+
+@pytest.mark.parametrize("prepare", STATISTICS)
+def test_pictures_left_out_have_no_influence(prepare: object) -> None:
+    x, y = samples(25, 25)
+    pooled = np.concatenate([x, y])
+    groups: Groups = two_groups(25, 25)
+    groups[[3, 30, 31]] = 0
+    whole: PooledStatistic = prepare(pooled)  # type: ignore[operator]
+    part: PooledStatistic = prepare(pooled[groups != 0])  # type: ignore[operator]
+    np.testing.assert_allclose(whole.evaluate(groups[None])[0], part.of_samples(24, 23), rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the packages that torchmetrics imports
+def test_frechet_and_kernel_distance_equal_torchmetrics() -> None:
+    import torch
+
+    # A torchvision that does not fit torch raises RuntimeError.
+    fid = pytest.importorskip("torchmetrics.image.fid", exc_type=(ImportError, RuntimeError))  # type: ignore[arg-type]
+    kid = pytest.importorskip("torchmetrics.image.kid")
+
+    x, y = samples(60, 60)
+    pooled = np.concatenate([x, y])
+    moments = [torch.from_numpy(moment) for z in (x, y) for moment in (z.mean(0), np.cov(z.T))]
+    assert frechet(pooled, "x").of_samples(60, 60) == pytest.approx(float(fid._compute_fid(*moments)), rel=1e-9)
+    theirs = float(kid.poly_mmd(torch.from_numpy(x), torch.from_numpy(y)))
+    assert kernel_distance(pooled, "x").of_samples(60, 60) == pytest.approx(theirs, rel=1e-9)
+
+
+def test_frame_standardises_and_keeps_the_largest_components() -> None:
+    rng = np.random.default_rng(0)
+    sample = rng.normal(size=(200, 100)) * np.arange(1, 101) + 5
+    sample[:, 0] = 7.0
+    framed = Frame.fit(sample).apply(sample)
+    assert framed.shape == (200, MAX_COMPONENTS)
+    np.testing.assert_allclose(framed.mean(0), 0, atol=1e-9)
+    variances = framed.var(0)
+    assert (np.diff(variances) <= 1e-9).all()
+    whole = np.linalg.eigvalsh(np.corrcoef(sample[:, 1:].T))[::-1]
+    np.testing.assert_allclose(variances, whole[:MAX_COMPONENTS], rtol=1e-6)
