@@ -23,6 +23,7 @@ PURE_PACKAGES = (
     "core",
     "galaxies",
     "diffusion",
+    "audit",
     "simulation",
     "storage",
     "datasets",
