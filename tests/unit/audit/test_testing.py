@@ -50,7 +50,7 @@ def test_adjusted_p_values_find_the_true_effects_in_their_direction() -> None:
 
 
 def test_jackknife_gives_the_spread_over_samples() -> None:
-    """Of a Wasserstein distance between shifted samples, whose spread is that of a difference of means."""
+    """The Wasserstein distance of shifted samples has the spread of a difference of means."""
     errors, values, groups = [], [], two_groups(80, 80)
     for seed in range(100):
         rng = np.random.default_rng(seed)
