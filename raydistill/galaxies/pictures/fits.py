@@ -23,6 +23,7 @@ from raydistill.galaxies.pictures.files import (
     locate,
     read_source,
 )
+from raydistill.galaxies.pictures.foreign import describe_foreign
 from raydistill.galaxies.pictures.images import Fit, RejectedImage, is_truncated
 from raydistill.galaxies.pictures.stretch import choose_stretch
 
@@ -202,6 +203,8 @@ class FitsImages:
     def _planes(self, content: bytes, channels: Sequence[int | str | None], where: str) -> list[np.ndarray]:
         from astropy.io import fits
 
+        if foreign := describe_foreign(content):
+            raise RejectedImage("corrupt", where, foreign)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:

@@ -28,6 +28,7 @@ from PIL.PngImagePlugin import PngInfo
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.alignment import align_major_axis
 from raydistill.galaxies.pictures.deep import DeepPixels, array_pixels, read_deep
+from raydistill.galaxies.pictures.foreign import FITS_MAGIC, describe_foreign
 from raydistill.galaxies.pictures.levels import Extent, ValueRange, extent, to_levels
 from raydistill.galaxies.pictures.tiff import read_unusual_tiff
 from raydistill.galaxies.pictures.tiff_pages import TIFF_MAGIC, find_picture
@@ -152,6 +153,9 @@ def picture_extent(content: bytes) -> Extent | None:
 
 
 def _open_picture(content: bytes, where: str) -> Image.Image:
+    foreign = "a FITS file" if content.startswith(FITS_MAGIC) else describe_foreign(content)
+    if foreign:  # of FITS, Pillow would read the first plane without its zero point
+        raise RejectedImage("corrupt", where, foreign)
     with _as_rejection(where), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         if content[4:12] in AVIF_MAGIC and not features.check("avif"):
@@ -185,7 +189,9 @@ def _as_rejection(where: str) -> Iterator[None]:
 
 
 def _from_deep(pixels: DeepPixels, where: str, value_range: ValueRange) -> np.ndarray:
-    """Return pixels of more than 8 bits as uint8 `[H, W, 3]`."""
+    """Return pixels of a file as uint8 `[H, W, 3]`; those of 8 bits stay as they are."""
+    if pixels.values.dtype == np.uint8:
+        return _stretch_levels(pixels.as_rgb(0, 255), value_range)
     is_float = pixels.values.dtype.kind == "f"
     if is_float and not np.isfinite(pixels.values).all():
         raise RejectedImage("not-finite", where, "NaN or infinite pixels")

@@ -20,7 +20,7 @@ from raydistill.galaxies.pictures.deep import DeepPixels
 from raydistill.galaxies.pictures.tiff_pages import TIFF_MAGIC
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 259, 262, 284, 339  # tags
-_UNPACKED, _SEPARATE, _SIGNED, _WHITE_IS_ZERO, _OPACITY = 1, 2, 2, 0, 2  # values of tags
+_UNPACKED, _SEPARATE, _SIGNED, _WHITE_IS_ZERO, _BLACK_IS_ZERO, _OPACITY = 1, 2, 2, 0, 1, 2  # values of tags
 
 
 def read_unusual_tiff(content: bytes) -> DeepPixels | None:
@@ -77,9 +77,12 @@ def _pixels(page: Any) -> DeepPixels:
     if values.ndim != 3:
         raise ValueError(f"axes {page.axes}")
     extra = [int(kind) for kind in page.extrasamples]
+    if len(extra) == 2 and not any(extra):  # three planes without names, which are those of an array H x W x 3
+        extra = []
     colours = values.shape[2] - len(extra)
-    is_deep = values.dtype.kind in "uif" and values.dtype != np.uint8  # Pillow reads every sound file of 8 bits
-    if colours not in (1, 3) or len(extra) > 1 or not is_deep:
+    # Pillow reads every other sound file of 8 bits.
+    is_new = values.dtype != np.uint8 or (values.shape[2] == 3 and page.photometric == _BLACK_IS_ZERO)
+    if colours not in (1, 3) or len(extra) > 1 or values.dtype.kind not in "uif" or not is_new:
         raise ValueError(f"{values.shape[2]} values of type {values.dtype} in each pixel")
     full = float(np.iinfo(values.dtype).max) if values.dtype.kind in "iu" else 1.0
     opacity = values[..., colours : colours + 1] / full if extra[:1] == [_OPACITY] else None

@@ -24,6 +24,11 @@ _FIXES = {
         ("empty", "truncated", "corrupt"), "download the damaged files again, or convert them to PNG or JPEG"
     ),
 }
+_FIXES_OF_DETAILS = {
+    "a pointer of Git LFS": "run 'git lfs pull'",
+    "a web page": "download the pictures themselves",
+    "a FITS file": "set survey.images.kind=fits",
+}
 _FITS_FIXES = {
     "constant": "set survey.images.stretch=auto, or survey.images.channels to bands with light",
     "not-finite": "set survey.images.fill=median, raise survey.images.max_fill, or lower curate.crop_fraction",
@@ -79,6 +84,8 @@ def _fix(row: Rejection, images: Any) -> str:
         return _fix_missing(row, images)
     if reason == "wrong-size":
         return _fix_size(detail)
+    if fix := next((fix for what, fix in _FIXES_OF_DETAILS.items() if detail.startswith(what)), None):
+        return fix
     if isinstance(images, FitsImages):
         return _FITS_FIXES.get(reason) or _FIXES.get(reason, "fix them")
     if reason == "constant" or "value_range" in detail or "pixels reach" in detail:

@@ -6,6 +6,7 @@ them end the sampling.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -166,6 +167,9 @@ def _resolve_stretch(images: FitsImages, selected: pa.Table) -> FitsImages:
         images = images.with_stretch_of(sample)
         what = "curate: survey.images.stretch=auto is %g, minimum %s (unit: %s), from %d sampled files"
         log.info(what, images.stretch, images.minimum, unit_of(sample[0]), len(sample))
+    if sample and "mag" in re.split("[^a-z]+", unit_of(sample[0]).lower()):
+        what = "curate: the unit of the FITS files is %s: light is low in magnitudes, so galaxies are dark; use fluxes"
+        log.warning(what, unit_of(sample[0]))
     pictures = []
     for contents in sample:
         with suppress(RejectedImage):

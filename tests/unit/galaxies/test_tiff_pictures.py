@@ -71,6 +71,20 @@ def test_colour_of_any_type(dtype, white, byteorder, planarconfig):
     assert_levels(content, np.rint(255 * COLOUR).astype(int))
 
 
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+@pytest.mark.parametrize(("dtype", "white"), [("u1", 255), ("u1", 60), ("u2", 65535), ("f4", 1)])
+def test_three_planes_without_names_are_red_green_and_blue(dtype, white, planarconfig):
+    """A TIFF may call its colours grey, with two extra samples of unknown meaning, as tifffile does."""
+    values = (COLOUR * white).round(0 if dtype != "f4" else 9).astype(dtype)
+    stored = np.moveaxis(values, 2, 0) if planarconfig == "separate" else values
+    content = tiff(stored, photometric="minisblack", planarconfig=planarconfig)
+    if dtype == "u1":
+        np.testing.assert_array_equal(decode_picture(content, "", "auto"), values)
+        assert picture_extent(content) is None
+    else:
+        assert_levels(content, np.rint(255 * COLOUR).astype(int))
+
+
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 def test_white_may_be_zero(dtype, byteorder):

@@ -59,14 +59,15 @@ def sentence(root: Path, content: Callable[[int], bytes], **curate: Any) -> str:
 @pytest.mark.parametrize(
     ("content", "shown", "fix"),
     [
-        (b"<html>404</html>", "24 corrupt; first: 00.png (unknown picture format)", "download the damaged files again, or convert"),
+        (b"no picture", "24 corrupt; first: 00.png (unknown picture format)", "download the damaged files again, or convert"),
+        (b"<html>404</html>", "24 corrupt; first: 00.png (a web page, not the picture)", "download the pictures themselves"),
         (b"", "24 empty; first: 00.png (a file of 0 bytes)", "download the damaged files again"),
         (png()[:900], "24 truncated; first: 00.png (", "download the damaged files again"),
         (png(20), "24 wrong-size; first: 00.png (20 x 20 px, at least 32 are needed)", "lower curate.min_picture_size, or"),
         (png(40, 60), "24 wrong-size; first: 00.png (40 x 60 px, not square)", "set survey.images.fit to crop or pad, or cut"),
         (png(flat=True), "24 constant; first: 00.png (no structure: levels 9 to 9 of 255)", "set survey.images.value_range to"),
     ],
-    ids=["corrupt", "empty", "truncated", "small", "not-square", "constant"],
+    ids=["corrupt", "web-page", "empty", "truncated", "small", "not-square", "constant"],
 )  # fmt: skip
 def test_all_pictures_rejected_for_one_reason(tmp_path: Path, content: bytes, shown: str, fix: str) -> None:
     text = sentence(tmp_path, lambda n: content)
