@@ -187,7 +187,16 @@ config = rd.load_config(
 )
 rd.simulate(config), rd.curate(config), rd.experts(config)
 """
-PREPARE = {"artifacts.md": ARTIFACTS, "predict.md": PREDICT}
+# Random weights of the same layout, and pictures of their size.
+STABLE_DIFFUSION = """
+from pathlib import Path
+import torch
+from tests.unit.diffusion.tiny_stable_diffusion import pixels, write_checkpoint
+
+write_checkpoint(Path("stable-diffusion-v1-5"))
+images, steps = pixels(4), 2
+"""
+PREPARE = {"artifacts.md": ARTIFACTS, "predict.md": PREDICT, "stable-diffusion.md": STABLE_DIFFUSION}
 RUN_DEMO = {"README.md", "tutorial.md"}
 # The tutorial prints figures of one run: their order holds on any processor.
 CHECK = {

@@ -41,7 +41,12 @@ class Sampling:
 
 @torch.no_grad()
 def sample(
-    generator: Generator, conditions: Conditions, noise_BCHW: Tensor, sampling: Sampling | None = None
+    generator: Generator,
+    conditions: Conditions,
+    noise_BCHW: Tensor,
+    sampling: Sampling | None = None,
+    start_BCHW: Tensor | None = None,
+    strength: float = 1.0,
 ) -> Tensor:
     """Return images that follow the conditions.
 
@@ -55,6 +60,11 @@ def sample(
         Standard normal [B, 3, H, W], on any device. Equal noise gives equal images.
     sampling
         Hyper-parameters; None: the defaults.
+    start_BCHW
+        Images in [-1, 1], such as real galaxies, whose noised states are the first ones. None: the
+        first states are noise. Both agree at strength 1 if the process ends in noise alone.
+    strength
+        Time in (0, 1] of the first states. Below 1, samples keep much of `start_BCHW`.
 
     Returns
     -------
@@ -64,16 +74,21 @@ def sample(
     Raises
     ------
     ValueError
-        If the noise has another number of images than the conditions, or another size than the
-        generator.
+        If the noise or the start has another number of images than the conditions, or another size
+        than the generator. If `strength` is below 1 without a start.
     """
     sampling = sampling or Sampling()
     expected = (len(conditions), 3, generator.image_size, generator.image_size)
     if noise_BCHW.shape != expected:
         raise ValueError(f"the noise must have the shape {list(expected)}, got {list(noise_BCHW.shape)}")
+    if start_BCHW is not None and start_BCHW.shape != expected:
+        raise ValueError(f"the start must have the shape {list(expected)}, got {list(start_BCHW.shape)}")
+    if start_BCHW is None and strength != 1:
+        raise ValueError(f"a strength of {strength} needs images to start from")
     guided = Guided(generator, conditions.to(generator.device), sampling.guidance)
     noise = generator.space.encode_noise(noise_BCHW.to(generator.device))
-    states = solve(guided, generator.process, noise, sampling.steps, sampling.order)
+    start = None if start_BCHW is None else generator.space.encode(start_BCHW.to(generator.device))
+    states = solve(guided, generator.process, noise, sampling.steps, sampling.order, start, strength)
     return generator.space.decode(states).clamp(-1, 1)
 
 

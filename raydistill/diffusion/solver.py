@@ -31,7 +31,13 @@ Order = Literal[1, 2]
 
 
 def solve(
-    denoise: Callable[[Tensor, Tensor], Tensor], process: Process, noise: Tensor, steps: int, order: Order = 2
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    process: Process,
+    noise: Tensor,
+    steps: int,
+    order: Order = 2,
+    start: Tensor | None = None,
+    strength: float = 1.0,
 ) -> Tensor:
     """Return samples.
 
@@ -47,6 +53,10 @@ def solve(
         Calls of `denoise`.
     order
         1: DDIM; 2: the two-step method. The first step has order 1.
+    start
+        The image x0 of the first x_t, with the shape of `noise`. None: 0.
+    strength
+        Time of the first step, in (0, 1].
 
     Returns
     -------
@@ -56,13 +66,13 @@ def solve(
     Raises
     ------
     ValueError
-        If `steps` is not positive.
+        If `steps` or `strength` is out of range.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    us, times = sampling_grid(process, steps)
+    us, times = sampling_grid(process, steps, strength)
     scales = (process.alpha(times) + process.sigma(times)).tolist()
-    y, before = noise * us[0], None
+    y, before = noise * us[0] + (0 if start is None else (1 - us[0]) * start), None
     for n, scale in enumerate(scales):
         u, later = us[n], us[n + 1]
         image = denoise(y * scale, times[n].to(y).expand(len(y)))
@@ -73,9 +83,11 @@ def solve(
     return y
 
 
-def sampling_grid(process: Process, steps: int) -> tuple[list[float], Tensor]:
+def sampling_grid(process: Process, steps: int, strength: float = 1.0) -> tuple[list[float], Tensor]:
     """Return the u of `steps` steps and their end 0, decreasing, and the times of the steps."""
-    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength must lie in (0, 1], got {strength}")
+    ends = torch.tensor([0.0, strength], dtype=torch.float64)
     least, most = process.sigma(ends) / (process.alpha(ends) + process.sigma(ends))
     us = least + (most - least) * torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1].square()
     return [*us.tolist(), 0.0], process.time_at(us)

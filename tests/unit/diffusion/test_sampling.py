@@ -11,11 +11,12 @@ from torch import Tensor
 from raydistill.diffusion.conditions import Conditions
 from raydistill.diffusion.model import Model, build_generator
 from raydistill.diffusion.networks import Mlp
+from raydistill.diffusion.pictures import to_tensors
 from raydistill.diffusion.sampling import Guided, Sampling, sample
 from raydistill.diffusion.spaces import ComponentSpace
 from raydistill.diffusion.training import GeneratorTraining, TrainingImages, init_training, train
 from raydistill.seeding import generator as seeded
-from tests.unit.diffusion.test_model import LAYOUT, MODELS, build, randomise, states
+from tests.unit.diffusion.test_model import LAYOUT, MODELS, build, pixels, randomise, states
 
 
 def noise(n: int) -> Tensor:
@@ -99,3 +100,20 @@ def test_trained_generator_follows_its_condition() -> None:
     for label, mean in enumerate((60, 180)):
         assert float(levels[requested == label].mean()) == pytest.approx(mean, abs=8)
         assert float(levels[requested == label].std()) == pytest.approx(15, rel=0.35)
+
+
+@pytest.mark.parametrize("name", ["flow", "edm", "v"])
+def test_little_strength_keeps_the_image_from_which_sampling_starts(name: str) -> None:
+    generator, images = build(name), to_tensors(pixels(3))
+    near = sample(generator, classes(0, 1, 1), noise(3), Sampling(steps=2), images, strength=1e-3)
+    torch.testing.assert_close(near, images, rtol=0, atol=0.02)
+    half, full = (sample(generator, classes(0, 1, 1), noise(3), Sampling(steps=2), images, s) for s in (0.5, 1.0))
+    assert float((half - images).square().mean()) < float((full - images).square().mean())
+
+
+def test_start_of_another_size_and_strength_without_a_start_are_refused() -> None:
+    generator, images = build("flow"), to_tensors(pixels(2))
+    with pytest.raises(ValueError, match=r"start must have the shape \[1, 3, 8, 8\], got \[2, 3, 8, 8\]"):
+        sample(generator, classes(0), noise(1), Sampling(steps=1), images)
+    with pytest.raises(ValueError, match="needs images to start from"):
+        sample(generator, classes(0), noise(1), Sampling(steps=1), strength=0.5)

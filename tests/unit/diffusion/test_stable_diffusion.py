@@ -188,6 +188,12 @@ def test_samples_are_deterministic_and_do_not_depend_on_the_others(checkpoint: P
     torch.testing.assert_close(sample(generator, classes(1), noise(2)[1:], sampling), both[1:], rtol=1e-3, atol=1e-4)
 
 
+def test_samples_depend_on_the_image_from_which_they_start(checkpoint: Path) -> None:
+    generator, sampling = tiny_generator(checkpoint).eval(), Sampling(steps=2)
+    started = sample(generator, classes(0), noise(1), sampling, to_tensors(pixels(1)))
+    assert not torch.allclose(started, sample(generator, classes(0), noise(1), sampling))
+
+
 def test_checkpointing_gives_the_same_gradient(checkpoint: Path) -> None:
     model = tiny_model(checkpoint)
     assert isinstance(model.network, StableDiffusion)
