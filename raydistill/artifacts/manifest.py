@@ -37,6 +37,7 @@ REVISIONS = {
     "search": 1,
     "synthetic": 1,
     "predictions": 1,
+    "generator": 1,
 }
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact
@@ -50,6 +51,7 @@ _DESCRIPTIONS = {
     "search": ("search", "tune"),
     "synthetic": ("synthetic set", "sample"),
     "predictions": ("set of predictions", "predict"),
+    "generator": ("generator", "generate"),
 }
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 
@@ -70,8 +72,8 @@ class Manifest:
     Attributes
     ----------
     kind
-        "survey", "curated", "trajectories", "distilled", "evaluation", "search", "synthetic" or
-        "predictions".
+        "survey", "curated", "trajectories", "distilled", "evaluation", "search", "synthetic",
+        "predictions" or "generator".
     identity
         Hex digest of kind, config, parents' identities and seed.
     content

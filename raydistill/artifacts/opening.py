@@ -5,6 +5,7 @@ from __future__ import annotations
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.evaluation import EvaluationReport
+from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.manifest import kind_of
 from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.search import SearchReport
@@ -23,6 +24,7 @@ Artifact = (
     | SearchReport
     | SyntheticSet
     | PredictionSet
+    | GeneratorArtifact
 )
 
 KINDS: dict[str, type[Artifact]] = {
@@ -34,6 +36,7 @@ KINDS: dict[str, type[Artifact]] = {
     "search": SearchReport,
     "synthetic": SyntheticSet,
     "predictions": PredictionSet,
+    "generator": GeneratorArtifact,
 }
 
 

@@ -4,11 +4,13 @@ tree       the dataclasses
 survey     the parts about the survey and its curation
 search     the part for `tune`
 predict    the part for `predict`
+generate   the part for `generate`
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config
 messages   one sentence for a wrong config
 """
 
+from raydistill.config.generate import Generate
 from raydistill.config.predict import Predict
 from raydistill.config.reading import EXTENDS, SHIPPED, load, override, vary
 from raydistill.config.search import Halving, Population, Range, Search
@@ -30,7 +32,7 @@ from raydistill.config.tree import (
 )
 
 __all__ = [
-    "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Halving",
-    "Images", "Population", "Predict", "Protocol", "Range", "Resources", "Search", "Survey", "Tracking", "identity_part", "load",
+    "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Generate",
+    "Halving", "Images", "Population", "Predict", "Protocol", "Range", "Resources", "Search", "Survey", "Tracking", "identity_part", "load",
     "override", "plain", "sources", "vary",
 ]  # fmt: skip

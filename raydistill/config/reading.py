@@ -224,6 +224,8 @@ def _with_defaults(config: DictConfig) -> DictConfig:
     if (augmentation := default if own is None else own) is not None:
         for place in uses:
             below.merge_with(_at(place, {AUGMENTATION: augmentation}))
+    if data_set or aligned:  # a generator keeps photographs upright, and aligned galaxies horizontal
+        below.merge_with(_at(("generate", "training"), {"symmetries": "mirror"}))
     return _overlay(below, config)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
 
+from raydistill.config.generate import Generate
 from raydistill.config.kinds import BY_KIND, AnyArchitecture, AnySchedule, AnyStep, infer_kind
 from raydistill.config.predict import Predict
 from raydistill.config.search import Search
@@ -348,6 +349,8 @@ class Config:
         Search of `raydistill tune`.
     predict
         Ensemble and blocks of `raydistill predict`.
+    generate
+        Generator of `raydistill generate`.
     """
 
     name: str
@@ -364,6 +367,7 @@ class Config:
     distilled: str | None = None
     search: Search = field(default_factory=Search)
     predict: Predict = field(default_factory=Predict)
+    generate: Generate = field(default_factory=Generate)
 
 
 def plain(config: Any) -> Any:

@@ -1,0 +1,86 @@
+"""Define the part of a config about generators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import PositiveInt
+
+from raydistill.artifacts.conditions import Group
+from raydistill.config.kinds import BY_KIND, infer_kind
+from raydistill.diffusion.model import Model
+from raydistill.diffusion.networks import Network, UNet
+from raydistill.diffusion.processes import Process, RectifiedFlow
+from raydistill.diffusion.sampling import Sampling
+from raydistill.diffusion.spaces import PixelSpace, Space
+from raydistill.diffusion.training import GeneratorTraining
+
+
+@dataclass(frozen=True)
+class GeneratorModel(Model):
+    """Set the architecture of a generator.
+
+    Each kind of network has its own space: "unet" needs "pixels", "mlp" needs "components", and
+    "stable-diffusion" needs "latents" and its own process.
+
+    Parameters
+    ----------
+    network
+        The network.
+    process
+        How pictures turn into noise, and what the network predicts.
+    space
+        The numbers in which the network computes.
+    """
+
+    # Declared again to be chosen by kind; the defaults are those of `Model`.
+    network: Annotated[Network, BY_KIND, infer_kind(Network)] = UNet()
+    process: Annotated[Process, BY_KIND, infer_kind(Process)] = RectifiedFlow()
+    space: Annotated[Space, BY_KIND, infer_kind(Space)] = PixelSpace()
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Set the generator of `raydistill generate`.
+
+    It is trained on the training split alone, so test galaxies stay unseen.
+
+    Parameters
+    ----------
+    model
+        Architecture.
+    conditions
+        Properties of a galaxy that the generator is given: any of `votes`, `class`, `size` and
+        `colour`. An empty list: none. None: votes, class and size, as far as the survey has them.
+    training
+        Training.
+    sampling
+        Sampling of the previews, and the default of `raydistill sample`.
+    preview_every
+        Steps between two previews with their measurements on validation galaxies.
+    preview_images
+        Galaxies of a preview.
+    record_every
+        Steps between two records of the training loss.
+    pictures_mb
+        Memory for decoded pictures in each worker. A larger training set is read in parts of this
+        size, in random order. Another value may change the result if the pictures do not fit.
+
+    Notes
+    -----
+    A megabyte is 2^20 bytes.
+    """
+
+    model: GeneratorModel = field(default_factory=GeneratorModel)
+    conditions: tuple[Group, ...] | None = None
+    training: GeneratorTraining = field(default_factory=GeneratorTraining)
+    sampling: Sampling = field(default_factory=Sampling)
+    preview_every: PositiveInt = 500
+    preview_images: PositiveInt = 32
+    record_every: PositiveInt = 50
+    pictures_mb: PositiveInt = 1024
+
+    def __post_init__(self) -> None:
+        if self.conditions and len(set(self.conditions)) < len(self.conditions):
+            raise ValueError(f"conditions must not name one twice, got {', '.join(self.conditions)}")
