@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from raydistill.artifacts.predictions import PredictionSet
     from raydistill.artifacts.search import SearchReport
     from raydistill.artifacts.survey import Survey
+    from raydistill.artifacts.synthetic import SyntheticSet
     from raydistill.artifacts.trajectories import TrajectoryStore
     from raydistill.pipeline.plan import Plan
 
@@ -277,6 +278,35 @@ def predict_survey(config: ConfigLike, survey: str | os.PathLike[str], *override
     from raydistill.pipeline.run import predict
 
     return predict(_plan(config, overrides), None if survey == config else os.fspath(survey))
+
+
+def sample(config: ConfigLike, *overrides: str) -> SyntheticSet:
+    """Sample synthetic galaxies from the trained generator of a config.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    *overrides
+        Values at dotted keys, as on the command line: "sample.num_images=500".
+
+    Returns
+    -------
+    SyntheticSet
+        Pictures with their conditions; every row says that it is synthetic.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, a value does not fit, or the conditions are wrong.
+    CatalogError
+        The table of conditions cannot be used.
+    ArtifactMissing
+        The curated set, the generator or the experts of the filter do not exist.
+    """
+    from raydistill.pipeline.run import sample
+
+    return sample(_plan(config, overrides))
 
 
 def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:

@@ -46,6 +46,10 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the resolved config and what would be written or skipped.")
 ]
+FilterProbability = Annotated[
+    float | None,
+    typer.Option("--filter", metavar="P", help="Keep images that the experts recognise with probability P or more."),
+]
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="More log lines; twice: also Ray's and MLflow's.")
 ]
@@ -149,6 +153,27 @@ def predict(
             print_result(pipeline.dry_run(plan, predict_specs(plan, own)))
             return
         print_result(pipeline.predict(plan, own).folder)
+
+
+@app.command(epilog=EXIT_CODES)
+def sample(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    filter: FilterProbability = None,
+    dry_run: DryRun = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Sample synthetic galaxies from the trained generator.
+
+    `sample.conditions` in the config says what they show: classes, answers of volunteers, a table,
+    or real galaxies with some answers changed. Every row and picture says that it is synthetic.
+    """
+    with exit_on_error():
+        own = [] if filter is None else [f"sample.filter.min_probability={filter}"]
+        plan = _plan(config, [*(overrides or []), *own], verbose)
+        from raydistill.pipeline import run as pipeline
+
+        print_result(pipeline.dry_run(plan, plan.synthetic_specs()) if dry_run else pipeline.sample(plan).folder)
 
 
 @app.command(epilog=EXIT_CODES)

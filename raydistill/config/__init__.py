@@ -5,6 +5,7 @@ survey     the parts about the survey and its curation
 search     the part for `tune`
 predict    the part for `predict`
 generate   the part for `generate`
+sample     the part for `sample`
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config
 messages   one sentence for a wrong config
@@ -13,6 +14,7 @@ messages   one sentence for a wrong config
 from raydistill.config.generate import Generate
 from raydistill.config.predict import Predict
 from raydistill.config.reading import EXTENDS, SHIPPED, load, override, vary
+from raydistill.config.sample import Filter, Sample, TableConditions
 from raydistill.config.search import Halving, Population, Range, Search
 from raydistill.config.survey import CatalogSurvey, Curate, Images
 from raydistill.config.tree import (
@@ -32,7 +34,7 @@ from raydistill.config.tree import (
 )
 
 __all__ = [
-    "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts", "Generate",
-    "Halving", "Images", "Population", "Predict", "Protocol", "Range", "Resources", "Search", "Survey", "Tracking", "identity_part", "load",
-    "override", "plain", "sources", "vary",
+    "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts",
+    "Filter", "Generate", "Halving", "Images", "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search",
+    "Survey", "TableConditions", "Tracking", "identity_part", "load", "override", "plain", "sources", "vary",
 ]  # fmt: skip

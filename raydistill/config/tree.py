@@ -15,6 +15,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from raydistill.config.generate import Generate
 from raydistill.config.kinds import BY_KIND, AnyArchitecture, AnySchedule, AnyStep, infer_kind
 from raydistill.config.predict import Predict
+from raydistill.config.sample import Sample
 from raydistill.config.search import Search
 from raydistill.config.survey import CatalogSurvey, Curate
 from raydistill.core.architectures import Architecture, ConvNet, Custom
@@ -351,6 +352,8 @@ class Config:
         Ensemble and blocks of `raydistill predict`.
     generate
         Generator of `raydistill generate`.
+    sample
+        Synthetic galaxies of `raydistill sample`.
     """
 
     name: str
@@ -368,6 +371,7 @@ class Config:
     search: Search = field(default_factory=Search)
     predict: Predict = field(default_factory=Predict)
     generate: Generate = field(default_factory=Generate)
+    sample: Sample = field(default_factory=Sample)
 
 
 def plain(config: Any) -> Any:

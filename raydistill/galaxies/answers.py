@@ -11,12 +11,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from raydistill.errors import ConfigError, RaydistillError
+from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.tree import DecisionTree, Task
 
 # Fractions that a user types have two decimals or more: seven answers may sum to 1.035, but one that
 # is left out is nearly always larger than 0.01.
 SUM_TOLERANCE = 0.01
+# Tables are published with two decimals or more (`galaxies.votes`).
+TABLE_SUM_TOLERANCE = 0.05
 
 
 def parse_answers(answers: Mapping[str, float], tree: DecisionTree, where: str = "answers") -> np.ndarray:
@@ -56,28 +58,44 @@ def parse_answers(answers: Mapping[str, float], tree: DecisionTree, where: str =
             votes_A[tree.columns_of(task)] = [given.get(answer.column, 0.0) for answer in task.answers]
             _check_sum(votes_A, task, len(named), tree, where)
     if found := find_contradiction(votes_A, tree):
-        raise ConfigError(found, where, "remove it, or give those answers a fraction")
+        raise ConfigError(found, where, "leave it out, or give that answer a fraction")
     return votes_A.astype(np.float32)
 
 
-def check_votes(votes_NA: np.ndarray, tree: DecisionTree, where: str, error: type[RaydistillError]) -> None:
-    """Raise `error` for the first row whose answers contradict the tree; NaN is unknown.
+def check_votes(votes_NA: np.ndarray, tree: DecisionTree, where: str, *, sums: bool = True) -> None:
+    """Check the votes of a table.
 
     Parameters
     ----------
     votes_NA
-        float [N, A], fractions in the order of `tree.answers`.
+        float [N, A], fractions in [0, 1] in the order of `tree.answers`; NaN is unknown.
     tree
         The questions of the survey.
     where
         The table, for the message.
-    error
-        Class of the error.
+    sums
+        Whether the fractions of a question must sum to 1; debiased fractions need not.
+
+    Raises
+    ------
+    CatalogError
+        In a row, the fractions of a question do not sum to 1 within `TABLE_SUM_TOLERANCE`, or its
+        answers contradict the tree.
     """
     votes_NA = np.asarray(votes_NA, np.float64)
-    for row in np.flatnonzero((votes_NA == 0).any(axis=1)):
+    for task in tree.tasks if sums else ():
+        totals = np.nansum(votes_NA[:, tree.columns_of(task)], axis=1)
+        known = ~np.isnan(votes_NA[:, tree.columns_of(task)]).all(axis=1)
+        if (wrong := known & (abs(totals - 1) > TABLE_SUM_TOLERANCE)).any():
+            row = int(wrong.argmax())
+            what = f"row {row + 1}: the fractions of the question '{task.key}' sum to {totals[row]:.4g}, not to 1"
+            raise CatalogError(
+                f"{what} (within {TABLE_SUM_TOLERANCE})", where, "correct them, or leave all of them empty"
+            )
+    for row in np.flatnonzero((votes_NA == 0).any(axis=1)).tolist():
         if found := find_contradiction(votes_NA[row], tree):
-            raise error(f"row {row + 1}: {found}", where, "leave that question empty, or give those answers a fraction")
+            fix = "leave that question empty, or give that answer a fraction"
+            raise CatalogError(f"row {row + 1}: {found}", where, fix)
 
 
 def replace_answers(votes_NA: np.ndarray, answers_A: np.ndarray, tree: DecisionTree) -> np.ndarray:
@@ -113,8 +131,8 @@ def find_contradiction(votes_A: np.ndarray, tree: DecisionTree) -> str | None:
     reach = _reach(votes_A, tree)
     for task in tree.tasks:
         if reach[task.number] == 0 and np.nansum(votes_A[tree.columns_of(task)]) > 0:
-            zero = " and ".join(f"'{stem}'" for stem in _zero_ancestors(task, votes_A, tree))
-            return f"the question '{task.key}' has answers, but {zero} leads to it and has the fraction 0"
+            zero = " or ".join(f"'{stem}'" for stem in _zero_ancestors(task, votes_A, tree))
+            return f"the question '{task.key}' is only asked after {zero}, whose fraction is 0"
     return None
 
 

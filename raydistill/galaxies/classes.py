@@ -182,6 +182,13 @@ class ClassTree:
         return confidence / total
 
 
+def find_class(name: str, names: Sequence[str], where: str = "") -> int:
+    """Return the label of a class; ConfigError with the nearest known name for another word."""
+    if name not in names:
+        raise ConfigError(f"there is no class '{name}'", where, nearest(name, tuple(names)))
+    return list(names).index(name)
+
+
 def require_path(galaxy_class: GalaxyClass) -> None:
     """Raise ConfigError for a class that votes cannot be assigned to."""
     if not galaxy_class.path:

@@ -10,11 +10,13 @@ import re
 from collections import Counter
 
 from raydistill.config import Config
+from raydistill.config.sample import AnswerConditions, ClassConditions, GalaxyConditions
 from raydistill.core.architectures import Custom
 from raydistill.core.networks import build_network, check_network, embedding
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ConfigError
-from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
+from raydistill.galaxies.answers import parse_answers
+from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, find_class, load_class_tree
 from raydistill.storage import Folder
 
 ALL = "all"  # value of curate.classes: every class of a data set
@@ -34,6 +36,7 @@ def check(config: Config) -> None:
     if config.curate.align:
         _check_augmentation(config)
     _check_classes(config)
+    _check_conditions(config)
     _check_tracking(config)
 
 
@@ -99,6 +102,22 @@ def _check_classes(config: Config) -> None:
     except ConfigError as error:
         where = f"curate.classes, {error.where}" if error.where else "curate.classes"
         raise ConfigError(error.what, where, error.fix) from error
+
+
+def _check_conditions(config: Config) -> None:
+    """Raise ConfigError if `sample.conditions` names an unknown class, or wrong answers.
+
+    The classes of a data set, and the votes of a set without classes, are known after curation only.
+    """
+    conditions, classes = config.sample.conditions, config.curate.classes
+    if conditions is None or classes in (ALL, UNLABELLED):
+        return
+    tree = load_class_tree(classes)
+    if isinstance(conditions, AnswerConditions | GalaxyConditions):
+        parse_answers(conditions.answers, tree.tree, "sample.conditions.answers")
+    if isinstance(conditions, ClassConditions):
+        for name in conditions.classes:
+            find_class(name, tree.names, "sample.conditions.classes")
 
 
 def _check_tracking(config: Config) -> None:

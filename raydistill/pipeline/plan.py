@@ -23,9 +23,9 @@ from functools import cached_property
 from typing import Any
 
 from raydistill import config as configs
-from raydistill.artifacts import curated, distilled, evaluation, predictions, search, trajectories
+from raydistill.artifacts import curated, distilled, evaluation, generator, predictions, search, synthetic, trajectories
 from raydistill.artifacts.manifest import Manifest, commit, exists, identity_of, open_manifest
-from raydistill.config import CatalogSurvey, Config, Distill
+from raydistill.config import CatalogSurvey, Config, Distill, TableConditions
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, CatalogError
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, load_class_tree
@@ -210,6 +210,38 @@ class Plan:
         return ArtifactSpec(distilled.KIND, manifest.identity, folder, manifest.seed, manifest.config, {})
 
     @cached_property
+    def generator(self) -> ArtifactSpec:
+        """The generator of galaxy pictures."""
+        parts = {"generate": self.config.generate}
+        return self._spec(generator.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
+
+    @cached_property
+    def filter_experts(self) -> ArtifactSpec:
+        """The experts that filter samples: the run's own, or those of `sample.filter.experts=PATH`."""
+        wanted = self.config.sample.filter
+        if wanted is None or wanted.experts is None:
+            return self.trajectories
+        folder = Folder(wanted.experts)
+        try:
+            manifest = open_manifest(folder, trajectories.KIND, verify=False)
+        except ArtifactMissing as error:
+            fix = "correct sample.filter.experts=PATH"
+            raise ArtifactMissing("no finished set of experts is here", folder.uri, fix) from error
+        return ArtifactSpec(trajectories.KIND, manifest.identity, folder, manifest.seed, manifest.config, {})
+
+    @cached_property
+    def synthetic(self) -> ArtifactSpec:
+        """The synthetic set that the generator samples."""
+        sample = self.config.sample
+        parts: dict[str, Any] = {"sample": sample}
+        if isinstance(sample.conditions, TableConditions):
+            parts["table_sha256"] = _sha256(sample.conditions.table, "table", "sample.conditions.table")
+        parents = {curated.KIND: self.curated, generator.KIND: self.generator}
+        if sample.filter is not None:
+            parents[trajectories.KIND] = self.filter_experts
+        return self._spec(synthetic.KIND, parts, parents, sample.seed)
+
+    @cached_property
     def evaluation(self) -> ArtifactSpec:
         """The evaluation report."""
         networks = (self.config.network, *self.config.evaluate.other_networks)
@@ -235,6 +267,12 @@ class Plan:
         """Return the artifacts that `run` builds, in the order of its stages."""
         own = [] if self.config.distilled is not None else [self.trajectories, self.distilled]
         specs = [self.survey, self.curated, *own, self.evaluation]
+        return [spec for spec in specs if spec is not None]
+
+    def synthetic_specs(self) -> list[ArtifactSpec]:
+        """Return the artifacts that `sample` reads, and the synthetic set that it writes."""
+        experts = [] if self.config.sample.filter is None else [self.filter_experts]
+        specs = [self.survey, self.curated, self.generator, *experts, self.synthetic]
         return [spec for spec in specs if spec is not None]
 
     def search_specs(self) -> list[ArtifactSpec]:

@@ -10,6 +10,7 @@ from raydistill.artifacts.manifest import identity_of
 from raydistill.artifacts.opening import Artifact
 from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.search import SearchReport
+from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.config import Config, plain
 from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.distill.stage import distill
@@ -78,6 +79,14 @@ def predict(plan: Plan, survey: str | None) -> PredictionSet:
     """Predict every picture of a survey, by default the plan's own; the experts must exist."""
     plan.specs()  # reports a wrong path before the tracking database is created
     return predictions.predict(plan, survey, make_tracker(plan))
+
+
+def sample(plan: Plan) -> SyntheticSet:
+    """Sample synthetic galaxies; the generator must exist."""
+    from raydistill.pipeline.sample import stage  # imports diffusers, which other commands do not need
+
+    plan.synthetic_specs()  # reports a wrong path before the tracking database is created
+    return stage.sample(plan, make_tracker(plan))
 
 
 def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec] | None = None) -> str:

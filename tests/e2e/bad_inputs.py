@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from raydistill.galaxies.gz2 import GZ2
 from tests.e2e.spoiling import (
     binary,
     bright_arrays,
@@ -23,6 +24,8 @@ from tests.e2e.spoiling import (
     flip_a_byte,
     folder_of,
     folders_of_classes,
+    generator_of_classes,
+    generator_of_votes,
     labels_in_parquet,
     link,
     no_dog_to_train_on,
@@ -68,6 +71,14 @@ tracking: {enabled: false}
 """
 TWO = "name: two\nclasses: [{name: round, path: [smooth]}, {name: disk, path: [features_or_disk]}]\n"
 DECALS = "id_str,smooth-or-featured-dr5_smooth,smooth-or-featured-dr5_featured-or-disk,smooth-or-featured-dr5_artifact\n1,4,2,3\n"
+# A table of conditions: everything is smooth, and half of the volunteers say that it is edge-on.
+FRACTIONS = {"t01_smooth_or_features_a01_smooth": 1, "t02_edgeon_a04_yes": 0.5, "t02_edgeon_a05_no": 0.5}
+SMOOTH_AND_EDGE_ON = (
+    ",".join(["dr7objid", *(f"{stem}_weighted_fraction" for stem in GZ2.answers)])
+    + "\n"
+    + ",".join(["587722981741691055", *(str(FRACTIONS.get(stem, 0)) for stem in GZ2.answers)])
+    + "\n"
+)
 FILES = {"own.yaml": OWN, "pets.yaml": PETS, "votes.csv": LABELS, "tiny.yaml": TINY, "two.yaml": TWO, "set.yaml": SET}
 
 
@@ -126,6 +137,29 @@ CONFIG_ROWS = [
       "command line, survey: num_galaxies is 0; give at least 1"),
     R("no CPUs for a worker", "run tiny.yaml resources.cpus=0", 2,
       "command line, resources.cpus: input should be greater than 0, got 0; fix the value"),
+    R("an unknown answer to sample", "sample tiny.yaml sample.conditions.answers.smoth=1", 2,
+      "sample.conditions.answers: Galaxy Zoo 2 has no answer 'smoth'; did you mean 'smooth'?"),
+    R("a fraction to sample outside [0, 1]", "sample tiny.yaml sample.conditions.answers.smooth=1.5", 2,
+      "sample.conditions.answers: the fraction of 'smooth' is 1.5, outside [0, 1]; give a number in [0, 1]"),
+    R("a fraction to sample that is not a number", "sample tiny.yaml sample.conditions.answers.smooth=.nan", 2,
+      "sample.conditions.answers: the fraction of 'smooth' is not a number; give a number in [0, 1]"),
+    R("fractions to sample that do not sum to 1", "sample tiny.yaml sample.conditions.answers.smooth=0.9", 2,
+      "sample.conditions.answers: the fractions of the question 'smooth_or_features' sum to 0.9, not to 1 (within 0.01); "
+      "give all its answers: smooth_or_features_smooth, smooth_or_features_features_or_disk, "
+      "smooth_or_features_star_or_artifact"),
+    R("answers to sample that contradict the tree",
+      "sample tiny.yaml sample.conditions.answers.smooth=1 sample.conditions.answers.bar=1", 2,
+      "sample.conditions.answers: the question 'bar' is only asked after 't01_smooth_or_features_a02_features_or_disk', "
+      "whose fraction is 0; leave it out, or give that answer a fraction"),
+    R("an unknown class to sample", "sample tiny.yaml sample.conditions.classes=[disc]", 2,
+      "sample.conditions.classes: there is no class 'disc'; did you mean 'disk'?"),
+    R("a number of samples per class without classes", "sample tiny.yaml sample.per_class=3 sample.conditions.kind=nothing", 2,
+      "command line, sample: per_class is the number of images of each class; give num_images for other conditions; fix "
+      "the value"),
+    R("a filter of samples above 1", "sample tiny.yaml --filter 2", 2,
+      "command line, sample.filter: min_probability must lie in (0, 1], got 2; fix the value"),
+    R("a table of conditions that is not there", "sample tiny.yaml sample.conditions.table=nope.csv", 3,
+      "nope.csv: there is no such table; check sample.conditions.table, and RAYDISTILL_DATA if the config uses it"),
     R("an unknown kind", "run tiny.yaml distill.schedule.kind=self-adaptiv", 2,
       "command line, distill.schedule.kind: there is no kind 'self-adaptiv'; did you mean 'self-adaptive'?"),
     R("a missing key", "run c.yaml", 2,
@@ -426,6 +460,16 @@ RUN_ROWS = [
       "given: this is a set of expert trajectories, which has no pictures to predict; give a config, a curated set or a folder "
       "of pictures",
       prepare=link("trajectories")),
+    R("sample before generate", "sample tiny.yaml", 3,
+      "runs/tiny/generator-…: there is no generator here; run 'raydistill generate CONFIG' first"),
+    R("answers to sample from a generator that knows classes alone", "sample tiny.yaml sample.conditions.answers.smooth=1", 2,
+      "sample.conditions.answers: the generator was not trained with the condition 'votes' (its conditions: class); choose "
+      "other conditions, or train one with generate.conditions",
+      prepare=generator_of_classes),
+    R("a table of conditions that contradicts the tree", "sample tiny.yaml sample.conditions.table=t.csv", 3,
+      "t.csv: row 1: the question 'edgeon' is only asked after 't01_smooth_or_features_a02_features_or_disk', whose fraction "
+      "is 0; leave that question empty, or give that answer a fraction",
+      {"t.csv": SMOOTH_AND_EDGE_ON}, prepare=generator_of_votes),
     R("an output that is a file", "simulate tiny.yaml output=votes.csv", 3,
       "votes.csv/tiny: a file stands where a folder should be made; choose another output=FOLDER"),
     R("classes without a path for a table of votes", "curate tiny.yaml curate.classes=pets.yaml", 2,

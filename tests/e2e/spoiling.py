@@ -12,17 +12,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
 
+from raydistill import config
 from raydistill.artifacts.distilled import LAST, SELECTED, read_images, write_images
 from raydistill.artifacts.manifest import commit
+from raydistill.pipeline.plan import Plan
 from raydistill.storage import Folder
 from tests.damage import flipped
 from tests.e2e import tools
+from tests.unit.pipeline.sample_tools import write_generator
 
 
 def artifact(root: Path, kind: str) -> Path:
     """Return the only artifact of a kind in the prepared run."""
     (folder,) = (root / "runs" / "tiny").glob(f"{kind}-*")
     return folder
+
+
+def _generator(*groups: str) -> None:
+    """Write a generator with random weights into the prepared run, which is in the working folder."""
+    write_generator(Plan(config.load("tiny.yaml")), *groups)
+
+
+def generator_of_classes(_: Path) -> None:
+    _generator("class")
+
+
+def generator_of_votes(_: Path) -> None:
+    _generator("votes")
 
 
 def flip_a_byte(kind: str, name: str) -> Callable[[Path], None]:

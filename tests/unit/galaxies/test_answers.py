@@ -53,21 +53,23 @@ def test_a_wrong_fraction_has_its_sentence(answers: dict[str, float], message: s
 
 def test_a_question_behind_an_answer_of_fraction_0_is_a_contradiction() -> None:
     with pytest.raises(
-        ConfigError, match=r"the question 'edgeon' has answers, but 't01_.*_a02_features_or_disk' leads"
+        ConfigError, match=r"the question 'edgeon' is only asked after 't01_.*_a02_features_or_disk', whose"
     ):
         parse_answers({"smooth": 1, "edgeon_yes": 1}, GZ2)
 
 
 def test_a_contradiction_is_found_across_questions_that_are_not_named() -> None:
     """Arms are counted after spiral, after not edge-on, after a disk: only the last is named."""
-    with pytest.raises(ConfigError, match=r"the question 'arms_number' has answers, but 't01_.*_a02_features_or_disk'"):
+    with pytest.raises(
+        ConfigError, match=r"the question 'arms_number' is only asked after 't01_.*_a02_features_or_disk'"
+    ):
         parse_answers({"smooth": 1, "arms_number_2": 1}, GZ2)
     parse_answers({"smooth": 0.99, "features_or_disk": 0.01, "arms_number_2": 1}, GZ2)
 
 
 def test_a_question_after_two_answers_needs_one_of_them() -> None:
     parse_answers({"smooth-or-featured_smooth": 1, "merging_merger": 1}, GZ_CANDELS)
-    with pytest.raises(ConfigError, match="'smooth-or-featured_smooth' and 'smooth-or-featured_features' leads to it"):
+    with pytest.raises(ConfigError, match="'smooth-or-featured_smooth' or 'smooth-or-featured_features', whose"):
         parse_answers({"smooth-or-featured_artifact": 1, "merging_merger": 1}, GZ_CANDELS)
 
 
@@ -83,10 +85,18 @@ def test_the_first_contradicting_row_of_a_table_is_named() -> None:
     votes = np.full((3, 37), np.nan)
     votes[:, :3] = [0.5, 0.5, 0]
     votes[:, GZ2.columns_of(GZ2.tasks[1])] = [0.3, 0.7]
-    check_votes(votes, GZ2, "t.csv", CatalogError)
+    check_votes(votes, GZ2, "t.csv")
     votes[2, :3] = [1, 0, 0]
-    with pytest.raises(CatalogError, match=r"t\.csv: row 3: the question 'edgeon' has answers"):
-        check_votes(votes, GZ2, "t.csv", CatalogError)
+    with pytest.raises(CatalogError, match=r"t\.csv: row 3: the question 'edgeon' is only asked after"):
+        check_votes(votes, GZ2, "t.csv")
+
+
+def test_a_row_whose_fractions_do_not_sum_to_1_is_named() -> None:
+    votes = np.full((3, 37), np.nan)
+    votes[1, :3] = [0.5, 0.3, 0]
+    with pytest.raises(CatalogError, match=r"row 2: the fractions of the question 'smooth_or_features' sum to 0\.8"):
+        check_votes(votes, GZ2, "t.csv")
+    check_votes(votes, GZ2, "t.csv", sums=False)
 
 
 def test_replacing_answers_keeps_the_others_and_forgets_unreachable_questions() -> None:

@@ -1,0 +1,1 @@
+"""The stage `sample`: synthetic galaxies from a generator."""

@@ -1,0 +1,220 @@
+"""sample: write pictures that the generator samples, with the conditions that the config asks for.
+
+    driver    -> pools of conditions; the rows of each block, without pictures
+    Ray Data  -> sample a block, filter it, write its Parquet file     {index, condition, …} -> {block, kept}
+    driver    -> further blocks, until a filter has kept enough
+    driver    -> one Parquet file per class, counts, a grid of pictures
+
+A block is a pure function of its rows, so the number of workers changes no bit. Finished blocks are
+kept until the set is complete, and a resumed stage reads them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.generator import GeneratorArtifact
+from raydistill.artifacts.manifest import PARTIAL, check_parent
+from raydistill.artifacts.synthetic import NO_CLASS, SyntheticClass, SyntheticSet
+from raydistill.artifacts.tensors import write_whitening
+from raydistill.artifacts.trajectories import TrajectoryStore
+from raydistill.config import Sample
+from raydistill.core.normalise import Whitening
+from raydistill.diffusion.sampling import Sampling
+from raydistill.errors import ConfigError
+from raydistill.galaxies.classes import ClassTree
+from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import TREES
+from raydistill.log import get_logger, progress
+from raydistill.pipeline.config_checks import ALL
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.runtime.failures import translate_errors
+from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
+from raydistill.pipeline.runtime.resources import choose_num_workers
+from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
+from raydistill.pipeline.sample.blocks import Block, PoolProgress, next_blocks, share_equally
+from raydistill.pipeline.sample.galaxies import Survey
+from raydistill.pipeline.sample.pools import Pool, make_pools
+from raydistill.pipeline.sample.recognition import check_experts
+from raydistill.pipeline.sample.report import draw_grid, log_summary, summarise
+from raydistill.pipeline.sample.requests import Requests
+from raydistill.pipeline.sample.worker import BlockSampler
+from raydistill.pipeline.sample.writer import merge_blocks
+from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.storage import Folder, disk_errors
+
+log = get_logger(__name__)
+
+BLOCKS = f"{PARTIAL}/blocks"
+
+
+def sample(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SyntheticSet:
+    """Write the synthetic set of the plan, or open the existing one.
+
+    Parameters
+    ----------
+    plan
+        Where the artifacts of the run are.
+    tracker
+        Where the run is recorded.
+    parent_run
+        MLflow id of the enclosing run, if any.
+
+    Returns
+    -------
+    SyntheticSet
+
+    Raises
+    ------
+    ArtifactMissing
+        The curated set, the generator or the filter's experts do not exist.
+    ArtifactIncompatible
+        The generator or the experts were trained on another curated set.
+    ConfigError, CatalogError
+        The conditions are wrong, or the generator was not trained with them.
+    """
+    spec = plan.synthetic
+    if is_complete(spec):
+        return SyntheticSet.open(spec.folder)
+    generator = GeneratorArtifact.open(plan.generator.folder)
+    curated = CuratedSet.open(plan.curated.folder)
+    check_parent(generator.manifest, "curated", curated.manifest, generator.folder.uri)
+    pools = load_pools(plan, curated, generator)
+    if plan.config.sample.filter is not None:
+        _check_filter(plan, curated, pools)
+    sampling = plan.config.sample.sampling or generator.summary.sampling
+    requests = Requests(
+        pools=pools,
+        class_names=curated.class_names if curated.has_classes else (),
+        identity=spec.identity,
+        generator=generator.manifest.content,
+        guidance=sampling.guidance,
+        seed=plan.config.sample.seed,
+    )
+    with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
+        classes = _write(plan, requests, sampling)
+        summary = summarise(plan, curated, generator, sampling, classes)
+        spec.folder.write("summary.json", summary.to_json())
+        if isinstance(curated.normalisation, Whitening):
+            write_whitening(spec.folder, curated.normalisation)
+        draw_grid(plan, summary, run)
+        log_summary(summary, run)
+    return SyntheticSet.open(spec.folder)
+
+
+def load_pools(plan: Plan, curated: CuratedSet, generator: GeneratorArtifact) -> list[Pool]:
+    """Return the conditions that the config asks for."""
+    survey = Survey(curated, TREES[curated.summary.tree or GZ2.name], _paths_of_classes(plan, curated))
+    return make_pools(plan.config.sample.conditions, survey, generator.encoding)
+
+
+def _paths_of_classes(plan: Plan, curated: CuratedSet) -> ClassTree | None:
+    """Return the classes with their paths in the decision tree; None if votes determine no class."""
+    if plan.config.curate.classes == ALL or not curated.has_classes:
+        return None
+    return plan.class_tree if all(one.path for one in plan.class_tree.classes) else None
+
+
+def _check_filter(plan: Plan, curated: CuratedSet, pools: Sequence[Pool]) -> None:
+    """Raise if the filter's experts do not fit, or if a sample has no class to compare with."""
+    store = TrajectoryStore.open(plan.filter_experts.folder)
+    check_experts(store, curated)
+    for pool in pools:
+        if (pool.galaxies.labels_N == NO_CLASS).any():
+            row = int(np.argmax(pool.galaxies.labels_N == NO_CLASS))
+            which = f" of row {row + 1}" if len(pool.galaxies) > 1 else ""
+            what = f"the filter compares a sample with its class, and the conditions{which} determine none"
+            raise ConfigError(what, "sample.filter", "set it to null, or give more answers")
+
+
+def _write(plan: Plan, requests: Requests, sampling: Sampling) -> dict[int, SyntheticClass]:
+    """Sample all blocks, and write the files of the set; return the counts by label."""
+    folder = plan.synthetic.folder
+    blocks = folder / BLOCKS
+    folder.remove("data")  # of an interrupted attempt
+    pools = pool_progress(plan.config.sample, len(requests.pools))
+    wanted = sum(pool.wanted for pool in pools)
+    with disk_errors(folder.uri), progress(wanted, "sampling", "images") as shown, translate_errors("sample"):
+        while todo := next_blocks(pools):
+            kept = {block.name: _num_rows(blocks, block) for block in todo}
+            missing = [block for block in todo if kept[block.name] is None]
+            shown.resume_at(sum(pool.total_kept for pool in pools) + sum(count or 0 for count in kept.values()))
+            tables = [requests.table(block, pools[block.pool].numbers(block.number)) for block in missing]
+            for name, count in _sample_blocks(plan, sampling, tables, blocks):
+                kept[name] = count
+                shown.advance(count)
+            for block in todo:
+                pools[block.pool].kept.append(kept[block.name] or 0)
+    _warn_of_missing(pools, requests)
+    return merge_blocks(folder, blocks, pools, requests)
+
+
+def pool_progress(config: Sample, num_pools: int) -> list[PoolProgress]:
+    """Return the wanted number of samples, and the limit, of each pool."""
+    shares = share_equally(config.num_images, num_pools)
+    wanted = shares if config.per_class is None else [config.per_class] * num_pools
+    factor = 1.0 if config.filter is None else config.filter.max_samples_per_image
+    return [PoolProgress(count, math.ceil(count * factor), config.block_size) for count in wanted]
+
+
+def _num_rows(blocks: Folder, block: Block) -> int | None:
+    """Return the rows of a finished block; None if it is not finished."""
+    if not blocks.exists(block.name):
+        return None
+    with blocks.open(block.name) as source:
+        return int(pq.ParquetFile(source, pre_buffer=False).metadata.num_rows)
+
+
+def _sample_blocks(plan: Plan, sampling: Sampling, tables: list[pa.Table], blocks: Folder) -> Iterator[tuple[str, int]]:
+    """Yield the name and the kept samples of each block when its file is complete."""
+    if not tables:
+        return
+    config, resources = plan.config.sample, plan.config.resources
+    experts = None if config.filter is None else (plan.filter_experts.folder.uri, plan.curated.folder.uri)
+    sampler = BlockSampler(
+        folder=blocks.uri,
+        generator=plan.generator.folder.uri,
+        sampling=sampling,
+        recogniser=experts,
+        min_probability=0.0 if config.filter is None else config.filter.min_probability,
+        threads=resources.worker_threads,
+        gpus=resources.gpus,
+    )
+    context = quiet_context(preserve_order=False)
+    block_bytes, context.target_max_block_size = context.target_max_block_size, None  # a block is never divided
+    try:
+        with accepted_deprecations():
+            rows = ray.data.from_arrow(tables).map_batches(
+                sampler.__call__,
+                batch_format="pyarrow",
+                batch_size=None,
+                compute=ray.data.TaskPoolStrategy(size=choose_num_workers(resources, len(tables))),
+                num_cpus=0 if resources.gpus else resources.cpus,
+                num_gpus=resources.gpus,
+                max_retries=MAX_RETRIES,
+            )
+        finished: Any = rows.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0)
+        for report in finished:
+            yield from zip(report["block"].to_pylist(), report["kept"].to_pylist(), strict=True)
+    finally:
+        context.target_max_block_size = block_bytes
+
+
+def _warn_of_missing(pools: Sequence[PoolProgress], requests: Requests) -> None:
+    """Warn of classes for which the filter kept fewer samples than wanted."""
+    short = [
+        f"{requests.pools[number].name or 'all'} ({pool.total_kept} of {pool.wanted})"
+        for number, pool in enumerate(pools)
+        if pool.total_kept < pool.wanted
+    ]
+    if short:
+        what = "sample: the filter kept fewer images than wanted of: %s; lower sample.filter.min_probability"
+        log.warning("%s, or raise max_samples_per_image", what % ", ".join(short))
