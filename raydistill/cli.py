@@ -177,6 +177,20 @@ def sample(
 
 
 @app.command(epilog=EXIT_CODES)
+def generate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Train a generator of galaxy pictures on the curated set.
+
+    `generate.conditions` in the config says what it is given of a galaxy: votes, class, size, colour.
+    Previews show samples beside real galaxies.
+    """
+    with exit_on_error():
+        plan = _plan(config, overrides, verbose)
+        from raydistill.pipeline import run as pipeline
+
+        print_result(pipeline.dry_run(plan, plan.generator_specs()) if dry_run else pipeline.generate(plan).folder)
+
+
+@app.command(epilog=EXIT_CODES)
 def run(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
     """Run all stages, skipping those whose artifact exists."""
     _run(config, overrides, dry_run, verbose)

@@ -38,6 +38,30 @@ KIND = "generator"
 MODEL, SUMMARY = "model.safetensors", "generator.json"
 HISTORY, VALIDATION, PREVIEWS = "history.parquet", "validation.parquet", "previews"
 
+HISTORY_SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("images", pa.int64()),  # training pictures used so far, with repetitions
+        ("lr", pa.float64()),
+        ("loss", pa.float64()),  # mean since the row before
+        ("loss_by_time", pa.list_(pa.float64())),  # in ten bins of the time; null in an empty bin
+    ]
+)
+VALIDATION_SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("loss", pa.float64()),  # on validation pictures, of the averaged parameters
+        ("loss_raw", pa.float64()),  # of the parameters themselves
+        # Samples with the conditions of validation galaxies, minus those galaxies:
+        ("bias_flux", pa.float64()),  # relative difference of the mean pixel
+        ("bias_red", pa.float64()),  # dex, mean red over mean green
+        ("bias_blue", pa.float64()),  # dex, mean blue over mean green
+        ("bias_flux_raw", pa.float64()),
+        ("bias_red_raw", pa.float64()),
+        ("bias_blue_raw", pa.float64()),
+    ]
+)
+
 _BY_KIND = {cls.kind: cls for union in (Network, Process, Space) for cls in get_args(union)}
 
 
@@ -202,11 +226,11 @@ class GeneratorArtifact:
         return generator.eval().requires_grad_(False)
 
     def history(self) -> pa.Table:
-        """Return the training: `step`, `images`, `lr`, `loss`, and `loss_by_time` (10 bins of the time)."""
+        """Return the training, in the columns of `HISTORY_SCHEMA`."""
         return read_table(self.folder, HISTORY)
 
     def validation(self) -> pa.Table:
-        """Return a row per preview: losses, and flux and colour of the samples, see `docs/artifacts.md`."""
+        """Return a row per preview, in the columns of `VALIDATION_SCHEMA`."""
         return read_table(self.folder, VALIDATION)
 
 

@@ -63,13 +63,6 @@ class Generate:
         Galaxies of a preview.
     record_every
         Steps between two records of the training loss.
-    pictures_mb
-        Memory for decoded pictures in each worker. A larger training set is read in parts of this
-        size, in random order. Another value may change the result if the pictures do not fit.
-
-    Notes
-    -----
-    A megabyte is 2^20 bytes.
     """
 
     model: GeneratorModel = field(default_factory=GeneratorModel)
@@ -79,7 +72,6 @@ class Generate:
     preview_every: PositiveInt = 500
     preview_images: PositiveInt = 32
     record_every: PositiveInt = 50
-    pictures_mb: PositiveInt = 1024
 
     def __post_init__(self) -> None:
         if self.conditions and len(set(self.conditions)) < len(self.conditions):

@@ -73,6 +73,11 @@ class LossByTime:
         losses = losses_B.detach().double()
         return cls(zeros.index_add(0, bins_B, losses), zeros.index_add(0, bins_B, torch.ones_like(losses)))
 
+    @classmethod
+    def zero(cls, device: torch.device | str = "cpu") -> LossByTime:
+        """Return the sums over no image."""
+        return cls.of(torch.empty(0, device=device), torch.empty(0, device=device))
+
     def __add__(self, other: LossByTime) -> LossByTime:
         """Return the sums over both."""
         return LossByTime(self.sums_T + other.sums_T, self.counts_T + other.counts_T)
@@ -113,7 +118,7 @@ def measure(
     LossByTime
         On the generator's device.
     """
-    total = LossByTime.of(torch.empty(0, device=generator.device), torch.empty(0, device=generator.device))
+    total = LossByTime.zero(generator.device)
     times_N = stratified_quantiles(seeded(seed, "times"), len(images_NCHW)).float()
     times_N = times_N[torch.randperm(len(images_NCHW), generator=seeded(seed, "order"))].to(generator.device)
     for first in range(0, len(images_NCHW), batch_size):

@@ -275,6 +275,10 @@ class Plan:
         specs = [self.survey, self.curated, self.generator, *experts, self.synthetic]
         return [spec for spec in specs if spec is not None]
 
+    def generator_specs(self) -> list[ArtifactSpec]:
+        """Return the artifacts that `generate` reads, and the generator that it trains."""
+        return [spec for spec in (self.survey, self.curated, self.generator) if spec is not None]
+
     def search_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `tune` reads, and the search report that it builds."""
         specs = [self.survey, self.curated, self.trajectories, self.search]

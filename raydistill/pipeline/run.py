@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from raydistill.artifacts.evaluation import EvaluationReport
+from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.manifest import identity_of
 from raydistill.artifacts.opening import Artifact
 from raydistill.artifacts.predictions import PredictionSet
@@ -87,6 +88,14 @@ def sample(plan: Plan) -> SyntheticSet:
 
     plan.synthetic_specs()  # reports a wrong path before the tracking database is created
     return stage.sample(plan, make_tracker(plan))
+
+
+def generate(plan: Plan) -> GeneratorArtifact:
+    """Train a generator; the curated set must exist."""
+    from raydistill.pipeline.generate import stage  # imports diffusers, which other commands do not need
+
+    plan.generator_specs()  # reports a wrong path before the tracking database is created
+    return stage.generate(plan, make_tracker(plan))
 
 
 def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec] | None = None) -> str:

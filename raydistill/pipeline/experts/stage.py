@@ -13,8 +13,6 @@ times; the others finish without it.
 
 from __future__ import annotations
 
-import atexit
-import os
 import threading
 import uuid
 from contextlib import suppress
@@ -23,7 +21,6 @@ from typing import Any
 
 import ray
 import ray.train
-import ray.train.backend
 import ray.train.torch
 import torch
 
@@ -42,6 +39,7 @@ from raydistill.pipeline.experts.worker import ExpertTask, train_experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.background import run_in_background
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
+from raydistill.pipeline.runtime.ray_train import ExitAfterReport, IndependentWorkers
 from raydistill.pipeline.runtime.resources import check_memory, choose_num_workers, on_driver_node
 from raydistill.pipeline.runtime.signals import preserve_sigint
 from raydistill.pipeline.runtime.stages import (
@@ -175,21 +173,7 @@ def _raise_error(
         raise group_error or ClusterError(what, "experts", fix)
 
 
-class _NoProcessGroup(ray.train.backend.Backend):
-    """Start workers without a process group, whose store torch lets listen on all interfaces."""
-
-    share_cuda_visible_devices = True  # as Ray's own backend of torch
-
-
-class _IndependentWorkers(ray.train.torch.TorchConfig):
-    """Configure workers that share nothing."""
-
-    @property
-    def backend_cls(self) -> type[ray.train.backend.Backend]:
-        return _NoProcessGroup
-
-
-class _ControllerCallback(ray.train.UserCallback):
+class _ControllerCallback(ExitAfterReport):
     """Run in the process of Ray Train's controller when workers die, and at the end."""
 
     def __init__(self, coordinator: Any) -> None:
@@ -199,13 +183,6 @@ class _ControllerCallback(ray.train.UserCallback):
         """Report dead workers to the coordinator; end the training if no other group may start."""
         if not ray.get(self._coordinator.group_died.remote(list(worker_exceptions))):
             raise RuntimeError("the group of workers died too often")  # `Coordinator.group_error` has the reason
-
-    def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:
-        """Exit before Ray's shutdown hooks, where 1 controller in 12 hung.
-
-        Measured with Ray 2.60.0 (docs/log.md, 2026-11-25).
-        """
-        atexit.register(os._exit, 0)
 
 
 def _run_workers(resources: Resources, folder: Folder, task: ExpertTask, coordinator: Any, workers: int) -> None:
@@ -218,7 +195,7 @@ def _run_workers(resources: Resources, folder: Folder, task: ExpertTask, coordin
     trainer = ray.train.torch.TorchTrainer(
         train_experts,
         train_loop_config={"task": task, "coordinator": coordinator},
-        torch_config=_IndependentWorkers(backend="gloo"),
+        torch_config=IndependentWorkers(backend="gloo"),
         scaling_config=scaling_config(
             # The group starts on the available machines; it grows and shrinks with the cluster.
             num_workers=(1, workers) if workers > 1 else 1,

@@ -1,0 +1,46 @@
+"""Save and load the training of a generator: its state, and what was recorded so far."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.diffusion.state import TrainingState
+from raydistill.errors import ArtifactCorrupt
+from raydistill.log import get_logger
+from raydistill.storage import Folder
+
+log = get_logger(__name__)
+
+STATE = f"{PARTIAL}/state.safetensors"
+
+
+@dataclass
+class Records:
+    """Records of a training: rows of `history.parquet` and of `validation.parquet`."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save(folder: Folder, state: TrainingState, records: Records) -> None:
+    """Write the state and the records in one file, which appears whole or not at all."""
+    write_tensors(folder, STATE, state.to_tensors(), asdict(records))
+
+
+def load(folder: Folder, state: TrainingState) -> Records:
+    """Load the last checkpoint into `state`, and return its records; both are new without a checkpoint.
+
+    A damaged checkpoint counts as none, with a warning.
+    """
+    if not folder.exists(STATE):
+        return Records()
+    try:
+        tensors, info = read_tensors(folder, STATE)
+    except ArtifactCorrupt:
+        log.warning("%s: '%s' is damaged; the training starts again", folder, STATE)
+        return Records()
+    state.load_tensors(tensors)
+    return Records(**info)

@@ -1,0 +1,93 @@
+"""The generate stage: equal bits on any number of workers and after a kill, divergence, previews."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from ray_tools import SILENT, below, content, copy_of, killing, tiny
+
+from raydistill.artifacts.generator import GeneratorArtifact
+from raydistill.artifacts.opening import open_artifact
+from raydistill.config import Config
+from raydistill.diffusion.sampling import Sampling, sample
+from raydistill.errors import DivergenceError
+from raydistill.pipeline.generate.checkpoint import STATE
+from raydistill.pipeline.generate.stage import generate, num_workers
+from raydistill.pipeline.plan import Plan
+
+SMALL = (
+    "generate.model.network={channels: [8, 16], layers: 1, patch: 2, attention: 1}",
+    "generate.training={steps: 60, batch_size: 8, shards: 2, warmup: 5, ema_decay: 0.9}",
+    "generate.sampling={steps: 4, guidance: 2.0}",
+    "generate.preview_every=30",
+    "generate.preview_images=4",
+    "generate.record_every=5",
+)
+MADE_FROM = ("survey", "curated")
+
+
+@pytest.fixture(scope="module")
+def trained(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Return the config of a generator that one worker trained without disturbance."""
+    root = copy_of(curated_root, tmp_path_factory.mktemp("generator"), *MADE_FROM)
+    config = tiny(root, *SMALL, "resources.workers=1")
+    generate(Plan(config), SILENT)
+    return config
+
+
+def test_generator_opens_and_samples_with_its_conditions(trained: Config) -> None:
+    artifact = open_artifact(Plan(trained).generator.folder)
+    assert isinstance(artifact, GeneratorArtifact)
+    assert artifact.encoding.groups == ("votes", "class", "size")
+    conditions = artifact.encoding.encode(3, labels_N=np.array([0, 1, 2]))
+    noise = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = sample(artifact.load(), conditions, noise, Sampling(steps=3))
+    assert images.shape == (3, 3, 16, 16)
+    assert torch.isfinite(images).all()
+
+
+def test_history_has_every_record_and_preview_once(trained: Config) -> None:
+    artifact = GeneratorArtifact.open(Plan(trained).generator.folder)
+    history, validation = artifact.history().to_pydict(), artifact.validation().to_pydict()
+    assert history["step"] == list(range(5, 61, 5))
+    assert history["images"] == [8 * step for step in history["step"]]
+    assert history["loss"][-1] < history["loss"][0]
+    assert validation["step"] == [30, 60]
+    assert np.isfinite([validation[name] for name in ("loss", "loss_raw", "bias_flux", "bias_red", "bias_blue")]).all()
+    for step in (30, 60):
+        with Image.open(below(trained, "generator") / "previews" / f"step-{step:06d}.png") as picture:
+            assert picture.width > 100
+
+
+def test_two_workers_give_the_bits_of_one(curated_root: Path, trained: Config, tmp_path: Path) -> None:
+    config = tiny(copy_of(curated_root, tmp_path, *MADE_FROM), *SMALL, "resources.workers=2")
+    generate(Plan(config), SILENT)
+    assert content(Plan(config).generator) == content(Plan(trained).generator)
+
+
+def test_killed_worker_continues_with_the_same_bits(curated_root: Path, trained: Config, tmp_path: Path) -> None:
+    config = tiny(copy_of(curated_root, tmp_path, *MADE_FROM), *SMALL, "resources.workers=1")
+    folder = below(config, "generator")
+    with killing("RayTrainWorker", (folder / STATE).exists):
+        generate(Plan(config), SILENT)
+    assert content(Plan(config).generator) == content(Plan(trained).generator)
+
+
+def test_divergence_ends_the_training_with_one_sentence(curated_root: Path, tmp_path: Path) -> None:
+    config = tiny(
+        copy_of(curated_root, tmp_path, *MADE_FROM), *SMALL, "generate.training.lr=1e30", "generate.training.warmup=0"
+    )
+    with pytest.raises(
+        DivergenceError, match=r"generate: the loss is not finite at step \d+; lower generate.training.lr"
+    ):
+        generate(Plan(config), SILENT)
+    assert not Plan(config).generator.exists
+
+
+@pytest.mark.parametrize(("shards", "available", "expected"), [(4, 1, 1), (4, 3, 2), (4, 9, 4), (6, 4, 3), (1, 0, 1)])
+def test_workers_compute_equally_many_shards(shards: int, available: int, expected: int) -> None:
+    assert num_workers(shards, available) == expected
