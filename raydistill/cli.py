@@ -137,10 +137,10 @@ def predict(
     dry_run: DryRun = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Predict the class of every picture of a survey with the trained experts.
+    """Predict the class of every picture of a survey.
 
-    The experts of CONFIG must exist. The result has mean and spread of the class probabilities and
-    the features of each picture.
+    The trained experts of CONFIG must exist. The result has mean and spread of the class
+    probabilities and the features of each picture.
     """
     with exit_on_error():
         plan = _plan(config, overrides, verbose)
@@ -153,6 +153,20 @@ def predict(
             print_result(pipeline.dry_run(plan, predict_specs(plan, own)))
             return
         print_result(pipeline.predict(plan, own).folder)
+
+
+@app.command(epilog=EXIT_CODES)
+def generate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Train a generator of galaxies on the curated set.
+
+    `generate.conditions` in the config says what it is given of a galaxy: votes, class, size, colour.
+    Previews show samples beside real galaxies.
+    """
+    with exit_on_error():
+        plan = _plan(config, overrides, verbose)
+        from raydistill.pipeline import run as pipeline
+
+        print_result(pipeline.dry_run(plan, plan.generator_specs()) if dry_run else pipeline.generate(plan).folder)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -174,20 +188,6 @@ def sample(
         from raydistill.pipeline import run as pipeline
 
         print_result(pipeline.dry_run(plan, plan.synthetic_specs()) if dry_run else pipeline.sample(plan).folder)
-
-
-@app.command(epilog=EXIT_CODES)
-def generate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Train a generator of galaxy pictures on the curated set.
-
-    `generate.conditions` in the config says what it is given of a galaxy: votes, class, size, colour.
-    Previews show samples beside real galaxies.
-    """
-    with exit_on_error():
-        plan = _plan(config, overrides, verbose)
-        from raydistill.pipeline import run as pipeline
-
-        print_result(pipeline.dry_run(plan, plan.generator_specs()) if dry_run else pipeline.generate(plan).folder)
 
 
 @app.command(epilog=EXIT_CODES)

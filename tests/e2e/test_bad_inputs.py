@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer.main
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -178,9 +179,10 @@ def test_traceback_of_a_bug_is_written_to_a_file(monkeypatch: pytest.MonkeyPatch
 # ---- help ----
 
 
-@pytest.mark.parametrize(
-    "command", ["", "simulate", "curate", "experts", "distill", "evaluate", "run", "demo", "export"]
-)
+COMMANDS = tuple(str(name) for name in typer.main.get_group(cli.app).commands)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_lists_the_exit_codes_and_is_not_truncated(command: str) -> None:
     code, stderr, stdout = call([*command.split(), "--help"])
     assert (code, stderr) == (0, "")
