@@ -1,4 +1,5 @@
 from .api import (
+    audit_set,
     curate,
     distill,
     evaluate,
@@ -12,6 +13,7 @@ from .api import (
     simulate,
     tune,
 )
+from .artifacts.audit import AuditReport
 from .artifacts.curated import CuratedSet
 from .artifacts.distilled import DistilledSet
 from .artifacts.evaluation import EvaluationReport
@@ -49,6 +51,7 @@ __all__ = [
     "ArtifactError",
     "ArtifactIncompatible",
     "ArtifactMissing",
+    "AuditReport",
     "Augmentation",
     "CatalogError",
     "ClusterError",
@@ -75,6 +78,7 @@ __all__ = [
     "Training",
     "TrajectoryStore",
     "Unrolled",
+    "audit_set",
     "build_network",
     "curate",
     "distill",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from raydistill.config import Config, load, override
 
 if TYPE_CHECKING:
+    from raydistill.artifacts.audit import AuditReport
     from raydistill.artifacts.curated import CuratedSet
     from raydistill.artifacts.distilled import DistilledSet
     from raydistill.artifacts.evaluation import EvaluationReport
@@ -309,6 +310,35 @@ def sample(config: ConfigLike, *overrides: str) -> SyntheticSet:
     return sample(_plan(config, overrides))
 
 
+def audit_set(config: ConfigLike, synthetic: str | os.PathLike[str] | None = None, *overrides: str) -> AuditReport:
+    """Compare a set of synthetic images with the real galaxies of a config.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    synthetic
+        Folder of a synthetic or a distilled set. None: the set of `sample`.
+    *overrides
+        Values at dotted keys: "audit.num_pictures=500".
+
+    Returns
+    -------
+    AuditReport
+        All metrics. Its folder has `report.html` and `quiz.html`.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value does not fit.
+    ArtifactMissing, ArtifactIncompatible
+        An input does not exist, was made from another curated set, or has too few pictures.
+    """
+    from raydistill.pipeline.run import audit
+
+    return audit(_plan(config, overrides), None if synthetic is None else os.fspath(synthetic))
+
+
 def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
     """Open an artifact of any kind.
 
@@ -321,8 +351,8 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
 
     Returns
     -------
-    Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport, SearchReport, SyntheticSet or
-    PredictionSet
+    Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport, SearchReport, SyntheticSet,
+    PredictionSet or AuditReport
 
     Raises
     ------

@@ -43,6 +43,10 @@ ConfigPath = Annotated[
 ]
 SurveyPath = Annotated[str, typer.Argument(metavar="SURVEY", help="A config, a curated set, or a folder of pictures.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example distill.iterations=500.")]
+AuditWords = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SYNTHETIC] KEY=VALUE", help="The folder of a set, then for example audit.seed=1."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the resolved config and what would be written or skipped.")
 ]
@@ -188,6 +192,27 @@ def sample(
         from raydistill.pipeline import run as pipeline
 
         print_result(pipeline.dry_run(plan, plan.synthetic_specs()) if dry_run else pipeline.sample(plan).folder)
+
+
+@app.command(epilog=EXIT_CODES)
+def audit(config: ConfigPath, words: AuditWords = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Compare synthetic images with real galaxies.
+
+    SYNTHETIC is the folder of a synthetic or a distilled set; by default that of `raydistill sample
+    CONFIG`. The result has a report and a quiz: report.html and quiz.html.
+    """
+    with exit_on_error():
+        path, overrides = words[0] if words and "=" not in words[0] else None, [*(words or [])]
+        plan = _plan(config, overrides if path is None else overrides[1:], verbose)
+        from raydistill.pipeline import report
+        from raydistill.pipeline import run as pipeline
+
+        if dry_run:
+            print_result(pipeline.dry_run(plan, plan.audit_specs(path)))
+            return
+        result = pipeline.audit(plan, path)
+        report.audit_report(result, out=sys.stderr)
+        print_result(result.folder)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -26,10 +26,11 @@ TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is no dependency"}
 LONG = {"tutorial.md", "artifacts.md"}  # a minute or more each; README runs in `make test`
 COMMAND = re.compile(
-    r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|run|demo)\b[^#\n]*)", re.M
+    r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|audit|run|demo)\b[^#\n]*)",
+    re.M,
 )
 INLINE = re.compile(
-    r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|run|demo)\b[^`\n]*)`"
+    r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|audit|run|demo)\b[^`\n]*)`"
 )
 PLACEHOLDER = re.compile(r"\b(CONFIG|PATH|FOLDER|FILE)\b|…|\.\.\.|my\.yaml")
 

@@ -38,6 +38,7 @@ REVISIONS = {
     "synthetic": 1,
     "predictions": 1,
     "generator": 1,
+    "audit": 1,
 }
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact
@@ -52,6 +53,7 @@ _DESCRIPTIONS = {
     "synthetic": ("synthetic set", "sample"),
     "predictions": ("set of predictions", "predict"),
     "generator": ("generator", "generate"),
+    "audit": ("audit", "audit"),
 }
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 
@@ -73,7 +75,7 @@ class Manifest:
     ----------
     kind
         "survey", "curated", "trajectories", "distilled", "evaluation", "search", "synthetic",
-        "predictions" or "generator".
+        "predictions", "generator" or "audit".
     identity
         Hex digest of kind, config, parents' identities and seed.
     content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raydistill.artifacts.audit import AuditReport
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.evaluation import EvaluationReport
@@ -25,6 +26,7 @@ Artifact = (
     | SyntheticSet
     | PredictionSet
     | GeneratorArtifact
+    | AuditReport
 )
 
 KINDS: dict[str, type[Artifact]] = {
@@ -37,6 +39,7 @@ KINDS: dict[str, type[Artifact]] = {
     "synthetic": SyntheticSet,
     "predictions": PredictionSet,
     "generator": GeneratorArtifact,
+    "audit": AuditReport,
 }
 
 

@@ -8,7 +8,7 @@ the value that a perfect generator would reach at this n.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from raydistill.audit.testing import (
 from raydistill.errors import RaydistillError
 
 MIN_PICTURES = 20  # of each sample: fewer leave no part to the jackknife and no neighbour to a ball
-MAX_PICTURES = 1000  # of each sample: memory and time grow with the square
+MAX_PICTURES = 1000  # of each sample by default: memory and time grow with the square
 NUM_FLOORS = 40
 
 
@@ -122,6 +122,8 @@ def compare(
         what = f"the samples have {n}, {len(synthetic)} and {len(others)} pictures"
         raise RaydistillError(what, "audit", f"give three samples of one size, at least {MIN_PICTURES}")
     groups_N = two_groups(n, n)
+    if synthetic.labels_N is None or others.labels_N is None:  # the floor must have the same metrics
+        reference = replace(reference, labels_N=None)
     statistic = prepare(reference.joined(synthetic), others, seed)
     values_M = statistic.evaluate(groups_N[None])[0]
     null_BM = statistic.evaluate(permuted_groups(groups_N, permutations, seed))

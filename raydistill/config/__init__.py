@@ -3,6 +3,7 @@
 tree       the dataclasses
 survey     the parts about the survey and its curation
 search     the part for `tune`
+audit      the part for `audit`
 predict    the part for `predict`
 generate   the part for `generate`
 sample     the part for `sample`
@@ -11,6 +12,7 @@ reading    YAML and overrides -> Config
 messages   one sentence for a wrong config
 """
 
+from raydistill.config.audit import Audit
 from raydistill.config.generate import Generate
 from raydistill.config.predict import Predict
 from raydistill.config.reading import EXTENDS, SHIPPED, load, override, vary
@@ -34,7 +36,7 @@ from raydistill.config.tree import (
 )
 
 __all__ = [
-    "EXTENDS", "SHIPPED", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts",
+    "EXTENDS", "SHIPPED", "Audit", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts",
     "Filter", "Generate", "Halving", "Images", "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search",
     "Survey", "TableConditions", "Tracking", "identity_part", "load", "override", "plain", "sources", "vary",
 ]  # fmt: skip

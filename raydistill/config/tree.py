@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
 
+from raydistill.config.audit import Audit
 from raydistill.config.generate import Generate
 from raydistill.config.kinds import BY_KIND, AnyArchitecture, AnySchedule, AnyStep, infer_kind
 from raydistill.config.predict import Predict
@@ -354,6 +355,8 @@ class Config:
         Generator of `raydistill generate`.
     sample
         Synthetic galaxies of `raydistill sample`.
+    audit
+        Samples and tests of `raydistill audit`.
     """
 
     name: str
@@ -372,6 +375,7 @@ class Config:
     predict: Predict = field(default_factory=Predict)
     generate: Generate = field(default_factory=Generate)
     sample: Sample = field(default_factory=Sample)
+    audit: Audit = field(default_factory=Audit)
 
 
 def plain(config: Any) -> Any:

@@ -23,11 +23,21 @@ from functools import cached_property
 from typing import Any
 
 from raydistill import config as configs
-from raydistill.artifacts import curated, distilled, evaluation, generator, predictions, search, synthetic, trajectories
-from raydistill.artifacts.manifest import Manifest, commit, exists, identity_of, open_manifest
+from raydistill.artifacts import (
+    audit,
+    curated,
+    distilled,
+    evaluation,
+    generator,
+    predictions,
+    search,
+    synthetic,
+    trajectories,
+)
+from raydistill.artifacts.manifest import Manifest, commit, describe_kind, exists, identity_of, kind_of, open_manifest
 from raydistill.config import CatalogSurvey, Config, Distill, TableConditions
 from raydistill.datasets.base import DataSet
-from raydistill.errors import ArtifactMissing, CatalogError
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, load_class_tree
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.config_checks import ALL, check, check_recipe
@@ -263,6 +273,39 @@ class Plan:
         parts = {"predict": self.config.predict, "pictures": dict(survey)}
         return self._spec(predictions.KIND, parts, {**own, **parents}, 0)
 
+    def audited_set(self, path: str | None) -> ArtifactSpec:
+        """Return the set to audit: the synthetic set of the run, or the one in another folder.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible
+            The folder has no finished synthetic or distilled set.
+        """
+        if path is None:
+            return self.synthetic
+        folder, fix = Folder(path), "give the folder of a synthetic set or of a distilled set"
+        if not exists(folder):
+            raise ArtifactMissing("no finished synthetic or distilled set is here", folder.uri, fix)
+        kind = kind_of(folder)
+        if kind not in (synthetic.KIND, distilled.KIND):
+            raise ArtifactIncompatible(f"this is a {describe_kind(kind)[0]}, which cannot be audited", folder.uri, fix)
+        manifest = open_manifest(folder, kind, verify=False)
+        return ArtifactSpec(kind, manifest.identity, folder, manifest.seed, manifest.config, {})
+
+    def audit(self, path: str | None) -> ArtifactSpec:
+        """Return the audit of the run's synthetic set, or of the set in another folder."""
+        audited = self.audited_set(path)
+        parents = {curated.KIND: self.curated, audited.kind: audited}
+        if self.audit_uses_experts:
+            parents[trajectories.KIND] = self.trajectories
+        return self._spec(audit.KIND, {"audit": self.config.audit}, parents, self.config.audit.seed)
+
+    @property
+    def audit_uses_experts(self) -> bool:
+        """Whether an audit compares features of the run's experts."""
+        spaces = self.config.audit.spaces
+        return self.trajectories.exists if spaces is None else "experts" in spaces
+
     def specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `run` builds, in the order of its stages."""
         own = [] if self.config.distilled is not None else [self.trajectories, self.distilled]
@@ -274,6 +317,11 @@ class Plan:
         experts = [] if self.config.sample.filter is None else [self.filter_experts]
         specs = [self.survey, self.curated, self.generator, *experts, self.synthetic]
         return [spec for spec in specs if spec is not None]
+
+    def audit_specs(self, path: str | None) -> list[ArtifactSpec]:
+        """Return the artifacts that `audit` reads, and the audit that it writes."""
+        own = self.audit(path)
+        return [*([self.survey] if self.survey is not None else []), *own.parents.values(), own]
 
     def generator_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `generate` reads, and the generator that it trains."""

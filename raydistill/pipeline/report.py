@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from raydistill.artifacts.audit import QUIZ, REPORT, AuditReport
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network, trained_network
 from raydistill.artifacts.search import BEST, TRIALS, SearchReport, format_values
 from raydistill.config import Config
@@ -45,6 +46,24 @@ def report_of_run(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     uri = tracking_uri(plan)
     if plan.config.tracking.enabled and uri:
         console.print(f"MLflow: {ui_command(uri)}")
+
+
+def audit_report(report: AuditReport, out: TextIO) -> None:
+    """Print the metrics that differ from real galaxies, and the paths of the pages."""
+    console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
+    head = ("metric", "of", "value", "95 % interval", "real against real", "p")
+    rows = [
+        (one.metric, one.feature, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}",
+         f"{one.floor_low:.3g} to {one.floor_high:.3g}", f"{one.p_value:.3f}")
+        for one in report.significant
+    ]  # fmt: skip
+    count = f"{len(rows)} of {len(report.findings)} metrics differ from real galaxies"
+    if rows:
+        console.print(_table(count, [head, *rows]))
+    else:
+        console.print(f"No metric differs from real galaxies, at {report.summary.num_pictures} pictures of each kind.")
+    console.print(f"Report: {report.folder}/{REPORT}")
+    console.print(f"Quiz:   {report.folder}/{QUIZ}")
 
 
 def search_report(report: SearchReport, out: TextIO) -> None:

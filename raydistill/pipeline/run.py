@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
+from raydistill.artifacts.audit import AuditReport
 from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.manifest import identity_of
@@ -88,6 +89,14 @@ def sample(plan: Plan) -> SyntheticSet:
 
     plan.synthetic_specs()  # reports a wrong path before the tracking database is created
     return stage.sample(plan, make_tracker(plan))
+
+
+def audit(plan: Plan, path: str | None) -> AuditReport:
+    """Compare a synthetic or distilled set with real galaxies, by default the plan's synthetic set."""
+    from raydistill.pipeline.audit import stage  # imports Jinja, which other commands do not need
+
+    plan.audit_specs(path)  # reports a wrong path before the tracking database is created
+    return stage.audit(plan, path, make_tracker(plan))
 
 
 def generate(plan: Plan) -> GeneratorArtifact:

@@ -12,6 +12,7 @@ from raydistill.audit.comparison import compare
 from raydistill.audit.features import picture_features
 from raydistill.audit.findings import Finding, combine
 from raydistill.audit.memorisation import memorisation, picture_distances
+from raydistill.audit.nearest import RealNeighbours
 
 COPIED = 10  # one in this many pictures is a copy of a training picture
 COLLAPSED = 10  # this many pictures repeat each picture that is left
@@ -91,9 +92,10 @@ def audited(
     for name, plant in defects.items():
         synthetic = plant(clean, training, rng)
         features = picture_features(synthetic.images, synthetic.labels, names)
-        distances = {"pixels": picture_distances(synthetic.images / 255, real)}
+        distances_SR = picture_distances(synthetic.images / 255, real)
+        neighbours = {"pixels": RealNeighbours.of(distances_SR, len(training.images))}
         findings = combine(
-            compare(reference, features, others, seed, permutations), memorisation(distances, seed, permutations)
+            compare(reference, features, others, seed, permutations), memorisation(neighbours, seed, permutations)
         )
         found[name] = significant(findings)
     return found

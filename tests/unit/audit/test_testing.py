@@ -8,7 +8,8 @@ import pytest
 from raydistill.audit.classes import linear_classifier
 from raydistill.audit.comparison import FeatureArray, Features, compare
 from raydistill.audit.distances import wasserstein
-from raydistill.audit.memorisation import memorisation, nearest_pairs, picture_distances, shrink
+from raydistill.audit.memorisation import memorisation, picture_distances, shrink
+from raydistill.audit.nearest import Neighbours, RealNeighbours
 from raydistill.audit.realism import area_under_roc, classifier_auc
 from raydistill.audit.statistics import two_groups
 from raydistill.audit.testing import adjusted_p_values, jackknife_error
@@ -73,33 +74,41 @@ def to_reference(synthetic: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_memorisation_raises_one_false_alarm_in_twenty_although_neighbours_are_shared() -> None:
+@pytest.mark.parametrize("num_training", [30, 45])  # of 60 real ones
+def test_memorisation_raises_one_false_alarm_in_twenty_although_neighbours_are_shared(num_training: int) -> None:
     alarms = 0
     for seed in range(TRIALS):
         rng = np.random.default_rng(seed)
-        distances = to_reference(clustered(rng, 150), clustered(rng, 60))  # 150 pictures, 30 + 30 real ones
-        alarms += any(one.significant for one in memorisation({"x": distances}, seed, permutations=99))
+        distances = to_reference(clustered(rng, 150), clustered(rng, 60))
+        neighbours = {"x": RealNeighbours.of(distances, num_training)}
+        alarms += any(one.significant for one in memorisation(neighbours, seed, permutations=99))
     assert 2 <= alarms < MOST_ALARMS
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
-def test_memorisation_finds_one_copy_in_ten(noise: float) -> None:
+@pytest.mark.parametrize(("num_training", "copies"), [(150, 15), (600, 45)])  # more training pictures need more copies
+def test_memorisation_finds_copies(noise: float, num_training: int, copies: int) -> None:
     rng = np.random.default_rng(0)
-    training, held_out, synthetic = (clustered(rng, 150) for _ in range(3))
-    synthetic[:15] = training[:15] + noise * rng.normal(size=(15, 4))
-    distances = to_reference(synthetic, np.concatenate([training, held_out]))
-    log_ratio = memorisation({"x": distances}, permutations=199)[1]
+    training, held_out, synthetic = (clustered(rng, count) for count in (num_training, 150, 150))
+    synthetic[:copies] = training[-copies:] + noise * rng.normal(size=(copies, 4))
+    neighbours = RealNeighbours.of(to_reference(synthetic, np.concatenate([training, held_out])), num_training)
+    log_ratio = memorisation({"x": neighbours}, permutations=199)[1]
     assert log_ratio.metric == "memorisation"
     assert log_ratio.significant
     assert log_ratio.floor_high < log_ratio.value
-    pairs = nearest_pairs(distances)
-    assert np.isin(pairs.closest(10), np.arange(15)).sum() >= 8
-    assert (pairs.training_S[:15] == np.arange(15)).sum() >= 13
+    assert np.isin(neighbours.closest(10), np.arange(copies)).sum() >= 8
+    assert (neighbours.training.rows_SK[:copies, 0] == np.arange(num_training)[-copies:]).mean() > 0.8
 
 
-def test_memorisation_refuses_reference_sets_of_different_size() -> None:
-    with pytest.raises(RaydistillError, match="audit, x: the reference sets differ in size"):
-        memorisation({"x": np.zeros((5, 7))})
+def test_merged_neighbours_of_blocks_are_those_of_all_pictures() -> None:
+    distances = np.random.default_rng(0).integers(0, 20, size=(7, 50)).astype(float)  # with ties
+    whole = Neighbours.of(distances, 6)
+    merged = Neighbours.of(distances[:, :20], 6).merged(Neighbours.of(distances[:, 20:], 6, 20), 6)
+    np.testing.assert_array_equal(merged.rows_SK, whole.rows_SK)
+    np.testing.assert_array_equal(merged.distances_SK, whole.distances_SK)
+    of_two_sets, is_training = RealNeighbours.of(distances, 20).pooled()
+    np.testing.assert_array_equal(of_two_sets.rows_SK, Neighbours.of(distances, 50).rows_SK)
+    assert is_training.sum() == 20
 
 
 def test_picture_distances_see_through_flips_and_turns() -> None:
@@ -147,3 +156,19 @@ def test_compare_refuses_few_pictures_and_unequal_samples() -> None:
         compare(few, few, few)
     with pytest.raises(RaydistillError, match="the samples have 30, 10 and 30 pictures"):
         compare(more, few, more)
+
+
+def test_compare_needs_no_labels_of_the_synthetic_set() -> None:
+    """The floor has the metrics of the other comparison; a classifier still sees the classes."""
+    rng = np.random.default_rng(0)
+    spaces = [{"space": FeatureArray(rng.normal(size=(40, 3)))} for _ in range(3)]
+    labels = rng.integers(2, size=40)
+    reference, others = (Features(space, labels, ("a", "b")) for space in (spaces[0], spaces[2]))
+    findings = compare(reference, Features(spaces[1]), others, permutations=19)
+    metrics = {one.metric for one in findings}
+    assert "class_share" in metrics
+    assert "total_variation" not in metrics
+    without = compare(
+        Features(spaces[0]), Features(spaces[1], labels, ("a", "b")), Features(spaces[2]), permutations=19
+    )
+    assert not metrics & {"total_variation"} | {one.metric for one in without} & {"class_share", "total_variation"}

@@ -1,0 +1,172 @@
+"""Write the page of an audit: pictures, metrics, histograms and nearest pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from raydistill.analysis.pages.charts import Range, format_number, histogram, value_range
+from raydistill.analysis.pages.rendering import Picture, picture, render
+from raydistill.artifacts.audit import AuditSummary
+from raydistill.audit.findings import SIGNIFICANCE, Finding
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+
+# Metric -> name, and the reading of it. A range of values is only given where it has limits.
+METRICS: dict[str, tuple[str, str]] = {
+    "frechet": ("Fréchet distance", "distance of the means and covariances; 0 is equal"),
+    "kernel": ("kernel distance", "squared maximum mean discrepancy; about 0 for equal distributions"),
+    "sliced_wasserstein": ("sliced Wasserstein", "mean distance of random projections; 0 is equal"),
+    "precision": ("precision", "share of synthetic pictures that lie among real ones"),
+    "recall": ("recall", "share of real pictures that lie among synthetic ones"),
+    "density": ("density", "how densely real pictures surround a synthetic one; 1 for equal distributions"),
+    "coverage": ("coverage", "share of real pictures with a synthetic one nearby"),
+    "diversity": ("diversity", "mean distance of two synthetic pictures, over that of two real ones"),
+    "classifier_auc": ("real-or-synthetic AUC", "how well a classifier tells both apart; 0.5 is chance, 1 is always"),
+    "wasserstein": ("Wasserstein distance", "mean shift of the quantity, in its own unit; 0 is equal"),
+    "class_share": ("class share", "share of pictures that look like the class, synthetic less real"),
+    "total_variation": ("class proportions", "share of pictures whose label must change for equal proportions"),
+    "nearer_to_training": ("nearest is a training picture", "share of synthetic pictures"),
+    "memorisation": ("memorisation", "how much nearer the training set is than the held-out set, as a log ratio"),
+}
+SPACE_TITLES = {
+    "scattering": "Texture and structure (scattering transform)",
+    "morphology": "Morphology, all quantities together",
+    "experts": "Features of the trained experts",
+}
+NUM_PAIRS = 12
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """Pictures of one class, synthetic and real."""
+
+    name: str
+    synthetic: list[Picture]
+    real: list[Picture]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A synthetic picture, its nearest training and its nearest held-out picture."""
+
+    synthetic: Picture
+    training: Picture
+    held_out: Picture
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """A line of the table of metrics."""
+
+    finding: Finding
+    name: str
+    reading: str
+    value: str
+    interval: str
+    floor: str
+    p_value: str
+    range: Range | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The metrics of one feature space."""
+
+    title: str
+    rows: list[MetricRow]
+
+
+def grid_row(name: str, synthetic: Pixels, real: Pixels) -> GridRow:
+    """Return the pictures of a class, uint8 [n, H, W, 3] each."""
+    return GridRow(
+        name,
+        [picture(pixels, f"synthetic {name}, number {n}") for n, pixels in enumerate(synthetic, 1)],
+        [picture(pixels, f"real {name}, number {n}") for n, pixels in enumerate(real, 1)],
+    )
+
+
+def pair(pixels: Sequence[Pixels], ids: Sequence[str], distances: Sequence[float]) -> Pair:
+    """Return a pair from pictures, ids and the two distances; synthetic, training, held-out."""
+    training, held_out = (f"distance {format_number(distance)}" for distance in distances)
+    return Pair(
+        picture(pixels[0], f"synthetic picture {ids[0]}", ids[0]),
+        picture(pixels[1], f"training galaxy {ids[1]}, {training}", f"{ids[1]}, {training}"),
+        picture(pixels[2], f"held-out galaxy {ids[2]}, {held_out}", f"{ids[2]}, {held_out}"),
+    )
+
+
+def report_page(
+    summary: AuditSummary,
+    findings: Sequence[Finding],
+    grid: Sequence[GridRow],
+    pairs: Sequence[Pair],
+    quantities: dict[str, tuple[Floats, Floats]],
+) -> str:
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    summary
+        Sizes and names of what was compared.
+    findings
+        All metrics.
+    grid
+        Pictures of each class.
+    pairs
+        Synthetic pictures that are nearest to a training picture.
+    quantities
+        For each morphology quantity its values of real and of synthetic pictures.
+    """
+    distances = {one.feature: one for one in findings if one.metric == "wasserstein"}
+    return render(
+        "report.html",
+        summary=summary,
+        level=SIGNIFICANCE,
+        significant=[row_of(finding) for finding in findings if finding.significant],
+        num_metrics=len(findings),
+        groups=group_findings(findings),
+        grid=grid,
+        pairs=pairs,
+        histograms=[histogram(distances[name], *values) for name, values in quantities.items()],
+        format_number=format_number,
+        readable=readable,
+    )
+
+
+def group_findings(findings: Sequence[Finding]) -> list[Group]:
+    """Return the metrics by feature space, then those of quantities, classes and copies."""
+    by_space = [(title, [one for one in findings if one.feature == name]) for name, title in SPACE_TITLES.items()]
+    others = {
+        "Morphology, each quantity": ("wasserstein",),
+        "Classes": ("class_share", "total_variation"),
+        "Copies of training pictures": ("nearer_to_training", "memorisation"),
+    }
+    rest = [(title, [one for one in findings if one.metric in metrics]) for title, metrics in others.items()]
+    return [Group(title, [row_of(one) for one in own]) for title, own in [*by_space, *rest] if own]
+
+
+def row_of(finding: Finding) -> MetricRow:
+    """Return the line of a metric, with numbers as text."""
+    name, reading = METRICS.get(finding.metric, (finding.metric, ""))
+    if finding.metric in ("wasserstein", "class_share"):
+        name = f"{readable(finding.feature)}: {name}"
+    return MetricRow(
+        finding,
+        name,
+        reading,
+        format_number(finding.value),
+        f"{format_number(finding.low)} to {format_number(finding.high)}",
+        f"{format_number(finding.floor_low)} to {format_number(finding.floor_high)}",
+        f"{finding.p_value:.3f}" if finding.p_value >= 0.001 else "< 0.001",
+        value_range(finding),
+    )
+
+
+def readable(name: str) -> str:
+    """Return a name with spaces for underscores."""
+    return name.replace("_", " ")

@@ -1,0 +1,193 @@
+"""Define `AuditReport`: how a synthetic or distilled set differs from real galaxies.
+
+- `report.html`: pictures, metrics, nearest pairs and histograms, in one file.
+- `quiz.html`: real or synthetic? The reader decides, and gets a score.
+- `findings.parquet`: a row per metric.
+- `nearest.parquet`: for each synthetic picture its nearest training and held-out galaxy.
+- `audit.json`: the sizes and names of what was compared.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.tables import read_table
+from raydistill.audit.findings import Finding
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = "audit"
+SUMMARY, FINDINGS, NEAREST = "audit.json", "findings.parquet", "nearest.parquet"
+REPORT, QUIZ = "report.html", "quiz.html"
+
+FINDINGS_SCHEMA = pa.schema(
+    [
+        ("metric", pa.string()),
+        ("feature", pa.string()),  # feature space or quantity
+        ("worse", pa.string()),  # direction that counts against the synthetic set: higher, lower or different
+        ("value", pa.float64()),
+        ("low", pa.float64()),  # ends of the 95 % interval
+        ("high", pa.float64()),
+        ("floor", pa.float64()),  # mean of real pictures against real pictures
+        ("floor_low", pa.float64()),  # range of 95 % of these
+        ("floor_high", pa.float64()),
+        ("p_value", pa.float64()),  # adjusted for the number of metrics
+        ("significant", pa.bool_()),
+    ]
+)
+NEAREST_SCHEMA = pa.schema(
+    [
+        ("object_id", pa.string()),  # of the synthetic picture
+        ("training_id", pa.string()),
+        ("training_distance", pa.float64()),  # root mean square difference of pixel values in [0, 1]
+        ("held_out_id", pa.string()),
+        ("held_out_distance", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class AuditSummary:
+    """The contents of `audit.json`.
+
+    Attributes
+    ----------
+    audited
+        Kind of the audited set: "synthetic" or "distilled".
+    content
+        Content digest of the audited set.
+    survey
+        Name of the survey.
+    simulated
+        Whether the survey was simulated.
+    image_size
+        Side of the pictures in pixels.
+    num_pictures
+        Pictures of each of the three samples that are compared.
+    num_synthetic, num_held_out, num_training
+        Pictures from which the samples were drawn. The search for copies covers all held-out and
+        training pictures.
+    spaces
+        Feature spaces that were compared.
+    matched_classes
+        Whether the real galaxies were drawn with the class proportions of the synthetic set.
+    permutations
+        Permutations of the tests.
+    seed
+        Seed of samples and permutations.
+    """
+
+    audited: str
+    content: str
+    survey: str
+    simulated: bool
+    image_size: int
+    num_pictures: int
+    num_synthetic: int
+    num_held_out: int
+    num_training: int
+    spaces: tuple[str, ...]
+    matched_classes: bool
+    permutations: int
+    seed: int
+
+    def to_json(self) -> bytes:
+        """Return the bytes of `audit.json`."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """An opened audit.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    summary
+        Sizes and names of what was compared.
+    findings
+        One per metric.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> report = rd.open("runs/demo/audit-0123456789ab")  # doctest: +SKIP
+    >>> report.significant  # doctest: +SKIP
+    """
+
+    folder: Folder
+    manifest: Manifest
+    summary: AuditSummary
+    findings: tuple[Finding, ...]
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> AuditReport:
+        """Open the audit at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
+        raw: dict[str, Any] = json.loads(folder.read(SUMMARY))
+        summary = AuditSummary(**raw | {"spaces": tuple(raw["spaces"])})
+        findings = tuple(Finding(**row) for row in read_table(folder, FINDINGS).to_pylist())
+        return AuditReport(folder, manifest, summary, findings)
+
+    @property
+    def significant(self) -> tuple[Finding, ...]:
+        """Return the findings that chance does not explain."""
+        return tuple(finding for finding in self.findings if finding.significant)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per metric.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns of `raydistill.audit.findings.Finding`.
+        """
+        return read_table(self.folder, FINDINGS).to_pandas()
+
+    def nearest(self) -> pd.DataFrame:
+        """Return the nearest training and held-out galaxy of each synthetic picture.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `object_id`, `training_id`, `training_distance`, `held_out_id`, `held_out_distance`.
+            A distance is the root mean square difference of pixel values in [0, 1], for the best of
+            eight flips and turns.
+        """
+        return read_table(self.folder, NEAREST).to_pandas()
+
+
+def write_findings(folder: Folder, findings: list[Finding]) -> None:
+    """Write `findings.parquet`."""
+    write_rows(folder, FINDINGS, pa.Table.from_pylist([asdict(finding) for finding in findings], FINDINGS_SCHEMA))
+
+
+def write_rows(folder: Folder, name: str, rows: pa.Table) -> None:
+    """Write a table as one row group."""
+    with folder.writing(name) as path:
+        pq.write_table(rows, path, compression="zstd")

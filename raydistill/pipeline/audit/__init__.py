@@ -1,0 +1,1 @@
+"""The audit stage: compare synthetic pictures with real ones, and write a report."""

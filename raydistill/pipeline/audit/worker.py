@@ -1,0 +1,146 @@
+"""The Ray task of the audit: features of a row group's pictures, and their distances to synthetic ones.
+
+{block, split, label, number, num_rows, rows, pixels}  ->  a file, and {block, pictures} for the driver
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.trajectories import TrajectoryStore
+from raydistill.audit.memorisation import picture_distances, shrink
+from raydistill.audit.morphology import morphology
+from raydistill.audit.nearest import Neighbours
+from raydistill.audit.scattering import scattering
+from raydistill.core.architectures import Architecture
+from raydistill.core.ensemble import Ensemble
+from raydistill.core.networks import build_network
+from raydistill.core.normalise import AnyNormalisation
+from raydistill.pipeline.audit.row_groups import RowGroup
+from raydistill.pipeline.runtime.resources import device_of
+from raydistill.storage import Folder
+
+# `pixels` holds the pictures of a synthetic block, uint8 [n, H, W, 3]; it is null for a row group of
+# the curated set, of which `rows` get features and all are compared with the synthetic pictures.
+BLOCK = pa.schema(
+    [
+        ("block", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int64()),
+        ("number", pa.int64()),
+        ("num_rows", pa.int64()),
+        ("rows", pa.list_(pa.int64())),
+        ("pixels", pa.large_binary()),
+    ]
+)
+FINISHED = pa.schema([("block", pa.string()), ("pictures", pa.int64())])
+SHRUNK = "synthetic.safetensors"  # the synthetic pictures with which real ones are compared
+BATCH = 128  # pictures
+PROBABILITY, NEAREST, DISTANCE = "probability", "nearest", "distance"  # names in a block's file
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How a worker measures pictures.
+
+    Attributes
+    ----------
+    folder
+        URI of the folder for the files of finished blocks.
+    curated
+        URI of the curated set.
+    image_size
+        Side of the pictures in pixels.
+    spaces
+        Names of the feature spaces.
+    trajectories
+        URI of the experts; None if no space needs them.
+    nearest
+        Number of real pictures of a row group to keep for each synthetic picture.
+    threads, gpus
+        Torch threads and GPUs of a worker.
+    """
+
+    folder: str
+    curated: str
+    image_size: int
+    spaces: tuple[str, ...]
+    trajectories: str | None
+    nearest: int
+    threads: int
+    gpus: float
+
+
+def shrink_pixels(images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Return pictures as `memorisation.shrink` does, a few in memory at once as floating-point numbers."""
+    parts = [shrink(images_NHWC[n : n + BATCH] / 255) for n in range(0, len(images_NHWC), BATCH)]
+    return np.concatenate(parts)
+
+
+class BlockMeasurer:
+    """Measure blocks, one after the other. An actor loads the experts once."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        torch.set_num_threads(measurement.threads)
+        self.measurement = measurement
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Measure one block; its file is complete before this returns one row of `FINISHED`."""
+        (row,) = block.to_pylist()
+        own, tensors = self.measurement, {}
+        if row["pixels"] is not None:
+            shape = (-1, own.image_size, own.image_size, 3)
+            images = np.frombuffer(bytearray(row["pixels"]), np.uint8).reshape(shape)
+        else:
+            group = RowGroup(row["split"], row["label"], row["number"], row["num_rows"])
+            images = group.images(Folder(own.curated), own.image_size)
+            distances_SR = picture_distances(self.synthetic_pictures, shrink_pixels(images))
+            nearest = Neighbours.of(distances_SR, own.nearest)
+            tensors = {NEAREST: torch.tensor(nearest.rows_SK), DISTANCE: torch.tensor(nearest.distances_SK)}
+            images = images[np.array(row["rows"], np.int64)]
+        tensors |= self.features(images)
+        write_tensors(Folder(own.folder), row["block"], tensors, {})
+        return pa.Table.from_pylist([{"block": row["block"], "pictures": row["num_rows"]}], FINISHED)
+
+    def features(self, images_NHWC: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
+        """Return the features float64 [N, D] by space, and the experts' mean probability [N, K]."""
+        found, pictures = {}, images_NHWC.astype(np.float32) / 255
+        if "scattering" in self.measurement.spaces:
+            found["scattering"] = torch.tensor(scattering(pictures))
+        if "morphology" in self.measurement.spaces:
+            found["morphology"] = torch.tensor(morphology(pictures))
+        if "experts" in self.measurement.spaces and len(images_NHWC):
+            ensemble, normalisation, device = self.experts
+            images_NCHW = normalisation.apply(torch.tensor(images_NHWC)).to(device)
+            prediction = ensemble.predict(images_NCHW)
+            found["experts"] = prediction.features_NF.double().cpu()
+            found[PROBABILITY] = prediction.mean_NK.double().cpu()
+        return found
+
+    @cached_property
+    def synthetic_pictures(self) -> npt.NDArray[np.float64]:
+        """Return the synthetic pictures, shrunk as `memorisation.shrink` does."""
+        pictures: npt.NDArray[np.float64] = read_tensors(Folder(self.measurement.folder), SHRUNK)[0]["pictures"].numpy()
+        return pictures
+
+    @cached_property
+    def experts(self) -> tuple[Ensemble, AnyNormalisation, str]:
+        """Return the experts after their last epoch, and how their pictures are normalised."""
+        assert self.measurement.trajectories is not None
+        device = device_of(self.measurement.gpus)
+        store = TrajectoryStore.open(self.measurement.trajectories, verify=False)  # the driver has verified both
+        curated = CuratedSet.open(self.measurement.curated, verify=False)
+        architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
+        network = build_network(architecture, curated.num_classes, self.measurement.image_size)
+        thetas = [theta_P.to(device) for theta_P in store.ends()]
+        return Ensemble(network, thetas, features=True), curated.normalisation, device

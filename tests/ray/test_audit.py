@@ -1,0 +1,139 @@
+"""Test the audit stage: equal content on 1 and 2 workers, resuming, distilled sets, and refused sets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray_tools import SILENT, copy_of, killing, tiny
+
+from raydistill.artifacts.audit import QUIZ, REPORT, AuditReport
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.synthetic import SyntheticSet
+from raydistill.audit.memorisation import picture_distances
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.pipeline.audit import stage
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.sample.stage import sample
+from tests.unit.pipeline.sample_tools import write_generator
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+INPUTS = ("survey", "curated", "trajectories", "generator", "synthetic")
+FEW = ("sample.sampling={steps: 2}", "sample.num_images=40", "audit.permutations=99")
+
+
+@pytest.fixture(scope="module")
+def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder up to the synthetic set of a generator with random weights."""
+    root = copy_of(trained_root, tmp_path_factory.mktemp("audit"), *INPUTS[:-2])
+    write_generator(Plan(tiny(root)))
+    sample(Plan(tiny(root, *FEW)), SILENT)
+    return root
+
+
+def audited(root: Path, *overrides: str, path: str | None = None) -> AuditReport:
+    return stage.audit(Plan(tiny(root, *FEW, *overrides)), path, SILENT)
+
+
+@pytest.fixture(scope="module")
+def report(root: Path) -> AuditReport:
+    return audited(root, "resources.workers=1")
+
+
+def test_random_weights_differ_from_galaxies(report: AuditReport) -> None:
+    spaces = {one.feature for one in report.findings if one.metric == "frechet"}
+    assert spaces == {"scattering", "morphology", "experts"}
+    assert len(report.significant) > 5
+    assert {one.feature for one in report.significant} >= spaces
+    assert not {one.metric for one in report.significant} & {"memorisation", "nearer_to_training"}
+    assert report.table()["p_value"].between(0, 1).all()
+
+
+def test_all_training_pictures_are_searched(report: AuditReport, root: Path) -> None:
+    """The nearest pairs equal those of a plain search."""
+    plan = Plan(tiny(root, *FEW))
+    curated, samples = CuratedSet.open(plan.curated.folder), SyntheticSet.open(plan.synthetic.folder).load()
+    rows = report.nearest()
+    pictures = samples.images_NHWC[[samples.object_ids.index(one) for one in rows["object_id"]]].numpy() / 255
+    training, held_out = curated.load("train"), [curated.load("validation"), curated.load("test")]
+    for name, ids, images in (
+        ("training", training.object_ids, training.images_NHWC.numpy()),
+        (
+            "held_out",
+            [name for one in held_out for name in one.object_ids],
+            np.concatenate([one.images_NHWC for one in held_out]),
+        ),
+    ):
+        distances = picture_distances(pictures, images / 255)
+        np.testing.assert_allclose(rows[f"{name}_distance"], distances.min(1), rtol=1e-9)
+        assert rows[f"{name}_id"].tolist() == [ids[row] for row in distances.argmin(1)]
+
+
+def test_two_workers_give_the_same_content(report: AuditReport, root: Path, tmp_path: Path) -> None:
+    other = audited(copy_of(root, tmp_path, *INPUTS), "resources.workers=2")
+    assert other.manifest.content == report.manifest.content
+
+
+def test_an_existing_audit_is_opened(report: AuditReport, root: Path) -> None:
+    assert audited(root).manifest.content == report.manifest.content
+
+
+def test_a_killed_worker_changes_nothing(report: AuditReport, root: Path, tmp_path: Path) -> None:
+    plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *FEW, "resources.workers=1"))
+    blocks = Path(plan.audit(None).folder.uri) / "partial" / "blocks"
+    with killing("MapWorker", lambda: blocks.is_dir() and len(list(blocks.glob("*.safetensors"))) > 1):
+        killed = stage.audit(plan, None, SILENT)
+    assert killed.manifest.content == report.manifest.content
+
+
+def test_a_killed_audit_measures_only_the_missing_blocks(
+    report: AuditReport, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *FEW))
+    blocks = Path(plan.audit(None).folder.uri) / "partial" / "blocks"
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_compare", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            stage.audit(plan, None, SILENT)
+    lost = sorted(blocks.iterdir())[3]
+    lost.unlink()
+    measure_blocks, measured = stage._measure_blocks, []
+
+    def count(plan: Plan, tables: list[Any], measurement: Any) -> Any:
+        measured.extend(table["block"][0].as_py() for table in tables)
+        return measure_blocks(plan, tables, measurement)
+
+    monkeypatch.setattr(stage, "_measure_blocks", count)
+    resumed = stage.audit(plan, None, SILENT)
+    assert measured == [f"blocks/{lost.name}"]
+    assert resumed.manifest.content == report.manifest.content
+    assert not blocks.exists()
+
+
+def test_spaces_and_proportions_are_chosen_and_pages_need_no_internet(report: AuditReport, root: Path) -> None:
+    other = audited(root, "audit.spaces=[scattering]", "audit.match_classes=false")
+    assert {one.metric for one in other.findings} >= {"total_variation", "class_share", "frechet"}
+    assert other.summary.num_pictures == 36
+    for name in (REPORT, QUIZ):
+        page = report.folder.read(name).decode()
+        assert page.startswith("<!doctype html>")
+        assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
+        assert page.count("data:image/png;base64,") >= 20
+
+
+def test_sets_that_cannot_be_audited_are_refused(root: Path, distilled_root: Path, tmp_path: Path) -> None:
+    plan = Plan(tiny(distilled_root))
+    with pytest.raises(ArtifactIncompatible, match=r"5 synthetic, .* give samples of 5 of the same class proportions"):
+        audited(root, path=plan.distilled.folder.uri)
+    with pytest.raises(ArtifactIncompatible, match="this is a curated set, which cannot be audited"):
+        audited(root, path=plan.curated.folder.uri)
+    with pytest.raises(ArtifactMissing, match="no finished synthetic or distilled set is here"):
+        audited(root, path=str(tmp_path))
