@@ -200,7 +200,9 @@ def conditions_of(
     )
 
 
-def fit_encoding(curated: CuratedSet, names: Sequence[Group] | None = None) -> ConditionEncoding:
+def fit_encoding(
+    curated: CuratedSet, names: Sequence[Group] | None = None, extras: Sequence[CuratedSet] = ()
+) -> ConditionEncoding:
     """Return the encoding for a curated set, with the statistics of its training galaxies.
 
     Parameters
@@ -208,14 +210,16 @@ def fit_encoding(curated: CuratedSet, names: Sequence[Group] | None = None) -> C
     curated
         The curated set.
     names
-        Groups of the conditions. None: votes, class and size, as far as the set has them.
+        Groups of the conditions. None: votes, class and size, as far as the sets have them.
+    extras
+        Further sets with training galaxies, whose votes and radii count too.
 
     Raises
     ------
     ArtifactIncompatible
         No training galaxy has a quantity that `names` requests.
     """
-    rows = curated.table("train", ["votes", "petro_r90"])
+    rows = pa.concat_tables([one.table("train", ["votes", "petro_r90"]) for one in (curated, *extras)])
     radii_N1 = log_radius(_floats(rows["petro_r90"]))
     available = {
         "votes": rows["votes"].null_count < len(rows),

@@ -15,6 +15,7 @@ from raydistill.diffusion.processes import Process, RectifiedFlow
 from raydistill.diffusion.sampling import Sampling
 from raydistill.diffusion.spaces import PixelSpace, Space
 from raydistill.diffusion.training import GeneratorTraining
+from raydistill.fields import later
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Generate:
         Galaxies of a preview.
     record_every
         Steps between two records of the training loss.
+    extra_sets
+        Paths of further curated sets whose training pictures are used too. They need the image size,
+        crop and alignment of the survey's own set. A condition that a picture lacks is unknown.
+        Galaxies of the own validation and test splits are left out.
     """
 
     model: GeneratorModel = field(default_factory=GeneratorModel)
@@ -72,7 +77,10 @@ class Generate:
     preview_every: PositiveInt = 500
     preview_images: PositiveInt = 32
     record_every: PositiveInt = 50
+    extra_sets: tuple[str, ...] = later(())
 
     def __post_init__(self) -> None:
         if self.conditions and len(set(self.conditions)) < len(self.conditions):
             raise ValueError(f"conditions must not name one twice, got {', '.join(self.conditions)}")
+        if len(set(self.extra_sets)) < len(self.extra_sets):
+            raise ValueError(f"extra_sets must not name one twice, got {', '.join(self.extra_sets)}")

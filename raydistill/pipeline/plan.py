@@ -212,18 +212,28 @@ class Plan:
         """The distilled set to evaluate: the run's own, or that of `distilled=PATH`."""
         if self.config.distilled is None:
             return self.distilled
-        folder = Folder(self.config.distilled)
-        try:
-            manifest = open_manifest(folder, distilled.KIND, verify=False)
-        except ArtifactMissing as error:
-            raise ArtifactMissing("no finished distilled set is here", folder.uri, "correct distilled=PATH") from error
-        return ArtifactSpec(distilled.KIND, manifest.identity, folder, manifest.seed, manifest.config, {})
+        return self._existing(distilled.KIND, self.config.distilled, "correct distilled=PATH")
 
     @cached_property
     def generator(self) -> ArtifactSpec:
         """The generator of galaxy pictures."""
-        parts = {"generate": self.config.generate}
-        return self._spec(generator.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
+        # Paths of extra sets do not matter, but their identities do.
+        parts = {"generate": replace(self.config.generate, extra_sets=())}
+        parents = {curated.KIND: self.curated}
+        parents |= {f"{curated.KIND}_{n}": spec for n, spec in enumerate(self.extra_sets, start=2)}
+        return self._spec(generator.KIND, parts, parents, self.config.seed)
+
+    @cached_property
+    def extra_sets(self) -> list[ArtifactSpec]:
+        """The curated sets of `generate.extra_sets`.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            A path is no finished curated set.
+        """
+        fix = "correct generate.extra_sets, or run 'raydistill curate CONFIG'"
+        return [self._existing(curated.KIND, uri, fix) for uri in self.config.generate.extra_sets]
 
     @cached_property
     def filter_experts(self) -> ArtifactSpec:
@@ -231,13 +241,7 @@ class Plan:
         wanted = self.config.sample.filter
         if wanted is None or wanted.experts is None:
             return self.trajectories
-        folder = Folder(wanted.experts)
-        try:
-            manifest = open_manifest(folder, trajectories.KIND, verify=False)
-        except ArtifactMissing as error:
-            fix = "correct sample.filter.experts=PATH"
-            raise ArtifactMissing("no finished set of experts is here", folder.uri, fix) from error
-        return ArtifactSpec(trajectories.KIND, manifest.identity, folder, manifest.seed, manifest.config, {})
+        return self._existing(trajectories.KIND, wanted.experts, "correct sample.filter.experts=PATH")
 
     @cached_property
     def synthetic(self) -> ArtifactSpec:
@@ -315,7 +319,7 @@ class Plan:
     def synthetic_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `sample` reads, and the synthetic set that it writes."""
         experts = [] if self.config.sample.filter is None else [self.filter_experts]
-        specs = [self.survey, self.curated, self.generator, *experts, self.synthetic]
+        specs = [self.survey, self.curated, *self.extra_sets, self.generator, *experts, self.synthetic]
         return [spec for spec in specs if spec is not None]
 
     def audit_specs(self, path: str | None) -> list[ArtifactSpec]:
@@ -325,12 +329,22 @@ class Plan:
 
     def generator_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `generate` reads, and the generator that it trains."""
-        return [spec for spec in (self.survey, self.curated, self.generator) if spec is not None]
+        return [spec for spec in (self.survey, self.curated, *self.extra_sets, self.generator) if spec is not None]
 
     def search_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `tune` reads, and the search report that it builds."""
         specs = [self.survey, self.curated, self.trajectories, self.search]
         return [spec for spec in specs if spec is not None]
+
+    @staticmethod
+    def _existing(kind: str, uri: str, fix: str) -> ArtifactSpec:
+        """Return the finished artifact at a path that the config names."""
+        folder = Folder(uri)
+        try:
+            manifest = open_manifest(folder, kind, verify=False)
+        except ArtifactMissing as error:
+            raise ArtifactMissing(f"no finished {describe_kind(kind)[0]} is here", folder.uri, fix) from error
+        return ArtifactSpec(kind, manifest.identity, folder, manifest.seed, manifest.config, {})
 
     def _spec(self, kind: str, parts: Mapping[str, Any], parents: dict[str, ArtifactSpec], seed: int) -> ArtifactSpec:
         config = {name: configs.identity_part(part) for name, part in parts.items()}

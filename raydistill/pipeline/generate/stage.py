@@ -28,6 +28,7 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.config import Resources
 from raydistill.errors import ClusterError, RaydistillError
 from raydistill.log import Progress, get_logger, progress
+from raydistill.pipeline.generate.extra_sets import ExtraSet, open_extra_sets, without_held_out
 from raydistill.pipeline.generate.task import GenerateTask, Update
 from raydistill.pipeline.generate.worker import train_generator
 from raydistill.pipeline.plan import Plan
@@ -64,7 +65,8 @@ def generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Gen
     Raises
     ------
     ArtifactIncompatible
-        If the curated set lacks a split, or a quantity that `generate.conditions` names.
+        If the curated set lacks a split, or a quantity that `generate.conditions` names. If an extra
+        set does not fit it.
     DivergenceError
         If the loss is not finite.
     ClusterError
@@ -74,13 +76,17 @@ def generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Gen
     if not is_complete(spec):
         curated = CuratedSet.open(plan.curated.folder)
         curated.require_splits("train", "validation")
-        encoding = fit_encoding(curated, plan.config.generate.conditions)
+        extras = open_extra_sets([extra.folder for extra in plan.extra_sets], curated)
+        encoding = fit_encoding(curated, plan.config.generate.conditions, extras)
+        used = without_held_out(extras, curated)
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
-            _train(plan, curated, encoding, run)
+            _train(plan, curated, encoding, used, run)
     return GeneratorArtifact.open(spec.folder)
 
 
-def _train(plan: Plan, curated: CuratedSet, encoding: ConditionEncoding, run: Run) -> None:
+def _train(
+    plan: Plan, curated: CuratedSet, encoding: ConditionEncoding, extras: tuple[ExtraSet, ...], run: Run
+) -> None:
     """Train the generator to its end. Raise the error that ended it."""
     config, spec = plan.config, plan.generator
     resources, training = config.resources, config.generate.training
@@ -96,7 +102,7 @@ def _train(plan: Plan, curated: CuratedSet, encoding: ConditionEncoding, run: Ru
     )
     task = GenerateTask(
         spec.folder.uri, curated.folder.uri, encoding, config.generate, curated.summary.survey, spec.seed,
-        resources.worker_threads, resources.gpus, resources.checkpoint_seconds,
+        resources.worker_threads, resources.gpus, resources.checkpoint_seconds, extras,
     )  # fmt: skip
     updates = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_driver_node()})
     errors: list[RaydistillError] = []

@@ -12,6 +12,7 @@ from raydistill.config import Generate
 from raydistill.diffusion.training import TrainingImages
 from raydistill.errors import RaydistillError
 from raydistill.galaxies.selection import Split
+from raydistill.pipeline.generate.extra_sets import ExtraSet, joined, load_extra_images
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class GenerateTask:
     threads: int
     gpus: float
     checkpoint_seconds: float
+    extra_sets: tuple[ExtraSet, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class Update:
     validation: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
     error: RaydistillError | None = None
+
+
+def load_training_images(curated: CuratedSet, task: GenerateTask) -> TrainingImages:
+    """Return the training pictures with their conditions, those of the extra sets last."""
+    extras = [load_extra_images(extra, curated, task.encoding) for extra in task.extra_sets]
+    return joined([load_images(curated, "train", task.encoding), *extras])
 
 
 def load_images(curated: CuratedSet, split: Split, encoding: ConditionEncoding) -> TrainingImages:

@@ -36,7 +36,7 @@ from raydistill.errors import DivergenceError, RaydistillError
 from raydistill.log import get_logger
 from raydistill.pipeline.generate import checkpoint
 from raydistill.pipeline.generate.previews import Previews
-from raydistill.pipeline.generate.task import GenerateTask, Update, load_images
+from raydistill.pipeline.generate.task import GenerateTask, Update, load_training_images
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 from raydistill.storage import Folder
@@ -66,7 +66,7 @@ class _Worker:
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         device = device_of(task.gpus)
         curated = CuratedSet.open(task.curated, verify=False)  # the driver has verified it
-        images = load_images(curated, "train", task.encoding)
+        images = load_training_images(curated, task)
         generator = make_generator(task, curated, images).to(device)
         self.images = images.to(device)
         self.state = init_training(generator, task.generate.training)

@@ -14,13 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.artifacts.curated import NEAR_DUPLICATES
+from raydistill.galaxies.pictures import hash_search
+from raydistill.galaxies.pictures.hash_search import find_nearest
 from raydistill.galaxies.pictures.perceptual_hash import BYTES, MAX_DISTANCE
 from raydistill.pipeline.curate import near_duplicates
-from raydistill.pipeline.curate.near_duplicates import (
-    NearDuplicateFinder,
-    find_nearest,
-    write_near_duplicates,
-)
+from raydistill.pipeline.curate.near_duplicates import NearDuplicateFinder, write_near_duplicates
 from raydistill.storage import Folder
 
 
@@ -58,7 +56,7 @@ def test_search_finds_what_comparing_all_pairs_finds(changes, count):
 
 @pytest.mark.parametrize("at_once", [1, 7, 2**16])
 def test_search_in_parts_finds_the_same(monkeypatch, at_once):
-    monkeypatch.setattr(near_duplicates, "CANDIDATES_AT_ONCE", at_once)
+    monkeypatch.setattr(hash_search, "CANDIDATES_AT_ONCE", at_once)
     base = random_hashes(30)
     rng = np.random.default_rng(1)
     queries = np.array([flip(base[i % 30], rng.choice(192, i % 20, replace=False).tolist()) for i in range(200)])

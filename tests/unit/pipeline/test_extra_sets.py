@@ -1,0 +1,170 @@
+"""Further curated sets of a generator: what fits, what is left out, conditions, identity."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from raydistill.artifacts.conditions import fit_encoding
+from raydistill.artifacts.curated import KIND, SCHEMA, ClassSummary, CuratedSet, Summary, partition
+from raydistill.artifacts.manifest import commit
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.selection import SPLITS
+from raydistill.pipeline.generate.extra_sets import (
+    ExtraSet,
+    joined,
+    load_extra_images,
+    open_extra_sets,
+    without_held_out,
+)
+from raydistill.pipeline.generate.task import load_images
+from raydistill.pipeline.plan import Plan
+from raydistill.storage import Folder
+from tests.unit.config_tools import SIMULATED, Read
+
+SIZE, ANSWERS = 16, len(GZ2.answers)
+
+
+def picture(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+
+
+def brighter(pixels: np.ndarray) -> np.ndarray:
+    """Return a copy that looks alike and has another file."""
+    return np.clip(pixels.astype(int) + 3, 0, 255).astype(np.uint8)
+
+
+def galaxy(number: int, name: str = "", *, pixels: np.ndarray | None = None, votes: bool = False) -> dict[str, object]:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(number) if pixels is None else pixels).save(buffer, "PNG")
+    return {
+        "object_id": name or f"g{number:02d}",
+        "source": {"path": f"{number}.png", "sha256": f"{number:064d}"},
+        "votes": [number / 100] * ANSWERS if votes else None,
+        "image": buffer.getvalue(),
+    }
+
+
+def write(
+    folder: Folder, rows: dict[tuple[str, int], list[dict[str, object]]], names: tuple[str, ...], **summary: object
+) -> CuratedSet:
+    """Write galaxies by split and label."""
+    entries = []
+    for label, name in enumerate(names):
+        counts = {split: len(rows.get((split, label), [])) for split in SPLITS}
+        total, (train, validation, test) = sum(counts.values()), counts.values()
+        entries.append(ClassSummary(name, total, total, train, validation, test, None))
+        for split in (split for split, count in counts.items() if count):
+            with folder.writing(partition(split, label)) as path:
+                own = [one | {"class_name": name} for one in rows[split, label]]
+                pq.write_table(pa.Table.from_pylist(own, SCHEMA), path)
+    values = {"image_size": SIZE, "crop_fraction": 0.5, "aligned": True} | summary
+    white = (0.5, 0.5, 0.5)
+    folder.write(
+        "summary.json",
+        Summary("survey", False, mean=white, std=white, classes=tuple(entries), rejected={}, **values).to_json(),  # type: ignore[arg-type]
+    )
+    commit(folder, kind=KIND, identity=folder.uri[-8:], config={}, parents={}, seed=0, uris={})
+    return CuratedSet.open(folder)
+
+
+@pytest.fixture
+def main(folder: Folder) -> CuratedSet:
+    rows = {
+        ("train", 0): [galaxy(1)],
+        ("train", 1): [galaxy(2)],
+        ("validation", 0): [galaxy(3)],
+        ("test", 1): [galaxy(4), galaxy(5)],
+    }
+    return write(folder / "main", rows, ("Er", "Sb"))
+
+
+def test_galaxies_of_validation_and_test_are_left_out_by_id_file_and_looks(folder: Folder, main: CuratedSet) -> None:
+    rows = {
+        ("train", 0): [
+            galaxy(1, "a copy of a training galaxy stays"),
+            galaxy(10, "other"),
+            galaxy(11, "g03"),  # the id of a validation galaxy
+            galaxy(4, "same file", pixels=picture(12)),
+            galaxy(13, "looks alike", pixels=brighter(picture(5))),
+        ]
+    }
+    extra = write(folder / "extra", rows, ("unlabelled",))
+    (found,) = without_held_out([extra], main)
+    assert found.left_out == {"g03", "same file", "looks alike"}
+    images = load_extra_images(found, main, fit_encoding(main))
+    assert np.array_equal(images.images_NHWC, [picture(1), picture(10)])
+
+
+def test_conditions_are_those_that_an_extra_set_has(folder: Folder, main: CuratedSet) -> None:
+    rows = {("train", 0): [galaxy(20, votes=True)], ("train", 1): [galaxy(21, votes=True)]}
+    extra = write(folder / "extra", rows, ("Sb", "Irr"))
+    encoding = fit_encoding(main, None, [extra])
+    assert encoding.groups == ("votes", "class")
+    own, further = (
+        load_images(main, "train", encoding),
+        load_extra_images(ExtraSet(extra.folder.uri, frozenset()), main, encoding),
+    )
+    both = joined([own, further])
+    votes, classes = encoding.layout.slice("votes"), encoding.layout.slice("class")
+    known = both.conditions.known_BV
+    assert known[:, votes].all(dim=1).tolist() == [False, False, True, True]
+    assert known[:, classes].all(dim=1).tolist() == [True, True, True, False]  # the own set has no class Irr
+    assert both.conditions.values_BV[2, classes].tolist() == [0, 1]  # Sb is label 0 there, and 1 here
+    assert torch.allclose(both.conditions.values_BV[3, votes], torch.tensor(0.21))
+    assert len(both.images_NHWC) == 4
+
+
+@pytest.mark.parametrize(
+    ("summary", "message"),
+    [
+        ({"image_size": 32}, "has the image_size 32, and the survey's own set 16"),
+        ({"crop_fraction": 0.75}, "has the crop_fraction 0.75, and the survey's own set 0.5"),
+        ({"aligned": False}, "curate it again with curate.align=true"),
+        ({"tree": "gz-decals"}, "its votes answer the questions of gz-decals, those of the own set gz2"),
+    ],
+)
+def test_sets_that_do_not_fit_are_refused(
+    folder: Folder, main: CuratedSet, summary: dict[str, object], message: str
+) -> None:
+    extra = write(folder / "extra", {("train", 0): [galaxy(20, votes=True)]}, ("unlabelled",), **summary)
+    with pytest.raises(ArtifactIncompatible, match=message):
+        open_extra_sets([extra.folder], main)
+
+
+def test_extra_set_of_another_survey_without_votes_fits(folder: Folder, main: CuratedSet) -> None:
+    extra = write(folder / "extra", {("train", 0): [galaxy(20)]}, ("unlabelled",), tree="gz-decals")
+    assert [one.folder for one in open_extra_sets([extra.folder], main)] == [extra.folder]
+
+
+def test_set_without_training_galaxies_is_refused(folder: Folder, main: CuratedSet) -> None:
+    extra = write(folder / "extra", {("test", 0): [galaxy(20)]}, ("unlabelled",))
+    with pytest.raises(ArtifactIncompatible, match="the train split holds no galaxy"):
+        open_extra_sets([extra.folder], main)
+
+
+def test_extra_sets_are_in_the_identity_by_content_and_not_by_path(folder: Folder, read: Read) -> None:
+    def identity(*sets: CuratedSet) -> str:
+        paths = ",".join(one.folder.uri for one in sets)
+        return Plan(read(SIMULATED, f"generate.extra_sets=[{paths}]")).generator.identity
+
+    rows = {("train", 0): [galaxy(20)]}
+    first, second = write(folder / "first", rows, ("unlabelled",)), write(folder / "other", rows, ("unlabelled",))
+    moved = folder / "moved"
+    for name in first.folder.files():
+        moved.write(name, first.folder.read(name))
+    assert identity(first) == identity(CuratedSet.open(moved))
+    assert len({identity(), identity(first), identity(second), identity(first, second), identity(second, first)}) == 5
+
+
+def test_missing_extra_set_is_named(read: Read, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactMissing, match=r"no finished curated set is here; correct generate.extra_sets"):
+        Plan(read(SIMULATED, f"generate.extra_sets=[{tmp_path}/none]")).generator_specs()
