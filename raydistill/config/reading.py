@@ -262,6 +262,14 @@ def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
 
     A different `kind` discards all values of the base at that key. So does a mapping of classes.
     """
+    _discard_replaced(base, own)
+    merged = OmegaConf.merge(base, own)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _discard_replaced(base: DictConfig, own: DictConfig) -> None:
+    """Delete the values of `base` that `own` replaces as a whole."""
     for key in own:
         mine, other = own._get_node(key), base._get_node(key)
         if (
@@ -276,10 +284,7 @@ def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
         if key == CLASS_LABELS or ("kind" in own[key] and own[key].kind != base[key].get("kind", own[key].kind)):
             del base[key]
         else:
-            base[key] = _overlay(base[key], own[key])
-    merged = OmegaConf.merge(base, own)
-    assert isinstance(merged, DictConfig)
-    return merged
+            _discard_replaced(base[key], own[key])
 
 
 def _shipped(requested: Path) -> str:

@@ -18,6 +18,7 @@ by its sum over the question.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class TaskColumns:
         return not self.found or any(map(self.has_all, self.answers))
 
 
+@functools.lru_cache(maxsize=1 << 14)  # the names of every tree are compared with every table
 def spell(name: str) -> str:
     """Return a name without case, and with underscores for all signs between words."""
     return re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")
