@@ -9,10 +9,10 @@ endif
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-# From Python 3.12 coverage reads sys.monitoring at almost no cost; on 3.11 it adds a third to the fast tests.
-COVERAGE_CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
+# From Python 3.12 coverage reads sys.monitoring at almost no cost; on 3.11 it adds two thirds to the fast tests.
+NEW_PYTHON = $$($(BIN)/python -c 'import sys; print("$(1)" if sys.version_info >= (3, 12) else "$(2)")')
 
-.PHONY: help setup demo check test test-all lint type contracts unit fast slow long gpu docs bench ui clean
+.PHONY: help setup demo check coverage test test-all lint type contracts unit fast slow long gpu docs bench ui clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -33,8 +33,11 @@ demo: setup ## run all stages on a small simulated survey, five minutes on two c
 
 check: lint type contracts unit ## lint, types, import contracts and fast tests; run it before every commit
 
-test: COVERAGE = --cov
-test: check slow ## check with coverage, plus tests with Ray, MLflow and the command line, 12 minutes
+coverage: COVERAGE = --cov
+coverage: unit ## run the fast tests and print the lines that they do not run
+
+test: COVERAGE = $(call NEW_PYTHON,--cov,)
+test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, 12 minutes
 
 test-all: COVERAGE = --cov
 test-all: check slow long ## test, plus the long fault and cluster tests
@@ -50,13 +53,14 @@ contracts: setup ## check the dependency direction of the packages
 	@$(BIN)/lint-imports
 
 unit: setup ## run the fast tests: no Ray, no server
-	@COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/pytest -q -n auto --maxprocesses 4 -m "not slow" $(COVERAGE) tests
+	@COVERAGE_CORE=$(call NEW_PYTHON,sysmon,ctrace) $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal \
+		-m "not slow" $(COVERAGE) tests/test_*.py tests/unit tests/property
 
 fast: unit ## the same as unit
 
 slow: setup ## run the tests with Ray, MLflow, faults and the command line
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "slow and not long" tests/unit tests/property tests/test_docs.py tests/ray
-	@$(BIN)/pytest -q -m "slow and not long" tests/e2e tests/gpu
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not long" \
+		tests/test_docs.py tests/e2e tests/ray tests/unit tests/property tests/gpu
 
 long: setup ## run the long tests of docs/reliability.md
 	@$(BIN)/pytest -q -m long tests

@@ -382,7 +382,7 @@ print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])
 def test_arrays_are_read_in_blocks(tmp_path, suffix):
-    images = np.random.default_rng(0).integers(0, 256, (1500, 256, 256, 3), dtype=np.uint8)
+    images = np.zeros((1500, 256, 256, 3), np.uint8)
     if suffix == "npz":
         np.savez(tmp_path / "a.npz", images=images, labels=np.arange(1500) % 2)
     else:

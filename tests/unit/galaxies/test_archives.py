@@ -244,14 +244,13 @@ PEAK = """
 import resource, sys
 from raydistill.galaxies.pictures.files import read_source
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for number in range(0, 300, 7):
+for number in range(0, 120, 3):
     read_source(f"{sys.argv[1]}/{number}.bin")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
 def test_zip_is_not_read_into_memory(tmp_path):
-    rng = np.random.default_rng(0)
-    uri = write(tmp_path / "x.zip", {f"{n}.bin": rng.bytes(1_000_000) for n in range(300)}, zipfile.ZIP_STORED)
+    uri = write(tmp_path / "x.zip", {f"{n}.bin": bytes(1_000_000) for n in range(120)}, zipfile.ZIP_STORED)
     shown = subprocess.run([sys.executable, "-c", PEAK, uri], capture_output=True, text=True, check=True)
-    assert int(shown.stdout) < 50_000, "kB of a zip of 300 MB"
+    assert int(shown.stdout) < 50_000, "kB of a zip of 120 MB"
