@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from pydantic import PositiveInt
@@ -14,6 +14,7 @@ from raydistill.diffusion.networks import Network, UNet
 from raydistill.diffusion.processes import Process, RectifiedFlow
 from raydistill.diffusion.sampling import Sampling
 from raydistill.diffusion.spaces import PixelSpace, Space
+from raydistill.diffusion.stable_diffusion import StableDiffusion
 from raydistill.diffusion.training import GeneratorTraining
 from raydistill.fields import later
 
@@ -84,3 +85,16 @@ class Generate:
             raise ValueError(f"conditions must not name one twice, got {', '.join(self.conditions)}")
         if len(set(self.extra_sets)) < len(self.extra_sets):
             raise ValueError(f"extra_sets must not name one twice, got {', '.join(self.extra_sets)}")
+
+    def with_digest(self) -> Generate:
+        """Return the same with the digest of pretrained weights, if there are any.
+
+        Raises
+        ------
+        ArtifactMissing
+            A file of the weights is missing.
+        """
+        network = self.model.network
+        if not isinstance(network, StableDiffusion):
+            return self
+        return replace(self, model=replace(self.model, network=network.with_digest()))

@@ -262,7 +262,7 @@ class Resources:
     object_store_mb
         Memory of the object store of a private Ray, which then spills to disk. None: Ray's default.
     checkpoint_seconds
-        Minimum time between two checkpoints of a distilling process.
+        Minimum time between two checkpoints of a distilling process, or of a generator.
 
     Notes
     -----

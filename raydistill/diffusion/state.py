@@ -126,4 +126,4 @@ class TrainingState:
         total = torch.stack([parameter.detach().sum() for _, parameter in self.generator.trained()]).sum()
         if not torch.isfinite(total):
             what = f"the parameters of the generator are not finite after step {self.step}"
-            raise DivergenceError(what, "generate", "lower the learning rate, or raise the warm-up")
+            raise DivergenceError(what, "generate", "lower generate.training.lr, or raise generate.training.warmup")

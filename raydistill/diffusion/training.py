@@ -1,11 +1,11 @@
 """Train a generator, with the same bits on any number of workers.
 
-A batch has a fixed number of shards. Indices, symmetries, times, noise and hidden groups of a shard
-are functions of (seed, step, shard) alone. Any process may compute a shard: gradients are added
-in the order of the shards:
+A batch has a fixed number of shards. Images (`order`), symmetries, times, noise and hidden groups of
+a shard are functions of (seed, step, shard) alone. Any process may compute a shard: gradients are
+added in the order of the shards:
 
     state = init_training(generator, training)
-    gradients = [shard_gradient(generator, data, training, seed, state.step, s) for s in range(shards)]
+    gradients = [shard_gradient(generator, images[s], training, seed, state.step, s) for s in range(shards)]
     state.apply([one.gradient_P for one in gradients], training.lr_at(state.step), training.max_norm)
 
 A worker computes some of the shards, and gathers the others' gradients before `apply`. Equal bits
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -30,6 +29,7 @@ from raydistill.core.checks import at_least, at_least_0_below_1, between_0_and_1
 from raydistill.diffusion.conditions import Conditions, drop_groups
 from raydistill.diffusion.losses import LossByTime, loss_per_image, stratified_quantiles
 from raydistill.diffusion.model import Generator
+from raydistill.diffusion.order import ImageOrder
 from raydistill.diffusion.pictures import to_tensors
 from raydistill.diffusion.state import TrainingState
 from raydistill.seeding import fold_in
@@ -122,6 +122,10 @@ class TrainingImages(NamedTuple):
         """Return them on a device."""
         return TrainingImages(self.images_NHWC.to(device), self.conditions.to(device))
 
+    def rows(self, rows: Tensor | slice) -> TrainingImages:
+        """Return some of them."""
+        return TrainingImages(self.images_NHWC[rows], self.conditions[rows])
+
 
 class ShardGradient(NamedTuple):
     """The gradient [P] of the mean loss of a shard, and the losses of its images by time."""
@@ -136,7 +140,7 @@ def init_training(generator: Generator, training: GeneratorTraining) -> Training
 
 
 def shard_gradient(
-    generator: Generator, data: TrainingImages, training: GeneratorTraining, seed: int, step: int, shard: int
+    generator: Generator, images: TrainingImages, training: GeneratorTraining, seed: int, step: int, shard: int
 ) -> ShardGradient:
     """Return the gradient of the mean loss over the images of one shard.
 
@@ -144,8 +148,8 @@ def shard_gradient(
     ----------
     generator
         The generator, as of the beginning of the step.
-    data
-        All training images, on its device.
+    images
+        The images of the shard, on its device.
     training
         Hyper-parameters.
     seed
@@ -158,44 +162,23 @@ def shard_gradient(
     with torch.random.fork_rng(devices=[generator.device] if generator.device.type == "cuda" else []):
         torch.manual_seed(fold_in(seed, "dropout", step, shard))
         with torch.autocast(generator.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
-            losses, times = _shard_losses(generator, data, training, seed, step, shard)
+            losses, times = _shard_losses(generator, images, training, seeded(seed, "shard", step, shard), shard)
         gradients = torch.autograd.grad(losses.mean(), parameters, materialize_grads=True)
     return ShardGradient(torch.cat([part.flatten() for part in gradients]), LossByTime.of(losses, times))
 
 
 def _shard_losses(
-    generator: Generator, data: TrainingImages, training: GeneratorTraining, seed: int, step: int, shard: int
+    generator: Generator, images: TrainingImages, training: GeneratorTraining, g: torch.Generator, shard: int
 ) -> tuple[Tensor, Tensor]:
-    g = seeded(seed, "shard", step, shard)
-    count = training.batch_size // training.shards
-    order = batch_indices(seed, step, len(data.images_NHWC), training.batch_size)
-    rows = order.view(training.shards, count)[shard].to(generator.device)
+    count = len(images.images_NHWC)
     times = generator.process.training_times(stratified_quantiles(g, count, shard, training.shards))
     times = times.float().to(generator.device)
-    images = to_tensors(data.images_NHWC[rows])
-    noise = torch.randn(images.shape, generator=g).to(generator.device)
-    conditions = drop_groups(data.conditions[rows], generator.layout, g, training.group_rate, training.all_rate)
+    pixels = to_tensors(images.images_NHWC)
+    noise = torch.randn(pixels.shape, generator=g).to(generator.device)
+    conditions = drop_groups(images.conditions, generator.layout, g, training.group_rate, training.all_rate)
     augmentation = training.augmentation
-    images = augmentation.apply(images, augmentation.sample(g, count))
-    return loss_per_image(generator, images, conditions, times, noise), times
-
-
-def batch_indices(seed: int, step: int, num_images: int, batch_size: int) -> Tensor:
-    """Return the images [batch_size] of a step.
-
-    Batches run through one permutation of the images after another, so every image is used equally
-    often, also where a batch is larger than the images.
-    """
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    epochs = range(positions[0] // num_images, positions[-1] // num_images + 1)
-    orders = torch.cat([_permutation(seed, epoch, num_images) for epoch in epochs])
-    first = positions[0] - epochs[0] * num_images
-    return orders[first : first + batch_size]
-
-
-@lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, num_images: int) -> Tensor:
-    return torch.randperm(num_images, generator=seeded(seed, "epoch", epoch))
+    pixels = augmentation.apply(pixels, augmentation.sample(g, count))
+    return loss_per_image(generator, pixels, conditions, times, noise), times
 
 
 def train(
@@ -219,11 +202,14 @@ def train(
     ValueError
         If there are no images.
     """
-    if not len(data.images_NHWC):
-        raise ValueError("a generator needs at least one training image")
+    order = ImageOrder((len(data.images_NHWC),), len(data.images_NHWC), seed)
     while state.step < training.steps:
+        batch = order.batch(state.step, training.batch_size).chunk(training.shards)
         shards = [
-            shard_gradient(state.generator, data, training, seed, state.step, shard) for shard in range(training.shards)
+            shard_gradient(
+                state.generator, data.rows(rows.to(state.generator.device)), training, seed, state.step, shard
+            )
+            for shard, rows in enumerate(batch)
         ]
         state.apply([shard.gradient_P for shard in shards], training.lr_at(state.step), training.max_norm)
         loss = shards[0].loss

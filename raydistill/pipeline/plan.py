@@ -218,7 +218,9 @@ class Plan:
     def generator(self) -> ArtifactSpec:
         """The generator of galaxy pictures."""
         # Paths of extra sets do not matter, but their identities do.
-        parts = {"generate": replace(self.config.generate, extra_sets=())}
+        parts = {"generate": configs.identity_part(replace(self.config.generate.with_digest(), extra_sets=()))}
+        if self.config.generate.model.network.kind == "stable-diffusion":
+            parts["generate"]["model"]["network"].pop("path")  # the digest names the weights, wherever they are
         parents = {curated.KIND: self.curated}
         parents |= {f"{curated.KIND}_{n}": spec for n, spec in enumerate(self.extra_sets, start=2)}
         return self._spec(generator.KIND, parts, parents, self.config.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -15,7 +15,15 @@ import ray
 from ray_tools import SILENT, copy_of, tiny, workers
 
 from raydistill.pipeline.experts.stage import experts
+from raydistill.pipeline.generate.stage import generate
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.tracking.tracker import Tracker
+
+GENERATOR = (
+    "generate.model={network: {kind: mlp, width: 16, blocks: 1}, space: {kind: components, components: 8}}",
+    "generate.training={steps: 20, batch_size: 8, shards: 2}",
+    "generate.preview_images=2",
+)
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -61,12 +69,16 @@ def watching_sockets() -> Iterator[dict[tuple[str, str, int], str]]:
     assert most_workers == 2
 
 
-def test_private_ray_with_two_train_workers_listens_on_loopback_alone(curated_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", [experts, generate])
+def test_private_ray_with_two_train_workers_listens_on_loopback_alone(
+    curated_root: Path, tmp_path: Path, stage: Callable[[Plan, Tracker], object]
+) -> None:
     config = tiny(
-        copy_of(curated_root, tmp_path, "survey", "curated"), "experts.training.batch_size=1", "resources.workers=2"
-    )
+        copy_of(curated_root, tmp_path, "survey", "curated"), "experts.training.batch_size=1", *GENERATOR,
+        "resources.workers=2",
+    )  # fmt: skip
     with watching_sockets() as sockets:
-        experts(Plan(config), SILENT)
+        stage(Plan(config), SILENT)
     programs = " ".join(sockets.values())
     for program in ("gcs_server", "raylet", "DashboardAgent", "RayTrainWorker", "TrainController"):
         assert program in programs, f"no socket of {program} was seen, so this test proves nothing"

@@ -19,10 +19,19 @@ STATE = f"{PARTIAL}/state.safetensors"
 
 @dataclass
 class Records:
-    """Records of a training: rows of `history.parquet` and of `validation.parquet`."""
+    """Records of a training.
+
+    Parameters
+    ----------
+    history, validation
+        Rows of `history.parquet` and of `validation.parquet`.
+    losses
+        Sums of losses and numbers of pictures by time since the last row of the history.
+    """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
+    losses: tuple[list[float], list[float]] | None = None
 
 
 def save(folder: Folder, state: TrainingState, records: Records) -> None:

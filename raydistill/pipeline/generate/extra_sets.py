@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from raydistill.artifacts.conditions import ConditionEncoding, columns_of, conditions_of
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.tables import decode_images
-from raydistill.diffusion.conditions import Conditions
-from raydistill.diffusion.training import TrainingImages
 from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.pictures.hash_search import find_nearest
 from raydistill.galaxies.pictures.perceptual_hash import BYTES, perceptual_hashes
 from raydistill.log import get_logger
+from raydistill.pipeline.generate.feed import RowGroup, row_groups
 from raydistill.storage import Folder
 
 log = get_logger(__name__)
@@ -105,25 +103,19 @@ def without_held_out(extras: Sequence[CuratedSet], main: CuratedSet) -> tuple[Ex
     return tuple(found)
 
 
-def load_extra_images(extra: ExtraSet, main: CuratedSet, encoding: ConditionEncoding) -> TrainingImages:
-    """Return the pictures of an extra set that are used, sorted by object id, with the known conditions.
+def extra_row_groups(extra: ExtraSet, main: CuratedSet) -> tuple[RowGroup, ...]:
+    """Return the row groups of an extra set, without the galaxies that are left out.
 
     A class counts as known if `main` has one of the same name.
     """
-    opened = CuratedSet.open(extra.uri, verify=False)  # the driver has verified it
-    rows = opened.table("train", ["object_id", "image", *columns_of(encoding)])
-    rows = rows.filter(pa.array([name not in extra.left_out for name in rows["object_id"].to_pylist()], pa.bool_()))
+    opened = CuratedSet.open(extra.uri, verify=False)
     label_of = {name: label for label, name in enumerate(main.class_names)} if main.has_classes else {}
-    labels_K = np.array([label_of.get(name, -1) for name in opened.class_names])
-    images_NHWC = decode_images(rows["image"], opened.summary.image_size)
-    return TrainingImages(images_NHWC, conditions_of(rows, labels_K[rows["label"].to_numpy()], images_NHWC, encoding))
-
-
-def joined(parts: Sequence[TrainingImages]) -> TrainingImages:
-    """Return the pictures of all parts, in order."""
-    return TrainingImages(
-        torch.cat([part.images_NHWC for part in parts]), Conditions.cat([part.conditions for part in parts])
-    )
+    groups = []
+    for group in row_groups(opened, "train"):
+        ids = group.column("object_id").to_pylist() if extra.left_out else []
+        used = tuple(n for n, name in enumerate(ids) if name not in extra.left_out) if extra.left_out else None
+        groups.append(replace(group, label=label_of.get(opened.class_names[group.label], -1), used=used))
+    return tuple(groups)
 
 
 def _ids_and_files(rows: pa.Table) -> tuple[list[str], list[str | None]]:

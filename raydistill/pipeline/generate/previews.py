@@ -13,15 +13,13 @@ import torch
 
 from raydistill.analysis.image_grids import image_grid
 from raydistill.artifacts.conditions import picture_colours
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.generator import PREVIEWS
 from raydistill.diffusion.losses import measure
 from raydistill.diffusion.model import Generator
 from raydistill.diffusion.pictures import to_pixels, to_tensors
 from raydistill.diffusion.sampling import sample
 from raydistill.diffusion.state import TrainingState
-from raydistill.diffusion.training import TrainingImages
-from raydistill.pipeline.generate.task import GenerateTask, load_images
+from raydistill.pipeline.generate.task import GenerateTask
 from raydistill.seeding import generator as seeded
 from raydistill.storage import Folder
 
@@ -32,31 +30,32 @@ ROWS = ("real", "sampled", "sampled without averaging")
 class Previews:
     """Samples for the same validation galaxies after any step."""
 
-    def __init__(self, task: GenerateTask, curated: CuratedSet, device: str) -> None:
+    def __init__(self, task: GenerateTask, device: torch.device) -> None:
         self.task, self.folder = task, Folder(task.folder)
-        validation = load_images(curated, "validation", task.encoding)
-        order = torch.randperm(len(validation.images_NHWC), generator=seeded(task.seed, "preview"))[:MAX_VALIDATION]
-        self.validation = TrainingImages(validation.images_NHWC[order], validation.conditions[order])
-        self.shown = min(task.generate.preview_images, len(order))
-        shape = (self.shown, 3, curated.summary.image_size, curated.summary.image_size)
-        self.noise = torch.randn(shape, generator=seeded(task.seed, "preview noise"))
+        validation, size = task.validation, task.validation.image_size
+        self.validation = validation.choose(MAX_VALIDATION, task.seed, "preview")
+        self.shown = min(task.generate.preview_images, len(self.validation.images_NHWC))
+        self.noise = torch.randn((self.shown, 3, size, size), generator=seeded(task.seed, "preview noise"))
 
     def make(self, state: TrainingState) -> tuple[dict[str, Any], str]:
-        """Return the row of `validation.parquet` for a state, and the name of the picture."""
+        """Return the row of `validation.parquet` for a state, and the name of the picture.
+
+        While the averaged parameters have the larger loss, the picture shows samples of the
+        parameters themselves too.
+        """
         averaged, raw = state.averaged(), state.generator
         training = raw.training
         raw.eval()
         real = np.asarray(self.validation.images_NHWC[: self.shown])
-        samples, samples_raw = self._sample(averaged), self._sample(raw)
-        row = {
-            "step": state.step,
-            "loss": self._loss(averaged),
-            "loss_raw": self._loss(raw),
-            **{f"bias_{name}": value for name, value in biases(samples, real).items()},
-            **{f"bias_{name}_raw": value for name, value in biases(samples_raw, real).items()},
-        }
+        rows = [real, self._sample(averaged)]
+        loss, loss_raw = self._loss(averaged), self._loss(raw)
+        if loss >= loss_raw:
+            rows.append(self._sample(raw))
         raw.train(training)
-        return row, self._draw(state.step, [real, samples, samples_raw])
+        row = {"step": state.step, "loss": loss, "loss_raw": loss_raw}
+        for samples, suffix in zip(rows[1:], ("", "_raw"), strict=False):
+            row |= {f"bias_{name}{suffix}": value for name, value in biases(samples, real).items()}
+        return row, self._draw(state.step, rows)
 
     def _sample(self, generator: Generator) -> np.ndarray:
         """Return samples for the shown galaxies, uint8 [N, H, W, 3]."""

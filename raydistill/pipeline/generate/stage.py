@@ -1,39 +1,39 @@
 """generate: train a generator of galaxy pictures, conditioned on what is known of the galaxies.
 
     driver             -> how votes, classes, sizes and colours become conditions
+    Ray Data tasks     -> decode the pictures of each worker, in the order of the training
     Ray Train workers  -> each computes some shards of every batch, and gathers the others' gradients
     worker 0           -> validates, draws previews, saves checkpoints, sends updates to the driver
 
-The result has the same bits on any number of workers. When a worker dies, Ray Train restarts the
-group from the last checkpoint; a command that was killed continues from it too.
+The result has the same bits on any number of workers. When a worker dies, all start again from the
+last checkpoint; a command that was killed continues from it too.
 """
 
 from __future__ import annotations
 
-import math
-import threading
 import uuid
-from functools import partial
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 
 from raydistill.artifacts.conditions import ConditionEncoding, fit_encoding
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.config import Resources
-from raydistill.errors import ClusterError, RaydistillError
-from raydistill.log import Progress, get_logger, progress
-from raydistill.pipeline.generate.extra_sets import ExtraSet, open_extra_sets, without_held_out
-from raydistill.pipeline.generate.task import GenerateTask, Update
+from raydistill.errors import ClusterError
+from raydistill.log import get_logger
+from raydistill.pipeline.generate.extra_sets import ExtraSet, extra_row_groups, open_extra_sets, without_held_out
+from raydistill.pipeline.generate.feed import Pictures, row_groups
+from raydistill.pipeline.generate.monitor import Monitor
+from raydistill.pipeline.generate.task import GenerateTask
 from raydistill.pipeline.generate.worker import train_generator
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.background import run_in_background
-from raydistill.pipeline.runtime.failures import one_line, translate_errors
+from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.pipeline.runtime.ray_train import ExitAfterReport, IndependentWorkers
 from raydistill.pipeline.runtime.resources import choose_num_workers, ensure_schedulable, on_driver_node
 from raydistill.pipeline.runtime.signals import preserve_sigint
@@ -42,8 +42,6 @@ from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.storage import arrow_filesystem
 
 log = get_logger(__name__)
-
-POLL_SECONDS = 0.5
 
 
 def generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> GeneratorArtifact:
@@ -92,26 +90,30 @@ def _train(
     resources, training = config.resources, config.generate.training
     ensure_schedulable(resources, resources.cpus, resources.gpus, "")
     workers = num_workers(training.shards, choose_num_workers(resources, training.shards))
+    pictures, validation = (
+        Pictures(row_groups(curated, split), curated.summary.image_size, encoding) for split in ("train", "validation")
+    )
     log.info(
-        "generate: %d steps of %d pictures on %d %s; conditions: %s",
+        "generate: %d steps of %d pictures, from %d, on %d %s; conditions: %s",
         training.steps,
         training.batch_size,
+        len(pictures),
         workers,
         "worker" if workers == 1 else "workers",
         ", ".join(encoding.groups) or "none",
     )
     task = GenerateTask(
-        spec.folder.uri, curated.folder.uri, encoding, config.generate, curated.summary.survey, spec.seed,
-        resources.worker_threads, resources.gpus, resources.checkpoint_seconds, extras,
+        spec.folder.uri, curated.folder.uri, pictures, validation, config.generate.with_digest(),
+        curated.summary.survey, spec.seed, resources.worker_threads, resources.gpus, resources.checkpoint_seconds,
     )  # fmt: skip
     updates = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_driver_node()})
-    errors: list[RaydistillError] = []
+    monitor = Monitor(plan, updates, run)
     with translate_errors("generate"):
-        with run_in_background(partial(_show_updates, plan, updates, run, errors), timeout=60):
-            failure = _run_workers(resources, plan, task, updates, workers)
+        with run_in_background(monitor.show, timeout=60):
+            _run_groups(resources, plan, task, updates, workers, monitor)
         updates.shutdown(force=True)
-    if error := next(iter(errors), failure):
-        raise error
+    if monitor.error is not None:
+        raise monitor.error
 
 
 def num_workers(shards: int, available: int) -> int:
@@ -119,17 +121,42 @@ def num_workers(shards: int, available: int) -> int:
     return max(count for count in range(1, max(1, available) + 1) if shards % count == 0)
 
 
-def _run_workers(
-    resources: Resources, plan: Plan, task: GenerateTask, updates: Queue, workers: int
-) -> ClusterError | None:
-    """Run the group of workers to its end; return an error if it could not start, or died too often."""
+def _run_groups(
+    resources: Resources, plan: Plan, task: GenerateTask, updates: Queue, workers: int, monitor: Monitor
+) -> None:
+    """Run groups of workers until one has reached the end, or has sent an error.
+
+    Ray Train counts all failures of a run. Each group is a run of its own, so that only failures in a
+    row without a checkpoint in between count.
+
+    Raises
+    ------
+    ClusterError
+        The workers died more often than `resources.max_restarts`, or cannot start.
+    """
+    failures = saved = 0
+    while True:
+        reason = _run_group(resources, plan, task, updates, workers)
+        if reason is None:
+            return
+        before, saved = saved, monitor.wait_for_saved_step()
+        if monitor.error is not None:
+            return
+        failures = 1 if saved > before else failures + 1
+        if failures > resources.max_restarts:
+            what = f"the workers died {failures} times in a row, or cannot start ({reason})"
+            raise ClusterError(what, "generate", "run the same command again; it continues from the last checkpoint")
+        log.warning("generate: a worker died (%s); all start again from step %d", reason, saved)
+
+
+def _run_group(resources: Resources, plan: Plan, task: GenerateTask, updates: Queue, workers: int) -> str | None:
+    """Run a group of workers; return why it failed, or None."""
     system, path = arrow_filesystem((plan.generator.folder / PARTIAL / "ray").uri)
     callbacks: Any = [ExitAfterReport()]  # typed as callbacks of Tune
-    backend = "nccl" if resources.gpus else "gloo"
     trainer = ray.train.torch.TorchTrainer(
         train_generator,
         train_loop_config={"task": task, "updates": updates},
-        torch_config=IndependentWorkers() if workers == 1 else ray.train.torch.TorchConfig(backend=backend),
+        torch_config=IndependentWorkers(),  # they start their own process group
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=resources.gpus > 0,
@@ -140,64 +167,13 @@ def _run_workers(
             name=f"generate-{uuid.uuid4().hex[:8]}",
             storage_path=path,
             storage_filesystem=system,
-            failure_config=ray.train.FailureConfig(max_failures=resources.max_restarts),
+            failure_config=ray.train.FailureConfig(max_failures=0),
             callbacks=callbacks,
         ),
     )
     try:
         with preserve_sigint():
             trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        what = f"the workers died more than {resources.max_restarts} times, or cannot start ({one_line(error)})"
-        return ClusterError(what, "generate", "run the same command again; it continues from the last checkpoint")
+    except (ray.train.TrainingFailedError, *WORKER_FAILURES) as error:
+        return one_line(error)
     return None
-
-
-def _show_updates(plan: Plan, updates: Queue, run: Run, errors: list[RaydistillError], done: threading.Event) -> None:
-    """Show progress, and record updates in MLflow, until the body ends and the queue is empty."""
-    seen, folder = -1, plan.generator.folder
-    with progress(plan.config.generate.training.steps, "training the generator", "steps") as shown:
-        while True:
-            last = done.wait(POLL_SECONDS)
-            while (update := _next(updates)) is not None:
-                if update.error is not None:
-                    errors.append(update.error)
-                    continue
-                _record(update, seen, run)
-                _show(update, seen, shown)
-                for name in update.pictures:
-                    run.artifact(folder.local(name), "previews")
-                seen = max(seen, update.step)
-            if last:
-                return
-
-
-def _next(updates: Queue) -> Update | None:
-    """Return the next update, or None if there is none yet."""
-    try:
-        update: Update = updates.get_nowait()
-    except Empty:
-        return None
-    return update
-
-
-def _record(update: Update, seen: int, run: Run) -> None:
-    """Record in MLflow what is newer than step `seen`; a restarted group sends its records again."""
-    for row in update.history:
-        if row["step"] > seen:
-            by_time = {f"loss_by_time/{n}": value for n, value in enumerate(row["loss_by_time"]) if value is not None}
-            run.metrics({"loss": row["loss"], "lr": row["lr"]} | by_time, row["step"])
-    for row in update.validation:
-        if row["step"] >= seen:
-            run.metrics({f"validation/{k}": v for k, v in row.items() if k != "step" and math.isfinite(v)}, row["step"])
-
-
-def _show(update: Update, seen: int, shown: Progress) -> None:
-    if seen < 0 and update.step:
-        shown.resume_at(update.step)
-    if update.history:
-        shown.update(update.step, loss=update.history[-1]["loss"])
-    for row in update.validation:
-        if row["step"] > seen or update.pictures:
-            what = "generate: step %d: loss %.4f on validation pictures; flux of the samples %+.1f %%"
-            log.info(what, row["step"], row["loss"], 100 * row["bias_flux"])

@@ -1,9 +1,10 @@
 """The workers of the generate stage, which train one generator together.
 
-Every worker holds the generator and the training pictures. In a step each computes the gradients of
-its shards, and gathers those of the others. `TrainingState.apply` adds them in the order of the
-shards, so all workers keep equal parameters, and the result has the same bits on any number of
-workers. Worker 0 also validates, saves checkpoints, and sends updates to the driver.
+Every worker holds the generator, and reads the pictures of its shards (`feed`). In a step each
+computes the gradients of its shards, and gathers those of the others. `TrainingState.apply` adds
+them in the order of the shards, so all workers keep equal parameters, and the result has the same
+bits on any number of workers. Worker 0 also validates, saves checkpoints, and sends updates to the
+driver.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.train
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.generator import (
@@ -35,26 +34,32 @@ from raydistill.diffusion.training import TrainingImages, init_training, shard_g
 from raydistill.errors import DivergenceError, RaydistillError
 from raydistill.log import get_logger
 from raydistill.pipeline.generate import checkpoint
+from raydistill.pipeline.generate.feed import Feed
 from raydistill.pipeline.generate.previews import Previews
-from raydistill.pipeline.generate.task import GenerateTask, Update, load_training_images
+from raydistill.pipeline.generate.task import GenerateTask, Update
+from raydistill.pipeline.runtime.cluster import PROGRESS_INTERVAL
+from raydistill.pipeline.runtime.ray_train import gather, process_group
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 from raydistill.storage import Folder
 
 log = get_logger(__name__)
 
+MAX_STATISTICS = 10_000  # pictures whose pixels a space measures
+
 
 def train_generator(loop: dict[str, Any]) -> None:
     """Run one worker of Ray Train. It reports once, at its end."""
     task, updates = loop["task"], loop["updates"]
     torch.set_num_threads(task.threads)
-    rank = ray.train.get_context().get_world_rank()
+    context = ray.train.get_context()
     try:
-        _Worker(task, updates).run()
-    except RaydistillError as error:  # raised, it would make Ray Train restart all workers, which would fail again
-        if rank == 0 or not isinstance(error, DivergenceError):
-            updates.put(Update(0, error=error))
-    ray.train.report({"rank": rank})
+        with process_group(task.gpus):
+            _Worker(task, updates).run()
+    except RaydistillError as error:
+        updates.put(Update(0, error=error))
+        raise  # Ray Train then ends the other workers, which may wait for this one
+    ray.train.report({"rank": context.get_world_rank()})
 
 
 class _Worker:
@@ -64,66 +69,61 @@ class _Worker:
         self.task, self.updates, self.folder = task, updates, Folder(task.folder)
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        device = device_of(task.gpus)
         curated = CuratedSet.open(task.curated, verify=False)  # the driver has verified it
-        images = load_training_images(curated, task)
-        generator = make_generator(task, curated, images).to(device)
-        self.images = images.to(device)
+        generator = make_generator(task).to(device_of(task.gpus))
         self.state = init_training(generator, task.generate.training)
         self.records = checkpoint.load(self.folder, self.state)
-        self.summary = summarise(task, curated, generator, len(images.images_NHWC))
-        self.previews = Previews(task, curated, device) if self.rank == 0 else None
+        self.losses = LossByTime.zero(generator.device)
+        if self.records.losses:
+            self.losses += LossByTime(*torch.tensor(self.records.losses, dtype=torch.float64).to(generator.device))
+        self.feed = Feed(task.pictures, task.generate.training, task.seed, self.rank, self.world_size)
+        self.summary = summarise(task, curated, generator)
+        self.previews = Previews(task, generator.device) if self.rank == 0 else None
 
     def run(self) -> None:
         """Train to the end; worker 0 then writes the files of the artifact."""
         training, generate = self.task.generate.training, self.task.generate
-        self._send(Update(self.state.step, self.records.history, self.records.validation))
-        losses, saved = LossByTime.zero(self.state.generator.device), time.monotonic()
-        while self.state.step < training.steps:
+        self._send(Update(self.state.step, self.records.history, self.records.validation, saved=True))
+        saved = shown = time.monotonic()
+        for shards in self.feed.batches(self.state.step):
             lr = training.lr_at(self.state.step)
-            losses += self._step(lr)
+            self._step(shards, lr)
             step, last = self.state.step, self.state.step == training.steps
             preview = step % generate.preview_every == 0 or last
             if step % generate.record_every == 0 or preview:
-                self._record(losses, lr)
-                losses = LossByTime.zero(self.state.generator.device)
-                if preview:
-                    self._preview()
-                if preview or time.monotonic() - saved > self.task.checkpoint_seconds:
-                    self._save()  # with the record, and the preview if there is one, of this step
-                    saved = time.monotonic()
+                self._record(lr)
+            if preview:
+                self._preview()
+            if preview or time.monotonic() - saved > self.task.checkpoint_seconds:
+                self._save()
+                saved = time.monotonic()
+            if time.monotonic() - shown > PROGRESS_INTERVAL:
+                self._send(Update(step))
+                shown = time.monotonic()
         if self.rank == 0:
             self._write()
 
-    def _step(self, lr: float) -> LossByTime:
-        """Take one step, and return the losses of its pictures, the same in all workers."""
-        training = self.task.generate.training
+    def _step(self, shards: list[TrainingImages], lr: float) -> None:
+        """Take one step with the pictures of this worker's shards."""
+        state, training = self.state, self.task.generate.training
         own = [
-            shard_gradient(self.state.generator, self.images, training, self.task.seed, self.state.step, shard)
-            for shard in range(self.rank, training.shards, self.world_size)
-        ]
-        gradients = self._gather([shard.gradient_P for shard in own])
-        sums = self._gather([torch.stack([shard.loss.sums_T, shard.loss.counts_T]) for shard in own])
-        self.state.apply(gradients, lr, training.max_norm)
+            shard_gradient(
+                state.generator, images.to(state.generator.device), training, self.task.seed, state.step,
+                self.rank + n * self.world_size,
+            )
+            for n, images in enumerate(shards)
+        ]  # fmt: skip
+        gradients = gather([shard.gradient_P for shard in own])
+        sums = gather([torch.stack([shard.loss.sums_T, shard.loss.counts_T]) for shard in own])
+        state.apply(gradients, lr, training.max_norm)
         loss = LossByTime(*sums[0])
         for shard in sums[1:]:
             loss += LossByTime(*shard)
-        return loss
+        self.losses += loss
 
-    def _gather(self, own: list[Tensor]) -> list[Tensor]:
-        """Return the tensors of all shards, in the order of the shards; worker r has r, r + W, r + 2 W, …"""
-        if self.world_size == 1:
-            return own
-        gathered = []
-        for tensor in own:
-            parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
-            dist.all_gather(parts, tensor)
-            gathered += parts
-        return gathered
-
-    def _record(self, losses: LossByTime, lr: float) -> None:
+    def _record(self, lr: float) -> None:
         """Record the mean losses since the last record. DivergenceError if they are not finite."""
-        step, training = self.state.step, self.task.generate.training
+        step, training, losses = self.state.step, self.task.generate.training, self.losses
         if not math.isfinite(losses.mean):
             what = f"the loss is not finite at step {step}"
             fix = f"lower generate.training.lr (now {training.lr:g}), or raise generate.training.warmup"
@@ -136,6 +136,7 @@ class _Worker:
             "loss": losses.mean,
             "loss_by_time": by_time,
         }
+        self.losses = LossByTime.zero(self.state.generator.device)
         self.records.history.append(row)
         self._send(Update(step, history=[row]))
 
@@ -150,7 +151,9 @@ class _Worker:
     def _save(self) -> None:
         """Save a checkpoint; only in worker 0."""
         if self.rank == 0:
+            self.records.losses = (self.losses.sums_T.tolist(), self.losses.counts_T.tolist())
             checkpoint.save(self.folder, self.state, self.records)
+            self._send(Update(self.state.step, saved=True))
 
     def _send(self, update: Update) -> None:
         if self.rank == 0:
@@ -168,13 +171,15 @@ class _Worker:
             pq.write_table(pa.Table.from_pylist(rows, schema), path)
 
 
-def make_generator(task: GenerateTask, curated: CuratedSet, images: TrainingImages) -> Generator:
-    """Return the generator before the first step, which depends on the seed alone."""
-    size, seed = curated.summary.image_size, fold_in(task.seed, "initial")
-    return build_generator(task.generate.model, task.encoding.layout, size, seed, images.images_NHWC)
+def make_generator(task: GenerateTask) -> Generator:
+    """Return the generator before the first step; its space takes the statistics of some training pictures."""
+    pictures, seed = task.pictures, fold_in(task.seed, "initial")
+    model, layout, size = task.generate.model, pictures.encoding.layout, pictures.image_size
+    needed = None if model.space.kind == "latents" else pictures.choose(MAX_STATISTICS, task.seed, "statistics")
+    return build_generator(model, layout, size, seed, needed and needed.images_NHWC)
 
 
-def summarise(task: GenerateTask, curated: CuratedSet, generator: Generator, num_images: int) -> GeneratorSummary:
+def summarise(task: GenerateTask, curated: CuratedSet, generator: Generator) -> GeneratorSummary:
     """Return the contents of `generator.json`."""
     summary, training = curated.summary, task.generate.training
     return GeneratorSummary(
@@ -185,11 +190,11 @@ def summarise(task: GenerateTask, curated: CuratedSet, generator: Generator, num
         aligned=summary.aligned,
         class_names=tuple(curated.class_names) if curated.has_classes else (),
         tree=summary.tree,
-        encoding=task.encoding,
+        encoding=task.pictures.encoding,
         model=task.generate.model,
         sampling=task.generate.sampling,
-        num_images=num_images,
-        num_parameters=sum(parameter.numel() for parameter in generator.parameters()),
+        num_images=len(task.pictures),
+        num_parameters=sum(parameter.numel() for _, parameter in generator.trained()),
         steps=training.steps,
         batch_size=training.batch_size,
     )

@@ -12,20 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
-from raydistill.artifacts.conditions import fit_encoding
+from raydistill.artifacts.conditions import ConditionEncoding, fit_encoding
 from raydistill.artifacts.curated import KIND, SCHEMA, ClassSummary, CuratedSet, Summary, partition
 from raydistill.artifacts.manifest import commit
+from raydistill.diffusion.training import TrainingImages
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS
-from raydistill.pipeline.generate.extra_sets import (
-    ExtraSet,
-    joined,
-    load_extra_images,
-    open_extra_sets,
-    without_held_out,
-)
-from raydistill.pipeline.generate.task import load_images
+from raydistill.pipeline.generate.extra_sets import ExtraSet, extra_row_groups, open_extra_sets, without_held_out
+from raydistill.pipeline.generate.feed import Pictures, RowGroup, row_groups
 from raydistill.pipeline.plan import Plan
 from raydistill.storage import Folder
 from tests.unit.config_tools import SIMULATED, Read
@@ -76,6 +71,10 @@ def write(
     return CuratedSet.open(folder)
 
 
+def decoded(groups: tuple[RowGroup, ...], encoding: ConditionEncoding) -> TrainingImages:
+    return Pictures(groups, SIZE, encoding).decode(pa.concat_tables([group.read(encoding) for group in groups]))
+
+
 @pytest.fixture
 def main(folder: Folder) -> CuratedSet:
     rows = {
@@ -100,7 +99,7 @@ def test_galaxies_of_validation_and_test_are_left_out_by_id_file_and_looks(folde
     extra = write(folder / "extra", rows, ("unlabelled",))
     (found,) = without_held_out([extra], main)
     assert found.left_out == {"g03", "same file", "looks alike"}
-    images = load_extra_images(found, main, fit_encoding(main))
+    images = decoded(extra_row_groups(found, main), fit_encoding(main))
     assert np.array_equal(images.images_NHWC, [picture(1), picture(10)])
 
 
@@ -109,11 +108,8 @@ def test_conditions_are_those_that_an_extra_set_has(folder: Folder, main: Curate
     extra = write(folder / "extra", rows, ("Sb", "Irr"))
     encoding = fit_encoding(main, None, [extra])
     assert encoding.groups == ("votes", "class")
-    own, further = (
-        load_images(main, "train", encoding),
-        load_extra_images(ExtraSet(extra.folder.uri, frozenset()), main, encoding),
-    )
-    both = joined([own, further])
+    further = extra_row_groups(ExtraSet(extra.folder.uri, frozenset()), main)
+    both = decoded(row_groups(main, "train") + further, encoding)
     votes, classes = encoding.layout.slice("votes"), encoding.layout.slice("class")
     known = both.conditions.known_BV
     assert known[:, votes].all(dim=1).tolist() == [False, False, True, True]

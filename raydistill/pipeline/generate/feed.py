@@ -1,0 +1,230 @@
+"""Feed the workers with the training pictures, in the order of `diffusion.order`.
+
+Each worker reads the windows that it needs by Ray Data, whose tasks decode the pictures ahead of the
+training. Memory does not grow with the number of pictures: a task holds the files of one window, and
+`CHUNK` decoded pictures.
+
+A worker reads only the pictures of its own shards. The position of a picture in the training decides
+the shard, so neither the number of workers nor a restart changes a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+
+from raydistill.artifacts.conditions import ConditionEncoding, columns_of, conditions_of
+from raydistill.artifacts.curated import CuratedSet, partition
+from raydistill.artifacts.tables import decode_images
+from raydistill.diffusion.conditions import Conditions
+from raydistill.diffusion.order import ImageOrder, Window
+from raydistill.diffusion.training import GeneratorTraining, TrainingImages
+from raydistill.galaxies.selection import Split
+from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
+from raydistill.seeding import generator as seeded
+from raydistill.storage import Folder
+
+WINDOW_BYTES = 2**28  # of the decoded pictures of a window; another value changes the order of large sets
+CHUNK = 1024  # pictures that a task decodes at once
+MIN_TASK = 8192  # positions of a task: a small set needs many windows, and a task costs milliseconds
+AHEAD_BYTES = 2**27  # of decoded pictures that wait for a worker
+COLOURS = 3
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a Parquet file of a curated set.
+
+    Parameters
+    ----------
+    folder, file, index
+        Where it is.
+    label
+        Class of its galaxies; -1 is unknown.
+    size
+        Number of its galaxies.
+    used
+        Which of them are used; None: all.
+    """
+
+    folder: str
+    file: str
+    index: int
+    label: int
+    size: int
+    used: tuple[int, ...] | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """The number of galaxies that are used."""
+        return self.size if self.used is None else len(self.used)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a column of all its galaxies."""
+        return self._read([name])[name]
+
+    def read(self, encoding: ConditionEncoding) -> pa.Table:
+        """Return the pictures as PNG, what the conditions need, and the column `label`."""
+        rows = self._read(["image", *columns_of(encoding)])
+        if self.used is not None:
+            rows = rows.take(pa.array(self.used, pa.int64()))
+        return rows.append_column("label", pa.array([self.label] * len(rows), pa.int64()))
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        with Folder(self.folder).open(self.file) as source:
+            return pq.ParquetFile(source, pre_buffer=False).read_row_group(self.index, columns, use_threads=False)
+
+
+def row_groups(curated: CuratedSet, split: Split) -> tuple[RowGroup, ...]:
+    """Return the row groups of a split, in the order of the classes."""
+    groups = []
+    for label in range(curated.num_classes):
+        name = partition(split, label)
+        if name in curated.manifest.files:
+            with curated.folder.open(name) as source:
+                metadata = pq.ParquetFile(source, pre_buffer=False).metadata
+            groups += [
+                RowGroup(curated.folder.uri, name, index, label, metadata.row_group(index).num_rows)
+                for index in range(metadata.num_row_groups)
+            ]
+    return tuple(groups)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of row groups, with their conditions.
+
+    Parameters
+    ----------
+    groups
+        Where they are.
+    image_size
+        Side of a picture in pixels.
+    encoding
+        How the properties of galaxies become conditions.
+    """
+
+    groups: tuple[RowGroup, ...]
+    image_size: int
+    encoding: ConditionEncoding
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return sum(group.num_rows for group in self.groups)
+
+    def order(self, seed: int) -> ImageOrder:
+        """Return the order of the training."""
+        per_picture = COLOURS * self.image_size**2
+        return ImageOrder(tuple(group.num_rows for group in self.groups), WINDOW_BYTES // per_picture, seed)
+
+    def decode(self, rows: pa.Table) -> TrainingImages:
+        """Return decoded rows."""
+        images_NHWC = decode_images(rows["image"], self.image_size)
+        labels_N = rows["label"].to_numpy()
+        return TrainingImages(images_NHWC, conditions_of(rows, labels_N, images_NHWC, self.encoding))
+
+    def choose(self, count: int, seed: int, name: str) -> TrainingImages:
+        """Return `count` pictures at random, or all if there are fewer, decoding no others."""
+        chosen = torch.randperm(len(self), generator=seeded(seed, name))[:count].sort().values.numpy()
+        parts, first = [], 0
+        for group in self.groups:
+            own = chosen[(chosen >= first) & (chosen < first + group.num_rows)] - first
+            if len(own):
+                parts.append(group.read(self.encoding).take(own))
+            first += group.num_rows
+        return self.decode(pa.concat_tables(parts))
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The batches of one worker.
+
+    Parameters
+    ----------
+    pictures
+        All training pictures.
+    training
+        Batch size, shards and steps.
+    seed
+        Root of the order.
+    rank, world_size
+        The worker computes the shards rank, rank + world_size, …
+    """
+
+    pictures: Pictures
+    training: GeneratorTraining
+    seed: int
+    rank: int
+    world_size: int
+
+    def batches(self, first_step: int) -> Iterator[list[TrainingImages]]:
+        """Yield, from step `first_step` to the last, the pictures of each shard of this worker, on the CPU."""
+        own_shards = self.training.shards // self.world_size
+        tasks = [{"first": first, "last": last} for first, last in self.tasks(first_step)]
+        context = quiet_context(preserve_order=True)
+        context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=AHEAD_BYTES)
+        with accepted_deprecations():
+            # The workers of the group may hold all CPUs of the cluster. So no task reserves one, and
+            # `from_arrow`, whose tasks do, cannot be used.
+            rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+                self.load, batch_format="pyarrow", batch_size=None, num_cpus=0, max_retries=MAX_RETRIES,
+                compute=ray.data.TaskPoolStrategy(size=1),
+            )  # fmt: skip
+        batches = rows.iter_batches(
+            batch_size=self.training.batch_size // self.world_size, batch_format="numpy", prefetch_batches=2
+        )
+        for batch in batches:
+            images = _from_columns(cast(Columns, batch))
+            count = self.training.batch_size // self.training.shards
+            yield [images.rows(slice(n * count, (n + 1) * count)) for n in range(own_shards)]
+
+    def tasks(self, first_step: int) -> Iterator[tuple[int, int]]:
+        """Yield the first position of each task, and the one behind its last: whole windows, and not too few pictures."""
+        start, end = first_step * self.training.batch_size, self.training.steps * self.training.batch_size
+        first = start
+        for window in self.pictures.order(self.seed).windows(start, end):
+            last = min(window.first + len(window.rows_N), end)
+            if last - first >= MIN_TASK or last == end:
+                yield first, last
+                first = last
+
+    def load(self, task: pa.Table) -> Iterator[Columns]:
+        """Yield the decoded pictures of this worker for the positions of a task, in their order."""
+        for row in task.to_pylist():
+            for window in self.pictures.order(self.seed).windows(row["first"], row["last"]):
+                yield from self._load_window(window, row["first"], row["last"])
+
+    def _load_window(self, window: Window, first: int, last: int) -> Iterator[Columns]:
+        positions = np.arange(window.first, window.first + len(window.rows_N))
+        count = self.training.batch_size // self.training.shards
+        shards = positions % self.training.batch_size // count
+        own = (positions >= first) & (positions < last) & (shards % self.world_size == self.rank)
+        chosen = window.rows_N.numpy()[own]
+        groups = [self.pictures.groups[group].read(self.pictures.encoding) for group in window.groups]
+        rows = pa.concat_tables(groups)
+        for start in range(0, len(chosen), CHUNK):
+            yield _to_columns(self.pictures.decode(rows.take(chosen[start : start + CHUNK])))
+
+
+def _to_columns(images: TrainingImages) -> Columns:
+    """Return arrays that Ray Data can hold: NaN is an unknown number, and there is no empty column."""
+    values_BV, known_BV = images.conditions.values_BV, images.conditions.known_BV
+    columns = {"image": images.images_NHWC.numpy()}
+    if values_BV.shape[1]:
+        columns["condition"] = torch.where(known_BV, values_BV, torch.nan).numpy()
+    return columns
+
+
+def _from_columns(columns: Columns) -> TrainingImages:
+    images_NHWC = torch.from_numpy(np.array(columns["image"]))  # a copy, as torch writes to no shared memory
+    values_BV = torch.from_numpy(np.array(columns.get("condition", np.empty((len(images_NHWC), 0), np.float32))))
+    return TrainingImages(images_NHWC, Conditions(values_BV, ~values_BV.isnan()))
