@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,11 @@ from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.opening import open_artifact
 from raydistill.config import Config
 from raydistill.diffusion.sampling import Sampling, sample
-from raydistill.errors import DivergenceError
+from raydistill.errors import ClusterError, DivergenceError
 from raydistill.pipeline.generate.checkpoint import STATE
 from raydistill.pipeline.generate.stage import generate, num_workers
 from raydistill.pipeline.plan import Plan
+from tests.e2e import tools
 
 SMALL = (
     "generate.model.network={channels: [8, 16], layers: 1, patch: 2, attention: 1}",
@@ -75,6 +78,33 @@ def test_killed_worker_continues_with_the_same_bits(curated_root: Path, trained:
     with killing("RayTrainWorker", (folder / STATE).exists):
         generate(Plan(config), SILENT)
     assert content(Plan(config).generator) == content(Plan(trained).generator)
+
+
+@pytest.mark.long
+def test_killed_command_resumes_with_the_same_bits(curated_root: Path, trained: Config, tmp_path: Path) -> None:
+    root = copy_of(curated_root, tmp_path / "run", *MADE_FROM)
+    config = tiny(root, *SMALL, "resources.workers=2")
+    words = (str(tools.TINY), f"output={root}", "tracking.enabled=false", *SMALL, "resources.workers=2")
+    state = below(config, "generator") / STATE
+    with tempfile.TemporaryDirectory(prefix="rd-ge-", ignore_cleanup_errors=True) as ray_folder:
+        command = tools.typed(tmp_path, tools.environment(Path(ray_folder)), "generate", *words)
+        command.wait_until("there is a checkpoint", state.exists)
+        command.kill()
+        assert command.process.returncode == -signal.SIGKILL
+    assert not Plan(config).generator.exists, "killed too late, the generator was finished"
+    generate(Plan(config), SILENT)
+    assert content(Plan(config).generator) == content(Plan(trained).generator)
+
+
+@pytest.mark.long
+def test_worker_that_dies_too_often_ends_the_training(curated_root: Path, tmp_path: Path) -> None:
+    root = copy_of(curated_root, tmp_path, *MADE_FROM)
+    config = tiny(root, *SMALL, "resources.workers=1", "resources.max_restarts=0")
+    with (
+        killing("RayTrainWorker", lambda: True),
+        pytest.raises(ClusterError, match=r"more than .*max_restarts=0 times in a row.*run the same command"),
+    ):
+        generate(Plan(config), SILENT)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -90,9 +90,9 @@ def _train(
     resources, training = config.resources, config.generate.training
     ensure_schedulable(resources, resources.cpus, resources.gpus, "")
     workers = num_workers(training.shards, choose_num_workers(resources, training.shards))
-    pictures, validation = (
-        Pictures(row_groups(curated, split), curated.summary.image_size, encoding) for split in ("train", "validation")
-    )
+    size, further = curated.summary.image_size, [extra_row_groups(extra, curated) for extra in extras]
+    pictures = Pictures(sum(further, row_groups(curated, "train")), size, encoding)
+    validation = Pictures(row_groups(curated, "validation"), size, encoding)
     log.info(
         "generate: %d steps of %d pictures, from %d, on %d %s; conditions: %s",
         training.steps,
@@ -144,7 +144,8 @@ def _run_groups(
             return
         failures = 1 if saved > before else failures + 1
         if failures > resources.max_restarts:
-            what = f"the workers died {failures} times in a row, or cannot start ({reason})"
+            limit = f"more than resources.max_restarts={resources.max_restarts} times in a row"
+            what = f"the workers died {limit}, or cannot start ({reason})"
             raise ClusterError(what, "generate", "run the same command again; it continues from the last checkpoint")
         log.warning("generate: a worker died (%s); all start again from step %d", reason, saved)
 
