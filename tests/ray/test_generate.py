@@ -101,7 +101,7 @@ def test_worker_that_dies_too_often_ends_the_training(curated_root: Path, tmp_pa
     root = copy_of(curated_root, tmp_path, *MADE_FROM)
     config = tiny(root, *SMALL, "resources.workers=1", "resources.max_restarts=0")
     with (
-        killing("RayTrainWorker", lambda: True),
+        killing("RayTrainWorker", (below(config, "generator") / STATE).exists),
         pytest.raises(ClusterError, match=r"more than .*max_restarts=0 times in a row.*run the same command"),
     ):
         generate(Plan(config), SILENT)

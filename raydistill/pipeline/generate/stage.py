@@ -168,7 +168,10 @@ def _run_group(resources: Resources, plan: Plan, task: GenerateTask, updates: Qu
             name=f"generate-{uuid.uuid4().hex[:8]}",
             storage_path=path,
             storage_filesystem=system,
-            failure_config=ray.train.FailureConfig(max_failures=0),
+            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]  # mypy sees the class of Ray AIR
+                max_failures=0,
+                controller_failure_limit=resources.max_restarts,  # deaths before the training starts
+            ),
             callbacks=callbacks,
         ),
     )
