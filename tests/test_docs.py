@@ -199,7 +199,20 @@ from tests.unit.diffusion.tiny_stable_diffusion import pixels, write_checkpoint
 write_checkpoint(Path("stable-diffusion-v1-5"))
 images, steps = pixels(4), 2
 """
-PREPARE = {"artifacts.md": ARTIFACTS, "predict.md": PREDICT, "stable-diffusion.md": STABLE_DIFFUSION}
+# A generator with random weights.
+AUDIT = """
+import raydistill as rd
+from raydistill.pipeline.plan import Plan
+from tests.unit.pipeline.sample_tools import write_generator
+
+config = rd.load_config(
+    "demo", "survey.num_galaxies=300", "curate.image_size=16", "sample.num_images=90", "sample.sampling={steps: 2}",
+)
+rd.simulate(config), rd.curate(config)
+write_generator(Plan(config))
+rd.sample(config)
+"""
+PREPARE = {"artifacts.md": ARTIFACTS, "audit.md": AUDIT, "predict.md": PREDICT, "stable-diffusion.md": STABLE_DIFFUSION}
 RUN_DEMO = {"README.md", "tutorial.md"}
 # The tutorial prints figures of one run: their order holds on any processor.
 CHECK = {

@@ -78,7 +78,7 @@ class AuditSummary:
     spaces
         Feature spaces that were compared.
     matched_classes
-        Whether the real galaxies were drawn with the class proportions of the synthetic set.
+        Whether all samples were drawn with the same class proportions.
     permutations
         Permutations of the tests.
     seed

@@ -36,7 +36,8 @@ class Finding:
         Chance of a value as extreme if both sets have one distribution, adjusted for the number of
         metrics.
     significant
-        Whether the p-value is below the significance level of the audit.
+        Whether the p-value is at most the significance level of the audit, and the value lies
+        beyond the floor.
     """
 
     metric: str
@@ -50,6 +51,16 @@ class Finding:
     floor_high: float
     p_value: float
     significant: bool
+
+    @property
+    def beyond_floor(self) -> bool:
+        """Whether the value is worse than 95 % of comparisons of real pictures with real pictures."""
+        above, below = self.value > self.floor_high, self.value < self.floor_low
+        return {"higher": above, "lower": below, "different": above or below}[self.worse]
+
+    def adjusted(self, p_value: float) -> Finding:
+        """Return the finding with another p-value."""
+        return replace(self, p_value=p_value, significant=p_value <= SIGNIFICANCE and self.beyond_floor)
 
 
 def make_findings(
@@ -72,24 +83,14 @@ def make_findings(
     columns = (values_M, *ends, floors_BM.mean(0), low, high, p_values_M)
     numbers = ("value", "low", "high", "floor", "floor_low", "floor_high", "p_value")
     rows = np.stack(columns, axis=1).tolist()
-    return [
-        Finding(
-            metric.name,
-            metric.feature,
-            metric.worse,
-            significant=row[-1] <= SIGNIFICANCE,
-            **dict(zip(numbers, row, strict=True)),
-        )
+    found = [
+        Finding(metric.name, metric.feature, metric.worse, **dict(zip(numbers, row, strict=True)), significant=False)
         for metric, row in zip(metrics, rows, strict=True)
     ]
+    return [one.adjusted(one.p_value) for one in found]
 
 
 def combine(*families: list[Finding]) -> list[Finding]:
     """Return the findings of several tests, adjusted so that all share one `SIGNIFICANCE` (Bonferroni)."""
     used = [family for family in families if family]
-    return [
-        replace(one, p_value=p_value, significant=p_value <= SIGNIFICANCE)
-        for family in used
-        for one in family
-        for p_value in [min(1.0, len(used) * one.p_value)]
-    ]
+    return [one.adjusted(min(1.0, len(used) * one.p_value)) for family in used for one in family]

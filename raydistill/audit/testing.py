@@ -65,6 +65,15 @@ def adjusted_p_values(observed_M: Floats, null_BM: Floats, worse: Sequence[Worse
     return np.where(usable & (spread > 1e-12), adjusted, 1.0)
 
 
+def holm(p_values_M: Floats) -> Floats:
+    """Return p-values [M] adjusted for their number (Holm 1979), whatever their dependence."""
+    order = np.argsort(p_values_M, kind="stable")
+    scaled = np.maximum.accumulate(p_values_M[order] * np.arange(len(order), 0, -1))
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(scaled, 1.0)
+    return adjusted
+
+
 def jackknife_error(statistic: PooledStatistic, groups_N: Groups, seed: int) -> Floats:
     r"""Return the standard errors of the metrics by the delete-a-group jackknife.
 

@@ -119,7 +119,7 @@ def replace_answers(votes_NA: np.ndarray, answers_A: np.ndarray, tree: DecisionT
     """
     edited_NA = np.where(np.isnan(answers_A), votes_NA, answers_A).astype(np.float32)
     for row_A in edited_NA:
-        reach = _reach(row_A, tree)
+        reach = reached(row_A, tree)
         for task in tree.tasks:
             if reach[task.number] == 0:
                 row_A[tree.columns_of(task)] = np.nan
@@ -128,12 +128,23 @@ def replace_answers(votes_NA: np.ndarray, answers_A: np.ndarray, tree: DecisionT
 
 def find_contradiction(votes_A: np.ndarray, tree: DecisionTree) -> str | None:
     """Return what contradicts the tree: a question with votes that no volunteer can reach; else None."""
-    reach = _reach(votes_A, tree)
+    reach = reached(votes_A, tree)
     for task in tree.tasks:
         if reach[task.number] == 0 and np.nansum(votes_A[tree.columns_of(task)]) > 0:
             zero = " or ".join(f"'{stem}'" for stem in _zero_ancestors(task, votes_A, tree))
             return f"the question '{task.key}' is only asked after {zero}, whose fraction is 0"
     return None
+
+
+def reliable(votes_NA: np.ndarray, tree: DecisionTree, smallest: float = 0.5) -> np.ndarray:
+    """Return the votes as float64 [N, A], and NaN for questions that fewer volunteers were asked."""
+    votes_NA = np.array(votes_NA, np.float64)
+    for row_A in votes_NA:
+        fractions = reached(row_A, tree)
+        for task in tree.tasks:
+            if fractions[task.number] < smallest:
+                row_A[tree.columns_of(task)] = np.nan
+    return votes_NA
 
 
 def _checked(word: str, value: float, where: str) -> float:
@@ -154,7 +165,7 @@ def _check_sum(votes_A: np.ndarray, task: Task, num_named: int, tree: DecisionTr
     raise ConfigError(what, where, fix)
 
 
-def _reach(votes_A: np.ndarray, tree: DecisionTree) -> dict[int, float]:
+def reached(votes_A: np.ndarray, tree: DecisionTree) -> dict[int, float]:
     """Return an upper bound of the fraction of volunteers who reach each question, by its number.
 
     An unknown answer may have any fraction, so it counts as 1.

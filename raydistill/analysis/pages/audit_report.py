@@ -30,6 +30,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "wasserstein": ("Wasserstein distance", "mean shift of the quantity, in its own unit; 0 is equal"),
     "class_share": ("class share", "share of pictures that look like the class, synthetic less real"),
     "total_variation": ("class proportions", "share of pictures whose label must change for equal proportions"),
+    "class_recognised": ("recognised", "share of the class's pictures that the experts assign to it"),
+    "answer_predicted": ("answer", "correlation of the asked vote fraction with the experts' prediction"),
     "nearer_to_training": ("nearest is a training picture", "share of synthetic pictures"),
     "memorisation": ("memorisation", "how much nearer the training set is than the held-out set, as a log ratio"),
 }
@@ -38,6 +40,7 @@ SPACE_TITLES = {
     "morphology": "Morphology, all quantities together",
     "experts": "Features of the trained experts",
 }
+NAMED = ("wasserstein", "class_share", "class_recognised", "answer_predicted")  # their feature has a name of its own
 NUM_PAIRS = 12
 
 
@@ -80,6 +83,11 @@ class Group:
     title: str
     rows: list[MetricRow]
 
+    @property
+    def significant(self) -> list[MetricRow]:
+        """Return the metrics that chance does not explain."""
+        return [row for row in self.rows if row.finding.significant]
+
 
 def grid_row(name: str, synthetic: Pixels, real: Pixels) -> GridRow:
     """Return the pictures of a class, uint8 [n, H, W, 3] each."""
@@ -92,11 +100,11 @@ def grid_row(name: str, synthetic: Pixels, real: Pixels) -> GridRow:
 
 def pair(pixels: Sequence[Pixels], ids: Sequence[str], distances: Sequence[float]) -> Pair:
     """Return a pair from pictures, ids and the two distances; synthetic, training, held-out."""
-    training, held_out = (f"distance {format_number(distance)}" for distance in distances)
+    training, held_out = (f"distance {distance:.4f}" for distance in distances)
     return Pair(
         picture(pixels[0], f"synthetic picture {ids[0]}", ids[0]),
-        picture(pixels[1], f"training galaxy {ids[1]}, {training}", f"{ids[1]}, {training}"),
-        picture(pixels[2], f"held-out galaxy {ids[2]}, {held_out}", f"{ids[2]}, {held_out}"),
+        picture(pixels[1], f"training galaxy {ids[1]}, {training}", f"{training}, {ids[1]}"),
+        picture(pixels[2], f"held-out galaxy {ids[2]}, {held_out}", f"{held_out}, {ids[2]}"),
     )
 
 
@@ -127,7 +135,7 @@ def report_page(
         "report.html",
         summary=summary,
         level=SIGNIFICANCE,
-        significant=[row_of(finding) for finding in findings if finding.significant],
+        num_significant=sum(finding.significant for finding in findings),
         num_metrics=len(findings),
         groups=group_findings(findings),
         grid=grid,
@@ -144,6 +152,8 @@ def group_findings(findings: Sequence[Finding]) -> list[Group]:
     others = {
         "Morphology, each quantity": ("wasserstein",),
         "Classes": ("class_share", "total_variation"),
+        "Classes as the experts see them": ("class_recognised",),
+        "Answers as the experts see them": ("answer_predicted",),
         "Copies of training pictures": ("nearer_to_training", "memorisation"),
     }
     rest = [(title, [one for one in findings if one.metric in metrics]) for title, metrics in others.items()]
@@ -153,7 +163,7 @@ def group_findings(findings: Sequence[Finding]) -> list[Group]:
 def row_of(finding: Finding) -> MetricRow:
     """Return the line of a metric, with numbers as text."""
     name, reading = METRICS.get(finding.metric, (finding.metric, ""))
-    if finding.metric in ("wasserstein", "class_share"):
+    if finding.metric in NAMED:
         name = f"{readable(finding.feature)}: {name}"
     return MetricRow(
         finding,

@@ -13,6 +13,14 @@ Floats = npt.NDArray[np.float64]
 
 HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT, NUM_BINS = 240, 90, 24
 RANGE_WIDTH, MARGIN = 160, 8
+UNITS = {
+    "flux": "log of the mean brightness",
+    "half_light_radius": "in sides of the picture",
+    "concentration": "5 log (r80 / r20)",
+    "ellipticity": "1 \N{MINUS SIGN} b / a",
+    "colour_red_green": "mag",
+    "colour_green_blue": "mag",
+}
 OUTSIDE = 0.005  # share of values beyond each end of a histogram's axis; they count in the last bin
 
 
@@ -22,8 +30,8 @@ class Histogram:
 
     Attributes
     ----------
-    name
-        The quantity.
+    name, unit
+        The quantity, and its unit or meaning.
     real, synthetic
         SVG paths; the area of both is the same.
     ticks
@@ -33,6 +41,7 @@ class Histogram:
     """
 
     name: str
+    unit: str
     real: str
     synthetic: str
     ticks: tuple[str, str, str]
@@ -48,7 +57,14 @@ def histogram(finding: Finding, real_N: Floats, synthetic_N: Floats) -> Histogra
     counts = [np.histogram(one.clip(low, high), NUM_BINS, (low, high))[0] / len(one) for one in (real_N, synthetic_N)]
     top = max(count.max() for count in counts)
     ticks = (format_number(low), format_number((low + high) / 2), format_number(high))
-    return Histogram(finding.feature, _steps(counts[0] / top), _steps(counts[1] / top), ticks, finding)
+    return Histogram(
+        finding.feature,
+        UNITS.get(finding.feature, ""),
+        _steps(counts[0] / top),
+        _steps(counts[1] / top),
+        ticks,
+        finding,
+    )
 
 
 def _steps(heights: Floats) -> str:
@@ -84,4 +100,6 @@ def format_number(value: float) -> str:
     """Return a number with three digits."""
     if not np.isfinite(value):
         return "unknown"
-    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+    if value == 0:
+        return "0"
+    return f"{value:{'.0f' if 1000 <= abs(value) < 1e6 else '#.3g'}}".rstrip(".").replace("-", "\N{MINUS SIGN}")

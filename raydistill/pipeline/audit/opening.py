@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from raydistill.artifacts import distilled, synthetic
 from raydistill.artifacts.curated import CuratedSet
@@ -38,6 +39,8 @@ class AuditedSet:
         int64 [N], classes of the curated set; None if some picture has none.
     held_out
         The splits of the curated set that did not influence the pictures.
+    votes
+        The vote fractions that were asked for, in the form of `curated.SCHEMA`; None: unknown.
     """
 
     kind: str
@@ -46,6 +49,7 @@ class AuditedSet:
     object_ids: list[str]
     labels_N: Ints | None
     held_out: tuple[Split, ...]
+    votes: pa.ChunkedArray | None = None
 
     def __len__(self) -> int:
         return len(self.object_ids)
@@ -79,6 +83,7 @@ def open_audited(spec: ArtifactSpec, curated: CuratedSet) -> AuditedSet:
         object_ids=loaded.object_ids,
         labels_N=None if (labels_N == NO_CLASS).any() or not curated.has_classes else labels_N,
         held_out=("validation", "test"),
+        votes=samples.table(["votes"])["votes"],
     )
 
 

@@ -38,7 +38,7 @@ def draw_samples(
     Parameters
     ----------
     synthetic
-        Number of synthetic pictures; or their labels int64 [N], and the real ones get their
+        Number of synthetic pictures; or their labels int64 [N], and all samples get the same class
         proportions.
     held_out_labels, training_labels
         int64, labels of the real galaxies.
@@ -49,26 +49,36 @@ def draw_samples(
 
     Notes
     -----
-    A class without synthetic pictures keeps its share of the held-out galaxies, so that it is
-    missed.
+    The proportions are those of the synthetic or of the held-out pictures, whichever allows the
+    larger samples. A class without synthetic pictures keeps its share of the real ones, so that it
+    is missed.
     """
     if isinstance(synthetic, int):
-        size = min(largest, synthetic, len(held_out_labels), len(training_labels))
         counts = (synthetic, len(held_out_labels), len(training_labels))
+        size = min(largest, *counts)
         return Samples(*(_rows(np.zeros(count, np.int64), np.array([size]), seed, n) for n, count in enumerate(counts)))
     labels = (synthetic, held_out_labels, training_labels)
     num_classes = max(one.max(initial=0) for one in labels) + 1
     available = np.stack([np.bincount(one, minlength=num_classes) for one in labels])
-    shares_K = available[0] / available[0].sum()
-    real_shares_K = available[1] / max(available[1].sum(), 1)
-    absent_K = shares_K == 0
-    real_shares_K = np.where(absent_K, real_shares_K, shares_K * (1 - real_shares_K[absent_K].sum()))
-    wanted = np.stack([shares_K, real_shares_K, real_shares_K])
-    size = largest
-    while size and (_divide(size, wanted) > available).any():
-        size -= 1
-    counts_K = _divide(size, wanted)
+    of_synthetic_K, of_held_out_K = available[:2] / np.maximum(available[:2].sum(1, keepdims=True), 1)
+    absent_K = available[0] == 0
+    absent = of_held_out_K[absent_K].sum()
+    of_survey_K = np.where(absent_K, 0, of_held_out_K) / max(1 - absent, 1e-9)
+    choices = [
+        _largest(available, np.stack([present_K, real_K, real_K]), largest)
+        for present_K in (of_synthetic_K, of_survey_K)
+        for real_K in [np.where(absent_K, of_held_out_K, present_K * (1 - absent))]
+    ]
+    counts_K = max(choices, key=np.sum)
     return Samples(*(_rows(one, count, seed, n) for n, (one, count) in enumerate(zip(labels, counts_K, strict=True))))
+
+
+def _largest(available: Ints, shares: npt.NDArray[np.float64], largest: int) -> Ints:
+    """Return the counts [3, K] of the largest samples with these shares."""
+    size = largest
+    while size and (_divide(size, shares) > available).any():
+        size -= 1
+    return _divide(size, shares)
 
 
 def _divide(size: int, shares: npt.NDArray[np.float64]) -> Ints:

@@ -39,6 +39,7 @@ from raydistill.config.audit import SPACES
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.audit.blocks import Blocks, read_measured
+from raydistill.pipeline.audit.consistency import consistency_findings
 from raydistill.pipeline.audit.opening import AuditedSet, open_audited
 from raydistill.pipeline.audit.pages import write_pages
 from raydistill.pipeline.audit.row_groups import Galaxies
@@ -188,7 +189,7 @@ def _compare(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks, 
     measured = read_measured(folder / PARTIAL, blocks, summary.spaces, tuple(curated.class_names))
     differences = compare(measured.held_out, measured.synthetic, measured.training, config.seed, config.permutations)
     copies = memorisation({PIXELS: measured.neighbours}, config.seed, config.permutations)
-    findings = combine(differences, copies)
+    findings = combine(differences, copies, consistency_findings(curated, blocks, measured))
     folder.write(SUMMARY_FILE, summary.to_json())
     write_findings(folder, findings)
     nearest = nearest_table(blocks, measured.neighbours)

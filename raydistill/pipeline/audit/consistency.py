@@ -1,0 +1,48 @@
+"""Collect what the experts see of an audit's pictures, and what was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.audit.consistency import Seen, consistency
+from raydistill.audit.findings import Finding
+from raydistill.galaxies.answers import reliable
+from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.tree import DecisionTree
+from raydistill.galaxies.trees import TREES
+from raydistill.pipeline.audit.blocks import Blocks, Measured
+
+EXPERTS = "experts"
+
+
+def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured) -> list[Finding]:
+    """Return the findings about classes and answers; none without experts."""
+    if measured.probabilities is None:
+        return []
+    tree = TREES[curated.summary.tree or GZ2.name]
+    samples = blocks.samples
+    votes = (
+        votes_of(blocks.audited.votes, samples.synthetic, tree),
+        votes_of(blocks.held_out.column("votes"), samples.held_out, tree),
+        votes_of(blocks.training.column("votes"), samples.training, tree),
+    )
+    features = (measured.synthetic, measured.held_out, measured.training)
+    synthetic, held_out, training = (
+        Seen(probability_NK, own.spaces[EXPERTS].values_ND, own.labels_N, votes_NA)
+        for probability_NK, own, votes_NA in zip(measured.probabilities, features, votes, strict=True)
+    )
+    return consistency(synthetic, held_out, training, curated.class_names, tree.answers)
+
+
+def votes_of(
+    column: pa.ChunkedArray | None, rows: npt.NDArray[np.int64], tree: DecisionTree
+) -> npt.NDArray[np.float64] | None:
+    """Return the votes of some rows, float64 [n, A], NaN where few volunteers were asked; None if no row has any."""
+    values = [] if column is None else column.take(pa.array(rows)).to_pylist()
+    if all(value is None for value in values):
+        return None
+    unknown = [np.nan] * len(tree.answers)
+    return reliable(np.array([unknown if value is None else value for value in values], np.float64), tree)
