@@ -12,7 +12,7 @@ the set keeps the first recognised samples of each pool, so rounds do not change
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,6 +104,22 @@ def share_equally(total: int, num_pools: int) -> list[int]:
 def next_blocks(progress: Sequence[PoolProgress]) -> list[Block]:
     """Return the blocks to sample next, of all pools."""
     return [Block(pool, number) for pool, own in enumerate(progress) for number in own.next_blocks()]
+
+
+def count_wanted(progress: Sequence[PoolProgress], kept: Mapping[Block, int | None]) -> int:
+    """Return how many wanted samples there are; those that a filter keeps beyond them do not count.
+
+    Parameters
+    ----------
+    progress
+        The samples of each pool before this round.
+    kept
+        Samples kept of each block of this round; None if the block is not finished.
+    """
+    totals = [sum(own.kept) for own in progress]
+    for block, count in kept.items():
+        totals[block.pool] += count or 0
+    return sum(min(own.wanted, total) for own, total in zip(progress, totals, strict=True))
 
 
 def indices(pool: int, num_pools: int, numbers: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
 from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
-from raydistill.pipeline.sample.blocks import Block, PoolProgress, next_blocks, share_equally
+from raydistill.pipeline.sample.blocks import Block, PoolProgress, count_wanted, next_blocks, share_equally
 from raydistill.pipeline.sample.galaxies import Survey
 from raydistill.pipeline.sample.pools import Pool, make_pools
 from raydistill.pipeline.sample.recognition import check_experts
@@ -144,15 +144,15 @@ def _write(plan: Plan, requests: Requests, sampling: Sampling) -> dict[int, Synt
     wanted = sum(pool.wanted for pool in pools)
     with disk_errors(folder.uri), progress(wanted, "sampling", "images") as shown, translate_errors("sample"):
         while todo := next_blocks(pools):
-            kept = {block.name: _num_rows(blocks, block) for block in todo}
-            missing = [block for block in todo if kept[block.name] is None]
-            shown.resume_at(sum(pool.total_kept for pool in pools) + sum(count or 0 for count in kept.values()))
-            tables = [requests.table(block, pools[block.pool].numbers(block.number)) for block in missing]
+            kept = {block: _num_rows(blocks, block) for block in todo}
+            missing = {block.name: block for block in todo if kept[block] is None}
+            shown.resume_at(count_wanted(pools, kept))
+            tables = [requests.table(block, pools[block.pool].numbers(block.number)) for block in missing.values()]
             for name, count in _sample_blocks(plan, sampling, tables, blocks):
-                kept[name] = count
-                shown.advance(count)
+                kept[missing[name]] = count
+                shown.update(count_wanted(pools, kept))
             for block in todo:
-                pools[block.pool].kept.append(kept[block.name] or 0)
+                pools[block.pool].kept.append(kept[block] or 0)
     _warn_of_missing(pools, requests)
     return merge_blocks(folder, blocks, pools, requests)
 

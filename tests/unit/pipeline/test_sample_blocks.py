@@ -13,7 +13,7 @@ from raydistill.artifacts.tables import read_table
 from raydistill.config.sample import ClassConditions, Filter, GalaxyConditions, Sample
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.pipeline.sample import writer
-from raydistill.pipeline.sample.blocks import Block, PoolProgress, next_blocks
+from raydistill.pipeline.sample.blocks import Block, PoolProgress, count_wanted, next_blocks
 from raydistill.pipeline.sample.galaxies import Survey
 from raydistill.pipeline.sample.pools import make_pools
 from raydistill.pipeline.sample.requests import BLOCK_SCHEMA, Requests, read_conditions
@@ -74,6 +74,14 @@ def test_the_last_samples_of_a_limit_that_is_no_multiple_of_the_block_count() ->
     assert progress.numbers(1).tolist() == [4, 5, 6]
     assert progress.num_sampled == 7
     assert len(progress.next_blocks()) == 0
+
+
+def test_samples_beyond_the_wanted_ones_do_not_count_as_progress() -> None:
+    """A filter keeps more of one class than wanted; the other class still lacks some."""
+    progress = [PoolProgress(10, 80, 8, kept=[8]), PoolProgress(10, 80, 8, kept=[1])]
+    kept = {Block(0, 1): 8, Block(1, 1): 2, Block(1, 2): None}
+    assert count_wanted(progress, {}) == 9
+    assert count_wanted(progress, kept) == 10 + 3
 
 
 def test_rows_of_a_block_are_a_function_of_its_numbers(survey: Survey) -> None:
