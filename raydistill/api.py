@@ -90,7 +90,8 @@ def run(config: ConfigLike, *overrides: str) -> EvaluationReport:
     """
     from raydistill.pipeline.run import run
 
-    return run(_plan(config, overrides))
+    report: EvaluationReport = run(_plan(config, overrides))
+    return report
 
 
 def simulate(config: ConfigLike, *overrides: str) -> Survey:

@@ -38,6 +38,20 @@ app = typer.Typer(
     help="Distil a galaxy survey into a few synthetic images per class that train a network like the survey.",
 )  # fmt: skip
 
+
+class Stage(StrEnum):
+    """A stage of the pipeline, by the name of its command."""
+
+    SIMULATE = "simulate"
+    CURATE = "curate"
+    EXPERTS = "experts"
+    DISTILL = "distill"
+    EVALUATE = "evaluate"
+    GENERATE = "generate"
+    SAMPLE = "sample"
+    AUDIT = "audit"
+
+
 ConfigPath = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of one in configs/, such as demo.")
 ]
@@ -49,6 +63,9 @@ AuditWords = Annotated[
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the resolved config and what would be written or skipped.")
+]
+LastStage = Annotated[
+    Stage, typer.Option("--to", metavar="STAGE", help="The last stage; it and all that it needs are run.")
 ]
 FilterProbability = Annotated[
     float | None,
@@ -216,9 +233,18 @@ def audit(config: ConfigPath, words: AuditWords = None, dry_run: DryRun = False,
 
 
 @app.command(epilog=EXIT_CODES)
-def run(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Run all stages, skipping those whose artifact exists."""
-    _run(config, overrides, dry_run, verbose)
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    to: LastStage = Stage.EVALUATE,
+    dry_run: DryRun = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Run all stages, skipping those whose artifact exists.
+
+    --to audit trains a generator in place of a distilled set, samples it, and audits the samples.
+    """
+    _run(config, overrides, dry_run, verbose, to)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -262,18 +288,21 @@ def _stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose
         print_result(dry_run(plan) if dry else run_stage(name, plan).folder)
 
 
-def _run(path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
+def _run(path: str, overrides: list[str] | None, dry: bool, verbose: int, last: Stage = Stage.EVALUATE) -> None:
     with exit_on_error():
         plan = _plan(path, overrides, verbose)
         from raydistill.pipeline import report
         from raydistill.pipeline import run as pipeline
 
         if dry:
-            print_result(pipeline.dry_run(plan))
+            print_result(pipeline.dry_run(plan, pipeline.specs_of(plan, last.value)))
             return
-        evaluation = pipeline.run(plan)
-        report.report_of_run(plan, evaluation, out=sys.stderr)
-        print_result(evaluation.folder)
+        result = pipeline.run(plan, last.value)
+        if last is Stage.EVALUATE:
+            report.report_of_run(plan, result, out=sys.stderr)
+        elif last is Stage.AUDIT:
+            report.audit_report(result, out=sys.stderr)
+        print_result(result.folder)
 
 
 def _plan(path: str, overrides: list[str] | None, verbose: int) -> Any:

@@ -1,12 +1,12 @@
-"""run: all stages of a config in order; a stage whose artifact exists is skipped."""
+"""run: the stages of a config in order; a stage whose artifact exists is skipped."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from raydistill.artifacts.audit import AuditReport
-from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.manifest import identity_of
 from raydistill.artifacts.opening import Artifact
@@ -23,50 +23,98 @@ from raydistill.pipeline.predict import stage as predictions
 from raydistill.pipeline.runtime.cluster import ray_cluster
 from raydistill.pipeline.runtime.stages import make_tracker
 from raydistill.pipeline.simulate.stage import simulate
+from raydistill.pipeline.tracking.tracker import Tracker
 
-STAGES: dict[str, Callable[..., Artifact]] = {
+
+def _generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> GeneratorArtifact:
+    from raydistill.pipeline.generate import stage  # imports diffusers, which other stages do not need
+
+    return stage.generate(plan, tracker, parent_run)
+
+
+def _sample(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SyntheticSet:
+    from raydistill.pipeline.sample import stage  # imports diffusers, which other stages do not need
+
+    return stage.sample(plan, tracker, parent_run)
+
+
+def _audit(plan: Plan, tracker: Tracker, parent_run: str | None = None, *, path: str | None = None) -> AuditReport:
+    from raydistill.pipeline.audit import stage  # imports Jinja, which other stages do not need
+
+    return stage.audit(plan, path, tracker, parent_run)
+
+
+STAGES: dict[str, Callable[..., Any]] = {
     "simulate": simulate,
     "curate": curate,
     "experts": experts,
     "distill": distill,
     "evaluate": evaluate,
+    "generate": _generate,
+    "sample": _sample,
+    "audit": _audit,
 }
+BEFORE = {"curate": "simulate", "experts": "curate", "distill": "experts", "evaluate": "distill", "generate": "curate",
+          "sample": "generate", "audit": "sample"}  # fmt: skip
 
 
-def stages_of(config: Config) -> list[str]:
-    """Return the names of the stages that a config needs."""
-    unneeded = set() if config.survey.kind == "simulated" else {"simulate"}
-    if config.distilled is not None:
-        unneeded |= {"experts", "distill"}
-    return [name for name in STAGES if name not in unneeded]
+def stages_of(config: Config, last: str = "evaluate") -> list[str]:
+    """Return the stages that a config needs up to the stage `last`, in their order."""
+    needed = {last}
+    while last in BEFORE:
+        needed.add(last := BEFORE[last])
+    filtered = config.sample.filter is not None and config.sample.filter.experts is None
+    if ("sample" in needed and filtered) or ("audit" in needed and "experts" in (config.audit.spaces or ())):
+        needed.add("experts")
+    if config.survey.kind != "simulated":
+        needed.discard("simulate")
+    if "evaluate" in needed and config.distilled is not None:
+        needed -= {"experts", "distill"}
+    return [name for name in STAGES if name in needed]
+
+
+def specs_of(plan: Plan, last: str = "evaluate") -> list[ArtifactSpec]:
+    """Return the artifacts that `run` builds up to the stage `last`, in their order."""
+    made: dict[str, Callable[[], ArtifactSpec | None]] = {
+        "simulate": lambda: plan.survey,
+        "curate": lambda: plan.curated,
+        "experts": lambda: plan.trajectories,
+        "distill": lambda: plan.distilled,
+        "evaluate": lambda: plan.evaluation,
+        "generate": lambda: plan.generator,
+        "sample": lambda: plan.synthetic,
+        "audit": lambda: plan.audit(None),
+    }
+    specs = [made[name]() for name in stages_of(plan.config, last)]
+    return [spec for spec in specs if spec is not None]
 
 
 def run_stage(name: str, plan: Plan) -> Artifact:
     """Run one stage and return its artifact."""
     plan.specs()  # reports a wrong path before the tracking database is created
-    return STAGES[name](plan, make_tracker(plan))
+    artifact: Artifact = STAGES[name](plan, make_tracker(plan))
+    return artifact
 
 
-def run(plan: Plan) -> EvaluationReport:
-    """Run all stages as children of one MLflow run; return the report of the last one."""
+def run(plan: Plan, last: str = "evaluate") -> Any:
+    """Run all stages up to `last` as children of one MLflow run; return the artifact of the last one."""
     config = plan.config
-    plan.specs()  # reports a wrong path before the tracking database is created
+    specs = specs_of(plan, last)  # reports a wrong path before the tracking database is created
     tracker = make_tracker(plan)
-    if plan.evaluated_set.exists and plan.evaluation.exists:  # its inputs are not needed and may be deleted
-        return evaluate(plan, tracker)
+    if last == "evaluate" and plan.evaluated_set.exists and plan.evaluation.exists:
+        return evaluate(plan, tracker)  # its inputs are not needed and may be deleted
     with (
         ray_cluster(config.resources, plan.root),
-        tracker.run("run", identity=_identity(plan), params=plain(config)) as parent,
+        tracker.run("run", identity=_identity(specs[-1]), params=plain(config)) as parent,
     ):
-        for name in stages_of(config):
+        for name in stages_of(config, last):
             result = STAGES[name](plan, tracker, parent.id)
-    assert isinstance(result, EvaluationReport)
     return result
 
 
-def _identity(plan: Plan) -> str:
+def _identity(last: ArtifactSpec) -> str:
     """Return an identity that no stage has: a run closes open MLflow runs of the same identity."""
-    return identity_of("run", {}, {"evaluation": plan.evaluation.identity}, plan.config.seed)
+    return identity_of("run", {}, {last.kind: last.identity}, last.seed)
 
 
 def search(plan: Plan) -> SearchReport:
@@ -85,26 +133,20 @@ def predict(plan: Plan, survey: str | None) -> PredictionSet:
 
 def sample(plan: Plan) -> SyntheticSet:
     """Sample synthetic galaxies; the generator must exist."""
-    from raydistill.pipeline.sample import stage  # imports diffusers, which other commands do not need
-
     plan.synthetic_specs()  # reports a wrong path before the tracking database is created
-    return stage.sample(plan, make_tracker(plan))
+    return _sample(plan, make_tracker(plan))
 
 
 def audit(plan: Plan, path: str | None) -> AuditReport:
     """Compare a synthetic or distilled set with real galaxies, by default the plan's synthetic set."""
-    from raydistill.pipeline.audit import stage  # imports Jinja, which other commands do not need
-
     plan.audit_specs(path)  # reports a wrong path before the tracking database is created
-    return stage.audit(plan, path, make_tracker(plan))
+    return _audit(plan, make_tracker(plan), path=path)
 
 
 def generate(plan: Plan) -> GeneratorArtifact:
     """Train a generator; the curated set must exist."""
-    from raydistill.pipeline.generate import stage  # imports diffusers, which other commands do not need
-
     plan.generator_specs()  # reports a wrong path before the tracking database is created
-    return stage.generate(plan, make_tracker(plan))
+    return _generate(plan, make_tracker(plan))
 
 
 def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec] | None = None) -> str:

@@ -13,9 +13,11 @@ from raydistill.config import CatalogSurvey, Config, Curate, Resources
 from raydistill.errors import ClusterError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.run import stages_of
+from raydistill.pipeline.run import specs_of, stages_of
 from raydistill.pipeline.runtime import resources
 from raydistill.pipeline.runtime.failures import translate_errors
+
+ARTIFACT_OF = {"curate": "curated", "distill": "distilled", "sample": "synthetic", "audit": "audit"}
 
 
 @pytest.fixture
@@ -62,6 +64,20 @@ def test_whitening_changes_the_identity_of_every_artifact_but_the_survey(tmp_pat
 def test_run_that_evaluates_a_given_set_trains_no_experts(tmp_path: Path) -> None:
     assert stages_of(tiny(tmp_path)) == ["simulate", "curate", "experts", "distill", "evaluate"]
     assert stages_of(tiny(tmp_path, "distilled=elsewhere")) == ["simulate", "curate", "evaluate"]
+
+
+def test_run_up_to_a_stage_runs_what_it_needs(tmp_path: Path) -> None:
+    def stages(last: str, *overrides: str) -> list[str]:
+        config = tiny(tmp_path, *overrides)
+        assert [spec.kind for spec in specs_of(Plan(config), last)][-1] == ARTIFACT_OF[last]
+        return stages_of(config, last)
+
+    generated = ["simulate", "curate", "generate", "sample"]
+    assert stages("audit") == [*generated, "audit"]
+    assert stages("sample", "sample.filter={min_probability: 0.5}") == ["simulate", "curate", "experts", *generated[2:]]
+    assert stages("audit", "audit.spaces=[experts]") == ["simulate", "curate", "experts", *generated[2:], "audit"]
+    assert stages("distill") == ["simulate", "curate", "experts", "distill"]
+    assert stages("curate") == ["simulate", "curate"]
 
 
 @pytest.mark.parametrize(
