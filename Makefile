@@ -12,10 +12,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # From Python 3.12 coverage reads sys.monitoring at almost no cost; on 3.11 it adds two thirds to the fast tests.
 NEW_PYTHON = $$($(BIN)/python -c 'import sys; print("$(1)" if sys.version_info >= (3, 12) else "$(2)")')
 
-.PHONY: help setup demo check coverage test test-all lint type contracts unit fast slow long gpu docs bench ui clean
+.PHONY: help setup demo demo-diffusion check coverage test test-all lint type contracts unit fast slow long gpu docs bench ui clean
 
 help: ## print this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 setup: .venv/.ready ## create .venv and install the locked packages, once
 
@@ -30,6 +30,9 @@ setup: .venv/.ready ## create .venv and install the locked packages, once
 
 demo: setup ## run all stages on a small simulated survey, five minutes on two cores
 	@$(BIN)/raydistill demo
+
+demo-diffusion: setup ## train a generator of galaxies, sample it and audit the samples, eight minutes on two cores
+	@$(BIN)/raydistill run demo_diffusion --to audit
 
 check: lint type contracts unit ## lint, types, import contracts and fast tests; run it before every commit
 

@@ -21,6 +21,7 @@ from raydistill.pipeline.runtime.stages import tracking_uri
 from raydistill.pipeline.tracking.uris import ui_command
 
 SHOWN_TRIALS = 10
+LIGHT = ("flux", "colour_red_green", "colour_green_blue")  # quantities that an audit always shows
 WIDTH = 240  # characters of a table; in a narrow terminal rich would truncate names
 
 
@@ -49,19 +50,23 @@ def report_of_run(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
 
 
 def audit_report(report: AuditReport, out: TextIO) -> None:
-    """Print the metrics that differ from real galaxies, and the paths of the pages."""
+    """Print flux and colours, the metrics that differ from real galaxies, and the paths of the pages."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
-    head = ("metric", "of", "value", "95 % interval", "real against real", "p")
+    head = ("metric", "of", "value", "95 % interval", "real against real", "differs")
+    light = [one for one in report.findings if one.metric == "wasserstein" and one.feature in LIGHT]
+    others = [one for one in report.significant if one not in light]
     rows = [
         (one.metric, one.feature, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}",
-         f"{one.floor_low:.3g} to {one.floor_high:.3g}", f"{one.p_value:.3f}")
-        for one in report.significant
+         f"{one.floor_low:.3g} to {one.floor_high:.3g}", f"yes, p = {one.p_value:.3f}" if one.significant else "no")
+        for one in (*light, *others)
     ]  # fmt: skip
-    count = f"{len(rows)} of {len(report.findings)} metrics differ from real galaxies"
-    if rows:
-        console.print(_table(count, [head, *rows]))
-    else:
-        console.print(f"No metric differs from real galaxies, at {report.summary.num_pictures} pictures of each kind.")
+    summary = report.summary
+    title = f"{summary.num_pictures} {summary.audited} pictures against as many of {summary.survey}"
+    console.print(_table(title, [head, *rows]))
+    console.print(
+        f"{len(report.significant)} of {len(report.findings)} metrics differ significantly from real galaxies.",
+        style="bold",
+    )
     console.print(f"Report: {report.folder}/{REPORT}")
     console.print(f"Quiz:   {report.folder}/{QUIZ}")
 
