@@ -24,7 +24,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is no dependency"}
-LONG = {"tutorial.md", "artifacts.md"}  # a minute or more each; README runs in `make test`
+LONG = {"README.md", "tutorial.md", "artifacts.md"}  # a minute or more each; `make test` runs README on a small survey
 COMMAND = re.compile(
     r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|audit|run|demo)\b[^#\n]*)",
     re.M,
@@ -137,9 +137,18 @@ def _runs() -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", _runs())
 def test_python_blocks_run(page: Path, tmp_path: Path, demo_folder: Path) -> None:
-    folder = demo_folder if page.name in RUN_DEMO else tmp_path
+    run_blocks(page, demo_folder if page.name in RUN_DEMO else tmp_path)
+
+
+@pytest.mark.slow
+def test_python_blocks_of_readme_run_on_a_small_survey(tmp_path: Path) -> None:
+    run_blocks(ROOT / "README.md", tmp_path, SMALL)
+
+
+def run_blocks(page: Path, folder: Path, before: str = "") -> None:
+    """Run the blocks of a page in a process of their own, in `folder`."""
     blocks = "".join(BLOCK.findall(page.read_text()))
-    program = PREPARE.get(page.name, "") + blocks + CHECK.get(page.name, "")
+    program = before + PREPARE.get(page.name, "") + blocks + CHECK.get(page.name, "")
     (folder / "page.py").write_text(MAIN.format(program=program, page=str(page)))
     environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": ""}
     ended = subprocess.run(
@@ -165,17 +174,32 @@ if __name__ == "__main__":
     exec(compile({program!r}, {page!r}, "exec"), {{"__name__": "page"}})
 """
 
+# The blocks of a page run as they are, on a config that takes seconds.
+SMALL = """
+import raydistill as rd
+
+load = rd.load_config
+rd.load_config = lambda name, *overrides: load(
+    name, *overrides, "survey.num_galaxies=300", "experts.num_experts=1", "experts.training.epochs=3",
+    "distill.schedule.max_start_epoch=1", "distill.iterations=2", "distill.student_steps=2",
+    "distill.validation_epochs=2", "evaluate.num_networks=1", "evaluate.full_data_networks=1",
+    "evaluate.full_data.epochs=1", "evaluate.protocols.paper.training.epochs=2",
+)
+"""
+
 # Whitened images: docs/artifacts.md undoes the whitening, too.
 ARTIFACTS = """
 import glob, shutil
 import torch
 import raydistill as rd
+from tests.private_ray import private_ray
 
 config = rd.load_config(
     "demo", "survey.num_galaxies=300", "curate.whitening=zca", "curate.image_size=16", "experts.num_experts=1",
     "experts.training.epochs=3", "distill.iterations=2", "distill.schedule.max_start_epoch=1",
 )
-survey, _, _, distilled = rd.simulate(config), rd.curate(config), rd.experts(config), rd.distill(config)
+with private_ray(100):
+    survey, _, _, distilled = rd.simulate(config), rd.curate(config), rd.experts(config), rd.distill(config)
 for name in ("images.safetensors", "whitening.safetensors"):
     shutil.copy(f"{distilled.folder.uri}/{name}", name)
 shutil.copy(glob.glob(f"{survey.folder.uri}/images/*.jpg")[0], "galaxy.jpg")
@@ -183,12 +207,14 @@ own_pictures = torch.rand(2, 3, 16, 16)
 """
 PREDICT = """
 import raydistill as rd
+from tests.private_ray import private_ray
 
 config = rd.load_config(
     "demo", "survey.num_galaxies=300", "curate.image_size=16", "experts.num_experts=2", "experts.training.epochs=3",
     "distill.schedule.max_start_epoch=1",
 )
-rd.simulate(config), rd.curate(config), rd.experts(config)
+with private_ray(100):
+    rd.simulate(config), rd.curate(config), rd.experts(config)
 """
 # Random weights of the same layout, and pictures of their size.
 STABLE_DIFFUSION = """
@@ -203,14 +229,16 @@ images, steps = pixels(4), 2
 AUDIT = """
 import raydistill as rd
 from raydistill.pipeline.plan import Plan
+from tests.private_ray import private_ray
 from tests.unit.pipeline.sample_tools import write_generator
 
 config = rd.load_config(
     "demo", "survey.num_galaxies=300", "curate.image_size=16", "sample.num_images=90", "sample.sampling={steps: 2}",
 )
-rd.simulate(config), rd.curate(config)
-write_generator(Plan(config))
-rd.sample(config)
+with private_ray(100):
+    rd.simulate(config), rd.curate(config)
+    write_generator(Plan(config))
+    rd.sample(config)
 """
 PREPARE = {"artifacts.md": ARTIFACTS, "audit.md": AUDIT, "predict.md": PREDICT, "stable-diffusion.md": STABLE_DIFFUSION}
 RUN_DEMO = {"README.md", "tutorial.md"}
