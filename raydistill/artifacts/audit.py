@@ -73,8 +73,9 @@ class AuditSummary:
     num_pictures
         Pictures of each of the three samples that are compared.
     num_synthetic, num_held_out, num_training
-        Pictures from which the samples were drawn. The search for copies covers all held-out and
-        training pictures.
+        Pictures from which the samples were drawn.
+    num_searched
+        Training pictures that were searched for copies, with those of `generate.extra_sets`.
     spaces
         Feature spaces that were compared.
     matched_classes
@@ -94,6 +95,7 @@ class AuditSummary:
     num_synthetic: int
     num_held_out: int
     num_training: int
+    num_searched: int
     spaces: tuple[str, ...]
     matched_classes: bool
     permutations: int

@@ -19,6 +19,7 @@ from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.audit.memorisation import picture_distances
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.audit import stage
+from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.sample.stage import sample
 from tests.e2e import tools
@@ -77,6 +78,23 @@ def test_all_training_pictures_are_searched(report: AuditReport, root: Path) -> 
         assert rows[f"{name}_id"].tolist() == [ids[row] for row in distances.argmin(1)]
 
 
+def test_extra_sets_of_the_generator_are_searched_too(trained_root: Path, tmp_path: Path) -> None:
+    """Another split of the survey has training pictures that the own set holds out."""
+    root = copy_of(trained_root, tmp_path, "survey", "curated")
+    other = curate(Plan(tiny(root, "curate.split=[0.9, 0.05, 0.05]")), SILENT)
+    overrides = (f"generate.extra_sets=['{other.folder.uri}']", "audit.spaces=[morphology]")
+    plan = Plan(tiny(root, *FEW, *overrides))
+    write_generator(plan)
+    samples, own = sample(plan, SILENT).load(), CuratedSet.open(plan.curated.folder)
+    report = audited(root, *overrides)
+    rows, searched = report.nearest(), [own.load("train"), other.load("train")]
+    assert report.summary.num_searched == sum(len(one.object_ids) for one in searched)
+    pictures = samples.images_NHWC[[samples.object_ids.index(one) for one in rows["object_id"]]].numpy() / 255
+    distances = picture_distances(pictures, np.concatenate([one.images_NHWC for one in searched]) / 255)
+    np.testing.assert_allclose(rows["training_distance"], distances.min(1), rtol=1e-9)
+    assert not set(rows["training_id"]) <= set(searched[0].object_ids)
+
+
 def test_two_workers_give_the_same_content(report: AuditReport, root: Path, tmp_path: Path) -> None:
     other = audited(copy_of(root, tmp_path, *INPUTS), "resources.workers=2")
     assert other.manifest.content == report.manifest.content
@@ -89,7 +107,7 @@ def test_an_existing_audit_is_opened(report: AuditReport, root: Path) -> None:
 def test_a_killed_worker_changes_nothing(report: AuditReport, root: Path, tmp_path: Path) -> None:
     plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *FEW, "resources.workers=1"))
     blocks = Path(plan.audit(None).folder.uri) / "partial" / "blocks"
-    with killing("MapWorker", lambda: blocks.is_dir() and len(list(blocks.glob("*.safetensors"))) > 1):
+    with killing("MapBatches", lambda: blocks.is_dir() and len(list(blocks.glob("*.safetensors"))) > 1):
         killed = stage.audit(plan, None, SILENT)
     assert killed.manifest.content == report.manifest.content
 
@@ -111,9 +129,9 @@ def test_a_killed_audit_measures_only_the_missing_blocks(
     lost.unlink()
     measure_blocks, measured = stage._measure_blocks, []
 
-    def count(plan: Plan, tables: list[Any], measurement: Any) -> Any:
+    def count(plan: Plan, tables: list[Any], measurer: Any) -> Any:
         measured.extend(table["block"][0].as_py() for table in tables)
-        return measure_blocks(plan, tables, measurement)
+        return measure_blocks(plan, tables, measurer)
 
     monkeypatch.setattr(stage, "_measure_blocks", count)
     resumed = stage.audit(plan, None, SILENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,13 +28,19 @@ METRICS: dict[str, tuple[str, str]] = {
     "coverage": ("coverage", "share of real pictures with a synthetic one nearby"),
     "diversity": ("diversity", "mean distance of two synthetic pictures, over that of two real ones"),
     "classifier_auc": ("real-or-synthetic AUC", "how well a classifier tells both apart; 0.5 is chance, 1 is always"),
-    "wasserstein": ("Wasserstein distance", "mean shift of the quantity, in its own unit; 0 is equal"),
+    "wasserstein": (
+        "Wasserstein distance",
+        "Wasserstein distance: mean shift of the quantity, in its own unit; 0 is equal",
+    ),
     "class_share": ("class share", "share of pictures that look like the class, synthetic less real"),
     "total_variation": ("class proportions", "share of pictures whose label must change for equal proportions"),
     "class_recognised": ("recognised", "share of the class's pictures that the experts assign to it"),
     "answer_predicted": ("answer", "correlation of the asked vote fraction with the experts' prediction"),
     "nearer_to_training": ("nearest is a training picture", "share of synthetic pictures"),
-    "memorisation": ("memorisation", "how much nearer the training set is than the held-out set, as a log ratio"),
+    "memorisation": (
+        "memorisation",
+        "mean log of the distance to the nearest held-out over that to the nearest training picture",
+    ),
 }
 SPACE_TITLES = {
     "scattering": "Texture and structure (scattering transform)",
@@ -82,6 +89,12 @@ class Group:
 
     title: str
     rows: list[MetricRow]
+
+    @property
+    def reading(self) -> str:
+        """Return the reading of the metric, if the group has one metric of several features."""
+        readings = {row.reading for row in self.rows}
+        return readings.pop() if len(readings) == 1 and len(self.rows) > 1 else ""
 
     @property
     def significant(self) -> list[MetricRow]:
@@ -151,9 +164,10 @@ def group_findings(findings: Sequence[Finding]) -> list[Group]:
     by_space = [(title, [one for one in findings if one.feature == name]) for name, title in SPACE_TITLES.items()]
     others = {
         "Morphology, each quantity": ("wasserstein",),
-        "Classes": ("class_share", "total_variation"),
-        "Classes as the experts see them": ("class_recognised",),
-        "Answers as the experts see them": ("answer_predicted",),
+        "Classes by their look": ("class_share",),
+        "Classes by their labels": ("total_variation",),
+        "Classes that the experts recognise": ("class_recognised",),
+        "Answers that the experts predict": ("answer_predicted",),
         "Copies of training pictures": ("nearer_to_training", "memorisation"),
     }
     rest = [(title, [one for one in findings if one.metric in metrics]) for title, metrics in others.items()]
@@ -164,7 +178,7 @@ def row_of(finding: Finding) -> MetricRow:
     """Return the line of a metric, with numbers as text."""
     name, reading = METRICS.get(finding.metric, (finding.metric, ""))
     if finding.metric in NAMED:
-        name = f"{readable(finding.feature)}: {name}"
+        name = readable(finding.feature)
     return MetricRow(
         finding,
         name,
@@ -178,5 +192,9 @@ def row_of(finding: Finding) -> MetricRow:
 
 
 def readable(name: str) -> str:
-    """Return a name with spaces for underscores."""
-    return name.replace("_", " ")
+    """Return a name with spaces for underscores; that of an answer without its numbers.
+
+    >>> readable("t02_edgeon_a04_yes")
+    'edgeon: yes'
+    """
+    return re.sub(r"^t\d+_(.+)_a\d+_", r"\1: ", name).replace("_", " ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -35,6 +35,9 @@ class Blocks:
         The set to audit.
     held_out, training
         The real galaxies.
+    searched
+        All galaxies on which the generator was trained: those of `training`, then those of further
+        curated sets.
     samples
         Rows of the three samples.
     """
@@ -42,6 +45,7 @@ class Blocks:
     audited: AuditedSet
     held_out: Galaxies
     training: Galaxies
+    searched: Galaxies
     samples: Samples
 
     @cached_property
@@ -52,18 +56,17 @@ class Blocks:
     @property
     def num_pictures(self) -> int:
         """Return the number of pictures in all blocks."""
-        return len(self.samples) + len(self.held_out) + len(self.training)
+        return len(self.samples) + len(self.held_out) + len(self.searched)
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield one table of `BLOCK` per block."""
         for first, name in self.synthetic_blocks():
             pixels = self.synthetic_images[first : first + SYNTHETIC_BLOCK]
             yield _table({"block": name, "num_rows": len(pixels), "pixels": pixels.tobytes()})
-        for galaxies, rows in ((self.training, self.samples.training), (self.held_out, self.samples.held_out)):
+        for galaxies, rows in ((self.searched, self.samples.training), (self.held_out, self.samples.held_out)):
             for number, group in enumerate(galaxies.groups):
-                own = {"split": group.split, "label": group.label, "number": group.number, "num_rows": group.num_rows}
                 inside = galaxies.rows_in(number, rows).tolist()
-                yield _table({"block": file_name(group.name), "rows": inside, **own})
+                yield _table({"block": file_name(group.name), "rows": inside, **asdict(group)})
 
     def synthetic_blocks(self) -> list[tuple[int, str]]:
         """Return the first picture and the file of each block of synthetic pictures."""
@@ -80,7 +83,10 @@ class Measured:
     synthetic, held_out, training
         Features of the three samples.
     neighbours
-        Nearest real pictures of each synthetic picture.
+        Nearest real pictures of each synthetic picture, for the test: training and held-out
+        pictures of one survey.
+    found
+        Nearest real pictures, with those of `Blocks.searched` as training pictures.
     probabilities
         The experts' mean class probabilities of the three samples, float64 [n, K] each; None
         without experts.
@@ -90,6 +96,7 @@ class Measured:
     held_out: Features
     training: Features
     neighbours: RealNeighbours
+    found: RealNeighbours
     probabilities: tuple[Floats, Floats, Floats] | None
 
 
@@ -103,23 +110,14 @@ def read_measured(folder: Folder, blocks: Blocks, spaces: tuple[str, ...], class
     synthetic = _Parts(spaces)
     for _, name in blocks.synthetic_blocks():
         synthetic.add(read_tensors(folder, name)[0])
-    parts, neighbours = [synthetic], []
-    count = num_nearest(len(blocks.training), len(blocks.held_out))
-    for galaxies in (blocks.held_out, blocks.training):
-        own, nearest = _Parts(spaces), Neighbours.none(len(blocks.samples))
-        for first, group in zip(galaxies.firsts, galaxies.groups, strict=False):
-            tensors, _ = read_tensors(folder, file_name(group.name))
-            own.add(tensors)
-            rows, distances = tensors[NEAREST].numpy() + first, tensors[DISTANCE].numpy()
-            nearest = nearest.merged(Neighbours(rows, distances), count)
-        parts.append(own)
-        neighbours.append(nearest)
+    held_out, of_held_out, _ = _read_galaxies(folder, blocks, blocks.held_out, spaces)
+    training, of_training, of_searched = _read_galaxies(folder, blocks, blocks.searched, spaces)
     labels = (
         None if blocks.audited.labels_N is None else blocks.audited.labels_N[blocks.samples.synthetic],
         blocks.held_out.labels_N[blocks.samples.held_out],
         blocks.training.labels_N[blocks.samples.training],
     )
-    of_held_out, of_training = neighbours
+    parts = (synthetic, held_out, training)
     first, second, third = (part.features(own, class_names) for part, own in zip(parts, labels, strict=True))
     probabilities = [part.joined(PROBABILITY) for part in parts] if "experts" in spaces else None
     return Measured(
@@ -127,8 +125,25 @@ def read_measured(folder: Folder, blocks: Blocks, spaces: tuple[str, ...], class
         held_out=second,
         training=third,
         neighbours=RealNeighbours(of_training, of_held_out, len(blocks.training), len(blocks.held_out)),
+        found=RealNeighbours(of_searched, of_held_out, len(blocks.searched), len(blocks.held_out)),
         probabilities=None if probabilities is None else (probabilities[0], probabilities[1], probabilities[2]),
     )
+
+
+def _read_galaxies(
+    folder: Folder, blocks: Blocks, galaxies: Galaxies, spaces: tuple[str, ...]
+) -> tuple[_Parts, Neighbours, Neighbours]:
+    """Return the features of a sample, and its nearest pictures: in the config's own set, and in all sets."""
+    count = num_nearest(len(blocks.training), len(blocks.held_out))
+    parts, own, nearest = _Parts(spaces), Neighbours.none(len(blocks.samples)), Neighbours.none(len(blocks.samples))
+    for first, group in zip(galaxies.firsts, galaxies.groups, strict=False):
+        tensors, _ = read_tensors(folder, file_name(group.name))
+        parts.add(tensors)
+        block = Neighbours(tensors[NEAREST].numpy() + first, tensors[DISTANCE].numpy())
+        nearest = nearest.merged(block, count)
+        if group.set_number == 0:
+            own = nearest
+    return parts, own, nearest
 
 
 class _Parts:

@@ -8,14 +8,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from raydistill.artifacts import distilled, synthetic
+from raydistill.artifacts import curated as curated_sets
+from raydistill.artifacts import distilled, generator, synthetic
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
-from raydistill.artifacts.manifest import Manifest
+from raydistill.artifacts.manifest import Manifest, open_manifest
 from raydistill.artifacts.synthetic import NO_CLASS, SyntheticSet
-from raydistill.errors import ArtifactIncompatible
+from raydistill.errors import ArtifactError, ArtifactIncompatible
 from raydistill.galaxies.selection import Split
+from raydistill.log import get_logger
 from raydistill.pipeline.plan import ArtifactSpec
+from raydistill.storage import Folder
+
+log = get_logger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -41,6 +46,8 @@ class AuditedSet:
         The splits of the curated set that did not influence the pictures.
     votes
         The vote fractions that were asked for, in the form of `curated.SCHEMA`; None: unknown.
+    extra_sets
+        Further curated sets on whose training pictures the generator was trained.
     """
 
     kind: str
@@ -50,6 +57,7 @@ class AuditedSet:
     labels_N: Ints | None
     held_out: tuple[Split, ...]
     votes: pa.ChunkedArray | None = None
+    extra_sets: tuple[CuratedSet, ...] = ()
 
     def __len__(self) -> int:
         return len(self.object_ids)
@@ -84,7 +92,24 @@ def open_audited(spec: ArtifactSpec, curated: CuratedSet) -> AuditedSet:
         labels_N=None if (labels_N == NO_CLASS).any() or not curated.has_classes else labels_N,
         held_out=("validation", "test"),
         votes=samples.table(["votes"])["votes"],
+        extra_sets=_extra_sets(samples.manifest, samples.folder.uri),
     )
+
+
+def _extra_sets(manifest: Manifest, where: str) -> tuple[CuratedSet, ...]:
+    """Return the further curated sets of the generator; warn if the generator is gone."""
+    parent = manifest.parents.get(generator.KIND)
+    if parent is None:
+        return ()
+    try:
+        trained = open_manifest(Folder(parent.uri), generator.KIND, verify=False)
+    except ArtifactError as error:
+        log.warning(
+            "audit: %s: only training pictures of the config's survey are searched for copies (%s)", where, error
+        )
+        return ()
+    roles = sorted(role for role in trained.parents if role.startswith(f"{curated_sets.KIND}_"))
+    return tuple(CuratedSet.open(trained.parents[role].uri) for role in roles)
 
 
 def _check_curated(manifest: Manifest, curated: CuratedSet, where: str) -> None:

@@ -69,12 +69,10 @@ def make_grid(blocks: Blocks, curated: CuratedSet, seed: int) -> list[GridRow]:
 
 def make_pairs(blocks: Blocks, measured: Measured, nearest: pa.Table) -> list[Pair]:
     """Return the synthetic pictures that are nearest to training pictures, with those."""
-    chosen = measured.neighbours.closest(NUM_PAIRS)
-    training, held_out = (
-        own.rows_SK[chosen, 0] for own in (measured.neighbours.training, measured.neighbours.held_out)
-    )
+    chosen = measured.found.closest(NUM_PAIRS)
+    training, held_out = (own.rows_SK[chosen, 0] for own in (measured.found.training, measured.found.held_out))
     pictures = zip(
-        blocks.synthetic_images[chosen], blocks.training.images(training), blocks.held_out.images(held_out), strict=True
+        blocks.synthetic_images[chosen], blocks.searched.images(training), blocks.held_out.images(held_out), strict=True
     )
     return [
         pair(

@@ -1,4 +1,4 @@
-"""List the row groups of a curated set, and read pictures from them.
+"""List the row groups of curated sets, and read pictures from them.
 
 A row group is the unit of work: a worker reads one, and no process holds a whole split.
 """
@@ -27,6 +27,10 @@ class RowGroup:
 
     Attributes
     ----------
+    folder
+        URI of the set.
+    set_number
+        Its number in the audit; 0 is the config's own.
     split, label
         Partition of the set.
     number
@@ -35,6 +39,8 @@ class RowGroup:
         Its galaxies.
     """
 
+    folder: str
+    set_number: int
     split: Split
     label: int
     number: int
@@ -42,21 +48,21 @@ class RowGroup:
 
     @property
     def name(self) -> str:
-        """Return a name that is unique in the set."""
-        return f"{self.split}-{self.label:03d}-{self.number:05d}"
+        """Return a name that is unique in the audit."""
+        return f"set-{self.set_number}-{self.split}-{self.label:03d}-{self.number:05d}"
 
-    def read(self, folder: Folder, columns: Sequence[str]) -> pa.Table:
+    def read(self, columns: Sequence[str]) -> pa.Table:
         """Return the rows, with these columns of `curated.SCHEMA`."""
-        with folder.open(partition(self.split, self.label)) as source:
+        with Folder(self.folder).open(partition(self.split, self.label)) as source:
             file = pq.ParquetFile(source, pre_buffer=False)
             return file.read_row_group(self.number, list(columns), use_threads=False)
 
-    def images(self, folder: Folder, size: int) -> Pixels:
+    def images(self, size: int) -> Pixels:
         """Return the pictures, uint8 [num_rows, size, size, 3]."""
-        return np.asarray(decode_images(self.read(folder, ["image"])["image"], size))
+        return np.asarray(decode_images(self.read(["image"])["image"], size))
 
 
-def row_groups(curated: CuratedSet, splits: Iterable[Split]) -> list[RowGroup]:
+def row_groups(curated: CuratedSet, set_number: int, splits: Iterable[Split]) -> list[RowGroup]:
     """Return the row groups of these splits, in the order of splits, labels and rows."""
     found = []
     for split in splits:
@@ -66,7 +72,11 @@ def row_groups(curated: CuratedSet, splits: Iterable[Split]) -> list[RowGroup]:
             with curated.folder.open(partition(split, label)) as source:
                 metadata = pq.ParquetFile(source, pre_buffer=False).metadata
             counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-            found += [RowGroup(split, label, number, count) for number, count in enumerate(counts) if count]
+            found += [
+                RowGroup(curated.folder.uri, set_number, split, label, number, count)
+                for number, count in enumerate(counts)
+                if count
+            ]
     return found
 
 
@@ -75,15 +85,15 @@ class Galaxies:
 
     Parameters
     ----------
-    curated
-        The curated set.
+    sets
+        Curated sets of one image size.
     splits
-        Its parts.
+        Their parts.
     """
 
-    def __init__(self, curated: CuratedSet, splits: Iterable[Split]) -> None:
-        self.folder, self.size = curated.folder, curated.summary.image_size
-        self.groups = row_groups(curated, splits)
+    def __init__(self, sets: Sequence[CuratedSet], splits: Iterable[Split]) -> None:
+        self.size, splits = sets[0].summary.image_size, tuple(splits)
+        self.groups = [group for number, one in enumerate(sets) for group in row_groups(one, number, splits)]
         counts = np.array([group.num_rows for group in self.groups], np.int64)
         self.firsts = np.concatenate([[0], np.cumsum(counts)])
         self.labels_N = np.repeat(np.array([group.label for group in self.groups], np.int64), counts)
@@ -101,11 +111,9 @@ class Galaxies:
         images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         for number in np.unique(np.searchsorted(self.firsts, rows, side="right") - 1):
             own = (rows >= self.firsts[number]) & (rows < self.firsts[number + 1])
-            images[own] = self.groups[number].images(self.folder, self.size)[rows[own] - self.firsts[number]]
+            images[own] = self.groups[number].images(self.size)[rows[own] - self.firsts[number]]
         return images
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return a column of all rows."""
-        return pa.chunked_array(
-            [chunk for group in self.groups for chunk in group.read(self.folder, [name])[name].chunks]
-        )
+        return pa.chunked_array([chunk for group in self.groups for chunk in group.read([name])[name].chunks])

@@ -21,6 +21,8 @@ import torch
 from raydistill.artifacts.audit import NEAREST as NEAREST_FILE
 from raydistill.artifacts.audit import (
     NEAREST_SCHEMA,
+    QUIZ,
+    REPORT,
     AuditReport,
     AuditSummary,
     write_findings,
@@ -44,7 +46,7 @@ from raydistill.pipeline.audit.opening import AuditedSet, open_audited
 from raydistill.pipeline.audit.pages import write_pages
 from raydistill.pipeline.audit.row_groups import Galaxies
 from raydistill.pipeline.audit.samples import draw_samples
-from raydistill.pipeline.audit.worker import SHRUNK, BlockMeasurer, Measurement, shrink_pixels
+from raydistill.pipeline.audit.worker import SHRUNK, BlockMeasurer, shrink_pixels
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
@@ -112,7 +114,8 @@ def _draw(plan: Plan, curated: CuratedSet, audited: AuditedSet, where: str) -> B
         A sample would have fewer than `MIN_PICTURES` pictures.
     """
     config = plan.config.audit
-    held_out, training = Galaxies(curated, audited.held_out), Galaxies(curated, ("train",))
+    held_out, training = Galaxies([curated], audited.held_out), Galaxies([curated], ("train",))
+    searched = Galaxies([curated, *audited.extra_sets], ("train",))
     matched = config.match_classes and audited.labels_N is not None
     synthetic: Any = audited.labels_N if matched else len(audited)
     samples = draw_samples(synthetic, held_out.labels_N, training.labels_N, config.num_pictures, config.seed)
@@ -124,7 +127,7 @@ def _draw(plan: Plan, curated: CuratedSet, audited: AuditedSet, where: str) -> B
         raise ArtifactIncompatible(what, where, fix)
     if len(samples) < min(config.num_pictures, len(audited)):
         log.warning("audit: %s allow samples of %d; small differences stay unseen", sizes, len(samples))
-    return Blocks(audited, held_out, training, samples)
+    return Blocks(audited, held_out, training, searched, samples)
 
 
 def spaces_of(plan: Plan) -> tuple[str, ...]:
@@ -137,7 +140,7 @@ def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) 
     """Write the files of all blocks that are not finished."""
     resources, folder = plan.config.resources, plan.audit(path).folder / PARTIAL
     todo = [table for table in blocks.tables() if not folder.exists(table["block"][0].as_py())]
-    measurement = Measurement(
+    measurer = BlockMeasurer(
         folder=folder.uri,
         curated=curated.folder.uri,
         image_size=curated.summary.image_size,
@@ -155,11 +158,11 @@ def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) 
         progress(blocks.num_pictures, "measuring", "pictures", start=blocks.num_pictures - pending) as shown,
         translate_errors("audit"),
     ):
-        for count in _measure_blocks(plan, todo, measurement):
+        for count in _measure_blocks(plan, todo, measurer):
             shown.advance(count)
 
 
-def _measure_blocks(plan: Plan, tables: list[pa.Table], measurement: Measurement) -> Iterator[int]:
+def _measure_blocks(plan: Plan, tables: list[pa.Table], measurer: BlockMeasurer) -> Iterator[int]:
     """Yield the number of pictures of each block when its file is complete."""
     if not tables:
         return
@@ -169,11 +172,14 @@ def _measure_blocks(plan: Plan, tables: list[pa.Table], measurement: Measurement
     try:
         with accepted_deprecations():
             rows = ray.data.from_arrow(tables).map_batches(
-                BlockMeasurer, fn_constructor_args=(measurement,), batch_format="pyarrow", batch_size=None,
-                compute=ray.data.ActorPoolStrategy(size=choose_num_workers(resources, len(tables))),
-                num_cpus=0 if resources.gpus else resources.cpus, num_gpus=resources.gpus,
-                max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES,
-            )  # fmt: skip
+                measurer.__call__,
+                batch_format="pyarrow",
+                batch_size=None,
+                compute=ray.data.TaskPoolStrategy(size=choose_num_workers(resources, len(tables))),
+                num_cpus=0 if resources.gpus else resources.cpus,
+                num_gpus=resources.gpus,
+                max_retries=MAX_RETRIES,
+            )
         finished: Any = rows.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0)
         for report in finished:
             yield from report["pictures"].to_pylist()
@@ -192,9 +198,11 @@ def _compare(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks, 
     findings = combine(differences, copies, consistency_findings(curated, blocks, measured))
     folder.write(SUMMARY_FILE, summary.to_json())
     write_findings(folder, findings)
-    nearest = nearest_table(blocks, measured.neighbours)
+    nearest = nearest_table(blocks, measured.found)
     write_rows(folder, NEAREST_FILE, nearest)
     write_pages(folder, curated, blocks, measured, nearest, summary, findings, config.quiz_pictures)
+    for name in (REPORT, QUIZ):
+        run.artifact(folder.local(name))
     _log(findings, run)
 
 
@@ -210,6 +218,7 @@ def _summarise(plan: Plan, curated: CuratedSet, blocks: Blocks) -> AuditSummary:
         num_synthetic=len(blocks.audited),
         num_held_out=len(blocks.held_out),
         num_training=len(blocks.training),
+        num_searched=len(blocks.searched),
         spaces=spaces_of(plan),
         matched_classes=config.match_classes and blocks.audited.labels_N is not None,
         permutations=config.permutations,
@@ -219,7 +228,7 @@ def _summarise(plan: Plan, curated: CuratedSet, blocks: Blocks) -> AuditSummary:
 
 def nearest_table(blocks: Blocks, neighbours: RealNeighbours) -> pa.Table:
     """Return the nearest training and held-out galaxy of each sampled synthetic picture."""
-    training, held_out = blocks.training.column("object_id"), blocks.held_out.column("object_id")
+    training, held_out = blocks.searched.column("object_id"), blocks.held_out.column("object_id")
     columns = {
         "object_id": pa.array([blocks.audited.object_ids[row] for row in blocks.samples.synthetic]),
         "training_id": training.take(pa.array(neighbours.training.rows_SK[:, 0])),

@@ -1,12 +1,12 @@
 """The Ray task of the audit: features of a row group's pictures, and their distances to synthetic ones.
 
-{block, split, label, number, num_rows, rows, pixels}  ->  a file, and {block, pictures} for the driver
+{block, folder, set_number, split, label, number, num_rows, rows, pixels}  ->  a file, and {block, pictures} for the driver
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ from raydistill.storage import Folder
 BLOCK = pa.schema(
     [
         ("block", pa.string()),
+        ("folder", pa.string()),
+        ("set_number", pa.int64()),
         ("split", pa.string()),
         ("label", pa.int64()),
         ("number", pa.int64()),
@@ -50,8 +52,8 @@ PROBABILITY, NEAREST, DISTANCE = "probability", "nearest", "distance"  # names i
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """How a worker measures pictures.
+class BlockMeasurer:
+    """Measure blocks. A worker receives it by pickle, and loads the experts once.
 
     Attributes
     ----------
@@ -80,6 +82,40 @@ class Measurement:
     threads: int
     gpus: float
 
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Measure one block; its file is complete before this returns one row of `FINISHED`."""
+        torch.set_num_threads(self.threads)
+        (row,) = block.to_pylist()
+        tensors = {}
+        if row["pixels"] is not None:
+            shape = (-1, self.image_size, self.image_size, 3)
+            images = np.frombuffer(bytearray(row["pixels"]), np.uint8).reshape(shape)
+        else:
+            group = RowGroup(**{field.name: row[field.name] for field in fields(RowGroup)})
+            images = group.images(self.image_size)
+            nearest = Neighbours.of(
+                picture_distances(_synthetic_pictures(self.folder), shrink_pixels(images)), self.nearest
+            )
+            tensors = {NEAREST: torch.tensor(nearest.rows_SK), DISTANCE: torch.tensor(nearest.distances_SK)}
+            images = images[np.array(row["rows"], np.int64)]
+        write_tensors(Folder(self.folder), row["block"], tensors | self.features(images), {})
+        return pa.Table.from_pylist([{"block": row["block"], "pictures": row["num_rows"]}], FINISHED)
+
+    def features(self, images_NHWC: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
+        """Return the features float64 [N, D] by space, and the experts' mean probability [N, K]."""
+        found, pictures = {}, images_NHWC.astype(np.float32) / 255
+        if "scattering" in self.spaces:
+            found["scattering"] = torch.tensor(scattering(pictures))
+        if "morphology" in self.spaces:
+            found["morphology"] = torch.tensor(morphology(pictures))
+        if self.trajectories is not None and len(images_NHWC):
+            device = device_of(self.gpus)
+            ensemble, normalisation = _experts(self.trajectories, self.curated, device)
+            prediction = ensemble.predict(normalisation.apply(torch.tensor(images_NHWC)).to(device))
+            found["experts"] = prediction.features_NF.double().cpu()
+            found[PROBABILITY] = prediction.mean_NK.double().cpu()
+        return found
+
 
 def shrink_pixels(images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """Return pictures as `memorisation.shrink` does, a few in memory at once as floating-point numbers."""
@@ -87,60 +123,19 @@ def shrink_pixels(images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]
     return np.concatenate(parts)
 
 
-class BlockMeasurer:
-    """Measure blocks, one after the other. An actor loads the experts once."""
+@lru_cache(maxsize=1)
+def _synthetic_pictures(folder: str) -> npt.NDArray[np.float64]:
+    """Return the synthetic pictures, shrunk as `memorisation.shrink` does."""
+    pictures: npt.NDArray[np.float64] = read_tensors(Folder(folder), SHRUNK)[0]["pictures"].numpy()
+    return pictures
 
-    def __init__(self, measurement: Measurement) -> None:
-        torch.set_num_threads(measurement.threads)
-        self.measurement = measurement
 
-    def __call__(self, block: pa.Table) -> pa.Table:
-        """Measure one block; its file is complete before this returns one row of `FINISHED`."""
-        (row,) = block.to_pylist()
-        own, tensors = self.measurement, {}
-        if row["pixels"] is not None:
-            shape = (-1, own.image_size, own.image_size, 3)
-            images = np.frombuffer(bytearray(row["pixels"]), np.uint8).reshape(shape)
-        else:
-            group = RowGroup(row["split"], row["label"], row["number"], row["num_rows"])
-            images = group.images(Folder(own.curated), own.image_size)
-            distances_SR = picture_distances(self.synthetic_pictures, shrink_pixels(images))
-            nearest = Neighbours.of(distances_SR, own.nearest)
-            tensors = {NEAREST: torch.tensor(nearest.rows_SK), DISTANCE: torch.tensor(nearest.distances_SK)}
-            images = images[np.array(row["rows"], np.int64)]
-        tensors |= self.features(images)
-        write_tensors(Folder(own.folder), row["block"], tensors, {})
-        return pa.Table.from_pylist([{"block": row["block"], "pictures": row["num_rows"]}], FINISHED)
-
-    def features(self, images_NHWC: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
-        """Return the features float64 [N, D] by space, and the experts' mean probability [N, K]."""
-        found, pictures = {}, images_NHWC.astype(np.float32) / 255
-        if "scattering" in self.measurement.spaces:
-            found["scattering"] = torch.tensor(scattering(pictures))
-        if "morphology" in self.measurement.spaces:
-            found["morphology"] = torch.tensor(morphology(pictures))
-        if "experts" in self.measurement.spaces and len(images_NHWC):
-            ensemble, normalisation, device = self.experts
-            images_NCHW = normalisation.apply(torch.tensor(images_NHWC)).to(device)
-            prediction = ensemble.predict(images_NCHW)
-            found["experts"] = prediction.features_NF.double().cpu()
-            found[PROBABILITY] = prediction.mean_NK.double().cpu()
-        return found
-
-    @cached_property
-    def synthetic_pictures(self) -> npt.NDArray[np.float64]:
-        """Return the synthetic pictures, shrunk as `memorisation.shrink` does."""
-        pictures: npt.NDArray[np.float64] = read_tensors(Folder(self.measurement.folder), SHRUNK)[0]["pictures"].numpy()
-        return pictures
-
-    @cached_property
-    def experts(self) -> tuple[Ensemble, AnyNormalisation, str]:
-        """Return the experts after their last epoch, and how their pictures are normalised."""
-        assert self.measurement.trajectories is not None
-        device = device_of(self.measurement.gpus)
-        store = TrajectoryStore.open(self.measurement.trajectories, verify=False)  # the driver has verified both
-        curated = CuratedSet.open(self.measurement.curated, verify=False)
-        architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
-        network = build_network(architecture, curated.num_classes, self.measurement.image_size)
-        thetas = [theta_P.to(device) for theta_P in store.ends()]
-        return Ensemble(network, thetas, features=True), curated.normalisation, device
+@lru_cache(maxsize=1)
+def _experts(trajectories: str, curated: str, device: str) -> tuple[Ensemble, AnyNormalisation]:
+    """Return the experts after their last epoch, and how their pictures are normalised."""
+    store = TrajectoryStore.open(trajectories, verify=False)  # the driver has verified both
+    galaxies = CuratedSet.open(curated, verify=False)
+    architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
+    network = build_network(architecture, galaxies.num_classes, galaxies.summary.image_size)
+    thetas = [theta_P.to(device) for theta_P in store.ends()]
+    return Ensemble(network, thetas, features=True), galaxies.normalisation

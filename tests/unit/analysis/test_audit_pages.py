@@ -88,7 +88,7 @@ def findings() -> list[Finding]:
 
 def write_report(findings: list[Finding], survey: str = "gz2 <script>alert(1)</script>") -> str:
     summary = AuditSummary(
-        "synthetic", "f" * 64, survey, True, 8, 40, 60, 50, 70, ("scattering", "morphology"), True, 99, 0
+        "synthetic", "f" * 64, survey, True, 8, 40, 60, 50, 70, 90, ("scattering", "morphology"), True, 99, 0
     )  # fmt: skip
     values = features(0, 0.0).spaces["morphology"].values_ND
     quantities = {name: (values[:, n], values[::2, n]) for n, name in enumerate(QUANTITIES)}
