@@ -11,9 +11,13 @@ doi:10.1017/S0962492910000048). With d = 0 it is DDIM (Song et al. 2021,
 arXiv:2010.02502), of order 1. DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095) takes D linear in
 log(alpha / sigma) instead.
 
-Step n is at u_0 + (u_1 - u_0) (1 - n / steps)^2, where u_t is the u of time t. On mixtures of narrow
-and wide peaks this solver and these steps have the least error among four solvers and four
+Step n is at u_0 + (u_1 - u_0) v, where u_t is the u of time t and v = (1 - n / steps)^2. On mixtures
+of narrow and wide peaks this solver and these steps have the least error among four solvers and four
 exponents (`benchmarks/solvers.py`).
+
+The brightness of a picture is the sum of many pixels with common deviations. It exceeds their noise
+already at u near 1, where v has few steps. A shift s moves them there: s v / (1 + (s - 1) v), as Esser
+et al. 2024, arXiv:2403.03206, do for large pictures.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ def solve(
     order: Order = 2,
     start: Tensor | None = None,
     strength: float = 1.0,
+    shift: float = 1.0,
 ) -> Tensor:
     """Return samples.
 
@@ -57,6 +62,8 @@ def solve(
         The image x0 of the first x_t, with the shape of `noise`. None: 0.
     strength
         Time of the first step, in (0, 1].
+    shift
+        More than 1: more steps at high noise.
 
     Returns
     -------
@@ -70,7 +77,7 @@ def solve(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    us, times = sampling_grid(process, steps, strength)
+    us, times = sampling_grid(process, steps, strength, shift)
     scales = (process.alpha(times) + process.sigma(times)).tolist()
     y, before = noise * us[0] + (0 if start is None else (1 - us[0]) * start), None
     for n, scale in enumerate(scales):
@@ -83,13 +90,16 @@ def solve(
     return y
 
 
-def sampling_grid(process: Process, steps: int, strength: float = 1.0) -> tuple[list[float], Tensor]:
+def sampling_grid(
+    process: Process, steps: int, strength: float = 1.0, shift: float = 1.0
+) -> tuple[list[float], Tensor]:
     """Return the u of `steps` steps and their end 0, decreasing, and the times of the steps."""
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
     ends = torch.tensor([0.0, strength], dtype=torch.float64)
     least, most = process.sigma(ends) / (process.alpha(ends) + process.sigma(ends))
-    us = least + (most - least) * torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1].square()
+    v = torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1].square()
+    us = least + (most - least) * shift * v / (1 + (shift - 1) * v)
     return [*us.tolist(), 0.0], process.time_at(us)
 
 

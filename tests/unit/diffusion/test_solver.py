@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from raydistill.diffusion.processes import EDM, Process, StableDiffusionProcess, VPrediction
+from raydistill.diffusion.processes import EDM, Process, RectifiedFlow, StableDiffusionProcess, VPrediction
 from raydistill.diffusion.solver import Order, sampling_grid, solve
 from raydistill.seeding import generator
 from tests.unit.diffusion.gaussian import PROCESSES, GaussianData
@@ -44,6 +44,24 @@ def test_samples_have_the_mean_and_the_variance_of_the_data(process: Process) ->
     samples = solve(data.denoise, process, draw(20_000, 2), 20)
     assert float(samples.mean()) == pytest.approx(data.mean, abs=0.01)
     assert float(samples.std()) == pytest.approx(data.std, rel=0.03)
+
+
+def test_shift_keeps_the_spread_of_what_many_pixels_share() -> None:
+    shared = GaussianData(RectifiedFlow(), mean=3.0, std=15.0)  # as the sum of 1000 pixels with the deviation 0.5
+    spread = {
+        shift: float(solve(shared.denoise, shared.process, draw(20_000, 2), 20, shift=shift).std()) / shared.std
+        for shift in (1.0, 3.0)
+    }
+    assert spread[1.0] < 0.7
+    assert spread[3.0] == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+def test_shift_moves_the_steps_between_the_same_ends(process: Process) -> None:
+    plain, shifted = (sampling_grid(process, 10, shift=shift) for shift in (1.0, 4.0))
+    assert shifted[0][0] == plain[0][0]
+    assert shifted[0][-1] == plain[0][-1] == 0
+    assert all(later > earlier for earlier, later in zip(plain[0][1:-1], shifted[0][1:-1], strict=True))
 
 
 def test_schedule_that_keeps_some_image_biases_the_brightness() -> None:
