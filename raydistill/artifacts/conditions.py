@@ -5,7 +5,8 @@ A condition has groups (`diffusion.conditions`):
 - "votes": the conditional vote fractions of the survey's decision tree;
 - "class": one number per class, 1 for the galaxy's class and 0 for the others;
 - "size": log10 of the Petrosian radius `petro_r90`;
-- "colour": two colours of the picture, see `picture_colours`.
+- "colour": two colours of the picture, see `picture_colours`;
+- "embedding": components of an expert's features of the picture, see `pipeline.pictures.embedding`.
 
 Size and colour are standardised by the training galaxies. An unknown quantity is NaN, or -1 for a
 class.
@@ -33,7 +34,7 @@ from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.trees import TREES
 
-Group = Literal["votes", "class", "size", "colour"]
+Group = Literal["votes", "class", "size", "colour", "embedding"]
 
 MAX_STATISTICS = 20_000  # pictures whose colours are measured: the error of a mean is then below 1 % of the spread
 BLACK = 0.5 / 255  # added to the mean of a channel: half a grey level, so that a black picture has a logarithm
@@ -84,6 +85,7 @@ class ConditionEncoding:
         labels_N: np.ndarray | None = None,
         petro_r90_N: np.ndarray | None = None,
         colours_N2: np.ndarray | None = None,
+        embeddings_NE: np.ndarray | None = None,
     ) -> Conditions:
         """Return the conditions of galaxies.
 
@@ -99,6 +101,8 @@ class ConditionEncoding:
             Radii in arcsec; NaN where unknown.
         colours_N2
             As `picture_colours` returns them; NaN where unknown.
+        embeddings_NE
+            Embeddings of pictures; NaN where unknown.
 
         Returns
         -------
@@ -110,6 +114,7 @@ class ConditionEncoding:
             "class": None if labels_N is None else self._one_hot(labels_N),
             "size": None if petro_r90_N is None else log_radius(petro_r90_N),
             "colour": colours_N2,
+            "embedding": embeddings_NE,
         }
         known = {name: array for name, array in values.items() if array is not None and name in self.groups}
         return Conditions.of(self.layout, num_galaxies, **{name: self._scaled(name, known[name]) for name in known})
@@ -175,7 +180,11 @@ def columns_of(encoding: ConditionEncoding) -> list[str]:
 
 
 def conditions_of(
-    rows: pa.Table, labels_N: np.ndarray, images_NHWC: np.ndarray | Tensor, encoding: ConditionEncoding
+    rows: pa.Table,
+    labels_N: np.ndarray,
+    images_NHWC: np.ndarray | Tensor,
+    encoding: ConditionEncoding,
+    embeddings_NE: np.ndarray | None = None,
 ) -> Conditions:
     """Return the conditions of rows of a curated set.
 
@@ -189,6 +198,8 @@ def conditions_of(
         Their decoded pictures, uint8.
     encoding
         How they are encoded.
+    embeddings_NE
+        Embeddings of the pictures, for a group of this name.
     """
     layout, groups = encoding.layout, encoding.groups
     return encoding.encode(
@@ -197,11 +208,15 @@ def conditions_of(
         labels_N=labels_N if "class" in groups else None,
         petro_r90_N=_floats(rows["petro_r90"]) if "size" in groups else None,
         colours_N2=picture_colours(images_NHWC) if "colour" in groups else None,
+        embeddings_NE=embeddings_NE,
     )
 
 
 def fit_encoding(
-    curated: CuratedSet, names: Sequence[Group] | None = None, extras: Sequence[CuratedSet] = ()
+    curated: CuratedSet,
+    names: Sequence[Group] | None = None,
+    extras: Sequence[CuratedSet] = (),
+    embedding_size: int = 1,
 ) -> ConditionEncoding:
     """Return the encoding for a curated set, with the statistics of its training galaxies.
 
@@ -213,6 +228,8 @@ def fit_encoding(
         Groups of the conditions. None: votes, class and size, as far as the sets have them.
     extras
         Further sets with training galaxies, whose votes and radii count too.
+    embedding_size
+        Numbers of the group "embedding".
 
     Raises
     ------
@@ -226,6 +243,7 @@ def fit_encoding(
         "class": curated.has_classes,
         "size": not np.isnan(radii_N1).all(),
         "colour": True,
+        "embedding": True,
     }
     usual: tuple[Group, ...] = ("votes", "class", "size")
     names = [name for name in usual if available[name]] if names is None else names
@@ -238,6 +256,7 @@ def fit_encoding(
         "class": tuple(curated.class_names),
         "size": ("log10 petro_r90",),
         "colour": ("red/green", "blue/green"),
+        "embedding": tuple(f"component {n}" for n in range(1, embedding_size + 1)),
     }
     scales = {}
     if "size" in names:

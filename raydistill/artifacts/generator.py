@@ -4,6 +4,7 @@
 - `generator.json`: the architecture, the groups of the conditions, class names and the training.
 - `history.parquet`: loss and learning rate during the training, and the loss by time bin.
 - `validation.parquet`: losses on validation pictures, and flux and colour of sampled pictures.
+- `embedding.safetensors`: how features become the condition "embedding", if there is one.
 - `previews/step-000500.png` …: real pictures above samples with the same conditions.
 """
 

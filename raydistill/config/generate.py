@@ -53,8 +53,12 @@ class Generate:
     model
         Architecture.
     conditions
-        Properties of a galaxy that the generator is given: any of `votes`, `class`, `size` and
-        `colour`. An empty list: none. None: votes, class and size, as far as the survey has them.
+        Properties of a galaxy that the generator is given: any of `votes`, `class`, `size`,
+        `colour` and `embedding`. An embedding consists of an expert's features, so that a sample is a
+        variation of a real galaxy; it needs experts. An empty list: none. None: votes, class and
+        size, as far as the survey has them.
+    embedding_size
+        Principal components of the features that make an embedding.
     training
         Training.
     sampling
@@ -73,6 +77,7 @@ class Generate:
 
     model: GeneratorModel = field(default_factory=GeneratorModel)
     conditions: tuple[Group, ...] | None = None
+    embedding_size: PositiveInt = 16
     training: GeneratorTraining = field(default_factory=GeneratorTraining)
     sampling: Sampling = field(default_factory=Sampling)
     preview_every: PositiveInt = 500
@@ -85,6 +90,11 @@ class Generate:
             raise ValueError(f"conditions must not name one twice, got {', '.join(self.conditions)}")
         if len(set(self.extra_sets)) < len(self.extra_sets):
             raise ValueError(f"extra_sets must not name one twice, got {', '.join(self.extra_sets)}")
+
+    @property
+    def needs_experts(self) -> bool:
+        """Whether the conditions include embeddings, which are an expert's."""
+        return "embedding" in (self.conditions or ())
 
     def with_digest(self) -> Generate:
         """Return the same with the digest of pretrained weights, if there are any.

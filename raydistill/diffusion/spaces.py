@@ -114,7 +114,7 @@ class Components(nn.Module):
         """Find the principal components of images."""
         flat_NP = images_NCHW.flatten(1).double()
         mean_P = flat_NP.mean(dim=0)
-        axes_KP, variances_K = _principal_axes(flat_NP - mean_P, self.shape[0])
+        axes_KP, variances_K = principal_axes(flat_NP - mean_P, self.shape[0])
         rank = int((variances_K > 1e-9 * variances_K.max()).sum())  # the rest is rounding
         self.mean.copy_(mean_P)
         self.axes.zero_()[:rank] = axes_KP[:rank].to(self.axes)
@@ -138,10 +138,10 @@ class Components(nn.Module):
         return states_BK
 
 
-def _principal_axes(centred_NP: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def principal_axes(centred_NP: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return at most `count` principal axes [K, P] of centred rows and their variances [K], largest first.
 
-    Subspace iteration from random vectors (Halko et al. 2011, arXiv:0909.4061, Algorithm 4.4) costs
+    The rows are float64. Subspace iteration from random vectors (Halko et al. 2011, arXiv:0909.4061, Algorithm 4.4) costs
     N P K operations a round, where the covariance would cost N P^2.
     """
     rows, columns = centred_NP.shape

@@ -222,6 +222,8 @@ class Plan:
         if self.config.generate.model.network.kind == "stable-diffusion":
             parts["generate"]["model"]["network"].pop("path")  # the digest names the weights, wherever they are
         parents = {curated.KIND: self.curated}
+        if self.config.generate.needs_experts:
+            parents[trajectories.KIND] = self.trajectories
         parents |= {f"{curated.KIND}_{n}": spec for n, spec in enumerate(self.extra_sets, start=2)}
         return self._spec(generator.KIND, parts, parents, self.config.seed)
 
@@ -321,7 +323,7 @@ class Plan:
     def synthetic_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `sample` reads, and the synthetic set that it writes."""
         experts = [] if self.config.sample.filter is None else [self.filter_experts]
-        specs = [self.survey, self.curated, *self.extra_sets, self.generator, *experts, self.synthetic]
+        specs = [*self.generator_specs(), *experts, self.synthetic]
         return [spec for spec in specs if spec is not None]
 
     def audit_specs(self, path: str | None) -> list[ArtifactSpec]:
@@ -331,7 +333,9 @@ class Plan:
 
     def generator_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `generate` reads, and the generator that it trains."""
-        return [spec for spec in (self.survey, self.curated, *self.extra_sets, self.generator) if spec is not None]
+        experts = [self.trajectories] if self.config.generate.needs_experts else []
+        specs = [self.survey, self.curated, *experts, *self.extra_sets, self.generator]
+        return [spec for spec in specs if spec is not None]
 
     def search_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `tune` reads, and the search report that it builds."""

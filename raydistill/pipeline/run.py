@@ -64,7 +64,12 @@ def stages_of(config: Config, last: str = "evaluate") -> list[str]:
     while last in BEFORE:
         needed.add(last := BEFORE[last])
     filtered = config.sample.filter is not None and config.sample.filter.experts is None
-    if ("sample" in needed and filtered) or ("audit" in needed and "experts" in (config.audit.spaces or ())):
+    embedded = "generate" in needed and config.generate.needs_experts
+    if (
+        embedded
+        or ("sample" in needed and filtered)
+        or ("audit" in needed and "experts" in (config.audit.spaces or ()))
+    ):
         needed.add("experts")
     if config.survey.kind != "simulated":
         needed.discard("simulate")

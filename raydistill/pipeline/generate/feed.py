@@ -27,6 +27,7 @@ from raydistill.diffusion.conditions import Conditions
 from raydistill.diffusion.order import ImageOrder, Window
 from raydistill.diffusion.training import GeneratorTraining, TrainingImages
 from raydistill.galaxies.selection import Split
+from raydistill.pipeline.pictures.embedding import Embedder
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
 from raydistill.seeding import generator as seeded
 from raydistill.storage import Folder
@@ -111,11 +112,14 @@ class Pictures:
         Side of a picture in pixels.
     encoding
         How the properties of galaxies become conditions.
+    embedder
+        Embeds the pictures; None if the conditions have no embedding.
     """
 
     groups: tuple[RowGroup, ...]
     image_size: int
     encoding: ConditionEncoding
+    embedder: Embedder | None = None
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -129,8 +133,9 @@ class Pictures:
     def decode(self, rows: pa.Table) -> TrainingImages:
         """Return decoded rows."""
         images_NHWC = decode_images(rows["image"], self.image_size)
-        labels_N = rows["label"].to_numpy()
-        return TrainingImages(images_NHWC, conditions_of(rows, labels_N, images_NHWC, self.encoding))
+        embeddings_NE = None if self.embedder is None else self.embedder.apply(images_NHWC)
+        conditions = conditions_of(rows, rows["label"].to_numpy(), images_NHWC, self.encoding, embeddings_NE)
+        return TrainingImages(images_NHWC, conditions)
 
     def choose(self, count: int, seed: int, name: str) -> TrainingImages:
         """Return `count` pictures at random, or all if there are fewer, decoding no others."""

@@ -12,6 +12,7 @@ last checkpoint; a command that was killed continues from it too.
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -30,7 +31,8 @@ from raydistill.pipeline.generate.extra_sets import ExtraSet, extra_row_groups, 
 from raydistill.pipeline.generate.feed import Pictures, row_groups
 from raydistill.pipeline.generate.monitor import Monitor
 from raydistill.pipeline.generate.task import GenerateTask
-from raydistill.pipeline.generate.worker import train_generator
+from raydistill.pipeline.generate.worker import MAX_STATISTICS, train_generator
+from raydistill.pipeline.pictures.embedding import Embedder, Expert, open_expert
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.background import run_in_background
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
@@ -62,6 +64,8 @@ def generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Gen
 
     Raises
     ------
+    ArtifactMissing
+        If the curated set does not exist, or the experts for a condition "embedding".
     ArtifactIncompatible
         If the curated set lacks a split, or a quantity that `generate.conditions` names. If an extra
         set does not fit it.
@@ -75,15 +79,22 @@ def generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Gen
         curated = CuratedSet.open(plan.curated.folder)
         curated.require_splits("train", "validation")
         extras = open_extra_sets([extra.folder for extra in plan.extra_sets], curated)
-        encoding = fit_encoding(curated, plan.config.generate.conditions, extras)
+        own = plan.config.generate
+        encoding = fit_encoding(curated, own.conditions, extras, own.embedding_size)
+        expert = open_expert(plan, curated) if own.needs_experts else None
         used = without_held_out(extras, curated)
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
-            _train(plan, curated, encoding, used, run)
+            _train(plan, curated, encoding, expert, used, run)
     return GeneratorArtifact.open(spec.folder)
 
 
 def _train(
-    plan: Plan, curated: CuratedSet, encoding: ConditionEncoding, extras: tuple[ExtraSet, ...], run: Run
+    plan: Plan,
+    curated: CuratedSet,
+    encoding: ConditionEncoding,
+    expert: Expert | None,
+    extras: tuple[ExtraSet, ...],
+    run: Run,
 ) -> None:
     """Train the generator to its end. Raise the error that ended it."""
     config, spec = plan.config, plan.generator
@@ -93,6 +104,10 @@ def _train(
     size, further = curated.summary.image_size, [extra_row_groups(extra, curated) for extra in extras]
     pictures = Pictures(sum(further, row_groups(curated, "train")), size, encoding)
     validation = Pictures(row_groups(curated, "validation"), size, encoding)
+    if expert is not None:
+        chosen = pictures.choose(MAX_STATISTICS, spec.seed, "embedding")
+        embedder = Embedder.fit(expert, chosen.images_NHWC, config.generate.embedding_size)
+        pictures, validation = replace(pictures, embedder=embedder), replace(validation, embedder=embedder)
     log.info(
         "generate: %d steps of %d pictures, from %d, on %d %s; conditions: %s",
         training.steps,

@@ -162,6 +162,8 @@ class _Worker:
     def _write(self) -> None:
         """Write the files of the artifact."""
         write_model(self.folder, self.state.averaged())
+        if self.task.pictures.embedder is not None:
+            self.task.pictures.embedder.write(self.folder)
         self.folder.write(SUMMARY, self.summary.to_json())
         self._write_rows(HISTORY, self.records.history, HISTORY_SCHEMA)
         self._write_rows(VALIDATION, self.records.validation, VALIDATION_SCHEMA)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
 from raydistill.artifacts.conditions import picture_colours, votes_of
 from raydistill.artifacts.curated import CuratedSet
@@ -20,6 +21,7 @@ from raydistill.galaxies.classes import ClassTree
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS, Split
 from raydistill.galaxies.tree import DecisionTree
+from raydistill.pipeline.pictures.embedding import Embedder
 
 WHERE = "sample.conditions"
 DECODED_AT_ONCE = 1024  # pictures
@@ -41,6 +43,9 @@ class Galaxies:
         float64, arcsec; NaN where unknown.
     colours_N2
         float64, as `artifacts.conditions.picture_colours` returns them; NaN where unknown.
+    embeddings_NE
+        float32, as `pipeline.pictures.embedding` returns them; NaN where unknown. E is 0 for a
+        generator without them.
     origins
         Ids of real galaxies or of a table's rows; None for a description.
     """
@@ -50,6 +55,7 @@ class Galaxies:
     confidence_N: np.ndarray
     petro_r90_N: np.ndarray
     colours_N2: np.ndarray
+    embeddings_NE: np.ndarray
     origins: tuple[str | None, ...]
 
     def __len__(self) -> int:
@@ -63,6 +69,7 @@ class Galaxies:
             self.confidence_N[rows],
             self.petro_r90_N[rows],
             self.colours_N2[rows],
+            self.embeddings_NE[rows],
             tuple(self.origins[row] for row in rows),
         )
 
@@ -84,31 +91,48 @@ class Survey:
         The questions that its votes answer.
     classes
         The paths of its classes in the tree; None if votes determine no class.
+    embedder
+        Embeds its pictures; None for a generator without embeddings.
     """
 
     curated: CuratedSet
     tree: DecisionTree
     classes: ClassTree | None
+    embedder: Embedder | None = None
 
     @property
     def class_names(self) -> list[str]:
         """Return the class names; empty if the set has no classes."""
         return self.curated.class_names if self.curated.has_classes else []
 
+    def embeddings(self, images_NHWC: Tensor) -> np.ndarray:
+        """Return the embeddings [N, E] of pictures, [N, 0] without an embedder."""
+        if self.embedder is None:
+            return np.empty((len(images_NHWC), 0), np.float32)
+        return self.embedder.apply(images_NHWC)
 
-def read_curated(survey: Survey, splits: Sequence[Split] = SPLITS, *, colours: bool = False) -> Galaxies:
+    def unknown_embeddings(self, num_galaxies: int) -> np.ndarray:
+        """Return NaN [N, E]."""
+        size = 0 if self.embedder is None else len(self.embedder.axes_KF)
+        return np.full((num_galaxies, size), np.nan, np.float32)
+
+
+def read_curated(survey: Survey, splits: Sequence[Split] = SPLITS, *, pictures: bool = False) -> Galaxies:
     """Return the galaxies of some splits of the curated set, sorted by split and object id.
 
-    Their colours are NaN unless they are requested, because that decodes every picture.
+    Their colours and embeddings are NaN unless `pictures`, because that decodes every picture.
     """
-    columns = ["object_id", "votes", "petro_r90", "confidence", *(["image"] if colours else [])]
+    columns = ["object_id", "votes", "petro_r90", "confidence", *(["image"] if pictures else [])]
     rows = pa.concat_tables([survey.curated.table(split, columns) for split in splits])
+    unknown = _unknown_colours(len(rows)), survey.unknown_embeddings(len(rows))
+    colours_N2, embeddings_NE = _describe_pictures(rows["image"], survey) if pictures else unknown
     galaxies = Galaxies(
         votes_of(rows["votes"], len(survey.tree.answers)),
         rows["label"].to_numpy().astype(np.int64),
         _floats(rows["confidence"]),
         _floats(rows["petro_r90"]),
-        _colours(rows["image"], survey.curated.summary.image_size) if colours else _unknown_colours(len(rows)),
+        colours_N2,
+        embeddings_NE,
         tuple(rows["object_id"].to_pylist()),
     )
     return galaxies if survey.class_names else galaxies.without_class()
@@ -119,21 +143,22 @@ def describe_galaxy(wanted: AnswerConditions, survey: Survey) -> Galaxies:
     votes_NA = parse_answers(wanted.answers, survey.tree, f"{WHERE}.answers")[None]
     radius = np.nan if wanted.petro_r90 is None else wanted.petro_r90
     colours_N2 = np.array([(np.nan, np.nan) if wanted.colour is None else wanted.colour])
-    unknown = Galaxies(votes_NA, np.array([NO_CLASS]), np.array([np.nan]), np.array([radius]), colours_N2, (None,))
-    return _classified(unknown, survey)
+    numbers = np.array([NO_CLASS]), np.array([np.nan]), np.array([radius])
+    return _classified(Galaxies(votes_NA, *numbers, colours_N2, survey.unknown_embeddings(1), (None,)), survey)
 
 
-def edit_galaxies(wanted: GalaxyConditions, survey: Survey, *, colours: bool = False) -> Galaxies:
+def edit_galaxies(wanted: GalaxyConditions, survey: Survey, *, pictures: bool = False) -> Galaxies:
     """Return real galaxies, some of whose answers are changed.
 
-    Their size and, if requested, their colours stay.
+    Their size and, if requested, their colours stay. The embedding of a changed galaxy is unknown:
+    it would contradict the change.
 
     Raises
     ------
     ConfigError
         The curated set lacks a galaxy, or a changed question cannot be reached by one.
     """
-    galaxies = read_curated(survey, SPLITS if wanted.object_ids else (wanted.split,), colours=colours)
+    galaxies = read_curated(survey, SPLITS if wanted.object_ids else (wanted.split,), pictures=pictures)
     if wanted.object_ids:
         galaxies = galaxies.take(np.array([_find(name, galaxies.origins) for name in wanted.object_ids]))
     if not len(galaxies):
@@ -143,7 +168,8 @@ def edit_galaxies(wanted: GalaxyConditions, survey: Survey, *, colours: bool = F
     answers_A = parse_answers(wanted.answers, survey.tree, f"{WHERE}.answers")
     votes_NA = replace_answers(galaxies.votes_NA, answers_A, survey.tree)
     _check_reached(votes_NA, answers_A, galaxies, survey.tree)
-    return _classified(replace(galaxies, votes_NA=votes_NA), survey)
+    unknown_NE = survey.unknown_embeddings(len(galaxies))
+    return _classified(replace(galaxies, votes_NA=votes_NA, embeddings_NE=unknown_NE), survey)
 
 
 def read_conditions(wanted: TableConditions, survey: Survey) -> Galaxies:
@@ -166,6 +192,7 @@ def read_conditions(wanted: TableConditions, survey: Survey) -> Galaxies:
         np.full(len(rows), np.nan),
         _floats(rows["petro_r90"]),
         _unknown_colours(len(rows)),
+        survey.unknown_embeddings(len(rows)),
         tuple(rows["object_id"].to_pylist()),
     )
     if "label" in rows.column_names:
@@ -247,10 +274,14 @@ def _label(name: str | None, class_names: Sequence[str], where: str) -> int:
     return list(class_names).index(name)
 
 
-def _colours(column: pa.ChunkedArray, size: int) -> np.ndarray:
-    """Return the colours [N, 2] of a column of PNG files, of which a part is decoded at a time."""
-    parts = [column.slice(first, DECODED_AT_ONCE) for first in range(0, len(column), DECODED_AT_ONCE)]
-    return np.concatenate([np.empty((0, 2)), *(picture_colours(decode_images(part, size)) for part in parts)])
+def _describe_pictures(column: pa.ChunkedArray, survey: Survey) -> tuple[np.ndarray, np.ndarray]:
+    """Return colours [N, 2] and embeddings [N, E] of PNG files, of which a part is decoded at a time."""
+    colours, embeddings = [np.empty((0, 2))], [survey.unknown_embeddings(0)]
+    for first in range(0, len(column), DECODED_AT_ONCE):
+        images_NHWC = decode_images(column.slice(first, DECODED_AT_ONCE), survey.curated.summary.image_size)
+        colours.append(picture_colours(images_NHWC))
+        embeddings.append(survey.embeddings(images_NHWC))
+    return np.concatenate(colours), np.concatenate(embeddings)
 
 
 def _unknown_colours(num_galaxies: int) -> np.ndarray:

@@ -117,6 +117,7 @@ def _encode(galaxies: Galaxies, encoding: ConditionEncoding) -> Conditions:
         labels_N=galaxies.labels_N,
         petro_r90_N=galaxies.petro_r90_N,
         colours_N2=galaxies.colours_N2,
+        embeddings_NE=galaxies.embeddings_NE,
     )
 
 
@@ -133,7 +134,7 @@ def _galaxies(
         return describe_galaxy(wanted, survey)
     _require_groups(["votes"] if wanted.answers else [], groups, f"{WHERE}.answers")
     _require_any(groups)
-    return edit_galaxies(wanted, survey, colours="colour" in groups)
+    return edit_galaxies(wanted, survey, pictures=_need_pictures(groups))
 
 
 def _class_pools(wanted: ClassConditions, survey: Survey, encoding: ConditionEncoding) -> list[Pool]:
@@ -147,7 +148,7 @@ def _class_pools(wanted: ClassConditions, survey: Survey, encoding: ConditionEnc
     _require_groups(["class"] if wanted.like == "label" else [], encoding.groups, f"{WHERE}.like")
     _require_any(encoding.groups)
     random = wanted.like == "galaxies"
-    galaxies = read_curated(survey, ("train",), colours=random and "colour" in encoding.groups)
+    galaxies = read_curated(survey, ("train",), pictures=random and _need_pictures(encoding.groups))
     pools = []
     for label in labels:
         own = galaxies.take(np.flatnonzero(galaxies.labels_N == label))
@@ -158,8 +159,9 @@ def _class_pools(wanted: ClassConditions, survey: Survey, encoding: ConditionEnc
 
 def _unknown(galaxies: Galaxies) -> Galaxies:
     """Return galaxies of which only the class is known."""
-    shapes = {name: np.full_like(getattr(galaxies, name), np.nan) for name in ("votes_NA", "petro_r90_N", "colours_N2")}
-    return replace(galaxies, **shapes, confidence_N=np.ones(len(galaxies)), origins=(None,) * len(galaxies))
+    names = ("votes_NA", "petro_r90_N", "colours_N2", "embeddings_NE")
+    unknown = {name: np.full_like(getattr(galaxies, name), np.nan) for name in names}
+    return replace(galaxies, **unknown, confidence_N=np.ones(len(galaxies)), origins=(None,) * len(galaxies))
 
 
 def _known_groups(galaxies: Galaxies) -> list[str]:
@@ -176,6 +178,11 @@ def _require_groups(needed: Sequence[str], groups: Sequence[str], where: str) ->
             known = ", ".join(groups) or "none"
             what = f"the generator was not trained with the condition '{name}' (its conditions: {known})"
             raise ConfigError(what, where, "choose other conditions, or train one with generate.conditions")
+
+
+def _need_pictures(groups: Sequence[str]) -> bool:
+    """Return whether pictures must be decoded for their conditions."""
+    return "colour" in groups or "embedding" in groups
 
 
 def _require_any(groups: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.trees import TREES
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.config_checks import ALL
+from raydistill.pipeline.pictures.embedding import Embedder, open_expert
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
@@ -112,7 +113,11 @@ def sample(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Synth
 
 def load_pools(plan: Plan, curated: CuratedSet, generator: GeneratorArtifact) -> list[Pool]:
     """Return the conditions that the config asks for."""
-    survey = Survey(curated, TREES[curated.summary.tree or GZ2.name], _paths_of_classes(plan, curated))
+    tree = TREES[curated.summary.tree or GZ2.name]
+    embedder = None
+    if "embedding" in generator.encoding.groups:
+        embedder = Embedder.read(open_expert(plan, curated), generator.folder)
+    survey = Survey(curated, tree, _paths_of_classes(plan, curated), embedder)
     return make_pools(plan.config.sample.conditions, survey, generator.encoding)
 
 
