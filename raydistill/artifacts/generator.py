@@ -63,7 +63,10 @@ VALIDATION_SCHEMA = pa.schema(
     ]
 )
 
-_BY_KIND = {cls.kind: cls for union in (Network, Process, Space) for cls in get_args(union)}
+_BY_KIND = {
+    part: {cls.kind: cls for cls in get_args(union)}
+    for part, union in (("network", Network), ("process", Process), ("space", Space))
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,15 +127,15 @@ class GeneratorSummary:
         """Return the summary in the bytes of `generator.json`."""
         raw: dict[str, Any] = json.loads(data)
         raw["encoding"] = ConditionEncoding.from_plain(raw["encoding"])
-        raw["model"] = Model(**{part: _of_kind(values) for part, values in raw["model"].items()})
+        raw["model"] = Model(**{part: _of_kind(part, values) for part, values in raw["model"].items()})
         raw["sampling"] = Sampling(**raw["sampling"])
         return GeneratorSummary(**raw | {"class_names": tuple(raw["class_names"])})
 
 
-def _of_kind(plain: Mapping[str, Any]) -> Any:
+def _of_kind(part: str, plain: Mapping[str, Any]) -> Any:
     """Return the network, process or space that `asdict` described."""
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
-    return _BY_KIND[values["kind"]](**values)
+    return _BY_KIND[part][values["kind"]](**values)
 
 
 @dataclass(frozen=True)

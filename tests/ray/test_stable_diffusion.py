@@ -1,0 +1,79 @@
+"""Fine-tune a tiny random Stable Diffusion by `generate`: weights in the identity, resuming, sampling."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from ray_tools import SILENT, below, content, copy_of, killing, tiny
+
+from raydistill.artifacts.generator import GeneratorArtifact
+from raydistill.config import Config
+from raydistill.diffusion.sampling import Sampling, sample
+from raydistill.diffusion.stable_diffusion import StableDiffusion
+from raydistill.pipeline.generate.checkpoint import STATE
+from raydistill.pipeline.generate.stage import generate
+from raydistill.pipeline.plan import Plan
+from tests.unit.diffusion.tiny_stable_diffusion import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("weights")
+    write_checkpoint(root)
+    return root
+
+
+def configured(curated_root: Path, output: Path, weights: Path) -> Config:
+    """Return the config of a run that has a curated set."""
+    network = f"network: {{kind: stable-diffusion, path: {weights}, lora_rank: 2}}"
+    return tiny(
+        copy_of(curated_root, output, "survey", "curated"),
+        f"generate.model={{{network}, process: {{kind: stable-diffusion}}, space: {{kind: latents}}}}",
+        "generate.conditions=[votes]",
+        "generate.training={steps: 3, batch_size: 4, shards: 1, symmetries: none}",
+        "generate.preview_images=2",
+        "generate.sampling={steps: 2}",
+        "resources.workers=1",
+    )
+
+
+def test_fine_tuning_records_the_weights_and_resumes(curated_root: Path, weights: Path, tmp_path: Path) -> None:
+    config = configured(curated_root, tmp_path / "run", weights)
+    artifact = generate(Plan(config), SILENT)
+    network = artifact.summary.model.network
+    assert isinstance(network, StableDiffusion)
+    assert network.weights_sha256 == network.pretrained.digest()
+    adapters = {name for name, _ in artifact.load().named_parameters() if "lora" in name}
+    assert artifact.summary.num_parameters == sum(
+        parameter.numel() for name, parameter in artifact.load().named_parameters() if name in adapters
+    )
+    conditions = artifact.encoding.encode(2)  # nothing is known: the empty caption
+    noise = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.isfinite(sample(artifact.load(), conditions, noise, Sampling(steps=2))).all()
+
+    moved = tmp_path / "moved"
+    shutil.copytree(weights, moved)
+    other = configured(curated_root, tmp_path / "killed", moved)
+    assert Plan(other).generator.identity == Plan(config).generator.identity
+    with killing("RayTrainWorker", (below(other, "generator") / STATE).exists):
+        generate(Plan(other), SILENT)
+    first, second = (GeneratorArtifact.open(Plan(one).generator.folder) for one in (config, other))
+    assert torch.equal(
+        torch.cat([parameter.flatten() for parameter in first.load().parameters()]),
+        torch.cat([parameter.flatten() for parameter in second.load().parameters()]),
+    )
+    assert content(Plan(config).generator) != content(Plan(other).generator)  # generator.json has the path
+
+
+def test_other_weights_are_another_generator(curated_root: Path, weights: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(weights, other)
+    config = other / "unet" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    identities = {
+        Plan(configured(curated_root, tmp_path / one.name, one)).generator.identity for one in (weights, other)
+    }
+    assert len(identities) == 2
