@@ -29,9 +29,8 @@ class Audit:
         None: the first two, and "experts" if the run has trained experts.
     match_classes
         Draw all samples with the same class proportions, because `sample` gives all classes the
-        same number of images. The proportions are those of the synthetic set or of the survey,
-        whichever allows the larger samples. A class without synthetic images keeps its share of the
-        real ones. False: draw at random, so that other proportions count as a difference.
+        same number of images. A class without synthetic images keeps its share of the real ones.
+        False: draw at random, so that other proportions count as a difference.
     permutations
         Permutations of the tests.
     quiz_pictures

@@ -49,9 +49,9 @@ def draw_samples(
 
     Notes
     -----
-    The proportions are those of the synthetic or of the held-out pictures, whichever allows the
-    larger samples. A class without synthetic pictures keeps its share of the real ones, so that it
-    is missed.
+    Of each class, all samples have as many pictures as the smallest set, or in proportion if that
+    exceeds the limit. A class without synthetic pictures keeps its share of the held-out ones, so
+    that it is missed.
     """
     if isinstance(synthetic, int):
         counts = (synthetic, len(held_out_labels), len(training_labels))
@@ -60,34 +60,22 @@ def draw_samples(
     labels = (synthetic, held_out_labels, training_labels)
     num_classes = max(one.max(initial=0) for one in labels) + 1
     available = np.stack([np.bincount(one, minlength=num_classes) for one in labels])
-    of_synthetic_K, of_held_out_K = available[:2] / np.maximum(available[:2].sum(1, keepdims=True), 1)
-    absent_K = available[0] == 0
-    absent = of_held_out_K[absent_K].sum()
-    of_survey_K = np.where(absent_K, 0, of_held_out_K) / max(1 - absent, 1e-9)
-    choices = [
-        _largest(available, np.stack([present_K, real_K, real_K]), largest)
-        for present_K in (of_synthetic_K, of_survey_K)
-        for real_K in [np.where(absent_K, of_held_out_K, present_K * (1 - absent))]
-    ]
-    counts_K = max(choices, key=np.sum)
+    common_K, absent_K = available.min(0), available[0] == 0
+    share_K = np.where(absent_K, available[1:].min(0) / max(available[1].sum(), 1), 0.0)
+    size = min(largest, int(common_K.sum()))
+    present_K = common_K / max(common_K.sum(), 1)
+    real_K = _divide(size, share_K + present_K * (1 - share_K.sum()))
+    counts_K = (_divide(size, present_K), real_K, real_K)
     return Samples(*(_rows(one, count, seed, n) for n, (one, count) in enumerate(zip(labels, counts_K, strict=True))))
 
 
-def _largest(available: Ints, shares: npt.NDArray[np.float64], largest: int) -> Ints:
-    """Return the counts [3, K] of the largest samples with these shares."""
-    size = largest
-    while size and (_divide(size, shares) > available).any():
-        size -= 1
-    return _divide(size, shares)
-
-
-def _divide(size: int, shares: npt.NDArray[np.float64]) -> Ints:
-    """Divide a size by the shares [..., K], by largest remainders."""
-    exact = shares * size
-    counts = np.floor(exact + 1e-9).astype(np.int64)
-    order = np.argsort(-(exact - counts), axis=-1, kind="stable")
-    ranks = np.argsort(order, axis=-1, kind="stable")
-    return counts + (ranks < size - counts.sum(-1, keepdims=True))
+def _divide(size: int, shares_K: npt.NDArray[np.float64]) -> Ints:
+    """Divide a size by shares that sum to 1, by largest remainders."""
+    exact_K = shares_K * size
+    counts_K = np.floor(exact_K + 1e-9).astype(np.int64)
+    largest_first = np.argsort(-(exact_K - counts_K), kind="stable")
+    counts_K[largest_first[: size - counts_K.sum()]] += 1
+    return counts_K
 
 
 def _rows(labels_N: Ints, counts_K: Ints, seed: int, sample: int) -> Ints:

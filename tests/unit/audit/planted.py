@@ -13,6 +13,7 @@ from raydistill.audit.features import picture_features
 from raydistill.audit.findings import Finding, combine
 from raydistill.audit.memorisation import memorisation, picture_distances
 from raydistill.audit.nearest import RealNeighbours
+from raydistill.pipeline.audit.samples import draw_samples
 
 COPIED = 10  # one in this many pictures is a copy of a training picture
 COLLAPSED = 10  # this many pictures repeat each picture that is left
@@ -81,11 +82,15 @@ def as_pixels(values: np.ndarray) -> np.ndarray:
 def audited(
     pictures: Pictures, defects: dict[str, Defect], size: int, seed: int, permutations: int
 ) -> dict[str, set[tuple[str, str]]]:
-    """Return the significant (metric, feature) of each defect, on training, test and synthetic thirds."""
+    """Return the significant (metric, feature) of each defect.
+
+    Random thirds of the pictures play training, held-out and synthetic pictures. From them the
+    samples are drawn as `raydistill audit` draws them: of at most this size, with equal class
+    proportions.
+    """
+    training, test, clean = draw(pictures, size, seed)
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(pictures.images))
     names = tuple(f"class {label}" for label in range(pictures.labels.max() + 1))
-    training, test, clean = (pictures.take(order[n * size : (n + 1) * size]) for n in range(3))
     others, reference = (picture_features(part.images, part.labels, names) for part in (training, test))
     real = np.concatenate([training.images, test.images]) / 255
     found = {}
@@ -99,6 +104,14 @@ def audited(
         )
         found[name] = significant(findings)
     return found
+
+
+def draw(pictures: Pictures, size: int, seed: int) -> list[Pictures]:
+    """Return samples of training, held-out and synthetic pictures, without defects."""
+    order = np.random.default_rng(seed).permutation(len(pictures.images))
+    training, test, clean = (pictures.take(part) for part in np.array_split(order, 3))
+    rows = draw_samples(clean.labels, test.labels, training.labels, size, seed)
+    return [training.take(rows.training), test.take(rows.held_out), clean.take(rows.synthetic)]
 
 
 def significant(findings: list[Finding]) -> set[tuple[str, str]]:

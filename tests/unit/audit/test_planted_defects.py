@@ -27,6 +27,7 @@ from tests.unit.audit.planted import (
 
 SEEDS = range(10)
 SIZE = 1000  # pictures of each sample, the default of `audit.num_pictures`
+NUM_SIMULATED = 3400  # thirds of which allow samples of about `SIZE` with equal class proportions
 # For each defect the metrics of which one must find it.
 EXPECTED: dict[str, set[tuple[str, str]]] = {
     "copies": {("memorisation", "pixels")},
@@ -66,7 +67,7 @@ def toy_galaxies(count: int, side: int = 16) -> Pictures:
 
 
 def test_planted_defects_are_found_and_held_out_pictures_are_not() -> None:
-    found = audited(toy_galaxies(450), {"none": honest, **DEFECTS}, 150, seed=1, permutations=99)
+    found = audited(toy_galaxies(750), {"none": honest, **DEFECTS}, 250, seed=1, permutations=99)
     assert found.pop("none") == set()
     missed = {name: metrics for name, metrics in found.items() if not metrics & EXPECTED[name]}
     assert not missed
@@ -76,7 +77,7 @@ def test_planted_defects_are_found_and_held_out_pictures_are_not() -> None:
 @pytest.fixture(scope="module")
 def simulated() -> Pictures:
     """Return pictures of the simulated survey, the central half, at 32 pixels."""
-    survey = SimulatedSurvey(num_galaxies=3 * SIZE, image_size=64)
+    survey = SimulatedSurvey(num_galaxies=NUM_SIMULATED, image_size=64)
     rows = [simulate_galaxy(survey, 0, number) for number in range(survey.num_galaxies)]
     images = [Image.open(io.BytesIO(row["jpeg"])).convert("RGB").crop((12, 12, 52, 52)) for row in rows]
     small = [np.asarray(image.resize((32, 32), Image.Resampling.LANCZOS)) for image in images]

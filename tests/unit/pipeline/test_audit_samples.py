@@ -15,15 +15,13 @@ def labels_of(*counts: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
 
 
-def test_a_rare_class_limits_the_samples_as_little_as_possible() -> None:
-    """Equal shares allow 3 × 5 pictures of the survey; the survey's shares allow 100 of the equal classes."""
-    synthetic, held_out, training = labels_of(50, 50, 50), labels_of(45, 50, 5), labels_of(90, 100, 10)
+def test_samples_have_the_same_number_of_each_class() -> None:
+    synthetic, held_out, training = labels_of(50, 50, 50), labels_of(45, 60, 5), labels_of(90, 40, 10)
     samples = draw_samples(synthetic, held_out, training, 1000, seed=0)
-    assert counts(synthetic, samples.synthetic) == counts(held_out, samples.held_out) == [45, 50, 5]
-    assert counts(training, samples.training) == [45, 50, 5]
-    few = draw_samples(synthetic, held_out, training, 9, seed=0)
-    assert len(few) == 9
-    assert counts(synthetic, few.synthetic) == counts(held_out, few.held_out)
+    assert counts(synthetic, samples.synthetic) == counts(held_out, samples.held_out) == [45, 40, 5]
+    assert counts(training, samples.training) == [45, 40, 5]
+    few = draw_samples(synthetic, held_out, training, 18, seed=0)
+    assert counts(synthetic, few.synthetic) == counts(held_out, few.held_out) == [9, 8, 1]
 
 
 def test_a_missing_class_keeps_its_share_of_the_real_pictures() -> None:
