@@ -32,7 +32,7 @@ COMMAND = re.compile(
 INLINE = re.compile(
     r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|audit|run|demo)\b[^`\n]*)`"
 )
-PLACEHOLDER = re.compile(r"\b(CONFIG|PATH|FOLDER|FILE)\b|…|\.\.\.|my\.yaml")
+PLACEHOLDER = re.compile(r"\b(CONFIG|PATH|FOLDER|FILE|WEIGHTS)\b|…|\.\.\.|my\.yaml")
 
 
 def _commands() -> list[str]:
