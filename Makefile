@@ -31,7 +31,7 @@ setup: .venv/.ready ## create .venv and install the locked packages, once
 demo: setup ## run all stages on a small simulated survey, five minutes on two cores
 	@$(BIN)/raydistill demo
 
-demo-diffusion: setup ## train a generator of galaxies, sample it and audit the samples, eight minutes on two cores
+demo-diffusion: setup ## train a generator of galaxies, sample it and audit the samples, six minutes on two cores
 	@$(BIN)/raydistill run demo_diffusion --to audit
 
 check: lint type contracts unit ## lint, types, import contracts and fast tests; run it before every commit

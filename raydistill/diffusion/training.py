@@ -26,7 +26,7 @@ from torch import Tensor
 from raydistill.core.arithmetic import Precision
 from raydistill.core.augment import Augmentation
 from raydistill.core.checks import at_least, at_least_0_below_1, between_0_and_1, not_negative, positive
-from raydistill.diffusion.conditions import Conditions, drop_groups
+from raydistill.diffusion.conditions import ConditionLayout, Conditions, drop_groups
 from raydistill.diffusion.losses import LossByTime, loss_per_image, stratified_quantiles
 from raydistill.diffusion.model import Generator
 from raydistill.diffusion.order import ImageOrder
@@ -121,6 +121,16 @@ class TrainingImages(NamedTuple):
     def to(self, device: torch.device | str) -> TrainingImages:
         """Return them on a device."""
         return TrainingImages(self.images_NHWC.to(device), self.conditions.to(device))
+
+    @classmethod
+    def empty(cls, image_size: int, layout: ConditionLayout) -> TrainingImages:
+        """Return no images."""
+        return cls(torch.empty(0, image_size, image_size, 3, dtype=torch.uint8), Conditions.unknown(0, layout))
+
+    def followed_by(self, others: TrainingImages) -> TrainingImages:
+        """Return these images, then the others."""
+        images_NHWC = torch.cat([self.images_NHWC, others.images_NHWC])
+        return TrainingImages(images_NHWC, Conditions.cat([self.conditions, others.conditions]))
 
     def rows(self, rows: Tensor | slice) -> TrainingImages:
         """Return some of them."""

@@ -1,8 +1,8 @@
 """Feed the workers with the training pictures, in the order of `diffusion.order`.
 
-Each worker reads the windows that it needs by Ray Data, whose tasks decode the pictures ahead of the
-training. Memory does not grow with the number of pictures: a task holds the files of one window, and
-`CHUNK` decoded pictures.
+Each worker reads what it needs by Ray Data, whose tasks decode the pictures ahead of the training.
+Memory does not grow with the number of pictures: a task holds the files of one window, and a worker
+the decoded pictures of two tasks.
 
 A worker reads only the pictures of its own shards. The position of a picture in the training decides
 the shard, so neither the number of workers nor a restart changes a batch.
@@ -11,6 +11,7 @@ the shard, so neither the number of workers nor a restart changes a batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
 
@@ -34,8 +35,7 @@ from raydistill.storage import Folder
 
 WINDOW_BYTES = 2**28  # of the decoded pictures of a window; another value changes the order of large sets
 CHUNK = 1024  # pictures that a task decodes at once
-MIN_TASK = 8192  # positions of a task: a small set needs many windows, and a task costs milliseconds
-AHEAD_BYTES = 2**27  # of decoded pictures that wait for a worker
+TASK_BYTES = 2**26  # of the decoded pictures of a task; a worker holds those of two tasks
 COLOURS = 3
 
 Columns = dict[str, np.ndarray]
@@ -127,8 +127,13 @@ class Pictures:
 
     def order(self, seed: int) -> ImageOrder:
         """Return the order of the training."""
-        per_picture = COLOURS * self.image_size**2
-        return ImageOrder(tuple(group.num_rows for group in self.groups), WINDOW_BYTES // per_picture, seed)
+        sizes = tuple(group.num_rows for group in self.groups)
+        return ImageOrder(sizes, WINDOW_BYTES // self.bytes_per_picture, seed)
+
+    @property
+    def bytes_per_picture(self) -> int:
+        """The size of a decoded picture."""
+        return COLOURS * self.image_size**2
 
     def decode(self, rows: pa.Table) -> TrainingImages:
         """Return decoded rows."""
@@ -173,51 +178,72 @@ class Feed:
 
     def batches(self, first_step: int) -> Iterator[list[TrainingImages]]:
         """Yield, from step `first_step` to the last, the pictures of each shard of this worker, on the CPU."""
-        own_shards = self.training.shards // self.world_size
-        tasks = [{"first": first, "last": last} for first, last in self.tasks(first_step)]
-        context = quiet_context(preserve_order=True)
-        context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=AHEAD_BYTES)
-        with accepted_deprecations():
-            # The workers of the group may hold all CPUs of the cluster. So no task reserves one, and
-            # `from_arrow`, whose tasks do, cannot be used.
-            rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
-                self.load, batch_format="pyarrow", batch_size=None, num_cpus=0, max_retries=MAX_RETRIES,
-                compute=ray.data.TaskPoolStrategy(size=1),
-            )  # fmt: skip
-        batches = rows.iter_batches(
-            batch_size=self.training.batch_size // self.world_size, batch_format="numpy", prefetch_batches=2
-        )
-        for batch in batches:
-            images = _from_columns(cast(Columns, batch))
-            count = self.training.batch_size // self.training.shards
-            yield [images.rows(slice(n * count, (n + 1) * count)) for n in range(own_shards)]
+        count = self.training.batch_size // self.training.shards
+        num_shards = self.training.shards // self.world_size
+        rest = TrainingImages.empty(self.pictures.image_size, self.pictures.encoding.layout)
+        for part in self._decoded(first_step):
+            rest = rest.followed_by(part)
+            while len(rest.images_NHWC) >= count * num_shards:
+                yield [rest.rows(slice(n * count, (n + 1) * count)) for n in range(num_shards)]
+                rest = rest.rows(slice(count * num_shards, None))
 
-    def tasks(self, first_step: int) -> Iterator[tuple[int, int]]:
-        """Yield the first position of each task, and the one behind its last: whole windows, and not too few pictures."""
-        start, end = first_step * self.training.batch_size, self.training.steps * self.training.batch_size
-        first = start
-        for window in self.pictures.order(self.seed).windows(start, end):
-            last = min(window.first + len(window.rows_N), end)
-            if last - first >= MIN_TASK or last == end:
-                yield first, last
-                first = last
+    def _decoded(self, first_step: int) -> Iterator[TrainingImages]:
+        """Yield the pictures of this worker in order, while Ray Data decodes those of the next task."""
+        decoding: Future[ray.data.Dataset] | None = None
+        with ThreadPoolExecutor(1) as ahead:
+            for task in self.tasks(first_step):
+                following = ahead.submit(self._decode, task)
+                yield from _parts(decoding)
+                decoding = following
+            yield from _parts(decoding)
+
+    def _decode(self, task: range) -> ray.data.Dataset:
+        """Return the decoded pictures of one task.
+
+        Each task is a data set of its own, which ends before its pictures are used. Ray Data's
+        executor runs in this process. While a block waits for the training, it would look for work
+        without pause, which took a whole core (docs/log.md, 2026-11-26).
+        """
+        quiet_context(preserve_order=True)
+        with accepted_deprecations():
+            # The workers of the group may hold all CPUs of the cluster, so the task reserves none.
+            rows = ray.data.from_items([{"first": task.start, "last": task.stop}]).map_batches(
+                self.load, batch_format="pyarrow", batch_size=None, num_cpus=0, max_retries=MAX_RETRIES
+            )
+        return rows.materialize()
+
+    def tasks(self, first_step: int) -> Iterator[range]:
+        """Yield the positions of each task, from step `first_step` to the last."""
+        size = max(1, TASK_BYTES // self.pictures.bytes_per_picture)
+        end = self.training.steps * self.training.batch_size
+        for first in range(first_step * self.training.batch_size, end, size):
+            yield range(first, min(first + size, end))
 
     def load(self, task: pa.Table) -> Iterator[Columns]:
         """Yield the decoded pictures of this worker for the positions of a task, in their order."""
-        for row in task.to_pylist():
-            for window in self.pictures.order(self.seed).windows(row["first"], row["last"]):
-                yield from self._load_window(window, row["first"], row["last"])
+        first, last = task["first"][0].as_py(), task["last"][0].as_py()
+        tables: dict[int, pa.Table] = {}
+        for window in self.pictures.order(self.seed).windows(first, last):
+            groups = self.pictures.groups
+            tables = {n: tables[n] if n in tables else groups[n].read(self.pictures.encoding) for n in window.groups}
+            chosen = window.rows_N.numpy()[self._own(window, first, last)]
+            rows = pa.concat_tables([tables[n] for n in window.groups])
+            for start in range(0, len(chosen), CHUNK):
+                yield _to_columns(self.pictures.decode(rows.take(chosen[start : start + CHUNK])))
 
-    def _load_window(self, window: Window, first: int, last: int) -> Iterator[Columns]:
+    def _own(self, window: Window, first: int, last: int) -> np.ndarray:
+        """Return which pictures of a window are in this worker's shards, and between two positions."""
         positions = np.arange(window.first, window.first + len(window.rows_N))
-        count = self.training.batch_size // self.training.shards
-        shards = positions % self.training.batch_size // count
-        own = (positions >= first) & (positions < last) & (shards % self.world_size == self.rank)
-        chosen = window.rows_N.numpy()[own]
-        groups = [self.pictures.groups[group].read(self.pictures.encoding) for group in window.groups]
-        rows = pa.concat_tables(groups)
-        for start in range(0, len(chosen), CHUNK):
-            yield _to_columns(self.pictures.decode(rows.take(chosen[start : start + CHUNK])))
+        shards = positions % self.training.batch_size // (self.training.batch_size // self.training.shards)
+        own: np.ndarray = (positions >= first) & (positions < last) & (shards % self.world_size == self.rank)
+        return own
+
+
+def _parts(decoding: Future[ray.data.Dataset] | None) -> Iterator[TrainingImages]:
+    """Yield the parts of a decoded task, once it is."""
+    if decoding is not None:
+        for batch in decoding.result().iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+            yield _from_columns(cast(Columns, batch))
 
 
 def _to_columns(images: TrainingImages) -> Columns:

@@ -33,8 +33,10 @@ class Previews:
     def __init__(self, task: GenerateTask, device: torch.device) -> None:
         self.task, self.folder = task, Folder(task.folder)
         validation, size = task.validation, task.validation.image_size
-        self.validation = validation.choose(MAX_VALIDATION, task.seed, "preview")
-        self.shown = min(task.generate.preview_images, len(self.validation.images_NHWC))
+        chosen = validation.choose(MAX_VALIDATION, task.seed, "preview")  # class by class
+        count = len(chosen.images_NHWC)
+        self.validation = chosen.rows(torch.randperm(count, generator=seeded(task.seed, "preview order")))
+        self.shown = min(task.generate.preview_images, count)
         self.noise = torch.randn((self.shown, 3, size, size), generator=seeded(task.seed, "preview noise"))
 
     def make(self, state: TrainingState) -> tuple[dict[str, Any], str]:
@@ -72,7 +74,7 @@ class Previews:
         labels = np.repeat(np.arange(len(images)), [len(own) for own in images])
         caption = f"{self.task.survey}, synthetic beside real, after {step} steps; each sample has the condition of the galaxy at its place"
         with self.folder.writing(name) as path:
-            image_grid(np.concatenate(images), labels, ROWS, path, columns=16, caption=caption)
+            image_grid(np.concatenate(images), labels, ROWS[: len(images)], path, columns=16, caption=caption)
         return name
 
 

@@ -29,9 +29,8 @@ def pictures(tmp_path: Path) -> Pictures:
 def loaded(pictures: Pictures, rank: int, world_size: int, first_step: int = 0) -> list[int]:
     """Return a number for each picture that the tasks of a worker give, in order."""
     own = Feed(pictures, TRAINING, 1, rank, world_size)
-    columns = [
-        part for first, last in own.tasks(first_step) for part in own.load(pa.table({"first": [first], "last": [last]}))
-    ]
+    tasks = [pa.table({"first": [task.start], "last": [task.stop]}) for task in own.tasks(first_step)]
+    columns = [part for task in tasks for part in own.load(task)]
     return [checksum(image) for part in columns for image in part["image"]]
 
 
@@ -40,12 +39,12 @@ def checksum(image: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("window", [6, 100])
-@pytest.mark.parametrize("min_task", [1, 30])
+@pytest.mark.parametrize("task", [3, 30])
 def test_workers_read_their_shards_in_the_order_of_the_training(
-    pictures: Pictures, monkeypatch: pytest.MonkeyPatch, window: int, min_task: int
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch, window: int, task: int
 ) -> None:
     monkeypatch.setattr(feed, "WINDOW_BYTES", window * 3 * SIZE**2)
-    monkeypatch.setattr(feed, "MIN_TASK", min_task)
+    monkeypatch.setattr(feed, "TASK_BYTES", task * 3 * SIZE**2)
     monkeypatch.setattr(feed, "CHUNK", 3)
     whole = pictures.decode(pa.concat_tables([group.read(pictures.encoding) for group in pictures.groups]))
     order = pictures.order(1)
