@@ -12,6 +12,7 @@ import lzma
 import os
 import re
 import struct
+import weakref
 import zipfile
 import zlib
 from typing import IO, Any
@@ -67,6 +68,8 @@ class Archive:
         except DAMAGE as error:
             what = f"cannot be read as a zip ({error_message(error)})"
             raise CatalogError(what, uri, "check the path, or download it again") from error
+        # A refused zip is in the traceback of its error, and Python may finalize its file before it.
+        weakref.finalize(self, self._zip.close)
         infos = {info.filename.replace("\\", "/"): info for info in self._zip.infolist()}
         self._infos = {name: info for name, info in infos.items() if name and not name.endswith("/")}
         self._check(size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gc
 import gzip
 import io
 import struct
@@ -14,6 +15,7 @@ from random import Random
 
 import fsspec
 import numpy as np
+import psutil
 import pytest
 from astropy.io import fits
 from deep_files import with_pillow
@@ -214,6 +216,25 @@ def test_file_that_unpacks_to_more_than_it_says_is_rejected(tmp_path):
     path.write_bytes(content)
     with pytest.raises(RejectedImage, match="corrupt"):
         read_source(f"{path}/0.png")
+
+
+def test_refused_zip_is_closed_though_its_error_is_kept(tmp_path):
+    path = write(tmp_path / "x.zip", {"../0.png": PNG[0]})
+
+    def is_open() -> bool:
+        return any(item.path == str(path) for item in psutil.Process().open_files())
+
+    def refuse() -> bool:
+        errors = []
+        try:
+            FolderImages(str(path), pattern="{id}.png").paths(["0"])
+        except CatalogError as error:
+            errors.append(error)  # error, traceback and list are a cycle
+        return bool(errors) and is_open()
+
+    assert refuse()
+    gc.collect()
+    assert not is_open()
 
 
 @given(st.integers(0, 2**32), st.integers(1, 30))
