@@ -67,8 +67,8 @@ class GeneratorTraining:
         Random symmetries of the training images. "dihedral": flips and quarter turns; "mirror":
         those that keep the horizontal axis, for aligned galaxies; "none".
     shards
-        Parts of a batch whose gradients are computed separately. More than the workers is useless;
-        another number changes the bits of the result.
+        Parts of a batch whose gradients are computed separately. More than the workers is useless and
+        slower, because small batches are; another number changes the bits of the result.
     precision
         "bfloat16" applies to matrix products and convolutions; parameters stay float32.
     """

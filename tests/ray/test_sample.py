@@ -112,16 +112,17 @@ def test_an_interrupted_stage_samples_only_the_missing_blocks(
 
 
 def test_the_filter_keeps_what_the_experts_recognise(root: Path) -> None:
-    wanted = ("sample.filter={min_probability: 0.21, max_samples_per_image: 8}", "sample.per_class=3")
-    kept = sampled(root, *wanted, "sample.conditions.classes=[round, spiral]")
     everything = sampled(root, "sample.per_class=24", "sample.conditions.classes=[round, spiral]")
     plan = Plan(tiny(root))
     recogniser = Recogniser.load(plan.trajectories.folder.uri, plan.curated.folder.uri, "cpu")
     loaded, rows = everything.load(), everything.table(["index"])
     probability = recogniser.probability(loaded.images_NHWC, loaded.labels_N.numpy()).numpy()
+    least = round(float(np.quantile(probability, 0.8)), 4)  # some samples have more
+    wanted = (f"sample.filter={{min_probability: {least}, max_samples_per_image: 8}}", "sample.per_class=3")
+    kept = sampled(root, *wanted, "sample.conditions.classes=[round, spiral]")
     for label, entry in enumerate(kept.summary.classes):
         own = np.flatnonzero(loaded.labels_N.numpy() == label)
-        recognised = own[probability[own] >= 0.21][:3]
+        recognised = own[probability[own] >= least][:3]
         found = kept.table(["index", "recognised"])
         found = found.filter(np.asarray(found["label"]) == label)
         assert found["index"].to_pylist() == rows["index"].take(recognised).to_pylist()
