@@ -219,8 +219,9 @@ def audit(config: ConfigPath, words: AuditWords = None, dry_run: DryRun = False,
     CONFIG`. The result has a report and a quiz: report.html and quiz.html.
     """
     with exit_on_error():
-        path, overrides = words[0] if words and "=" not in words[0] else None, [*(words or [])]
-        plan = _plan(config, overrides if path is None else overrides[1:], verbose)
+        overrides = list(words or [])
+        path = overrides.pop(0) if overrides and "=" not in overrides[0] else None
+        plan = _plan(config, overrides, verbose)
         from raydistill.pipeline import report
         from raydistill.pipeline import run as pipeline
 

@@ -297,8 +297,7 @@ class Plan:
         kind = kind_of(folder)
         if kind not in (synthetic.KIND, distilled.KIND):
             raise ArtifactIncompatible(f"this is a {describe_kind(kind)[0]}, which cannot be audited", folder.uri, fix)
-        manifest = open_manifest(folder, kind, verify=False)
-        return ArtifactSpec(kind, manifest.identity, folder, manifest.seed, manifest.config, {})
+        return self._existing(kind, path, fix)
 
     def audit(self, path: str | None) -> ArtifactSpec:
         """Return the audit of the run's synthetic set, or of the set in another folder."""

@@ -71,7 +71,7 @@ def stages_of(config: Config, last: str = "evaluate") -> list[str]:
         or ("audit" in needed and "experts" in (config.audit.spaces or ()))
     ):
         needed.add("experts")
-    if config.survey.kind != "simulated":
+    if config.survey.kind != "simulated" and needed != {"simulate"}:
         needed.discard("simulate")
     if "evaluate" in needed and config.distilled is not None:
         needed -= {"experts", "distill"}
@@ -106,6 +106,8 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
     config = plan.config
     specs = specs_of(plan, last)  # reports a wrong path before the tracking database is created
     tracker = make_tracker(plan)
+    if not specs:  # only `simulate` of a survey that is not simulated, which says so
+        return STAGES[last](plan, tracker)
     if last == "evaluate" and plan.evaluated_set.exists and plan.evaluation.exists:
         return evaluate(plan, tracker)  # its inputs are not needed and may be deleted
     with (

@@ -127,13 +127,13 @@ def test_a_killed_audit_measures_only_the_missing_blocks(
             stage.audit(plan, None, SILENT)
     lost = sorted(blocks.iterdir())[3]
     lost.unlink()
-    measure_blocks, measured = stage._measure_blocks, []
+    map_blocks, measured = stage.map_blocks, []
 
-    def count(plan: Plan, tables: list[Any], measurer: Any) -> Any:
+    def count(tables: list[Any], measure: Any, resources: Any) -> Any:
         measured.extend(table["block"][0].as_py() for table in tables)
-        return measure_blocks(plan, tables, measurer)
+        return map_blocks(tables, measure, resources)
 
-    monkeypatch.setattr(stage, "_measure_blocks", count)
+    monkeypatch.setattr(stage, "map_blocks", count)
     resumed = stage.audit(plan, None, SILENT)
     assert measured == [f"blocks/{lost.name}"]
     assert resumed.manifest.content == report.manifest.content

@@ -9,11 +9,12 @@ import pytest
 import ray
 from ray_tools import folder_survey, tiny
 
-from raydistill.config import CatalogSurvey, Config, Curate, Resources
-from raydistill.errors import ClusterError
+from raydistill.cli import Stage
+from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
+from raydistill.errors import ClusterError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.run import specs_of, stages_of
+from raydistill.pipeline.run import STAGES, run, specs_of, stages_of
 from raydistill.pipeline.runtime import resources
 from raydistill.pipeline.runtime.failures import translate_errors
 
@@ -78,6 +79,17 @@ def test_run_up_to_a_stage_runs_what_it_needs(tmp_path: Path) -> None:
     assert stages("audit", "audit.spaces=[experts]") == ["simulate", "curate", "experts", *generated[2:], "audit"]
     assert stages("distill") == ["simulate", "curate", "experts", "distill"]
     assert stages("curate") == ["simulate", "curate"]
+
+
+def test_stages_of_the_command_line_are_those_of_run() -> None:
+    assert [stage.value for stage in Stage] == list(STAGES)
+
+
+def test_run_to_simulate_says_that_a_survey_is_not_simulated(tmp_path: Path) -> None:
+    survey = CatalogSurvey(**folder_survey(tmp_path, {"1": "a"}))
+    config = Config(name="x", output=str(tmp_path), survey=survey, tracking=Tracking(enabled=False))
+    with pytest.raises(ConfigError, match="this survey is not simulated"):
+        run(Plan(config), "simulate")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,9 @@ no bit. A killed audit resumes with the blocks that are missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import ray
 import torch
 
 from raydistill.artifacts.audit import NEAREST as NEAREST_FILE
@@ -49,8 +47,7 @@ from raydistill.pipeline.audit.samples import draw_samples
 from raydistill.pipeline.audit.worker import SHRUNK, BlockMeasurer, shrink_pixels
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
-from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
-from raydistill.pipeline.runtime.resources import choose_num_workers
+from raydistill.pipeline.runtime.ray_data import map_blocks
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.storage import disk_errors
@@ -158,33 +155,9 @@ def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) 
         progress(blocks.num_pictures, "measuring", "pictures", start=blocks.num_pictures - pending) as shown,
         translate_errors("audit"),
     ):
-        for count in _measure_blocks(plan, todo, measurer):
-            shown.advance(count)
-
-
-def _measure_blocks(plan: Plan, tables: list[pa.Table], measurer: BlockMeasurer) -> Iterator[int]:
-    """Yield the number of pictures of each block when its file is complete."""
-    if not tables:
-        return
-    resources = plan.config.resources
-    context = quiet_context(preserve_order=False)
-    block_bytes, context.target_max_block_size = context.target_max_block_size, None  # a block is never divided
-    try:
-        with accepted_deprecations():
-            rows = ray.data.from_arrow(tables).map_batches(
-                measurer.__call__,
-                batch_format="pyarrow",
-                batch_size=None,
-                compute=ray.data.TaskPoolStrategy(size=choose_num_workers(resources, len(tables))),
-                num_cpus=0 if resources.gpus else resources.cpus,
-                num_gpus=resources.gpus,
-                max_retries=MAX_RETRIES,
-            )
-        finished: Any = rows.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0)
-        for report in finished:
-            yield from report["pictures"].to_pylist()
-    finally:
-        context.target_max_block_size = block_bytes
+        for report in map_blocks(todo, measurer.__call__, resources):
+            for count in report["pictures"].to_pylist():
+                shown.advance(count)
 
 
 def _compare(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks, run: Run) -> None:

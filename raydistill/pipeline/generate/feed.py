@@ -144,6 +144,13 @@ class Pictures:
 
     def choose(self, count: int, seed: int, name: str) -> TrainingImages:
         """Return `count` pictures at random, or all if there are fewer, decoding no others."""
+        return self.decode(self._choose_rows(count, seed, name))
+
+    def choose_images(self, count: int, seed: int, name: str) -> torch.Tensor:
+        """Return the same pictures, uint8 [N, H, W, 3], without their conditions: embeddings take long."""
+        return decode_images(self._choose_rows(count, seed, name)["image"], self.image_size)
+
+    def _choose_rows(self, count: int, seed: int, name: str) -> pa.Table:
         chosen = torch.randperm(len(self), generator=seeded(seed, name))[:count].sort().values.numpy()
         parts, first = [], 0
         for group in self.groups:
@@ -151,7 +158,7 @@ class Pictures:
             if len(own):
                 parts.append(group.read(self.encoding).take(own))
             first += group.num_rows
-        return self.decode(pa.concat_tables(parts))
+        return pa.concat_tables(parts)
 
 
 @dataclass(frozen=True)

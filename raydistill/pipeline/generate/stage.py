@@ -105,8 +105,8 @@ def _train(
     pictures = Pictures(sum(further, row_groups(curated, "train")), size, encoding)
     validation = Pictures(row_groups(curated, "validation"), size, encoding)
     if expert is not None:
-        chosen = pictures.choose(MAX_STATISTICS, spec.seed, "embedding")
-        embedder = Embedder.fit(expert, chosen.images_NHWC, config.generate.embedding_size)
+        chosen_NHWC = pictures.choose_images(MAX_STATISTICS, spec.seed, "embedding")
+        embedder = Embedder.fit(expert, chosen_NHWC, config.generate.embedding_size)
         pictures, validation = replace(pictures, embedder=embedder), replace(validation, embedder=embedder)
     log.info(
         "generate: %d steps of %d pictures, from %d, on %d %s; conditions: %s",

@@ -177,8 +177,9 @@ def make_generator(task: GenerateTask) -> Generator:
     """Return the generator before the first step; its space takes the statistics of some training pictures."""
     pictures, seed = task.pictures, fold_in(task.seed, "initial")
     model, layout, size = task.generate.model, pictures.encoding.layout, pictures.image_size
-    needed = None if model.space.kind == "latents" else pictures.choose(MAX_STATISTICS, task.seed, "statistics")
-    return build_generator(model, layout, size, seed, needed and needed.images_NHWC)
+    needed = model.space.kind != "latents"
+    images_NHWC = pictures.choose_images(MAX_STATISTICS, task.seed, "statistics") if needed else None
+    return build_generator(model, layout, size, seed, images_NHWC)
 
 
 def summarise(task: GenerateTask, curated: CuratedSet, generator: Generator) -> GeneratorSummary:

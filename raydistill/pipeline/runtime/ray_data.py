@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+import pyarrow as pa
 import ray
 from ray.util.annotations import RayDeprecationWarning
+
+from raydistill.config import Resources
+from raydistill.pipeline.runtime.resources import choose_num_workers
 
 MAX_RETRIES = 3  # of a block whose worker died, as for Ray's own tasks; Ray Data would retry without limit
 # Warnings of Ray that the stages accept: start of the message -> reason.
@@ -26,6 +31,41 @@ def quiet_context(*, preserve_order: bool) -> ray.data.DataContext:
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it logs every execution, and the missing progress bars
     context.execution_options.preserve_order = preserve_order
     return context
+
+
+def map_blocks(
+    blocks: Sequence[pa.Table], measure: Callable[[pa.Table], pa.Table], resources: Resources
+) -> Iterator[pa.Table]:
+    """Yield the report of each block when its task is finished, in any order.
+
+    Parameters
+    ----------
+    blocks
+        Tables that are never divided.
+    measure
+        What a task does with one block: it writes a file, and returns a small report.
+    resources
+        CPUs and GPUs of a task, and the number of tasks at once.
+    """
+    if not blocks:
+        return
+    context = quiet_context(preserve_order=False)
+    block_bytes, context.target_max_block_size = context.target_max_block_size, None  # a block is never divided
+    try:
+        with accepted_deprecations():
+            rows = ray.data.from_arrow(list(blocks)).map_batches(
+                measure,
+                batch_format="pyarrow",
+                batch_size=None,
+                compute=ray.data.TaskPoolStrategy(size=choose_num_workers(resources, len(blocks))),
+                num_cpus=0 if resources.gpus else resources.cpus,
+                num_gpus=resources.gpus,
+                max_retries=MAX_RETRIES,
+            )
+        reports: Any = rows.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0)
+        yield from reports
+    finally:
+        context.target_max_block_size = block_bytes
 
 
 @contextmanager

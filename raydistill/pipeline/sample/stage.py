@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.generator import GeneratorArtifact
@@ -38,8 +36,7 @@ from raydistill.pipeline.config_checks import ALL
 from raydistill.pipeline.pictures.embedding import Embedder, open_expert
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
-from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
-from raydistill.pipeline.runtime.resources import choose_num_workers
+from raydistill.pipeline.runtime.ray_data import map_blocks
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.pipeline.sample.blocks import Block, PoolProgress, count_wanted, next_blocks, share_equally
 from raydistill.pipeline.sample.galaxies import Survey
@@ -180,8 +177,6 @@ def _num_rows(blocks: Folder, block: Block) -> int | None:
 
 def _sample_blocks(plan: Plan, sampling: Sampling, tables: list[pa.Table], blocks: Folder) -> Iterator[tuple[str, int]]:
     """Yield the name and the kept samples of each block when its file is complete."""
-    if not tables:
-        return
     config, resources = plan.config.sample, plan.config.resources
     experts = None if config.filter is None else (plan.filter_experts.folder.uri, plan.curated.folder.uri)
     sampler = BlockSampler(
@@ -193,24 +188,8 @@ def _sample_blocks(plan: Plan, sampling: Sampling, tables: list[pa.Table], block
         threads=resources.worker_threads,
         gpus=resources.gpus,
     )
-    context = quiet_context(preserve_order=False)
-    block_bytes, context.target_max_block_size = context.target_max_block_size, None  # a block is never divided
-    try:
-        with accepted_deprecations():
-            rows = ray.data.from_arrow(tables).map_batches(
-                sampler.__call__,
-                batch_format="pyarrow",
-                batch_size=None,
-                compute=ray.data.TaskPoolStrategy(size=choose_num_workers(resources, len(tables))),
-                num_cpus=0 if resources.gpus else resources.cpus,
-                num_gpus=resources.gpus,
-                max_retries=MAX_RETRIES,
-            )
-        finished: Any = rows.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0)
-        for report in finished:
-            yield from zip(report["block"].to_pylist(), report["kept"].to_pylist(), strict=True)
-    finally:
-        context.target_max_block_size = block_bytes
+    for report in map_blocks(tables, sampler.__call__, resources):
+        yield from zip(report["block"].to_pylist(), report["kept"].to_pylist(), strict=True)
 
 
 def _warn_of_missing(pools: Sequence[PoolProgress], requests: Requests) -> None:
