@@ -62,7 +62,7 @@ class Blocks:
         """Yield one table of `BLOCK` per block."""
         for first, name in self.synthetic_blocks():
             pixels = self.synthetic_images[first : first + SYNTHETIC_BLOCK]
-            yield _table({"block": name, "num_rows": len(pixels), "pixels": pixels.tobytes()})
+            yield _table({"block": name, "size": len(pixels), "pixels": pixels.tobytes()})
         for galaxies, rows in ((self.searched, self.samples.training), (self.held_out, self.samples.held_out)):
             for number, group in enumerate(galaxies.groups):
                 inside = galaxies.rows_in(number, rows).tolist()

@@ -28,7 +28,7 @@ from raydistill.artifacts.audit import (
 )
 from raydistill.artifacts.audit import SUMMARY as SUMMARY_FILE
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.manifest import PARTIAL, check_parent
+from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tensors import write_tensors
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.audit.comparison import MIN_PICTURES, compare
@@ -45,6 +45,7 @@ from raydistill.pipeline.audit.pages import write_pages
 from raydistill.pipeline.audit.row_groups import Galaxies
 from raydistill.pipeline.audit.samples import draw_samples
 from raydistill.pipeline.audit.worker import SHRUNK, BlockMeasurer, shrink_pixels
+from raydistill.pipeline.pictures.experts import check_experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import map_blocks
@@ -98,8 +99,7 @@ def audit(plan: Plan, path: str | None, tracker: Tracker, parent_run: str | None
 def _check_experts(plan: Plan, curated: CuratedSet) -> None:
     """Raise unless the experts exist and fit, if the audit needs them."""
     if plan.audit_uses_experts:
-        store = TrajectoryStore.open(plan.trajectories.folder)
-        check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
+        check_experts(TrajectoryStore.open(plan.trajectories.folder), curated)
 
 
 def _draw(plan: Plan, curated: CuratedSet, audited: AuditedSet, where: str) -> Blocks:
@@ -149,7 +149,7 @@ def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) 
     )
     if todo:
         write_tensors(folder, SHRUNK, {"pictures": torch.tensor(shrink_pixels(blocks.synthetic_images))}, {})
-    pending = sum(table["num_rows"][0].as_py() for table in todo)
+    pending = sum(table["size"][0].as_py() for table in todo)
     with (
         disk_errors(folder.uri),
         progress(blocks.num_pictures, "measuring", "pictures", start=blocks.num_pictures - pending) as shown,

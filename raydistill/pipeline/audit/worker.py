@@ -1,6 +1,6 @@
 """The Ray task of the audit: features of a row group's pictures, and their distances to synthetic ones.
 
-{block, folder, set_number, split, label, number, num_rows, rows, pixels}  ->  a file, and {block, pictures} for the driver
+{block, folder, file, index, label, size, set_number, split, rows, pixels}  ->  a file, and {block, pictures} for the driver
 """
 
 from __future__ import annotations
@@ -12,21 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.tensors import read_tensors, write_tensors
-from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.audit.memorisation import picture_distances, shrink
 from raydistill.audit.morphology import morphology
 from raydistill.audit.nearest import Neighbours
 from raydistill.audit.scattering import scattering
-from raydistill.core.architectures import Architecture
-from raydistill.core.ensemble import Ensemble
-from raydistill.core.networks import build_network
-from raydistill.core.normalise import AnyNormalisation
-from raydistill.pipeline.audit.row_groups import RowGroup
+from raydistill.pipeline.audit.row_groups import AuditedGroup
+from raydistill.pipeline.pictures.experts import load_experts
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.storage import Folder
 
@@ -36,11 +30,12 @@ BLOCK = pa.schema(
     [
         ("block", pa.string()),
         ("folder", pa.string()),
+        ("file", pa.string()),
+        ("index", pa.int64()),
+        ("label", pa.int64()),
+        ("size", pa.int64()),
         ("set_number", pa.int64()),
         ("split", pa.string()),
-        ("label", pa.int64()),
-        ("number", pa.int64()),
-        ("num_rows", pa.int64()),
         ("rows", pa.list_(pa.int64())),
         ("pixels", pa.large_binary()),
     ]
@@ -91,7 +86,7 @@ class BlockMeasurer:
             shape = (-1, self.image_size, self.image_size, 3)
             images = np.frombuffer(bytearray(row["pixels"]), np.uint8).reshape(shape)
         else:
-            group = RowGroup(**{field.name: row[field.name] for field in fields(RowGroup)})
+            group = AuditedGroup(**{field.name: row[field.name] for field in fields(AuditedGroup)})
             images = group.images(self.image_size)
             nearest = Neighbours.of(
                 picture_distances(_synthetic_pictures(self.folder), shrink_pixels(images)), self.nearest
@@ -99,7 +94,7 @@ class BlockMeasurer:
             tensors = {NEAREST: torch.tensor(nearest.rows_SK), DISTANCE: torch.tensor(nearest.distances_SK)}
             images = images[np.array(row["rows"], np.int64)]
         write_tensors(Folder(self.folder), row["block"], tensors | self.features(images), {})
-        return pa.Table.from_pylist([{"block": row["block"], "pictures": row["num_rows"]}], FINISHED)
+        return pa.Table.from_pylist([{"block": row["block"], "pictures": row["size"]}], FINISHED)
 
     def features(self, images_NHWC: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
         """Return the features float64 [N, D] by space, and the experts' mean probability [N, K]."""
@@ -110,7 +105,7 @@ class BlockMeasurer:
             found["morphology"] = torch.tensor(morphology(pictures))
         if self.trajectories is not None and len(images_NHWC):
             device = device_of(self.gpus)
-            ensemble, normalisation = _experts(self.trajectories, self.curated, device)
+            ensemble, normalisation = _experts(self.trajectories, self.curated, device, features=True)
             prediction = ensemble.predict(normalisation.apply(torch.tensor(images_NHWC)).to(device))
             found["experts"] = prediction.features_NF.double().cpu()
             found[PROBABILITY] = prediction.mean_NK.double().cpu()
@@ -130,12 +125,4 @@ def _synthetic_pictures(folder: str) -> npt.NDArray[np.float64]:
     return pictures
 
 
-@lru_cache(maxsize=1)
-def _experts(trajectories: str, curated: str, device: str) -> tuple[Ensemble, AnyNormalisation]:
-    """Return the experts after their last epoch, and how their pictures are normalised."""
-    store = TrajectoryStore.open(trajectories, verify=False)  # the driver has verified both
-    galaxies = CuratedSet.open(curated, verify=False)
-    architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
-    network = build_network(architecture, galaxies.num_classes, galaxies.summary.image_size)
-    thetas = [theta_P.to(device) for theta_P in store.ends()]
-    return Ensemble(network, thetas, features=True), galaxies.normalisation
+_experts = lru_cache(maxsize=1)(load_experts)

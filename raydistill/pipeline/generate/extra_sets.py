@@ -15,7 +15,7 @@ from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.pictures.hash_search import find_nearest
 from raydistill.galaxies.pictures.perceptual_hash import BYTES, perceptual_hashes
 from raydistill.log import get_logger
-from raydistill.pipeline.generate.feed import RowGroup, row_groups
+from raydistill.pipeline.generate.feed import UsedGroup, used_groups
 from raydistill.storage import Folder
 
 log = get_logger(__name__)
@@ -103,7 +103,7 @@ def without_held_out(extras: Sequence[CuratedSet], main: CuratedSet) -> tuple[Ex
     return tuple(found)
 
 
-def extra_row_groups(extra: ExtraSet, main: CuratedSet) -> tuple[RowGroup, ...]:
+def extra_row_groups(extra: ExtraSet, main: CuratedSet) -> tuple[UsedGroup, ...]:
     """Return the row groups of an extra set, without the galaxies that are left out.
 
     A class counts as known if `main` has one of the same name.
@@ -111,8 +111,8 @@ def extra_row_groups(extra: ExtraSet, main: CuratedSet) -> tuple[RowGroup, ...]:
     opened = CuratedSet.open(extra.uri, verify=False)
     label_of = {name: label for label, name in enumerate(main.class_names)} if main.has_classes else {}
     groups = []
-    for group in row_groups(opened, "train"):
-        ids = group.column("object_id").to_pylist() if extra.left_out else []
+    for group in used_groups(opened, "train"):
+        ids = group.read(["object_id"])["object_id"].to_pylist() if extra.left_out else []
         used = tuple(n for n, name in enumerate(ids) if name not in extra.left_out) if extra.left_out else None
         groups.append(replace(group, label=label_of.get(opened.class_names[group.label], -1), used=used))
     return tuple(groups)

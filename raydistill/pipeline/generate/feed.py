@@ -12,17 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import torch
 
 from raydistill.artifacts.conditions import ConditionEncoding, columns_of, conditions_of
-from raydistill.artifacts.curated import CuratedSet, partition
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.row_groups import RowGroup, row_groups
 from raydistill.artifacts.tables import decode_images
 from raydistill.diffusion.conditions import Conditions
 from raydistill.diffusion.order import ImageOrder, Window
@@ -31,7 +31,6 @@ from raydistill.galaxies.selection import Split
 from raydistill.pipeline.pictures.embedding import Embedder
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
 from raydistill.seeding import generator as seeded
-from raydistill.storage import Folder
 
 WINDOW_BYTES = 2**28  # of the decoded pictures of a window; another value changes the order of large sets
 CHUNK = 1024  # pictures that a task decodes at once
@@ -42,62 +41,33 @@ Columns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class RowGroup:
-    """A row group of a Parquet file of a curated set.
+class UsedGroup(RowGroup):
+    """A row group, and which of its galaxies are used. Its label is -1 if their class is unknown.
 
     Parameters
     ----------
-    folder, file, index
-        Where it is.
-    label
-        Class of its galaxies; -1 is unknown.
-    size
-        Number of its galaxies.
     used
-        Which of them are used; None: all.
+        Rows that are used; None: all.
     """
 
-    folder: str
-    file: str
-    index: int
-    label: int
-    size: int
     used: tuple[int, ...] | None = None
 
     @property
-    def num_rows(self) -> int:
+    def num_used(self) -> int:
         """The number of galaxies that are used."""
         return self.size if self.used is None else len(self.used)
 
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return a column of all its galaxies."""
-        return self._read([name])[name]
-
-    def read(self, encoding: ConditionEncoding) -> pa.Table:
+    def read_used(self, encoding: ConditionEncoding) -> pa.Table:
         """Return the pictures as PNG, what the conditions need, and the column `label`."""
-        rows = self._read(["image", *columns_of(encoding)])
+        rows = self.read(["image", *columns_of(encoding)])
         if self.used is not None:
             rows = rows.take(pa.array(self.used, pa.int64()))
         return rows.append_column("label", pa.array([self.label] * len(rows), pa.int64()))
 
-    def _read(self, columns: list[str]) -> pa.Table:
-        with Folder(self.folder).open(self.file) as source:
-            return pq.ParquetFile(source, pre_buffer=False).read_row_group(self.index, columns, use_threads=False)
 
-
-def row_groups(curated: CuratedSet, split: Split) -> tuple[RowGroup, ...]:
-    """Return the row groups of a split, in the order of the classes."""
-    groups = []
-    for label in range(curated.num_classes):
-        name = partition(split, label)
-        if name in curated.manifest.files:
-            with curated.folder.open(name) as source:
-                metadata = pq.ParquetFile(source, pre_buffer=False).metadata
-            groups += [
-                RowGroup(curated.folder.uri, name, index, label, metadata.row_group(index).num_rows)
-                for index in range(metadata.num_row_groups)
-            ]
-    return tuple(groups)
+def used_groups(curated: CuratedSet, split: Split) -> tuple[UsedGroup, ...]:
+    """Return all row groups of a split, in the order of the classes."""
+    return tuple(UsedGroup(**asdict(group)) for group in row_groups(curated, split))
 
 
 @dataclass(frozen=True)
@@ -116,18 +86,18 @@ class Pictures:
         Embeds the pictures; None if the conditions have no embedding.
     """
 
-    groups: tuple[RowGroup, ...]
+    groups: tuple[UsedGroup, ...]
     image_size: int
     encoding: ConditionEncoding
     embedder: Embedder | None = None
 
     def __len__(self) -> int:
         """Return the number of pictures."""
-        return sum(group.num_rows for group in self.groups)
+        return sum(group.num_used for group in self.groups)
 
     def order(self, seed: int) -> ImageOrder:
         """Return the order of the training."""
-        sizes = tuple(group.num_rows for group in self.groups)
+        sizes = tuple(group.num_used for group in self.groups)
         return ImageOrder(sizes, WINDOW_BYTES // self.bytes_per_picture, seed)
 
     @property
@@ -154,10 +124,10 @@ class Pictures:
         chosen = torch.randperm(len(self), generator=seeded(seed, name))[:count].sort().values.numpy()
         parts, first = [], 0
         for group in self.groups:
-            own = chosen[(chosen >= first) & (chosen < first + group.num_rows)] - first
+            own = chosen[(chosen >= first) & (chosen < first + group.num_used)] - first
             if len(own):
-                parts.append(group.read(self.encoding).take(own))
-            first += group.num_rows
+                parts.append(group.read_used(self.encoding).take(own))
+            first += group.num_used
         return pa.concat_tables(parts)
 
 
@@ -232,7 +202,9 @@ class Feed:
         tables: dict[int, pa.Table] = {}
         for window in self.pictures.order(self.seed).windows(first, last):
             groups = self.pictures.groups
-            tables = {n: tables[n] if n in tables else groups[n].read(self.pictures.encoding) for n in window.groups}
+            tables = {
+                n: tables[n] if n in tables else groups[n].read_used(self.pictures.encoding) for n in window.groups
+            }
             chosen = window.rows_N.numpy()[self._own(window, first, last)]
             rows = pa.concat_tables([tables[n] for n in window.groups])
             for start in range(0, len(chosen), CHUNK):

@@ -28,7 +28,7 @@ from raydistill.config import Resources
 from raydistill.errors import ClusterError
 from raydistill.log import get_logger
 from raydistill.pipeline.generate.extra_sets import ExtraSet, extra_row_groups, open_extra_sets, without_held_out
-from raydistill.pipeline.generate.feed import Pictures, row_groups
+from raydistill.pipeline.generate.feed import Pictures, used_groups
 from raydistill.pipeline.generate.monitor import Monitor
 from raydistill.pipeline.generate.task import GenerateTask
 from raydistill.pipeline.generate.worker import MAX_STATISTICS, train_generator
@@ -102,8 +102,8 @@ def _train(
     ensure_schedulable(resources, resources.cpus, resources.gpus, "")
     workers = num_workers(training.shards, choose_num_workers(resources, training.shards))
     size, further = curated.summary.image_size, [extra_row_groups(extra, curated) for extra in extras]
-    pictures = Pictures(sum(further, row_groups(curated, "train")), size, encoding)
-    validation = Pictures(row_groups(curated, "validation"), size, encoding)
+    pictures = Pictures(sum(further, used_groups(curated, "train")), size, encoding)
+    validation = Pictures(used_groups(curated, "validation"), size, encoding)
     if expert is not None:
         chosen_NHWC = pictures.choose_images(MAX_STATISTICS, spec.seed, "embedding")
         embedder = Embedder.fit(expert, chosen_NHWC, config.generate.embedding_size)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.architectures import Architecture
@@ -26,6 +25,7 @@ from raydistill.core.ensemble import Ensemble
 from raydistill.core.networks import build_network
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.diffusion.spaces import principal_axes
+from raydistill.pipeline.pictures.experts import check_experts
 from raydistill.pipeline.plan import Plan
 from raydistill.storage import Folder
 
@@ -133,6 +133,6 @@ def open_expert(plan: Plan, curated: CuratedSet) -> Expert:
         They were trained on another curated set.
     """
     store = TrajectoryStore.open(plan.trajectories.folder)
-    check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
+    check_experts(store, curated)
     size = curated.summary.image_size
     return Expert(store.folder.uri, plan.config.network, curated.num_classes, size, curated.normalisation)

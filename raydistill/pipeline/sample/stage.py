@@ -34,6 +34,7 @@ from raydistill.galaxies.trees import TREES
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.config_checks import ALL
 from raydistill.pipeline.pictures.embedding import Embedder, open_expert
+from raydistill.pipeline.pictures.experts import check_experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import map_blocks
@@ -41,7 +42,6 @@ from raydistill.pipeline.runtime.stages import is_complete, stage_context, track
 from raydistill.pipeline.sample.blocks import Block, PoolProgress, count_wanted, next_blocks, share_equally
 from raydistill.pipeline.sample.galaxies import Survey
 from raydistill.pipeline.sample.pools import Pool, make_pools
-from raydistill.pipeline.sample.recognition import check_experts
 from raydistill.pipeline.sample.report import draw_grid, log_summary, summarise
 from raydistill.pipeline.sample.requests import Requests
 from raydistill.pipeline.sample.worker import BlockSampler

@@ -20,7 +20,7 @@ from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS
 from raydistill.pipeline.generate.extra_sets import ExtraSet, extra_row_groups, open_extra_sets, without_held_out
-from raydistill.pipeline.generate.feed import Pictures, RowGroup, row_groups
+from raydistill.pipeline.generate.feed import Pictures, UsedGroup, used_groups
 from raydistill.pipeline.plan import Plan
 from raydistill.storage import Folder
 from tests.unit.config_tools import SIMULATED, Read
@@ -71,8 +71,8 @@ def write(
     return CuratedSet.open(folder)
 
 
-def decoded(groups: tuple[RowGroup, ...], encoding: ConditionEncoding) -> TrainingImages:
-    return Pictures(groups, SIZE, encoding).decode(pa.concat_tables([group.read(encoding) for group in groups]))
+def decoded(groups: tuple[UsedGroup, ...], encoding: ConditionEncoding) -> TrainingImages:
+    return Pictures(groups, SIZE, encoding).decode(pa.concat_tables([group.read_used(encoding) for group in groups]))
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_conditions_are_those_that_an_extra_set_has(folder: Folder, main: Curate
     encoding = fit_encoding(main, None, [extra])
     assert encoding.groups == ("votes", "class")
     further = extra_row_groups(ExtraSet(extra.folder.uri, frozenset()), main)
-    both = decoded(row_groups(main, "train") + further, encoding)
+    both = decoded(used_groups(main, "train") + further, encoding)
     votes, classes = encoding.layout.slice("votes"), encoding.layout.slice("class")
     known = both.conditions.known_BV
     assert known[:, votes].all(dim=1).tolist() == [False, False, True, True]

@@ -12,7 +12,7 @@ import torch
 from raydistill.artifacts.conditions import ConditionEncoding, fit_encoding
 from raydistill.diffusion.training import GeneratorTraining
 from raydistill.pipeline.generate import feed
-from raydistill.pipeline.generate.feed import Feed, Pictures, row_groups
+from raydistill.pipeline.generate.feed import Feed, Pictures, used_groups
 from raydistill.storage import Folder
 from tests.unit.pipeline.sample_tools import SIZE, write_curated
 
@@ -23,7 +23,7 @@ TRAINING = GeneratorTraining(steps=11, batch_size=8, shards=4)
 def pictures(tmp_path: Path) -> Pictures:
     """Return ten pictures, five of each class."""
     curated = write_curated(Folder(str(tmp_path)))
-    return Pictures(row_groups(curated, "train"), SIZE, fit_encoding(curated))
+    return Pictures(used_groups(curated, "train"), SIZE, fit_encoding(curated))
 
 
 def loaded(pictures: Pictures, rank: int, world_size: int, first_step: int = 0) -> list[int]:
@@ -46,7 +46,7 @@ def test_workers_read_their_shards_in_the_order_of_the_training(
     monkeypatch.setattr(feed, "WINDOW_BYTES", window * 3 * SIZE**2)
     monkeypatch.setattr(feed, "TASK_BYTES", task * 3 * SIZE**2)
     monkeypatch.setattr(feed, "CHUNK", 3)
-    whole = pictures.decode(pa.concat_tables([group.read(pictures.encoding) for group in pictures.groups]))
+    whole = pictures.decode(pa.concat_tables([group.read_used(pictures.encoding) for group in pictures.groups]))
     order = pictures.order(1)
     batches = [order.batch(step, 8).chunk(4) for step in range(TRAINING.steps)]
     sums = [checksum(image) for image in whole.images_NHWC.numpy()]
