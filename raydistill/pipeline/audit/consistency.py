@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raydistill.artifacts.conditions import votes_of
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.audit.consistency import Seen, consistency
 from raydistill.audit.findings import Finding
@@ -25,9 +26,9 @@ def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured
     tree = TREES[curated.summary.tree or GZ2.name]
     samples = blocks.samples
     votes = (
-        votes_of(blocks.audited.votes, samples.synthetic, tree),
-        votes_of(blocks.held_out.column("votes"), samples.held_out, tree),
-        votes_of(blocks.training.column("votes"), samples.training, tree),
+        reliable_votes(blocks.audited.votes, samples.synthetic, tree),
+        reliable_votes(blocks.held_out.column("votes"), samples.held_out, tree),
+        reliable_votes(blocks.training.column("votes"), samples.training, tree),
     )
     features = (measured.synthetic, measured.held_out, measured.training)
     synthetic, held_out, training = (
@@ -37,12 +38,11 @@ def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured
     return consistency(synthetic, held_out, training, curated.class_names, tree.answers)
 
 
-def votes_of(
+def reliable_votes(
     column: pa.ChunkedArray | None, rows: npt.NDArray[np.int64], tree: DecisionTree
 ) -> npt.NDArray[np.float64] | None:
     """Return the votes of some rows, float64 [n, A], NaN where few volunteers were asked; None if no row has any."""
-    values = [] if column is None else column.take(pa.array(rows)).to_pylist()
-    if all(value is None for value in values):
+    chosen = None if column is None else column.take(pa.array(rows))
+    if chosen is None or chosen.null_count == len(chosen):
         return None
-    unknown = [np.nan] * len(tree.answers)
-    return reliable(np.array([unknown if value is None else value for value in values], np.float64), tree)
+    return reliable(votes_of(chosen, len(tree.answers)).astype(np.float64), tree)
