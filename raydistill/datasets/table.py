@@ -134,7 +134,8 @@ class ImageTable(EncodedDataSet, PackedDataSet):
         at = self._at(name)
         has_split = self._check_columns(parquet.schema_arrow, at)
         kind = parquet.schema_arrow.field(self.image_column).type
-        check_chunks(kind, [parquet.metadata], self.image_column, at)
+        system, path = arrow_filesystem(at)
+        check_chunks(kind, [system.open_input_file(path)], self.image_column, at)
         columns_to_read = [self.label_column, *self.id_columns, *([self.split_column] if has_split else [])]
         table = parquet.read(columns=list(dict.fromkeys(columns_to_read)))
         groups = [np.arange(parquet.metadata.row_group(group).num_rows) for group in range(parquet.num_row_groups)]

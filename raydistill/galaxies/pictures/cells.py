@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -75,32 +76,46 @@ def check_text(value: object, column: str, where: str) -> None:
         raise CatalogError(what, where, "decode it, and store the pictures as bytes")
 
 
-def check_chunks(kind: pa.DataType, files: Iterable[pq.FileMetaData], column: str, where: str) -> None:
-    """Check the metadata of a column of pictures, in each row group of some Parquet files.
+def check_chunks(kind: pa.DataType, files: Iterable[pa.NativeFile], column: str, where: str) -> None:
+    """Check a column of pictures in some Parquet files: its metadata in each row group, and its first row.
 
     Raises
     ------
     CatalogError
         For null in lists of fixed size, which Arrow cannot read from Parquet. If a row group
-        announces far more bytes than it holds.
+        announces far more bytes than it holds, or Arrow cannot read the first row.
     """
     has_fixed_size = "fixed_size_list" in str(kind) or isinstance(kind, pa.FixedShapeTensorType)
-    for chunk in _chunks(files, column):
+    for chunk in chain.from_iterable(_chunks(file, column, where) for file in files):
         if has_fixed_size and chunk.statistics and chunk.statistics.null_count:
             what = f"column '{column}' has the type {kind} and null in it, which Arrow cannot read"
             raise CatalogError(what, where, "remove the rows without a picture, or store lists of variable size")
         unpacked = max(chunk.total_uncompressed_size, chunk.num_values * (_rank(kind) > 0))
         if unpacked > max(SMALL, MAX_RATIO * chunk.total_compressed_size):
-            what = f"column '{column}' unpacks to more than {MAX_RATIO} times its size"
-            raise CatalogError(what, where, "check where the file comes from")
+            raise _unpacks_too_far(column, where)
 
 
-def _chunks(files: Iterable[pq.FileMetaData], column: str) -> Iterator[Any]:
-    """Yield the metadata of a column in each row group."""
-    for file in files:
-        paths = [file.schema.column(index).path for index in range(file.num_columns)]
-        own = [index for index, path in enumerate(paths) if path.split(".")[0] == column]
-        yield from (file.row_group(group).column(index) for group in range(file.num_row_groups) for index in own)
+def _chunks(file: pa.NativeFile, column: str, where: str) -> Iterator[Any]:
+    """Yield the metadata of a column in each row group, and close the file."""
+    try:
+        with file, pq.ParquetFile(file) as parquet:
+            metadata, size = parquet.metadata, file.size()
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            if any(group.total_byte_size > max(SMALL, MAX_RATIO * size) for group in groups):
+                raise _unpacks_too_far(column, where)
+            # Asked for a chunk that contradicts the schema, pyarrow 25 aborts the process. A read raises.
+            next(parquet.iter_batches(1, columns=[column]), None)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0].rpartition(": ")[2].rstrip(".")
+        raise CatalogError(f"column '{column}' cannot be read ({reason})", where, "download it again") from error
+    paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    own = [index for index, path in enumerate(paths) if path.split(".")[0] == column]
+    yield from (group.column(index) for group in groups for index in own)
+
+
+def _unpacks_too_far(column: str, where: str) -> CatalogError:
+    what = f"column '{column}' unpacks to more than {MAX_RATIO} times its size"
+    return CatalogError(what, where, "check where the file comes from")
 
 
 def read_cell(cell: pa.Scalar, folder: str) -> Source:

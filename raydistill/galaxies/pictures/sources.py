@@ -156,7 +156,7 @@ class ParquetImages:
     def ids(self) -> pa.Array:
         """Return the object id of each row, in the order of the file. The pictures are not read."""
         dataset = self.dataset()
-        files = (fragment.metadata for fragment in dataset.get_fragments())
+        files = (fragment.open() for fragment in dataset.get_fragments())
         check_chunks(dataset.schema.field(self.image_column).type, files, self.image_column, self.uri)
         return object_ids(dataset.to_table(columns=[self.id_column])[0], self.id_column, self.uri)
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
+from raydistill.galaxies.pictures.sources import ParquetImages
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -130,6 +131,18 @@ def test_truncated_file_is_an_error(tmp_path: Path, pictures: np.ndarray) -> Non
     (tmp_path / "x.parquet").write_bytes(content[:-40])
     with pytest.raises(CatalogError, match=r"x.parquet: cannot be read as a Parquet file \(.+\); download it again"):
         data.index()
+
+
+def test_row_groups_that_contradict_the_schema_are_an_error(tmp_path: Path, pictures: np.ndarray) -> None:
+    """The schema says that no picture is null, so the statistics of its row groups are too long."""
+    path = tmp_path / "x.parquet"
+    write_hugging_face(path, pictures, [0, 1, 0], ["a", "b"])
+    optional, required = bytes.fromhex("2502 1805") + b"bytes", bytes.fromhex("2500 1805") + b"bytes"
+    assert path.read_bytes().count(optional) == 1
+    path.write_bytes(path.read_bytes().replace(optional, required))
+    for read in (ImageTable(root=str(path)).index, ParquetImages(str(path), "label", "image").ids):
+        with pytest.raises(CatalogError, match=r"column 'image' cannot be read \(.+\); download it again"):
+            read()
 
 
 def test_empty_folder_is_an_error(tmp_path: Path) -> None:
