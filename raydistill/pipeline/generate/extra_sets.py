@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.row_groups import row_groups
 from raydistill.artifacts.tables import decode_images
 from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.pictures.hash_search import find_nearest
 from raydistill.galaxies.pictures.perceptual_hash import BYTES, perceptual_hashes
+from raydistill.galaxies.selection import Split
 from raydistill.log import get_logger
 from raydistill.pipeline.generate.feed import UsedGroup, used_groups
 from raydistill.storage import Folder
@@ -81,22 +82,17 @@ def without_held_out(extras: Sequence[CuratedSet], main: CuratedSet) -> tuple[Ex
     """
     if not extras:
         return ()
-    held_out = [main.table(split, ["object_id", "source", "image"]) for split in ("validation", "test")]
-    ids, files = _ids_and_files(pa.concat_tables(held_out))
-    hashes = np.concatenate([_hashes(rows, main.summary.image_size)[1] for rows in held_out])
-    found = []
+    held_out, found = _Galaxies.read(main, ["validation", "test"]), []
+    known_ids, known_files = set(held_out.ids), set(held_out.files) - {None}
     for extra in extras:
-        rows = extra.table("train", ["object_id", "source", "image"])
-        own_ids, own_files = _ids_and_files(rows)
-        places, own_hashes = _hashes(rows, extra.summary.image_size)
-        alike = set(places[find_nearest(own_hashes, hashes)[0]].tolist())
-        known_ids, known_files = set(ids), set(files) - {None}
+        own = _Galaxies.read(extra, ["train"])
+        alike = set(own.places[find_nearest(own.hashes, held_out.hashes)[0]].tolist())
         left_out = frozenset(
             name
-            for n, (name, file) in enumerate(zip(own_ids, own_files, strict=True))
+            for n, (name, file) in enumerate(zip(own.ids, own.files, strict=True))
             if name in known_ids or file in known_files or n in alike
         )
-        used = len(rows) - len(left_out)
+        used = len(own.ids) - len(left_out)
         what = "generate: %d pictures of %s, without %d that the validation or test split of %s holds too"
         log.info(what, used, extra.summary.survey, len(left_out), main.summary.survey)
         found.append(ExtraSet(extra.folder.uri, left_out))
@@ -118,15 +114,33 @@ def extra_row_groups(extra: ExtraSet, main: CuratedSet) -> tuple[UsedGroup, ...]
     return tuple(groups)
 
 
-def _ids_and_files(rows: pa.Table) -> tuple[list[str], list[str | None]]:
-    """Return the object ids, and the sha256 of the original files."""
-    sources = rows["source"].to_pylist()
-    return rows["object_id"].to_pylist(), [None if source is None else source["sha256"] for source in sources]
+class _Galaxies(NamedTuple):
+    """What identifies the N galaxies of some splits.
 
+    Parameters
+    ----------
+    ids
+        Object ids.
+    files
+        The sha256 of the original files; None where unknown.
+    places, hashes
+        Places among the N of the H pictures that can be compared, and their hashes uint8 [H, BYTES].
+    """
 
-def _hashes(rows: pa.Table, image_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of pictures that can be compared, and their hashes uint8 [N, BYTES]."""
-    hashes = perceptual_hashes(np.asarray(decode_images(rows["image"], image_size)))
-    places = [n for n, one in enumerate(hashes) if one is not None]
-    usable = b"".join(one for one in hashes if one is not None)
-    return np.array(places, np.int64), np.frombuffer(usable, np.uint8).reshape(-1, BYTES)
+    ids: list[str]
+    files: list[str | None]
+    places: np.ndarray
+    hashes: np.ndarray
+
+    @classmethod
+    def read(cls, curated: CuratedSet, splits: Sequence[Split]) -> _Galaxies:
+        """Read the galaxies of some splits. The pictures of one row group are in memory at a time."""
+        ids, files, hashes = [], [], []
+        for group in (group for split in splits for group in row_groups(curated, split)):
+            rows = group.read(["object_id", "source", "image"])
+            ids += rows["object_id"].to_pylist()
+            files += [None if source is None else source["sha256"] for source in rows["source"].to_pylist()]
+            hashes += perceptual_hashes(np.asarray(decode_images(rows["image"], curated.summary.image_size)))
+        places = [n for n, one in enumerate(hashes) if one is not None]
+        usable = b"".join(one for one in hashes if one is not None)
+        return cls(ids, files, np.array(places, np.int64), np.frombuffer(usable, np.uint8).reshape(-1, BYTES))
