@@ -313,12 +313,6 @@ class Plan:
         spaces = self.config.audit.spaces
         return self.trajectories.exists if spaces is None else "experts" in spaces
 
-    def specs(self) -> list[ArtifactSpec]:
-        """Return the artifacts that `run` builds, in the order of its stages."""
-        own = [] if self.config.distilled is not None else [self.trajectories, self.distilled]
-        specs = [self.survey, self.curated, *own, self.evaluation]
-        return [spec for spec in specs if spec is not None]
-
     def synthetic_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `sample` reads, and the synthetic set that it writes."""
         experts = [] if self.config.sample.filter is None else [self.filter_experts]

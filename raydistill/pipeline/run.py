@@ -96,7 +96,7 @@ def specs_of(plan: Plan, last: str = "evaluate") -> list[ArtifactSpec]:
 
 def run_stage(name: str, plan: Plan) -> Artifact:
     """Run one stage and return its artifact."""
-    plan.specs()  # reports a wrong path before the tracking database is created
+    specs_of(plan)  # reports a wrong path before the tracking database is created
     artifact: Artifact = STAGES[name](plan, make_tracker(plan))
     return artifact
 
@@ -134,7 +134,7 @@ def search(plan: Plan) -> SearchReport:
 
 def predict(plan: Plan, survey: str | None) -> PredictionSet:
     """Predict every picture of a survey, by default the plan's own; the experts must exist."""
-    plan.specs()  # reports a wrong path before the tracking database is created
+    specs_of(plan)  # reports a wrong path before the tracking database is created
     return predictions.predict(plan, survey, make_tracker(plan))
 
 
@@ -163,6 +163,6 @@ def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec] | None = None) -> str:
     """
     specs = [
         {"kind": p.kind, "path": p.folder.uri, "exists": p.exists}
-        for p in (plan.specs() if artifacts is None else artifacts)
+        for p in (specs_of(plan) if artifacts is None else artifacts)
     ]
     return json.dumps({"config": plain(plan.config), "artifacts": specs}, indent=1)

@@ -55,7 +55,7 @@ def test_manifest_contains_licence_and_citation(tmp_path: Path) -> None:
 
 def test_whitening_changes_the_identity_of_every_artifact_but_the_survey(tmp_path: Path) -> None:
     def identities(*overrides: str) -> list[str]:
-        return [spec.identity for spec in Plan(tiny(tmp_path, *overrides)).specs()]
+        return [spec.identity for spec in specs_of(Plan(tiny(tmp_path, *overrides)))]
 
     plain, white = identities(), identities("curate.whitening=zca")
     assert [a == b for a, b in zip(plain, white, strict=True)] == [True, False, False, False, False]

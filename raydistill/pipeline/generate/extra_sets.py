@@ -115,7 +115,7 @@ def extra_row_groups(extra: ExtraSet, main: CuratedSet) -> tuple[UsedGroup, ...]
 
 
 class _Galaxies(NamedTuple):
-    """What identifies the N galaxies of some splits.
+    """Ids, files and hashes of the N galaxies of some splits.
 
     Parameters
     ----------
