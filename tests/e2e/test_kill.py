@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from raydistill.pipeline.generate.checkpoint import STATE
 from tests.e2e import tools
 from tests.e2e.test_mlflow import client
 from tests.e2e.tools import artifact, there
@@ -61,6 +62,42 @@ def test_run_resumes_after_its_driver_is_killed_in_every_stage(
     assert "survey: exists, skipped" in command.log
     assert tools.contents(tmp_path) == tools.contents(undisturbed)
     assert not leftovers(tmp_path)
+
+
+# options of a generator as small as `tools.TINY`
+GENERATOR = (
+    "generate.model.network={channels: [8, 16], layers: 1, patch: 2, attention: 1}",
+    "generate.training={steps: 60, batch_size: 8, shards: 1, warmup: 5, ema_decay: 0.9}",
+    "generate.sampling={steps: 4}",
+    "generate.preview_every=30",
+    "sample.num_images=40",
+    "audit.permutations=99",
+)
+GENERATOR_UNDER_WAY: dict[str, Callable[[Path], bool]] = {
+    "generator": lambda output: there(output, "generator", STATE),
+    "synthetic": lambda output: there(output, "synthetic", "partial/blocks/*"),
+    "audit": lambda output: there(output, "audit", "partial/blocks/*.safetensors"),
+}
+
+
+@pytest.mark.long
+def test_generator_run_resumes_after_its_driver_is_killed_in_every_stage(
+    undisturbed: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("calm", "killed"):
+        tools.copy_of(undisturbed, tmp_path / name, "survey", "curated")
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    assert tools.raydistill(calm, env, "--to", "audit", *GENERATOR).wait() == 0
+    for kind, under_way in GENERATOR_UNDER_WAY.items():
+        command = tools.raydistill(killed, env, "--to", "audit", *GENERATOR)
+        command.wait_until(f"{kind} is under way", lambda seen=under_way: seen(killed))
+        command.kill()
+        assert command.process.returncode == -signal.SIGKILL, f"{kind}: the command had ended before it was killed"
+        assert not there(killed, kind, "manifest.json"), f"{kind}: killed too late, it was finished"
+    command = tools.raydistill(killed, env, "--to", "audit", *GENERATOR)
+    assert command.wait() == 0, command.log[-4000:]
+    for kind in GENERATOR_UNDER_WAY:
+        assert tools.manifest(killed, kind)["content"] == tools.manifest(calm, kind)["content"]
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ The tests print the differences that they measure; `make gpu` shows them.
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -14,14 +15,24 @@ from pathlib import Path
 import pytest
 import torch
 
+from raydistill.api import load_config
 from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.matching import Batch, Matcher, student_loss
 from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training, train
+from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
+from raydistill.diffusion.model import Model, build_generator
+from raydistill.diffusion.networks import UNet
+from raydistill.diffusion.sampling import Sampling, sample
+from raydistill.diffusion.training import GeneratorTraining, TrainingImages, init_training
+from raydistill.diffusion.training import train as train_generator
 from raydistill.pipeline.runtime.resources import device_of
+from raydistill.seeding import generator as seeded
 from tests import zoo
+
+LAYOUT = ConditionLayout((ConditionGroup("class", 2, ("round", "spiral")),))
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -68,6 +79,44 @@ def test_training_on_the_gpu_ends_at_the_weights_of_the_cpu() -> None:
     difference = zoo.relative(ends["cuda"].cpu(), ends["cpu"])
     report(f"weights after 8 steps: relative difference from the CPU {difference:.1e}")
     assert difference < 1e-3
+
+
+def test_generator_on_the_gpu_trains_and_samples_as_on_the_cpu() -> None:
+    network = UNet(channels=(16, 32), layers=1)
+    training = GeneratorTraining(steps=4, batch_size=8, shards=2, warmup=2, symmetries="mirror")
+    pixels_NHWC = torch.randint(256, (32, 16, 16, 3), generator=seeded(0, "pixels"), dtype=torch.uint8)
+    classes = Conditions.of(LAYOUT, 32, **{"class": torch.eye(2)[torch.arange(32) % 2]})
+    noise = torch.randn(8, 3, 16, 16, generator=seeded(1, "noise"))
+    samples = {}
+    for device in ("cpu", "cuda"):
+        generator = build_generator(Model(network), LAYOUT, 16, 0, pixels_NHWC).to(device)
+        state = init_training(generator, training)
+        *_, (state, _) = train_generator(state, TrainingImages(pixels_NHWC, classes).to(device), training, seed=0)
+        samples[device] = sample(state.averaged(), classes[:8], noise, Sampling(steps=5))
+    assert samples["cuda"].is_cuda
+    difference = zoo.relative(samples["cuda"].cpu(), samples["cpu"])
+    report(f"samples after 4 steps: relative difference from the CPU {difference:.1e}")
+    assert difference < 1e-3
+
+
+@pytest.mark.parametrize("name", ["gz2_generator_64px", "gz2_generator_128px"])
+def test_speed_of_the_generators_for_one_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("RAYDISTILL_DATA", "data")
+    config = load_config(name)
+    side, training = config.curate.image_size, replace(config.generate.training, steps=20)
+    count = training.batch_size
+    pixels_NHWC = torch.randint(256, (count, side, side, 3), generator=seeded(0, "pixels"), dtype=torch.uint8)
+    images = TrainingImages(pixels_NHWC, Conditions.of(LAYOUT, count)).to("cuda")
+    state = init_training(build_generator(config.generate.model, LAYOUT, side, 0, pixels_NHWC).to("cuda"), training)
+    for after, loss in train_generator(state, images, training, seed=0):
+        assert math.isfinite(loss.mean)
+        if after.step == 10:
+            torch.cuda.synchronize()
+            start = time.monotonic()
+    torch.cuda.synchronize()
+    rate = 10 * count / (time.monotonic() - start)
+    memory = torch.cuda.max_memory_allocated() / 2**30
+    report(f"{name}: {rate:.0f} training images/s, peak memory {memory:.1f} GiB")
 
 
 def test_two_experts_share_a_gpu(tmp_path: Path) -> None:
