@@ -284,9 +284,12 @@ def export(
 def _stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
     with exit_on_error():
         plan = _plan(path, overrides, verbose)
-        from raydistill.pipeline.run import dry_run, run_stage
+        from raydistill.pipeline import run as pipeline
 
-        print_result(dry_run(plan) if dry else run_stage(name, plan).folder)
+        if dry:
+            print_result(pipeline.dry_run(plan, pipeline.specs_of(plan, name)))
+        else:
+            print_result(pipeline.run_stage(name, plan).folder)
 
 
 def _run(path: str, overrides: list[str] | None, dry: bool, verbose: int, last: Stage = Stage.EVALUATE) -> None:

@@ -96,7 +96,7 @@ def specs_of(plan: Plan, last: str = "evaluate") -> list[ArtifactSpec]:
 
 def run_stage(name: str, plan: Plan) -> Artifact:
     """Run one stage and return its artifact."""
-    specs_of(plan)  # reports a wrong path before the tracking database is created
+    specs_of(plan, name)  # reports a wrong path before the tracking database is created
     artifact: Artifact = STAGES[name](plan, make_tracker(plan))
     return artifact
 
@@ -156,13 +156,7 @@ def generate(plan: Plan) -> GeneratorArtifact:
     return _generate(plan, make_tracker(plan))
 
 
-def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec] | None = None) -> str:
-    """Return JSON: the resolved config, and which artifacts exist.
-
-    By default they are those of `run`.
-    """
-    specs = [
-        {"kind": p.kind, "path": p.folder.uri, "exists": p.exists}
-        for p in (specs_of(plan) if artifacts is None else artifacts)
-    ]
+def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:
+    """Return JSON: the resolved config, and which of these artifacts exist."""
+    specs = [{"kind": one.kind, "path": one.folder.uri, "exists": one.exists} for one in artifacts]
     return json.dumps({"config": plain(plan.config), "artifacts": specs}, indent=1)

@@ -5,6 +5,7 @@ The inputs are the table in `bad_inputs.py`. `python -m tests.e2e.test_bad_input
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -205,6 +206,20 @@ def test_demo_accepts_overrides() -> None:
     code, _, stdout = call(["demo", "--dry-run", "seed=7"])
     assert code == 0
     assert '"seed": 7' in stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "last"),
+    [("curate", "curated"), ("experts", "trajectories"), ("distill", "distilled"), ("run", "evaluation"),
+     ("generate", "generator"), ("sample", "synthetic"), ("audit", "audit"), ("run --to sample", "synthetic")],
+)  # fmt: skip
+def test_dry_run_lists_what_the_command_needs_and_makes(command: str, last: str) -> None:
+    stage, *options = command.split()
+    code, stderr, stdout = call([stage, "demo_diffusion", *options, "--dry-run"])
+    assert code == 0, stderr
+    kinds = [one["kind"] for one in json.loads(stdout)["artifacts"]]
+    assert kinds[:2] == ["survey", "curated"]
+    assert kinds[-1] == last
 
 
 def test_closed_stdout_is_not_an_error() -> None:
