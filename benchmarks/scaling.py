@@ -1,6 +1,6 @@
 """Compare the speed and memory of the Ray stages with plain loops on the same machine.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate] [experts] [segments] [predict] [--images 100000]      an hour on two cores
+    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate|experts|segments|predict|audit ...] [--images 100000]   an hour on two cores
 
 curate   real galaxies repeated under new ids, against a pool of processes that does the same work per picture and writes one
          Parquet file. Memory is the peak of all processes (proportional set size, so shared pages count once).
@@ -8,6 +8,7 @@ experts  one and two workers, against the same training without Ray in one and t
          networks of a quarter of the width, where Ray's share is larger. Every round runs all four.
 predict  a folder of real galaxies under new names, against a pool of processes that decodes and predicts the same blocks and
          writes the same files. Two experts of `gz2_kaggle5` with a quarter of the width.
+audit    300 samples of an untrained generator against curated sets of two sizes, every picture of which is searched for copies.
 segments `distill.trajectories_per_step=4` on one, two and four workers of one thread: digests, speed and traffic.
 
 Writes `benchmarks/results/scaling.json`, rows as in `bench.py`.
@@ -378,6 +379,34 @@ def _predict_block(block: pa.Table) -> int:
     return len(_predictor(block))
 
 
+# ---- audit ----
+
+AUDITED = (
+    "generate.training.steps=2", "generate.training.batch_size=8", "sample.num_images=300", "sample.sampling.steps=2",
+    "audit.num_pictures=300", "audit.permutations=99", "audit.spaces=[scattering, morphology]",
+)  # fmt: skip
+
+
+def auditing(scratch: Path, images: int) -> Iterator[dict[str, Any]]:
+    catalog, root = _repeated(scratch, images)
+    lines = catalog.read_text().splitlines(keepends=True)
+    costs = []
+    for count in (images // 2, images):
+        catalog.write_text("".join(lines[: count + 1]))
+        words = [f"survey.catalog={catalog}", f"survey.images.root={root}", f"output={scratch / 'runs'}", *AUDITED]
+        words += ["tracking.enabled=false", f"resources.object_store_mb={STORE_MB}", f"name=of_{count}"]
+        for stage in ("curate", "generate", "sample"):
+            _measured([sys.executable, "-m", "raydistill.cli", stage, "gz2_kaggle5", *words])
+        costs.append(_measured([sys.executable, "-m", "raydistill.cli", "audit", "gz2_kaggle5", *words]))
+    small, large = costs
+    rate = images / 2 / (large.seconds - small.seconds)
+    detail = f"{small.peak_mb:.0f} and {large.peak_mb:.0f} MB, with an object store of {STORE_MB} MB; {small.seconds:.0f} and "
+    detail += f"{large.seconds:.0f} s, so {rate:.0f} further images a second"
+    yield row(
+        f"audit: peak memory of {images} images against {images // 2}", large.peak_mb / small.peak_mb, "≤1.2", detail
+    )
+
+
 def _plan(scratch: Path, *words: str) -> Plan:
     return Plan(load("gz2_kaggle5", [f"output={scratch / 'runs'}", "tracking.enabled=false", *words]))
 
@@ -399,6 +428,7 @@ CASES: dict[str, Callable[[Path, int], Iterator[dict[str, Any]]]] = {
     "experts": experts,
     "segments": segments,
     "predict": prediction,
+    "audit": auditing,
 }
 
 if __name__ == "__main__":
