@@ -55,18 +55,6 @@ def best_linear(alpha: Tensor, sigma: Tensor) -> Preconditioning:
     return Preconditioning(alpha * (SIGMA_DATA * c_in).square(), sigma * SIGMA_DATA * c_in, c_in)
 
 
-def linear_estimate(alpha: Tensor, sigma: Tensor, std: float) -> Preconditioning:
-    """Return the coefficients whose skip x_t is the best linear estimate of images with another deviation.
-
-    `best_linear` is the case std = SIGMA_DATA. For any std, F has variance 1. Pixels of smooth images
-    are correlated, so the deviation that matters is that of their details: with a lower std the
-    network need not cancel the noise in skip x_t.
-    """
-    skip = alpha * std**2 / ((alpha * std).square() + sigma.square())
-    scale = torch.hypot((1 - skip * alpha) * SIGMA_DATA, skip * sigma)
-    return Preconditioning(skip, scale, input_scale(alpha, sigma))
-
-
 def expand(coefficients_B: Tensor, x: Tensor) -> Tensor:
     """Return coefficients [B, 1, ...] that multiply the rows of x."""
     return coefficients_B.view(-1, *[1] * (x.dim() - 1))
@@ -88,12 +76,8 @@ class RectifiedFlow:
     Parameters
     ----------
     prediction
-        "residual": the network predicts what a linear estimate lacks (`linear_estimate`). "image": it
-        predicts the image itself.
-    skip_std
-        Standard deviation of images in the linear estimate of "residual". `SIGMA_DATA`, the default,
-        is that of their pixels. Less suits smooth images, whose details have less variance: then the
-        network predicts the image at all but low noise.
+        "residual": the network predicts what the best linear estimate lacks (`best_linear`).
+        "image": it predicts the image itself.
     mean, std
         Times of training are logit-normal: log(t / (1 - t)) ~ N(mean, std^2).
     uniform
@@ -112,14 +96,13 @@ class RectifiedFlow:
 
     kind: Literal["rectified-flow"] = "rectified-flow"
     prediction: Literal["residual", "image"] = "residual"
-    skip_std: float = SIGMA_DATA
     mean: float = 0.0
     std: float = 1.0
     uniform: float = 0.1
     min_time: float = 0.05
 
     def __post_init__(self) -> None:
-        positive(self, "skip_std", "std", "min_time")
+        positive(self, "std", "min_time")
         between_0_and_1(uniform=self.uniform)
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -134,7 +117,7 @@ class RectifiedFlow:
         """Return the coefficients of D at times t."""
         alpha, sigma = self.alpha(t), self.sigma(t)
         if self.prediction == "residual":
-            return linear_estimate(alpha, sigma, self.skip_std)
+            return best_linear(alpha, sigma)
         return Preconditioning(torch.zeros_like(t), torch.full_like(t, SIGMA_DATA), input_scale(alpha, sigma))
 
     def label(self, t: Tensor) -> Tensor:

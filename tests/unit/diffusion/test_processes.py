@@ -84,14 +84,6 @@ def test_residual_is_the_rest_of_the_best_linear_estimate_with_variance_one() ->
     torch.testing.assert_close(correlation, torch.zeros(20, dtype=torch.float64), rtol=0, atol=0.03)
 
 
-@pytest.mark.parametrize("std", [0.1, SIGMA_DATA, 2.0])
-def test_residual_of_another_linear_estimate_has_variance_one_too(std: float) -> None:
-    t, p = TIMES, RectifiedFlow(skip_std=std).precondition(TIMES)
-    close(p.skip, (1 - t) * std**2 / ((1 - t).square() * std**2 + t.square()))
-    # x0 - skip x has the variance of (1 - skip alpha) x0 and that of skip sigma eps.
-    close(((1 - p.skip * (1 - t)) * SIGMA_DATA).square() + (p.skip * t).square(), p.scale.square())
-
-
 def test_image_prediction_gives_the_output_of_the_network_as_the_image() -> None:
     p = RectifiedFlow(prediction="image").precondition(TIMES)
     close(p.skip, torch.zeros_like(TIMES))
