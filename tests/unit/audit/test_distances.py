@@ -14,6 +14,7 @@ from raydistill.audit.distances import (
 )
 from raydistill.audit.frame import MAX_COMPONENTS, Frame
 from raydistill.audit.statistics import Groups, PooledStatistic, two_groups
+from raydistill.imports import import_beside_torchvision
 
 
 def samples(n: int, m: int, d: int = 6, shift: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -114,10 +115,7 @@ def test_pictures_left_out_have_no_influence(prepare: object) -> None:
 def test_frechet_and_kernel_distance_equal_torchmetrics() -> None:
     import torch
 
-    # A torchvision that does not fit torch raises RuntimeError.
-    fid = pytest.importorskip("torchmetrics.image.fid", exc_type=(ImportError, RuntimeError))  # type: ignore[arg-type]
-    kid = pytest.importorskip("torchmetrics.image.kid")
-
+    fid, kid = (import_beside_torchvision(f"torchmetrics.image.{name}") for name in ("fid", "kid"))
     x, y = samples(60, 60)
     pooled = np.concatenate([x, y])
     moments = [torch.from_numpy(moment) for z in (x, y) for moment in (z.mean(0), np.cov(z.T))]
