@@ -312,14 +312,14 @@ def sample(config: ConfigLike, *overrides: str) -> SyntheticSet:
 
 
 def audit_set(config: ConfigLike, synthetic: str | os.PathLike[str] | None = None, *overrides: str) -> AuditReport:
-    """Compare a set of synthetic images with the real galaxies of a config.
+    """Compare a set of synthetic images, or another survey, with the real galaxies of a config.
 
     Parameters
     ----------
     config
         A YAML file, the name of a shipped config such as "demo", or a `Config`.
     synthetic
-        Folder of a synthetic or a distilled set. None: the set of `sample`.
+        Folder of a synthetic, a distilled or another curated set. None: the set of `sample`.
     *overrides
         Values at dotted keys: "audit.num_pictures=500".
 

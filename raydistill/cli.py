@@ -59,7 +59,7 @@ SurveyPath = Annotated[str, typer.Argument(metavar="SURVEY", help="A config, a c
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example distill.iterations=500.")]
 AuditWords = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SYNTHETIC] KEY=VALUE", help="The folder of a set, then for example audit.seed=1."),
+    typer.Argument(metavar="[SET] KEY=VALUE", help="The folder of a set, then for example audit.seed=1."),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the resolved config and what would be written or skipped.")
@@ -213,10 +213,11 @@ def sample(
 
 @app.command(epilog=EXIT_CODES)
 def audit(config: ConfigPath, words: AuditWords = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Compare synthetic images with real galaxies.
+    """Compare synthetic images with real galaxies, or another survey with this one.
 
-    SYNTHETIC is the folder of a synthetic or a distilled set; by default that of `raydistill sample
-    CONFIG`. The result has a report and a quiz: report.html and quiz.html.
+    SET is the folder of a synthetic set, a distilled set, or the curated set of another survey; by
+    default that of `raydistill sample CONFIG`. The result has a report and a quiz: report.html and
+    quiz.html.
     """
     with exit_on_error():
         overrides = list(words or [])

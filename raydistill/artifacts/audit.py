@@ -1,4 +1,4 @@
-"""Define `AuditReport`: how a synthetic or distilled set differs from real galaxies.
+"""Define `AuditReport`: how a synthetic, distilled or other curated set differs from real galaxies.
 
 - `report.html`: pictures, metrics, nearest pairs and histograms, in one file.
 - `quiz.html`: real or synthetic? The reader decides, and gets a score.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,6 +54,17 @@ NEAREST_SCHEMA = pa.schema(
 )
 
 
+class Words(NamedTuple):
+    """Adjectives of the two kinds of pictures in an audit."""
+
+    audited: str
+    an_audited: str  # with its article
+    own: str
+
+
+SYNTHETIC, OTHER = Words("synthetic", "a synthetic", "real"), Words("other", "another", "own")
+
+
 @dataclass(frozen=True)
 class AuditSummary:
     """The contents of `audit.json`.
@@ -61,7 +72,7 @@ class AuditSummary:
     Attributes
     ----------
     audited
-        Kind of the audited set: "synthetic" or "distilled".
+        Kind of the audited set: "synthetic", "distilled" or "curated".
     content
         Content digest of the audited set.
     survey
@@ -84,6 +95,8 @@ class AuditSummary:
         Permutations of the tests.
     seed
         Seed of samples and permutations.
+    other_survey
+        Name of the survey of another curated set, else "".
     """
 
     audited: str
@@ -100,6 +113,12 @@ class AuditSummary:
     matched_classes: bool
     permutations: int
     seed: int
+    other_survey: str = ""
+
+    @property
+    def words(self) -> Words:
+        """Adjectives of the audited pictures and of those that they are compared with."""
+        return OTHER if self.other_survey else SYNTHETIC
 
     def to_json(self) -> bytes:
         """Return the bytes of `audit.json`."""

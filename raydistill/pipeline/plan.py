@@ -287,22 +287,26 @@ class Plan:
         Raises
         ------
         ArtifactMissing, ArtifactIncompatible
-            The folder has no finished synthetic or distilled set.
+            The folder has no finished synthetic, distilled or other curated set.
         """
         if path is None:
             return self.synthetic
-        folder, fix = Folder(path), "give the folder of a synthetic set or of a distilled set"
+        folder, fix = Folder(path), "give the folder of a synthetic, a distilled or another curated set"
         if not exists(folder):
-            raise ArtifactMissing("no finished synthetic or distilled set is here", folder.uri, fix)
+            raise ArtifactMissing("no finished set is here", folder.uri, fix)
         kind = kind_of(folder)
-        if kind not in (synthetic.KIND, distilled.KIND):
+        if kind not in (synthetic.KIND, distilled.KIND, curated.KIND):
             raise ArtifactIncompatible(f"this is a {describe_kind(kind)[0]}, which cannot be audited", folder.uri, fix)
-        return self._existing(kind, path, fix)
+        spec = self._existing(kind, path, fix)
+        if kind == curated.KIND and spec.identity == self.curated.identity:
+            raise ArtifactIncompatible("this is the curated set that others are compared with", folder.uri, fix)
+        return spec
 
     def audit(self, path: str | None) -> ArtifactSpec:
         """Return the audit of the run's synthetic set, or of the set in another folder."""
         audited = self.audited_set(path)
-        parents = {curated.KIND: self.curated, audited.kind: audited}
+        role = "other" if audited.kind == curated.KIND else audited.kind
+        parents = {curated.KIND: self.curated, role: audited}
         if self.audit_uses_experts:
             parents[trajectories.KIND] = self.trajectories
         return self._spec(audit.KIND, {"audit": self.config.audit}, parents, self.config.audit.seed)

@@ -52,7 +52,9 @@ def report_of_run(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
 def audit_report(report: AuditReport, out: TextIO) -> None:
     """Print flux and colours, the metrics that differ from real galaxies, and the paths of the pages."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
-    head = ("metric", "of", "value", "95 % interval", "real against real", "differs")
+    summary = report.summary
+    own = summary.words.own
+    head = ("metric", "of", "value", "95 % interval", f"{own} against {own}", "differs")
     light = [one for one in report.findings if one.metric == "wasserstein" and one.feature in LIGHT]
     others = [one for one in report.significant if one not in light]
     rows = [
@@ -60,11 +62,11 @@ def audit_report(report: AuditReport, out: TextIO) -> None:
          f"{one.floor_low:.3g} to {one.floor_high:.3g}", f"yes, p = {one.p_value:.3f}" if one.significant else "no")
         for one in (*light, *others)
     ]  # fmt: skip
-    summary = report.summary
-    title = f"{summary.num_pictures} {summary.audited} pictures against as many of {summary.survey}"
+    audited = f"pictures of {summary.other_survey}" if summary.other_survey else f"{summary.audited} pictures"
+    title = f"{summary.num_pictures} {audited} against as many of {summary.survey}"
     console.print(_table(title, [head, *rows]))
     console.print(
-        f"{len(report.significant)} of {len(report.findings)} metrics differ significantly from real galaxies.",
+        f"{len(report.significant)} of {len(report.findings)} metrics differ significantly from {own} galaxies.",
         style="bold",
     )
     console.print(f"Report: {report.folder}/{REPORT}")

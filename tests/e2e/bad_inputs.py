@@ -477,16 +477,19 @@ RUN_ROWS = [
     R("audit before sample", "audit tiny.yaml", 3,
       "runs/tiny/synthetic-…: there is no synthetic set here; run 'raydistill sample CONFIG' first"),
     R("an audit of a folder without a set", "audit tiny.yaml pictures", 3,
-      "pictures: no finished synthetic or distilled set is here; give the folder of a synthetic set or of a distilled set"),
-    R("an audit of a curated set", "audit tiny.yaml given", 3,
-      "given: this is a curated set, which cannot be audited; give the folder of a synthetic set or of a distilled set",
-      prepare=link("curated")),
+      "pictures: no finished set is here; give the folder of a synthetic, a distilled or another curated set"),
+    R("an audit of the config's own curated set", "audit tiny.yaml given", 3,
+      "given: this is the curated set that others are compared with; give the folder of a synthetic, a distilled or another "
+      "curated set", prepare=link("curated")),
+    R("an audit of experts", "audit tiny.yaml given", 3,
+      "given: this is a set of expert trajectories, which cannot be audited; give the folder of a synthetic, a distilled or "
+      "another curated set", prepare=link("trajectories")),
     R("an audit of a distilled set of another survey", "audit tiny.yaml given", 3,
       "given: its pictures were made from another curated set than runs/tiny/curated-…; give the config with which they were "
       "made",
       prepare=distilled_with(["round", "disk"], 8)),
     R("an audit of too few pictures", "audit tiny.yaml given", 3,
-      "given: 2 synthetic, 10 held-out and 38 training pictures give samples of 2 of the same class proportions, and an audit "
+      "given: 2 distilled, 10 held-out and 38 training pictures give samples of 2 of the same class proportions, and an audit "
       "needs 20; give more pictures, or set audit.match_classes=false",
       prepare=link("distilled")),
     R("an output that is a file", "simulate tiny.yaml output=votes.csv", 3,

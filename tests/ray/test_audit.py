@@ -22,6 +22,7 @@ from raydistill.pipeline.audit import stage
 from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.sample.stage import sample
+from raydistill.pipeline.simulate.stage import simulate
 from tests.e2e import tools
 from tests.unit.pipeline.sample_tools import write_generator
 
@@ -183,11 +184,25 @@ def test_spaces_and_proportions_are_chosen_and_pages_need_no_internet(report: Au
         assert page.count("data:image/png;base64,") >= 20
 
 
+def test_another_survey_is_compared_and_an_equal_one_does_not_differ(root: Path, tmp_path: Path) -> None:
+    """The other survey has the same simulator and another seed."""
+    plan = Plan(tiny(tmp_path, "seed=4"))
+    simulate(plan, SILENT)
+    other = curate(plan, SILENT)
+    report = audited(root, "audit.spaces=[scattering, morphology]", path=other.folder.uri)
+    assert (report.summary.audited, report.summary.other_survey) == ("curated", other.summary.survey)
+    assert not report.significant
+    page, quiz = (report.folder.read(name).decode() for name in (REPORT, QUIZ))
+    assert "own against own" in page
+    assert "synthetic pictures" not in page
+    assert "Which survey?" in quiz
+
+
 def test_sets_that_cannot_be_audited_are_refused(root: Path, distilled_root: Path, tmp_path: Path) -> None:
     plan = Plan(tiny(distilled_root))
-    with pytest.raises(ArtifactIncompatible, match=r"5 synthetic, .* give samples of 5 of the same class proportions"):
+    with pytest.raises(ArtifactIncompatible, match=r"5 distilled, .* give samples of 5 of the same class proportions"):
         audited(root, path=plan.distilled.folder.uri)
-    with pytest.raises(ArtifactIncompatible, match="this is a curated set, which cannot be audited"):
+    with pytest.raises(ArtifactIncompatible, match="this is the curated set that others are compared with"):
         audited(root, path=plan.curated.folder.uri)
-    with pytest.raises(ArtifactMissing, match="no finished synthetic or distilled set is here"):
+    with pytest.raises(ArtifactMissing, match="no finished set is here"):
         audited(root, path=str(tmp_path))

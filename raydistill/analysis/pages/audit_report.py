@@ -11,32 +11,36 @@ import numpy.typing as npt
 
 from raydistill.analysis.pages.charts import Range, format_number, histogram, value_range
 from raydistill.analysis.pages.rendering import Picture, picture, render
-from raydistill.artifacts.audit import AuditSummary
+from raydistill.artifacts.audit import SYNTHETIC, AuditSummary, Words
 from raydistill.audit.findings import SIGNIFICANCE, Finding
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
-# Metric -> name, and the reading of it. A range of values is only given where it has limits.
+# Metric -> name, and the reading of it, with the adjectives of the two kinds of pictures. A range of
+# values is only given where it has limits.
 METRICS: dict[str, tuple[str, str]] = {
     "frechet": ("Fréchet distance", "distance of the means and covariances; 0 is equal"),
     "kernel": ("kernel distance", "squared maximum mean discrepancy; about 0 for equal distributions"),
     "sliced_wasserstein": ("sliced Wasserstein", "mean distance of random projections; 0 is equal"),
-    "precision": ("precision", "share of synthetic pictures that lie among real ones"),
-    "recall": ("recall", "share of real pictures that lie among synthetic ones"),
-    "density": ("density", "how densely real pictures surround a synthetic one; 1 for equal distributions"),
-    "coverage": ("coverage", "share of real pictures with a synthetic one nearby"),
-    "diversity": ("diversity", "mean distance of two synthetic pictures, over that of two real ones"),
-    "classifier_auc": ("real-or-synthetic AUC", "how well a classifier tells both apart; 0.5 is chance, 1 is always"),
+    "precision": ("precision", "share of {audited} pictures that lie among {own} ones"),
+    "recall": ("recall", "share of {own} pictures that lie among {audited} ones"),
+    "density": ("density", "how densely {own} pictures surround {an_audited} one; 1 for equal distributions"),
+    "coverage": ("coverage", "share of {own} pictures with {an_audited} one nearby"),
+    "diversity": ("diversity", "mean distance of two {audited} pictures, over that of two {own} ones"),
+    "classifier_auc": (
+        "AUC of {own} or {audited}",
+        "how well a classifier tells both apart; 0.5 is chance, 1 is always",
+    ),
     "wasserstein": (
         "Wasserstein distance",
         "Wasserstein distance: mean shift of the quantity, in its own unit; 0 is equal",
     ),
-    "class_share": ("class share", "share of pictures that look like the class, synthetic less real"),
+    "class_share": ("class share", "share of pictures that look like the class, {audited} less {own}"),
     "total_variation": ("class proportions", "share of pictures whose label must change for equal proportions"),
     "class_recognised": ("recognised", "share of the class's pictures that the experts assign to it"),
     "answer_predicted": ("answer", "correlation of the asked vote fraction with the experts' prediction"),
-    "nearer_to_training": ("nearest is a training picture", "share of synthetic pictures"),
+    "nearer_to_training": ("nearest is a training picture", "share of {audited} pictures"),
     "memorisation": (
         "memorisation",
         "mean log of the distance to the nearest held-out over that to the nearest training picture",
@@ -102,20 +106,20 @@ class Group:
         return [row for row in self.rows if row.finding.significant]
 
 
-def grid_row(name: str, synthetic: Pixels, real: Pixels) -> GridRow:
+def grid_row(name: str, audited: Pixels, own: Pixels, words: Words = SYNTHETIC) -> GridRow:
     """Return the pictures of a class, uint8 [n, H, W, 3] each."""
     return GridRow(
         name,
-        [picture(pixels, f"synthetic {name}, number {n}") for n, pixels in enumerate(synthetic, 1)],
-        [picture(pixels, f"real {name}, number {n}") for n, pixels in enumerate(real, 1)],
+        [picture(pixels, f"{words.audited} {name}, number {n}") for n, pixels in enumerate(audited, 1)],
+        [picture(pixels, f"{words.own} {name}, number {n}") for n, pixels in enumerate(own, 1)],
     )
 
 
-def pair(pixels: Sequence[Pixels], ids: Sequence[str], distances: Sequence[float]) -> Pair:
-    """Return a pair from pictures, ids and the two distances; synthetic, training, held-out."""
+def pair(pixels: Sequence[Pixels], ids: Sequence[str], distances: Sequence[float], words: Words = SYNTHETIC) -> Pair:
+    """Return a pair from pictures, ids and the two distances; audited, training, held-out."""
     training, held_out = (f"distance {distance:.4f}" for distance in distances)
     return Pair(
-        picture(pixels[0], f"synthetic picture {ids[0]}", ids[0]),
+        picture(pixels[0], f"{words.audited} picture {ids[0]}", ids[0]),
         picture(pixels[1], f"training galaxy {ids[1]}, {training}", f"{training}, {ids[1]}"),
         picture(pixels[2], f"held-out galaxy {ids[2]}, {held_out}", f"{held_out}, {ids[2]}"),
     )
@@ -150,7 +154,7 @@ def report_page(
         level=SIGNIFICANCE,
         num_significant=sum(finding.significant for finding in findings),
         num_metrics=len(findings),
-        groups=group_findings(findings),
+        groups=group_findings(findings, summary.words),
         grid=grid,
         pairs=pairs,
         histograms=[histogram(distances[name], *values) for name, values in quantities.items()],
@@ -159,7 +163,7 @@ def report_page(
     )
 
 
-def group_findings(findings: Sequence[Finding]) -> list[Group]:
+def group_findings(findings: Sequence[Finding], words: Words = SYNTHETIC) -> list[Group]:
     """Return the metrics by feature space, then those of quantities, classes and copies."""
     by_space = [(title, [one for one in findings if one.feature == name]) for name, title in SPACE_TITLES.items()]
     others = {
@@ -171,12 +175,12 @@ def group_findings(findings: Sequence[Finding]) -> list[Group]:
         "Copies of training pictures": ("nearer_to_training", "memorisation"),
     }
     rest = [(title, [one for one in findings if one.metric in metrics]) for title, metrics in others.items()]
-    return [Group(title, [row_of(one) for one in own]) for title, own in [*by_space, *rest] if own]
+    return [Group(title, [row_of(one, words) for one in own]) for title, own in [*by_space, *rest] if own]
 
 
-def row_of(finding: Finding) -> MetricRow:
+def row_of(finding: Finding, words: Words = SYNTHETIC) -> MetricRow:
     """Return the line of a metric, with numbers as text."""
-    name, reading = METRICS.get(finding.metric, (finding.metric, ""))
+    name, reading = (text.format(**words._asdict()) for text in METRICS.get(finding.metric, (finding.metric, "")))
     if finding.metric in NAMED:
         name = readable(finding.feature)
     return MetricRow(

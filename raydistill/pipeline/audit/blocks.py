@@ -51,7 +51,7 @@ class Blocks:
     @cached_property
     def synthetic_images(self) -> npt.NDArray[np.uint8]:
         """Return the sampled synthetic pictures, uint8 [n, H, W, 3]."""
-        return self.audited.images_NHWC[self.samples.synthetic]
+        return self.audited.images(self.samples.synthetic)
 
     @property
     def num_pictures(self) -> int:

@@ -1,4 +1,4 @@
-"""Open the set to audit: the pictures of a synthetic or of a distilled set, with their classes."""
+"""Open the set to audit: the pictures of a synthetic, distilled or other curated set, with their classes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.manifest import Manifest, open_manifest
 from raydistill.artifacts.synthetic import NO_CLASS, SyntheticSet
 from raydistill.errors import ArtifactError, ArtifactIncompatible
-from raydistill.galaxies.selection import Split
+from raydistill.galaxies.selection import SPLITS, Split
 from raydistill.log import get_logger
+from raydistill.pipeline.audit.row_groups import Galaxies
 from raydistill.pipeline.plan import ArtifactSpec
 from raydistill.storage import Folder
 
@@ -33,11 +34,11 @@ class AuditedSet:
     Attributes
     ----------
     kind
-        "synthetic" or "distilled".
+        "synthetic", "distilled" or "curated".
     content
         Content digest of the artifact.
-    images_NHWC
-        uint8 [N, H, W, 3].
+    pictures
+        uint8 [N, H, W, 3], or galaxies whose pictures are read when needed.
     object_ids
         N ids.
     labels_N
@@ -48,31 +49,41 @@ class AuditedSet:
         The vote fractions that were asked for, in the form of `curated.SCHEMA`; None: unknown.
     extra_sets
         Further curated sets on whose training pictures the generator was trained.
+    survey
+        Name of the survey of another curated set, else "".
     """
 
     kind: str
     content: str
-    images_NHWC: Pixels
+    pictures: Pixels | Galaxies
     object_ids: list[str]
     labels_N: Ints | None
     held_out: tuple[Split, ...]
     votes: pa.ChunkedArray | None = None
     extra_sets: tuple[CuratedSet, ...] = ()
+    survey: str = ""
 
     def __len__(self) -> int:
         return len(self.object_ids)
 
+    def images(self, rows: Ints) -> Pixels:
+        """Return the pictures of these sorted rows, uint8 [n, H, W, 3]."""
+        return self.pictures.images(rows) if isinstance(self.pictures, Galaxies) else self.pictures[rows]
+
 
 def open_audited(spec: ArtifactSpec, curated: CuratedSet) -> AuditedSet:
-    """Return the pictures of a set that was made from this curated set.
+    """Return the pictures of a set that was made from this curated set, or of another curated set.
 
     Raises
     ------
     ArtifactMissing
         The set does not exist yet.
     ArtifactIncompatible
-        It was made from another curated set, so that its training pictures are unknown.
+        It was made from another curated set, so that its training pictures are unknown. A curated
+        set has another image size.
     """
+    if spec.kind == curated_sets.KIND:
+        return other_survey(CuratedSet.open(spec.folder), curated)
     if spec.kind == distilled.KIND:
         prototypes = DistilledSet.open(spec.folder)
         _check_curated(prototypes.manifest, curated, prototypes.folder.uri)
@@ -87,12 +98,33 @@ def open_audited(spec: ArtifactSpec, curated: CuratedSet) -> AuditedSet:
     return AuditedSet(
         kind=synthetic.KIND,
         content=samples.manifest.content,
-        images_NHWC=loaded.images_NHWC.numpy(),
+        pictures=loaded.images_NHWC.numpy(),
         object_ids=loaded.object_ids,
         labels_N=None if (labels_N == NO_CLASS).any() or not curated.has_classes else labels_N,
         held_out=("validation", "test"),
         votes=samples.table(["votes"])["votes"],
         extra_sets=_extra_sets(samples.manifest, samples.folder.uri),
+    )
+
+
+def other_survey(other: CuratedSet, curated: CuratedSet) -> AuditedSet:
+    """Return all galaxies of another curated set; their classes if it has the same ones."""
+    size, wanted = other.summary.image_size, curated.summary.image_size
+    if size != wanted:
+        what = f"its pictures have {size} px, and those that they are compared with {wanted}"
+        raise ArtifactIncompatible(what, other.folder.uri, f"curate it again with curate.image_size={wanted}")
+    galaxies = Galaxies([other], SPLITS)
+    alike = other.has_classes and curated.has_classes and other.class_names == curated.class_names
+    same_votes = other.summary.tree == curated.summary.tree
+    return AuditedSet(
+        kind=curated_sets.KIND,
+        content=other.manifest.content,
+        pictures=galaxies,
+        object_ids=galaxies.column("object_id").to_pylist(),
+        labels_N=galaxies.labels_N if alike else None,
+        held_out=("validation", "test"),
+        votes=galaxies.column("votes") if same_votes else None,
+        survey=other.summary.survey,
     )
 
 

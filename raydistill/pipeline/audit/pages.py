@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from raydistill.analysis.pages.audit_report import NUM_PAIRS, GridRow, Pair, grid_row, pair, report_page
 from raydistill.analysis.pages.quiz import quiz_page
-from raydistill.artifacts.audit import QUIZ, REPORT, AuditSummary
+from raydistill.artifacts.audit import QUIZ, REPORT, AuditSummary, Words
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.audit.findings import Finding
 from raydistill.pipeline.audit.blocks import Blocks, Measured
@@ -33,7 +33,8 @@ def write_pages(
     num_quiz: int,
 ) -> None:
     """Write `report.html` and `quiz.html`."""
-    grid, pairs = make_grid(blocks, curated, summary.seed), make_pairs(blocks, measured, nearest)
+    grid = make_grid(blocks, curated, summary)
+    pairs = make_pairs(blocks, measured, nearest, summary.words)
     spaces = measured.synthetic.spaces
     quantities = {}
     if "morphology" in spaces:
@@ -46,8 +47,8 @@ def write_pages(
     folder.write(QUIZ, make_quiz(blocks, summary, num_quiz).encode())
 
 
-def make_grid(blocks: Blocks, curated: CuratedSet, seed: int) -> list[GridRow]:
-    """Return random pictures of each class; of all together if the synthetic ones have no classes."""
+def make_grid(blocks: Blocks, curated: CuratedSet, summary: AuditSummary) -> list[GridRow]:
+    """Return random pictures of each class; of all together if the audited ones have no classes."""
     names = curated.class_names if blocks.audited.labels_N is not None else [ALL_CLASSES]
     count = min(PER_CLASS, max(1, MOST // len(names)))
     if len(names) == 1:
@@ -60,15 +61,16 @@ def make_grid(blocks: Blocks, curated: CuratedSet, seed: int) -> list[GridRow]:
     rows = []
     for label, name in enumerate(names):
         of_synthetic, of_real = (
-            _choose(np.flatnonzero(own == label), count, seed, f"grid {kind}")
+            _choose(np.flatnonzero(own == label), count, summary.seed, f"grid {kind}")
             for own, kind in zip(labels, ("synthetic", "real"), strict=True)
         )
-        rows.append(grid_row(name, blocks.synthetic_images[of_synthetic], blocks.held_out.images(held_out[of_real])))
+        audited, own = blocks.synthetic_images[of_synthetic], blocks.held_out.images(held_out[of_real])
+        rows.append(grid_row(name, audited, own, summary.words))
     return rows
 
 
-def make_pairs(blocks: Blocks, measured: Measured, nearest: pa.Table) -> list[Pair]:
-    """Return the synthetic pictures that are nearest to training pictures, with those."""
+def make_pairs(blocks: Blocks, measured: Measured, nearest: pa.Table, words: Words) -> list[Pair]:
+    """Return the audited pictures that are nearest to training pictures, with those."""
     chosen = measured.found.closest(NUM_PAIRS)
     training, held_out = (own.rows_SK[chosen, 0] for own in (measured.found.training, measured.found.held_out))
     pictures = zip(
@@ -79,6 +81,7 @@ def make_pairs(blocks: Blocks, measured: Measured, nearest: pa.Table) -> list[Pa
             images,
             [row["object_id"], row["training_id"], row["held_out_id"]],
             [row["training_distance"], row["held_out_distance"]],
+            words,
         )
         for images, row in zip(pictures, nearest.take(pa.array(chosen)).to_pylist(), strict=True)
     ]
@@ -90,7 +93,7 @@ def make_quiz(blocks: Blocks, summary: AuditSummary, num_pictures: int) -> str:
     synthetic = _choose(np.arange(size), num_pictures // 2, seed, "synthetic")
     real = _choose(np.arange(size), num_pictures - num_pictures // 2, seed, "real")
     images = blocks.held_out.images(blocks.samples.held_out[real])
-    return quiz_page(blocks.synthetic_images[synthetic], images, summary.survey, seed)
+    return quiz_page(blocks.synthetic_images[synthetic], images, summary.survey, seed, summary.other_survey)
 
 
 def _choose(rows: Ints, count: int, seed: int, what: str) -> Ints:

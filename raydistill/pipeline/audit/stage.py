@@ -1,4 +1,4 @@
-"""audit: compare a synthetic or distilled set with real galaxies, and write a report.
+"""audit: compare a synthetic, distilled or other curated set with real galaxies, and write a report.
 
     driver    -> draw samples of synthetic, held-out and training pictures
     Ray Data  -> features of a row group's sampled pictures; distances of all its pictures to the
@@ -66,7 +66,7 @@ def audit(plan: Plan, path: str | None, tracker: Tracker, parent_run: str | None
     plan
         Where the curated set is.
     path
-        Folder of a synthetic or distilled set; None: the synthetic set of the plan.
+        Folder of a synthetic, distilled or other curated set; None: the synthetic set of the plan.
     tracker
         Where the run is recorded.
     parent_run
@@ -116,7 +116,7 @@ def _draw(plan: Plan, curated: CuratedSet, audited: AuditedSet, where: str) -> B
     matched = config.match_classes and audited.labels_N is not None
     synthetic: Any = audited.labels_N if matched else len(audited)
     samples = draw_samples(synthetic, held_out.labels_N, training.labels_N, config.num_pictures, config.seed)
-    sizes = f"{len(audited)} synthetic, {len(held_out)} held-out and {len(training)} training pictures"
+    sizes = f"{len(audited)} {audited.kind}, {len(held_out)} held-out and {len(training)} training pictures"
     if len(samples) < MIN_PICTURES:
         proportions = " of the same class proportions" if matched else ""
         what = f"{sizes} give samples of {len(samples)}{proportions}, and an audit needs {MIN_PICTURES}"
@@ -183,6 +183,7 @@ def _summarise(plan: Plan, curated: CuratedSet, blocks: Blocks) -> AuditSummary:
     config, own = plan.config.audit, curated.summary
     return AuditSummary(
         audited=blocks.audited.kind,
+        other_survey=blocks.audited.survey,
         content=blocks.audited.content,
         survey=own.survey,
         simulated=own.simulated,

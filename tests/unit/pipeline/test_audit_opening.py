@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, write_images
 from raydistill.artifacts.manifest import commit
 from raydistill.errors import ArtifactIncompatible
+from raydistill.pipeline.audit import opening
 from raydistill.pipeline.audit.opening import open_audited
 from raydistill.pipeline.audit.row_groups import Galaxies
 from raydistill.pipeline.plan import ArtifactSpec
@@ -45,7 +47,7 @@ def test_a_distilled_set_is_compared_with_the_test_split_alone(curated: CuratedS
     """Its validation galaxies chose the images."""
     audited = open_audited(write_distilled(Folder(tmp_path / "distilled"), curated), curated)
     assert (audited.kind, audited.held_out) == ("distilled", ("test",))
-    assert audited.images_NHWC[:, 0, 0, 0].tolist() == [0, 85, 170, 255]
+    assert audited.images(np.arange(4))[:, 0, 0, 0].tolist() == [0, 85, 170, 255]
     assert audited.labels_N is not None
     assert audited.labels_N.tolist() == [0, 0, 1, 1]
     assert audited.object_ids[3] == "distilled-01234567-00003"
@@ -56,6 +58,24 @@ def test_a_set_of_another_curated_set_is_refused(curated: CuratedSet, tmp_path: 
     other = write_curated(Folder(tmp_path / "other"), per_class=7)
     with pytest.raises(ArtifactIncompatible, match=r"its pictures were made from another curated set than .*other"):
         open_audited(spec, other)
+
+
+def test_another_curated_set_gives_all_its_galaxies_and_the_same_classes(curated: CuratedSet, tmp_path: Path) -> None:
+    other = write_curated(Folder(tmp_path / "other"), per_class=4)
+    audited = open_audited(ArtifactSpec("curated", other.manifest.identity, other.folder, 0, {}, {}), curated)
+    assert (audited.kind, audited.survey, len(audited)) == ("curated", "small", 8)
+    splits = [other.load(name) for name in ("train", "test")]
+    assert audited.object_ids == [name for one in splits for name in one.object_ids]
+    assert audited.labels_N is not None
+    assert audited.labels_N.tolist() == [label for one in splits for label in one.labels_N.tolist()]
+    np.testing.assert_array_equal(
+        audited.images(np.array([2, 7])), [splits[0].images_NHWC[2], splits[1].images_NHWC[1]]
+    )
+    renamed = replace(other, summary=replace(other.summary, classes=other.summary.classes[::-1]))
+    assert opening.other_survey(renamed, curated).labels_N is None
+    larger = replace(other, summary=replace(other.summary, image_size=2 * SIZE))
+    with pytest.raises(ArtifactIncompatible, match=f"curate it again with curate.image_size={SIZE}"):
+        opening.other_survey(larger, curated)
 
 
 def test_galaxies_of_two_sets_are_numbered_one_after_the_other(curated: CuratedSet, tmp_path: Path) -> None:
