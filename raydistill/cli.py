@@ -213,7 +213,7 @@ def sample(
 
 @app.command(epilog=EXIT_CODES)
 def audit(config: ConfigPath, words: AuditWords = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Compare synthetic images with real galaxies, or another survey with this one.
+    """Compare a set of images with real galaxies.
 
     SET is the folder of a synthetic set, a distilled set, or the curated set of another survey; by
     default that of `raydistill sample CONFIG`. The result has a report and a quiz: report.html and
