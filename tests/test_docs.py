@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_commands_of_the_docs_plan(command: str, data_root: Path, monkeypatch: p
 
     monkeypatch.setenv("RAYDISTILL_DATA", str(data_root))
     monkeypatch.chdir(ROOT)
-    result = CliRunner().invoke(app, [*command.split()[1:], "--dry-run"])
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--dry-run"])
     assert result.exit_code == 0, f"{command}: {result.output}"
     assert '"artifacts"' in result.output
 
