@@ -43,7 +43,7 @@ def parse_overrides(overrides: Sequence[str], where: str) -> DictConfig:
             raise ConfigError(what, where, fix) from error
         try:
             OmegaConf.update(given, key, parsed, force_add=True)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             what = f"'{text}' does not fit the overrides before it, which give a list"
             raise ConfigError(what, where, "remove one of them") from error
     return given

@@ -184,3 +184,5 @@ def test_fraction_above_one_gpu_is_rejected(read: Read, key: str) -> None:
 def test_key_below_the_list_of_another_override_is_rejected(read: Read) -> None:
     with pytest.raises(ConfigError, match=r"'distill\.init=real' does not fit the overrides before it"):
         read(SIMULATED, "distill=[1]", "distill.init=real")
+    with pytest.raises(ConfigError, match=r"'survey\.images\.root=a' does not fit the overrides before it"):
+        read(SIMULATED, "survey=[1, [2]]", "survey.images.root=a")

@@ -184,6 +184,8 @@ def _as_rejection(where: str) -> Iterator[None]:
         raise RejectedImage("wrong-size", where, str(error)) from error
     except UnidentifiedImageError as error:
         raise RejectedImage("corrupt", where, "unknown picture format") from error
+    except LookupError as error:  # Pillow reads beyond the end of a GIF
+        raise RejectedImage("truncated", where, "the file ends within a frame") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise RejectedImage("truncated" if is_truncated([error]) else "corrupt", where, str(error)) from error
 

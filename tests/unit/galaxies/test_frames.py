@@ -115,6 +115,14 @@ def test_animation_is_refused(kind):
     assert decode_picture(one.getvalue()).shape == COLOUR.shape
 
 
+def test_gif_that_ends_within_a_second_frame_is_refused():
+    buffer = io.BytesIO()
+    Image.fromarray(COLOUR).save(buffer, "GIF")
+    frame = b"," + bytes(9)  # position and size
+    error = reason(buffer.getvalue().removesuffix(b";") + frame)
+    assert (error.reason, error.fix) == ("truncated", "the file ends within a frame")
+
+
 def test_first_picture_of_a_camera_file_is_read():
     """A camera stores previews behind its JPEG (CIPA DC-007, MPO)."""
     grey = Image.fromarray(COLOUR[..., 0])
