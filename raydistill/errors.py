@@ -123,6 +123,12 @@ def describe_yaml_error(error: Exception) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
+def describe_arrow_error(error: Exception) -> str:
+    """Return the cause of an error of Arrow, which puts it last in the first line."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rpartition(": ")[2].rstrip(".")
+
+
 def join_hint(hint: str, more: str) -> str:
     """Return a hint of `nearest`, followed by another sentence."""
     return f"{hint}{'' if hint.endswith('?') else '.'} {more}"

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from raydistill.datasets.base import EncodedDataSet, PackedDataSet, list_files, rows_in_block, to_class_names
 from raydistill.datasets.hub import files_of_config
 from raydistill.datasets.split_names import are_splits
-from raydistill.errors import CatalogError, nearest
+from raydistill.errors import CatalogError, describe_arrow_error, nearest
 from raydistill.fields import later
 from raydistill.galaxies.pictures.cells import check_chunks, is_picture_type, is_text_type, read_cell
 from raydistill.galaxies.pictures.files import Source
@@ -119,8 +119,8 @@ class ImageTable(EncodedDataSet, PackedDataSet):
             with system.open_input_file(path) as stream:
                 yield pq.ParquetFile(stream)
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0].rpartition(": ")[2].rstrip(".")  # Arrow puts the cause last
-            raise CatalogError(f"cannot be read as a Parquet file ({reason})", at, "download it again") from error
+            what = f"cannot be read as a Parquet file ({describe_arrow_error(error)})"
+            raise CatalogError(what, at, "download it again") from error
 
     def _file_part(self, name: str) -> str:
         """Return the part of a file's path that may name a split."""

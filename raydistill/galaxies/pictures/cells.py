@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, describe_arrow_error
 from raydistill.galaxies.pictures.archives import MAX_RATIO, SMALL
 from raydistill.galaxies.pictures.files import Source
 
@@ -106,8 +106,8 @@ def _chunks(file: pa.NativeFile, column: str, where: str) -> Iterator[Any]:
             # Asked for a chunk that contradicts the schema, pyarrow 25 aborts the process. A read raises.
             next(parquet.iter_batches(1, columns=[column]), None)
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0].rpartition(": ")[2].rstrip(".")
-        raise CatalogError(f"column '{column}' cannot be read ({reason})", where, "download it again") from error
+        what = f"column '{column}' cannot be read ({describe_arrow_error(error)})"
+        raise CatalogError(what, where, "download it again") from error
     paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
     own = [index for index, path in enumerate(paths) if path.split(".")[0] == column]
     yield from (group.column(index) for group in groups for index in own)

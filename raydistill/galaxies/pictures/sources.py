@@ -154,7 +154,7 @@ class ParquetImages:
         return self.uri.rpartition("/")[0] or "." if is_file else self.uri.rstrip("/")
 
     def ids(self) -> pa.Array:
-        """Return the object id of each row, in the order of the file. The pictures are not read."""
+        """Return the object id of each row, in the order of the file. Only the first picture of each file is read."""
         dataset = self.dataset()
         files = (fragment.open() for fragment in dataset.get_fragments())
         check_chunks(dataset.schema.field(self.image_column).type, files, self.image_column, self.uri)

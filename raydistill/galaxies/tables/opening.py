@@ -14,7 +14,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from raydistill.errors import CatalogError, RaydistillError
+from raydistill.errors import CatalogError, RaydistillError, describe_arrow_error
 from raydistill.galaxies.tables.astronomy import AstropyTable, has_readme
 from raydistill.galaxies.tables.columnar import STREAM_MAGIC, FeatherTable, ParquetTable
 from raydistill.galaxies.tables.content import Content, open_content, suffix_format, without_packing
@@ -202,9 +202,10 @@ def _read_errors(uri: str, kind: str) -> Iterator[None]:
     except Exception as error:
         if kind not in _ASTROPY and not isinstance(error, _UNREADABLE):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if kind == "parquet":
-            reason = reason.rpartition(": ")[2].rstrip(".")  # Arrow puts the cause last
+            reason = describe_arrow_error(error)
+        else:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         named = _NAMES.get(kind, kind)
         raise CatalogError(
             f"cannot be read as a {named} table ({reason})", uri, "download it again or convert it"
