@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from running import ROOT, balanced_accuracy, deviation, distill_sets, prepare_experts, run_all_stages, share_of_cores
 
-from raydistill.config.tree import Baseline
+from raydistill.config import Baseline
 
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
 SMALL_SETS = get_args(Baseline)  # with as many images as the distilled set

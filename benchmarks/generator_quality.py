@@ -35,7 +35,7 @@ from raydistill.audit.comparison import compare
 from raydistill.audit.features import picture_features
 from raydistill.audit.memorisation import memorisation, picture_distances, shrink
 from raydistill.audit.nearest import RealNeighbours
-from raydistill.config.tree import FullDataTraining
+from raydistill.config import FullDataTraining
 from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import Augmentation
 from raydistill.core.ensemble import Ensemble

@@ -1,18 +1,6 @@
-from .api import (
-    audit_set,
-    curate,
-    distill,
-    evaluate,
-    experts,
-    load_config,
-    open,
-    predict_survey,
-    run,
-    sample,
-    setup_logging,
-    simulate,
-    tune,
-)
+from .api.configs import load_config, open, setup_logging
+from .api.distillation import curate, distill, evaluate, experts, predict_survey, run, simulate, tune
+from .api.generation import audit_set, sample
 from .artifacts.audit import AuditReport
 from .artifacts.curated import CuratedSet
 from .artifacts.distilled import DistilledSet

@@ -1,42 +1,31 @@
 """Define the config: a typed tree of frozen dataclasses. A YAML file is a complete, named run.
 
-tree       the dataclasses
+tree       the whole config
 survey     the parts about the survey and its curation
+resources  the parts about resources and tracking
+experts, distill, evaluate, predict, generate, sample, audit: the part of each stage
 search     the part for `tune`
-audit      the part for `audit`
-predict    the part for `predict`
-generate   the part for `generate`
-sample     the part for `sample`
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config
 messages   one sentence for a wrong config
 """
 
 from raydistill.config.audit import Audit
+from raydistill.config.distill import Distill
+from raydistill.config.evaluate import Baseline, Evaluate, FullDataTraining, Protocol
+from raydistill.config.experts import Experts, ExpertTraining
 from raydistill.config.generate import Generate
 from raydistill.config.predict import Predict
 from raydistill.config.reading import EXTENDS, SHIPPED, load, override, vary
+from raydistill.config.resources import Resources, Tracking
 from raydistill.config.sample import Filter, Sample, TableConditions
 from raydistill.config.search import Halving, Population, Range, Search
 from raydistill.config.survey import CatalogSurvey, Curate, Images
-from raydistill.config.tree import (
-    Baseline,
-    Config,
-    Distill,
-    Evaluate,
-    Experts,
-    ExpertTraining,
-    Protocol,
-    Resources,
-    Survey,
-    Tracking,
-    identity_part,
-    plain,
-    sources,
-)
+from raydistill.config.tree import Config, Survey, identity_part, plain, sources
 
 __all__ = [
-    "EXTENDS", "SHIPPED", "Audit", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate", "ExpertTraining", "Experts",
-    "Filter", "Generate", "Halving", "Images", "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search",
-    "Survey", "TableConditions", "Tracking", "identity_part", "load", "override", "plain", "sources", "vary",
+    "EXTENDS", "SHIPPED", "Audit", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate",
+    "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "Halving", "Images", "Population",
+    "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",
+    "identity_part", "load", "override", "plain", "sources", "vary",
 ]  # fmt: skip

@@ -14,9 +14,10 @@ from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
+from raydistill.config.evaluate import Evaluate
 from raydistill.config.messages import CLASSES, format_validation_error
 from raydistill.config.overrides import parse_overrides
-from raydistill.config.tree import Config, Evaluate, plain
+from raydistill.config.tree import Config, plain
 from raydistill.core.augment import DSA
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, describe_yaml_error

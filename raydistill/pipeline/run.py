@@ -14,15 +14,17 @@ from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.search import SearchReport
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.config import Config, plain
+from raydistill.pipeline.audit.specs import audit_spec, audit_specs
 from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.stage import evaluate
 from raydistill.pipeline.experts.stage import experts
-from raydistill.pipeline.plan import ArtifactSpec, Plan
+from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.predict import stage as predictions
 from raydistill.pipeline.runtime.cluster import ray_cluster
 from raydistill.pipeline.runtime.stages import make_tracker
 from raydistill.pipeline.simulate.stage import simulate
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Tracker
 
 
@@ -88,7 +90,7 @@ def specs_of(plan: Plan, last: str = "evaluate") -> list[ArtifactSpec]:
         "evaluate": lambda: plan.evaluation,
         "generate": lambda: plan.generator,
         "sample": lambda: plan.synthetic,
-        "audit": lambda: plan.audit(None),
+        "audit": lambda: audit_spec(plan, None),
     }
     specs = [made[name]() for name in stages_of(plan.config, last)]
     return [spec for spec in specs if spec is not None]
@@ -146,7 +148,7 @@ def sample(plan: Plan) -> SyntheticSet:
 
 def audit(plan: Plan, path: str | None) -> AuditReport:
     """Compare a synthetic or distilled set with real galaxies, by default the plan's synthetic set."""
-    plan.audit_specs(path)  # reports a wrong path before the tracking database is created
+    audit_specs(plan, path)  # reports a wrong path before the tracking database is created
     return _audit(plan, make_tracker(plan), path=path)
 
 

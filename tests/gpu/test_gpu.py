@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydistill.api import load_config
+from raydistill.api.configs import load_config
 from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.matching import Batch, Matcher, student_loss

@@ -19,7 +19,8 @@ import psutil
 from raydistill import config as configs
 from raydistill.config import Config
 from raydistill.galaxies.pictures.sources import FolderImages
-from raydistill.pipeline.plan import ArtifactSpec, Plan
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Tracker
 
 TINY = Path(__file__).parents[1] / "configs" / "tiny.yaml"

@@ -19,6 +19,7 @@ from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.audit.memorisation import picture_distances
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.audit import stage
+from raydistill.pipeline.audit.specs import audit_spec
 from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.sample.stage import sample
@@ -107,7 +108,7 @@ def test_an_existing_audit_is_opened(report: AuditReport, root: Path) -> None:
 
 def test_a_killed_worker_changes_nothing(report: AuditReport, root: Path, tmp_path: Path) -> None:
     plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *FEW, "resources.workers=1"))
-    blocks = Path(plan.audit(None).folder.uri) / "partial" / "blocks"
+    blocks = Path(audit_spec(plan, None).folder.uri) / "partial" / "blocks"
     with killing("MapBatches", lambda: blocks.is_dir() and len(list(blocks.glob("*.safetensors"))) > 1):
         killed = stage.audit(plan, None, SILENT)
     assert killed.manifest.content == report.manifest.content
@@ -117,7 +118,7 @@ def test_a_killed_audit_measures_only_the_missing_blocks(
     report: AuditReport, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *FEW))
-    blocks = Path(plan.audit(None).folder.uri) / "partial" / "blocks"
+    blocks = Path(audit_spec(plan, None).folder.uri) / "partial" / "blocks"
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -151,7 +152,7 @@ def test_a_killed_command_resumes_with_the_missing_blocks(
     report: AuditReport, root: Path, tmp_path: Path, env: dict[str, str]
 ) -> None:
     plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *FEW, "resources.workers=1"))
-    blocks = Path(plan.audit(None).folder.uri) / "partial" / "blocks"
+    blocks = Path(audit_spec(plan, None).folder.uri) / "partial" / "blocks"
     words = (f"output={tmp_path}", "tracking.enabled=false", "resources.workers=1", *FEW)
     command = tools.typed(tmp_path, env, "audit", str(tools.TINY), *words)
     command.wait_until("two blocks are finished", lambda: len(list(blocks.glob("*.safetensors"))) > 1)

@@ -9,7 +9,7 @@ import pytest
 import ray
 from ray_tools import folder_survey, tiny
 
-from raydistill.cli import Stage
+from raydistill.cli.runs import Stage
 from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
 from raydistill.errors import ClusterError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages

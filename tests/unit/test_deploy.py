@@ -153,7 +153,7 @@ def test_job_package_is_complete_and_below_two_megabytes(tmp_path: Path) -> None
     create_package(str(ROOT), tmp_path / "job.zip", include_gitignore=True)  # as `ray job submit --working-dir .`
     with zipfile.ZipFile(tmp_path / "job.zip") as package:
         names = package.namelist()
-    assert {"jobs/run.py", "raydistill/cli.py", "configs/demo.yaml"} <= set(names)
+    assert {"jobs/run.py", "raydistill/cli/base.py", "configs/demo.yaml"} <= set(names)
     assert not {name.partition("/")[0] for name in names} & {".git", ".venv", "runs", "tests", "docs", "benchmarks"}
     assert (tmp_path / "job.zip").stat().st_size < 2e6
 

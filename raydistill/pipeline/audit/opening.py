@@ -18,7 +18,7 @@ from raydistill.errors import ArtifactError, ArtifactIncompatible
 from raydistill.galaxies.selection import SPLITS, Split
 from raydistill.log import get_logger
 from raydistill.pipeline.audit.row_groups import Galaxies
-from raydistill.pipeline.plan import ArtifactSpec
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.storage import Folder
 
 log = get_logger(__name__)

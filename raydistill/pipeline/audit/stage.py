@@ -44,6 +44,7 @@ from raydistill.pipeline.audit.opening import AuditedSet, open_audited
 from raydistill.pipeline.audit.pages import write_pages
 from raydistill.pipeline.audit.row_groups import Galaxies
 from raydistill.pipeline.audit.samples import draw_samples
+from raydistill.pipeline.audit.specs import audit_spec, audited_spec, uses_experts
 from raydistill.pipeline.audit.worker import SHRUNK, BlockMeasurer, shrink_pixels
 from raydistill.pipeline.pictures.experts import check_experts
 from raydistill.pipeline.plan import Plan
@@ -83,13 +84,13 @@ def audit(plan: Plan, path: str | None, tracker: Tracker, parent_run: str | None
     ArtifactIncompatible
         The set or the experts were made from another curated set, or there are too few pictures.
     """
-    spec = plan.audit(path)
+    spec = audit_spec(plan, path)
     if is_complete(spec):
         return AuditReport.open(spec.folder)
     curated = CuratedSet.open(plan.curated.folder)
-    audited = open_audited(plan.audited_set(path), curated)
+    audited = open_audited(audited_spec(plan, path), curated)
     _check_experts(plan, curated)
-    blocks = _draw(plan, curated, audited, plan.audited_set(path).folder.uri)
+    blocks = _draw(plan, curated, audited, audited_spec(plan, path).folder.uri)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
         _measure(plan, path, curated, blocks)
         _compare(plan, path, curated, blocks, run)
@@ -98,7 +99,7 @@ def audit(plan: Plan, path: str | None, tracker: Tracker, parent_run: str | None
 
 def _check_experts(plan: Plan, curated: CuratedSet) -> None:
     """Raise unless the experts exist and fit, if the audit needs them."""
-    if plan.audit_uses_experts:
+    if uses_experts(plan):
         check_experts(TrajectoryStore.open(plan.trajectories.folder), curated)
 
 
@@ -130,19 +131,19 @@ def _draw(plan: Plan, curated: CuratedSet, audited: AuditedSet, where: str) -> B
 def spaces_of(plan: Plan) -> tuple[str, ...]:
     """Return the feature spaces that the audit compares, in a fixed order."""
     wanted = plan.config.audit.spaces or SPACES
-    return tuple(name for name in SPACES if name in wanted and (name != "experts" or plan.audit_uses_experts))
+    return tuple(name for name in SPACES if name in wanted and (name != "experts" or uses_experts(plan)))
 
 
 def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) -> None:
     """Write the files of all blocks that are not finished."""
-    resources, folder = plan.config.resources, plan.audit(path).folder / PARTIAL
+    resources, folder = plan.config.resources, audit_spec(plan, path).folder / PARTIAL
     todo = [table for table in blocks.tables() if not folder.exists(table["block"][0].as_py())]
     measurer = BlockMeasurer(
         folder=folder.uri,
         curated=curated.folder.uri,
         image_size=curated.summary.image_size,
         spaces=spaces_of(plan),
-        trajectories=plan.trajectories.folder.uri if plan.audit_uses_experts else None,
+        trajectories=plan.trajectories.folder.uri if uses_experts(plan) else None,
         nearest=num_nearest(len(blocks.training), len(blocks.held_out)),
         threads=resources.worker_threads,
         gpus=resources.gpus,
@@ -162,7 +163,7 @@ def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) 
 
 def _compare(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
     """Compare the measured pictures, and write tables and pages."""
-    config, folder = plan.config.audit, plan.audit(path).folder
+    config, folder = plan.config.audit, audit_spec(plan, path).folder
     summary = _summarise(plan, curated, blocks)
     log.info("audit: compares %d pictures of each kind in %s", len(blocks.samples), ", ".join(summary.spaces))
     measured = read_measured(folder / PARTIAL, blocks, summary.spaces, tuple(curated.class_names))

@@ -19,10 +19,11 @@ from raydistill.artifacts.distilled import DistilledSet
 from raydistill.core.cost_model import useful_threads
 from raydistill.log import Progress, get_logger, progress
 from raydistill.pipeline.class_sizes import warn_of_few_training
-from raydistill.pipeline.plan import ArtifactSpec, Plan
+from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.pipeline.runtime.resources import choose_distill_cpus, choose_num_workers, ensure_schedulable
 from raydistill.pipeline.runtime.stages import is_complete, load_inputs, stage_context, tracked_run
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.pipeline.trainer.publish import publish
 from raydistill.pipeline.trainer.task import DistillTask, make_task, recipe_and_estimate

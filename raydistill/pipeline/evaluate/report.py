@@ -21,8 +21,8 @@ from raydistill.artifacts.evaluation import (
     trained_network,
 )
 from raydistill.config import Config
-from raydistill.pipeline.plan import ArtifactSpec
 from raydistill.pipeline.runtime.stages import save_figure
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from raydistill.artifacts import curated, predictions, trajectories
 from raydistill.artifacts.curated import CuratedSet, Levels
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.predictions import DATA, SUMMARY, BlockRecord, PredictionSet, PredictionSummary, read_record
@@ -28,7 +29,7 @@ from raydistill.core.networks import build_network, last_linear
 from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.pictures.levels import LevelChecks
-from raydistill.pipeline.plan import ArtifactSpec, Plan
+from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.predict.levels import assume_levels
 from raydistill.pipeline.predict.opening import open_survey
 from raydistill.pipeline.predict.survey import SurveyPictures
@@ -37,6 +38,7 @@ from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
 from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.formatting import InputDataset
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.storage import Folder, disk_errors
@@ -89,8 +91,10 @@ def predict_specs(plan: Plan, survey: str | None) -> list[ArtifactSpec]:
 
 
 def predictions_spec(plan: Plan, pictures: SurveyPictures) -> ArtifactSpec:
-    """Return the artifact of the predictions for these pictures."""
-    return plan.predictions(pictures.identity, pictures.parents)
+    """Return the artifact of the experts' predictions for these pictures."""
+    own = {curated.KIND: plan.curated, trajectories.KIND: plan.trajectories}
+    parts = {"predict": plan.config.predict, "pictures": dict(pictures.identity)}
+    return plan.spec(predictions.KIND, parts, {**own, **pictures.parents}, 0)
 
 
 def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:

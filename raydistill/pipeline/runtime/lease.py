@@ -29,8 +29,8 @@ from typing import Any
 
 from raydistill.errors import ArtifactError, ArtifactMissing, ClusterError
 from raydistill.log import get_logger
-from raydistill.pipeline.plan import ArtifactSpec
 from raydistill.pipeline.runtime.background import run_in_background
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.storage import Folder
 
 log = get_logger(__name__)

@@ -18,9 +18,10 @@ from raydistill.core.training import Training
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
-from raydistill.pipeline.plan import ArtifactSpec, Plan
+from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.cluster import ray_cluster
 from raydistill.pipeline.runtime.lease import AlreadyBuilt, hold_lease, wait_for_artifact
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.formatting import InputDataset
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.pipeline.tracking.uris import default_uri

@@ -16,8 +16,8 @@ from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, read
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config
-from raydistill.pipeline.plan import ArtifactSpec
 from raydistill.pipeline.runtime.stages import save_figure
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
 

@@ -25,7 +25,8 @@ from raydistill.artifacts.manifest import PARTIAL, identity_of
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config, Population, Range, Search, plain
 from raydistill.errors import ConfigError, DivergenceError
-from raydistill.pipeline.plan import ArtifactSpec, Plan
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.pipeline.trainer.checkpoint import STATE
 from raydistill.pipeline.trainer.publish import publish

@@ -16,7 +16,7 @@ from raydistill.errors import ArtifactIncompatible
 from raydistill.pipeline.audit import opening
 from raydistill.pipeline.audit.opening import open_audited
 from raydistill.pipeline.audit.row_groups import Galaxies
-from raydistill.pipeline.plan import ArtifactSpec
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.storage import Folder
 from tests.unit.pipeline.sample_tools import NAMES, SIZE, write_curated
 

@@ -14,8 +14,8 @@ import pytest
 
 from raydistill.artifacts.manifest import NAME
 from raydistill.errors import ClusterError
-from raydistill.pipeline.plan import ArtifactSpec
 from raydistill.pipeline.runtime import lease
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.storage import Folder
 
 
@@ -235,7 +235,7 @@ def test_delays_of_a_slow_storage_do_not_count_as_missed_heartbeats(
 CONTENDER = """
 import sys, time
 from pathlib import Path
-from raydistill.pipeline.plan import ArtifactSpec
+from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.runtime import lease
 from raydistill.storage import Folder
 

@@ -1,0 +1,114 @@
+"""Load configs, open artifacts, set up logging."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raydistill.config import Config, load, override
+
+if TYPE_CHECKING:
+    from raydistill.artifacts.opening import Artifact
+    from raydistill.pipeline.plan import Plan
+
+ConfigLike = Config | str | os.PathLike[str]
+
+
+def load_config(config: ConfigLike, *overrides: str) -> Config:
+    """Return a checked config.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    *overrides
+        Values at dotted keys, as on the command line: "distill.iterations=500".
+
+    Returns
+    -------
+    Config
+        All values checked, with defaults filled in.
+
+    Raises
+    ------
+    ConfigError
+        A file is missing, a key is unknown, or a value does not fit.
+
+    Notes
+    -----
+    A `Config` has all its defaults filled in. Give `extends`, a top-level `augmentation` and null
+    for a protocol with a file or a name; `curate.align=true` changes the default augmentation only
+    there.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> rd.load_config("demo", "distill.iterations=50").distill.iterations
+    50
+    """
+    if not isinstance(config, Config):
+        return load(Path(config) if isinstance(config, os.PathLike) else config, overrides)
+    return override(config, overrides) if overrides else config
+
+
+def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
+    """Open an artifact of any kind.
+
+    Parameters
+    ----------
+    uri
+        Folder of the artifact: a path, or any URI that fsspec reads (`s3://`, `gs://`).
+    verify
+        Read every file and compare its sha256 with the manifest. False saves that time.
+
+    Returns
+    -------
+    Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport, SearchReport, SyntheticSet,
+    PredictionSet or AuditReport
+
+    Raises
+    ------
+    ArtifactMissing
+        There is no finished artifact: no folder, or a folder without a manifest.
+    ArtifactIncompatible
+        Another release wrote it, or its kind is unknown to this one.
+    ArtifactCorrupt
+        The manifest is damaged; with `verify`, a file is gone or differs from its digest.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> report = rd.open("runs/demo/evaluation-0123456789ab")  # doctest: +SKIP
+    >>> report.table()[["training_set", "balanced_accuracy"]]  # doctest: +SKIP
+    """
+    from raydistill.artifacts.opening import open_artifact
+
+    return open_artifact(os.fspath(uri), verify=verify)
+
+
+def setup_logging(verbosity: int = 0) -> None:
+    """Send log lines and progress to stderr, as the command line does.
+
+    Parameters
+    ----------
+    verbosity
+        -1: warnings only. 0: what each stage does. 1: debug lines. 2: also those of Ray and MLflow.
+    """
+    from raydistill import log
+
+    log.setup(verbosity)
+
+
+def make_plan(config: ConfigLike, overrides: tuple[str, ...]) -> Plan:
+    """Return the plan of a config with overrides."""
+    from raydistill.pipeline.plan import Plan
+
+    return Plan(load_config(config, *overrides))
+
+
+def run_stage(name: str, config: ConfigLike, overrides: tuple[str, ...]) -> Any:
+    """Run one stage of a config, and return its artifact."""
+    from raydistill.pipeline.run import run_stage
+
+    return run_stage(name, make_plan(config, overrides))

@@ -1,0 +1,26 @@
+"""Define the `raydistill` command: a subcommand per stage, `run` for all stages, `demo` for a first look.
+
+Logs and progress go to stderr. The last line of stdout is the path of the artifact. Heavy imports
+stay inside the subcommands, so that help and usage errors are immediate.
+
+base          the application, shared arguments, exit codes
+distillation  from the survey to the evaluation, the search and predictions
+generation    generators, samples and audits
+runs          all stages in order
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# The order of these imports is that of the commands in the help.
+from raydistill.cli import distillation, generation, runs  # noqa: F401
+from raydistill.cli.base import app
+
+main = app
+
+
+def run_job(script: str) -> None:
+    """Run the command named after a script in `jobs/`, with the script's arguments."""
+    app([Path(script).stem, *sys.argv[1:]])

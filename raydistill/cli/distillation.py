@@ -1,0 +1,135 @@
+"""Define the commands of distillation: from the survey to the evaluation, the search and predictions."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from raydistill.cli.base import (
+    EXIT_CODES,
+    ConfigPath,
+    DryRun,
+    Overrides,
+    Verbose,
+    app,
+    exit_on_error,
+    load_plan,
+    print_result,
+    run_stage,
+)
+
+SurveyPath = Annotated[str, typer.Argument(metavar="SURVEY", help="A config, a curated set, or a folder of pictures.")]
+
+
+class ExportForm(StrEnum):
+    """List the names of `artifacts.export.Form`."""
+
+    DD_RANKING = "dd-ranking"
+    PNG = "png"
+
+
+@app.command(epilog=EXIT_CODES)
+def simulate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Render a simulated survey, with simulated volunteers' votes."""
+    run_stage("simulate", config, overrides, dry_run, verbose)
+
+
+@app.command(epilog=EXIT_CODES)
+def curate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Select classes and galaxies; check, crop and resize images."""
+    run_stage("curate", config, overrides, dry_run, verbose)
+
+
+@app.command(epilog=EXIT_CODES)
+def experts(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Train the expert networks and store their trajectories."""
+    run_stage("experts", config, overrides, dry_run, verbose)
+
+
+@app.command(epilog=EXIT_CODES)
+def distill(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Distil a few images per class that match the trajectories."""
+    run_stage("distill", config, overrides, dry_run, verbose)
+
+
+@app.command(epilog=EXIT_CODES)
+def evaluate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Compare networks trained on the distilled set with baselines.
+
+    Train fresh networks on the distilled set and on every baseline, and evaluate them on test
+    galaxies. distilled=PATH evaluates another distilled set on this config's survey.
+    """
+    run_stage("evaluate", config, overrides, dry_run, verbose)
+
+
+@app.command(epilog=EXIT_CODES)
+def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Search for the recipe with the best accuracy in validation.
+
+    `search` in the config has the values of `distill` to try, and the number of trials. The best
+    recipe is written as a new config.
+    """
+    with exit_on_error():
+        plan = load_plan(config, overrides, verbose)
+        from raydistill.pipeline import report
+        from raydistill.pipeline import run as pipeline
+
+        if dry_run:
+            print_result(pipeline.dry_run(plan, plan.search_specs()))
+            return
+        result = pipeline.search(plan)
+        report.search_report(result, out=sys.stderr)
+        print_result(result.folder)
+
+
+@app.command(epilog=EXIT_CODES)
+def predict(
+    config: ConfigPath,
+    survey: SurveyPath,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Predict the class of every picture of a survey.
+
+    The trained experts of CONFIG must exist. The result has mean and spread of the class
+    probabilities and the features of each picture.
+    """
+    with exit_on_error():
+        plan = load_plan(config, overrides, verbose)
+        from raydistill.pipeline import run as pipeline
+
+        own = None if survey == config else survey  # the overrides also change CONFIG's survey
+        if dry_run:
+            from raydistill.pipeline.predict.stage import predict_specs
+
+            print_result(pipeline.dry_run(plan, predict_specs(plan, own)))
+            return
+        print_result(pipeline.predict(plan, own).folder)
+
+
+@app.command(epilog=EXIT_CODES)
+def export(
+    distilled_set: Annotated[
+        str, typer.Argument(metavar="DISTILLED_SET", help="The folder of a finished distilled set.")
+    ],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A new folder for the copy.")],
+    form: Annotated[ExportForm, typer.Option("--format", help="The file format to write.")] = ExportForm.DD_RANKING,
+) -> None:
+    """Export a distilled set to the files of another program.
+
+    dd-ranking: images.pt, labels.pt and lr.pt, as the package DD-Ranking loads them.
+    png: a folder of images per class and a table of their labels.
+    info.json has the mean and std that undo the normalisation.
+    """
+    with exit_on_error():
+        from raydistill.artifacts.distilled import DistilledSet
+        from raydistill.artifacts.export import export
+        from raydistill.storage import Folder
+
+        target = Folder(folder)
+        export(DistilledSet.open(distilled_set), target, form.value)
+        print_result(target)

@@ -1,0 +1,54 @@
+"""Define the part of a config about distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydantic import PositiveInt
+
+from raydistill.config.experts import GALAXIES
+from raydistill.config.kinds import AnySchedule, AnyStep
+from raydistill.core.augment import Augmentation
+from raydistill.core.recipe import Recipe
+from raydistill.core.schedule import SelfAdaptive
+
+
+@dataclass(frozen=True)
+class Distill(Recipe):
+    """Extend the recipe with validation during distillation.
+
+    Parameters
+    ----------
+    schedule
+        Window of start epochs.
+    image_step
+        Optimiser of the images.
+    lr_step
+        Optimiser of the student learning rates.
+    label_step
+        Optimiser of the soft labels.
+    augmentation
+        Augmentation of the synthetic images.
+    seed
+        Another value gives another run on the same experts.
+    validate_every
+        Iterations between validations.
+    validation_networks
+        Fresh networks trained per validation.
+    validation_epochs
+        Epochs of each validation network.
+    picture_every
+        Iterations between images of the prototypes.
+    """
+
+    # Declared again to be chosen by kind; the defaults are those of `Recipe`.
+    schedule: AnySchedule = field(default_factory=SelfAdaptive)
+    image_step: AnyStep = field(default_factory=lambda: Recipe().image_step)
+    lr_step: AnyStep = field(default_factory=lambda: Recipe().lr_step)
+    label_step: AnyStep = field(default_factory=lambda: Recipe().label_step)
+    augmentation: Augmentation = GALAXIES
+    seed: int = 0
+    validate_every: PositiveInt = 100
+    validation_networks: PositiveInt = 3
+    validation_epochs: PositiveInt = 300
+    picture_every: PositiveInt = 100

@@ -1,0 +1,54 @@
+"""The artifacts of an audit: the audited set and the report."""
+
+from __future__ import annotations
+
+from raydistill.artifacts import audit, curated, distilled, synthetic, trajectories
+from raydistill.artifacts.manifest import describe_kind, exists, kind_of
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec, existing_spec
+from raydistill.storage import Folder
+
+
+def audited_spec(plan: Plan, path: str | None) -> ArtifactSpec:
+    """Return the set to audit: the synthetic set of the run, or the one in another folder.
+
+    Raises
+    ------
+    ArtifactMissing, ArtifactIncompatible
+        The folder has no finished synthetic, distilled or other curated set.
+    """
+    if path is None:
+        return plan.synthetic
+    folder, fix = Folder(path), "give the folder of a synthetic, a distilled or another curated set"
+    if not exists(folder):
+        raise ArtifactMissing("no finished set is here", folder.uri, fix)
+    kind = kind_of(folder)
+    if kind not in (synthetic.KIND, distilled.KIND, curated.KIND):
+        raise ArtifactIncompatible(f"this is a {describe_kind(kind)[0]}, which cannot be audited", folder.uri, fix)
+    spec = existing_spec(kind, path, fix)
+    if kind == curated.KIND and spec.identity == plan.curated.identity:
+        raise ArtifactIncompatible("this is the curated set that others are compared with", folder.uri, fix)
+    return spec
+
+
+def audit_spec(plan: Plan, path: str | None) -> ArtifactSpec:
+    """Return the audit of the run's synthetic set, or of the set in another folder."""
+    audited = audited_spec(plan, path)
+    role = "other" if audited.kind == curated.KIND else audited.kind
+    parents = {curated.KIND: plan.curated, role: audited}
+    if uses_experts(plan):
+        parents[trajectories.KIND] = plan.trajectories
+    return plan.spec(audit.KIND, {"audit": plan.config.audit}, parents, plan.config.audit.seed)
+
+
+def uses_experts(plan: Plan) -> bool:
+    """Return whether the audit compares features of the run's experts."""
+    spaces = plan.config.audit.spaces
+    return plan.trajectories.exists if spaces is None else "experts" in spaces
+
+
+def audit_specs(plan: Plan, path: str | None) -> list[ArtifactSpec]:
+    """Return the artifacts that `audit` reads, and the audit that it writes."""
+    own = audit_spec(plan, path)
+    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]

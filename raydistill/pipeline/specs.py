@@ -1,0 +1,157 @@
+"""Describe an artifact before it exists: its kind, identity, folder, seed and parents."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raydistill import config as configs
+from raydistill.artifacts.manifest import Manifest, commit, describe_kind, exists, identity_of, open_manifest
+from raydistill.config import CatalogSurvey
+from raydistill.datasets.base import DataSet
+from raydistill.errors import ArtifactMissing, CatalogError
+from raydistill.galaxies.pictures.sources import ParquetImages
+from raydistill.simulation.config import SimulatedSurvey
+from raydistill.storage import Folder
+
+
+@dataclass(frozen=True)
+class ArtifactSpec:
+    """An artifact of a plan, whether or not it exists yet.
+
+    Parameters
+    ----------
+    kind
+        The kind of artifact, such as `curated`.
+    identity
+        Digest of `kind`, `config`, the identities of `parents` and `seed`.
+    folder
+        Where its files are, or will be.
+    seed
+        The seed of the stage; 0 where nothing is random.
+    config
+        The part of the config that determines the artifact, as plain values.
+    parents
+        The artifacts that the stage reads, by their role.
+    """
+
+    kind: str
+    identity: str
+    folder: Folder
+    seed: int
+    config: dict[str, Any]
+    parents: dict[str, ArtifactSpec]
+
+    @property
+    def exists(self) -> bool:
+        """Whether the artifact is finished: its folder has a manifest."""
+        return exists(self.folder)
+
+    def commit(self) -> Manifest:
+        """Write and return the manifest, which makes the finished files an artifact."""
+        manifests = {name: open_manifest(spec.folder, spec.kind, verify=False) for name, spec in self.parents.items()}
+        uris = {name: spec.folder.uri for name, spec in self.parents.items()}
+        return commit(
+            self.folder,
+            kind=self.kind,
+            identity=self.identity,
+            config=self.config,
+            parents=manifests,
+            seed=self.seed,
+            uris=uris,
+        )
+
+
+def make_spec(
+    root: Folder, kind: str, parts: Mapping[str, Any], parents: Mapping[str, ArtifactSpec], seed: int
+) -> ArtifactSpec:
+    """Return the artifact that parts of a config, parents and a seed determine.
+
+    Parameters
+    ----------
+    root
+        Folder of the run; the artifact's folder is `<kind>-<first 12 digits of the identity>` below.
+    kind
+        Kind of artifact.
+    parts
+        The parts of the config that determine it, as dataclasses or plain values, by their key.
+    parents
+        The artifacts that its stage reads, by their role.
+    seed
+        The seed of the stage; 0 where nothing is random.
+    """
+    config = {name: configs.identity_part(part) for name, part in parts.items()}
+    identity = identity_of(kind, config, {name: spec.identity for name, spec in parents.items()}, seed)
+    return ArtifactSpec(kind, identity, root / f"{kind}-{identity[:12]}", seed, config, dict(parents))
+
+
+def existing_spec(kind: str, uri: str, fix: str) -> ArtifactSpec:
+    """Return the finished artifact at a path that the config or the command line names.
+
+    Parameters
+    ----------
+    kind
+        Kind that the artifact must have.
+    uri
+        Its folder.
+    fix
+        The last part of the error message.
+
+    Raises
+    ------
+    ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+        There is no finished artifact of this kind.
+    """
+    folder = Folder(uri)
+    try:
+        manifest = open_manifest(folder, kind, verify=False)
+    except ArtifactMissing as error:
+        raise ArtifactMissing(f"no finished {describe_kind(kind)[0]} is here", folder.uri, fix) from error
+    return ArtifactSpec(kind, manifest.identity, folder, manifest.seed, manifest.config, {})
+
+
+def survey_parts(survey: configs.Survey) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what identifies a survey, and what only describes it.
+
+    Licence and citation do not affect the data, so the identity leaves them out; the manifest has
+    them.
+    """
+    parts: dict[str, Any] = {"survey": configs.identity_part(survey)}
+    if isinstance(survey, SimulatedSurvey):
+        return parts, {}
+    provenance = {key: parts["survey"].pop(key) for key in ("licence", "citation")}
+    if isinstance(survey, DataSet):
+        parts["data_sha256"] = survey.digest()
+        parts["survey"].pop("download", None)
+    if isinstance(survey, CatalogSurvey):
+        parts["catalog_sha256"] = file_digest(survey.catalog, "vote table", "survey.catalog")
+        if not isinstance(survey.images, ParquetImages) and survey.images.mapping is not None:
+            parts["mapping_sha256"] = file_digest(survey.images.mapping, "filename mapping", "survey.images.mapping")
+    return parts, provenance
+
+
+def file_digest(uri: str, noun: str, key: str) -> str:
+    """Return the digest of a file, or that of the names and sizes of a folder's files.
+
+    Parameters
+    ----------
+    uri
+        The file or folder.
+    noun, key
+        Name and config key of the file, for an error message.
+
+    Raises
+    ------
+    CatalogError
+        There is no such file.
+    """
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    folder = Folder(parent or ("/" if uri.startswith("/") else "."))
+    if not folder.exists(name):
+        raise CatalogError(f"there is no such {noun}", uri, f"check {key}, and RAYDISTILL_DATA if the config uses it")
+    inside = folder.files(name)
+    if inside in ([], [name]):
+        return folder.sha256(name)
+    return hashlib.sha256(repr([(n, folder.size(n)) for n in inside]).encode()).hexdigest()
