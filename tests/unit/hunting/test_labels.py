@@ -1,0 +1,88 @@
+"""Labels as AnomalyMatch's CSV: read, checked, and written back byte for byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from raydistill.errors import CatalogError
+from raydistill.hunting.labels import match_files, new_labels, read_labels
+
+FILES = {
+    "plain": b"filename,label\na.jpg,normal\nb.jpg,anomaly\n",
+    "windows, further columns and quotes": b'filename,label,note\r\n"a.jpg",normal,"x, ""y"""\r\nb.jpg,anomaly,\r\n',
+    "byte order mark, no last line end": b"\xef\xbb\xbffilename,label\na.jpg,normal\nb.jpg,anomaly",
+    "columns in another order, capitals": b"note,label,filename\n1,Normal,a.jpg\n2, anomaly,b.jpg\n",
+    "yes and no": b"filename,label\na.jpg,no\nb.jpg,yes\n",
+    "grades": b"filename,label\na.jpg,3\nb.jpg,4\n",
+}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+def test_every_form_of_file_is_read_and_written_back_unchanged(content):
+    labels = read_labels(content, "labels.csv")
+    assert labels.decisions() == {"a.jpg": False, "b.jpg": True}
+    assert labels.with_rows([]).encode() == content
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+def test_appended_rows_follow_the_form_of_the_file(content):
+    labels = read_labels(content, "labels.csv")
+    word = {"normal": "anomaly", "yes-no": "yes", "1-5": "5"}[labels.scale]
+    text = labels.with_rows([{"filename": "c,d.jpg", "label": word, "unknown": "left out"}]).encode()
+    assert text.startswith(content)
+    assert text.count(b"\r\n") in (0, text.count(b"\n"))  # one kind of line end
+    again = read_labels(text, "labels.csv")
+    assert again.decisions() == {"a.jpg": False, "b.jpg": True, "c,d.jpg": True}
+    assert again.columns == labels.columns
+
+
+def test_threshold_decides_which_grades_are_wanted():
+    labels = read_labels(b"filename,label\na,1\nb,3\nc,5\n", "labels.csv")
+    assert [labels.decisions(threshold)["b"] for threshold in (3, 4)] == [True, False]
+
+
+def test_new_file_has_the_form_of_anomalymatch():
+    assert new_labels().with_rows([{"filename": "a", "label": "anomaly"}]) == "filename,label\na,anomaly\n"
+    assert new_labels().scale == "normal"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it has no column 'filename'; its columns are: none"),
+        (b"file,label\na,normal\n", "it has no column 'filename'; its columns are: file, label"),
+        (b"filename,label,label\n", "it has two columns 'label'"),
+        (b"filename,label\na,maybe\n", "row 2 has the label 'maybe'"),
+        (b"filename,label\na,\n", "row 2 has no label"),
+        (b"filename,label\na,nan\n", "row 2 has the label 'nan'"),
+        (b"filename,label\na,yes\nb,3\n", "row 3 has the label '3', and rows before it are of the kind yes-no"),
+        (b"filename,label\n,yes\n", "row 2 has no filename"),
+        (b"filename,label\na,yes,no\n", "row 2 has 3 values, and the header names 2 columns"),
+        (b"filename,label\n\xff,yes\n", "byte 15 is not UTF-8 text"),
+        (b'filename,label\n"a,yes\n', "it is no CSV"),
+    ],
+)
+def test_wrong_file_gets_one_sentence_that_names_the_row(content, message):
+    with pytest.raises(CatalogError) as caught:
+        read_labels(content, "labels.csv")
+    assert str(caught.value).startswith("labels.csv: ")
+    assert message in str(caught.value)
+
+
+def test_rows_that_contradict_each_other_are_refused_and_equal_ones_are_not():
+    with pytest.raises(CatalogError, match="row 4 contradicts an earlier row of 'a'"):
+        read_labels(b"filename,label\na,yes\nb,no\na,no\n", "labels.csv").decisions()
+    assert read_labels(b"filename,label\na,yes\na,yes\n", "labels.csv").decisions() == {"a": True}
+
+
+def test_filenames_are_object_ids_or_names_of_pictures():
+    ids, paths = ["101", "102", "sub/103"], ["images/x.jpg", "images/y.jpg", "sub/103.png"]
+    assert match_files(["101", "y.jpg", "y", "103.png", "sub/103"], ids, paths, "labels.csv") == [0, 1, 1, 2, 2]
+    assert match_files(["101.jpg"], ids, [None] * 3, "labels.csv") == [0]
+
+
+def test_unknown_and_ambiguous_filenames_are_refused():
+    with pytest.raises(CatalogError, match="2 filenames name no object of the survey: 'p', 'q'"):
+        match_files(["a", "p", "q"], ["a"], [None], "labels.csv")
+    with pytest.raises(CatalogError, match=r"several pictures have the name '1\.jpg'"):
+        match_files(["1.jpg"], ["a", "b"], ["x/1.jpg", "y/1.jpg"], "labels.csv")

@@ -1,0 +1,96 @@
+"""The choice of candidates: quotas, reasons, and independence of the blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raydistill.hunting.ranking import Quotas, Reason, Shortlist, farthest_first, random_keys
+
+QUOTAS = Quotas(high_score=4, uncertain=3, diverse=2, random=1)
+
+
+def survey(size=500, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.arange(size), rng.random(size).round(2), rng.normal(size=(size, 3))
+
+
+def choose(rows, scores, features, quotas=QUOTAS, count=20, seed=0, blocks=1):
+    shortlist = Shortlist(quotas, count, seed)
+    for part in np.array_split(np.arange(len(rows)), blocks):
+        shortlist.add(rows[part], None if scores is None else scores[part], features[part])
+    return shortlist.candidates()
+
+
+def test_each_reason_gets_its_quota_and_no_object_is_shown_twice():
+    rows, scores, features = survey()
+    chosen = choose(rows, scores, features)
+    counts = {reason: sum(one.reason == reason for one in chosen) for reason in Reason}
+    assert counts == {Reason.HIGH_SCORE: 8, Reason.UNCERTAIN: 6, Reason.DIVERSE: 4, Reason.RANDOM: 2}
+    assert len({one.row for one in chosen}) == 20
+    by_reason = {reason: [one.row for one in chosen if one.reason == reason] for reason in Reason}
+    assert by_reason[Reason.HIGH_SCORE] == np.lexsort((rows, -scores))[:8].tolist()
+    assert abs(scores[by_reason[Reason.UNCERTAIN]] - 0.5).max() <= np.sort(abs(scores - 0.5))[6 + 8]
+    assert all(one.score == scores[one.row] for one in chosen)
+
+
+@pytest.mark.parametrize("blocks", [2, 7, 500])
+def test_choice_does_not_depend_on_the_blocks(blocks):
+    rows, scores, features = survey()
+    assert choose(rows, scores, features, blocks=blocks) == choose(rows, scores, features)
+
+
+def test_choice_does_not_depend_on_the_order_of_the_blocks():
+    rows, scores, features = survey()
+    order = np.random.default_rng(1).permutation(len(rows))
+    assert choose(rows[order], scores[order], features[order], blocks=9) == choose(rows, scores, features)
+
+
+def test_other_seed_changes_random_candidates_alone():
+    rows, scores, features = survey()
+    first, second = ({one.row: one.reason for one in choose(rows, scores, features, seed=seed)} for seed in (0, 1))
+    assert {row for row, reason in first.items() if reason != Reason.RANDOM} <= set(second)
+    assert set(first) != set(second)
+
+
+def test_without_scores_candidates_are_diverse_and_random():
+    rows, _, features = survey()
+    chosen = choose(rows, None, features, quotas=Quotas(0, 0, 1, 1))
+    assert {one.reason for one in chosen} == {Reason.DIVERSE, Reason.RANDOM}
+    assert all(np.isnan(one.score) for one in chosen)
+
+
+def test_survey_smaller_than_a_round_is_shown_completely():
+    rows, scores, features = survey(5)
+    assert sorted(one.row for one in choose(rows, scores, features)) == [0, 1, 2, 3, 4]
+
+
+def test_memory_does_not_grow_with_the_survey():
+    shortlist = Shortlist(QUOTAS, 20, 0)
+    for block in range(50):
+        rows, scores, features = survey(1000, block)
+        shortlist.add(rows + 1000 * block, scores, features)
+    assert all(len(best.rows) <= 60 for best in shortlist._best.values())
+
+
+def test_quotas_share_a_round_by_largest_remainders():
+    assert list(Quotas(1, 1, 1, 0).counts(10).values()) == [4, 3, 3, 0]
+    assert sum(Quotas(0.6, 0.2, 0.1, 0.1).counts(7).values()) == 7
+    with pytest.raises(ValueError, match="at least one quota must be positive"):
+        Quotas(0, 0, 0, 0)
+
+
+def test_farthest_first_by_hand():
+    points = np.array([[0.0], [1.0], [9.0], [5.0]])
+    assert farthest_first(points, np.array([[0.0]]), 3) == [2, 3, 1]
+    assert farthest_first(points, np.empty((0, 1)), 2) == [0, 2]
+    assert farthest_first(points, np.empty((0, 1)), 9) == [0, 2, 3, 1]
+
+
+def test_random_keys_are_uniform_and_depend_on_row_and_seed_alone():
+    rows = np.arange(100_000)
+    keys = random_keys(rows, 7)
+    np.testing.assert_array_equal(random_keys(rows[5:9], 7), keys[5:9])
+    assert np.histogram(keys, 10, (0, 1))[0].min() > 9_600
+    assert abs(np.corrcoef(keys, random_keys(rows, 8))[0, 1]) < 0.01
+    assert abs(np.corrcoef(keys[:-1], keys[1:])[0, 1]) < 0.01
