@@ -24,7 +24,7 @@ from raydistill.core.checks import at_least_0_below_1, not_negative, positive
 from raydistill.core.compiling import compiled
 from raydistill.core.matching import student_loss
 from raydistill.core.networks import Network
-from raydistill.errors import DivergenceError
+from raydistill.core.sgd import check_finite, step_in_place, weight_of_newest
 from raydistill.seeding import generator
 
 
@@ -216,6 +216,7 @@ def fit(
     use_weights = training.class_weights and training.sampling != "balanced"
     weights_K = class_weights(targets_NK) if use_weights else torch.ones(targets_NK.shape[1])
     weighted_NK = targets_NK * weights_K.to(targets_NK)
+    steps_per_epoch = training.steps_per_epoch(len(targets_NK))
     for epoch in range(state.epoch, training.epochs):
         lr = lr_in(epoch) if lr_in else training.lr_in(epoch)
         g = generator(seed, epoch)
@@ -226,20 +227,14 @@ def fit(
             parameters = training.augmentation.sample(g, len(index))
             index = index.to(images_NCHW.device)
             d_theta, loss = gradient(theta, images_NCHW[index], weighted_NK[index], parameters)
-            # As torch.optim.SGD: weight decay into the gradient, then momentum, then the step.
-            d_theta = d_theta.add_(theta, alpha=training.weight_decay)
-            momentum.mul_(training.momentum).add_(d_theta)
-            theta.sub_(momentum, alpha=lr)
+            step_in_place(theta, momentum, d_theta, lr, training)
             total, count = total + loss, count + 1
             if training.average:
-                average.lerp_(theta, _weight_of_newest(training, len(targets_NK), epoch, count))
+                average.lerp_(
+                    theta, weight_of_newest(training.average * steps_per_epoch, epoch * steps_per_epoch + count)
+                )
         state = FitState(epoch + 1, theta, momentum, average, float(total) / max(count, 1))
-        if not (torch.isfinite(theta).all() and math.isfinite(state.loss)):
-            raise DivergenceError(
-                f"the loss or the parameters are not finite in epoch {epoch + 1}",
-                "fit",
-                f"lower the learning rate (now {lr:g})",
-            )
+        check_finite(theta, state.loss, f"epoch {epoch + 1}", lr)
         yield state
 
 
@@ -268,15 +263,6 @@ def train(
     for later in fit(network, state, images_NCHW, targets_NK, training, seed, lr_in):
         state = later
     return state.average_P
-
-
-def _weight_of_newest(training: Training, num_images: int, epoch: int, step: int) -> float:
-    """Return the weight of the newest parameters in the average after a step (from 1).
-
-    It is larger in the first steps.
-    """
-    steps_per_epoch = training.steps_per_epoch(num_images)
-    return max(1 / (1 + training.average * steps_per_epoch), 9 / (10 + epoch * steps_per_epoch + step))
 
 
 def _gradient(network: Network, training: ResolvedTraining) -> Callable[..., tuple[Tensor, Tensor]]:
