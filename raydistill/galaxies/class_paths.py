@@ -3,6 +3,7 @@
 | classes | of the trees | source |
 |---|---|---|
 | `…-9` | all | the nine classes of Guan et al. 2023 (arXiv:2311.17967), made for Galaxy Zoo 2 |
+| `gz2-9-lens` | `gz2` | the nine classes, and gravitational lenses |
 | `gz2-5` | `gz2` | the five classes of Zhu et al. 2019 (Ap&SS 364, 55) |
 | `…-10` | those with GZ DECaLS's questions | after the ten classes of Galaxy10 DECaLS (Leung & Bovy) |
 
@@ -107,6 +108,7 @@ _GALAXY10: Paths = {
 BUILTIN_PATHS: Mapping[str, tuple[DecisionTree, Paths]] = {
     "gz2-9": (GZ2, _GZ2_NINE),
     "gz2-5": (GZ2, _GZ2_FIVE),
+    "gz2-9-lens": (GZ2, {**_GZ2_NINE, "lens": ("odd_yes", "lens_or_arc")}),
     "gz-decals-12-9": (GZ_DECALS_12, _DECALS_12_NINE),
     "gz-decals-9": (GZ_DECALS, _SINCE_DECALS_5),
     "gz-decals-10": (GZ_DECALS, _GALAXY10),

@@ -5,7 +5,7 @@ relative light with a share of the flux and a colour. A dust lane may absorb par
 
 The steps are:
 
-1. Render the sum in nanomaggies at the SDSS pixel scale, 0.396 arcsec.
+1. Render the sum in nanomaggies at the pixel scale of the telescope, 0.396 arcsec for SDSS.
 2. Blur it with the PSF, and add neighbours and noise.
 3. Apply the stretch of Lupton et al. 2004 (PASP 116, 133).
 4. Resample to the picture, which is 8.48 Petrosian R90 wide. So noise is correlated as in Galaxy
@@ -25,28 +25,23 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from astropy.visualization import make_lupton_rgb
 from PIL import Image
-from scipy import fft, ndimage
+from scipy import ndimage
 
 from raydistill.seeding import fold_in
-from raydistill.simulation.config import SimulatedSurvey
-
-Floats = npt.NDArray[np.float32]
+from raydistill.simulation.config import SDSS, SimulatedSurvey, Telescope
+from raydistill.simulation.sky import ZERO_POINT, Floats, add_neighbours, band_ratios, observe, stretch
 
 FRAME_R90 = SimulatedSurvey.frame_r90  # width of a picture
-NATIVE_ARCSEC = 0.396  # SDSS pixel
-ZERO_POINT = 22.5  # magnitude of one nanomaggy
 MARGIN = 6  # native px around the frame, so that the periodic blur does not wrap into it
-SKY_SIGMA = np.array([0.018, 0.025, 0.042], np.float32)  # nmgy per native pixel in g, r, i: one SDSS exposure
-ELECTRONS = np.array([1000.0, 940.0, 740.0], np.float32)  # per nmgy in g, r, i: sets the photon noise
 EXTINCTION = np.array([1.25, 1.0, 0.75], np.float32)  # of dust in g, r, i relative to r
-WARP = 0.5  # native px: blur of signal and noise when the cutout server rotates the picture to north up
-PSF_OF_BAND = (1.08, 1.0, 0.96)  # seeing relative to r
 K_CORRECTION = 1.0  # mag of g-r and r-i per unit of redshift: fixed bands redden with distance
 # Mean colours of SDSS, with r-i redder by 0.04 to 0.08, to match the published channel means and
 # spreads.
 OLD, DISK, YOUNG = (0.78, 0.42), (0.52, 0.33), (0.22, 0.18)  # g-r and r-i of the stars of each component
+LENS = 9  # the class
+SOURCE = (-0.05, 0.05)  # g-r and r-i of a lensed galaxy
+SOURCE_SIZE = 0.12  # its scale length, relative to the Einstein radius
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Truth:
     set so that a circle of radius `petro_r90` holds 90 % of the light. 0 means none.
     """
 
-    class_: int  # 0 to 8, the class order of the paper
+    class_: int  # 0 to 8, the class order of the paper; 9: a gravitational lens
     petro_r90: float  # arcsec
     magnitude: float  # r band, total
     redshift: float
@@ -79,6 +74,10 @@ class Truth:
     dust_lane: float = 0.0  # optical depth in r
     clumpiness: float = 0.0  # standard deviation of the log of the young stars' light
     companion: float = 0.0  # flux of a disturbing neighbour relative to the galaxy's
+    einstein_radius: float = 0.0  # of a lens
+    arc_flux: float = 0.0  # of the lensed images, relative to the galaxy's
+    source_offset: float = 0.0  # of the lensed galaxy from the centre, relative to the Einstein radius
+    source_angle: float = 0.0  # deg, from the major axis
 
 
 class Component(NamedTuple):
@@ -87,7 +86,7 @@ class Component(NamedTuple):
     colour: tuple[float, float]  # g-r, r-i
 
 
-def render(truth: Truth, image_size: int, seed: int) -> npt.NDArray[np.uint8]:
+def render(truth: Truth, image_size: int, seed: int, telescope: Telescope = SDSS) -> npt.NDArray[np.uint8]:
     """Render a galaxy as a survey would show it.
 
     Parameters
@@ -97,6 +96,8 @@ def render(truth: Truth, image_size: int, seed: int) -> npt.NDArray[np.uint8]:
         Side of the picture [px]; it spans 8.48 `petro_r90`.
     seed : int
         Determines clumps, neighbours and noise.
+    telescope : Telescope
+        The PSF is that of `truth`.
 
     Returns
     -------
@@ -107,12 +108,11 @@ def render(truth: Truth, image_size: int, seed: int) -> npt.NDArray[np.uint8]:
     ----------
     Lupton et al. 2004, PASP 116, 133.
     """
-    light = galaxy_light(truth, seed)
+    light = galaxy_light(truth, seed, telescope)
     rng = np.random.default_rng(fold_in(seed, "sky"))
-    add_neighbours(light, rng)
-    sky = observe(light, truth.psf_fwhm, rng)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
-    with np.errstate(invalid="ignore"):  # astropy divides 0 by 0 where all bands are below the minimum, then drops it
-        rgb = make_lupton_rgb(0.8 * sky[2], sky[1], 1.4 * sky[0], minimum=0.01, stretch=0.35, Q=10)
+    add_neighbours(light, rng, telescope)
+    recorded = observe(light, truth.psf_fwhm, rng, telescope)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    rgb = stretch(recorded, telescope)
     return np.asarray(Image.fromarray(rgb).resize((image_size, image_size), Image.Resampling.BICUBIC))
 
 
@@ -123,15 +123,15 @@ def encode_jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def galaxy_light(truth: Truth, seed: int) -> Floats:
+def galaxy_light(truth: Truth, seed: int, telescope: Telescope = SDSS) -> Floats:
     """Return the galaxy with margin, but without blur or noise.
 
     The array is float32 `[3 (g, r, i), n, n]`, in nmgy per native px.
     """
     texture = clump_texture(seed)
     unit = length_unit(truth, texture)
-    num_pixels = round(FRAME_R90 * truth.petro_r90 / NATIVE_ARCSEC) + 2 * MARGIN
-    pixel = NATIVE_ARCSEC / truth.petro_r90 / unit
+    num_pixels = round(FRAME_R90 * truth.petro_r90 / telescope.pixel_scale) + 2 * MARGIN
+    pixel = telescope.pixel_scale / truth.petro_r90 / unit
 
     coarse, dust = describe(truth, texture, *grid(num_pixels, pixel))
     half = num_pixels // 8  # the steep centre, 1 R90 around, is sampled three times finer
@@ -158,12 +158,14 @@ def describe(truth: Truth, texture: Floats, x: Floats, y: Floats) -> tuple[list[
     v = (-math.cos(angle) * x - math.sin(angle) * y) * np.float32(truth.winding or 1)
     if truth.class_ in (3, 4):
         parts = edge_on_components(truth, u, v)
-    elif truth.class_ <= 2:
+    elif truth.class_ <= 2 or truth.class_ == LENS:
         parts = smooth_components(truth, u, v)
     else:
         parts = face_on_components(truth, texture, u, v / np.float32(truth.axis_ratio))
     if truth.companion:
         parts = [*parts, companion_component(truth, u, v)]
+    if truth.arc_flux:
+        parts = [*parts, lensed_component(truth, u, v)]
     width = 0.055 if truth.class_ in (3, 4) else 0.12 * truth.axis_ratio
     dust = np.float32(truth.dust_lane) * np.exp(-(((v - 0.03) / width) ** 2) / 2 - (u / 0.75) ** 4)
     return parts, dust.astype(np.float32)
@@ -250,6 +252,17 @@ def companion_component(truth: Truth, u: Floats, v: Floats) -> Component:
     return Component(light, truth.companion, DISK)
 
 
+def lensed_component(truth: Truth, u: Floats, v: Floats) -> Component:
+    """Return the arcs: a young disk behind a singular isothermal sphere, whose deflection is constant."""
+    distance = np.maximum(np.hypot(u, v), np.float32(1e-3))
+    angle = math.radians(truth.source_angle)
+    shrink = 1 - np.float32(truth.einstein_radius) / distance
+    offset = truth.source_offset * truth.einstein_radius
+    behind = np.hypot(u * shrink - math.cos(angle) * offset, v * shrink - math.sin(angle) * offset)
+    light = np.exp(-behind / np.float32(SOURCE_SIZE * truth.einstein_radius))
+    return Component(light, truth.arc_flux, SOURCE)
+
+
 def elliptical_radius(u: Floats, v: Floats, axis_ratio: float) -> Floats:
     return np.sqrt(u**2 + (v / np.float32(axis_ratio)) ** 2)
 
@@ -269,16 +282,11 @@ def observed_colour(truth: Truth, colour: tuple[float, float]) -> tuple[float, f
     return colour[0] + truth.reddening + shift, colour[1] + truth.reddening / 2 + shift
 
 
-def band_ratios(g_r: float, r_i: float) -> Floats:
-    """Return the flux in g, r, i for unit flux in r."""
-    return np.array([10 ** (-0.4 * g_r), 1.0, 10 ** (0.4 * r_i)], np.float32)
-
-
 def length_unit(truth: Truth, texture: Floats) -> float:
     """Return `petro_r90` per unit length: 1 / radius of the circle that holds 90 % of the light."""
     num_pixels, pixel = 64, 6.0 / 64
     x, y = grid(num_pixels, pixel)
-    parts, _ = describe(replace(truth, clumpiness=0.0, companion=0.0), texture, x, y)
+    parts, _ = describe(replace(truth, clumpiness=0.0, companion=0.0, arc_flux=0.0), texture, x, y)
     total = sum(part.light * np.float32(part.fraction / part.light.sum(dtype=np.float64)) for part in parts)
     radius = np.sqrt(x**2 + y**2).ravel()
     order = np.argsort(radius, kind="stable")
@@ -313,82 +321,3 @@ def sample(texture: Floats, u: Floats, v: Floats) -> Floats:
 def clump_map(texture: Floats, u: Floats, v: Floats, clumpiness: float) -> Floats:
     """Return star-forming clumps: log-normal noise with mean about 1 in the plane of the disk."""
     return np.exp(np.float32(clumpiness) * sample(texture, u, v) - np.float32(clumpiness**2 / 2))
-
-
-def add_neighbours(light: Floats, rng: np.random.Generator) -> None:
-    """Add uniformly distributed stars and faint galaxies to `light`, in place.
-
-    Their numbers are those of high galactic latitude.
-    """
-    side = light.shape[1]
-    arcmin2 = (side * NATIVE_ARCSEC / 60) ** 2
-    for magnitude in magnitudes(rng, rng.poisson(1.6 * arcmin2), slope=0.2, faintest=21.5):
-        temperature = rng.uniform()
-        add_stamp(light, rng, magnitude, (0.2 + 1.2 * temperature, 0.05 + 1.0 * temperature**2), radius=0.0)
-    for magnitude in magnitudes(rng, rng.poisson(3.0 * arcmin2), slope=0.4, faintest=22.0):
-        add_stamp(light, rng, magnitude, (rng.uniform(0.3, 1.5), rng.uniform(0.1, 0.6)), radius=rng.uniform(0.5, 2.2))
-
-
-def magnitudes(rng: np.random.Generator, count: int, slope: float, faintest: float) -> list[float]:
-    """Draw magnitudes from counts that grow as 10**(slope * magnitude) up to `faintest`.
-
-    None is brighter than 15.
-    """
-    return [max(15.0, float(faintest + np.log10(u) / slope)) for u in rng.uniform(1e-6, 1.0, count)]
-
-
-def add_stamp(
-    light: Floats, rng: np.random.Generator, magnitude: float, colour: tuple[float, float], radius: float
-) -> None:
-    """Add a star (radius 0) or a small exponential galaxy at a random place.
-
-    `radius` is the scale length in native px.
-    """
-    side, half = light.shape[1], 9
-    row, column = rng.uniform(0, side, 2)
-    angle, axis_ratio = rng.uniform(0, np.pi), rng.uniform(0.3, 1.0)
-    top, left = max(0, int(row) - half), max(0, int(column) - half)
-    rows = np.arange(top, min(side, int(row) + half + 1), dtype=np.float32)[:, None] - np.float32(row)
-    columns = np.arange(left, min(side, int(column) + half + 1), dtype=np.float32)[None] - np.float32(column)
-    if radius:
-        along = math.cos(angle) * columns + math.sin(angle) * rows
-        across = (math.cos(angle) * rows - math.sin(angle) * columns) / axis_ratio
-        shape = np.exp(-np.sqrt(along**2 + across**2 + 0.1) / radius)
-    else:
-        shape = np.maximum(0, 1 - np.abs(rows)) * np.maximum(0, 1 - np.abs(columns))
-    total = shape.sum()
-    if total > 0:
-        flux = 10 ** (0.4 * (ZERO_POINT - magnitude)) / total
-        stamp = band_ratios(*colour)[:, None, None] * (shape * flux)
-        light[:, top : top + shape.shape[0], left : left + shape.shape[1]] += stamp
-
-
-def observe(light: Floats, psf_fwhm: float, rng: np.random.Generator) -> Floats:
-    """Return the recorded light [nmgy per px]: blurred, with small shifts between bands, with noise."""
-    side = light.shape[1]
-    shifts = rng.normal(0, 0.12, (3, 2))  # native px: they cause the coloured rims of real SDSS composites
-    pedestal = rng.normal((0.002, 0.006, 0.005), 0.002)  # nmgy: residual of the sky subtraction
-    noise = rng.standard_normal(light.shape, np.float32)
-    recorded = np.empty_like(light)
-    for band, scale in enumerate(PSF_OF_BAND):
-        sigma = scale * psf_fwhm / NATIVE_ARCSEC / 2.355
-        blurred = fft.irfft2(fft.rfft2(light[band]) * psf_transfer(side, sigma, *shifts[band]), s=(side, side))
-        variance = SKY_SIGMA[band] ** 2 + np.maximum(blurred, 0) / ELECTRONS[band]
-        noisy = blurred + np.float32(pedestal[band]) + np.sqrt(variance) * noise[band]
-        recorded[band] = ndimage.gaussian_filter(noisy, WARP, mode="wrap", truncate=3)
-    return recorded
-
-
-def psf_transfer(side: int, sigma: float, down: float, right: float) -> npt.NDArray[np.complex64]:
-    """Return the Fourier transform, for `rfft2`, of a shifted PSF with two wider wings.
-
-    The later blur `WARP` of signal and noise is subtracted. The core of both together has the
-    width `sigma` [px].
-    """
-    fy, fx = np.fft.fftfreq(side), np.fft.rfftfreq(side)
-    shape = np.zeros((side, fx.size), np.float32)
-    for weight, widening in ((0.89, 1.0), (0.1, 6.0), (0.01, 30.0)):
-        falloff = -2 * np.pi**2 * (widening * sigma**2 - WARP**2)
-        shape += np.outer(weight * np.exp(falloff * fy**2), np.exp(falloff * fx**2)).astype(np.float32)
-    shift = np.outer(np.exp(-2j * np.pi * fy * down), np.exp(-2j * np.pi * fx * right)).astype(np.complex64)
-    return shape * shift

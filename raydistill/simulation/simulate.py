@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.tree import Task
 from raydistill.seeding import fold_in
-from raydistill.simulation.config import NUM_CLASSES, SimulatedSurvey
-from raydistill.simulation.render import ELECTRONS, NATIVE_ARCSEC, SKY_SIGMA, ZERO_POINT, Truth, encode_jpeg, render
+from raydistill.simulation.config import NUM_CLASSES, SDSS, SDSS_PSF, SimulatedSurvey, Telescope
+from raydistill.simulation.render import LENS, Truth, encode_jpeg, render
+from raydistill.simulation.sky import ZERO_POINT, electrons, sky_sigma
 
 README = """This survey is simulated by raydistill. No galaxy, coordinate, vote or picture in it was observed.
 
@@ -51,7 +52,9 @@ def vote_columns() -> list[str]:
 
 
 OWN_COLUMNS = ("petro_r90", "redshift")  # of the truth, but a survey knows them too
-TRUTH_FIELDS = {f"truth_{field.name.rstrip('_')}": field for field in fields(Truth) if field.name not in OWN_COLUMNS}
+ALL_TRUTH = {f"truth_{field.name.rstrip('_')}": field for field in fields(Truth) if field.name not in OWN_COLUMNS}
+LENS_COLUMNS = ("truth_einstein_radius", "truth_arc_flux", "truth_source_offset", "truth_source_angle")
+TRUTH_FIELDS = {name: field for name, field in ALL_TRUTH.items() if name not in LENS_COLUMNS}
 SCHEMA = pa.schema(
     [
         ("objid", pa.string()),
@@ -64,7 +67,12 @@ SCHEMA = pa.schema(
         ("jpeg", pa.binary()),
     ]
 )
-LABELLED_SCHEMA = SCHEMA.append(pa.field("sample", pa.string()))
+
+
+def schema_of(survey: SimulatedSurvey) -> pa.Schema:
+    """Return the columns of a survey: `SCHEMA`, and the truth of lenses if it has some."""
+    lensed = [pa.field(name, pa.float64()) for name in LENS_COLUMNS] if survey.lens_fraction else []
+    return pa.schema([*SCHEMA, *lensed])
 
 
 def simulate_chunk(survey: SimulatedSurvey, seed: int, start: int, stop: int) -> pa.Table:
@@ -75,7 +83,8 @@ def simulate_chunk(survey: SimulatedSurvey, seed: int, start: int, stop: int) ->
     survey : SimulatedSurvey
     seed : int
     start, stop : int
-        A row depends on `seed`, its number, `image_size` and `class_weights`, but not on the chunk.
+        A row depends on `seed`, its number and the survey, but neither on the chunk nor on
+        `num_galaxies`.
 
     Returns
     -------
@@ -91,13 +100,18 @@ def simulate_chunk(survey: SimulatedSurvey, seed: int, start: int, stop: int) ->
         what = f"galaxies {start} to {stop} are not among the survey's {survey.num_galaxies}"
         raise ConfigError(what, "simulate_chunk", "give 0 <= start <= stop <= num_galaxies")
     rows = [simulate_galaxy(survey, seed, number) for number in range(start, stop)]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=schema_of(survey))
 
 
 def simulate_galaxy(survey: SimulatedSurvey, seed: int, number: int) -> dict[str, Any]:
-    """Return one row of the survey, with the columns of `SCHEMA`."""
+    """Return one row of the survey, with all columns of truth."""
     root = fold_in(seed, "galaxy", number)
+    telescope = survey.telescope
     truth = draw_truth(np.random.default_rng(fold_in(root, "truth")), survey.class_weights)
+    lensing = np.random.default_rng(fold_in(root, "lens"))
+    if lensing.uniform() < survey.lens_fraction:
+        truth = draw_lens(truth, lensing)
+    truth = replace(truth, psf_fwhm=truth.psf_fwhm * (telescope.psf_fwhm / SDSS_PSF))
     place = np.random.default_rng(fold_in(root, "place"))
     return {
         "objid": f"sim-{number:06d}",
@@ -106,9 +120,9 @@ def simulate_galaxy(survey: SimulatedSurvey, seed: int, number: int) -> dict[str
         "petro_r90": truth.petro_r90,
         "redshift": truth.redshift,
         "asset_id": number,
-        **{name: getattr(truth, field.name) for name, field in TRUTH_FIELDS.items()},
-        **ask_volunteers(truth, np.random.default_rng(fold_in(root, "votes"))),
-        "jpeg": encode_jpeg(render(truth, survey.image_size, fold_in(root, "picture"))),
+        **{name: getattr(truth, field.name) for name, field in ALL_TRUTH.items()},
+        **ask_volunteers(truth, np.random.default_rng(fold_in(root, "votes")), telescope),
+        "jpeg": encode_jpeg(render(truth, survey.image_size, fold_in(root, "picture"), telescope)),
     }
 
 
@@ -147,6 +161,26 @@ def draw_smooth(label: int, rng: np.random.Generator) -> dict[str, Any]:
         "reddening": rng.normal(0.0, 0.07) - (rng.uniform(0.1, 0.45) if rng.uniform() < 0.3 else 0.0),
         "dust_lane": rng.uniform(0.6, 1.4) if rng.uniform() < 0.06 else 0.0,
     }
+
+
+def draw_lens(galaxy: Truth, rng: np.random.Generator) -> Truth:
+    """Return a smooth galaxy that lenses one behind it, with the size and magnitude of another galaxy.
+
+    The arcs are wider and brighter than those of most real lenses, so that small pictures show them.
+    """
+    return Truth(
+        class_=LENS,
+        magnitude=galaxy.magnitude,
+        petro_r90=galaxy.petro_r90,
+        redshift=galaxy.redshift,
+        psf_fwhm=galaxy.psf_fwhm,
+        position_angle=galaxy.position_angle,
+        **(draw_smooth(int(rng.choice(2)), rng) | {"dust_lane": 0.0}),
+        einstein_radius=rng.uniform(0.45, 0.85),
+        arc_flux=rng.uniform(0.2, 0.6),
+        source_offset=rng.uniform(0.0, 0.8),
+        source_angle=rng.uniform(0, 360),
+    )
 
 
 def draw_edge_on(label: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -195,15 +229,15 @@ def draw_face_on(label: int, rng: np.random.Generator) -> dict[str, Any]:
     return drawn
 
 
-def clarity(truth: Truth) -> float:
+def clarity(truth: Truth, telescope: Telescope = SDSS) -> float:
     """Return how visible the structure is, in [0, 1].
 
     The visibility falls with PSF / R90 and rises with the signal-to-noise ratio.
     """
     flux = 10 ** (0.4 * (ZERO_POINT - truth.magnitude))
-    half_light_pixels = np.pi * (truth.petro_r90 / 2.3 / NATIVE_ARCSEC) ** 2
+    half_light_pixels = np.pi * (truth.petro_r90 / 2.3 / telescope.pixel_scale) ** 2
     signal = 0.5 * flux / half_light_pixels
-    signal_to_noise = signal / np.sqrt(SKY_SIGMA[1] ** 2 + signal / ELECTRONS[1])
+    signal_to_noise = signal / np.sqrt(sky_sigma(telescope)[1] ** 2 + signal / electrons(telescope)[1])
     resolved = 1 / (1 + (truth.psf_fwhm / truth.petro_r90 / 0.3) ** 3)
     return float(resolved / (1 + (2.5 / signal_to_noise) ** 1.5))
 
@@ -212,25 +246,29 @@ def sigmoid(x: float) -> float:
     return float(1 / (1 + np.exp(-x)))
 
 
-def answer_odds(truth: Truth) -> dict[str, list[float]]:
+def answer_odds(truth: Truth, telescope: Telescope = SDSS) -> dict[str, list[float]]:
     """Return the odds (any scale) of a careful volunteer's answers, by the key of the task."""
-    clear, label = clarity(truth), truth.class_
+    clear, label = clarity(truth, telescope), truth.class_
+    smooth = label <= 2 or label == LENS
     edge_on, barred, spiral = label in (3, 4), truth.bar_length > 0, truth.num_arms > 0
     blur = (truth.psf_fwhm / truth.petro_r90) ** 2
     seen_ratio = np.sqrt((truth.axis_ratio**2 + blur) / (1 + blur))  # the PSF makes galaxies rounder
     structure = 0.93 if edge_on else min(1.0, 0.7 + 0.3 * truth.arm_fraction + 0.1 * barred + 0.1 * (truth.ring > 0))
-    featured = 0.07 + 0.06 * (label == 2) if label <= 2 else 0.07 + 0.9 * clear * structure
+    featured = 0.07 + 0.9 * clear * structure
+    if smooth:
+        featured = 0.07 + 0.06 * (label == 2) + 0.5 * clear * (label == LENS)  # some call arcs a feature
     round_, cigar = sigmoid((seen_ratio - 0.79) / 0.04), sigmoid((0.4 - seen_ratio) / 0.035)
     flat = 0.06 + 0.88 * clear if edge_on else 0.7 if label == 2 else 0.3 * sigmoid((0.5 - seen_ratio) / 0.05) + 0.02
     bar = 0.06 + 0.86 * clear * min(1.0, 0.7 + 2 * truth.bar_fraction) if barred else 0.08
     arms = 0.08 + 0.86 * clear * min(1.0, 0.75 + 0.4 * truth.arm_fraction) if spiral else 0.1 + 0.1 * truth.arm_fraction
     prominence = [np.exp(-((truth.bulge_fraction - share) ** 2) / 0.03) for share in (0.0, 0.15, 0.35, 0.7)]
     bulge = sigmoid((truth.bulge_fraction - 0.1) / 0.025) * clear + 0.25 * (1 - clear)
-    strange = 0.05 + clear * max(0.4 * (truth.ring > 0), 0.5 * (truth.dust_lane > 0), 0.75 * (truth.companion > 0))
+    oddities = 0.4 * (truth.ring > 0), 0.5 * (truth.dust_lane > 0), 0.75 * (truth.companion > 0), 0.94 * (label == LENS)
+    strange = 0.05 + clear * max(oddities)
     messy = float(label == 8 and not truth.companion)
     odd = [
         4.0 * (truth.ring > 0),
-        0.1,
+        0.1 + 20.0 * (label == LENS),
         0.2 + messy,
         0.2 + messy,
         0.4,
@@ -258,7 +296,7 @@ AGREEMENT = 18.0  # Dirichlet concentration: agreement of careful volunteers abo
 CARELESS = 0.06  # share of volunteers who answer at random; the weights of Willett et al. 2013 remove them
 
 
-def ask_volunteers(truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
+def ask_volunteers(truth: Truth, rng: np.random.Generator, telescope: Telescope = SDSS) -> dict[str, Any]:
     """Return the votes of about 44 volunteers: totals, and the fractions of each answer.
 
     The fractions are raw, weighted and debiased.
@@ -269,7 +307,7 @@ def ask_volunteers(truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
     careless = rng.uniform(size=count) < CARELESS
     consistency = np.where(careless, rng.uniform(0.2, 0.6, count), 0.6)
     weights = np.minimum(1.0, (consistency / 0.6) ** 8.5)  # Willett et al. 2013, eq. 1
-    odds = answer_odds(truth)
+    odds = answer_odds(truth, telescope)
     givers: dict[str, npt.NDArray[np.bool_]] = {}
     row: dict[str, Any] = {"total_classifications": count, "total_votes": 0}
     for task in GZ2.tasks:
@@ -310,21 +348,23 @@ def tally(
 
 
 IDENTITY = ("objid", "sample", "ra", "dec", "petro_r90", "redshift", "total_classifications", "total_votes")
-TABLES = {
-    "catalog.csv": [*IDENTITY, *vote_columns()],
-    "truth.csv": ["objid", "sample", "petro_r90", "redshift", *TRUTH_FIELDS],
-    "filename_mapping.csv": ["objid", "sample", "asset_id"],
-}
 
 
-def write_survey(folder: str | Path, tables: Iterable[pa.Table]) -> int:
+def write_survey(folder: str | Path, tables: Iterable[pa.Table], schema: pa.Schema = SCHEMA) -> int:
     """Write the layout of the public release into `folder` and return the number of galaxies.
 
     `catalog.csv` (votes, no truth), `truth.csv`, `filename_mapping.csv`, `images/{asset_id}.jpg`,
     `README.txt`. One table of `simulate_chunk` is in memory at a time, and the same tables give the
-    same bytes. The CSV files get their names last, so a killed writer leaves no catalogue. Existing
-    files are replaced. CatalogError if there are no rows.
+    same bytes. `schema` is that of the tables. The CSV files get their names last, so a killed writer
+    leaves no catalogue. Existing files are replaced. CatalogError if there are no rows.
     """
+    truth = [name for name in schema.names if name in ALL_TRUTH]
+    labelled_schema = schema.append(pa.field("sample", pa.string()))
+    files = {
+        "catalog.csv": [*IDENTITY, *vote_columns()],
+        "truth.csv": ["objid", "sample", *OWN_COLUMNS, *truth],
+        "filename_mapping.csv": ["objid", "sample", "asset_id"],
+    }
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "README.txt").write_text(README, encoding="utf-8")
@@ -332,18 +372,18 @@ def write_survey(folder: str | Path, tables: Iterable[pa.Table]) -> int:
     count = 0
     with ExitStack() as stack:
         writers = {}
-        for name, columns in TABLES.items():
-            schema = pa.schema([LABELLED_SCHEMA.field(column) for column in columns])
-            writers[name] = stack.enter_context(csv.CSVWriter(folder / f"{name}.part", schema, write_options=options))
+        for name, columns in files.items():
+            own = pa.schema([labelled_schema.field(column) for column in columns])
+            writers[name] = stack.enter_context(csv.CSVWriter(folder / f"{name}.part", own, write_options=options))
         for table in tables:
             labelled = table.append_column("sample", pa.array(["simulated"] * len(table), pa.string()))
-            for name, columns in TABLES.items():
+            for name, columns in files.items():
                 writers[name].write_table(labelled.select(columns))
             for asset_id, jpeg in zip(table["asset_id"].to_pylist(), table["jpeg"].to_pylist(), strict=True):
                 (folder / "images" / f"{asset_id}.jpg").write_bytes(jpeg)
             count += len(table)
     if not count:
         raise CatalogError("no galaxy to write", str(folder), "give at least one table of simulate_chunk with rows")
-    for name in TABLES:
+    for name in files:
         (folder / f"{name}.part").replace(folder / name)
     return count

@@ -28,7 +28,7 @@ from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.simulation.config import SimulatedSurvey
-from raydistill.simulation.simulate import simulate_chunk, write_survey
+from raydistill.simulation.simulate import schema_of, simulate_chunk, write_survey
 from raydistill.storage import Folder, disk_errors
 
 CHUNK = 25  # galaxies per task: about a second of work
@@ -65,7 +65,7 @@ def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Sur
             renderers = replace(config.resources, cpus=1, gpus=0)
             workers = choose_num_workers(renderers, -(-survey.num_galaxies // CHUNK))
             with closing(_render(survey, config.seed, workers)) as tables:
-                _write(spec.folder, tables)
+                _write(spec.folder, tables, schema_of(survey))
     return Survey.open(spec.folder, verify=False)
 
 
@@ -85,12 +85,12 @@ def _render(survey: SimulatedSurvey, seed: int, workers: int) -> Generator[pa.Ta
             yield table
 
 
-def _write(folder: Folder, tables: Iterator[pa.Table]) -> None:
+def _write(folder: Folder, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
     """Write the survey's files, to a remote folder by way of a temporary one."""
     if folder.is_local:
         with disk_errors(folder.uri):
-            write_survey(folder.uri, tables)
+            write_survey(folder.uri, tables, schema)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        write_survey(scratch, tables)
+        write_survey(scratch, tables, schema)
         folder.put_tree(scratch)

@@ -14,7 +14,7 @@ from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import read_catalog, read_filename_mapping, votes_array
 from raydistill.galaxies.classes import GZ2_NINE
 from raydistill.galaxies.gz2 import GZ2
-from raydistill.simulation.render import FRAME_R90, MARGIN, ZERO_POINT, Truth, galaxy_light, render
+from raydistill.simulation.render import FRAME_R90, MARGIN, Truth, galaxy_light, render
 from raydistill.simulation.simulate import (
     SCHEMA,
     SimulatedSurvey,
@@ -26,6 +26,7 @@ from raydistill.simulation.simulate import (
     vote_columns,
     write_survey,
 )
+from raydistill.simulation.sky import ZERO_POINT
 
 SMALL = SimulatedSurvey(num_galaxies=24, image_size=48)
 FEATURES = "t01_smooth_or_features_a02_features_or_disk"
