@@ -73,6 +73,9 @@ class Generate:
         Paths of further curated sets whose training pictures are used too. They need the image size,
         crop and alignment of the survey's own set. A condition that a picture lacks is unknown.
         Galaxies of the own validation and test splits are left out.
+    seed
+        Root of the training's random numbers, so that another value gives another generator of the
+        same galaxies. None: `seed` of the config.
     """
 
     model: GeneratorModel = field(default_factory=GeneratorModel)
@@ -84,6 +87,7 @@ class Generate:
     preview_images: PositiveInt = 32
     record_every: PositiveInt = 50
     extra_sets: tuple[str, ...] = later(())
+    seed: int | None = later(None)
 
     def __post_init__(self) -> None:
         if self.conditions and len(set(self.conditions)) < len(self.conditions):

@@ -168,7 +168,8 @@ class Plan:
         if self.config.generate.needs_experts:
             parents[trajectories.KIND] = self.trajectories
         parents |= {f"{curated.KIND}_{n}": spec for n, spec in enumerate(self.extra_sets, start=2)}
-        return self.spec(generator.KIND, parts, parents, self.config.seed)
+        own_seed = self.config.generate.seed
+        return self.spec(generator.KIND, parts, parents, self.config.seed if own_seed is None else own_seed)
 
     @cached_property
     def extra_sets(self) -> list[ArtifactSpec]:

@@ -62,6 +62,16 @@ def test_whitening_changes_the_identity_of_every_artifact_but_the_survey(tmp_pat
     assert identities("curate.whitening=zca", "curate.whitening_eps=0.2")[1] not in (plain[1], white[1])
 
 
+def test_seed_of_the_generator_gives_another_generator_of_the_same_galaxies(tmp_path: Path) -> None:
+    def plan(*overrides: str) -> Plan:
+        return Plan(tiny(tmp_path, *overrides))
+
+    first, second = plan("seed=3"), plan("seed=3", "generate.seed=4")
+    assert first.curated.identity == second.curated.identity
+    assert (first.generator.seed, second.generator.seed) == (3, 4)
+    assert first.generator.identity != second.generator.identity
+
+
 def test_run_that_evaluates_a_given_set_trains_no_experts(tmp_path: Path) -> None:
     assert stages_of(tiny(tmp_path)) == ["simulate", "curate", "experts", "distill", "evaluate"]
     assert stages_of(tiny(tmp_path, "distilled=elsewhere")) == ["simulate", "curate", "evaluate"]
