@@ -53,8 +53,8 @@ def position_angle(image: np.ndarray, side: float) -> float:
     if (factor := int(side // MEASUREMENT_SIDE)) > 1:
         image, side = np.asarray(Image.fromarray(image).reduce(factor)), side / factor
     red, green, blue = (image[..., channel].astype(np.float64) for channel in range(3))
-    light = _central_light(red + green + blue, side)  # numpy's sum over the last axis is 10 times slower
-    y_H1, x_1W = _pixel_offsets(light)
+    light = central_light(red + green + blue, side)  # numpy's sum over the last axis is 10 times slower
+    y_H1, x_1W = pixel_offsets(light)
     squared = x_1W**2 + y_H1**2
     max_sigma = MAX_WEIGHT_SIGMA * side
     sigma = max_sigma
@@ -111,7 +111,7 @@ def align_major_axis(image: np.ndarray, side: float, pixels: int) -> tuple[np.nd
     return np.stack(rotated, axis=-1), side * scale
 
 
-def _central_light(grey: np.ndarray, side: float) -> np.ndarray:
+def central_light(grey: np.ndarray, side: float) -> np.ndarray:
     """Return the flux above the sky of the central bright region within `side / 2`, 0 elsewhere."""
     inner, edge = _central_rectangle(grey, side), _frame(grey)
     sky, bright = np.quantile(edge, [0.5, 0.84])
@@ -119,13 +119,13 @@ def _central_light(grey: np.ndarray, side: float) -> np.ndarray:
     # sigma. Rounding to whole levels gives at least 1.
     noise = max(bright - sky, 1.4826 * np.median(np.abs(edge - sky)), 1.0)
     regions, _ = ndimage.label(ndimage.gaussian_filter(inner, SMOOTHING * side) > sky + DETECTION_SIGMA * noise)
-    distance = np.hypot(*_pixel_offsets(inner))
+    distance = np.hypot(*pixel_offsets(inner))
     nearest = np.where(regions > 0, distance, np.inf).argmin()
     galaxy = (regions == regions.flat[nearest]) & (regions > 0) & (distance <= side / 2)
     return np.where(galaxy, np.maximum(inner - sky, 0), 0)
 
 
-def _pixel_offsets(channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pixel_offsets(channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return pixel coordinates from the centre: y upwards `[H, 1]`, x to the right `[1, W]`."""
     height, width = channel.shape
     return (height - 1) / 2 - np.arange(height)[:, None], np.arange(width)[None, :] - (width - 1) / 2
