@@ -51,11 +51,11 @@ from raydistill.core.training import fit, init_state, predict
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.curate.decoding import decode_row, to_table
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.opening import open_survey
 from raydistill.pipeline.predict.stage import divide_into_blocks, load_experts
 from raydistill.pipeline.predict.worker import BlockPredictor, PictureSource
 from raydistill.pipeline.run import STAGES
 from raydistill.pipeline.runtime.cluster import set_environment, start_private
+from raydistill.pipeline.survey_pictures.opening import open_survey
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.storage import Folder
 

@@ -20,7 +20,6 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from raydistill.artifacts import curated, predictions, trajectories
 from raydistill.artifacts.curated import CuratedSet, Levels
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.predictions import DATA, SUMMARY, BlockRecord, PredictionSet, PredictionSummary, read_record
@@ -30,15 +29,16 @@ from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.pictures.levels import LevelChecks
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.levels import assume_levels
-from raydistill.pipeline.predict.opening import open_survey
-from raydistill.pipeline.predict.survey import SurveyPictures
 from raydistill.pipeline.predict.worker import BlockPredictor, EnsembleSource, PictureSource, prepare_block
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
 from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.pipeline.survey_pictures.levels import assume_levels
+from raydistill.pipeline.survey_pictures.opening import open_survey
+from raydistill.pipeline.survey_pictures.specs import predictions_spec
+from raydistill.pipeline.survey_pictures.survey import SurveyPictures
 from raydistill.pipeline.tracking.formatting import InputDataset
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.storage import Folder, disk_errors
@@ -54,7 +54,7 @@ def predict(plan: Plan, survey: str | None, tracker: Tracker, parent_run: str | 
     plan
         Where the experts are.
     survey
-        The survey, see `raydistill.pipeline.predict.opening.open_survey`.
+        The survey, see `raydistill.pipeline.survey_pictures.opening.open_survey`.
     tracker
         Where the run is recorded.
     parent_run
@@ -88,13 +88,6 @@ def predict_specs(plan: Plan, survey: str | None) -> list[ArtifactSpec]:
     """Return the artifacts that `predict` reads, and the predictions that it writes."""
     specs = [plan.survey, plan.curated, plan.trajectories, predictions_spec(plan, open_survey(plan, survey))]
     return [spec for spec in specs if spec is not None]
-
-
-def predictions_spec(plan: Plan, pictures: SurveyPictures) -> ArtifactSpec:
-    """Return the artifact of the experts' predictions for these pictures."""
-    own = {curated.KIND: plan.curated, trajectories.KIND: plan.trajectories}
-    parts = {"predict": plan.config.predict, "pictures": dict(pictures.identity)}
-    return plan.spec(predictions.KIND, parts, {**own, **pictures.parents}, 0)
 
 
 def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:

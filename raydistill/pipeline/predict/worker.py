@@ -31,8 +31,8 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.pipeline.pictures.levels import LevelChecks, measure_levels, planes
 from raydistill.pipeline.pictures.preparing import Preparation, prepare_picture
-from raydistill.pipeline.predict.readers import Reader
 from raydistill.pipeline.runtime.resources import device_of
+from raydistill.pipeline.survey_pictures.readers import Reader
 from raydistill.storage import Folder
 
 PREPARED = pa.schema(

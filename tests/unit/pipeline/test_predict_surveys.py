@@ -21,10 +21,10 @@ from raydistill.errors import ArtifactIncompatible, CatalogError
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.levels import assume_levels
-from raydistill.pipeline.predict.opening import open_survey
-from raydistill.pipeline.predict.survey import SurveyPictures
 from raydistill.pipeline.predict.worker import PictureSource, prepare_block
+from raydistill.pipeline.survey_pictures.levels import assume_levels
+from raydistill.pipeline.survey_pictures.opening import open_survey
+from raydistill.pipeline.survey_pictures.survey import SurveyPictures
 from raydistill.storage import Folder
 
 IDS = [f"g{n}" for n in range(5)]

@@ -23,8 +23,8 @@ from raydistill.log import get_logger
 from raydistill.pipeline.pictures.finding import absolute
 from raydistill.pipeline.pictures.preparing import Preparation
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.readers import OBJECTS, FileReader
-from raydistill.pipeline.predict.survey import SurveyPictures, last_part
+from raydistill.pipeline.survey_pictures.readers import OBJECTS, FileReader
+from raydistill.pipeline.survey_pictures.survey import SurveyPictures, last_part
 from raydistill.storage import arrow_filesystem
 
 log = get_logger(__name__)

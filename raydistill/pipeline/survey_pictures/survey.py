@@ -10,8 +10,8 @@ import pyarrow as pa
 from raydistill.config import Images
 from raydistill.datasets.base import DataSet
 from raydistill.pipeline.pictures.preparing import Preparation
-from raydistill.pipeline.predict.readers import Reader
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.pipeline.survey_pictures.readers import Reader
 
 
 @dataclass(frozen=True)

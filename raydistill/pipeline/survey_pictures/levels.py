@@ -12,7 +12,7 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError
 from raydistill.log import get_logger
 from raydistill.pipeline.pictures.levels import chosen_levels, format_levels, resolve_levels
-from raydistill.pipeline.predict.survey import SurveyPictures
+from raydistill.pipeline.survey_pictures.survey import SurveyPictures
 
 log = get_logger(__name__)
 

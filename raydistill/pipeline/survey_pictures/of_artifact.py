@@ -14,10 +14,10 @@ from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.log import get_logger
 from raydistill.pipeline.pictures.preparing import Preparation
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.of_config import pictures_of_survey
-from raydistill.pipeline.predict.readers import OBJECTS, ParquetReader, parquet_rows
-from raydistill.pipeline.predict.survey import SurveyPictures, last_part
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.pipeline.survey_pictures.of_config import pictures_of_survey
+from raydistill.pipeline.survey_pictures.readers import OBJECTS, ParquetReader, parquet_rows
+from raydistill.pipeline.survey_pictures.survey import SurveyPictures, last_part
 from raydistill.storage import Folder, arrow_filesystem
 
 log = get_logger(__name__)

@@ -18,9 +18,16 @@ from raydistill.log import get_logger
 from raydistill.pipeline.pictures.finding import absolute, find_pictures, read_survey
 from raydistill.pipeline.pictures.preparing import Preparation
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.readers import OBJECTS, FileReader, PackedReader, ParquetReader, Reader, parquet_rows
-from raydistill.pipeline.predict.survey import SurveyPictures
 from raydistill.pipeline.specs import ArtifactSpec, survey_parts
+from raydistill.pipeline.survey_pictures.readers import (
+    OBJECTS,
+    FileReader,
+    PackedReader,
+    ParquetReader,
+    Reader,
+    parquet_rows,
+)
+from raydistill.pipeline.survey_pictures.survey import SurveyPictures
 
 log = get_logger(__name__)
 

@@ -8,10 +8,10 @@ from raydistill import config as configs
 from raydistill.artifacts.manifest import NAME
 from raydistill.errors import CatalogError
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.of_artifact import pictures_of_artifact
-from raydistill.pipeline.predict.of_config import pictures_of_config
-from raydistill.pipeline.predict.of_folder import pictures_of_folder
-from raydistill.pipeline.predict.survey import SurveyPictures
+from raydistill.pipeline.survey_pictures.of_artifact import pictures_of_artifact
+from raydistill.pipeline.survey_pictures.of_config import pictures_of_config
+from raydistill.pipeline.survey_pictures.of_folder import pictures_of_folder
+from raydistill.pipeline.survey_pictures.survey import SurveyPictures
 from raydistill.storage import Folder
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
