@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from raydistill.core.networks import Network, last_linear
+from raydistill.core.networks import Network, last_linear, logits_and_features
 
 
 class EnsemblePrediction(NamedTuple):
@@ -78,8 +78,9 @@ class Ensemble:
     def __init__(self, network: Network, thetas: Sequence[Tensor], *, features: bool) -> None:
         if not thetas:
             raise ValueError("an ensemble needs at least one network")
-        self._network, self._thetas = network, thetas
-        self._last_linear = last_linear(network) if features else None
+        if features:
+            last_linear(network)  # raises if there is none
+        self._network, self._thetas, self._features = network, thetas, features
 
     @torch.inference_mode()
     def predict(self, images_NCHW: Tensor, batch_size: int | None = None) -> EnsemblePrediction:
@@ -116,13 +117,6 @@ class Ensemble:
 
     def _first(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and features of the first network."""
-        if self._last_linear is None:
+        if not self._features:
             return self._network(self._thetas[0], images_BCHW), images_BCHW.new_empty(len(images_BCHW), 0)
-        inputs: list[Tensor] = []
-        layer = self._network.module.get_submodule(self._last_linear)
-        hook = layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
-        try:
-            logits = self._network(self._thetas[0], images_BCHW)
-        finally:
-            hook.remove()
-        return logits, inputs[-1].flatten(1)
+        return logits_and_features(self._network, self._thetas[0], images_BCHW)

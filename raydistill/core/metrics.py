@@ -4,12 +4,13 @@
 - Purity (precision): the fraction of the objects classified as a class that are members.
 - Balanced accuracy: the mean completeness over the classes; it does not depend on their
   frequencies.
+- Calibration: whether a probability is the frequency with which the prediction is right.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -43,6 +44,53 @@ def completeness(confusion_KK: np.ndarray) -> np.ndarray:
 def purity(confusion_KK: np.ndarray) -> np.ndarray:
     """Return the purity per class [K]; NaN for a class that was never predicted."""
     return np.array([_ratio(confusion_KK[k, k], confusion_KK[:, k].sum()) for k in range(len(confusion_KK))])
+
+
+class Reliability(NamedTuple):
+    """Predictions in bins of their confidence, the largest probability; NaN in an empty bin.
+
+    Attributes
+    ----------
+    count_B
+        int64, predictions in each bin.
+    confidence_B
+        float64, their mean confidence.
+    accuracy_B
+        float64, the fraction of them that is right.
+    """
+
+    count_B: np.ndarray
+    confidence_B: np.ndarray
+    accuracy_B: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Return the expected calibration error; NaN without predictions.
+
+        It is the mean of |accuracy - confidence| over the bins, weighted with their counts (Naeini
+        et al. 2015, AAAI 29, 2901).
+        """
+        distance_B = np.nan_to_num(np.abs(self.accuracy_B - self.confidence_B))
+        return _ratio(float((self.count_B * distance_B).sum()), float(self.count_B.sum()))
+
+
+def reliability(probabilities_NK: np.ndarray, true_N: np.ndarray, num_bins: int = 15) -> Reliability:
+    """Return the predictions in `num_bins` bins (i, i + 1] / num_bins of their confidence."""
+    confidence_N, right_N = probabilities_NK.max(axis=1), probabilities_NK.argmax(axis=1) == true_N
+    bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(int) - 1, 0, num_bins - 1)
+    count_B = np.bincount(bin_N, minlength=num_bins)
+    with np.errstate(invalid="ignore"):
+        confidence_B, accuracy_B = (
+            np.bincount(bin_N, values_N, num_bins) / count_B for values_N in (confidence_N, right_N)
+        )
+    return Reliability(count_B, confidence_B, accuracy_B)
+
+
+def brier(probabilities_NK: np.ndarray, true_N: np.ndarray) -> float:
+    """Return the Brier score, the mean of sum_k (p_k - y_k)^2, in [0, 2]; NaN without predictions."""
+    if not len(true_N):
+        return float("nan")
+    return float(((probabilities_NK - np.eye(probabilities_NK.shape[1])[true_N]) ** 2).sum(axis=1).mean())
 
 
 def summarise(values: list[float]) -> dict[str, Any]:

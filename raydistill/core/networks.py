@@ -165,6 +165,21 @@ def last_linear(network: Network) -> str:
     return linear[-1]
 
 
+def logits_and_features(network: Network, theta_P: Tensor, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits [B, K], and the flattened input of the last linear layer, [B, F].
+
+    Both can be differentiated. ValueError if there is no last linear layer.
+    """
+    inputs: list[Tensor] = []
+    layer = network.module.get_submodule(last_linear(network))
+    hook = layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    try:
+        logits = network(theta_P, images_BCHW)
+    finally:
+        hook.remove()
+    return logits, inputs[-1].flatten(1)
+
+
 def embedding(network: Network) -> Network:
     """Return the network without its last linear layer, which returns features; ValueError if it has none."""
     name = last_linear(network)

@@ -170,14 +170,14 @@ def fit_steps(
     recorded = {*record_at, training.steps}
     gradient = _gradient(network, training)
     weighted_NK = targets_NK * class_weights(targets_NK, training.class_balance).to(targets_NK)
-    draw, g = _drawing(probabilities_N, training.batch_size), generator(seed, "steps")
+    draw, g = drawing(probabilities_N, training.batch_size), generator(seed, "steps")
     theta, momentum = theta_P.clone(), torch.zeros_like(theta_P)
     average = theta.clone() if training.average else theta
     total, count = torch.zeros((), device=theta.device), 0
     for step in range(training.steps):
         index = draw(g).to(images_NCHW.device)
         parameters = training.augmentation.sample(g, len(index))
-        mixing = _sample_mixing(g, len(index), training.mixup) if training.mixup else None
+        mixing = sample_mixing(g, len(index), training.mixup) if training.mixup else None
         lr = training.lr_at(step)
         d_theta, loss = gradient(theta, images_NCHW[index], weighted_NK[index], parameters, mixing)
         step_in_place(theta, momentum, d_theta, lr, training)
@@ -235,7 +235,10 @@ def class_weights(targets_NK: Tensor, beta: float) -> Tensor:
 
 
 def step_loss(
-    network: Network, augmentation: Augmentation, focal: float = 0.0, precision: Precision = "float32"
+    network: Callable[[Tensor, Tensor], Tensor],
+    augmentation: Augmentation,
+    focal: float = 0.0,
+    precision: Precision = "float32",
 ) -> Callable[..., Tensor]:
     """Return `loss(theta_P, images_BCHW, weighted_BK, parameters, mixing)` of one batch.
 
@@ -269,13 +272,13 @@ def _mix(values: Tensor, mixing: Mixing) -> Tensor:
     return share * values + (1 - share) * values[mixing.partner_B.to(values.device)]
 
 
-def _sample_mixing(g: torch.Generator, batch: int, alpha: float) -> Mixing:
+def sample_mixing(g: torch.Generator, batch: int, alpha: float) -> Mixing:
     """Draw a permutation of the batch, and one weight for the whole batch, as the authors' code does."""
     share = special.betaincinv(alpha, alpha, float(torch.rand((), generator=g, dtype=torch.float64)))
     return Mixing(torch.randperm(batch, generator=g), torch.full((batch,), float(share), dtype=torch.float64))
 
 
-def _drawing(probabilities_N: Tensor, batch_size: int) -> Callable[[torch.Generator], Tensor]:
+def drawing(probabilities_N: Tensor, batch_size: int) -> Callable[[torch.Generator], Tensor]:
     """Return a function that draws `batch_size` indices with replacement."""
     cumulative_N = probabilities_N.double().cpu().cumsum(dim=0)
     if not ((probabilities_N >= 0).all() and 0 < cumulative_N[-1] < float("inf")):

@@ -73,3 +73,46 @@ def test_few_or_infinite_values_give_none() -> None:
     assert metrics.summarise([]) == {"mean": None, "std": None, "n": 0, "ci95": None}
     assert metrics.summarise([0.7]) == {"mean": 0.7, "std": None, "n": 1, "ci95": None}
     assert metrics.summarise([0.7, math.nan, math.inf]) == {"mean": 0.7, "std": None, "n": 1, "ci95": None}
+
+
+# ---- calibration ----
+
+
+def random_probabilities(seed: int, k: int = 4, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities, and classes drawn with them."""
+    g = np.random.default_rng(seed)
+    probabilities = g.dirichlet(np.full(k, 0.5), n)
+    return probabilities, (probabilities.cumsum(axis=1) < g.random((n, 1))).sum(axis=1).clip(max=k - 1)
+
+
+def test_brier_score_equals_that_of_scikit_learn() -> None:
+    probabilities, true = random_probabilities(0)
+    expected = sklearn.brier_score_loss(true, probabilities, labels=range(4), scale_by_half=False)
+    assert metrics.brier(probabilities, true) == pytest.approx(expected, rel=1e-12)
+    assert metrics.brier(np.array([[1.0, 0.0]]), np.array([1])) == 2
+
+
+def test_classes_drawn_with_the_probabilities_are_calibrated() -> None:
+    probabilities, true = random_probabilities(1)
+    found = metrics.reliability(probabilities, true)
+    assert found.count_B.sum() == len(true)
+    assert found.error < 0.015
+    bin_means = found.confidence_B[found.count_B > 200], found.accuracy_B[found.count_B > 200]
+    np.testing.assert_allclose(*bin_means, atol=0.08)
+
+
+def test_calibration_error_of_overconfident_predictions_is_their_excess() -> None:
+    probabilities = np.tile([0.9, 0.1], (100, 1))
+    true = np.arange(100) % 5 == 0  # right in 80 of 100
+    assert metrics.reliability(probabilities, true.astype(int)).error == pytest.approx(0.1)
+    two = np.concatenate([probabilities, np.tile([0.3, 0.7], (300, 1))])
+    mixed = metrics.reliability(two, np.concatenate([true, np.ones(300)]).astype(int))
+    assert mixed.error == pytest.approx(0.25 * 0.1 + 0.75 * 0.3)
+    assert mixed.count_B[[10, 13]].tolist() == [300, 100]  # (10, 11] / 15 and (13, 14] / 15
+    assert np.isnan(mixed.accuracy_B[0])
+
+
+def test_calibration_of_no_predictions_is_not_a_number() -> None:
+    none = np.empty((0, 3)), np.empty(0, int)
+    assert math.isnan(metrics.brier(*none))
+    assert math.isnan(metrics.reliability(*none).error)

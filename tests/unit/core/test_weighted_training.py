@@ -20,10 +20,10 @@ from raydistill.core.weighted_training import (
     Mixing,
     StepState,
     WeightedTraining,
-    _sample_mixing,
     class_weights,
     drawing_probabilities,
     fit_steps,
+    sample_mixing,
     step_loss,
 )
 from raydistill.errors import DivergenceError
@@ -246,7 +246,7 @@ def test_mixup_mixes_images_and_targets_with_the_same_weight(scores: Network) ->
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
 def test_weights_of_mixup_follow_the_beta_distribution(alpha: float) -> None:
     g = torch.Generator().manual_seed(0)
-    drawn = [_sample_mixing(g, 4, alpha) for _ in range(500)]
+    drawn = [sample_mixing(g, 4, alpha) for _ in range(500)]
     assert all(sorted(mixing.partner_B.tolist()) == [0, 1, 2, 3] for mixing in drawn)
     assert all(len(set(mixing.share_B.tolist())) == 1 for mixing in drawn)
     shares = [float(mixing.share_B[0]) for mixing in drawn]
