@@ -2,6 +2,7 @@
 
 tree       the whole config
 survey     the parts about the survey and its curation
+picture_filter  the filter of damaged pictures
 resources  the parts about resources and tracking
 experts, distill, evaluate, predict, generate, sample, audit: the part of each stage
 search     the part for `tune`
@@ -15,6 +16,7 @@ from raydistill.config.distill import Distill
 from raydistill.config.evaluate import Baseline, Evaluate, FullDataTraining, Protocol
 from raydistill.config.experts import Experts, ExpertTraining
 from raydistill.config.generate import Generate
+from raydistill.config.picture_filter import PictureFilter
 from raydistill.config.predict import Predict
 from raydistill.config.reading import EXTENDS, SHIPPED, load, override, vary
 from raydistill.config.resources import Resources, Tracking
@@ -25,7 +27,7 @@ from raydistill.config.tree import Config, Survey, identity_part, plain, sources
 
 __all__ = [
     "EXTENDS", "SHIPPED", "Audit", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate",
-    "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "Halving", "Images", "Population",
-    "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",
+    "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "Halving", "Images", "PictureFilter",
+    "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",
     "identity_part", "load", "override", "plain", "sources", "vary",
 ]  # fmt: skip

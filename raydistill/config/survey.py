@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, PositiveFloat, PositiveInt, StrictInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
+from raydistill.config.picture_filter import PictureFilter
 from raydistill.fields import later
 from raydistill.galaxies.catalog_schemas import Fractions
 from raydistill.galaxies.labels import LabelledClass, parse_classes
@@ -111,6 +112,8 @@ class Curate:
         What happens to a picture whose pixels also occur in an earlier split (train, validation,
         test). "keep": it is counted, with a warning. "drop": it is rejected, so that each picture
         is in one split. "refuse": the stage ends with an error.
+    filter
+        Reject damaged pictures, which a network recognises. None: reject none for their contents.
     """
 
     classes: Annotated[str | tuple[str | StrictInt | LabelledClass, ...], BeforeValidator(parse_classes)] = "gz2-9"
@@ -127,6 +130,7 @@ class Curate:
     whitening: Literal["zca"] | None = None
     whitening_eps: PositiveFloat = 0.1
     duplicates: Literal["keep", "drop", "refuse"] = later("keep")
+    filter: PictureFilter | None = later(None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", parse_classes(self.classes))  # Python may give a dict

@@ -131,6 +131,17 @@ CONFIG_ROWS = [
       "leave it out, or give operations: [mirror]"),
     R("a value out of range", "run tiny.yaml curate.crop_fraction=2", 2,
       "command line, curate: crop_fraction must lie in (0, 1], got 2.0; fix the value"),
+    R("an unknown reason of the filter", "run tiny.yaml 'curate.filter={reasons: [blurred]}'", 2,
+      "command line, curate.filter.reasons.0: input should be 'low-surface-brightness', 'artifact', 'truncated-galaxy', "
+      "'off-centre' or 'blended', got 'blurred'; fix the value"),
+    R("a reason named twice", "run tiny.yaml 'curate.filter={reasons: [artifact, artifact]}'", 2,
+      "command line, curate.filter: reasons must each be named once, got artifact, artifact; fix the value"),
+    R("no reason of the filter", "run tiny.yaml 'curate.filter={reasons: []}'", 2,
+      "command line, curate.filter: reasons must name at least one; leave out curate.filter to reject none; fix the value"),
+    R("a rate of false rejections of 0", "run tiny.yaml curate.filter.false_rejection_rate=0", 2,
+      "command line, curate.filter: false_rejection_rate must lie in (0, 0.5), got 0; fix the value"),
+    R("a misspelt key of the filter", "run tiny.yaml 'curate.filter={false_rejections: 0.1}'", 2,
+      "command line, curate.filter.false_rejections: there is no key 'false_rejections'; did you mean 'false_rejection_rate'?"),
     R("whitening of large images", "run tiny.yaml curate.whitening=zca curate.image_size=128", 2,
       "command line, curate: whitening needs an image_size of at most 64, got 128; fix the value"),
     R("a simulated survey without galaxies", "run tiny.yaml survey.num_galaxies=0", 2,
@@ -240,6 +251,9 @@ CONFIG_ROWS = [
       "nope: there is no distilled set here; run 'raydistill distill CONFIG' first"),
 ]
 SURVEY_ROWS = [
+    R("too few pictures for the filter", "curate own.yaml curate.filter={}", 3,
+      "curate.filter: the filter has 42 training pictures, and a false rejection rate of 0.01 needs 200; raise "
+      "curate.filter.false_rejection_rate or curate.filter.pictures, or set curate.filter=null"),
     R("a missing vote table", "curate own.yaml survey.catalog=nope.csv", 3,
       "nope.csv: there is no such vote table; check survey.catalog, and RAYDISTILL_DATA if the config uses it"),
     R("a vote table in an unknown format", "curate own.yaml survey.catalog=own.yaml", 3,

@@ -23,6 +23,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from raydistill import __version__, cli
+from raydistill.cli import base
 from raydistill.errors import ArtifactCorrupt
 from tests.e2e.bad_inputs import CONFIG_ROWS, FILES, PROCESS_ROWS, RUN_ROWS, SURVEY_ROWS, Row
 from tests.e2e.bad_pictures import PICTURE_ROWS
@@ -253,7 +254,7 @@ that the sentence names.
 
 def document() -> str:
     """Return docs/errors.md, from the exit codes of the help and the table of bad inputs."""
-    codes = re.findall(r"^ +(\d+) +(.*)$", cli.EXIT_CODES, re.MULTILINE)
+    codes = re.findall(r"^ +(\d+) +(.*)$", base.EXIT_CODES, re.MULTILINE)
     lines = [f"| {code} | {meaning} |" for code, meaning in codes]
     parts = [
         HEAD + "\n".join(lines),

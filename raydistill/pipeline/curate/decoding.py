@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -25,14 +25,15 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.cells import read_cell
 from raydistill.galaxies.pictures.files import below
 from raydistill.galaxies.pictures.fits import FitsImages
-from raydistill.galaxies.pictures.images import RejectedImage, encode_png
+from raydistill.galaxies.pictures.images import RejectedImage, encode_png, prepare
 from raydistill.galaxies.pictures.perceptual_hash import perceptual_hashes
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import object_ids
 from raydistill.pipeline.curate.duplicates import fingerprint
+from raydistill.pipeline.curate.filtering import FILTER_VIEW, TrainedFilter, filter_view
 from raydistill.pipeline.pictures.finding import absolute
 from raydistill.pipeline.pictures.levels import measure_levels, planes
-from raydistill.pipeline.pictures.preparing import Preparation, prepare_picture
+from raydistill.pipeline.pictures.preparing import Preparation, read_original
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
 from raydistill.storage import arrow_filesystem
 
@@ -67,7 +68,11 @@ DECODED = pa.schema(
 
 
 def decode(
-    images: Images | DataSet, selected: pa.Table, curate: Curate, workers: int | None = None
+    images: Images | DataSet,
+    selected: pa.Table,
+    curate: Curate,
+    workers: int | None = None,
+    trained: TrainedFilter | None = None,
 ) -> Iterator[pa.Table]:
     """Yield tables of schema `DECODED` in order of rank.
 
@@ -81,39 +86,43 @@ def decode(
         Crop, size and alignment of the pictures.
     workers
         Upper limit of concurrent tasks; None: the CPUs of the cluster.
+    trained
+        Filter of damaged pictures; None: every picture that can be used is kept.
     """
     context = quiet_context(preserve_order=True)
     simple = len(selected) <= SIMPLE_SHUFFLE_ROWS
     context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED if simple else ShuffleStrategy.SHUFFLE_V2
-    rows = _decoded_rows(images, selected, curate, workers)
+    rows = _decoded_rows(images, selected, _Decoder(images, curate, trained), workers)
     yield from rows.iter_batches(batch_format="pyarrow", batch_size=None)
 
 
 def _decoded_rows(
-    images: Images | DataSet, selected: pa.Table, curate: Curate, workers: int | None
+    images: Images | DataSet, selected: pa.Table, decoder: _Decoder, workers: int | None
 ) -> ray.data.Dataset:
     if isinstance(images, ParquetImages):
-        return _decode_table(images, selected, curate, workers)
+        return _decode_table(images, selected, decoder, workers)
     if isinstance(images, PackedDataSet):
-        return _decode_row_groups(images, selected, curate, workers)
-    return _decode_folder(images, selected, curate, workers)
+        return _decode_row_groups(images, selected, decoder, workers)
+    return _decode_folder(images, selected, decoder, workers)
 
 
-def _decode_table(images: ParquetImages, selected: pa.Table, curate: Curate, workers: int | None) -> ray.data.Dataset:
+def _decode_table(
+    images: ParquetImages, selected: pa.Table, decoder: _Decoder, workers: int | None
+) -> ray.data.Dataset:
     """Decode a Parquet file in its own order, then sort by rank."""
-    ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), range(len(selected)), strict=True)))
+    ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), selected["rank"].to_pylist(), strict=True)))
     system, path = arrow_filesystem(images.uri)
     rows = ray.data.read_parquet(path, filesystem=system).select_columns([images.id_column, images.image_column])
     with accepted_deprecations():
         return rows.map_batches(
-            _DecodeStored, fn_constructor_args=(images, curate, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
+            _DecodeStored, fn_constructor_args=(images, decoder, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers or _cpus()),
             max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES,
         ).sort(["rank", "sha256"])  # fmt: skip
 
 
 def _decode_row_groups(
-    images: PackedDataSet, selected: pa.Table, curate: Curate, workers: int | None
+    images: PackedDataSet, selected: pa.Table, decoder: _Decoder, workers: int | None
 ) -> ray.data.Dataset:
     """Decode one row group of a stored file per task, then sort by rank."""
     order = [(name, "ascending") for name in ("path", "row_group", "row")]
@@ -122,12 +131,12 @@ def _decode_row_groups(
     lengths = counted["count_all"].to_pylist()
     firsts = np.cumsum([0, *lengths[:-1]]).tolist()
     row_groups = [todo.slice(first, length) for first, length in zip(firsts, lengths, strict=True)]
-    arguments = (replace(images, root=absolute(images.root)), curate)
+    arguments = (replace(images, root=absolute(images.root)), decoder)
     return _map_blocks(row_groups, _decode_row_group, arguments, workers).sort("rank")
 
 
 def _decode_folder(
-    images: FolderImages | FitsImages | DataSet, selected: pa.Table, curate: Curate, workers: int | None
+    images: FolderImages | FitsImages | DataSet, selected: pa.Table, decoder: _Decoder, workers: int | None
 ) -> ray.data.Dataset:
     """Decode one file per picture, in blocks that are in order of rank."""
     todo = selected.select(["rank", "path"]).combine_chunks()
@@ -136,7 +145,7 @@ def _decode_folder(
     tasks = BLOCKS_PER_CPU * (workers or _cpus())
     rows_per_block = max(1, min(ROWS_PER_BLOCK, math.ceil(len(todo) / tasks)))
     blocks = [todo.slice(first, rows_per_block) for first in range(0, len(todo), rows_per_block)]
-    return _map_blocks(blocks, _decode_files, (images, curate), workers)
+    return _map_blocks(blocks, _decode_files, (decoder,), workers)
 
 
 def _map_blocks(
@@ -158,31 +167,44 @@ def _cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def _decode_row_group(batch: pa.Table, images: PackedDataSet, curate: Curate) -> Iterator[pa.Table]:
+@dataclass(frozen=True)
+class _Decoder:
+    """Decode the rows of a block; it is an argument of the tasks."""
+
+    images: Images | DataSet
+    curate: Curate
+    trained: TrainedFilter | None
+
+    def row(self, rank: int, source: Any, path: str) -> dict[str, Any]:
+        return decode_row(rank, source, path, self.images, self.curate, self.trained)
+
+    def table(self, rows: list[dict[str, Any]]) -> pa.Table:
+        return to_table(rows if self.trained is None else self.trained.reject(rows))
+
+
+def _decode_row_group(batch: pa.Table, images: PackedDataSet, decoder: _Decoder) -> Iterator[pa.Table]:
     """Decode one row group of a file: {path, row_group, rank, row} -> DECODED, block by block."""
     path, ranks = batch["path"][0].as_py(), batch["rank"].to_pylist()
     sources = images.read(path, batch["row_group"][0].as_py(), batch["row"].to_pylist())
-    decoded = (decode_row(rank, source, path, images, curate) for rank, source in zip(ranks, sources, strict=True))
+    decoded = (decoder.row(rank, source, path) for rank, source in zip(ranks, sources, strict=True))
     try:
         while block := list(islice(decoded, ROWS_PER_BLOCK)):
-            yield to_table(block)
+            yield decoder.table(block)
     except CatalogError as error:  # the file cannot be read
         yield pa.Table.from_pylist([_error_row(ranks[0], path, error, path)], DECODED)
 
 
-def _decode_files(batch: pa.Table, images: FolderImages | FitsImages | DataSet, curate: Curate) -> pa.Table:
+def _decode_files(batch: pa.Table, decoder: _Decoder) -> pa.Table:
     """Decode files: {rank, path, at} -> DECODED."""
-    rows = [
-        decode_row(rank, at, path, images, curate) for rank, path, at in zip(*batch.to_pydict().values(), strict=True)
-    ]
-    return to_table(rows)
+    rows = [decoder.row(rank, at, path) for rank, path, at in zip(*batch.to_pydict().values(), strict=True)]
+    return decoder.table(rows)
 
 
 class _DecodeStored:
     """Decode the selected ids: {id, encoded picture} -> DECODED."""
 
-    def __init__(self, images: ParquetImages, curate: Curate, ranks: Any) -> None:
-        self._images, self._curate, self._ranks = images, curate, ray.get(ranks)
+    def __init__(self, images: ParquetImages, decoder: _Decoder, ranks: Any) -> None:
+        self._images, self._decoder, self._ranks = images, decoder, ray.get(ranks)
         self._folder = absolute(images.folder())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -192,21 +214,33 @@ class _DecodeStored:
             rank = self._ranks.get(object_id)
             if rank is not None:
                 cell = read_cell(batch[self._images.image_column][index], self._folder)
-                rows.append(decode_row(rank, cell, self._images.name, self._images, self._curate))
-        return to_table(rows)
+                rows.append(self._decoder.row(rank, cell, self._images.name))
+        return self._decoder.table(rows)
 
 
-def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, curate: Curate) -> dict[str, Any]:
-    """Return the row of one galaxy: its prepared picture, or the reason why there is none."""
+def decode_row(
+    rank: int,
+    source: Any,
+    path: str,
+    images: Images | DataSet,
+    curate: Curate,
+    trained: TrainedFilter | None = None,
+) -> dict[str, Any]:
+    """Return the row of one galaxy: its prepared picture, or the reason why there is none.
+
+    With a filter, the row also has the view that the filter sees.
+    """
+    preparation = Preparation.of(curate, images)
     try:
-        contents, pixels = prepare_picture(source, path, images, Preparation.of(curate, images))
+        contents, original = read_original(source, path, images, preparation)
     except RejectedImage as error:
         # A table may name a file that is not there; of a folder, `path` is that file.
         tried = source if isinstance(source, str) and not source.endswith(path) else path
         return {"rank": rank, "path": tried, "reason": error.reason, "detail": error.fix}
     except CatalogError as error:  # the storage, not this picture, is at fault
         return _error_row(rank, path, error, source if isinstance(source, str) else path)
-    return {
+    pixels = prepare(original, curate.crop_fraction, curate.image_size, curate.align)
+    row = {
         "rank": rank,
         "path": path,
         "sha256": hashlib.sha256(b"".join(contents)).hexdigest(),
@@ -214,6 +248,7 @@ def decode_row(rank: int, source: Any, path: str, images: Images | DataSet, cura
         "fingerprint": fingerprint(pixels),
         "pixels": pixels,  # for `to_table`
     }
+    return row if trained is None else row | {FILTER_VIEW: filter_view(original, curate.crop_fraction)}
 
 
 def to_table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -9,6 +9,7 @@ from typing import Any
 from raydistill.galaxies.pictures.files import below
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
+from raydistill.simulation.defects import REASONS
 
 Rejection = dict[str, Any]
 
@@ -20,6 +21,7 @@ _FIXES = {
     "not-finite": "replace the NaN and infinite pixels",
     "wrong-bands": "store pictures with one or three channels",
     "several-frames": "store one picture per file, with its colours as H x W x 3",
+    **dict.fromkeys(REASONS, "lower curate.filter.false_rejection_rate, or set curate.filter=null"),
     **dict.fromkeys(
         ("empty", "truncated", "corrupt"), "download the damaged files again, or convert them to PNG or JPEG"
     ),

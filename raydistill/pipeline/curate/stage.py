@@ -1,6 +1,7 @@
 """curate: write the pictures and labels of the selected galaxies, which all later stages read.
 
     driver    -> vote table or data set: classes, confidences, the best of each class    {rank, path}
+    Ray tasks -> a filter of damaged pictures, if requested (`filter_training`)
     Ray Data  -> decode, check, crop, resize, encode: one row in, one row out            {rank, image | reason}
     driver    -> one Parquet file per split and class, in order of rank, a row group at a time
     driver    -> whitening of the training pixels, if requested, from sums of the streamed pixels
@@ -21,6 +22,7 @@ from raydistill.datasets.base import DataSet
 from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.class_sizes import warn_of_few_training
+from raydistill.pipeline.curate import filter_training
 from raydistill.pipeline.curate.decoding import decode, raise_read_error
 from raydistill.pipeline.curate.selection import Selection, select_galaxies
 from raydistill.pipeline.curate.writer import CuratedWriter
@@ -67,6 +69,7 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
         return curated
     survey = plan.user_survey()
     selection = select_galaxies(config.curate, survey)  # errors of the table are raised before a cluster starts
+    filter_training.check_filter(config.curate.filter, selection.galaxies)
     train = selection.class_counts(SPLITS.index("train"))
     warn_of_few_training(train, config.distill.images_per_class, "curate")
     configured = survey if isinstance(survey, DataSet) else survey.images
@@ -86,9 +89,11 @@ def _write(config: Config, images: Images | DataSet, levels: Levels, selection: 
     writer = CuratedWriter(folder, selection, recipe.image_size, pixel_sums, recipe.duplicates == "drop")
     checks = LevelChecks()
     with disk_errors(folder.uri):
+        with translate_errors("curate"):
+            trained = filter_training.train(config, images, selection.galaxies, folder)
         with progress(len(selection.galaxies), "curating", "pictures") as shown, translate_errors("curate"):
             ensure_schedulable(config.resources, 1, 0, "")
-            for decoded in decode(images, selection.galaxies, recipe, config.resources.workers):
+            for decoded in decode(images, selection.galaxies, recipe, config.resources.workers, trained):
                 raise_read_error(decoded, images, started=bool(writer.num_written))
                 writer.add(decoded)
                 checks.add(decoded)

@@ -81,6 +81,17 @@ def prepare_picture(
     CatalogError
         If the storage fails; no single picture explains that.
     """
+    contents, original = read_original(source, path, images, preparation)
+    return contents, prepare(original, preparation.crop_fraction, preparation.image_size, preparation.align)
+
+
+def read_original(
+    source: Source, path: str, images: Images | DataSet, preparation: Preparation
+) -> tuple[list[bytes], np.ndarray]:
+    """Return the contents of a picture's files, and the whole checked picture, before `prepare`.
+
+    Parameters and errors are those of `prepare_picture`.
+    """
     contents = [read_source(file)[0] for file in source_files(images, source)]
     original = _decode_original(images, contents, preparation)
     inspect(
@@ -89,7 +100,7 @@ def prepare_picture(
     )  # fmt: skip
     if images.fit == "pad":
         original = pad_to_square(original)
-    return contents, prepare(original, preparation.crop_fraction, preparation.image_size, preparation.align)
+    return contents, original
 
 
 def source_files(images: Images | DataSet, source: Source) -> list[Source]:
