@@ -6,6 +6,8 @@
   networks, if any. With `evaluate.scores`, `distilled` also holds `scores`, the DD-Ranking scores
   of `core.scores`.
 
+- `groups.json`: with `evaluate.groups`, the completeness of groups and the bias with a nuisance.
+
 The files call a training set `subject`.
 """
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KIND = "evaluation"
+GROUPS = "groups.json"
 SUBJECTS = (
     "distilled",
     "distilled_last",
@@ -105,6 +108,16 @@ class EvaluationReport:
         folder, manifest = open_folder(uri, KIND, verify=verify)
         runs = read_table(folder, "runs.parquet")
         return EvaluationReport(folder, manifest, json.loads(folder.read("evaluation.json")), runs)
+
+    @property
+    def groups(self) -> dict[str, Any]:
+        """Return the figures of groups by training set and nuisance; empty without `evaluate.groups`.
+
+        Each has `groups` (class, lower and upper edge, galaxies, completeness), `worst`, the group
+        of the lowest completeness, and `slope`, that of the true class's probability with the
+        nuisance. Sizes count in decades.
+        """
+        return json.loads(self.folder.read(GROUPS)) if GROUPS in self.manifest.files else {}
 
     def table(self) -> pd.DataFrame:
         """Return the accuracies: one row per training set, protocol and network.

@@ -250,12 +250,15 @@ class ShardWriter:
         state = FitState(epoch, theta_P, momentum_P, average_P, float(saved["loss"]))
         return state, json.loads(str(saved["record"]))
 
-    def save(self, state: FitState, history: dict[str, list[float | None]]) -> None:
-        """Write the snapshot of this epoch, then the state: a state needs all its snapshots."""
+    def save(self, state: FitState, history: dict[str, list[float | None]], num_parameters: int | None = None) -> None:
+        """Write the snapshot of this epoch, then the state: a state needs all its snapshots.
+
+        `num_parameters` is the number of leading parameters that the trajectory keeps; None: all.
+        """
         theta, momentum, average = (
             p.cpu().numpy().astype(np.float32) for p in (state.theta_P, state.momentum_P, state.average_P)
         )
-        self._save(_snapshot(state.epoch), average=average)
+        self._save(_snapshot(state.epoch), average=average[:num_parameters])
         self._save(
             "state.npz", epoch=state.epoch, theta=theta, momentum=momentum, average=average, loss=state.loss, record=json.dumps(history)
         )  # fmt: skip

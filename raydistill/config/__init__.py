@@ -13,8 +13,8 @@ messages   one sentence for a wrong config
 
 from raydistill.config.audit import Audit
 from raydistill.config.distill import Distill
-from raydistill.config.evaluate import Baseline, Evaluate, FullDataTraining, Protocol
-from raydistill.config.experts import Experts, ExpertTraining
+from raydistill.config.evaluate import Baseline, Evaluate, FullDataTraining, GroupOptions, Protocol
+from raydistill.config.experts import Decompose, Experts, ExpertTraining, Nuisance
 from raydistill.config.generate import Generate
 from raydistill.config.picture_filter import PictureFilter
 from raydistill.config.predict import Predict
@@ -26,8 +26,8 @@ from raydistill.config.survey import CatalogSurvey, Curate, Images
 from raydistill.config.tree import Config, Survey, identity_part, plain, sources
 
 __all__ = [
-    "EXTENDS", "SHIPPED", "Audit", "Baseline", "CatalogSurvey", "Config", "Curate", "Distill", "Evaluate",
-    "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "Halving", "Images", "PictureFilter",
+    "EXTENDS", "SHIPPED", "Audit", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill", "Evaluate",
+    "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "GroupOptions", "Halving", "Images", "Nuisance", "PictureFilter",
     "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",
     "identity_part", "load", "override", "plain", "sources", "vary",
 ]  # fmt: skip

@@ -7,11 +7,12 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from raydistill.config.experts import GALAXIES, ExpertTraining
+from raydistill.config.experts import GALAXIES, ExpertTraining, Nuisance
 from raydistill.config.kinds import AnyArchitecture
 from raydistill.core.augment import Augmentation
 from raydistill.core.distribution import DistributionMatching
 from raydistill.core.training import Training
+from raydistill.fields import later
 
 Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm"]
 
@@ -67,6 +68,31 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class GroupOptions:
+    """Report the completeness of groups: the galaxies of a class in a bin of a nuisance.
+
+    Parameters
+    ----------
+    columns
+        Nuisances of the curated set. "petro_r90": apparent size. "redshift".
+    bins
+        Bins of each nuisance, at the quantiles of the test galaxies.
+    min_galaxies
+        Test galaxies of a group that can be the worst one.
+    """
+
+    columns: tuple[Nuisance, ...] = ("petro_r90", "redshift")
+    bins: int = 4
+    min_galaxies: PositiveInt = 10
+
+    def __post_init__(self) -> None:
+        if not self.columns or len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"columns must name each nuisance once, got [{', '.join(self.columns)}]")
+        if self.bins < 2:
+            raise ValueError(f"bins must be at least 2, got {self.bins}")
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Set the training sets, protocols and networks of the evaluation.
 
@@ -93,6 +119,8 @@ class Evaluate:
         (`core.scores`). They use the first protocol and the experts' architecture. They need
         further training: distilled images without augmentation and with hard labels, and random
         real images without augmentation.
+    groups
+        Also report the worst group, and the bias with size and redshift. None: no groups.
     """
 
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
@@ -103,6 +131,7 @@ class Evaluate:
     full_data: FullDataTraining = field(default_factory=FullDataTraining)
     full_data_networks: NonNegativeInt = 3
     scores: bool = False
+    groups: GroupOptions | None = later(None)
 
     def __post_init__(self) -> None:
         if not self.protocols:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from raydistill.core.augment import Augmentation
 from raydistill.core.training import Training
+from raydistill.fields import later
+
+Nuisance = Literal["petro_r90", "redshift"]  # numbers of the curated set that should not decide a class
 
 # Images of the sky have no preferred orientation; DSA's operations are for photographs.
 GALAXIES = Augmentation(("dihedral",))
@@ -32,6 +35,35 @@ class ExpertTraining(Training):
 
 
 @dataclass(frozen=True)
+class Decompose:
+    """Train experts whose classes depend less on a nuisance.
+
+    A second head recognises the nuisance during training and is not stored. A penalty makes the
+    gradients of both heads orthogonal (`core.decomposition`).
+
+    Parameters
+    ----------
+    nuisance
+        Column of the curated set. "petro_r90": apparent size. "redshift".
+    bins
+        Number of bins that the head tells apart. They are quantiles within each class.
+    weight
+        Weight of the nuisance's cross entropy.
+    penalty
+        Weight of the mean squared cosine of the gradients.
+    """
+
+    nuisance: Nuisance = "petro_r90"
+    bins: int = 4
+    weight: NonNegativeFloat = 1.0
+    penalty: NonNegativeFloat = 1.0
+
+    def __post_init__(self) -> None:
+        if self.bins < 2:
+            raise ValueError(f"bins must be at least 2, got {self.bins}")
+
+
+@dataclass(frozen=True)
 class Experts:
     """Set the number and training of the experts.
 
@@ -46,9 +78,12 @@ class Experts:
         probabilities.
     training
         Training of each expert.
+    decompose
+        Train a second head for a nuisance beside the classes. None: classes alone.
     """
 
     num_experts: PositiveInt = 8
     keep: Literal["all", "ends"] = "all"
     targets: Literal["hard", "votes"] = "hard"
     training: ExpertTraining = field(default_factory=ExpertTraining)
+    decompose: Decompose | None = later(None)

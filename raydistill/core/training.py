@@ -22,6 +22,7 @@ from raydistill.core.arithmetic import Arithmetic, Precision, fill_auto
 from raydistill.core.augment import Augmentation
 from raydistill.core.checks import at_least_0_below_1, not_negative, positive
 from raydistill.core.compiling import compiled
+from raydistill.core.decomposition import Decomposition
 from raydistill.core.matching import student_loss
 from raydistill.core.networks import Network
 from raydistill.core.sgd import check_finite, step_in_place, weight_of_newest
@@ -183,6 +184,7 @@ def fit(
     training: Training,
     seed: int,
     lr_in: Callable[[int], float] | None = None,
+    decomposition: Decomposition | None = None,
 ) -> Iterator[FitState]:
     """Yield the state after every remaining epoch.
 
@@ -200,6 +202,9 @@ def fit(
         Root of the batch orders and augmentations.
     lr_in
         Learning rate by epoch (from 0), instead of that in `training`, see `lr_schedule`.
+    decomposition
+        Train a nuisance head beside the classes. The parameters are those of `decomposition.extend`,
+        and the targets have further columns, see `core.decomposition`.
 
     Yields
     ------
@@ -212,10 +217,13 @@ def fit(
         If an epoch ends with a loss or parameters that are not finite.
     """
     training = training.resolved()
-    gradient = _gradient(network, training)
+    gradient = _gradient(network, training, decomposition)
+    class_NK = targets_NK if decomposition is None else targets_NK[:, : decomposition.num_classes]
     use_weights = training.class_weights and training.sampling != "balanced"
-    weights_K = class_weights(targets_NK) if use_weights else torch.ones(targets_NK.shape[1])
-    weighted_NK = targets_NK * weights_K.to(targets_NK)
+    weights = torch.ones(targets_NK.shape[1])
+    if use_weights:
+        weights[: class_NK.shape[1]] = class_weights(class_NK)
+    weighted_NK = targets_NK * weights.to(targets_NK)
     steps_per_epoch = training.steps_per_epoch(len(targets_NK))
     for epoch in range(state.epoch, training.epochs):
         lr = lr_in(epoch) if lr_in else training.lr_in(epoch)
@@ -223,7 +231,7 @@ def fit(
         theta, momentum = state.theta_P.clone(), state.momentum_P.clone()
         average = state.average_P.clone() if training.average else theta
         total, count = torch.zeros((), device=theta.device), 0
-        for index in _batches(g, targets_NK, training):
+        for index in _batches(g, class_NK, training):
             parameters = training.augmentation.sample(g, len(index))
             index = index.to(images_NCHW.device)
             d_theta, loss = gradient(theta, images_NCHW[index], weighted_NK[index], parameters)
@@ -265,20 +273,28 @@ def train(
     return state.average_P
 
 
-def _gradient(network: Network, training: ResolvedTraining) -> Callable[..., tuple[Tensor, Tensor]]:
+def _gradient(
+    network: Network, training: ResolvedTraining, decomposition: Decomposition | None
+) -> Callable[..., tuple[Tensor, Tensor]]:
     make = _compiled if training.compile else _eager
-    gradient = make(network, training.augmentation, training.precision)
+    gradient = make(network, training.augmentation, training.precision, decomposition)
     return gradient if training.flat is None else _sharpness_aware_gradient(gradient, training.flat)
 
 
-def _eager(network: Network, augmentation: Augmentation, precision: Precision) -> Any:
+def _eager(
+    network: Network, augmentation: Augmentation, precision: Precision, decomposition: Decomposition | None
+) -> Any:
+    if decomposition is not None:
+        return torch.func.grad_and_value(decomposition.loss(augmentation, precision))
     return torch.func.grad_and_value(student_loss(network, augmentation, precision))
 
 
 @lru_cache(maxsize=1)
-def _compiled(network: Network, augmentation: Augmentation, precision: Precision) -> Any:
+def _compiled(
+    network: Network, augmentation: Augmentation, precision: Precision, decomposition: Decomposition | None
+) -> Any:
     """Return the compiled gradient; successive trainings of a network in this process share it."""
-    return compiled(_eager(network, augmentation, precision))
+    return compiled(_eager(network, augmentation, precision, decomposition))
 
 
 def _sharpness_aware_gradient(

@@ -14,6 +14,7 @@ from raydistill.artifacts.evaluation import DIVERGED
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Resources
 from raydistill.core.architectures import Architecture
+from raydistill.core.groups import Groups
 from raydistill.log import Progress, get_logger, progress
 from raydistill.pipeline.evaluate.fit_cache import FitCache
 from raydistill.pipeline.evaluate.fits import Fit, LearningRate, Split
@@ -43,6 +44,8 @@ class Evaluator:
         Number of classes.
     evaluated_on
         Text that identifies the validation and test images; part of every cache key.
+    groups
+        Bins of the test galaxies, by nuisance.
     """
 
     cache: FitCache
@@ -51,6 +54,7 @@ class Evaluator:
     test: Split
     num_classes: int
     evaluated_on: str
+    groups: tuple[Groups, ...] = ()
 
     def run(self, searches: Sequence[LrSearch]) -> list[dict[str, Any]]:
         """Choose a learning rate in each search, and train its networks.
@@ -111,7 +115,7 @@ class Evaluator:
         while queue or running:
             while queue and len(running) < workers:
                 digest, fit = queue.pop()
-                work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes)
+                work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes, self.groups)
                 reference = task.remote(stored[fit.data.digest], splits, work, resources.worker_threads, resources.gpus)
                 running[reference] = digest
             finished, _ = ray.wait(list(running), num_returns=1, timeout=CAPACITY_CHECK_INTERVAL)
@@ -130,7 +134,7 @@ class Evaluator:
         # Several experts share a task: on GPUs every task starts a process.
         size = math.ceil(count / (TASKS_PER_WORKER * choose_num_workers(resources, count)))
         task = self._remote(evaluate_experts)
-        options = (architecture, self.num_classes, resources.worker_threads, resources.gpus)
+        options = (architecture, self.num_classes, resources.worker_threads, resources.gpus, self.groups)
         groups = [range(first, min(first + size, count)) for first in range(0, count, size)]
         rows: list[dict[str, Any]] = []
         with progress(count, "evaluating experts", "networks") as shown, translate_errors("evaluate"):

@@ -26,6 +26,7 @@ from raydistill.pipeline.evaluate.compatibility import check_compatible, indepen
 from raydistill.pipeline.evaluate.evaluator import Evaluator
 from raydistill.pipeline.evaluate.fit_cache import FitCache
 from raydistill.pipeline.evaluate.fits import Split
+from raydistill.pipeline.evaluate.groups import LabelledGroups, load_groups, write_groups
 from raydistill.pipeline.evaluate.report import write_report
 from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_teachers, load_votes
 from raydistill.pipeline.plan import Plan
@@ -64,13 +65,19 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
         if config.distilled is None:
             check_parent(distilled.manifest, "curated", curated.manifest, distilled.folder.uri)
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
-            rows = _train_networks(plan, curated, distilled, independent_N)
+            groups = load_groups(config.evaluate.groups, curated, independent_N)
+            rows = _train_networks(plan, curated, distilled, independent_N, groups)
             write_report(config, spec, curated, rows, run)
+            write_groups(config, spec.folder, curated, rows, groups)
     return EvaluationReport.open(spec.folder)
 
 
 def _train_networks(
-    plan: Plan, curated: CuratedSet, distilled: DistilledSet, independent_N: Tensor
+    plan: Plan,
+    curated: CuratedSet,
+    distilled: DistilledSet,
+    independent_N: Tensor,
+    groups: LabelledGroups | None,
 ) -> list[dict[str, Any]]:
     """Return the rows of `runs.parquet`, in a fixed order, scored on the independent test galaxies."""
     config, num_classes = plan.config, curated.num_classes
@@ -91,7 +98,9 @@ def _train_networks(
     root = fold_in(config.seed, "evaluate")
     cache, evaluated_on = FitCache(plan.root), _evaluation_data(curated, normalisation, independent_N)
     baselines = Baselines(config, train, num_classes, distilled.images_per_class, root, cache, evaluated_on)
-    evaluator = Evaluator(cache, config.resources, validation, test, num_classes, evaluated_on)
+    scored_on = evaluated_on if groups is None else f"{evaluated_on} in groups {groups.digest}"
+    bins = () if groups is None else groups.columns
+    evaluator = Evaluator(cache, config.resources, validation, test, num_classes, scored_on, bins)
     training_sets = TrainingSets(config.evaluate, distilled, baselines, teachers, votes_NK)
     rows = evaluator.run(plan_searches(config, root, training_sets))
     return rows + (evaluator.experts(teachers.store, teachers.architecture) if teachers else [])

@@ -7,10 +7,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from raydistill.artifacts.evaluation import DIVERGED
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.architectures import Architecture
+from raydistill.core.groups import Groups, measure, predict_probabilities
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.training import Evaluation, Training, evaluate, lr_schedule, train
 from raydistill.errors import DivergenceError
@@ -27,6 +29,7 @@ class FitTask(NamedTuple):
     architecture: Architecture
     seed: int
     num_classes: int
+    groups: tuple[Groups, ...] = ()
 
 
 def train_fit(
@@ -52,11 +55,19 @@ def train_fit(
     on_validation, on_test = (
         evaluate(network, theta_P, images.to(device), labels.to(device), task.num_classes) for images, labels in splits
     )
-    return {"validation": DIVERGED if diverged else on_validation.balanced_accuracy} | _row(on_test)
+    row = {"validation": DIVERGED if diverged else on_validation.balanced_accuracy} | _row(on_test)
+    return row | _group_figures(network, theta_P, (splits[1][0].to(device), splits[1][1]), task.groups)
 
 
 def evaluate_experts(
-    store: str, experts: range, test: Split, architecture: Architecture, num_classes: int, threads: int, gpus: float
+    store: str,
+    experts: range,
+    test: Split,
+    architecture: Architecture,
+    num_classes: int,
+    threads: int,
+    gpus: float,
+    groups: tuple[Groups, ...] = (),
 ) -> list[dict[str, Any]]:
     """Score the final parameters of some experts on the test split."""
     torch.set_num_threads(threads)
@@ -65,7 +76,20 @@ def evaluate_experts(
     trajectories = TrajectoryStore.open(store, verify=False)  # the driver has verified it
     network = _network(architecture, num_classes, images.shape[-1])
     final_parameters = (trajectories(expert, trajectories.num_epochs).to(device) for expert in experts)
-    return [_row(evaluate(network, theta_P, images, labels, num_classes)) for theta_P in final_parameters]
+    return [
+        _row(evaluate(network, theta_P, images, labels, num_classes))
+        | _group_figures(network, theta_P, (images, labels), groups)
+        for theta_P in final_parameters
+    ]
+
+
+def _group_figures(network: Network, theta_P: Tensor, test: Split, groups: tuple[Groups, ...]) -> dict[str, Any]:
+    """Return the figures of `core.groups` by column, or nothing without groups."""
+    if not groups:
+        return {}
+    images, labels_N = test
+    probabilities_NK = predict_probabilities(network, theta_P, images)
+    return {"groups": [measure(one, probabilities_NK, labels_N.cpu().numpy()) for one in groups]}
 
 
 @lru_cache(maxsize=8)

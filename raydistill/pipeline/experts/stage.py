@@ -35,6 +35,7 @@ from raydistill.core.training import ResolvedTraining, Training
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
+from raydistill.pipeline.experts.nuisance import check_nuisance
 from raydistill.pipeline.experts.worker import ExpertTask, train_experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.background import run_in_background
@@ -89,6 +90,7 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     require_classes(curated)
     curated.require_splits("train", "validation")
     require_votes(config, curated)
+    check_nuisance(config, curated)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
         _train_missing(plan, curated, run)
     store = TrajectoryStore.open(spec.folder)

@@ -22,6 +22,7 @@ from raydistill.errors import RaydistillError, find_known_error
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS
+from raydistill.pipeline.experts.nuisance import build_decomposition, nuisance_targets
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
@@ -100,6 +101,10 @@ class _ExpertTrainer:
         self._images, labels = self._on_device(curated.load("train"), curated.normalisation)
         tree = task.tree
         targets = one_hot(labels, curated.num_classes) if tree is None else curated.probabilities("train", tree)
+        self._decomposition = None
+        if (decompose := task.experts.decompose) is not None:
+            self._decomposition = build_decomposition(decompose, self._network, curated)
+            targets = torch.cat([targets, nuisance_targets(decompose, curated)], dim=1)
         self._targets = targets.to(self._device)
         self._validation = self._on_device(curated.load("validation"), curated.normalisation)
 
@@ -114,17 +119,21 @@ class _ExpertTrainer:
         resumed = writer.resume()
         if resumed is None:
             seed = fold_in(self._task.seed, "expert", expert, "initial")
-            state = init_state(initial_parameters(self._network, seed))
+            theta_P = initial_parameters(self._network, seed)
+            state = init_state(theta_P if self._decomposition is None else self._decomposition.extend(theta_P))
             history = {"loss": [], "accuracy": [], "balanced_accuracy": []}
             self._validate(state, history)
-            writer.save(state, history)
+            writer.save(state, history, self._network.layout.num_parameters)
         else:
             state, history = resumed
         training = self._task.training
         seed = fold_in(self._task.seed, "expert", expert, "training")
-        for epoch_state in fit(self._network, self._to_device(state), self._images, self._targets, training, seed):
+        start, decomposition = self._to_device(state), self._decomposition
+        for epoch_state in fit(
+            self._network, start, self._images, self._targets, training, seed, decomposition=decomposition
+        ):
             figures = self._validate(epoch_state, history)
-            writer.save(epoch_state, history)
+            writer.save(epoch_state, history, self._network.layout.num_parameters)
             on_epoch(epoch_state.epoch, figures)
         writer.finish(training.epochs, history, ends_only=self._task.experts.keep == "ends")
         return _last(history)
@@ -132,7 +141,8 @@ class _ExpertTrainer:
     def _validate(self, state: FitState, history: History) -> dict[str, float]:
         """Return the validation figures of this epoch, and append them to the history."""
         images, labels = self._validation
-        scores = evaluate(self._network, state.average_P.to(images), images, labels, self._num_classes)
+        theta_P = state.average_P[: self._network.layout.num_parameters].to(images)  # without a nuisance head
+        scores = evaluate(self._network, theta_P, images, labels, self._num_classes)
         figures = {"loss": state.loss, "accuracy": scores.accuracy, "balanced_accuracy": scores.balanced_accuracy}
         for name, value in figures.items():
             history[name].append(value if math.isfinite(value) else None)  # no loss before the first epoch
