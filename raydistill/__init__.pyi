@@ -1,10 +1,12 @@
 from .api.configs import load_config, open, setup_logging
 from .api.distillation import curate, distill, evaluate, experts, predict_survey, run, simulate, tune
 from .api.generation import audit_set, sample
+from .api.hunting import hunt
 from .artifacts.audit import AuditReport
 from .artifacts.curated import CuratedSet
 from .artifacts.distilled import DistilledSet
 from .artifacts.evaluation import EvaluationReport
+from .artifacts.hunt import HuntReport, HuntRound
 from .artifacts.predictions import PredictionSet
 from .artifacts.search import SearchReport
 from .artifacts.survey import Survey
@@ -52,6 +54,8 @@ __all__ = [
     "DivergenceError",
     "EvaluationReport",
     "Fixed",
+    "HuntReport",
+    "HuntRound",
     "InMemoryTrajectories",
     "Matcher",
     "Network",
@@ -73,6 +77,7 @@ __all__ = [
     "evaluate",
     "experts",
     "fit",
+    "hunt",
     "initial_parameters",
     "load_config",
     "open",

@@ -65,7 +65,7 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
     Returns
     -------
     Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport, SearchReport, SyntheticSet,
-    PredictionSet or AuditReport
+    PredictionSet, AuditReport, HuntRound or HuntReport
 
     Raises
     ------

@@ -39,6 +39,8 @@ REVISIONS = {
     "predictions": 1,
     "generator": 1,
     "audit": 1,
+    "hunt": 1,
+    "hunt_round": 1,
 }
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact
@@ -54,6 +56,8 @@ _DESCRIPTIONS = {
     "predictions": ("set of predictions", "predict"),
     "generator": ("generator", "generate"),
     "audit": ("audit", "audit"),
+    "hunt": ("report of a hunt", "hunt"),
+    "hunt_round": ("round of a hunt", "hunt"),
 }
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 
@@ -75,7 +79,7 @@ class Manifest:
     ----------
     kind
         "survey", "curated", "trajectories", "distilled", "evaluation", "search", "synthetic",
-        "predictions", "generator" or "audit".
+        "predictions", "generator", "audit", "hunt" or "hunt_round".
     identity
         Hex digest of kind, config, parents' identities and seed.
     content

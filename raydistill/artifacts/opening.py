@@ -7,6 +7,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.generator import GeneratorArtifact
+from raydistill.artifacts.hunt import HuntReport, HuntRound
 from raydistill.artifacts.manifest import kind_of
 from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.search import SearchReport
@@ -27,6 +28,8 @@ Artifact = (
     | PredictionSet
     | GeneratorArtifact
     | AuditReport
+    | HuntReport
+    | HuntRound
 )
 
 KINDS: dict[str, type[Artifact]] = {
@@ -40,6 +43,8 @@ KINDS: dict[str, type[Artifact]] = {
     "predictions": PredictionSet,
     "generator": GeneratorArtifact,
     "audit": AuditReport,
+    "hunt": HuntReport,
+    "hunt_round": HuntRound,
 }
 
 

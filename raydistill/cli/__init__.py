@@ -6,6 +6,7 @@ stay inside the subcommands, so that help and usage errors are immediate.
 base          the application, shared arguments, exit codes
 distillation  from the survey to the evaluation, the search and predictions
 generation    generators, samples and audits
+hunting       the search for rare objects
 runs          all stages in order
 """
 
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 
 # The order of these imports is that of the commands in the help.
-from raydistill.cli import distillation, generation, runs  # noqa: F401
+from raydistill.cli import distillation, generation, hunting, runs  # noqa: F401
 from raydistill.cli.base import app
 
 main = app

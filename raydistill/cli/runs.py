@@ -32,6 +32,7 @@ class Stage(StrEnum):
     GENERATE = "generate"
     SAMPLE = "sample"
     AUDIT = "audit"
+    HUNT = "hunt"
 
 
 LastStage = Annotated[
@@ -50,6 +51,7 @@ def run(
     """Run all stages, skipping those whose artifact exists.
 
     --to audit trains a generator in place of a distilled set, samples it, and audits the samples.
+    --to hunt predicts the survey, samples the synthetic sources of `hunt`, and hunts.
     """
     _run_stages(config, overrides, dry_run, verbose, to)
 
@@ -77,4 +79,6 @@ def _run_stages(path: str, overrides: list[str] | None, dry: bool, verbose: int,
             report.report_of_run(plan, result, out=sys.stderr)
         elif last is Stage.AUDIT:
             report.audit_report(result, out=sys.stderr)
+        elif last is Stage.HUNT:
+            report.hunt_report(result, out=sys.stderr)
         print_result(result.folder)

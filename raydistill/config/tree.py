@@ -17,6 +17,7 @@ from raydistill.config.distill import Distill
 from raydistill.config.evaluate import Evaluate
 from raydistill.config.experts import Experts
 from raydistill.config.generate import Generate
+from raydistill.config.hunt import Hunt
 from raydistill.config.kinds import BY_KIND, AnyArchitecture, infer_kind
 from raydistill.config.predict import Predict
 from raydistill.config.resources import Resources, Tracking
@@ -77,6 +78,8 @@ class Config:
         Synthetic galaxies of `raydistill sample`.
     audit
         Samples and tests of `raydistill audit`.
+    hunt
+        Search for rare objects of `raydistill hunt`.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Config:
     generate: Generate = field(default_factory=Generate)
     sample: Sample = field(default_factory=Sample)
     audit: Audit = field(default_factory=Audit)
+    hunt: Hunt = field(default_factory=Hunt)
 
 
 def plain(config: Any) -> Any:

@@ -7,7 +7,7 @@ classifier learns to tell synthetic pictures from real ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,14 @@ class Examples(NamedTuple):
     Attributes
     ----------
     features_LF
-        float [L, F].
+        float [L, F], or pictures uint8 [L, H, W, 3].
     positive_L
         bool [L]: whether the object is of the wanted kind.
     weights_L
         float64 [L], positive.
     """
 
-    features_LF: npt.NDArray[np.floating]
+    features_LF: npt.NDArray[Any]
     positive_L: Bools
     weights_L: Floats
 
@@ -42,7 +42,7 @@ class Examples(NamedTuple):
 class Group(NamedTuple):
     """Examples of one origin: real ones, presumed negatives, or those of a synthetic source."""
 
-    features_LF: npt.NDArray[np.floating]
+    features_LF: npt.NDArray[Any]
     positive_L: Bools
     weight: float = 1.0  # of the group's positives together, and of its negatives together
 

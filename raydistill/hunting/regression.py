@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -133,6 +134,7 @@ class Regression:
         Weight of the mean loss relative to the penalty |slope|² / 2; small values regularise more.
     """
 
+    kind: Literal["regression"] = "regression"
     strength: float = 10.0
 
     def __post_init__(self) -> None:

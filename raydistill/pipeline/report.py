@@ -13,6 +13,7 @@ from rich.table import Table
 
 from raydistill.artifacts.audit import QUIZ, REPORT, AuditReport
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network, trained_network
+from raydistill.artifacts.hunt import FIGURE, LABELS, SHEET, HuntReport, HuntRound
 from raydistill.artifacts.search import BEST, TRIALS, SearchReport, format_values
 from raydistill.config import Config
 from raydistill.pipeline.evaluate.report import network_names
@@ -21,6 +22,7 @@ from raydistill.pipeline.runtime.stages import tracking_uri
 from raydistill.pipeline.tracking.uris import ui_command
 
 SHOWN_TRIALS = 10
+HUNT_METRICS = (("end", "found"), ("start", "found_in_first"), ("end", "average_precision"))
 LIGHT = ("flux", "colour_red_green", "colour_green_blue")  # quantities that an audit always shows
 WIDTH = 240  # characters of a table; in a narrow terminal rich would truncate names
 
@@ -71,6 +73,41 @@ def audit_report(report: AuditReport, out: TextIO) -> None:
     )
     console.print(f"Report: {report.folder}/{REPORT}")
     console.print(f"Quiz:   {report.folder}/{QUIZ}")
+
+
+def hunt_report(report: HuntRound | HuntReport, out: TextIO) -> None:
+    """Print what a round knows, or what each strategy found, and the paths of sheet and curves."""
+    console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
+    if isinstance(report, HuntRound):
+        done = report.summary
+        known = f"{done.num_labels} labels, {done.num_found} found so far"
+        console.print(f"Round {done.number} of {done.target}: {known}.", style="bold")
+        console.print(f"Label the candidates: {report.folder}/{SHEET}")
+        console.print("Then run the same command with hunt.labels=labels.csv, the file that the sheet saves.")
+        return
+    summary = report.summary
+    found = {(one["strategy"], one["moment"], one["metric"]): one for one in report.table().to_dict("records")}
+    head = ("strategy", "found", "against real", "in the first 100 at the start", "average precision at the end")
+    rows = []
+    for name in summary.strategies:
+        own = [found[name, *key] for key in HUNT_METRICS]
+        mean, low, high = (own[0][key] for key in ("difference", "difference_low", "difference_high"))
+        shown = [_interval(one["mean"], one["low"], one["high"]) for one in own]
+        rows.append((name, shown[0], _interval(mean, low, high, sign="+"), *shown[1:]))
+    spent = summary.rounds * summary.per_round
+    title = f"{summary.target}: {summary.num_positive} of {summary.num_objects} objects, {spent} labels, {summary.seeds} seeds"
+    console.print(_table(title, [head, *rows]))
+    console.print(f"Curves: {report.folder}/{FIGURE}")
+    console.print(f"Sheet:  {report.folder}/{SHEET}")
+    console.print(f"Labels: {report.folder}/{LABELS}")
+
+
+def _interval(mean: float, low: float, high: float, sign: str = "") -> str:
+    """Return a mean and its 95 % interval; "-" for an unknown mean."""
+    if math.isnan(mean):
+        return "-"
+    form = f"{sign}.{3 if abs(mean) < 1 else 1}f"
+    return f"{mean:{form}}" + ("" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]")
 
 
 def search_report(report: SearchReport, out: TextIO) -> None:

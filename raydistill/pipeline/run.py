@@ -8,6 +8,7 @@ from typing import Any
 
 from raydistill.artifacts.audit import AuditReport
 from raydistill.artifacts.generator import GeneratorArtifact
+from raydistill.artifacts.hunt import HuntReport, HuntRound
 from raydistill.artifacts.manifest import identity_of
 from raydistill.artifacts.opening import Artifact
 from raydistill.artifacts.predictions import PredictionSet
@@ -19,12 +20,14 @@ from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.stage import evaluate
 from raydistill.pipeline.experts.stage import experts
+from raydistill.pipeline.hunt.specs import hunt_spec, hunt_specs, sample_plan
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.predict import stage as predictions
 from raydistill.pipeline.runtime.cluster import ray_cluster
 from raydistill.pipeline.runtime.stages import make_tracker
 from raydistill.pipeline.simulate.stage import simulate
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.pipeline.survey_pictures.specs import spec_of_survey
 from raydistill.pipeline.tracking.tracker import Tracker
 
 
@@ -46,6 +49,20 @@ def _audit(plan: Plan, tracker: Tracker, parent_run: str | None = None, *, path:
     return stage.audit(plan, path, tracker, parent_run)
 
 
+def _predict(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> PredictionSet:
+    """Predict the survey of `hunt`."""
+    return predictions.predict(plan, plan.config.hunt.survey, tracker, parent_run)
+
+
+def _hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRound | HuntReport:
+    """Hunt; a run first samples the synthetic sets that `hunt.synthetic` describes."""
+    from raydistill.pipeline.hunt import stage  # imports scikit-learn, which other stages do not need
+
+    for wanted in plan.config.hunt.samples if parent_run is not None else ():
+        _sample(sample_plan(plan, wanted), tracker, parent_run)
+    return stage.hunt(plan, tracker, parent_run)
+
+
 STAGES: dict[str, Callable[..., Any]] = {
     "simulate": simulate,
     "curate": curate,
@@ -55,9 +72,11 @@ STAGES: dict[str, Callable[..., Any]] = {
     "generate": _generate,
     "sample": _sample,
     "audit": _audit,
+    "predict": _predict,
+    "hunt": _hunt,
 }
 BEFORE = {"curate": "simulate", "experts": "curate", "distill": "experts", "evaluate": "distill", "generate": "curate",
-          "sample": "generate", "audit": "sample"}  # fmt: skip
+          "sample": "generate", "audit": "sample", "predict": "experts", "hunt": "predict"}  # fmt: skip
 
 
 def stages_of(config: Config, last: str = "evaluate") -> list[str]:
@@ -73,6 +92,8 @@ def stages_of(config: Config, last: str = "evaluate") -> list[str]:
         or ("audit" in needed and "experts" in (config.audit.spaces or ()))
     ):
         needed.add("experts")
+    if "hunt" in needed and config.hunt.samples:
+        needed.add("generate")
     if config.survey.kind != "simulated" and needed != {"simulate"}:
         needed.discard("simulate")
     if "evaluate" in needed and config.distilled is not None:
@@ -91,6 +112,8 @@ def specs_of(plan: Plan, last: str = "evaluate") -> list[ArtifactSpec]:
         "generate": lambda: plan.generator,
         "sample": lambda: plan.synthetic,
         "audit": lambda: audit_spec(plan, None),
+        "predict": lambda: spec_of_survey(plan, plan.config.hunt.survey),
+        "hunt": lambda: hunt_spec(plan),
     }
     specs = [made[name]() for name in stages_of(plan.config, last)]
     return [spec for spec in specs if spec is not None]
@@ -150,6 +173,12 @@ def audit(plan: Plan, path: str | None) -> AuditReport:
     """Compare a synthetic or distilled set with real galaxies, by default the plan's synthetic set."""
     audit_specs(plan, path)  # reports a wrong path before the tracking database is created
     return _audit(plan, make_tracker(plan), path=path)
+
+
+def hunt(plan: Plan) -> HuntRound | HuntReport:
+    """Rank a survey for a person, or compare strategies; the predictions must exist."""
+    hunt_specs(plan)  # reports a wrong path before the tracking database is created
+    return _hunt(plan, make_tracker(plan))
 
 
 def generate(plan: Plan) -> GeneratorArtifact:

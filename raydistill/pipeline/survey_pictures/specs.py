@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from raydistill.artifacts import curated, predictions, trajectories
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.pipeline.specs import ArtifactSpec, survey_parts
+from raydistill.pipeline.survey_pictures.opening import open_survey
 from raydistill.pipeline.survey_pictures.survey import SurveyPictures
 
 
 def predictions_spec(plan: Plan, pictures: SurveyPictures) -> ArtifactSpec:
     """Return the artifact of the experts' predictions for these pictures."""
+    return _spec(plan, pictures.identity, pictures.parents)
+
+
+def spec_of_survey(plan: Plan, survey: str | None) -> ArtifactSpec:
+    """Return the artifact of the experts' predictions for a survey, as SURVEY of `predict` names it.
+
+    The survey of the config itself need not exist yet.
+    """
+    if survey is not None:
+        return predictions_spec(plan, open_survey(plan, survey))
+    parents = {} if plan.survey is None else {"survey": plan.survey}
+    return _spec(plan, survey_parts(plan.config.survey)[0], parents)
+
+
+def _spec(plan: Plan, identity: Mapping[str, Any], parents: Mapping[str, ArtifactSpec]) -> ArtifactSpec:
     own = {curated.KIND: plan.curated, trajectories.KIND: plan.trajectories}
-    parts = {"predict": plan.config.predict, "pictures": dict(pictures.identity)}
-    return plan.spec(predictions.KIND, parts, {**own, **pictures.parents}, 0)
+    parts = {"predict": plan.config.predict, "pictures": dict(identity)}
+    return plan.spec(predictions.KIND, parts, {**own, **parents}, 0)

@@ -1,0 +1,279 @@
+"""Define the artifacts of a hunt: `HuntRound` for a person, `HuntReport` for a scripted labeller.
+
+A round (`hunt_round`) has:
+
+- `sheet.html`: the candidates, to be labelled by keyboard; it saves `labels.csv`.
+- `candidates.csv`: filename, object_id, score, reason.
+- `scores.parquet`: the score of every object, and its label so far.
+- `labels.csv`: the labels that this round knew, byte for byte.
+- `round.json`: counts, and how the round was made.
+
+A report (`hunt`) has:
+
+- `curves.parquet` and `curves.png`: objects found for labels spent, by strategy.
+- `metrics.parquet`: how well the scores rank, at the start and at the end, with paired differences.
+- `trials.parquet`: every label that was spent.
+- `seen.parquet`: wanted objects that the experts and the synthetic sets have seen.
+- `sheet.html`, `labels.csv`: the labels of the first trial, and the round that follows it.
+- `hunt.json`: sizes and settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.tables import read_table
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND, ROUND_KIND = "hunt", "hunt_round"
+SUMMARY, ROUND = "hunt.json", "round.json"
+SHEET, LABELS, CANDIDATES, SCORES = "sheet.html", "labels.csv", "candidates.csv", "scores.parquet"
+CURVES, METRICS, TRIALS, SEEN, FIGURE = (
+    "curves.parquet", "metrics.parquet", "trials.parquet", "seen.parquet", "curves.png",
+)  # fmt: skip
+
+SCORES_SCHEMA = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("score", pa.float64()),  # probability of the wanted kind; null: nothing could be learnt, or no picture
+        ("label", pa.bool_()),  # null: not labelled
+    ]
+)
+INTERVAL = [("mean", pa.float64()), ("low", pa.float64()), ("high", pa.float64())]  # 95 % over the seeds
+CURVES_SCHEMA = pa.schema([("strategy", pa.string()), ("labels", pa.int64()), *INTERVAL])
+METRICS_SCHEMA = pa.schema(
+    [
+        ("strategy", pa.string()),
+        ("moment", pa.string()),  # start: before the first label; end: after the last one
+        ("metric", pa.string()),
+        *INTERVAL,
+        ("difference", pa.float64()),  # to the strategy "real" with the same seeds
+        ("difference_low", pa.float64()),
+        ("difference_high", pa.float64()),
+        ("seeds", pa.int64()),
+    ]
+)
+TRIALS_SCHEMA = pa.schema(
+    [
+        ("strategy", pa.string()),
+        ("seed", pa.int64()),
+        ("label", pa.int64()),  # from 1
+        ("object_id", pa.string()),
+        ("found", pa.bool_()),
+        ("reason", pa.string()),
+    ]
+)
+SEEN_SCHEMA = pa.schema(
+    [
+        ("by", pa.string()),  # experts, attributes, or the name of a source
+        ("targets", pa.int64()),  # wanted objects among the galaxies that it used
+        ("galaxies", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class RoundSummary:
+    """The contents of `round.json`.
+
+    Attributes
+    ----------
+    target, survey
+        The wanted kind, and the name of the survey.
+    number
+        Number of the round, from 1.
+    num_objects
+        Objects of the survey whose picture can be used.
+    num_labels, num_found
+        Labels before this round, and wanted objects among them.
+    threshold
+        Smallest grade of a wanted object; it only matters for grades.
+    scale
+        Kind of the labels: normal, yes-no or 1-5.
+    learner
+        Kind of the learner; "" if nothing could be learnt yet.
+    sources
+        Names of the synthetic sources that were used.
+    """
+
+    target: str
+    survey: str
+    number: int
+    num_objects: int
+    num_labels: int
+    num_found: int
+    threshold: int
+    scale: str
+    learner: str
+    sources: tuple[str, ...]
+
+    def to_json(self) -> bytes:
+        """Return the bytes of `round.json`."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+
+@dataclass(frozen=True)
+class HuntRound:
+    """An opened round of a hunt.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    summary
+        Counts, and how the round was made.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> round = rd.open("runs/demo/hunt_round-0123456789ab")  # doctest: +SKIP
+    >>> round.candidates()["reason"].value_counts()  # doctest: +SKIP
+    """
+
+    folder: Folder
+    manifest: Manifest
+    summary: RoundSummary
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> HuntRound:
+        """Open the round at a path or URI; `verify` compares the sha256 of every file.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, ROUND_KIND, verify=verify)
+        raw: dict[str, Any] = json.loads(folder.read(ROUND))
+        return HuntRound(folder, manifest, RoundSummary(**raw | {"sources": tuple(raw["sources"])}))
+
+    def scores(self) -> pd.DataFrame:
+        """Return `object_id`, `score` and `label` of every object, in the order of the survey."""
+        return read_table(self.folder, SCORES).to_pandas()
+
+    def candidates(self) -> pd.DataFrame:
+        """Return `filename`, `object_id`, `score` and `reason` of the candidates, in their order."""
+        import io
+
+        import pandas as pd
+
+        return pd.read_csv(io.BytesIO(self.folder.read(CANDIDATES)), dtype={"filename": str, "object_id": str})
+
+
+@dataclass(frozen=True)
+class HuntSummary:
+    """The contents of `hunt.json`.
+
+    Attributes
+    ----------
+    target, survey
+        The wanted kind, and the name of the survey.
+    simulated
+        Whether the survey was simulated.
+    positive
+        Condition of the wanted kind on the table of the truth.
+    setting
+        "strict": attributes and synthetic sets used no wanted galaxy; "seen": they may have.
+    num_objects, num_positive
+        Objects of the survey with a picture and a truth, and the wanted ones among them.
+    num_examples
+        Wanted objects that were known at the start.
+    rounds, per_round, seeds
+        Rounds, labels of each, and repetitions.
+    purity
+        Required purity of the recall.
+    strategies
+        The strategies that were compared.
+    """
+
+    target: str
+    survey: str
+    simulated: bool
+    positive: str
+    setting: str
+    num_objects: int
+    num_positive: int
+    num_examples: int
+    rounds: int
+    per_round: int
+    seeds: int
+    purity: float
+    strategies: tuple[str, ...]
+
+    def to_json(self) -> bytes:
+        """Return the bytes of `hunt.json`."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+
+@dataclass(frozen=True)
+class HuntReport:
+    """An opened comparison of strategies with a scripted labeller.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    summary
+        Sizes and settings.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> report = rd.open("runs/demo_hunt/hunt-0123456789ab")  # doctest: +SKIP
+    >>> report.table().query("metric == 'found'")  # doctest: +SKIP
+    """
+
+    folder: Folder
+    manifest: Manifest
+    summary: HuntSummary
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> HuntReport:
+        """Open the report at a path or URI; `verify` compares the sha256 of every file.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
+        raw: dict[str, Any] = json.loads(folder.read(SUMMARY))
+        return HuntReport(folder, manifest, HuntSummary(**raw | {"strategies": tuple(raw["strategies"])}))
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per strategy, moment and metric: the columns of `METRICS_SCHEMA`."""
+        return read_table(self.folder, METRICS).to_pandas()
+
+    def curves(self) -> pd.DataFrame:
+        """Return objects found by strategy and number of labels: the columns of `CURVES_SCHEMA`."""
+        return read_table(self.folder, CURVES).to_pandas()
+
+    def trials(self) -> pd.DataFrame:
+        """Return every label that was spent: the columns of `TRIALS_SCHEMA`."""
+        return read_table(self.folder, TRIALS).to_pandas()
+
+    def seen(self) -> pd.DataFrame:
+        """Return the wanted objects that experts and sources have seen: the columns of `SEEN_SCHEMA`."""
+        return read_table(self.folder, SEEN).to_pandas()
+
+
+def write_rows(folder: Folder, name: str, rows: list[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as a Parquet file of one row group."""
+    with folder.writing(name) as path:
+        pq.write_table(pa.Table.from_pylist(rows, schema), path, compression="zstd")

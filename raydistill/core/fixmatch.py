@@ -1,0 +1,142 @@
+"""Train a network on few labelled and many unlabelled images: FixMatch.
+
+A weakly augmented unlabelled image whose largest class probability exceeds a threshold gets that
+class as its label. The network then has to predict it on a strongly augmented copy:
+
+    L = CE(labelled) + weight · mean over unlabelled images of [max p(weak) >= threshold] CE(strong).
+
+References
+----------
+Sohn et al. 2020, arXiv:2001.07685. For rare objects in surveys: AnomalyMatch, arXiv:2505.03509.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from raydistill.core.augment import Augmentation
+from raydistill.core.checks import at_least_0_below_1, not_negative, positive
+from raydistill.core.networks import Network
+from raydistill.core.sgd import check_finite, step_in_place, weight_of_newest
+from raydistill.seeding import generator
+
+WEAK = Augmentation(("dihedral",))
+STRONG = Augmentation(("dihedral", "crop", "scale", "cutout", "color"), padding="border", brightness=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixMatch:
+    """Semi-supervised SGD for a number of steps.
+
+    Parameters
+    ----------
+    steps
+        Number of steps.
+    batch_size
+        Labelled images per step.
+    unlabelled
+        Unlabelled images per labelled one.
+    threshold
+        Smallest probability of a pseudo-label.
+    weight
+        Weight of the unlabelled loss.
+    lr, momentum, weight_decay
+        Parameters of SGD, as in `torch.optim.SGD`.
+    average
+        Time constant, in steps, of a moving average of the parameters, which is the result. 0: the
+        parameters of SGD.
+    weak, strong
+        Augmentations.
+    """
+
+    steps: int = 300
+    batch_size: int = 16
+    unlabelled: int = 3
+    threshold: float = 0.95
+    weight: float = 1.0
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    average: float = 50.0
+    weak: Augmentation = WEAK
+    strong: Augmentation = STRONG
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "batch_size", "unlabelled", "lr")
+        not_negative(self, "weight", "weight_decay", "average")
+        at_least_0_below_1(momentum=self.momentum)
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold must lie in (0, 1], got {self.threshold:g}")
+
+
+class Trained(NamedTuple):
+    """Parameters [P], and the mean share of unlabelled images that got a pseudo-label."""
+
+    theta_P: Tensor
+    pseudo_labelled: float
+
+
+def fit_fixmatch(
+    network: Network,
+    theta_P: Tensor,
+    images_NCHW: Tensor,
+    targets_NK: Tensor,
+    probabilities_N: Tensor,
+    unlabelled_UCHW: Tensor,
+    options: FixMatch,
+    seed: int,
+) -> Trained:
+    """Return the trained parameters.
+
+    Parameters
+    ----------
+    network, theta_P
+        The network, and its initial parameters.
+    images_NCHW, targets_NK
+        Normalised labelled images, and their target probabilities.
+    probabilities_N
+        Drawing probability of each labelled image.
+    unlabelled_UCHW
+        Normalised unlabelled images.
+    options
+        Hyper-parameters.
+    seed
+        Root of batches and augmentations.
+
+    Raises
+    ------
+    DivergenceError
+        The loss or the parameters are not finite at the end.
+    """
+    g = generator(seed, "fixmatch")
+    theta, momentum = theta_P.clone(), torch.zeros_like(theta_P)
+    average, share, loss = theta.clone(), 0.0, torch.zeros(())
+    for step in range(options.steps):
+        labelled = torch.multinomial(probabilities_N.double(), options.batch_size, replacement=True, generator=g)
+        drawn = torch.randint(len(unlabelled_UCHW), (options.batch_size * options.unlabelled,), generator=g)
+        images, pool = images_NCHW[labelled], unlabelled_UCHW[drawn]
+        weak = options.weak.apply(images, options.weak.sample(g, len(images)))
+        weak_pool = options.weak.apply(pool, options.weak.sample(g, len(pool)))
+        strong_pool = options.strong.apply(pool, options.strong.sample(g, len(pool)))
+        with torch.no_grad():
+            confidence_U, label_U = network(theta, weak_pool).softmax(dim=1).max(dim=1)
+        used_U = (confidence_U >= options.threshold).to(theta)
+        leaf = theta.detach().requires_grad_()
+        loss = _cross_entropy(network(leaf, weak), targets_NK[labelled]).mean()
+        if used_U.any():
+            pseudo_UK = torch.nn.functional.one_hot(label_U, targets_NK.shape[1]).to(theta)
+            loss = loss + options.weight * (used_U * _cross_entropy(network(leaf, strong_pool), pseudo_UK)).mean()
+        (d_theta,) = torch.autograd.grad(loss, leaf)
+        step_in_place(theta, momentum, d_theta, options.lr, options)
+        average.lerp_(theta, weight_of_newest(options.average, step + 1) if options.average else 1.0)
+        share += float(used_U.mean()) / options.steps
+    check_finite(theta, float(loss.detach()), f"step {options.steps}", options.lr)
+    return Trained(average, share)
+
+
+def _cross_entropy(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
+    return -(targets_BK * logits_BK.log_softmax(dim=1)).sum(dim=1)

@@ -1,0 +1,125 @@
+"""Learn from the pixels of labelled objects: a small network, with or without unlabelled objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from raydistill.core.architectures import ConvNet
+from raydistill.core.augment import Augmentation
+from raydistill.core.fixmatch import FixMatch, fit_fixmatch
+from raydistill.core.networks import Network, build_network, initial_parameters
+from raydistill.core.normalise import AnyNormalisation
+from raydistill.core.weighted_training import WeightedTraining, fit_steps
+from raydistill.hunting.examples import Examples, Floats
+from raydistill.seeding import fold_in
+
+Pixels = npt.NDArray[np.uint8]
+BATCH = 64  # pictures per forward pass
+POOL = 20_000  # unlabelled pictures in memory
+
+
+@dataclass(frozen=True)
+class HuntTraining(WeightedTraining):
+    """Train a network on the pixels of labelled objects."""
+
+    steps: int = 300
+    batch_size: int = 32
+    average: float = 50.0
+    augmentation: Augmentation = Augmentation(("dihedral",))
+
+
+@dataclass(frozen=True)
+class NetworkLearner:
+    """Learn by a network on the pixels.
+
+    Parameters
+    ----------
+    network
+        Its architecture.
+    training
+        Its training.
+    """
+
+    kind: Literal["network"] = "network"
+    network: ConvNet = field(default_factory=lambda: ConvNet(width=32))
+    training: HuntTraining = field(default_factory=HuntTraining)
+
+
+@dataclass(frozen=True)
+class FixMatchLearner:
+    """Learn by a network on the pixels of labelled and unlabelled objects (FixMatch).
+
+    Parameters
+    ----------
+    network
+        Its architecture.
+    training
+        Its training.
+    """
+
+    kind: Literal["fixmatch"] = "fixmatch"
+    network: ConvNet = field(default_factory=lambda: ConvNet(width=32))
+    training: FixMatch = field(default_factory=FixMatch)
+
+
+@dataclass(frozen=True)
+class PixelScorer:
+    """A trained network with two outputs, of which the second is the wanted kind."""
+
+    network: Network
+    theta_P: Tensor
+    normalisation: AnyNormalisation
+
+    def score(self, pixels_NHWC: Pixels) -> Floats:
+        """Return the probability of the wanted kind, float64 [N]."""
+        scores = [np.empty(0)]
+        with torch.no_grad():
+            for first in range(0, len(pixels_NHWC), BATCH):
+                images = self.normalisation.apply(torch.tensor(pixels_NHWC[first : first + BATCH]))
+                logits = self.network(self.theta_P, images).double()
+                scores.append(logits.softmax(dim=1)[:, 1].numpy())
+        return np.concatenate(scores)
+
+
+def fit_pixels(
+    examples: Examples,
+    learner: NetworkLearner | FixMatchLearner,
+    normalisation: AnyNormalisation,
+    unlabelled_NHWC: Pixels,
+    seed: int,
+) -> PixelScorer:
+    """Return the network trained on the pictures of weighted examples.
+
+    Parameters
+    ----------
+    examples
+        Their `features_LF` are pictures, uint8 [L, H, W, 3]; the weights are drawing probabilities.
+    learner
+        Architecture and training.
+    normalisation
+        Of the survey's pictures.
+    unlabelled_NHWC
+        Pictures of the survey, of which at most `POOL` are used; only FixMatch needs them.
+    seed
+        Root of initial parameters and batches.
+    """
+    pixels_LHWC: Pixels = np.asarray(examples.features_LF, np.uint8)
+    images = normalisation.apply(torch.tensor(pixels_LHWC))
+    targets = torch.nn.functional.one_hot(torch.tensor(examples.positive_L.astype(np.int64)), 2).float()
+    weights = torch.tensor(examples.weights_L)
+    network = build_network(learner.network, 2, pixels_LHWC.shape[1])
+    theta = initial_parameters(network, fold_in(seed, "start"))
+    if isinstance(learner, FixMatchLearner):
+        rows = np.random.default_rng(fold_in(seed, "pool")).permutation(len(unlabelled_NHWC))[:POOL]
+        pool = normalisation.apply(torch.tensor(unlabelled_NHWC[np.sort(rows)]))
+        theta = fit_fixmatch(network, theta, images, targets, weights, pool, learner.training, seed).theta_P
+    else:
+        for state in fit_steps(network, theta, images, targets, weights, learner.training, seed):
+            theta = state.average_P
+    return PixelScorer(network, theta, normalisation)

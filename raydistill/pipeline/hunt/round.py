@@ -1,0 +1,207 @@
+"""Write one round for a person: learn from the labels so far, rank the survey, write the sheet.
+
+The survey passes twice, block by block: once for the scale of the features, once for the scores. So
+memory does not grow with the number of objects, apart from a few bytes for each.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.analysis.pages.contact_sheet import SheetCandidate, contact_sheet
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.hunt import CANDIDATES, LABELS, ROUND, SCORES, SCORES_SCHEMA, SHEET, RoundSummary
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.hunting.examples import Bools, Floats, Group, collect
+from raydistill.hunting.labels import LabelFile
+from raydistill.hunting.learning import BlockScorer, fit_learner, uses_pixels
+from raydistill.hunting.pixels import POOL, FixMatchLearner
+from raydistill.hunting.ranking import WITHOUT_SCORES, Candidate, Rows, Shortlist, random_keys
+from raydistill.hunting.regression import Standardiser
+from raydistill.log import get_logger
+from raydistill.pipeline.hunt.labels import KnownLabels, known_labels
+from raydistill.pipeline.hunt.pictures import prepare_pictures, read_block
+from raydistill.pipeline.hunt.sources import Source, open_sources
+from raydistill.pipeline.hunt.survey import HuntedSurvey
+from raydistill.pipeline.pictures.embedding import open_expert
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.seeding import fold_in
+from raydistill.storage import Folder
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Values:
+    """The features of each object, or the pictures of a folder, as a learner reads them."""
+
+    survey: HuntedSurvey
+    pictures: Folder | None
+
+    def blocks(self) -> Iterator[tuple[Rows, npt.NDArray[np.float16], npt.NDArray[Any]]]:
+        """Yield rows, features and values of usable objects, block by block."""
+        for number, (rows, features) in enumerate(self.survey.blocks()):
+            if len(rows):
+                yield rows, features, features if self.pictures is None else read_block(self.pictures, number)
+
+    def of_rows(self, wanted: Rows) -> tuple[Rows, npt.NDArray[Any]]:
+        """Return the rows among the wanted ones that can be used, and their values, in order of the survey."""
+        found, parts = [np.empty(0, np.int64)], []
+        for rows, _, values in self.blocks():
+            kept = np.isin(rows, wanted)
+            found.append(rows[kept])
+            parts.append(values[kept])
+        return np.concatenate(found), np.concatenate(parts)
+
+
+def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: HuntedSurvey) -> None:
+    """Write the files of a round."""
+    config, folder = plan.config.hunt, spec.folder
+    known = known_labels(survey, config.labels, config.threshold)
+    expert = open_expert(plan, curated)
+    sources = open_sources(plan, curated, expert)
+    pictures = None
+    if uses_pixels(config.learner):
+        pictures = folder / PARTIAL
+        prepare_pictures(plan, survey, pictures)
+    values = Values(survey, pictures)
+    standardiser = Standardiser.of(features for _, features, _ in values.blocks())
+    scorer = _fit(plan, curated, known, sources, values, standardiser)
+    if scorer is None:
+        log.info("hunt: nothing can be learnt from %d labels; the round explores", len(known.rows))
+    candidates = _rank(plan, folder, known, values, standardiser, scorer)
+    summary = RoundSummary(
+        target=config.target,
+        survey=survey.pictures.name,
+        number=known.next_round,
+        num_objects=int(survey.usable_N.sum()),
+        num_labels=len(known.rows),
+        num_found=int(known.positive.sum()),
+        threshold=config.threshold,
+        scale=known.file.scale,
+        learner="" if scorer is None else config.learner.kind,
+        sources=tuple(source.name for source in sources),
+    )
+    if summary.scale == "1-5":
+        log.info("hunt: grades of %d or more count as %s (hunt.threshold)", config.threshold, config.target)
+    write_sheet(plan, folder, survey, known.file, candidates, summary, spec.identity)
+    folder.write(ROUND, summary.to_json())
+
+
+def write_sheet(
+    plan: Plan, folder: Folder, survey: HuntedSurvey, labels: LabelFile, candidates: list[Candidate],
+    summary: RoundSummary, identity: str,
+) -> None:  # fmt: skip
+    """Write the contact sheet, the candidates as CSV, and the labels so far."""
+    config = plan.config.hunt
+    rows = [one.row for one in candidates]
+    names, ids = survey.filenames(rows), survey.ids
+    shown = survey.larger_pictures(rows, config.picture_size)
+    sheet = contact_sheet(
+        [
+            SheetCandidate(name, pixels, one.score, one.reason)
+            for name, pixels, one in zip(names, shown, candidates, strict=True)
+        ],
+        labels,
+        survey=survey.pictures.name,
+        target=config.target,
+        round_number=summary.number,
+        threshold=config.threshold,
+        store=identity[:12],
+        synthetics=_about_synthetics(summary.sources),
+    )
+    folder.write(SHEET, sheet.encode())
+    folder.write(LABELS, labels.text.encode())
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["filename", "object_id", "score", "reason"])
+    for name, one in zip(names, candidates, strict=True):
+        writer.writerow([name, ids[one.row], "" if math.isnan(one.score) else repr(one.score), one.reason.value])
+    folder.write(CANDIDATES, out.getvalue().encode())
+
+
+def _about_synthetics(sources: tuple[str, ...]) -> str:
+    if not sources:
+        return ""
+    return (
+        f"The ranking also learnt from synthetic galaxies ({', '.join(sources)}); all galaxies here are of the survey."
+    )
+
+
+def _fit(
+    plan: Plan, curated: CuratedSet, known: KnownLabels, sources: list[Source], values: Values,
+    standardiser: Standardiser,
+) -> BlockScorer | None:  # fmt: skip
+    """Return the learner, fitted to labels, background and synthetic examples."""
+    config = plan.config.hunt
+    usable = np.flatnonzero(values.survey.usable_N)
+    background = draw_background(np.setdiff1d(usable, known.rows), config.background, config.seed)
+    rows, found = values.of_rows(np.concatenate([known.rows, background]))
+    wanted = dict(zip(known.rows.tolist(), known.positive.tolist(), strict=True))
+    labelled = np.isin(rows, known.rows)
+    groups = [
+        Group(found[labelled], np.array([wanted[row] for row in rows[labelled].tolist()], bool)),
+        Group(found[~labelled], np.zeros(int((~labelled).sum()), bool)),
+        *synthetic_groups(sources, uses_pixels(config.learner), config.synthetic_weight),
+    ]
+    pool = np.empty((0, 1, 1, 3), np.uint8)
+    if isinstance(config.learner, FixMatchLearner):
+        _, pool = values.of_rows(draw_background(usable, POOL, fold_in(config.seed, "pool")))
+    return fit_learner(
+        collect(groups), config.learner, standardiser, curated.normalisation, pool, fold_in(config.seed, "learner")
+    )
+
+
+def synthetic_groups(sources: list[Source], pixels: bool, weight: float) -> list[Group]:
+    """Return the examples of each source; none if their weight is 0."""
+    if not weight:
+        return []
+    return [Group(one.pixels_LHWC if pixels else one.features_LF, one.positive_L, weight) for one in sources]
+
+
+def draw_background(rows: Rows, count: int, seed: int) -> Rows:
+    """Return `count` random rows, in order."""
+    keys = random_keys(rows, fold_in(seed, "background"))
+    return np.sort(rows[np.argsort(keys, kind="stable")[:count]])
+
+
+def _rank(
+    plan: Plan, folder: Folder, known: KnownLabels, values: Values, standardiser: Standardiser,
+    scorer: BlockScorer | None,
+) -> list[Candidate]:  # fmt: skip
+    """Write the scores of all objects, and return the candidates."""
+    config = plan.config.hunt
+    shares = WITHOUT_SCORES if scorer is None else config.quotas
+    shortlist = Shortlist(shares, config.per_round, fold_in(config.seed, "round", len(known.rows)))
+    num_objects = len(values.survey.usable_N)
+    scores_N: Floats = np.full(num_objects, np.nan)
+    labelled_N: Bools = np.zeros(num_objects, bool)
+    labelled_N[known.rows] = True
+    for rows, features, own in values.blocks():
+        if scorer is not None:
+            scores_N[rows] = scorer.score(own)
+        free = ~labelled_N[rows]
+        if free.any():
+            scores = None if scorer is None else scores_N[rows[free]]
+            shortlist.add(rows[free], scores, standardiser.apply(features[free]))
+    labels = np.zeros(num_objects, bool)
+    labels[known.rows] = known.positive
+    columns = [
+        values.survey.pictures.objects["object_id"].combine_chunks(),
+        pa.array(scores_N, mask=np.isnan(scores_N)),
+        pa.array(labels, mask=~labelled_N),
+    ]
+    with folder.writing(SCORES) as path:
+        pq.write_table(pa.table(columns, schema=SCORES_SCHEMA), path, compression="zstd")
+    return shortlist.candidates()

@@ -1,0 +1,216 @@
+"""The Ray task of a scripted hunt: one strategy with one seed, {strategy, seed} -> a file.
+
+The driver writes the inputs of all trials into one file. A trial depends on them, its strategy and
+its seed alone, so the number of workers changes no bit. A killed hunt resumes with the missing ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.tensors import read_tensors
+from raydistill.config.hunt import Hunt, Oracle
+from raydistill.core.normalise import AnyNormalisation
+from raydistill.hunting.examples import Bools, Floats, Group, collect
+from raydistill.hunting.learning import AnyLearner, fit_learner, uses_pixels
+from raydistill.hunting.loop import Scorer, Trace, choose, hunt
+from raydistill.hunting.metrics import Ranked, rank_metrics
+from raydistill.hunting.pixels import POOL
+from raydistill.hunting.ranking import Quotas, Rows
+from raydistill.hunting.regression import Standardiser, cross_fitted_scores
+from raydistill.pipeline.hunt.round import draw_background, synthetic_groups
+from raydistill.pipeline.hunt.sources import Source
+from raydistill.seeding import fold_in
+from raydistill.storage import Folder
+
+INPUTS = "inputs.safetensors"
+BEST_ONLY = Quotas(high_score=1, uncertain=0, diverse=0, random=0)  # for scores that do not learn
+
+
+class Inputs(NamedTuple):
+    """Features [M, F], pictures (or None) and truth of the objects of a hunt, and the synthetic sources."""
+
+    features_MF: npt.NDArray[np.float16]
+    pixels_MHWC: npt.NDArray[np.uint8] | None
+    truth_M: Bools
+    attributes_M: Floats | None
+    examples: Rows | None
+    sources: tuple[Source, ...]
+    standardiser: Standardiser
+    standard_MF: Floats
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the inputs as tensors, to be written."""
+        found: dict[str, Any] = {"features": self.features_MF, "truth": self.truth_M}
+        found |= {} if self.pixels_MHWC is None else {"pixels": self.pixels_MHWC}
+        found |= {} if self.attributes_M is None else {"attributes": self.attributes_M}
+        found |= {} if self.examples is None else {"examples": self.examples}
+        for one in self.sources:
+            found |= {f"{one.name}/features": one.features_LF, f"{one.name}/positive": one.positive_L}
+            found |= {f"{one.name}/pixels": one.pixels_LHWC}
+        return {name: torch.tensor(values) for name, values in found.items()}
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor]) -> Inputs:
+        """Return the inputs in tensors."""
+        found = {name: values.numpy() for name, values in tensors.items()}
+        names = sorted({name.rpartition("/")[0] for name in found} - {""})
+        sources = [
+            Source(name, found[f"{name}/features"], found[f"{name}/pixels"], found[f"{name}/positive"], frozenset())
+            for name in names
+        ]
+        standardiser = Standardiser.of([found["features"]])
+        return cls(
+            found["features"], found.get("pixels"), found["truth"], found.get("attributes"), found.get("examples"),
+            tuple(sources), standardiser, standardiser.apply(found["features"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrialRunner:
+    """Run trials. A worker receives it by pickle, and reads the inputs once.
+
+    Attributes
+    ----------
+    folder
+        URI of the folder of inputs and finished trials.
+    config
+        The hunt.
+    normalisation
+        Of the pictures.
+    threads
+        Torch threads of a worker.
+    """
+
+    folder: str
+    config: Hunt
+    normalisation: AnyNormalisation
+    threads: int
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Run the trial of one row {strategy, seed}; its file is complete before this returns the row."""
+        torch.set_num_threads(self.threads)
+        (row,) = block.to_pylist()
+        inputs = _inputs(self.folder)
+        result = self.run(inputs, row["strategy"], row["seed"])
+        Folder(self.folder).write(trial_name(row["strategy"], row["seed"]), json.dumps(result).encode())
+        return block
+
+    def run(self, inputs: Inputs, strategy: str, seed: int) -> dict[str, Any]:
+        """Return what was labelled and found, and the metrics at the start and at the end."""
+        oracle = self.config.oracle
+        assert oracle is not None
+        root = fold_in(self.config.seed, "trial", seed)
+        start = draw_examples(inputs, oracle.num_examples, root)
+        scorer = self._scorer(inputs, strategy, oracle, root)
+        learns = strategy not in ("ceiling", "attributes")
+        quotas = self.config.quotas if learns else BEST_ONLY
+        trace = hunt(
+            scorer, inputs.standard_MF, inputs.truth_M, start, quotas, oracle.rounds, self.config.per_round, root
+        )
+        shown_M = np.zeros(len(inputs.truth_M), bool)
+        shown_M[start] = shown_M[trace.rows] = True
+        following = choose(
+            trace.last_N, inputs.standard_MF, shown_M, quotas, self.config.per_round, fold_in(root, oracle.rounds)
+        )
+        return {
+            "start_rows": start.tolist(),
+            "next": [[one.row, None if np.isnan(one.score) else one.score, one.reason.value] for one in following],
+            "rows": trace.rows.tolist(),
+            "found": trace.found.tolist(),
+            "reasons": list(trace.reasons),
+            **_metrics(trace, inputs.truth_M, start, oracle.purity),
+        }
+
+    def _scorer(self, inputs: Inputs, strategy: str, oracle: Oracle, root: int) -> Scorer | None:
+        if strategy == "random":
+            return None
+        if strategy == "attributes":
+            assert inputs.attributes_M is not None
+            attributes_M = inputs.attributes_M
+            return lambda rows, labels, number: attributes_M
+        if strategy == "ceiling":
+            strength = getattr(self.config.learner, "strength", 10.0)
+            ceiling_M = cross_fitted_scores(
+                inputs.features_MF, inputs.truth_M, inputs.standardiser, strength, oracle.folds, root
+            )
+            return lambda rows, labels, number: ceiling_M
+        learners: dict[str, AnyLearner] = {"network": oracle.network, "fixmatch": oracle.fixmatch}
+        sources = [one for one in inputs.sources if one.name == strategy]
+        return self._learning(inputs, learners.get(strategy, self.config.learner), sources, root)
+
+    def _learning(self, inputs: Inputs, learner: AnyLearner, sources: Sequence[Source], root: int) -> Scorer:
+        """Return a scorer that learns from labels, background and synthetic examples."""
+        pixels = uses_pixels(learner)
+        values: npt.NDArray[Any] = inputs.features_MF
+        pool = np.empty((0, 1, 1, 3), np.uint8)
+        if pixels:
+            assert inputs.pixels_MHWC is not None
+            values = inputs.pixels_MHWC
+            pool = values[draw_background(np.arange(len(values)), POOL, fold_in(root, "pool"))]
+        background = draw_background(np.arange(len(values)), self.config.background, root)
+        synthetic = synthetic_groups(list(sources), pixels, self.config.synthetic_weight)
+
+        def score(rows: Rows, labels: Bools, number: int) -> Floats | None:
+            presumed = np.setdiff1d(background, rows)
+            groups = [Group(values[rows], labels), Group(values[presumed], np.zeros(len(presumed), bool)), *synthetic]
+            fitted = fit_learner(
+                collect(groups), learner, inputs.standardiser, self.normalisation, pool, fold_in(root, number)
+            )
+            return None if fitted is None else fitted.score(values)
+
+        return score
+
+
+def draw_examples(inputs: Inputs, count: int, seed: int) -> Rows:
+    """Return the rows that are known at the start: those given, or `count` wanted ones and as many others."""
+    if inputs.examples is not None:
+        return inputs.examples
+    rng = np.random.default_rng(fold_in(seed, "examples"))
+    kinds = [np.flatnonzero(inputs.truth_M == kind) for kind in (True, False)]
+    return np.sort(np.concatenate([rng.permutation(rows)[:count] for rows in kinds]))
+
+
+def _metrics(trace: Trace, truth_M: Bools, start: Rows, purity: float) -> dict[str, list[float] | None]:
+    """Return the metrics over all objects without the examples.
+
+    At the end the labelled objects have their label as their score: this is the catalogue that a
+    user then has.
+    """
+    judged = np.ones(len(truth_M), bool)
+    judged[start] = False
+    if not truth_M[judged].any():
+        return {"start": None, "end": None}
+    ends: dict[str, list[float] | None] = {}
+    for moment, scores_M in (("start", trace.first_N), ("end", trace.last_N)):
+        if scores_M is None:
+            ends[moment] = None
+            continue
+        scores_M = scores_M.copy()
+        if moment == "end":
+            scores_M[trace.rows] = np.where(trace.found, 2.0, -1.0)  # scores lie in [0, 1]
+        ends[moment] = list(rank_metrics(scores_M[judged], truth_M[judged], purity))
+    return ends
+
+
+METRICS = Ranked._fields
+
+
+@lru_cache(maxsize=1)
+def _inputs(folder: str) -> Inputs:
+    return Inputs.of(read_tensors(Folder(folder), INPUTS)[0])
+
+
+def trial_name(strategy: str, seed: int) -> str:
+    """Return the name of the file of a finished trial."""
+    return f"trial-{strategy}-{seed:04d}.json"

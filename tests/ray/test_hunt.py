@@ -1,0 +1,156 @@
+"""Test the hunt stage: rounds for a person, a scripted labeller, resuming, and refused inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pyarrow import csv
+from ray_tools import SILENT, content, copy_of, killing, tiny
+
+from raydistill.artifacts.hunt import CANDIDATES, LABELS, SCORES, SHEET, HuntReport, HuntRound
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError
+from raydistill.pipeline.hunt import stage
+from raydistill.pipeline.hunt.specs import hunt_spec
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.predict.stage import predict
+from raydistill.pipeline.sample.stage import sample
+from tests.unit.pipeline.sample_tools import write_generator
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+FEW = ("sample.sampling={steps: 2}", "sample.num_images=40", "hunt.per_round=5", "hunt.background=10")
+STEPS = "training: {steps: 3}"
+ORACLE = (
+    "hunt.oracle={positive: truth_class <= 2, rounds: 2, seeds: 2, num_examples: 2, attributes: [smooth, dust_lane], "
+    f"strategies: [ceiling, gen, real, random, attributes, network, fixmatch], network: {{{STEPS}}}, fixmatch: {{{STEPS}}}}}"
+)
+
+
+@pytest.fixture(scope="module")
+def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder with predictions, and samples of a generator with random weights."""
+    root = copy_of(trained_root, tmp_path_factory.mktemp("hunt"), "survey", "curated", "trajectories")
+    write_generator(Plan(tiny(root)))
+    sample(Plan(tiny(root, *FEW)), SILENT)
+    predict(Plan(tiny(root)), None, SILENT)
+    return root
+
+
+def source(root: Path) -> str:
+    """Return the override for a source whose positives and negatives are the same samples."""
+    folder = Plan(tiny(root, *FEW)).synthetic.folder
+    return f"hunt.synthetic={{gen: {{positive: {folder}, negative: {folder}}}}}"
+
+
+def next_round(root: Path, *overrides: str) -> HuntRound:
+    found = stage.hunt(Plan(tiny(root, *FEW, *overrides)), SILENT)
+    assert isinstance(found, HuntRound)
+    return found
+
+
+def labelled(known: HuntRound, wanted: set[str], path: Path) -> Path:
+    """Write the labels of a round as its sheet does: those before, then the candidates."""
+    text = known.folder.read(LABELS).decode()
+    for row in known.candidates().itertuples():
+        label = "anomaly" if row.object_id in wanted else "normal"
+        text += f"{row.filename},{label},{known.summary.number},{row.reason},\n"
+    path.write_text(text)
+    return path
+
+
+def test_rounds_follow_each_other_and_show_nothing_twice(root: Path, tmp_path: Path) -> None:
+    truth = csv.read_csv(f"{Plan(tiny(root)).survey.folder.uri}/truth.csv").to_pandas()
+    wanted = set(truth.loc[truth["truth_class"] <= 2, "objid"])
+    first = next_round(root)
+    assert (first.summary.number, first.summary.learner) == (1, "")
+    assert set(first.candidates()["reason"]) == {"diverse", "random"}
+    shown, labels = set(first.candidates()["object_id"]), labelled(first, wanted, tmp_path / "one.csv")
+    for number in (2, 3):
+        later = next_round(root, f"hunt.labels={labels}")
+        candidates = set(later.candidates()["object_id"])
+        assert (later.summary.number, later.summary.num_labels) == (number, len(shown))
+        assert later.folder.read(LABELS) == labels.read_bytes()
+        assert len(candidates) == 5
+        assert not candidates & shown
+        scores = later.scores().set_index("object_id")
+        assert set(scores.index[scores["label"].notna()]) == shown
+        assert later.summary.num_found == len(shown & wanted) == scores["label"].fillna(False).sum()
+        shown, labels = shown | candidates, labelled(later, wanted, tmp_path / f"{number}.csv")
+    assert later.summary.learner == "regression"
+    assert scores["score"].between(0, 1).all()
+    best = scores["score"][scores["label"].isna()].idxmax()
+    assert later.candidates()["object_id"][0] == best
+    assert {SHEET, CANDIDATES, SCORES} <= set(later.manifest.files)
+
+
+@pytest.mark.parametrize("learner", ["network", "fixmatch"])
+def test_network_on_pixels_ranks_a_survey_too(root: Path, tmp_path: Path, learner: str) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("filename,label\nsim-000001,yes\nsim-000002,no\n")
+    found = next_round(root, f"hunt.labels={labels}", f"hunt.learner={{kind: {learner}, {STEPS}}}", source(root))
+    assert (found.summary.learner, found.summary.scale, found.summary.sources) == (learner, "yes-no", ("gen",))
+    assert found.scores()["score"].notna().all()
+    assert b"synthetic galaxies (gen)" in found.folder.read(SHEET)
+
+
+def report_of(root: Path, *overrides: str) -> HuntReport:
+    found = stage.hunt(Plan(tiny(root, *FEW, ORACLE, source(root), *overrides)), SILENT)
+    assert isinstance(found, HuntReport)
+    return found
+
+
+def test_strategies_are_compared_and_a_killed_worker_changes_no_bit(root: Path, tmp_path: Path) -> None:
+    report = report_of(root, "resources.workers=1")
+    summary, trials = report.summary, report.trials()
+    assert summary.num_objects == 90
+    assert summary.simulated
+    assert trials.groupby(["strategy", "seed"]).size().eq(10).all()
+    assert not trials.duplicated(["strategy", "seed", "object_id"]).any()
+    ends = report.curves().query("labels == 10").set_index("strategy")["mean"]
+    found = trials.groupby(["strategy", "seed"])["found"].sum().groupby("strategy").mean()
+    assert ends.to_dict() == found.to_dict()
+    table = report.table().set_index(["strategy", "moment", "metric"])
+    difference = table.loc[("ceiling", "end", "found")]["difference"]
+    assert difference == pytest.approx(found["ceiling"] - found["real"])
+    assert set(report.seen()["by"]) == {"experts", "attributes", "gen"}
+    spec = hunt_spec(Plan(tiny(root, *FEW, ORACLE, source(root))))
+
+    other = copy_of(root, tmp_path, "survey", "curated", "trajectories", "generator", "synthetic", "predictions")
+    again = hunt_spec(Plan(tiny(other, *FEW, ORACLE, source(other))))
+    assert again.identity == spec.identity
+    partial = Path(again.folder.uri) / PARTIAL
+    with killing("MapBatches", lambda: len(list(partial.glob("trial-*.json"))) >= 2):
+        report_of(other, "resources.workers=2")
+    assert content(again) == content(spec)
+
+
+def test_strict_setting_leaves_wanted_galaxies_out(root: Path) -> None:
+    oracle = ORACLE.replace("positive:", "setting: strict, positive:").replace("truth_class <= 2", "truth_class == 0")
+    report = stage.hunt(Plan(tiny(root, *FEW, oracle, source(root))), SILENT)
+    assert isinstance(report, HuntReport)
+    seen = report.seen().set_index("by")
+    assert seen.loc["experts", "targets"] > 0
+    assert seen.loc[["attributes", "gen"], "targets"].tolist() == [0, 0]
+
+
+def test_missing_predictions_and_features_are_refused(root: Path, tmp_path: Path) -> None:
+    empty = copy_of(root, tmp_path, "survey", "curated", "trajectories")
+    with pytest.raises(
+        ArtifactMissing, match="the survey has no predictions yet; run 'raydistill predict CONFIG CONFIG'"
+    ):
+        next_round(empty)
+    predict(Plan(tiny(empty, "predict.features=false")), None, SILENT)
+    with pytest.raises(ArtifactIncompatible, match=r"set predict\.features=true"):
+        next_round(empty, "predict.features=false")
+
+
+def test_labels_of_another_survey_are_refused(root: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("filename,label\nsim-000001,yes\nother.jpg,no\n")
+    with pytest.raises(CatalogError, match=r"the filename 'other\.jpg' names no object of the survey"):
+        next_round(root, f"hunt.labels={labels}")
+    labels.write_text("filename,label\nsim-000001,yes\n1.jpg,no\n")
+    with pytest.raises(CatalogError, match=r"the label of '1\.jpg' contradicts that of another name"):
+        next_round(root, f"hunt.labels={labels}")

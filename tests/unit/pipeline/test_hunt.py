@@ -1,0 +1,117 @@
+"""Parts of the hunt stage without Ray: the truth, the table of metrics, votes as fractions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from raydistill.config.hunt import Hunt, Oracle, SyntheticSource
+from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
+from raydistill.galaxies.gz2 import GZ2
+from raydistill.pipeline.hunt.attributes import answer_fractions
+from raydistill.pipeline.hunt.scripted import metric_rows
+from raydistill.pipeline.hunt.sources import check_pictures
+from raydistill.pipeline.hunt.trials import METRICS
+from raydistill.pipeline.hunt.truth import read_truth
+
+TABLE = "objid,kind,lane,note\n1,0,0.5,a\n2,1,0.0,b\n3,5,0.9,c\n4,2,,d\n"
+
+
+def truth(tmp_path, condition, ids=("4", "3", "1", "9"), **keys):
+    path = tmp_path / "truth.csv"
+    path.write_text(TABLE)
+    return read_truth(Oracle(positive=condition, **keys), str(path), list(ids))
+
+
+def test_truth_follows_the_order_of_the_survey_and_unknown_numbers_fulfil_nothing(tmp_path):
+    found = truth(tmp_path, "kind <= 2 and lane > 0")
+    assert found.known_N.tolist() == [True, True, True, False]
+    assert found.positive_N.tolist() == [False, False, True, False]
+    assert truth(tmp_path, "note == 'c'").positive_N.tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("kind <= 2 and lanes > 0", "has no column 'lanes'; did you mean 'lane'?"),
+        ("kind +", "'kind +' is no condition on the table"),
+        ("lane", "'lane' gives no yes or no for each row"),
+        ("kind > 90", "no object of the survey fulfils it"),
+        ("kind >= 0", "every object of the survey fulfils it"),
+    ],
+)
+def test_wrong_condition_gets_one_sentence(tmp_path, condition, message):
+    with pytest.raises(ConfigError) as caught:
+        truth(tmp_path, condition)
+    assert message in str(caught.value)
+    assert "hunt.oracle.positive" in str(caught.value)
+
+
+def test_wrong_ids_get_one_sentence(tmp_path):
+    with pytest.raises(CatalogError, match="it has no column 'objids'; hunt"):
+        truth(tmp_path, "kind > 0", id="objids")
+    with pytest.raises(CatalogError, match="none of its 4 ids is of the survey"):
+        truth(tmp_path, "kind > 0", ids=("x", "y"))
+
+
+@pytest.mark.parametrize("key", ["image_size", "crop_fraction", "aligned"])
+def test_synthetic_pictures_that_were_prepared_otherwise_are_refused(key):
+    own = SimpleNamespace(image_size=32, crop_fraction=0.5, aligned=True)
+    theirs = SimpleNamespace(**{**vars(own), key: 0})
+    folder = SimpleNamespace(uri="runs/x")
+    check_pictures(SimpleNamespace(summary=own, folder=folder), SimpleNamespace(summary=own))
+    with pytest.raises(ArtifactIncompatible, match=f"runs/x: its pictures have {key} 0, and those of the survey"):
+        check_pictures(SimpleNamespace(summary=theirs, folder=folder), SimpleNamespace(summary=own))
+
+
+def trial(found, start, end):
+    return {"found": found, "start": start, "end": end}
+
+
+def test_differences_are_paired_by_seed_and_seeds_without_scores_are_left_out():
+    one, two = [0.1] * len(METRICS), [0.3] * len(METRICS)
+    trials = {
+        "real": [trial([True], None, one), trial([True, True], one, one), trial([False], one, one)],
+        "injection": [trial([True] * 3, two, two), trial([True] * 4, two, two), trial([True] * 2, two, two)],
+    }
+    rows = {(row["strategy"], row["moment"], row["metric"]): row for row in metric_rows(trials)}
+    found = rows["injection", "end", "found"]
+    assert (found["mean"], found["difference"], found["difference_low"], found["seeds"]) == (3.0, 2.0, 2.0, 3)
+    start = rows["injection", "start", METRICS[0]]
+    assert (start["seeds"], start["difference"]) == (3, pytest.approx(0.2))
+    assert rows["real", "start", METRICS[0]]["seeds"] == 2
+    assert np.isnan(rows["real", "end", "found"]["difference"])
+
+
+def test_fraction_of_an_answer_counts_those_who_were_never_asked():
+    votes = np.full((2, len(GZ2.answers)), np.nan, np.float32)
+    for row, (odd, lane) in enumerate([(0.5, 0.8), (0.1, np.nan)]):
+        votes[row, GZ2.index[GZ2.resolve("odd_yes", "test")]] = odd
+        votes[row, GZ2.index[GZ2.resolve("dust_lane", "test")]] = lane
+    fractions = answer_fractions(votes, GZ2, GZ2.resolve("dust_lane", "test"))
+    np.testing.assert_allclose(fractions, [0.4, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"synthetic": {"real": SyntheticSource("a", "b")}}, "a strategy of its own"),
+        ({"synthetic": {"a/b": SyntheticSource("a", "b")}}, "letters, digits, - and _"),
+        ({"threshold": 1}, r"threshold must lie in \[2, 5\]"),
+        ({"oracle": Oracle(positive="a > 0", strategies=("real", "magic"))}, "oracle.strategies names 'magic'"),
+    ],
+)
+def test_wrong_values_of_the_config_are_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        Hunt(**keys)
+
+
+def test_default_strategies_are_those_that_apply():
+    source = {"injection": SyntheticSource("a", "b")}
+    assert Hunt().strategies == ()
+    assert Hunt(synthetic=source, oracle=Oracle(positive="a > 0")).strategies == (
+        "ceiling", "injection", "real", "random",
+    )  # fmt: skip
+    assert Hunt(oracle=Oracle(positive="a > 0", attributes=("smooth",))).strategies[-1] == "attributes"
