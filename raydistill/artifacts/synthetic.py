@@ -1,4 +1,6 @@
-"""Define `SyntheticSet`: pictures that a generator sampled.
+"""Define `SyntheticSet`: pictures that were not observed.
+
+A generator sampled them, a physical model was applied to real ones, or they were simulated.
 
 - `data/label=<index>/part-0.parquet`: rows sorted by index, images as lossless PNG. The label is -1
   where the condition determines no class. pandas and pyarrow read the folder `data`.
@@ -7,14 +9,14 @@
 - `whitening.safetensors`: that of the curated set, where it has one.
 
 A sample must not pass for a galaxy. So every row has `synthetic = true`, every object id starts with
-"synthetic-", and every PNG names its generator in its metadata.
+"synthetic-", and every PNG says in its metadata how it was made.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 KIND = "synthetic"
+LEFT_OUT = ("image", "condition", "source", "parameters")  # columns that an astropy table does not have
 NO_CLASS = -1  # label of a sample whose condition determines no class
 
 # The columns of a curated set, then those that only samples have.
@@ -44,15 +47,20 @@ SCHEMA = pa.schema(
     [
         *curated.SCHEMA,
         ("synthetic", pa.bool_()),  # always true
-        ("index", pa.int64()),  # of the noise, which is `seeding.generator(seed, "sample", index)`
+        ("index", pa.int64()),  # with the seed it determines all random numbers of the sample
         ("condition", pa.list_(pa.float32())),  # the generator's input, null where unknown; `Summary.condition`
         ("guidance", pa.float64()),
-        ("origin", pa.string()),  # object id of the real galaxy whose condition was taken, or null
+        ("origin", pa.string()),  # object id of the real galaxy whose condition or picture was taken, or null
         ("recognised", pa.float64()),  # the experts' probability of the sample's class, or null
-        ("generator", pa.string()),  # content digest
+        ("generator", pa.string()),  # content digest, or null
         ("seed", pa.int64()),
+        ("made_by", pa.string()),  # "generator", "injection" or "simulator"
+        ("start", pa.string()),  # object id of the real galaxy whose noised picture was the first state, or null
+        ("injected", pa.string()),  # kind of the model that changed the picture of `origin`, or null
+        ("parameters", pa.map_(pa.string(), pa.float64())),  # the truth of an injection or a simulation, or null
     ]
 )
+LATER = ("made_by", "start", "injected", "parameters")  # columns that sets of older releases lack
 
 
 @dataclass(frozen=True)
@@ -104,15 +112,18 @@ class SyntheticSummary:
     unlabelled
         Counts of the samples whose condition determines no class.
     generator
-        Content digest of the generator.
+        Content digest of the generator; None for another source.
     condition
         Name and size of each group of the column `condition`, in order.
     guidance, steps
-        Scale of the classifier-free guidance, and number of solver steps.
+        Scale of the classifier-free guidance, and number of solver steps; None for another source.
     seed
         Root of the noise.
     min_probability
         Threshold of the filter on `recognised`; None: no filter.
+    source
+        How the pictures were made: `kind` is that of `sample.source`, and further keys are its
+        values. The ranges of an injection are those after the fit.
     """
 
     synthetic: Literal[True] = True
@@ -126,12 +137,13 @@ class SyntheticSummary:
     tree: str
     classes: tuple[SyntheticClass, ...]
     unlabelled: SyntheticClass
-    generator: str
+    generator: str | None
     condition: tuple[tuple[str, int], ...]
-    guidance: float
-    steps: int
+    guidance: float | None
+    steps: int | None
     seed: int
     min_probability: float | None
+    source: dict[str, Any] = field(default_factory=lambda: {"kind": "generator"})
 
     def to_json(self) -> bytes:
         """Return the bytes of `summary.json`."""
@@ -236,7 +248,7 @@ class SyntheticSet:
         tables = [schema.empty_table()]
         for label in (NO_CLASS, *range(self.num_classes)):
             if (name := partition(label)) in self.manifest.files:
-                rows = read_table(self.folder, name, read)
+                rows = _with_later_columns(read_table(self.folder, name, read), read)
                 tables.append(rows.append_column("label", pa.array([label] * len(rows))).cast(schema))
         return pa.concat_tables(tables).sort_by("index").select([*selected, "label"])
 
@@ -275,9 +287,20 @@ class SyntheticSet:
         -------
         pandas.DataFrame
             The columns of `SCHEMA` and `label`. `synthetic` is True in every row. `petro_r90` is in
-            arcsec where the condition has a size, else NaN. `image` holds the bytes of a PNG file.
+            arcsec where it is known, else NaN. `image` holds the bytes of a PNG file, and `parameters`
+            a dictionary.
         """
-        return self.table().to_pandas()
+        return self.table().to_pandas(maps_as_pydicts="strict")
+
+    def real_galaxies(self) -> set[str]:
+        """Return the object ids of the real galaxies whose conditions or pictures were taken.
+
+        Examples to which an injection was fitted count too. The galaxies on which a generator was
+        trained do not: they are the training galaxies of its parents.
+        """
+        rows = self.table(["origin", "start"])
+        taken = {one for name in ("origin", "start") for one in rows[name].to_pylist() if one is not None}
+        return taken | set(self.summary.source.get("examples", ()))
 
     def to_astropy(self) -> Table:
         """Return the rows as an astropy table with units, sorted by index.
@@ -287,12 +310,12 @@ class SyntheticSet:
         astropy.table.Table
             `petro_r90` in arcsec; unknown numbers are masked. `votes` is [N, answers] where every
             sample has votes, and is left out otherwise. Pictures and conditions are left out: see
-            `to_torch` and `to_pandas`. The metadata have the key `SYNTH`, which is True.
+            `to_torch` and `to_pandas`. So are true parameters. The metadata have the key `SYNTH`, which is True.
         """
         from astropy import units
         from astropy.table import Table
 
-        frame = self.table([name for name in SCHEMA.names if name not in ("image", "condition", "source")]).to_pandas()
+        frame = self.table([name for name in SCHEMA.names if name not in LEFT_OUT]).to_pandas()
         votes = frame.pop("votes")
         table = Table.from_pandas(frame, units={"ra": units.deg, "dec": units.deg, "petro_r90": units.arcsec})
         if len(votes) and votes.notna().all():
@@ -311,6 +334,19 @@ def object_id(digest: str, index: int) -> str:
     return f"{KIND}-{digest[:8]}-{index:07d}"
 
 
-def png_text(generator: str, seed: int, index: int) -> Mapping[str, str]:
-    """Return the metadata of a sample's PNG file, by keyword of the PNG specification."""
-    return {"Software": "raydistill", "Comment": f"synthetic: generator {generator}, seed {seed}, index {index}"}
+def png_text(how: str, seed: int, index: int) -> Mapping[str, str]:
+    """Return the metadata of a sample's PNG file, by keyword of the PNG specification.
+
+    `how` is "generator" and its digest, or another source and what it made.
+    """
+    return {"Software": "raydistill", "Comment": f"synthetic: {how}, seed {seed}, index {index}"}
+
+
+def _with_later_columns(rows: pa.Table, names: list[str]) -> pa.Table:
+    """Return the rows of an older set with the columns that it lacks; a generator sampled them."""
+    for name in LATER:
+        if name in names and name not in rows.column_names:
+            kind = SCHEMA.field(name).type
+            values = pa.array(["generator"] * len(rows)) if name == "made_by" else pa.nulls(len(rows), kind)
+            rows = rows.append_column(name, values)
+    return rows.select(names)

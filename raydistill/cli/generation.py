@@ -51,10 +51,11 @@ def sample(
     dry_run: DryRun = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Sample synthetic galaxies from the trained generator.
+    """Make synthetic galaxies: sample the trained generator, inject into real galaxies, or simulate.
 
-    `sample.conditions` in the config says what they show: classes, answers of volunteers, a table,
-    or real galaxies with some answers changed. Every row and picture says that it is synthetic.
+    `sample.source` in the config says where they come from, by default the generator. Its
+    `sample.conditions` say what they show: classes, answers of volunteers, a table, or real
+    galaxies with some answers changed. Every row and picture says that it is synthetic.
     """
     with exit_on_error():
         own = [] if filter is None else [f"sample.filter.min_probability={filter}"]

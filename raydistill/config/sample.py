@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 from pydantic import PositiveFloat, PositiveInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
+from raydistill.config.source import GeneratorSource, Source
 from raydistill.diffusion.sampling import Sampling
+from raydistill.fields import later
 from raydistill.galaxies.catalog_schemas import Fractions
 from raydistill.galaxies.selection import Split
 
@@ -139,7 +141,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Sample:
-    """Sample synthetic galaxies from the generator.
+    """Sample synthetic galaxies.
 
     Parameters
     ----------
@@ -158,6 +160,8 @@ class Sample:
     block_size
         Images that are sampled together. It decides the last bits of an image, because sums depend
         on the shape of a batch.
+    source
+        Where the images come from. `conditions` and `sampling` belong to the generator.
     """
 
     num_images: PositiveInt = 128
@@ -167,7 +171,19 @@ class Sample:
     filter: Filter | None = None
     seed: int = 0
     block_size: PositiveInt = 32
+    source: Annotated[Source, BY_KIND, infer_kind(Source)] = later(GeneratorSource())
+
+    @property
+    def needs_generator(self) -> bool:
+        """Whether the images are sampled from the run's generator."""
+        return self.source.kind == "generator"
 
     def __post_init__(self) -> None:
+        if self.source.kind != "generator":
+            for name in ("conditions", "sampling"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"the key '{name}' belongs to the source 'generator', and the source is '{self.source.kind}'"
+                    )
         if self.per_class is not None and not isinstance(self.conditions, ClassConditions | None):
             raise ValueError("per_class is the number of images of each class; give num_images for other conditions")

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import fields
 
 from raydistill.config import Config
 from raydistill.config.sample import AnswerConditions, ClassConditions, GalaxyConditions
+from raydistill.config.source import GeneratorSource, InjectionSource, SimulatorSource
 from raydistill.core.architectures import Custom
 from raydistill.core.networks import build_network, check_network, embedding
 from raydistill.datasets.base import DataSet
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, nearest
 from raydistill.galaxies.answers import parse_answers
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, find_class, load_class_tree
 from raydistill.storage import Folder
 
 ALL = "all"  # value of curate.classes: every class of a data set
+SIMULATED = BUILTIN_TREES["gz2-9-lens"]  # the position of a class is its number in the simulator
 MAX_ALIGNED_ROTATION = 45  # degrees by which augmentation may rotate aligned galaxies
 
 
@@ -37,6 +40,7 @@ def check(config: Config) -> None:
         _check_augmentation(config)
     _check_classes(config)
     _check_conditions(config)
+    _check_source(config)
     _check_tracking(config)
 
 
@@ -118,6 +122,44 @@ def _check_conditions(config: Config) -> None:
     if isinstance(conditions, ClassConditions):
         for name in conditions.classes:
             find_class(name, tree.names, "sample.conditions.classes")
+
+
+def _check_source(config: Config) -> None:
+    """Raise ConfigError if `sample.source` names an unknown class, or an unknown parameter.
+
+    The classes of a data set are known after curation only.
+    """
+    source, where = config.sample.source, "sample.source"
+    if isinstance(source, SimulatorSource):
+        check_parameters(tuple(source.parameters), f"{where}.parameters")
+        for name in source.classes:
+            find_class(name, SIMULATED.names, f"{where}.classes")
+    if config.curate.classes in (ALL, UNLABELLED):
+        return
+    names = load_class_tree(config.curate.classes).names
+    own: dict[str, tuple[str | None, ...]]
+    if isinstance(source, GeneratorSource):
+        own = {"start_classes": source.start_classes}
+    elif isinstance(source, InjectionSource):
+        own = {"classes": source.classes, "label": (source.label,)}
+    else:
+        own = {"label": (source.label,)}
+    for key, values in own.items():
+        for value in values:
+            if value is not None:
+                find_class(value, names, f"{where}.{key}")
+
+
+def check_parameters(names: tuple[str, ...], where: str) -> None:
+    """Raise ConfigError if a simulated galaxy has no such true parameter, or if its class determines it."""
+    if not names:
+        return
+    from raydistill.simulation.render import Truth  # imports astropy
+
+    known = tuple(one.name for one in fields(Truth) if one.name != "class_")
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"there is no parameter '{name}'", where, nearest(name, known))
 
 
 def _check_tracking(config: Config) -> None:

@@ -24,8 +24,9 @@ from typing import Any
 
 from raydistill import config as configs
 from raydistill.artifacts import curated, distilled, evaluation, generator, search, synthetic, trajectories
-from raydistill.artifacts.manifest import open_manifest
+from raydistill.artifacts.manifest import REVISIONS, open_manifest
 from raydistill.config import CatalogSurvey, Config, Distill, TableConditions
+from raydistill.config.source import SimulatorSource
 from raydistill.datasets.base import DataSet
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, load_class_tree
 from raydistill.galaxies.pictures.sources import FolderImages
@@ -193,12 +194,16 @@ class Plan:
 
     @cached_property
     def synthetic(self) -> ArtifactSpec:
-        """The synthetic set that the generator samples."""
+        """The synthetic set."""
         sample = self.config.sample
         parts: dict[str, Any] = {"sample": sample}
         if isinstance(sample.conditions, TableConditions):
             parts["table_sha256"] = file_digest(sample.conditions.table, "table", "sample.conditions.table")
-        parents = {curated.KIND: self.curated, generator.KIND: self.generator}
+        if isinstance(sample.source, SimulatorSource):
+            parts["simulator"] = REVISIONS["survey"]  # another renderer gives other pictures
+        parents = {curated.KIND: self.curated}
+        if self.config.sample.needs_generator:
+            parents[generator.KIND] = self.generator
         if sample.filter is not None:
             parents[trajectories.KIND] = self.filter_experts
         return self.spec(synthetic.KIND, parts, parents, sample.seed)
@@ -214,7 +219,8 @@ class Plan:
     def synthetic_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `sample` reads, and the synthetic set that it writes."""
         experts = [] if self.config.sample.filter is None else [self.filter_experts]
-        specs = [*self.generator_specs(), *experts, self.synthetic]
+        own = self.generator_specs() if self.config.sample.needs_generator else [self.survey, self.curated]
+        specs = [*own, *experts, self.synthetic]
         return [spec for spec in specs if spec is not None]
 
     def generator_specs(self) -> list[ArtifactSpec]:

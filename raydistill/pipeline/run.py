@@ -83,7 +83,8 @@ def stages_of(config: Config, last: str = "evaluate") -> list[str]:
     """Return the stages that a config needs up to the stage `last`, in their order."""
     needed = {last}
     while last in BEFORE:
-        needed.add(last := BEFORE[last])
+        without_generator = last == "sample" and not config.sample.needs_generator
+        needed.add(last := "curate" if without_generator else BEFORE[last])
     filtered = config.sample.filter is not None and config.sample.filter.experts is None
     embedded = "generate" in needed and config.generate.needs_experts
     if (
@@ -164,7 +165,7 @@ def predict(plan: Plan, survey: str | None) -> PredictionSet:
 
 
 def sample(plan: Plan) -> SyntheticSet:
-    """Sample synthetic galaxies; the generator must exist."""
+    """Make synthetic galaxies; the curated set must exist, and the generator if the source is one."""
     plan.synthetic_specs()  # reports a wrong path before the tracking database is created
     return _sample(plan, make_tracker(plan))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from raydistill.artifacts.conditions import ConditionEncoding
@@ -46,12 +47,15 @@ class Pool:
         Their N conditions.
     random
         Whether a sample takes a random galaxy. False: samples take them in turn.
+    columns
+        Further columns of `requests.REQUEST_SCHEMA`, with a value for each galaxy.
     """
 
     name: str
     galaxies: Galaxies
     conditions: Conditions
     random: bool = False
+    columns: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
 
     def rows(self, numbers: np.ndarray, indices: np.ndarray, seed: int) -> np.ndarray:
         """Return the galaxy of each sample.
@@ -153,7 +157,7 @@ def _class_pools(wanted: ClassConditions, survey: Survey, encoding: ConditionEnc
     for label in labels:
         own = galaxies.take(np.flatnonzero(galaxies.labels_N == label))
         own = own if random else _unknown(own.take(np.zeros(1, np.int64)))
-        pools.append(Pool(survey.class_names[label], own, _encode(own, encoding), random))
+        pools.append(Pool(survey.class_names[label], own, _encode(own, encoding), random=random))
     return pools
 
 

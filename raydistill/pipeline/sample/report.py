@@ -11,13 +11,12 @@ import pyarrow.parquet as pq
 
 from raydistill.analysis.image_grids import image_grid
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.synthetic import NO_CLASS, SyntheticClass, SyntheticSummary, partition
 from raydistill.artifacts.tables import decode_images
-from raydistill.diffusion.sampling import Sampling
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import save_figure
+from raydistill.pipeline.sample.opening import OpenedSource
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
 
@@ -30,8 +29,7 @@ GRID_IMAGES = 20  # of each class
 def summarise(
     plan: Plan,
     curated: CuratedSet,
-    generator: GeneratorArtifact,
-    sampling: Sampling,
+    source: OpenedSource,
     classes: dict[int, SyntheticClass],
 ) -> SyntheticSummary:
     """Return the summary of a set, with the counts of each class by label."""
@@ -47,12 +45,13 @@ def summarise(
         tree=own.tree,
         classes=tuple(entry for label, entry in sorted(classes.items()) if label != NO_CLASS),
         unlabelled=classes[NO_CLASS],
-        generator=generator.manifest.content,
-        condition=tuple((group.name, group.size) for group in generator.layout.groups),
-        guidance=sampling.guidance,
-        steps=sampling.steps,
+        generator=source.generator,
+        condition=source.condition,
+        guidance=None if source.sampling is None else source.sampling.guidance,
+        steps=None if source.sampling is None else source.sampling.steps,
         seed=config.seed,
         min_probability=None if config.filter is None else config.filter.min_probability,
+        source=source.description,
     )
 
 
@@ -64,14 +63,25 @@ def draw_grid(plan: Plan, summary: SyntheticSummary, run: Run) -> None:
         return
     firsts = [_first_images(plan.synthetic.folder, label, summary.image_size) for label, _ in entries]
     rows = np.repeat(np.arange(len(entries)), [len(images) for images in firsts])
-    heading = f"synthetic galaxies, sampled and not observed (trained on {summary.survey})"
-    caption = f"guidance {summary.guidance:g}   ·   seed {summary.seed}   ·   generator {summary.generator[:12]}"
+    heading, caption = describe_source(summary)
 
     def draw(path: Path) -> None:
         names = [name for _, name in entries]
         image_grid(np.concatenate(firsts), rows, names, path, columns=GRID_COLUMNS, caption=caption, heading=heading)
 
     save_figure(plan.synthetic, run, "grid.png", draw)
+
+
+def describe_source(summary: SyntheticSummary) -> tuple[str, str]:
+    """Return a heading that says how the pictures were made, and a caption with their parameters."""
+    seed, kind = f"seed {summary.seed}", summary.source["kind"]
+    if kind == "injection":
+        model = summary.source["model"]["kind"].replace("_", " ")
+        return f"synthetic galaxies: {model} injected into galaxies of {summary.survey}", seed
+    if kind == "simulator":
+        return "synthetic galaxies, simulated and not observed", seed
+    heading = f"synthetic galaxies, sampled and not observed (trained on {summary.survey})"
+    return heading, f"guidance {summary.guidance:g}   ·   {seed}   ·   generator {str(summary.generator)[:12]}"
 
 
 def _first_images(folder: Folder, label: int, size: int) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""The rows of a synthetic set before its pictures are sampled: one table per block."""
+"""The rows of a synthetic set before its pictures are made: one table per block."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +14,19 @@ from raydistill.artifacts.synthetic import NO_CLASS, SCHEMA, object_id
 from raydistill.diffusion.conditions import Conditions
 from raydistill.pipeline.sample.blocks import Block, indices
 from raydistill.pipeline.sample.pools import Pool
+from raydistill.pipeline.sample.starts import Starts
 
 # The columns of a finished block: those of the set, and the label, which is part of its file names.
 BLOCK_SCHEMA = SCHEMA.append(pa.field("label", pa.int32()))
-# Samples of one block that are still without pictures; `block` is the name of its file.
-REQUEST_SCHEMA = pa.schema([*(own for own in BLOCK_SCHEMA if own.name != "image"), ("block", pa.string())])
+# Samples of one block that are still without pictures.
+REQUEST_SCHEMA = pa.schema(
+    [
+        *(own for own in BLOCK_SCHEMA if own.name != "image"),
+        ("block", pa.string()),  # name of its file
+        ("picture", pa.binary()),  # PNG of a real galaxy to start from, or to inject into
+        ("simulated_class", pa.int64()),  # class of the simulator
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -33,19 +42,25 @@ class Requests:
     identity
         Identity of the set.
     generator
-        Content digest of the generator.
+        Content digest of the generator; None for another source.
     guidance
-        Scale of the guidance.
+        Scale of the guidance; None for another source.
     seed
         Root of noise and random choices.
+    made_by
+        Kind of the source.
+    starts
+        Real galaxies to start from; None: sampling starts from noise.
     """
 
     pools: Sequence[Pool]
     class_names: Sequence[str]
     identity: str
-    generator: str
-    guidance: float
+    generator: str | None
+    guidance: float | None
     seed: int
+    made_by: str = "generator"
+    starts: Starts | None = None
 
     def labels(self, pool: int, numbers: np.ndarray) -> np.ndarray:
         """Return the labels of a pool's samples, int64 [B]; -1 for none."""
@@ -85,14 +100,23 @@ class Requests:
             "origin": list(own.origins),
             "generator": [self.generator] * len(numbers),
             "seed": [self.seed] * len(numbers),
+            "made_by": [self.made_by] * len(numbers),
             "label": own.labels_N,
             "block": [block.name] * len(numbers),
+            **{name: column.take(pa.array(rows)) for name, column in pool.columns.items()},
         }
+        if self.starts is not None:
+            columns |= self.starts.columns(own.labels_N, own.origins, index_B, self.seed)
         arrays = [
-            pa.array(columns[own.name], own.type) if own.name in columns else pa.nulls(len(numbers), own.type)
+            _array(columns[own.name], own.type) if own.name in columns else pa.nulls(len(numbers), own.type)
             for own in REQUEST_SCHEMA
         ]
         return pa.Table.from_arrays(arrays, schema=REQUEST_SCHEMA)
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    """Return values or a column of another table as an array of this type."""
+    return values.combine_chunks().cast(kind) if isinstance(values, pa.ChunkedArray) else pa.array(values, kind)
 
 
 def _nullable(conditions: Conditions) -> list[list[float | None]]:

@@ -1,7 +1,7 @@
-"""sample: write pictures that the generator samples, with the conditions that the config asks for.
+"""sample: write pictures that a generator samples, an injection changes, or the simulator renders.
 
-    driver    -> pools of conditions; the rows of each block, without pictures
-    Ray Data  -> sample a block, filter it, write its Parquet file     {index, condition, …} -> {block, kept}
+    driver    -> pools of conditions, or of galaxies; the rows of each block, without pictures
+    Ray Data  -> make a block, filter it, write its Parquet file       {index, condition, …} -> {block, kept}
     driver    -> further blocks, until a filter has kept enough
     driver    -> one Parquet file per class, counts, a grid of pictures
 
@@ -19,29 +19,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.generator import GeneratorArtifact
-from raydistill.artifacts.manifest import PARTIAL, check_parent
+from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.synthetic import NO_CLASS, SyntheticClass, SyntheticSet
 from raydistill.artifacts.tensors import write_whitening
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import Sample
 from raydistill.core.normalise import Whitening
-from raydistill.diffusion.sampling import Sampling
 from raydistill.errors import ConfigError
-from raydistill.galaxies.classes import ClassTree
-from raydistill.galaxies.gz2 import GZ2
-from raydistill.galaxies.trees import TREES
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.config_checks import ALL
-from raydistill.pipeline.pictures.embedding import Embedder, open_expert
 from raydistill.pipeline.pictures.experts import check_experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import map_blocks
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.pipeline.sample.blocks import Block, PoolProgress, count_wanted, next_blocks, share_equally
-from raydistill.pipeline.sample.galaxies import Survey
-from raydistill.pipeline.sample.pools import Pool, make_pools
+from raydistill.pipeline.sample.opening import open_source
+from raydistill.pipeline.sample.pictures import PictureSource
+from raydistill.pipeline.sample.pools import Pool
 from raydistill.pipeline.sample.report import draw_grid, log_summary, summarise
 from raydistill.pipeline.sample.requests import Requests
 from raydistill.pipeline.sample.worker import BlockSampler
@@ -73,56 +67,39 @@ def sample(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Synth
     Raises
     ------
     ArtifactMissing
-        The curated set, the generator or the filter's experts do not exist.
+        The curated set, the generator of that source, or the filter's experts do not exist.
     ArtifactIncompatible
         The generator or the experts were trained on another curated set.
     ConfigError, CatalogError
-        The conditions are wrong, or the generator was not trained with them.
+        The conditions are wrong, or the generator was not trained with them. Classes or examples of
+        the source are unknown.
     """
     spec = plan.synthetic
     if is_complete(spec):
         return SyntheticSet.open(spec.folder)
-    generator = GeneratorArtifact.open(plan.generator.folder)
     curated = CuratedSet.open(plan.curated.folder)
-    check_parent(generator.manifest, "curated", curated.manifest, generator.folder.uri)
-    pools = load_pools(plan, curated, generator)
+    source = open_source(plan, curated)
     if plan.config.sample.filter is not None:
-        _check_filter(plan, curated, pools)
-    sampling = plan.config.sample.sampling or generator.summary.sampling
+        _check_filter(plan, curated, source.pools)
     requests = Requests(
-        pools=pools,
+        pools=source.pools,
         class_names=curated.class_names if curated.has_classes else (),
         identity=spec.identity,
-        generator=generator.manifest.content,
-        guidance=sampling.guidance,
+        generator=source.generator,
+        guidance=None if source.sampling is None else source.sampling.guidance,
         seed=plan.config.sample.seed,
+        made_by=plan.config.sample.source.kind,
+        starts=source.starts,
     )
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
-        classes = _write(plan, requests, sampling)
-        summary = summarise(plan, curated, generator, sampling, classes)
+        classes = _write(plan, requests, source.pictures)
+        summary = summarise(plan, curated, source, classes)
         spec.folder.write("summary.json", summary.to_json())
         if isinstance(curated.normalisation, Whitening):
             write_whitening(spec.folder, curated.normalisation)
         draw_grid(plan, summary, run)
         log_summary(summary, run)
     return SyntheticSet.open(spec.folder)
-
-
-def load_pools(plan: Plan, curated: CuratedSet, generator: GeneratorArtifact) -> list[Pool]:
-    """Return the conditions that the config asks for."""
-    tree = TREES[curated.summary.tree or GZ2.name]
-    embedder = None
-    if "embedding" in generator.encoding.groups:
-        embedder = Embedder.read(open_expert(plan, curated), generator.folder)
-    survey = Survey(curated, tree, _paths_of_classes(plan, curated), embedder)
-    return make_pools(plan.config.sample.conditions, survey, generator.encoding)
-
-
-def _paths_of_classes(plan: Plan, curated: CuratedSet) -> ClassTree | None:
-    """Return the classes with their paths in the decision tree; None if votes determine no class."""
-    if plan.config.curate.classes == ALL or not curated.has_classes:
-        return None
-    return plan.class_tree if all(one.path for one in plan.class_tree.classes) else None
 
 
 def _check_filter(plan: Plan, curated: CuratedSet, pools: Sequence[Pool]) -> None:
@@ -137,8 +114,8 @@ def _check_filter(plan: Plan, curated: CuratedSet, pools: Sequence[Pool]) -> Non
             raise ConfigError(what, "sample.filter", "set it to null, or give more answers")
 
 
-def _write(plan: Plan, requests: Requests, sampling: Sampling) -> dict[int, SyntheticClass]:
-    """Sample all blocks, and write the files of the set; return the counts by label."""
+def _write(plan: Plan, requests: Requests, pictures: PictureSource) -> dict[int, SyntheticClass]:
+    """Make all blocks, and write the files of the set; return the counts by label."""
     folder = plan.synthetic.folder
     blocks = folder / BLOCKS
     folder.remove("data")  # of an interrupted attempt
@@ -150,7 +127,7 @@ def _write(plan: Plan, requests: Requests, sampling: Sampling) -> dict[int, Synt
             missing = {block.name: block for block in todo if kept[block] is None}
             shown.resume_at(count_wanted(pools, kept))
             tables = [requests.table(block, pools[block.pool].numbers(block.number)) for block in missing.values()]
-            for name, count in _sample_blocks(plan, sampling, tables, blocks):
+            for name, count in _sample_blocks(plan, pictures, tables, blocks):
                 kept[missing[name]] = count
                 shown.update(count_wanted(pools, kept))
             for block in todo:
@@ -175,14 +152,15 @@ def _num_rows(blocks: Folder, block: Block) -> int | None:
         return int(pq.ParquetFile(source, pre_buffer=False).metadata.num_rows)
 
 
-def _sample_blocks(plan: Plan, sampling: Sampling, tables: list[pa.Table], blocks: Folder) -> Iterator[tuple[str, int]]:
+def _sample_blocks(
+    plan: Plan, pictures: PictureSource, tables: list[pa.Table], blocks: Folder
+) -> Iterator[tuple[str, int]]:
     """Yield the name and the kept samples of each block when its file is complete."""
     config, resources = plan.config.sample, plan.config.resources
     experts = None if config.filter is None else (plan.filter_experts.folder.uri, plan.curated.folder.uri)
     sampler = BlockSampler(
         folder=blocks.uri,
-        generator=plan.generator.folder.uri,
-        sampling=sampling,
+        pictures=pictures,
         recogniser=experts,
         min_probability=0.0 if config.filter is None else config.filter.min_probability,
         threads=resources.worker_threads,

@@ -66,6 +66,6 @@ class Arc(InjectionModel):
         x = along * (1 - einstein / radius) - source * math.cos(azimuth)
         y = across * (1 - einstein / radius) - source * math.sin(azimuth)
         profile = np.exp(-(x**2 + y**2) / (2 * (einstein * parameters["source_size"]) ** 2))
-        peak = light_of_level(parameters["level"], self.contrast)
+        peak = light_of_level(parameters["level"], self.stretch)
         colour = channels_of(parameters["g_r"], parameters["r_i"])
-        return add(picture, peak * bin_points(profile, OVERSAMPLE)[..., None] * colour, self.contrast)
+        return add(picture, peak * bin_points(profile, OVERSAMPLE)[..., None] * colour, self.stretch)

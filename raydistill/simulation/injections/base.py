@@ -27,17 +27,17 @@ class InjectionModel(abc.ABC):
     Parameters
     ----------
     contrast
-        Of the pictures' stretch (`simulation.injections.light`). 4.7 is that of SDSS pictures; 8.81
-        that of simulated surveys, and of pictures made from FITS files.
+        Of the pictures' stretch (`simulation.injections.light`). None: 4.7, that of SDSS pictures;
+        the stage `sample` takes that of the stretch itself where the survey is simulated.
     """
 
     kind: str
-    contrast: float = SDSS_CONTRAST
+    contrast: float | None = None
     LOGARITHMIC: ClassVar[tuple[str, ...]] = ()  # parameters whose logarithm is uniform
     BOUNDS: ClassVar[Mapping[str, Range]] = {}  # where the range of a parameter must lie
 
     def __post_init__(self) -> None:
-        if not 0 < self.contrast < 100:
+        if self.contrast is not None and not 0 < self.contrast < 100:
             raise ValueError(f"contrast must be positive and below 100, got {self.contrast:g}")
         for name, (low, high) in self.ranges().items():
             least, most = self.BOUNDS.get(name, (-math.inf, math.inf))
@@ -47,6 +47,11 @@ class InjectionModel(abc.ABC):
                 raise ValueError(f"{name} must lie in [{least:g}, {most:g}], got [{low:g}, {high:g}]")
             if name in self.LOGARITHMIC and low <= 0:
                 raise ValueError(f"{name} must be positive, got [{low:g}, {high:g}]")
+
+    @property
+    def stretch(self) -> float:
+        """Return the contrast of the pictures' stretch."""
+        return SDSS_CONTRAST if self.contrast is None else self.contrast
 
     def ranges(self) -> dict[str, Range]:
         """Return the range of each parameter, in order."""

@@ -41,4 +41,4 @@ class LowSurfaceBrightness(InjectionModel):
         ramp = np.clip((OUTER - distance) / (OUTER - INNER), 0, 1)
         inside = ramp**2 * (3 - 2 * ramp)
         transmission = 1 - (1 - 10 ** (-0.4 * parameters["dimming"])) * inside
-        return absorb(picture, transmission[..., None], self.contrast)
+        return absorb(picture, transmission[..., None], self.stretch)

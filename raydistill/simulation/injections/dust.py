@@ -61,7 +61,7 @@ class DustLane(InjectionModel):
         height, width = picture.shape[:2]
         depth_HW = optical_depth(measure_shape(picture), height, width, parameters, OVERSAMPLE)
         transmission = np.exp(-depth_HW[..., None] * EXTINCTION ** parameters["law"])
-        return absorb(picture, bin_points(transmission, OVERSAMPLE), self.contrast)
+        return absorb(picture, bin_points(transmission, OVERSAMPLE), self.stretch)
 
 
 def optical_depth(shape: Shape, height: int, width: int, lane: Parameters, oversample: int = 1) -> np.ndarray:

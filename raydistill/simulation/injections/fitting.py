@@ -103,13 +103,13 @@ def fit_ranges(
         rng = np.random.default_rng(fold_in(seed, "fit", number))
         host, parameters = hosts[int(rng.integers(len(hosts)))], model.draw(rng)
         drawn.append(list(parameters.values()))
-        summaries.append(summary_of(model.apply(host, parameters), model.contrast))
+        summaries.append(summary_of(model.apply(host, parameters), model.stretch))
     values_DP, summaries_DS = np.array(drawn), np.array(summaries)
     spread_S = np.std(summaries_DS, axis=0) + 1e-9
     num_accepted = max(10, round(ACCEPTED * draws))
     accepted = []
     for example in examples:
-        distances_D = np.linalg.norm((summaries_DS - summary_of(example, model.contrast)) / spread_S, axis=1)
+        distances_D = np.linalg.norm((summaries_DS - summary_of(example, model.stretch)) / spread_S, axis=1)
         accepted.append(np.argsort(distances_D, kind="stable")[:num_accepted])
     low_P, high_P = np.percentile(values_DP[np.concatenate(accepted)], COVERED, axis=0)
     names = list(model.ranges())

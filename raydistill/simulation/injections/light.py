@@ -18,11 +18,12 @@ acts on light that stands out of the noise, so the noise of the sky stays.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import ndimage
 
 SDSS_CONTRAST = 4.7
-LUPTON_CONTRAST = 8.81  # of Q = 10: that of the simulated survey, and of pictures made from FITS files
 FRAME = 16  # the sky is measured in a frame of 1/16 of the side
 WINDOW = 5  # px: side of the window that separates light from noise
 INNER = slice(WINDOW // 2, -(WINDOW // 2))  # without the padding for the window
@@ -31,6 +32,15 @@ INNER = slice(WINDOW // 2, -(WINDOW // 2))  # without the padding for the window
 # r, as in `simulation.render`.
 BAND_SCALES = np.array([0.8, 1.0, 1.4])
 EXTINCTION = np.array([0.75, 1.0, 1.25])
+
+
+def lupton_contrast(softening: float) -> float:
+    """Return the contrast of astropy's stretch with Q = `softening`, as of simulated surveys.
+
+    >>> round(lupton_contrast(10), 2)
+    8.81
+    """
+    return 10 * math.asinh(softening / 10)
 
 
 def to_light(picture: np.ndarray, contrast: float) -> np.ndarray:

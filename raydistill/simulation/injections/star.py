@@ -36,7 +36,11 @@ class Star(InjectionModel):
     fwhm
         Full width at half maximum, relative to the side of the picture.
     colour
-        g - r [mag]. The colour r - i follows the relation of the simulated survey's stars.
+        g - r [mag]. The colour is r - i = 0.4 (g - r) - 0.03, near the stars of [1]_ below g - r = 1.2.
+
+    References
+    ----------
+    .. [1] Juric et al. 2008, ApJ 673, 864, Section 3.2.1.
     """
 
     kind: Literal["star"] = "star"
@@ -58,7 +62,7 @@ class Star(InjectionModel):
         v = across - parameters["distance"] * math.sin(azimuth)
         sigma = parameters["fwhm"] * min(height, width) / FWHM / shape.radius
         profile = sum(share / wide**2 * np.exp(-(u**2 + v**2) / (2 * (wide * sigma) ** 2)) for share, wide in WINGS)
-        peak = light_of_level(parameters["level"], self.contrast) / sum(share / wide**2 for share, wide in WINGS)
-        r_i = 0.05 + ((parameters["colour"] - 0.2) / 1.2) ** 2
+        peak = light_of_level(parameters["level"], self.stretch) / sum(share / wide**2 for share, wide in WINGS)
+        r_i = 0.4 * parameters["colour"] - 0.03
         light = peak * bin_points(np.asarray(profile), OVERSAMPLE)[..., None] * channels_of(parameters["colour"], r_i)
-        return add(picture, light, self.contrast)
+        return add(picture, light, self.stretch)

@@ -65,8 +65,8 @@ class TidalTail(InjectionModel):
             squared = (along - radius * math.cos(azimuth)) ** 2 + (across - radius * math.sin(azimuth)) ** 2
             spot = parameters["fading"] ** -share * np.exp(-squared / (2 * sigma**2))
             profile = np.maximum(profile, spot)
-        galaxy = above_sky(to_light(picture, self.contrast)).sum(axis=(0, 1))
+        galaxy = above_sky(to_light(picture, self.stretch)).sum(axis=(0, 1))
         colour = galaxy / galaxy.mean() if galaxy.mean() > 0 else np.ones(3)
         return add(
-            picture, light_of_level(parameters["level"], self.contrast) * profile[..., None] * colour, self.contrast
+            picture, light_of_level(parameters["level"], self.stretch) * profile[..., None] * colour, self.stretch
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.opening import open_artifact
 from raydistill.artifacts.synthetic import (
     KIND,
+    LATER,
     NO_CLASS,
     SCHEMA,
     SyntheticClass,
@@ -48,11 +50,13 @@ def picture(index: int) -> np.ndarray:
 
 def row(index: int) -> dict[str, object]:
     labelled = LABELS[index] != NO_CLASS
+    text = png_text(f"generator {GENERATOR}", 7, index)
     return {
         "object_id": object_id("0123456789abcdef", index), "class_name": "Er" if labelled else None, "petro_r90": 9.0,
-        "confidence": 0.8 if labelled else None, "votes": [0.5] * 37, "image": encode_png(picture(index), png_text(GENERATOR, 7, index)),
+        "confidence": 0.8 if labelled else None, "votes": [0.5] * 37, "image": encode_png(picture(index), text),
         "synthetic": True, "index": index, "condition": [0.5] * 37 + [None], "guidance": 2.0, "origin": None,
-        "recognised": 0.9, "generator": GENERATOR, "seed": 7,
+        "recognised": 0.9, "generator": GENERATOR, "seed": 7, "made_by": "generator", "start": f"g{index}",
+        "parameters": [("depth", 0.5), ("width", float(index))] if index else None, "injected": "dust_lane" if index else None,
     }  # fmt: skip
 
 
@@ -137,3 +141,29 @@ def test_a_summary_that_counts_missing_samples_is_corrupt(folder: Folder) -> Non
     commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
     with pytest.raises(ArtifactCorrupt, match="its summary counts samples in 'data/label=1"):
         SyntheticSet.open(folder)
+
+
+def test_parameters_are_dictionaries_and_real_galaxies_are_named(samples: SyntheticSet) -> None:
+    frame = samples.to_pandas()
+    assert frame["parameters"].tolist() == [None, {"depth": 0.5, "width": 2.0}, {"depth": 0.5, "width": 3.0}]
+    assert samples.real_galaxies() == {"g0", "g2", "g3"}
+    assert "parameters" not in samples.to_astropy().colnames
+
+
+def test_a_set_of_an_older_release_is_read(folder: Folder) -> None:
+    rows = [row(index) for index, own in LABELS.items() if own == 0]
+    old = pa.schema([own for own in SCHEMA if own.name not in LATER])
+    with folder.writing(partition(0)) as path:
+        pq.write_table(pa.Table.from_pylist(rows, old), path)
+    summary = json.loads(SUMMARY.to_json())
+    del summary["source"]
+    summary["unlabelled"]["kept"] = 0
+    folder.write("summary.json", json.dumps(summary).encode())
+    commit(folder, kind=KIND, identity="0123456789abcdef", config={}, parents={}, seed=7, uris={})
+    samples = SyntheticSet.open(folder)
+    frame = samples.to_pandas()
+    assert frame["made_by"].tolist() == ["generator"] * 2
+    assert frame["parameters"].isna().all()
+    assert samples.summary.source == {"kind": "generator"}
+    assert samples.real_galaxies() == set()
+    assert samples.table(["origin", "start"]).column_names == ["origin", "start", "label"]
