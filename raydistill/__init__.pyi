@@ -1,8 +1,9 @@
 from .api.configs import load_config, open, setup_logging
 from .api.distillation import curate, distill, evaluate, experts, predict_survey, run, simulate, tune
-from .api.generation import audit_set, sample
+from .api.generation import audit_set, augment, sample
 from .api.hunting import hunt
 from .artifacts.audit import AuditReport
+from .artifacts.augmentation import AugmentationReport
 from .artifacts.curated import CuratedSet
 from .artifacts.distilled import DistilledSet
 from .artifacts.evaluation import EvaluationReport
@@ -43,6 +44,7 @@ __all__ = [
     "ArtifactMissing",
     "AuditReport",
     "Augmentation",
+    "AugmentationReport",
     "CatalogError",
     "ClusterError",
     "Config",
@@ -71,6 +73,7 @@ __all__ = [
     "TrajectoryStore",
     "Unrolled",
     "audit_set",
+    "augment",
     "build_network",
     "curate",
     "distill",

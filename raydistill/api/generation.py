@@ -1,4 +1,4 @@
-"""Sample synthetic galaxies, and audit them."""
+"""Sample synthetic galaxies, audit them, and train classifiers with them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from raydistill.api.configs import ConfigLike, make_plan
 
 if TYPE_CHECKING:
     from raydistill.artifacts.audit import AuditReport
+    from raydistill.artifacts.augmentation import AugmentationReport
     from raydistill.artifacts.synthetic import SyntheticSet
 
 
@@ -68,3 +69,31 @@ def audit_set(config: ConfigLike, synthetic: str | os.PathLike[str] | None = Non
     from raydistill.pipeline.run import audit
 
     return audit(make_plan(config, overrides), None if synthetic is None else os.fspath(synthetic))
+
+
+def augment(config: ConfigLike, *overrides: str) -> AugmentationReport:
+    """Compare classifiers trained on real, synthetic and distilled galaxies.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    *overrides
+        Values at dotted keys, as on the command line: "augment.seeds=10".
+
+    Returns
+    -------
+    AugmentationReport
+        Accuracies on test galaxies, and paired differences to the baselines.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value does not fit.
+    ArtifactMissing, ArtifactIncompatible
+        A set does not exist, does not fit the survey, or was made from its validation or test
+        galaxies.
+    """
+    from raydistill.pipeline.run import run_augment
+
+    return run_augment(make_plan(config, overrides))

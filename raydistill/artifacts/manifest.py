@@ -41,6 +41,7 @@ REVISIONS = {
     "audit": 1,
     "hunt": 1,
     "hunt_round": 1,
+    "augmentation": 1,
 }
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact
@@ -58,6 +59,7 @@ _DESCRIPTIONS = {
     "audit": ("audit", "audit"),
     "hunt": ("report of a hunt", "hunt"),
     "hunt_round": ("round of a hunt", "hunt"),
+    "augmentation": ("comparison of training sets", "augment"),
 }
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 
@@ -79,7 +81,7 @@ class Manifest:
     ----------
     kind
         "survey", "curated", "trajectories", "distilled", "evaluation", "search", "synthetic",
-        "predictions", "generator", "audit", "hunt" or "hunt_round".
+        "predictions", "generator", "audit", "hunt", "hunt_round" or "augmentation".
     identity
         Hex digest of kind, config, parents' identities and seed.
     content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raydistill.artifacts.audit import AuditReport
+from raydistill.artifacts.augmentation import AugmentationReport
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.evaluation import EvaluationReport
@@ -30,6 +31,7 @@ Artifact = (
     | AuditReport
     | HuntReport
     | HuntRound
+    | AugmentationReport
 )
 
 KINDS: dict[str, type[Artifact]] = {
@@ -45,6 +47,7 @@ KINDS: dict[str, type[Artifact]] = {
     "audit": AuditReport,
     "hunt": HuntReport,
     "hunt_round": HuntRound,
+    "augmentation": AugmentationReport,
 }
 
 

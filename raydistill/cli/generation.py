@@ -1,4 +1,4 @@
-"""Define the commands of synthetic galaxies: train a generator, sample it, audit the samples."""
+"""Define the commands of synthetic galaxies: train a generator, sample it, audit and use the samples."""
 
 from __future__ import annotations
 
@@ -79,10 +79,33 @@ def audit(config: ConfigPath, words: AuditWords = None, dry_run: DryRun = False,
         plan = load_plan(config, overrides, verbose)
         from raydistill.pipeline import report
         from raydistill.pipeline import run as pipeline
+        from raydistill.pipeline.audit.specs import audit_specs
 
         if dry_run:
-            print_result(pipeline.dry_run(plan, plan.audit_specs(path)))
+            print_result(pipeline.dry_run(plan, audit_specs(plan, path)))
             return
         result = pipeline.audit(plan, path)
         report.audit_report(result, out=sys.stderr)
+        print_result(result.folder)
+
+
+@app.command(epilog=EXIT_CODES)
+def augment(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Compare classifiers trained on real, synthetic and distilled galaxies.
+
+    `augment` in the config has the sets, the numbers of labelled galaxies and the methods. All
+    classifiers take the same number of steps.
+    """
+    with exit_on_error():
+        plan = load_plan(config, overrides, verbose)
+        from raydistill.pipeline import run as pipeline
+        from raydistill.pipeline.augment.specs import augmentation_specs
+
+        if dry_run:
+            print_result(pipeline.dry_run(plan, augmentation_specs(plan)))
+            return
+        from raydistill.pipeline.augment.printing import augmentation_report
+
+        result = pipeline.run_augment(plan)
+        augmentation_report(result, out=sys.stderr)
         print_result(result.folder)

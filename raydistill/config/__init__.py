@@ -4,7 +4,7 @@ tree       the whole config
 survey     the parts about the survey and its curation
 picture_filter  the filter of damaged pictures
 resources  the parts about resources and tracking
-experts, distill, evaluate, predict, generate, sample, audit: the part of each stage
+experts, distill, evaluate, predict, generate, sample, audit, augment: the part of each stage
 search     the part for `tune`
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config
@@ -12,6 +12,7 @@ messages   one sentence for a wrong config
 """
 
 from raydistill.config.audit import Audit
+from raydistill.config.augment import Augment
 from raydistill.config.distill import Distill
 from raydistill.config.evaluate import Baseline, Evaluate, FullDataTraining, GroupOptions, Protocol
 from raydistill.config.experts import Decompose, Experts, ExpertTraining, Nuisance
@@ -26,8 +27,9 @@ from raydistill.config.survey import CatalogSurvey, Curate, Images
 from raydistill.config.tree import Config, Survey, identity_part, plain, sources
 
 __all__ = [
-    "EXTENDS", "SHIPPED", "Audit", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill", "Evaluate",
-    "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "GroupOptions", "Halving", "Images", "Nuisance", "PictureFilter",
+    "EXTENDS", "SHIPPED", "Audit", "Augment", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill",
+    "Evaluate", "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "GroupOptions", "Halving", "Images",
+    "Nuisance", "PictureFilter",
     "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",
     "identity_part", "load", "override", "plain", "sources", "vary",
 ]  # fmt: skip

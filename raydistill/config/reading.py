@@ -211,6 +211,7 @@ def _with_defaults(config: DictConfig) -> DictConfig:
         ("experts", "training"),
         ("distill",),
         ("evaluate", "full_data"),
+        ("augment", "training"),
         *(("evaluate", "protocols", name, "training") for name in protocols),  # a name may have dots
     ]
     own, below = config.pop(AUGMENTATION, None), OmegaConf.create({})

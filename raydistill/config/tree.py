@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter
 
 from raydistill.config.audit import Audit
+from raydistill.config.augment import Augment
 from raydistill.config.distill import Distill
 from raydistill.config.evaluate import Evaluate
 from raydistill.config.experts import Experts
@@ -80,6 +81,8 @@ class Config:
         Samples and tests of `raydistill audit`.
     hunt
         Search for rare objects of `raydistill hunt`.
+    augment
+        Sets, methods and training of `raydistill augment`.
     """
 
     name: str
@@ -100,6 +103,7 @@ class Config:
     sample: Sample = field(default_factory=Sample)
     audit: Audit = field(default_factory=Audit)
     hunt: Hunt = field(default_factory=Hunt)
+    augment: Augment = field(default_factory=Augment)
 
 
 def plain(config: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from raydistill.core.arithmetic import Arithmetic, fill_auto
+from raydistill.core.arithmetic import Arithmetic, RequestsArithmetic, fill_auto
 from raydistill.core.networks import Network
 from raydistill.core.recipe import Recipe, ResolvedRecipe
 from raydistill.core.training import Training
@@ -97,7 +97,7 @@ def useful_threads(work: WorkEstimate) -> int:
     return max(1, math.ceil(work.flops / work.steps / STEP_FLOPS_OF_A_THREAD))
 
 
-def resolve_auto(requested: Training | Recipe, work: WorkEstimate, hardware: Hardware) -> Arithmetic:
+def resolve_auto(requested: RequestsArithmetic, work: WorkEstimate, hardware: Hardware) -> Arithmetic:
     """Return the requested arithmetic, with "auto" decided by the work and the hardware."""
     long = work.seconds(hardware) > LONG_SECONDS
     compilable = hardware.compiler and not (isinstance(requested, Recipe) and requested.engine == "unrolled")

@@ -2,6 +2,8 @@
 
 - Completeness (recall): the fraction of a class's members that are classified as such.
 - Purity (precision): the fraction of the objects classified as a class that are members.
+- F1: the harmonic mean of completeness and purity; 0 for a class that was never predicted. Macro-F1
+  is its mean over the classes that occur.
 - Balanced accuracy: the mean completeness over the classes; it does not depend on their
   frequencies.
 - Calibration: whether a probability is the frequency with which the prediction is right.
@@ -91,6 +93,18 @@ def brier(probabilities_NK: np.ndarray, true_N: np.ndarray) -> float:
     if not len(true_N):
         return float("nan")
     return float(((probabilities_NK - np.eye(probabilities_NK.shape[1])[true_N]) ** 2).sum(axis=1).mean())
+
+
+def f1(confusion_KK: np.ndarray) -> np.ndarray:
+    """Return F1 per class [K]; NaN for a class that neither occurs nor was predicted."""
+    either_K = confusion_KK.sum(axis=1) + confusion_KK.sum(axis=0)
+    return np.array([_ratio(2 * confusion_KK[k, k], either_K[k]) for k in range(len(confusion_KK))])
+
+
+def macro_f1(confusion_KK: np.ndarray) -> float:
+    """Return the mean F1 over the classes that occur; NaN if there are no objects."""
+    occurring = confusion_KK.sum(axis=1) > 0
+    return float(np.mean(f1(confusion_KK)[occurring])) if occurring.any() else float("nan")
 
 
 def summarise(values: list[float]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from raydistill.artifacts.audit import AuditReport
+from raydistill.artifacts.augmentation import AugmentationReport
 from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.hunt import HuntReport, HuntRound
 from raydistill.artifacts.manifest import identity_of
@@ -16,6 +17,7 @@ from raydistill.artifacts.search import SearchReport
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.config import Config, plain
 from raydistill.pipeline.audit.specs import audit_spec, audit_specs
+from raydistill.pipeline.augment.specs import augmentation_specs
 from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.stage import evaluate
@@ -180,6 +182,14 @@ def hunt(plan: Plan) -> HuntRound | HuntReport:
     """Rank a survey for a person, or compare strategies; the predictions must exist."""
     hunt_specs(plan)  # reports a wrong path before the tracking database is created
     return _hunt(plan, make_tracker(plan))
+
+
+def run_augment(plan: Plan) -> AugmentationReport:
+    """Compare classifiers trained on real, synthetic and distilled galaxies; the sets must exist."""
+    from raydistill.pipeline.augment.stage import augment
+
+    augmentation_specs(plan)  # reports a wrong path before the tracking database is created
+    return augment(plan, make_tracker(plan))
 
 
 def generate(plan: Plan) -> GeneratorArtifact:

@@ -11,10 +11,8 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL, check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import CatalogSurvey, Config, plain
-from raydistill.core.arithmetic import Arithmetic
+from raydistill.core.arithmetic import Arithmetic, RequestsArithmetic
 from raydistill.core.cost_model import Hardware, WorkEstimate, resolve_auto
-from raydistill.core.recipe import Recipe
-from raydistill.core.training import Training
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
@@ -179,7 +177,7 @@ def tracked_run(
 
 
 def resolve(
-    folder: Folder, run: Run, requested: Training | Recipe, work: WorkEstimate, gpus: float, threads: int
+    folder: Folder, run: Run, requested: RequestsArithmetic, work: WorkEstimate, gpus: float, threads: int
 ) -> Arithmetic:
     """Return the arithmetic of a stage, and store it in the artifact's folder.
 

@@ -116,3 +116,12 @@ def test_calibration_of_no_predictions_is_not_a_number() -> None:
     none = np.empty((0, 3)), np.empty(0, int)
     assert math.isnan(metrics.brier(*none))
     assert math.isnan(metrics.reliability(*none).error)
+
+
+def test_f1_is_the_harmonic_mean_of_completeness_and_purity() -> None:
+    confusion = np.array([[8, 2, 0, 0], [1, 3, 0, 0], [2, 2, 0, 0], [0, 0, 0, 0]])
+    both = metrics.completeness(confusion)[:2], metrics.purity(confusion)[:2]
+    harmonic = 2 / (1 / both[0] + 1 / both[1])
+    assert metrics.f1(confusion).tolist() == pytest.approx([*harmonic, 0.0, math.nan], nan_ok=True)
+    assert metrics.macro_f1(confusion) == pytest.approx(harmonic.sum() / 3)
+    assert math.isnan(metrics.macro_f1(np.zeros((2, 2), int)))

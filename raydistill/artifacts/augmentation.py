@@ -1,0 +1,198 @@
+"""Define `AugmentationReport`: classifiers trained on real, synthetic and distilled galaxies, compared.
+
+- `runs.parquet`: a row per classifier and recorded step, with its counts on test galaxies.
+- `trials.parquet`: a row per candidate of a learning rate, a ratio or a filter, on validation
+  galaxies.
+- `report.json`: means with 95 % intervals, and paired differences to every baseline.
+- `few_shot.png`, `steps-10.png` …: curves over the labelled galaxies, and over the steps.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.tables import read_table
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = "augmentation"
+RUNS, TRIALS, REPORT = "runs.parquet", "trials.parquet", "report.json"
+
+_FIT = [
+    ("method", pa.string()),
+    ("source", pa.string()),  # name of the source of added images, or ""
+    ("replicate", pa.int32()),  # number of the source's set, from 0
+    ("shots", pa.int32()),  # labelled galaxies per class; null: all; 0: none
+    ("seed", pa.int32()),
+    ("lr", pa.float64()),
+    ("ratio", pa.float64()),  # added images drawn for each real one; null for a method without both
+    ("min_recognised", pa.float64()),  # threshold of the filter; null: no filter
+]
+_SCORE = [("validation", pa.float64()), ("diverged", pa.bool_())]  # balanced accuracy on validation galaxies
+TRIALS_SCHEMA = pa.schema([*_FIT, *_SCORE])
+RUNS_SCHEMA = pa.schema(
+    [
+        *_FIT,
+        ("step", pa.int32()),
+        ("images", pa.int32()),  # different training images
+        ("loss", pa.float64()),  # mean training loss since the row before
+        *_SCORE,
+        ("balanced_accuracy", pa.float64()),  # on test galaxies, like all that follows
+        ("macro_f1", pa.float64()),
+        ("confusion", pa.list_(pa.int64())),  # K * K, row by row: true class, predicted class
+    ]
+)
+FIGURES = ("balanced_accuracy", "macro_f1")
+
+
+@dataclass(frozen=True)
+class AugmentationReport:
+    """An opened comparison of training sets.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    summary
+        The contents of `report.json`.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> report = rd.open("runs/demo/augmentation-0123456789ab")  # doctest: +SKIP
+    >>> report.table()[["shots", "method", "macro_f1"]]  # doctest: +SKIP
+    """
+
+    folder: Folder
+    manifest: Manifest
+    summary: dict[str, Any]
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> AugmentationReport:
+        """Open the report at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
+        return AugmentationReport(folder, manifest, json.loads(folder.read(REPORT)))
+
+    @property
+    def class_names(self) -> list[str]:
+        """Return the class names; the index is the label."""
+        return list(self.summary["class_names"])
+
+    @property
+    def runs(self) -> pa.Table:
+        """Return a row per classifier and recorded step, in the columns of `RUNS_SCHEMA`."""
+        return read_table(self.folder, RUNS)
+
+    @property
+    def trials(self) -> pa.Table:
+        """Return a row per candidate, in the columns of `TRIALS_SCHEMA`."""
+        return read_table(self.folder, TRIALS)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per method, source and number of labelled galaxies.
+
+        Returns
+        -------
+        pandas.DataFrame
+            - `shots` ("all" for all labelled galaxies), `method` and `source`.
+            - `lr`, `ratio` and `min_recognised`: chosen on validation galaxies.
+            - `balanced_accuracy` and `macro_f1` on test galaxies, with `_low` and `_high`, the ends
+              of the 95 % interval over seeds and replicates.
+        """
+        import pandas as pd
+
+        rows = [
+            {"shots": _shots(entry["compared_at"]), "method": entry["method"], "source": entry["source"]}
+            | {name: entry[name] for name in ("lr", "ratio", "min_recognised")}
+            | _interval(entry)
+            for entry in self.summary["results"]
+        ]
+        return pd.DataFrame(rows)
+
+    def differences(self, *, all_baselines: bool = False) -> pd.DataFrame:
+        """Return paired differences to the baseline that is best on validation galaxies.
+
+        Parameters
+        ----------
+        all_baselines
+            Return the differences to every baseline.
+
+        Returns
+        -------
+        pandas.DataFrame
+            - `shots`, `method`, `source` and `baseline`.
+            - `balanced_accuracy` and `macro_f1`: mean difference on test galaxies, with `_low` and
+              `_high`, the ends of its 95 % interval.
+            - `balanced_accuracy_p` and `macro_f1_p`: p-values adjusted by Holm's method; NaN for a
+              baseline.
+        """
+        import pandas as pd
+
+        rows = [
+            {"shots": _shots(entry["compared_at"]), "method": entry["method"], "source": entry["source"]}
+            | {"baseline": entry["baseline"]}
+            | _interval(entry)
+            | {f"{figure}_p": entry[figure].get("p_holm") for figure in FIGURES}
+            for entry in self.summary["comparisons"]
+            if all_baselines or entry["best_baseline"]
+        ]
+        return pd.DataFrame(rows)
+
+    def per_class(self) -> pd.DataFrame:
+        """Return completeness, purity and F1 of each class, with their intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per method, source, number of labelled galaxies and class. `completeness`,
+            `purity` and `f1`, each with `_low` and `_high`.
+        """
+        import pandas as pd
+
+        rows = [
+            {"shots": _shots(entry["compared_at"]), "method": entry["method"], "source": entry["source"]}
+            | {"class_name": name}
+            | _interval(figures, tuple(figures))
+            for entry in self.summary["results"]
+            for name, figures in entry["per_class"].items()
+        ]
+        return pd.DataFrame(rows)
+
+
+def _interval(entry: dict[str, Any], figures: tuple[str, ...] = FIGURES) -> dict[str, Any]:
+    ends = {"": "mean", "_low": "low", "_high": "high"}
+    return {f"{figure}{suffix}": entry[figure][key] for figure in figures for suffix, key in ends.items()}
+
+
+def _shots(shots: int | None) -> str:
+    return "all" if shots is None else str(shots)
+
+
+def write_rows(folder: Folder, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    """Write a table."""
+    with folder.writing(name) as path:
+        pq.write_table(pa.Table.from_pylist(rows, schema), path, compression="zstd")

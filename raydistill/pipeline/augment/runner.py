@@ -1,0 +1,172 @@
+"""Run fits as Ray tasks, one per worker at a time, and keep every result in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import ray
+import torch
+
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.config import Resources
+from raydistill.config.augment import Augment
+from raydistill.core import metrics
+from raydistill.core.weighted_training import WeightedTraining
+from raydistill.errors import ArtifactCorrupt
+from raydistill.log import progress
+from raydistill.pipeline.augment.fits import Fit
+from raydistill.pipeline.augment.mixtures import Pool
+from raydistill.pipeline.augment.worker import Common, TrainedFit, test_fits, train_fit
+from raydistill.pipeline.runtime.failures import translate_errors
+from raydistill.pipeline.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable
+from raydistill.storage import Folder, disk_errors
+
+FITS, TESTS = f"{PARTIAL}/fits", f"{PARTIAL}/tests"
+FITS_PER_TEST_TASK = 8
+
+T = TypeVar("T")
+
+
+@dataclass
+class FitRunner:
+    """Train and test classifiers; a fit whose file exists is not trained again.
+
+    Parameters
+    ----------
+    folder
+        Folder of the report.
+    resources
+        CPUs, GPUs and number of workers.
+    options, training
+        The part of the config, and its training without "auto".
+    common
+        Inputs that all fits share.
+    real, votes, validation
+        Pools of real galaxies, in Ray's object store: the training split with its labels and with
+        its votes, and the validation split.
+    sources
+        Pools of each source, in Ray's object store.
+    """
+
+    folder: Folder
+    resources: Resources
+    options: Augment
+    training: WeightedTraining
+    common: Common
+    real: Any
+    votes: Any
+    validation: Any
+    sources: Mapping[str, Sequence[Any]]
+    _known: dict[Fit, TrainedFit] = field(default_factory=dict)
+
+    def train(self, fits: Sequence[Fit], description: str, filter_lrs: dict[int | None, float]) -> list[TrainedFit]:
+        """Return the result of each fit.
+
+        Parameters
+        ----------
+        fits
+            The fits, with any repetitions.
+        description
+            The work, for the progress bar.
+        filter_lrs
+            Learning rate of `oversampling` by shots; its fits must be trained before those with a
+            filter.
+        """
+        wanted = list(dict.fromkeys(fits))
+        for fit in wanted:
+            if fit not in self._known and (found := self._load(fit)) is not None:
+                self._known[fit] = found
+        missing = [fit for fit in wanted if fit not in self._known]
+        # Fits with the same compiled code follow one another.
+        missing.sort(key=lambda fit: repr(fit.training(self.options, self.training).augmentation) + fit.method)
+        if missing:
+            with (
+                disk_errors(self.folder.uri),
+                progress(len(wanted), description, "classifiers", start=len(wanted) - len(missing)) as shown,
+                translate_errors("augment"),
+            ):
+                task = self._remote(train_fit)
+                for fit, result in self._run(missing, lambda fit: self._start(task, fit, filter_lrs)):
+                    self._store(fit, result)
+                    self._known[fit] = result._replace(theta_RP=np.empty(0))
+                    shown.advance(training_set=fit.method, validation=balanced(result.confusion_RKK[-1]))
+        return [self._known[fit] for fit in fits]
+
+    def test(self, fits: Sequence[Fit], test: Pool) -> dict[Fit, np.ndarray]:
+        """Return the counts [R, K, K] of each fit on the test split."""
+        wanted = list(dict.fromkeys(fits))
+        groups = [tuple(wanted[n : n + FITS_PER_TEST_TASK]) for n in range(0, len(wanted), FITS_PER_TEST_TASK)]
+        stored, task = ray.put(test), self._remote(test_fits)
+        found: dict[Fit, np.ndarray] = {}
+        with progress(len(wanted), "testing", "classifiers") as shown, translate_errors("augment"):
+            for group, counts in self._run(
+                groups, lambda group: task.remote([self._theta(fit) for fit in group], stored, self.common)
+            ):
+                found |= dict(zip(group, counts, strict=True))
+                shown.advance(len(group))
+        return found
+
+    def _start(self, task: Any, fit: Fit, filter_lrs: dict[int | None, float]) -> Any:
+        classifier = fit.filter_classifier(filter_lrs)
+        theta_P = None if classifier is None else self._theta(classifier)[-1]
+        real = self.votes if fit.method == "generator_labels" else self.real
+        added = self.sources[fit.source][fit.replicate] if fit.source else None
+        training = fit.training(self.options, self.training)
+        return task.remote(real, added, self.validation, fit, training, theta_P, self.common)
+
+    def _run(self, items: Sequence[T], start: Callable[[T], Any]) -> Iterator[tuple[T, Any]]:
+        """Yield each item with its result, in the order in which the tasks end."""
+        resources, queue = self.resources, list(items)[::-1]
+        workers = choose_num_workers(resources, len(items))
+        running: dict[Any, T] = {}
+        while queue or running:
+            while queue and len(running) < workers:
+                item = queue.pop()
+                running[start(item)] = item
+            finished, _ = ray.wait(list(running), num_returns=1, timeout=CAPACITY_CHECK_INTERVAL)
+            if not finished:
+                ensure_schedulable(resources, resources.cpus, resources.gpus, "")
+            for reference in finished:
+                yield running.pop(reference), ray.get(reference)
+
+    def _remote(self, function: Any) -> Any:
+        """Return a function as a Ray task with the resources of a worker.
+
+        They are arguments of `ray.remote`: in `.options()`, num_gpus would not make Ray end the
+        process after its task, and CUDA would stay on the GPU on which it began.
+        """
+        resources = self.resources
+        return ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(
+            function
+        )
+
+    def _store(self, fit: Fit, result: TrainedFit) -> None:
+        tensors = {
+            "theta": torch.tensor(result.theta_RP),
+            "confusion": torch.tensor(result.confusion_RKK),
+            "loss": torch.tensor(result.loss_R),
+        }
+        info = {"images": result.images, "diverged": result.diverged}
+        write_tensors(self.folder / FITS, f"{fit.key}.safetensors", tensors, info)
+
+    def _load(self, fit: Fit) -> TrainedFit | None:
+        """Return a finished fit without its parameters; a damaged file counts as absent."""
+        if (self.folder / FITS).exists(f"{fit.key}.safetensors"):
+            with suppress(ArtifactCorrupt, KeyError):
+                tensors, info = read_tensors(self.folder / FITS, f"{fit.key}.safetensors")
+                return TrainedFit(np.empty(0), tensors["confusion"].numpy(), tensors["loss"].numpy(), **info)
+        return None
+
+    def _theta(self, fit: Fit) -> np.ndarray:
+        theta_RP: np.ndarray = read_tensors(self.folder / FITS, f"{fit.key}.safetensors")[0]["theta"].numpy()
+        return theta_RP
+
+
+def balanced(confusion_KK: np.ndarray) -> float:
+    """Return the balanced accuracy of the counts."""
+    return metrics.balanced_accuracy(confusion_KK)

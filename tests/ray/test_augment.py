@@ -1,0 +1,290 @@
+"""Test the augment stage: equal content on 1 and 2 workers, resuming, choices on validation, refused sets."""
+
+from __future__ import annotations
+
+import math
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray_tools import SILENT, copy_of, killing, tiny
+
+from raydistill.artifacts.augmentation import AugmentationReport
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.config.augment import BASELINES, METHODS
+from raydistill.core import metrics
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
+from raydistill.pipeline.augment import stage
+from raydistill.pipeline.augment.runner import FitRunner
+from raydistill.pipeline.augment.specs import augmentation_spec
+from raydistill.pipeline.curate.stage import curate
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.sample.stage import sample
+from raydistill.pipeline.simulate.stage import simulate
+from tests.e2e import tools
+from tests.unit.pipeline.sample_tools import write_generator
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+SAMPLES = ("sample.sampling={steps: 2}", "sample.per_class=6")
+SHORT = (
+    "augment.shots=[2, null]",
+    "augment.seeds=2",
+    "augment.ratios=[0.5, 2]",
+    "augment.min_recognised=[null, 0.1]",
+    "augment.lr_grid=[0.01, 0.03]",
+    "augment.network={depth: 1, width: 4}",
+    "augment.training={steps: 12, batch_size: 8, average: 2}",
+    "augment.record_at=[4]",
+)
+
+
+@pytest.fixture(scope="module")
+def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder with three synthetic sets of a generator with random weights."""
+    root = copy_of(distilled_root, tmp_path_factory.mktemp("augment"), "survey", "curated", "trajectories", "distilled")
+    write_generator(Plan(tiny(root)))
+    for seed in range(3):
+        sample(Plan(tiny(root, *SAMPLES, f"sample.seed={seed}")), SILENT)
+    return root
+
+
+def synthetic(root: Path, seed: int) -> str:
+    return str(Plan(tiny(root, *SAMPLES, f"sample.seed={seed}")).synthetic.folder.uri)
+
+
+def words(root: Path) -> tuple[str, ...]:
+    """Return overrides of a comparison with two sources, one of them with two replicates, and prototypes."""
+    sources = f"{{pair: ['{synthetic(root, 0)}', '{synthetic(root, 1)}'], single: ['{synthetic(root, 2)}']}}"
+    return (*SHORT, f"augment.synthetics={sources}", f"augment.distilled={Plan(tiny(root)).distilled.folder.uri}")
+
+
+def compared(root: Path, *overrides: str) -> AugmentationReport:
+    return stage.augment(Plan(tiny(root, *words(root), *overrides)), SILENT)
+
+
+def copied(root: Path, to: Path) -> Plan:
+    """Return the plan of the same comparison in another run folder, which reads the sets of `root`."""
+    copy_of(root, to, "survey", "curated")
+    return Plan(tiny(to, *words(root), "resources.workers=1"))
+
+
+@pytest.fixture(scope="module")
+def report(root: Path) -> AugmentationReport:
+    return compared(root, "resources.workers=1")
+
+
+def test_every_method_is_compared_at_every_number_of_galaxies(report: AugmentationReport) -> None:
+    table = report.table()
+    assert set(table["method"]) == set(METHODS)
+    assert set(table["shots"]) == {"2", "all"}
+    assert set(table[table["method"] == "real_synthetic"]["source"]) == {"pair", "single", "(chosen)"}
+    assert table[["balanced_accuracy", "macro_f1"]].stack().between(0, 1).all()
+    assert (table["balanced_accuracy_low"] <= table["balanced_accuracy"]).all()
+    runs = report.runs.to_pandas()
+    assert set(runs["step"]) == {4, 12}
+    pairs = runs[(runs["method"] == "real_synthetic") & (runs["source"] == "pair") & (runs["step"] == 12)]
+    assert sorted(zip(pairs["shots"].fillna(0), pairs["seed"], pairs["replicate"], strict=True)) == [
+        (shots, seed, replicate) for shots in (0, 2) for seed in (0, 1) for replicate in (0, 1)
+    ]
+    assert not runs["diverged"].any()
+
+
+def test_labelled_galaxies_are_at_most_the_shots_of_each_class(report: AugmentationReport) -> None:
+    runs, labelled = report.runs.to_pandas(), report.summary["labelled"]
+    alone = runs[runs["method"] == "real"]
+    assert set(alone[alone["shots"] == 2]["images"]) == {sum(labelled["2"])}
+    assert set(alone[alone["shots"].isna()]["images"]) == {sum(labelled["all"])}
+    assert max(labelled["2"]) == 2
+
+
+def test_figures_are_those_of_the_counts_of_test_galaxies(report: AugmentationReport, root: Path) -> None:
+    test = CuratedSet.open(Plan(tiny(root)).curated.folder).load("test").labels_N.bincount().tolist()
+    k = len(report.class_names)
+    for row in report.runs.to_pylist():
+        counts = np.array(row["confusion"]).reshape(k, k)
+        assert counts.sum(axis=1).tolist() == test
+        assert row["balanced_accuracy"] == metrics.balanced_accuracy(counts)
+        assert row["macro_f1"] == metrics.macro_f1(counts)
+
+
+def test_candidates_are_chosen_on_validation_galaxies(report: AugmentationReport) -> None:
+    trials, final = report.trials.to_pandas(), report.table()
+    for row in final[final["source"] != "(chosen)"].to_dict("records"):
+        own = trials[(trials["method"] == row["method"]) & (trials["source"] == row["source"])]
+        if row["method"] not in ("synthetic_only", "distilled_only", "generator_labels"):
+            own = own[own["shots"].isna() if row["shots"] == "all" else own["shots"] == 2]
+        assert set(own["lr"]) == {0.01, 0.03}
+        chosen = own[own["lr"] == row["lr"]]
+        best = chosen["validation"].max()
+        for name in ("ratio", "min_recognised"):
+            chosen = chosen[chosen[name].isna() if math.isnan(row[name] or math.nan) else chosen[name] == row[name]]
+        assert chosen["validation"].tolist() == [best]
+    for entry in report.summary["baselines"]:
+        baselines = [
+            one["validation"]
+            for one in report.summary["results"]
+            if one["compared_at"] == entry["shots"] and one["method"] in BASELINES
+        ]
+        assert entry["validation"] == max(baselines)
+
+
+def test_differences_are_paired(report: AugmentationReport) -> None:
+    runs = report.runs.to_pandas()
+    final = runs[(runs["step"] == 12) & (runs["shots"] == 2)]
+    one, other = (final[final["method"] == name].set_index("seed")["macro_f1"] for name in ("focal", "mixup"))
+    (entry,) = (
+        report.differences(all_baselines=True)
+        .query("shots == '2' and method == 'focal' and baseline == 'mixup'")
+        .to_dict("records")
+    )
+    difference = (one - other).to_numpy()
+    half = 12.706204736174694 * difference.std(ddof=1) / math.sqrt(2)  # t quantile of one degree of freedom
+    assert entry["macro_f1"] == pytest.approx(difference.mean(), abs=1e-12)
+    assert entry["macro_f1_high"] - entry["macro_f1"] == pytest.approx(half, abs=1e-9)
+
+
+def test_two_workers_give_the_same_content(report: AugmentationReport, root: Path, tmp_path: Path) -> None:
+    copy_of(root, tmp_path, "survey", "curated")
+    other = stage.augment(Plan(tiny(tmp_path, *words(root), "resources.workers=2")), SILENT)
+    assert other.manifest.content == report.manifest.content
+    assert not (Path(other.folder.uri) / "partial").exists()
+
+
+def test_an_existing_report_is_opened_and_paths_do_not_matter(
+    report: AugmentationReport, root: Path, tmp_path: Path
+) -> None:
+    assert compared(root).manifest.content == report.manifest.content
+    moved = copied(root, tmp_path)
+    assert augmentation_spec(moved).identity == report.manifest.identity
+
+
+def test_a_killed_worker_changes_nothing(report: AugmentationReport, root: Path, tmp_path: Path) -> None:
+    plan = copied(root, tmp_path)
+    fits = Path(augmentation_spec(plan).folder.uri) / "partial" / "fits"
+    with killing("train_fit", lambda: fits.is_dir() and len(list(fits.glob("*.safetensors"))) > 2):
+        killed = stage.augment(plan, SILENT)
+    assert killed.manifest.content == report.manifest.content
+
+
+def test_a_stopped_comparison_trains_only_the_missing_fits(
+    report: AugmentationReport, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = copied(root, tmp_path)
+    fits = Path(augmentation_spec(plan).folder.uri) / "partial" / "fits"
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FitRunner, "test", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            stage.augment(plan, SILENT)
+    gone, damaged = sorted(fits.iterdir())[:2]
+    gone.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    store, stored = FitRunner._store, []
+
+    def count(runner: FitRunner, fit: Any, result: Any) -> None:
+        stored.append(f"{fit.key}.safetensors")
+        store(runner, fit, result)
+
+    monkeypatch.setattr(FitRunner, "_store", count)
+    resumed = stage.augment(plan, SILENT)
+    assert sorted(stored) == [gone.name, damaged.name]
+    assert resumed.manifest.content == report.manifest.content
+
+
+@pytest.fixture
+def env() -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="rd-ag-", ignore_cleanup_errors=True) as ray_folder:
+        yield tools.environment(Path(ray_folder))
+
+
+def test_a_killed_command_resumes(report: AugmentationReport, root: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    plan = copied(root, tmp_path)
+    fits = Path(augmentation_spec(plan).folder.uri) / "partial" / "fits"
+    own = (f"output={tmp_path}", "tracking.enabled=false", "resources.workers=1", *words(root))
+    command = tools.typed(tmp_path, env, "augment", str(tools.TINY), *own)
+    command.wait_until("five fits are finished", lambda: len(list(fits.glob("*.safetensors"))) > 4)
+    command.kill()
+    assert command.process.returncode == -signal.SIGKILL
+    before = {path.name: path.stat().st_mtime_ns for path in fits.glob("*.safetensors")}
+    assert before, "killed too late, the comparison was finished"
+    again = tools.typed(tmp_path, env, "augment", str(tools.TINY), *own)
+    assert again.wait() == 0, again.log[-4000:]
+    resumed = AugmentationReport.open(again.answer)
+    assert resumed.manifest.content == report.manifest.content
+    assert "the best baseline on validation galaxies" in again.log
+
+
+def test_own_synthetic_set_is_the_default_source(root: Path) -> None:
+    overrides = ("augment.methods=[oversampling, synthetic_only, real_synthetic]", "augment.shots=[2]")
+    plan = Plan(tiny(root, *SAMPLES, *SHORT, *overrides))
+    report = stage.augment(plan, SILENT)
+    assert set(report.table()["source"]) == {"", "synthetic"}
+    assert report.manifest.parents["synthetic_synthetic_1"].identity == plan.synthetic.identity
+
+
+def test_sets_that_do_not_fit_are_refused(root: Path, distilled_root: Path, tmp_path: Path) -> None:
+    def refused(error: type[Exception], match: str, *overrides: str) -> None:
+        with pytest.raises(error, match=match):
+            stage.augment(Plan(tiny(root, *SHORT, *overrides)), SILENT)
+
+    own, prototypes = synthetic(root, 0), Plan(tiny(root)).distilled.folder.uri
+    refused(ArtifactIncompatible, "this is a synthetic set, not a distilled set", f"augment.distilled={own}")
+    refused(ArtifactMissing, "no finished synthetic set is here", f"augment.synthetics={{a: ['{tmp_path}']}}")
+    refused(ConfigError, "two of these paths hold the same set", f"augment.synthetics={{a: ['{own}', '{own}/']}}")
+    for change, message in (
+        ("curate.split=[0.25, 0.5, 0.25]", "galaxies of the validation or test split were used to make it"),
+        ("curate.align=true", "its galaxies are not aligned to their major axis, the survey's are aligned"),
+        ("curate.image_size=24", "its images have 16 px, the survey's have 24"),
+        ("curate.crop_fraction=0.6", "its crop_fraction is 0.5, that of the survey 0.6"),
+        ("curate.classes=gz2-9", "its classes are smooth_round, .* the survey's are"),
+    ):
+        curate(Plan(tiny(root, change)), SILENT)
+        refused(ArtifactIncompatible, message, f"augment.synthetics={{a: ['{own}']}}", change)
+    refused(
+        ArtifactIncompatible, "of the validation or test split were used", f"augment.synthetics={{a: ['{own}']}}",
+        f"augment.distilled={prototypes}", "curate.split=[0.25, 0.5, 0.25]",
+    )  # fmt: skip
+
+
+def test_generator_of_few_galaxies_of_the_same_split_is_accepted(root: Path) -> None:
+    few = Plan(tiny(root, "curate.per_class=4", *SAMPLES))
+    curate(few, SILENT)
+    write_generator(few)
+    own = sample(few, SILENT)
+    overrides = ("augment.methods=[oversampling, real_synthetic]", "augment.shots=[2]", "augment.min_recognised=[null]")
+    report = stage.augment(
+        Plan(tiny(root, *SHORT, *overrides, f"augment.synthetics={{few: ['{own.folder.uri}']}}")), SILENT
+    )
+    assert "few" in set(report.table()["source"])
+
+
+def test_samples_without_a_class_are_refused(root: Path) -> None:
+    unlabelled = Plan(tiny(root, "sample.sampling={steps: 2}", "sample.num_images=4", "sample.conditions.kind=nothing"))
+    own = sample(unlabelled, SILENT)
+    with pytest.raises(ArtifactIncompatible, match="4 of its 4 images have no class"):
+        stage.augment(Plan(tiny(root, *SHORT, f"augment.synthetics={{a: ['{own.folder.uri}']}}")), SILENT)
+
+
+def test_samples_with_conditions_of_test_galaxies_are_refused(root: Path) -> None:
+    own = sample(
+        Plan(tiny(root, "sample.sampling={steps: 2}", "sample.conditions={kind: galaxies, split: test}")), SILENT
+    )
+    with pytest.raises(ArtifactIncompatible, match="it took pictures or conditions of 18 validation or test galaxies"):
+        stage.augment(Plan(tiny(root, *SHORT, f"augment.synthetics={{a: ['{own.folder.uri}']}}")), SILENT)
+
+
+def test_another_simulated_survey_is_refused(root: Path, tmp_path: Path) -> None:
+    """The other survey has the same object ids and other galaxies."""
+    plan = Plan(tiny(tmp_path, "seed=4", *SHORT, f"augment.synthetics={{a: ['{synthetic(root, 0)}']}}"))
+    simulate(plan, SILENT)
+    curate(plan, SILENT)
+    with pytest.raises(ArtifactIncompatible, match="were used to make it"):
+        stage.augment(plan, SILENT)

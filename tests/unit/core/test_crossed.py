@@ -1,0 +1,63 @@
+"""Intervals over seeds and replicates equal Student's t, and cover the mean of crossed random effects."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from raydistill.core.crossed import crossed_mean
+
+
+def test_one_replicate_gives_students_t() -> None:
+    values = np.array([0.3, 0.1, -0.2, 0.5, 0.25])
+    result = crossed_mean(values[:, None])
+    expected = stats.ttest_1samp(values, 0.0)
+    interval = expected.confidence_interval(0.95)
+    assert result.p_value == pytest.approx(expected.pvalue, rel=1e-12)
+    assert (result.low, result.high) == pytest.approx((interval.low, interval.high), rel=1e-12)
+
+
+def test_equal_replicates_give_students_t_over_the_seeds() -> None:
+    values = np.array([0.3, 0.1, -0.2, 0.5])
+    repeated = crossed_mean(np.repeat(values[:, None], 3, axis=1))
+    assert repeated[:4] == pytest.approx(crossed_mean(values[:, None])[:4], rel=1e-12)
+    assert (repeated.seeds, repeated.replicates) == (4, 3)
+
+
+def test_equal_seeds_give_students_t_over_the_replicates() -> None:
+    values = np.array([0.3, 0.1, -0.2])
+    repeated = crossed_mean(np.repeat(values[None, :], 4, axis=0))
+    assert repeated[:4] == pytest.approx(crossed_mean(values[:, None])[:4], rel=1e-12)
+
+
+@pytest.mark.parametrize("of_replicates", [0.0, 1.0], ids=["no effect of replicates", "replicates differ"])
+def test_interval_covers_the_mean(of_replicates: float) -> None:
+    """95 % of the intervals hold the mean; those of t over all values would hold it in 70 %."""
+    rng, count, held = np.random.default_rng(0), 1500, 0
+    for _ in range(count):
+        seeds, replicates, rest = rng.normal(size=(6, 1)), rng.normal(size=(1, 4)), rng.normal(size=(6, 4))
+        result = crossed_mean(0.7 + seeds + of_replicates * replicates + 0.5 * rest)
+        held += result.low <= 0.7 <= result.high
+    assert held / count > 0.95 - 4 * math.sqrt(0.95 * 0.05 / count)
+    assert held / count < 0.99
+
+
+def test_seed_with_a_missing_value_is_left_out() -> None:
+    values = np.array([[0.1, 0.2], [math.nan, 5.0], [0.4, 0.3]])
+    assert crossed_mean(values) == crossed_mean(values[[0, 2]])
+
+
+def test_single_seed_has_no_interval() -> None:
+    result = crossed_mean(np.array([[0.25, 0.75]]))
+    assert result.mean == 0.5
+    assert all(math.isnan(value) for value in result[1:4])
+    assert math.isnan(crossed_mean(np.full((2, 2), math.nan)).mean)
+
+
+@pytest.mark.parametrize(("value", "p_value"), [(0.0, 1.0), (0.3, 0.0)])
+def test_equal_values_have_an_interval_of_length_0(value: float, p_value: float) -> None:
+    result = crossed_mean(np.full((4, 2), value))
+    assert (result.low, result.high, result.p_value) == (value, value, p_value)

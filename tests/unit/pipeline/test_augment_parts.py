@@ -1,0 +1,257 @@
+"""Training sets of a comparison are composed as described, and its summary equals direct computation."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from raydistill.config.augment import Augment, AugmentTraining
+from raydistill.core import metrics
+from raydistill.core.architectures import ConvNet
+from raydistill.core.networks import build_network, initial_parameters
+from raydistill.core.normalise import Normalisation, one_hot
+from raydistill.pipeline.augment.choosing import plan_searches
+from raydistill.pipeline.augment.fits import Fit
+from raydistill.pipeline.augment.mixtures import Pool, draw_shots, mixed_probabilities
+from raydistill.pipeline.augment.printing import table_rows
+from raydistill.pipeline.augment.summary import CHOSEN, summarise
+from raydistill.pipeline.augment.worker import Common, compose
+
+LABELS = torch.tensor([0] * 40 + [1] * 12 + [2] * 3)
+COMMON = Common(ConvNet(depth=1, width=4), Normalisation((0.1,) * 3, (0.2,) * 3), 3, 8, (4, 12), 5, 1, 0)
+
+
+def pool(labels_N: Tensor, seed: int = 0) -> Pool:
+    images = torch.randint(0, 256, (len(labels_N), 8, 8, 3), generator=torch.Generator().manual_seed(seed))
+    return Pool(images.to(torch.uint8), labels_N)
+
+
+def test_labelled_galaxies_are_nested_and_differ_between_seeds() -> None:
+    rows = [draw_shots(LABELS, shots, seed=3) for shots in (1, 5, 30, None)]
+    assert [LABELS[one].bincount().tolist() for one in rows] == [[1, 1, 1], [5, 5, 3], [30, 12, 3], [40, 12, 3]]
+    for smaller, larger in itertools.pairwise(rows):
+        assert set(smaller.tolist()) < set(larger.tolist())
+    assert not torch.equal(draw_shots(LABELS, 5, seed=4), rows[1])
+
+
+@pytest.mark.parametrize("ratio", [0.25, 2.0])
+def test_ratio_is_that_of_added_to_real_images_in_every_class(ratio: float) -> None:
+    added = torch.tensor([0] * 7 + [1] * 70)
+    probabilities = mixed_probabilities(LABELS, added, ratio)
+    real, synthetic = probabilities[: len(LABELS)], probabilities[len(LABELS) :]
+    for label in (0, 1):
+        own = float(real[label == LABELS].sum()), float(synthetic[added == label].sum())
+        assert sum(own) == pytest.approx(1 / 3, rel=1e-12)
+        assert own[1] / own[0] == pytest.approx(ratio, rel=1e-12)
+    assert float(real[LABELS == 2].sum()) == pytest.approx(1 / 3, rel=1e-12)
+
+
+def test_class_with_added_images_alone_is_drawn_as_often_as_the_others() -> None:
+    probabilities = mixed_probabilities(torch.tensor([0, 0]), torch.tensor([1, 1, 1]), 0.5)
+    torch.testing.assert_close(probabilities, torch.tensor([1 / 4, 1 / 4, 1 / 6, 1 / 6, 1 / 6]).double())
+
+
+@pytest.mark.parametrize(
+    ("method", "shares"),
+    [("real", [5 / 13, 5 / 13, 3 / 13]), ("focal", [5 / 13, 5 / 13, 3 / 13]), ("oversampling", [1 / 3] * 3)],
+)
+def test_methods_draw_their_own_shares_of_the_classes(method: Any, shares: list[float]) -> None:
+    data = compose(pool(LABELS), None, Fit(method, shots=5), None, COMMON)
+    assert data.images_NCHW.shape == (13, 3, 8, 8)
+    drawn = data.targets_NK.double().T @ data.probabilities_N
+    torch.testing.assert_close(drawn, torch.tensor(shares).double())
+
+
+def test_methods_without_labelled_galaxies_use_the_added_images_alone() -> None:
+    added, real = pool(torch.tensor([0, 1, 1, 2]), seed=1), pool(LABELS)
+    data = compose(real, added, Fit("synthetic_only", "a"), None, COMMON)
+    torch.testing.assert_close(data.images_NCHW, COMMON.normalised(added.images))
+    votes = Pool(real.images, real.labels_N, torch.full((len(LABELS), 3), 1 / 3))
+    labelled = compose(votes, None, Fit("generator_labels"), None, COMMON)
+    assert torch.equal(labelled.targets_NK, torch.full((len(LABELS), 3), 1 / 3))
+
+
+def test_prototypes_keep_their_normalisation_and_soft_targets() -> None:
+    prototypes = Pool(torch.randn(3, 3, 8, 8), torch.arange(3), torch.eye(3) * 0.7 + 0.1)
+    data = compose(pool(LABELS), prototypes, Fit("real_distilled", "distilled", 2, ratio=1.0), None, COMMON)
+    assert torch.equal(data.images_NCHW[-3:], prototypes.images)
+    assert torch.equal(data.targets_NK[-3:], prototypes.targets_NK)
+
+
+def test_filter_keeps_images_that_the_classifier_recognises() -> None:
+    added, network = pool(torch.arange(60) % 3, seed=2), build_network(COMMON.architecture, 3, 8)
+    theta = 3 * initial_parameters(network, 1)
+    probability = network(theta, COMMON.normalised(added.images)).softmax(1)[torch.arange(60), added.labels_N]
+    least = float(probability.median())
+    fit = Fit("real_synthetic", "a", 2, ratio=1.0, min_recognised=least)
+    data = compose(pool(LABELS), added, fit, theta.numpy(), COMMON)
+    kept = COMMON.normalised(added.images)[probability >= least]
+    assert 0 < len(kept) < 60
+    torch.testing.assert_close(data.images_NCHW[6:], kept)
+
+
+def test_classifier_of_the_filter_has_the_same_galaxies() -> None:
+    fit = Fit("real_synthetic", "a", 10, seed=3, replicate=2, lr=0.03, ratio=1.0, min_recognised=0.5)
+    assert fit.filter_classifier({10: 0.01}) == Fit("oversampling", shots=10, seed=3, lr=0.01)
+    assert Fit("real_synthetic", "a", 10, ratio=1.0).filter_classifier({}) is None
+
+
+def test_losses_and_augmentation_belong_to_their_methods() -> None:
+    options = Augment()
+    training = {method: Fit(method, lr=0.03).training(options, AugmentTraining()) for method in options.methods}
+    assert {name for name, one in training.items() if one.focal} == {"focal"}
+    assert {name for name, one in training.items() if one.class_balance} == {"class_balanced"}
+    assert {name for name, one in training.items() if one.mixup} == {"mixup"}
+    assert {name for name, one in training.items() if not one.augmentation.operations} == {"real"}
+    assert {one.lr for one in training.values()} == {0.03}
+    assert len({(one.steps, one.batch_size) for one in training.values()}) == 1
+
+
+def test_methods_without_a_source_are_left_out() -> None:
+    searches = plan_searches(Augment(shots=(10, None)), ["a", "b"])
+    mixed = [(one.source, one.shots) for one in searches if one.method == "real_synthetic"]
+    assert mixed == [("a", 10), ("a", None), ("b", 10), ("b", None)]
+    assert [one.shots for one in searches if one.method == "synthetic_only"] == [0, 0]
+    assert not [one for one in searches if "distilled" in one.method]
+    prototypes = plan_searches(Augment(shots=(10,)), ["distilled"])
+    assert {(one.method, one.source) for one in prototypes if one.source} == {
+        ("distilled_only", "distilled"),
+        ("real_distilled", "distilled"),
+    }
+
+
+SEEDS, REPLICATES, CLASSES = 4, 2, ("round", "disk")
+
+
+def counts(rng: np.random.Generator, accuracy: float) -> np.ndarray:
+    right = rng.binomial((30, 20), accuracy)
+    return np.array([[right[0], 30 - right[0]], [20 - right[1], right[1]]])
+
+
+def rows_of(
+    method: str, source: str, replicates: int, accuracy: float, validation: float, shots: int = 10
+) -> list[dict[str, Any]]:
+    rng, rows = np.random.default_rng([len(method), len(source), round(100 * accuracy)]), []
+    for step in (4, 12):
+        for seed in range(SEEDS):
+            for replicate in range(replicates):
+                confusion = counts(rng, accuracy)
+                rows.append(
+                    {
+                        "method": method, "source": source, "replicate": replicate, "shots": shots, "seed": seed,
+                        "lr": 0.01, "ratio": None, "min_recognised": None, "step": step, "images": 20, "loss": 1.0,
+                        "validation": validation, "diverged": False, "confusion": confusion.reshape(-1).tolist(),
+                        "balanced_accuracy": metrics.balanced_accuracy(confusion),
+                        "macro_f1": metrics.macro_f1(confusion),
+                    }
+                )  # fmt: skip
+    return rows
+
+
+ROWS = [
+    *rows_of("flips", "", 1, 0.6, validation=0.7),
+    *rows_of("focal", "", 1, 0.7, validation=0.6),  # better on test galaxies than the best on validation galaxies
+    *rows_of("real_synthetic", "a", REPLICATES, 0.9, validation=0.8),
+    *rows_of("real_synthetic", "b", 1, 0.95, validation=0.75),
+    *rows_of("generator_labels", "", 1, 0.97, validation=0.9, shots=0),
+]
+
+
+def final(method: str, source: str, figure: str) -> np.ndarray:
+    own = [row for row in ROWS if (row["method"], row["source"], row["step"]) == (method, source, 12)]
+    return np.array([row[figure] for row in own]).reshape(SEEDS, -1)
+
+
+@pytest.fixture(scope="module")
+def summary() -> dict[str, Any]:
+    return summarise(ROWS, CLASSES, (10,))
+
+
+def test_baseline_and_source_are_chosen_on_validation_galaxies(summary: dict[str, Any]) -> None:
+    assert summary["baselines"] == [{"shots": 10, "method": "flips", "validation": 0.7}]
+    assert summary["chosen_sources"] == [{"shots": 10, "source": "a", "validation": pytest.approx(0.8)}]
+    by_source = {one["source"]: one for one in summary["results"] if one["method"] == "real_synthetic"}
+    assert by_source[CHOSEN] | {"source": "a"} == by_source["a"]
+    best = {one["baseline"] for one in summary["comparisons"] if one["best_baseline"]}
+    assert best == {"flips"}
+
+
+@pytest.mark.parametrize("figure", ["balanced_accuracy", "macro_f1"])
+def test_paired_difference_of_one_replicate_equals_the_paired_t_test(summary: dict[str, Any], figure: str) -> None:
+    (entry,) = (one[figure] for one in summary["comparisons"] if (one["source"], one["baseline"]) == ("b", "flips"))
+    expected = stats.ttest_rel(final("real_synthetic", "b", figure)[:, 0], final("flips", "", figure)[:, 0])
+    interval = expected.confidence_interval(0.95)
+    assert (entry["low"], entry["high"]) == pytest.approx((interval.low, interval.high), rel=1e-9)
+    assert entry["p_value"] == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+def test_replicates_are_paired_with_the_baseline_of_their_seed(summary: dict[str, Any]) -> None:
+    (entry,) = (one["macro_f1"] for one in summary["comparisons"] if (one["source"], one["baseline"]) == ("a", "flips"))
+    differences = final("real_synthetic", "a", "macro_f1") - final("flips", "", "macro_f1")
+    assert differences.shape == (SEEDS, REPLICATES)
+    assert entry["mean"] == pytest.approx(differences.mean(), rel=1e-12)
+    assert (entry["seeds"], entry["replicates"]) == (SEEDS, REPLICATES)
+
+
+def test_p_values_are_adjusted_for_the_number_of_comparisons(summary: dict[str, Any]) -> None:
+    family = [
+        one["macro_f1"]
+        for one in summary["comparisons"]
+        if one["best_baseline"] and one["method"] in ("real_synthetic", "generator_labels") and one["source"] != CHOSEN
+    ]
+    ordered = sorted(entry["p_value"] for entry in family)
+    assert len(ordered) == 3
+    assert min(entry["p_holm"] for entry in family) == pytest.approx(3 * ordered[0], rel=1e-12)
+    assert not [one for one in summary["comparisons"] if one["method"] == "focal" and "p_holm" in one["macro_f1"]]
+
+
+def test_classes_have_figures_of_their_own(summary: dict[str, Any]) -> None:
+    (entry,) = (one for one in summary["results"] if one["method"] == "flips")
+    expected = [
+        metrics.purity(np.array(row["confusion"]).reshape(2, 2))[1]
+        for row in ROWS
+        if (row["method"], row["step"]) == ("flips", 12)
+    ]
+    assert entry["per_class"]["disk"]["purity"]["mean"] == pytest.approx(np.mean(expected), rel=1e-12)
+
+
+def test_printed_rows_hold_means_and_intervals(summary: dict[str, Any]) -> None:
+    rows = {(row[0], row[1]): row for row in table_rows(summary, 10)}
+    assert set(rows) == {(one["method"], one["source"]) for one in summary["results"]}
+    assert rows["flips", ""][5] == ""
+    difference = rows["real_synthetic", "a"][7]
+    assert difference.startswith("+0.")
+    assert difference.endswith("]")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": 1}, "seeds must be at least 2"),
+        ({"trials": 6}, "trials must be at most seeds, which is 5, got 6"),
+        ({"record_at": (1000,)}, "record_at must lie below training.steps, which is 1000, got 1000"),
+        ({"shots": (10, 10)}, "shots must not name one twice, got 10, 10"),
+        ({"methods": ("synthetic_only",)}, "methods must name at least one of real, flips"),
+        ({"methods": ("flips", "real_synthetic")}, "min_recognised needs the classifier of oversampling"),
+        ({"synthetics": {"A": ("x",)}}, "synthetics must name sources by small letters"),
+        ({"synthetics": {"distilled": ("x",)}}, "and not 'distilled'"),
+        ({"synthetics": {"a": ()}}, r"synthetics\.a must hold at least one path"),
+        ({"training": AugmentTraining(lr=0.2)}, r"training\.lr is not used here; give lr_grid: \[0\.2\]"),
+        ({"training": AugmentTraining(focal=1.0)}, r"training\.focal is not used here"),
+        ({"class_balance": 1.0}, r"class_balance must lie in \(0, 1\)"),
+    ],
+)
+def test_wrong_options_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Augment(**change)
+
+
+def test_targets_of_labels_are_one_hot() -> None:
+    data = compose(pool(LABELS), None, Fit("flips", shots=None), None, COMMON)
+    assert torch.equal(data.targets_NK, one_hot(LABELS, 3))
