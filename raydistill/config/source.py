@@ -80,7 +80,11 @@ class SimulatorSource:
         Ranges of some true parameters, [lowest, highest], such as {dust_lane: [0.6, 1.4]}. All
         others are drawn as for a simulated survey.
     picture_size
-        Side of the picture before it is cropped and resized [px].
+        Side of the picture before it is cropped and resized [px]. It spans 8.48 Petrosian R90, as
+        in Galaxy Zoo 2.
+    crop_fraction
+        Side of the central square that is kept, as a fraction of the picture. None: that of the
+        curated set, which is right for pictures of the same width in R90.
     telescope
         The instrument. None: that of the run's own simulated survey, or that of SDSS.
     """
@@ -90,12 +94,15 @@ class SimulatorSource:
     label: str | None = None
     parameters: dict[str, tuple[float, float]] = field(default_factory=dict)
     picture_size: PositiveInt = 424
+    crop_fraction: float | None = None
     telescope: Telescope | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.parameters.items():
             if not low <= high:
                 raise ValueError(f"parameters.{name} must be [lowest, highest], got [{low:g}, {high:g}]")
+        if self.crop_fraction is not None and not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction:g}")
         if self.picture_size < 32:
             raise ValueError(f"picture_size must be at least 32, got {self.picture_size}")
 

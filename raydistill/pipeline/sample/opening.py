@@ -78,7 +78,7 @@ def open_source(plan: Plan, curated: CuratedSet) -> OpenedSource:
         ranges=source.parameters,
         telescope=telescope,
         picture_size=source.picture_size,
-        crop_fraction=curated.summary.crop_fraction,
+        crop_fraction=source.crop_fraction or curated.summary.crop_fraction,
         image_size=size,
         align=curated.summary.aligned,
     )

@@ -118,6 +118,11 @@ def test_the_telescope_is_that_of_the_simulated_survey(config: Config) -> None:
     )
 
 
+def test_a_wrong_crop_of_the_simulator_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"crop_fraction must lie in \(0, 1\], got 1.5"):
+        SimulatorSource(crop_fraction=1.5)
+
+
 def test_samples_start_from_their_galaxy_their_class_or_given_classes(survey: Survey) -> None:
     assert Starts.read(GeneratorSource(), survey) is None
     starts = Starts.read(GeneratorSource(strength=0.5), survey)
