@@ -162,6 +162,27 @@ class AugmentationReport:
         ]
         return pd.DataFrame(rows)
 
+    def class_differences(self) -> pd.DataFrame:
+        """Return paired differences of each class to the baseline that is best on validation galaxies.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per method, source, number of labelled galaxies and class. Differences of
+            `completeness`, `purity` and `f1`, each with `_low` and `_high`.
+        """
+        import pandas as pd
+
+        rows = [
+            {"shots": _shots(entry["compared_at"]), "method": entry["method"], "source": entry["source"]}
+            | {"baseline": entry["baseline"], "class_name": name}
+            | _interval(figures, tuple(figures))
+            for entry in self.summary["comparisons"]
+            if entry["best_baseline"]
+            for name, figures in entry["per_class"].items()
+        ]
+        return pd.DataFrame(rows)
+
     def per_class(self) -> pd.DataFrame:
         """Return completeness, purity and F1 of each class, with their intervals.
 

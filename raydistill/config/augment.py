@@ -53,6 +53,9 @@ class Augment:
         set, under the name `synthetic`.
     distilled
         Path of a distilled set; null leaves its methods out.
+    labelled
+        Path of a smaller curated set, whose training galaxies are the labelled ones; null: those of
+        the run's own curated set.
     shots
         Numbers of labelled real galaxies of each class. A class with fewer keeps all. null: all.
         The galaxies of a smaller number are among those of a larger one.
@@ -86,6 +89,7 @@ class Augment:
 
     synthetics: dict[str, tuple[str, ...]] = field(default_factory=dict)
     distilled: str | None = None
+    labelled: str | None = None
     shots: tuple[PositiveInt | None, ...] = (10, 30, 100, None)
     methods: tuple[Method, ...] = METHODS
     ratios: tuple[PositiveFloat, ...] = (0.25, 0.5, 1.0, 2.0)

@@ -254,16 +254,22 @@ def test_sets_that_do_not_fit_are_refused(root: Path, distilled_root: Path, tmp_
     )  # fmt: skip
 
 
-def test_generator_of_few_galaxies_of_the_same_split_is_accepted(root: Path) -> None:
+def test_generator_and_classifier_may_have_the_same_few_galaxies(root: Path) -> None:
     few = Plan(tiny(root, "curate.per_class=4", *SAMPLES))
-    curate(few, SILENT)
+    labelled = curate(few, SILENT)
     write_generator(few)
     own = sample(few, SILENT)
-    overrides = ("augment.methods=[oversampling, real_synthetic]", "augment.shots=[2]", "augment.min_recognised=[null]")
-    report = stage.augment(
-        Plan(tiny(root, *SHORT, *overrides, f"augment.synthetics={{few: ['{own.folder.uri}']}}")), SILENT
-    )
-    assert "few" in set(report.table()["source"])
+    overrides = (
+        "augment.methods=[oversampling, real_synthetic]", "augment.shots=[null]", "augment.min_recognised=[null]",
+        f"augment.labelled={labelled.folder.uri}", f"augment.synthetics={{few: ['{own.folder.uri}']}}",
+    )  # fmt: skip
+    report = stage.augment(Plan(tiny(root, *SHORT, *overrides)), SILENT)
+    counts = [entry.train for entry in labelled.summary.classes]
+    assert report.summary["labelled"] == {"all": counts}
+    runs = report.runs.to_pandas()
+    assert set(runs[runs["method"] == "oversampling"]["images"]) == {sum(counts)}
+    assert set(runs[runs["method"] == "real_synthetic"]["images"]) == {sum(counts) + 30}
+    assert report.manifest.parents["labelled"].content == labelled.manifest.content
 
 
 def test_samples_without_a_class_are_refused(root: Path) -> None:

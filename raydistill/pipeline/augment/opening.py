@@ -15,8 +15,8 @@ from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.selection import Split
 from raydistill.log import get_logger
 from raydistill.pipeline.augment.mixtures import Pool
-from raydistill.pipeline.augment.specs import sources_of
-from raydistill.pipeline.pictures.independence import check_independent, check_unseen
+from raydistill.pipeline.augment.specs import labelled_spec, sources_of
+from raydistill.pipeline.pictures.independence import check_disjoint, check_independent, check_unseen
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import require_classes
 
@@ -31,8 +31,10 @@ class Images:
     ----------
     curated
         The real galaxies.
-    real
+    training
         Its training split.
+    real
+        The labelled galaxies: the same, or the training split of a smaller curated set.
     validation
         Its validation split.
     sources
@@ -40,6 +42,7 @@ class Images:
     """
 
     curated: CuratedSet
+    training: Pool
     real: Pool
     validation: Pool
     sources: dict[str, list[Pool]]
@@ -51,9 +54,9 @@ class Images:
         """
         if not self.curated.has_votes:
             log.warning("augment: the survey has no votes, so generator_labels are hard labels")
-            return self.real
+            return self.training
         targets_NK = self.curated.probabilities("train", plan.class_tree)
-        return Pool(self.real.images, self.real.labels_N, targets_NK)
+        return Pool(self.training.images, self.training.labels_N, targets_NK)
 
 
 def open_images(plan: Plan) -> Images:
@@ -79,7 +82,10 @@ def open_images(plan: Plan) -> Images:
         ]
         for name, specs in sources_of(plan).items()
     }
-    return Images(curated, load_split(curated, "train"), load_split(curated, "validation"), sources)
+    training = load_split(curated, "train")
+    labelled = CuratedSet.open(labelled_spec(plan).folder)
+    real = training if labelled.folder.uri == curated.folder.uri else _labelled(labelled, curated)
+    return Images(curated, training, real, load_split(curated, "validation"), sources)
 
 
 def load_split(curated: CuratedSet, split: Split) -> Pool:
@@ -88,12 +94,20 @@ def load_split(curated: CuratedSet, split: Split) -> Pool:
     return Pool(loaded.images_NHWC, loaded.labels_N)
 
 
+def _labelled(other: CuratedSet, curated: CuratedSet) -> Pool:
+    """Return the training galaxies of a smaller curated set."""
+    summary, where = other.summary, other.folder.uri
+    other.require_splits("train")
+    _check_alike(other.class_names, summary.image_size, summary.aligned, curated, where)
+    _check_crop(summary.crop_fraction, curated, where)
+    check_disjoint(other, where, curated)
+    return load_split(other, "train")
+
+
 def _synthetic(samples: SyntheticSet, curated: CuratedSet) -> Pool:
     summary, where = samples.summary, samples.folder.uri
     _check_alike(samples.class_names, summary.image_size, summary.aligned, curated, where)
-    if summary.crop_fraction != curated.summary.crop_fraction:
-        what = f"its crop_fraction is {summary.crop_fraction:g}, that of the survey {curated.summary.crop_fraction:g}"
-        raise ArtifactIncompatible(what, where, "sample a generator of this curated set")
+    _check_crop(summary.crop_fraction, curated, where)
     check_independent(samples.manifest, where, curated)
     check_unseen(samples.real_galaxies(), where, curated)
     loaded = samples.load()
@@ -130,6 +144,14 @@ def _check_alike(class_names: list[str], size: int, aligned: bool, curated: Cura
         which = ("aligned", "not aligned") if aligned else ("not aligned", "aligned")
         what = f"its galaxies are {which[0]} to their major axis, the survey's are {which[1]}"
         raise ArtifactIncompatible(what, where, f"set curate.align={str(aligned).lower()}")
+
+
+def _check_crop(crop_fraction: float, curated: CuratedSet, where: str) -> None:
+    """Raise unless the pictures were cropped like those of the curated set."""
+    wanted = curated.summary.crop_fraction
+    if crop_fraction != wanted:
+        what = f"its crop_fraction is {crop_fraction:g}, that of the survey {wanted:g}"
+        raise ArtifactIncompatible(what, where, "make it from this curated set")
 
 
 def _warn_of_empty(labels_N: Tensor, curated: CuratedSet, where: str) -> None:

@@ -11,6 +11,7 @@ from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec
 
+LABELLED = "labelled"  # the role of the curated set of the labelled galaxies
 OWN = "synthetic"  # the name of the run's own synthetic set
 SYNTHETIC_METHODS = ("synthetic_only", "real_synthetic")
 DISTILLED_METHODS = ("distilled_only", "real_distilled")
@@ -42,15 +43,25 @@ def sources_of(plan: Plan) -> dict[str, list[ArtifactSpec]]:
     return found
 
 
+def labelled_spec(plan: Plan) -> ArtifactSpec:
+    """Return the curated set of the labelled galaxies, by default the run's own."""
+    labelled = plan.config.augment.labelled
+    if labelled is None:
+        return plan.curated
+    return existing_spec(curated.KIND, labelled, "correct augment.labelled, or run 'raydistill curate CONFIG'")
+
+
 def augmentation_spec(plan: Plan) -> ArtifactSpec:
     """Return the report of the comparison."""
     options = plan.config.augment
     parents = {curated.KIND: plan.curated}
     for name, specs in sources_of(plan).items():
         parents |= {f"{specs[0].kind}_{name}_{number}": spec for number, spec in enumerate(specs, start=1)}
+    if options.labelled is not None:
+        parents[LABELLED] = labelled_spec(plan)
     # Paths of the sets do not matter, but their identities do.
     parts = {
-        "augment": configs.identity_part(replace(options, synthetics={}, distilled=None)),
+        "augment": configs.identity_part(replace(options, synthetics={}, distilled=None, labelled=None)),
         "sources": configs.sources(options.network),
     }
     return plan.spec(augmentation.KIND, parts, parents, plan.config.seed)

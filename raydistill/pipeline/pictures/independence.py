@@ -38,20 +38,30 @@ def check_independent(
     ancestors = _curated_ancestors(manifest, where)
     if not ancestors:
         raise ArtifactIncompatible("it does not name the curated set that it was made from", where, FIX)
-    held_out = pa.concat_tables([_galaxies(curated, split) for split in splits])
     for ancestor in ancestors.values():
-        used = _galaxies(ancestor, "train")
-        shared = pc.or_(
-            pc.is_in(held_out["object_id"], used["object_id"].combine_chunks()),
-            pc.and_(
-                pc.is_in(held_out["sha256"], pc.drop_null(used["sha256"]).combine_chunks()),
-                pc.is_valid(held_out["sha256"]),
-            ),
-        )
-        if count := int(pc.sum(shared).as_py() or 0):
-            first = min(held_out.filter(shared)["object_id"].to_pylist())
-            what = f"{count} galaxies of the {' or '.join(splits)} split were used to make it (first: {first})"
-            raise ArtifactIncompatible(what, where, FIX)
+        check_disjoint(ancestor, where, curated, splits)
+
+
+def check_disjoint(
+    other: CuratedSet, where: str, curated: CuratedSet, splits: tuple[Split, ...] = ("validation", "test")
+) -> None:
+    """Raise ArtifactIncompatible if training galaxies of another set are held out by a curated set.
+
+    `where` is the set that was made from them; the other parameters are those of `check_independent`.
+    """
+    held_out = pa.concat_tables([_galaxies(curated, split) for split in splits])
+    used = _galaxies(other, "train")
+    shared = pc.or_(
+        pc.is_in(held_out["object_id"], used["object_id"].combine_chunks()),
+        pc.and_(
+            pc.is_in(held_out["sha256"], pc.drop_null(used["sha256"]).combine_chunks()),
+            pc.is_valid(held_out["sha256"]),
+        ),
+    )
+    if count := int(pc.sum(shared).as_py() or 0):
+        first = min(held_out.filter(shared)["object_id"].to_pylist())
+        what = f"{count} galaxies of the {' or '.join(splits)} split were used to make it (first: {first})"
+        raise ArtifactIncompatible(what, where, FIX)
 
 
 def check_unseen(used: set[str], where: str, curated: CuratedSet) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from raydistill.artifacts.augmentation import KIND, REPORT, RUNS, RUNS_SCHEMA, AugmentationReport, write_rows
+from raydistill.artifacts.manifest import commit
 from raydistill.config.augment import Augment, AugmentTraining
 from raydistill.core import metrics
 from raydistill.core.architectures import ConvNet
@@ -22,6 +26,7 @@ from raydistill.pipeline.augment.mixtures import Pool, draw_shots, mixed_probabi
 from raydistill.pipeline.augment.printing import table_rows
 from raydistill.pipeline.augment.summary import CHOSEN, summarise
 from raydistill.pipeline.augment.worker import Common, compose
+from raydistill.storage import Folder
 
 LABELS = torch.tensor([0] * 40 + [1] * 12 + [2] * 3)
 COMMON = Common(ConvNet(depth=1, width=4), Normalisation((0.1,) * 3, (0.2,) * 3), 3, 8, (4, 12), 5, 1, 0)
@@ -228,6 +233,27 @@ def test_printed_rows_hold_means_and_intervals(summary: dict[str, Any]) -> None:
     difference = rows["real_synthetic", "a"][7]
     assert difference.startswith("+0.")
     assert difference.endswith("]")
+
+
+def test_report_returns_the_summary_as_tables(summary: dict[str, Any], tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    folder.write(REPORT, json.dumps({**summary, "class_names": CLASSES}).encode())
+    write_rows(folder, RUNS, ROWS, RUNS_SCHEMA)
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    report = AugmentationReport.open(folder)
+    assert report.runs.to_pylist() == ROWS
+    table = report.table().set_index(["method", "source"])
+    assert table.loc[("real_synthetic", "b"), "macro_f1"] == pytest.approx(
+        final("real_synthetic", "b", "macro_f1").mean()
+    )
+    assert set(report.differences()["baseline"]) == {"flips"}
+    assert set(report.differences(all_baselines=True)["baseline"]) == {"flips", "focal"}
+    mine, theirs = (
+        report.per_class().set_index(["method", "source", "class_name"]).loc[name, "f1"]
+        for name in (("real_synthetic", "b", "disk"), ("flips", "", "disk"))
+    )
+    rows = report.class_differences().set_index(["method", "source", "class_name"])
+    assert rows.loc[("real_synthetic", "b", "disk"), "f1"] == pytest.approx(mine - theirs, abs=1e-12)
 
 
 @pytest.mark.parametrize(
