@@ -146,7 +146,7 @@ class Hunt:
     per_round: PositiveInt = 20
     background: NonNegativeInt = 200
     synthetic: dict[str, SyntheticSource] = field(default_factory=dict)
-    synthetic_weight: float = 1.0
+    synthetic_weight: float = 0.3
     picture_size: PositiveInt = 128
     seed: int = 0
     oracle: Oracle | None = None

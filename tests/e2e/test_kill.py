@@ -100,6 +100,32 @@ def test_generator_run_resumes_after_its_driver_is_killed_in_every_stage(
         assert tools.manifest(killed, kind)["content"] == tools.manifest(calm, kind)["content"]
 
 
+# a scripted hunt as small as `tools.TINY`
+HUNT = (
+    "hunt.per_round=5",
+    "hunt.background=10",
+    "hunt.oracle={positive: truth_class <= 2, rounds: 3, seeds: 3, num_examples: 2, fixmatch: {training: {steps: 20}}, "
+    "attributes: [smooth, dust_lane], strategies: [ceiling, real, random, attributes, fixmatch]}",
+)
+
+
+@pytest.mark.long
+def test_hunt_resumes_after_its_driver_is_killed(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    for name in ("calm", "killed"):
+        tools.copy_of(undisturbed, tmp_path / name, "survey", "curated", "trajectories")
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    assert tools.raydistill(calm, env, "--to", "hunt", *HUNT).wait() == 0
+    command = tools.raydistill(killed, env, "--to", "hunt", *HUNT)
+    command.wait_until("two trials are finished", lambda: len(list(killed.glob("**/partial/trial-*.json"))) >= 2)
+    command.kill()
+    assert command.process.returncode == -signal.SIGKILL, "the command had ended before it was killed"
+    assert not there(killed, "hunt", "manifest.json"), "killed too late, it was finished"
+    command = tools.raydistill(killed, env, "--to", "hunt", *HUNT)
+    assert command.wait() == 0, command.log[-4000:]
+    assert "trials are finished" in command.log
+    assert tools.manifest(killed, "hunt")["content"] == tools.manifest(calm, "hunt")["content"]
+
+
 @pytest.mark.long
 def test_one_interrupt_stops_a_run_during_and_after_the_experts_stage(env: dict[str, str], tmp_path: Path) -> None:
     """Ray Train installs its own SIGINT handler, which would stay after its stage."""
