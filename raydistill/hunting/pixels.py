@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,25 @@ class FixMatchLearner:
     kind: Literal["fixmatch"] = "fixmatch"
     network: ConvNet = field(default_factory=lambda: ConvNet(width=32))
     training: FixMatch = field(default_factory=FixMatch)
+
+
+PixelLearner = TypeVar("PixelLearner", NetworkLearner, FixMatchLearner)
+
+
+def for_aligned(learner: PixelLearner) -> PixelLearner:
+    """Return the learner for galaxies with a horizontal axis: mirrors replace the eight symmetries."""
+    if isinstance(learner, FixMatchLearner):
+        options = learner.training
+        return replace(
+            learner, training=replace(options, weak=_mirrored(options.weak), strong=_mirrored(options.strong))
+        )
+    training = learner.training
+    return replace(learner, training=replace(training, augmentation=_mirrored(training.augmentation)))
+
+
+def _mirrored(augmentation: Augmentation) -> Augmentation:
+    names = tuple("mirror" if name == "dihedral" else name for name in augmentation.operations)
+    return replace(augmentation, operations=names)
 
 
 @dataclass(frozen=True)

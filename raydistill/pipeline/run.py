@@ -95,7 +95,7 @@ def stages_of(config: Config, last: str = "evaluate") -> list[str]:
         or ("audit" in needed and "experts" in (config.audit.spaces or ()))
     ):
         needed.add("experts")
-    if "hunt" in needed and config.hunt.samples:
+    if "hunt" in needed and any(one.needs_generator for one in config.hunt.samples):
         needed.add("generate")
     if config.survey.kind != "simulated" and needed != {"simulate"}:
         needed.discard("simulate")

@@ -24,10 +24,10 @@ from raydistill.artifacts.hunt import CANDIDATES, LABELS, ROUND, SCORES, SCORES_
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.hunting.examples import Bools, Floats, Group, collect
 from raydistill.hunting.labels import LabelFile
-from raydistill.hunting.learning import BlockScorer, fit_learner, uses_pixels
-from raydistill.hunting.pixels import POOL, FixMatchLearner
+from raydistill.hunting.learning import AnyLearner, BlockScorer, fit_learner, uses_pixels
+from raydistill.hunting.pixels import POOL, FixMatchLearner, for_aligned
 from raydistill.hunting.ranking import WITHOUT_SCORES, Candidate, Rows, Shortlist, random_keys
-from raydistill.hunting.regression import Standardiser
+from raydistill.hunting.regression import Regression, Standardiser
 from raydistill.log import get_logger
 from raydistill.pipeline.hunt.labels import KnownLabels, known_labels
 from raydistill.pipeline.hunt.pictures import prepare_pictures, read_block
@@ -159,8 +159,14 @@ def _fit(
     if isinstance(config.learner, FixMatchLearner):
         _, pool = values.of_rows(draw_background(usable, POOL, fold_in(config.seed, "pool")))
     return fit_learner(
-        collect(groups), config.learner, standardiser, curated.normalisation, pool, fold_in(config.seed, "learner")
+        collect(groups), learner_of(plan), standardiser, curated.normalisation, pool, fold_in(config.seed, "learner")
     )
+
+
+def learner_of(plan: Plan) -> AnyLearner:
+    """Return the learner of the config, without rotations where galaxies are aligned."""
+    learner = plan.config.hunt.learner
+    return learner if isinstance(learner, Regression) or not plan.config.curate.align else for_aligned(learner)
 
 
 def synthetic_groups(sources: list[Source], pixels: bool, weight: float) -> list[Group]:

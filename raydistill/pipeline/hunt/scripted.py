@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,13 @@ from raydistill.hunting.examples import Bools
 from raydistill.hunting.labels import FILENAME, LABEL, WORDS, new_labels, read_labels
 from raydistill.hunting.learning import uses_pixels
 from raydistill.hunting.metrics import Interval, discovery_curve, mean_interval, paired_difference
+from raydistill.hunting.pixels import for_aligned
 from raydistill.hunting.ranking import Candidate, Reason, Rows
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.hunt.attributes import attribute_scores
 from raydistill.pipeline.hunt.labels import COLUMNS, known_labels
 from raydistill.pipeline.hunt.pictures import prepare_pictures, read_block
-from raydistill.pipeline.hunt.round import write_sheet
+from raydistill.pipeline.hunt.round import learner_of, write_sheet
 from raydistill.pipeline.hunt.sources import Source, open_sources
 from raydistill.pipeline.hunt.specs import truth_table
 from raydistill.pipeline.hunt.survey import HuntedSurvey
@@ -173,7 +174,12 @@ def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder) -> None:
     ]
     if len(todo) < len(wanted):
         log.info("hunt: %d of %d trials are finished", len(wanted) - len(todo), len(wanted))
-    runner = TrialRunner(partial.uri, config, curated.normalisation, resources.worker_threads)
+    learning = replace(config, learner=learner_of(plan))
+    if plan.config.curate.align:
+        oracle = _oracle(config)
+        network, fixmatch = for_aligned(oracle.network), for_aligned(oracle.fixmatch)
+        learning = replace(learning, oracle=replace(oracle, network=network, fixmatch=fixmatch))
+    runner = TrialRunner(partial.uri, learning, curated.normalisation, resources.worker_threads)
     with (
         progress(len(wanted), "hunting", "trials", start=len(wanted) - len(todo)) as shown,
         translate_errors("hunt"),
@@ -314,7 +320,7 @@ def seen_rows(curated: CuratedSet, scripted: Scripted, oracle: Oracle) -> list[M
     seen: dict[str, set[str]] = {"experts": training}
     if oracle.attributes:
         seen["attributes"] = training - (targets if oracle.setting == "strict" else set())
-    seen |= {source.name: set(source.origins) for source in scripted.sources}
+    seen |= {source.name: set(source.seen) for source in scripted.sources}
     return [{"by": name, "targets": len(own & targets), "galaxies": len(own)} for name, own in seen.items()]
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from raydistill.artifacts import curated as curated_sets
+from raydistill.artifacts import generator
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.synthetic import SCHEMA, SyntheticSet
+from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.artifacts.tables import decode_images
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.hunting.examples import Bools
@@ -35,15 +37,16 @@ class Source(NamedTuple):
         uint8 [L, H, W, 3].
     positive_L
         Whether each shows the wanted kind.
-    origins
-        Ids of the real galaxies that were used, of both sets.
+    seen
+        Ids of the real galaxies that were used for both sets: those of which the pictures were
+        made, those to which an injection was fitted, and those on which a generator was trained.
     """
 
     name: str
     features_LF: Features
     pixels_LHWC: Pixels
     positive_L: Bools
-    origins: frozenset[str]
+    seen: frozenset[str]
 
 
 def open_sources(plan: Plan, curated: CuratedSet, expert: Expert, held_out: Collection[str] = ()) -> list[Source]:
@@ -80,8 +83,8 @@ def open_sources(plan: Plan, curated: CuratedSet, expert: Expert, held_out: Coll
             parts.append((role == POSITIVE, *_pictures_of(found, frozenset(held_out))))
         pixels = np.concatenate([part[1] for part in parts])
         positive = np.repeat([part[0] for part in parts], [len(part[1]) for part in parts])
-        origins = frozenset().union(*(part[2] for part in parts))
-        sources.append(Source(name, features_of(expert, pixels), pixels, positive, origins))
+        seen = frozenset().union(*(part[2] for part in parts))
+        sources.append(Source(name, features_of(expert, pixels), pixels, positive, seen))
     return sources
 
 
@@ -96,17 +99,24 @@ def features_of(expert: Expert, pixels_NHWC: Pixels) -> Features:
 
 
 def _pictures_of(found: SyntheticSet, held_out: frozenset[str]) -> tuple[Pixels, frozenset[str]]:
-    """Return the pictures, and the ids of the real galaxies of which they were made."""
-    wanted = [name for name in ("origin", "start") if name in SCHEMA.names]
-    rows = found.table(["image", *wanted])
-    made_of = [rows[name].to_pylist() for name in wanted]
+    """Return the pictures, and the ids of the real galaxies that were used for them."""
+    rows = found.table(["image", "origin", "start"])
+    made_of = [rows[name].to_pylist() for name in ("origin", "start")]
     kept = np.array([not held_out & {ids[row] for ids in made_of} for row in range(len(rows))], bool)
     if not kept.any():
         what = "no example is left, because all were made of galaxies that are held out"
         raise ArtifactIncompatible(what, found.folder.uri, "set hunt.oracle.setting=seen, or sample other galaxies")
     origins = {ids[row] for row in np.flatnonzero(kept) for ids in made_of} - {None}
     pixels: Pixels = decode_images(rows["image"].filter(kept), found.summary.image_size).numpy()
-    return pixels, frozenset(origins)
+    return pixels, frozenset(origins) | set(found.summary.source.get("examples", ())) | _training_ids(found)
+
+
+def _training_ids(found: SyntheticSet) -> set[str]:
+    """Return the ids of the galaxies on which the generator of a set was trained; empty for other sources."""
+    if generator.KIND not in found.manifest.parents:
+        return set()
+    parent = CuratedSet.open(found.manifest.parents[curated_sets.KIND].uri, verify=False)
+    return set(parent.table("train", ["object_id"])["object_id"].to_pylist())
 
 
 def check_pictures(found: SyntheticSet, curated: CuratedSet) -> None:

@@ -10,7 +10,7 @@ from raydistill.core.fixmatch import FixMatch
 from raydistill.core.normalise import Normalisation
 from raydistill.hunting.examples import Group, collect
 from raydistill.hunting.learning import fit_learner, uses_pixels
-from raydistill.hunting.pixels import FixMatchLearner, HuntTraining, NetworkLearner
+from raydistill.hunting.pixels import FixMatchLearner, HuntTraining, NetworkLearner, for_aligned
 from raydistill.hunting.regression import Regression, Standardiser
 
 SMALL = ConvNet(depth=2, width=8)
@@ -46,6 +46,13 @@ def test_network_finds_what_the_examples_show(learner):
     assert not np.array_equal(scores[0], scores[2])
     assert uses_pixels(learner)
     assert not uses_pixels(Regression())
+
+
+def test_aligned_galaxies_are_mirrored_and_not_rotated():
+    network, fixmatch = for_aligned(NetworkLearner()), for_aligned(FixMatchLearner())
+    used = [network.training.augmentation, fixmatch.training.weak, fixmatch.training.strong]
+    assert all("mirror" in one.operations and "dihedral" not in one.operations for one in used)
+    assert fixmatch.training.strong.operations[1:] == FixMatch().strong.operations[1:]
 
 
 def test_examples_of_one_kind_teach_nothing():
