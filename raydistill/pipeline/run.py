@@ -57,11 +57,8 @@ def _predict(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Pre
 
 
 def _hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRound | HuntReport:
-    """Hunt; a run first samples the synthetic sets that `hunt.synthetic` describes."""
     from raydistill.pipeline.hunt import stage  # imports scikit-learn, which other stages do not need
 
-    for wanted in plan.config.hunt.samples if parent_run is not None else ():
-        _sample(sample_plan(plan, wanted), tracker, parent_run)
     return stage.hunt(plan, tracker, parent_run)
 
 
@@ -143,6 +140,8 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
         tracker.run("run", identity=_identity(specs[-1]), params=plain(config)) as parent,
     ):
         for name in stages_of(config, last):
+            for wanted in config.hunt.samples if name == "hunt" else ():  # the sets that `hunt.synthetic` describes
+                _sample(sample_plan(plan, wanted), tracker, parent.id)
             result = STAGES[name](plan, tracker, parent.id)
     return result
 

@@ -15,6 +15,7 @@ from raydistill.pipeline.hunt import stage
 from raydistill.pipeline.hunt.specs import hunt_spec
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.predict.stage import predict
+from raydistill.pipeline.run import run, stages_of
 from raydistill.pipeline.sample.stage import sample
 from tests.unit.pipeline.sample_tools import write_generator
 
@@ -124,6 +125,23 @@ def test_strategies_are_compared_and_a_killed_worker_changes_no_bit(root: Path, 
     with killing("MapBatches", lambda: len(list(partial.glob("trial-*.json"))) >= 2):
         report_of(other, "resources.workers=2")
     assert content(again) == content(spec)
+
+
+def test_run_samples_the_sources_first(root: Path, tmp_path: Path) -> None:
+    other = copy_of(root, tmp_path, "survey", "curated", "trajectories")
+    lanes = "source: {kind: injection, model: {kind: dust_lane, depth: %s}}"
+    sets = ", ".join(
+        f"{role}: {{num_images: 10, {lanes % depth}}}"
+        for role, depth in (("positive", "[1, 1]"), ("negative", "[0, 0]"))
+    )
+    oracle = "hunt.oracle={positive: truth_class <= 2, rounds: 1, seeds: 1, num_examples: 0}"
+    plan = Plan(tiny(other, "hunt.per_round=5", f"hunt.synthetic={{lanes: {{{sets}}}}}", oracle))
+    assert stages_of(plan.config, "hunt") == ["simulate", "curate", "experts", "predict", "hunt"]
+    report = run(plan, "hunt")
+    assert report.summary.strategies == ("ceiling", "lanes", "real", "random")
+    table = report.table().set_index(["strategy", "moment", "metric"])
+    assert table.loc[("lanes", "start", "average_precision"), "seeds"] == 1  # it learns without an example
+    assert table.loc[("real", "start", "average_precision"), "seeds"] == 0
 
 
 def test_strict_setting_leaves_wanted_galaxies_out(root: Path) -> None:

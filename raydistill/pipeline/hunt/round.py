@@ -25,9 +25,9 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.hunting.examples import Bools, Floats, Group, collect
 from raydistill.hunting.labels import LabelFile
 from raydistill.hunting.learning import AnyLearner, BlockScorer, fit_learner, uses_pixels
-from raydistill.hunting.pixels import POOL, FixMatchLearner, for_aligned
+from raydistill.hunting.pixels import POOL, FixMatchLearner, NetworkLearner, for_aligned
 from raydistill.hunting.ranking import WITHOUT_SCORES, Candidate, Rows, Shortlist, random_keys
-from raydistill.hunting.regression import Regression, Standardiser
+from raydistill.hunting.regression import Standardiser
 from raydistill.log import get_logger
 from raydistill.pipeline.hunt.labels import KnownLabels, known_labels
 from raydistill.pipeline.hunt.pictures import prepare_pictures, read_block
@@ -166,7 +166,11 @@ def _fit(
 def learner_of(plan: Plan) -> AnyLearner:
     """Return the learner of the config, without rotations where galaxies are aligned."""
     learner = plan.config.hunt.learner
-    return learner if isinstance(learner, Regression) or not plan.config.curate.align else for_aligned(learner)
+    if plan.config.curate.align and isinstance(learner, NetworkLearner):
+        return for_aligned(learner)
+    if plan.config.curate.align and isinstance(learner, FixMatchLearner):
+        return for_aligned(learner)
+    return learner
 
 
 def synthetic_groups(sources: list[Source], pixels: bool, weight: float) -> list[Group]:
