@@ -2,6 +2,8 @@ from .api.configs import load_config, open, setup_logging
 from .api.distillation import curate, distill, evaluate, experts, predict_survey, run, simulate, tune
 from .api.generation import audit_set, augment, sample
 from .api.hunting import hunt
+from .api.surveys import adapt_survey
+from .artifacts.adaptation import AdaptationReport
 from .artifacts.audit import AuditReport
 from .artifacts.augmentation import AugmentationReport
 from .artifacts.curated import CuratedSet
@@ -37,6 +39,7 @@ from .errors import (
 )
 
 __all__ = [
+    "AdaptationReport",
     "Adjoint",
     "ArtifactCorrupt",
     "ArtifactError",
@@ -72,6 +75,7 @@ __all__ = [
     "Training",
     "TrajectoryStore",
     "Unrolled",
+    "adapt_survey",
     "audit_set",
     "augment",
     "build_network",

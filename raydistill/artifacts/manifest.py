@@ -60,6 +60,7 @@ _DESCRIPTIONS = {
     "hunt": ("report of a hunt", "hunt"),
     "hunt_round": ("round of a hunt", "hunt"),
     "augmentation": ("comparison of training sets", "augment"),
+    "adaptation": ("report of an adaptation", "adapt"),
 }
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 

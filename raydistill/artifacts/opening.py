@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raydistill.artifacts.adaptation import AdaptationReport
 from raydistill.artifacts.audit import AuditReport
 from raydistill.artifacts.augmentation import AugmentationReport
 from raydistill.artifacts.curated import CuratedSet
@@ -32,6 +33,7 @@ Artifact = (
     | HuntReport
     | HuntRound
     | AugmentationReport
+    | AdaptationReport
 )
 
 KINDS: dict[str, type[Artifact]] = {
@@ -48,6 +50,7 @@ KINDS: dict[str, type[Artifact]] = {
     "hunt": HuntReport,
     "hunt_round": HuntRound,
     "augmentation": AugmentationReport,
+    "adaptation": AdaptationReport,
 }
 
 

@@ -7,6 +7,7 @@ base          the application, shared arguments, exit codes
 distillation  from the survey to the evaluation, the search and predictions
 generation    generators, samples and audits
 hunting       the search for rare objects
+surveys       adaptation to another survey
 runs          all stages in order
 """
 
@@ -16,7 +17,7 @@ import sys
 from pathlib import Path
 
 # The order of these imports is that of the commands in the help.
-from raydistill.cli import distillation, generation, hunting, runs  # noqa: F401
+from raydistill.cli import distillation, generation, hunting, runs, surveys  # noqa: F401
 from raydistill.cli.base import app
 
 main = app

@@ -4,13 +4,14 @@ tree       the whole config
 survey     the parts about the survey and its curation
 picture_filter  the filter of damaged pictures
 resources  the parts about resources and tracking
-experts, distill, evaluate, predict, generate, sample, audit, augment: the part of each stage
+experts, distill, evaluate, predict, generate, sample, audit, augment, adapt: the part of each stage
 search     the part for `tune`
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config
 messages   one sentence for a wrong config
 """
 
+from raydistill.config.adapt import Adapt
 from raydistill.config.audit import Audit
 from raydistill.config.augment import Augment
 from raydistill.config.distill import Distill
@@ -27,7 +28,7 @@ from raydistill.config.survey import CatalogSurvey, Curate, Images
 from raydistill.config.tree import Config, Survey, identity_part, plain, sources
 
 __all__ = [
-    "EXTENDS", "SHIPPED", "Audit", "Augment", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill",
+    "EXTENDS", "SHIPPED", "Adapt", "Audit", "Augment", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill",
     "Evaluate", "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "GroupOptions", "Halving", "Images",
     "Nuisance", "PictureFilter",
     "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",

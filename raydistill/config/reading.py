@@ -212,6 +212,7 @@ def _with_defaults(config: DictConfig) -> DictConfig:
         ("distill",),
         ("evaluate", "full_data"),
         ("augment", "training"),
+        ("adapt", "training"),
         *(("evaluate", "protocols", name, "training") for name in protocols),  # a name may have dots
     ]
     own, below = config.pop(AUGMENTATION, None), OmegaConf.create({})

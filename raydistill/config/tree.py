@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter
 
+from raydistill.config.adapt import Adapt
 from raydistill.config.audit import Audit
 from raydistill.config.augment import Augment
 from raydistill.config.distill import Distill
@@ -83,6 +84,8 @@ class Config:
         Search for rare objects of `raydistill hunt`.
     augment
         Sets, methods and training of `raydistill augment`.
+    adapt
+        Networks of `raydistill adapt`.
     """
 
     name: str
@@ -104,6 +107,7 @@ class Config:
     audit: Audit = field(default_factory=Audit)
     hunt: Hunt = field(default_factory=Hunt)
     augment: Augment = field(default_factory=Augment)
+    adapt: Adapt = field(default_factory=Adapt)
 
 
 def plain(config: Any) -> Any:

@@ -11,6 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from raydistill.artifacts.adaptation import FIGURE as ADAPTATION_FIGURE
+from raydistill.artifacts.adaptation import METHODS, AdaptationReport
 from raydistill.artifacts.audit import QUIZ, REPORT, AuditReport
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network, trained_network
 from raydistill.artifacts.hunt import FIGURE, LABELS, SHEET, HuntReport, HuntRound
@@ -108,6 +110,28 @@ def _interval(mean: float, low: float, high: float, sign: str = "") -> str:
         return "-"
     form = f"{sign}.{3 if abs(mean) < 1 else 1}f"
     return f"{mean:{form}}" + ("" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]")
+
+
+def adaptation_report(report: AdaptationReport, out: TextIO) -> None:
+    """Print the accuracies, the closed share of the gap, calibration and rejection of an adaptation."""
+    console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
+    head = ("trained on", "method", "source ± 95 %", "target ± 95 %", "ECE", "Brier", "AUROC of unseen classes")
+    rows = []
+    for name, entry in report.figures.items():
+        source = {"none": _format(entry["source"]), "adapted": _format(entry["source_adapted"])}
+        for method in METHODS:
+            others = (_format(entry[column][method]) for column in ("ece", "brier", "rejection_auroc"))
+            rows.append((name, method, source.get(method, ""), _format(entry[method]), *others))
+    title = f"{report.summary['source']} to {report.summary['target']}: balanced accuracy on test galaxies"
+    console.print(_table(title, [head, *rows]))
+    for name, entry in report.figures.items():
+        closed, loss = entry["gap_closed"], entry["source_loss"]
+        share = "has no gap to close"
+        if closed["value"] is not None:
+            share = f"closes {closed['value']:.0%} of the gap ({closed['low']:.0%} to {closed['high']:.0%})"
+        lost = f"{100 * loss['value']:.1f} points ({100 * loss['low']:.1f} to {100 * loss['high']:.1f})"
+        console.print(f"{name}: the alignment {share}; on the source it costs {lost}.", style="bold")
+    console.print(f"Figure: {report.folder}/{ADAPTATION_FIGURE}")
 
 
 def search_report(report: SearchReport, out: TextIO) -> None:

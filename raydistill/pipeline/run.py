@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from raydistill.artifacts.adaptation import AdaptationReport
 from raydistill.artifacts.audit import AuditReport
 from raydistill.artifacts.augmentation import AugmentationReport
 from raydistill.artifacts.generator import GeneratorArtifact
@@ -16,6 +17,7 @@ from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.search import SearchReport
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.config import Config, plain
+from raydistill.pipeline.adapt.specs import adaptation_specs
 from raydistill.pipeline.audit.specs import audit_spec, audit_specs
 from raydistill.pipeline.augment.specs import augmentation_specs
 from raydistill.pipeline.curate.stage import curate
@@ -189,6 +191,14 @@ def run_augment(plan: Plan) -> AugmentationReport:
 
     augmentation_specs(plan)  # reports a wrong path before the tracking database is created
     return augment(plan, make_tracker(plan))
+
+
+def adapt(plan: Plan, target: str) -> AdaptationReport:
+    """Align networks with another survey, the target; both curated sets must exist."""
+    from raydistill.pipeline.adapt import stage  # imports scikit-learn and geomloss, which other stages do not need
+
+    adaptation_specs(plan, target)  # reports a wrong path before the tracking database is created
+    return stage.adapt(plan, target, make_tracker(plan))
 
 
 def generate(plan: Plan) -> GeneratorArtifact:

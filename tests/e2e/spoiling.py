@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from astropy.io import fits
 
 from raydistill import config
 from raydistill.artifacts.distilled import LAST, SELECTED, read_images, write_images
-from raydistill.artifacts.manifest import commit
+from raydistill.artifacts.manifest import NAME, commit
 from raydistill.pipeline.plan import Plan
 from raydistill.storage import Folder
 from tests.damage import flipped
@@ -91,6 +92,24 @@ def distilled_with(class_names: list[str], size: int, aligned: bool = False) -> 
         for name in (SELECTED, LAST):
             write_images(folder, name, images, info | {"class_names": class_names, "aligned": aligned})
         commit(folder, kind="distilled", identity="0" * 64, config={}, parents={}, seed=0, uris={})
+
+    return make
+
+
+def curated_with(class_names: list[str], size: int) -> Callable[[Path], None]:
+    """Copy the prepared curated set with other classes or another size, as if it were of another survey."""
+
+    def make(root: Path) -> None:
+        source, folder = Folder(artifact(root, "curated")), Folder(root / "other")
+        for name in source.files():
+            if name != NAME:
+                folder.write(name, source.read(name))
+        summary = json.loads(source.read("summary.json"))
+        summary["image_size"] = size
+        for entry, name in zip(summary["classes"], class_names, strict=True):
+            entry["name"] = name
+        folder.write("summary.json", json.dumps(summary).encode())
+        commit(folder, kind="curated", identity="0" * 64, config={}, parents={}, seed=0, uris={})
 
     return make
 
@@ -179,3 +198,13 @@ def small_disk(root: Path) -> None:
 
 def binary(name: str) -> Callable[[Path], object]:
     return lambda root: (root / name).write_bytes(bytes(range(256)))
+
+
+def both(*makes: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Prepare a folder in several ways."""
+
+    def make(root: Path) -> None:
+        for one in makes:
+            one(root)
+
+    return make

@@ -30,7 +30,7 @@ Further keys and defaults:
 - `extends` names base configs, in a config or on the command line: files beside it, or shipped ones. Later ones take
   precedence, and the config's own values override them all.
 - `augmentation` at the top sets the augmentation of `experts.training`, `distill`, `evaluate.full_data`, `evaluate.dm` and every
-  `evaluate.protocols.NAME.training`. Each of them may override it. The default is `dihedral` for galaxies, and
+  `evaluate.protocols.NAME.training`, and of `adapt.training`. Each of them may override it. The default is `dihedral` for galaxies, and
   `mirror` with `curate.align`. For data sets (`image-folder`, `image-parquet`, `torchvision`, `cifar10`, `cifar100`, `idx`,
   `arrays`) it is   DSA's operations, one per batch (`mode: single`). The default of the baseline `dm` is always DSA's.
 - For a data set, the defaults of `curate` are `classes: all`, `crop_fraction: 1` and `min_picture_size: 8`.

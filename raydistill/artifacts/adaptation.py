@@ -1,0 +1,129 @@
+"""Define `AdaptationReport`: what an alignment with another survey gains, and what it costs.
+
+- `runs.parquet`: a row per network, with its figures on test galaxies of both surveys.
+- `report.json`: class names, sizes, and for each training set its figures with intervals.
+- `reliability.parquet`: bins of the confidence on the target, over the networks of a kind.
+- `adaptation.png`: the four accuracies, and the reliability diagram.
+
+A network is trained on a training set (`source`, `source_synthetic` or `distilled`) by a method:
+
+- `none`: without the target;
+- `restandardised`: the same network; the target's pictures are normalised by their own channel
+  statistics;
+- `adapted`: aligned with the target's pictures, without their labels;
+- `ceiling`: trained on the target's labels instead. It is the same for all training sets.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.tables import read_table
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = "adaptation"
+RUNS, REPORT, RELIABILITY, FIGURE = "runs.parquet", "report.json", "reliability.parquet", "adaptation.png"
+TRAINING_SETS = ("source", "source_synthetic", "distilled")
+METHODS = ("none", "restandardised", "adapted", "ceiling")
+
+RUNS_SCHEMA = pa.schema(
+    [
+        ("training_set", pa.string()),  # "" for the ceiling
+        ("method", pa.string()),
+        ("seed", pa.int32()),
+        ("lr", pa.float64()),
+        ("strength", pa.float64()),  # of the alignment; null without one
+        ("diverged", pa.bool_()),  # then the figures are those of the initial parameters
+        ("validation", pa.float64()),  # balanced accuracy on validation galaxies of the source; ceiling: of the target
+        ("source", pa.float64()),  # balanced accuracy on test galaxies
+        ("target", pa.float64()),  # the same, of the classes that the source has
+        ("ece", pa.float64()),  # expected calibration error on the target
+        ("brier", pa.float64()),  # Brier score on the target
+        ("rejection_auroc", pa.float64()),  # of the entropy, for classes that the source lacks; null without one
+        ("target_confusion", pa.list_(pa.int64())),  # K * K, row by row: true class, predicted class
+    ]
+)
+RELIABILITY_SCHEMA = pa.schema(
+    [
+        ("training_set", pa.string()),
+        ("method", pa.string()),
+        ("bin", pa.int32()),
+        ("count", pa.int64()),
+        ("confidence", pa.float64()),
+        ("accuracy", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class AdaptationReport:
+    """An opened report of an adaptation.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    summary
+        The contents of `report.json`.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> report = rd.open("runs/demo/adaptation-0123456789ab")  # doctest: +SKIP
+    >>> report.figures["source"]["gap_closed"]  # doctest: +SKIP
+    """
+
+    folder: Folder
+    manifest: Manifest
+    summary: dict[str, Any]
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> AdaptationReport:
+        """Open the report at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
+        return AdaptationReport(folder, manifest, json.loads(folder.read(REPORT)))
+
+    @property
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Return the figures of each training set.
+
+        - `source`, `source_adapted`: balanced accuracy on the source, {mean, std, n, ci95}.
+        - `none`, `restandardised`, `adapted`, `ceiling`: the same on the target.
+        - `source_loss`, `gap_closed`: {value, low, high} of the difference on the source, and of
+          the closed share of the gap; null where there is none.
+        - `ece`, `brier`, `rejection_auroc`: by method, {mean, std, n, ci95}.
+        """
+        figures: dict[str, dict[str, Any]] = self.summary["training_sets"]
+        return figures
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per network, with the columns of `RUNS_SCHEMA`."""
+        return read_table(self.folder, RUNS).to_pandas()
+
+    def reliability(self) -> pd.DataFrame:
+        """Return one row per bin of the confidence, with the columns of `RELIABILITY_SCHEMA`."""
+        return read_table(self.folder, RELIABILITY).to_pandas()

@@ -1,0 +1,53 @@
+"""Define the commands about other surveys: adapt networks to one."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from raydistill.cli.base import (
+    EXIT_CODES,
+    ConfigPath,
+    DryRun,
+    Overrides,
+    Verbose,
+    app,
+    exit_on_error,
+    load_plan,
+    print_result,
+)
+
+TargetPath = Annotated[
+    str, typer.Argument(metavar="TARGET", help="The config of another survey, or the folder of its curated set.")
+]
+
+
+@app.command(epilog=EXIT_CODES)
+def adapt(
+    config: ConfigPath,
+    target: TargetPath,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Align networks trained on one survey with the unlabelled galaxies of another one.
+
+    The report compares source, target without and with the alignment, and networks trained on the
+    target's labels, which nothing else uses. Both curated sets must exist.
+    """
+    with exit_on_error():
+        plan = load_plan(config, overrides, verbose)
+        from raydistill.pipeline import run as pipeline
+
+        if dry_run:
+            from raydistill.pipeline.adapt.specs import adaptation_specs
+
+            print_result(pipeline.dry_run(plan, adaptation_specs(plan, target)))
+            return
+        from raydistill.pipeline import report
+
+        result = pipeline.adapt(plan, target)
+        report.adaptation_report(result, out=sys.stderr)
+        print_result(result.folder)

@@ -1,0 +1,1 @@
+"""The adapt stage: align networks trained on one survey with another, and report what it gains."""

@@ -1,0 +1,195 @@
+"""Open the sets of an adaptation, and match the classes of the two surveys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from raydistill.artifacts import distilled, synthetic
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.distilled import DistilledSet
+from raydistill.artifacts.manifest import Manifest
+from raydistill.artifacts.synthetic import NO_CLASS, SyntheticSet
+from raydistill.core.normalise import one_hot
+from raydistill.core.weighted_training import drawing_probabilities
+from raydistill.errors import ArtifactIncompatible, ConfigError, join_hint, nearest
+from raydistill.galaxies.selection import Split
+from raydistill.pipeline.adapt.specs import target_spec, training_specs
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.runtime.stages import require_classes
+
+UNSEEN = -1  # label of a target's galaxy whose class the source lacks
+MIN_SHARED = 2  # classes
+
+
+class TrainingSet(NamedTuple):
+    """Normalised images [N, C, H, W], target probabilities [N, K] and drawing probabilities [N]."""
+
+    images: Tensor
+    targets: Tensor
+    probabilities: Tensor
+
+
+class Pictures(NamedTuple):
+    """Normalised images [N, C, H, W], and labels [N] of the source's classes, -1 for an unseen class."""
+
+    images: Tensor
+    labels: Tensor
+
+    def known(self) -> Pictures:
+        """Return the pictures of classes that the source has."""
+        rows = self.labels != UNSEEN
+        return Pictures(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Surveys:
+    """The source and the target.
+
+    Attributes
+    ----------
+    source, target
+        The curated sets.
+    label_of_target
+        Label in the source of each class of the target, -1 for a class that it lacks.
+    """
+
+    source: CuratedSet
+    target: CuratedSet
+    label_of_target: tuple[int, ...]
+
+    def source_pictures(self, split: Split) -> Pictures:
+        """Return a split of the source."""
+        loaded = self.source.load(split)
+        return Pictures(self.source.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
+
+    def target_pictures(self, split: Split, normalisation: str) -> Pictures:
+        """Return a split of the target, normalised by the statistics of the "source" or the "target"."""
+        loaded = self.target.load(split)
+        by = self.source if normalisation == "source" else self.target
+        labels = torch.tensor(self.label_of_target)[loaded.labels_N]
+        return Pictures(by.normalisation.apply(loaded.images_NHWC), labels)
+
+    @property
+    def unseen(self) -> list[str]:
+        """Return the names of the target's classes that the source lacks."""
+        return [
+            name for name, label in zip(self.target.class_names, self.label_of_target, strict=True) if label == UNSEEN
+        ]
+
+
+def open_surveys(plan: Plan, target: str) -> Surveys:
+    """Open and check both surveys.
+
+    Raises
+    ------
+    ArtifactMissing
+        A curated set does not exist yet.
+    ArtifactIncompatible
+        A set has no classes or lacks a split, or the sets differ in image size or alignment.
+    ConfigError
+        `adapt.classes` names an unknown class, or a class of the target has no class of the source.
+    """
+    source, other = CuratedSet.open(plan.curated.folder), CuratedSet.open(target_spec(plan, target).folder)
+    for one in (source, other):
+        require_classes(one)
+        one.require_splits("train", "validation", "test")
+    own, theirs = source.summary, other.summary
+    if theirs.image_size != own.image_size:
+        what = f"its images have {theirs.image_size} px, those of the source {own.image_size}"
+        raise ArtifactIncompatible(what, other.folder.uri, "give both surveys the same curate.image_size")
+    if theirs.aligned != own.aligned:
+        which = ("aligned", "not aligned") if theirs.aligned else ("not aligned", "aligned")
+        what = f"its galaxies are {which[0]} to their major axis, those of the source are {which[1]}"
+        raise ArtifactIncompatible(what, other.folder.uri, "give both surveys the same curate.align")
+    labels = match_classes(source.class_names, other.class_names, plan.config.adapt.classes)
+    surveys = Surveys(source, other, labels)
+    test = set(surveys.target_pictures("test", "target").known().labels.tolist())
+    train = set(surveys.target_pictures("train", "target").known().labels.tolist())
+    if len(test & train) < MIN_SHARED:
+        what = f"its train and test galaxies share {len(test & train)} classes with the source"
+        raise ArtifactIncompatible(what, other.folder.uri, f"correct adapt.classes; at least {MIN_SHARED} are needed")
+    return surveys
+
+
+def match_classes(source: list[str], target: list[str], renamed: dict[str, str | None]) -> tuple[int, ...]:
+    """Return the label in the source of each class of the target, -1 for one that it lacks.
+
+    Parameters
+    ----------
+    source, target
+        Class names.
+    renamed
+        `adapt.classes`.
+    """
+    for theirs, ours in renamed.items():
+        if theirs not in target:
+            what = f"the target has no class '{theirs}'"
+            raise ConfigError(what, "adapt.classes", nearest(theirs, tuple(target)))
+        if ours is not None and ours not in source:
+            what = f"the source has no class '{ours}'"
+            raise ConfigError(what, f"adapt.classes.{theirs}", nearest(ours, tuple(source)))
+    labels = []
+    for name in target:
+        ours = renamed.get(name, name)
+        if ours is not None and ours not in source:
+            hint = join_hint(nearest(name, tuple(source)), f"Name its class of the source, or set {name}: null")
+            raise ConfigError(f"the source has no class '{name}' of the target", "adapt.classes", hint)
+        labels.append(UNSEEN if ours is None else source.index(ours))
+    return tuple(labels)
+
+
+def open_training_sets(plan: Plan, surveys: Surveys) -> dict[str, TrainingSet]:
+    """Return the training sets by name; the source's galaxies are the first.
+
+    Raises
+    ------
+    ArtifactIncompatible
+        A set was made from another curated set, or has an image without a class or none at all.
+    """
+    source, options = surveys.source, plan.config.adapt
+    real = surveys.source_pictures("train")
+    own = drawing_probabilities(real.labels)
+    sets = {"source": TrainingSet(real.images, one_hot(real.labels, source.num_classes), own)}
+    specs = training_specs(plan)
+    if synthetic.KIND in specs:
+        added = [_synthetic(SyntheticSet.open(spec.folder), source) for spec in specs[synthetic.KIND]]
+        images, labels = (torch.cat(parts) for parts in zip(*added, strict=True))
+        share = options.synthetic_share
+        sets["source_synthetic"] = TrainingSet(
+            torch.cat([real.images, images]),
+            one_hot(torch.cat([real.labels, labels]), source.num_classes),
+            torch.cat([(1 - share) * own, share * drawing_probabilities(labels)]),
+        )
+    if distilled.KIND in specs:
+        sets["distilled"] = _distilled(DistilledSet.open(specs[distilled.KIND][0].folder), source)
+    return sets
+
+
+def _synthetic(samples: SyntheticSet, source: CuratedSet) -> Pictures:
+    where = samples.folder.uri
+    _check_origin(samples.manifest, source, where)
+    loaded = samples.load()
+    if not len(loaded.labels_N):
+        raise ArtifactIncompatible("it holds no image", where, "sample more, or lower sample.filter.min_probability")
+    if unknown := int((loaded.labels_N == NO_CLASS).sum()):
+        what = f"{unknown} of its {len(loaded.labels_N)} images have no class"
+        raise ArtifactIncompatible(what, where, "sample galaxies of given classes, or of a table with whole paths")
+    return Pictures(source.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
+
+
+def _distilled(prototypes: DistilledSet, source: CuratedSet) -> TrainingSet:
+    _check_origin(prototypes.manifest, source, prototypes.folder.uri)
+    selected = prototypes.selected
+    return TrainingSet(selected.images_SCHW, selected.targets_SK, torch.ones(len(selected.images_SCHW)))
+
+
+def _check_origin(manifest: Manifest, source: CuratedSet, where: str) -> None:
+    """Raise unless a set was made from the source; its test galaxies are then in no training set."""
+    parent = manifest.parents.get("curated")
+    if parent is None or parent.content != source.manifest.content:
+        what = f"its images were made from another curated set than {source.folder.uri}"
+        raise ArtifactIncompatible(what, where, "give a set that was made from the source")

@@ -1,0 +1,134 @@
+"""Run fits as Ray tasks, one per worker at a time, and keep every result in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import ray
+import torch
+
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.config import Resources
+from raydistill.errors import ArtifactCorrupt
+from raydistill.log import progress
+from raydistill.pipeline.adapt.fits import Fit
+from raydistill.pipeline.adapt.opening import Pictures
+from raydistill.pipeline.adapt.worker import Common, TrainedFit, predict, train_fit
+from raydistill.pipeline.runtime.failures import translate_errors
+from raydistill.pipeline.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable
+from raydistill.storage import Folder, disk_errors
+
+FITS = f"{PARTIAL}/fits"
+
+T = TypeVar("T")
+
+
+@dataclass
+class FitRunner:
+    """Train networks; a fit whose file exists is not trained again.
+
+    Parameters
+    ----------
+    folder
+        Folder of the report.
+    resources
+        CPUs, GPUs and number of workers.
+    common
+        What all fits share.
+    training_sets
+        Training sets by name, in Ray's object store; "" is that of the ceiling.
+    unlabelled
+        Images of the target, in Ray's object store.
+    validation
+        Validation galaxies of the source, and of the target for the ceiling, in Ray's object store.
+    """
+
+    folder: Folder
+    resources: Resources
+    common: Common
+    training_sets: Mapping[str, Any]
+    unlabelled: Any
+    validation: Mapping[str, Any]
+    _known: dict[Fit, TrainedFit] = field(default_factory=dict)
+
+    def train(self, fits: Sequence[Fit], description: str) -> list[TrainedFit]:
+        """Return the result of each fit."""
+        wanted = list(dict.fromkeys(fits))
+        for fit in wanted:
+            if fit not in self._known and (found := self._load(fit)) is not None:
+                self._known[fit] = found
+        missing = [fit for fit in wanted if fit not in self._known]
+        if missing:
+            with (
+                disk_errors(self.folder.uri),
+                progress(len(wanted), description, "networks", start=len(wanted) - len(missing)) as shown,
+                translate_errors("adapt"),
+            ):
+                task = self._remote(train_fit)
+                for fit, result in self._run(missing, lambda fit: self._start(task, fit)):
+                    self._store(fit, result)
+                    self._known[fit] = result
+                    shown.advance(training_set=fit.title, validation=result.validation)
+        return [self._known[fit] for fit in fits]
+
+    def predict(self, fits: Sequence[Fit], pictures: Mapping[str, Pictures]) -> dict[tuple[Fit, str], np.ndarray]:
+        """Return the class probabilities [N, K] of each fit for each of some sets of pictures."""
+        thetas, task = [self._known[fit].theta_P for fit in fits], self._remote(predict)
+        stored = {name: ray.put(one.images) for name, one in pictures.items()}
+        items = [(number, name) for number in range(len(fits)) for name in pictures]
+        found = {}
+        with progress(len(items), "testing", "predictions") as shown, translate_errors("adapt"):
+            for (number, name), rows in self._run(
+                items, lambda item: task.remote([thetas[item[0]]], stored[item[1]], self.common)
+            ):
+                found[fits[number], name] = rows[0]
+                shown.advance()
+        return found
+
+    def _start(self, task: Any, fit: Fit) -> Any:
+        unlabelled = self.unlabelled if fit.method == "adapted" else None
+        survey = "target" if fit.method == "ceiling" else "source"
+        return task.remote(self.training_sets[fit.training_set], unlabelled, self.validation[survey], fit, self.common)
+
+    def _run(self, items: Sequence[T], start: Callable[[T], Any]) -> Iterator[tuple[T, Any]]:
+        """Yield each item with its result, in the order in which the tasks end."""
+        resources, queue = self.resources, list(items)[::-1]
+        workers = choose_num_workers(resources, len(items))
+        running: dict[Any, T] = {}
+        while queue or running:
+            while queue and len(running) < workers:
+                item = queue.pop()
+                running[start(item)] = item
+            finished, _ = ray.wait(list(running), num_returns=1, timeout=CAPACITY_CHECK_INTERVAL)
+            if not finished:
+                ensure_schedulable(resources, resources.cpus, resources.gpus, "")
+            for reference in finished:
+                yield running.pop(reference), ray.get(reference)
+
+    def _remote(self, function: Any) -> Any:
+        """Return a function as a Ray task with the resources of a worker.
+
+        They are arguments of `ray.remote`: in `.options()`, num_gpus would not make Ray end the
+        process after its task, and CUDA would stay on the GPU on which it began.
+        """
+        resources = self.resources
+        return ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(
+            function
+        )
+
+    def _store(self, fit: Fit, result: TrainedFit) -> None:
+        info = {"validation": result.validation, "diverged": result.diverged}
+        write_tensors(self.folder / FITS, f"{fit.key}.safetensors", {"theta": torch.tensor(result.theta_P)}, info)
+
+    def _load(self, fit: Fit) -> TrainedFit | None:
+        """Return a finished fit; a damaged file counts as absent."""
+        if (self.folder / FITS).exists(f"{fit.key}.safetensors"):
+            with suppress(ArtifactCorrupt, KeyError):
+                tensors, info = read_tensors(self.folder / FITS, f"{fit.key}.safetensors")
+                return TrainedFit(tensors["theta"].numpy(), info["validation"], info["diverged"])
+        return None

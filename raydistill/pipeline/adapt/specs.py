@@ -1,0 +1,82 @@
+"""The artifacts of an adaptation: the sets that it reads, and its report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from raydistill import config as configs
+from raydistill.artifacts import adaptation, curated, distilled, synthetic
+from raydistill.artifacts.manifest import NAME
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec, existing_spec
+from raydistill.storage import Folder
+
+TARGET = "target"  # the role of the target among the parents
+
+
+def target_spec(plan: Plan, target: str) -> ArtifactSpec:
+    """Return the curated set of the target.
+
+    Parameters
+    ----------
+    plan
+        The plan of the source.
+    target
+        A config or the name of a shipped one, or the folder of a curated set. The set of a config
+        is looked for in its own output, then in that of the source.
+
+    Raises
+    ------
+    ArtifactMissing, ArtifactIncompatible
+        There is no such set, or it is that of the source.
+    """
+    fix = "give the config of another survey, or the folder of its curated set"
+    named = any((shipped / f"{target}.yaml").is_file() for shipped in map(Path, configs.SHIPPED))
+    if target.endswith((".yaml", ".yml")) or (named and not Folder(target).exists(NAME)):
+        other = configs.load(target)
+        spec = Plan(other).curated
+        if not spec.exists:  # `output=FOLDER` on the command line is that of both runs
+            spec = Plan(replace(other, output=plan.config.output)).curated
+    else:
+        spec = existing_spec(curated.KIND, target, fix)
+    if spec.identity == plan.curated.identity:
+        raise ArtifactIncompatible("this is the curated set of the source itself", spec.folder.uri, fix)
+    if not spec.exists:
+        what = "there is no curated set of the target here"
+        raise ArtifactMissing(what, spec.folder.uri, f"run 'raydistill run {target} --to curate' first")
+    return spec
+
+
+def training_specs(plan: Plan) -> dict[str, list[ArtifactSpec]]:
+    """Return the sets beside the source's galaxies that networks are trained on, by kind."""
+    options = plan.config.adapt
+    found: dict[str, list[ArtifactSpec]] = {}
+    if options.synthetics:
+        found[synthetic.KIND] = [
+            existing_spec(synthetic.KIND, path, "correct adapt.synthetics") for path in options.synthetics
+        ]
+    if options.distilled is not None:
+        found[distilled.KIND] = [existing_spec(distilled.KIND, options.distilled, "correct adapt.distilled")]
+    return found
+
+
+def adaptation_spec(plan: Plan, target: str) -> ArtifactSpec:
+    """Return the report of the adaptation to a target."""
+    options = plan.config.adapt
+    parents = {curated.KIND: plan.curated, TARGET: target_spec(plan, target)}
+    for kind, specs in training_specs(plan).items():
+        parents |= {f"{kind}_{number}": spec for number, spec in enumerate(specs, start=1)}
+    # Paths of the sets do not matter, but their identities do.
+    parts = {
+        "adapt": configs.identity_part(replace(options, synthetics=(), distilled=None)),
+        "sources": configs.sources(options.network),
+    }
+    return plan.spec(adaptation.KIND, parts, parents, plan.config.seed)
+
+
+def adaptation_specs(plan: Plan, target: str) -> list[ArtifactSpec]:
+    """Return the artifacts that `adapt` reads, and the report that it writes."""
+    own = adaptation_spec(plan, target)
+    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]

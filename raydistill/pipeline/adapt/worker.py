@@ -1,0 +1,99 @@
+"""The Ray tasks of an adaptation: train a network, or predict pictures with trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.evaluation import DIVERGED
+from raydistill.core.adaptation import Alignment, fit_aligned
+from raydistill.core.architectures import Architecture
+from raydistill.core.networks import Network, build_network, initial_parameters
+from raydistill.core.training import evaluate
+from raydistill.core.weighted_training import WeightedTraining, fit_steps
+from raydistill.errors import DivergenceError
+from raydistill.pipeline.adapt.fits import Fit
+from raydistill.pipeline.adapt.opening import Pictures, TrainingSet
+from raydistill.pipeline.runtime.resources import device_of
+from raydistill.seeding import fold_in
+
+BATCH = 256  # images per forward pass of a prediction
+
+
+class Common(NamedTuple):
+    """The architecture and options of all fits of an adaptation."""
+
+    architecture: Architecture
+    num_classes: int
+    image_size: int
+    training: WeightedTraining
+    alignment: Alignment
+    root: int
+    threads: int
+    gpus: float
+
+    @property
+    def network(self) -> Network:
+        """Return the network that all fits train."""
+        return _network(self.architecture, self.num_classes, self.image_size)
+
+
+class TrainedFit(NamedTuple):
+    """The parameters of a network, float32 [P], and its balanced accuracy on validation galaxies."""
+
+    theta_P: np.ndarray
+    validation: float
+    diverged: bool
+
+
+def train_fit(
+    data: TrainingSet, unlabelled: Tensor | None, validation: Pictures, fit: Fit, common: Common
+) -> TrainedFit:
+    """Train one network and score it on validation galaxies.
+
+    A network that diverges keeps its initial parameters, and has the validation score `DIVERGED`.
+    Networks of one seed start from the same parameters and draw the same batches.
+    """
+    torch.set_num_threads(common.threads)
+    device, network = device_of(common.gpus), common.network
+    theta_P = initial_parameters(network, fold_in(common.root, "initial", fit.seed)).to(device)
+    training, seed = replace(common.training, lr=fit.lr), fold_in(common.root, "training", fit.seed)
+    arguments = (data.images.to(device), data.targets.to(device), data.probabilities)
+    diverged = False
+    try:
+        if unlabelled is None:
+            *_, state = fit_steps(network, theta_P, *arguments, training, seed)
+        else:
+            alignment = replace(common.alignment, strength=fit.strength)
+            state = fit_aligned(network, theta_P, *arguments, unlabelled.to(device), training, alignment, seed)
+        theta_P = state.average_P
+    except DivergenceError:
+        diverged = True
+    images, labels = (tensor.to(device) for tensor in validation)
+    score = evaluate(network, theta_P, images, labels, common.num_classes).balanced_accuracy
+    return TrainedFit(theta_P.cpu().numpy(), DIVERGED if diverged else score, diverged)
+
+
+@torch.inference_mode()
+def predict(thetas: Sequence[np.ndarray], images_NCHW: Tensor, common: Common) -> np.ndarray:
+    """Return the class probabilities of some networks, float64 [S, N, K]."""
+    torch.set_num_threads(common.threads)
+    device, network = device_of(common.gpus), common.network
+    batches = images_NCHW.to(device).split(BATCH)
+    rows = [
+        torch.cat([network(torch.tensor(theta_P, device=device), batch).double().softmax(dim=1) for batch in batches])
+        for theta_P in thetas
+    ]
+    return torch.stack(rows).cpu().numpy()
+
+
+@lru_cache(maxsize=2)
+def _network(architecture: Architecture, num_classes: int, image_size: int) -> Network:
+    """Build a network once per worker process."""
+    return build_network(architecture, num_classes, image_size)

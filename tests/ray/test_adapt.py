@@ -1,0 +1,283 @@
+"""Test the adapt stage: its figures, equal content on 1 and 2 workers, resuming, and refused sets."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray_tools import SILENT, copy_of, killing, tiny
+from sklearn.metrics import roc_auc_score
+
+from raydistill.artifacts.adaptation import FIGURE, AdaptationReport
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.manifest import describe_kind
+from raydistill.artifacts.opening import open_artifact
+from raydistill.core import metrics
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.pipeline.adapt import runner, stage
+from raydistill.pipeline.adapt.specs import adaptation_spec
+from raydistill.pipeline.curate.stage import curate
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.sample.stage import sample
+from raydistill.pipeline.simulate.stage import simulate
+from tests.e2e import tools
+from tests.unit.pipeline.sample_tools import write_generator
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+RENAMED = {
+    "smooth_round": "round",
+    "smooth_in_between": "in_between",
+    "smooth_cigar": "cigar",
+    "edge_on_bulge": "edge_on",
+    "edge_on_no_bulge": "edge_on",
+    "bar_spiral": "spiral",
+    "no_bar_spiral": "spiral",
+    "bar_no_spiral": None,
+    "no_bar_no_spiral": None,
+    "lens": None,
+}
+CLASSES = "adapt.classes={" + ", ".join(f"{a}: {b or 'null'}" for a, b in RENAMED.items()) + "}"
+SMALL = (
+    CLASSES,
+    "adapt.training={steps: 30, batch_size: 8}",
+    "adapt.network={kind: convnet, depth: 2, width: 8}",
+    "adapt.lr_grid=[0.01]",
+    "adapt.strengths=[0.5, 2]",
+    "adapt.seeds=2",
+    "resources.workers=1",
+)
+INPUTS = ("survey", "curated", "trajectories", "distilled")
+
+
+@pytest.fixture(scope="module")
+def target(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the folder of the curated set of another telescope, with lenses."""
+    root = tmp_path_factory.mktemp("target")
+    survey = ("survey.telescope.stretch=0.05", "survey.lens_fraction=0.2", "survey.num_galaxies=120", "seed=11")
+    plan = Plan(tiny(root, *survey, "curate.classes=gz2-9-lens"))
+    simulate(plan, SILENT)
+    return curate(plan, SILENT).folder.uri
+
+
+@pytest.fixture(scope="module")
+def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of(distilled_root, tmp_path_factory.mktemp("adapt"), *INPUTS)
+
+
+def adapted(root: Path, target: str, *overrides: str) -> AdaptationReport:
+    return stage.adapt(Plan(tiny(root, *SMALL, *overrides)), target, SILENT)
+
+
+@pytest.fixture(scope="module")
+def report(root: Path, target: str) -> AdaptationReport:
+    distilled = Plan(tiny(root)).distilled.folder.uri
+    return adapted(root, target, f"adapt.distilled={distilled}")
+
+
+def test_report_has_the_four_figures_of_each_training_set(report: AdaptationReport) -> None:
+    assert list(report.figures) == ["source", "distilled"]
+    for entry in report.figures.values():
+        for name in ("source", "source_adapted", "none", "restandardised", "adapted", "ceiling"):
+            assert 0 < entry[name]["mean"] <= 1
+            assert entry[name]["n"] == 2
+        assert entry["strength"] in (0.5, 2)
+        assert set(entry["source_loss"]) == {"value", "low", "high"}
+    assert report.figures["source"]["ceiling"] == report.figures["distilled"]["ceiling"]
+    assert report.summary["unseen"] == ["bar_no_spiral", "no_bar_no_spiral", "lens"]
+    assert Path(report.folder.local(FIGURE)).stat().st_size > 10_000
+
+
+def test_rows_agree_with_the_figures(report: AdaptationReport) -> None:
+    rows = report.table()
+    assert len(rows) == 2 * (2 * 3 + 1)  # seeds, training sets, methods, the ceiling
+    for (name, method), own in rows.groupby(["training_set", "method"]):
+        entries = [report.figures[name]] if name else report.figures.values()
+        for entry in entries:
+            assert entry[method]["mean"] == pytest.approx(own["target"].mean())
+            assert entry["brier"][method]["mean"] == pytest.approx(own["brier"].mean())
+    for row in rows.itertuples():
+        matrix = np.array(row.target_confusion).reshape(5, 5)
+        assert matrix.sum() == report.summary["num_target"]
+        assert metrics.balanced_accuracy(matrix) == pytest.approx(row.target)
+    assert rows["strength"].notna().tolist() == (rows["method"] == "adapted").tolist()
+    bins = report.reliability()
+    counts = bins.groupby(["training_set", "method"])["count"].sum()
+    assert (counts == 2 * report.summary["num_target"]).all()
+
+
+def test_predictions_are_those_of_the_stored_networks(
+    root: Path, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures are computed again from probabilities and the target's own table."""
+    seen: dict[str, Any] = {}
+    write = stage.write_report
+
+    def keep(plan: Plan, spec: Any, surveys: Any, trained: Any, tests: Any, predictions: Any, run: Any) -> None:
+        seen.update(tests=tests, predictions=predictions)
+        write(plan, spec, surveys, trained, tests, predictions, run)
+
+    monkeypatch.setattr(stage, "write_report", keep)
+    report = adapted(copy_of(root, tmp_path, *INPUTS), target)
+    table = CuratedSet.open(target).table("test", ["class_name"])
+    unseen = np.array([RENAMED[name] is None for name in table["class_name"].to_pylist()])
+    assert unseen.sum() == report.summary["num_unseen"] > 0
+    np.testing.assert_array_equal(seen["tests"]["target"].labels.numpy() < 0, unseen)
+    rows = report.table()
+    for (fit, view), p in seen["predictions"].items():
+        method = {("none", "target"): "none", ("none", "own"): "restandardised", ("adapted", "own"): "adapted"}.get(
+            (fit.method, view)
+        )
+        if method is None:
+            continue
+        row = rows[(rows["method"] == method) & (rows["seed"] == fit.seed)].iloc[0]
+        entropy = -(p * np.log(p)).sum(axis=1)
+        assert row["rejection_auroc"] == pytest.approx(roc_auc_score(unseen, entropy))
+
+
+def test_labels_of_the_target_change_only_the_ceiling_and_the_scores(root: Path, target: str, tmp_path: Path) -> None:
+    """Other names of the target's classes are other labels: the same networks are trained."""
+    one, other = copy_of(root, tmp_path / "one", *INPUTS), copy_of(root, tmp_path / "other", *INPUTS)
+    swapped = {**RENAMED, "smooth_round": "spiral", "bar_spiral": "round", "no_bar_spiral": "round"}
+    words = "adapt.classes={" + ", ".join(f"{a}: {b or 'null'}" for a, b in swapped.items()) + "}"
+    first, second = adapted(one, target).table(), adapted(other, target, words).table()
+    for rows in (first, second):
+        rows.set_index(["method", "seed"], inplace=True)
+    kept = ["lr", "strength", "validation", "source"]
+    for method in ("none", "restandardised", "adapted"):
+        assert first.loc[method][kept].equals(second.loc[method][kept])
+    assert not first.loc["adapted"]["target"].equals(second.loc["adapted"]["target"])
+    assert not first.loc["ceiling"]["source"].equals(second.loc["ceiling"]["source"])
+
+
+def test_the_largest_strength_that_keeps_the_source_is_taken(root: Path, target: str, tmp_path: Path) -> None:
+    anything = adapted(root, target, "adapt.max_source_loss=1")
+    assert anything.figures["source"]["strength"] == 2
+    strict = adapted(
+        root, target, "adapt.max_source_loss=0", "adapt.strengths=[0.001, 1000]", "adapt.training.lr_decay_at=0.5"
+    )
+    assert strict.figures["source"]["strength"] == 0.001
+
+
+def test_two_workers_give_the_same_content(report: AdaptationReport, root: Path, target: str, tmp_path: Path) -> None:
+    other = copy_of(root, tmp_path, *INPUTS)
+    distilled = Plan(tiny(other)).distilled.folder.uri
+    again = adapted(other, target, f"adapt.distilled={distilled}", "resources.workers=2")
+    assert again.manifest.content == report.manifest.content
+    assert again.manifest.identity == report.manifest.identity
+
+
+def test_existing_report_is_opened_by_its_path(report: AdaptationReport) -> None:
+    again = open_artifact(report.folder.uri)
+    assert isinstance(again, AdaptationReport)
+    assert again.summary == report.summary
+    assert describe_kind(report.manifest.kind)[1] == "'raydistill adapt CONFIG'"
+
+
+def test_a_killed_worker_changes_nothing(root: Path, target: str, tmp_path: Path) -> None:
+    calm, killed = copy_of(root, tmp_path / "calm", *INPUTS), copy_of(root, tmp_path / "killed", *INPUTS)
+    fits = Path(adaptation_spec(Plan(tiny(killed, *SMALL)), target).folder.uri) / runner.FITS
+    with killing("train_fit", lambda: fits.is_dir() and len(list(fits.glob("*.safetensors"))) > 1):
+        second = adapted(killed, target)
+    assert second.manifest.content == adapted(calm, target).manifest.content
+
+
+def test_a_killed_adaptation_trains_only_the_missing_networks(
+    root: Path, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm, killed = copy_of(root, tmp_path / "calm", *INPUTS), copy_of(root, tmp_path / "killed", *INPUTS)
+    plan = Plan(tiny(killed, *SMALL))
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "write_report", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            stage.adapt(plan, target, SILENT)
+    files = sorted((Path(adaptation_spec(plan, target).folder.uri) / runner.FITS).iterdir())
+    files[1].unlink()
+    files[2].write_bytes(files[2].read_bytes()[:-1])
+    stored: list[str] = []
+    store = runner.FitRunner._store
+
+    def count(self: runner.FitRunner, fit: Any, result: Any) -> None:
+        stored.append(fit.key)
+        store(self, fit, result)
+
+    monkeypatch.setattr(runner.FitRunner, "_store", count)
+    resumed = stage.adapt(plan, target, SILENT)
+    assert sorted(stored) == sorted(file.stem for file in files[1:3])
+    assert resumed.manifest.content == adapted(calm, target).manifest.content
+
+
+@pytest.fixture
+def env() -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="rd-ad-", ignore_cleanup_errors=True) as ray_folder:
+        yield tools.environment(Path(ray_folder))
+
+
+def test_a_killed_command_resumes_with_the_missing_networks(
+    root: Path, target: str, tmp_path: Path, env: dict[str, str]
+) -> None:
+    calm, killed = copy_of(root, tmp_path / "calm", *INPUTS), copy_of(root, tmp_path / "killed", *INPUTS)
+    fits = Path(adaptation_spec(Plan(tiny(killed, *SMALL)), target).folder.uri) / runner.FITS
+    words = ("adapt", str(tools.TINY), target, f"output={killed}", "tracking.enabled=false", *SMALL)
+    command = tools.typed(tmp_path, env, *words)
+    command.wait_until("two networks are trained", lambda: len(list(fits.glob("*.safetensors"))) > 1)
+    command.kill()
+    assert command.process.returncode == -signal.SIGKILL
+    before = {path.name: path.stat().st_mtime_ns for path in fits.glob("*.safetensors")}
+    assert before, "killed too late, the report was finished"
+    again = tools.typed(tmp_path, env, *words)
+    assert again.wait() == 0, again.log[-4000:]
+    assert "balanced accuracy on test galaxies" in again.log
+    resumed = AdaptationReport.open(again.answer)
+    assert resumed.manifest.content == adapted(calm, target).manifest.content
+
+
+def test_synthetic_sets_are_a_further_training_set(trained_root: Path, target: str, tmp_path: Path) -> None:
+    root = copy_of(trained_root, tmp_path, "survey", "curated", "trajectories")
+    few = ("sample.sampling={steps: 2}", "sample.num_images=20")
+    write_generator(Plan(tiny(root)))
+    path = sample(Plan(tiny(root, *few)), SILENT).folder.uri
+    report = adapted(root, target, f"adapt.synthetics=['{path}']")
+    assert list(report.figures) == ["source", "source_synthetic"]
+    assert report.figures["source"]["none"] != report.figures["source_synthetic"]["none"]
+
+
+# ---- refused ----
+
+
+def test_set_of_another_survey_is_refused(root: Path, target: str, tmp_path: Path) -> None:
+    other = copy_of(root, tmp_path, "survey")
+    split = "curate.split=[0.6, 0.2, 0.2]"
+    curate(Plan(tiny(other, split)), SILENT)
+    distilled = Plan(tiny(root)).distilled.folder.uri
+    with pytest.raises(ArtifactIncompatible, match="its images were made from another curated set"):
+        adapted(other, target, split, f"adapt.distilled={distilled}")
+
+
+def test_own_set_missing_set_and_other_kinds_are_refused(root: Path, tmp_path: Path) -> None:
+    plan = Plan(tiny(root))
+    with pytest.raises(ArtifactIncompatible, match="this is the curated set of the source itself"):
+        adapted(root, plan.curated.folder.uri)
+    with pytest.raises(ArtifactIncompatible, match="curated"):
+        adapted(root, plan.distilled.folder.uri)
+    with pytest.raises(ArtifactMissing, match="no finished curated set is here"):
+        adapted(root, str(tmp_path))
+    with pytest.raises(ArtifactMissing, match="run 'raydistill run demo --to curate' first"):
+        adapted(root, "demo")
+
+
+def test_target_of_another_size_or_alignment_is_refused(root: Path, tmp_path: Path) -> None:
+    other = copy_of(root, tmp_path, "survey")
+    for key, sentence in (("curate.image_size=8", "8 px"), ("curate.align=true", "aligned to their major axis")):
+        found = curate(Plan(tiny(other, key)), SILENT)
+        with pytest.raises(ArtifactIncompatible, match=sentence):
+            adapted(root, found.folder.uri)
