@@ -76,7 +76,7 @@ class Adapt:
     training: AdaptTraining = field(default_factory=AdaptTraining)
     lr_grid: tuple[PositiveFloat, ...] = (0.01, 0.03)
     alignment: Alignment = field(default_factory=Alignment)
-    strengths: tuple[PositiveFloat, ...] = (0.3, 1.0)
+    strengths: tuple[PositiveFloat, ...] = (0.03, 0.1, 0.3)
     max_source_loss: NonNegativeFloat = 0.01
     normalisation: Literal["target", "source"] = "target"
     seeds: PositiveInt = 3

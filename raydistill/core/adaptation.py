@@ -4,8 +4,10 @@ Every step draws a labelled batch of the source and an unlabelled batch of the t
 
     L = L_task(source) + w S(z_source, z_target) + e L_entropy(p_target)
 
-- S is the Sinkhorn divergence of the features z, the input of the last linear layer. Its cost is
-  |x - y|² / 2, and its blur is a fraction of the largest distance between the features of a step.
+- S is the Sinkhorn divergence of the features z, the input of the last linear layer, divided by the
+  spread of the source's features. Its cost is |x - y|² / 2, and its blur is a fraction of the
+  largest distance between the features of a step. S does not depend on the scale of the features:
+  otherwise a network reduces it by features near 0, which say nothing about the classes.
 - w = strength * mean(L_task) / mean(S), with running means. Both losses then have the same size, and
   the alignment fades as the task is learned. This is where the learned weights of SIDDA converge:
   those minimise L_task / (2 a²) + S / (2 b²) + log(a b), so a² = L_task and b² = S. Here the loss is
@@ -78,7 +80,7 @@ class Alignment:
     reach: float | None = None
     entropy: float = 0.0
     margin: float = 0.5
-    warmup: float = 0.2
+    warmup: float = 0.5
 
     def __post_init__(self) -> None:
         not_negative(self, "strength", "entropy", "margin")
@@ -118,6 +120,16 @@ def sinkhorn_divergence(x_NF: Tensor, y_MF: Tensor, blur: float = 0.05, reach: f
     )
     value: Tensor = loss(x_NF, y_MF)
     return value
+
+
+def relative_divergence(source_NF: Tensor, target_MF: Tensor, blur: float = 0.05, reach: float | None = None) -> Tensor:
+    """Return S: the Sinkhorn divergence of features divided by the source's root mean square spread.
+
+    It does not change if all features are shifted and scaled together, and neither does its blur.
+    """
+    spread = (source_NF - source_NF.mean(dim=0)).square().sum(dim=1).mean()
+    scale = spread.clamp_min(torch.finfo(spread.dtype).tiny).sqrt()
+    return sinkhorn_divergence(source_NF / scale, target_MF / scale, blur, reach)
 
 
 @torch.no_grad()
@@ -197,7 +209,7 @@ def fit_aligned(
             unlabelled = training.augmentation.apply(unlabelled_MCHW[target_index], target_parameters)
             logits_NK = tap(leaf_P, unlabelled)
             if alignment.strength:
-                divergence = sinkhorn_divergence(source_NF, tap.features_NF, alignment.blur, alignment.reach)
+                divergence = relative_divergence(source_NF, tap.features_NF, alignment.blur, alignment.reach)
                 loss = loss + weight(task_loss, divergence) * divergence
             if alignment.entropy:
                 loss = loss + alignment.entropy * entropy_separation(logits_NK, alignment.margin)

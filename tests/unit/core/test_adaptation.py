@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from raydistill.core import adaptation
-from raydistill.core.adaptation import Alignment, entropy_of, entropy_separation, fit_aligned, sinkhorn_divergence
+from raydistill.core.adaptation import (
+    Alignment,
+    entropy_of,
+    entropy_separation,
+    fit_aligned,
+    relative_divergence,
+    sinkhorn_divergence,
+)
 from raydistill.core.architectures import MLP
 from raydistill.core.augment import Augmentation
 from raydistill.core.networks import Network, build_network, initial_parameters, logits_and_features
@@ -92,6 +99,20 @@ def test_gradient_agrees_with_finite_differences(
             down[row, column] -= step
             slope = (sinkhorn_divergence(up, y, 0.2, reach) - sinkhorn_divergence(down, y, 0.2, reach)) / (2 * step)
             assert float(gradient[row, column]) == pytest.approx(float(slope), rel=accuracy, abs=3e-3)
+
+
+def test_relative_divergence_ignores_shift_and_scale_of_the_features() -> None:
+    x, y = cloud(20).requires_grad_(), cloud(25, seed=1, shift=0.8).requires_grad_()
+    value = relative_divergence(x, y)
+    assert relative_divergence(0.01 * x + 3, 0.01 * y + 3).item() == pytest.approx(value.item(), rel=1e-6)
+    gradients = torch.autograd.grad(value, (x, y))
+    along_scale = sum(float((gradient * one).sum().detach()) for gradient, one in zip(gradients, (x, y), strict=True))
+    assert along_scale == pytest.approx(0, abs=1e-3 * float(gradients[0].norm() * x.detach().norm()))
+
+
+def test_relative_divergence_of_features_without_spread_is_finite() -> None:
+    same = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
+    assert relative_divergence(same, torch.ones(5, 3, dtype=torch.float64)).item() == 0
 
 
 # ---- entropy separation ----
@@ -199,7 +220,7 @@ def test_alignment_closes_the_gap_to_a_shifted_survey() -> None:
     assert accuracy(aligned, source) > 0.97
     assert accuracy(aligned, target) > accuracy(plain, target) + 0.2
     distances = [
-        float(sinkhorn_divergence(*(logits_and_features(network, state.average_P, x)[1] for x in (source, target))))
+        float(relative_divergence(*(logits_and_features(network, state.average_P, x)[1] for x in (source, target))))
         for state in (plain, aligned)
     ]
     assert distances[1] < distances[0] / 4
