@@ -22,8 +22,8 @@ class PictureFilter:
         Defects to reject. "low-surface-brightness": the galaxy hardly exceeds the noise of the sky.
         "artifact": a satellite trail, cosmic rays, a saturated star, or missing data.
         "truncated-galaxy": an edge or missing data cut the galaxy. "off-centre": the galaxy is away
-        from the centre. "blended": another galaxy overlaps the galaxy. Two interacting galaxies
-        look the same, so leave out "blended" if mergers count.
+        from the centre. "blended": another galaxy overlaps the galaxy. The default leaves it out:
+        two interacting galaxies look the same, and they are real.
     false_rejection_rate
         Largest share of undamaged pictures that a reason rejects.
     pictures
@@ -33,7 +33,7 @@ class PictureFilter:
         anew for every step.
     """
 
-    reasons: tuple[Reason, ...] = REASONS
+    reasons: tuple[Reason, ...] = tuple(reason for reason in REASONS if reason != "blended")
     false_rejection_rate: float = 0.01
     pictures: PositiveInt = 2000
     steps: PositiveInt = 1500

@@ -31,7 +31,7 @@ from raydistill.simulation.defects import REASONS, show, wide_side
 pytestmark = pytest.mark.usefixtures("cluster")
 
 COUNT = 150
-FEW = PictureFilter(false_rejection_rate=0.1, steps=80)
+FEW = PictureFilter(reasons=REASONS, false_rejection_rate=0.1, steps=80)
 DAMAGED = [f"g{number:03d}" for number in range(5, COUNT, 30)]  # noise without a galaxy
 
 
@@ -195,7 +195,9 @@ def test_defects_in_real_galaxies_are_recognised_and_clean_ones_are_kept(data_ro
         Image.fromarray(framed).save(damaged / f"{row['object_id']}.jpg", quality=95)
         expected[row["object_id"]] = reason
     survey = replace(base.survey, images=replace(base.survey.images, root=str(damaged)))
-    recipe = replace(base.curate, filter=PictureFilter(pictures=1000, steps=1000, false_rejection_rate=0.02))
+    recipe = replace(
+        base.curate, filter=PictureFilter(reasons=REASONS, pictures=1000, steps=1000, false_rejection_rate=0.02)
+    )
     filtered = stage.curate(Plan(replace(base, survey=survey, curate=recipe, output=str(tmp_path / "b"))), SILENT)
     reasons = rejected(filtered)
     rates = {
