@@ -1,4 +1,5 @@
 from .api.configs import load_config, open, setup_logging
+from .api.detection import detect
 from .api.distillation import curate, distill, evaluate, experts, predict_survey, run, simulate, tune
 from .api.generation import audit_set, augment, sample
 from .api.hunting import hunt
@@ -7,6 +8,7 @@ from .artifacts.adaptation import AdaptationReport
 from .artifacts.audit import AuditReport
 from .artifacts.augmentation import AugmentationReport
 from .artifacts.curated import CuratedSet
+from .artifacts.detection import DetectionReport
 from .artifacts.distilled import DistilledSet
 from .artifacts.evaluation import EvaluationReport
 from .artifacts.hunt import HuntReport, HuntRound
@@ -54,6 +56,7 @@ __all__ = [
     "ConfigError",
     "ConvNet",
     "CuratedSet",
+    "DetectionReport",
     "DistilledSet",
     "Distiller",
     "DivergenceError",
@@ -80,6 +83,7 @@ __all__ = [
     "augment",
     "build_network",
     "curate",
+    "detect",
     "distill",
     "evaluate",
     "experts",

@@ -27,11 +27,11 @@ TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is no dependency"}
 LONG = {"README.md", "tutorial.md", "artifacts.md"}  # a minute or more each; `make test` runs README on a small survey
 COMMAND = re.compile(
-    r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|audit|run|demo)\b[^#\n]*)",
+    r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|audit|detect|run|demo)\b[^#\n]*)",
     re.M,
 )
 INLINE = re.compile(
-    r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|audit|run|demo)\b[^`\n]*)`"
+    r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|audit|detect|run|demo)\b[^`\n]*)`"
 )
 PLACEHOLDER = re.compile(r"\b(CONFIG|PATH|FOLDER|FILE|WEIGHTS)\b|…|\.\.\.|my\.yaml")
 
@@ -241,7 +241,30 @@ with private_ray(100):
     write_generator(Plan(config))
     rd.sample(config)
 """
-PREPARE = {"artifacts.md": ARTIFACTS, "audit.md": AUDIT, "predict.md": PREDICT, "stable-diffusion.md": STABLE_DIFFUSION}
+# Galaxies of the simulator as a synthetic set, and few small fields.
+DETECT = """
+import raydistill as rd
+from raydistill.storage import Folder
+from tests.private_ray import private_ray
+from tests.unit.pipeline.detect_tools import write_synthetic
+
+config = rd.load_config(
+    "demo", "survey.num_galaxies=300", "curate.image_size=32", "detect.fields={side: 64, contrast: 8.81, min_area: 12}",
+    "detect.train_fields=32", "detect.test_fields=16", "detect.max_frames=32", "detect.steps=20",
+)
+folder = "galaxies"
+with private_ray(100):
+    rd.simulate(config)
+    write_synthetic(Folder(folder), rd.curate(config))
+    rd.curate(config, "curate.crop_fraction=1", "curate.image_size=64")
+"""
+PREPARE = {
+    "artifacts.md": ARTIFACTS,
+    "audit.md": AUDIT,
+    "detect.md": DETECT,
+    "predict.md": PREDICT,
+    "stable-diffusion.md": STABLE_DIFFUSION,
+}
 RUN_DEMO = {"README.md", "tutorial.md"}
 # The tutorial prints figures of one run: their order holds on any processor.
 CHECK = {

@@ -65,7 +65,7 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
     Returns
     -------
     Survey, CuratedSet, TrajectoryStore, DistilledSet, EvaluationReport, SearchReport, SyntheticSet,
-    PredictionSet, AuditReport, HuntRound, HuntReport or AugmentationReport
+    PredictionSet, AuditReport, DetectionReport, HuntRound, HuntReport or AugmentationReport
 
     Raises
     ------

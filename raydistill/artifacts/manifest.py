@@ -39,6 +39,7 @@ REVISIONS = {
     "predictions": 1,
     "generator": 1,
     "audit": 1,
+    "detection": 1,
     "hunt": 1,
     "hunt_round": 1,
     "augmentation": 1,
@@ -57,6 +58,7 @@ _DESCRIPTIONS = {
     "predictions": ("set of predictions", "predict"),
     "generator": ("generator", "generate"),
     "audit": ("audit", "audit"),
+    "detection": ("detection report", "detect"),
     "hunt": ("report of a hunt", "hunt"),
     "hunt_round": ("round of a hunt", "hunt"),
     "augmentation": ("comparison of training sets", "augment"),
@@ -82,7 +84,7 @@ class Manifest:
     ----------
     kind
         "survey", "curated", "trajectories", "distilled", "evaluation", "search", "synthetic",
-        "predictions", "generator", "audit", "hunt", "hunt_round" or "augmentation".
+        "predictions", "generator", "audit", "detection", "hunt", "hunt_round" or "augmentation".
     identity
         Hex digest of kind, config, parents' identities and seed.
     content

@@ -6,6 +6,7 @@ from raydistill.artifacts.adaptation import AdaptationReport
 from raydistill.artifacts.audit import AuditReport
 from raydistill.artifacts.augmentation import AugmentationReport
 from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.detection import DetectionReport
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.generator import GeneratorArtifact
@@ -30,6 +31,7 @@ Artifact = (
     | PredictionSet
     | GeneratorArtifact
     | AuditReport
+    | DetectionReport
     | HuntReport
     | HuntRound
     | AugmentationReport
@@ -47,6 +49,7 @@ KINDS: dict[str, type[Artifact]] = {
     "predictions": PredictionSet,
     "generator": GeneratorArtifact,
     "audit": AuditReport,
+    "detection": DetectionReport,
     "hunt": HuntReport,
     "hunt_round": HuntRound,
     "augmentation": AugmentationReport,

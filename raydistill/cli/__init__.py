@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 # The order of these imports is that of the commands in the help.
-from raydistill.cli import distillation, generation, hunting, runs, surveys  # noqa: F401
+from raydistill.cli import detection, distillation, generation, hunting, runs, surveys  # noqa: F401
 from raydistill.cli.base import app
 
 main = app

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from raydistill.config.adapt import Adapt
 from raydistill.config.audit import Audit
 from raydistill.config.augment import Augment
+from raydistill.config.detect import Detect
 from raydistill.config.distill import Distill
 from raydistill.config.evaluate import Evaluate
 from raydistill.config.experts import Experts
@@ -86,6 +87,8 @@ class Config:
         Sets, methods and training of `raydistill augment`.
     adapt
         Networks of `raydistill adapt`.
+    detect
+        Fields, detector and frames of `raydistill detect`.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Config:
     generate: Generate = field(default_factory=Generate)
     sample: Sample = field(default_factory=Sample)
     audit: Audit = field(default_factory=Audit)
+    detect: Detect = field(default_factory=Detect)
     hunt: Hunt = field(default_factory=Hunt)
     augment: Augment = field(default_factory=Augment)
     adapt: Adapt = field(default_factory=Adapt)

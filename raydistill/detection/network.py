@@ -92,7 +92,7 @@ def detect(detector: nn.Module, pictures_NHWC: npt.NDArray[np.uint8]) -> list[De
 
 def to_tensor(pictures_NHWC: npt.NDArray[np.uint8]) -> Tensor:
     """Return pictures as float32 `[N, 3, H, W]` in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures_NHWC)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(pictures_NHWC)).permute(0, 3, 1, 2).float() / 255
 
 
 class _Block(nn.Sequential):

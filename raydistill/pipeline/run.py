@@ -9,6 +9,7 @@ from typing import Any
 from raydistill.artifacts.adaptation import AdaptationReport
 from raydistill.artifacts.audit import AuditReport
 from raydistill.artifacts.augmentation import AugmentationReport
+from raydistill.artifacts.detection import DetectionReport
 from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.hunt import HuntReport, HuntRound
 from raydistill.artifacts.manifest import identity_of
@@ -21,6 +22,7 @@ from raydistill.pipeline.adapt.specs import adaptation_specs
 from raydistill.pipeline.audit.specs import audit_spec, audit_specs
 from raydistill.pipeline.augment.specs import augmentation_specs
 from raydistill.pipeline.curate.stage import curate
+from raydistill.pipeline.detect.specs import detection_specs
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.stage import evaluate
 from raydistill.pipeline.experts.stage import experts
@@ -199,6 +201,14 @@ def adapt(plan: Plan, target: str) -> AdaptationReport:
 
     adaptation_specs(plan, target)  # reports a wrong path before the tracking database is created
     return stage.adapt(plan, target, make_tracker(plan))
+
+
+def detect(plan: Plan, path: str | None) -> DetectionReport:
+    """Train a detector on a synthetic set, by default the plan's own, and evaluate it on real frames."""
+    from raydistill.pipeline.detect import stage  # imports matplotlib, which other stages do not need
+
+    detection_specs(plan, path)  # reports a wrong path before the tracking database is created
+    return stage.detect(plan, path, make_tracker(plan))
 
 
 def generate(plan: Plan) -> GeneratorArtifact:

@@ -213,7 +213,7 @@ def test_demo_accepts_overrides() -> None:
     ("command", "last"),
     [("curate", "curated"), ("experts", "trajectories"), ("distill", "distilled"), ("run", "evaluation"),
      ("generate", "generator"), ("sample", "synthetic"), ("audit", "audit"), ("augment", "augmentation"),
-     ("run --to sample", "synthetic")],
+     ("detect", "detection"), ("run --to sample", "synthetic")],
 )  # fmt: skip
 def test_dry_run_lists_what_the_command_needs_and_makes(command: str, last: str) -> None:
     stage, *options = command.split()

@@ -23,6 +23,15 @@ def test_suppression_keeps_the_best_of_overlapping_boxes() -> None:
     assert suppress(torch.zeros(0, 0), 0.5).tolist() == []
 
 
+def test_pictures_that_must_not_be_written_to_become_tensors() -> None:
+    pictures = np.full((1, 2, 2, 3), 255, np.uint8)
+    pictures[0, 0, 1] = (0, 51, 102)
+    pictures.flags.writeable = False
+    tensor = to_tensor(pictures)
+    assert tensor.shape == (1, 3, 2, 2)
+    assert tensor[0, :, 0, 1].tolist() == pytest.approx([0, 0.2, 0.4])
+
+
 def test_equal_seeds_give_equal_weights_and_leave_the_global_state() -> None:
     before = torch.random.get_rng_state()
     first, again, other = (build_detector(2, 64, 32, MEAN, STD, seed).state_dict() for seed in (0, 0, 1))

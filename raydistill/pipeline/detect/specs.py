@@ -1,0 +1,68 @@
+"""The artifacts of a detection: the synthetic set, the frames, and the report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from raydistill.artifacts import curated, detection, synthetic
+from raydistill.config import Curate
+from raydistill.errors import ArtifactMissing
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec, existing_spec
+
+
+def synthetic_spec(plan: Plan, path: str | None) -> ArtifactSpec:
+    """Return the synthetic set of the run, or the one in another folder.
+
+    Raises
+    ------
+    ArtifactMissing, ArtifactIncompatible
+        The folder has no finished synthetic set.
+    """
+    return plan.synthetic if path is None else existing_spec(synthetic.KIND, path, "give the folder of a synthetic set")
+
+
+def frames_spec(plan: Plan) -> ArtifactSpec:
+    """Return the curated set of whole frames, whether or not it exists.
+
+    Raises
+    ------
+    ArtifactMissing, ArtifactIncompatible
+        `detect.frames` is no curated set.
+    """
+    detect = plan.config.detect
+    if detect.frames is not None:
+        return existing_spec(curated.KIND, detect.frames, "correct detect.frames=PATH")
+    return Plan(replace(plan.config, curate=_whole(plan))).curated
+
+
+def require_frames(plan: Plan) -> None:
+    """Raise ArtifactMissing, with the command that writes the frames, if there are none."""
+    frames, curate, whole = frames_spec(plan), plan.config.curate, _whole(plan)
+    if not frames.exists:
+        values = {"crop_fraction": "1", "image_size": str(whole.image_size), "align": "false", "whitening": "null"}
+        changed = [
+            f"curate.{key}={text}" for key, text in values.items() if getattr(curate, key) != getattr(whole, key)
+        ]
+        fix = f"run 'raydistill curate CONFIG {' '.join(changed)}', or give detect.frames=PATH"
+        raise ArtifactMissing("there is no curated set of whole frames here", frames.folder.uri, fix)
+
+
+def _whole(plan: Plan) -> Curate:
+    """Return the curation of whole frames with the side of a field."""
+    side = plan.config.detect.fields.side
+    return replace(plan.config.curate, crop_fraction=1.0, image_size=side, align=False, whitening=None)
+
+
+def detection_spec(plan: Plan, path: str | None) -> ArtifactSpec:
+    """Return the report of a detector that is trained on the run's synthetic set, or on another one."""
+    detect = plan.config.detect
+    parents = {"frames": frames_spec(plan), synthetic.KIND: synthetic_spec(plan, path)}
+    # The path of the frames does not matter, but their identity does.
+    return plan.spec(detection.KIND, {"detect": replace(detect, frames=None)}, parents, detect.seed)
+
+
+def detection_specs(plan: Plan, path: str | None) -> list[ArtifactSpec]:
+    """Return the artifacts that `detect` reads, and the report that it writes."""
+    own = detection_spec(plan, path)
+    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]

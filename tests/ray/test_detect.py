@@ -1,0 +1,174 @@
+"""Test the detect stage: equal content on 1 and 2 workers, resuming, what it writes, and refused sets."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+from ray_tools import SILENT, killing, tiny
+
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.detection import DetectionReport
+from raydistill.artifacts.opening import open_artifact
+from raydistill.detection.coco import decode_mask
+from raydistill.detection.network import detect as find
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.pipeline.curate.stage import curate
+from raydistill.pipeline.detect import stage
+from raydistill.pipeline.detect.specs import detection_spec
+from raydistill.pipeline.detect.training import STATE
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.simulate.stage import simulate
+from raydistill.storage import Folder
+from tests.e2e import tools
+from tests.unit.detection.test_coco import SCHEMA
+from tests.unit.pipeline.detect_tools import write_synthetic
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+SURVEY = ("survey.image_size=128", "curate.image_size=32")
+FEW = (
+    *SURVEY,
+    "detect.fields={side: 64, contrast: 8.81, min_area: 12}",
+    "detect.train_fields=40",
+    "detect.test_fields=18",
+    "detect.steps=40",
+)
+
+
+@pytest.fixture(scope="module")
+def root(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder with a survey, its galaxies, its whole frames, and a synthetic set beside them."""
+    root = tmp_path_factory.mktemp("detect")
+    simulate(Plan(tiny(root, *SURVEY)), SILENT)
+    galaxies = curate(Plan(tiny(root, *SURVEY)), SILENT)
+    curate(Plan(tiny(root, *SURVEY, "curate.image_size=64", "curate.crop_fraction=1")), SILENT)
+    write_synthetic(Folder(root / "synthetic"), galaxies)
+    return root
+
+
+def copied(root: Path, to: Path) -> Path:
+    """Copy the curated sets of `root` to another run folder, and return it."""
+    for path in (root / "tiny").glob("curated-*"):
+        shutil.copytree(path, to / "tiny" / path.name)
+    return to
+
+
+def detected(root: Path, data: Path, *overrides: str) -> DetectionReport:
+    return stage.detect(Plan(tiny(root, *FEW, *overrides)), str(data / "synthetic"), SILENT)
+
+
+@pytest.fixture(scope="module")
+def report(root: Path) -> DetectionReport:
+    return detected(root, root, "resources.workers=1")
+
+
+def test_documents_fit_the_schema_and_agree_with_the_pictures(report: DetectionReport) -> None:
+    for name, count in (("train", 40), ("validation", 18), ("test", 18), ("frames", None)):
+        written = report.coco(name)
+        jsonschema.validate(written, SCHEMA)
+        assert written["info"]["synthetic"] is (name != "frames")
+        assert count is None or len(written["images"]) == count
+        for one in written["annotations"]:
+            mask = decode_mask(one["segmentation"])
+            left, top, width, height = map(int, one["bbox"])
+            assert mask.sum() == one["area"] == mask[top : top + height, left : left + width].sum()
+    picture = Image.open(io.BytesIO(report.folder.read(report.coco("test")["images"][0]["file_name"])))
+    assert picture.size == (64, 64)
+    assert "synthetic" in picture.text["Comment"]
+
+
+def test_the_splits_share_no_galaxy(report: DetectionReport) -> None:
+    origins = {
+        name: {one["galaxy"] for one in report.coco(name)["annotations"]} - {None}
+        for name in ("train", "validation", "test")
+    }
+    assert all(origins.values())
+    assert not origins["train"] & origins["test"]
+    assert not origins["train"] & origins["validation"]
+    assert not origins["validation"] & origins["test"]
+
+
+def test_figures_have_intervals_and_baselines(report: DetectionReport) -> None:
+    rows = report.table()
+    assert (rows["low"] <= rows["value"]).all()
+    assert (rows["value"] <= rows["high"]).all()
+    frames = rows[rows["images"] == "frames"]
+    assert set(frames["method"]) == {"detector", "photutils", "fixed box"}
+    exact = rows[(rows["images"] == "fields") & (rows["method"] == "photutils")].set_index("metric")["value"]
+    assert exact["recall"] > 0.4, "photutils finds most sources of the fields"
+    assert report.metrics["frames"] == len(report.coco("frames")["images"])
+
+
+def test_the_stored_detector_finds_what_was_recorded(report: DetectionReport) -> None:
+    first = report.coco("test")["images"][0]
+    picture = np.asarray(Image.open(io.BytesIO(report.folder.read(first["file_name"]))))
+    (found,) = find(report.detector(), picture[None])
+    recorded = [one for one in json.loads(report.folder.read("detections_test.json")) if one["image_id"] == first["id"]]
+    np.testing.assert_allclose(found.scores_D, [one["score"] for one in recorded], atol=1e-4)
+
+
+def test_an_existing_report_is_opened(report: DetectionReport, root: Path) -> None:
+    again = open_artifact(detected(root, root).folder)
+    assert isinstance(again, DetectionReport)
+    assert again.manifest.content == report.manifest.content
+
+
+def test_two_workers_give_the_same_content(report: DetectionReport, root: Path, tmp_path: Path) -> None:
+    other = detected(copied(root, tmp_path), root, "resources.workers=2")
+    assert other.manifest.content == report.manifest.content
+
+
+def test_a_killed_trainer_resumes_from_its_checkpoint(report: DetectionReport, root: Path, tmp_path: Path) -> None:
+    plan = Plan(tiny(copied(root, tmp_path), *FEW))
+    folder = Path(detection_spec(plan, str(root / "synthetic")).folder.uri)
+    with killing("train_detector", lambda: (folder / STATE).exists()):
+        killed = stage.detect(plan, str(root / "synthetic"), SILENT)
+    assert killed.manifest.content == report.manifest.content
+
+
+@pytest.fixture
+def env() -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="rd-de-", ignore_cleanup_errors=True) as ray_folder:
+        yield tools.environment(Path(ray_folder))
+
+
+def test_a_killed_command_keeps_finished_fields_and_steps(
+    report: DetectionReport, root: Path, tmp_path: Path, env: dict[str, str]
+) -> None:
+    plan = Plan(tiny(copied(root, tmp_path), *FEW))
+    folder = Path(detection_spec(plan, str(root / "synthetic")).folder.uri)
+    words = (f"output={tmp_path}", "tracking.enabled=false", "resources.workers=1", *FEW)
+    command = tools.typed(tmp_path, env, "detect", str(tools.TINY), str(root / "synthetic"), *words)
+    command.wait_until("a checkpoint is written", lambda: (folder / STATE).exists())
+    command.kill()
+    assert command.process.returncode == -signal.SIGKILL
+    assert not (folder / "manifest.json").exists(), "killed too late, the report was finished"
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("fields/*/*.png")}
+    assert len(before) == 40 + 2 * 18
+    resumed = stage.detect(plan, str(root / "synthetic"), SILENT)
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished fields were made again"
+    assert resumed.manifest.content == report.manifest.content
+    assert not (folder / "partial").exists()
+
+
+def test_sets_that_do_not_fit_are_refused(root: Path, tmp_path: Path) -> None:
+    galaxies = CuratedSet.open(Plan(tiny(root, *SURVEY)).curated.folder)
+    write_synthetic(Folder(tmp_path / "synthetic"), galaxies, "test")
+    with pytest.raises(ArtifactIncompatible, match="real galaxies of its pictures are in the test split of the frames"):
+        detected(root, tmp_path)
+    with pytest.raises(ArtifactIncompatible, match="its frames have 32 px, and the fields 64 px"):
+        detected(root, root, f"detect.frames={galaxies.folder.uri}")
+    with pytest.raises(
+        ArtifactMissing, match=r"curate\.crop_fraction=1 curate\.image_size=80', or give detect\.frames"
+    ):
+        detected(root, root, "detect.fields.side=80")

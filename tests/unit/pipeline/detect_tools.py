@@ -1,0 +1,42 @@
+"""Write a synthetic set whose pictures are galaxies of the simulator."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.artifacts import synthetic
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.manifest import commit
+from raydistill.artifacts.synthetic import SCHEMA, SyntheticClass, SyntheticSet, SyntheticSummary, partition
+from raydistill.galaxies.selection import Split
+from raydistill.storage import Folder
+
+
+def write_synthetic(
+    folder: Folder, curated: CuratedSet, split: Split = "train", recognised: float | None = None
+) -> SyntheticSet:
+    """Write the pictures of a split of a curated set as a synthetic set that names them as its origins."""
+    rows, counts = curated.table(split, ["object_id", "class_name", "confidence", "image"]).to_pylist(), []
+    for label, name in enumerate(curated.class_names):
+        own = [(index, row) for index, row in enumerate(rows) if row["label"] == label]
+        table = [
+            row | {"object_id": f"synthetic-01234567-{index:07d}", "origin": row["object_id"], "synthetic": True,
+                   "index": index, "seed": 0, "condition": [], "made_by": "simulator",
+                   "recognised": recognised}
+            for index, row in own
+        ]  # fmt: skip
+        counts.append(SyntheticClass(name, len(own), len(own)))
+        if own:
+            with folder.writing(partition(label)) as path:
+                pq.write_table(pa.Table.from_pylist(table, SCHEMA), path)
+    own = curated.summary
+    summary = SyntheticSummary(
+        survey=own.survey, simulated=own.simulated, image_size=own.image_size, crop_fraction=own.crop_fraction,
+        aligned=own.aligned, mean=own.mean, std=own.std, tree=own.tree, classes=tuple(counts),
+        unlabelled=SyntheticClass("", 0, 0), generator=None, condition=(), guidance=None, steps=None, seed=0,
+        min_probability=None, source={"kind": "simulator"},
+    )  # fmt: skip
+    folder.write("summary.json", summary.to_json())
+    commit(folder, kind=synthetic.KIND, identity=f"s-{split}", config={}, parents={}, seed=0, uris={})
+    return SyntheticSet.open(folder)
