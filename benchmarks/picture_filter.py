@@ -26,6 +26,7 @@ from raydistill.config import load
 from raydistill.galaxies.pictures.images import decode_picture, prepare
 from raydistill.pipeline.curate.selection import select_galaxies
 from raydistill.pipeline.plan import Plan
+from raydistill.simulation.defects import REASONS
 
 SHOWN, COLUMNS, SIDE = 24, 8, 96
 
@@ -52,7 +53,8 @@ def main() -> None:
     parser.add_argument("--grid", type=Path, help="folder for a picture per reason")
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_intermixed_args()
-    overrides = [f"output={args.output}", "curate.filter={}", *args.overrides]
+    reasons = f"curate.filter={{reasons: [{', '.join(REASONS)}]}}"  # all, also "blended"
+    overrides = [f"output={args.output}", reasons, *args.overrides]
     curated = CuratedSet.open(run_stage("curate", [args.config, *overrides]), verify=False)
     print_rates(json.loads(curated.folder.read("filter.json")))
 
