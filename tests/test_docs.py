@@ -26,14 +26,12 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is no dependency"}
 LONG = {"README.md", "tutorial.md", "artifacts.md"}  # a minute or more each; `make test` runs README on a small survey
-COMMAND = re.compile(
-    r"^(?:\$ )?(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|audit|detect|run|demo)\b[^#\n]*)",
-    re.M,
+STAGES = (
+    "simulate|curate|experts|distill|evaluate|tune|predict|generate|sample|audit|augment|hunt|adapt|detect|run|demo"
 )
-INLINE = re.compile(
-    r"`(raydistill (?:simulate|curate|experts|distill|evaluate|tune|predict|sample|audit|detect|run|demo)\b[^`\n]*)`"
-)
-PLACEHOLDER = re.compile(r"\b(CONFIG|PATH|FOLDER|FILE|WEIGHTS)\b|…|\.\.\.|my\.yaml")
+COMMAND = re.compile(rf"^(?:\$ )?(raydistill (?:{STAGES})\b[^#\n]*)", re.M)
+INLINE = re.compile(rf"`(raydistill (?:{STAGES})\b[^`\n]*)`")
+PLACEHOLDER = re.compile(r"\b(CONFIG|TARGET|SET|PATH|FOLDER|FILE|WEIGHTS)\b|…|\.\.\.|my\.yaml")
 
 
 def _commands() -> list[str]:

@@ -18,7 +18,7 @@ from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.search import SearchReport
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.config import Config, plain
-from raydistill.pipeline.adapt.specs import adaptation_specs
+from raydistill.pipeline.adapt.specs import adaptation_specs, require_target
 from raydistill.pipeline.audit.specs import audit_spec, audit_specs
 from raydistill.pipeline.augment.specs import augmentation_specs
 from raydistill.pipeline.curate.stage import curate
@@ -200,6 +200,7 @@ def adapt(plan: Plan, target: str) -> AdaptationReport:
     from raydistill.pipeline.adapt import stage  # imports scikit-learn and geomloss, which other stages do not need
 
     adaptation_specs(plan, target)  # reports a wrong path before the tracking database is created
+    require_target(plan, target)
     return stage.adapt(plan, target, make_tracker(plan))
 
 

@@ -145,9 +145,8 @@ def test_labels_of_the_target_change_only_the_ceiling_and_the_scores(root: Path,
     one, other = copy_of(root, tmp_path / "one", *INPUTS), copy_of(root, tmp_path / "other", *INPUTS)
     swapped = {**RENAMED, "smooth_round": "spiral", "bar_spiral": "round", "no_bar_spiral": "round"}
     words = "adapt.classes={" + ", ".join(f"{a}: {b or 'null'}" for a, b in swapped.items()) + "}"
-    first, second = adapted(one, target).table(), adapted(other, target, words).table()
-    for rows in (first, second):
-        rows.set_index(["method", "seed"], inplace=True)
+    tables = adapted(one, target).table(), adapted(other, target, words).table()
+    first, second = (rows.set_index(["method", "seed"]) for rows in tables)
     kept = ["lr", "strength", "validation", "source"]
     for method in ("none", "restandardised", "adapted"):
         assert first.loc[method][kept].equals(second.loc[method][kept])

@@ -17,7 +17,7 @@ TARGET = "target"  # the role of the target among the parents
 
 
 def target_spec(plan: Plan, target: str) -> ArtifactSpec:
-    """Return the curated set of the target.
+    """Return the curated set of the target; that of a config need not exist yet.
 
     Parameters
     ----------
@@ -43,10 +43,15 @@ def target_spec(plan: Plan, target: str) -> ArtifactSpec:
         spec = existing_spec(curated.KIND, target, fix)
     if spec.identity == plan.curated.identity:
         raise ArtifactIncompatible("this is the curated set of the source itself", spec.folder.uri, fix)
+    return spec
+
+
+def require_target(plan: Plan, target: str) -> None:
+    """Raise ArtifactMissing unless the curated set of the target exists."""
+    spec = target_spec(plan, target)
     if not spec.exists:
         what = "there is no curated set of the target here"
         raise ArtifactMissing(what, spec.folder.uri, f"run 'raydistill run {target} --to curate' first")
-    return spec
 
 
 def training_specs(plan: Plan) -> dict[str, list[ArtifactSpec]]:
