@@ -112,7 +112,7 @@ def test_invalid_override_is_rejected(read: Read, override: str, sentence: str) 
         ("- 1\n- 2\n", "c.yaml: the config file is not a mapping of keys to values"),
         ("extends: nope.yaml\n", "nope.yaml: there is no such config file"),
         ("extends: c.yaml\n", "c.yaml: the config extends itself"),
-        ("extends: [a, b]\n", "a: there is no such config file; shipped configs are: cifar10_ipc1, demo"),
+        ("extends: [a, b]\n", "a: there is no such config file; shipped configs are: adapt_kaggle_efigi"),
         ('extends: "a\\0b"\n', "c.yaml: 'extends' must name config files, got a"),
         ("extends: [1]\n", "c.yaml: 'extends' must name config files, got [1]"),
         ("extends: methods/dtm\n", "methods/dtm: there is no such config file; methods are: att, datm"),

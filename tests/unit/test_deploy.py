@@ -147,7 +147,7 @@ def test_ray_reads_the_grace_period_of_a_stopped_job() -> None:
 # ---- contents of job packages and images ----
 
 
-def test_job_package_is_complete_and_below_two_megabytes(tmp_path: Path) -> None:
+def test_job_package_is_complete_and_below_four_megabytes(tmp_path: Path) -> None:
     from ray._private.runtime_env.packaging import create_package
 
     create_package(str(ROOT), tmp_path / "job.zip", include_gitignore=True)  # as `ray job submit --working-dir .`
@@ -155,7 +155,7 @@ def test_job_package_is_complete_and_below_two_megabytes(tmp_path: Path) -> None
         names = package.namelist()
     assert {"jobs/run.py", "raydistill/cli/base.py", "configs/demo.yaml"} <= set(names)
     assert not {name.partition("/")[0] for name in names} & {".git", ".venv", "runs", "tests", "docs", "benchmarks"}
-    assert (tmp_path / "job.zip").stat().st_size < 2e6
+    assert (tmp_path / "job.zip").stat().st_size < 4e6
 
 
 def in_image(name: str) -> bool:
