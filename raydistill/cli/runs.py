@@ -32,6 +32,7 @@ class Stage(StrEnum):
     GENERATE = "generate"
     SAMPLE = "sample"
     AUDIT = "audit"
+    PREDICT = "predict"
     HUNT = "hunt"
 
 

@@ -119,7 +119,11 @@ def specs_of(plan: Plan, last: str = "evaluate") -> list[ArtifactSpec]:
         "predict": lambda: spec_of_survey(plan, plan.config.hunt.survey),
         "hunt": lambda: hunt_spec(plan),
     }
-    specs = [made[name]() for name in stages_of(plan.config, last)]
+    specs: list[ArtifactSpec | None] = []
+    for name in stages_of(plan.config, last):
+        if name == "hunt":
+            specs += [sample_plan(plan, wanted).synthetic for wanted in plan.config.hunt.samples]
+        specs.append(made[name]())
     return [spec for spec in specs if spec is not None]
 
 

@@ -10,7 +10,7 @@ import ray
 from ray_tools import folder_survey, tiny
 
 from raydistill.cli.runs import Stage
-from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
+from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking, load
 from raydistill.errors import ClusterError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.plan import Plan
@@ -89,6 +89,12 @@ def test_run_up_to_a_stage_runs_what_it_needs(tmp_path: Path) -> None:
     assert stages("audit", "audit.spaces=[experts]") == ["simulate", "curate", "experts", *generated[2:], "audit"]
     assert stages("distill") == ["simulate", "curate", "experts", "distill"]
     assert stages("curate") == ["simulate", "curate"]
+
+
+def test_run_to_hunt_makes_the_synthetic_sets_of_its_sources(tmp_path: Path) -> None:
+    plan = Plan(load("demo_hunt", [f"output={tmp_path}"]))
+    made = [spec.kind for spec in specs_of(plan, "hunt")]
+    assert made == ["survey", "curated", "trajectories", "predictions", "synthetic", "synthetic", "hunt"]
 
 
 def test_stages_of_the_command_line_are_those_of_run() -> None:
