@@ -26,7 +26,7 @@ Words = Annotated[
 
 @app.command(epilog=EXIT_CODES)
 def detect(config: ConfigPath, words: Words = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Train a detector on synthetic galaxies, and evaluate it on real frames.
+    """Train a detector on synthetic galaxies; test it on real frames.
 
     SET is the folder of a synthetic set; by default that of `raydistill sample CONFIG`. The galaxies
     are placed into larger fields with exact boxes and masks, which are written in the format of COCO.

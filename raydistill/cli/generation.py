@@ -51,7 +51,7 @@ def sample(
     dry_run: DryRun = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Make synthetic galaxies: sample the trained generator, inject into real galaxies, or simulate.
+    """Make synthetic galaxies: sample, inject, or simulate.
 
     `sample.source` in the config says where they come from, by default the generator. Its
     `sample.conditions` say what they show: classes, answers of volunteers, a table, or real
@@ -91,7 +91,7 @@ def audit(config: ConfigPath, words: AuditWords = None, dry_run: DryRun = False,
 
 @app.command(epilog=EXIT_CODES)
 def augment(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Compare classifiers trained on real, synthetic and distilled galaxies.
+    """Compare classifiers with and without synthetic galaxies.
 
     `augment` in the config has the sets, the numbers of labelled galaxies and the methods. All
     classifiers take the same number of steps.

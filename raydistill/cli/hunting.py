@@ -19,7 +19,7 @@ from raydistill.cli.base import (
 
 @app.command(epilog=EXIT_CODES)
 def hunt(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
-    """Find rare objects in a survey: rank it, and show the candidates of a round.
+    """Find rare objects in a survey from a few labels.
 
     Open sheet.html of the round in a browser, label the candidates by keyboard and save labels.csv.
     Then give hunt.labels=labels.csv for the next round. With hunt.oracle a table of the truth

@@ -32,10 +32,11 @@ def adapt(
     dry_run: DryRun = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Align networks trained on one survey with the unlabelled galaxies of another one.
+    """Adapt networks to another survey without its labels.
 
-    The report compares source, target without and with the alignment, and networks trained on the
-    target's labels, which nothing else uses. Both curated sets must exist.
+    Networks trained on CONFIG's survey are aligned with the unlabelled galaxies of TARGET. The report
+    compares source, target without and with the alignment, and networks trained on the target's
+    labels, which nothing else uses. Both curated sets must exist.
     """
     with exit_on_error():
         plan = load_plan(config, overrides, verbose)

@@ -154,13 +154,8 @@ def test_labels_of_the_target_change_only_the_ceiling_and_the_scores(root: Path,
     assert not first.loc["ceiling"]["source"].equals(second.loc["ceiling"]["source"])
 
 
-def test_the_largest_strength_that_keeps_the_source_is_taken(root: Path, target: str, tmp_path: Path) -> None:
-    anything = adapted(root, target, "adapt.max_source_loss=1")
-    assert anything.figures["source"]["strength"] == 2
-    strict = adapted(
-        root, target, "adapt.max_source_loss=0", "adapt.strengths=[0.001, 1000]", "adapt.training.lr_decay_at=0.5"
-    )
-    assert strict.figures["source"]["strength"] == 0.001
+def test_largest_strength_is_taken_if_any_loss_on_the_source_is_allowed(root: Path, target: str) -> None:
+    assert adapted(root, target, "adapt.max_source_loss=1").figures["source"]["strength"] == 2
 
 
 def test_two_workers_give_the_same_content(report: AdaptationReport, root: Path, target: str, tmp_path: Path) -> None:

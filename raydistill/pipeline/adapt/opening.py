@@ -17,7 +17,7 @@ from raydistill.core.normalise import one_hot
 from raydistill.core.weighted_training import drawing_probabilities
 from raydistill.errors import ArtifactIncompatible, ConfigError, join_hint, nearest
 from raydistill.galaxies.selection import Split
-from raydistill.pipeline.adapt.specs import target_spec, training_specs
+from raydistill.pipeline.adapt.specs import require_target, target_spec, training_specs
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import require_classes
 
@@ -93,6 +93,7 @@ def open_surveys(plan: Plan, target: str) -> Surveys:
     ConfigError
         `adapt.classes` names an unknown class, or a class of the target has no class of the source.
     """
+    require_target(plan, target)
     source, other = CuratedSet.open(plan.curated.folder), CuratedSet.open(target_spec(plan, target).folder)
     for one in (source, other):
         require_classes(one)
