@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import ray
@@ -20,12 +20,10 @@ from raydistill.pipeline.adapt.fits import Fit
 from raydistill.pipeline.adapt.opening import Pictures
 from raydistill.pipeline.adapt.worker import Common, TrainedFit, predict, train_fit
 from raydistill.pipeline.runtime.failures import translate_errors
-from raydistill.pipeline.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable
+from raydistill.pipeline.runtime.tasks import run_tasks, worker_task
 from raydistill.storage import Folder, disk_errors
 
 FITS = f"{PARTIAL}/fits"
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -69,8 +67,8 @@ class FitRunner:
                 progress(len(wanted), description, "networks", start=len(wanted) - len(missing)) as shown,
                 translate_errors("adapt"),
             ):
-                task = self._remote(train_fit)
-                for fit, result in self._run(missing, lambda fit: self._start(task, fit)):
+                task = worker_task(train_fit, self.resources)
+                for fit, result in run_tasks(missing, lambda fit: self._start(task, fit), self.resources):
                     self._store(fit, result)
                     self._known[fit] = result
                     shown.advance(training_set=fit.title, validation=result.validation)
@@ -78,13 +76,13 @@ class FitRunner:
 
     def predict(self, fits: Sequence[Fit], pictures: Mapping[str, Pictures]) -> dict[tuple[Fit, str], np.ndarray]:
         """Return the class probabilities [N, K] of each fit for each of some sets of pictures."""
-        thetas, task = [self._known[fit].theta_P for fit in fits], self._remote(predict)
+        thetas, task = [self._known[fit].theta_P for fit in fits], worker_task(predict, self.resources)
         stored = {name: ray.put(one.images) for name, one in pictures.items()}
         items = [(number, name) for number in range(len(fits)) for name in pictures]
         found = {}
         with progress(len(items), "testing", "predictions") as shown, translate_errors("adapt"):
-            for (number, name), rows in self._run(
-                items, lambda item: task.remote([thetas[item[0]]], stored[item[1]], self.common)
+            for (number, name), rows in run_tasks(
+                items, lambda item: task.remote([thetas[item[0]]], stored[item[1]], self.common), self.resources
             ):
                 found[fits[number], name] = rows[0]
                 shown.advance()
@@ -94,32 +92,6 @@ class FitRunner:
         unlabelled = self.unlabelled if fit.method == "adapted" else None
         survey = "target" if fit.method == "ceiling" else "source"
         return task.remote(self.training_sets[fit.training_set], unlabelled, self.validation[survey], fit, self.common)
-
-    def _run(self, items: Sequence[T], start: Callable[[T], Any]) -> Iterator[tuple[T, Any]]:
-        """Yield each item with its result, in the order in which the tasks end."""
-        resources, queue = self.resources, list(items)[::-1]
-        workers = choose_num_workers(resources, len(items))
-        running: dict[Any, T] = {}
-        while queue or running:
-            while queue and len(running) < workers:
-                item = queue.pop()
-                running[start(item)] = item
-            finished, _ = ray.wait(list(running), num_returns=1, timeout=CAPACITY_CHECK_INTERVAL)
-            if not finished:
-                ensure_schedulable(resources, resources.cpus, resources.gpus, "")
-            for reference in finished:
-                yield running.pop(reference), ray.get(reference)
-
-    def _remote(self, function: Any) -> Any:
-        """Return a function as a Ray task with the resources of a worker.
-
-        They are arguments of `ray.remote`: in `.options()`, num_gpus would not make Ray end the
-        process after its task, and CUDA would stay on the GPU on which it began.
-        """
-        resources = self.resources
-        return ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(
-            function
-        )
 
     def _store(self, fit: Fit, result: TrainedFit) -> None:
         info = {"validation": result.validation, "diverged": result.diverged}

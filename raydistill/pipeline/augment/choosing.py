@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from raydistill.config.augment import DISTILLED, Augment, Method
+from raydistill.core.metrics import balanced_accuracy
 from raydistill.log import get_logger
 from raydistill.pipeline.augment.fits import ALONE, MIXED, NO_SHOTS, WITH_SOURCE, Fit
-from raydistill.pipeline.augment.runner import FitRunner, balanced
+from raydistill.pipeline.augment.runner import FitRunner
 from raydistill.pipeline.augment.specs import DISTILLED_METHODS
 
 log = get_logger(__name__)
@@ -105,7 +106,9 @@ class Chooser:
         self.tried += [fit for fit in flat if fit not in set(self.tried)]
         results = dict(zip(flat, self._runner.train(flat, description, self.filter_lrs), strict=True))
         scores = {
-            fit: statistics.mean(-1.0 if results[t].diverged else balanced(results[t].confusion_RKK[-1]) for t in tries)
+            fit: statistics.mean(
+                -1.0 if results[t].diverged else balanced_accuracy(results[t].confusion_RKK[-1]) for t in tries
+            )
             for fit, tries in trials.items()
         }
         return {
@@ -133,6 +136,6 @@ def trial_rows(fits: Sequence[Fit], runner: FitRunner, lrs: dict[int | None, flo
     """Return a row per candidate fit, with its balanced accuracy on validation galaxies."""
     results = runner.train(fits, "reading", lrs)
     return [
-        fit.labels() | {"validation": balanced(result.confusion_RKK[-1]), "diverged": result.diverged}
+        fit.labels() | {"validation": balanced_accuracy(result.confusion_RKK[-1]), "diverged": result.diverged}
         for fit, result in zip(fits, results, strict=True)
     ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import ray
@@ -23,13 +23,11 @@ from raydistill.pipeline.augment.fits import Fit
 from raydistill.pipeline.augment.mixtures import Pool
 from raydistill.pipeline.augment.worker import Common, TrainedFit, test_fits, train_fit
 from raydistill.pipeline.runtime.failures import translate_errors
-from raydistill.pipeline.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable
+from raydistill.pipeline.runtime.tasks import run_tasks, worker_task
 from raydistill.storage import Folder, disk_errors
 
 FITS, TESTS = f"{PARTIAL}/fits", f"{PARTIAL}/tests"
 FITS_PER_TEST_TASK = 8
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -90,22 +88,26 @@ class FitRunner:
                 progress(len(wanted), description, "classifiers", start=len(wanted) - len(missing)) as shown,
                 translate_errors("augment"),
             ):
-                task = self._remote(train_fit)
-                for fit, result in self._run(missing, lambda fit: self._start(task, fit, filter_lrs)):
+                task = worker_task(train_fit, self.resources)
+                for fit, result in run_tasks(missing, lambda fit: self._start(task, fit, filter_lrs), self.resources):
                     self._store(fit, result)
                     self._known[fit] = result._replace(theta_RP=np.empty(0))
-                    shown.advance(training_set=fit.method, validation=balanced(result.confusion_RKK[-1]))
+                    shown.advance(
+                        training_set=fit.method, validation=metrics.balanced_accuracy(result.confusion_RKK[-1])
+                    )
         return [self._known[fit] for fit in fits]
 
     def test(self, fits: Sequence[Fit], test: Pool) -> dict[Fit, np.ndarray]:
         """Return the counts [R, K, K] of each fit on the test split."""
         wanted = list(dict.fromkeys(fits))
         groups = [tuple(wanted[n : n + FITS_PER_TEST_TASK]) for n in range(0, len(wanted), FITS_PER_TEST_TASK)]
-        stored, task = ray.put(test), self._remote(test_fits)
+        stored, task = ray.put(test), worker_task(test_fits, self.resources)
         found: dict[Fit, np.ndarray] = {}
         with progress(len(wanted), "testing", "classifiers") as shown, translate_errors("augment"):
-            for group, counts in self._run(
-                groups, lambda group: task.remote([self._theta(fit) for fit in group], stored, self.common)
+            for group, counts in run_tasks(
+                groups,
+                lambda group: task.remote([self._theta(fit) for fit in group], stored, self.common),
+                self.resources,
             ):
                 found |= dict(zip(group, counts, strict=True))
                 shown.advance(len(group))
@@ -118,32 +120,6 @@ class FitRunner:
         added = self.sources[fit.source][fit.replicate] if fit.source else None
         training = fit.training(self.options, self.training)
         return task.remote(real, added, self.validation, fit, training, theta_P, self.common)
-
-    def _run(self, items: Sequence[T], start: Callable[[T], Any]) -> Iterator[tuple[T, Any]]:
-        """Yield each item with its result, in the order in which the tasks end."""
-        resources, queue = self.resources, list(items)[::-1]
-        workers = choose_num_workers(resources, len(items))
-        running: dict[Any, T] = {}
-        while queue or running:
-            while queue and len(running) < workers:
-                item = queue.pop()
-                running[start(item)] = item
-            finished, _ = ray.wait(list(running), num_returns=1, timeout=CAPACITY_CHECK_INTERVAL)
-            if not finished:
-                ensure_schedulable(resources, resources.cpus, resources.gpus, "")
-            for reference in finished:
-                yield running.pop(reference), ray.get(reference)
-
-    def _remote(self, function: Any) -> Any:
-        """Return a function as a Ray task with the resources of a worker.
-
-        They are arguments of `ray.remote`: in `.options()`, num_gpus would not make Ray end the
-        process after its task, and CUDA would stay on the GPU on which it began.
-        """
-        resources = self.resources
-        return ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(
-            function
-        )
 
     def _store(self, fit: Fit, result: TrainedFit) -> None:
         tensors = {
@@ -165,8 +141,3 @@ class FitRunner:
     def _theta(self, fit: Fit) -> np.ndarray:
         theta_RP: np.ndarray = read_tensors(self.folder / FITS, f"{fit.key}.safetensors")[0]["theta"].numpy()
         return theta_RP
-
-
-def balanced(confusion_KK: np.ndarray) -> float:
-    """Return the balanced accuracy of the counts."""
-    return metrics.balanced_accuracy(confusion_KK)

@@ -21,7 +21,8 @@ from raydistill.pipeline.evaluate.fits import Fit, LearningRate, Split
 from raydistill.pipeline.evaluate.lr_search import MAX_ROUNDS, LrSearch
 from raydistill.pipeline.evaluate.worker import FitTask, evaluate_experts, train_fit
 from raydistill.pipeline.runtime.failures import translate_errors
-from raydistill.pipeline.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable
+from raydistill.pipeline.runtime.resources import choose_num_workers
+from raydistill.pipeline.runtime.tasks import run_tasks, worker_task
 
 TASKS_PER_WORKER = 4  # of the experts' evaluation; more than one, so that progress shows
 
@@ -105,27 +106,20 @@ class Evaluator:
     def _train_missing(self, missing: dict[str, Fit], shown: Progress) -> dict[str, dict[str, Any]]:
         """Train fits as Ray tasks, one per worker at a time; cache and return their rows by digest."""
         resources, rows = self.resources, {}
-        workers = choose_num_workers(resources, len(missing))
-        task = self._remote(train_fit)
+        task = worker_task(train_fit, resources)
         splits = ray.put((self.validation, self.test))
         sets = {fit.data.digest: fit.data for fit in missing.values()}
         stored = {digest: ray.put(data) for digest, data in sets.items()}
-        queue = list(missing.items())[::-1]
-        running: dict[Any, str] = {}
-        while queue or running:
-            while queue and len(running) < workers:
-                digest, fit = queue.pop()
-                work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes, self.groups)
-                reference = task.remote(stored[fit.data.digest], splits, work, resources.worker_threads, resources.gpus)
-                running[reference] = digest
-            finished, _ = ray.wait(list(running), num_returns=1, timeout=CAPACITY_CHECK_INTERVAL)
-            if not finished:
-                ensure_schedulable(resources, resources.cpus, resources.gpus, "")
-            for reference in finished:
-                digest, row = running.pop(reference), ray.get(reference)
-                self.cache.store_result(digest, row)
-                rows[digest] = row
-                shown.advance(training_set=missing[digest].data.name, accuracy=row["balanced_accuracy"])
+
+        def start(digest: str) -> Any:
+            fit = missing[digest]
+            work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes, self.groups)
+            return task.remote(stored[fit.data.digest], splits, work, resources.worker_threads, resources.gpus)
+
+        for digest, row in run_tasks(list(missing), start, resources):
+            self.cache.store_result(digest, row)
+            rows[digest] = row
+            shown.advance(training_set=missing[digest].data.name, accuracy=row["balanced_accuracy"])
         return rows
 
     def experts(self, store: TrajectoryStore, architecture: Architecture) -> list[dict[str, Any]]:
@@ -133,7 +127,7 @@ class Evaluator:
         resources, test, count = self.resources, ray.put(self.test), store.num_experts
         # Several experts share a task: on GPUs every task starts a process.
         size = math.ceil(count / (TASKS_PER_WORKER * choose_num_workers(resources, count)))
-        task = self._remote(evaluate_experts)
+        task = worker_task(evaluate_experts, resources)
         options = (architecture, self.num_classes, resources.worker_threads, resources.gpus, self.groups)
         groups = [range(first, min(first + size, count)) for first in range(0, count, size)]
         rows: list[dict[str, Any]] = []
@@ -144,14 +138,3 @@ class Evaluator:
                 shown.advance(len(results), accuracy=results[-1]["balanced_accuracy"])
         labels = {"subject": "experts", "protocol": "", "network": architecture.name, "draw": 0, "lr": None}
         return [labels | {"seed": expert} | row for expert, row in enumerate(rows)]
-
-    def _remote(self, function: Any) -> Any:
-        """Return a function as a Ray task with the resources of a worker.
-
-        The resources are arguments of `ray.remote`: in `.options()`, num_gpus would not make Ray
-        end the process after its task, and CUDA would stay on the GPU on which it began.
-        """
-        resources = self.resources
-        return ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(
-            function
-        )
