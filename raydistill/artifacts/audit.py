@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raydistill.artifacts.manifest import Manifest, open_folder
-from raydistill.artifacts.tables import read_table
+from raydistill.artifacts.tables import read_table, write_rows
 from raydistill.audit.findings import Finding
 from raydistill.storage import Folder
 
@@ -205,10 +204,4 @@ class AuditReport:
 
 def write_findings(folder: Folder, findings: list[Finding]) -> None:
     """Write `findings.parquet`."""
-    write_rows(folder, FINDINGS, pa.Table.from_pylist([asdict(finding) for finding in findings], FINDINGS_SCHEMA))
-
-
-def write_rows(folder: Folder, name: str, rows: pa.Table) -> None:
-    """Write a table as one row group."""
-    with folder.writing(name) as path:
-        pq.write_table(rows, path, compression="zstd")
+    write_rows(folder, FINDINGS, [asdict(finding) for finding in findings], FINDINGS_SCHEMA)

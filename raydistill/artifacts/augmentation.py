@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
@@ -211,9 +210,3 @@ def _interval(entry: dict[str, Any], figures: tuple[str, ...] = FIGURES) -> dict
 
 def _shots(shots: int | None) -> str:
     return "all" if shots is None else str(shots)
-
-
-def write_rows(folder: Folder, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """Write a table."""
-    with folder.writing(name) as path:
-        pq.write_table(pa.Table.from_pylist(rows, schema), path, compression="zstd")

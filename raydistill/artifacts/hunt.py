@@ -21,12 +21,10 @@ A report (`hunt`) has:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
@@ -271,9 +269,3 @@ class HuntReport:
     def seen(self) -> pd.DataFrame:
         """Return the wanted objects that experts and sources have seen: the columns of `SEEN_SCHEMA`."""
         return read_table(self.folder, SEEN).to_pandas()
-
-
-def write_rows(folder: Folder, name: str, rows: list[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Write rows as a Parquet file of one row group."""
-    with folder.writing(name) as path:
-        pq.write_table(pa.Table.from_pylist(rows, schema), path, compression="zstd")

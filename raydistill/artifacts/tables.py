@@ -1,8 +1,10 @@
-"""Read the Parquet files of artifacts, and the pictures in them."""
+"""Read and write the Parquet files of artifacts, and read the pictures in them."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +24,17 @@ def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> p
     """
     with folder.open(name) if columns else pa.BufferReader(folder.read(name)) as source:
         return pq.ParquetFile(source, pre_buffer=False).read(columns, use_threads=False)
+
+
+def write_table(folder: Folder, name: str, table: pa.Table) -> None:
+    """Write a table as a Parquet file of one row group."""
+    with folder.writing(name) as path:
+        pq.write_table(table, path, compression="zstd")
+
+
+def write_rows(folder: Folder, name: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write rows, by column, as a Parquet file of one row group."""
+    write_table(folder, name, pa.Table.from_pylist(list(rows), schema))
 
 
 def decode_images(column: pa.ChunkedArray, size: int) -> Tensor:

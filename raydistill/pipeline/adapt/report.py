@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from sklearn.metrics import roc_auc_score
 
@@ -22,7 +21,7 @@ from raydistill.artifacts.adaptation import (
     RUNS,
     RUNS_SCHEMA,
 )
-from raydistill.artifacts.audit import write_rows
+from raydistill.artifacts.tables import write_rows
 from raydistill.core import metrics
 from raydistill.core.adaptation import entropy_of
 from raydistill.core.gaps import Interval, difference, gap_closed
@@ -66,9 +65,9 @@ def write_report(
         for named, networks in tested.items()
         for fit, probabilities in networks.items()
     ]
-    write_rows(spec.folder, RUNS, pa.Table.from_pylist(rows, RUNS_SCHEMA))
+    write_rows(spec.folder, RUNS, rows, RUNS_SCHEMA)
     bins = [row for named, networks in tested.items() for row in _bins(named, networks, target)]
-    write_rows(spec.folder, RELIABILITY, pa.Table.from_pylist(bins, RELIABILITY_SCHEMA))
+    write_rows(spec.folder, RELIABILITY, bins, RELIABILITY_SCHEMA)
     names = list(dict.fromkeys(name for name, _ in tested if name))
     seed = fold_in(plan.config.seed, "bootstrap") % 2**32
     figures = {name: _figures(name, rows, tested, predictions, source, target, seed) for name in names}

@@ -24,11 +24,11 @@ from raydistill.artifacts.audit import (
     AuditReport,
     AuditSummary,
     write_findings,
-    write_rows,
 )
 from raydistill.artifacts.audit import SUMMARY as SUMMARY_FILE
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tables import write_table
 from raydistill.artifacts.tensors import write_tensors
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.audit.comparison import MIN_PICTURES, compare
@@ -173,7 +173,7 @@ def _compare(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks, 
     folder.write(SUMMARY_FILE, summary.to_json())
     write_findings(folder, findings)
     nearest = nearest_table(blocks, measured.found)
-    write_rows(folder, NEAREST_FILE, nearest)
+    write_table(folder, NEAREST_FILE, nearest)
     write_pages(folder, curated, blocks, measured, nearest, summary, findings, config.quiz_pictures)
     for name in (REPORT, QUIZ):
         run.artifact(folder.local(name))

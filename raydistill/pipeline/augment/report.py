@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from raydistill.analysis import augmentation as figures
-from raydistill.artifacts.augmentation import REPORT, RUNS, RUNS_SCHEMA, TRIALS, TRIALS_SCHEMA, write_rows
+from raydistill.artifacts.augmentation import REPORT, RUNS, RUNS_SCHEMA, TRIALS, TRIALS_SCHEMA
+from raydistill.artifacts.tables import write_rows
 from raydistill.config import Config
 from raydistill.core import metrics
 from raydistill.pipeline.augment.fits import Fit

@@ -32,9 +32,9 @@ from raydistill.artifacts.hunt import (
     TRIALS_SCHEMA,
     HuntSummary,
     RoundSummary,
-    write_rows,
 )
 from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tables import write_rows
 from raydistill.artifacts.tensors import write_tensors
 from raydistill.config.hunt import Hunt, Oracle
 from raydistill.errors import ArtifactIncompatible

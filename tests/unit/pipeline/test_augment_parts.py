@@ -13,8 +13,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from raydistill.artifacts.augmentation import KIND, REPORT, RUNS, RUNS_SCHEMA, AugmentationReport, write_rows
+from raydistill.artifacts.augmentation import KIND, REPORT, RUNS, RUNS_SCHEMA, AugmentationReport
 from raydistill.artifacts.manifest import commit
+from raydistill.artifacts.tables import write_rows
 from raydistill.config.augment import Augment, AugmentTraining
 from raydistill.core import metrics
 from raydistill.core.architectures import ConvNet
