@@ -12,19 +12,11 @@ the interval is that of a paired comparison.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from raydistill.core.intervals import NO_INTERVAL, Interval, percentile_interval
+
 RESAMPLES = 2000
-
-
-class Interval(NamedTuple):
-    """An estimate and the ends of its 95 % interval; NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
 
 
 def bootstrap_accuracies(
@@ -64,7 +56,7 @@ def bootstrap_accuracies(
 def difference(first_SN: np.ndarray, second_SN: np.ndarray, labels_N: np.ndarray, seed: int) -> Interval:
     """Return the balanced accuracy of the first networks minus that of the second, paired."""
     plain_M, resampled_RM = bootstrap_accuracies([first_SN, second_SN], labels_N, seed)
-    return _interval(float(plain_M[0] - plain_M[1]), resampled_RM[:, 0] - resampled_RM[:, 1])
+    return percentile_interval(float(plain_M[0] - plain_M[1]), resampled_RM[:, 0] - resampled_RM[:, 1])
 
 
 def gap_closed(
@@ -77,12 +69,8 @@ def gap_closed(
     plain_M, resampled_RM = bootstrap_accuracies([without_SN, with_SN, ceiling_SN], labels_N, seed)
     gap_R = resampled_RM[:, 2] - resampled_RM[:, 0]
     if np.quantile(gap_R, 0.025) <= 0:
-        return Interval(*[float("nan")] * 3)
+        return NO_INTERVAL
     share = (plain_M[1] - plain_M[0]) / (plain_M[2] - plain_M[0])
     usable = gap_R > 0
-    return _interval(float(share), (resampled_RM[usable, 1] - resampled_RM[usable, 0]) / gap_R[usable])
-
-
-def _interval(value: float, resampled_R: np.ndarray) -> Interval:
-    low, high = np.quantile(resampled_R, [0.025, 0.975])
-    return Interval(value, float(low), float(high))
+    resampled_R = (resampled_RM[usable, 1] - resampled_RM[usable, 0]) / gap_R[usable]
+    return percentile_interval(float(share), resampled_R)

@@ -15,7 +15,8 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy import special
+
+from raydistill.core.intervals import half_width
 
 if TYPE_CHECKING:  # figures are drawn without torch
     from torch import Tensor
@@ -116,8 +117,7 @@ def summarise(values: list[float]) -> dict[str, Any]:
     finite = [v for v in values if math.isfinite(v)]
     n = len(finite)
     mean = float(np.mean(finite)) if n else None
-    std = float(np.std(finite, ddof=1)) if n > 1 else None
-    ci95 = float(special.stdtrit(n - 1, 0.975)) * std / math.sqrt(n) if std is not None else None
+    std, ci95 = (float(np.std(finite, ddof=1)), half_width(finite)) if n > 1 else (None, None)
     return {"mean": mean, "std": std, "n": n, "ci95": ci95}
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from raydistill.core.intervals import Interval, percentile_interval
 from raydistill.detection.segmentation import Floats
 
 OVERLAP = 0.5  # least intersection over union of a hit
@@ -38,14 +39,6 @@ class Matches(NamedTuple):
     scores_D: Floats
     truth_D: npt.NDArray[np.int64]
     truths: int
-
-
-class Interval(NamedTuple):
-    """A value, and its 95 % interval over the images."""
-
-    value: float
-    low: float
-    high: float
 
 
 def overlaps(boxes_D4: Floats, truths_T4: Floats) -> Floats:
@@ -117,5 +110,4 @@ def bootstrap(images: Sequence[Any], statistic: Callable[[Sequence[Any]], float]
     """Return the statistic of the images, and the interval of `RESAMPLES` drawings of as many images."""
     rng, count = np.random.default_rng(seed), len(images)
     values = [statistic([images[n] for n in rng.integers(count, size=count)]) for _ in range(RESAMPLES)]
-    low, high = np.nanquantile(values, (0.025, 0.975))
-    return Interval(statistic(images), float(low), float(high))
+    return percentile_interval(statistic(images), values)

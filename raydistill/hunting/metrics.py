@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from raydistill.hunting.examples import Bools, Floats
 
@@ -99,25 +98,3 @@ def discovery_curve(found_in_order: Bools, labels: npt.NDArray[np.int64]) -> npt
     """
     found = np.concatenate([[0], np.cumsum(found_in_order)])
     return np.asarray(found[labels], np.int64)
-
-
-class Interval(NamedTuple):
-    """A mean over seeds, and the ends of its 95 % interval; they are NaN for a single seed."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def mean_interval(values_S: Floats) -> Interval:
-    """Return the mean and its 95 % interval by Student's t over the seeds."""
-    mean = float(np.mean(values_S))
-    if len(values_S) < 2:
-        return Interval(mean, math.nan, math.nan)
-    half = float(stats.t.ppf(0.975, len(values_S) - 1) * np.std(values_S, ddof=1) / math.sqrt(len(values_S)))
-    return Interval(mean, mean - half, mean + half)
-
-
-def paired_difference(values_S: Floats, reference_S: Floats) -> Interval:
-    """Return the mean difference to a reference with the same seeds, and its 95 % interval."""
-    return mean_interval(np.asarray(values_S, float) - np.asarray(reference_S, float))

@@ -24,7 +24,8 @@ from raydistill.artifacts.adaptation import (
 from raydistill.artifacts.tables import write_rows
 from raydistill.core import metrics
 from raydistill.core.adaptation import entropy_of
-from raydistill.core.gaps import Interval, difference, gap_closed
+from raydistill.core.gaps import difference, gap_closed
+from raydistill.core.intervals import Interval
 from raydistill.pipeline.adapt.fits import Fit
 from raydistill.pipeline.adapt.opening import UNSEEN, Pictures, Surveys
 from raydistill.pipeline.adapt.worker import TrainedFit

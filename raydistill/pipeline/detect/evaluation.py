@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from raydistill.config.detect import Detect
+from raydistill.core.intervals import Interval
 from raydistill.detection.coco import boxes_of
 from raydistill.detection.measures import (
-    Interval,
     Matches,
     average_precision,
     best_threshold,

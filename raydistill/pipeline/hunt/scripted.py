@@ -37,11 +37,12 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tables import write_rows
 from raydistill.artifacts.tensors import write_tensors
 from raydistill.config.hunt import Hunt, Oracle
+from raydistill.core.intervals import NO_INTERVAL, mean_interval, paired_difference
 from raydistill.errors import ArtifactIncompatible
 from raydistill.hunting.examples import Bools
 from raydistill.hunting.labels import FILENAME, LABEL, WORDS, new_labels, read_labels
 from raydistill.hunting.learning import uses_pixels
-from raydistill.hunting.metrics import Interval, discovery_curve, mean_interval, paired_difference
+from raydistill.hunting.metrics import discovery_curve
 from raydistill.hunting.pixels import for_aligned
 from raydistill.hunting.ranking import Candidate, Reason, Rows
 from raydistill.log import get_logger, progress
@@ -200,9 +201,9 @@ def _write_tables(
     labels = np.arange(0, spent + 1)
     curves = {name: _curve(own, labels) for name, own in trials.items()}
     curve_rows: list[Mapping[str, Any]] = [
-        {"strategy": name, "labels": int(count), **Interval(*values)._asdict()}
+        {"strategy": name, "labels": int(count), "mean": mean, "low": low, "high": high}
         for name, curve in curves.items()
-        for count, *values in zip(labels, curve.mean, curve.low, curve.high, strict=True)
+        for count, mean, low, high in zip(labels, curve.mean, curve.low, curve.high, strict=True)
     ]
     write_rows(folder, CURVES, curve_rows, CURVES_SCHEMA)
     metrics = metric_rows(trials)
@@ -299,14 +300,14 @@ def metric_rows(trials: Mapping[str, list[dict[str, Any]]]) -> list[Mapping[str,
     for (name, moment, metric), own_S in values.items():
         reference_S = values.get((REFERENCE, moment, metric), np.full(len(own_S), np.nan))
         both = ~np.isnan(own_S) & ~np.isnan(reference_S)
-        nothing = Interval(np.nan, np.nan, np.nan)
-        level = mean_interval(own_S[~np.isnan(own_S)]) if (~np.isnan(own_S)).any() else nothing
+        level = mean_interval(own_S[~np.isnan(own_S)]) if (~np.isnan(own_S)).any() else NO_INTERVAL
         paired = both.any() and name != REFERENCE
-        difference = paired_difference(own_S[both], reference_S[both]) if paired else nothing
+        difference = paired_difference(own_S[both], reference_S[both]) if paired else NO_INTERVAL
         rows.append(
             {
-                "strategy": name, "moment": moment, "metric": metric, **level._asdict(),
-                "difference": difference.mean, "difference_low": difference.low, "difference_high": difference.high,
+                "strategy": name, "moment": moment, "metric": metric,
+                "mean": level.value, "low": level.low, "high": level.high,
+                "difference": difference.value, "difference_low": difference.low, "difference_high": difference.high,
                 "seeds": int((~np.isnan(own_S)).sum()),
             }
         )  # fmt: skip

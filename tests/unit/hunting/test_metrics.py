@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve
@@ -11,8 +9,6 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from raydistill.hunting.metrics import (
     average_precision,
     discovery_curve,
-    mean_interval,
-    paired_difference,
     rank_metrics,
     recall_at_purity,
 )
@@ -52,17 +48,3 @@ def test_metrics_of_a_survey_without_targets_are_refused():
 def test_discovery_curve_counts_what_was_found():
     found = np.array([True, False, True, True])
     np.testing.assert_array_equal(discovery_curve(found, np.array([0, 1, 3, 4])), [0, 1, 2, 3])
-
-
-def test_interval_is_student_t_over_seeds():
-    mean, low, high = mean_interval(np.array([1.0, 2.0, 3.0]))
-    assert (mean, high - mean) == (2.0, pytest.approx(4.302652729696142 / math.sqrt(3), rel=1e-9))
-    assert mean - low == pytest.approx(high - mean)
-    assert all(math.isnan(value) for value in mean_interval(np.array([1.0]))[1:])
-
-
-def test_paired_difference_removes_what_seeds_share():
-    seeds = np.array([10.0, 50.0, 90.0])
-    result = paired_difference(seeds + np.array([1.0, 1.1, 0.9]), seeds)
-    assert result.low > 0.7
-    assert mean_interval(seeds + 1).low < 0 < result.mean

@@ -1,0 +1,52 @@
+"""Compute 95 % intervals: of a mean over repeated runs (Student's t), and from resamples (percentiles).
+
+Shape suffixes: S seeds, R resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+Values = Sequence[float] | npt.NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its 95 % interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
+
+
+def half_width(values_S: Values) -> float:
+    """Return half the width of the interval of the mean, by Student's t; NaN for fewer than two values."""
+    count = len(np.asarray(values_S))
+    if count < 2:
+        return math.nan
+    return float(special.stdtrit(count - 1, 0.975)) * float(np.std(values_S, ddof=1)) / math.sqrt(count)
+
+
+def mean_interval(values_S: Values) -> Interval:
+    """Return the mean over at least one seed and its interval; the ends are NaN for a single seed."""
+    mean, half = float(np.mean(values_S)), half_width(values_S)
+    return Interval(mean, mean - half, mean + half)
+
+
+def paired_difference(values_S: Values, reference_S: Values) -> Interval:
+    """Return the mean difference to a reference with the same seeds, and its interval."""
+    return mean_interval(np.asarray(values_S, float) - np.asarray(reference_S, float))
+
+
+def percentile_interval(value: float, resampled_R: Values) -> Interval:
+    """Return an estimate with the 2.5 % and 97.5 % quantiles of its resamples; those that are NaN are left out."""
+    low, high = np.nanquantile(resampled_R, (0.025, 0.975))
+    return Interval(value, float(low), float(high))

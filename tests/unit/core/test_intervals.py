@@ -1,0 +1,29 @@
+"""Intervals of Student and of percentiles, against theory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from raydistill.core.intervals import mean_interval, paired_difference, percentile_interval
+
+
+def test_interval_is_student_t_over_seeds() -> None:
+    value, low, high = mean_interval([1.0, 2.0, 3.0])
+    assert (value, high - value) == (2.0, pytest.approx(4.302652729696142 / math.sqrt(3), rel=1e-9))
+    assert value - low == pytest.approx(high - value)
+    assert all(math.isnan(end) for end in mean_interval([1.0])[1:])
+
+
+def test_paired_difference_removes_what_seeds_share() -> None:
+    seeds = np.array([10.0, 50.0, 90.0])
+    result = paired_difference(seeds + np.array([1.0, 1.1, 0.9]), seeds)
+    assert result.low > 0.7
+    assert mean_interval(seeds + 1).low < 0 < result.value
+
+
+def test_percentiles_hold_95_percent_of_the_resamples_that_are_numbers() -> None:
+    resampled = np.append(np.random.default_rng(0).permutation(1001), [math.nan] * 100)
+    assert percentile_interval(400.0, resampled) == pytest.approx((400, 25, 975))
