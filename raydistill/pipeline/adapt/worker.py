@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +13,13 @@ from torch import Tensor
 from raydistill.artifacts.evaluation import DIVERGED
 from raydistill.core.adaptation import Alignment, fit_aligned
 from raydistill.core.architectures import Architecture
-from raydistill.core.networks import Network, build_network, initial_parameters
+from raydistill.core.networks import Network, initial_parameters
 from raydistill.core.training import evaluate
 from raydistill.core.weighted_training import WeightedTraining, fit_steps
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.adapt.fits import Fit
 from raydistill.pipeline.adapt.opening import Pictures, TrainingSet
+from raydistill.pipeline.runtime.networks import worker_network
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 
@@ -41,7 +41,7 @@ class Common(NamedTuple):
     @property
     def network(self) -> Network:
         """Return the network that all fits train."""
-        return _network(self.architecture, self.num_classes, self.image_size)
+        return worker_network(self.architecture, self.num_classes, self.image_size)
 
 
 class TrainedFit(NamedTuple):
@@ -91,9 +91,3 @@ def predict(thetas: Sequence[np.ndarray], images_NCHW: Tensor, common: Common) -
         for theta_P in thetas
     ]
     return torch.stack(rows).cpu().numpy()
-
-
-@lru_cache(maxsize=2)
-def _network(architecture: Architecture, num_classes: int, image_size: int) -> Network:
-    """Build a network once per worker process."""
-    return build_network(architecture, num_classes, image_size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +11,14 @@ from torch import Tensor
 
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
-from raydistill.core.networks import Network, build_network, initial_parameters
+from raydistill.core.networks import Network, initial_parameters
 from raydistill.core.normalise import AnyNormalisation, one_hot
 from raydistill.core.training import predict
 from raydistill.core.weighted_training import WeightedTraining, drawing_probabilities, fit_steps
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.augment.fits import ALONE, UNIFORM, Fit
 from raydistill.pipeline.augment.mixtures import Pool, draw_shots, mixed_probabilities
+from raydistill.pipeline.runtime.networks import worker_network
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 
@@ -37,7 +37,7 @@ class Common(NamedTuple):
 
     @property
     def network(self) -> Network:
-        return _network(self.architecture, self.num_classes, self.image_size)
+        return worker_network(self.architecture, self.num_classes, self.image_size)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return network input; prototypes are normalised already."""
@@ -172,9 +172,3 @@ def _recognised(pool: Pool, least: float, classifier_P: np.ndarray | None, commo
     logits = torch.cat([common.network(theta_P, part) for part in images.split(256)])
     probability_N = logits.softmax(dim=1).gather(1, pool.labels_N[:, None])[:, 0]
     return _take(pool, (probability_N >= least).nonzero()[:, 0])
-
-
-@lru_cache(maxsize=4)
-def _network(architecture: Architecture, num_classes: int, image_size: int) -> Network:
-    """Build a network once per worker process: compiled code is cached with the object."""
-    return build_network(architecture, num_classes, image_size)

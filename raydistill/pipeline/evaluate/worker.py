@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -13,10 +12,11 @@ from raydistill.artifacts.evaluation import DIVERGED
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.architectures import Architecture
 from raydistill.core.groups import Groups, measure, predict_probabilities
-from raydistill.core.networks import Network, build_network, initial_parameters
+from raydistill.core.networks import Network, initial_parameters
 from raydistill.core.training import Evaluation, Training, evaluate, lr_schedule, train
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.evaluate.fits import LearningRate, Split, TrainingSet
+from raydistill.pipeline.runtime.networks import worker_network
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 
@@ -42,7 +42,7 @@ def train_fit(
     """
     torch.set_num_threads(threads)
     device = device_of(gpus)
-    network = _network(task.architecture, task.num_classes, data.images_NCHW.shape[-1])
+    network = worker_network(task.architecture, task.num_classes, data.images_NCHW.shape[-1])
     theta_P = initial_parameters(network, fold_in(task.seed, "initial")).to(device)
     training = task.training if task.lr is None else replace(task.training, lr=task.lr)
     schedule = lr_schedule(data.student_lrs, training) if task.lr is None and data.student_lrs is not None else None
@@ -74,7 +74,7 @@ def evaluate_experts(
     device = device_of(gpus)
     images, labels = (tensor.to(device) for tensor in test)
     trajectories = TrajectoryStore.open(store, verify=False)  # the driver has verified it
-    network = _network(architecture, num_classes, images.shape[-1])
+    network = worker_network(architecture, num_classes, images.shape[-1])
     final_parameters = (trajectories(expert, trajectories.num_epochs).to(device) for expert in experts)
     return [
         _row(evaluate(network, theta_P, images, labels, num_classes))
@@ -90,12 +90,6 @@ def _group_figures(network: Network, theta_P: Tensor, test: Split, groups: tuple
     images, labels_N = test
     probabilities_NK = predict_probabilities(network, theta_P, images)
     return {"groups": [measure(one, probabilities_NK, labels_N.cpu().numpy()) for one in groups]}
-
-
-@lru_cache(maxsize=8)
-def _network(architecture: Architecture, num_classes: int, image_size: int) -> Network:
-    """Build a network once per worker process: compiled code is cached with the object."""
-    return build_network(architecture, num_classes, image_size)
 
 
 def _row(result: Evaluation) -> dict[str, Any]:
