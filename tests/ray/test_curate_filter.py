@@ -20,11 +20,11 @@ from raydistill import config as configs
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import CatalogSurvey, PictureFilter, Resources
 from raydistill.core.picture_filter import VIEW
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, ClusterError
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.curate import filter_training, stage
 from raydistill.pipeline.curate.decoding import decode
-from raydistill.pipeline.curate.filter_training import FILTER
+from raydistill.pipeline.curate.filter_report import FILTER
 from raydistill.pipeline.plan import Plan
 from raydistill.simulation.defects import REASONS, show, wide_side
 
@@ -142,6 +142,12 @@ def test_dead_worker_and_a_killed_stage_do_not_change_the_bytes(
     monkeypatch.setattr(filter_training, "train_fold", trained_again)
     resumed = stage.curate(plan, SILENT)
     assert resumed.manifest.content == filtered.manifest.content
+
+
+def test_workers_that_no_machine_can_hold_end_the_stage(blobs: CatalogSurvey, tmp_path: Path) -> None:
+    config = replace(configs_of(tmp_path, blobs, 2), resources=Resources(cpus=1000))
+    with pytest.raises(ClusterError, match="one worker needs 1000 CPUs"):
+        stage.curate(Plan(config), SILENT)
 
 
 def test_reasons_that_are_left_out_reject_nothing(blobs: CatalogSurvey, filtered: CuratedSet, tmp_path: Path) -> None:
