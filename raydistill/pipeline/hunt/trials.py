@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,8 @@ INPUTS = "inputs.safetensors"
 BEST_ONLY = Quotas(high_score=1, uncertain=0, diverse=0, random=0)  # for scores that do not learn
 
 
-class Inputs(NamedTuple):
+@dataclass(frozen=True)
+class Inputs:
     """Features [M, F], pictures (or None) and truth of the objects of a hunt, and the synthetic sources."""
 
     features_MF: npt.NDArray[np.float16]
@@ -46,8 +47,16 @@ class Inputs(NamedTuple):
     attributes_M: Floats | None
     examples: Rows | None
     sources: tuple[Source, ...]
-    standardiser: Standardiser
-    standard_MF: Floats
+
+    @cached_property
+    def standardiser(self) -> Standardiser:
+        """Return the scale of the features."""
+        return Standardiser.of([self.features_MF])
+
+    @cached_property
+    def standardised(self) -> Floats:
+        """Return the features in units of that scale, float64 [M, F]."""
+        return self.standardiser.apply(self.features_MF)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the inputs as tensors, to be written."""
@@ -69,10 +78,9 @@ class Inputs(NamedTuple):
             Source(name, found[f"{name}/features"], found[f"{name}/pixels"], found[f"{name}/positive"], frozenset())
             for name in names
         ]
-        standardiser = Standardiser.of([found["features"]])
         return cls(
             found["features"], found.get("pixels"), found["truth"], found.get("attributes"), found.get("examples"),
-            tuple(sources), standardiser, standardiser.apply(found["features"]),
+            tuple(sources),
         )  # fmt: skip
 
 
@@ -116,12 +124,12 @@ class TrialRunner:
         learns = strategy not in ("ceiling", "attributes")
         quotas = self.config.quotas if learns else BEST_ONLY
         trace = hunt(
-            scorer, inputs.standard_MF, inputs.truth_M, start, quotas, oracle.rounds, self.config.per_round, root
+            scorer, inputs.standardised, inputs.truth_M, start, quotas, oracle.rounds, self.config.per_round, root
         )
         shown_M = np.zeros(len(inputs.truth_M), bool)
         shown_M[start] = shown_M[trace.rows] = True
         following = choose(
-            trace.last_N, inputs.standard_MF, shown_M, quotas, self.config.per_round, fold_in(root, oracle.rounds)
+            trace.last_N, inputs.standardised, shown_M, quotas, self.config.per_round, fold_in(root, oracle.rounds)
         )
         return {
             "start_rows": start.tolist(),

@@ -11,7 +11,7 @@ from raydistill.config.hunt import Hunt, Oracle, SyntheticSource
 from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.pipeline.hunt.attributes import answer_fractions
-from raydistill.pipeline.hunt.scripted import metric_rows
+from raydistill.pipeline.hunt.scripted_tables import metric_rows
 from raydistill.pipeline.hunt.sources import check_pictures
 from raydistill.pipeline.hunt.trials import METRICS
 from raydistill.pipeline.hunt.truth import read_truth
