@@ -1,6 +1,6 @@
 """Give bad inputs to the real command line: each has an exit code and one error message, without a traceback.
 
-The inputs are the table in `bad_inputs.py`. `python -m tests.e2e.test_bad_inputs` writes it to docs/errors.md.
+The inputs are the tables in `bad_*.py`. `python -m tests.e2e.test_bad_inputs` writes it to docs/errors.md.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from typer.testing import CliRunner
 from raydistill import __version__, cli
 from raydistill.cli import base
 from raydistill.errors import ArtifactCorrupt
-from tests.e2e.bad_inputs import CONFIG_ROWS, FILES, PROCESS_ROWS, RUN_ROWS, SURVEY_ROWS, Row
+from tests.e2e.bad_inputs import CONFIG_ROWS, FILES, PROCESS_ROWS, RUN_ROWS, Row
 from tests.e2e.bad_pictures import PICTURE_ROWS
+from tests.e2e.bad_surveys import SURVEY_ROWS
+from tests.e2e.bad_synthetics import SYNTHETIC_CONFIG_ROWS, SYNTHETIC_RUN_ROWS
 from tests.private_ray import private_ray
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -113,7 +115,7 @@ def by_name(rows: list[Row]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", rows, ids=lambda row: row.what.replace(" ", "-"))
 
 
-@by_name([*CONFIG_ROWS, *SURVEY_ROWS, *PICTURE_ROWS, *PROCESS_ROWS])
+@by_name([*CONFIG_ROWS, *SYNTHETIC_CONFIG_ROWS, *SURVEY_ROWS, *PICTURE_ROWS, *PROCESS_ROWS])
 def test_bad_input_is_rejected_before_ray_starts(row: Row, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("run", "runtime.stages"):
         monkeypatch.setattr(f"raydistill.pipeline.{module}.ray_cluster", _no_cluster)
@@ -125,7 +127,7 @@ def _no_cluster(*_: object) -> None:
     raise AssertionError("a cluster was started")
 
 
-@by_name(RUN_ROWS)
+@by_name([*RUN_ROWS, *SYNTHETIC_RUN_ROWS])
 def test_bad_input_is_rejected_when_it_is_read(row: Row, prepared: Path, here: Path) -> None:
     shutil.copytree(prepared / "runs", here / "runs")
     check(row, here)
@@ -259,12 +261,12 @@ def document() -> str:
     lines = [f"| {code} | {meaning} |" for code, meaning in codes]
     parts = [
         HEAD + "\n".join(lines),
-        "A test runs every line. The page is generated from `tests/e2e/bad_inputs.py`.",
+        "A test runs every line. The page is generated from `tests/e2e/bad_*.py`.",
     ]
     for title, rows in (
-        ("Config and command line", CONFIG_ROWS),
+        ("Config and command line", [*CONFIG_ROWS, *SYNTHETIC_CONFIG_ROWS]),
         ("Vote table and pictures", [*SURVEY_ROWS, *PICTURE_ROWS]),
-        ("Artifacts, training, cluster, disk", [*RUN_ROWS, *PROCESS_ROWS]),
+        ("Artifacts, training, cluster, disk", [*RUN_ROWS, *SYNTHETIC_RUN_ROWS, *PROCESS_ROWS]),
     ):
         lines = [f"| {row.what} | `raydistill {row.command}` | {row.code} | {_escape(row.sentence)} |" for row in rows]
         parts.append(

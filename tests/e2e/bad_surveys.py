@@ -1,0 +1,212 @@
+"""Rows of the table of bad inputs about surveys: the table of votes, labels, folders and files of pictures."""
+
+from __future__ import annotations
+
+from tests.e2e.bad_inputs import FOLDER, LABELS, OWN, TWO, Row
+from tests.e2e.spoiling import (
+    class_of_a_dead_link,
+    class_of_other_files,
+    cut_cifar,
+    flat_test_folder,
+    folders_of_classes,
+    labels_in_parquet,
+    no_dog_to_train_on,
+    no_picture_of_a_dog,
+    no_pictures,
+    pickled_cifar,
+    pictures_in_parquet,
+    two_configurations,
+)
+
+R = Row
+PATHS = "id,file_loc,class\n" + "".join(f"{n},./{n}.png,{'cat' if n % 2 else 'dog'}\n" for n in range(60))
+PARQUET = "{kind: parquet, uri: v.parquet, image_column: picture}"
+DECALS = "id_str,smooth-or-featured-dr5_smooth,smooth-or-featured-dr5_featured-or-disk,smooth-or-featured-dr5_artifact\n1,4,2,3\n"
+# fmt: off
+SURVEY_ROWS = [
+    R("too few pictures for the filter", "curate own.yaml curate.filter={}", 3,
+      "curate.filter: the filter has 42 training pictures, and a false rejection rate of 0.01 needs 200; raise "
+      "curate.filter.false_rejection_rate or curate.filter.pictures, or set curate.filter=null"),
+    R("a missing vote table", "curate own.yaml survey.catalog=nope.csv", 3,
+      "nope.csv: there is no such vote table; check survey.catalog, and RAYDISTILL_DATA if the config uses it"),
+    R("a vote table in an unknown format", "curate own.yaml survey.catalog=own.yaml", 3,
+      "own.yaml: unknown table format; give a .csv, .tsv, .parquet, .feather, .fits, .xml (VOTable) or .ecsv file, or a folder "
+      "of such files"),
+    R("a web page instead of a table", "curate own.yaml", 3,
+      "votes.csv: this is a web page, not a table; download the table itself",
+      {"votes.csv": "<!DOCTYPE html>\n<html>not found</html>\n"}),
+    R("several tables in one file", "curate own.yaml", 3,
+      "votes.csv: the file holds several tables; save each as a file of its own",
+      {"votes.csv": "#Table1\nid,class\n1,cat\n\n#Table2\nid,class\n2,dog\n"}),
+    R("a column that two differ from in case", "curate own.yaml survey.columns.label=CLASS", 3,
+      "votes.csv: has the columns Class, class, and 'CLASS' is none of them; write the column with its upper and lower case",
+      {"votes.csv": "id,Class,class\n1,cat,a\n"}),
+    R("an empty file", "curate own.yaml", 3,
+      "votes.csv: the file is empty; download or export it again",
+      {"votes.csv": ""}),
+    R("a table without rows", "curate own.yaml", 3,
+      "votes.csv: the table has no rows; check how it was exported",
+      {"votes.csv": "id,class\n"}),
+    R("a damaged Parquet table", "curate own.yaml survey.catalog=v.parquet", 3,
+      "v.parquet: cannot be read as a parquet table (Parquet magic bytes not found in footer. Either the file is "
+      "corrupted or this is not a parquet file); download it again or convert it",
+      {"v.parquet": "PAR1 and no more"}),
+    R("columns of no known schema", "curate own.yaml", 3,
+      "votes.csv: has no columns of a known catalog schema; set survey.dialect (docs/how-to/formats.md lists the "
+      "schemas), or survey.columns.id and survey.columns.label; known are: id, smooth",
+      {"votes.csv": "id,smooth\n1,0.5\n"}),
+    R("votes of several campaigns of Galaxy Zoo", "curate own.yaml", 3,
+      "votes.csv: holds votes that fit several campaigns of Galaxy Zoo (gz-decals-12, gz-decals-5); choose one, as "
+      "survey.dialect=gz-decals-12",
+      {"votes.csv": "id_str,bar-dr12_yes,bar-dr12_no,bar-dr5_strong,bar-dr5_weak,bar-dr5_no\n1,2,3,4,5,6\n"}),
+    R("classes of another decision tree than the votes", "curate own.yaml curate.classes=gz2-9", 2,
+      "curate.classes: the classes 'gz2-9' follow the tree of Galaxy Zoo 2, the votes that of GZ DECaLS; set it to "
+      "gz-decals-9, gz-decals-10 or a YAML file with 'tree: gz-decals'",
+      {"votes.csv": DECALS}),
+    R("thresholds for a decision tree without them", "curate own.yaml curate.classes=gz-decals-9 curate.thresholds=n20", 2,
+      "curate.classes, thresholds: there are no thresholds for the tree of GZ DECaLS; set it to null, and raise "
+      "curate.min_confidence instead",
+      {"votes.csv": DECALS}),
+    R("classes that need a question without votes", "curate own.yaml curate.classes=gz-decals-9", 3,
+      "votes.csv: the table has no votes on 'how-rounded', which the class 'smooth_round' needs; choose classes without "
+      "this question with curate.classes",
+      {"votes.csv": DECALS}),
+    R("an unknown decision tree", "curate own.yaml curate.classes=two.yaml", 2,
+      "curate.classes, two.yaml, tree: there is no decision tree 'gz-decal'; did you mean 'gz-decals'?",
+      {"two.yaml": TWO.replace("name: two\n", "name: two\ntree: gz-decal\n")}),
+    R("votes of a question beyond those of the table", "curate own.yaml", 3,
+      "votes.csv: the answers have 9 votes in row 1, and 'smooth-or-featured-dr5_total-votes' is 4; correct the columns of "
+      "'smooth-or-featured-dr5_smooth' and its question's other answers",
+      {"votes.csv": DECALS.replace("2,3\n", "2,3,4\n").replace("artifact\n", "artifact,smooth-or-featured-dr5_total-votes\n")}),
+    R("an unknown catalog schema", "curate own.yaml survey.dialect=kagle", 2,
+      "survey.dialect: unknown catalog schema 'kagle'; did you mean 'kaggle'?"),
+    R("a catalog schema that does not fit the table", "curate own.yaml survey.dialect=kaggle", 3,
+      "votes.csv: has no column 'Class1.1'; correct survey.dialect (now kaggle) or survey.fractions (raw or "
+      "debiased); did you mean 'class'?"),
+    R("a missing column", "curate own.yaml survey.columns.label=clas", 3,
+      "votes.csv: has no column 'clas'; correct survey.columns.label; did you mean 'class'?"),
+    R("an unknown role of a column", "curate own.yaml survey.columns.labl=class", 2,
+      "survey.columns: unknown key 'labl'; did you mean 'label'?"),
+    R("ids that occur in two rows", "curate own.yaml", 3,
+      "votes.csv: 1 ids in 'id' occur in several rows (first: 1); keep one row per object",
+      {"votes.csv": "id,class\n1,cat\n1,dog\n2,cat\n"}),
+    R("ids that were floating-point numbers", "curate own.yaml", 3,
+      "votes.csv: the ids in 'id' were stored as floats and lost their last digits; export the table again "
+      "with ids as integers or text",
+      {"votes.csv": "id,class\n5.877e17,cat\n5.878e17,dog\n"}),
+    R("fractions outside [0, 1]", "curate own.yaml", 3,
+      "votes.csv: column 'confidence' is outside [0, 1] in 1 rows (row 2: 17); check that it holds fractions, not counts",
+      {"votes.csv": "id,class,confidence\n1,cat,0.5\n2,dog,17\n"}),
+    R("a confidence that is not a number", "curate own.yaml", 3,
+      "votes.csv: column 'confidence' holds 'high' in row 2, which is not a number; correct it or leave it empty",
+      {"votes.csv": "id,class,confidence\n1,cat,0.5\n2,dog,high\n"}),
+    R("numbers in place of names of splits", "curate own.yaml survey.columns.split=fold", 3,
+      "votes.csv: column 'fold' has values that name no split: 0, 1, 2; write train, validation or test, or "
+      "remove the rows",
+      {"votes.csv": "id,class,fold\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'},{n % 3}\n" for n in range(60))}),
+    R("official splits without a training galaxy", "curate own.yaml survey.columns.split=fold", 3,
+      "votes.csv: column 'fold' leaves no training galaxy; name some of them train",
+      {"votes.csv": "id,class,fold\n" + "".join(f"{n},{'cat' if n % 2 else 'dog'},test\n" for n in range(60))}),
+    R("a label that is not a class", "curate own.yaml", 3,
+      "votes.csv, label: the label 'dgo' is not a class of the tree 'pets'; did you mean 'dog'? Otherwise give a list of labels as "
+      "curate.classes=[a, b]",
+      {"votes.csv": LABELS + "99,dgo\n"}),
+    R("a class without galaxies", "curate own.yaml curate.classes=[cat,dgo]", 3,
+      "votes.csv, label: no galaxy has the label 'dgo'; did you mean 'dog'?"),
+    R("images in a missing folder", "curate own.yaml survey.images.root=nope", 3,
+      "nope: there is no such image folder; check survey.images.root, or download the images first"),
+    R("images in an empty folder", "curate own.yaml", 3,
+      "pictures: the image folder is empty; download the images first",
+      prepare=no_pictures),
+    R("images in an unknown storage", "curate own.yaml survey.images.root=foo://bucket", 3,
+      "foo://bucket: unknown storage 'foo://'; give a path, or a URI such as s3://bucket/folder"),
+    R("images in a Parquet file without that column", "curate c.yaml", 3,
+      "v.parquet: has no column 'picture'; set survey.images.image_column; known are: id_str, image",
+      {"c.yaml": OWN.replace(FOLDER, PARQUET)}, pictures_in_parquet),
+    R("ids without pictures", "curate own.yaml 'survey.images.pattern=\"{id}.jpg\"'", 3,
+      "votes.csv: none of 60 galaxies was selected (60 have a class, 0 of those a picture); check survey.images: galaxy 0 would be "
+      "pictures/0.jpg"),
+    R("a column of paths that is not used", "curate own.yaml 'survey.images.pattern=\"{id}.jpg\"'", 3,
+      "votes.csv: none of 60 galaxies was selected (60 have a class, 0 of those a picture); check survey.images: galaxy 0 would be "
+      "pictures/0.jpg; column 'file_loc' holds paths: set survey.images.path_column=file_loc",
+      {"votes.csv": PATHS}),
+    R("a path that leaves the folder of pictures", "curate own.yaml survey.images.path_column=file_loc", 3,
+      "votes.csv: the path '../x.png' in row 61 of column 'file_loc' leaves the folder pictures; set survey.images.root to a folder "
+      "above all pictures",
+      {"votes.csv": PATHS + "60,../x.png,cat\n"}),
+    R("addresses in place of paths", "curate own.yaml survey.images.path_column=file_loc", 3,
+      "votes.csv: column 'file_loc' holds addresses of the web (first: https://x.org/60.png); download the pictures into a folder "
+      "first, and give that folder",
+      {"votes.csv": PATHS + "60,https://x.org/60.png,cat\n"}),
+    R("a pattern without the id", "curate own.yaml survey.images.pattern=x.jpg", 2,
+      "command line, survey.images.pattern: 'x.jpg' is not a file name pattern; write {id} in place of the object id"),
+    R("balanced classes with an empty class", "curate own.yaml curate.balance=true", 3,
+      "curate.balance: no galaxy with a confidence of at least 0 in: dog; lower min_confidence, choose fewer classes, "
+      "or set balance to false",
+      {"votes.csv": "id,class\n1,cat\n2,cat\n"}),
+    R("a missing data set", "curate set.yaml", 3,
+      "set: there is no such data set; check survey.root, and RAYDISTILL_DATA if the config uses it"),
+    R("a data set without pictures", "curate set.yaml", 3,
+      "set: there are no pictures in it; put pictures into root/CLASS, or into root/train/CLASS and root/test/CLASS",
+      prepare=lambda root: (root / "set").mkdir()),
+    R("a data set with an unknown split", "curate set.yaml", 3,
+      "set: unknown split 'extra'; set survey.splits.extra to train, validation or test, or to null to leave it out",
+      prepare=folders_of_classes("extra", "train")),
+    R("a class that is not in the data set", "curate set.yaml curate.classes=[cat,dgo]", 2,
+      "curate.classes: the data set has no class 'dgo'; did you mean 'dog'?",
+      prepare=folders_of_classes("train", "test")),
+    R("classes of galaxies for a data set", "curate set.yaml curate.classes=gz2-9", 2,
+      "curate.classes: 'gz2-9' are classes of galaxies, and the survey is a data set with its own; set it to all, or to a list of class "
+      "names"),
+    R("pictures in a Parquet file without the label", "curate set.yaml survey.kind=image-parquet survey.root=v.parquet", 3,
+      "v.parquet: has no column 'label'; set survey.label_column; did you mean 'lable'?",
+      prepare=labels_in_parquet),
+    R("CIFAR's files cut short", "curate set.yaml survey.kind=cifar100 survey.root=set", 3,
+      "set/train.bin: the file ends within a record of 3074 bytes; download it again, and check survey.kind",
+      prepare=cut_cifar),
+    R("CIFAR's Python version read as the binary one", "curate set.yaml survey.kind=cifar100 survey.root=set", 3,
+      "set: 'train' belongs to CIFAR's Python version; set survey.kind=torchvision and survey.dataset=CIFAR100",
+      prepare=pickled_cifar),
+    R("files that torchvision does not find", "curate set.yaml survey.kind=torchvision survey.dataset=SVHN survey.root=set", 3,
+      "set: SVHN needs the files train_32x32.mat, test_32x32.mat in this folder; check survey.root, or set survey.download=true",
+      prepare=pickled_cifar),
+    R("CIFAR files that are not the official ones", "curate set.yaml survey.kind=torchvision survey.dataset=CIFAR100 survey.root=set", 3,
+      "set: torchvision cannot read the files of CIFAR100 (an md5 sum is not the official one); download the official files again",
+      prepare=pickled_cifar),
+    R("names for labels that are numbers", "curate own.yaml curate.classes=[cat,dog]", 2,
+      "curate.classes: the labels are numbers (0, 1, 2), and the classes are names; give each class its numbers, for example "
+      "curate.classes={cat: 1, dog: 2}",
+      {"votes.csv": "id,class\n" + "".join(f"{n},{n % 3}\n" for n in range(60))}),
+    R("a label of two classes", "curate own.yaml 'curate.classes={cat: [1, 2], dog: 2}'", 2,
+      "curate.classes: the label '2' is given twice; give each label to one class"),
+    R("a class without a label", "curate own.yaml 'curate.classes={cat: 1, dog: null}'", 2,
+      "command line, curate.classes: a class or a label is None; write {elliptical: 1, s0: 2, spiral: [3, 4]}, and quote words "
+      "such as 'null'; fix the value"),
+    R("a single class", "curate own.yaml curate.classes=[cat]", 3,
+      "curate.classes: there is one class only, 'cat', and a network learns to tell classes apart; add galaxies of another class, or "
+      "check curate.classes"),
+    R("a class without a training galaxy", "curate own.yaml survey.columns.split=split", 3,
+      "curate: no training galaxy in: dog (30 test); add galaxies of it to the training split, or leave it out of curate.classes",
+      prepare=no_dog_to_train_on),
+    R("a class without pictures", "curate own.yaml", 3,
+      "curate: no training galaxy in: dog (none of its 30 galaxies has a picture); check survey.images: galaxy 0 would be pictures/0.png",
+      prepare=no_picture_of_a_dog),
+    R("a folder of a class without pictures", "curate set.yaml", 3,
+      "set: the class folder 'train/cow' holds no picture that can be read (its files: .heic); convert them to PNG or JPEG, or remove "
+      "the folder",
+      prepare=class_of_other_files),
+    R("a class that is a dead link", "curate set.yaml", 3,
+      "set: the class folder 'train/cow' is a link that leads nowhere; repair or remove it",
+      prepare=class_of_a_dead_link),
+    R("a test folder without classes", "curate set.yaml", 3,
+      "set: 'test/0.png' is not in the folder of a class; move it into root/test/CLASS, or leave the split out with "
+      "survey.splits.test=null",
+      prepare=flat_test_folder),
+    R("several configurations of a data set", "curate set.yaml survey.kind=image-parquet survey.root=set", 3,
+      "set: the data set has several configurations: data, tiny; choose one with survey.config_name=NAME, or all if they are parts "
+      "of one data set",
+      prepare=two_configurations),
+    R("a vote threshold for a table without counts", "curate own.yaml curate.min_votes=5", 3,
+      "votes.csv, min_votes: the catalogue has no total_votes; set min_votes to 0"),
+]
+# fmt: on

@@ -1,0 +1,220 @@
+"""Rows of the table of bad inputs about synthetic galaxies, the stages that use them, and the filter."""
+
+from __future__ import annotations
+
+from raydistill.galaxies.gz2 import GZ2
+from tests.e2e.bad_inputs import Row
+from tests.e2e.spoiling import both, curated_with, distilled_with, generator_of_classes, generator_of_votes, link
+
+R = Row
+# A table of conditions: everything is smooth, and half of the volunteers say that it is edge-on.
+FRACTIONS = {"t01_smooth_or_features_a01_smooth": 1, "t02_edgeon_a04_yes": 0.5, "t02_edgeon_a05_no": 0.5}
+SMOOTH_AND_EDGE_ON = (
+    ",".join(["dr7objid", *(f"{stem}_weighted_fraction" for stem in GZ2.answers)])
+    + "\n"
+    + ",".join(["587722981741691055", *(str(FRACTIONS.get(stem, 0)) for stem in GZ2.answers)])
+    + "\n"
+)
+# fmt: off
+SYNTHETIC_CONFIG_ROWS = [
+    R("an unknown reason of the filter", "run tiny.yaml 'curate.filter={reasons: [blurred]}'", 2,
+      "command line, curate.filter.reasons.0: input should be 'low-surface-brightness', 'artifact', 'truncated-galaxy', "
+      "'off-centre' or 'blended', got 'blurred'; fix the value"),
+    R("a reason named twice", "run tiny.yaml 'curate.filter={reasons: [artifact, artifact]}'", 2,
+      "command line, curate.filter: reasons must each be named once, got artifact, artifact; fix the value"),
+    R("no reason of the filter", "run tiny.yaml 'curate.filter={reasons: []}'", 2,
+      "command line, curate.filter: reasons must name at least one; leave out curate.filter to reject none; fix the value"),
+    R("a rate of false rejections of 0", "run tiny.yaml curate.filter.false_rejection_rate=0", 2,
+      "command line, curate.filter: false_rejection_rate must lie in (0, 0.5), got 0; fix the value"),
+    R("a misspelt key of the filter", "run tiny.yaml 'curate.filter={false_rejections: 0.1}'", 2,
+      "command line, curate.filter.false_rejections: there is no key 'false_rejections'; did you mean 'false_rejection_rate'?"),
+    R("an unknown answer to sample", "sample tiny.yaml sample.conditions.answers.smoth=1", 2,
+      "sample.conditions.answers: Galaxy Zoo 2 has no answer 'smoth'; did you mean 'smooth'?"),
+    R("a hunt with labels of a missing file", "hunt tiny.yaml hunt.labels=labels.csv", 3,
+      "labels.csv: there is no such file of labels; check hunt.labels, and RAYDISTILL_DATA if the config uses it"),
+    R("a hunt with labels without a column of filenames", "hunt tiny.yaml hunt.labels=votes.csv", 3,
+      "votes.csv: it has no column 'filename'; its columns are: id, class; give a CSV with the columns filename and label"),
+    R("a hunt with an unknown label", "hunt tiny.yaml hunt.labels=l.csv", 3,
+      "l.csv: row 3 has the label 'perhaps'; use normal and anomaly, no and yes, or grades from 1 to 5",
+      {"l.csv": "filename,label\na.jpg,normal\nb.jpg,perhaps\n"}),
+    R("a hunt with labels of two kinds", "hunt tiny.yaml hunt.labels=l.csv", 3,
+      "l.csv: row 3 has the label '5', and rows before it are of the kind yes-no; use one kind of labels in a file",
+      {"l.csv": "filename,label\na.jpg,yes\nb.jpg,5\n"}),
+    R("a hunt with labels that contradict each other", "hunt tiny.yaml hunt.labels=l.csv", 3,
+      "l.csv: row 3 contradicts an earlier row of 'a.jpg'; keep one of them",
+      {"l.csv": "filename,label\na.jpg,yes\na.jpg,no\n"}),
+    R("a hunt with labels and an oracle", "hunt tiny.yaml hunt.labels=votes.csv 'hunt.oracle={positive: truth_class == 0}'", 2,
+      "hunt.labels: the oracle labels by itself; leave it out, or set hunt.oracle=null"),
+    R("a hunt with an unknown strategy", "hunt tiny.yaml 'hunt.oracle={positive: a > 0, strategies: [magic]}'", 2,
+      "command line, hunt: oracle.strategies names 'magic'; known are ceiling, real, random, attributes, network, fixmatch; "
+      "fix the value"),
+    R("a hunt whose quotas are all 0", "hunt tiny.yaml 'hunt.quotas={high_score: 0, uncertain: 0, diverse: 0, random: 0}'", 2,
+      "command line, hunt.quotas: at least one quota must be positive; fix the value"),
+    R("an oracle without a table of the truth", "hunt own.yaml 'hunt.oracle={positive: a > 0}'", 2,
+      "hunt.oracle.table: no table of the truth is given, and the survey is not the simulated one of this config; give a table "
+      "with object ids and the columns of hunt.oracle.positive"),
+    R("a hunt with synthetic galaxies that do not exist", "hunt tiny.yaml 'hunt.synthetic={a: {positive: nope, negative: nope}}'", 3,
+      "nope: no finished synthetic set is here; correct hunt.synthetic.a.positive, or run 'raydistill sample CONFIG'"),
+    R("an audit of fewer pictures than it needs", "audit tiny.yaml audit.num_pictures=10", 2,
+      "command line, audit: num_pictures must be at least 20, got 10; fix the value"),
+    R("an audit without a feature space", "audit tiny.yaml audit.spaces=[]", 2,
+      "command line, audit: spaces must name at least one of scattering, morphology, experts; fix the value"),
+    R("an augmentation with an unknown key", "augment tiny.yaml augment.shot=[10]", 2,
+      "command line, augment.shot: there is no key 'shot'; did you mean 'shots'?"),
+    R("an augmentation with one seed", "augment tiny.yaml augment.seeds=1", 2,
+      "command line, augment: seeds must be at least 2, or no interval can be given, got 1; fix the value"),
+    R("an augmentation with a rate that is no number", "augment tiny.yaml augment.lr_grid=[.nan]", 2,
+      "command line, augment.lr_grid.0: input should be greater than 0, got nan; fix the value"),
+    R("an augmentation without a baseline", "augment tiny.yaml augment.methods=[synthetic_only]", 2,
+      "command line, augment: methods must name at least one of real, flips, oversampling, class_balanced, focal, mixup, to "
+      "compare with; fix the value"),
+    R("a filter without its classifier", "augment tiny.yaml augment.methods=[flips,real_synthetic]", 2,
+      "command line, augment: min_recognised needs the classifier of oversampling, and methods does not name it; fix the "
+      "value"),
+    R("an adaptation without an interval", "adapt tiny.yaml other adapt.seeds=1", 2,
+      "command line, adapt: seeds must be at least 2, because an interval needs two, got 1; fix the value"),
+    R("an unknown key of an adaptation", "adapt tiny.yaml other adapt.strenghts=[1]", 2,
+      "command line, adapt.strenghts: there is no key 'strenghts'; did you mean 'strengths'?"),
+    R("a blur of an adaptation that is not a number", "adapt tiny.yaml other adapt.alignment.blur=.nan", 2,
+      "command line, adapt.alignment: blur must be positive, got nan; fix the value"),
+    R("a field that the detector cannot divide", "detect tiny.yaml detect.fields.side=100", 2,
+      "command line, detect.fields: side must be a multiple of 16 in [64, 1024], got 100; fix the value"),
+    R("galaxies of a field without a size", "detect tiny.yaml detect.fields.scales=[0,1]", 2,
+      "command line, detect.fields: scales must be [lowest, highest] in (0, 4], got [0, 1]; fix the value"),
+    R("an unknown key of a field", "detect tiny.yaml detect.fields.star=3", 2,
+      "command line, detect.fields.star: there is no key 'star'; did you mean 'stars'?"),
+    R("a detector of an odd width", "detect tiny.yaml detect.width=20", 2,
+      "command line, detect: width must be a multiple of 32, got 20; fix the value"),
+    R("a probability of recognised galaxies that is not a number", "detect tiny.yaml detect.min_recognised=.nan", 2,
+      "command line, detect: min_recognised must lie in [0, 1], got nan; fix the value"),
+    R("a fraction to sample outside [0, 1]", "sample tiny.yaml sample.conditions.answers.smooth=1.5", 2,
+      "sample.conditions.answers: the fraction of 'smooth' is 1.5, outside [0, 1]; give a number in [0, 1]"),
+    R("a fraction to sample that is not a number", "sample tiny.yaml sample.conditions.answers.smooth=.nan", 2,
+      "sample.conditions.answers: the fraction of 'smooth' is not a number; give a number in [0, 1]"),
+    R("fractions to sample that do not sum to 1", "sample tiny.yaml sample.conditions.answers.smooth=0.9", 2,
+      "sample.conditions.answers: the fractions of the question 'smooth_or_features' sum to 0.9, not to 1 (within 0.01); "
+      "give all its answers: smooth_or_features_smooth, smooth_or_features_features_or_disk, "
+      "smooth_or_features_star_or_artifact"),
+    R("answers to sample that contradict the tree",
+      "sample tiny.yaml sample.conditions.answers.smooth=1 sample.conditions.answers.bar=1", 2,
+      "sample.conditions.answers: the question 'bar' is only asked after 't01_smooth_or_features_a02_features_or_disk', "
+      "whose fraction is 0; leave it out, or give that answer a fraction"),
+    R("an unknown class to sample", "sample tiny.yaml sample.conditions.classes=[disc]", 2,
+      "sample.conditions.classes: there is no class 'disc'; did you mean 'disk'?"),
+    R("a number of samples per class without classes", "sample tiny.yaml sample.per_class=3 sample.conditions.kind=nothing", 2,
+      "command line, sample: per_class is the number of images of each class; give num_images for other conditions; fix "
+      "the value"),
+    R("a filter of samples above 1", "sample tiny.yaml --filter 2", 2,
+      "command line, sample.filter: min_probability must lie in (0, 1], got 2; fix the value"),
+    R("an unknown source of samples", "sample tiny.yaml sample.source.kind=telescope", 2,
+      "command line, sample.source.kind: there is no kind 'telescope'; known are: generator, injection, simulator"),
+    R("an unknown model of an injection", "sample tiny.yaml sample.source.kind=injection sample.source.model.kind=dust", 2,
+      "command line, sample.source.model.kind: there is no kind 'dust'; did you mean 'dust_lane'?"),
+    R("a range of an injection upside down",
+      "sample tiny.yaml sample.source.kind=injection 'sample.source.model={kind: dust_lane, depth: [2, 1]}'", 2,
+      "command line, sample.source.model: depth must be [lowest, highest], got [2, 1]; fix the value"),
+    R("conditions for a source without a generator",
+      "sample tiny.yaml sample.source.kind=injection sample.conditions.kind=nothing", 2,
+      "command line, sample: the key 'conditions' belongs to the source 'generator', and the source is 'injection'; fix the value"),
+    R("a start of samples beyond noise", "sample tiny.yaml 'sample.source={kind: generator, strength: 1.5}'", 2,
+      "command line, sample.source: strength must lie in (0, 1], got 1.5; fix the value"),
+    R("a class to inject into that is unknown", "sample tiny.yaml sample.source.kind=injection sample.source.classes=[disc]", 2,
+      "sample.source.classes: there is no class 'disc'; did you mean 'disk'?"),
+    R("a parameter of the simulator that is unknown",
+      "sample tiny.yaml sample.source.kind=simulator 'sample.source.parameters.dust=[0, 1]'", 2,
+      "sample.source.parameters: there is no parameter 'dust'; did you mean 'dust_lane'?"),
+    R("a table of conditions that is not there", "sample tiny.yaml sample.conditions.table=nope.csv", 3,
+      "nope.csv: there is no such table; check sample.conditions.table, and RAYDISTILL_DATA if the config uses it"),
+]
+SYNTHETIC_RUN_ROWS = [
+    R("sample before generate", "sample tiny.yaml", 3,
+      "runs/tiny/generator-…: there is no generator here; run 'raydistill generate CONFIG' first"),
+    R("inject before curate", "sample tiny.yaml sample.source.kind=injection curate.image_size=9", 3,
+      "runs/tiny/curated-…: there is no curated set here; run 'raydistill curate CONFIG' first"),
+    R("an example of an injection that is no training galaxy",
+      "sample tiny.yaml sample.source.kind=injection sample.source.examples=[sim-000999]", 2,
+      "sample.source.examples: the training split has no galaxy 'sim-000999'; give ids of the training split; a galaxy of "
+      "another split must stay unseen"),
+    R("answers to sample from a generator that knows classes alone", "sample tiny.yaml sample.conditions.answers.smooth=1", 2,
+      "sample.conditions.answers: the generator was not trained with the condition 'votes' (its conditions: class); choose "
+      "other conditions, or train one with generate.conditions",
+      prepare=generator_of_classes),
+    R("a table of conditions that contradicts the tree", "sample tiny.yaml sample.conditions.table=t.csv", 3,
+      "t.csv: row 1: the question 'edgeon' is only asked after 't01_smooth_or_features_a02_features_or_disk', whose fraction "
+      "is 0; leave that question empty, or give that answer a fraction",
+      {"t.csv": SMOOTH_AND_EDGE_ON}, prepare=generator_of_votes),
+    R("audit before sample", "audit tiny.yaml", 3,
+      "runs/tiny/synthetic-…: there is no synthetic set here; run 'raydistill sample CONFIG' first"),
+    R("an audit of a folder without a set", "audit tiny.yaml pictures", 3,
+      "pictures: no finished set is here; give the folder of a synthetic, a distilled or another curated set"),
+    R("an audit of the config's own curated set", "audit tiny.yaml given", 3,
+      "given: this is the curated set that others are compared with; give the folder of a synthetic, a distilled or another "
+      "curated set", prepare=link("curated")),
+    R("an audit of experts", "audit tiny.yaml given", 3,
+      "given: this is a set of expert trajectories, which cannot be audited; give the folder of a synthetic, a distilled or "
+      "another curated set", prepare=link("trajectories")),
+    R("an audit of a distilled set of another survey", "audit tiny.yaml given", 3,
+      "given: its pictures were made from another curated set than runs/tiny/curated-…; give the config with which they were "
+      "made",
+      prepare=distilled_with(["round", "disk"], 8)),
+    R("an audit of too few pictures", "audit tiny.yaml given", 3,
+      "given: 2 distilled, 10 held-out and 38 training pictures give samples of 2 of the same class proportions, and an audit "
+      "needs 20; give more pictures, or set audit.match_classes=false",
+      prepare=link("distilled")),
+    R("hunt before predict", "hunt tiny.yaml", 3,
+      "runs/tiny/predictions-…: the survey has no predictions yet; run 'raydistill predict CONFIG CONFIG', or 'raydistill run "
+      "CONFIG --to hunt'"),
+    R("a hunt with synthetic galaxies that are experts", "hunt tiny.yaml 'hunt.synthetic={a: {positive: given, negative: given}}'", 3,
+      "given: this is a set of expert trajectories, not a synthetic set; give the path of a synthetic set",
+      prepare=link("trajectories")),
+    R("augment before sample", "augment tiny.yaml", 3,
+      "runs/tiny/synthetic-…: there is no synthetic set here; run 'raydistill sample CONFIG' first"),
+    R("an augmentation with a path without a set", "augment tiny.yaml augment.synthetics.unet=[pictures]", 3,
+      "pictures: no finished synthetic set is here; correct augment.synthetics.unet, or run 'raydistill sample CONFIG'"),
+    R("an augmentation with experts as prototypes", "augment tiny.yaml augment.distilled=given", 3,
+      "given: this is a set of expert trajectories, not a distilled set; give the path of a distilled set",
+      prepare=link("trajectories")),
+    R("an augmentation with prototypes of another survey",
+      "augment tiny.yaml augment.distilled=given augment.methods=[flips,real_distilled]", 3,
+      "given: its classes are cat, dog, the survey's are round, disk; give a set of the same classes",
+      prepare=distilled_with(["cat", "dog"], 8)),
+    R("an augmentation with prototypes that name no galaxies",
+      "augment tiny.yaml augment.distilled=given augment.methods=[flips,real_distilled]", 3,
+      "given: it does not name the curated set that it was made from; make it from this curated set, or from one with the "
+      "same curate.split",
+      prepare=distilled_with(["round", "disk"], 8)),
+    R("a target of an adaptation that is not there", "adapt tiny.yaml nowhere", 3,
+      "nowhere: no finished curated set is here; give the config of another survey, or the folder of its curated set"),
+    R("a target whose curated set does not exist", "adapt tiny.yaml own.yaml", 3,
+      "runs/own/curated-…: there is no curated set of the target here; run 'raydistill run own.yaml --to curate' first"),
+    R("a target that is the source", "adapt tiny.yaml tiny.yaml", 3,
+      "runs/tiny/curated-…: this is the curated set of the source itself; give the config of another survey, or the folder of "
+      "its curated set"),
+    R("a target that is a set of experts", "adapt tiny.yaml given", 3,
+      "given: this is a set of expert trajectories, not a curated set; give the path of a curated set",
+      prepare=link("trajectories")),
+    R("a target with a class that the source lacks", "adapt tiny.yaml other", 2,
+      "adapt.classes: the source has no class 'disc' of the target; did you mean 'disk'? Name its class of the source, or set "
+      "disc: null",
+      prepare=curated_with(["round", "disc"], 8)),
+    R("a target with a single class of the source", "adapt tiny.yaml other adapt.classes.disc=null", 3,
+      "other: its train and test galaxies share 1 classes with the source; correct adapt.classes; at least 2 are needed",
+      prepare=curated_with(["round", "disc"], 8)),
+    R("a target of another image size", "adapt tiny.yaml other", 3,
+      "other: its images have 16 px, those of the source 8; give both surveys the same curate.image_size",
+      prepare=curated_with(["round", "disk"], 16)),
+    R("a distilled set of another survey to adapt", "adapt tiny.yaml other adapt.distilled=given", 3,
+      "given: its images were made from another curated set than runs/tiny/curated-…; give a set that was made from the source",
+      prepare=both(curated_with(["round", "disk"], 8), distilled_with(["round", "disk"], 8))),
+    R("detect without whole frames", "detect tiny.yaml", 3,
+      "runs/tiny/curated-…: there is no curated set of whole frames here; run 'raydistill curate CONFIG curate.crop_fraction=1 "
+      "curate.image_size=128', or give detect.frames=PATH"),
+    R("detect before sample", "detect tiny.yaml detect.frames=given", 3,
+      "runs/tiny/synthetic-…: there is no synthetic set here; run 'raydistill sample CONFIG' first", prepare=link("curated")),
+    R("a detector of a distilled set", "detect tiny.yaml given", 3,
+      "given: this is a distilled set, not a synthetic set; give the path of a synthetic set", prepare=link("distilled")),
+    R("frames that are experts", "detect tiny.yaml detect.frames=given", 3,
+      "given: this is a set of expert trajectories, not a curated set; give the path of a curated set",
+      prepare=link("trajectories")),
+]
+# fmt: on
