@@ -114,53 +114,70 @@ def read_catalog(
     """
     overrides = check_roles(columns or {})
     catalog = _Catalog(uri, KNOWN_NAMES | {name.lower() for name in overrides.values() if name}, hdu)
-    present = catalog.names
     if path_column is not None:
-        path_column = find_named(path_column, present, uri, "survey.images.path_column")
-        overrides = _with_id(overrides, path_column, present, uri)
-    elif find_column("id", present, overrides, uri) is None and (paths := catalog.find_path_column()):
+        path_column = find_named(path_column, catalog.names, uri, "survey.images.path_column")
+    overrides = _with_id(overrides, path_column, catalog)
+    schema = _choose_schema(schema, overrides, catalog, need_labels)
+    _log_unused_split(overrides, catalog)
+    names = _columns_of_roles(overrides, path_column, catalog)
+    if schema != "plain":
+        return _read_votes(catalog, schema, fractions, names)
+    if need_labels:
+        return _read_labels(catalog, names)
+    return _common_columns(_read(catalog, names, []), names, catalog)
+
+
+def _with_id(
+    overrides: Mapping[str, str | None], path_column: str | None, catalog: _Catalog
+) -> Mapping[str, str | None]:
+    """Return the columns that are named, with paths as ids if the table has no ids.
+
+    Raises
+    ------
+    CatalogError
+        If the table has no ids, and a column that may hold paths is not named.
+    """
+    if find_column("id", catalog.names, overrides, catalog.uri) is not None:
+        return overrides
+    if path_column is not None:
+        log.info("curate: ids are the paths in column '%s'", path_column)
+        return {**overrides, "id": path_column}
+    if paths := catalog.find_path_column():
         fix = f"if column '{paths}' holds the paths of the pictures, set survey.images.path_column={paths}"
-        raise CatalogError("has no id column", uri, f"{fix}; else name one with survey.columns.id=NAME")
-    schema = _choose_schema(schema, present, overrides, uri, need_labels)
-    unused = next((name for name in present if name.lower() == "split"), None)
-    if unused is not None and "split" not in overrides:
-        log.info(
-            "curate: column '%s' is not used; survey.columns.split=%s takes official splits from it", unused, unused
-        )
-    names = {role: find_column(role, present, overrides, uri) for role in ALIASES} | {"file": path_column}
-    if names["id"] is None:
-        raise missing_column(
-            "no id column", "GalaxyID or dr7objid", present, uri, "name it with survey.columns.id=NAME"
-        )
-    if schema == "plain":
-        return (
-            _read_labels(catalog, names) if need_labels else _common_columns(_read(catalog, names, []), names, catalog)
-        )
-    return _read_votes(catalog, schema, fractions, names)
+        raise CatalogError("has no id column", catalog.uri, f"{fix}; else name one with survey.columns.id=NAME")
+    return overrides
 
 
-def _choose_schema(
-    schema: str, present: Sequence[str], overrides: Mapping[str, str | None], uri: str, need_labels: bool
-) -> str:
+def _choose_schema(schema: str, overrides: Mapping[str, str | None], catalog: _Catalog, need_labels: bool) -> str:
     """Return the schema of a table, by its columns if it is "auto"."""
     if schema != "auto":
         return check_schema(schema)
     try:
-        return detect_schema(present, overrides, uri)
+        return detect_schema(catalog.names, overrides, catalog.uri)
     except CatalogError:
         if need_labels:
             raise
         return "plain"
 
 
-def _with_id(
-    overrides: Mapping[str, str | None], path_column: str, present: Sequence[str], uri: str
+def _log_unused_split(overrides: Mapping[str, str | None], catalog: _Catalog) -> None:
+    unused = next((name for name in catalog.names if name.lower() == "split"), None)
+    if unused is not None and "split" not in overrides:
+        log.info(
+            "curate: column '%s' is not used; survey.columns.split=%s takes official splits from it", unused, unused
+        )
+
+
+def _columns_of_roles(
+    overrides: Mapping[str, str | None], path_column: str | None, catalog: _Catalog
 ) -> Mapping[str, str | None]:
-    """Return the columns that are named, with paths as ids if the table has no ids."""
-    if find_column("id", present, overrides, uri) is not None:
-        return overrides
-    log.info("curate: ids are the paths in column '%s'", path_column)
-    return {**overrides, "id": path_column}
+    """Return the column of each role, such as "id" and "ra"; None where there is none, except for ids."""
+    names = {role: find_column(role, catalog.names, overrides, catalog.uri) for role in ALIASES} | {"file": path_column}
+    if names["id"] is None:
+        raise missing_column(
+            "no id column", "GalaxyID or dr7objid", catalog.names, catalog.uri, "name it with survey.columns.id=NAME"
+        )
+    return names
 
 
 class _Catalog:
