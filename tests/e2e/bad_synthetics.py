@@ -198,7 +198,7 @@ SYNTHETIC_RUN_ROWS = [
       "disc: null",
       prepare=curated_with(["round", "disc"], 8)),
     R("a target with a single class of the source", "adapt tiny.yaml other adapt.classes.disc=null", 3,
-      "other: its train and test galaxies share 1 classes with the source; correct adapt.classes; at least 2 are needed",
+      "other: its train and test galaxies share 1 class with the source; correct adapt.classes; at least 2 are needed",
       prepare=curated_with(["round", "disc"], 8)),
     R("a target of another image size", "adapt tiny.yaml other", 3,
       "other: its images have 16 px, those of the source 8; give both surveys the same curate.image_size",

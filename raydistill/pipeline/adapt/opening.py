@@ -110,10 +110,16 @@ def open_surveys(plan: Plan, target: str) -> Surveys:
     surveys = Surveys(source, other, labels)
     test = set(surveys.target_pictures("test", "target").known().labels.tolist())
     train = set(surveys.target_pictures("train", "target").known().labels.tolist())
-    if len(test & train) < MIN_SHARED:
-        what = f"its train and test galaxies share {len(test & train)} classes with the source"
-        raise ArtifactIncompatible(what, other.folder.uri, f"correct adapt.classes; at least {MIN_SHARED} are needed")
+    check_shared(len(test & train), other.folder.uri)
     return surveys
+
+
+def check_shared(num_shared: int, where: str) -> None:
+    """Raise ArtifactIncompatible unless a target shares enough classes with the source to compare networks."""
+    if num_shared < MIN_SHARED:
+        shared = "1 class" if num_shared == 1 else f"{num_shared} classes"
+        what = f"its train and test galaxies share {shared} with the source"
+        raise ArtifactIncompatible(what, where, f"correct adapt.classes; at least {MIN_SHARED} are needed")
 
 
 def match_classes(source: list[str], target: list[str], renamed: dict[str, str | None]) -> tuple[int, ...]:
@@ -177,7 +183,7 @@ def _synthetic(samples: SyntheticSet, source: CuratedSet) -> Pictures:
     if not len(loaded.labels_N):
         raise ArtifactIncompatible("it holds no image", where, "sample more, or lower sample.filter.min_probability")
     if unknown := int((loaded.labels_N == NO_CLASS).sum()):
-        what = f"{unknown} of its {len(loaded.labels_N)} images have no class"
+        what = f"{unknown} of its {len(loaded.labels_N)} images {'has' if unknown == 1 else 'have'} no class"
         raise ArtifactIncompatible(what, where, "sample galaxies of given classes, or of a table with whole paths")
     return Pictures(source.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raydistill.errors import ConfigError
-from raydistill.pipeline.adapt.opening import match_classes
+from raydistill.errors import ArtifactIncompatible, ConfigError
+from raydistill.pipeline.adapt.opening import check_shared, match_classes
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,10 @@ def test_unmatched_classes_are_an_error(renamed: dict[str, str | None], sentence
 def test_classes_are_matched_by_name_then_by_the_config() -> None:
     renamed = {"bright": "round", "lens": None}
     assert match_classes(["spiral", "round"], ["round", "bright", "lens"], renamed) == (1, 1, -1)
+
+
+@pytest.mark.parametrize(("num_shared", "words"), [(0, "0 classes"), (1, "1 class")])
+def test_a_comparison_needs_two_shared_classes(num_shared: int, words: str) -> None:
+    with pytest.raises(ArtifactIncompatible, match=f"here: its train and test galaxies share {words} with the source"):
+        check_shared(num_shared, "here")
+    check_shared(2, "here")
