@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,10 @@ def test_an_interrupted_stage_samples_only_the_missing_blocks(
     lost.unlink()
     sample_blocks, sampled_again = stage._sample_blocks, []
 
-    def count(plan: Plan, sampling: Any, tables: list[Any], folder: Any) -> Any:
-        sampled_again.extend(table["block"][0].as_py() for table in tables)
-        return sample_blocks(plan, sampling, tables, folder)
+    def count(plan: Plan, sampling: Any, tables: Iterable[Any], folder: Any) -> Any:
+        missing = list(tables)
+        sampled_again.extend(table["block"][0].as_py() for table in missing)
+        return sample_blocks(plan, sampling, missing, folder)
 
     monkeypatch.setattr(stage, "_sample_blocks", count)
     resumed = stage.sample(plan, SILENT)

@@ -16,6 +16,7 @@ from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import specs_of, stages_of
+from raydistill.pipeline.runtime.ray_data import map_blocks
 from raydistill.pipeline.sample import stage
 from raydistill.simulation.injections import DustLane
 from raydistill.simulation.injections.light import lupton_contrast
@@ -123,6 +124,22 @@ def test_a_start_keeps_much_of_a_training_galaxy_of_the_class(root: Path, traini
     other = made(root, "sample.source={kind: generator, strength: 0.2, start_classes: [round]}", START[1]).to_pandas()
     assert {training.loc[name]["class_name"] for name in other["start"]} == {"round"}
     assert other["origin"].tolist() == rows["origin"].tolist()
+
+
+def test_blocks_in_groups_of_two_give_equal_bits(
+    injected: SyntheticSet, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def count(tables: list[Any], *arguments: Any) -> Any:
+        sizes.append(len(tables))
+        return map_blocks(tables, *arguments)
+
+    monkeypatch.setattr(stage, "BLOCKS_AT_ONCE", 2)
+    monkeypatch.setattr(stage, "map_blocks", count)
+    assert made(copy_of(root, tmp_path, *INPUTS), *INJECTION).manifest.content == injected.manifest.content
+    assert sum(sizes) == sum(-(-entry.kept // 4) for entry in injected.summary.classes)
+    assert max(sizes) == 2
 
 
 @pytest.mark.parametrize("source", [INJECTION, SIMULATOR, START], ids=["injection", "simulator", "start"])

@@ -1,18 +1,23 @@
 """sample: write pictures that a generator samples, an injection changes, or the simulator renders.
 
-    driver    -> pools of conditions, or of galaxies; the rows of each block, without pictures
+    driver    -> pools of conditions, or of galaxies; the rows of each block, without their images
     Ray Data  -> make a block, filter it, write its Parquet file       {index, condition, …} -> {block, kept}
     driver    -> further blocks, until a filter has kept enough
     driver    -> one Parquet file per class, counts, a grid of pictures
 
 A block is a pure function of its rows, so the number of workers changes no bit. Finished blocks are
 kept until the set is complete, and a resumed stage reads them.
+
+An injection, or a generator that starts from real galaxies, needs their PNG files. The driver holds
+those of the training split, and three times as much while it opens them. The rows of
+`BLOCKS_AT_ONCE` blocks repeat them, so memory does not grow with the number of images.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +51,7 @@ from raydistill.storage import Folder, disk_errors
 log = get_logger(__name__)
 
 BLOCKS = f"{PARTIAL}/blocks"
+BLOCKS_AT_ONCE = 512  # whose rows, with any pictures of real galaxies, are in memory together
 
 
 def sample(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SyntheticSet:
@@ -126,7 +132,7 @@ def _write(plan: Plan, requests: Requests, pictures: PictureSource) -> dict[int,
             kept = {block: _num_rows(blocks, block) for block in todo}
             missing = {block.name: block for block in todo if kept[block] is None}
             shown.resume_at(count_wanted(pools, kept))
-            tables = [requests.table(block, pools[block.pool].numbers(block.number)) for block in missing.values()]
+            tables = (requests.table(block, pools[block.pool].numbers(block.number)) for block in missing.values())
             for name, count in _sample_blocks(plan, pictures, tables, blocks):
                 kept[missing[name]] = count
                 shown.update(count_wanted(pools, kept))
@@ -153,7 +159,7 @@ def _num_rows(blocks: Folder, block: Block) -> int | None:
 
 
 def _sample_blocks(
-    plan: Plan, pictures: PictureSource, tables: list[pa.Table], blocks: Folder
+    plan: Plan, pictures: PictureSource, tables: Iterable[pa.Table], blocks: Folder
 ) -> Iterator[tuple[str, int]]:
     """Yield the name and the kept samples of each block when its file is complete."""
     config, resources = plan.config.sample, plan.config.resources
@@ -166,8 +172,10 @@ def _sample_blocks(
         threads=resources.worker_threads,
         gpus=resources.gpus,
     )
-    for report in map_blocks(tables, sampler.__call__, resources):
-        yield from zip(report["block"].to_pylist(), report["kept"].to_pylist(), strict=True)
+    waiting = iter(tables)
+    while some := list(islice(waiting, BLOCKS_AT_ONCE)):
+        for report in map_blocks(some, sampler.__call__, resources):
+            yield from zip(report["block"].to_pylist(), report["kept"].to_pylist(), strict=True)
 
 
 def _warn_of_missing(pools: Sequence[PoolProgress], requests: Requests) -> None:
