@@ -86,6 +86,20 @@ def test_rounds_follow_each_other_and_show_nothing_twice(root: Path, tmp_path: P
     assert {SHEET, CANDIDATES, SCORES} <= set(later.manifest.files)
 
 
+def test_candidates_without_a_label_stay_candidates(root: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("filename,label\nsim-000001,yes\nsim-000002,no\n")
+    first = next_round(root, f"hunt.labels={labels}").candidates()["object_id"].tolist()
+    labels.write_text(f"{labels.read_text()}{first[-1]},no\n")  # the others are skipped
+    second = next_round(root, f"hunt.labels={labels}")
+    shown, skipped = set(second.candidates()["object_id"]), set(first[:-1])
+    scores = second.scores().set_index("object_id")
+    best = scores["score"][scores["label"].isna()].nlargest(3).index  # of five, by the quotas
+    assert set(best) <= shown
+    assert skipped & set(best)
+    assert first[-1] not in shown
+
+
 @pytest.mark.parametrize("learner", ["network", "fixmatch"])
 def test_network_on_pixels_ranks_a_survey_too(root: Path, tmp_path: Path, learner: str) -> None:
     labels = tmp_path / "labels.csv"

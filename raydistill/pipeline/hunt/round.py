@@ -1,5 +1,8 @@
 """Write one round for a person: learn from the labels so far, rank the survey, write the sheet.
 
+Labels are all that a round knows of earlier ones. A labelled object is not shown again. One that was
+shown and not labelled is a candidate like any other, so it comes back while it ranks high.
+
 The survey passes twice, block by block: once for the scale of the features, once for the scores. So
 memory does not grow with the number of objects, apart from a few bytes for each.
 """
