@@ -28,7 +28,7 @@ from raydistill.pipeline.curate.selection import select_galaxies
 from raydistill.pipeline.plan import Plan
 from raydistill.simulation.defects import REASONS
 
-SHOWN, COLUMNS, SIDE = 24, 8, 96
+SHOWN, COLUMNS, SIDE = 48, 8, 96
 
 
 def print_rates(report: dict) -> None:
