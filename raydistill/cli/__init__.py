@@ -8,6 +8,7 @@ distillation  from the survey to the evaluation, the search and predictions
 generation    generators, samples and audits
 hunting       the search for rare objects
 surveys       adaptation to another survey
+detection     detectors trained on synthetic fields
 runs          all stages in order
 """
 
@@ -16,9 +17,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# The order of these imports is that of the commands in the help.
-from raydistill.cli import detection, distillation, generation, hunting, runs, surveys  # noqa: F401
 from raydistill.cli.base import app
+
+# isort: off
+# The order of these imports is that of the commands in the help.
+from raydistill.cli import distillation, generation, hunting, surveys, detection, runs  # noqa: F401
+# isort: on
 
 main = app
 
