@@ -27,7 +27,7 @@ from raydistill.analysis.drawing import (
 BARS = (
     ("source", "source", FAINT),
     ("none", "target, without", VERMILION),
-    ("restandardised", "target, own channel statistics", PURPLE),
+    ("matched", "target, pixels matched", PURPLE),
     ("adapted", "target, aligned", BLUE),
     ("ceiling", "target, trained on its labels", GREEN),
 )

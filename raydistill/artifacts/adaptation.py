@@ -8,8 +8,7 @@
 A network is trained on a training set (`source`, `source_synthetic` or `distilled`) by a method:
 
 - `none`: without the target;
-- `restandardised`: the same network; the target's pictures are normalised by their own channel
-  statistics;
+- `matched`: the same network; the target's pictures are matched with the source's;
 - `adapted`: aligned with the target's pictures, without their labels;
 - `ceiling`: trained on the target's labels instead. It is the same for all training sets.
 """
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 KIND = "adaptation"
 RUNS, REPORT, RELIABILITY, FIGURE = "runs.parquet", "report.json", "reliability.parquet", "adaptation.png"
 TRAINING_SETS = ("source", "source_synthetic", "distilled")
-METHODS = ("none", "restandardised", "adapted", "ceiling")
+METHODS = ("none", "matched", "adapted", "ceiling")
 
 RUNS_SCHEMA = pa.schema(
     [
@@ -112,7 +111,7 @@ class AdaptationReport:
         """Return the figures of each training set.
 
         - `source`, `source_adapted`: balanced accuracy on the source, {mean, std, n, ci95}.
-        - `none`, `restandardised`, `adapted`, `ceiling`: the same on the target.
+        - `none`, `matched`, `adapted`, `ceiling`: the same on the target.
         - `source_loss`, `gap_closed`: {value, low, high} of the difference on the source, and of
           the closed share of the gap; null where there is none.
         - `ece`, `brier`, `rejection_auroc`: by method, {mean, std, n, ci95}.

@@ -17,6 +17,7 @@ from raydistill.core.weighted_training import WeightedTraining
 
 MIN_SEEDS = 2  # an interval needs two
 
+Matching = Literal["quantiles", "channels", "none"]
 Share = Annotated[float, Gt(0), Lt(1)]
 
 
@@ -61,9 +62,10 @@ class Adapt:
         smallest.
     max_source_loss
         Largest loss of balanced accuracy on the source.
-    normalisation
-        Channel statistics that normalise the target's pictures for the aligned networks: those of
-        the "target", which need no labels, or of the "source".
+    matching
+        How the target's pictures are matched with the source's, without labels: "quantiles" gives
+        the pixels of each channel the source's distribution, "channels" its mean and deviation.
+        "none": they stay as they are.
     seeds
         Networks of each kind.
     """
@@ -78,7 +80,7 @@ class Adapt:
     alignment: Alignment = field(default_factory=Alignment)
     strengths: tuple[PositiveFloat, ...] = (0.03, 0.1, 0.3)
     max_source_loss: NonNegativeFloat = 0.01
-    normalisation: Literal["target", "source"] = "target"
+    matching: Matching = "quantiles"
     seeds: PositiveInt = 3
 
     def __post_init__(self) -> None:

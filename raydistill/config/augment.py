@@ -12,6 +12,7 @@ from pydantic import PositiveFloat, PositiveInt
 from raydistill.config.experts import GALAXIES
 from raydistill.config.kinds import AnyArchitecture
 from raydistill.core.architectures import ConvNet
+from raydistill.core.arithmetic import Precision
 from raydistill.core.augment import Augmentation
 from raydistill.core.weighted_training import WeightedTraining
 
@@ -39,6 +40,7 @@ class AugmentTraining(WeightedTraining):
 
     average: float = 100.0
     augmentation: Augmentation = GALAXIES
+    precision: Precision | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)

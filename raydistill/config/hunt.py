@@ -11,6 +11,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from raydistill.config.kinds import BY_KIND, infer_kind
 from raydistill.config.sample import Sample
 from raydistill.core.checks import not_negative, strictly_between_0_and_1
+from raydistill.fields import later
 from raydistill.hunting.pixels import FixMatchLearner, NetworkLearner
 from raydistill.hunting.ranking import Quotas
 from raydistill.hunting.regression import Regression
@@ -129,6 +130,11 @@ class Hunt:
         Sources of synthetic galaxies, by name. A round uses all of them.
     synthetic_weight
         Weight of the examples of a source relative to the real ones.
+    source_network
+        Network that is trained on the synthetic galaxies, with random objects of the survey as
+        further negatives. Its features join those of `predict`. None: those of `predict` alone.
+    source_background
+        Number of those random objects.
     picture_size
         Side of the pictures on the sheet in pixels. Pictures of an artifact keep their size.
     seed
@@ -147,6 +153,8 @@ class Hunt:
     background: NonNegativeInt = 200
     synthetic: dict[str, SyntheticSource] = field(default_factory=dict)
     synthetic_weight: float = 0.3
+    source_network: NetworkLearner | None = later(None)
+    source_background: PositiveInt = later(1000)
     picture_size: PositiveInt = 128
     seed: int = 0
     oracle: Oracle | None = None
@@ -155,6 +163,10 @@ class Hunt:
         not_negative(self, "synthetic_weight")
         if not 1 < self.threshold <= 5:
             raise ValueError(f"threshold must lie in [2, 5], got {self.threshold}")
+        if self.source_network is not None and not isinstance(self.learner, Regression):
+            raise ValueError("source_network gives features to the learner 'regression', and learner is another one")
+        if self.source_network is not None and not self.synthetic:
+            raise ValueError("source_network needs a source of synthetic galaxies, and synthetic names none")
         for name in self.synthetic:
             if not NAME.fullmatch(name):
                 raise ValueError(f"synthetic must name sources by letters, digits, - and _, got '{name}'")

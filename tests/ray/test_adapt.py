@@ -83,7 +83,7 @@ def report(root: Path, target: str) -> AdaptationReport:
 def test_report_has_the_four_figures_of_each_training_set(report: AdaptationReport) -> None:
     assert list(report.figures) == ["source", "distilled"]
     for entry in report.figures.values():
-        for name in ("source", "source_adapted", "none", "restandardised", "adapted", "ceiling"):
+        for name in ("source", "source_adapted", "none", "matched", "adapted", "ceiling"):
             assert 0 < entry[name]["mean"] <= 1
             assert entry[name]["n"] == 2
         assert entry["strength"] in (0.5, 2)
@@ -130,7 +130,7 @@ def test_predictions_are_those_of_the_stored_networks(
     np.testing.assert_array_equal(seen["tests"]["target"].labels.numpy() < 0, unseen)
     rows = report.table()
     for (fit, view), p in seen["predictions"].items():
-        method = {("none", "target"): "none", ("none", "own"): "restandardised", ("adapted", "own"): "adapted"}.get(
+        method = {("none", "target"): "none", ("none", "matched"): "matched", ("adapted", "matched"): "adapted"}.get(
             (fit.method, view)
         )
         if method is None:
@@ -148,7 +148,7 @@ def test_labels_of_the_target_change_only_the_ceiling_and_the_scores(root: Path,
     tables = adapted(one, target).table(), adapted(other, target, words).table()
     first, second = (rows.set_index(["method", "seed"]) for rows in tables)
     kept = ["lr", "strength", "validation", "source"]
-    for method in ("none", "restandardised", "adapted"):
+    for method in ("none", "matched", "adapted"):
         assert first.loc[method][kept].equals(second.loc[method][kept])
     assert not first.loc["adapted"]["target"].equals(second.loc["adapted"]["target"])
     assert not first.loc["ceiling"]["source"].equals(second.loc["ceiling"]["source"])

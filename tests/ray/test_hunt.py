@@ -141,6 +141,23 @@ def test_strategies_are_compared_and_a_killed_worker_changes_no_bit(root: Path, 
     assert content(again) == content(spec)
 
 
+def test_features_of_a_source_network_join_those_of_predict(root: Path, tmp_path: Path) -> None:
+    network = (f"hunt.source_network={{{STEPS}}}", "hunt.source_background=20")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("filename,label\nsim-000001,yes\nsim-000002,no\n")
+    plain, joined = (next_round(root, f"hunt.labels={labels}", source(root), *more) for more in ((), network))
+    assert joined.summary.learner == "regression"
+    assert not joined.scores()["score"].equals(plain.scores()["score"])
+    few = "hunt.oracle={positive: truth_class <= 2, rounds: 1, seeds: 2, num_examples: 2, strategies: [gen, real]}"
+    start = {}
+    for name, more in {"plain": (), "joined": network}.items():
+        report = stage.hunt(Plan(tiny(root, *FEW, few, source(root), *more)), SILENT)
+        table = report.table().set_index(["strategy", "moment", "metric"])["mean"]
+        start[name] = {strategy: table[strategy, "start", "average_precision"] for strategy in ("gen", "real")}
+    assert start["plain"]["real"] == start["joined"]["real"]  # it has no source
+    assert start["plain"]["gen"] != start["joined"]["gen"]
+
+
 def test_run_samples_the_sources_first(root: Path, tmp_path: Path) -> None:
     other = copy_of(root, tmp_path, "survey", "curated", "trajectories")
     lanes = "source: {kind: injection, model: {kind: dust_lane, depth: %s}}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,9 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.synthetic import NO_CLASS, SyntheticSet
+from raydistill.config.adapt import Matching
 from raydistill.core.normalise import one_hot
+from raydistill.core.quantiles import QuantileMap
 from raydistill.core.weighted_training import drawing_probabilities
 from raydistill.errors import ArtifactIncompatible, ConfigError, join_hint, nearest
 from raydistill.galaxies.selection import Split
@@ -66,12 +69,18 @@ class Surveys:
         loaded = self.source.load(split)
         return Pictures(self.source.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
 
-    def target_pictures(self, split: Split, normalisation: str) -> Pictures:
-        """Return a split of the target, normalised by the statistics of the "source" or the "target"."""
+    def target_pictures(self, split: Split, matching: Matching) -> Pictures:
+        """Return a split of the target, whose pictures are matched with those of the source."""
         loaded = self.target.load(split)
-        by = self.source if normalisation == "source" else self.target
+        by = self.target if matching == "channels" else self.source
+        images = self._quantiles.apply(loaded.images_NHWC) if matching == "quantiles" else loaded.images_NHWC
         labels = torch.tensor(self.label_of_target)[loaded.labels_N]
-        return Pictures(by.normalisation.apply(loaded.images_NHWC), labels)
+        return Pictures(by.normalisation.apply(images), labels)
+
+    @cached_property
+    def _quantiles(self) -> QuantileMap:
+        """Return the map from the target's pixels to the source's, over all training galaxies."""
+        return QuantileMap.between(self.target.load("train").images_NHWC, self.source.load("train").images_NHWC)
 
     @property
     def unseen(self) -> list[str]:
@@ -108,8 +117,8 @@ def open_surveys(plan: Plan, target: str) -> Surveys:
         raise ArtifactIncompatible(what, other.folder.uri, "give both surveys the same curate.align")
     labels = match_classes(source.class_names, other.class_names, plan.config.adapt.classes)
     surveys = Surveys(source, other, labels)
-    test = set(surveys.target_pictures("test", "target").known().labels.tolist())
-    train = set(surveys.target_pictures("train", "target").known().labels.tolist())
+    test = set(surveys.target_pictures("test", "none").known().labels.tolist())
+    train = set(surveys.target_pictures("train", "none").known().labels.tolist())
     check_shared(len(test & train), other.folder.uri)
     return surveys
 

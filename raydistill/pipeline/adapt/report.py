@@ -55,11 +55,12 @@ def write_report(
     trained
         The tested networks.
     tests
-        Test galaxies of the source, and of the target under both normalisations.
+        Test galaxies of the source, and of the target: as they are, matched with the source, and
+        normalised by their own statistics.
     predictions
         Class probabilities [N, K] of each network for each of `tests`.
     """
-    tested = _by_method(trained, predictions, plan.config.adapt.normalisation)
+    tested = _by_method(trained, predictions)
     source, target = (tests[name].labels.numpy() for name in ("source", "target"))
     rows = [
         _row(named, fit, trained[fit], predictions[fit, "source"], probabilities, source, target)
@@ -89,14 +90,11 @@ def write_report(
     save_figure(spec, run, FIGURE, lambda path: draw_adaptation(path, summary, bins))
 
 
-def _by_method(
-    trained: Mapping[Fit, TrainedFit], predictions: Predictions, normalisation: str
-) -> dict[Named, dict[Fit, np.ndarray]]:
+def _by_method(trained: Mapping[Fit, TrainedFit], predictions: Predictions) -> dict[Named, dict[Fit, np.ndarray]]:
     """Return the networks of each training set and method, with their predictions of the target."""
-    aligned = "own" if normalisation == "target" else "target"
     tested: dict[Named, dict[Fit, np.ndarray]] = {}
     for fit in trained:
-        views = {"none": {"none": "target", "restandardised": "own"}, "adapted": {"adapted": aligned}}
+        views = {"none": {"none": "target", "matched": "matched"}, "adapted": {"adapted": "matched"}}
         for method, view in views.get(fit.method, {"ceiling": "own"}).items():
             tested.setdefault((fit.training_set, method), {})[fit] = predictions[fit, view]
     return tested
@@ -175,7 +173,7 @@ def _figures(
     loss = difference(correct_on_source("none"), correct_on_source("adapted"), source, seed)
     closed = {
         method: gap_closed(correct("none"), correct(method), correct("ceiling"), target[known], seed)
-        for method in ("restandardised", "adapted")
+        for method in ("matched", "adapted")
     }
     first = next(iter(networks("adapted")))
     return {
@@ -186,7 +184,7 @@ def _figures(
         **{method: figure("target", method) for method in METHODS},
         "source_loss": _plain(loss),
         "gap_closed": _plain(closed["adapted"]),
-        "gap_closed_restandardised": _plain(closed["restandardised"]),
+        "gap_closed_matched": _plain(closed["matched"]),
         **{
             column: {method: figure(column, method) for method in METHODS}
             for column in ("ece", "brier", "rejection_auroc")

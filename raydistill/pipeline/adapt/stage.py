@@ -70,8 +70,9 @@ def adapt(plan: Plan, target: str, tracker: Tracker, parent_run: str | None = No
                 log.warning(what, len(diverged), len(trained), diverged[0].title)
             tests = {
                 "source": surveys.source_pictures("test"),
-                "target": surveys.target_pictures("test", "source"),
-                "own": surveys.target_pictures("test", "target"),
+                "target": surveys.target_pictures("test", "none"),
+                "matched": surveys.target_pictures("test", plan.config.adapt.matching),
+                "own": surveys.target_pictures("test", "channels"),
             }
             predictions = runner.predict(fits, tests)
             write_report(plan, spec, surveys, trained, tests, predictions, run)
@@ -80,10 +81,10 @@ def adapt(plan: Plan, target: str, tracker: Tracker, parent_run: str | None = No
 
 def _runner(plan: Plan, target: str, surveys: Surveys, training_sets: dict[str, TrainingSet]) -> FitRunner:
     options, resources, source = plan.config.adapt, plan.config.resources, surveys.source
-    labelled = surveys.target_pictures("train", "target").known()
+    labelled = surveys.target_pictures("train", "channels").known()
     targets = one_hot(labelled.labels, source.num_classes)
     ceiling = TrainingSet(labelled.images, targets, drawing_probabilities(labelled.labels))
-    unlabelled = surveys.target_pictures("train", options.normalisation).images
+    unlabelled = surveys.target_pictures("train", options.matching).images
     common = Common(
         architecture=options.network,
         num_classes=source.num_classes,
@@ -96,7 +97,7 @@ def _runner(plan: Plan, target: str, surveys: Surveys, training_sets: dict[str, 
     )
     validation = {
         "source": surveys.source_pictures("validation"),
-        "target": surveys.target_pictures("validation", "target").known(),
+        "target": surveys.target_pictures("validation", "channels").known(),
     }
     return FitRunner(
         folder=adaptation_spec(plan, target).folder,

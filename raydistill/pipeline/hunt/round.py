@@ -12,12 +12,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,17 +23,26 @@ from raydistill.analysis.pages.contact_sheet import SheetCandidate, contact_shee
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.hunt import CANDIDATES, LABELS, ROUND, SCORES, SCORES_SCHEMA, SHEET, RoundSummary
 from raydistill.artifacts.manifest import PARTIAL
+from raydistill.config.hunt import Hunt
 from raydistill.hunting.examples import Bools, Floats, Group, collect
 from raydistill.hunting.labels import LabelFile
-from raydistill.hunting.learning import AnyLearner, BlockScorer, fit_learner, uses_pixels
-from raydistill.hunting.pixels import POOL, FixMatchLearner, NetworkLearner, for_aligned
-from raydistill.hunting.ranking import WITHOUT_SCORES, Candidate, Rows, Shortlist, random_keys
+from raydistill.hunting.learning import BlockScorer, fit_learner, uses_pixels
+from raydistill.hunting.pixels import POOL, FixMatchLearner
+from raydistill.hunting.ranking import WITHOUT_SCORES, Candidate, Shortlist
 from raydistill.hunting.regression import Standardiser
 from raydistill.log import get_logger
 from raydistill.pipeline.hunt.labels import KnownLabels, known_labels
-from raydistill.pipeline.hunt.pictures import prepare_pictures, read_block
+from raydistill.pipeline.hunt.learners import (
+    draw_background,
+    hunt_of,
+    reads_pictures,
+    synthetic_groups,
+    train_on_sources,
+)
+from raydistill.pipeline.hunt.pictures import prepare_pictures
 from raydistill.pipeline.hunt.sources import Source, open_sources
 from raydistill.pipeline.hunt.survey import HuntedSurvey
+from raydistill.pipeline.hunt.values import Values
 from raydistill.pipeline.pictures.embedding import open_expert
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
@@ -45,42 +52,21 @@ from raydistill.storage import Folder
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Values:
-    """The features of each object, or the pictures of a folder, as a learner reads them."""
-
-    survey: HuntedSurvey
-    pictures: Folder | None
-
-    def blocks(self) -> Iterator[tuple[Rows, npt.NDArray[np.float16], npt.NDArray[Any]]]:
-        """Yield rows, features and values of usable objects, block by block."""
-        for number, (rows, features) in enumerate(self.survey.blocks()):
-            if len(rows):
-                yield rows, features, features if self.pictures is None else read_block(self.pictures, number)
-
-    def of_rows(self, wanted: Rows) -> tuple[Rows, npt.NDArray[Any]]:
-        """Return the rows among the wanted ones that can be used, and their values, in order of the survey."""
-        found, parts = [np.empty(0, np.int64)], []
-        for rows, _, values in self.blocks():
-            kept = np.isin(rows, wanted)
-            found.append(rows[kept])
-            parts.append(values[kept])
-        return np.concatenate(found), np.concatenate(parts)
-
-
 def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: HuntedSurvey) -> None:
     """Write the files of a round."""
-    config, folder = plan.config.hunt, spec.folder
+    config, folder = hunt_of(plan), spec.folder
     known = known_labels(survey, config.labels, config.threshold)
     expert = open_expert(plan, curated)
-    sources = open_sources(plan, curated, expert)
-    pictures = None
-    if uses_pixels(config.learner):
-        pictures = folder / PARTIAL
-        prepare_pictures(plan, survey, pictures)
-    values = Values(survey, pictures)
-    standardiser = Standardiser.of(features for _, features, _ in values.blocks())
-    scorer = _fit(plan, curated, known, sources, values, standardiser)
+    sources: Sequence[Source] = open_sources(plan, curated, expert)
+    values = Values(survey)
+    standardiser = scale = Standardiser.of(features for _, features, _ in values.blocks())
+    if reads_pictures(config):
+        prepare_pictures(plan, survey, folder / PARTIAL)
+        values = Values(survey, folder / PARTIAL)
+    if config.source_network is not None:
+        sources, values = _describe(config, curated, known, sources, values)
+        scale = Standardiser.of(own for _, _, own in values.blocks())
+    scorer = _fit(config, curated, known, sources, values, scale)
     if scorer is None:
         log.info("hunt: nothing can be learnt from %d labels; the round explores", len(known.rows))
     candidates = _rank(plan, folder, known, values, standardiser, scorer)
@@ -142,12 +128,22 @@ def _about_synthetics(sources: tuple[str, ...]) -> str:
     )
 
 
+def _describe(
+    config: Hunt, curated: CuratedSet, known: KnownLabels, sources: Sequence[Source], pictures: Values
+) -> tuple[list[Source], Values]:
+    """Return sources and survey with the features of the network that is trained on the sources."""
+    unlabelled = np.setdiff1d(np.flatnonzero(pictures.survey.usable_N), known.rows)
+    seed = fold_in(config.seed, "source")
+    _, background = pictures.of_rows(draw_background(unlabelled, config.source_background, seed))
+    network, described = train_on_sources(config, sources, background, curated.normalisation, seed)
+    return described, replace(pictures, network=network)
+
+
 def _fit(
-    plan: Plan, curated: CuratedSet, known: KnownLabels, sources: list[Source], values: Values,
-    standardiser: Standardiser,
+    config: Hunt, curated: CuratedSet, known: KnownLabels, sources: Sequence[Source], values: Values,
+    scale: Standardiser,
 ) -> BlockScorer | None:  # fmt: skip
     """Return the learner, fitted to labels, background and synthetic examples."""
-    config = plan.config.hunt
     usable = np.flatnonzero(values.survey.usable_N)
     background = draw_background(np.setdiff1d(usable, known.rows), config.background, config.seed)
     rows, found = values.of_rows(np.concatenate([known.rows, background]))
@@ -162,31 +158,8 @@ def _fit(
     if isinstance(config.learner, FixMatchLearner):
         _, pool = values.of_rows(draw_background(usable, POOL, fold_in(config.seed, "pool")))
     return fit_learner(
-        collect(groups), learner_of(plan), standardiser, curated.normalisation, pool, fold_in(config.seed, "learner")
+        collect(groups), config.learner, scale, curated.normalisation, pool, fold_in(config.seed, "learner")
     )
-
-
-def learner_of(plan: Plan) -> AnyLearner:
-    """Return the learner of the config, without rotations where galaxies are aligned."""
-    learner = plan.config.hunt.learner
-    if plan.config.curate.align and isinstance(learner, NetworkLearner):
-        return for_aligned(learner)
-    if plan.config.curate.align and isinstance(learner, FixMatchLearner):
-        return for_aligned(learner)
-    return learner
-
-
-def synthetic_groups(sources: list[Source], pixels: bool, weight: float) -> list[Group]:
-    """Return the examples of each source; none if their weight is 0."""
-    if not weight:
-        return []
-    return [Group(one.pixels_LHWC if pixels else one.features_LF, one.positive_L, weight) for one in sources]
-
-
-def draw_background(rows: Rows, count: int, seed: int) -> Rows:
-    """Return `count` random rows, in order."""
-    keys = random_keys(rows, fold_in(seed, "background"))
-    return np.sort(rows[np.argsort(keys, kind="stable")[:count]])
 
 
 def _rank(

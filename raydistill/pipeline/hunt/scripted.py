@@ -8,7 +8,6 @@ driver    -> curves, tables, figure; sheet and labels of the first trial (`scrip
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +15,12 @@ import pyarrow as pa
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tensors import write_tensors
-from raydistill.hunting.learning import uses_pixels
-from raydistill.hunting.pixels import for_aligned
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.hunt.attributes import attribute_scores
 from raydistill.pipeline.hunt.labels import known_labels
+from raydistill.pipeline.hunt.learners import hunt_of, reads_pictures
 from raydistill.pipeline.hunt.objects import Scripted, open_objects, oracle_of
 from raydistill.pipeline.hunt.pictures import prepare_pictures, read_block
-from raydistill.pipeline.hunt.round import learner_of
 from raydistill.pipeline.hunt.scripted_report import write_files
 from raydistill.pipeline.hunt.survey import HuntedSurvey
 from raydistill.pipeline.hunt.trials import INPUTS, Inputs, TrialRunner, trial_name
@@ -57,7 +54,7 @@ def _inputs(plan: Plan, curated: CuratedSet, scripted: Scripted, partial: Folder
     config, survey = plan.config.hunt, scripted.survey
     oracle = oracle_of(config)
     pixels = None
-    if uses_pixels(config.learner) or {"network", "fixmatch"} & set(config.strategies):
+    if reads_pictures(config) or {"network", "fixmatch"} & set(config.strategies):
         prepare_pictures(plan, survey, partial)
         parts = []
         for number, (rows, _) in enumerate(survey.blocks()):
@@ -86,12 +83,7 @@ def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder) -> None:
     ]
     if len(todo) < len(wanted):
         log.info("hunt: %d of %d trials are finished", len(wanted) - len(todo), len(wanted))
-    learning = replace(config, learner=learner_of(plan))
-    if plan.config.curate.align:
-        oracle = oracle_of(config)
-        network, fixmatch = for_aligned(oracle.network), for_aligned(oracle.fixmatch)
-        learning = replace(learning, oracle=replace(oracle, network=network, fixmatch=fixmatch))
-    runner = TrialRunner(partial.uri, learning, curated.normalisation, resources.worker_threads)
+    runner = TrialRunner(partial.uri, hunt_of(plan), curated.normalisation, resources.worker_threads)
     with (
         progress(len(wanted), "hunting", "trials", start=len(wanted) - len(todo)) as shown,
         translate_errors("hunt"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -28,7 +28,7 @@ from raydistill.hunting.metrics import Ranked, rank_metrics
 from raydistill.hunting.pixels import POOL
 from raydistill.hunting.ranking import Quotas, Rows
 from raydistill.hunting.regression import Standardiser, cross_fitted_scores
-from raydistill.pipeline.hunt.round import draw_background, synthetic_groups
+from raydistill.pipeline.hunt.learners import draw_background, synthetic_groups, train_on_sources
 from raydistill.pipeline.hunt.sources import Source
 from raydistill.seeding import fold_in
 from raydistill.storage import Folder
@@ -120,7 +120,7 @@ class TrialRunner:
         assert oracle is not None
         root = fold_in(self.config.seed, "trial", seed)
         start = draw_examples(inputs, oracle.num_examples, root)
-        scorer = self._scorer(inputs, strategy, oracle, root)
+        scorer = self._scorer(inputs, strategy, oracle, start, root)
         learns = strategy not in ("ceiling", "attributes")
         quotas = self.config.quotas if learns else BEST_ONLY
         trace = hunt(
@@ -140,7 +140,7 @@ class TrialRunner:
             **_metrics(trace, inputs.truth_M, start, oracle.purity),
         }
 
-    def _scorer(self, inputs: Inputs, strategy: str, oracle: Oracle, root: int) -> Scorer | None:
+    def _scorer(self, inputs: Inputs, strategy: str, oracle: Oracle, start: Rows, root: int) -> Scorer | None:
         if strategy == "random":
             return None
         if strategy == "attributes":
@@ -155,7 +155,20 @@ class TrialRunner:
             return lambda rows, labels, number: ceiling_M
         learners: dict[str, AnyLearner] = {"network": oracle.network, "fixmatch": oracle.fixmatch}
         sources = [one for one in inputs.sources if one.name == strategy]
+        if sources and self.config.source_network is not None:
+            inputs, sources = self._describe(inputs, sources, start, root)
         return self._learning(inputs, learners.get(strategy, self.config.learner), sources, root)
+
+    def _describe(
+        self, inputs: Inputs, sources: Sequence[Source], start: Rows, root: int
+    ) -> tuple[Inputs, list[Source]]:
+        """Return inputs and sources with the features of the network that is trained on the sources."""
+        pixels, seed = inputs.pixels_MHWC, fold_in(root, "source")
+        assert pixels is not None
+        unlabelled = np.setdiff1d(np.arange(len(pixels)), start)
+        background = pixels[draw_background(unlabelled, self.config.source_background, seed)]
+        network, described = train_on_sources(self.config, sources, background, self.normalisation, seed)
+        return replace(inputs, features_MF=network.join(inputs.features_MF, pixels)), described
 
     def _learning(self, inputs: Inputs, learner: AnyLearner, sources: Sequence[Source], root: int) -> Scorer:
         """Return a scorer that learns from labels, background and synthetic examples."""
@@ -167,7 +180,7 @@ class TrialRunner:
             values = inputs.pixels_MHWC
             pool = values[draw_background(np.arange(len(values)), POOL, fold_in(root, "pool"))]
         background = draw_background(np.arange(len(values)), self.config.background, root)
-        synthetic = synthetic_groups(list(sources), pixels, self.config.synthetic_weight)
+        synthetic = synthetic_groups(sources, pixels, self.config.synthetic_weight)
 
         def score(rows: Rows, labels: Bools, number: int) -> Floats | None:
             presumed = np.setdiff1d(background, rows)

@@ -1,0 +1,67 @@
+"""Read what a learner sees of the objects of a survey, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.hunting.ranking import Rows
+from raydistill.hunting.source_network import SourceNetwork
+from raydistill.pipeline.hunt.pictures import read_block
+from raydistill.pipeline.hunt.survey import Features, HuntedSurvey
+from raydistill.storage import Folder
+
+JOINED = "features"
+
+
+@dataclass(frozen=True)
+class Values:
+    """The features of each object, its picture, or its features joined by those of a network.
+
+    Attributes
+    ----------
+    survey
+        The survey.
+    pictures
+        Folder of its prepared pictures. None: features are read, and no pictures.
+    network
+        Network whose features join those of `predict`. None: pictures are read, if there is a
+        folder.
+    """
+
+    survey: HuntedSurvey
+    pictures: Folder | None = None
+    network: SourceNetwork | None = None
+
+    def blocks(self) -> Iterator[tuple[Rows, Features, npt.NDArray[Any]]]:
+        """Yield rows, features of `predict` and values of usable objects, block by block."""
+        for number, (rows, features) in enumerate(self.survey.blocks()):
+            if len(rows):
+                yield rows, features, self._values(number, features)
+
+    def of_rows(self, wanted: Rows) -> tuple[Rows, npt.NDArray[Any]]:
+        """Return the rows among the wanted ones that can be used, and their values, in order of the survey."""
+        found, parts = [np.empty(0, np.int64)], []
+        for rows, _, values in self.blocks():
+            kept = np.isin(rows, wanted)
+            found.append(rows[kept])
+            parts.append(values[kept])
+        return np.concatenate(found), np.concatenate(parts)
+
+    def _values(self, number: int, features: Features) -> npt.NDArray[Any]:
+        if self.pictures is None:
+            return features
+        if self.network is None:
+            return read_block(self.pictures, number)
+        name = f"{JOINED}-{number:06d}.safetensors"  # the survey passes several times
+        if not self.pictures.exists(name):
+            joined = self.network.join(features, read_block(self.pictures, number))
+            write_tensors(self.pictures, name, {JOINED: torch.tensor(joined)}, {})
+        values: Features = read_tensors(self.pictures, name)[0][JOINED].numpy()
+        return values
