@@ -95,6 +95,8 @@ class Command:
 
         Ray's workers exit within about three seconds; two of its agents stay and are killed here.
         """
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGSTOP)  # no progress while its children are listed
         children = self._children()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGKILL)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ray_tools import SILENT, copy_of, killing, tiny
+from ray_tools import SILENT, copy_of, tiny
 from sklearn.metrics import roc_auc_score
 
 from raydistill.artifacts.adaptation import FIGURE, AdaptationReport
@@ -25,7 +22,6 @@ from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.sample.stage import sample
 from raydistill.pipeline.simulate.stage import simulate
-from tests.e2e import tools
 from tests.unit.pipeline.sample_tools import write_generator
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -176,14 +172,6 @@ def test_existing_report_is_opened_by_its_path(report: AdaptationReport) -> None
     assert describe_kind(report.manifest.kind)[1] == "'raydistill adapt CONFIG'"
 
 
-def test_a_killed_worker_changes_nothing(root: Path, target: str, tmp_path: Path) -> None:
-    calm, killed = copy_of(root, tmp_path / "calm", *INPUTS), copy_of(root, tmp_path / "killed", *INPUTS)
-    fits = Path(adaptation_spec(Plan(tiny(killed, *SMALL)), target).folder.uri) / runner.FITS
-    with killing("train_fit", lambda: fits.is_dir() and len(list(fits.glob("*.safetensors"))) > 1):
-        second = adapted(killed, target)
-    assert second.manifest.content == adapted(calm, target).manifest.content
-
-
 def test_a_killed_adaptation_trains_only_the_missing_networks(
     root: Path, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,31 +198,6 @@ def test_a_killed_adaptation_trains_only_the_missing_networks(
     monkeypatch.setattr(runner.FitRunner, "_store", count)
     resumed = stage.adapt(plan, target, SILENT)
     assert sorted(stored) == sorted(file.stem for file in files[1:3])
-    assert resumed.manifest.content == adapted(calm, target).manifest.content
-
-
-@pytest.fixture
-def env() -> Iterator[dict[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="rd-ad-", ignore_cleanup_errors=True) as ray_folder:
-        yield tools.environment(Path(ray_folder))
-
-
-def test_a_killed_command_resumes_with_the_missing_networks(
-    root: Path, target: str, tmp_path: Path, env: dict[str, str]
-) -> None:
-    calm, killed = copy_of(root, tmp_path / "calm", *INPUTS), copy_of(root, tmp_path / "killed", *INPUTS)
-    fits = Path(adaptation_spec(Plan(tiny(killed, *SMALL)), target).folder.uri) / runner.FITS
-    words = ("adapt", str(tools.TINY), target, f"output={killed}", "tracking.enabled=false", *SMALL)
-    command = tools.typed(tmp_path, env, *words)
-    command.wait_until("two networks are trained", lambda: len(list(fits.glob("*.safetensors"))) > 1)
-    command.kill()
-    assert command.process.returncode == -signal.SIGKILL
-    before = {path.name: path.stat().st_mtime_ns for path in fits.glob("*.safetensors")}
-    assert before, "killed too late, the report was finished"
-    again = tools.typed(tmp_path, env, *words)
-    assert again.wait() == 0, again.log[-4000:]
-    assert "balanced accuracy on test galaxies" in again.log
-    resumed = AdaptationReport.open(again.answer)
     assert resumed.manifest.content == adapted(calm, target).manifest.content
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,6 @@ from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.sample.stage import sample
 from raydistill.pipeline.simulate.stage import simulate
-from tests.e2e import tools
 from tests.unit.pipeline.sample_tools import write_generator
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -140,38 +136,6 @@ def test_a_killed_audit_measures_only_the_missing_blocks(
     assert measured == [f"blocks/{lost.name}"]
     assert resumed.manifest.content == report.manifest.content
     assert not blocks.exists()
-
-
-@pytest.fixture
-def env() -> Iterator[dict[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="rd-au-", ignore_cleanup_errors=True) as ray_folder:
-        yield tools.environment(Path(ray_folder))
-
-
-def test_a_killed_command_resumes_with_the_missing_blocks(
-    report: AuditReport, root: Path, tmp_path: Path, env: dict[str, str]
-) -> None:
-    plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *FEW, "resources.workers=1"))
-    blocks = Path(audit_spec(plan, None).folder.uri) / "partial" / "blocks"
-    words = (f"output={tmp_path}", "tracking.enabled=false", "resources.workers=1", *FEW)
-    command = tools.typed(tmp_path, env, "audit", str(tools.TINY), *words)
-    command.wait_until("two blocks are finished", lambda: len(list(blocks.glob("*.safetensors"))) > 1)
-    command.kill()
-    assert command.process.returncode == -signal.SIGKILL
-    before = {path.name: path.stat().st_mtime_ns for path in blocks.glob("*.safetensors")}
-    assert before, "killed too late, the audit was finished"
-    kept = []
-
-    def look(*arguments: Any) -> None:
-        kept.extend(name for name, time in before.items() if (blocks / name).stat().st_mtime_ns == time)
-        compare(*arguments)
-
-    compare = stage._compare
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "_compare", look)
-        resumed = stage.audit(plan, None, SILENT)
-    assert sorted(kept) == sorted(before), "finished blocks were measured again"
-    assert resumed.manifest.content == report.manifest.content
 
 
 def test_spaces_and_proportions_are_chosen_and_pages_need_no_internet(report: AuditReport, root: Path) -> None:

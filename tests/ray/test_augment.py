@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ray_tools import SILENT, copy_of, killing, tiny
+from ray_tools import SILENT, copy_of, tiny
 
 from raydistill.artifacts.augmentation import AugmentationReport
 from raydistill.artifacts.curated import CuratedSet
@@ -24,7 +21,6 @@ from raydistill.pipeline.augment.specs import augmentation_spec
 from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.sample.stage import sample
-from tests.e2e import tools
 from tests.unit.pipeline.sample_tools import write_generator
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -162,14 +158,6 @@ def test_an_existing_report_is_opened_and_paths_do_not_matter(
     assert augmentation_spec(moved).identity == report.manifest.identity
 
 
-def test_a_killed_worker_changes_nothing(report: AugmentationReport, root: Path, tmp_path: Path) -> None:
-    plan = copied(root, tmp_path)
-    fits = Path(augmentation_spec(plan).folder.uri) / "partial" / "fits"
-    with killing("train_fit", lambda: fits.is_dir() and len(list(fits.glob("*.safetensors"))) > 2):
-        killed = stage.augment(plan, SILENT)
-    assert killed.manifest.content == report.manifest.content
-
-
 def test_a_stopped_comparison_trains_only_the_missing_fits(
     report: AugmentationReport, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,29 +184,6 @@ def test_a_stopped_comparison_trains_only_the_missing_fits(
     resumed = stage.augment(plan, SILENT)
     assert sorted(stored) == [gone.name, damaged.name]
     assert resumed.manifest.content == report.manifest.content
-
-
-@pytest.fixture
-def env() -> Iterator[dict[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="rd-ag-", ignore_cleanup_errors=True) as ray_folder:
-        yield tools.environment(Path(ray_folder))
-
-
-def test_a_killed_command_resumes(report: AugmentationReport, root: Path, tmp_path: Path, env: dict[str, str]) -> None:
-    plan = copied(root, tmp_path)
-    fits = Path(augmentation_spec(plan).folder.uri) / "partial" / "fits"
-    own = (f"output={tmp_path}", "tracking.enabled=false", "resources.workers=1", *words(root))
-    command = tools.typed(tmp_path, env, "augment", str(tools.TINY), *own)
-    command.wait_until("five fits are finished", lambda: len(list(fits.glob("*.safetensors"))) > 4)
-    command.kill()
-    assert command.process.returncode == -signal.SIGKILL
-    before = {path.name: path.stat().st_mtime_ns for path in fits.glob("*.safetensors")}
-    assert before, "killed too late, the comparison was finished"
-    again = tools.typed(tmp_path, env, "augment", str(tools.TINY), *own)
-    assert again.wait() == 0, again.log[-4000:]
-    resumed = AugmentationReport.open(again.answer)
-    assert resumed.manifest.content == report.manifest.content
-    assert "the best baseline on validation galaxies" in again.log
 
 
 def test_own_synthetic_set_is_the_default_source(root: Path) -> None:

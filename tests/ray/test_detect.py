@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -29,7 +26,6 @@ from raydistill.pipeline.detect.training import STATE
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.simulate.stage import simulate
 from raydistill.storage import Folder
-from tests.e2e import tools
 from tests.unit.detection.test_coco import SCHEMA
 from tests.unit.pipeline.detect_tools import write_synthetic
 
@@ -134,31 +130,6 @@ def test_a_killed_trainer_resumes_from_its_checkpoint(report: DetectionReport, r
     with killing("train_detector", lambda: (folder / STATE).exists()):
         killed = stage.detect(plan, str(root / "synthetic"), SILENT)
     assert killed.manifest.content == report.manifest.content
-
-
-@pytest.fixture
-def env() -> Iterator[dict[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="rd-de-", ignore_cleanup_errors=True) as ray_folder:
-        yield tools.environment(Path(ray_folder))
-
-
-def test_a_killed_command_keeps_finished_fields_and_steps(
-    report: DetectionReport, root: Path, tmp_path: Path, env: dict[str, str]
-) -> None:
-    plan = Plan(tiny(copied(root, tmp_path), *FEW))
-    folder = Path(detection_spec(plan, str(root / "synthetic")).folder.uri)
-    words = (f"output={tmp_path}", "tracking.enabled=false", "resources.workers=1", *FEW)
-    command = tools.typed(tmp_path, env, "detect", str(tools.TINY), str(root / "synthetic"), *words)
-    command.wait_until("a checkpoint is written", lambda: (folder / STATE).exists())
-    command.kill()
-    assert command.process.returncode == -signal.SIGKILL
-    assert not (folder / "manifest.json").exists(), "killed too late, the report was finished"
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("fields/*/*.png")}
-    assert len(before) == 40 + 2 * 18
-    resumed = stage.detect(plan, str(root / "synthetic"), SILENT)
-    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished fields were made again"
-    assert resumed.manifest.content == report.manifest.content
-    assert not (folder / "partial").exists()
 
 
 def test_sets_that_do_not_fit_are_refused(root: Path, tmp_path: Path) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,6 @@ from raydistill.core.networks import build_network
 from raydistill.errors import CatalogError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.predict.stage import predict, predict_specs
-from tests.e2e import tools
 
 BLOCKS = "predict.block_size=16"
 
@@ -141,29 +137,6 @@ def test_killed_worker_changes_no_bit(fresh: Path, folder: Path, undisturbed: Pr
 
 def below_predictions(root: Path, folder: Path, *words: str) -> Path:
     return Path(predict_specs(Plan(tiny(root, *words)), str(folder))[-1].folder.uri)
-
-
-@pytest.fixture
-def env() -> Iterator[dict[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="rd-pr-", ignore_cleanup_errors=True) as ray_folder:
-        yield tools.environment(Path(ray_folder))
-
-
-def test_killed_command_resumes_with_the_missing_blocks(
-    fresh: Path, folder: Path, undisturbed: PredictionSet, env: dict[str, str]
-) -> None:
-    words = (str(tools.TINY), str(folder), f"output={fresh}", "tracking.enabled=false", "predict.block_size=4")
-    data = below_predictions(fresh, folder, "predict.block_size=4") / "data"
-    command = tools.typed(fresh, env, "predict", *words)
-    command.wait_until("three blocks are finished", lambda: len(list(data.glob("block-*"))) > 2)
-    command.kill()
-    assert command.process.returncode == -signal.SIGKILL
-    assert not (data.parent / "manifest.json").exists(), "killed too late, the predictions were finished"
-    before = {path.name: path.stat().st_mtime_ns for path in data.glob("block-*")}
-    resumed = predict(Plan(tiny(fresh, "predict.block_size=4")), str(folder), SILENT)
-    kept = [name for name, time in before.items() if (data / name).stat().st_mtime_ns == time]
-    assert len(kept) >= len(before) - 2, "finished blocks were written again"
-    assert resumed.manifest.content == undisturbed.manifest.content
 
 
 def test_survey_whose_pictures_are_all_rejected_is_refused(fresh: Path, tmp_path: Path) -> None:

@@ -1,0 +1,279 @@
+"""`kill -9` of a command in its middle: the same command keeps finished parts, and ends with equal bits."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray_tools import SILENT, copy_of, killing, tiny
+
+from raydistill.artifacts.opening import open_artifact
+from raydistill.errors import ArtifactMissing
+from raydistill.pipeline.adapt.stage import adapt
+from raydistill.pipeline.audit.stage import audit
+from raydistill.pipeline.augment.stage import augment
+from raydistill.pipeline.curate.stage import curate
+from raydistill.pipeline.detect.stage import detect
+from raydistill.pipeline.hunt.stage import hunt
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.predict.stage import predict
+from raydistill.pipeline.sample.stage import sample
+from tests.e2e import tools
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+CURATED = ("survey", "curated")
+TRAINED = (*CURATED, "trajectories")
+INJECTION = "sample.source={kind: injection, model: {kind: dust_lane, depth: [1, 2]}}"
+SIMULATOR = "sample.source={kind: simulator, picture_size: 64, parameters: {dust_lane: [0.5, 1.5]}}"
+
+
+@pytest.fixture(scope="module")
+def paths(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return folders of sets by the names under which `COMMANDS` mentions them."""
+    root = copy_of(curated_root, tmp_path_factory.mktemp("sets"), *CURATED)
+    made = {
+        "SYNTHETIC": sample(Plan(tiny(root, INJECTION, "sample.num_images=40")), SILENT),
+        "TARGET": curate(Plan(tiny(root, "curate.crop_fraction=0.75")), SILENT),
+        "FRAMES": curate(Plan(tiny(root, "curate.image_size=64", "curate.crop_fraction=1")), SILENT),
+    }
+    return {name: artifact.folder.uri for name, artifact in made.items()}
+
+
+@pytest.fixture(scope="module")
+def predicted_root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder with experts and predictions."""
+    root = copy_of(trained_root, tmp_path_factory.mktemp("predicted"), *TRAINED)
+    predict(Plan(tiny(root)), None, SILENT)
+    return root
+
+
+@dataclass(frozen=True)
+class KilledCommand:
+    """A command that is killed.
+
+    Attributes
+    ----------
+    build
+        Returns the artifact of the command, from this process.
+    kinds
+        Artifacts of the run that it reads.
+    root
+        Fixture with the run folder that holds them.
+    overrides
+        Make it small.
+    parts
+        Pattern of the finished parts below its folder.
+    least
+        Number of finished parts at which it is killed.
+    path
+        Name of its second argument.
+    later
+        File that must exist too when it is killed.
+    worker
+        Worker that is killed too, when the command has resumed and finished one more part.
+    """
+
+    build: Callable[[Plan, str], Any]
+    kinds: tuple[str, ...]
+    overrides: tuple[str, ...]
+    parts: str
+    least: int
+    path: str = ""
+    root: str = "curated_root"
+    later: str = ""
+    worker: str = ""
+
+    def finished(self, folder: Path) -> dict[str, int]:
+        """Return the time of modification [ns] of each finished part."""
+        found = {}
+        for path in folder.glob(self.parts):
+            if not path.name.startswith("."):  # of a file that is being written
+                with suppress(FileNotFoundError):  # removed in the meantime
+                    found[path.relative_to(folder).as_posix()] = path.stat().st_mtime_ns
+        return found
+
+    def is_under_way(self, folder: Path) -> bool:
+        """Return whether the command may be killed."""
+        return len(self.finished(folder)) >= self.least and (not self.later or (folder / self.later).exists())
+
+
+FITS, BLOCKS = "partial/fits/*.safetensors", "partial/blocks/*"
+COMMANDS = {
+    "augment": KilledCommand(
+        build=lambda plan, _: augment(plan, SILENT),
+        kinds=CURATED,
+        overrides=(
+            "augment.methods=[oversampling, mixup, real_synthetic]", "augment.shots=[2]", "augment.seeds=2",
+            "augment.ratios=[1]", "augment.min_recognised=[null]", "augment.lr_grid=[0.01, 0.03]",
+            "augment.network={depth: 1, width: 4}", "augment.training={steps: 12, batch_size: 8, average: 2}",
+            "augment.record_at=[4]", "augment.synthetics={lanes: [SYNTHETIC]}",
+        ),
+        parts=FITS,
+        least=3,
+        worker="train_fit",
+    ),
+    "adapt": KilledCommand(
+        build=lambda plan, path: adapt(plan, path, SILENT),
+        kinds=CURATED,
+        overrides=(
+            "adapt.classes={round: null}", "adapt.network={depth: 2, width: 8}", "adapt.lr_grid=[0.01]",
+            "adapt.training={steps: 30, batch_size: 8}", "adapt.strengths=[0.5, 2]", "adapt.seeds=2",
+        ),
+        parts=FITS,
+        least=2,
+        path="TARGET",
+        worker="train_fit",
+    ),
+    "detect": KilledCommand(
+        build=lambda plan, path: detect(plan, path, SILENT),
+        kinds=CURATED,
+        overrides=(
+            "detect.fields={side: 64, contrast: 8.81, min_area: 12}", "detect.train_fields=16", "detect.test_fields=8",
+            "detect.steps=20", "detect.frames=FRAMES",
+        ),
+        parts="fields/*/*.png",
+        least=16 + 2 * 8,
+        path="SYNTHETIC",
+        later="partial/state.safetensors",
+    ),
+    "sample-injection": KilledCommand(
+        build=lambda plan, _: sample(plan, SILENT),
+        kinds=CURATED,
+        overrides=(INJECTION, "sample.block_size=1", "sample.num_images=60"),
+        parts=BLOCKS,
+        least=2,
+    ),
+    "sample-simulator": KilledCommand(
+        build=lambda plan, _: sample(plan, SILENT),
+        kinds=CURATED,
+        overrides=(SIMULATOR, "sample.block_size=1", "sample.num_images=60"),
+        parts=BLOCKS,
+        least=2,
+    ),
+    "curate-filter": KilledCommand(
+        build=lambda plan, _: curate(plan, SILENT),
+        kinds=("survey",),
+        overrides=(
+            "curate.filter={false_rejection_rate: 0.1, steps: 20, reasons: [low-surface-brightness]}",
+            "resources.cpus=2",  # one network after the other
+        ),
+        parts="partial/filter-*.safetensors",
+        least=1,
+    ),
+    "audit": KilledCommand(
+        build=lambda plan, path: audit(plan, path, SILENT),
+        kinds=TRAINED,
+        root="trained_root",
+        overrides=("audit.permutations=99",),
+        parts=BLOCKS,
+        least=2,
+        path="SYNTHETIC",
+    ),
+    "predict": KilledCommand(
+        build=lambda plan, path: predict(plan, path, SILENT),
+        kinds=TRAINED,
+        root="trained_root",
+        overrides=("predict.block_size=1",),
+        parts="partial/block-*.json",  # written after the block
+        least=3,
+        path="TARGET",
+    ),
+    "hunt": KilledCommand(
+        build=lambda plan, _: hunt(plan, SILENT),
+        kinds=(*TRAINED, "predictions"),
+        root="predicted_root",
+        overrides=(
+            "hunt.per_round=5", "hunt.background=10",
+            "hunt.synthetic={lanes: {positive: SYNTHETIC, negative: SYNTHETIC}}",
+            "hunt.oracle={positive: truth_class <= 2, rounds: 2, seeds: 3, num_examples: 2, "
+            "strategies: [ceiling, lanes, real, random]}",
+        ),
+        parts="partial/trial-*.json",
+        least=2,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def env() -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="rd-kc-", ignore_cleanup_errors=True) as ray_folder:
+        yield tools.environment(Path(ray_folder))
+
+
+@contextmanager
+def no_part_written_again(case: KilledCommand, folder: Path, before: dict[str, int]) -> Iterator[None]:
+    """Fail if a finished part is written again while the body runs."""
+    done = threading.Event()
+
+    def watch() -> set[str]:
+        again = set[str]()
+        while not done.wait(0.005):
+            now = case.finished(folder)
+            again |= {part for part in before.keys() & now.keys() if now[part] != before[part]}
+        return again
+
+    with ThreadPoolExecutor(1) as pool:
+        watcher = pool.submit(watch)
+        try:
+            yield
+        finally:
+            done.set()
+        assert not watcher.result(), "finished parts were computed again"
+
+
+@pytest.mark.parametrize("again", ["in this process", pytest.param("by command", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_command_resumes(
+    name: str,
+    again: str,
+    paths: dict[str, str],
+    tmp_path: Path,
+    env: dict[str, str],
+    request: pytest.FixtureRequest,
+) -> None:
+    """A second Ray takes seconds to start, so most tests resume in this process."""
+    case = COMMANDS[name]
+
+    def fill(word: str) -> str:
+        return re.sub("|".join(paths), lambda found: paths[found[0]], word)
+
+    root: Path = request.getfixturevalue(case.root)
+    calm, killed = (copy_of(root, tmp_path / one, *case.kinds) for one in ("calm", "killed"))
+    overrides = [*map(fill, case.overrides), "resources.workers=1", "tracking.enabled=false"]
+    expected = case.build(Plan(tiny(calm, *overrides)), fill(case.path))
+    folder = killed / "tiny" / Path(expected.folder.uri).name
+    command, arguments = name.partition("-")[0], [fill(case.path)] if case.path else []
+    words = (command, str(tools.TINY), *arguments, f"output={killed}", *overrides)
+
+    with closing(tools.typed(tmp_path, env, *words)) as first:
+        first.wait_until(f"{case.least} parts are finished", lambda: case.is_under_way(folder))
+        first.kill()
+        assert first.process.returncode == -signal.SIGKILL, "the command had ended before it was killed"
+    with pytest.raises(ArtifactMissing):
+        open_artifact(folder)
+    before = case.finished(folder)
+    assert len(before) >= case.least
+
+    with no_part_written_again(case, folder, before):
+        if again == "by command":
+            with closing(tools.typed(tmp_path, env, *words)) as second:
+                assert second.wait() == 0, second.log[-4000:]
+                assert second.answer == str(folder)
+        else:
+            with (
+                killing(case.worker, lambda: len(case.finished(folder)) > len(before)) if case.worker else nullcontext()
+            ):
+                case.build(Plan(tiny(killed, *overrides)), fill(case.path))
+    assert json.loads((folder / "manifest.json").read_text())["content"] == expected.manifest.content
+    assert not (folder / "partial").exists()
