@@ -283,7 +283,13 @@ def test_trained_network_predicts_the_classes(network: Network, change: dict[str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [{}, {"focal": 2.0, "mixup": 0.5}], ids=["plain", "focal and mixup"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({}, id="plain", marks=pytest.mark.long),
+        pytest.param({"focal": 2.0, "mixup": 0.5}, id="focal and mixup"),
+    ],
+)
 def test_compiled_steps_equal_the_eager_ones(network: Network, change: dict[str, float]) -> None:
     training = replace(PLAIN, augmentation=Augmentation(("dihedral", "color")), **change)  # type: ignore[arg-type]
     (eager,), (fast,) = (run(network, replace(training, compile=compile)) for compile in (False, True))
