@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,15 +134,25 @@ def _runs() -> list[Any]:
     return [pytest.param(page, id=page.name, marks=[pytest.mark.long] * (page.name in LONG)) for page in pages]
 
 
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which the blocks of README ran on a small survey."""
+    folder = tmp_path_factory.mktemp("small")
+    run_blocks(ROOT / "README.md", folder, SMALL)
+    return folder
+
+
+@pytest.mark.slow
+def test_python_blocks_of_readme_run_on_a_small_survey(small_run: Path) -> None:
+    assert (small_run / "prototypes.fits").stat().st_size > 9 * 3 * 32 * 32
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", _runs())
-def test_python_blocks_run(page: Path, tmp_path: Path, demo_folder: Path) -> None:
+def test_python_blocks_run(page: Path, tmp_path: Path, demo_folder: Path, request: pytest.FixtureRequest) -> None:
+    if page.name in USE_SMALL_RUN:
+        shutil.copytree(request.getfixturevalue("small_run"), tmp_path, dirs_exist_ok=True)
     run_blocks(page, demo_folder if page.name in RUN_DEMO else tmp_path)
-
-
-@pytest.mark.slow
-def test_python_blocks_of_readme_run_on_a_small_survey(tmp_path: Path) -> None:
-    run_blocks(ROOT / "README.md", tmp_path, SMALL)
 
 
 def run_blocks(page: Path, folder: Path, before: str = "") -> None:
@@ -174,16 +185,29 @@ if __name__ == "__main__":
 """
 
 # The blocks of a page run as they are, on a config that takes seconds.
-SMALL = """
-import raydistill as rd
-
-load = rd.load_config
-rd.load_config = lambda name, *overrides: load(
-    name, *overrides, "survey.num_galaxies=300", "experts.num_experts=1", "experts.training.epochs=3",
+FEW = (
+    "survey.num_galaxies=300", "experts.num_experts=1", "experts.training.epochs=3",
     "distill.schedule.max_start_epoch=1", "distill.iterations=2", "distill.student_steps=2",
     "distill.validation_epochs=2", "evaluate.num_networks=1", "evaluate.full_data_networks=1",
     "evaluate.full_data.epochs=1", "evaluate.protocols.paper.training.epochs=2",
-)
+)  # fmt: skip
+SMALL = f"""
+import raydistill as rd
+
+load = rd.load_config
+rd.load_config = lambda name, *overrides: load(name, *overrides, *{FEW})
+"""
+# One Ray for the preparation of a page and for its blocks, which read what README wrote.
+SMALL_RUN = f"""
+import atexit
+import contextlib
+import raydistill as rd
+from tests.private_ray import private_ray
+
+stack = contextlib.ExitStack()
+atexit.register(stack.close)
+stack.enter_context(private_ray(100))
+few = {FEW}
 """
 
 # Whitened images: docs/artifacts.md undoes the whitening, too.
@@ -204,17 +228,12 @@ for name in ("images.safetensors", "whitening.safetensors"):
 shutil.copy(glob.glob(f"{survey.folder.uri}/images/*.jpg")[0], "galaxy.jpg")
 own_pictures = torch.rand(2, 3, 16, 16)
 """
-PREDICT = """
-import raydistill as rd
-from tests.private_ray import private_ray
-
-config = rd.load_config(
-    "demo", "survey.num_galaxies=300", "curate.image_size=16", "experts.num_experts=2", "experts.training.epochs=3",
-    "distill.schedule.max_start_epoch=1",
-)
-with private_ray(100):
-    rd.simulate(config), rd.curate(config), rd.experts(config)
+PREDICT = (
+    SMALL_RUN
+    + """
+config = rd.load_config("demo", *few)
 """
+)
 # Random weights of the same layout, and pictures of their size.
 STABLE_DIFFUSION = """
 from pathlib import Path
@@ -225,37 +244,33 @@ write_checkpoint(Path("stable-diffusion-v1-5"))
 images, steps = pixels(4), 2
 """
 # A generator with random weights.
-AUDIT = """
-import raydistill as rd
+AUDIT = (
+    SMALL_RUN
+    + """
 from raydistill.pipeline.plan import Plan
-from tests.private_ray import private_ray
 from tests.unit.pipeline.sample_tools import write_generator
 
-config = rd.load_config(
-    "demo", "survey.num_galaxies=300", "curate.image_size=16", "sample.num_images=90", "sample.sampling={steps: 2}",
-)
-with private_ray(100):
-    rd.simulate(config), rd.curate(config)
-    write_generator(Plan(config))
-    rd.sample(config)
+config = rd.load_config("demo", *few, "sample.num_images=90", "sample.sampling={steps: 2}")
+write_generator(Plan(config))
+rd.sample(config)
 """
+)
 # Galaxies of the simulator as a synthetic set, and few small fields.
-DETECT = """
-import raydistill as rd
+DETECT = (
+    SMALL_RUN
+    + """
 from raydistill.storage import Folder
-from tests.private_ray import private_ray
 from tests.unit.pipeline.detect_tools import write_synthetic
 
 config = rd.load_config(
-    "demo", "survey.num_galaxies=300", "curate.image_size=32", "detect.fields={side: 64, contrast: 8.81, min_area: 12}",
-    "detect.train_fields=32", "detect.test_fields=16", "detect.max_frames=32", "detect.steps=20",
+    "demo", *few, "detect.fields={side: 64, contrast: 8.81, min_area: 12}", "detect.train_fields=32",
+    "detect.test_fields=16", "detect.max_frames=32", "detect.steps=20",
 )
 folder = "galaxies"
-with private_ray(100):
-    rd.simulate(config)
-    write_synthetic(Folder(folder), rd.curate(config))
-    rd.curate(config, "curate.crop_fraction=1", "curate.image_size=64")
+write_synthetic(Folder(folder), rd.curate(config))
+rd.curate(config, "curate.crop_fraction=1", "curate.image_size=64")
 """
+)
 PREPARE = {
     "artifacts.md": ARTIFACTS,
     "audit.md": AUDIT,
@@ -263,6 +278,7 @@ PREPARE = {
     "predict.md": PREDICT,
     "stable-diffusion.md": STABLE_DIFFUSION,
 }
+USE_SMALL_RUN = {"audit.md", "detect.md", "predict.md"}
 RUN_DEMO = {"README.md", "tutorial.md"}
 # The tutorial prints figures of one run: their order holds on any processor.
 CHECK = {

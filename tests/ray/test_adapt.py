@@ -76,6 +76,12 @@ def report(root: Path, target: str) -> AdaptationReport:
     return adapted(root, target, f"adapt.distilled={distilled}")
 
 
+@pytest.fixture(scope="module")
+def plain(root: Path, target: str, tmp_path_factory: pytest.TempPathFactory) -> AdaptationReport:
+    """Return the report of the galaxies of the source alone."""
+    return adapted(copy_of(root, tmp_path_factory.mktemp("plain"), *INPUTS), target)
+
+
 def test_report_has_the_four_figures_of_each_training_set(report: AdaptationReport) -> None:
     assert list(report.figures) == ["source", "distilled"]
     for entry in report.figures.values():
@@ -136,12 +142,14 @@ def test_predictions_are_those_of_the_stored_networks(
         assert row["rejection_auroc"] == pytest.approx(roc_auc_score(unseen, entropy))
 
 
-def test_labels_of_the_target_change_only_the_ceiling_and_the_scores(root: Path, target: str, tmp_path: Path) -> None:
+def test_labels_of_the_target_change_only_the_ceiling_and_the_scores(
+    plain: AdaptationReport, root: Path, target: str, tmp_path: Path
+) -> None:
     """Other names of the target's classes are other labels: the same networks are trained."""
-    one, other = copy_of(root, tmp_path / "one", *INPUTS), copy_of(root, tmp_path / "other", *INPUTS)
+    other = copy_of(root, tmp_path, *INPUTS)
     swapped = {**RENAMED, "smooth_round": "spiral", "bar_spiral": "round", "no_bar_spiral": "round"}
     words = "adapt.classes={" + ", ".join(f"{a}: {b or 'null'}" for a, b in swapped.items()) + "}"
-    tables = adapted(one, target).table(), adapted(other, target, words).table()
+    tables = plain.table(), adapted(other, target, words).table()
     first, second = (rows.set_index(["method", "seed"]) for rows in tables)
     kept = ["lr", "strength", "validation", "source"]
     for method in ("none", "matched", "adapted"):
@@ -173,10 +181,9 @@ def test_existing_report_is_opened_by_its_path(report: AdaptationReport) -> None
 
 
 def test_a_killed_adaptation_trains_only_the_missing_networks(
-    root: Path, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: AdaptationReport, root: Path, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calm, killed = copy_of(root, tmp_path / "calm", *INPUTS), copy_of(root, tmp_path / "killed", *INPUTS)
-    plan = Plan(tiny(killed, *SMALL))
+    plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *SMALL))
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -198,7 +205,7 @@ def test_a_killed_adaptation_trains_only_the_missing_networks(
     monkeypatch.setattr(runner.FitRunner, "_store", count)
     resumed = stage.adapt(plan, target, SILENT)
     assert sorted(stored) == sorted(file.stem for file in files[1:3])
-    assert resumed.manifest.content == adapted(calm, target).manifest.content
+    assert resumed.manifest.content == plain.manifest.content
 
 
 def test_synthetic_sets_are_a_further_training_set(trained_root: Path, target: str, tmp_path: Path) -> None:

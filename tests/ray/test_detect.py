@@ -35,9 +35,9 @@ SURVEY = ("survey.image_size=128", "curate.image_size=32")
 FEW = (
     *SURVEY,
     "detect.fields={side: 64, contrast: 8.81, min_area: 12}",
-    "detect.train_fields=40",
-    "detect.test_fields=18",
-    "detect.steps=40",
+    "detect.train_fields=20",
+    "detect.test_fields=12",
+    "detect.steps=20",
 )
 
 
@@ -69,7 +69,7 @@ def report(root: Path) -> DetectionReport:
 
 
 def test_documents_fit_the_schema_and_agree_with_the_pictures(report: DetectionReport) -> None:
-    for name, count in (("train", 40), ("validation", 18), ("test", 18), ("frames", None)):
+    for name, count in (("train", 20), ("validation", 12), ("test", 12), ("frames", None)):
         written = report.coco(name)
         jsonschema.validate(written, SCHEMA)
         assert written["info"]["synthetic"] is (name != "frames")

@@ -46,8 +46,8 @@ from raydistill.pipeline.trainer.trainer import BEST, WRITTEN, ProgressUpdate, T
 from raydistill.pipeline.trainer.validation import Validation
 from raydistill.storage import Folder
 
-# Sixty iterations take some seconds: long enough to kill a worker in between.
-LONG = ("distill.iterations=60", "distill.validate_every=5")
+# Thirty iterations take some seconds: long enough to kill a worker in between.
+LONG = ("distill.iterations=30", "distill.validate_every=5")
 MADE_FROM = ("survey", "curated", "trajectories")
 
 
@@ -72,17 +72,17 @@ def test_killed_worker_is_restarted_and_the_images_have_the_same_bits(
 def test_history_has_every_iteration_and_validation_once(undisturbed: Config) -> None:
     folder = below(undisturbed, "distilled")
     history = pq.read_table(folder / "history.parquet").to_pydict()
-    assert history["iteration"] == list(range(1, 61))
+    assert history["iteration"] == list(range(1, 31))
     assert set(history["expert"]) <= {0, 1, 2}
     assert all(np.isfinite(history["loss"]))
     validation = pq.read_table(folder / "validation.parquet").to_pydict()
-    assert validation["iteration"] == list(range(0, 61, 5))
+    assert validation["iteration"] == list(range(0, 31, 5))
     chosen = json.loads((folder / "summary.json").read_text())["selected_iteration"]
     best = validation["iteration"][int(np.argmax(validation["balanced_accuracy"]))]
     assert chosen == best, "the published images must be the best on validation"
     result = DistilledSet.open(str(folder))
     assert result.selected.iteration == chosen
-    assert result.last.iteration == 60
+    assert result.last.iteration == 30
 
 
 def test_only_a_folder_with_every_file_and_no_checkpoint_is_finished(tmp_path: Path) -> None:

@@ -66,14 +66,10 @@ def test_history_has_every_record_and_preview_once(trained: Config) -> None:
             assert picture.width > 100
 
 
-def test_two_workers_give_the_bits_of_one(curated_root: Path, trained: Config, tmp_path: Path) -> None:
+def test_two_workers_of_which_one_is_killed_give_the_bits_of_one(
+    curated_root: Path, trained: Config, tmp_path: Path
+) -> None:
     config = tiny(copy_of(curated_root, tmp_path, *MADE_FROM), *SMALL, "resources.workers=2")
-    generate(Plan(config), SILENT)
-    assert content(Plan(config).generator) == content(Plan(trained).generator)
-
-
-def test_killed_worker_continues_with_the_same_bits(curated_root: Path, trained: Config, tmp_path: Path) -> None:
-    config = tiny(copy_of(curated_root, tmp_path, *MADE_FROM), *SMALL, "resources.workers=1")
     folder = below(config, "generator")
     with killing("RayTrainWorker", (folder / STATE).exists):
         generate(Plan(config), SILENT)
@@ -107,7 +103,7 @@ def test_worker_that_dies_too_often_ends_the_training(curated_root: Path, tmp_pa
         generate(Plan(config), SILENT)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_divergence_ends_the_training_with_one_sentence(curated_root: Path, tmp_path: Path, workers: int) -> None:
     config = tiny(
         copy_of(curated_root, tmp_path, *MADE_FROM), *SMALL, "generate.training.lr=1e30",

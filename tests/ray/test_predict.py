@@ -92,11 +92,11 @@ def test_pictures_are_prepared_as_curate_does(predictions: PredictionSet, root: 
 
 @pytest.fixture(scope="module")
 def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of 300 pictures, of which three cannot be used."""
+    """Return a folder of 150 pictures, of which three cannot be used."""
     pictures = sorted(Path(Plan(tiny(root)).survey.folder.uri, "images").iterdir())  # type: ignore[union-attr]
     folder = tmp_path_factory.mktemp("survey") / "pictures"
     (folder / "deep").mkdir(parents=True)
-    for n in range(297):
+    for n in range(147):
         os.link(pictures[n % len(pictures)], folder / "deep" / f"{n:04d}.jpg")
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("no picture")
@@ -119,12 +119,12 @@ def fresh(root: Path, tmp_path: Path) -> Path:
 
 def test_folder_is_predicted_and_no_picture_is_lost(undisturbed: PredictionSet) -> None:
     frame = undisturbed.to_pandas().set_index("object_id")
-    assert len(frame) == 300
+    assert len(frame) == 150
     assert frame.reason.dropna().to_dict() == {"cut": "truncated", "empty": "empty", "text": "corrupt"}
     assert undisturbed.summary.rejected == {"corrupt": 1, "empty": 1, "truncated": 1}
     assert frame.loc["deep/0000", "predicted_class"] in undisturbed.class_names
     assert frame.loc["cut", "probability"] is None
-    assert undisturbed.features()[1].shape == (297, undisturbed.summary.num_features)
+    assert undisturbed.features()[1].shape == (147, undisturbed.summary.num_features)
 
 
 def test_killed_worker_changes_no_bit(fresh: Path, folder: Path, undisturbed: PredictionSet) -> None:
