@@ -34,7 +34,7 @@ demo: setup ## run all stages on a small simulated survey, five minutes on two c
 demo-diffusion: setup ## train a generator of galaxies, sample it and audit the samples, six minutes on two cores
 	@$(BIN)/raydistill run demo_diffusion --to audit
 
-demo-hunt: setup ## find rare galaxies in a simulated survey with a scripted labeller, two minutes on two cores
+demo-hunt: setup ## find rare galaxies in a simulated survey with a scripted labeller, four minutes on two cores
 	@$(BIN)/raydistill run demo_hunt --to hunt
 
 check: lint type contracts unit ## lint, types, import contracts and fast tests; run it before every commit
