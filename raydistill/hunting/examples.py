@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Features = npt.NDArray[np.float16]  # of `predict`
 
 
 class Examples(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
@@ -99,11 +100,15 @@ class PixelScorer:
         """Return the probability of the wanted kind, float64 [N]."""
         scores = [np.empty(0)]
         with torch.no_grad():
-            for first in range(0, len(pixels_NHWC), BATCH):
-                images = self.normalisation.apply(torch.tensor(pixels_NHWC[first : first + BATCH]))
+            for images in self.batches(pixels_NHWC):
                 logits = self.network(self.theta_P, images).double()
                 scores.append(logits.softmax(dim=1)[:, 1].numpy())
         return np.concatenate(scores)
+
+    def batches(self, pixels_NHWC: Pixels) -> Iterator[Tensor]:
+        """Yield the pictures as the network reads them, `BATCH` at a time."""
+        for first in range(0, len(pixels_NHWC), BATCH):
+            yield self.normalisation.apply(torch.tensor(pixels_NHWC[first : first + BATCH]))
 
 
 def fit_pixels(

@@ -20,10 +20,8 @@ import torch
 
 from raydistill.core.networks import logits_and_features
 from raydistill.core.normalise import AnyNormalisation
-from raydistill.hunting.examples import Group, collect
-from raydistill.hunting.pixels import BATCH, NetworkLearner, Pixels, PixelScorer, fit_pixels
-
-Features = npt.NDArray[np.float16]
+from raydistill.hunting.examples import Features, Group, collect
+from raydistill.hunting.pixels import NetworkLearner, Pixels, PixelScorer, fit_pixels
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ class SourceNetwork:
         """
         scorer, parts = self.scorer, []
         with torch.no_grad():
-            for first in range(0, len(pixels_NHWC), BATCH):
-                images = scorer.normalisation.apply(torch.tensor(pixels_NHWC[first : first + BATCH]))
+            for images in scorer.batches(pixels_NHWC):
                 _, features = logits_and_features(scorer.network, scorer.theta_P, images)
                 parts.append(features.numpy())
         return np.concatenate([features_NF, np.concatenate(parts)], axis=1).astype(np.float16)

@@ -77,6 +77,11 @@ class Surveys:
         labels = torch.tensor(self.label_of_target)[loaded.labels_N]
         return Pictures(by.normalisation.apply(images), labels)
 
+    def shared_labels(self, split: Split) -> set[int]:
+        """Return the labels in the source of the galaxies of a split of the target, without unseen classes."""
+        labels = self.target.table(split, ["object_id"])["label"].to_pylist()
+        return {self.label_of_target[label] for label in labels} - {UNSEEN}
+
     @cached_property
     def _quantiles(self) -> QuantileMap:
         """Return the map from the target's pixels to the source's, over all training galaxies."""
@@ -117,9 +122,7 @@ def open_surveys(plan: Plan, target: str) -> Surveys:
         raise ArtifactIncompatible(what, other.folder.uri, "give both surveys the same curate.align")
     labels = match_classes(source.class_names, other.class_names, plan.config.adapt.classes)
     surveys = Surveys(source, other, labels)
-    test = set(surveys.target_pictures("test", "none").known().labels.tolist())
-    train = set(surveys.target_pictures("train", "none").known().labels.tolist())
-    check_shared(len(test & train), other.folder.uri)
+    check_shared(len(surveys.shared_labels("train") & surveys.shared_labels("test")), other.folder.uri)
     return surveys
 
 

@@ -14,8 +14,9 @@ import torch
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.config import Images
 from raydistill.datasets.base import DataSet
+from raydistill.hunting.pixels import Pixels
 from raydistill.log import progress
-from raydistill.pipeline.hunt.survey import HuntedSurvey, Pixels
+from raydistill.pipeline.hunt.survey import HuntedSurvey
 from raydistill.pipeline.pictures.preparing import Preparation, prepare_picture
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors

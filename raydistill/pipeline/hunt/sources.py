@@ -15,9 +15,9 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.artifacts.tables import decode_images
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
-from raydistill.hunting.examples import Bools
+from raydistill.hunting.examples import Bools, Features
+from raydistill.hunting.pixels import Pixels
 from raydistill.pipeline.hunt.specs import NEGATIVE, POSITIVE, synthetic_specs
-from raydistill.pipeline.hunt.survey import Features, Pixels
 from raydistill.pipeline.pictures.embedding import Expert
 from raydistill.pipeline.plan import Plan
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,7 +13,8 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.predictions import PredictionSet
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.galaxies.pictures.images import RejectedImage
-from raydistill.hunting.examples import Bools
+from raydistill.hunting.examples import Bools, Features
+from raydistill.hunting.pixels import Pixels
 from raydistill.hunting.ranking import Rows
 from raydistill.pipeline.pictures.preparing import prepare_picture
 from raydistill.pipeline.plan import Plan
@@ -23,9 +23,6 @@ from raydistill.pipeline.survey_pictures.levels import assume_levels
 from raydistill.pipeline.survey_pictures.opening import open_survey
 from raydistill.pipeline.survey_pictures.specs import predictions_spec
 from raydistill.pipeline.survey_pictures.survey import SurveyPictures
-
-Features = npt.NDArray[np.float16]
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

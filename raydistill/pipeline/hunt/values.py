@@ -11,10 +11,11 @@ import numpy.typing as npt
 import torch
 
 from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.hunting.examples import Features
 from raydistill.hunting.ranking import Rows
 from raydistill.hunting.source_network import SourceNetwork
 from raydistill.pipeline.hunt.pictures import read_block
-from raydistill.pipeline.hunt.survey import Features, HuntedSurvey
+from raydistill.pipeline.hunt.survey import HuntedSurvey
 from raydistill.storage import Folder
 
 JOINED = "features"
