@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts import distilled, synthetic
-from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.curated import CuratedSet, LabelledImages
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.synthetic import NO_CLASS, SyntheticSet
@@ -66,12 +66,12 @@ class Surveys:
 
     def source_pictures(self, split: Split) -> Pictures:
         """Return a split of the source."""
-        loaded = self.source.load(split)
+        loaded = self._source_training if split == "train" else self.source.load(split)
         return Pictures(self.source.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
 
     def target_pictures(self, split: Split, matching: Matching) -> Pictures:
         """Return a split of the target, whose pictures are matched with those of the source."""
-        loaded = self.target.load(split)
+        loaded = self._target_training if split == "train" else self.target.load(split)
         by = self.target if matching == "channels" else self.source
         images = self._quantiles.apply(loaded.images_NHWC) if matching == "quantiles" else loaded.images_NHWC
         labels = torch.tensor(self.label_of_target)[loaded.labels_N]
@@ -85,7 +85,17 @@ class Surveys:
     @cached_property
     def _quantiles(self) -> QuantileMap:
         """Return the map from the target's pixels to the source's, over all training galaxies."""
-        return QuantileMap.between(self.target.load("train").images_NHWC, self.source.load("train").images_NHWC)
+        return QuantileMap.between(self._target_training.images_NHWC, self._source_training.images_NHWC)
+
+    @cached_property
+    def _source_training(self) -> LabelledImages:
+        """Return the decoded training galaxies of the source."""
+        return self.source.load("train")
+
+    @cached_property
+    def _target_training(self) -> LabelledImages:
+        """Return the decoded training galaxies of the target."""
+        return self.target.load("train")
 
     @property
     def unseen(self) -> list[str]:
