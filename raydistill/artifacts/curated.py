@@ -123,7 +123,8 @@ class Summary:
     aligned
         Whether every galaxy was turned until its major axis is horizontal (`curate.align`).
     unassigned
-        Number of rows of the survey's table that belong to no class, by reason.
+        Number of rows of the survey's table that belong to no class, by reason; "excluded" counts
+        those of `curate.exclude`.
     duplicates
         Number of pictures whose pixels also occur in an earlier split, by pair of splits, such as
         "train/test". "train/train" counts those that occur earlier in the same split.

@@ -24,12 +24,12 @@ from raydistill.config.reading import EXTENDS, SHIPPED, load, override, vary
 from raydistill.config.resources import Resources, Tracking
 from raydistill.config.sample import Filter, Sample, TableConditions
 from raydistill.config.search import Halving, Population, Range, Search
-from raydistill.config.survey import CatalogSurvey, Curate, Images
+from raydistill.config.survey import CatalogSurvey, Curate, Exclusion, Images
 from raydistill.config.tree import Config, Survey, identity_part, plain, sources
 
 __all__ = [
     "EXTENDS", "SHIPPED", "Adapt", "Audit", "Augment", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill",
-    "Evaluate", "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "GroupOptions", "Halving", "Images",
+    "Evaluate", "Exclusion", "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "GroupOptions", "Halving", "Images",
     "Nuisance", "PictureFilter",
     "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",
     "identity_part", "load", "override", "plain", "sources", "vary",

@@ -65,6 +65,30 @@ class CatalogSurvey:
 
 
 @dataclass(frozen=True)
+class Exclusion:
+    """Leave galaxies out of a curated set.
+
+    Networks that are trained on the set then have not seen them; `predict` and `hunt` still read
+    them.
+
+    Parameters
+    ----------
+    where
+        Condition on columns of a table, such as "redshift > 0.1" or "truth_dust_lane > 0". Galaxies
+        that fulfil it are left out.
+    table
+        Table of any format with object ids and these columns. None: that of the survey; of a
+        simulated survey its truth.
+    id
+        Its column of object ids. None: objid, or the first column.
+    """
+
+    where: str
+    table: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True)
 class Curate:
     """Select classes, galaxies, pixels and splits of a survey.
 
@@ -114,6 +138,8 @@ class Curate:
         is in one split. "refuse": the stage ends with an error.
     filter
         Reject damaged pictures, which a network recognises. None: reject none for their contents.
+    exclude
+        Leave out galaxies that fulfil a condition. None: none.
     """
 
     classes: Annotated[str | tuple[str | StrictInt | LabelledClass, ...], BeforeValidator(parse_classes)] = "gz2-9"
@@ -131,6 +157,7 @@ class Curate:
     whitening_eps: PositiveFloat = 0.1
     duplicates: Literal["keep", "drop", "refuse"] = later("keep")
     filter: PictureFilter | None = later(None)
+    exclude: Exclusion | None = later(None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", parse_classes(self.classes))  # Python may give a dict

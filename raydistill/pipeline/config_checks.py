@@ -39,6 +39,8 @@ def check(config: Config) -> None:
     if config.curate.align:
         _check_augmentation(config)
     _check_classes(config)
+    if config.curate.exclude is not None and isinstance(config.survey, DataSet):
+        raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
     _check_conditions(config)
     _check_source(config)
     _check_tracking(config)

@@ -79,6 +79,11 @@ class Plan:
         open_manifest(self.survey.folder, SURVEY, verify=False)
         return self.simulated_survey(self.survey.folder)
 
+    @property
+    def truth(self) -> str | None:
+        """The table of the truth of the simulated survey; None if the survey is a user's own."""
+        return None if self.survey is None else f"{self.survey.folder.uri}/truth.csv"
+
     @staticmethod
     def simulated_survey(folder: Folder) -> CatalogSurvey:
         """Return a simulated survey in the form in which users describe their own."""
@@ -97,6 +102,8 @@ class Plan:
         parts: dict[str, Any] = {**identifying, "curate": curate}
         if isinstance(curate.classes, str) and curate.classes not in (*BUILTIN_TREES, ALL, UNLABELLED):
             parts["class_tree_sha256"] = file_digest(curate.classes, "class tree", "curate.classes")
+        if curate.exclude is not None and curate.exclude.table is not None:
+            parts["excluded_sha256"] = file_digest(curate.exclude.table, "table", "curate.exclude.table")
         spec = self.spec(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
         return replace(spec, config=spec.config | provenance)
 

@@ -232,8 +232,14 @@ def no_part_written_again(case: KilledCommand, folder: Path, before: dict[str, i
         assert not watcher.result(), "finished parts were computed again"
 
 
+# One command of each kind of parts; `make test-all` kills them all.
+ALWAYS = {"augment", "sample-injection", "hunt"}
+
+
 @pytest.mark.parametrize("again", ["in this process", pytest.param("by command", marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in ALWAYS)) for name in COMMANDS]
+)
 def test_killed_command_resumes(
     name: str,
     again: str,

@@ -25,6 +25,7 @@ from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassign
 from raydistill.galaxies.tables import find_path_column, open_table
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL
+from raydistill.pipeline.curate.exclusion import without_excluded
 from raydistill.pipeline.curate.rejections import Rejection, rejection
 from raydistill.pipeline.curate.splits import (
     divide,
@@ -56,7 +57,7 @@ class Selection(NamedTuple):
         return {name: pc.sum(pc.equal(own["label"], label)).as_py() or 0 for label, name in enumerate(self.tree.names)}
 
 
-def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selection:
+def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet, truth: str | None = None) -> Selection:
     """Return the galaxies to decode.
 
     Parameters
@@ -65,6 +66,8 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
         Classes, thresholds, limits per class and fractions of the splits.
     survey
         A survey's table and pictures, or a data set.
+    truth
+        Table of the truth of a simulated survey.
 
     Raises
     ------
@@ -80,6 +83,10 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
     catalog = read_survey(survey, need_labels=tree.name != UNLABELLED)
     if tree.name == UNLABELLED:
         tree = unlabelled(tree_of_votes(catalog))
+    num_galaxies = len(catalog)
+    if recipe.exclude is not None:
+        catalog = without_excluded(catalog, recipe.exclude, survey, truth)
+        log.info("curate: %d of %d galaxies are excluded", num_galaxies - len(catalog), num_galaxies)
     column = survey.columns.get("split")
     if column is not None:
         catalog = name_splits(catalog, column, survey.catalog)
@@ -106,7 +113,10 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet) -> Selectio
             )
     split = divide(selected, recipe.split, tree.names)
     candidates = report(assigned, selected)["candidates"].to_pylist()
-    return Selection(_in_file_order(selected, split), candidates, missing, count_unassigned(assigned), tree)
+    unassigned = count_unassigned(assigned)
+    if recipe.exclude is not None:
+        unassigned["excluded"] = num_galaxies - len(catalog)
+    return Selection(_in_file_order(selected, split), candidates, missing, unassigned, tree)
 
 
 def _check_number(tree: ClassTree, where: str) -> None:

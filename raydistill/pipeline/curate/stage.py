@@ -68,7 +68,7 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
             log.info(what, num_rejected, curated.folder)
         return curated
     survey = plan.user_survey()
-    selection = select_galaxies(config.curate, survey)  # errors of the table are raised before a cluster starts
+    selection = select_galaxies(config.curate, survey, plan.truth)  # raises errors of tables before a cluster starts
     filter_training.check_filter(config.curate.filter, selection.galaxies)
     train = selection.class_counts(SPLITS.index("train"))
     warn_of_few_training(train, config.distill.images_per_class, "curate")

@@ -11,7 +11,6 @@ from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest
 from raydistill.pipeline.survey_pictures.specs import spec_of_survey
-from raydistill.simulation.config import SimulatedSurvey
 
 POSITIVE, NEGATIVE = "positive", "negative"
 
@@ -48,13 +47,12 @@ def truth_table(plan: Plan) -> str:
     ConfigError
         The config names none, and the survey is not simulated.
     """
-    oracle, survey = plan.config.hunt.oracle, plan.config.survey
+    oracle = plan.config.hunt.oracle
     assert oracle is not None
     if oracle.table is not None:
         return oracle.table
-    if isinstance(survey, SimulatedSurvey) and plan.config.hunt.survey is None:
-        assert plan.survey is not None
-        return f"{plan.survey.folder.uri}/truth.csv"
+    if plan.truth is not None and plan.config.hunt.survey is None:
+        return plan.truth
     what = "no table of the truth is given, and the survey is not the simulated one of this config"
     raise ConfigError(what, "hunt.oracle.table", "give a table with object ids and the columns of hunt.oracle.positive")
 

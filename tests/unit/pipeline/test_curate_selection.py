@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.config import CatalogSurvey
+from raydistill.config import CatalogSurvey, Exclusion
 from raydistill.datasets.base import DataSet
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
@@ -20,7 +20,7 @@ from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
 from raydistill.galaxies.trees import GZ_DECALS
-from raydistill.pipeline.curate.selection import select_galaxies
+from raydistill.pipeline.curate.selection import Selection, select_galaxies
 from tests.unit.pipeline.survey_tools import SPLIT, catalog, count, recipe, write_picture
 
 
@@ -310,3 +310,56 @@ def test_unlabelled_set_keeps_votes_and_their_tree(tmp_path: Path) -> None:
     selection = select_galaxies(recipe(classes="unlabelled"), own)
     assert selection.tree.tree == GZ_DECALS
     assert "votes" in selection.galaxies.column_names
+
+
+# ---- galaxies that are left out ----
+
+LETTERS = {f"{n:02d}": "ab"[n % 2] for n in range(60)}
+
+
+def excluding(tmp_path: Path, survey: CatalogSurvey | None = None, truth: str | None = None, **keys: Any) -> Selection:
+    own = recipe(classes=["a", "b"], exclude=Exclusion(**keys))
+    return select_galaxies(own, survey or catalog(tmp_path, LETTERS), truth)
+
+
+def kept(selection: Selection) -> set[str]:
+    return set(selection.galaxies["object_id"].to_pylist())
+
+
+def test_galaxies_that_fulfil_a_condition_on_the_own_table_are_left_out(tmp_path: Path) -> None:
+    selection = excluding(tmp_path, where="id < '10'")
+    assert kept(selection) == {one for one in LETTERS if int(one) >= 10}
+    assert selection.unassigned["excluded"] == 10
+    whole = select_galaxies(recipe(classes=["a", "b"]), catalog(tmp_path, LETTERS))
+    assert "excluded" not in whole.unassigned
+
+
+def test_condition_may_be_on_another_table_and_unknown_numbers_fulfil_none(tmp_path: Path) -> None:
+    survey = catalog(tmp_path, LETTERS)
+    rows = "".join(f"x{n},{n:02d},{'' if n == 3 else n / 10}\n" for n in range(0, 60, 3))
+    (tmp_path / "other.csv").write_text(f"name,galaxy,lane\n{rows}")
+    table = str(tmp_path / "other.csv")
+    expected = set(LETTERS) - {"00", "06", "09"}
+    assert kept(excluding(tmp_path, survey, where="lane < 1", table=table, id="galaxy")) == expected
+    with pytest.raises(CatalogError, match=r"none of its 20 ids is of the survey; check curate\.exclude\.id"):
+        excluding(tmp_path, survey, where="lane < 1", table=table)
+
+
+def test_truth_of_a_simulated_survey_is_the_default_table(tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("objid,lane\n" + "".join(f"{n:02d},{n % 3}\n" for n in range(60)))
+    selection = excluding(tmp_path, truth=str(tmp_path / "truth.csv"), where="lane > 0")
+    assert kept(selection) == {one for one in LETTERS if int(one) % 3 == 0}
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("id < '00'", "curate.exclude.where: no galaxy of the survey fulfils it; correct the condition"),
+        ("clas == 'a'", "has no column 'clas'; did you mean 'class'?"),
+        ("id <", "'id <' is no condition on the table"),
+    ],
+)
+def test_condition_that_leaves_nothing_out_is_refused(tmp_path: Path, condition: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        excluding(tmp_path, where=condition)
+    assert message in str(caught.value)

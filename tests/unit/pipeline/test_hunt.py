@@ -32,6 +32,13 @@ def test_truth_follows_the_order_of_the_survey_and_unknown_numbers_fulfil_nothin
     assert truth(tmp_path, "note == 'c'").positive_N.tolist() == [False, True, False, False]
 
 
+def test_zeros_before_an_id_belong_to_it(tmp_path):
+    (tmp_path / "truth.csv").write_text("objid,kind\n007,0\n7,1\n08,0\n")
+    found = read_truth(Oracle(positive="kind > 0"), str(tmp_path / "truth.csv"), ["007", "7", "08"])
+    assert found.known_N.all()
+    assert found.positive_N.tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
