@@ -26,7 +26,8 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is no dependency"}
-LONG = {"README.md", "tutorial.md", "artifacts.md"}  # a minute or more each; `make test` runs README on a small survey
+# Half a minute or more each; `make test` runs README on a small survey.
+LONG = {"README.md", "tutorial.md", "artifacts.md", "audit.md", "detect.md", "predict.md"}
 STAGES = (
     "simulate|curate|experts|distill|evaluate|tune|predict|generate|sample|audit|augment|hunt|adapt|detect|run|demo"
 )

@@ -100,6 +100,7 @@ def configs_of(output: Path, survey: CatalogSurvey, workers: int) -> configs.Con
     return replace(survey_config(output, survey, filter=FEW), resources=Resources(workers=workers))
 
 
+@pytest.mark.long
 def test_pictures_in_a_table_give_the_same_rejections(
     blobs: CatalogSurvey, filtered: CuratedSet, tmp_path: Path
 ) -> None:
