@@ -81,6 +81,8 @@ def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
         " on a GPU" if task.gpus else "",
         task.recipe.arithmetic,
     )
+    if task.recipe.student_lr is None:
+        log.info("distill: choosing the student's learning rate on the initial images")
     return task
 
 
