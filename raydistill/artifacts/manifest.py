@@ -40,7 +40,7 @@ REVISIONS = {
     "generator": 1,
     "audit": 1,
     "detection": 1,
-    "hunt": 1,
+    "hunt": 2,  # the ceiling has the features of the source networks
     "hunt_round": 1,
     "augmentation": 1,
 }

@@ -72,7 +72,8 @@ class Oracle:
     purity
         Required purity of the recall.
     folds
-        Folds of the ceiling, which knows all labels but those of the fold.
+        Folds of the ceiling, which knows all labels but those of the fold. It has the features of
+        a `source_network` of all sources.
     network, fixmatch
         The learners of these strategies.
     """

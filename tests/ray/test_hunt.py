@@ -148,14 +148,17 @@ def test_features_of_a_source_network_join_those_of_predict(root: Path, tmp_path
     plain, joined = (next_round(root, f"hunt.labels={labels}", source(root), *more) for more in ((), network))
     assert joined.summary.learner == "regression"
     assert not joined.scores()["score"].equals(plain.scores()["score"])
-    few = "hunt.oracle={positive: truth_class <= 2, rounds: 1, seeds: 2, num_examples: 2, strategies: [gen, real]}"
+    few = "hunt.oracle={positive: truth_class <= 2, rounds: 1, seeds: 2, num_examples: 2, strategies: [ceiling, gen, real]}"
     start = {}
     for name, more in {"plain": (), "joined": network}.items():
         report = stage.hunt(Plan(tiny(root, *FEW, few, source(root), *more)), SILENT)
         table = report.table().set_index(["strategy", "moment", "metric"])["mean"]
-        start[name] = {strategy: table[strategy, "start", "average_precision"] for strategy in ("gen", "real")}
+        start[name] = {
+            strategy: table[strategy, "start", "average_precision"] for strategy in ("ceiling", "gen", "real")
+        }
     assert start["plain"]["real"] == start["joined"]["real"]  # it has no source
-    assert start["plain"]["gen"] != start["joined"]["gen"]
+    for strategy in ("ceiling", "gen"):
+        assert start["plain"][strategy] != start["joined"][strategy]
 
 
 def test_run_samples_the_sources_first(root: Path, tmp_path: Path) -> None:

@@ -147,6 +147,9 @@ class TrialRunner:
             assert inputs.attributes_M is not None
             attributes_M = inputs.attributes_M
             return lambda rows, labels, number: attributes_M
+        sources = [one for one in inputs.sources if strategy in (one.name, "ceiling")]
+        if sources and self.config.source_network is not None:
+            inputs, sources = self._describe(inputs, sources, start, root)
         if strategy == "ceiling":
             strength = getattr(self.config.learner, "strength", 10.0)
             ceiling_M = cross_fitted_scores(
@@ -154,9 +157,6 @@ class TrialRunner:
             )
             return lambda rows, labels, number: ceiling_M
         learners: dict[str, AnyLearner] = {"network": oracle.network, "fixmatch": oracle.fixmatch}
-        sources = [one for one in inputs.sources if one.name == strategy]
-        if sources and self.config.source_network is not None:
-            inputs, sources = self._describe(inputs, sources, start, root)
         return self._learning(inputs, learners.get(strategy, self.config.learner), sources, root)
 
     def _describe(
