@@ -40,8 +40,8 @@ REVISIONS = {
     "generator": 1,
     "audit": 1,
     "detection": 1,
-    "hunt": 2,  # the ceiling has the features of the source networks
-    "hunt_round": 1,
+    "hunt": 2,
+    "hunt_round": 2,
     "augmentation": 1,
 }
 NAME = "manifest.json"

@@ -13,17 +13,20 @@ Sohn et al. 2020, arXiv:2001.07685. For rare objects in surveys: AnomalyMatch, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from raydistill.core.arithmetic import Precision, fill_auto
 from raydistill.core.augment import Augmentation
 from raydistill.core.checks import at_least_0_below_1, not_negative, positive
 from raydistill.core.networks import Network
 from raydistill.core.sgd import check_finite, step_in_place, weight_of_newest
+from raydistill.core.weighted_training import loss_gradient
 from raydistill.seeding import generator
 
+NOTHING = Augmentation()  # images are augmented before the step
 WEAK = Augmentation(("dihedral",))
 STRONG = Augmentation(("dihedral", "crop", "scale", "cutout", "color"), padding="border", brightness=0.5)
 
@@ -51,6 +54,8 @@ class FixMatch:
         parameters of SGD.
     weak, strong
         Augmentations.
+    precision, compile
+        As in `core.training.Training`.
     """
 
     steps: int = 300
@@ -64,6 +69,8 @@ class FixMatch:
     average: float = 50.0
     weak: Augmentation = WEAK
     strong: Augmentation = STRONG
+    precision: Precision | Literal["auto"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         positive(self, "steps", "batch_size", "unlabelled", "lr")
@@ -103,7 +110,7 @@ def fit_fixmatch(
     unlabelled_UCHW
         Normalised unlabelled images.
     options
-        Hyper-parameters.
+        Hyper-parameters; "auto" means float32, not compiled.
     seed
         Root of batches and augmentations.
 
@@ -112,31 +119,32 @@ def fit_fixmatch(
     DivergenceError
         The loss or the parameters are not finite at the end.
     """
-    g = generator(seed, "fixmatch")
+    g, count = generator(seed, "fixmatch"), options.batch_size * options.unlabelled
+    gradient = loss_gradient(network, NOTHING, 0.0, options)
+    unchanged = NOTHING.sample(generator(seed, "nothing"), options.batch_size + count)
+    supervised, unsupervised = (
+        (options.batch_size + count) / options.batch_size,  # the gradient is that of the mean over both kinds
+        (options.batch_size + count) / count * options.weight,
+    )
+    precision = fill_auto(options).precision
     theta, momentum = theta_P.clone(), torch.zeros_like(theta_P)
     average, share, loss = theta.clone(), 0.0, torch.zeros(())
     for step in range(options.steps):
         labelled = torch.multinomial(probabilities_N.double(), options.batch_size, replacement=True, generator=g)
-        drawn = torch.randint(len(unlabelled_UCHW), (options.batch_size * options.unlabelled,), generator=g)
+        drawn = torch.randint(len(unlabelled_UCHW), (count,), generator=g)
         images, pool = images_NCHW[labelled], unlabelled_UCHW[drawn]
         weak = options.weak.apply(images, options.weak.sample(g, len(images)))
         weak_pool = options.weak.apply(pool, options.weak.sample(g, len(pool)))
         strong_pool = options.strong.apply(pool, options.strong.sample(g, len(pool)))
-        with torch.no_grad():
-            confidence_U, label_U = network(theta, weak_pool).softmax(dim=1).max(dim=1)
+        with torch.no_grad(), torch.autocast(pool.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = network(theta, weak_pool)
+        confidence_U, label_U = logits.to(theta).softmax(dim=1).max(dim=1)
         used_U = (confidence_U >= options.threshold).to(theta)
-        leaf = theta.detach().requires_grad_()
-        loss = _cross_entropy(network(leaf, weak), targets_NK[labelled]).mean()
-        if used_U.any():
-            pseudo_UK = torch.nn.functional.one_hot(label_U, targets_NK.shape[1]).to(theta)
-            loss = loss + options.weight * (used_U * _cross_entropy(network(leaf, strong_pool), pseudo_UK)).mean()
-        (d_theta,) = torch.autograd.grad(loss, leaf)
+        pseudo_UK = used_U[:, None] * torch.nn.functional.one_hot(label_U, targets_NK.shape[1])
+        weighted = torch.cat([supervised * targets_NK[labelled], unsupervised * pseudo_UK])
+        d_theta, loss = gradient(theta, torch.cat([weak, strong_pool]), weighted, unchanged, None)
         step_in_place(theta, momentum, d_theta, options.lr, options)
         average.lerp_(theta, weight_of_newest(options.average, step + 1) if options.average else 1.0)
         share += float(used_U.mean()) / options.steps
-    check_finite(theta, float(loss.detach()), f"step {options.steps}", options.lr)
+    check_finite(theta, float(loss), f"step {options.steps}", options.lr)
     return Trained(average, share)
-
-
-def _cross_entropy(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
-    return -(targets_BK * logits_BK.log_softmax(dim=1)).sum(dim=1)

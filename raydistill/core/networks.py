@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Self
 
 import torch
@@ -133,6 +133,12 @@ def build_network(architecture: Architecture, num_classes: int, image_size: int,
         If the architecture does not fit the images.
     """
     return Network.of(partial(architecture.module, num_classes, image_size, channels))
+
+
+@lru_cache(maxsize=8)
+def shared_network(architecture: Architecture, num_classes: int, image_size: int) -> Network:
+    """Return the network of this process for images of this size [px]: compiled code is cached with the object."""
+    return build_network(architecture, num_classes, image_size)
 
 
 @torch.no_grad()

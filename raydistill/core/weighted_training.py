@@ -27,7 +27,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from raydistill.core.arithmetic import Arithmetic, Precision, fill_auto
+from raydistill.core.arithmetic import Arithmetic, Precision, RequestsArithmetic, fill_auto
 from raydistill.core.augment import Augmentation, AugmentationParameters
 from raydistill.core.checks import at_least_0_below_1, not_negative, positive
 from raydistill.core.compiling import compiled
@@ -168,7 +168,7 @@ def fit_steps(
     """
     training = training.resolved()
     recorded = {*record_at, training.steps}
-    gradient = _gradient(network, training)
+    gradient = loss_gradient(network, training.augmentation, training.focal, training)
     weighted_NK = targets_NK * class_weights(targets_NK, training.class_balance).to(targets_NK)
     draw, g = drawing(probabilities_N, training.batch_size), generator(seed, "steps")
     theta, momentum = theta_P.clone(), torch.zeros_like(theta_P)
@@ -292,10 +292,14 @@ def drawing(probabilities_N: Tensor, batch_size: int) -> Callable[[torch.Generat
     return draw
 
 
-def _gradient(network: Network, training: ResolvedWeightedTraining) -> Callable[..., tuple[Tensor, Tensor]]:
-    if training.compile:
-        return _compiled(network, training.augmentation, training.focal, training.precision)
-    return _eager(step_loss(network, training.augmentation, training.focal, training.precision))
+def loss_gradient(
+    network: Network, augmentation: Augmentation, focal: float, requested: RequestsArithmetic
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return a function that computes the gradient in theta_P, and the loss, from the arguments of `step_loss`."""
+    arithmetic = fill_auto(requested)
+    if arithmetic.compile:
+        return _compiled(network, augmentation, focal, arithmetic.precision)
+    return _eager(step_loss(network, augmentation, focal, arithmetic.precision))
 
 
 def _eager(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from raydistill.core.architectures import ConvNet
+from raydistill.core.arithmetic import Arithmetic, Precision, fill_auto
 from raydistill.core.augment import Augmentation
+from raydistill.core.cost_model import WorkEstimate, forward_flops
 from raydistill.core.fixmatch import FixMatch, fit_fixmatch
-from raydistill.core.networks import Network, build_network, initial_parameters
+from raydistill.core.networks import Network, initial_parameters, shared_network
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.core.weighted_training import WeightedTraining, fit_steps
 from raydistill.hunting.examples import Examples, Floats
@@ -33,6 +35,7 @@ class HuntTraining(WeightedTraining):
     batch_size: int = 32
     average: float = 50.0
     augmentation: Augmentation = Augmentation(("dihedral",))
+    precision: Precision | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,22 @@ def _mirrored(augmentation: Augmentation) -> Augmentation:
     return replace(augmentation, operations=names)
 
 
+def computed_by(learner: PixelLearner, arithmetic: Arithmetic) -> PixelLearner:
+    """Return the learner with this arithmetic where its own is "auto"."""
+    training = learner.training
+    return replace(learner, training=replace(training, **fill_auto(training, arithmetic)._asdict()))
+
+
+def estimate_fit(learner: NetworkLearner | FixMatchLearner, image_size: int) -> WorkEstimate:
+    """Return the work of fitting the learner once; a gradient costs three forward passes."""
+    training = learner.training
+    forward = forward_flops(shared_network(learner.network, 2, image_size), 3, image_size)
+    passes = 3 * training.batch_size
+    if isinstance(training, FixMatch):
+        passes += 4 * training.batch_size * training.unlabelled  # pseudo-labels need one more
+    return WorkEstimate(float(forward * passes * training.steps), training.steps)
+
+
 @dataclass(frozen=True)
 class PixelScorer:
     """A trained network with two outputs, of which the second is the wanted kind."""
@@ -137,7 +156,7 @@ def fit_pixels(
     images = normalisation.apply(torch.tensor(pixels_LHWC))
     targets = torch.nn.functional.one_hot(torch.tensor(examples.positive_L.astype(np.int64)), 2).float()
     weights = torch.tensor(examples.weights_L)
-    network = build_network(learner.network, 2, pixels_LHWC.shape[1])
+    network = shared_network(learner.network, 2, pixels_LHWC.shape[1])
     theta = initial_parameters(network, fold_in(seed, "start"))
     if isinstance(learner, FixMatchLearner):
         rows = np.random.default_rng(fold_in(seed, "pool")).permutation(len(unlabelled_NHWC))[:POOL]

@@ -13,13 +13,12 @@ from torch import Tensor
 from raydistill.artifacts.evaluation import DIVERGED
 from raydistill.core.adaptation import Alignment, fit_aligned
 from raydistill.core.architectures import Architecture
-from raydistill.core.networks import Network, initial_parameters
+from raydistill.core.networks import Network, initial_parameters, shared_network
 from raydistill.core.training import evaluate
 from raydistill.core.weighted_training import WeightedTraining, fit_steps
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.adapt.fits import Fit
 from raydistill.pipeline.adapt.opening import Pictures, TrainingSet
-from raydistill.pipeline.runtime.networks import worker_network
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 
@@ -41,7 +40,7 @@ class Common(NamedTuple):
     @property
     def network(self) -> Network:
         """Return the network that all fits train."""
-        return worker_network(self.architecture, self.num_classes, self.image_size)
+        return shared_network(self.architecture, self.num_classes, self.image_size)
 
 
 class TrainedFit(NamedTuple):

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
-from raydistill.core.networks import Network, initial_parameters
+from raydistill.core.networks import Network, initial_parameters, shared_network
 from raydistill.core.normalise import AnyNormalisation, one_hot
 from raydistill.core.training import predict
 from raydistill.core.weighted_training import WeightedTraining, drawing_probabilities, fit_steps
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.augment.fits import ALONE, UNIFORM, Fit
 from raydistill.pipeline.augment.mixtures import Pool, draw_shots, mixed_probabilities
-from raydistill.pipeline.runtime.networks import worker_network
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 
@@ -37,7 +36,7 @@ class Common(NamedTuple):
 
     @property
     def network(self) -> Network:
-        return worker_network(self.architecture, self.num_classes, self.image_size)
+        return shared_network(self.architecture, self.num_classes, self.image_size)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return network input; prototypes are normalised already."""

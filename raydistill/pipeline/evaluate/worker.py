@@ -12,11 +12,10 @@ from raydistill.artifacts.evaluation import DIVERGED
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.architectures import Architecture
 from raydistill.core.groups import Groups, measure, predict_probabilities
-from raydistill.core.networks import Network, initial_parameters
+from raydistill.core.networks import Network, initial_parameters, shared_network
 from raydistill.core.training import Evaluation, Training, evaluate, lr_schedule, train
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.evaluate.fits import LearningRate, Split, TrainingSet
-from raydistill.pipeline.runtime.networks import worker_network
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 
@@ -42,7 +41,7 @@ def train_fit(
     """
     torch.set_num_threads(threads)
     device = device_of(gpus)
-    network = worker_network(task.architecture, task.num_classes, data.images_NCHW.shape[-1])
+    network = shared_network(task.architecture, task.num_classes, data.images_NCHW.shape[-1])
     theta_P = initial_parameters(network, fold_in(task.seed, "initial")).to(device)
     training = task.training if task.lr is None else replace(task.training, lr=task.lr)
     schedule = lr_schedule(data.student_lrs, training) if task.lr is None and data.student_lrs is not None else None
@@ -74,7 +73,7 @@ def evaluate_experts(
     device = device_of(gpus)
     images, labels = (tensor.to(device) for tensor in test)
     trajectories = TrajectoryStore.open(store, verify=False)  # the driver has verified it
-    network = worker_network(architecture, num_classes, images.shape[-1])
+    network = shared_network(architecture, num_classes, images.shape[-1])
     final_parameters = (trajectories(expert, trajectories.num_epochs).to(device) for expert in experts)
     return [
         _row(evaluate(network, theta_P, images, labels, num_classes))

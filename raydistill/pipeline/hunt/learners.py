@@ -2,43 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from raydistill.config.hunt import Hunt
+from raydistill.core.arithmetic import EAGER, Arithmetic
+from raydistill.core.cost_model import WorkEstimate
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.hunting.examples import Group
-from raydistill.hunting.learning import AnyLearner, uses_pixels
-from raydistill.hunting.pixels import FixMatchLearner, NetworkLearner, Pixels, for_aligned
+from raydistill.hunting.learning import uses_pixels
+from raydistill.hunting.pixels import (
+    FixMatchLearner,
+    HuntTraining,
+    NetworkLearner,
+    Pixels,
+    computed_by,
+    estimate_fit,
+    for_aligned,
+)
 from raydistill.hunting.ranking import Rows, random_keys
+from raydistill.hunting.regression import Regression
 from raydistill.hunting.source_network import SourceNetwork, fit_source_network
 from raydistill.pipeline.hunt.sources import Source
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.runtime.stages import resolve
+from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.pipeline.tracking.tracker import Run
 from raydistill.seeding import fold_in
 
 
-def hunt_of(plan: Plan) -> Hunt:
-    """Return the hunt of a config; where galaxies are aligned, its networks see no rotated pictures."""
-    config = plan.config.hunt
-    if not plan.config.curate.align:
-        return config
-    network, oracle = config.source_network, config.oracle
+def hunt_of(plan: Plan, arithmetic: Arithmetic = EAGER) -> Hunt:
+    """Return the hunt of a config as its networks are trained.
+
+    Parameters
+    ----------
+    plan
+        The config. Where galaxies are aligned, networks see no rotated pictures.
+    arithmetic
+        That of all networks, where the config does not say it.
+    """
+    config = _change_networks(plan.config.hunt, lambda learner: computed_by(learner, arithmetic))
+    return _change_networks(config, for_aligned) if plan.config.curate.align else config
+
+
+def _change_networks(config: Hunt, change: Callable[[Any], Any]) -> Hunt:
+    """Return the hunt with all its learners on pixels changed."""
+    oracle, network = config.oracle, config.source_network
     if oracle is not None:
-        oracle = replace(oracle, network=for_aligned(oracle.network), fixmatch=for_aligned(oracle.fixmatch))
+        oracle = replace(oracle, network=change(oracle.network), fixmatch=change(oracle.fixmatch))
     return replace(
         config,
-        learner=_aligned(config.learner),
-        source_network=None if network is None else for_aligned(network),
+        learner=change(config.learner) if uses_pixels(config.learner) else config.learner,
+        source_network=None if network is None else change(network),
         oracle=oracle,
     )
 
 
-def _aligned(learner: AnyLearner) -> AnyLearner:
-    if isinstance(learner, NetworkLearner):
-        return for_aligned(learner)
-    return for_aligned(learner) if isinstance(learner, FixMatchLearner) else learner
+def choose_arithmetic(plan: Plan, spec: ArtifactSpec, run: Run, image_size: int) -> Arithmetic:
+    """Return the arithmetic of the networks of a hunt: compiled and in bfloat16 if the work is worth it."""
+    config, work = plan.config.hunt, WorkEstimate()
+    for learner, count in _fits(config):
+        one = estimate_fit(learner, image_size)
+        work += WorkEstimate(count * one.flops, count * one.steps)
+    return resolve(spec.folder, run, HuntTraining(), work, 0, plan.config.resources.worker_threads)
+
+
+def _fits(config: Hunt) -> list[tuple[NetworkLearner | FixMatchLearner, int]]:
+    """Return the learners on pixels, and how often each is fitted at most."""
+    oracle = config.oracle
+    seeds, rounds = (1, 1) if oracle is None else (oracle.seeds, oracle.rounds + 1)
+    fits: list[tuple[NetworkLearner | FixMatchLearner, int]] = []
+    if config.source_network is not None:
+        described = [name for name in config.strategies if name == "ceiling" or name in config.synthetic]
+        fits.append((config.source_network, seeds * len(described) if oracle else 1))
+    if not isinstance(config.learner, Regression):
+        learning = [name for name in config.strategies if name == "real" or name in config.synthetic]
+        fits.append((config.learner, seeds * rounds * len(learning) if oracle else 1))
+    if oracle is not None:
+        own: dict[str, NetworkLearner | FixMatchLearner] = {"network": oracle.network, "fixmatch": oracle.fixmatch}
+        fits += [(learner, seeds * rounds) for name, learner in own.items() if name in config.strategies]
+    return fits
 
 
 def reads_pictures(config: Hunt) -> bool:

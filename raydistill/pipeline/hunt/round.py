@@ -33,6 +33,7 @@ from raydistill.hunting.regression import Standardiser
 from raydistill.log import get_logger
 from raydistill.pipeline.hunt.labels import KnownLabels, known_labels
 from raydistill.pipeline.hunt.learners import (
+    choose_arithmetic,
     draw_background,
     hunt_of,
     reads_pictures,
@@ -46,15 +47,17 @@ from raydistill.pipeline.hunt.values import Values
 from raydistill.pipeline.pictures.embedding import open_expert
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.pipeline.tracking.tracker import Run
 from raydistill.seeding import fold_in
 from raydistill.storage import Folder
 
 log = get_logger(__name__)
 
 
-def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: HuntedSurvey) -> None:
+def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: HuntedSurvey, run: Run) -> None:
     """Write the files of a round."""
-    config, folder = hunt_of(plan), spec.folder
+    folder, arithmetic = spec.folder, choose_arithmetic(plan, spec, run, curated.summary.image_size)
+    config = hunt_of(plan, arithmetic)
     known = known_labels(survey, config.labels, config.threshold)
     expert = open_expert(plan, curated)
     sources: Sequence[Source] = open_sources(plan, curated, expert)

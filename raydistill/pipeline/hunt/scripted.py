@@ -15,10 +15,11 @@ import pyarrow as pa
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tensors import write_tensors
+from raydistill.config.hunt import Hunt
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.hunt.attributes import attribute_scores
 from raydistill.pipeline.hunt.labels import known_labels
-from raydistill.pipeline.hunt.learners import hunt_of, reads_pictures
+from raydistill.pipeline.hunt.learners import choose_arithmetic, hunt_of, reads_pictures
 from raydistill.pipeline.hunt.objects import Scripted, open_objects, oracle_of
 from raydistill.pipeline.hunt.pictures import prepare_pictures, read_block
 from raydistill.pipeline.hunt.scripted_report import write_files
@@ -41,7 +42,8 @@ def write_report(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hu
     if not partial.exists(INPUTS):
         inputs = _inputs(plan, curated, scripted, partial)
         write_tensors(partial, INPUTS, inputs.tensors(), {})
-    _run_trials(plan, curated, partial)
+    arithmetic = choose_arithmetic(plan, spec, run, curated.summary.image_size)
+    _run_trials(plan, curated, partial, hunt_of(plan, arithmetic))
     trials = {
         strategy: [json.loads(partial.read(trial_name(strategy, seed))) for seed in range(oracle_of(config).seeds)]
         for strategy in config.strategies
@@ -72,10 +74,10 @@ def _inputs(plan: Plan, curated: CuratedSet, scripted: Scripted, partial: Folder
     return Inputs(features, pixels, scripted.truth, attributes, examples, scripted.sources)
 
 
-def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder) -> None:
-    """Write the files of all trials that are missing; those of one seed come together."""
-    config, resources = plan.config.hunt, plan.config.resources
-    wanted = [(name, seed) for seed in range(oracle_of(config).seeds) for name in config.strategies]
+def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder, config: Hunt) -> None:
+    """Write the files of all trials that are missing; those of one strategy share compiled code."""
+    resources = plan.config.resources
+    wanted = [(name, seed) for name in config.strategies for seed in range(oracle_of(config).seeds)]
     todo = [
         pa.table({"strategy": [name], "seed": [seed]})
         for name, seed in wanted
@@ -83,7 +85,7 @@ def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder) -> None:
     ]
     if len(todo) < len(wanted):
         log.info("hunt: %d of %d trials are finished", len(wanted) - len(todo), len(wanted))
-    runner = TrialRunner(partial.uri, hunt_of(plan), curated.normalisation, resources.worker_threads)
+    runner = TrialRunner(partial.uri, config, curated.normalisation, resources.worker_threads)
     with (
         progress(len(wanted), "hunting", "trials", start=len(wanted) - len(todo)) as shown,
         translate_errors("hunt"),

@@ -67,5 +67,5 @@ def hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRou
             if scripted:
                 write_report(plan, spec, curated, survey, run)
             else:
-                write_round(plan, spec, curated, survey)
+                write_round(plan, spec, curated, survey, run)
     return HuntReport.open(spec.folder) if scripted else HuntRound.open(spec.folder)
