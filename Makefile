@@ -65,7 +65,7 @@ unit: setup ## run the fast tests: no Ray, no server
 fast: unit ## the same as unit
 
 slow: setup ## run the tests with Ray, MLflow, faults and the command line
-	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not long" \
+	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "slow and not long" \
 		tests/test_docs.py tests/e2e tests/ray tests/unit tests/property tests/gpu
 
 long: setup ## run the long tests of docs/reliability.md
