@@ -34,7 +34,7 @@ demo: setup ## run all stages on a small simulated survey, five minutes on two c
 demo-diffusion: setup ## train a generator of galaxies, sample it and audit the samples, six minutes on two cores
 	@$(BIN)/raydistill run demo_diffusion --to audit
 
-demo-hunt: setup ## find rare galaxies in a simulated survey with a scripted labeller, four minutes on two cores
+demo-hunt: setup ## find rare galaxies in a simulated survey with a scripted labeller, three minutes on two cores
 	@$(BIN)/raydistill run demo_hunt --to hunt
 
 check: lint type contracts unit ## lint, types, import contracts and fast tests; run it before every commit
@@ -43,7 +43,7 @@ coverage: COVERAGE = --cov
 coverage: unit ## run the fast tests and print the lines that they do not run
 
 test: COVERAGE = $(call NEW_PYTHON,--cov,)
-test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, 18 minutes
+test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, 16 minutes
 
 test-all: COVERAGE = --cov
 test-all: check slow long ## test, plus the long fault and cluster tests
@@ -65,7 +65,7 @@ unit: setup ## run the fast tests: no Ray, no server
 fast: unit ## the same as unit
 
 slow: setup ## run the tests with Ray, MLflow, faults and the command line
-	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "slow and not long" \
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not long" \
 		tests/test_docs.py tests/e2e tests/ray tests/unit tests/property tests/gpu
 
 long: setup ## run the long tests of docs/reliability.md
