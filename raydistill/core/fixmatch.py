@@ -120,13 +120,14 @@ def fit_fixmatch(
         The loss or the parameters are not finite at the end.
     """
     g, count = generator(seed, "fixmatch"), options.batch_size * options.unlabelled
-    gradient = loss_gradient(network, NOTHING, 0.0, options)
+    arithmetic = fill_auto(options)
+    gradient = loss_gradient(network, NOTHING, 0.0, arithmetic)
     unchanged = NOTHING.sample(generator(seed, "nothing"), options.batch_size + count)
     supervised, unsupervised = (
         (options.batch_size + count) / options.batch_size,  # the gradient is that of the mean over both kinds
         (options.batch_size + count) / count * options.weight,
     )
-    precision = fill_auto(options).precision
+    reduced = arithmetic.precision == "bfloat16"
     theta, momentum = theta_P.clone(), torch.zeros_like(theta_P)
     average, share, loss = theta.clone(), 0.0, torch.zeros(())
     for step in range(options.steps):
@@ -136,7 +137,7 @@ def fit_fixmatch(
         weak = options.weak.apply(images, options.weak.sample(g, len(images)))
         weak_pool = options.weak.apply(pool, options.weak.sample(g, len(pool)))
         strong_pool = options.strong.apply(pool, options.strong.sample(g, len(pool)))
-        with torch.no_grad(), torch.autocast(pool.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.no_grad(), torch.autocast(pool.device.type, torch.bfloat16, enabled=reduced):
             logits = network(theta, weak_pool)
         confidence_U, label_U = logits.to(theta).softmax(dim=1).max(dim=1)
         used_U = (confidence_U >= options.threshold).to(theta)

@@ -25,6 +25,7 @@ from typing import Any
 from raydistill import config as configs
 from raydistill.artifacts import curated, distilled, evaluation, generator, search, synthetic, trajectories
 from raydistill.artifacts.manifest import REVISIONS, open_manifest
+from raydistill.artifacts.survey import CATALOG, TRUTH
 from raydistill.config import CatalogSurvey, Config, Distill, TableConditions
 from raydistill.config.source import SimulatorSource
 from raydistill.datasets.base import DataSet
@@ -82,14 +83,14 @@ class Plan:
     @property
     def truth(self) -> str | None:
         """The table of the truth of the simulated survey; None if the survey is a user's own."""
-        return None if self.survey is None else f"{self.survey.folder.uri}/truth.csv"
+        return None if self.survey is None else f"{self.survey.folder.uri}/{TRUTH}"
 
     @staticmethod
     def simulated_survey(folder: Folder) -> CatalogSurvey:
         """Return a simulated survey in the form in which users describe their own."""
         root = folder.uri
         images = FolderImages(root=f"{root}/images", mapping=f"{root}/filename_mapping.csv")
-        return CatalogSurvey(catalog=f"{root}/catalog.csv", images=images, dialect="hart16")
+        return CatalogSurvey(catalog=f"{root}/{CATALOG}", images=images, dialect="hart16")
 
     @cached_property
     def curated(self) -> ArtifactSpec:

@@ -13,11 +13,9 @@ from raydistill.core.arithmetic import EAGER, Arithmetic
 from raydistill.core.cost_model import WorkEstimate
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.hunting.examples import Group
-from raydistill.hunting.learning import uses_pixels
+from raydistill.hunting.learning import AnyLearner, uses_pixels
 from raydistill.hunting.pixels import (
-    FixMatchLearner,
     HuntTraining,
-    NetworkLearner,
     Pixels,
     computed_by,
     estimate_fit,
@@ -65,25 +63,26 @@ def choose_arithmetic(plan: Plan, spec: ArtifactSpec, run: Run, image_size: int)
     """Return the arithmetic of the networks of a hunt: compiled and in bfloat16 if the work is worth it."""
     config, work = plan.config.hunt, WorkEstimate()
     for learner, count in _fits(config):
-        one = estimate_fit(learner, image_size)
-        work += WorkEstimate(count * one.flops, count * one.steps)
+        if not isinstance(learner, Regression):
+            one = estimate_fit(learner, image_size)
+            work += WorkEstimate(count * one.flops, count * one.steps)
     return resolve(spec.folder, run, HuntTraining(), work, 0, plan.config.resources.worker_threads)
 
 
-def _fits(config: Hunt) -> list[tuple[NetworkLearner | FixMatchLearner, int]]:
-    """Return the learners on pixels, and how often each is fitted at most."""
-    oracle = config.oracle
-    seeds, rounds = (1, 1) if oracle is None else (oracle.seeds, oracle.rounds + 1)
-    fits: list[tuple[NetworkLearner | FixMatchLearner, int]] = []
-    if config.source_network is not None:
-        described = [name for name in config.strategies if name == "ceiling" or name in config.synthetic]
-        fits.append((config.source_network, seeds * len(described) if oracle else 1))
-    if not isinstance(config.learner, Regression):
-        learning = [name for name in config.strategies if name == "real" or name in config.synthetic]
-        fits.append((config.learner, seeds * rounds * len(learning) if oracle else 1))
-    if oracle is not None:
-        own: dict[str, NetworkLearner | FixMatchLearner] = {"network": oracle.network, "fixmatch": oracle.fixmatch}
-        fits += [(learner, seeds * rounds) for name, learner in own.items() if name in config.strategies]
+def _fits(config: Hunt) -> list[tuple[AnyLearner, int]]:
+    """Return the learners, and how often each is fitted at most."""
+    oracle, network = config.oracle, config.source_network
+    if oracle is None:
+        return [(config.learner, 1)] + ([] if network is None else [(network, 1)])
+    with_source = sum(name in config.synthetic for name in config.strategies)
+    rounds = oracle.seeds * (oracle.rounds + 1)
+    fits: list[tuple[AnyLearner, int]] = [
+        (config.learner, rounds * (with_source + ("real" in config.strategies))),
+        (oracle.network, rounds * ("network" in config.strategies)),
+        (oracle.fixmatch, rounds * ("fixmatch" in config.strategies)),
+    ]
+    if network is not None:
+        fits.append((network, oracle.seeds * (with_source + ("ceiling" in config.strategies))))
     return fits
 
 
