@@ -71,8 +71,9 @@ slow: setup ## run the tests with Ray, MLflow, faults and the command line
 long: setup ## run the long tests of docs/reliability.md
 	@$(BIN)/pytest -q -m long tests
 
-gpu: setup ## run the GPU tests and print what they measured; without a GPU they are skipped
+gpu: setup ## run the tests and the benchmark for a GPU and print what they measured; without a GPU they are skipped
 	@$(BIN)/pytest -v -s -m "not long" tests/gpu
+	@$(BIN)/python benchmarks/gpu.py
 
 docs: setup ## build the documentation site into build/docs; warnings are errors
 	@$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs build/docs

@@ -3,6 +3,7 @@
     python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER              accuracy of networks trained on both, after K iterations
     python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER --agreement  loss and gradients of one iteration from the same state
     python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER --speed      seconds and memory of an STM iteration with 50 student steps
+    ... --speed --gpu                                                        the same on a GPU, with its memory
 
 The folders are git checkouts; nothing is written to them:
     MTT  https://github.com/GeorgeCazenavette/mtt-distillation        at 50dccea47ba48b9cfb3b9c59375d7da92e4e603b
@@ -51,7 +52,8 @@ def main() -> None:
     settings = {name: value for name, value in vars(given).items() if not isinstance(value, Path)}
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     rows: list[dict[str, Any]] = []
-    results[measure.__name__] = {"machine": bench.machine, "code": bench.commits, "settings": settings, "rows": rows}
+    section = measure.__name__ + " on a GPU" * given.gpu
+    results[section] = {"machine": bench.machine, "code": bench.commits, "settings": settings, "rows": rows}
     RESULTS.parent.mkdir(exist_ok=True)
     for row in measure(bench):
         rows.append(row)
@@ -77,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--experts", type=int, default=3, help="number of experts")
     parser.add_argument("--expert-epochs", type=int, default=10, help="epochs of each expert")
     parser.add_argument("--per-class", type=int, default=700, help="CIFAR-10 images per class; 5/7 are for training")
+    parser.add_argument("--gpu", action="store_true", help="with --speed: both sides on a GPU, and its memory")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each side; default: all cores")
     parser.add_argument(
         "--work", type=Path, default=Path("runs/side_by_side"), help="folder for data, experts and images"

@@ -34,9 +34,9 @@ class Bench:
         self.code = {"mtt": given.mtt.resolve(), "stm": given.stm.resolve()}
         self.commits = {method: _commit(folder) for method, folder in self.code.items()}
         self.environment = {
-            **os.environ, "OMP_NUM_THREADS": str(given.threads), "CUDA_VISIBLE_DEVICES": "",
+            **os.environ, "OMP_NUM_THREADS": str(given.threads),
             "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
-        }  # fmt: skip
+        } | ({} if given.gpu else {"CUDA_VISIBLE_DEVICES": ""})  # fmt: skip
         self.machine = self.ask("machine", {})
 
     def start(self, task: str, spec: dict[str, Any], out: Path) -> Process:
@@ -166,6 +166,7 @@ def prepare(bench: Bench, data: str) -> dict[str, Any]:
         "trajectories": trajectories,
         "data": str(bench.work / data / "start"),
         "images_per_class": IMAGES_PER_CLASS,
+        "gpus": int(given.gpu),
     }
     return spec | bench.ask("export", spec)
 

@@ -6,7 +6,7 @@ so that two of them alternate, and ends at the end of its input. raydistill is i
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import platform
@@ -50,10 +50,12 @@ class Turns:
         """Report an iteration. student_lrs: returns one rate, or one per start epoch; called when images are saved."""
         import torch
 
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         seconds = time.perf_counter() - self._began
         self._iterations += 1
         if self._iterations % self._every == 0:
-            saved = {"images": images.detach().clone(), "student_lrs": torch.as_tensor(student_lrs()).reshape(-1)}
+            saved = {"images": images.detach().cpu().clone(), "student_lrs": torch.as_tensor(student_lrs()).reshape(-1)}
             torch.save(saved, self._folder / f"{self._iterations:06d}.pt")
         self._answer(seconds=seconds, loss=loss, peak_mb=_peak_mb())
 
@@ -62,7 +64,11 @@ class Turns:
 
 
 def _peak_mb() -> float:
-    """Return the peak memory of this process so far. (ru_maxrss: kB on Linux, bytes on macOS.)"""
+    """Return the peak memory of this process so far: the GPU's, if it uses one. (ru_maxrss: kB on Linux, bytes on macOS.)"""
+    import torch
+
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
@@ -139,9 +145,7 @@ def _run_theirs(spec: Spec, begin: Callable[[], None], end: Callable[[float, dic
     if dtype != torch.float32:
         torch.set_default_dtype(dtype)
         torch.float = dtype  # they write it where they make the images
-    absent = [
-        name for name in STAND_INS if name.startswith("scipy") or not importlib.util.find_spec(name.split(".")[0])
-    ]
+    absent = [name for name in STAND_INS if name.startswith("scipy") or not _imports(name.split(".")[0])]
     sys.modules |= {name: StandIn(name) for name in absent} | {"wandb": Recorder(begin, end)}
     sys.dont_write_bytecode = True  # leave their folder unchanged
     sys.path.insert(0, spec["code"])
@@ -160,6 +164,15 @@ def _run_theirs(spec: Spec, begin: Callable[[], None], end: Callable[[float, dic
     runpy.run_path(f"{spec['code']}/distill.py", run_name="__main__")
 
 
+def _imports(name: str) -> bool:
+    """Return whether a module imports. A CUDA build of torchvision is there beside a CPU build of torch, but does not."""
+    try:
+        importlib.import_module(name)
+    except (ImportError, RuntimeError):
+        return False
+    return True
+
+
 # ---- ours ----
 
 
@@ -171,12 +184,14 @@ def ours(spec: Spec, answers: Any) -> None:
     from raydistill.core.distiller import Distiller
     from raydistill.core.initial import hard_labels
     from raydistill.core.recipe import Recipe
+    from raydistill.pipeline.runtime.resources import device_of
 
     recipe = TypeAdapter(Recipe).validate_python(spec["recipe"])
     store = TrajectoryStore.open(spec["trajectories"], verify=False)
     images = torch.load(Path(spec["data"]) / START)["images"]
     classes = len(images) // recipe.images_per_class
-    labels = hard_labels(classes, recipe.images_per_class)
+    device = device_of(spec["gpus"])
+    images, labels = images.to(device), hard_labels(classes, recipe.images_per_class).to(device)
     distiller = Distiller(recipe, _network(classes, images), store, images, labels, seed=0)
     turns = Turns(spec, answers)
     turns.ready()
@@ -358,7 +373,8 @@ def machine(spec: Spec, answers: Any) -> None:
 
     facts = {
         "cpus": os.cpu_count(), "cpu": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "bfloat16": Hardware.of_workers(gpus=0).bfloat16,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "bfloat16": Hardware.of_workers(gpus=torch.cuda.device_count()).bfloat16,
     }  # fmt: skip
     answers.write(json.dumps(facts) + "\n")
 

@@ -1,4 +1,4 @@
-"""Compare the GPU with the CPU, and let two experts share a GPU.
+"""Compare the GPU with the CPU, and let the workers of the commands share a GPU.
 
 The tests print the differences that they measure; `make gpu` shows them.
 """
@@ -119,15 +119,19 @@ def test_speed_of_the_generators_for_one_gpu(monkeypatch: pytest.MonkeyPatch, na
     report(f"{name}: {rate:.0f} training images/s, peak memory {memory:.1f} GiB")
 
 
-def test_two_experts_share_a_gpu(tmp_path: Path) -> None:
-    """Run all stages with half a GPU per expert and per fit, and one for distilling."""
+def test_commands_on_a_gpu(tmp_path: Path) -> None:
+    """Run all stages with half a GPU per expert and per fit, and one for distilling; then those that work block by block."""
     config = Path(__file__).parents[1] / "configs" / "tiny.yaml"
-    resources = ["resources.gpus=0.5", "resources.distill_gpus=1", "resources.workers=2", "tracking.enabled=false"]
-    command = [sys.executable, "-m", "raydistill.cli", "run", str(config), f"output={tmp_path}", *resources]
-    start = time.monotonic()
-    result = subprocess.run(command, capture_output=True, text=True, timeout=540, check=False)
-    assert result.returncode == 0, result.stderr[-4000:]
-    report(f"tiny run with two experts on one GPU: {time.monotonic() - start:.0f} s")
+    network = "generate.model.network={kind: unet, channels: [16, 32], layers: 1}"
+    options = [f"output={tmp_path}", "resources.gpus=0.5", "resources.distill_gpus=1", "resources.workers=2"]
+    options += ["tracking.enabled=false", network, "generate.training.steps=4", "sample.per_class=3"]
+    for name in ("run", "predict", "generate", "sample"):
+        inputs = [str(config)] * (2 if name == "predict" else 1)  # experts of a config, pictures of a survey
+        command = [sys.executable, "-m", "raydistill.cli", name, *inputs, *options]
+        start = time.monotonic()
+        result = subprocess.run(command, capture_output=True, text=True, timeout=540, check=False)
+        assert result.returncode == 0, result.stderr[-4000:]
+        report(f"{name} of the tiny config, two workers on one GPU: {time.monotonic() - start:.0f} s")
     store = next((tmp_path / "tiny").glob("trajectories-*"))
     assert len(list(store.glob("expert-*.npy"))) == 3
 

@@ -29,9 +29,9 @@ from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.pictures.levels import LevelChecks
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.worker import BlockPredictor, EnsembleSource, PictureSource, prepare_block
+from raydistill.pipeline.predict.worker import BlockPredictor, EnsembleSource, PictureSource, prepare_packed
 from raydistill.pipeline.runtime.failures import translate_errors
-from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
+from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, ONE_BLOCK, accepted_deprecations, pack, quiet_context
 from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.pipeline.specs import ArtifactSpec
@@ -170,15 +170,15 @@ def _predict_blocks(
     block_bytes, context.target_max_block_size = context.target_max_block_size, None  # a block is never divided
     try:
         with accepted_deprecations():
-            rows: ray.data.Dataset = ray.data.from_arrow(blocks)
+            rows: ray.data.Dataset = ray.data.from_arrow([pack(block) for block in blocks])
             if resources.gpus:
-                prepare: Any = prepare_block
+                prepare: Any = prepare_packed
                 rows = rows.map_batches(
-                    prepare, fn_args=(source,), batch_format="pyarrow", batch_size=None, max_retries=MAX_RETRIES
+                    prepare, fn_args=(source,), batch_format="pyarrow", batch_size=ONE_BLOCK, max_retries=MAX_RETRIES
                 )
             rows = rows.map_batches(
                 BlockPredictor, fn_constructor_args=(ensemble, folder.uri, None if resources.gpus else source),
-                batch_format="pyarrow", batch_size=None, compute=ray.data.ActorPoolStrategy(size=workers),
+                batch_format="pyarrow", batch_size=ONE_BLOCK, compute=ray.data.ActorPoolStrategy(size=workers),
                 num_cpus=0 if resources.gpus else resources.cpus, num_gpus=resources.gpus,
                 max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES,
             )  # fmt: skip

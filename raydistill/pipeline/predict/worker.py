@@ -31,6 +31,7 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.pipeline.pictures.levels import LevelChecks, measure_levels, planes
 from raydistill.pipeline.pictures.preparing import Preparation, prepare_picture
+from raydistill.pipeline.runtime.ray_data import pack, unpack
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.pipeline.survey_pictures.readers import Reader
 from raydistill.storage import Folder
@@ -117,8 +118,13 @@ def prepare_block(objects: pa.Table, source: PictureSource) -> pa.Table:
     return pa.Table.from_pylist(rows, PREPARED)
 
 
+def prepare_packed(packed: pa.Table, source: PictureSource) -> pa.Table:
+    """Apply `prepare_block` to a packed block."""
+    return pack(prepare_block(unpack(packed), source))
+
+
 class BlockPredictor:
-    """Predict the prepared pictures of one block, and write its file: PREPARED -> REPORT.
+    """Predict the prepared pictures of one packed block, and write its file: PREPARED -> REPORT.
 
     Parameters
     ----------
@@ -136,8 +142,9 @@ class BlockPredictor:
         self._options, self._ensemble = ensemble, ensemble.load(self._device)
         self._folder, self._source = Folder(output), source
 
-    def __call__(self, block: pa.Table) -> pa.Table:
+    def __call__(self, packed: pa.Table) -> pa.Table:
         """Return the record of the block; its file is complete before."""
+        block = unpack(packed)
         prepared = block if self._source is None else prepare_block(block, self._source)
         index, errors = prepared["block"][0].as_py(), prepared["error"].drop_null()
         if len(errors):

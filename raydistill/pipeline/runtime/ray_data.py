@@ -1,4 +1,8 @@
-"""Settings of Ray Data that all its users share: retries, logging, and accepted warnings."""
+"""Settings of Ray Data that all its users share: whole blocks, retries, logging, and accepted warnings.
+
+Ray Data wants a number of rows per batch for tasks on GPUs, and joins or divides blocks to reach it. So a block whose rows
+belong together travels as one row, its Arrow stream, and `ONE_BLOCK` rows are a batch.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from raydistill.config import Resources
 from raydistill.pipeline.runtime.resources import choose_num_workers
 
 MAX_RETRIES = 3  # of a block whose worker died, as for Ray's own tasks; Ray Data would retry without limit
+ONE_BLOCK = 1  # batch_size of packed blocks
 # Warnings of Ray that the stages accept: start of the message -> reason.
 ACCEPTED_DEPRECATIONS = {
     "`ray_remote_args` is deprecated": "max_retries, max_restarts and max_task_retries have no named replacement in Ray "
@@ -31,6 +36,23 @@ def quiet_context(*, preserve_order: bool) -> ray.data.DataContext:
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it logs every execution, and the missing progress bars
     context.execution_options.preserve_order = preserve_order
     return context
+
+
+def pack(block: pa.Table) -> pa.Table:
+    """Return a table as the only row of another one, {stream}."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, block.schema) as stream:
+        stream.write_table(block)
+    return pa.table({"stream": pa.array([sink.getvalue().to_pybytes()], pa.large_binary())})
+
+
+def unpack(packed: pa.Table) -> pa.Table:
+    """Return the table of `pack`, without a copy."""
+    return pa.ipc.open_stream(packed["stream"][0].as_buffer()).read_all()
+
+
+def _measure_packed(packed: pa.Table, measure: Callable[[pa.Table], pa.Table]) -> pa.Table:
+    return measure(unpack(packed))
 
 
 def map_blocks(
@@ -50,13 +72,15 @@ def map_blocks(
     if not blocks:
         return
     context = quiet_context(preserve_order=False)
-    block_bytes, context.target_max_block_size = context.target_max_block_size, None  # a block is never divided
+    block_bytes, context.target_max_block_size = context.target_max_block_size, None  # nor are reports
+    on_block: Any = _measure_packed
     try:
         with accepted_deprecations():
-            rows = ray.data.from_arrow(list(blocks)).map_batches(
-                measure,
+            rows = ray.data.from_arrow([pack(block) for block in blocks]).map_batches(
+                on_block,
+                fn_args=(measure,),
                 batch_format="pyarrow",
-                batch_size=None,
+                batch_size=ONE_BLOCK,
                 compute=ray.data.TaskPoolStrategy(size=choose_num_workers(resources, len(blocks))),
                 num_cpus=0 if resources.gpus else resources.cpus,
                 num_gpus=resources.gpus,

@@ -1,0 +1,212 @@
+"""Measure distilling and training on a GPU: time, peak memory, and the share of the card's arithmetic that is used.
+
+    python benchmarks/gpu.py [NAME ...]         NAME: see `SETTINGS`; default: all
+    python benchmarks/gpu.py --show             print the tables of the last results
+
+Each variant runs in its own process, with its own peak memory. A finished row is kept, so that the next run goes on where one
+was stopped, in pieces of any length; `--again` measures anew. Images and parameters are random numbers in the shapes of a
+setting; 50 student steps, ConvNet-D3-W128, no augmentation.
+
+`unrolled` is how the published codes differentiate: autograd through all student steps. `exact` is raydistill's engine; both
+give the same gradients. float32 is float32, without TF32. The arithmetic of an iteration is that of `core.cost_model`,
+12 forward passes per image and student step; of a training step it is 3 per image. Its share is relative to a matrix product of
+8,192 by 8,192 in the same precision, measured in the same process.
+
+Writes `benchmarks/results/gpu.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from raydistill.core.architectures import ConvNet
+from raydistill.core.augment import Augmentation
+from raydistill.core.cost_model import forward_flops
+from raydistill.core.engines import engine_options
+from raydistill.core.matching import Batch, Matcher, student_loss
+from raydistill.core.networks import Network, build_network, initial_parameters
+from raydistill.core.training import Training, _gradient
+from raydistill.pipeline.runtime.resources import device_of
+from raydistill.seeding import generator
+
+RESULTS = Path(__file__).parent / "results" / "gpu.json"
+STUDENT_STEPS = 50
+BATCH_SIZE = 256  # of an expert
+MEASURED_SECONDS = 5.0  # of a row, after the first iteration
+
+
+class Setting(NamedTuple):
+    """The shape of a set of synthetic images, or of an expert's batches (ipc 0)."""
+
+    classes: int
+    side: int
+    ipc: int
+
+    @property
+    def num_images(self) -> int:
+        return self.classes * self.ipc or BATCH_SIZE
+
+
+class Variant(NamedTuple):
+    engine: Literal["exact", "unrolled"]
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+
+
+SETTINGS = {
+    "GZ2 128 px, 1 a class": Setting(9, 128, 1),
+    "GZ2 128 px, 10 a class": Setting(9, 128, 10),
+    "GZ2 128 px, 50 a class": Setting(9, 128, 50),
+    "CIFAR-10, 1 a class": Setting(10, 32, 1),
+    "CIFAR-10, 50 a class": Setting(10, 32, 50),
+    "GZ2 128 px, experts": Setting(9, 128, 0),
+    "CIFAR-10, experts": Setting(10, 32, 0),
+}
+VARIANTS = {
+    "unrolled": Variant("unrolled"),
+    "exact": Variant("exact"),
+    "exact, compiled": Variant("exact", compile=True),
+    "exact, compiled, bfloat16": Variant("exact", "bfloat16", compile=True),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *SETTINGS], help="settings to measure; default: all")
+    parser.add_argument("--again", action="store_true", help="measure rows that are there too")
+    parser.add_argument("--show", action="store_true", help="print the results, measure nothing")
+    parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.row:
+        print(json.dumps(measure(*args.row)))
+        return
+    rows: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if not args.show:
+        here = torch.cuda.is_available()
+        if not here:
+            print("This machine has no CUDA GPU: nothing was measured. The last results:")
+        for setting in (args.names or SETTINGS) if here else []:
+            for variant in _variants(setting):
+                name = f"{setting}: {variant}"
+                if args.again or name not in rows:
+                    rows[name] = _alone(setting, variant)
+                    RESULTS.parent.mkdir(exist_ok=True)
+                    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+                    print(name, rows[name], flush=True)
+    show(rows)
+
+
+def _variants(setting: str) -> list[str]:
+    """Return the variants of a setting. Training has no engine: its `unrolled` is eager training."""
+    return [variant for variant in VARIANTS if SETTINGS[setting].ipc or variant != "exact"]
+
+
+def _alone(setting: str, variant: str) -> dict[str, Any]:
+    """Measure a row in its own process."""
+    command = [sys.executable, __file__, "--row", setting, variant]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise SystemExit(f"{setting}, {variant} failed:\n{answer.stderr}")
+    result: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    return result
+
+
+def measure(setting: str, variant: str) -> dict[str, Any]:
+    """Return seconds (median), images/s, peak memory [GiB] and the share of the card's arithmetic; or `out_of_memory`."""
+    shape, how, device = SETTINGS[setting], VARIANTS[variant], device_of(1)
+    card = torch.cuda.get_device_properties(device)
+    common = {"gpu": card.name, "torch": torch.__version__}
+    network = build_network(ConvNet(), shape.classes, shape.side)
+    if shape.ipc:
+        run, passes = _matching(network, shape, how, device), 12 * STUDENT_STEPS
+    else:
+        run, passes = _training(network, shape, how, device), 3
+    rate = _matrix_rate(getattr(torch, how.precision), device)
+    torch.cuda.reset_peak_memory_stats()
+    try:
+        first = _seconds(run)
+        one = _seconds(run)
+        seconds = [_seconds(run) for _ in range(max(2, min(50, int(MEASURED_SECONDS / one))))]
+    except torch.cuda.OutOfMemoryError:
+        return common | {"out_of_memory": True, "memory_gib": round(card.total_memory / 2**30, 1)}
+    flops = passes * shape.num_images * forward_flops(network, 3, shape.side)
+    return common | {
+        "seconds": round(statistics.median(seconds), 5),
+        "first_seconds": round(first, 2),
+        "images_per_second": round(shape.num_images * (STUDENT_STEPS if shape.ipc else 1) / statistics.median(seconds)),
+        "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3),
+        "tflops": round(flops / statistics.median(seconds) / 1e12, 2),
+        "share": round(flops / statistics.median(seconds) / rate, 4),
+    }
+
+
+def _matching(network: Network, shape: Setting, how: Variant, device: str) -> Callable[[], Any]:
+    start = initial_parameters(network, 0)
+    target = start + 0.001 * torch.randn(start.shape, generator=generator(0, "target"))
+    images = torch.randn(shape.num_images, 3, shape.side, shape.side, generator=generator(0, "images"))
+    targets = torch.eye(shape.classes).repeat_interleave(shape.ipc, dim=0)
+    loss = student_loss(network, Augmentation(), how.precision)
+    matcher = Matcher(loss, engine_options(how.engine, compile=how.compile))
+    tensors = (tensor.to(device) for tensor in (start, target, images, targets, torch.tensor(0.01)))
+    return partial(matcher.match, *tensors, [Batch(None, {})] * STUDENT_STEPS)
+
+
+def _training(network: Network, shape: Setting, how: Variant, device: str) -> Callable[[], Any]:
+    theta = initial_parameters(network, 0)
+    images = torch.randn(BATCH_SIZE, 3, shape.side, shape.side, generator=generator(0, "images"))
+    targets = torch.eye(shape.classes)[torch.arange(BATCH_SIZE) % shape.classes]
+    recipe = Training(compile=how.compile, precision=how.precision).resolved()
+    tensors = (tensor.to(device) for tensor in (theta, images, targets))
+    return partial(_gradient(network, recipe), *tensors, {})
+
+
+def _matrix_rate(dtype: torch.dtype, device: str) -> float:
+    """Return the operations per second of a large matrix product."""
+    a, b = (torch.randn(8192, 8192, device=device).to(dtype) for _ in range(2))
+    _seconds(lambda: a @ b)
+    return float(2 * 8192**3 / statistics.median(_seconds(lambda: a @ b) for _ in range(5)))
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def show(rows: dict[str, dict[str, Any]]) -> None:
+    """Print a Markdown table per setting."""
+    for setting in SETTINGS:
+        given = {variant: rows[f"{setting}: {variant}"] for variant in VARIANTS if f"{setting}: {variant}" in rows}
+        if not given:
+            continue
+        baseline = given.get("unrolled", {}).get("seconds")
+        print(f"\n{setting} ({next(iter(given.values()))['gpu']})\n")
+        print(
+            "| | seconds | of unrolled | peak memory [GiB] | TFLOP/s | share of a matrix product |\n|---|---|---|---|---|---|"
+        )
+        for variant, row in given.items():
+            if row.get("out_of_memory"):
+                print(f"| {variant} | more memory than {row['memory_gib']} GiB | | | | |")
+                continue
+            ratio = f"{row['seconds'] / baseline:.2f}" if baseline else ""
+            cells = (
+                f"{row['seconds']:.4f} | {ratio} | {row['memory_gib']:.2f} | {row['tflops']:.1f} | {row['share']:.2f}"
+            )
+            print(f"| {variant} | {cells} |")
+
+
+if __name__ == "__main__":
+    main()
