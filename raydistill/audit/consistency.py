@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from raydistill.audit.findings import Finding
 from raydistill.audit.frame import Frame
@@ -92,10 +92,10 @@ def recognised_classes(synthetic: Seen, held_out: Seen, class_names: Sequence[st
         )
         if min(count, real_count) < MIN_OF_CLASS:
             continue
-        low, high = stats.binomtest(right, count).proportion_ci(method="wilson")
-        floor_low, floor_high = stats.binomtest(real_right, real_count).proportion_ci(method="wilson")
+        low, high = scipy.stats.binomtest(right, count).proportion_ci(method="wilson")
+        floor_low, floor_high = scipy.stats.binomtest(real_right, real_count).proportion_ci(method="wilson")
         table = [[right, count - right], [real_right, real_count - real_right]]
-        p_value = stats.fisher_exact(table, alternative="less").pvalue
+        p_value = scipy.stats.fisher_exact(table, alternative="less").pvalue
         value, floor = right / count, real_right / real_count
         found.append(_finding("class_recognised", name, value, (low, high), floor, (floor_low, floor_high), p_value))
     return found
@@ -135,7 +135,7 @@ def predicted_answers(synthetic: Seen, held_out: Seen, training: Seen, answers: 
         if real is None or asked is None or real.ends[0] < SMALLEST_CEILING:
             continue
         difference = (np.arctanh(asked.value) - np.arctanh(real.value)) / np.hypot(asked.error, real.error)
-        p_value = float(stats.norm.cdf(difference))
+        p_value = float(scipy.stats.norm.cdf(difference))
         found.append(_finding("answer_predicted", answer, asked.value, asked.ends, real.value, real.ends, p_value))
     return found
 

@@ -8,7 +8,7 @@ the same decision boundaries and would be fitted anew for each permutation.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy
 
 from raydistill.audit.statistics import LEFT_OUT, SYNTHETIC, Bools, Floats, Groups, Metric, PooledStatistic
 from raydistill.seeding import fold_in
@@ -68,7 +68,7 @@ def _fold_areas(pooled_ND: Floats, groups_BN: Groups, in_fold_N: Bools, kept_N: 
 
 def area_under_roc(scores_BN: Floats, positive_BN: Bools) -> Floats:
     """Return the area under the ROC curve [B], from the ranks of the scores; ties count one half."""
-    ranks_BN = rankdata(scores_BN, axis=1)
+    ranks_BN = scipy.stats.rankdata(scores_BN, axis=1)
     positives = positive_BN.sum(1)
     negatives = positive_BN.shape[1] - positives
     wins = (ranks_BN * positive_BN).sum(1) - positives * (positives + 1) / 2

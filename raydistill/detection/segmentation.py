@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from astropy.stats import sigma_clipped_stats
 from scipy import ndimage
 
 from raydistill.errors import ConfigError
@@ -49,6 +48,8 @@ def smooth_brightness(light: Floats) -> Floats:
 
 def border_sky(brightness: Floats) -> tuple[float, float]:
     """Return the level and the noise of the sky in the border of a smoothed picture `[H, W]`."""
+    from astropy.stats import sigma_clipped_stats  # a slow import, which most processes do not need
+
     width = max(1, min(brightness.shape) // BORDER)
     border = np.ones(brightness.shape, bool)
     border[width:-width, width:-width] = False

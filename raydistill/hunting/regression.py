@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from raydistill.core.checks import positive
@@ -90,6 +89,8 @@ def fit_regression(examples: Examples, standardiser: Standardiser, strength: flo
     strength
         Weight of the loss relative to the penalty; small values regularise more.
     """
+    from sklearn.linear_model import LogisticRegression  # a slow import, which most processes do not need
+
     model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
     weights_L = examples.weights_L / examples.weights_L.sum()
     with threadpool_limits(1):  # the order of sums, and so the last bits, depend on the threads

@@ -233,7 +233,7 @@ def no_part_written_again(case: KilledCommand, folder: Path, before: dict[str, i
 
 
 # One command of each kind of parts; `make test-all` kills them all.
-ALWAYS = {"augment", "sample-injection", "hunt"}
+ALWAYS = {"sample-injection", "hunt"}
 
 
 @pytest.mark.parametrize("again", ["in this process", pytest.param("by command", marks=pytest.mark.long)])

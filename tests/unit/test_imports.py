@@ -1,4 +1,4 @@
-"""Packages that need torchvision can be imported beside a torchvision that does not fit torch."""
+"""The import of the configs is quick, and torchvision may be one that does not fit torch."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def test_module_is_imported_after_the_registration_of_operators_fails(tmp_path: 
     (tmp_path / "needs_torchvision.py").write_text("import torchvision\nANSWER = 42\n")
     result = subprocess.run([sys.executable, "-c", MISFIT, str(tmp_path)], capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "42", result.stderr
+
+
+def test_workers_do_not_import_slow_packages_that_few_of_them_use() -> None:
+    """Every process of every stage imports the configs; a second more is a second for each of them."""
+    slow = {"scipy.stats", "sklearn", "astropy", "matplotlib", "mlflow", "diffusers", "torchvision"}
+    code = f"import raydistill.pipeline.experts.worker, sys; print({slow} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
 
 
 def test_other_errors_of_an_import_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
