@@ -4,6 +4,7 @@
 - `report.json`: class names, sizes, and for each training set its figures with intervals.
 - `reliability.parquet`: bins of the confidence on the target, over the networks of a kind.
 - `adaptation.png`: the four accuracies, and the reliability diagram.
+- `resolved.json`: precision and compilation of the networks.
 
 A network is trained on a training set (`source`, `source_synthetic` or `distilled`) by a method:
 

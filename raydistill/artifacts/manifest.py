@@ -43,6 +43,7 @@ REVISIONS = {
     "hunt": 2,
     "hunt_round": 2,
     "augmentation": 1,
+    "adaptation": 2,
 }
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact

@@ -13,6 +13,8 @@ from __future__ import annotations
 import ray
 
 from raydistill.artifacts.adaptation import AdaptationReport
+from raydistill.core.cost_model import WorkEstimate, forward_flops
+from raydistill.core.networks import build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.weighted_training import drawing_probabilities
 from raydistill.log import get_logger
@@ -23,8 +25,9 @@ from raydistill.pipeline.adapt.runner import FitRunner
 from raydistill.pipeline.adapt.specs import adaptation_spec
 from raydistill.pipeline.adapt.worker import Common
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.pipeline.runtime.stages import is_complete, resolve, stage_context, tracked_run
+from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.seeding import fold_in
 
 log = get_logger(__name__)
@@ -62,7 +65,7 @@ def adapt(plan: Plan, target: str, tracker: Tracker, parent_run: str | None = No
         surveys = open_surveys(plan, target)
         training_sets = open_training_sets(plan, surveys)
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, surveys.source) as run:
-            runner = _runner(plan, target, surveys, training_sets)
+            runner = _runner(plan, spec, run, surveys, training_sets)
             fits = choose_fits(runner, plan.config.adapt, list(training_sets))
             trained = dict(zip(fits, runner.train(fits, "training"), strict=True))
             if diverged := [fit for fit, result in trained.items() if result.diverged]:
@@ -79,8 +82,18 @@ def adapt(plan: Plan, target: str, tracker: Tracker, parent_run: str | None = No
     return AdaptationReport.open(spec.folder)
 
 
-def _runner(plan: Plan, target: str, surveys: Surveys, training_sets: dict[str, TrainingSet]) -> FitRunner:
+def _runner(
+    plan: Plan, spec: ArtifactSpec, run: Run, surveys: Surveys, training_sets: dict[str, TrainingSet]
+) -> FitRunner:
     options, resources, source = plan.config.adapt, plan.config.resources, surveys.source
+    size = source.summary.image_size
+    forward = forward_flops(build_network(options.network, source.num_classes, size), 3, size)
+    fits = (len(training_sets) + 1) * (len(options.lr_grid) + options.seeds)
+    steps = options.training.steps * (1 if resources.gpus else fits)  # on GPUs a process ends with its task
+    work = WorkEstimate(3.0 * forward * options.training.batch_size * steps, steps)
+    arithmetic = resolve(spec.folder, run, options.training, work, resources.gpus, resources.worker_threads)
+    log.info("adapt: %s, batches of %d, %d steps: %s", options.network.name, options.training.batch_size,
+             options.training.steps, arithmetic)  # fmt: skip
     labelled = surveys.target_pictures("train", "channels").known()
     targets = one_hot(labelled.labels, source.num_classes)
     ceiling = TrainingSet(labelled.images, targets, drawing_probabilities(labelled.labels))
@@ -88,8 +101,8 @@ def _runner(plan: Plan, target: str, surveys: Surveys, training_sets: dict[str, 
     common = Common(
         architecture=options.network,
         num_classes=source.num_classes,
-        image_size=source.summary.image_size,
-        training=options.training.resolved(),
+        image_size=size,
+        training=options.training.resolved(arithmetic),
         alignment=options.alignment,
         root=fold_in(plan.config.seed, "adapt"),
         threads=resources.worker_threads,
@@ -100,7 +113,7 @@ def _runner(plan: Plan, target: str, surveys: Surveys, training_sets: dict[str, 
         "target": surveys.target_pictures("validation", "channels").known(),
     }
     return FitRunner(
-        folder=adaptation_spec(plan, target).folder,
+        folder=spec.folder,
         resources=resources,
         common=common,
         training_sets={name: ray.put(one) for name, one in {**training_sets, "": ceiling}.items()},
