@@ -82,7 +82,8 @@ docs: setup ## build the documentation site into build/docs; warnings are errors
 bench: setup ## measure speed and memory as ratios, under ten minutes; writes benchmarks/results/latest.json
 	@$(BIN)/python benchmarks/bench.py
 
-ui: setup ## show the demo run in MLflow at http://127.0.0.1:5000
+ui: setup ## show the demo run in MLflow
+	@echo "open http://127.0.0.1:5000/#/experiments/1?workflowType=machine_learning"
 	@$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(CURDIR)/runs/demo/mlflow.db
 
 clean: ## delete runs/; the environment stays

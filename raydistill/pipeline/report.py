@@ -20,7 +20,7 @@ from raydistill.artifacts.search import BEST, TRIALS, SearchReport, format_value
 from raydistill.config import Config
 from raydistill.pipeline.evaluate.report import network_names
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.stages import tracking_uri
+from raydistill.pipeline.runtime.stages import make_tracker, tracking_uri
 from raydistill.pipeline.tracking.uris import ui_command
 
 SHOWN_TRIALS = 10
@@ -40,17 +40,15 @@ def report_of_run(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
         title = "DD-Ranking's scores of the distilled set"
         console.print(_table(title, [("score", "in [0, 1]", "95 % interval"), *scores]))
     console.print(verdict(report.summary), style="bold")
-    distilled, experts = (
-        report.summary.get(name, {}).get("balanced_accuracy", {}).get("mean") for name in ("distilled", "experts")
-    )
-    name = plan.config.network.name
-    if distilled and experts and trained_network(report.summary["experts"], name) == name:
-        console.print(f"It reaches {distilled / experts:.0%} of its experts' balanced accuracy.")
+    if (share := fraction_of_experts(report, plan.config)) is not None:
+        console.print(f"It reaches {share:.0%} of its experts' balanced accuracy.")
     console.print(f"Prototypes beside images of their class: {plan.evaluated_set.folder}/atlas.png")
     console.print(f"Figures and confusion matrix:            {report.folder}")
     uri = tracking_uri(plan)
     if plan.config.tracking.enabled and uri:
         console.print(f"MLflow: {ui_command(uri)}")
+        if (page := make_tracker(plan).page()) is not None:
+            console.print(f"        {page}")
 
 
 def audit_report(report: AuditReport, out: TextIO) -> None:
@@ -146,6 +144,17 @@ def search_report(report: SearchReport, out: TextIO) -> None:
     console.print(_table(f"the best of {len(report.trials)} recipes", [head, *rows]))
     console.print(f"All trials:      {report.folder}/{TRIALS}, {report.folder}/parallel.png")
     console.print(f"The best, whole: raydistill run {report.folder}/{BEST}")
+
+
+def fraction_of_experts(report: EvaluationReport, config: Config) -> float | None:
+    """Return the balanced accuracy of the distilled set relative to its experts', if both have the same network."""
+    distilled, experts = (
+        report.summary.get(name, {}).get("balanced_accuracy", {}).get("mean") for name in ("distilled", "experts")
+    )
+    name = config.network.name
+    if distilled and experts and trained_network(report.summary["experts"], name) == name:
+        return float(distilled / experts)
+    return None
 
 
 def verdict(summary: Mapping[str, Any]) -> str:

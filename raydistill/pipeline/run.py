@@ -26,6 +26,7 @@ from raydistill.pipeline.detect.specs import detection_specs
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.stage import evaluate
 from raydistill.pipeline.experts.stage import experts
+from raydistill.pipeline.headline import record_headline
 from raydistill.pipeline.hunt.specs import hunt_spec, hunt_specs, sample_plan
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.predict import stage as predictions
@@ -151,6 +152,7 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
             for wanted in config.hunt.samples if name == "hunt" else ():  # the sets that `hunt.synthetic` describes
                 _sample(sample_plan(plan, wanted), tracker, parent.id)
             result = STAGES[name](plan, tracker, parent.id)
+        record_headline(parent, plan, last, result)
     return result
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -9,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.pipeline.tracking.uris import ui_command
 from tests.e2e import tools
-from tests.servers import mlflow_server
+from tests.e2e.browser import CHROMIUM, Page, open_browser
+from tests.servers import free_port, mlflow_server, serving
 
 
 def client(output: Path) -> Any:
@@ -105,6 +110,57 @@ def test_runs_have_their_figures_and_files(undisturbed: Path, runs: dict[str, An
     assert {"grid.png", "atlas.png", "history.png", "images.safetensors", "prototypes.fits"} <= names("distilled")
     assert names("distilled", "prototypes") == {f"prototypes/iteration-{i:06d}.png" for i in (10, 20)}
     assert {"confusion.png", "accuracy.png", "evaluation.json"} <= names("evaluation")
+
+
+def test_the_parent_has_the_headline_and_a_note(undisturbed: Path, runs: dict[str, Any]) -> None:
+    parent, evaluation = runs["run"], runs["evaluation"]
+    for name in ("distilled", "random_real", "experts"):
+        metric = f"{name}/balanced_accuracy"
+        assert parent.data.metrics[metric] == evaluation.data.metrics[metric]
+    share = parent.data.metrics["distilled/fraction_of_experts"]
+    assert f"reaches {share:.0%} of its experts" in parent.data.tags["mlflow.note.content"]
+    assert "| distilled | " in parent.data.tags["mlflow.note.content"]
+    files = {entry.path for entry in client(undisturbed).list_artifacts(parent.info.run_id)}
+    assert {"atlas.png", "accuracy.png"} <= files
+
+
+def test_runs_are_found_by_name_and_tags(undisturbed: Path, runs: dict[str, Any]) -> None:
+    experiment = client(undisturbed).get_experiment_by_name("tiny")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    log = "".join(path.read_text() for path in undisturbed.glob("command-*.err"))
+    assert f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}?workflowType=machine_learning" in log
+    for stage, run in runs.items():
+        assert run.info.run_name.startswith(f"{stage} tiny "), stage
+    wanted = "tags.config = 'tiny' and tags.survey = 'simulated' and tags.ipc = '1' and tags.schedule = 'clocked'"
+    found = client(undisturbed).search_runs([experiment.experiment_id], f"{wanted} and tags.seed = '3'")
+    assert len(found) == len(runs)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_printed_page_shows_the_runs_and_a_click_the_headline(undisturbed: Path, tmp_path: Path) -> None:
+    uri, port = f"sqlite:///{undisturbed / 'runs' / 'tiny' / 'mlflow.db'}", free_port()
+
+    async def text_of(page: Page, wanted: str) -> str:
+        for _ in range(200):
+            if wanted in (text := await page.evaluate("document.body?.innerText ?? ''")):
+                return str(text)
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{wanted!r} does not appear on the page:\n{text}")
+
+    async def walk() -> None:
+        address = Tracker(uri, "tiny").page()
+        assert address is not None
+        async with open_browser(tmp_path / "profile", tmp_path / "downloads") as page:
+            await page.call("Page.navigate", url=address.replace(":5000/", f":{port}/"))
+            assert "6 matching runs" in await text_of(page, "run tiny ")
+            link = "[...document.querySelectorAll('a')].find(a => a.textContent.startsWith('run tiny '))"
+            await page.evaluate(f"{link}.click()")
+            text = await text_of(page, "It reaches ")
+            assert "balanced accuracy ± 95 %" in text
+            assert "distilled/fraction_of_experts" in text
+
+    with serving(shlex.split(ui_command(uri)), port, tmp_path / "ui.log"):
+        asyncio.run(walk())
 
 
 @pytest.mark.long

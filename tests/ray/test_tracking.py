@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tracking_tools import DIGEST, all_runs, client_of, free_port, read_run, start_script, warnings_of
+from tracking_tools import DIGEST, all_runs, client_of, read_run, start_script, warnings_of
 
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.tracking import tracker as tracking
 from raydistill.pipeline.tracking.formatting import InputDataset, valid_name
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.pipeline.tracking.uris import default_uri, ui_command
+from tests.servers import free_port
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +82,7 @@ def test_tags_contain_stage_identity_and_parents(tracker: Tracker) -> None:
         "raydistill.parent.TrajectoryStore": "bb",
         "raydistill.content": "cc",
         "mlflow.source.name": "raydistill distill",
-        "mlflow.runName": "distill-01234567",
+        "mlflow.runName": "distill 01234567",
     }
     assert expected.items() <= tags.items()
 

@@ -11,13 +11,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tracking_tools import DIGEST, all_runs, client_of, free_port, read_run, start_script, warnings_of
+from tracking_tools import DIGEST, all_runs, client_of, read_run, start_script, warnings_of
 
 from raydistill.pipeline.tracking import tracker as tracking
 from raydistill.pipeline.tracking.formatting import InputDataset
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.pipeline.tracking.uris import default_uri, ui_command
-from tests.servers import mlflow_server, serving
+from tests.servers import free_port, mlflow_server, serving
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from raydistill.artifacts.manifest import source_commit
@@ -53,6 +54,22 @@ def format_tags(stage: str, identity: str, parents: Mapping[str, str], parent_ru
     if commit := source_commit():
         tags["mlflow.source.git.commit"] = commit
     return tags
+
+
+def search_tags(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags by which people look for runs: survey, network, images per class, schedule, seed."""
+    survey, distill = config.get("survey", {}), config.get("distill", {})
+    found = {
+        "config": config.get("name"),
+        "survey": Path(str(place)).stem
+        if (place := survey.get("catalog") or survey.get("root"))
+        else survey.get("kind"),
+        "network": config.get("network", {}).get("kind"),
+        "ipc": distill.get("images_per_class"),
+        "schedule": distill.get("schedule", {}).get("kind"),
+        "seed": config.get("seed"),
+    }
+    return {name: str(value)[:MAX_TAG] for name, value in found.items() if value is not None}
 
 
 def to_dict(value: Any) -> Any:

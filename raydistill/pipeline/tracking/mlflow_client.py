@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+# The kind decides the page that a click on an experiment opens; without it, that is an empty one for language models.
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 PARAMS_PER_BATCH = 100  # mlflow/utils/validation.py, 3.17
 ENVIRONMENT = {  # a user's own values stay
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -66,20 +68,27 @@ def open_client(uri: str) -> MlflowClient:
 
 
 def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
-    """Return the id of an experiment, a new one if needed; ValueError if deleted."""
+    """Return the id of an experiment, a new one if needed; ValueError if deleted.
+
+    An older experiment without a kind gets one.
+    """
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         folder = artifact_folder(uri)
         try:
-            return client.create_experiment(name, artifact_location=None if folder is None else folder.as_uri())
+            location = None if folder is None else folder.as_uri()
+            return client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_KIND)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise
             experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise ValueError(f"experiment '{name}' was deleted: restore it with `mlflow experiments restore`")
+    for key, value in EXPERIMENT_KIND.items():
+        if key not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
     return str(experiment.experiment_id)
 
 

@@ -25,6 +25,7 @@ from raydistill.pipeline.tracking import formatting, mlflow_client
 from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker
 from raydistill.pipeline.tracking.delivery import RecordQueue
 from raydistill.pipeline.tracking.formatting import InputDataset
+from raydistill.pipeline.tracking.uris import runs_page
 
 if TYPE_CHECKING:
     from raydistill.pipeline.tracking.mlflow_client import Metric, MlflowClient
@@ -58,6 +59,14 @@ class Tracker:
                 "experiment", lambda client: mlflow_client.ensure_experiment(client, self.uri, self.experiment)
             )
 
+    def page(self) -> str | None:
+        """Return the address of the table of runs in MLflow; None if tracking is off or the server does not answer."""
+        found: list[str] = []
+        if self.enabled:
+            ensure = mlflow_client.ensure_experiment
+            _breaker(self.uri).attempt("page", lambda client: found.append(ensure(client, self.uri, self.experiment)))
+        return runs_page(self.uri, found[0]) if found else None
+
     @contextmanager
     def run(
         self,
@@ -88,7 +97,7 @@ class Tracker:
         parent_run_id
             The `id` of the run under which MLflow shows this one.
         name
-            Name of the run; by default the stage and 8 digits of the identity.
+            Name of the run; by default the stage, the name of the config and 8 digits of the identity.
 
         Yields
         ------
@@ -98,8 +107,10 @@ class Tracker:
         if not self.enabled:
             yield Run()
             return
-        tags = formatting.format_tags(stage, identity, parents or {}, parent_run_id)
-        run = _MlflowRun(self, name or f"{stage}-{identity[:8]}", tags)
+        config = formatting.to_dict(params or {})
+        tags = formatting.format_tags(stage, identity, parents or {}, parent_run_id) | formatting.search_tags(config)
+        title = " ".join([stage, *([config["name"]] if "name" in config else []), identity[:8]])
+        run = _MlflowRun(self, name or title, tags)
         run.describe(params or {}, inputs)
         status, error = "FINISHED", None
         with sigterm_raises():

@@ -38,6 +38,15 @@ def ui_command(uri: str) -> str:
     return command if folder is None else f"{command} --artifacts-destination {shlex.quote(str(folder))}"
 
 
+def runs_page(uri: str, experiment_id: str) -> str:
+    """Return the address of an experiment's table of runs, at the server or where `ui_command` serves.
+
+    Without `workflowType` MLflow 3.17 opens a page for language models, whatever kind the experiment has.
+    """
+    server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}?workflowType=machine_learning"
+
+
 def _program_path(name: str) -> str:
     """Return a program's path, which works even if its environment is not activated."""
     path = Path(sys.executable).parent / name

@@ -1,0 +1,52 @@
+"""The headline of a run in MLflow: figures, pictures, and a note that says how to repeat it."""
+
+from __future__ import annotations
+
+from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport
+from raydistill.artifacts.opening import Artifact
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.report import fraction_of_experts, table, verdict
+from raydistill.pipeline.tracking.tracker import Run
+
+NOTE = "mlflow.note.content"  # Markdown, at the top of the page of a run
+
+
+def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None:
+    """Give the run of a whole pipeline the figures and pictures of its last stage, and a note.
+
+    Parameters
+    ----------
+    run
+        The run of the pipeline, the parent of those of the stages.
+    plan
+        Its plan.
+    last
+        Name of the last stage.
+    artifact
+        The artifact of that stage.
+    """
+    parts = [f"**{plan.config.name}**, up to the stage `{last}`."]
+    if isinstance(artifact, EvaluationReport):
+        for name in (one for one in SUBJECTS if one in artifact.summary):
+            balanced = artifact.summary[name]["balanced_accuracy"]
+            figures = {"balanced_accuracy": balanced["mean"], "balanced_accuracy_ci95": balanced["ci95"]}
+            run.metrics({f"{name}/{figure}": value for figure, value in figures.items() if value is not None}, 0)
+        share = fraction_of_experts(artifact, plan.config)
+        if share is not None:
+            run.metrics({"distilled/fraction_of_experts": share}, 0)
+        for folder, name in ((plan.evaluated_set.folder, "atlas.png"), (artifact.folder, "accuracy.png")):
+            if folder.exists(name):  # sets of other programs have no atlas
+                run.artifact(folder.local(name))
+        rows = [("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %"), ("---",) * 3, *table(artifact)]
+        parts += ["\n".join(f"| {' | '.join(row)} |" for row in rows), verdict(artifact.summary)]
+        if share is not None:
+            parts.append(f"It reaches {share:.0%} of its experts' balanced accuracy.")
+        parts.append(
+            "Pictures: `atlas.png` (prototypes beside images of their class) and `accuracy.png` below Artifacts."
+        )
+    parts += [
+        f"Files: `{artifact.folder}`",
+        "The runs of the stages are below this one; each has its figures as artifacts.",
+        f"Repeat it with `raydistill run CONFIG --to {last}` and the values below Parameters.",
+    ]
+    run.tags({NOTE: "\n\n".join(parts)})
