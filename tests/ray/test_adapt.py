@@ -230,7 +230,10 @@ def test_set_of_another_survey_is_refused(root: Path, target: str, tmp_path: Pat
         adapted(other, target, split, f"adapt.distilled={distilled}")
 
 
-def test_own_set_missing_set_and_other_kinds_are_refused(root: Path, tmp_path: Path) -> None:
+def test_own_set_missing_set_and_other_kinds_are_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the demo may have run in this folder
     plan = Plan(tiny(root))
     with pytest.raises(ArtifactIncompatible, match="this is the curated set of the source itself"):
         adapted(root, plan.curated.folder.uri)
