@@ -76,6 +76,11 @@ def forward_flops(network: Network, num_channels: int, image_size: int) -> int:
     return int(counter.get_total_flops())
 
 
+def estimate_steps(network: Network, image_size: int, batch_size: int, steps: int) -> WorkEstimate:
+    """Return the work of steps of a classifier: 3 F per image of three channels (forward F, backward 2 F)."""
+    return WorkEstimate(3.0 * forward_flops(network, 3, image_size) * batch_size * steps, steps)
+
+
 def estimate_training(training: Training, network: Network, images_NCHW: torch.Size, networks: int = 1) -> WorkEstimate:
     """Return the work of training: 3 F per image (forward F, backward 2 F), twice that with flat minima."""
     num_images, channels, side, _ = images_NCHW

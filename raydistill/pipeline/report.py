@@ -20,7 +20,7 @@ from raydistill.artifacts.search import BEST, TRIALS, SearchReport, format_value
 from raydistill.config import Config
 from raydistill.pipeline.evaluate.report import network_names
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.stages import make_tracker, tracking_uri
+from raydistill.pipeline.runtime.stages import tracker_of
 from raydistill.pipeline.tracking.uris import ui_command
 
 SHOWN_TRIALS = 10
@@ -44,10 +44,10 @@ def report_of_run(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
         console.print(f"It reaches {share:.0%} of its experts' balanced accuracy.")
     console.print(f"Prototypes beside images of their class: {plan.evaluated_set.folder}/atlas.png")
     console.print(f"Figures and confusion matrix:            {report.folder}")
-    uri = tracking_uri(plan)
-    if plan.config.tracking.enabled and uri:
-        console.print(f"MLflow: {ui_command(uri)}")
-        if (page := make_tracker(plan).page()) is not None:
+    tracker = tracker_of(plan)
+    if tracker.enabled:
+        console.print(f"MLflow: {ui_command(tracker.uri)}")
+        if (page := tracker.page()) is not None:
             console.print(f"        {page}")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ray
 
 from raydistill.artifacts.adaptation import AdaptationReport
-from raydistill.core.cost_model import WorkEstimate, forward_flops
+from raydistill.core.cost_model import estimate_steps
 from raydistill.core.networks import build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.weighted_training import drawing_probabilities
@@ -87,10 +87,10 @@ def _runner(
 ) -> FitRunner:
     options, resources, source = plan.config.adapt, plan.config.resources, surveys.source
     size = source.summary.image_size
-    forward = forward_flops(build_network(options.network, source.num_classes, size), 3, size)
+    network = build_network(options.network, source.num_classes, size)
     fits = (len(training_sets) + 1) * (len(options.lr_grid) + options.seeds)
     steps = options.training.steps * (1 if resources.gpus else fits)  # on GPUs a process ends with its task
-    work = WorkEstimate(3.0 * forward * options.training.batch_size * steps, steps)
+    work = estimate_steps(network, size, options.training.batch_size, steps)
     arithmetic = resolve(spec.folder, run, options.training, work, resources.gpus, resources.worker_threads)
     log.info("adapt: %s, batches of %d, %d steps: %s", options.network.name, options.training.batch_size,
              options.training.steps, arithmetic)  # fmt: skip

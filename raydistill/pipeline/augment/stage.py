@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import ray
 
 from raydistill.artifacts.augmentation import AugmentationReport
-from raydistill.core.cost_model import WorkEstimate, forward_flops
+from raydistill.core.cost_model import estimate_steps
 from raydistill.core.networks import build_network
 from raydistill.log import get_logger
 from raydistill.pipeline.augment.choosing import Choice, Chooser, Search, plan_searches, trial_rows
@@ -116,11 +116,9 @@ def _runner(plan: Plan, images: Images, run: Run, searches: list[Search]) -> Fit
     network = build_network(options.network, images.curated.num_classes, size)
     fits = sum(len(options.lr_grid) * options.trials + options.seeds for _ in searches)
     steps = options.training.steps * (1 if resources.gpus else fits)  # on GPUs a process ends with its task
-    flops = 3.0 * forward_flops(network, 3, size) * options.training.batch_size * steps
+    work = estimate_steps(network, size, options.training.batch_size, steps)
     folder = augmentation_spec(plan).folder
-    arithmetic = resolve(
-        folder, run, options.training, WorkEstimate(flops, steps), resources.gpus, resources.worker_threads
-    )
+    arithmetic = resolve(folder, run, options.training, work, resources.gpus, resources.worker_threads)
     log.info("augment: %s, batches of %d, %d steps: %s", options.network.name, options.training.batch_size,
              options.training.steps, arithmetic)  # fmt: skip
     common = Common(

@@ -166,30 +166,26 @@ def _predict_blocks(
     resources = plan.config.resources
     workers = choose_num_workers(resources, len(blocks))
     source = PictureSource(pictures.reader, pictures.images, pictures.preparation)
-    context = quiet_context(preserve_order=False)
-    block_bytes, context.target_max_block_size = context.target_max_block_size, None  # a block is never divided
-    try:
-        with accepted_deprecations():
-            rows: ray.data.Dataset = ray.data.from_arrow([pack(block) for block in blocks])
-            if resources.gpus:
-                prepare: Any = prepare_packed
-                rows = rows.map_batches(
-                    prepare, fn_args=(source,), batch_format="pyarrow", batch_size=ONE_BLOCK, max_retries=MAX_RETRIES
-                )
+    quiet_context(preserve_order=False)
+    with accepted_deprecations():
+        rows: ray.data.Dataset = ray.data.from_arrow([pack(block) for block in blocks])
+        if resources.gpus:
+            prepare: Any = prepare_packed
             rows = rows.map_batches(
-                BlockPredictor, fn_constructor_args=(ensemble, folder.uri, None if resources.gpus else source),
-                batch_format="pyarrow", batch_size=ONE_BLOCK, compute=ray.data.ActorPoolStrategy(size=workers),
-                num_cpus=0 if resources.gpus else resources.cpus, num_gpus=resources.gpus,
-                max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES,
-            )  # fmt: skip
-        reports: Any = rows.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0)
-        for report in reports:
-            for row in report.to_pylist():
-                if row["error"] is not None:
-                    raise CatalogError(*json.loads(row["error"]))
-                yield row["block"], BlockRecord(**json.loads(row["record"]))
-    finally:
-        context.target_max_block_size = block_bytes
+                prepare, fn_args=(source,), batch_format="pyarrow", batch_size=ONE_BLOCK, max_retries=MAX_RETRIES
+            )
+        rows = rows.map_batches(
+            BlockPredictor, fn_constructor_args=(ensemble, folder.uri, None if resources.gpus else source),
+            batch_format="pyarrow", batch_size=ONE_BLOCK, compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=0 if resources.gpus else resources.cpus, num_gpus=resources.gpus,
+            max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES,
+        )  # fmt: skip
+    reports: Any = rows.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0)
+    for report in reports:
+        for row in report.to_pylist():
+            if row["error"] is not None:
+                raise CatalogError(*json.loads(row["error"]))
+            yield row["block"], BlockRecord(**json.loads(row["record"]))
 
 
 def _summarise(

@@ -42,15 +42,20 @@ def tracking_uri(plan: Plan) -> str | None:
     return default_uri(Path(plan.root.uri).absolute())
 
 
+def tracker_of(plan: Plan) -> Tracker:
+    """Return the tracker of a plan; it has opened nothing."""
+    config, uri = plan.config.tracking, tracking_uri(plan)
+    return Tracker(uri or "", config.experiment or plan.config.name, config.enabled and uri is not None)
+
+
 def make_tracker(plan: Plan) -> Tracker:
     """Return the tracker of a plan, whose database exists before any worker opens it."""
-    config, uri = plan.config.tracking, tracking_uri(plan)
-    if uri is None and config.enabled:
+    if tracking_uri(plan) is None and plan.config.tracking.enabled:
         log.warning(
             "tracking is off: SQLite needs a disk, and %s is in object storage; set tracking.uri=http://… of an MLflow server",
             plan.root,
         )
-    tracker = Tracker(uri or "", config.experiment or plan.config.name, config.enabled and uri is not None)
+    tracker = tracker_of(plan)
     tracker.initialise()
     return tracker
 

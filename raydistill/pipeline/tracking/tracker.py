@@ -54,18 +54,21 @@ class Tracker:
 
     def initialise(self) -> None:
         """Create database and experiment on the driver, before a worker opens them."""
-        if self.enabled:
-            _breaker(self.uri).attempt(
-                "experiment", lambda client: mlflow_client.ensure_experiment(client, self.uri, self.experiment)
-            )
+        self._experiment_id()
 
     def page(self) -> str | None:
         """Return the address of the table of runs in MLflow; None if tracking is off or the server does not answer."""
+        experiment = self._experiment_id()
+        return None if experiment is None else runs_page(self.uri, experiment)
+
+    def _experiment_id(self) -> str | None:
         found: list[str] = []
         if self.enabled:
             ensure = mlflow_client.ensure_experiment
-            _breaker(self.uri).attempt("page", lambda client: found.append(ensure(client, self.uri, self.experiment)))
-        return runs_page(self.uri, found[0]) if found else None
+            _breaker(self.uri).attempt(
+                "experiment", lambda client: found.append(ensure(client, self.uri, self.experiment))
+            )
+        return found[0] if found else None
 
     @contextmanager
     def run(
