@@ -175,32 +175,11 @@ def _iteration(name: str) -> dict[str, float]:
     return result
 
 
-def _matching(
-    engine: Any,
-    steps: int,
-    setting: Setting,
-    precision: Any = "float32",
-    compile: bool = False,
-    memory_mb: float | None = None,
-) -> Callable[[], Any]:
-    import torch
-
-    from raydistill.core.architectures import ConvNet
-    from raydistill.core.augment import Augmentation
-    from raydistill.core.engines import engine_options
-    from raydistill.core.matching import Batch, Matcher, student_loss
-    from raydistill.core.networks import build_network, initial_parameters
+def _matching(engine: Any, steps: int, setting: Setting, **options: Any) -> Callable[[], Any]:
+    from workloads import matching
 
     classes, side, ipc, _ = setting
-    network = build_network(ConvNet(), classes, side)
-    start = initial_parameters(network, 0)
-    target = start + 0.001 * torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
-    images = torch.randn(classes * ipc, 3, side, side, generator=torch.Generator().manual_seed(1))
-    targets = torch.eye(classes).repeat_interleave(ipc, dim=0)
-    loss = student_loss(network, Augmentation(), precision)
-    loss(start, images, targets, {})
-    matcher = Matcher(loss, engine_options(engine, compile=compile, memory_mb=memory_mb))
-    return partial(matcher.match, start, target, images, targets, torch.tensor(0.01), [Batch(None, {})] * steps)
+    return matching(engine, steps, classes=classes, side=side, ipc=ipc, **options)
 
 
 # ---- training an expert ----
@@ -218,26 +197,14 @@ def training() -> Iterator[dict[str, Any]]:
 
 
 def _training() -> dict[str, float]:
-    import torch
+    from workloads import training_step
 
-    from raydistill.core.architectures import ConvNet
-    from raydistill.core.networks import build_network, initial_parameters
-    from raydistill.core.training import Training, _gradient
+    from raydistill.core.training import Training
 
-    network = build_network(ConvNet(), CLASSES, SIDE)
-    theta = initial_parameters(network, 0)
-    images = torch.randn(256, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    targets = torch.eye(CLASSES)[torch.arange(256) % CLASSES]
-    recipes = {
-        "eager": Training(),
-        "compiled": Training(compile=True),
-    }
+    recipes = {"eager": Training(batch_size=256), "compiled": Training(batch_size=256, compile=True)}
     if _bfloat16():
-        recipes["compiled bfloat16"] = Training(compile=True, precision="bfloat16")
-    variants: dict[str, Callable[[], Any]] = {
-        variant: partial(_gradient(network, recipe.resolved()), theta, images, targets, {})
-        for variant, recipe in recipes.items()
-    }
+        recipes["compiled bfloat16"] = Training(batch_size=256, compile=True, precision="bfloat16")
+    variants = {variant: training_step(recipe, classes=CLASSES, side=SIDE) for variant, recipe in recipes.items()}
     for run in variants.values():
         run()
     return _medians(variants, 5)

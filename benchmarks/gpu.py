@@ -24,21 +24,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from workloads import matching, training_step
 
 from raydistill.core.architectures import ConvNet
-from raydistill.core.augment import Augmentation
 from raydistill.core.cost_model import forward_flops
-from raydistill.core.engines import engine_options
-from raydistill.core.matching import Batch, Matcher, student_loss
-from raydistill.core.networks import Network, build_network, initial_parameters
-from raydistill.core.training import Training, _gradient
+from raydistill.core.networks import build_network
+from raydistill.core.training import Training
 from raydistill.pipeline.runtime.resources import device_of
-from raydistill.seeding import generator
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 STUDENT_STEPS = 50
@@ -126,12 +122,14 @@ def measure(setting: str, variant: str) -> dict[str, Any]:
     """Return seconds (median), images/s, peak memory [GiB] and the share of the card's arithmetic; or `out_of_memory`."""
     shape, how, device = SETTINGS[setting], VARIANTS[variant], device_of(1)
     card = torch.cuda.get_device_properties(device)
-    common = {"gpu": card.name, "torch": torch.__version__}
-    network = build_network(ConvNet(), shape.classes, shape.side)
+    machine = {"gpu": card.name, "torch": torch.__version__}
+    common = {"classes": shape.classes, "side": shape.side, "device": device}
     if shape.ipc:
-        run, passes = _matching(network, shape, how, device), 12 * STUDENT_STEPS
+        options = common | {"ipc": shape.ipc, "precision": how.precision, "compile": how.compile}
+        run, passes = matching(how.engine, STUDENT_STEPS, **options), 12 * STUDENT_STEPS
     else:
-        run, passes = _training(network, shape, how, device), 3
+        recipe = Training(batch_size=BATCH_SIZE, compile=how.compile, precision=how.precision)
+        run, passes = training_step(recipe, **common), 3
     rate = _matrix_rate(getattr(torch, how.precision), device)
     torch.cuda.reset_peak_memory_stats()
     try:
@@ -139,9 +137,10 @@ def measure(setting: str, variant: str) -> dict[str, Any]:
         one = _seconds(run)
         seconds = [_seconds(run) for _ in range(max(2, min(50, int(MEASURED_SECONDS / one))))]
     except torch.cuda.OutOfMemoryError:
-        return common | {"out_of_memory": True, "memory_gib": round(card.total_memory / 2**30, 1)}
+        return machine | {"out_of_memory": True, "memory_gib": round(card.total_memory / 2**30, 1)}
+    network = build_network(ConvNet(), shape.classes, shape.side)
     flops = passes * shape.num_images * forward_flops(network, 3, shape.side)
-    return common | {
+    return machine | {
         "seconds": round(statistics.median(seconds), 5),
         "first_seconds": round(first, 2),
         "images_per_second": round(shape.num_images * (STUDENT_STEPS if shape.ipc else 1) / statistics.median(seconds)),
@@ -149,26 +148,6 @@ def measure(setting: str, variant: str) -> dict[str, Any]:
         "tflops": round(flops / statistics.median(seconds) / 1e12, 2),
         "share": round(flops / statistics.median(seconds) / rate, 4),
     }
-
-
-def _matching(network: Network, shape: Setting, how: Variant, device: str) -> Callable[[], Any]:
-    start = initial_parameters(network, 0)
-    target = start + 0.001 * torch.randn(start.shape, generator=generator(0, "target"))
-    images = torch.randn(shape.num_images, 3, shape.side, shape.side, generator=generator(0, "images"))
-    targets = torch.eye(shape.classes).repeat_interleave(shape.ipc, dim=0)
-    loss = student_loss(network, Augmentation(), how.precision)
-    matcher = Matcher(loss, engine_options(how.engine, compile=how.compile))
-    tensors = (tensor.to(device) for tensor in (start, target, images, targets, torch.tensor(0.01)))
-    return partial(matcher.match, *tensors, [Batch(None, {})] * STUDENT_STEPS)
-
-
-def _training(network: Network, shape: Setting, how: Variant, device: str) -> Callable[[], Any]:
-    theta = initial_parameters(network, 0)
-    images = torch.randn(BATCH_SIZE, 3, shape.side, shape.side, generator=generator(0, "images"))
-    targets = torch.eye(shape.classes)[torch.arange(BATCH_SIZE) % shape.classes]
-    recipe = Training(compile=how.compile, precision=how.precision).resolved()
-    tensors = (tensor.to(device) for tensor in (theta, images, targets))
-    return partial(_gradient(network, recipe), *tensors, {})
 
 
 def _matrix_rate(dtype: torch.dtype, device: str) -> float:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# What an experiment is about, shown in MLflow's lists; 3.17 opens a page by the switch of its menu (`uris.runs_page`).
+# The kind of an experiment. MLflow 3.17 chooses the page by a switch of its menu all the same (`uris.runs_page`).
 KIND, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
 PARAMS_PER_BATCH = 100  # mlflow/utils/validation.py, 3.17
 ENVIRONMENT = {  # a user's own values stay

@@ -1,0 +1,52 @@
+"""Workloads of `bench.py` and `gpu.py`: a matching iteration and a step of an expert, on random images, by ConvNet-D3-W128."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from raydistill.core.architectures import ConvNet
+from raydistill.core.arithmetic import Precision
+from raydistill.core.augment import Augmentation
+from raydistill.core.engines import EngineName, engine_options
+from raydistill.core.matching import Batch, Matcher, student_loss
+from raydistill.core.networks import build_network, initial_parameters
+from raydistill.core.training import Training, _gradient
+
+
+def matching(
+    engine: EngineName,
+    steps: int,
+    *,
+    classes: int,
+    side: int,
+    ipc: int,
+    precision: Precision = "float32",
+    compile: bool = False,
+    memory_mb: float | None = None,
+    device: str = "cpu",
+) -> Callable[[], Any]:
+    """Return a function that matches once: `steps` student steps on all of `ipc` images per class, and back."""
+    network = build_network(ConvNet(), classes, side)
+    start = initial_parameters(network, 0)
+    target = start + 0.001 * torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(classes * ipc, 3, side, side, generator=torch.Generator().manual_seed(1))
+    targets = torch.eye(classes).repeat_interleave(ipc, dim=0)
+    tensors = [tensor.to(device) for tensor in (start, target, images, targets, torch.tensor(0.01))]
+    loss = student_loss(network, Augmentation(), precision)
+    loss(tensors[0], *tensors[2:4], {})
+    matcher = Matcher(loss, engine_options(engine, compile=compile, memory_mb=memory_mb))
+    return partial(matcher.match, *tensors, [Batch(None, {})] * steps)
+
+
+def training_step(training: Training, *, classes: int, side: int, device: str = "cpu") -> Callable[[], Any]:
+    """Return a function that computes the gradient of one batch of an expert."""
+    network = build_network(ConvNet(), classes, side)
+    size = training.batch_size
+    images = torch.randn(size, 3, side, side, generator=torch.Generator().manual_seed(1))
+    targets = torch.eye(classes)[torch.arange(size) % classes]
+    tensors = (tensor.to(device) for tensor in (initial_parameters(network, 0), images, targets))
+    return partial(_gradient(network, training.resolved(), None), *tensors, {})
