@@ -1,10 +1,11 @@
 from .api.configs import load_config, open, setup_logging
 from .api.detection import detect
-from .api.distillation import curate, distill, evaluate, experts, predict_survey, run, simulate, tune
+from .api.distillation import analyse, curate, distill, evaluate, experts, predict_survey, run, simulate, tune
 from .api.generation import audit_set, augment, sample
 from .api.hunting import hunt
 from .api.surveys import adapt_survey
 from .artifacts.adaptation import AdaptationReport
+from .artifacts.analysis import AnalysisReport
 from .artifacts.audit import AuditReport
 from .artifacts.augmentation import AugmentationReport
 from .artifacts.curated import CuratedSet
@@ -43,6 +44,7 @@ from .errors import (
 __all__ = [
     "AdaptationReport",
     "Adjoint",
+    "AnalysisReport",
     "ArtifactCorrupt",
     "ArtifactError",
     "ArtifactIncompatible",
@@ -79,6 +81,7 @@ __all__ = [
     "TrajectoryStore",
     "Unrolled",
     "adapt_survey",
+    "analyse",
     "audit_set",
     "augment",
     "build_network",

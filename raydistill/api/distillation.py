@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from raydistill.api.configs import ConfigLike, make_plan, run_stage
 
 if TYPE_CHECKING:
+    from raydistill.artifacts.analysis import AnalysisReport
     from raydistill.artifacts.curated import CuratedSet
     from raydistill.artifacts.distilled import DistilledSet
     from raydistill.artifacts.evaluation import EvaluationReport
@@ -171,6 +172,35 @@ def evaluate(config: ConfigLike, *overrides: str) -> EvaluationReport:
         The distilled set or an artifact before it does not exist.
     """
     return cast("EvaluationReport", run_stage("evaluate", config, overrides))
+
+
+def analyse(config: ConfigLike, *overrides: str) -> AnalysisReport:
+    """Measure the prototypes of a config beside its real galaxies.
+
+    Parameters
+    ----------
+    config
+        A YAML file, the name of a shipped config such as "demo", or a `Config`.
+    *overrides
+        Values at dotted keys, as on the command line: "analyse.neighbours=50".
+
+    Returns
+    -------
+    AnalysisReport
+        Tables and statements. Its folder has `report.html` and the figures.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value does not fit.
+    CatalogError
+        The table of `analyse.properties` cannot be used.
+    ArtifactMissing, ArtifactIncompatible
+        The distilled set or the curated set does not exist, or they do not fit together.
+    """
+    from raydistill.pipeline.run import analyse
+
+    return analyse(make_plan(config, overrides))
 
 
 def tune(config: ConfigLike, *overrides: str) -> SearchReport:

@@ -6,6 +6,7 @@
 - `whitening.safetensors`: the whitening and its inverse; the header of whitened images names it.
 - `history.parquet`: a row per segment of an iteration. `validation.parquet`: a row per validation.
 - `prototypes.fits`: the selected images as FITS, see `analysis.fits`.
+- `frames/iteration-000010.png`: all images after an iteration, a row per class, in 8 bits.
 - `seen.parquet`: a row per galaxy that was used to train the experts or to select the iterate. An
   evaluation excludes these galaxies.
 
@@ -14,14 +15,18 @@ S = classes * images per class, K = number of classes.
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
@@ -30,6 +35,7 @@ from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING, read_tensors, read_whitening, write_tensors, write_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation, Whitening
 from raydistill.errors import ArtifactCorrupt
+from raydistill.galaxies.pictures.images import encode_png
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -39,6 +45,7 @@ KIND = "distilled"
 SELECTED, LAST = "images.safetensors", "images-last.safetensors"
 SEEN = "seen.parquet"
 PROTOTYPES = "prototypes.fits"
+FRAME = re.compile(r"frames/iteration-(\d+)\.png")
 
 
 @dataclass(frozen=True)
@@ -198,6 +205,23 @@ class DistilledSet:
             hdus.writeto(path, overwrite=overwrite)
         return hdus
 
+    def frames(self) -> dict[int, np.ndarray]:
+        """Return the images during the distillation, by iteration.
+
+        Returns
+        -------
+        dict of int to numpy.ndarray
+            uint8 [S, H, W, 3], sorted by class; empty for sets of older releases.
+        """
+        rows, columns = len(self.class_names), self.images_per_class
+        found = {}
+        for name in sorted(self.manifest.files):
+            if match := FRAME.fullmatch(name):
+                mosaic = np.asarray(Image.open(io.BytesIO(self.folder.read(name))))
+                tiles = mosaic.reshape(rows, mosaic.shape[0] // rows, columns, mosaic.shape[1] // columns, 3)
+                found[int(match[1])] = tiles.swapaxes(1, 2).reshape(-1, tiles.shape[1], tiles.shape[3], 3)
+        return found
+
     def seen(self) -> pa.Table:
         """Return the galaxies that an evaluation of this set must exclude.
 
@@ -218,6 +242,15 @@ def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[
         {"images": images.images_SCHW, "targets": images.targets_SK, "student_lrs": images.student_lrs},
         {**info, **inverse, "iteration": images.iteration},
     )
+
+
+def write_frame(folder: Folder, images: SyntheticImages, images_per_class: int) -> None:
+    """Write the images after an iteration as one picture, a row per class."""
+    pixels = (images.display().numpy() * 255).round().astype(np.uint8)
+    _, height, width, channels = pixels.shape
+    tiles = pixels.reshape(-1, images_per_class, height, width, channels).swapaxes(1, 2)
+    mosaic = tiles.reshape(-1, images_per_class * width, channels)
+    folder.write(f"frames/iteration-{images.iteration:06d}.png", encode_png(mosaic))
 
 
 def write_normalisation(folder: Folder, normalisation: AnyNormalisation) -> dict[str, Any]:

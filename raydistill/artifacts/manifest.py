@@ -44,6 +44,7 @@ REVISIONS = {
     "hunt_round": 2,
     "augmentation": 1,
     "adaptation": 2,
+    "analysis": 1,
 }
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact
@@ -64,6 +65,7 @@ _DESCRIPTIONS = {
     "hunt_round": ("round of a hunt", "hunt"),
     "augmentation": ("comparison of training sets", "augment"),
     "adaptation": ("report of an adaptation", "adapt"),
+    "analysis": ("analysis", "analyse"),
 }
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 
@@ -85,7 +87,8 @@ class Manifest:
     ----------
     kind
         "survey", "curated", "trajectories", "distilled", "evaluation", "search", "synthetic",
-        "predictions", "generator", "audit", "detection", "hunt", "hunt_round" or "augmentation".
+        "predictions", "generator", "audit", "detection", "hunt", "hunt_round",
+        "augmentation", "adaptation" or "analysis".
     identity
         Hex digest of kind, config, parents' identities and seed.
     content

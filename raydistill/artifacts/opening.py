@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raydistill.artifacts.adaptation import AdaptationReport
+from raydistill.artifacts.analysis import AnalysisReport
 from raydistill.artifacts.audit import AuditReport
 from raydistill.artifacts.augmentation import AugmentationReport
 from raydistill.artifacts.curated import CuratedSet
@@ -36,6 +37,7 @@ Artifact = (
     | HuntRound
     | AugmentationReport
     | AdaptationReport
+    | AnalysisReport
 )
 
 KINDS: dict[str, type[Artifact]] = {
@@ -54,6 +56,7 @@ KINDS: dict[str, type[Artifact]] = {
     "hunt_round": HuntRound,
     "augmentation": AugmentationReport,
     "adaptation": AdaptationReport,
+    "analysis": AnalysisReport,
 }
 
 

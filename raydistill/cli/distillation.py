@@ -66,6 +66,27 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = 
 
 
 @app.command(epilog=EXIT_CODES)
+def analyse(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Measure the prototypes beside real galaxies, and write a report.
+
+    report.html has pictures, figures and tables, with intervals; tables are also ECSV and Parquet
+    files. The distilled set must exist. distilled=PATH analyses another set on this config's survey.
+    """
+    with exit_on_error():
+        plan = load_plan(config, overrides, verbose)
+        from raydistill.pipeline import report
+        from raydistill.pipeline import run as pipeline
+        from raydistill.pipeline.analyse.specs import analysis_specs
+
+        if dry_run:
+            print_result(pipeline.dry_run(plan, analysis_specs(plan)))
+            return
+        result = pipeline.analyse(plan)
+        report.analysis_report(result, out=sys.stderr)
+        print_result(result.folder)
+
+
+@app.command(epilog=EXIT_CODES)
 def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
     """Search for the recipe with the best accuracy in validation.
 

@@ -34,6 +34,7 @@ class Stage(StrEnum):
     AUDIT = "audit"
     PREDICT = "predict"
     HUNT = "hunt"
+    ANALYSE = "analyse"
 
 
 LastStage = Annotated[
@@ -53,6 +54,7 @@ def run(
 
     --to audit trains a generator in place of a distilled set, samples it, and audits the samples.
     --to hunt predicts the survey, samples the synthetic sources of `hunt`, and hunts.
+    --to analyse distils a set, and measures its prototypes beside real galaxies.
     """
     _run_stages(config, overrides, dry_run, verbose, to)
 
@@ -82,4 +84,6 @@ def _run_stages(path: str, overrides: list[str] | None, dry: bool, verbose: int,
             report.audit_report(result, out=sys.stderr)
         elif last is Stage.HUNT:
             report.hunt_report(result, out=sys.stderr)
+        elif last is Stage.ANALYSE:
+            report.analysis_report(result, out=sys.stderr)
         print_result(result.folder)

@@ -4,7 +4,7 @@ tree       the whole config
 survey     the parts about the survey and its curation
 picture_filter  the filter of damaged pictures
 resources  the parts about resources and tracking
-experts, distill, evaluate, predict, generate, sample, audit, augment, adapt: the part of each stage
+experts, distill, evaluate, analyse, predict, generate, sample, audit, augment, adapt: the part of each stage
 search     the part for `tune`
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config

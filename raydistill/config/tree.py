@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter
 
 from raydistill.config.adapt import Adapt
+from raydistill.config.analyse import Analyse
 from raydistill.config.audit import Audit
 from raydistill.config.augment import Augment
 from raydistill.config.detect import Detect
@@ -89,6 +90,8 @@ class Config:
         Networks of `raydistill adapt`.
     detect
         Fields, detector and frames of `raydistill detect`.
+    analyse
+        Samples and tests of `raydistill analyse`.
     """
 
     name: str
@@ -112,6 +115,7 @@ class Config:
     hunt: Hunt = field(default_factory=Hunt)
     augment: Augment = field(default_factory=Augment)
     adapt: Adapt = field(default_factory=Adapt)
+    analyse: Analyse = field(default_factory=Analyse)
 
 
 def plain(config: Any) -> Any:

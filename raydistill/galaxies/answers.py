@@ -147,6 +147,36 @@ def reliable(votes_NA: np.ndarray, tree: DecisionTree, smallest: float = 0.5) ->
     return votes_NA
 
 
+def describe_votes(votes_A: np.ndarray, tree: DecisionTree) -> list[str]:
+    """Return the most frequent answer to each question on the path of the most frequent answers.
+
+    Parameters
+    ----------
+    votes_A
+        Conditional vote fractions in the order of `tree.answers`; NaN where no volunteer was asked.
+    tree
+        The decision tree.
+
+    Returns
+    -------
+    list of str
+        An entry per question, such as "smooth or features: features or disk (0.91)".
+    """
+    chosen: list[str] = []
+    words: list[str] = []
+    for task in tree.tasks:
+        if task.asked_after and not set(task.asked_after) & set(chosen):
+            continue
+        fractions = np.asarray(votes_A[tree.columns_of(task)], float)
+        if np.isnan(fractions).all():
+            continue
+        best = int(np.nanargmax(fractions))
+        answer = task.answers[best]
+        chosen.append(answer.column)
+        words.append(f"{task.key}: {answer.key} ({fractions[best]:.2f})".replace("_", " "))
+    return words
+
+
 def _checked(word: str, value: float, where: str) -> float:
     if math.isnan(value):
         raise ConfigError(f"the fraction of '{word}' is not a number", where, "give a number in [0, 1]")

@@ -13,6 +13,8 @@ from rich.table import Table
 
 from raydistill.artifacts.adaptation import FIGURE as ADAPTATION_FIGURE
 from raydistill.artifacts.adaptation import METHODS, AdaptationReport
+from raydistill.artifacts.analysis import REPORT as ANALYSIS_REPORT
+from raydistill.artifacts.analysis import AnalysisReport
 from raydistill.artifacts.audit import QUIZ, REPORT, AuditReport
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network, trained_network
 from raydistill.artifacts.hunt import FIGURE, LABELS, SHEET, HuntReport, HuntRound
@@ -24,6 +26,7 @@ from raydistill.pipeline.runtime.stages import tracker_of
 from raydistill.pipeline.tracking.uris import ui_command
 
 SHOWN_TRIALS = 10
+SHOWN_STATEMENTS = 10
 HUNT_METRICS = (("end", "found"), ("start", "found_in_first"), ("end", "average_precision"))
 LIGHT = ("flux", "colour_red_green", "colour_green_blue")  # quantities that an audit always shows
 WIDTH = 240  # characters of a table; in a narrow terminal rich would truncate names
@@ -73,6 +76,20 @@ def audit_report(report: AuditReport, out: TextIO) -> None:
     )
     console.print(f"Report: {report.folder}/{REPORT}")
     console.print(f"Quiz:   {report.folder}/{QUIZ}")
+
+
+def analysis_report(report: AnalysisReport, out: TextIO) -> None:
+    """Print the significant statements of an analysis, and the path of its page."""
+    console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
+    statements = report.statements()
+    tested, found = statements[statements.p_value.notna()], statements[statements.significant]
+    console.print(f"{len(found)} of {len(tested)} tested statements are significant.", style="bold")
+    for one in found.sort_values("p_value", kind="stable").head(SHOWN_STATEMENTS).to_dict("records"):
+        value = _interval(one["value"], one["low"], one["high"])
+        console.print(f"- {one['text']}: {value}, n = {one['n']}, p = {one['p_value']:.3f}")
+    if len(found) > SHOWN_STATEMENTS:
+        console.print(f"- and {len(found) - SHOWN_STATEMENTS} more")
+    console.print(f"Report: {report.folder}/{ANALYSIS_REPORT}")
 
 
 def hunt_report(report: HuntRound | HuntReport, out: TextIO) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from raydistill.artifacts.adaptation import AdaptationReport
+from raydistill.artifacts.analysis import AnalysisReport
 from raydistill.artifacts.audit import AuditReport
 from raydistill.artifacts.augmentation import AugmentationReport
 from raydistill.artifacts.detection import DetectionReport
@@ -19,6 +20,7 @@ from raydistill.artifacts.search import SearchReport
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.config import Config, plain
 from raydistill.pipeline.adapt.specs import adaptation_specs, require_target
+from raydistill.pipeline.analyse.specs import analysis_spec, analysis_specs
 from raydistill.pipeline.audit.specs import audit_spec, audit_specs
 from raydistill.pipeline.augment.specs import augmentation_specs
 from raydistill.pipeline.curate.stage import curate
@@ -67,6 +69,12 @@ def _hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRo
     return stage.hunt(plan, tracker, parent_run)
 
 
+def _analyse(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AnalysisReport:
+    from raydistill.pipeline.analyse import stage  # imports statmorph, which other stages do not need
+
+    return stage.analyse(plan, tracker, parent_run)
+
+
 STAGES: dict[str, Callable[..., Any]] = {
     "simulate": simulate,
     "curate": curate,
@@ -78,9 +86,11 @@ STAGES: dict[str, Callable[..., Any]] = {
     "audit": _audit,
     "predict": _predict,
     "hunt": _hunt,
+    "analyse": _analyse,
 }
 BEFORE = {"curate": "simulate", "experts": "curate", "distill": "experts", "evaluate": "distill", "generate": "curate",
-          "sample": "generate", "audit": "sample", "predict": "experts", "hunt": "predict"}  # fmt: skip
+          "sample": "generate", "audit": "sample", "predict": "experts", "hunt": "predict",
+          "analyse": "distill"}  # fmt: skip
 
 
 def stages_of(config: Config, last: str = "evaluate") -> list[str]:
@@ -101,7 +111,7 @@ def stages_of(config: Config, last: str = "evaluate") -> list[str]:
         needed.add("generate")
     if config.survey.kind != "simulated" and needed != {"simulate"}:
         needed.discard("simulate")
-    if "evaluate" in needed and config.distilled is not None:
+    if needed & {"evaluate", "analyse"} and config.distilled is not None:
         needed -= {"experts", "distill"}
     return [name for name in STAGES if name in needed]
 
@@ -119,6 +129,7 @@ def specs_of(plan: Plan, last: str = "evaluate") -> list[ArtifactSpec]:
         "audit": lambda: audit_spec(plan, None),
         "predict": lambda: spec_of_survey(plan, plan.config.hunt.survey),
         "hunt": lambda: hunt_spec(plan),
+        "analyse": lambda: analysis_spec(plan),
     }
     specs: list[ArtifactSpec | None] = []
     for name in stages_of(plan.config, last):
@@ -191,6 +202,12 @@ def hunt(plan: Plan) -> HuntRound | HuntReport:
     """Rank a survey for a person, or compare strategies; the predictions must exist."""
     hunt_specs(plan)  # reports a wrong path before the tracking database is created
     return _hunt(plan, make_tracker(plan))
+
+
+def analyse(plan: Plan) -> AnalysisReport:
+    """Measure prototypes beside real galaxies; the distilled set must exist."""
+    analysis_specs(plan)  # reports a wrong path before the tracking database is created
+    return _analyse(plan, make_tracker(plan))
 
 
 def run_augment(plan: Plan) -> AugmentationReport:

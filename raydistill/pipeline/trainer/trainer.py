@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from raydistill.artifacts.distilled import LAST, SEEN, SELECTED, SyntheticImages, write_images, write_seen
+from raydistill.artifacts.distilled import LAST, SEEN, SELECTED, SyntheticImages, write_frame, write_images, write_seen
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.config import Distill
 from raydistill.core.coreset import Coreset, random_real
@@ -36,6 +36,7 @@ from raydistill.seeding import generator
 from raydistill.storage import Folder
 
 BEST = f"{PARTIAL}/images.safetensors"  # the best images of a run that diverged
+NUM_FRAMES = 20  # that show how the images change
 TYPICAL_SETS = 3  # of real images, from which `init: mean` chooses the student's learning rate
 NOTHING_LEARNED = (
     "on validation no iterate was better than the initial images, which are published; see history.png: if the loss does "
@@ -93,6 +94,7 @@ class Trainer:
             self.warn(f"distilling starts over: {checkpoint}")
         self.distiller = self._start(inputs)
         self._validate()
+        self._write_frame()
 
     def _start(self, inputs: TrainerInputs) -> Distiller:
         """Return the distiller before its first step."""
@@ -173,6 +175,8 @@ class Trainer:
             self._validate()
         if iteration % recipe.picture_every == 0:
             self._draw()
+        if iteration % max(1, recipe.iterations // NUM_FRAMES) == 0 or self.distiller.finished:
+            self._write_frame()
         if time.monotonic() - self._saved_at > self.task.checkpoint_seconds:
             self.save()
 
@@ -229,6 +233,9 @@ class Trainer:
         if self.best is None or validation.balanced_accuracy > max(v.balanced_accuracy for v in self.validations):
             self.best = images
         self.validations.append(validation)
+
+    def _write_frame(self) -> None:
+        write_frame(self.folder, self.current_images(), self.task.distill.images_per_class)
 
     def _draw(self) -> None:
         name = f"prototypes/iteration-{self.distiller.iteration:06d}.png"

@@ -43,7 +43,7 @@ def test_zeros_before_an_id_belong_to_it(tmp_path):
     ("condition", "message"),
     [
         ("kind <= 2 and lanes > 0", "has no column 'lanes'; did you mean 'lane'?"),
-        ("kind +", "'kind +' is no condition on the table"),
+        ("kind +", "'kind +' cannot be computed from the table"),
         ("lane", "'lane' gives no yes or no for each row"),
         ("kind > 90", "no object of the survey fulfils it"),
         ("kind >= 0", "every object of the survey fulfils it"),

@@ -1,0 +1,90 @@
+"""Draw the figures of an analysis that compare classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from raydistill.analysis.drawing import BLUE, INK, MUTED, STYLE, VERMILION, wrapped
+
+Floats = npt.NDArray[np.floating]
+
+
+def difference_matrix(means_KHW: Floats, class_names: Sequence[str]) -> tuple[Figure, float]:
+    """Return a matrix of the differences between the mean images of classes, and the largest one.
+
+    Parameters
+    ----------
+    means_KHW
+        Mean brightness of the images of each class.
+    class_names
+        Their names.
+    """
+    count = len(means_KHW)
+    differences = means_KHW[:, None] - means_KHW[None]
+    largest = max(float(np.abs(differences).max()), 1e-6)
+    colours = matplotlib.colors.LinearSegmentedColormap.from_list("difference", [BLUE, "#ffffff", VERMILION])
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.3 + 0.78 * count, 0.9 + 0.78 * count))
+        grid = figure.subplots(count, count, squeeze=False)
+        figure.subplots_adjust(
+            left=1.15 / figure.get_figwidth(), right=0.99, bottom=0.01, top=1 - 0.75 / figure.get_figheight(),
+            wspace=0.06, hspace=0.06,
+        )  # fmt: skip
+        for row, axes in enumerate(grid):
+            for column, axis in enumerate(axes):
+                axis.set(xticks=[], yticks=[])
+                if row != column:
+                    axis.imshow(differences[row, column], cmap=colours, vmin=-largest, vmax=largest)
+                else:
+                    axis.imshow(means_KHW[row], cmap="gray", vmin=0, vmax=1)
+                for spine in axis.spines.values():
+                    spine.set_visible(False)
+        for label, name in enumerate(class_names):
+            grid[label, 0].set_ylabel(wrapped(name, 14), rotation=0, ha="right", va="center", fontsize=8, color=INK)
+            grid[0, label].set_title(wrapped(name, 12), fontsize=7, fontweight="normal", color=INK)
+    return figure, largest
+
+
+def trend_chart(
+    names: Sequence[str], rows: Sequence[str], values: Floats, low: Floats, high: Floats, label: str
+) -> Figure:
+    """Return estimates with 95 % intervals: a panel per quantity, a line per class.
+
+    Parameters
+    ----------
+    names
+        Quantities, the panels.
+    rows
+        Classes.
+    values, low, high
+        Estimates [quantities, classes] and the ends of their intervals; NaN where unknown.
+    label
+        Label of the axis of values.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.7 + 1.9 * len(names), 1.1 + 0.28 * len(rows)), layout="constrained")
+        axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+        y = np.arange(len(rows))[::-1]
+        for panel, axis in enumerate(axes):
+            axis.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
+            errors = np.abs(np.stack([values[panel] - low[panel], high[panel] - values[panel]]))
+            axis.errorbar(
+                values[panel],
+                y,
+                xerr=np.nan_to_num(errors),
+                fmt="o",
+                color=BLUE,
+                ecolor=BLUE,
+                markersize=4,
+                linewidth=1.4,
+            )
+            axis.set_title(wrapped(names[panel], 22), fontsize=8)
+            axis.set_yticks(y, [one.replace("_", " ") for one in rows], fontsize=8)
+            axis.set_ylim(-0.6, len(rows) - 0.4)
+        figure.supxlabel(label, fontsize=8)
+    return figure

@@ -1,0 +1,127 @@
+"""Define `AnalysisReport`: how prototypes look and differ, and how certain that is.
+
+- `report.html`: all sections, in one file that needs no network.
+- `sections.json`: the keys of the sections, in order. `sections/KEY.json`: text, shown tables and
+  statements of a section.
+- `tables/NAME.ecsv` and `tables/NAME.parquet`: tables with units and descriptions.
+- `figures/NAME.svg` and `figures/NAME.png`.
+- `statements.parquet`: a row per statement of all sections.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.tables import read_table
+from raydistill.errors import ArtifactMissing, nearest
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from astropy.table import Table
+
+KIND = "analysis"
+REPORT, ORDER, STATEMENTS = "report.html", "sections.json", "statements.parquet"
+STATEMENTS_SCHEMA = pa.schema(
+    [
+        ("section", pa.string()),
+        ("text", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),  # ends of the 95 % interval
+        ("high", pa.float64()),
+        ("n", pa.int64()),  # galaxies, networks or sets
+        ("p_value", pa.float64()),  # adjusted for the statements of the section; null: not tested
+        ("significant", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class AnalysisReport:
+    """An opened analysis.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    sections
+        Keys of the sections, in the order of the report.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> report = rd.open("runs/demo/analysis-0123456789ab")  # doctest: +SKIP
+    >>> report.statements().query("significant")  # doctest: +SKIP
+    """
+
+    folder: Folder
+    manifest: Manifest
+    sections: tuple[str, ...]
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> AnalysisReport:
+        """Open the analysis at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
+        return AnalysisReport(folder, manifest, tuple(json.loads(folder.read(ORDER))))
+
+    @property
+    def tables(self) -> list[str]:
+        """Return the names of the tables."""
+        return sorted(
+            name[7:-8] for name in self.manifest.files if name.startswith("tables/") and name.endswith(".parquet")
+        )
+
+    def table(self, name: str) -> Table:
+        """Return a table with units and descriptions.
+
+        Parameters
+        ----------
+        name
+            One of `tables`.
+
+        Returns
+        -------
+        astropy.table.Table
+
+        Raises
+        ------
+        ArtifactMissing
+            There is no such table.
+        """
+        from astropy.table import Table
+
+        if name not in self.tables:
+            raise ArtifactMissing(f"the analysis has no table '{name}'", self.folder.uri, nearest(name, self.tables))
+        return Table.read(self.folder.read(f"tables/{name}.ecsv").decode(), format="ascii.ecsv")
+
+    def statements(self) -> pd.DataFrame:
+        """Return one row per statement, with the columns of `STATEMENTS_SCHEMA`."""
+        return read_table(self.folder, STATEMENTS).to_pandas()
+
+    def section(self, key: str) -> dict[str, Any]:
+        """Return the text, the shown tables and the statements of a section, as in its JSON file."""
+        if key not in self.sections:
+            raise ArtifactMissing(f"the analysis has no section '{key}'", self.folder.uri, nearest(key, self.sections))
+        contents: dict[str, Any] = json.loads(self.folder.read(f"sections/{key}.json"))
+        return contents

@@ -1,0 +1,74 @@
+"""Define the part of a config about the analysis of prototypes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import NonNegativeInt, PositiveInt
+
+MIN_PERMUTATIONS = 99  # with fewer no p-value lies far below 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Properties:
+    """Name the table with measured properties of the survey's galaxies.
+
+    Parameters
+    ----------
+    table
+        A table of any format.
+    columns
+        Units by column, such as `{redshift: "", petroMag_r: mag}`. A key may be an expression of
+        columns: `petroMag_u - petroMag_r`.
+    id
+        The table's column of object ids. None: objid, or the first column.
+    """
+
+    table: str
+    columns: dict[str, str]
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        from astropy.units import Unit
+
+        if not self.columns:
+            raise ValueError("columns must name at least one column")
+        for name, unit in self.columns.items():
+            try:
+                Unit(unit)
+            except ValueError as error:
+                raise ValueError(f"columns.{name} must be a unit such as mag or arcsec, got '{unit}'") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analyse:
+    """Set the samples and tests of `raydistill analyse`.
+
+    Parameters
+    ----------
+    neighbours
+        Nearest real galaxies of each prototype whose properties are stacked.
+    max_galaxies
+        Training galaxies of each class whose structure is measured; half a second each.
+    properties
+        Table with properties of galaxies. None: redshift and petro_r90 of the survey, and the
+        magnitude of a simulated one.
+    repeats
+        Further distillations with other seeds, to see which features recur. Each takes as long as
+        the first one.
+    permutations
+        Random samples of galaxies in the tests of neighbours.
+    seed
+        Decides all samples.
+    """
+
+    neighbours: PositiveInt = 20
+    max_galaxies: PositiveInt = 100
+    properties: Properties | None = None
+    repeats: NonNegativeInt = 0
+    permutations: PositiveInt = 1999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.permutations < MIN_PERMUTATIONS:
+            raise ValueError(f"permutations must be at least {MIN_PERMUTATIONS}, got {self.permutations}")

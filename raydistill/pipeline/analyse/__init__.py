@@ -1,0 +1,1 @@
+"""The stage `analyse`: sections about prototypes, and a report."""

@@ -1,0 +1,146 @@
+"""Open what the sections of an analysis read.
+
+Shapes: S prototypes, sorted by class; N training galaxies, sorted by object id; K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import cdist
+
+from raydistill.analysis.prototypes import nearest_in_any_pose
+from raydistill.artifacts import generator, trajectories
+from raydistill.artifacts.curated import CuratedSet, LabelledImages
+from raydistill.artifacts.distilled import DistilledSet
+from raydistill.artifacts.generator import GeneratorArtifact
+from raydistill.artifacts.manifest import check_parent
+from raydistill.artifacts.trajectories import TrajectoryStore
+from raydistill.audit.frame import Frame
+from raydistill.audit.nearest import Neighbours
+from raydistill.errors import ArtifactIncompatible
+from raydistill.pipeline.analyse.features import Described, Describer
+from raydistill.pipeline.analyse.properties import Property, properties_of
+from raydistill.pipeline.pictures.experts import check_experts
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.runtime.stages import require_classes
+from raydistill.pipeline.specs import ArtifactSpec
+
+Pixels = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class AnalysisInputs:
+    """The opened artifacts of an analysis.
+
+    Attributes
+    ----------
+    plan
+        The plan, with the config.
+    spec
+        The analysis.
+    curated
+        The real galaxies.
+    distilled
+        The prototypes.
+    trajectories, generator
+        None where they do not exist.
+    """
+
+    plan: Plan
+    spec: ArtifactSpec
+    curated: CuratedSet
+    distilled: DistilledSet
+    trajectories: TrajectoryStore | None
+    generator: GeneratorArtifact | None
+
+    @property
+    def class_names(self) -> list[str]:
+        """Return the names of the K classes."""
+        return self.curated.class_names
+
+    @cached_property
+    def train(self) -> LabelledImages:
+        """Return the training galaxies."""
+        return self.curated.load("train")
+
+    @cached_property
+    def prototypes(self) -> Pixels:
+        """Return the prototypes for display, uint8 [S, H, W, 3]; values outside [0, 1] are clipped."""
+        return (self.distilled.selected.display().numpy() * 255).round().astype(np.uint8)
+
+    @cached_property
+    def properties(self) -> list[Property]:
+        """Return what is known of the training galaxies."""
+        return properties_of(self.plan, self.curated, self.train)
+
+    @cached_property
+    def described(self) -> tuple[Described, Described] | None:
+        """Return features and probabilities of training galaxies and of prototypes; None without experts."""
+        if self.trajectories is None:
+            return None
+        describe = Describer(self.trajectories.folder.uri, self.curated.folder.uri, self.plan.config.resources)
+        galaxies = describe(self.train.images_NHWC.numpy(), "galaxies")
+        return galaxies, describe(self.prototypes, "prototypes")
+
+    @cached_property
+    def neighbours(self) -> dict[str, Neighbours]:
+        """Return the training galaxies nearest to each prototype, by space: "pixels", and "features" with experts.
+
+        All galaxies are in the order of their distance. In pixels it is the root mean square
+        difference for the best of eight flips and turns; in features it is Euclidean, with each
+        feature in units of its standard deviation.
+        """
+        found = {"pixels": nearest_in_any_pose(self.prototypes, self.train.images_NHWC.numpy())}
+        if self.described is not None:
+            galaxies, prototypes = (one.features_NF for one in self.described)
+            frame = Frame.fit(galaxies)
+            distances_SN = cdist(frame.apply(prototypes), frame.apply(galaxies))
+            found["features"] = Neighbours.of(distances_SN, len(galaxies))
+        return found
+
+    @cached_property
+    def prototype_labels(self) -> Ints:
+        """Return the class of each prototype, int64 [S]."""
+        return self.distilled.labels.numpy()
+
+    @cached_property
+    def galaxy_labels(self) -> Ints:
+        """Return the class of each training galaxy, int64 [N]."""
+        return self.train.labels_N.numpy()
+
+
+def open_inputs(plan: Plan, spec: ArtifactSpec) -> AnalysisInputs:
+    """Open the parents of an analysis.
+
+    Raises
+    ------
+    ArtifactMissing
+        The curated set or the distilled set does not exist.
+    ArtifactIncompatible
+        The distilled set has other classes or another size, or an artifact was made from another
+        set.
+    """
+    galaxies = CuratedSet.open(plan.curated.folder)
+    require_classes(galaxies)
+    galaxies.require_splits("train")
+    prototypes = DistilledSet.open(plan.evaluated_set.folder)
+    where = prototypes.folder.uri
+    if prototypes.class_names != galaxies.class_names:
+        what = f"its classes are {', '.join(prototypes.class_names)}; those of the survey {', '.join(galaxies.class_names)}"
+        raise ArtifactIncompatible(what, where, "give a set of the same classes as distilled=PATH")
+    size = prototypes.images.shape[-1]
+    if size != galaxies.summary.image_size:
+        what = f"its images have {size} pixels a side, and the galaxies {galaxies.summary.image_size}"
+        raise ArtifactIncompatible(what, where, "give a set of the same size as distilled=PATH")
+    store = TrajectoryStore.open(plan.trajectories.folder) if trajectories.KIND in spec.parents else None
+    if store is not None:
+        check_experts(store, galaxies)
+    model = GeneratorArtifact.open(plan.generator.folder) if generator.KIND in spec.parents else None
+    if model is not None:
+        check_parent(model.manifest, "curated", galaxies.manifest, model.folder.uri)
+    return AnalysisInputs(plan, spec, galaxies, prototypes, store, model)

@@ -1,0 +1,31 @@
+"""The artifacts of an analysis: what it reads, and the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raydistill.artifacts import analysis, curated, distilled, generator, trajectories
+from raydistill.config import identity_part
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec, file_digest
+
+
+def analysis_spec(plan: Plan) -> ArtifactSpec:
+    """Return the analysis of the plan's distilled set, or of the set of `distilled=PATH`.
+
+    Experts and a generator are parents where they exist: they add sections.
+    """
+    parents = {curated.KIND: plan.curated, distilled.KIND: plan.evaluated_set}
+    optional = {trajectories.KIND: plan.trajectories, generator.KIND: plan.generator}
+    parents |= {kind: spec for kind, spec in optional.items() if spec.exists}
+    parts: dict[str, Any] = {"analyse": identity_part(plan.config.analyse)}
+    if (properties := plan.config.analyse.properties) is not None:
+        parts["properties_sha256"] = file_digest(properties.table, "table", "analyse.properties.table")
+        parts["analyse"]["properties"].pop("table")  # its digest names it, wherever it is
+    return plan.spec(analysis.KIND, parts, parents, plan.config.analyse.seed)
+
+
+def analysis_specs(plan: Plan) -> list[ArtifactSpec]:
+    """Return the artifacts that `analyse` reads, and the analysis that it writes."""
+    own = analysis_spec(plan)
+    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]
