@@ -8,9 +8,10 @@ from pydantic import PositiveInt
 
 from raydistill.config.experts import GALAXIES
 from raydistill.config.kinds import AnySchedule, AnyStep
-from raydistill.core.augment import Augmentation
+from raydistill.core.augment import Augmentation, Symmetries
 from raydistill.core.recipe import Recipe
 from raydistill.core.schedule import SelfAdaptive
+from raydistill.fields import later
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Distill(Recipe):
         Optimiser of the soft labels.
     augmentation
         Augmentation of the synthetic images.
+    average_over
+        Group of symmetries over which every student step averages its gradient, so that an image
+        need not show its class in several orientations. "none": the random symmetry of
+        `augmentation`, if any; "mirror": four (see `augmentation`); "dihedral": eight flips and
+        turns. A step then costs the time and memory of four or eight times as many images.
     seed
         Another value gives another run on the same experts.
     validate_every
@@ -47,6 +53,7 @@ class Distill(Recipe):
     lr_step: AnyStep = field(default_factory=lambda: Recipe().lr_step)
     label_step: AnyStep = field(default_factory=lambda: Recipe().label_step)
     augmentation: Augmentation = GALAXIES
+    average_over: Symmetries = later("none")  # newer than the artifacts of the first releases
     seed: int = 0
     validate_every: PositiveInt = 100
     validation_networks: PositiveInt = 3

@@ -10,6 +10,8 @@ scale (up to 1.2), rotate. For the sky there are also rotations by any angle; `d
 exact symmetries of the square; and `mirror`, the four of them that keep a horizontal axis
 horizontal. The last two do not interpolate. DSA resamples once per operation; here all geometry is
 one affine map and one bilinear resampling.
+
+`orbit` returns all symmetric versions of an image instead of one at random.
 """
 
 from __future__ import annotations
@@ -26,8 +28,11 @@ from raydistill.core.checks import at_least, between_0_and_1, not_negative
 
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate", "dihedral", "mirror"]
 AugmentationParameters = dict[str, Tensor]
+Symmetries = Literal["none", "mirror", "dihedral"]
 
 DSA: tuple[Operation, ...] = ("color", "crop", "cutout", "flip", "scale", "rotate")
+# The elements of each group, in the numbering of `_dihedral`.
+GROUPS: dict[Symmetries, tuple[int, ...]] = {"none": (0,), "mirror": (0, 2, 4, 6), "dihedral": tuple(range(8))}
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,12 @@ class Augmentation:
                 f"operations must not name mirror beside dihedral, which holds it, got {list(self.operations)}"
             )
 
+    @property
+    def largest_tilt(self) -> float:
+        """Return the largest angle in degrees between a horizontal axis and its image, from 0 to 90."""
+        rotation = min(self.max_rotation, 90.0) if "rotate" in self.operations else 0.0
+        return 90.0 if "dihedral" in self.operations else rotation
+
     def sample(self, generator: torch.Generator, batch: int) -> AugmentationParameters:
         """Return the parameters of one batch: tensors [batch, ...], or an empty dict without operations."""
         if not self.operations:
@@ -137,6 +148,28 @@ class Augmentation:
         if "hole" in parameters:
             images_BCHW = _cutout(images_BCHW, parameters["hole"], self.cutout_fraction)
         return images_BCHW
+
+
+def orbit(images_BCHW: Tensor, symmetries: Symmetries) -> Tensor:
+    """Return every image under each symmetry of a group, without interpolation.
+
+    Parameters
+    ----------
+    images_BCHW
+        Square images.
+    symmetries
+        "none": the images themselves; "mirror": no or two quarter turns, with and without a mirror;
+        "dihedral": all eight symmetries of the square.
+
+    Returns
+    -------
+    Tensor
+        [B G, C, H, W] for a group of G symmetries; the versions of one image follow one another.
+    """
+    group = torch.tensor(GROUPS[symmetries])
+    if len(group) == 1:
+        return images_BCHW
+    return _dihedral(images_BCHW.repeat_interleave(len(group), dim=0), group.repeat(len(images_BCHW)))
 
 
 def _affine(angle_B: Tensor, scale_B2: Tensor, shift_B2: Tensor, flip_B: Tensor) -> Tensor:

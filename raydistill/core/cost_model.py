@@ -90,9 +90,9 @@ def estimate_training(training: Training, network: Network, images_NCHW: torch.S
 
 
 def estimate_distillation(recipe: ResolvedRecipe, network: Network, images_SCHW: torch.Size) -> WorkEstimate:
-    """Return the work of distilling: 12 F per image and student step, see `core.engines.adjoint`."""
+    """Return the work of distilling: 12 F per image, symmetric version and student step, see `core.engines.adjoint`."""
     num_images, channels, side, _ = images_SCHW
-    size = recipe.options.batch_of(num_images)
+    size = recipe.options.batch_of(num_images) * recipe.options.versions
     steps = recipe.options.iterations * recipe.options.trajectories_per_step * recipe.student_steps
     return WorkEstimate(12.0 * forward_flops(network, channels, side) * size * steps, 2 * steps)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raydistill.core.arithmetic import EAGER, Arithmetic, Precision, fill_auto
-from raydistill.core.augment import DSA, Augmentation
+from raydistill.core.augment import DSA, GROUPS, Augmentation, Symmetries
 from raydistill.core.checks import at_least_0_below_1, positive
 from raydistill.core.engines import EngineName
 from raydistill.core.schedule import Schedule, SelfAdaptive
@@ -160,6 +160,11 @@ class Recipe:
         The window of start epochs, and when it grows.
     augmentation
         Augmentation of the synthetic images in every student step.
+    average_over
+        Group of symmetries over which every student step averages its gradient, so that an image
+        need not show its class in several orientations. "none": the random symmetry of
+        `augmentation`, if any; "mirror": four (see `augmentation`); "dihedral": eight flips and
+        turns. A step then costs the time and memory of four or eight times as many images.
     """
 
     images_per_class: int = 1
@@ -187,6 +192,7 @@ class Recipe:
     engine: EngineName = "exact"
     precision: Precision | Literal["auto"] = "float32"
     compile: bool | Literal["auto"] = "auto"
+    average_over: Symmetries = "none"
 
     def __post_init__(self) -> None:
         positive(self, "images_per_class", "iterations", "expert_epochs", "trajectories_per_step")
@@ -262,6 +268,11 @@ class Recipe:
         if self.batch_size == "auto":
             return num_images if self.images_per_class == 1 else num_images // 2
         return min(self.batch_size or num_images, num_images)
+
+    @property
+    def versions(self) -> int:
+        """Return the number of symmetric versions of an image in a student step."""
+        return len(GROUPS[self.average_over])
 
     @property
     def needs_experts(self) -> bool:

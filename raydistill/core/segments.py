@@ -96,7 +96,7 @@ class SegmentEvaluator:
         self.recipe, self.trajectories, self.seed = options, trajectories, seed
         self._path: Path = Straight(trajectories) if options.trajectories == "straight" else _whole_epochs(trajectories)
         arithmetic = self.resolved.arithmetic
-        loss = student_loss(network, options.augmentation, arithmetic.precision)
+        loss = student_loss(network, options.augmentation, arithmetic.precision, options.average_over)
         skip = network.layout.parameters_of_first_layers(options.skip_layers)
         engine = engine_options(options.engine, compile=arithmetic.compile, memory_mb=memory_mb)
         self.matcher = Matcher(loss, engine, skip=skip, nearest=options.match_at == "nearest")

@@ -89,10 +89,12 @@ def _check_augmentation(config: Config) -> None:
         "evaluate.dm": evaluate.dm.augmentation,
     }
     for key, augmentation in augmentations.items():
-        operations = augmentation.operations
-        if "dihedral" in operations or ("rotate" in operations and augmentation.max_rotation > MAX_ALIGNED_ROTATION):
-            what = f"curate.align aligns the galaxies, and [{', '.join(operations)}] rotates them again"
+        if augmentation.largest_tilt > MAX_ALIGNED_ROTATION:
+            what = f"curate.align aligns the galaxies, and [{', '.join(augmentation.operations)}] rotates them again"
             raise ConfigError(what, f"{key}.augmentation", "leave it out, or give operations: [mirror]")
+    if config.distill.average_over == "dihedral":
+        what = "curate.align aligns the galaxies, and dihedral rotates them again"
+        raise ConfigError(what, "distill.average_over", "set it to mirror or none")
 
 
 def _check_classes(config: Config) -> None:

@@ -103,6 +103,8 @@ CONFIG_ROWS = [
     R("augmentation that rotates aligned galaxies", "run tiny.yaml curate.align=true distill.augmentation.operations=[dihedral]", 2,
       "distill.augmentation: curate.align aligns the galaxies, and [dihedral] rotates them again; "
       "leave it out, or give operations: [mirror]"),
+    R("an average over rotations of aligned galaxies", "run tiny.yaml curate.align=true distill.average_over=dihedral", 2,
+      "distill.average_over: curate.align aligns the galaxies, and dihedral rotates them again; set it to mirror or none"),
     R("a value out of range", "run tiny.yaml curate.crop_fraction=2", 2,
       "command line, curate: crop_fraction must lie in (0, 1], got 2.0; fix the value"),
     R("an unknown nuisance", "run tiny.yaml 'experts.decompose={nuisance: psf}'", 2,
@@ -281,8 +283,10 @@ RUN_ROWS = [
     R("a distilled set of another image size", "evaluate tiny.yaml distilled=given", 3,
       "given: its images have 4 px, the survey's have 8; set curate.image_size=4",
       prepare=distilled_with(["round", "disk"], 4)),
-    R("a distilled set of aligned galaxies", "evaluate tiny.yaml distilled=given", 3,
-      "given: its galaxies are aligned to their major axis, the survey's are not; set curate.align=true",
+    R("a distilled set of aligned galaxies that training does not turn",
+      "evaluate tiny.yaml distilled=given augmentation.operations=[mirror]", 3,
+      "given: its galaxies are aligned to their major axis, the survey's are not, and the protocol 'paper' does not turn them in "
+      "training; set curate.align=true, or evaluate.protocols.paper.training.augmentation.operations=[dihedral]",
       prepare=distilled_with(["round", "disk"], 8, aligned=True)),
     R("more GPUs for an expert than a machine has", "experts tiny.yaml resources.gpus=4 experts.num_experts=2", 5,
       "resources: one worker needs 1 CPUs and 4 GPUs, no machine of the cluster has more than 2 and 0; lower "

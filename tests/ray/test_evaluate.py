@@ -22,6 +22,7 @@ from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.baselines import Baselines
+from raydistill.pipeline.evaluate.compatibility import check_compatible
 from raydistill.pipeline.evaluate.fit_cache import FOLDER, OLD_FOLDER, FitCache
 from raydistill.pipeline.evaluate.stage import evaluate, load_split
 from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_teachers
@@ -270,6 +271,21 @@ def test_set_of_other_classes_is_refused(root: Path, tmp_path: Path) -> None:
     config = tiny(copy_of(root, tmp_path, "survey", "curated"), f"distilled={other}")
     with pytest.raises(ArtifactIncompatible, match=r"classes are cat, dog, .*the survey.*round, in_between"):
         evaluate(Plan(config), SILENT)
+
+
+def test_aligned_set_fits_unaligned_galaxies_only_where_training_turns_it(root: Path, tmp_path: Path) -> None:
+    original, aligned = Folder(str(below(tiny(root), "distilled"))), Folder(str(tmp_path / "aligned"))
+    for name in (SELECTED, LAST):
+        images, info = read_images(original, name)
+        write_images(aligned, name, images, {**info, "aligned": True})
+    commit(aligned, kind="distilled", identity="ab" * 32, config={}, parents={}, seed=0, uris={})
+    given, curated = DistilledSet.open(str(aligned)), CuratedSet.open(str(below(tiny(root), "curated")))
+    turning, level = (
+        tiny(root, f"augmentation.operations=[{name}]").evaluate.protocols for name in ("dihedral", "mirror")
+    )
+    check_compatible(given, curated, turning)
+    with pytest.raises(ArtifactIncompatible, match=r"'paper' does not turn them in training; set curate\.align=true"):
+        check_compatible(given, curated, level)
 
 
 def test_unfinished_set_is_refused(root: Path, tmp_path: Path) -> None:

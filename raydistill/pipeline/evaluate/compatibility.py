@@ -6,20 +6,27 @@ of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
+from raydistill.config import Protocol
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
 
 
-def check_compatible(distilled: DistilledSet, curated: CuratedSet) -> None:
-    """Raise ArtifactIncompatible unless classes, image size and alignment agree."""
+def check_compatible(distilled: DistilledSet, curated: CuratedSet, protocols: Mapping[str, Protocol]) -> None:
+    """Raise ArtifactIncompatible unless classes, image size and alignment agree.
+
+    A set of aligned galaxies also fits a survey that is not aligned, if every protocol rotates its
+    images in training.
+    """
     where = distilled.folder.uri
     if distilled.class_names != curated.class_names:
         raise ArtifactIncompatible(
@@ -34,13 +41,20 @@ def check_compatible(distilled: DistilledSet, curated: CuratedSet) -> None:
             where,
             f"set curate.image_size={size}",
         )
-    if distilled.aligned != curated.summary.aligned:
-        what = (
-            "its galaxies are aligned to their major axis, the survey's are not"
-            if distilled.aligned
-            else "its galaxies are not aligned to their major axis, the survey's are"
-        )
-        raise ArtifactIncompatible(what, where, f"set curate.align={str(distilled.aligned).lower()}")
+    if distilled.aligned == curated.summary.aligned:
+        return
+    if not distilled.aligned:
+        what = "its galaxies are not aligned to their major axis, the survey's are"
+        raise ArtifactIncompatible(what, where, "set curate.align=false")
+    for name, protocol in protocols.items():
+        if protocol.training.augmentation.largest_tilt < 90:
+            raise ArtifactIncompatible(
+                f"its galaxies are aligned to their major axis, the survey's are not, and the protocol '{name}' does not turn "
+                "them in training",
+                where,
+                f"set curate.align=true, or evaluate.protocols.{name}.training.augmentation.operations=[dihedral]",
+            )
+    log.warning("evaluate: the set's galaxies are aligned, the survey's are not; networks are trained on turned images")
 
 
 def independent_galaxies(distilled: DistilledSet, curated: CuratedSet) -> Tensor:

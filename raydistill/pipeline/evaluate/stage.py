@@ -60,7 +60,7 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
     if not is_complete(spec):
         curated = CuratedSet.open(plan.curated.folder)
         distilled = DistilledSet.open(plan.evaluated_set.folder)
-        check_compatible(distilled, curated)
+        check_compatible(distilled, curated, config.evaluate.protocols)
         independent_N = independent_galaxies(distilled, curated)
         if config.distilled is None:
             check_parent(distilled.manifest, "curated", curated.manifest, distilled.folder.uri)

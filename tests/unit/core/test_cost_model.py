@@ -58,6 +58,8 @@ def test_distilling_costs_twelve_passes_per_image_and_step() -> None:
         estimate_distillation(replace(recipe, batch_size=2).resolved(), network, torch.Size((6, 3, 8, 8))).flops
         == 12 * 50 * 2 * forward
     )
+    averaged = replace(recipe, average_over="dihedral").resolved()
+    assert estimate_distillation(averaged, network, torch.Size((6, 3, 8, 8))).flops == 8 * 12 * 50 * 6 * forward
 
 
 @pytest.mark.parametrize(
