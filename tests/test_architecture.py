@@ -24,6 +24,7 @@ PURE_PACKAGES = (
     "galaxies",
     "diffusion",
     "audit",
+    "morphology",
     "simulation",
     "storage",
     "datasets",

@@ -11,6 +11,7 @@ Shape suffixes: N pictures, P pixels of a picture, R radii.
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,18 +55,49 @@ def morphology(pictures_NHWC: npt.NDArray[np.floating]) -> Floats:
     return np.concatenate([np.empty((0, len(QUANTITIES))), *parts])
 
 
-def _measure(pictures: Floats) -> Floats:
-    side = pictures.shape[1]
-    corners_P = radius_of_pixels(side) > side / 2
-    pixels_NPC = pictures.reshape(len(pictures), -1, 3)
-    light_NPC = pixels_NPC - np.median(pixels_NPC[:, corners_P], axis=1, keepdims=True)
-    light_NP = light_NPC.mean(-1)
+class Extent(NamedTuple):
+    """The extent of the galaxies in pictures.
+
+    Attributes
+    ----------
+    growth_NR
+        float64 [N, R]: light inside the apertures of `radii`.
+    aperture_N
+        float64 [N]: radius of the total light in pixels.
+    inside_NP
+        bool [N, P]: pixels inside that radius.
+    galaxy_NP
+        bool [N, P]: those as bright as the galaxy at its Petrosian radius.
+    """
+
+    growth_NR: Floats
+    aperture_N: Floats
+    inside_NP: Bools
+    galaxy_NP: Bools
+
+
+def subtract_sky(pictures_NHWC: Floats) -> Floats:
+    """Return the pixels of pictures less the median of the corners, for each channel, float64 [N, P, 3]."""
+    pixels_NPC = pictures_NHWC.reshape(len(pictures_NHWC), -1, 3)
+    return pixels_NPC - np.median(pixels_NPC[:, corners(pictures_NHWC.shape[1])], axis=1, keepdims=True)
+
+
+def find_extent(light_NP: Floats, side: int) -> Extent:
+    """Return the extent of the galaxies in pictures without sky."""
     growth_NR = light_NP @ aperture_weights(side)
     petrosian_N, threshold_N = petrosian(growth_NR, side)
     aperture_N = np.minimum(APERTURE * petrosian_N, side / 2)
-    r20, r50, r80 = (radius_of_light(growth_NR, aperture_N, side, share) for share in (0.2, 0.5, 0.8))
     inside_NP = radius_of_pixels(side) <= aperture_N[:, None]
-    galaxy_NP = inside_NP & (smooth(light_NP, side) >= threshold_N[:, None])
+    return Extent(growth_NR, aperture_N, inside_NP, inside_NP & (smooth(light_NP, side) >= threshold_N[:, None]))
+
+
+def _measure(pictures: Floats) -> Floats:
+    side = pictures.shape[1]
+    light_NPC = subtract_sky(pictures)
+    light_NP = light_NPC.mean(-1)
+    growth_NR, aperture_N, inside_NP, galaxy_NP = find_extent(light_NP, side)
+    r20, r50, r80 = (radius_of_light(growth_NR, aperture_N, side, share) for share in (0.2, 0.5, 0.8))
+    pixels_NPC, corners_P = pictures.reshape(len(pictures), -1, 3), corners(side)
     values = [
         np.log10(pixels_NPC.mean((1, 2)).clip(FAINTEST)),
         r50 / side,
@@ -85,13 +117,18 @@ def _measure(pictures: Floats) -> Floats:
 @functools.cache
 def radius_of_pixels(side: int) -> Floats:
     """Return the distance of each pixel's centre to the picture's centre, float64 [P], in pixels."""
-    y, x = _coordinates(side)
+    y, x = coordinates(side)
     return np.hypot(y, x)
 
 
+def corners(side: int) -> Bools:
+    """Return which pixels lie outside the largest circle in the picture, bool [P]."""
+    return radius_of_pixels(side) > side / 2
+
+
 @functools.cache
-def _coordinates(side: int) -> tuple[Floats, Floats]:
-    """Return y and x of the pixels' centres [P], from the picture's centre."""
+def coordinates(side: int) -> tuple[Floats, Floats]:
+    """Return y and x of the pixels' centres [P], from the picture's centre; y grows downwards."""
     offsets = np.arange(side) - (side - 1) / 2
     y, x = np.meshgrid(offsets, offsets, indexing="ij")
     return y.ravel(), x.ravel()
@@ -105,7 +142,7 @@ def radii(side: int) -> Floats:
 @functools.cache
 def aperture_weights(side: int) -> Floats:
     """Return the share of each pixel's area inside each aperture, float64 [P, R]."""
-    y, x = _coordinates(side)
+    y, x = coordinates(side)
     inner = (np.arange(_SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5
     weights = np.zeros((side * side, len(radii(side))))
     for dy in inner:
@@ -204,18 +241,23 @@ def m20(light_NP: Floats, galaxy_NP: Bools, side: int) -> Floats:
 
 def ellipticity(light_NP: Floats, galaxy_NP: Bools, side: int) -> Floats:
     """Return 1 - b / a of the ellipse with the galaxy's second moments, float64 [N]."""
+    xx, yy, xy = second_moments(light_NP, galaxy_NP, side)
+    half_sum, root = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    ratio = np.divide(half_sum - root, half_sum + root, out=np.ones(len(xx)), where=half_sum + root > 0)
+    return 1 - np.sqrt(ratio.clip(0))
+
+
+def second_moments(light_NP: Floats, galaxy_NP: Bools, side: int) -> tuple[Floats, Floats, Floats]:
+    """Return the second moments xx, yy and xy of the galaxy's light about its centroid, each float64 [N]."""
     light = np.where(galaxy_NP, light_NP, 0.0).clip(0)
     total = np.maximum(light.sum(1), FAINTEST)
-    y, x = _coordinates(side)
+    y, x = coordinates(side)
     mean_y, mean_x = light @ y / total, light @ x / total
-    yy, xx, xy = (
-        light @ y**2 / total - mean_y**2,
+    return (
         light @ x**2 / total - mean_x**2,
+        light @ y**2 / total - mean_y**2,
         light @ (x * y) / total - mean_x * mean_y,
     )
-    half_sum, root = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
-    ratio = np.divide(half_sum - root, half_sum + root, out=np.ones(len(total)), where=half_sum + root > 0)
-    return 1 - np.sqrt(ratio.clip(0))
 
 
 def colours(light_NPC: Floats, inside_NP: Bools) -> list[Floats]:

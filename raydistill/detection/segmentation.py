@@ -76,7 +76,7 @@ def find_sources(light: Floats, sigmas: float, min_area: int) -> Labels:
     """
     photutils, brightness = import_segmentation(), smooth_brightness(light)
     sky, noise = border_sky(brightness)
-    found = _above(brightness - sky, sigmas * noise, min_area)
+    found = connected_sources(brightness - sky, sigmas * noise, min_area)
     if found is None:
         return np.zeros(brightness.shape, np.int32)
     parts = photutils.deblend_sources(
@@ -112,14 +112,14 @@ def visible_part(light: Floats, noise: float, sigmas: float, min_area: int) -> B
         The connected part with the brightest pixel. Empty if it has fewer than `min_area` pixels.
     """
     brightness = smooth_brightness(light)
-    found = _above(brightness, sigmas * noise, min_area)
+    found = connected_sources(brightness, sigmas * noise, min_area)
     if found is None:
         return np.zeros(brightness.shape, np.bool_)
     inside = np.where(found.data > 0, brightness, -np.inf)
     return np.asarray(found.data == found.data.flat[inside.argmax()], np.bool_)
 
 
-def _above(brightness: Floats, threshold: float, min_area: int) -> Any:
+def connected_sources(brightness: Floats, threshold: float, min_area: int) -> Any:
     """Return the `SegmentationImage` of the connected pixels above a threshold; None if there are none."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No sources were found")

@@ -1,0 +1,1 @@
+"""Profiles, shapes and structure of galaxies in stretched RGB pictures; numpy alone, no torch and no Ray."""

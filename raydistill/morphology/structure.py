@@ -1,0 +1,134 @@
+"""Measure the structure of a galaxy with statmorph: CAS, Gini, M20 and a Sérsic profile.
+
+The numbers are those of Rodriguez-Gomez et al. 2019 (MNRAS 483, 4140). Their conditions, and how they
+are met in a stretched RGB picture:
+
+- Image: the mean of the channels. The sky is measured in the corners, outside the largest circle.
+- Segmentation: photutils' connected pixels above twice the sky's noise, in a slightly smoothed picture.
+  The largest source near the centre is the galaxy. It is not deblended, which would cut off arms; all
+  other sources are masked.
+- Noise: equal for all pixels, that of the sky. The gain is unknown and the stretch hides Poisson noise.
+  So the Sérsic fit weights all pixels equally.
+- PSF: unknown, so the Sérsic profile is not deconvolved.
+
+statmorph's flags are returned: 0 good, 1 suspect, 2 bad, 4 not measured. Here 4 also stands for a
+picture that it cannot measure at all, with the reason.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from raydistill.audit.morphology import corners
+from raydistill.audit.statistics import Floats
+from raydistill.detection.segmentation import LEAST_NOISE, central_source, connected_sources, smooth_brightness
+
+Labels = npt.NDArray[np.int32]
+
+THRESHOLD = 2.0  # standard deviations of the smoothed sky
+MIN_AREA = 12  # px of a source
+NOT_MEASURED = 4  # statmorph's flag of a picture without any result
+WORST_VALID = 1  # of statmorph's flags: suspect
+_MISSING = -99.0  # statmorph's number for no result
+_SKY_BOX = 8  # statmorph's box of sky is 1/8 of the side
+
+# Name of a quantity -> its value in statmorph's result for a picture of `side` pixels.
+STRUCTURE: dict[str, Callable[[Any, int], float]] = {
+    "concentration": lambda found, side: found.concentration,
+    "asymmetry": lambda found, side: found.asymmetry,
+    "smoothness": lambda found, side: found.smoothness,
+    "gini": lambda found, side: found.gini,
+    "m20": lambda found, side: found.m20,
+    "half_light_radius": lambda found, side: _length(found.rhalf_ellip, side),
+    "sersic_n": lambda found, side: found.sersic_n,
+    "sersic_radius": lambda found, side: _length(found.sersic_rhalf, side),
+    "sersic_ellipticity": lambda found, side: found.sersic_ellip,
+}
+SERSIC = ("sersic_n", "sersic_radius", "sersic_ellipticity")  # valid if the fit is
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The structure of one galaxy.
+
+    Attributes
+    ----------
+    values
+        Numbers by name of `STRUCTURE`; NaN where there is none. Radii are fractions of the half-frame.
+    flag
+        statmorph's flag: 0 good, 1 suspect, 2 bad, 4 not measured.
+    sersic_flag
+        statmorph's flag of the Sérsic fit: 0 good, 1 bad, 4 not measured.
+    reason
+        Why it is flagged: statmorph's warnings, or its error. "" for a good measurement.
+    """
+
+    values: dict[str, float]
+    flag: int
+    sersic_flag: int
+    reason: str = ""
+
+
+def structure(light_HWC: Floats) -> Structure:
+    """Return the structure of the galaxy in a picture of `light_above_sky`, float64 [H, H, 3]."""
+    brightness_HW = np.asarray(smooth_brightness(light_HWC), np.float64)
+    sky, noise = _corner_sky(brightness_HW)
+    labels_HW = _sources(brightness_HW - sky, THRESHOLD * noise)
+    galaxy = central_source(labels_HW)
+    if galaxy == 0:
+        return _not_measured(f"no source of {MIN_AREA} pixels above {THRESHOLD:g} sigma lies near the centre")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            found = _statmorph(light_HWC.mean(-1, dtype=np.float64) - sky, labels_HW, galaxy, noise)
+        except Exception as error:  # statmorph raises what its minimisers raise: no list of types is complete
+            return _not_measured(f"statmorph failed: {type(error).__name__}: {error}")
+    values = {name: float(value(found, len(light_HWC))) for name, value in STRUCTURE.items()}
+    values = {name: value if value != _MISSING else np.nan for name, value in values.items()}
+    reason = "; ".join(dict.fromkeys(str(one.message) for one in caught))
+    flagged = found.flag or found.flag_sersic
+    return Structure(values, int(found.flag), int(found.flag_sersic), (reason or "flagged") if flagged else "")
+
+
+def _corner_sky(brightness_HW: Floats) -> tuple[float, float]:
+    """Return the rest of the sky, and its noise, in the corners of a smoothed picture."""
+    from astropy.stats import sigma_clipped_stats  # a slow import
+
+    corners_HW = corners(len(brightness_HW)).reshape(brightness_HW.shape)
+    _, median, deviation = sigma_clipped_stats(brightness_HW[corners_HW], sigma=3.0)
+    return float(median), max(float(deviation), LEAST_NOISE)
+
+
+def _sources(brightness_HW: Floats, threshold: float) -> Labels:
+    found = connected_sources(brightness_HW, threshold, MIN_AREA)
+    return np.zeros(brightness_HW.shape, np.int32) if found is None else np.asarray(found.data, np.int32)
+
+
+def _statmorph(image_HW: Floats, labels_HW: Labels, galaxy: int, noise: float) -> Any:
+    """Return statmorph's result for one source, with all others masked."""
+    from statmorph import SourceMorphology  # a slow import
+
+    return SourceMorphology(
+        image_HW,
+        (labels_HW == galaxy).astype(np.int32),
+        1,
+        mask=(labels_HW > 0) & (labels_HW != galaxy),
+        weightmap=np.full(image_HW.shape, noise),
+        skybox_size=max(2, len(image_HW) // _SKY_BOX),
+        verbose=True,  # warn of every reason for a flag
+    )
+
+
+def _length(pixels: float, side: int) -> float:
+    """Return a length as a fraction of the half-frame."""
+    return pixels if pixels == _MISSING else 2 * pixels / side
+
+
+def _not_measured(reason: str) -> Structure:
+    return Structure(dict.fromkeys(STRUCTURE, np.nan), NOT_MEASURED, NOT_MEASURED, reason)
