@@ -6,6 +6,7 @@
 - `rejected.parquet`: a row per picture that failed the image checks, with the reason.
 - `near_duplicates.parquet`: a row per picture that looks like one of an earlier split; only where
   there are such pictures.
+- `vote_totals.parquet`: the number of votes of each galaxy, where the survey's table has it.
 - `whitening.safetensors`: the whitening transform, where `curate.whitening` is set.
 """
 

@@ -74,8 +74,9 @@ class Experts:
     keep
         Stored epochs: "all", or the two "ends" for straight trajectories.
     targets
-        Labels of the training galaxies: "hard" classes, or "votes", the volunteers' class
-        probabilities.
+        Labels of the training galaxies. "hard": classes. "votes": the volunteers' class
+        probabilities. "counts": the votes on each question of the classes' paths, learned by their
+        Dirichlet-multinomial likelihood (`core.dirichlet`).
     training
         Training of each expert.
     decompose
@@ -84,6 +85,10 @@ class Experts:
 
     num_experts: PositiveInt = 8
     keep: Literal["all", "ends"] = "all"
-    targets: Literal["hard", "votes"] = "hard"
+    targets: Literal["hard", "votes", "counts"] = "hard"
     training: ExpertTraining = field(default_factory=ExpertTraining)
     decompose: Decompose | None = later(None)
+
+    def __post_init__(self) -> None:
+        if self.targets == "counts" and self.decompose is not None:
+            raise ValueError("decompose needs targets hard or votes, got counts")

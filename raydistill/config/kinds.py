@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
 
-from raydistill.core.architectures import Architecture
+from raydistill.core.architectures import ClassifierArchitecture
 from raydistill.core.recipe import Step
 from raydistill.core.schedule import Schedule
 
@@ -38,6 +38,6 @@ def _misfit(cls: Any, value: dict[str, Any]) -> int:
     return len(value.keys() - {f.name for f in fields(cls)}) + len(required - value.keys())
 
 
-AnyArchitecture = Annotated[Architecture, BY_KIND, infer_kind(Architecture)]
+AnyArchitecture = Annotated[ClassifierArchitecture, BY_KIND, infer_kind(ClassifierArchitecture)]
 AnySchedule = Annotated[Schedule, BY_KIND, infer_kind(Schedule)]
 AnyStep = Annotated[Step, BY_KIND, infer_kind(Step)]

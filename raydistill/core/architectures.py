@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.core.checks import at_least
+from raydistill.core.dirichlet import ClassReadout, Paths
+from raydistill.core.transformer import Block, Mean, Patches
 
 
 @dataclass(frozen=True)
@@ -254,53 +256,10 @@ class ViT:
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         if image_size % self.patch:
             raise ValueError(f"patches of {self.patch} pixels do not tile an image of {image_size}")
-        blocks = [_Block(self.width, self.heads) for _ in range(self.depth)]
+        blocks = [Block(self.width, self.heads) for _ in range(self.depth)]
         patches = (image_size // self.patch) ** 2
-        first = _Patches(channels, self.patch, self.width, patches)
-        return nn.Sequential(first, *blocks, nn.LayerNorm(self.width), _Mean(), nn.Linear(self.width, num_classes))
-
-
-class _Patches(nn.Module):
-    """Embed [B, C, H, W] as [B, patches, width], with a learned position."""
-
-    def __init__(self, channels: int, patch: int, width: int, patches: int) -> None:
-        super().__init__()
-        self.embed = nn.Conv2d(channels, width, patch, stride=patch)
-        self.position = nn.Parameter(0.02 * torch.randn(patches, width))
-
-    def forward(self, images_BCHW: Tensor) -> Tensor:
-        return self.embed(images_BCHW).flatten(2).transpose(1, 2) + self.position
-
-
-class _Block(nn.Module):
-    """Attention and a two-layer perceptron, each with a layer norm and a shortcut."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.before_attention, self.qkv, self.out = (
-            nn.LayerNorm(width),
-            nn.Linear(width, 3 * width),
-            nn.Linear(width, width),
-        )
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
-
-    def forward(self, x_BTW: Tensor) -> Tensor:
-        B, T, W = x_BTW.shape
-        q, k, v = (
-            self.qkv(self.before_attention(x_BTW)).view(B, T, 3, self.heads, W // self.heads).permute(2, 0, 3, 1, 4)
-        )
-        # Written out, because the fused kernels have no second derivative.
-        weights = (q @ k.transpose(-1, -2) / math.sqrt(W // self.heads)).softmax(dim=-1)
-        x_BTW = x_BTW + self.out((weights @ v).transpose(1, 2).reshape(B, T, W))
-        return x_BTW + self.mlp(x_BTW)
-
-
-class _Mean(nn.Module):
-    def forward(self, x_BTW: Tensor) -> Tensor:
-        return x_BTW.mean(dim=1)
+        first = Patches(channels, self.patch, self.width, patches)
+        return nn.Sequential(first, *blocks, nn.LayerNorm(self.width), Mean(), nn.Linear(self.width, num_classes))
 
 
 @dataclass(frozen=True)
@@ -359,7 +318,42 @@ class Custom:
         return module
 
 
-Architecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Custom
+ClassifierArchitecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Custom
+
+
+@dataclass(frozen=True)
+class AnswerNetwork:
+    """A network that predicts votes: outputs for answers, then the classes (`core.dirichlet`).
+
+    The stage `experts` makes it of `network` and the class tree, for `experts.targets: counts`.
+
+    Parameters
+    ----------
+    base
+        The network, with an output per answer instead of one per class.
+    questions
+        Number of answers of each question.
+    paths
+        Path of each class, as columns of the outputs.
+    """
+
+    kind: Literal["answers"] = "answers"
+    base: ClassifierArchitecture = field(default_factory=ConvNet)
+    questions: tuple[int, ...] = ()
+    paths: Paths = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.base.name}-answers"
+
+    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+        if len(self.paths) != num_classes:
+            raise ValueError(f"the network has paths for {len(self.paths)} classes, not for {num_classes}")
+        answers = self.base.module(sum(self.questions), image_size, channels)
+        return nn.Sequential(answers, ClassReadout(self.questions, self.paths))
+
+
+Architecture = ClassifierArchitecture | AnswerNetwork
 
 
 def _name(architecture: AlexNet | VGG11 | ResNet18) -> str:

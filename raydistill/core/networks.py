@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from raydistill.core.architectures import Architecture
+from raydistill.core.dirichlet import ClassReadout
 
 
 @dataclass(frozen=True)
@@ -188,11 +189,25 @@ def logits_and_features(network: Network, theta_P: Tensor, images_BCHW: Tensor) 
 
 def embedding(network: Network) -> Network:
     """Return the network without its last linear layer, which returns features; ValueError if it has none."""
-    name = last_linear(network)
+    return _with_identities(network, last_linear(network), *_readouts(network))
+
+
+def without_readout(network: Network) -> Network:
+    """Return the network that ends before its `ClassReadout`, with the same parameters."""
+    return _with_identities(network, *_readouts(network))
+
+
+def _readouts(network: Network) -> list[str]:
+    return [name for name, layer in network.module.named_modules() if isinstance(layer, ClassReadout)]
+
+
+def _with_identities(network: Network, *names: str) -> Network:
+    """Return the network with identities in place of some layers."""
 
     def make() -> nn.Module:
         module = network.make()
-        module.set_submodule(name, nn.Identity())
+        for name in names:
+            module.set_submodule(name, nn.Identity())
         return module
 
     return Network.of(make)

@@ -26,7 +26,10 @@ from raydistill.core.decomposition import Decomposition
 from raydistill.core.matching import student_loss
 from raydistill.core.networks import Network
 from raydistill.core.sgd import check_finite, step_in_place, weight_of_newest
+from raydistill.core.vote_likelihood import VoteLikelihood
 from raydistill.seeding import generator
+
+Objective = Decomposition | VoteLikelihood
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +187,7 @@ def fit(
     training: Training,
     seed: int,
     lr_in: Callable[[int], float] | None = None,
-    decomposition: Decomposition | None = None,
+    objective: Objective | None = None,
 ) -> Iterator[FitState]:
     """Yield the state after every remaining epoch.
 
@@ -202,9 +205,9 @@ def fit(
         Root of the batch orders and augmentations.
     lr_in
         Learning rate by epoch (from 0), instead of that in `training`, see `lr_schedule`.
-    decomposition
-        Train a nuisance head beside the classes. The parameters are those of `decomposition.extend`,
-        and the targets have further columns, see `core.decomposition`.
+    objective
+        Replaces the cross entropy: a nuisance head beside the classes (the parameters are those of
+        `Decomposition.extend`), or counts of votes. The targets have further columns.
 
     Yields
     ------
@@ -217,8 +220,8 @@ def fit(
         If an epoch ends with a loss or parameters that are not finite.
     """
     training = training.resolved()
-    gradient = _gradient(network, training, decomposition)
-    class_NK = targets_NK if decomposition is None else targets_NK[:, : decomposition.num_classes]
+    gradient = _gradient(network, training, objective)
+    class_NK = targets_NK if objective is None else targets_NK[:, : objective.num_classes]
     use_weights = training.class_weights and training.sampling != "balanced"
     weights = torch.ones(targets_NK.shape[1])
     if use_weights:
@@ -274,27 +277,23 @@ def train(
 
 
 def _gradient(
-    network: Network, training: ResolvedTraining, decomposition: Decomposition | None
+    network: Network, training: ResolvedTraining, objective: Objective | None
 ) -> Callable[..., tuple[Tensor, Tensor]]:
     make = _compiled if training.compile else _eager
-    gradient = make(network, training.augmentation, training.precision, decomposition)
+    gradient = make(network, training.augmentation, training.precision, objective)
     return gradient if training.flat is None else _sharpness_aware_gradient(gradient, training.flat)
 
 
-def _eager(
-    network: Network, augmentation: Augmentation, precision: Precision, decomposition: Decomposition | None
-) -> Any:
-    if decomposition is not None:
-        return torch.func.grad_and_value(decomposition.loss(augmentation, precision))
+def _eager(network: Network, augmentation: Augmentation, precision: Precision, objective: Objective | None) -> Any:
+    if objective is not None:
+        return torch.func.grad_and_value(objective.loss(augmentation, precision))
     return torch.func.grad_and_value(student_loss(network, augmentation, precision))
 
 
 @lru_cache(maxsize=1)
-def _compiled(
-    network: Network, augmentation: Augmentation, precision: Precision, decomposition: Decomposition | None
-) -> Any:
+def _compiled(network: Network, augmentation: Augmentation, precision: Precision, objective: Objective | None) -> Any:
     """Return the compiled gradient; successive trainings of a network in this process share it."""
-    return compiled(_eager(network, augmentation, precision, decomposition))
+    return compiled(_eager(network, augmentation, precision, objective))
 
 
 def _sharpness_aware_gradient(

@@ -19,6 +19,7 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import ConfigError, nearest
 from raydistill.galaxies.answers import parse_answers
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, find_class, load_class_tree
+from raydistill.galaxies.vote_counts import PathQuestions
 from raydistill.storage import Folder
 
 ALL = "all"  # value of curate.classes: every class of a data set
@@ -99,6 +100,9 @@ def _check_augmentation(config: Config) -> None:
 
 def _check_classes(config: Config) -> None:
     classes = config.curate.classes
+    if config.experts.targets == "counts" and isinstance(config.survey, DataSet):
+        what = "a data set has no votes, which experts.targets=counts needs"
+        raise ConfigError(what, "experts.targets", "set it to hard")
     if isinstance(config.survey, DataSet):
         if classes == ALL:
             return
@@ -106,7 +110,9 @@ def _check_classes(config: Config) -> None:
             what = f"'{classes}' are classes of galaxies, and the survey is a data set with its own"
             raise ConfigError(what, "curate.classes", "set it to all, or to a list of class names")
     try:
-        load_class_tree(classes)
+        tree = load_class_tree(classes)
+        if config.experts.targets == "counts" and tree.name != UNLABELLED:
+            PathQuestions.of(tree)
     except ConfigError as error:
         where = f"curate.classes, {error.where}" if error.where else "curate.classes"
         raise ConfigError(error.what, where, error.fix) from error

@@ -28,9 +28,11 @@ from raydistill.artifacts.manifest import REVISIONS, open_manifest
 from raydistill.artifacts.survey import CATALOG, TRUTH
 from raydistill.config import CatalogSurvey, Config, Distill, TableConditions
 from raydistill.config.source import SimulatorSource
+from raydistill.core.architectures import AnswerNetwork, Architecture
 from raydistill.datasets.base import DataSet
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, load_class_tree
 from raydistill.galaxies.pictures.sources import FolderImages
+from raydistill.galaxies.vote_counts import PathQuestions
 from raydistill.pipeline.config_checks import ALL, check, check_recipe
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest, make_spec, survey_parts
 from raydistill.simulation.config import SimulatedSurvey
@@ -114,10 +116,19 @@ class Plan:
         return load_class_tree(self.config.curate.classes)
 
     @cached_property
+    def expert_network(self) -> Architecture:
+        """The network of the experts: `network`, with an output per answer for `experts.targets: counts`."""
+        network = self.config.network
+        if self.config.experts.targets != "counts":
+            return network
+        questions = PathQuestions.of(self.class_tree)
+        return AnswerNetwork(base=network, questions=questions.sizes, paths=questions.paths)
+
+    @cached_property
     def trajectories(self) -> ArtifactSpec:
         """The experts' trajectories."""
-        network = self.config.network
-        parts = {"network": network, "sources": configs.sources(network), "experts": self.config.experts}
+        sources = configs.sources(self.config.network)
+        parts = {"network": self.expert_network, "sources": sources, "experts": self.config.experts}
         return self.spec(trajectories.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
 
     @cached_property

@@ -113,6 +113,11 @@ CONFIG_ROWS = [
       "command line, experts.decompose: bins must be at least 2, got 1; fix the value"),
     R("a negative penalty", "run tiny.yaml experts.decompose.penalty=-1", 2,
       "command line, experts.decompose.penalty: input should be greater than or equal to 0, got -1; fix the value"),
+    R("counts of votes with a nuisance head", "run tiny.yaml experts.targets=counts 'experts.decompose={}'", 2,
+      "command line, experts: decompose needs targets hard or votes, got counts; fix the value"),
+    R("counts of votes for classes without paths", "run tiny.yaml experts.targets=counts curate.classes=[a,b]", 2,
+      "curate.classes, class 'a': the class has no path in the decision tree, so votes cannot be assigned to it; "
+      "give it a path, or use a catalogue with labels"),
     R("an unknown nuisance of the groups", "run tiny.yaml 'evaluate.groups={columns: [size]}'", 2,
       "command line, evaluate.groups.columns.0: input should be 'petro_r90' or 'redshift', got 'size'; fix the value"),
     R("a nuisance of the groups named twice", "run tiny.yaml 'evaluate.groups={columns: [redshift, redshift]}'", 2,

@@ -12,15 +12,22 @@ from ray_tools import SILENT, below, copy_of, tiny
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
+from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.artifacts.trajectories import TrajectoryStore
+from raydistill.artifacts.vote_totals import load_vote_counts
 from raydistill.config import Config
+from raydistill.core.dirichlet import negative_log_likelihood
 from raydistill.core.initial import LEAST_PROBABILITY, margin
+from raydistill.core.networks import build_network
+from raydistill.core.vote_likelihood import VoteLikelihood
+from raydistill.galaxies.vote_counts import PathQuestions
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.baselines import Baselines
 from raydistill.pipeline.evaluate.fit_cache import FitCache
 from raydistill.pipeline.evaluate.stage import evaluate, load_split
 from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_votes
 from raydistill.pipeline.experts.stage import experts
+from raydistill.pipeline.pictures.experts import load_experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.trainer.task import DistillTask
 from raydistill.pipeline.trainer.trainer import Trainer
@@ -134,3 +141,39 @@ def test_baselines_get_the_votes_of_their_galaxies(config: Config, curated: Cura
     recipe = {**result.manifest.config["distill"], "labels": "hard"}
     hard = replace(result, manifest=replace(result.manifest, config={"distill": recipe}))
     assert load_votes(plan, hard, curated) is None
+
+
+COUNTS = (
+    "experts.targets=counts",
+    "distill.iterations=6",
+    "evaluate.num_networks=1",
+    "evaluate.baselines=[random_real]",
+)
+
+
+@pytest.mark.long
+def test_experts_on_counts_are_distilled_evaluated_and_used(curated_root: Path, tmp_path: Path) -> None:
+    config = tiny(copy_of(curated_root, tmp_path, "survey", "curated"), *COUNTS)
+    for run in (experts, distill, evaluate):
+        run(Plan(config), SILENT)  # type: ignore[operator]
+    plan, store = Plan(config), TrajectoryStore.open(str(below(config, "trajectories")))
+    curated = CuratedSet.open(str(below(config, "curated")))
+    questions = PathQuestions.of(plan.class_tree)
+    assert store.layout.shapes[-1] == (sum(questions.sizes),), "the last layer must have an output per answer"
+    counts = torch.from_numpy(load_vote_counts(curated, "validation", plan.class_tree.tree)[:, list(questions.columns)])
+    assert counts[:, : questions.sizes[0]].sum(dim=1).min() > 20, "about 44 volunteers answer the first question"
+    images, _ = curated.to_torch("validation").tensors
+    network = build_network(plan.expert_network, curated.num_classes, curated.summary.image_size)
+    likelihood = VoteLikelihood(network, curated.num_classes, questions.sizes)
+    start, end = (
+        float(
+            negative_log_likelihood(likelihood.concentrations(store(0, epoch), images), counts, questions.sizes).sum()
+        )
+        for epoch in (0, store.num_epochs)
+    )
+    assert end < start, "training must raise the likelihood of other galaxies' votes"
+    ensemble, _ = load_experts(store.folder.uri, curated.folder.uri, "cpu", features=True)
+    predicted = ensemble.predict(images)
+    torch.testing.assert_close(predicted.mean_NK.sum(dim=1), torch.ones(len(images)))
+    rows = EvaluationReport.open(str(below(config, "evaluation"))).runs.to_pylist()
+    assert {row["network"] for row in rows if row["subject"] == "experts"} == {plan.expert_network.name}

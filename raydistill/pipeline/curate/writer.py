@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, ClassSummary, Levels, Summary, partition
+from raydistill.artifacts.vote_totals import write_vote_totals
 from raydistill.config import Config
 from raydistill.core.normalise import MINIMUM_STD, PixelSums
 from raydistill.errors import CatalogError
@@ -105,7 +106,7 @@ class CuratedWriter:
         return True
 
     def close(self) -> None:
-        """Write the buffered rows, and the list of rejected galaxies."""
+        """Write the buffered rows, the list of rejected galaxies, and the numbers of votes."""
         try:
             self._reject_skipped(len(self._galaxies))
             self._finish_file()
@@ -115,6 +116,7 @@ class CuratedWriter:
         self.rejected.sort(key=lambda row: row["object_id"])
         with self._folder.writing("rejected.parquet") as path:
             pq.write_table(pa.Table.from_pylist(self.rejected, REJECTED_SCHEMA), path)
+        write_vote_totals(self._folder, self._galaxies)
 
     def write_summary(self, config: Config, levels: Levels | None = None) -> Summary:
         """Write and return the summary: counts and channel statistics of the training pixels.

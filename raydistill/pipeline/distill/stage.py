@@ -69,7 +69,7 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
 def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
     """Return the task, with threads and workers chosen from the cluster."""
     resources, segments = plan.config.resources, plan.config.distill.trajectories_per_step
-    _, work = recipe_and_estimate(plan.config, curated)
+    _, work = recipe_and_estimate(plan, curated)
     threads = choose_distill_cpus(resources, segments, useful_threads(work))
     task = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, segments, distill_cpus=threads))
     log.info(

@@ -36,6 +36,7 @@ from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.pipeline.experts.nuisance import check_nuisance
+from raydistill.pipeline.experts.votes import log_counts
 from raydistill.pipeline.experts.worker import ExpertTask, train_experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.background import run_in_background
@@ -91,6 +92,8 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     curated.require_splits("train", "validation")
     require_votes(config, curated)
     check_nuisance(config, curated)
+    if config.experts.targets == "counts":
+        log_counts(curated)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
         _train_missing(plan, curated, run)
     store = TrajectoryStore.open(spec.folder)
@@ -111,7 +114,7 @@ def describe_undertrained(finding: Undertrained, training: Training) -> str:
 
 def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
     config, folder, resources = plan.config, plan.trajectories.folder, plan.config.resources
-    network = build_network(config.network, curated.num_classes, curated.summary.image_size)
+    network = build_network(plan.expert_network, curated.num_classes, curated.summary.image_size)
     side, num_train = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
     images = torch.Size((num_train, 3, side, side))
     recipe, training = config.experts, _resolve_training(config, folder, run, network, images)
@@ -123,13 +126,13 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
         "experts: %d of %d to train, %s, %d parameters, %s",
         len(missing),
         recipe.num_experts,
-        config.network.name,
+        plan.expert_network.name,
         network.layout.num_parameters,
         training.arithmetic,
     )
     task = ExpertTask(
-        folder.uri, curated.folder.uri, config.network, recipe, training, config.seed,
-        resources.worker_threads, resources.gpus, plan.class_tree if recipe.targets == "votes" else None,
+        folder.uri, curated.folder.uri, plan.expert_network, recipe, training, config.seed,
+        resources.worker_threads, resources.gpus, plan.class_tree if recipe.targets != "hard" else None,
     )  # fmt: skip
     actor: Any = ray.remote(num_cpus=0)(Coordinator).options(scheduling_strategy=on_driver_node())
     coordinator = actor.remote(missing, resources.max_restarts)

@@ -15,14 +15,16 @@ from raydistill.artifacts.curated import CuratedSet, LabelledImages
 from raydistill.artifacts.trajectories import ShardWriter
 from raydistill.config import Experts
 from raydistill.core.architectures import Architecture
+from raydistill.core.decomposition import Decomposition
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import AnyNormalisation, one_hot
-from raydistill.core.training import FitState, ResolvedTraining, evaluate, fit, init_state
+from raydistill.core.training import FitState, Objective, ResolvedTraining, evaluate, fit, init_state
 from raydistill.errors import RaydistillError, find_known_error
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS
 from raydistill.pipeline.experts.nuisance import build_decomposition, nuisance_targets
+from raydistill.pipeline.experts.votes import build_likelihood, count_targets
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
@@ -45,7 +47,7 @@ class ExpertTask:
     seed: int
     threads: int
     gpus: float
-    tree: ClassTree | None  # turns votes into targets; None: hard targets
+    tree: ClassTree | None  # of the votes that are the targets; None: hard targets
 
 
 def train_experts(loop: dict[str, Any]) -> None:
@@ -101,10 +103,14 @@ class _ExpertTrainer:
         self._images, labels = self._on_device(curated.load("train"), curated.normalisation)
         tree = task.tree
         targets = one_hot(labels, curated.num_classes) if tree is None else curated.probabilities("train", tree)
-        self._decomposition = None
+        self._objective: Objective | None = None
         if (decompose := task.experts.decompose) is not None:
-            self._decomposition = build_decomposition(decompose, self._network, curated)
+            self._objective = build_decomposition(decompose, self._network, curated)
             targets = torch.cat([targets, nuisance_targets(decompose, curated)], dim=1)
+        if task.experts.targets == "counts":
+            assert tree is not None
+            self._objective = build_likelihood(self._network, tree)
+            targets = torch.cat([one_hot(labels, curated.num_classes), count_targets(curated, tree)], dim=1)
         self._targets = targets.to(self._device)
         self._validation = self._on_device(curated.load("validation"), curated.normalisation)
 
@@ -120,7 +126,9 @@ class _ExpertTrainer:
         if resumed is None:
             seed = fold_in(self._task.seed, "expert", expert, "initial")
             theta_P = initial_parameters(self._network, seed)
-            state = init_state(theta_P if self._decomposition is None else self._decomposition.extend(theta_P))
+            if isinstance(self._objective, Decomposition):
+                theta_P = self._objective.extend(theta_P)
+            state = init_state(theta_P)
             history = {"loss": [], "accuracy": [], "balanced_accuracy": []}
             self._validate(state, history)
             writer.save(state, history, self._network.layout.num_parameters)
@@ -128,10 +136,8 @@ class _ExpertTrainer:
             state, history = resumed
         training = self._task.training
         seed = fold_in(self._task.seed, "expert", expert, "training")
-        start, decomposition = self._to_device(state), self._decomposition
-        for epoch_state in fit(
-            self._network, start, self._images, self._targets, training, seed, decomposition=decomposition
-        ):
+        start, objective = self._to_device(state), self._objective
+        for epoch_state in fit(self._network, start, self._images, self._targets, training, seed, objective=objective):
             figures = self._validate(epoch_state, history)
             writer.save(epoch_state, history, self._network.layout.num_parameters)
             on_epoch(epoch_state.epoch, figures)

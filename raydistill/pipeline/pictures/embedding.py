@@ -135,4 +135,4 @@ def open_expert(plan: Plan, curated: CuratedSet) -> Expert:
     store = TrajectoryStore.open(plan.trajectories.folder)
     check_experts(store, curated)
     size = curated.summary.image_size
-    return Expert(store.folder.uri, plan.config.network, curated.num_classes, size, curated.normalisation)
+    return Expert(store.folder.uri, plan.expert_network, curated.num_classes, size, curated.normalisation)

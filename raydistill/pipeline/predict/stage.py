@@ -112,11 +112,11 @@ def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:
         raise ArtifactIncompatible(what, store.folder.uri, "lower it, or raise experts.num_experts")
     if config.predict.features:
         try:
-            last_linear(build_network(config.network, curated.num_classes, config.curate.image_size))
+            last_linear(build_network(plan.expert_network, curated.num_classes, config.curate.image_size))
         except ValueError as error:
             raise ConfigError(str(error), "network", "set predict.features=false") from error
     ensemble = EnsembleSource(
-        store.folder.uri, config.network, config.curate.image_size, curated.normalisation, tuple(curated.class_names),
+        store.folder.uri, plan.expert_network, config.curate.image_size, curated.normalisation, tuple(curated.class_names),
         count, config.predict.features, config.predict.batch_size, resources.worker_threads, resources.gpus,
     )  # fmt: skip
     return ensemble, curated.summary.levels

@@ -102,7 +102,7 @@ def require_votes(config: Config, curated: CuratedSet) -> None:
         "distill.labels": (config.distill.labels, "hard"),
         "distill.label_init": (config.distill.label_init, "experts"),
     }
-    keys = [key for key, (value, _) in values.items() if value == "votes"]
+    keys = [key for key, (value, _) in values.items() if value in ("votes", "counts")]
     if keys and not curated.has_votes:
         fix = " and ".join(f"{key}={values[key][1]}" for key in keys)
         what = (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.config import Config, Distill
+from raydistill.config import Distill
 from raydistill.core.architectures import Architecture
 from raydistill.core.cost_model import WorkEstimate, estimate_distillation
 from raydistill.core.distiller import Distiller
@@ -68,23 +68,24 @@ def make_task(
     """
     config, spec, resources = plan.config, plan.distilled, plan.config.resources
     folder = folder or spec.folder
-    recipe, work = recipe_and_estimate(config, curated)
+    recipe, work = recipe_and_estimate(plan, curated)
     arithmetic = resolve(folder, run, config.distill, work, resources.distill_gpus, threads)
     recipe = replace(recipe, arithmetic=arithmetic)
     return DistillTask(
-        folder.uri, curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill, recipe,
+        folder.uri, curated.folder.uri, plan.trajectories.folder.uri, plan.expert_network, config.distill, recipe,
         spec.seed, threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
     )  # fmt: skip
 
 
-def recipe_and_estimate(config: Config, curated: CuratedSet) -> tuple[ResolvedRecipe, WorkEstimate]:
+def recipe_and_estimate(plan: Plan, curated: CuratedSet) -> tuple[ResolvedRecipe, WorkEstimate]:
     """Return the recipe with its number of student steps, and the estimated work."""
+    config = plan.config
     side, num_train = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
     images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
     recipe = config.distill.resolved(config.experts.training.steps_per_epoch(num_train))
-    return recipe, estimate_distillation(recipe, build_network(config.network, curated.num_classes, side), images)
+    return recipe, estimate_distillation(recipe, build_network(plan.expert_network, curated.num_classes, side), images)
 
 
 class TrainerInputs(NamedTuple):

@@ -140,7 +140,7 @@ def test_training_without_the_extra_terms_is_plain_training(compile: bool) -> No
     training = Training(epochs=2, batch_size=8, lr=0.1, momentum=0.5, average=0.5, compile=compile)
     start = initial_parameters(one.network, 1).double()
     *_, plain = fit(one.network, init_state(start), images, targets[:, :K], training, 3)
-    *_, both = fit(one.network, init_state(one.extend(start)), images, targets, training, 3, decomposition=one)
+    *_, both = fit(one.network, init_state(one.extend(start)), images, targets, training, 3, objective=one)
     torch.testing.assert_close(one.plain(both.average_P), plain.average_P, rtol=1e-9, atol=1e-12)
     assert not torch.allclose(plain.average_P, start)
 
@@ -151,10 +151,10 @@ def test_training_resumes_with_the_same_bits() -> None:
     training = Training(epochs=3, batch_size=8, lr=0.1, momentum=0.5, average=0.5)
     start = decomposition().extend(initial_parameters(decomposition().network, 1).double())
     states = list(
-        fit(decomposition().network, init_state(start), images, targets, training, 3, decomposition=decomposition())
+        fit(decomposition().network, init_state(start), images, targets, training, 3, objective=decomposition())
     )
     one = decomposition()
-    *_, resumed = fit(one.network, states[0], images, targets, training, 3, decomposition=one)
+    *_, resumed = fit(one.network, states[0], images, targets, training, 3, objective=one)
     assert torch.equal(resumed.theta_P, states[-1].theta_P)
     assert torch.equal(resumed.average_P, states[-1].average_P)
 
@@ -172,7 +172,7 @@ def test_penalty_lowers_the_cosine_of_the_gradients() -> None:
     for orthogonality in (0.0, 5.0):
         one = decomposition(1.0, orthogonality)
         start = one.extend(initial_parameters(one.network, 0))
-        *_, state = fit(one.network, init_state(start), images, targets, training, 0, decomposition=one)
+        *_, state = fit(one.network, init_state(start), images, targets, training, 0, objective=one)
         with_penalty, without = (
             float(decomposition(1.0, o).loss(NONE)(state.theta_P, images, targets, {})) for o in (1.0, 0.0)
         )
