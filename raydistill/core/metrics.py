@@ -59,7 +59,7 @@ class Reliability(NamedTuple):
     confidence_B
         float64, their mean confidence.
     accuracy_B
-        float64, the fraction of them that is right.
+        float64, the fraction of them that is right, or the mean agreement.
     """
 
     count_B: np.ndarray
@@ -79,8 +79,31 @@ class Reliability(NamedTuple):
 
 def reliability(probabilities_NK: np.ndarray, true_N: np.ndarray, num_bins: int = 15) -> Reliability:
     """Return the predictions in `num_bins` bins (i, i + 1] / num_bins of their confidence."""
-    confidence_N, right_N = probabilities_NK.max(axis=1), probabilities_NK.argmax(axis=1) == true_N
-    bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(int) - 1, 0, num_bins - 1)
+    return in_bins(probabilities_NK.max(axis=1), probabilities_NK.argmax(axis=1) == true_N, num_bins)
+
+
+def in_bins(
+    confidence_N: np.ndarray, right_N: np.ndarray, num_bins: int = 15, *, equal_counts: bool = False
+) -> Reliability:
+    """Return predictions in bins of their confidence.
+
+    Parameters
+    ----------
+    confidence_N
+        Largest probability of each prediction.
+    right_N
+        1 where it is right, 0 where it is wrong, or how many people agree with it.
+    num_bins
+        Number of bins.
+    equal_counts
+        Give every bin nearly the same number of predictions, instead of the same width (Nguyen &
+        O'Connor 2015, arXiv:1508.05154).
+    """
+    if equal_counts:
+        bin_N = np.empty(len(confidence_N), int)
+        bin_N[np.argsort(confidence_N, kind="stable")] = np.arange(len(confidence_N)) * num_bins // len(confidence_N)
+    else:
+        bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(int) - 1, 0, num_bins - 1)
     count_B = np.bincount(bin_N, minlength=num_bins)
     with np.errstate(invalid="ignore"):
         confidence_B, accuracy_B = (
