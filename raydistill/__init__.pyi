@@ -1,6 +1,7 @@
 from .api.configs import load_config, open, setup_logging
 from .api.detection import detect
 from .api.distillation import analyse, curate, distill, evaluate, experts, predict_survey, run, simulate, tune
+from .api.fetching import fetch, fetch_cutouts
 from .api.generation import audit_set, augment, sample
 from .api.hunting import hunt
 from .api.surveys import adapt_survey
@@ -38,8 +39,10 @@ from .errors import (
     ClusterError,
     ConfigError,
     DivergenceError,
+    DownloadError,
     RaydistillError,
 )
+from .fetching.cutouts import CutoutRequest
 
 __all__ = [
     "AdaptationReport",
@@ -58,10 +61,12 @@ __all__ = [
     "ConfigError",
     "ConvNet",
     "CuratedSet",
+    "CutoutRequest",
     "DetectionReport",
     "DistilledSet",
     "Distiller",
     "DivergenceError",
+    "DownloadError",
     "EvaluationReport",
     "Fixed",
     "HuntReport",
@@ -90,6 +95,8 @@ __all__ = [
     "distill",
     "evaluate",
     "experts",
+    "fetch",
+    "fetch_cutouts",
     "fit",
     "hunt",
     "initial_parameters",

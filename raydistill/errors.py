@@ -9,6 +9,7 @@ error                     exit code  meaning
 `ConfigError`             2          the config or an override is wrong
 `CatalogError`            3          the vote table or the images cannot be used
 `ArtifactError`           3          an artifact is missing, incompatible or corrupt
+`DownloadError`           3          a public file cannot be fetched, or is not the right one
 `DivergenceError`         4          training or matching diverged
 `ClusterError`            5          the cluster lacks resources, or workers died
 ========================  =========  ================================================
@@ -76,6 +77,12 @@ class ArtifactIncompatible(ArtifactError):
 
 class ArtifactCorrupt(ArtifactError):
     """Report files that differ from the manifest."""
+
+
+class DownloadError(RaydistillError):
+    """Report a file that a server refused, or that is not the published one."""
+
+    exit_code = 3
 
 
 class DivergenceError(RaydistillError):

@@ -139,6 +139,10 @@ class Progress:
         """Set the steps that an earlier run completed, if known only after the start."""
         self.start = self.done = done
 
+    def set_total(self, total: int) -> None:
+        """Set the number of steps, if known only after the start."""
+        self.total = total
+
     def close(self, outcome: str) -> None:
         """Show the last line; `outcome` is "done" or "stopped"."""
 
@@ -211,6 +215,10 @@ class _Bar(Progress):
     def resume_at(self, done: int) -> None:
         super().resume_at(done)
         self._rich.reset(self._task, completed=done)
+
+    def set_total(self, total: int) -> None:
+        super().set_total(total)
+        self._rich.update(self._task, total=total)
 
     def _show(self) -> None:
         now = self.clock()

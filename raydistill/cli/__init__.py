@@ -9,6 +9,7 @@ generation    generators, samples and audits
 hunting       the search for rare objects
 surveys       adaptation to another survey
 detection     detectors trained on synthetic fields
+fetching      downloads of public records and cut-outs
 runs          all stages in order
 """
 
@@ -21,7 +22,7 @@ from raydistill.cli.base import app
 
 # isort: off
 # The order of these imports is that of the commands in the help.
-from raydistill.cli import distillation, generation, hunting, surveys, detection, runs  # noqa: F401
+from raydistill.cli import distillation, generation, hunting, surveys, detection, fetching, runs  # noqa: F401
 # isort: on
 
 main = app

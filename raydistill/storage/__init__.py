@@ -318,8 +318,11 @@ def _has_digest(path: Path, sha256: str) -> bool:
 
 
 @contextmanager
-def disk_errors(where: str) -> Iterator[None]:
-    """Turn a full disk, a missing permission or a file in place of a folder into ArtifactError."""
+def disk_errors(where: str, elsewhere: str = "choose another output=FOLDER") -> Iterator[None]:
+    """Turn a full disk, a missing permission or a file in place of a folder into ArtifactError.
+
+    `elsewhere` says how to choose another folder.
+    """
     try:
         yield
     except OSError as error:
@@ -329,8 +332,8 @@ def disk_errors(where: str) -> Iterator[None]:
                 "the disk is full", where, "free some space and run the same command again; it resumes"
             ) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise ArtifactError("no permission to write", where, "choose another output=FOLDER") from error
+            raise ArtifactError("no permission to write", where, elsewhere) from error
         if isinstance(error, NotADirectoryError | FileExistsError):
             what = "a file stands where a folder should be made"
-            raise ArtifactError(what, where, "choose another output=FOLDER") from error
+            raise ArtifactError(what, where, elsewhere) from error
         raise

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from raydistill import __version__, cli
 from raydistill.cli import base
 from raydistill.errors import ArtifactCorrupt
+from tests.e2e.bad_downloads import DOWNLOAD_ROWS
 from tests.e2e.bad_inputs import CONFIG_ROWS, FILES, PROCESS_ROWS, RUN_ROWS, Row
 from tests.e2e.bad_pictures import PICTURE_ROWS
 from tests.e2e.bad_surveys import SURVEY_ROWS
@@ -115,7 +116,7 @@ def by_name(rows: list[Row]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", rows, ids=lambda row: row.what.replace(" ", "-"))
 
 
-@by_name([*CONFIG_ROWS, *SYNTHETIC_CONFIG_ROWS, *SURVEY_ROWS, *PICTURE_ROWS, *PROCESS_ROWS])
+@by_name([*CONFIG_ROWS, *SYNTHETIC_CONFIG_ROWS, *SURVEY_ROWS, *PICTURE_ROWS, *DOWNLOAD_ROWS, *PROCESS_ROWS])
 def test_bad_input_is_rejected_before_ray_starts(row: Row, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("run", "runtime.stages"):
         monkeypatch.setattr(f"raydistill.pipeline.{module}.ray_cluster", _no_cluster)
@@ -266,6 +267,7 @@ def document() -> str:
     for title, rows in (
         ("Config and command line", [*CONFIG_ROWS, *SYNTHETIC_CONFIG_ROWS]),
         ("Vote table and pictures", [*SURVEY_ROWS, *PICTURE_ROWS]),
+        ("Downloads", DOWNLOAD_ROWS),
         ("Artifacts, training, cluster, disk", [*RUN_ROWS, *SYNTHETIC_RUN_ROWS, *PROCESS_ROWS]),
     ):
         lines = [f"| {row.what} | `raydistill {row.command}` | {row.code} | {_escape(row.sentence)} |" for row in rows]

@@ -53,7 +53,7 @@ def test_message_has_where_what_and_fix() -> None:
     ("name", "code"),
     [
         ("ConfigError", 2), ("CatalogError", 3), ("ArtifactError", 3), ("ArtifactMissing", 3), ("ArtifactIncompatible", 3),
-        ("ArtifactCorrupt", 3), ("DivergenceError", 4), ("ClusterError", 5),
+        ("ArtifactCorrupt", 3), ("DownloadError", 3), ("DivergenceError", 4), ("ClusterError", 5),
     ],
 )  # fmt: skip
 def test_exit_codes_match_the_documentation(name: str, code: int) -> None:

@@ -142,6 +142,16 @@ def test_rate_excludes_steps_found_after_the_start(caplog: pytest.LogCaptureFixt
     assert lines_of(caplog)[-1] == "distilling: 4040/5000 steps, 1/s, stopped after 55 s"
 
 
+def test_total_may_become_known_after_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raydistill")
+    clock = Clock()
+    bar = log._Lines(None, "fetching gz2", "MB", clock=clock)
+    bar.set_total(3400)
+    clock.now = 10.0
+    bar.update(100)
+    assert lines_of(caplog) == ["fetching gz2: 100/3400 MB, 10/s, 5 min 30 s left"]
+
+
 def test_rate_excludes_a_slow_start(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raydistill")
     clock = Clock()

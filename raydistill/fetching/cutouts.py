@@ -1,0 +1,359 @@
+"""Fetch a picture of each galaxy of a table from SDSS or the Legacy Surveys, by its position."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pyarrow as pa
+import requests
+
+from raydistill.errors import ConfigError, DownloadError
+from raydistill.fetching.cutout_pictures import describe_wrong_picture
+from raydistill.fetching.http import (
+    TRANSIENT,
+    Patience,
+    TransientError,
+    at_base,
+    check_base,
+    check_status,
+    count_attempts,
+    describe_failure,
+    make_session,
+)
+from raydistill.fetching.pace import Pace
+from raydistill.fetching.provenance import read_json, write_json
+from raydistill.fetching.records import SDSS_LICENCE
+from raydistill.fetching.threads import run_in_threads
+from raydistill.galaxies.catalog import read_catalog
+from raydistill.log import get_logger, progress
+from raydistill.storage import Folder, disk_errors
+
+log = get_logger(__name__)
+
+SETTINGS = "cutouts.provenance.json"
+FAILURES = "failures.csv"
+GZ2_FRAME = 8.48  # side of a picture of Galaxy Zoo 2 in petroR90_r: 424 px of 0.02 R90
+UNREACHABLE = 20  # consecutive pictures without any answer, after which the server counts as unreachable
+_UNSAFE = frozenset('/\\:*?"<>|\0\n\r')
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A cut-out service.
+
+    Parameters
+    ----------
+    url
+        Address, with `{release}`.
+    release
+        Default release: the data release of SDSS, or the layer of the Legacy Surveys.
+    pixels
+        Smallest and largest side of a picture [px]. The servers change others without a word.
+    names
+        The service's names of scale and side.
+    licence, citation
+        For the provenance.
+    """
+
+    url: str
+    release: str
+    pixels: tuple[int, int]
+    names: Mapping[str, tuple[str, ...]]
+    licence: str
+    citation: str
+
+
+# Limits and parameters: SkyServer's pages "Finding Chart" and "API"; legacysurvey.org/viewer, whose limit of 3000 px
+# users report (kmhess/SoFiA-image-pipeline, issue 76).
+SURVEYS: Mapping[str, Survey] = {
+    "sdss": Survey(
+        "https://skyserver.sdss.org/{release}/SkyServerWS/ImgCutout/getjpeg",
+        "dr17",
+        (64, 2048),
+        {"scale": ("scale",), "side": ("width", "height")},
+        SDSS_LICENCE,
+        "Abdurro'uf et al. 2022, ApJS 259, 35 (SDSS DR17); York et al. 2000, AJ 120, 1579",
+    ),
+    "legacy": Survey(
+        "https://www.legacysurvey.org/viewer/cutout.jpg?layer={release}",
+        "ls-dr10",
+        (8, 3000),
+        {"scale": ("pixscale",), "side": ("size",)},
+        "DESI Legacy Imaging Surveys: acknowledge as legacysurvey.org/acknowledgment asks",
+        "Dey et al. 2019, AJ 157, 168",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class CutoutRequest:
+    """How pictures are cut.
+
+    Parameters
+    ----------
+    survey
+        "sdss" or "legacy".
+    pixels
+        Side of a picture [px].
+    scale
+        Width of a pixel [arcsec]. None: the picture spans 8.48 petroR90_r of its galaxy, as in
+        Galaxy Zoo 2: 0.02 R90 a pixel at 424 px. Galaxies without R90 are then left out.
+    release
+        Data release of SDSS ("dr17") or layer of the Legacy Surveys ("ls-dr10"). None: the default.
+    """
+
+    survey: str = "sdss"
+    pixels: int = 424
+    scale: float | None = None
+    release: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.survey not in SURVEYS:
+            known = " or ".join(SURVEYS)
+            raise ConfigError(f"there is no survey '{self.survey}'", "--survey", f"give {known}")
+        low, high = SURVEYS[self.survey].pixels
+        if not low <= self.pixels <= high:
+            what = f"{self.survey} cuts pictures of {low} to {high} px, not {self.pixels}"
+            raise ConfigError(what, "--pixels", "give another size")
+        if self.scale is not None and not 0 < self.scale < 1000:
+            raise ConfigError(f"a pixel of {self.scale:g} arcsec is out of range", "--scale", "SDSS's own is 0.396")
+
+    def url(self, ra: float, dec: float, scale: float) -> str:
+        """Return the address of a picture at a position [deg, ICRS] with pixels of `scale` [arcsec]."""
+        survey = SURVEYS[self.survey]
+        values = {"ra": f"{ra:.7f}", "dec": f"{dec:.7f}"}
+        values |= dict.fromkeys(survey.names["scale"], f"{scale:.6g}")
+        values |= {name: str(self.pixels) for name in survey.names["side"]}
+        address = survey.url.format(release=self.release or survey.release)
+        return f"{address}{'&' if '?' in address else '?'}{urlencode(values)}"
+
+
+@dataclass(frozen=True)
+class CutoutReport:
+    """Counts of pictures: fetched now, there before, and failed; the failures are in failures.csv."""
+
+    folder: Path
+    fetched: int
+    present: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class _Galaxy:
+    """One picture to fetch; `reason` says why it cannot be."""
+
+    name: str
+    ra: float | None
+    dec: float | None
+    url: str
+    reason: str = ""
+
+
+def fetch_cutouts(
+    catalog: str,
+    folder: Path,
+    request: CutoutRequest | None = None,
+    *,
+    columns: Mapping[str, str | None] | None = None,
+    hdu: int | str | None = None,
+    rate: float = 2.0,
+    parallel: int = 2,
+    base: str | None = None,
+    patience: Patience | None = None,
+) -> CutoutReport:
+    """Fetch a JPEG of each galaxy of a table, named `{object_id}.jpg`.
+
+    Parameters
+    ----------
+    catalog
+        Table of any format with object ids and positions.
+    folder
+        Destination. Pictures that are there are not fetched again.
+    request
+        Survey, size and scale.
+    columns, hdu
+        As in a config: names of the columns id, ra, dec and petro_r90, and one of several tables.
+    rate
+        Most requests a second, over all threads.
+    parallel
+        Number of threads.
+    base
+        Address of a mirror; its folders have the names of the hosts.
+    patience
+        Limits of time and of retries.
+
+    Returns
+    -------
+    CutoutReport
+        Counts. `failures.csv` lists each galaxy without a picture, and the reason.
+
+    Raises
+    ------
+    DownloadError
+        If the server does not answer at all, or no galaxy has a picture.
+    ConfigError
+        If the folder has pictures that were cut otherwise.
+    CatalogError
+        If the table cannot be read, or has no positions.
+    """
+    request, patience = request or CutoutRequest(), patience or Patience(attempts=4, stall_seconds=30)
+    if parallel < 1:
+        raise ConfigError(f"the number of parallel downloads is {parallel}", "--parallel", "give at least 1")
+    check_base(base)
+    galaxies = list_galaxies(catalog, request, columns, hdu)
+    with disk_errors(str(folder), "choose another folder with --to"):
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_settings(folder, request)
+        wanted = [one for one in galaxies if one.reason or not (folder / f"{one.name}.jpg").exists()]
+        fetcher = _Fetcher(folder, request, Pace(rate), base, patience)
+        with progress(len(galaxies), f"fetching cut-outs of {request.survey}", "pictures") as bar:
+            bar.resume_at(len(galaxies) - len(wanted))
+            lock = threading.Lock()
+
+            def work(galaxy: _Galaxy) -> str:
+                reason = galaxy.reason or fetcher.fetch(galaxy)
+                with lock:
+                    bar.advance()
+                return reason
+
+            reasons = run_in_threads(work, wanted, parallel, fetcher.stop)
+        failed = [(galaxy, reason) for galaxy, reason in zip(wanted, reasons, strict=True) if reason]
+        _write_failures(folder, failed)
+    report = CutoutReport(folder, len(wanted) - len(failed), len(galaxies) - len(wanted), len(failed))
+    _log_failures(report, failed)
+    return report
+
+
+def list_galaxies(
+    catalog: str, request: CutoutRequest, columns: Mapping[str, str | None] | None, hdu: int | str | None
+) -> list[_Galaxy]:
+    """Return the galaxies of a table in its order, with the address of each picture or a reason without one."""
+    table = read_catalog(catalog, "plain", columns=columns, hdu=hdu, need_labels=False)
+    if pa.compute.count(table["ra"]).as_py() == 0 or pa.compute.count(table["dec"]).as_py() == 0:
+        raise ConfigError("the table has no positions", catalog, "name their columns with --ra NAME and --dec NAME")
+    if request.scale is None and pa.compute.count(table["petro_r90"]).as_py() == 0:
+        fix = "give --scale ARCSEC (SDSS's own is 0.396), or name the column with --r90 NAME"
+        raise ConfigError("the table has no R90, which sets the scale of a picture", catalog, fix)
+    rows = zip(*(table[name].to_pylist() for name in ("object_id", "ra", "dec", "petro_r90")), strict=True)
+    return [_galaxy(name, ra, dec, r90, request) for name, ra, dec, r90 in rows]
+
+
+def _galaxy(name: str, ra: float | None, dec: float | None, r90: float | None, request: CutoutRequest) -> _Galaxy:
+    if _UNSAFE & set(name) or name.startswith(".") or len(name) > 200:
+        return _Galaxy(name, ra, dec, "", "the object id cannot be the name of a file")
+    if ra is None or dec is None:
+        return _Galaxy(name, ra, dec, "", "the table has no position")
+    scale = request.scale
+    if scale is None:
+        if r90 is None or r90 <= 0:
+            return _Galaxy(name, ra, dec, "", "the table has no R90")
+        scale = GZ2_FRAME * r90 / request.pixels
+    return _Galaxy(name, ra, dec, request.url(ra, dec, scale))
+
+
+class _Fetcher:
+    """Fetch pictures at a common pace, from several threads."""
+
+    def __init__(self, folder: Path, request: CutoutRequest, pace: Pace, base: str | None, patience: Patience) -> None:
+        self._folder, self._request, self._pace = Folder(folder), request, pace
+        self._base, self._patience = base, patience
+        self._local, self._lock, self._unreachable = threading.local(), threading.Lock(), 0
+        self.stop = threading.Event()
+
+    def fetch(self, galaxy: _Galaxy) -> str:
+        """Fetch one picture, and return "" or the reason of its failure."""
+        url = at_base(galaxy.url, self._base)
+        for failures in range(1, self._patience.attempts + 1):
+            self._pace.wait(self.stop)
+            try:
+                return self._fetch_once(url, galaxy.name)
+            except DownloadError as error:
+                self._answered()
+                return error.what
+            except (TransientError, *TRANSIENT) as error:
+                asked = error.retry_after if isinstance(error, TransientError) else None
+                if asked is not None and asked > self._patience.longest_asked_wait:
+                    raise DownloadError(
+                        f"{describe_failure(error)} and asks to wait for {asked:.0f} s", url,
+                        "run the same command again after that time; it resumes",
+                    ) from error  # fmt: skip
+                self._pace.pause(self._patience.wait_after(failures) if asked is None else asked)
+                last = error
+        reason = f"{describe_failure(last)}, after {count_attempts(self._patience.attempts)}"
+        self._count_unreachable(last, reason, url)
+        return reason
+
+    def _fetch_once(self, url: str, name: str) -> str:
+        limits = (self._patience.connect_seconds, self._patience.stall_seconds)
+        with self._session().get(url, timeout=limits) as response:
+            check_status(response, url)
+            content = response.content
+        self._answered()
+        if wrong := describe_wrong_picture(content, self._request.pixels):
+            return wrong
+        self._folder.write(f"{name}.jpg", content)
+        return ""
+
+    def _session(self) -> requests.Session:
+        """Return the session of this thread."""
+        if not hasattr(self._local, "session"):
+            self._local.session = make_session()
+        session: requests.Session = self._local.session
+        return session
+
+    def _answered(self) -> None:
+        with self._lock:
+            self._unreachable = 0
+
+    def _count_unreachable(self, error: Exception, reason: str, url: str) -> None:
+        with self._lock:
+            self._unreachable += 1
+            if self._unreachable >= UNREACHABLE:
+                what = f"{reason}, for {UNREACHABLE} pictures in a row"
+                raise DownloadError(what, url, "run the same command again later; it resumes") from error
+
+
+def _check_settings(folder: Path, request: CutoutRequest) -> None:
+    """Write the settings of a folder, or refuse one whose pictures were cut otherwise."""
+    survey = SURVEYS[request.survey]
+    values: dict[str, Any] = {
+        **asdict(request),
+        "release": request.release or survey.release,
+        "frame_r90": GZ2_FRAME if request.scale is None else None,
+        "url": survey.url,
+        "licence": survey.licence,
+        "citation": survey.citation,
+    }
+    found = read_json(folder / SETTINGS)
+    if not found or not any(folder.glob("*.jpg")):
+        write_json(folder, SETTINGS, values)
+        return
+    different = sorted(key for key in asdict(request) if found.get(key) != values[key])
+    if different:
+        key = different[0]
+        what = f"the folder has pictures with {key} {found.get(key)}, and {values[key]} is asked for"
+        raise ConfigError(what, str(folder), "choose another folder with --to")
+
+
+def _write_failures(folder: Path, failed: list[tuple[_Galaxy, str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["object_id", "ra", "dec", "reason", "url"])
+    writer.writerows([galaxy.name, galaxy.ra, galaxy.dec, reason, galaxy.url] for galaxy, reason in failed)
+    Folder(folder).write(FAILURES, text.getvalue().encode())
+
+
+def _log_failures(report: CutoutReport, failed: list[tuple[_Galaxy, str]]) -> None:
+    for reason, count in Counter(reason for _, reason in failed).most_common(5):
+        log.warning("fetch: galaxies without a picture: %d (%s)", count, reason)
+    if failed and not report.fetched and not report.present:
+        what = f"no galaxy has a picture; the first reason is: {failed[0][1]}"
+        raise DownloadError(what, str(report.folder / FAILURES), "the file lists all reasons")

@@ -1,0 +1,345 @@
+"""Download one file over HTTP: resumed, verified, and renamed only when it is complete.
+
+`NAME.part` has the bytes so far, and `NAME.part.json` the address and the validator (ETag or
+Last-Modified) that they belong to. A later run asks for the rest with `Range` and `If-Range`: a
+server whose file has changed then sends it from the start, so that two versions are never joined.
+Without a validator the rest is asked for only if a checksum is published, which finds a wrong join.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import requests
+
+from raydistill.errors import DownloadError
+from raydistill.fetching.http import (
+    TRANSIENT,
+    Interrupted,
+    Patience,
+    TransientError,
+    check_permanent,
+    check_status,
+    describe_failure,
+    make_session,
+    wait_for_retry,
+)
+from raydistill.fetching.kinds import HEAD, check_kind
+from raydistill.log import get_logger
+from raydistill.storage import disk_errors
+
+log = get_logger(__name__)
+
+CHUNK = 1 << 18  # bytes
+ELSEWHERE = "choose another folder with --to"
+AGAIN = "run the same command again"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on a server.
+
+    Parameters
+    ----------
+    url
+        Its address.
+    size
+        Its published size in bytes, if known.
+    checksum
+        Its published checksum, "md5:…" or "sha256:…", or "".
+    """
+
+    url: str
+    size: int | None = None
+    checksum: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Bytes of a file so far, and its size if known."""
+
+    done: int
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A complete file: its size in bytes, its SHA-256, and whether a published checksum confirmed it."""
+
+    size: int
+    sha256: str
+    verified: bool
+
+
+def download(
+    source: Source,
+    path: Path,
+    *,
+    patience: Patience | None = None,
+    stop: threading.Event | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Downloaded:
+    """Download a file, or the rest of it.
+
+    Parameters
+    ----------
+    source
+        Address, size and checksum.
+    path
+        Local file. If it exists it is only verified.
+    patience
+        Limits of time and of retries.
+    stop
+        Ends the download when it is set; the bytes so far stay.
+    on_progress
+        Called after each block.
+
+    Raises
+    ------
+    DownloadError
+        If the server refuses the file, sends another one, or does not answer any more.
+    ArtifactError
+        If the file cannot be written.
+    Interrupted
+        If `stop` was set.
+    """
+    patience, stop = patience or Patience(), stop or threading.Event()
+    if path.exists():
+        return _verify(path, source, keep=True)
+    with disk_errors(str(path), ELSEWHERE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = _Part(path, source)
+        with make_session() as session:
+            _complete(session, part, patience, stop, on_progress)
+        return part.commit()
+
+
+def _complete(
+    session: requests.Session,
+    part: _Part,
+    patience: Patience,
+    stop: threading.Event,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """Ask for the missing bytes until there are none."""
+    failures, most = 0, part.size
+    while True:
+        try:
+            _transfer(session, part, patience, stop, on_progress)
+            return
+        except (TransientError, *TRANSIENT) as error:
+            check_permanent(error, part.source.url)
+            failures = 1 if part.size > most else failures + 1
+            most = max(most, part.size)
+            if part.size:
+                log.info("fetch: %s at byte %d of %s", describe_failure(error), part.size, part.path.name)
+            wait_for_retry(error, failures, patience, part.source.url, stop)
+
+
+def _transfer(
+    session: requests.Session,
+    part: _Part,
+    patience: Patience,
+    stop: threading.Event,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """Make one request, and append what it sends."""
+    url, offset = part.source.url, part.resumable()
+    if offset and offset == part.source.size:
+        return
+    limits = (patience.connect_seconds, patience.stall_seconds)
+    with session.get(url, headers=part.range_headers(offset), stream=True, timeout=limits) as response:
+        if stop.is_set():  # from here on files change, and another download may have started
+            raise Interrupted
+        check_status(response, url)
+        if response.status_code == 416:
+            part.check_end(response)
+            return
+        size = part.begin(response, offset)
+        on_progress(Progress(part.size, size))
+        # read1 returns what has arrived: no byte is lost where a server stalls in the middle of a block.
+        while block := response.raw.read1(CHUNK, decode_content=False):
+            if stop.is_set():
+                raise Interrupted
+            if part.size == 0:
+                check_kind(part.path.name, block[:HEAD], url)
+            part.append(block)
+            on_progress(Progress(part.size, size))
+    if size is not None and part.size < size:
+        raise TransientError(f"the server announced {size} bytes and sent {part.size}")
+
+
+@dataclass(frozen=True)
+class _State:
+    """Version on the server that the bytes of a part belong to."""
+
+    url: str
+    etag: str = ""
+    last_modified: str = ""
+    size: int | None = None
+
+    @property
+    def validator(self) -> str:
+        """Return a value for If-Range; weak ETags do not promise equal bytes."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
+
+
+class _Part:
+    """The bytes of a file so far."""
+
+    def __init__(self, path: Path, source: Source) -> None:
+        self.path, self.source = path, source
+        self._file = path.with_name(f"{path.name}.part")
+        self._state_file = path.with_name(f"{path.name}.part.json")
+        self._state = self._read_state()
+        if self.source.size is not None and self.size > self.source.size:
+            self.discard()
+
+    @property
+    def size(self) -> int:
+        """Return the number of bytes so far."""
+        return self._file.stat().st_size if self._file.exists() else 0
+
+    def resumable(self) -> int:
+        """Return the byte from which to continue; 0 if the bytes so far may be of another version."""
+        known = self._state.url == self.source.url and (self._state.validator or self.source.checksum)
+        return self.size if known else 0
+
+    def range_headers(self, offset: int) -> dict[str, str]:
+        """Return the headers that ask for the bytes from `offset`, of the same version only."""
+        if not offset:
+            return {}
+        condition = {"If-Range": self._state.validator} if self._state.validator else {}
+        return {"Range": f"bytes={offset}-", **condition}
+
+    def begin(self, response: requests.Response, offset: int) -> int | None:
+        """Prepare the part for the body of a response, and return the size of the whole file if known."""
+        found = _State(self.source.url, response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
+        length = response.headers.get("Content-Length", "")
+        size = int(length) if length.isdigit() else None
+        if response.status_code == 206:
+            start, size = _content_range(response)
+            changed = found.etag and self._state.etag and found.etag != self._state.etag
+            if start != offset or changed or (self._state.size not in (None, size)):
+                self.discard()
+                raise TransientError("the file changed on the server")
+        elif offset:
+            reason = "the file changed on the server" if found != replace(self._state, size=None) else "no ranges there"
+            log.info("fetch: %s: %s, so it starts again", self.path.name, reason)
+            offset = 0
+        self._check_size(size)
+        if not offset:
+            self.discard()
+        self._check_space(size, offset)
+        self._state = replace(found, size=size)
+        self._state_file.write_text(json.dumps(asdict(self._state)))
+        return size if size is not None else self.source.size
+
+    def append(self, block: bytes) -> None:
+        """Write a block at once, so that a killed process leaves whole blocks."""
+        with self._file.open("ab", buffering=0) as stream:
+            view = memoryview(block)
+            while view:
+                view = view[stream.write(view) :]
+        self._check_size(self.size if self.source.size is not None and self.size > self.source.size else None)
+
+    def check_end(self, response: requests.Response) -> None:
+        """Accept the part as complete after status 416 if it has all bytes; else start again."""
+        _, size = _content_range(response)
+        if size != self.size:
+            self.discard()
+            raise TransientError("the server refused to continue the file")
+        if self._state.size not in (None, size) and not self.source.checksum:
+            announced = self._state.size
+            self.discard()
+            raise TransientError(f"the server announced {announced} bytes, and then said that the file has {size}")
+
+    def commit(self) -> Downloaded:
+        """Verify the bytes, make them durable, and give the file its name."""
+        self._file.touch()
+        with self._file.open("rb") as stream:
+            os.fsync(stream.fileno())
+        try:
+            result = _verify(self._file, self.source, keep=False)
+        except DownloadError:
+            self.discard()
+            raise
+        self._file.replace(self.path)
+        _sync_folder(self.path.parent)
+        self._state_file.unlink(missing_ok=True)
+        return result
+
+    def discard(self) -> None:
+        """Remove the bytes and their state."""
+        self._file.unlink(missing_ok=True)
+        self._state_file.unlink(missing_ok=True)
+        self._state = _State("")
+
+    def _read_state(self) -> _State:
+        try:
+            return _State(**json.loads(self._state_file.read_text()))
+        except (OSError, ValueError, TypeError):
+            return _State("")
+
+    def _check_size(self, size: int | None) -> None:
+        if size is not None and self.source.size is not None and size != self.source.size:
+            self.discard()
+            what = f"the server sends a file of {size} bytes, and the record says {self.source.size}"
+            raise DownloadError(what, self.source.url, f"{AGAIN} later, or give a mirror with --base-url")
+
+    def _check_space(self, size: int | None, offset: int) -> None:
+        free = shutil.disk_usage(self.path.parent).free
+        if size is not None and size - offset > free:
+            what = f"the disk has {_mb(free)} MB free and the rest of the file needs {_mb(size - offset)} MB"
+            raise DownloadError(what, str(self.path), f"free some space and {AGAIN}, or {ELSEWHERE}")
+
+
+def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
+    """Return the first byte and the size of the whole file of `bytes 5-9/10` or `bytes */10`."""
+    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+    if found is None:
+        return None, None
+    return int(found[1]) if found[1] else None, int(found[2]) if found[2] != "*" else None
+
+
+def _verify(path: Path, source: Source, keep: bool) -> Downloaded:
+    """Compare a file with its published size and checksum."""
+    kind, _, published = source.checksum.partition(":")
+    sha256 = hashlib.sha256()
+    other = hashlib.new(kind, usedforsecurity=False) if published and kind != "sha256" else sha256
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            sha256.update(block)
+            if other is not sha256:
+                other.update(block)
+    size = path.stat().st_size
+    fix = f"remove it and {AGAIN}" if keep else f"the file was removed; {AGAIN}, or give a mirror with --base-url"
+    where = str(path) if keep else source.url
+    if published and other.hexdigest() != published:
+        what = f"the {kind.upper()} of the file is {other.hexdigest()}, and {published} is published"
+        raise DownloadError(what, where, fix)
+    if source.size is not None and size != source.size:
+        raise DownloadError(f"the file has {size} bytes, and the record says {source.size}", where, fix)
+    return Downloaded(size, sha256.hexdigest(), bool(published))
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every file system can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _mb(size: int) -> int:
+    return -(-size // 1_000_000)

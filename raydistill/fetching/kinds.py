@@ -1,0 +1,55 @@
+"""Recognise a wrong file by its first bytes.
+
+Servers answer with a web page, and status 200, where a file has moved or a login is needed.
+"""
+
+from __future__ import annotations
+
+import re
+
+from raydistill.errors import DownloadError
+
+HEAD = 1024  # bytes that suffice
+
+_MAGIC = {
+    "zip archive": (b"PK\x03\x04", b"PK\x05\x06"),
+    "gzip file": (b"\x1f\x8b",),
+    "HDF5 file": (b"\x89HDF\r\n\x1a\n",),
+    "FITS file": (b"SIMPLE  =",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+}
+_KINDS = {
+    ".zip": "zip archive", ".gz": "gzip file", ".tgz": "gzip file", ".h5": "HDF5 file", ".fits": "FITS file",
+    ".jpg": "JPEG", ".png": "PNG",
+}  # fmt: skip
+_WEB_PAGE = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|\?xml)", re.IGNORECASE)
+_TITLE = re.compile(rb"<title[^>]*>([^<]{1,200})</title>|<message>([^<]{1,200})</message>", re.IGNORECASE)
+
+
+def describe_wrong_kind(name: str, head: bytes) -> str:
+    """Return what the first bytes are if they do not fit the suffix of a name, else "".
+
+    Examples
+    --------
+    >>> describe_wrong_kind("votes.csv", b"<html><title>404 Not Found</title>")
+    "a web page ('404 Not Found')"
+    >>> describe_wrong_kind("images.zip", b"PK\\x03\\x04")
+    ''
+    """
+    if _WEB_PAGE.match(head):
+        title = _TITLE.search(head)
+        words = " ".join((title[1] or title[2]).decode("utf-8", "replace").split()) if title else ""
+        return f"a web page ('{words}')" if words else "a web page"
+    expected = _KINDS.get(name[name.rfind(".") :].lower())
+    if expected is None:
+        found = next((kind for kind, starts in _MAGIC.items() if head.startswith(starts)), "")
+        return f"a {found}" if found else ""
+    return "" if head.startswith(_MAGIC[expected]) else f"no {expected}"
+
+
+def check_kind(name: str, head: bytes, url: str) -> None:
+    """Raise DownloadError if the first bytes do not fit the suffix of the file's name."""
+    if wrong := describe_wrong_kind(name, head):
+        what = f"the server sent {wrong} instead of {name}"
+        raise DownloadError(what, url, "open the address in a browser, or give a mirror with --base-url")

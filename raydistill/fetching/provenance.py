@@ -1,0 +1,100 @@
+"""Write where files came from, and a config that reads them.
+
+`NAME.provenance.json` is written last: a record without it is not complete. It has no date, so two
+fetches of the same files write the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raydistill.fetching.records import Record, RemoteFile
+from raydistill.storage import Folder
+
+
+def provenance_file(name: str) -> str:
+    """Return the name of the provenance of a record.
+
+    Examples
+    --------
+    >>> provenance_file("gz2")
+    'gz2.provenance.json'
+    """
+    return f"{name}.provenance.json"
+
+
+def write_json(folder: Path, name: str, values: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically."""
+    Folder(folder).write(name, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the values of a JSON file; none if it is missing or damaged."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def is_complete(record: Record, folder: Path) -> bool:
+    """Return whether the provenance exists, and every file that it lists is there with its size."""
+    files = read_json(folder / provenance_file(record.name)).get("files", [])
+    return bool(files) and all(_is_there(folder, entry) for entry in files)
+
+
+def _is_there(folder: Path, entry: Mapping[str, Any]) -> bool:
+    unpacked = entry.get("unpacked")
+    target = folder / (unpacked["into"] if unpacked else entry["name"])
+    if target.is_dir():
+        return unpacked is not None and sum(1 for _ in target.iterdir()) == unpacked["files"]
+    return target.is_file() and target.stat().st_size == (unpacked or entry)["size"]
+
+
+def write_provenance(record: Record, folder: Path, licence: str, files: Sequence[Mapping[str, Any]]) -> None:
+    """Write the provenance of a record: source, checksums, licence and citation."""
+    values = {
+        "record": record.name,
+        "title": record.title,
+        "homepage": record.homepage,
+        "licence": licence,
+        "citation": record.citation,
+        "files": list(files),
+    }
+    write_json(folder, provenance_file(record.name), values)
+
+
+def file_entry(file: RemoteFile, mirror: str | None, published: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of one file: its published address, the mirror that served it, its size and checksums."""
+    return {"name": file.name, "url": file.url, "mirror": mirror, "published_checksum": published or None, **result}
+
+
+def write_config(name: str, folder: Path, survey: Mapping[str, Any], licence: str, citation: str) -> Path:
+    """Write a config that extends `own_survey` with a survey, its licence and its citation."""
+    values = {
+        "extends": "own_survey",
+        "name": name,
+        "survey": {"kind": "catalog", **survey, "licence": licence, "citation": citation},
+    }
+    text = f"# {name}: written by `raydistill fetch {name}`. Licence and citation go into the curated set's manifest.\n"
+    path = folder / f"{name}.yaml"
+    Folder(folder).write(path.name, (text + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)).encode())
+    return path
+
+
+def in_folder(values: Any, folder: Path) -> Any:
+    """Return `values` with `{folder}` in its texts replaced.
+
+    Examples
+    --------
+    >>> in_folder({"root": "{folder}/images", "pattern": "{id}.jpg"}, Path("/data"))
+    {'root': '/data/images', 'pattern': '{id}.jpg'}
+    """
+    if isinstance(values, Mapping):
+        return {key: in_folder(value, folder) for key, value in values.items()}
+    return values.replace("{folder}", str(folder)) if isinstance(values, str) else values

@@ -1,0 +1,250 @@
+"""Fetch records: download their files in parallel, unpack them, and write the provenance.
+
+Files are the unit of parallel work. One connection a file is what public servers expect, and a part
+that grows at one end can be continued by any later run; several ranges of one file would need a map
+of its holes, and gain only where a server limits each connection.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from raydistill.errors import ConfigError, DownloadError
+from raydistill.fetching.download import Downloaded, Progress, Source, download
+from raydistill.fetching.http import Patience, at_base, check_base
+from raydistill.fetching.provenance import file_entry, in_folder, is_complete, write_config, write_provenance
+from raydistill.fetching.records import RECORDS, Record, RemoteFile, find_record
+from raydistill.fetching.threads import run_in_threads
+from raydistill.fetching.unpacking import unpack
+from raydistill.fetching.zenodo import Published, read_zenodo
+from raydistill.log import get_logger, progress
+from raydistill.storage import disk_errors
+
+log = get_logger(__name__)
+
+PARALLEL = 4
+MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A complete record.
+
+    Parameters
+    ----------
+    folder
+        Its folder.
+    config
+        Config that reads it, or None if it has no table that a config can read.
+    """
+
+    folder: Path
+    config: Path | None
+
+
+def fetch_records(
+    names: Sequence[str],
+    to: Path,
+    *,
+    base: str | None = None,
+    parallel: int = PARALLEL,
+    keep_archives: bool = False,
+    patience: Patience | None = None,
+) -> list[Fetched]:
+    """Fetch records into `to`, each into its own folder there.
+
+    Parameters
+    ----------
+    names
+        Names of `RECORDS`.
+    to
+        Destination. Files of earlier runs stay, and the rest is fetched.
+    base
+        Address of a mirror; its folders have the names of the hosts.
+    parallel
+        Number of files that are downloaded at the same time.
+    keep_archives
+        Keep archives that were unpacked.
+    patience
+        Limits of time and of retries.
+
+    Returns
+    -------
+    list of Fetched
+        In the order of `names`, each once.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name.
+    DownloadError
+        If a file cannot be fetched, or is not the published one.
+    """
+    if parallel < 1:
+        raise ConfigError(f"the number of parallel downloads is {parallel}", "--parallel", "give at least 1")
+    check_base(base)
+    records = [find_record(name) for name in dict.fromkeys(names)]
+    patience = patience or Patience()
+    with ExitStack() as locks:
+        missing = []
+        for record in records:
+            folder = to / record.folder
+            locks.enter_context(_locked(record, folder))
+            if is_complete(record, folder):
+                log.info("fetch: %s is complete in %s", record.name, folder)
+            else:
+                missing.append((record, _published(record, base, patience)))
+        jobs = [
+            _Job(record, file, to / record.folder, base, published)
+            for record, published in missing
+            for file in record.files
+        ]
+        results = dict(zip(jobs, _download_all(jobs, parallel, patience), strict=True))
+        for record, published in missing:
+            own = {job: one for job, one in results.items() if job.record is record}
+            _finish(record, to / record.folder, own, published, keep_archives)
+        return [Fetched(to / record.folder, _config(record, to / record.folder)) for record in records]
+
+
+def describe_records(names: Sequence[str], to: Path, base: str | None = None) -> list[dict[str, Any]]:
+    """Return what fetching would do, without any request: files, addresses, licences, what is there."""
+    rows = []
+    for record in map(find_record, names):
+        folder = to / record.folder
+        files = [
+            {"name": file.name, "url": at_base(file.url, base), "checksum": file.checksum} for file in record.files
+        ]
+        row = {"record": record.name, "title": record.title, "folder": str(folder), "size": record.size or "unknown",
+               "licence": record.licence, "citation": record.citation, "complete": is_complete(record, folder)}  # fmt: skip
+        rows.append({**row, "files": files})
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One file to download."""
+
+    record: Record
+    file: RemoteFile
+    folder: Path
+    base: str | None
+    published: Published
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.file.name
+
+    @property
+    def source(self) -> Source:
+        size, checksum = self.published.files.get(self.file.name, (self.file.size, self.file.checksum))
+        return Source(at_base(self.file.url, self.base), size, checksum or self.file.checksum)
+
+    @property
+    def target(self) -> Path:
+        return self.folder / (self.file.into or self.file.name)
+
+
+@contextmanager
+def _locked(record: Record, folder: Path) -> Iterator[None]:
+    """Hold a record, so that two processes do not write the same part."""
+    with disk_errors(str(folder), "choose another folder with --to"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f".{record.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            what = f"another process fetches {record.name} into this folder"
+            raise DownloadError(what, str(folder), "wait for it, or choose another folder with --to") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _published(record: Record, base: str | None, patience: Patience) -> Published:
+    if not record.zenodo:
+        return Published({}, "")
+    return read_zenodo(record.zenodo, base, patience)
+
+
+def _download_all(jobs: Sequence[_Job], parallel: int, patience: Patience) -> list[Downloaded]:
+    """Download files in threads. The first error, or Ctrl-C, stops the others; their parts stay."""
+    if not jobs:
+        return []
+    stop = threading.Event()
+    names = ", ".join(dict.fromkeys(job.record.name for job in jobs))
+    with progress(None, f"fetching {names}", "MB") as bar:
+        total = _Total(jobs, bar)
+
+        def work(job: _Job) -> Downloaded:
+            return download(job.source, job.path, patience=patience, stop=stop, on_progress=total.of(job))
+
+        return run_in_threads(work, jobs, parallel, stop)
+
+
+class _Total:
+    """The progress of several files as one bar."""
+
+    def __init__(self, jobs: Sequence[_Job], bar: Any) -> None:
+        self._states = {job: Progress(0, job.source.size) for job in jobs}
+        self._bar, self._lock, self._started = bar, threading.Lock(), False
+
+    def of(self, job: _Job) -> Callable[[Progress], None]:
+        """Return the function that one download calls."""
+
+        def show(state: Progress) -> None:
+            with self._lock:
+                self._states[job] = state
+                sizes = [one.size for one in self._states.values()]
+                if None not in sizes:
+                    self._bar.set_total(sum(size for size in sizes if size) // MB)
+                self._bar.update(sum(one.done for one in self._states.values()) // MB)
+
+        return show
+
+
+def _finish(
+    record: Record, folder: Path, results: dict[_Job, Downloaded], published: Published, keep_archives: bool
+) -> None:
+    """Unpack the files of a record, write its provenance, and remove its archives."""
+    entries = []
+    for job, one in results.items():
+        if not one.verified:
+            way = "its archive's own checksums are verified" if job.file.unpack else "it could not be verified"
+            log.warning("fetch: no checksum of %s is published; %s", job.file.name, way)
+        result: dict[str, Any] = {"size": one.size, "sha256": one.sha256}
+        if job.file.unpack:
+            unpacked = unpack(job.path, job.file.unpack, job.target)
+            result["unpacked"] = {"into": job.file.into, **asdict(unpacked)}
+        entries.append(file_entry(job.file, job.base, job.source.checksum, result))
+    licence = published.licence or record.licence
+    write_provenance(replace(record, licence=licence), folder, licence, entries)
+    for job in results:
+        if job.file.unpack and not keep_archives:
+            job.path.unlink()
+    log.info("fetch: %s: licence: %s", record.name, licence)
+    log.info("fetch: %s: please cite %s", record.name, record.citation)
+
+
+def _config(record: Record, folder: Path) -> Path | None:
+    """Write the config of a record with a table."""
+    if not record.survey:
+        return None
+    licence = record.licence
+    if record.needs:
+        pictures = RECORDS[record.needs]
+        licence = f"{licence}; pictures: {pictures.licence}"
+    path = write_config(
+        record.name, folder.absolute(), in_folder(record.survey, folder.absolute()), licence, record.citation
+    )
+    if record.needs and not is_complete(RECORDS[record.needs], folder):
+        log.info("fetch: the pictures of this table: raydistill fetch %s --to %s", record.needs, folder.parent)
+    log.info("fetch: its config: raydistill run %s", path)
+    return path

@@ -1,0 +1,244 @@
+"""Records as a user fetches them: layout, provenance, configs, Zenodo's checksums, several files at once."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from raydistill import config
+from raydistill.errors import ConfigError, DownloadError
+from raydistill.fetching import runner
+from raydistill.fetching.http import Patience
+from raydistill.fetching.records import RECORDS, find_record
+from raydistill.fetching.runner import fetch_records
+from raydistill.fetching.zenodo import read_zenodo
+from tests.unit.fetching.file_server import FileServer, fail, fail_after, send, serve, truncate
+
+ZIP = "/zenodo.org/records/3565489/files/images_gz2.zip"
+MAPPING = "/zenodo.org/records/3565489/files/gz2_filename_mapping.csv"
+API = "/zenodo.org/api/records/3565489"
+VOTES = "/gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz"
+NAMES = b"objid,sample,asset_id\n1,original,10\n2,original,11\n"
+TABLE = b"dr7objid,ra,dec,gz2_class\n" + b"".join(b"%d,10.%d,20.0,Er\n" % (n, n) for n in range(200))
+
+
+@functools.cache  # a zip has the time at which it was made
+def make_zip() -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for n in (10, 11):
+            archive.writestr(f"images/{n}.jpg", b"\xff\xd8\xff" + bytes([n]) * 40_000)
+    return packed.getvalue()
+
+
+def add_gz2(server: FileServer, licence: str = "cc-by-4.0") -> None:
+    """Serve a small gz2 record with the checksums of its files."""
+    files = {"images_gz2.zip": make_zip(), "gz2_filename_mapping.csv": NAMES}
+    server.add(ZIP, files["images_gz2.zip"])
+    server.add(MAPPING, files["gz2_filename_mapping.csv"])
+    listed = [
+        {"key": name, "size": len(data), "checksum": f"md5:{hashlib.md5(data).hexdigest()}"}
+        for name, data in files.items()
+    ]
+    server.add(API, json.dumps({"files": listed, "metadata": {"license": {"id": licence}}}).encode())
+
+
+@pytest.fixture
+def survey(server: FileServer) -> FileServer:
+    add_gz2(server)
+    server.add(VOTES, gzip.compress(TABLE))
+    return server
+
+
+def test_layout_is_that_of_the_configs(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    fetched = fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    folder = tmp_path / "gz2"
+    assert [one.folder for one in fetched] == [folder, folder]
+    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == [
+        "gz2.provenance.json", "gz2_filename_mapping.csv", "gz2_hart16.csv", "hart16.provenance.json", "hart16.yaml",
+        "images",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (folder / "images").iterdir()) == ["10.jpg", "11.jpg"]
+    assert (folder / "gz2_hart16.csv").read_bytes() == TABLE
+
+
+def test_config_carries_paths_licence_and_citation(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    _, hart16 = fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    assert hart16.config is not None
+    loaded = config.load(str(hart16.config), []).survey
+    assert Path(loaded.catalog).read_bytes() == TABLE
+    assert Path(loaded.images.mapping).read_bytes() == NAMES
+    assert Path(loaded.images.root, "10.jpg").exists()
+    assert (loaded.dialect, loaded.frame_r90) == ("hart16", 8.48)
+    assert loaded.citation == "Willett et al. 2013, MNRAS 435, 2835; Hart et al. 2016, MNRAS 461, 3663"
+    assert loaded.licence == f"{RECORDS['hart16'].licence}; pictures: CC BY 4.0"
+
+
+def test_provenance_names_source_checksums_licence_and_citation(
+    survey: FileServer, quick: Patience, tmp_path: Path
+) -> None:
+    add_gz2(survey, "cc-by-nc-4.0")
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    path = tmp_path / "gz2" / "gz2.provenance.json"
+    values = json.loads(path.read_text())
+    assert values["licence"] == "CC BY-NC 4.0"  # Zenodo's own answer
+    assert values["citation"].endswith("doi:10.5281/zenodo.3565489")
+    images, mapping = values["files"]
+    assert images["url"] == "https://zenodo.org/records/3565489/files/images_gz2.zip"
+    assert images["sha256"] == hashlib.sha256(make_zip()).hexdigest()
+    assert images["published_checksum"] == f"md5:{hashlib.md5(make_zip()).hexdigest()}"
+    assert images["unpacked"] == {"into": "images", "files": 2, "size": 2 * 40_003}
+    assert mapping["mirror"] == survey.url
+    assert not re.search(r"20\d\d-\d\d", path.read_text()), "a date would change the file at each fetch"
+
+
+def test_complete_record_is_not_asked_for_again(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    before = len(survey.log)
+    fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    assert len(survey.log) == before
+    (tmp_path / "gz2" / "images" / "10.jpg").unlink()
+    fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    assert (tmp_path / "gz2" / "images" / "10.jpg").exists()
+    assert [one.path for one in survey.log[before:]] == [API, ZIP]
+
+
+def test_archives_stay_if_they_are_wanted(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick, keep_archives=True)
+    assert (tmp_path / "gz2" / "images_gz2.zip").read_bytes() == make_zip()
+
+
+def test_files_are_downloaded_at_the_same_time(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    for path in (ZIP, MAPPING, VOTES):
+        survey.add(path, survey.files[path], serve(pause=0.1, block=-(-len(survey.files[path]) // 5)))
+    fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick, parallel=3)
+    times = [survey.asked(path)[0] for path in (ZIP, MAPPING, VOTES)]
+    assert max(one.started for one in times) < min(one.ended for one in times)
+    survey.log.clear()
+    fetch_records(["gz2", "hart16"], tmp_path / "again", base=survey.url, patience=quick, parallel=1)
+    first, second, third = sorted(
+        (survey.asked(path)[0] for path in (ZIP, MAPPING, VOTES)), key=lambda one: one.started
+    )
+    assert first.ended <= second.started + 0.05
+    assert second.ended <= third.started + 0.05
+
+
+def test_error_of_one_file_stops_the_others_and_their_parts_stay(
+    survey: FileServer, quick: Patience, tmp_path: Path
+) -> None:
+    survey.add(ZIP, make_zip(), serve(pause=0.05, block=4000))
+    survey.add(MAPPING, NAMES, fail_after(survey, ZIP, 12_000))
+    with pytest.raises(DownloadError, match="404"):
+        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    part = tmp_path / "gz2" / "images_gz2.zip.part"
+    kept = part.stat().st_size
+    assert 0 < kept < len(make_zip())
+    survey.add(ZIP, make_zip())
+    survey.add(MAPPING, NAMES)
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    assert (tmp_path / "gz2" / "images" / "11.jpg").exists()
+    assert [one.first_byte for one in survey.asked(ZIP)] == [0, kept]
+
+
+def test_wrong_archive_is_refused_by_zenodos_checksum(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    other = bytearray(make_zip())
+    other[1000] ^= 1
+    survey.add(ZIP, bytes(other))
+    with pytest.raises(DownloadError, match=r"the MD5 of the file is .* is published; the file was removed"):
+        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    assert not (tmp_path / "gz2" / "images_gz2.zip").exists()
+    assert not (tmp_path / "gz2" / "gz2.provenance.json").exists()
+
+
+@pytest.mark.parametrize("answer", [fail(503), send(b"<html>"), send(b"[]"), send(b'{"files": [{}]}')])
+def test_built_in_checksums_serve_if_zenodos_api_does_not_answer(
+    answer: object, survey: FileServer, quick: Patience, tmp_path: Path
+) -> None:
+    survey.add(API, b"", answer)  # type: ignore[arg-type]
+    assert read_zenodo("3565489", survey.url, quick).files == {}
+    with pytest.raises(DownloadError, match=r"bc647032d31e50c798770cf4430525c7|7e28465e6dfbf96c0d828c595a5bbd80"):
+        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+
+
+def test_table_without_a_published_checksum_is_reported(
+    survey: FileServer, quick: Patience, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fetch_records(["hart16"], tmp_path, base=survey.url, patience=quick)
+    assert "no checksum of gz2_hart16.csv.gz is published; its archive's own checksums are verified" in caplog.text
+    assert json.loads((tmp_path / "gz2/hart16.provenance.json").read_text())["files"][0]["published_checksum"] is None
+
+
+def test_truncated_table_without_a_checksum_is_found_by_gzip(
+    survey: FileServer, quick: Patience, tmp_path: Path
+) -> None:
+    survey.add(VOTES, gzip.compress(TABLE)[:-20])
+    with pytest.raises(DownloadError, match=r"gz2_hart16\.csv\.gz: the archive is damaged"):
+        fetch_records(["hart16"], tmp_path, base=survey.url, patience=quick)
+    assert not (tmp_path / "gz2" / "gz2_hart16.csv").exists()
+
+
+def test_archive_is_unpacked_after_a_crash_between_download_and_unpacking(
+    survey: FileServer, quick: Patience, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_to_unpack(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "unpack", fail_to_unpack)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    monkeypatch.undo()
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    assert len(survey.asked(ZIP)) == 1
+    assert (tmp_path / "gz2" / "images" / "10.jpg").exists()
+
+
+def test_second_process_is_refused(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    with (
+        runner._locked(RECORDS["gz2"], tmp_path / "gz2"),
+        pytest.raises(DownloadError, match="another process fetches gz2 into this folder"),
+    ):
+        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+
+
+def test_interrupted_connection_in_the_middle_of_a_record_is_continued(
+    survey: FileServer, quick: Patience, tmp_path: Path
+) -> None:
+    survey.add(ZIP, make_zip(), truncate(30_000), truncate(20_000), serve())
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    assert [one.first_byte for one in survey.asked(ZIP)] == [0, 30_000, 50_000]
+
+
+def test_every_record_has_licence_citation_homepage_and_https() -> None:
+    for record in RECORDS.values():
+        assert record.licence
+        assert record.citation
+        assert record.homepage.startswith("https://")
+        for file in record.files:
+            assert file.url.startswith("https://")
+            assert re.fullmatch(r"|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", file.checksum)
+            assert bool(file.unpack) == bool(file.into)
+        assert record.needs in ("", *RECORDS)
+
+
+def test_unknown_record_names_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match="there is no record 'hart'; did you mean 'hart16'"):
+        find_record("hart")
+
+
+def test_kaggle_names_the_command_of_its_own_tool() -> None:
+    with pytest.raises(ConfigError, match="kaggle competitions download -c galaxy-zoo-the-galaxy-challenge"):
+        find_record("kaggle")
+
+
+def test_records_that_share_a_folder_have_files_of_different_names() -> None:
+    names = [(one.folder, file.into or file.name) for one in RECORDS.values() for file in one.files]
+    assert len(set(names)) == len(names)
