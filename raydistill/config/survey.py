@@ -14,10 +14,11 @@ from raydistill.fields import later
 from raydistill.galaxies.catalog_schemas import Fractions
 from raydistill.galaxies.labels import LabelledClass, parse_classes
 from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
 
-Images = FolderImages | ParquetImages | FitsImages
+Images = FolderImages | ParquetImages | FitsImages | MosaicImages
 LARGEST_WHITENED = 64  # px: 12,288 values, a matrix of 600 MB and its inverse; 32 px: 38 MB
 
 
@@ -46,7 +47,8 @@ class CatalogSurvey:
         name of a file in a zip. None: the only table, or FITS's first one.
     frame_r90
         Side of a whole image in units of the galaxy's petroR90_r, if all images are cut so.
-        Galaxy Zoo 2: 8.48 for 424 px. The FITS header of the prototypes then has a scale.
+        Galaxy Zoo 2: 8.48 for 424 px. Mosaics with a `size` in R90 set it. The FITS header of the
+        prototypes then has a scale.
     licence, citation
         Stored in the curated set's manifest. The licence also goes into the prototypes' FITS
         header.
@@ -62,6 +64,13 @@ class CatalogSurvey:
     frame_r90: PositiveFloat | None = None
     licence: str = ""
     citation: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.images, MosaicImages) or self.images.frame_r90 is None:
+            return
+        if self.frame_r90 not in (None, self.images.frame_r90):
+            raise ValueError(f"frame_r90 is {self.frame_r90}, and images.size is {self.images.size}")
+        object.__setattr__(self, "frame_r90", self.images.frame_r90)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from raydistill.artifacts.manifest import Manifest, commit, describe_kind, exist
 from raydistill.config import CatalogSurvey
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, CatalogError
+from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import ParquetImages
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.storage import Folder
@@ -127,7 +128,9 @@ def survey_parts(survey: configs.Survey) -> tuple[dict[str, Any], dict[str, str]
         parts["survey"].pop("download", None)
     if isinstance(survey, CatalogSurvey):
         parts["catalog_sha256"] = file_digest(survey.catalog, "vote table", "survey.catalog")
-        if not isinstance(survey.images, ParquetImages) and survey.images.mapping is not None:
+        if isinstance(survey.images, MosaicImages):
+            parts["mosaics_sha256"] = survey.images.digest()
+        elif not isinstance(survey.images, ParquetImages) and survey.images.mapping is not None:
             parts["mapping_sha256"] = file_digest(survey.images.mapping, "filename mapping", "survey.images.mapping")
     return parts, provenance
 

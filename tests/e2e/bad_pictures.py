@@ -19,6 +19,7 @@ from tests.e2e.spoiling_pictures import (
 R = Row
 ARRAYS = "curate set.yaml survey.kind=arrays survey.root="
 FITS = "{kind: fits, root: bands, channels: [0, 1, 2]}"
+MOSAIC = '{kind: mosaic, root: bands, files: ["*.fits"], channels: [0, 1, 2], size: 9 arcsec}'
 TABLE = "{kind: parquet, uri: v.parquet}"
 IMAGES, LABELS = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)
 NULLS = pa.array([[[0] * 8] * 8, None], pa.list_(pa.list_(pa.uint8(), 8), 8))
@@ -39,6 +40,25 @@ PICTURE_ROWS = [
       "bands: with stretch 0.35 and minimum 0.01 (unit: unknown, the files have no BUNIT), 100% of the pixels of a "
       "band are white; set survey.images.stretch=auto, or stretch and minimum in the unit of the files",
       {"c.yaml": OWN.replace(FOLDER, FITS)}, bands_on_a_bright_sky),
+    R("a cut-out without the unit of its size", "curate c.yaml survey.images.size=60", 2,
+      "command line, survey.images.size: '60' is no size on the sky; give a number and arcsec, arcmin, deg or R90, as "
+      "'8.48 R90'",
+      {"c.yaml": OWN.replace(FOLDER, MOSAIC)}),
+    R("mosaics without the names of three bands", "curate c.yaml survey.images.channels=null", 2,
+      "command line, survey.images.channels: one file has all bands, and nothing says which; give the extensions or planes "
+      "for red, green and blue",
+      {"c.yaml": OWN.replace(FOLDER, MOSAIC)}),
+    R("mosaics for a table without positions", "curate c.yaml", 3,
+      "survey.columns: no galaxy has a position, and cut-outs of mosaics need one; name the columns as ra and dec",
+      {"c.yaml": OWN.replace(FOLDER, MOSAIC)}, bands_on_a_bright_sky),
+    R("mosaics without world coordinates", "curate c.yaml", 3,
+      "bands/0.fits: the header has no world coordinates (CTYPE1, CTYPE2); add them, as astrometry.net does, or leave the "
+      "file out",
+      {"c.yaml": OWN.replace(FOLDER, MOSAIC), "votes.csv": "id,class,ra,dec\n1,cat,10,20\n2,dog,10,21\n"},
+      bands_on_a_bright_sky),
+    R("mosaics with another name", "curate c.yaml survey.images.files=[coadd-*.fits]", 3,
+      "bands: none of its 60 files has a name like 'coadd-*.fits'; check survey.images.files; one of them is 0.fits",
+      {"c.yaml": OWN.replace(FOLDER, MOSAIC)}, bands_on_a_bright_sky),
     R("a file that is no zip in place of the folder of pictures", "curate own.yaml survey.images.root=votes.csv", 3,
       "votes.csv: this is a file, and no zip; unpack it and give the folder"),
     R("a zip that is not there", "curate own.yaml survey.images.root=x.zip", 3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import string
 from collections.abc import Collection, Sequence
 
@@ -184,6 +185,20 @@ def list_files(root: str, recursive: bool) -> set[str]:
         fix = "name them in survey.images.pattern, or give survey.images.path_column"
         raise CatalogError("the image folder holds folders and no files", root, fix)
     return _not_empty(names, root)
+
+
+def digest_files(root: str, names: Sequence[str]) -> str:
+    """Return the digest of names and sizes of files below `root`, a folder or a zip; contents are not read."""
+    if found := find_archive(root):
+        archive, folder = found
+        sizes = archive.sizes(folder) or {}
+        sizes |= {} if folder else archive.sizes(archive.wrapper)
+    else:
+        system, path = arrow_filesystem(root)
+        infos = system.get_file_info(pafs.FileSelector(path, recursive=True))
+        start = len(path.rstrip("/")) + 1
+        sizes = {info.path[start:]: info.size for info in infos}
+    return hashlib.sha256(repr([(name, sizes.get(name)) for name in names]).encode()).hexdigest()
 
 
 def _not_empty(names: set[str], root: str) -> set[str]:

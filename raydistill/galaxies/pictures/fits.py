@@ -104,6 +104,10 @@ class FitsImages:
         """Return the file name of each object below `root`; "" if the mapping lacks the object."""
         return expected_names(self.pattern, self.mapping, object_ids, self._bands_of_files())
 
+    def read(self, source: Source) -> list[bytes]:
+        """Return the contents of the files of one object: one, or one per band. Errors are those of `read_source`."""
+        return [read_source(file)[0] for file in self.files(source)]
+
     def files(self, source: Source) -> list[Source]:
         """Return the files of one object: one, or one per band."""
         bands = self._bands_of_files()

@@ -26,6 +26,7 @@ from raydistill.galaxies.pictures.cells import read_cell
 from raydistill.galaxies.pictures.files import below
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.images import RejectedImage, encode_png, prepare
+from raydistill.galaxies.pictures.mosaics import BandImages, MosaicImages
 from raydistill.galaxies.pictures.perceptual_hash import perceptual_hashes
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables import object_ids
@@ -103,6 +104,8 @@ def _decoded_rows(
         return _decode_table(images, selected, decoder, workers)
     if isinstance(images, PackedDataSet):
         return _decode_row_groups(images, selected, decoder, workers)
+    if isinstance(images, MosaicImages):  # cut-outs of one tile follow one another, so each tile is opened once
+        return _decode_folder(images, selected.sort_by("path"), decoder, workers).sort("rank")
     return _decode_folder(images, selected, decoder, workers)
 
 
@@ -136,9 +139,9 @@ def _decode_row_groups(
 
 
 def _decode_folder(
-    images: FolderImages | FitsImages | DataSet, selected: pa.Table, decoder: _Decoder, workers: int | None
+    images: FolderImages | BandImages | DataSet, selected: pa.Table, decoder: _Decoder, workers: int | None
 ) -> ray.data.Dataset:
-    """Decode one file per picture, in blocks that are in order of rank."""
+    """Decode one file or cut-out per picture, in blocks that are in the order of the table."""
     todo = selected.select(["rank", "path"]).combine_chunks()
     root = absolute(images.root)
     todo = todo.append_column("at", pa.array([below(root, path) for path in todo["path"].to_pylist()], pa.string()))

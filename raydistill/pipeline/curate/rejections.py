@@ -8,6 +8,7 @@ from typing import Any
 
 from raydistill.galaxies.pictures.files import below
 from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.mosaics import BandImages, MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.simulation.defects import REASONS
 
@@ -88,7 +89,7 @@ def _fix(row: Rejection, images: Any) -> str:
         return _fix_size(detail)
     if fix := next((fix for what, fix in _FIXES_OF_DETAILS.items() if detail.startswith(what)), None):
         return fix
-    if isinstance(images, FitsImages):
+    if isinstance(images, BandImages):
         return _FITS_FIXES.get(reason) or _FIXES.get(reason, "fix them")
     if reason == "constant" or "value_range" in detail or "pixels reach" in detail:
         prefix = "survey.images" if isinstance(images, (FolderImages, ParquetImages)) else "survey"
@@ -101,6 +102,8 @@ def _fix_missing(row: Rejection, images: Any) -> str:
         if row["detail"]:
             return f"fill column '{images.image_column}' of survey.images.uri"
         return f"check survey.images.id_column: no row has the id {row['object_id']}"
+    if isinstance(images, MosaicImages):
+        return f"check survey.images.files: of {row['object_id']}, {row['detail'] or 'there is no tile'}"
     if not isinstance(images, (FolderImages, FitsImages)):
         return f"check survey.root: there is no {below(images.root, row['source'])}"
     path_column = getattr(images, "path_column", None)
@@ -114,4 +117,6 @@ def _fix_size(detail: str) -> str:
         return "lower curate.min_picture_size, or use larger pictures"
     if "not square" in detail:
         return "set survey.images.fit to crop or pad, or cut squares around the galaxies"
+    if detail.startswith("a cut-out"):
+        return "lower survey.images.size"
     return "resample the bands to one shape" if "bands of shape" in detail else "use smaller pictures"

@@ -20,7 +20,9 @@ from raydistill.galaxies.catalog_schemas import KNOWN_NAMES
 from raydistill.galaxies.classes import UNLABELLED, ClassTree, load_class_tree, unlabelled
 from raydistill.galaxies.labels import LabelIndex, mapping_example, number, numeric_labels
 from raydistill.galaxies.pictures.files import below
-from raydistill.galaxies.pictures.sources import ParquetImages
+from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.mosaics import MosaicImages
+from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassigned, report, tree_of_votes
 from raydistill.galaxies.tables import find_path_column, open_table
 from raydistill.log import get_logger
@@ -142,6 +144,8 @@ def _fix_for_pictures(images: Images, assigned: pa.Table, hint: str) -> str:
     first = assigned["object_id"][0].as_py()
     if isinstance(images, ParquetImages):
         return f"check survey.images.id_column: none of its ids is {first}"
+    if isinstance(images, MosaicImages):
+        return f"check survey.images.files: no tile shows galaxy {first}"
     if images.path_column is not None:
         path = assigned["file"][0].as_py()
         place = "has no path" if not path else f"would be {below(images.root, path.strip())}"
@@ -157,7 +161,8 @@ def _hint_for_paths(survey: CatalogSurvey, num_available: int, num_assigned: int
     The hint is logged.
     """
     images = survey.images
-    if isinstance(images, ParquetImages) or images.path_column is not None or 20 * num_available >= num_assigned:
+    uses_names = isinstance(images, FolderImages | FitsImages) and images.path_column is None
+    if not uses_names or 20 * num_available >= num_assigned:
         return ""
     column = find_path_column(open_table(survey.catalog, KNOWN_NAMES, survey.hdu))
     if column is None:

@@ -13,6 +13,7 @@ from raydistill.errors import ConfigError, RaydistillError
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES
 from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.paths import FoundPaths, find_paths
 from raydistill.galaxies.pictures.sources import ParquetImages
 from raydistill.log import get_logger
@@ -27,7 +28,7 @@ def read_survey(survey: CatalogSurvey, *, need_labels: bool = True) -> pa.Table:
     with error_prefix("survey.", ConfigError):
         return read_catalog(
             survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns, hdu=survey.hdu,
-            path_column=None if isinstance(images, ParquetImages) else images.path_column, need_labels=need_labels,
+            path_column=getattr(images, "path_column", None), need_labels=need_labels,
         )  # fmt: skip
 
 
@@ -44,12 +45,15 @@ def find_pictures(survey: CatalogSurvey, catalog: pa.Table) -> FoundPaths:
     Returns
     -------
     FoundPaths
-        Paths below the survey's folder; for a Parquet table its name.
+        Paths below the survey's folder; for a Parquet table its name; for mosaics, tiles and positions.
     """
     images, ids, none = survey.images, catalog["object_id"].to_pylist(), [""] * len(catalog)
     if isinstance(images, ParquetImages):
         present = set(images.ids().to_pylist())
         return FoundPaths([images.name if object_id in present else None for object_id in ids], none, none)
+    if isinstance(images, MosaicImages):
+        sources, reasons = images.find(*(catalog[name].to_numpy() for name in ("ra", "dec", "petro_r90")))
+        return FoundPaths(sources, none, reasons)
     if images.path_column is not None:
         suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
         return find_paths(images.root, catalog["file"].to_pylist(), images.path_column, survey.catalog, suffixes)

@@ -23,9 +23,10 @@ from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.cells import read_cell
 from raydistill.galaxies.pictures.files import Source, below, read_source
-from raydistill.galaxies.pictures.fits import FitsImages, unit_of
+from raydistill.galaxies.pictures.fits import unit_of
 from raydistill.galaxies.pictures.images import RejectedImage, picture_extent
 from raydistill.galaxies.pictures.levels import Extent, choose_range
+from raydistill.galaxies.pictures.mosaics import BandImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.log import get_logger
 
@@ -57,7 +58,7 @@ def resolve_levels(images: Images | DataSet, selected: pa.Table) -> Images | Dat
     CatalogError
         If no usual range fits the pictures, or if the stretch shows nothing in the sample.
     """
-    if isinstance(images, FitsImages):
+    if isinstance(images, BandImages):
         return _resolve_stretch(images, selected)
     if not isinstance(images, (FolderImages, ParquetImages, EncodedDataSet)) or images.value_range != "auto":
         return images
@@ -156,12 +157,12 @@ def _evenly(column: pa.ChunkedArray, count: int) -> list[str]:
     return values
 
 
-def _resolve_stretch(images: FitsImages, selected: pa.Table) -> FitsImages:
+def _resolve_stretch(images: BandImages, selected: pa.Table) -> BandImages:
     """Return FITS files with a stretch, and refuse one that shows nothing in the sample."""
     sample = []
     for path in _evenly(selected["path"], NUM_FITS):
         with suppress(RejectedImage):
-            sample.append([read_source(file)[0] for file in images.files(below(images.root, path))])
+            sample.append(images.read(below(images.root, path)))
     is_auto = images.stretch == "auto"
     if is_auto:
         images = images.with_stretch_of(sample)
@@ -180,7 +181,7 @@ def _resolve_stretch(images: FitsImages, selected: pa.Table) -> FitsImages:
 
 
 def _refuse_useless_stretch(
-    images: FitsImages, pictures: Sequence[np.ndarray], is_auto: bool, first: Sequence[bytes]
+    images: BandImages, pictures: Sequence[np.ndarray], is_auto: bool, first: Sequence[bytes]
 ) -> None:
     saturated = max(np.mean([(one[..., channel] == 255).mean() for one in pictures]) for channel in range(3))
     flat = np.mean([np.ptp(one, axis=(0, 1)).max() < FLAT for one in pictures])
@@ -249,10 +250,10 @@ class LevelChecks:
         """Log a warning for each fault that the survey shows."""
         if not (total := self.num_pictures):
             return
-        is_fits = isinstance(images, FitsImages)
+        is_fits = isinstance(images, BandImages)
         prefix = "survey" if isinstance(images, DataSet) else "survey.images"
         keys = f"{prefix}.value_range"
-        if isinstance(images, FitsImages):
+        if isinstance(images, BandImages):
             keys = f"survey.images.stretch={images.stretch} and minimum={images.minimum}, in the unit of the files"
         if self.highest < DARK:
             log.warning("%s: the brightest pixel has level %d of 255; check %s", stage, self.highest, keys)

@@ -11,8 +11,8 @@ import numpy as np
 from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet
 from raydistill.galaxies.pictures.files import Source, read_source
-from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.images import inspect, pad_to_square, pixels_of_crop, prepare
+from raydistill.galaxies.pictures.mosaics import BandImages
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read_original(
 
     Parameters and errors are those of `prepare_picture`.
     """
-    contents = [read_source(file)[0] for file in source_files(images, source)]
+    contents = images.read(source) if isinstance(images, BandImages) else [read_source(source)[0]]
     original = _decode_original(images, contents, preparation)
     inspect(
         original, min_size=preparation.min_size, max_aspect=preparation.max_aspect,
@@ -103,14 +103,9 @@ def read_original(
     return contents, original
 
 
-def source_files(images: Images | DataSet, source: Source) -> list[Source]:
-    """Return the files of one picture: FITS may have one per band."""
-    return images.files(source) if isinstance(images, FitsImages) else [source]
-
-
 def _decode_original(images: Images | DataSet, contents: list[bytes], preparation: Preparation) -> np.ndarray:
     """Return the whole picture. RejectedImage if pixels are missing within the crop."""
-    if not isinstance(images, FitsImages):
+    if not isinstance(images, BandImages):
         return images.decode(contents[0])
     picture, missing = images.decode_bands(contents, "")
     if missing.any():

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from raydistill.config import CatalogSurvey, Images, identity_part
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.hidden import is_hidden
-from raydistill.galaxies.pictures.archives import find_archive
-from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, list_files, suffix_of
+from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, digest_files, list_files, suffix_of
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.log import get_logger
@@ -25,7 +22,6 @@ from raydistill.pipeline.pictures.preparing import Preparation
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.survey_pictures.readers import OBJECTS, FileReader
 from raydistill.pipeline.survey_pictures.survey import SurveyPictures, last_part
-from raydistill.storage import arrow_filesystem
 
 log = get_logger(__name__)
 
@@ -57,7 +53,7 @@ def pictures_of_folder(plan: Plan, root: str) -> SurveyPictures:
     objects = pa.table({"object_id": _object_ids(names, suffixes), "path": pa.array(names, pa.string())})
     return SurveyPictures(
         last_part(root), root, _with_nulls(objects), FileReader(root), images, preparation,
-        {"files_sha256": _digest(root, names), "images": _plain_images(images)},
+        {"files_sha256": digest_files(root, names), "images": _plain_images(images)},
     )  # fmt: skip
 
 
@@ -99,17 +95,3 @@ def _with_nulls(objects: pa.Table) -> pa.Table:
 def _plain_images(images: Images) -> dict[str, Any]:
     """Return the options of the decoder without its folder."""
     return {key: value for key, value in identity_part(images).items() if key != "root"}
-
-
-def _digest(root: str, names: list[str]) -> str:
-    """Return the digest of names and sizes, as data sets have it; contents are not read."""
-    if found := find_archive(root):
-        archive, folder = found
-        sizes = archive.sizes(folder) or {}
-        sizes |= {} if folder else archive.sizes(archive.wrapper)
-    else:
-        system, path = arrow_filesystem(root)
-        infos = system.get_file_info(pafs.FileSelector(path, recursive=True))
-        start = len(path.rstrip("/")) + 1
-        sizes = {info.path[start:]: info.size for info in infos}
-    return hashlib.sha256(repr([(name, sizes.get(name)) for name in names]).encode()).hexdigest()

@@ -17,6 +17,7 @@ from raydistill.config import CatalogSurvey, Config, Curate, Images
 from raydistill.datasets.folder import ImageFolder
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.curate.decoding import decode_row, to_table
 from raydistill.pipeline.curate.rejections import describe_rejections, fix_rejections, rejection
@@ -104,11 +105,15 @@ def rows(reason: str, detail: str = "", source: str = "x/7.jpg", count: int = 3)
 
 
 FOLDER, PARQUET, FITS = FolderImages("pictures/"), ParquetImages("p.parquet"), FitsImages("bands", pattern="{id}.fits")
+MOSAIC = MosaicImages("tiles", ("i/*", "r/*", "g/*"), "8.48 R90")
 SOURCES: list[tuple[Images | ImageFolder, str, str, str]] = [
     (FOLDER, "missing", "", "check survey.images.root and survey.images.pattern={id}.jpg: there is no pictures/x/7.jpg"),
     (FolderImages("pictures", path_column="file"), "missing", "",
      "check survey.images.root and survey.images.path_column=file: there is no pictures/x/7.jpg"),
     (FITS, "missing", "", "check survey.images.root and survey.images.pattern={id}.fits: there is no bands/x/7.jpg"),
+    (MOSAIC, "missing", "no tile shows its position", "check survey.images.files: of 7, no tile shows its position"),
+    (MOSAIC, "wrong-size", "a cut-out of 9000 x 9000 px, at most 8192 are read", "lower survey.images.size"),
+    (MOSAIC, "not-finite", "all pixels", "set survey.images.fill=median, raise survey.images.max_fill, or lower curate.crop"),
     (PARQUET, "missing", "", "check survey.images.id_column: no row has the id 7"),
     (PARQUET, "missing", "no picture for this object", "fill column 'image' of survey.images.uri"),
     (ImageFolder(root="set"), "missing", "no such file", "check survey.root: there is no set/x/7.jpg"),

@@ -1,0 +1,142 @@
+"""Find the tile of a mosaic that shows a position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+from scipy.spatial import KDTree
+
+from raydistill.errors import CatalogError
+from raydistill.galaxies.pictures.files import below
+from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.galaxies.pictures.tiles import Channel, TileFile
+
+_READERS = 16  # headers that are read from a storage at the same time
+
+
+class TileHeader(NamedTuple):
+    """Describe a tile without its pixels.
+
+    Attributes
+    ----------
+    name
+        Path below the folder of the survey.
+    wcs
+        Its world coordinates.
+    shape
+        Its rows and columns.
+    unit
+        Its BUNIT, or "".
+    scale
+        Side of a pixel [arcsec].
+    """
+
+    name: str
+    wcs: WCS
+    shape: tuple[int, int]
+    unit: str
+    scale: float
+
+
+def read_headers(root: str, names: Sequence[str], channel: Channel) -> list[TileHeader]:
+    """Return the headers of tiles, in their order.
+
+    Raises
+    ------
+    CatalogError
+        If a file cannot be read, has no such image or no world coordinates, or if their units differ.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:
+        headers = list(pool.map(lambda name: _read_header(root, name, channel), names))
+    first = headers[0]
+    other = next((one for one in headers if one.unit != first.unit), None)
+    if other is not None:
+        what = f"tiles of one band have different units: {_named(first)} and {_named(other)}"
+        raise CatalogError(what, root, "convert them to one unit")
+    return headers
+
+
+def _named(tile: TileHeader) -> str:
+    return f"'{tile.unit}' in {tile.name}"
+
+
+def _read_header(root: str, name: str, channel: Channel) -> TileHeader:
+    uri = below(root, name)
+    try:
+        file = TileFile(uri)
+        band = file.band(channel)
+        file.close()
+    except RejectedImage as error:
+        what = f"the tile cannot be read ({': '.join(filter(None, (error.reason, error.fix)))})"
+        raise CatalogError(what, uri, "download it again, or leave it out of survey.images.files") from error
+    scale = float(np.mean(proj_plane_pixel_scales(band.wcs)) * 3600)
+    return TileHeader(name, band.wcs, band.shape, band.unit, scale)
+
+
+class TileIndex:
+    """The tiles of one band.
+
+    Parameters
+    ----------
+    tiles
+        At least one, in an order that decides between equal ones.
+    """
+
+    def __init__(self, tiles: Sequence[TileHeader]) -> None:
+        self.tiles = list(tiles)
+
+    def find(self, ra_N: np.ndarray, dec_N: np.ndarray) -> np.ndarray:
+        """Return the index of the tile in which each position is farthest from the edges.
+
+        Parameters
+        ----------
+        ra_N, dec_N : float64 [N]
+            Positions [deg, ICRS]; NaN if unknown.
+
+        Returns
+        -------
+        int64 [N]
+            -1 where no tile shows the position.
+        """
+        found, depth = np.full(len(ra_N), -1), np.full(len(ra_N), -np.inf)
+        known = np.flatnonzero(np.isfinite(ra_N) & np.isfinite(dec_N))
+        if not len(known):
+            return found
+        positions = SkyCoord(ra_N[known], dec_N[known], unit="deg")
+        tree = KDTree(_vectors(positions))
+        for number, tile in enumerate(self.tiles):
+            centre, radius = _circle(tile)
+            near = np.sort(tree.query_ball_point(_vectors(centre), 2 * np.sin(radius / 2)))
+            if len(near):
+                rows, own = known[near], _depth(tile, positions[near])
+                better = (own >= 0) & (own > depth[rows])
+                found[rows[better]], depth[rows[better]] = number, own[better]
+        return found
+
+
+def _vectors(positions: SkyCoord) -> np.ndarray:
+    """Return unit vectors `[..., 3]`."""
+    return np.moveaxis(positions.cartesian.xyz.value, 0, -1)
+
+
+def _circle(tile: TileHeader) -> tuple[SkyCoord, float]:
+    """Return the centre of a tile, and the radius [rad] of a circle around all of it."""
+    rows, columns = tile.shape
+    centre = tile.wcs.pixel_to_world((columns - 1) / 2, (rows - 1) / 2).icrs
+    radius = np.hypot(rows, columns) / 2 * tile.scale * 1.05  # a projection's scale changes over a tile
+    return centre, float(min((radius * u.arcsec).to_value(u.rad), np.pi))
+
+
+def _depth(tile: TileHeader, positions: SkyCoord) -> np.ndarray:
+    """Return the distance [arcsec] from the closest edge of a tile; -1 outside."""
+    x, y = tile.wcs.world_to_pixel(positions)
+    rows, columns = tile.shape
+    depth = np.minimum.reduce([x + 0.5, columns - 0.5 - x, y + 0.5, rows - 0.5 - y]) * tile.scale
+    return np.where(np.isfinite(depth), np.maximum(depth, -1), -1)

@@ -1,0 +1,54 @@
+"""Cut galaxies out of mosaics in a bucket of an S3-compatible server, and count the bytes that are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import s3fs
+from astropy.io import fits
+
+from raydistill.errors import CatalogError
+from raydistill.galaxies.pictures.mosaics import MosaicImages
+from raydistill.storage import Folder
+from tests.e2e.bucket import s3_server
+from tests.mosaics import make_wcs, write_tile
+
+RA, DEC, SIDE, PIXELS = 150.0, 20.0, 1500, 40
+CHANNELS = {"0.fits": (0, 0, 0), "1.fits.fz": (1, 1, 1)}
+
+
+@pytest.mark.long
+def test_only_the_bytes_of_cutouts_are_read_from_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures are those of the files on disk; a refused request ends with one sentence."""
+    write_tile(tmp_path / "tiles" / "0.fits", [], make_wcs(RA, DEC, SIDE, SIDE), SIDE, SIDE)
+    data, header = fits.getdata(tmp_path / "tiles" / "0.fits", header=True)
+    fits.CompImageHDU(data, header).writeto(tmp_path / "tiles" / "1.fits.fz")
+    positions = np.array([(RA, DEC + offset / 3600) for offset in (-300, 0, 300)])
+    read = []
+    fetch = s3fs.S3File._fetch_range
+
+    def counted(file: s3fs.S3File, start: int, end: int) -> bytes:
+        content: bytes = fetch(file, start, end)
+        read.append(len(content))
+        return content
+
+    with s3_server(tmp_path / "s3", monkeypatch) as (_, gate):
+        Folder("s3://bucket/survey").put_tree(tmp_path / "tiles")
+        monkeypatch.setattr(s3fs.S3File, "_fetch_range", counted)
+        for name, channels in CHANNELS.items():
+            pictures = {}
+            for root in (str(tmp_path / "tiles"), "s3://bucket/survey"):
+                images = MosaicImages(root, (name,), f"{PIXELS / 2} arcsec", channels=channels)
+                found = images.find(*positions.T, np.full(3, np.nan))
+                assert found.reasons == [""] * 3
+                pictures[root] = [images.read(f"{root}/{source}") for source in found.sources]
+            assert pictures[str(tmp_path / "tiles")] == pictures["s3://bucket/survey"]
+            if name == "0.fits":
+                assert 0 < sum(read) < 0.25 * data.nbytes, "the whole file was read"
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        gate.shut()
+        with pytest.raises(CatalogError, match=r"s3://bucket/survey.*run the (same )?command again"):
+            images.find(*positions.T, np.full(3, np.nan))
