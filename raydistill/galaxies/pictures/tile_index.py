@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -53,7 +54,8 @@ def read_headers(root: str, names: Sequence[str], channel: Channel) -> list[Tile
     CatalogError
         If a file cannot be read, has no such image or no world coordinates, or if their units differ.
     """
-    with ThreadPoolExecutor(_READERS) as pool:
+    # Python's filters of warnings are those of all threads, so they are restored after the last one.
+    with warnings.catch_warnings(record=True), ThreadPoolExecutor(_READERS) as pool:
         headers = list(pool.map(lambda name: _read_header(root, name, channel), names))
     first = headers[0]
     other = next((one for one in headers if one.unit != first.unit), None)
