@@ -97,11 +97,11 @@ def in_bins(
         Number of bins.
     equal_counts
         Give every bin nearly the same number of predictions, instead of the same width (Nguyen &
-        O'Connor 2015, arXiv:1508.05154).
+        O'Connor 2015, arXiv:1508.05154). Equal confidences share a bin.
     """
     if equal_counts:
-        bin_N = np.empty(len(confidence_N), int)
-        bin_N[np.argsort(confidence_N, kind="stable")] = np.arange(len(confidence_N)) * num_bins // len(confidence_N)
+        edges = np.quantile(confidence_N, np.linspace(0, 1, num_bins + 1)[1:-1])
+        bin_N = np.searchsorted(edges, confidence_N)
     else:
         bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(int) - 1, 0, num_bins - 1)
     count_B = np.bincount(bin_N, minlength=num_bins)

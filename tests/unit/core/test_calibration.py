@@ -54,6 +54,8 @@ def test_bins_of_equal_counts_hold_as_many_predictions_each() -> None:
     assert (np.diff(found.confidence_B) > 0).all()
     assert found.error == pytest.approx(confidence.mean() - 0.5, abs=0.05)
     assert in_bins(confidence, confidence, 10).count_B[-1] == 1000, "equal widths put all of them into one bin"
+    constant = in_bins(np.full(1000, 0.5), rng.random(1000) < 0.5, 10, equal_counts=True)
+    assert constant.count_B.max() == 1000, "equal confidences share a bin"
 
 
 def test_calibration_error_against_votes_is_that_of_their_agreement() -> None:
