@@ -12,7 +12,7 @@ from astropy.visualization import make_lupton_rgb
 from astropy.wcs import WCS
 
 from raydistill.errors import CatalogError
-from raydistill.galaxies.pictures.cutouts import CutoutSource, cut
+from raydistill.galaxies.pictures.cutouts import CutoutSource, _cross, _local_affine, cut
 from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.tiles import TileFile
@@ -182,6 +182,16 @@ def test_galaxies_near_the_pole_and_at_ra_zero_are_found(tmp_path: Path) -> None
     found = images.find(np.array([359.999, 0.001, -0.001, 303.0]), np.array([0.0, 0.0, 0.0, 89.9995]), np.full(4, 5.0))
     assert found.reasons == [""] * 4
     assert [images.read(f"{tmp_path}/{source}")[0] for source in found.sources]
+
+
+def test_projection_is_affine_within_a_cutout() -> None:
+    """The corners of a square of 5 arcmin have the pixels of the affine map to 0.01 px."""
+    ra, dec, side = RA + 0.5, DEC + 0.45, 300.0
+    wcs, tangent = make_wcs(RA, DEC, 9001, 9001, scale=0.25), make_wcs(ra, dec, 1, 1, scale=1.0)
+    affine = _local_affine(wcs, _cross(ra, dec, side), side)
+    corners = side / 2 * np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)])
+    exact = wcs.all_world2pix(tangent.all_pix2world(corners, 0), 0)
+    assert 1e-6 < abs(affine.centre + corners @ affine.matrix.T - exact).max() < 0.01
 
 
 # Errors

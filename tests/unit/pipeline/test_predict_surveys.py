@@ -19,6 +19,8 @@ from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import ArtifactIncompatible, CatalogError
 from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.images import prepare
+from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.predict.worker import PictureSource, prepare_block
@@ -26,6 +28,7 @@ from raydistill.pipeline.survey_pictures.levels import assume_levels
 from raydistill.pipeline.survey_pictures.opening import open_survey
 from raydistill.pipeline.survey_pictures.survey import SurveyPictures
 from raydistill.storage import Folder
+from tests.mosaics import Spiral, make_wcs, write_bands
 
 IDS = [f"g{n}" for n in range(5)]
 
@@ -223,6 +226,23 @@ def test_levels_that_a_config_gives_stay(pictures: Path) -> None:
     assumed, levels = assume_levels(open_survey(own, None), {"value_range": [0.0, 4095.0]})
     assert assumed.images == images
     assert not levels
+
+
+def test_mosaics_are_cut_out_also_below_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spirals = [Spiral(150 + n / 200, 20.0, scale=2.0) for n in range(3)]
+    write_bands(tmp_path / "tiles", "0.fits", spirals, make_wcs(150.005, 20.0, 160, 160), 160, 160)
+    rows = [f"g{n},{one.ra},{one.dec}\n" for n, one in enumerate(spirals)]
+    (tmp_path / "table.csv").write_text("id,ra,dec\n" + "".join([*rows, "far,10,20\n"]))
+    monkeypatch.chdir(tmp_path)
+    images = MosaicImages("tiles", ("i/*", "r/*", "g/*"), "17 arcsec", stretch=0.5)
+    opened = open_survey(plan(CatalogSurvey(catalog="table.csv", images=images, dialect="plain")), None)
+    monkeypatch.chdir("/")
+    found = prepared(opened)
+    assert found["far"] == "missing"
+    sources = opened.objects["path"].to_pylist()
+    for number in range(3):
+        expected = prepare(images.decode(f"{tmp_path}/tiles/{sources[number]}"), 1.0, 16)
+        np.testing.assert_array_equal(found[f"g{number}"], expected)
 
 
 def test_surveys_that_cannot_be_predicted_are_refused(pictures: Path, tmp_path: Path) -> None:
