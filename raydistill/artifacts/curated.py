@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from raydistill.artifacts.manifest import Manifest, open_folder
-from raydistill.artifacts.tables import decode_images, read_table
+from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
@@ -36,6 +37,7 @@ from raydistill.storage import Folder
 if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import Table
+    from datasets import DatasetDict
 
 KIND = "curated"
 
@@ -161,28 +163,6 @@ class Summary:
             if not values[name]:
                 del values[name]
         return json.dumps(values, indent=1).encode()
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """A split in memory, in the order of object ids.
-
-    Attributes
-    ----------
-    images_NHWC
-        uint8 [N, H, W, 3].
-    labels_N
-        int64 [N], indices into the class names.
-    object_ids
-        N object ids.
-    confidence_N
-        float64 [N], in [0, 1].
-    """
-
-    images_NHWC: Tensor
-    labels_N: Tensor
-    object_ids: list[str]
-    confidence_N: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -378,6 +358,25 @@ class CuratedSet:
         if len(votes) and votes.notna().all():
             table["votes"] = np.stack(list(votes))
         return table
+
+    def to_huggingface(self, *, cache_dir: str | os.PathLike[str] | None = None) -> DatasetDict:
+        """Return the set as a `datasets.DatasetDict` of Hugging Face (extra `huggingface`).
+
+        Parameters
+        ----------
+        cache_dir
+            Folder for Arrow files that are mapped into memory, for a large set. None: hold the
+            encoded pictures in memory.
+
+        Returns
+        -------
+        datasets.DatasetDict
+            A dataset per split that holds galaxies, in the order of `to_torch`. `image` is an Image
+            and `label` a ClassLabel; the other columns are those of `SCHEMA`.
+        """
+        from raydistill.artifacts.huggingface import to_dataset_dict
+
+        return to_dataset_dict(self, cache_dir)
 
     def _count(self, split: Split) -> int:
         return sum(getattr(entry, split) for entry in self.summary.classes)

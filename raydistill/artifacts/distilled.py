@@ -40,6 +40,7 @@ from raydistill.storage import Folder
 
 if TYPE_CHECKING:
     from astropy.io.fits import HDUList
+    from datasets import Dataset
 
 KIND = "distilled"
 SELECTED, LAST = "images.safetensors", "images-last.safetensors"
@@ -172,6 +173,19 @@ class DistilledSet:
             float32 [K], the probability of each class (one-hot where labels are hard).
         """
         return TensorDataset(self.selected.images_SCHW, self.selected.targets_SK)
+
+    def to_huggingface(self) -> Dataset:
+        """Return the selected images as a `datasets.Dataset` of Hugging Face (extra `huggingface`).
+
+        Returns
+        -------
+        datasets.Dataset
+            `pixel_values` [3, H, W] and `target` [K] are the pairs of `to_torch`. `image` shows the
+            picture, and `label` is its class.
+        """
+        from raydistill.artifacts.huggingface import TRAIN, to_dataset_dict
+
+        return to_dataset_dict(self)[TRAIN]
 
     def to_fits(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> HDUList:
         """Return the prototypes as a FITS file in memory; with `path`, also write it there.

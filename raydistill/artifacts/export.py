@@ -1,4 +1,4 @@
-"""Export a distilled set into formats of other programs; raydistill never reads these copies.
+"""Export sets of pictures into formats of other programs; raydistill never reads these copies.
 
 `dd-ranking` writes the arguments of `compute_metrics` in DD-Ranking v0.2.0 (Li et al. 2025,
 arXiv:2505.13300):
@@ -18,12 +18,16 @@ arXiv:2505.13300):
 and `labels.csv` with each file's target probabilities. Pixels are clipped to [0, 1] and rounded to
 8 bits.
 
-Both formats have an `info.json`:
+`huggingface` writes the tables of `artifacts.huggingface` as Parquet
+(`data/train-00000-of-00001.parquet`, …) and the card README.md, so `datasets.load_dataset(FOLDER)`
+opens the folder offline. It also takes curated and synthetic sets.
+
+All formats have an `info.json`:
 
 - mean and std of the normalisation (picture = image * std + mean, white is 1), or the name of the
   file that undoes a whitening (docs/artifacts.md),
-- class names, images per class and student learning rates,
-- the content digest of the distilled set.
+- class names; of a distilled set also images per class and student learning rates,
+- the content digest of the set.
 """
 
 from __future__ import annotations
@@ -31,50 +35,113 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
-from typing import Literal
+import math
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import Tensor
 
+from raydistill.artifacts.dataset_card import dataset_card
 from raydistill.artifacts.distilled import DistilledSet, SyntheticImages, write_normalisation
-from raydistill.errors import ArtifactError
+from raydistill.artifacts.huggingface import ROWS, HubSplit, PictureSet, describe
+from raydistill.artifacts.manifest import describe_kind
+from raydistill.artifacts.opening import open_artifact
+from raydistill.errors import ArtifactError, ArtifactIncompatible
 from raydistill.storage import Folder
 
-Form = Literal["dd-ranking", "png"]
+Form = Literal["dd-ranking", "png", "huggingface"]
+SHARD_BYTES = 500_000_000  # the hub advises files of about this size
 
 
-def export(distilled: DistilledSet, to: Folder, form: Form) -> None:
-    """Write the selected iterate of a distilled set into an empty folder.
+def open_for_export(uri: str, form: Form) -> PictureSet:
+    """Open the set at a path or URI.
+
+    Raises
+    ------
+    ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+        There is no finished artifact of a kind that the format takes.
+    """
+    if form != "huggingface":
+        return DistilledSet.open(uri)
+    artifact = open_artifact(uri)
+    if not isinstance(artifact, PictureSet):
+        noun = describe_kind(artifact.manifest.kind)[0]
+        fix = "give the path of a curated, synthetic or distilled set"
+        raise ArtifactIncompatible(f"this is a {noun}, which holds no labelled pictures", uri, fix)
+    return artifact
+
+
+def export(pictures: PictureSet, to: Folder, form: Form) -> None:
+    """Write a set into an empty folder; of a distilled set, the selected iterate.
 
     Raises
     ------
     ArtifactError
         The folder holds files: they would mix with the exported ones.
+    ArtifactIncompatible
+        The format takes distilled sets only.
     """
     if to.files():
         raise ArtifactError("the folder for the export is not empty", to.uri, "give a new folder")
-    images = distilled.selected
-    write: dict[Form, Callable[[SyntheticImages, list[str], Folder], None]] = {
-        "dd-ranking": _write_tensors,
-        "png": _write_pictures,
-    }
-    write[form](images, distilled.class_names, to)
-    info = {
-        "format": form,
-        "class_names": distilled.class_names,
-        "images_per_class": distilled.images_per_class,
+    if form == "huggingface":
+        _write_data_set(pictures, to)
+    elif not isinstance(pictures, DistilledSet):
+        fix = "export it with --format huggingface, or give a distilled set"
+        raise ArtifactIncompatible(f"the format {form} takes distilled sets only", pictures.folder.uri, fix)
+    elif form == "dd-ranking":
+        _write_tensors(pictures.selected, to)
+    else:
+        _write_pictures(pictures.selected, pictures.class_names, to)
+    to.write("info.json", json.dumps({"format": form, **_info(pictures, to)}, indent=1).encode())
+
+
+def _info(pictures: PictureSet, to: Folder) -> dict[str, Any]:
+    """Return the contents of `info.json`; write a whitening, which is too large for it."""
+    content = {f"{pictures.manifest.kind}_set": pictures.manifest.content}
+    if not isinstance(pictures, DistilledSet):
+        return {
+            "class_names": pictures.class_names,
+            **write_normalisation(to, pictures.normalisation),
+            **content,
+        }
+    images = pictures.selected
+    return {
+        "class_names": pictures.class_names,
+        "images_per_class": pictures.images_per_class,
         **write_normalisation(to, images.normalisation),
         "student_lrs": images.student_lrs.tolist(),
         "labels": "soft" if images.soft else "hard",
-        "distilled_set": distilled.manifest.content,
+        **content,
     }
-    to.write("info.json", json.dumps(info, indent=1).encode())
 
 
-def _write_tensors(images: SyntheticImages, class_names: list[str], to: Folder) -> None:
+def _write_data_set(pictures: PictureSet, to: Folder) -> None:
+    """Write Parquet files batch by batch, then the card that lists them."""
+    hub = describe(pictures)
+    sizes = {name: _write_split(to, name, split, hub.features.arrow_schema) for name, split in hub.splits.items()}
+    to.write("README.md", dataset_card(pictures, hub, sizes).encode())
+
+
+def _write_split(to: Folder, name: str, split: HubSplit, schema: pa.Schema) -> int:
+    """Write the files of a split; return the bytes of its rows in memory."""
+    total = math.ceil(split.rows / ROWS)  # batches
+    per_shard = max(1, total * SHARD_BYTES // max(split.bytes, SHARD_BYTES))
+    shards, batches, size = math.ceil(total / per_shard), split.batches(ROWS), 0
+    for shard in range(shards):
+        file = f"data/{name}-{shard:05d}-of-{shards:05d}.parquet"
+        with to.writing(file) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for batch in islice(batches, per_shard):
+                writer.write_table(batch)
+                size += batch.nbytes
+    return size
+
+
+def _write_tensors(images: SyntheticImages, to: Folder) -> None:
     tiny = torch.finfo(torch.float32).tiny  # the logarithm of 0 would make every loss infinite
     labels = images.targets_SK.clamp_min(tiny).log() if images.soft else images.targets_SK.argmax(dim=1)
     for name, tensor in (("images", images.images_SCHW), ("labels", labels), ("lr", images.student_lrs.mean())):

@@ -26,9 +26,8 @@ import torch
 from torch.utils.data import TensorDataset
 
 from raydistill.artifacts import curated
-from raydistill.artifacts.curated import LabelledImages
 from raydistill.artifacts.manifest import Manifest, open_folder
-from raydistill.artifacts.tables import decode_images, read_table
+from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
 from raydistill.errors import ArtifactCorrupt
@@ -37,6 +36,7 @@ from raydistill.storage import Folder
 if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import Table
+    from datasets import Dataset
 
 KIND = "synthetic"
 LEFT_OUT = ("image", "condition", "source", "parameters")  # columns that an astropy table does not have
@@ -291,6 +291,19 @@ class SyntheticSet:
             a dictionary.
         """
         return self.table().to_pandas(maps_as_pydicts="strict")
+
+    def to_huggingface(self) -> Dataset:
+        """Return the samples as a `datasets.Dataset` of Hugging Face (extra `huggingface`).
+
+        Returns
+        -------
+        datasets.Dataset
+            Rows in the order of `to_torch`. `image` is an Image and `label` a ClassLabel, -1 for a
+            sample without a class. `parameters` holds JSON; the other columns are those of `SCHEMA`.
+        """
+        from raydistill.artifacts.huggingface import TRAIN, to_dataset_dict
+
+        return to_dataset_dict(self)[TRAIN]
 
     def real_galaxies(self) -> set[str]:
         """Return the object ids of the real galaxies whose conditions or pictures were taken.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,28 @@ from PIL import Image
 from torch import Tensor
 
 from raydistill.storage import Folder
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A split in memory, in the order of object ids.
+
+    Attributes
+    ----------
+    images_NHWC
+        uint8 [N, H, W, 3].
+    labels_N
+        int64 [N], indices into the class names.
+    object_ids
+        N object ids.
+    confidence_N
+        float64 [N], in [0, 1].
+    """
+
+    images_NHWC: Tensor
+    labels_N: Tensor
+    object_ids: list[str]
+    confidence_N: np.ndarray
 
 
 def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:

@@ -29,6 +29,7 @@ class ExportForm(StrEnum):
 
     DD_RANKING = "dd-ranking"
     PNG = "png"
+    HUGGINGFACE = "huggingface"
 
 
 @app.command(epilog=EXIT_CODES)
@@ -134,23 +135,23 @@ def predict(
 
 @app.command(epilog=EXIT_CODES)
 def export(
-    distilled_set: Annotated[
-        str, typer.Argument(metavar="DISTILLED_SET", help="The folder of a finished distilled set.")
+    artifact: Annotated[
+        str, typer.Argument(metavar="SET", help="The folder of a finished distilled, curated or synthetic set.")
     ],
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A new folder for the copy.")],
     form: Annotated[ExportForm, typer.Option("--format", help="The file format to write.")] = ExportForm.DD_RANKING,
 ) -> None:
-    """Export a distilled set to the files of another program.
+    """Export a set of pictures to the files of another program.
 
-    dd-ranking: images.pt, labels.pt and lr.pt, as the package DD-Ranking loads them.
-    png: a folder of images per class and a table of their labels.
+    dd-ranking: images.pt, labels.pt and lr.pt of a distilled set, as the package DD-Ranking loads them.
+    png: a folder of a distilled set's images per class and a table of their labels.
+    huggingface: Parquet files and a card, as datasets.load_dataset(FOLDER) opens them.
     info.json has the mean and std that undo the normalisation.
     """
     with exit_on_error():
-        from raydistill.artifacts.distilled import DistilledSet
-        from raydistill.artifacts.export import export
+        from raydistill.artifacts.export import export, open_for_export
         from raydistill.storage import Folder
 
         target = Folder(folder)
-        export(DistilledSet.open(distilled_set), target, form.value)
+        export(open_for_export(artifact, form.value), target, form.value)
         print_result(target)

@@ -278,6 +278,10 @@ RUN_ROWS = [
     R("an export of another kind of artifact", "export given out", 3,
       "given: this is a curated set, not a distilled set; give the path of a distilled set",
       prepare=link("curated")),
+    R("an export of trajectories to Hugging Face", "export given out --format huggingface", 3,
+      "given: this is a set of expert trajectories, which holds no labelled pictures; give the path of a curated, "
+      "synthetic or distilled set",
+      prepare=link("trajectories")),
     R("an export into a folder with files", "export given pictures", 3,
       "pictures: the folder for the export is not empty; give a new folder",
       prepare=link("distilled")),

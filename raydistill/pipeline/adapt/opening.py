@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts import distilled, synthetic
-from raydistill.artifacts.curated import CuratedSet, LabelledImages
+from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.synthetic import NO_CLASS, SyntheticSet
+from raydistill.artifacts.tables import LabelledImages
 from raydistill.config.adapt import Matching
 from raydistill.core.normalise import one_hot
 from raydistill.core.quantiles import QuantileMap

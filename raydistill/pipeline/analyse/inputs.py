@@ -14,10 +14,11 @@ from scipy.spatial.distance import cdist
 
 from raydistill.analysis.prototypes import nearest_in_any_pose
 from raydistill.artifacts import generator, trajectories
-from raydistill.artifacts.curated import CuratedSet, LabelledImages
+from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.manifest import check_parent
+from raydistill.artifacts.tables import LabelledImages
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.audit.frame import Frame
 from raydistill.audit.nearest import Neighbours

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from raydistill.artifacts.curated import CuratedSet, LabelledImages
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.tables import LabelledImages
 from raydistill.audit.morphology import QUANTITIES, morphology
 from raydistill.errors import CatalogError
 from raydistill.galaxies.tables.expressions import evaluate_rows

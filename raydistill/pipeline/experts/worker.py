@@ -11,7 +11,8 @@ import ray
 import ray.train
 import torch
 
-from raydistill.artifacts.curated import CuratedSet, LabelledImages
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.tables import LabelledImages
 from raydistill.artifacts.trajectories import ShardWriter
 from raydistill.config import Experts
 from raydistill.core.architectures import Architecture

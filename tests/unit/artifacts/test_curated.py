@@ -54,13 +54,13 @@ def row(object_id: str, label: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def write(folder: Folder) -> None:
-    for split, label in sorted(set(ROWS.values())):
-        own = sorted(key for key, partition_of_row in ROWS.items() if partition_of_row == (split, label))
+def write(folder: Folder, rows: dict[str, tuple[str, int]] = ROWS, summary: Summary = SUMMARY, **config: str) -> None:
+    for split, label in sorted(set(rows.values())):
+        own = sorted(key for key, partition_of_row in rows.items() if partition_of_row == (split, label))
         with folder.writing(partition(split, label)) as path:
             pq.write_table(pa.Table.from_pylist([row(key, label) for key in own], SCHEMA), path)
-    folder.write("summary.json", SUMMARY.to_json())
-    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    folder.write("summary.json", summary.to_json())
+    commit(folder, kind=KIND, identity="i", config=config, parents={}, seed=0, uris={})
 
 
 @pytest.fixture
