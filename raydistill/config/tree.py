@@ -29,6 +29,7 @@ from raydistill.config.sample import Sample
 from raydistill.config.search import Search
 from raydistill.config.survey import CatalogSurvey, Curate
 from raydistill.core.architectures import Architecture, ConvNet, Custom
+from raydistill.core.timm_networks import Timm
 from raydistill.datasets.arrays import ArraySet
 from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.datasets.folder import ImageFolder
@@ -134,5 +135,6 @@ def identity_part(config: Any) -> Any:
 
 
 def sources(*networks: Architecture) -> list[str]:
-    """Return the digests of the source files of custom networks, which are part of an artifact's identity."""
-    return [network.source_sha256 for network in networks if isinstance(network, Custom)]
+    """Return the digests of files that are part of an artifact's identity: custom networks' code, timm's weights."""
+    digests = [network.source_sha256 for network in networks if isinstance(network, Custom | Timm)]
+    return [digest for digest in digests if digest]

@@ -1,6 +1,6 @@
 """Define architectures: records of sizes, whose `module(...)` builds the torch module.
 
-None has batch norm, because its running statistics are state and a network here is a pure function
+`core.timm_networks` has those of timm. None has batch norm, because its running statistics are state and a network here is a pure function
 of its parameters. Instance norm replaces it, as in the cross-architecture tables of the literature
 (Cazenavette et al. 2022, arXiv:2203.11932).
 """
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from raydistill.core.checks import at_least
 from raydistill.core.dirichlet import ClassReadout, Paths
+from raydistill.core.timm_networks import Timm
 from raydistill.core.transformer import Block, Mean, Patches
 
 
@@ -318,7 +319,7 @@ class Custom:
         return module
 
 
-ClassifierArchitecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Custom
+ClassifierArchitecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Custom | Timm
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from raydistill.core.arithmetic import Precision
 from raydistill.core.augment import Augmentation, AugmentationParameters
@@ -121,7 +120,7 @@ class Decomposition:
         """Return the logits of both heads, and their weights."""
         named = self.network.layout.split(self.plain(theta))
         own = {name: named[name] for name in self._features.layout.names}
-        z_BF = functional_call(self._features.module, own, (images_BCHW,))
+        z_BF = self._features.apply(own, images_BCHW)
         class_KF = named[f"{self._head}.weight"]
         head = theta[self.network.layout.num_parameters :].view(self.num_bins, self.num_features + 1)
         nuisance_MF, bias_M = head[:, :-1], head[:, -1]

@@ -11,7 +11,7 @@ Shape letters: B images, C colour channels, H rows, W columns, K classes, P para
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Self
 
@@ -78,11 +78,15 @@ class Network:
         Names and shapes of the parameters in theta.
     make
         Returns a new module, with initial parameters from torch's global generator.
+    constants
+        Buffers of the module by name, such as indices of positions. Only layers whose attribute
+        `constant_buffers` is true may have some.
     """
 
     module: nn.Module
     layout: Layout
     make: Callable[[], nn.Module]
+    constants: tuple[tuple[str, Tensor], ...] = field(default=(), compare=False)
 
     @classmethod
     def of(cls, make: Callable[[], nn.Module]) -> Self:
@@ -103,14 +107,23 @@ class Network:
                 raise ValueError(f"the network has batch norm in '{name}'; take instance or group norm")
             if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p:
                 raise ValueError(f"the network has dropout in '{name}'; set its probability to 0")
-        if state := [name for name, _ in module.named_buffers()]:
+        constants = tuple(module.named_buffers())
+        owners = [name for name, layer in module.named_modules() if getattr(layer, "constant_buffers", False)]
+        constant = tuple(f"{name}." if name else "" for name in owners)
+        if state := [name for name, _ in constants if not name.startswith(constant)]:
             raise ValueError(
                 f"the network keeps state in '{state[0]}'; make it a parameter, or a constant of `forward`"
             )
-        return cls(module.requires_grad_(False), Layout.of(module), make)
+        return cls(module.requires_grad_(False), Layout.of(module), make, constants)
 
     def __call__(self, theta_P: Tensor, images_BCHW: Tensor) -> Tensor:
-        logits: Tensor = functional_call(self.module, self.layout.split(theta_P), (images_BCHW,))
+        return self.apply(self.layout.split(theta_P), images_BCHW)
+
+    def apply(self, parameters: dict[str, Tensor], images_BCHW: Tensor) -> Tensor:
+        """Return the logits [B, K] for parameters by name."""
+        if self.constants:
+            parameters = parameters | {name: value.to(images_BCHW.device) for name, value in self.constants}
+        logits: Tensor = functional_call(self.module, parameters, (images_BCHW,))
         return logits
 
 

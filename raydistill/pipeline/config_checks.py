@@ -15,6 +15,7 @@ from raydistill.config.sample import AnswerConditions, ClassConditions, GalaxyCo
 from raydistill.config.source import GeneratorSource, InjectionSource, SimulatorSource
 from raydistill.core.architectures import Custom
 from raydistill.core.networks import build_network, check_network, embedding
+from raydistill.core.timm_networks import Timm
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ConfigError, nearest
 from raydistill.galaxies.answers import parse_answers
@@ -67,7 +68,7 @@ def _check_networks(config: Config) -> None:
     for key, architecture in {"network": config.network, **networks}.items():
         try:
             network = build_network(architecture, num_classes=2, image_size=config.curate.image_size)
-            if isinstance(architecture, Custom):  # tests/unit/core cover the built-in networks
+            if isinstance(architecture, Custom | Timm):  # tests/unit/core cover the built-in networks
                 check_network(network, num_classes=2, image_size=config.curate.image_size)
             if "dm" in config.evaluate.baselines and key == "network":
                 embedding(network)
