@@ -36,7 +36,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raydistill.core.intervals import Interval, percentile_interval
+from raydistill.core.intervals import percentile_interval
 from raydistill.interpretation.resampling import Change, mean_of_resamples, share_changed
 from raydistill.seeding import fold_in
 
@@ -138,6 +138,23 @@ class Drop:
     change: Change
 
 
+def hidden(pictures_NHWC: Tensor, fill_NHWC: Tensor, annuli: tuple[Annulus, ...] = ANNULI) -> Tensor:
+    """Return the pictures with each ring hidden by each of `FILLS`, [rings, fills, N, H, W, C].
+
+    Parameters
+    ----------
+    pictures_NHWC
+        float32.
+    fill_NHWC
+        The mean picture of each picture's class.
+    annuli
+        The rings.
+    """
+    masks = [annulus.mask(*pictures_NHWC.shape[1:3]) for annulus in annuli]
+    own = {"ring mean": None, "class mean": fill_NHWC}
+    return torch.stack([torch.stack([occlude(pictures_NHWC, mask, own[fill]) for fill in FILLS]) for mask in masks])
+
+
 def completeness_drops(
     classify: Classifier,
     pictures_NHWC: Tensor,
@@ -164,32 +181,27 @@ def completeness_drops(
         The rings.
     """
     labels = labels_N.numpy()
-    right_N = _right(classify, pictures_NHWC, labels)
-    drops: list[Drop] = []
-    for annulus in annuli:
-        mask_HW = annulus.mask(*pictures_NHWC.shape[1:3])
-        for fill in FILLS:
-            hidden_NHWC = occlude(pictures_NHWC, mask_HW, means_KHWC[labels_N] if fill == "class mean" else None)
-            after_N = _right(classify, hidden_NHWC, labels)
-            drops += _drops(annulus.name, fill, right_N, after_N, labels, fold_in(seed, annulus.name, fill))
-    return drops
-
-
-def _right(classify: Classifier, pictures_NHWC: Tensor, labels_N: Ints) -> Bools:
-    right_N: Bools = classify(pictures_NHWC).argmax(dim=1).numpy() == labels_N
-    return right_N
+    changed = hidden(pictures_NHWC, means_KHWC[labels_N], annuli)
+    everything = torch.cat([pictures_NHWC[None], changed.flatten(0, 1)])
+    predicted = classify(everything.flatten(0, 1)).argmax(dim=1).view(len(everything), -1).numpy()
+    right_N, *after = predicted == labels
+    pairs = [(annulus.name, fill) for annulus in annuli for fill in FILLS]
+    return [
+        drop
+        for (name, fill), after_N in zip(pairs, after, strict=True)
+        for drop in _drops(name, fill, right_N, after_N, labels, fold_in(seed, name, fill))
+    ]
 
 
 def _drops(name: str, fill: Fill, right_N: Bools, after_N: Bools, labels_N: Ints, seed: int) -> list[Drop]:
     difference_N = right_N.astype(np.float64) - after_N
-    classes = np.unique(labels_N).tolist()
     found, resampled = [], []
-    for label in classes:
+    for label in np.unique(labels_N).tolist():
         own = labels_N == label
         change = share_changed(right_N[own], after_N[own], fold_in(seed, label))
         found.append(Drop(name, fill, label, float(right_N[own].mean()), change))
         resampled.append(mean_of_resamples(difference_N[own], fold_in(seed, label)))
     mean = float(np.mean([one.change.interval.value for one in found]))
-    interval: Interval = percentile_interval(mean, np.mean(resampled, axis=0))
+    interval = percentile_interval(mean, np.mean(resampled, axis=0))
     before = float(np.mean([one.before for one in found]))
     return [*found, Drop(name, fill, None, before, Change(interval, len(labels_N), math.nan))]

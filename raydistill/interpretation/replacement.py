@@ -84,11 +84,13 @@ def occlusion_order(
     torch.Tensor
         int64 [N, L].
     """
-    alone = []
-    for patch in range(int(patches_HW.max()) + 1):
-        mask_HW = (patches_HW == patch)[None, :, :, None]
-        alone.append(_own(classify(torch.where(mask_HW, replacement_NHWC, pictures_NHWC)), labels_N))
-    return first_to_last(-torch.stack(alone, dim=1))
+    num_patches = int(patches_HW.max()) + 1
+    alone = [
+        torch.where((patches_HW == patch)[None, :, :, None], replacement_NHWC, pictures_NHWC)
+        for patch in range(num_patches)
+    ]
+    probability_NL = _own(classify(torch.cat(alone)), labels_N.repeat(num_patches)).view(num_patches, -1).T
+    return first_to_last(-probability_NL)
 
 
 def replacement_curve(
@@ -124,11 +126,12 @@ def replacement_curve(
     """
     num_patches = order_NL.shape[1]
     rank_NHW = order_NL.argsort(dim=1)[:, patches_HW]
-    curve = []
+    steps = []
     for point in range(num_points + 1):
         changed_NHW1 = (rank_NHW < round(point * num_patches / num_points))[..., None]
-        curve.append(_own(classify(torch.where(changed_NHW1, end_NHWC, start_NHWC)), labels_N))
-    return torch.stack(curve, dim=1).double().numpy()
+        steps.append(torch.where(changed_NHW1, end_NHWC, start_NHWC))
+    own = _own(classify(torch.cat(steps)), labels_N.repeat(len(steps)))
+    return own.view(len(steps), -1).T.double().numpy()
 
 
 def area(curve_NP: Floats) -> Floats:

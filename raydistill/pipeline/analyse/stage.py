@@ -22,8 +22,11 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.analyse.bias import bias_section
 from raydistill.pipeline.analyse.inputs import AnalysisInputs, open_inputs
 from raydistill.pipeline.analyse.neighbours import neighbours_section
+from raydistill.pipeline.analyse.occlusion import occlusion_section
 from raydistill.pipeline.analyse.prototypes import prototypes_section
+from raydistill.pipeline.analyse.sparse_features import sparse_features_section
 from raydistill.pipeline.analyse.specs import analysis_spec
+from raydistill.pipeline.analyse.stability import stability_section
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
@@ -37,6 +40,9 @@ SECTIONS: dict[str, Callable[[AnalysisInputs], Section]] = {
     "prototypes": prototypes_section,
     "neighbours": neighbours_section,
     "bias": bias_section,
+    "occlusion": occlusion_section,
+    "sparse_features": sparse_features_section,
+    "stability": stability_section,
 }
 
 

@@ -9,7 +9,7 @@ from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.architectures import Architecture
 from raydistill.core.ensemble import Ensemble
-from raydistill.core.networks import build_network
+from raydistill.core.networks import Network, build_network
 from raydistill.core.normalise import AnyNormalisation
 
 
@@ -19,10 +19,14 @@ def load_experts(trajectories: str, curated: str, device: str, *, features: bool
     The driver has verified both artifacts.
     """
     store, galaxies = TrajectoryStore.open(trajectories, verify=False), CuratedSet.open(curated, verify=False)
-    architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
-    network = build_network(architecture, galaxies.num_classes, galaxies.summary.image_size)
     thetas = [theta_P.to(device) for theta_P in store.ends()]
-    return Ensemble(network, thetas, features=features), galaxies.normalisation
+    return Ensemble(expert_network(store, galaxies), thetas, features=features), galaxies.normalisation
+
+
+def expert_network(store: TrajectoryStore, curated: CuratedSet) -> Network:
+    """Return the network of the experts of a curated set."""
+    architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
+    return build_network(architecture, curated.num_classes, curated.summary.image_size)
 
 
 def check_experts(store: TrajectoryStore, curated: CuratedSet) -> None:

@@ -1,0 +1,130 @@
+"""The sections about what networks see, on the tiny run: contents, missing inputs, and any number of workers."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from ray_tools import SILENT, content, copy_of, tiny
+
+from raydistill.analysis.sections import Section, read_section, write_section
+from raydistill.interpretation.occlusion import ANNULI, FILLS
+from raydistill.pipeline.analyse.features import Describer
+from raydistill.pipeline.analyse.inputs import AnalysisInputs, open_inputs
+from raydistill.pipeline.analyse.occlusion import occlusion_section
+from raydistill.pipeline.analyse.sparse_features import TRAINING, sparse_features_section
+from raydistill.pipeline.analyse.specs import analysis_spec
+from raydistill.pipeline.analyse.stability import stability_section
+from raydistill.pipeline.distill.stage import distill
+from raydistill.pipeline.plan import Plan
+from raydistill.storage import Folder
+
+
+def inputs_of(root: Path, *words: str) -> AnalysisInputs:
+    plan = Plan(tiny(root, *words))
+    return open_inputs(plan, analysis_spec(plan))
+
+
+@pytest.fixture(scope="module")
+def inputs(distilled_root: Path) -> AnalysisInputs:
+    return inputs_of(distilled_root, "resources.workers=1")
+
+
+@pytest.fixture(scope="module")
+def occlusion(inputs: AnalysisInputs) -> Section:
+    return occlusion_section(inputs)
+
+
+@pytest.fixture(scope="module")
+def sparse(inputs: AnalysisInputs) -> Section:
+    return sparse_features_section(inputs)
+
+
+def check_statements(section: Section) -> None:
+    for one in section.statements:
+        assert one.n > 0
+        assert one.p_value is None or 0 <= one.p_value <= 1
+        assert np.isnan(one.low) or one.low <= one.value <= one.high
+
+
+def test_occlusion_measures_every_class_ring_and_fill(inputs: AnalysisInputs, occlusion: Section) -> None:
+    rows = occlusion.tables[0].rows.to_pandas()
+    real = rows[rows["pictures"] == "real galaxies"]
+    labels = inputs.curated.load("validation").labels_N.unique()
+    assert len(real) == len(ANNULI) * len(FILLS) * (len(labels) + 1)
+    prototypes = rows[rows["pictures"] == "prototypes"]
+    assert len(prototypes) == len(ANNULI) * len(FILLS) * 5
+    assert (prototypes["n"] == 3).all()  # experts
+    described = Describer(inputs.trajectories.folder.uri, inputs.curated.folder.uri, inputs.plan.config.resources)
+    pixels = (inputs.distilled.selected.display() * 255).round().to(torch.uint8).numpy()
+    expected = described(pixels, "prototypes").probabilities_NK.diagonal()
+    np.testing.assert_allclose(prototypes["before"].to_numpy()[:5], expected, atol=0.05)  # clipped and rounded here
+    check_statements(occlusion)
+    tested = real[(real["fill"] == FILLS[0]) & (real["class"] != "all classes")]
+    assert tested["p_value"].notna().all()
+    assert len(occlusion.statements) == len(tested) + 8  # four orders, two curves
+
+
+def test_sections_do_not_depend_on_the_number_of_workers(
+    distilled_root: Path, occlusion: Section, sparse: Section, tmp_path: Path
+) -> None:
+    other = inputs_of(distilled_root, "resources.workers=2")
+    for key, make, first in (("a", occlusion_section, occlusion), ("b", sparse_features_section, sparse)):
+        again = make(other)
+        for own, table in zip(first.tables, again.tables, strict=True):
+            pd.testing.assert_frame_equal(own.rows.to_pandas(), table.rows.to_pandas())
+        write_section(Folder(tmp_path / key), again)
+        assert [one.name for one in read_section(Folder(tmp_path / key), again.key).tables] == [
+            one.name for one in first.tables
+        ]
+
+
+def test_sparse_features_name_an_answer_and_held_out_galaxies(inputs: AnalysisInputs, sparse: Section) -> None:
+    check_statements(sparse)
+    rows = sparse.tables[0].rows.to_pandas()
+    assert sorted(rows["feature"]) == list(range(TRAINING.num_features))
+    held_out = {name for split in ("validation", "test") for name in inputs.curated.load(split).object_ids}
+    assert {name for ids in rows["galaxies"] for name in ids.split()} <= held_out
+    assert rows[rows["recurs"]]["found_again"].min() >= 0.5
+    assert rows[~rows["recurs"]]["p_value"].isna().all()
+    assert (rows[rows["aligned"]]["p_value"] < 0.05).all()
+    prototypes = sparse.tables[1].rows.to_pandas()
+    assert len(prototypes) == 5 * rows["recurs"].sum()
+
+
+def test_sections_without_experts_say_what_to_run(inputs: AnalysisInputs) -> None:
+    for make in (occlusion_section, sparse_features_section):
+        section = make(replace(inputs, trajectories=None))
+        assert "raydistill experts" in section.missing
+        assert not section.tables
+
+
+def test_repeated_distillations_are_artifacts_of_other_seeds(distilled_root: Path, tmp_path: Path) -> None:
+    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+    repeated = inputs_of(root, "resources.workers=2", "analyse.repeats=2")
+    section = stability_section(repeated)
+    rows = section.tables[0].rows.to_pandas()
+    assert list(rows["n"]) == [3] * 5
+    assert (rows["low"] <= rows["excess"]).all()
+    assert (rows["recurs"] == (rows["p_value"] < 0.05)).all()
+    check_statements(section)
+    plan = Plan(tiny(root, "distill.seed=2"))
+    folder, made = Path(plan.distilled.folder.uri), content(plan.distilled)
+    written = (folder / "manifest.json").stat().st_mtime_ns
+    again = stability_section(inputs_of(root, "analyse.repeats=2"))
+    pd.testing.assert_frame_equal(again.tables[0].rows.to_pandas(), rows)
+    assert (folder / "manifest.json").stat().st_mtime_ns == written  # not distilled again
+    shutil.rmtree(folder)
+    distill(plan, SILENT)  # the stage distils the same set
+    assert content(plan.distilled) == made != content(repeated.plan.distilled)
+
+
+def test_stability_is_left_out_where_it_was_not_measured(inputs: AnalysisInputs, distilled_root: Path) -> None:
+    assert "analyse.repeats=4" in stability_section(inputs).missing
+    other = inputs_of(distilled_root, "analyse.repeats=2", f"distilled={inputs.distilled.folder.uri}", "distill.seed=7")
+    assert "not distilled by this config" in stability_section(other).missing
