@@ -29,7 +29,7 @@ from raydistill.fetching.http import (
     make_session,
 )
 from raydistill.fetching.pace import Pace
-from raydistill.fetching.provenance import read_json, write_json
+from raydistill.fetching.provenance import check_local, read_json, write_json
 from raydistill.fetching.records import SDSS_LICENCE
 from raydistill.fetching.threads import run_in_threads
 from raydistill.galaxies.catalog import read_catalog
@@ -208,6 +208,7 @@ def fetch_cutouts(
     if parallel < 1:
         raise ConfigError(f"the number of parallel downloads is {parallel}", "--parallel", "give at least 1")
     check_base(base)
+    check_local(folder)
     galaxies = list_galaxies(catalog, request, columns, hdu)
     with disk_errors(str(folder), "choose another folder with --to"):
         folder.mkdir(parents=True, exist_ok=True)

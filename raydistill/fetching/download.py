@@ -192,6 +192,11 @@ class _State:
         """Return a value for If-Range; weak ETags do not promise equal bytes."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
+    def differs_from(self, found: _State) -> bool:
+        """Return whether a partial response has a validator of another version; it may leave validators out."""
+        other_date = self.last_modified and found.last_modified and found.last_modified != self.last_modified
+        return bool((found.etag and found.etag != self.etag) or other_date)
+
 
 class _Part:
     """The bytes of a file so far."""
@@ -228,8 +233,7 @@ class _Part:
         size = int(length) if length.isdigit() else None
         if response.status_code == 206:
             start, size = _content_range(response)
-            changed = found.etag and self._state.etag and found.etag != self._state.etag
-            if start != offset or changed or (self._state.size not in (None, size)):
+            if start != offset or self._state.differs_from(found) or self._state.size not in (None, size):
                 self.discard()
                 raise TransientError("the file changed on the server")
         elif offset:

@@ -7,14 +7,22 @@ fetches of the same files write the same bytes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from raydistill.errors import ConfigError
 from raydistill.fetching.records import Record, RemoteFile
 from raydistill.storage import Folder
+
+
+def check_local(folder: Path) -> None:
+    """Raise ConfigError for the address of an object store, where no part can grow."""
+    if re.match(r"[a-z][a-z0-9]+:/", str(folder)):
+        raise ConfigError(f"'{folder}' is no folder of this machine", "--to", "fetch into a local folder and copy it")
 
 
 def provenance_file(name: str) -> str:
@@ -74,17 +82,20 @@ def file_entry(file: RemoteFile, mirror: str | None, published: str, result: Map
     return {"name": file.name, "url": file.url, "mirror": mirror, "published_checksum": published or None, **result}
 
 
-def write_config(name: str, folder: Path, survey: Mapping[str, Any], licence: str, citation: str) -> Path:
-    """Write a config that extends `own_survey` with a survey, its licence and its citation."""
-    values = {
-        "extends": "own_survey",
-        "name": name,
-        "survey": {"kind": "catalog", **survey, "licence": licence, "citation": citation},
-    }
-    text = f"# {name}: written by `raydistill fetch {name}`. Licence and citation go into the curated set's manifest.\n"
-    path = folder / f"{name}.yaml"
-    Folder(folder).write(path.name, (text + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)).encode())
-    return path
+def licence_of(record: Record, folder: Path) -> str:
+    """Return the licence that was published when the record was fetched, or else the built-in one."""
+    return str(read_json(folder / provenance_file(record.name)).get("licence") or record.licence)
+
+
+def write_config(record: Record, path: Path, licence: str) -> None:
+    """Write a config that reads a record in the folder of `path`, with a licence and the citation."""
+    survey = {**in_folder(record.survey, path.parent), "licence": licence, "citation": record.citation}
+    text = (
+        f"# {record.name}: written by `raydistill fetch {record.name}`. The curated set's manifest gets the licence.\n"
+    )
+    values = {"extends": record.extends, "name": record.name, "survey": survey}
+    text += yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    Folder(path.parent).write(path.name, text.encode())
 
 
 def in_folder(values: Any, folder: Path) -> Any:

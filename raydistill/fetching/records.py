@@ -66,8 +66,10 @@ class Record:
     zenodo
         Number of the record on Zenodo, or "".
     survey
-        Keys of `survey` in a config that reads the record; `{folder}` is its folder. Empty: the
-        record has no table that a config can read.
+        Keys of `survey` in a config that reads the record; `{folder}` is its folder. Empty: no
+        config can read it as it is.
+    extends
+        Shipped config that this one extends.
     needs
         Another record with the pictures of this table. Its licence is added to the config.
     """
@@ -82,6 +84,7 @@ class Record:
     homepage: str
     zenodo: str = ""
     survey: Mapping[str, Any] = field(default_factory=dict)
+    extends: str = "own_survey"
     needs: str = ""
 
 
@@ -139,7 +142,13 @@ HART16 = Record(
     licence=VOTES_LICENCE,
     citation=f"{WILLETT}; {HART}",
     homepage="https://data.galaxyzoo.org",
-    survey={"catalog": "{folder}/gz2_hart16.csv", "dialect": "hart16", "images": GZ2_PICTURES, "frame_r90": 8.48},
+    survey={
+        "kind": "catalog",
+        "catalog": "{folder}/gz2_hart16.csv",
+        "dialect": "hart16",
+        "images": GZ2_PICTURES,
+        "frame_r90": 8.48,
+    },
     needs="gz2",
 )
 
@@ -159,7 +168,13 @@ TABLE5 = Record(
     licence=VOTES_LICENCE,
     citation=WILLETT,
     homepage="https://data.galaxyzoo.org",
-    survey={"catalog": "{folder}/zoo2MainSpecz.csv", "dialect": "willett", "images": GZ2_PICTURES, "frame_r90": 8.48},
+    survey={
+        "kind": "catalog",
+        "catalog": "{folder}/zoo2MainSpecz.csv",
+        "dialect": "willett",
+        "images": GZ2_PICTURES,
+        "frame_r90": 8.48,
+    },
     needs="gz2",
 )
 
@@ -205,6 +220,8 @@ GALAXY10 = Record(
     citation="Leung & Bovy 2019, MNRAS 483, 3255; Walmsley et al. 2022, MNRAS 509, 3966; Dey et al. 2019, AJ 157, 168",
     homepage="https://zenodo.org/records/10845026",
     zenodo="10845026",
+    survey={"kind": "arrays", "root": "{folder}/Galaxy10_DECals.h5"},
+    extends="own_images",
 )
 
 RECORDS: Mapping[str, Record] = {record.name: record for record in (GZ2, HART16, TABLE5, EFIGI, GALAXY10)}

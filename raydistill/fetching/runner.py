@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from filelock import FileLock, Timeout
 from raydistill.errors import ConfigError, DownloadError
 from raydistill.fetching.download import Downloaded, Progress, Source, download
 from raydistill.fetching.http import Patience, at_base, check_base
-from raydistill.fetching.provenance import file_entry, in_folder, is_complete, write_config, write_provenance
+from raydistill.fetching.provenance import (
+    check_local,
+    file_entry,
+    is_complete,
+    licence_of,
+    write_config,
+    write_provenance,
+)
 from raydistill.fetching.records import RECORDS, Record, RemoteFile, find_record
 from raydistill.fetching.threads import run_in_threads
 from raydistill.fetching.unpacking import unpack
@@ -42,7 +49,7 @@ class Fetched:
     folder
         Its folder.
     config
-        Config that reads it, or None if it has no table that a config can read.
+        Config that reads it, or None if there is none.
     """
 
     folder: Path
@@ -90,6 +97,7 @@ def fetch_records(
     if parallel < 1:
         raise ConfigError(f"the number of parallel downloads is {parallel}", "--parallel", "give at least 1")
     check_base(base)
+    check_local(to)
     records = [find_record(name) for name in dict.fromkeys(names)]
     patience = patience or Patience()
     with ExitStack() as locks:
@@ -171,7 +179,15 @@ def _locked(record: Record, folder: Path) -> Iterator[None]:
 def _published(record: Record, base: str | None, patience: Patience) -> Published:
     if not record.zenodo:
         return Published({}, "")
-    return read_zenodo(record.zenodo, base, patience)
+    published = read_zenodo(record.zenodo, base, patience)
+    for file in record.files:
+        _, checksum = published.files.get(file.name, (None, file.checksum))
+        if checksum != file.checksum and checksum.partition(":")[0] == file.checksum.partition(":")[0]:
+            log.warning(
+                "fetch: the list of files has another checksum of %s than the built-in one: %s, and not %s",
+                file.name, checksum, file.checksum,
+            )  # fmt: skip
+    return published
 
 
 def _download_all(jobs: Sequence[_Job], parallel: int, patience: Patience) -> list[Downloaded]:
@@ -225,7 +241,7 @@ def _finish(
             result["unpacked"] = {"into": job.file.into, **asdict(unpacked)}
         entries.append(file_entry(job.file, job.base, job.source.checksum, result))
     licence = published.licence or record.licence
-    write_provenance(replace(record, licence=licence), folder, licence, entries)
+    write_provenance(record, folder, licence, entries)
     for job in results:
         if job.file.unpack and not keep_archives:
             job.path.unlink()
@@ -234,17 +250,17 @@ def _finish(
 
 
 def _config(record: Record, folder: Path) -> Path | None:
-    """Write the config of a record with a table."""
+    """Write the config of a record that one can read, unless it is there: the user may have changed it."""
     if not record.survey:
         return None
-    licence = record.licence
+    licence = licence_of(record, folder)
     if record.needs:
         pictures = RECORDS[record.needs]
-        licence = f"{licence}; pictures: {pictures.licence}"
-    path = write_config(
-        record.name, folder.absolute(), in_folder(record.survey, folder.absolute()), licence, record.citation
-    )
-    if record.needs and not is_complete(RECORDS[record.needs], folder):
-        log.info("fetch: the pictures of this table: raydistill fetch %s --to %s", record.needs, folder.parent)
-    log.info("fetch: its config: raydistill run %s", path)
+        licence = f"{licence}; pictures: {licence_of(pictures, folder)}"
+        if not is_complete(pictures, folder):
+            log.info("fetch: the pictures of this table: raydistill fetch %s --to %s", record.needs, folder.parent)
+    path = folder.absolute() / f"{record.name}.yaml"
+    if not path.exists():
+        write_config(record, path, licence)
+    log.info("fetch: to use it: raydistill run %s", path)
     return path

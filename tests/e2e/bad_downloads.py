@@ -19,6 +19,8 @@ DOWNLOAD_ROWS = [
       "--base-url: 'mirror.org' is no address of a mirror; it begins with http:// or https://"),
     R("no parallel downloads", "fetch hart16 --parallel 0", 2,
       "--parallel: the number of parallel downloads is 0; give at least 1"),
+    R("an object store as destination", "fetch hart16 --to s3://bucket/data", 2,
+      "--to: 's3:/bucket/data' is no folder of this machine; fetch into a local folder and copy it"),
     R("a file in place of the destination", "fetch hart16 --to votes.csv", 3,
       "votes.csv/gz2: a file stands where a folder should be made; choose another folder with --to"),
     R("cut-outs of a missing table", "fetch cutouts nope.csv", 3,

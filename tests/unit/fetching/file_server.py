@@ -10,9 +10,11 @@ import hashlib
 import re
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>...</body></html>"
@@ -91,7 +93,7 @@ class _Server(ThreadingHTTPServer):
 class FileServer:
     """Files by their paths, behaviours, and the log of requests."""
 
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict, repr=False)
     behaviours: dict[str, list[Behaviour]] = field(default_factory=dict)
     log: list[Asked] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -136,15 +138,21 @@ def etag(data: bytes) -> str:
     return f'"{hashlib.md5(data).hexdigest()}"'
 
 
+def _date(data: bytes) -> str:
+    """Return a date that depends on the content."""
+    return formatdate(zlib.crc32(data), usegmt=True)
+
+
 def _headers(request: Request, validator: str) -> dict[str, str]:
-    return {"etag": {"ETag": etag(request.data)}, "weak": {"ETag": f"W/{etag(request.data)}"}, "none": {}}[validator]
+    return {"etag": {"ETag": etag(request.data)}, "weak": {"ETag": f"W/{etag(request.data)}"}, "none": {},
+            "date": {"Last-Modified": _date(request.data)}}[validator]  # fmt: skip
 
 
 def _rest(request: Request, ranges: bool, validator: str) -> tuple[int, dict[str, str], bytes]:
     """Return status, headers and body of a right answer to the request."""
     headers, data, size = _headers(request, validator), request.data, len(request.data)
     condition = request.headers.get("If-Range")
-    if not ranges or not request.offset or (condition and condition != headers.get("ETag")):
+    if not ranges or not request.offset or (condition and condition not in headers.values()):
         return 200, headers, data
     if request.offset >= size:
         return 416, {**headers, "Content-Range": f"bytes */{size}"}, b""
@@ -231,6 +239,15 @@ def send(data: bytes, content_type: str = "text/html") -> Behaviour:
     def answer(request: Request) -> None:
         request.start(200, {"Content-Type": content_type, "Content-Length": str(len(data))})
         request.body(data)
+
+    return answer
+
+
+def redirect(path: str) -> Behaviour:
+    """Send the client to another path."""
+
+    def answer(request: Request) -> None:
+        request.start(302, {"Location": path, "Content-Length": "0"})
 
     return answer
 

@@ -8,11 +8,15 @@ import shutil
 import threading
 import time
 from collections import namedtuple
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -27,6 +31,7 @@ from tests.unit.fetching.file_server import (
     fail,
     glue,
     hang_up,
+    redirect,
     send,
     serve,
     stall,
@@ -80,6 +85,68 @@ def test_bytes_that_are_there_are_not_asked_for_again(server: FileServer, quick:
     assert all(one.headers["Accept-Encoding"] == "identity" for one in asked)
 
 
+def test_date_of_a_file_names_its_version_too(server: FileServer, quick: Patience, tmp_path: Path) -> None:
+    url = server.add("/table.csv", DATA, truncate(100_000, validator="date"), serve(validator="date"))
+    download(Source(url), tmp_path / "table.csv", patience=quick)
+    assert (tmp_path / "table.csv").read_bytes() == DATA
+    assert [one.first_byte for one in server.log] == [0, 100_000]
+    assert str(server.log[1].if_range).endswith(" GMT")
+
+
+def test_redirected_file_is_continued(server: FileServer, quick: Patience, tmp_path: Path) -> None:
+    server.add("/store/1", DATA, truncate(100_000), serve())
+    url = server.add("/table.csv", b"", redirect("/store/1"))
+    download(Source(url), tmp_path / "table.csv", patience=quick)
+    assert (tmp_path / "table.csv").read_bytes() == DATA
+    assert [one.first_byte for one in server.asked("/store/1")] == [0, 100_000]
+
+
+# A fault and its arguments; the server makes a behaviour of them.
+FAULTS = st.one_of(
+    st.tuples(st.just("truncate"), st.integers(0, 120_000), st.booleans(), st.sampled_from(["etag", "none", "date"])),
+    st.tuples(st.just("announce"), st.integers(0, 500_000)),
+    st.sampled_from([("fail", 503), ("fail", 429), ("hang_up",), ("glue",)]),
+)
+
+
+def behaviour_of(fault: tuple[Any, ...]) -> Behaviour:
+    name, *arguments = fault
+    if name == "truncate":
+        return truncate(arguments[0], ranges=arguments[1], validator=arguments[2])
+    return {"announce": announce, "fail": fail, "hang_up": hang_up, "glue": lambda: glue(OTHER)}[name](*arguments)
+
+
+@hypothesis.given(faults=st.lists(FAULTS, max_size=3), change=st.booleans(), more=st.lists(FAULTS, max_size=3))
+@hypothesis.example(faults=[("truncate", 1000, True, "date")], change=True, more=[("glue",)])
+@hypothesis.settings(
+    max_examples=30, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_no_series_of_faults_joins_two_versions(
+    faults: list[tuple[Any, ...]],
+    change: bool,
+    more: list[tuple[Any, ...]],
+    server: FileServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """The file has one version of the server, or there is none; a checksum admits only the right one.
+
+    Without a checksum the file may be shorter: a server that announces too little cannot be noticed.
+    """
+    quick = Patience(attempts=4, first_wait=0.001, longest_wait=0.002)
+    for checksum in ("", MD5):
+        path = tmp_path_factory.mktemp("faults") / "table.csv"
+        url = server.add("/table.csv", DATA, *map(behaviour_of, faults), fail(404))
+        with suppress(DownloadError):
+            download(Source(url, None, checksum), path, patience=quick)
+        server.add("/table.csv", OTHER if change else DATA, *map(behaviour_of, more), serve())
+        with suppress(DownloadError):
+            download(Source(url, None, checksum), path, patience=quick)
+        if path.exists():
+            versions = (DATA,) if checksum else (DATA, OTHER)
+            content = path.read_bytes()
+            assert any(content == one or (not checksum and one.startswith(content)) for one in versions)
+
+
 def test_stopped_download_is_continued_by_the_next_one(server: FileServer, quick: Patience, tmp_path: Path) -> None:
     url = server.add("/table.csv", DATA, serve(pause=0.01, block=20_000))
     stop = threading.Event()
@@ -101,11 +168,13 @@ def test_stopped_download_is_continued_by_the_next_one(server: FileServer, quick
     assert seen[-1] == Progress(len(DATA), len(DATA))
 
 
-def leave_part(server: FileServer, quick: Patience, path: Path, size: int = 100_000, **source: str) -> str:
+def leave_part(
+    server: FileServer, quick: Patience, path: Path, size: int = 100_000, checksum: str = "", validator: str = "etag"
+) -> str:
     """Start the download of DATA from a server that sends `size` bytes and then answers 404."""
-    url = server.add(f"/{path.name}", DATA, truncate(size), fail(404))
+    url = server.add(f"/{path.name}", DATA, truncate(size, validator=validator), fail(404))
     with pytest.raises(DownloadError, match="404"):
-        download(Source(url, **source), path, patience=quick)  # type: ignore[arg-type]
+        download(Source(url, None, checksum), path, patience=quick)
     assert path.with_name(f"{path.name}.part").stat().st_size == size
     return url
 
@@ -118,11 +187,12 @@ def test_changed_file_is_not_joined_with_the_old_one(server: FileServer, quick: 
     assert path.read_bytes() == OTHER
 
 
+@pytest.mark.parametrize("validator", ["etag", "date"])
 def test_changed_file_is_noticed_if_the_server_ignores_the_condition(
-    server: FileServer, quick: Patience, tmp_path: Path
+    validator: str, server: FileServer, quick: Patience, tmp_path: Path
 ) -> None:
     path = tmp_path / "table.csv"
-    leave_part(server, quick, path)
+    leave_part(server, quick, path, validator=validator)
     url = server.add("/table.csv", OTHER, glue(OTHER), serve())
     download(Source(url), path, patience=quick)
     assert path.read_bytes() == OTHER

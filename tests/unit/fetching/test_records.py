@@ -11,6 +11,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from raydistill import config
@@ -71,6 +72,7 @@ def test_layout_is_that_of_the_configs(survey: FileServer, quick: Patience, tmp_
 
 
 def test_config_carries_paths_licence_and_citation(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    add_gz2(survey, "cc-by-nc-4.0")
     _, hart16 = fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
     assert hart16.config is not None
     loaded = config.load(str(hart16.config), []).survey
@@ -79,7 +81,29 @@ def test_config_carries_paths_licence_and_citation(survey: FileServer, quick: Pa
     assert Path(loaded.images.root, "10.jpg").exists()
     assert (loaded.dialect, loaded.frame_r90) == ("hart16", 8.48)
     assert loaded.citation == "Willett et al. 2013, MNRAS 435, 2835; Hart et al. 2016, MNRAS 461, 3663"
-    assert loaded.licence == f"{RECORDS['hart16'].licence}; pictures: CC BY 4.0"
+    assert loaded.licence == f"{RECORDS['hart16'].licence}; pictures: CC BY-NC 4.0"
+
+
+def test_config_that_the_user_changed_stays(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    (hart16,) = fetch_records(["hart16"], tmp_path, base=survey.url, patience=quick)
+    assert hart16.config is not None
+    hart16.config.write_text(hart16.config.read_text() + "seed: 5\n")
+    fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    assert config.load(str(hart16.config), []).seed == 5
+
+
+def test_galaxy10_is_read_as_arrays(server: FileServer, quick: Patience, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="needs the extra hdf5")
+    with h5py.File(tmp_path / "made.h5", "w") as made:
+        made["images"], made["ans"] = np.zeros((20, 16, 16, 3), np.uint8), np.arange(20) % 10
+    data = (tmp_path / "made.h5").read_bytes()
+    listed = [{"key": "Galaxy10_DECals.h5", "size": len(data), "checksum": f"md5:{hashlib.md5(data).hexdigest()}"}]
+    server.add("/zenodo.org/api/records/10845026", json.dumps({"files": listed}).encode())
+    server.add("/zenodo.org/records/10845026/files/Galaxy10_DECals.h5", data)
+    (galaxy10,) = fetch_records(["galaxy10"], tmp_path, base=server.url, patience=quick)
+    loaded = config.load(str(galaxy10.config), []).survey
+    assert loaded.index().rows.num_rows == 20
+    assert loaded.licence == RECORDS["galaxy10"].licence
 
 
 def test_provenance_names_source_checksums_licence_and_citation(
@@ -166,6 +190,15 @@ def test_built_in_checksums_serve_if_zenodos_api_does_not_answer(
     assert read_zenodo("3565489", survey.url, quick).files == {}
     with pytest.raises(DownloadError, match=r"bc647032d31e50c798770cf4430525c7|7e28465e6dfbf96c0d828c595a5bbd80"):
         fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+
+
+def test_checksum_that_zenodo_changed_is_reported(
+    survey: FileServer, quick: Patience, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    found = hashlib.md5(NAMES).hexdigest()
+    sentence = f"another checksum of gz2_filename_mapping.csv than the built-in one: md5:{found}, and not md5:7e28465e6"
+    assert sentence in caplog.text
 
 
 def test_table_without_a_published_checksum_is_reported(
