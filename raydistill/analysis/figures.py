@@ -1,4 +1,4 @@
-"""Collect all figures: grids of galaxy images (`image_grids.py`), accuracies (`charts.py`), training curves (`history.py`).
+"""Collect all figures: grids of galaxy images (`image_grids.py`), accuracies (`charts.py`), curves (`history.py`, `expert_curves.py`).
 
 - Images are numpy arrays [N, H, W, 3] with the first row on top; transpose torch's [N, 3, H, W].
 - They are uint8, or float in [0, 1]; floats outside are clipped, an all-NaN image is left blank.
@@ -7,6 +7,7 @@
 """
 
 from raydistill.analysis.charts import AccuracyRow, accuracy_table, confusion_matrix, network_matrix
+from raydistill.analysis.expert_curves import expert_curves
 from raydistill.analysis.history import training_curves
 from raydistill.analysis.image_grids import Provenance, atlas, displayable, image_grid
 
@@ -17,6 +18,7 @@ __all__ = [
     "atlas",
     "confusion_matrix",
     "displayable",
+    "expert_curves",
     "image_grid",
     "network_matrix",
     "training_curves",

@@ -52,15 +52,18 @@ def load_config(config: ConfigLike, *overrides: str) -> Config:
     return override(config, overrides) if overrides else config
 
 
-def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
+def open(uri: str | os.PathLike[str], *, verify: bool = True, tracking_uri: str | None = None) -> Artifact:
     """Open an artifact of any kind.
 
     Parameters
     ----------
     uri
-        Folder of the artifact: a path, or any URI that fsspec reads (`s3://`, `gs://`).
+        Folder of the artifact: a path, or any URI that fsspec reads (`s3://`, `gs://`). Or a
+        distilled set in MLflow's model registry: `models:/NAME@best` or `models:/NAME/3`.
     verify
         Read every file and compare its sha256 with the manifest. False saves that time.
+    tracking_uri
+        MLflow's tracking URI, for `models:/…`. None: the environment variable MLFLOW_TRACKING_URI.
 
     Returns
     -------
@@ -70,7 +73,10 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
     Raises
     ------
     ArtifactMissing
-        There is no finished artifact: no folder, or a folder without a manifest.
+        There is no finished artifact: no folder, or a folder without a manifest. Or MLflow has no
+        such model, version or alias.
+    ConfigError
+        `models:/…` has another form, or no tracking URI is known.
     ArtifactIncompatible
         Another release wrote it, or its kind is unknown to this one.
     ArtifactCorrupt
@@ -84,7 +90,12 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
     """
     from raydistill.artifacts.opening import open_artifact
 
-    return open_artifact(os.fspath(uri), verify=verify)
+    place = os.fspath(uri)
+    if place.startswith("models:/"):
+        from raydistill.pipeline.tracking.model_uris import find_folder
+
+        return open_artifact(find_folder(place, tracking_uri), verify=verify)
+    return open_artifact(place, verify=verify)
 
 
 def setup_logging(verbosity: int = 0) -> None:

@@ -14,7 +14,7 @@ The files call a training set `subject`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -133,14 +133,9 @@ class EvaluationReport:
         """
         import pandas as pd
 
-        rows = [
-            {"training_set": name, "protocol": entry["protocol"], "network": entry["network"]}
-            | {f"{figure}{suffix}": entry[figure][key] for figure in FIGURES for suffix, key in COLUMNS.items()}
-            | {"num_networks": entry["accuracy"]["n"], "num_diverged": entry.get("diverged", 0)}
-            for name, summary in self.summary.items()
-            for entry in summary["all"]
-        ]
-        return pd.DataFrame(rows).astype({f"{figure}{suffix}": float for figure in FIGURES for suffix in COLUMNS})
+        return pd.DataFrame(accuracy_rows(self.summary)).astype(
+            {f"{figure}{suffix}": float for figure in FIGURES for suffix in COLUMNS}
+        )
 
 
 def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str, network: str) -> dict[str, Any]:
@@ -164,6 +159,27 @@ def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str,
             ],
         }
     return summary
+
+
+def accuracy_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of `EvaluationReport.table`; an unknown interval is None."""
+    return [
+        {"training_set": name, "protocol": entry["protocol"], "network": entry["network"]}
+        | {f"{figure}{suffix}": entry[figure][key] for figure in FIGURES for suffix, key in COLUMNS.items()}
+        | {"num_networks": entry["accuracy"]["n"], "num_diverged": entry.get("diverged", 0)}
+        for name, subject in summary.items()
+        for entry in subject["all"]
+    ]
+
+
+def class_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return completeness and purity of each class, with 95 % intervals, for each training set."""
+    return [
+        {"training_set": name, "class": label}
+        | {f"{figure}{suffix}": value[key] for figure, value in figures.items() for suffix, key in COLUMNS.items()}
+        for name, subject in summary.items()
+        for label, figures in subject["per_class"].items()
+    ]
 
 
 def trained_network(entry: dict[str, Any], network: str) -> str:

@@ -4,6 +4,7 @@
   one row. Each expert has its own file, so no two workers share a writer.
 - The dtype is float32 because matching divides by an epoch's displacement, and bfloat16 rounding is
   a large part of that displacement.
+- `experts.png`: the experts' accuracies by epoch.
 - A store may keep only the two ends, [2, P], and the progress between them in the record. Straight
   trajectories (MCT, arXiv:2406.19827) need no more.
 
@@ -163,7 +164,7 @@ class TrajectoryStore:
             Lists by epoch: `loss` on training images, `accuracy` and `balanced_accuracy` on
             validation images, and `progress` where the store keeps only the ends.
         """
-        return _without_digests(json.loads(self.folder.read(record(expert))))
+        return read_history(self.folder, expert)
 
     @cached_property
     def _mapped(self) -> dict[int, np.ndarray]:
@@ -188,6 +189,11 @@ def write_layout(folder: Folder, layout: Layout, num_experts: int, num_epochs: i
     """Write `layout.json`."""
     description = {**asdict(layout), "num_experts": num_experts, "num_epochs": num_epochs, "ends_only": ends_only}
     folder.write("layout.json", json.dumps(description, indent=1).encode())
+
+
+def read_history(folder: Folder, expert: int) -> dict[str, Any]:
+    """Return the learning curves of a finished expert, see `TrajectoryStore.history`."""
+    return _without_digests(json.loads(folder.read(record(expert))))
 
 
 def missing_experts(folder: Folder, num_experts: int) -> list[int]:

@@ -6,9 +6,8 @@ from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport
 from raydistill.artifacts.opening import Artifact
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.report import fraction_of_experts, table, verdict
+from raydistill.pipeline.tracking.formatting import markdown_table
 from raydistill.pipeline.tracking.tracker import Run
-
-NOTE = "mlflow.note.content"  # Markdown, at the top of the page of a run
 
 
 def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None:
@@ -37,8 +36,8 @@ def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None
         for folder, name in ((plan.evaluated_set.folder, "atlas.png"), (artifact.folder, "accuracy.png")):
             if folder.exists(name):  # sets of other programs have no atlas
                 run.artifact(folder.local(name))
-        rows = [("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %"), ("---",) * 3, *table(artifact)]
-        parts += ["\n".join(f"| {' | '.join(row)} |" for row in rows), verdict(artifact.summary)]
+        head = ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %")
+        parts += [markdown_table([head, *table(artifact)]), verdict(artifact.summary)]
         if share is not None:
             parts.append(f"It reaches {share:.0%} of its experts' balanced accuracy.")
         parts.append(
@@ -49,4 +48,4 @@ def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None
         "The runs of the stages are below this one; each has its figures as artifacts.",
         f"Repeat it with `raydistill run CONFIG --to {last}` and the values below Parameters.",
     ]
-    run.tags({NOTE: "\n\n".join(parts)})
+    run.note("\n\n".join(parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 import shutil
 import signal
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import raydistill as rd
+from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.pipeline.tracking.uris import ui_command
 from tests.e2e import tools
@@ -18,10 +21,14 @@ from tests.e2e.browser import CHROMIUM, Page, open_browser
 from tests.servers import free_port, mlflow_server, serving
 
 
+def tracking_uri(output: Path) -> str:
+    return f"sqlite:///{output / 'runs' / 'tiny' / 'mlflow.db'}"
+
+
 def client(output: Path) -> Any:
     import mlflow
 
-    return mlflow.MlflowClient(f"sqlite:///{output / 'runs' / 'tiny' / 'mlflow.db'}")
+    return mlflow.MlflowClient(tracking_uri(output))
 
 
 def runs_of(output: Path) -> dict[str, Any]:
@@ -109,7 +116,47 @@ def test_runs_have_their_figures_and_files(undisturbed: Path, runs: dict[str, An
 
     assert {"grid.png", "atlas.png", "history.png", "images.safetensors", "prototypes.fits"} <= names("distilled")
     assert names("distilled", "prototypes") == {f"prototypes/iteration-{i:06d}.png" for i in (10, 20)}
-    assert {"confusion.png", "accuracy.png", "evaluation.json"} <= names("evaluation")
+    assert {"confusion.png", "accuracy.png", "evaluation.json", "accuracies.json"} <= names("evaluation")
+    assert "examples.png" in names("curated")
+    assert "experts.png" in names("trajectories")
+
+
+def test_accuracies_are_a_table_and_the_curation_has_its_counts(
+    undisturbed: Path, runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(undisturbed))  # load_table searches there
+    mlflow_client, run = client(undisturbed), runs["evaluation"]
+    table = mlflow_client.load_table(run.info.experiment_id, "accuracies.json", [run.info.run_id])
+    folder = tools.artifact(undisturbed, "evaluation")
+    assert folder is not None
+    expected = EvaluationReport.open(str(folder)).table()
+    assert list(table.columns) == list(expected.columns)
+    assert table["balanced_accuracy"].tolist() == pytest.approx(expected["balanced_accuracy"].tolist(), abs=6e-5)
+    note = runs["curated"].data.tags["mlflow.note.content"]
+    kept = int(runs["curated"].data.metrics["kept/spiral"])
+    assert re.search(rf"\| spiral \| \d+ \| {kept} \|", note)
+
+
+def test_the_set_is_a_registered_model_with_metrics_inputs_and_run(
+    undisturbed: Path, runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow_client, folder = client(undisturbed), tools.artifact(undisturbed, "distilled")
+    best = mlflow_client.get_model_version_by_alias("tiny_ipc1", "best")
+    assert (best.run_id, best.tags["raydistill.uri"]) == (runs["distilled"].info.run_id, str(folder))
+    model = mlflow_client.get_logged_model(best.model_id)
+    metrics = {metric.key: metric for metric in model.metrics}
+    assert model.status == "READY"
+    history = mlflow_client.get_metric_history(best.run_id, "validation/balanced_accuracy")
+    assert metrics["validation/balanced_accuracy"].value == max(point.value for point in history)
+    assert metrics["test/balanced_accuracy"].value == runs["evaluation"].data.metrics["distilled/balanced_accuracy"]
+    assert metrics["test/balanced_accuracy"].run_id == runs["evaluation"].info.run_id
+    curated = str(tools.manifest(undisturbed, "curated")["content"])
+    assert {metric.dataset_digest for metric in model.metrics} == {curated[:36]}
+    assert [one.model_id for one in runs["evaluation"].inputs.model_inputs] == [model.model_id]
+    assert [one.model_id for one in runs["distilled"].outputs.model_outputs] == [model.model_id]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(undisturbed))
+    prototypes = rd.open("models:/tiny_ipc1@best")
+    assert (prototypes.folder.uri, prototypes.manifest.kind) == (str(folder), "distilled")
 
 
 def test_the_parent_has_the_headline_and_a_note(undisturbed: Path, runs: dict[str, Any]) -> None:
@@ -131,14 +178,14 @@ def test_runs_are_found_by_name_and_tags(undisturbed: Path, runs: dict[str, Any]
     assert f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}?workflowType=machine_learning" in log
     for stage, run in runs.items():
         assert run.info.run_name.startswith(f"{stage} tiny "), stage
-    wanted = "tags.config = 'tiny' and tags.survey = 'simulated' and tags.ipc = '1' and tags.schedule = 'clocked'"
+    wanted = "tags.config = 'tiny' and tags.survey = 'simulated' and tags.ipc = '1' and tags.method = 'mtt'"
     found = client(undisturbed).search_runs([experiment.experiment_id], f"{wanted} and tags.seed = '3'")
     assert len(found) == len(runs)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_the_printed_page_shows_the_runs_and_a_click_the_headline(undisturbed: Path, tmp_path: Path) -> None:
-    uri, port = f"sqlite:///{undisturbed / 'runs' / 'tiny' / 'mlflow.db'}", free_port()
+    uri, port = tracking_uri(undisturbed), free_port()
 
     async def text_of(page: Page, wanted: str) -> str:
         for _ in range(200):

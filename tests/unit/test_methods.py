@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from raydistill.config import plain
 from raydistill.core.distiller import Distiller
 from raydistill.core.networks import build_network
 from raydistill.core.schedule import Fixed, SelfAdaptive, StepwiseWindow
 from raydistill.core.training import SharpnessAware
+from raydistill.pipeline.tracking.formatting import search_tags
 from tests import zoo
 from tests.unit.config_tools import SIMULATED, Read
 
@@ -53,6 +55,11 @@ def test_a_method_is_a_combination_of_options(read: Read, method: str) -> None:
     assert {name: getattr(config.distill, name) for name in METHODS[method]} == METHODS[method]
     assert (config.experts.training.flat == SharpnessAware()) == (method in {"ftd", "datm", "pad"})
     assert config.experts.keep == ("ends" if method == "mct" else "all")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mlflow_names_the_method_of_a_recipe(read: Read, method: str) -> None:
+    assert search_tags(plain(read(SIMULATED, f"extends=methods/{method}")))["method"] == method
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -24,14 +24,15 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.class_sizes import warn_of_few_training
 from raydistill.pipeline.curate import filter_training
 from raydistill.pipeline.curate.decoding import decode, raise_read_error
+from raydistill.pipeline.curate.report import log_summary, record_summary
 from raydistill.pipeline.curate.selection import Selection, select_galaxies
 from raydistill.pipeline.curate.writer import CuratedWriter
-from raydistill.pipeline.pictures.levels import LevelChecks, chosen_levels, format_levels, resolve_levels
+from raydistill.pipeline.pictures.levels import LevelChecks, chosen_levels, resolve_levels
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.resources import ensure_schedulable
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
-from raydistill.pipeline.tracking.tracker import Run, Tracker
+from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.storage import Folder, disk_errors
 
 log = get_logger(__name__)
@@ -76,7 +77,9 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
     images = resolve_levels(configured, selection.galaxies)
     levels = chosen_levels(configured, images)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run) as run:
-        _log_summary(_write(config, images, levels, selection, spec.folder), run)
+        summary = _write(config, images, levels, selection, spec.folder)
+        log_summary(summary)
+        record_summary(summary, spec, run)
     return CuratedSet.open(spec.folder)
 
 
@@ -115,23 +118,3 @@ def _whitening(pixel_sums: PixelSums, eps: float) -> Whitening:
         return pixel_sums.whitening(eps)
     finally:
         torch.set_num_threads(threads)
-
-
-def _log_summary(summary: Summary, run: Run) -> None:
-    """Log a table of candidates, counts and lowest confidence per class, and record the counts."""
-    width = max(len(entry.name) for entry in summary.classes)
-    log.info(
-        "%-*s %10s %6s %6s %6s %6s %10s", width, "class", "candidates", "kept", "train", "valid", "test", "lowest p"
-    )
-    for c in summary.classes:
-        lowest = "-" if c.lowest_confidence is None else f"{c.lowest_confidence:.3f}"
-        log.info(
-            "%-*s %10d %6d %6d %6d %6d %10s", width, c.name, c.candidates, c.kept, c.train, c.validation, c.test, lowest
-        )
-    if summary.levels:
-        log.info("curate: black and white of the pictures: %s", format_levels(summary.levels))
-    if summary.rejected:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.items())
-        log.warning("curate: rejected pictures: %s (listed in rejected.parquet)", reasons)
-    run.metrics({f"kept/{c.name}": c.kept for c in summary.classes}, 0)
-    run.metrics({f"rejected/{reason}": count for reason, count in summary.rejected.items()}, 0)

@@ -10,12 +10,17 @@ driver
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import DistilledSet
+from raydistill.artifacts.distilled import SELECTED, DistilledSet, read_images
+from raydistill.artifacts.manifest import Manifest
+from raydistill.artifacts.tables import read_table
+from raydistill.config import Config, plain
 from raydistill.core.cost_model import useful_threads
 from raydistill.log import Progress, get_logger, progress
 from raydistill.pipeline.class_sizes import warn_of_few_training
@@ -24,6 +29,8 @@ from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, tran
 from raydistill.pipeline.runtime.resources import choose_distill_cpus, choose_num_workers, ensure_schedulable
 from raydistill.pipeline.runtime.stages import is_complete, load_inputs, stage_context, tracked_run
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.pipeline.tracking.formatting import search_tags
+from raydistill.pipeline.tracking.registry import DistilledModel, model_name
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.pipeline.trainer.publish import publish
 from raydistill.pipeline.trainer.task import DistillTask, make_task, recipe_and_estimate
@@ -59,11 +66,33 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
         curated = load_inputs(plan)
         train = {entry.name: entry.train for entry in curated.summary.classes}
         warn_of_few_training(train, config.distill.images_per_class, "distill")
-        with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
+        register = partial(_register, config=config, curated=curated, spec=spec)
+        with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated, on_commit=register) as run:
             if not is_finished(spec.folder):  # an earlier run may have ended between its last file and the manifest
                 _train(plan, _plan_task(plan, curated, run), run)
             publish(config, spec, curated, run)
     return DistilledSet.open(spec.folder)
+
+
+def _register(run: Run, manifest: Manifest, *, config: Config, curated: CuratedSet, spec: ArtifactSpec) -> None:
+    """Register the set as a model, with the accuracy on validation images by which its iterate was selected."""
+    selected, _ = read_images(spec.folder, SELECTED)
+    validations = read_table(spec.folder, "validation.parquet").to_pylist()
+    accuracies = {row["iteration"]: row["balanced_accuracy"] for row in validations}
+    place = str(Path(spec.folder.uri).absolute()) if spec.folder.is_local else spec.folder.uri
+    run.register(
+        DistilledModel(
+            name=model_name(config.name, config.distill.images_per_class),
+            uri=place,
+            identity=manifest.identity,
+            content=manifest.content,
+            accuracy=accuracies[selected.iteration],
+            iteration=selected.iteration,
+            dataset=curated.summary.survey,
+            dataset_digest=curated.manifest.content,
+            params=search_tags(plain(config)),
+        )
+    )
 
 
 def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:

@@ -15,7 +15,9 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.evaluation import (
     RUNS_SCHEMA,
     SUBJECTS,
+    accuracy_rows,
     by_network,
+    class_rows,
     robust_scores,
     summarise,
     trained_network,
@@ -26,8 +28,10 @@ from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
 
 
-def write_report(config: Config, spec: ArtifactSpec, curated: CuratedSet, rows: list[dict[str, Any]], run: Run) -> None:
-    """Write the rows of all networks, their summary and the figures; send the means to MLflow."""
+def write_report(
+    config: Config, spec: ArtifactSpec, curated: CuratedSet, rows: list[dict[str, Any]], run: Run
+) -> dict[str, Any]:
+    """Write the rows of all networks and the figures; send the means to MLflow. Return `evaluation.json`."""
     with spec.folder.writing("runs.parquet") as path:
         pq.write_table(pa.Table.from_pylist(rows, RUNS_SCHEMA), path)
     protocol, network = next(iter(config.evaluate.protocols)), config.network.name
@@ -39,6 +43,8 @@ def write_report(config: Config, spec: ArtifactSpec, curated: CuratedSet, rows: 
             run.metrics({f"distilled/{name}_{part}": value for part, value in numbers.items()}, 0)
     spec.folder.write("evaluation.json", json.dumps(summary, indent=1).encode())
     run.artifact(spec.folder.local("evaluation.json"))
+    run.table("accuracies", accuracy_rows(summary))
+    run.table("classes", class_rows(summary))
     for name, entry in summary.items():
         mean = entry["balanced_accuracy"]["mean"]
         if mean is not None:
@@ -49,6 +55,14 @@ def write_report(config: Config, spec: ArtifactSpec, curated: CuratedSet, rows: 
     save_figure(spec, run, "accuracy.png", lambda path: _draw_accuracy(path, summary, curated, network))
     if config.evaluate.other_networks:
         save_figure(spec, run, "networks.png", lambda path: _draw_networks(path, summary, curated, config))
+    return summary
+
+
+def record_with_model(run: Run, identity: str, summary: dict[str, Any], curated: CuratedSet) -> None:
+    """Record the accuracies on test images with the registered model of a distilled set."""
+    means = {f"test/{name}": summary["distilled"][name]["mean"] for name in ("balanced_accuracy", "accuracy")}
+    known = {name: mean for name, mean in means.items() if mean is not None}
+    run.test_metrics(identity, known, (curated.summary.survey, curated.manifest.content))
 
 
 def network_names(config: Config) -> list[str]:

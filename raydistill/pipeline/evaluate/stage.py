@@ -27,7 +27,7 @@ from raydistill.pipeline.evaluate.evaluator import Evaluator
 from raydistill.pipeline.evaluate.fit_cache import FitCache
 from raydistill.pipeline.evaluate.fits import Split
 from raydistill.pipeline.evaluate.groups import LabelledGroups, load_groups, write_groups
-from raydistill.pipeline.evaluate.report import write_report
+from raydistill.pipeline.evaluate.report import record_with_model, write_report
 from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_teachers, load_votes
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import is_complete, require_classes, stage_context, tracked_run
@@ -67,7 +67,8 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
             groups = load_groups(config.evaluate.groups, curated, independent_N)
             rows = _train_networks(plan, curated, distilled, independent_N, groups)
-            write_report(config, spec, curated, rows, run)
+            summary = write_report(config, spec, curated, rows, run)
+            record_with_model(run, distilled.manifest.identity, summary, curated)
             write_groups(config, spec.folder, curated, rows, groups)
     return EvaluationReport.open(spec.folder)
 

@@ -17,6 +17,7 @@ import threading
 import uuid
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -24,9 +25,10 @@ import ray.train
 import ray.train.torch
 import torch
 
+from raydistill.analysis import figures
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL
-from raydistill.artifacts.trajectories import TrajectoryStore, missing_experts, write_layout
+from raydistill.artifacts.trajectories import TrajectoryStore, missing_experts, read_history, write_layout
 from raydistill.config import Config, Experts, Resources
 from raydistill.core.cost_model import estimate_training
 from raydistill.core.diagnostics import Undertrained, check_undertrained
@@ -49,6 +51,7 @@ from raydistill.pipeline.runtime.stages import (
     require_classes,
     require_votes,
     resolve,
+    save_figure,
     stage_context,
     tracked_run,
 )
@@ -58,6 +61,7 @@ from raydistill.storage import Folder, arrow_filesystem
 log = get_logger(__name__)
 
 POLL_SECONDS = 0.5
+CURVES = "experts.png"
 DIAGNOSED = 8  # experts that are checked for being undertrained
 
 
@@ -96,11 +100,17 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
         log_counts(curated)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
         _train_missing(plan, curated, run)
+        save_figure(spec, run, CURVES, lambda path: _draw_curves(path, curated, spec.folder, config.experts))
     store = TrajectoryStore.open(spec.folder)
     accuracies = [store.history(expert)["balanced_accuracy"] for expert in range(min(DIAGNOSED, store.num_experts))]
     if finding := check_undertrained(accuracies, config.experts.training):
         log.warning("experts: %s", describe_undertrained(finding, config.experts.training))
     return store
+
+
+def _draw_curves(path: Path, curated: CuratedSet, folder: Folder, recipe: Experts) -> None:
+    accuracies = [read_history(folder, expert)["balanced_accuracy"] for expert in range(recipe.num_experts)]
+    figures.expert_curves(path, accuracies, curated.summary.survey)
 
 
 def describe_undertrained(finding: Undertrained, training: Training) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.manifest import PARTIAL, check_parent
+from raydistill.artifacts.manifest import PARTIAL, Manifest, check_parent
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import CatalogSurvey, Config, plain
 from raydistill.core.arithmetic import Arithmetic, RequestsArithmetic
@@ -130,6 +130,7 @@ def tracked_run(
     parent_run: str | None,
     curated: CuratedSet | None = None,
     inputs: Sequence[InputDataset] = (),
+    on_commit: Callable[[Run, Manifest], object] | None = None,
 ) -> Iterator[Run]:
     """Hold the lease and track a run while the body writes an artifact's files.
 
@@ -149,6 +150,8 @@ def tracked_run(
         The curated set that the stage reads; None for a stage that reads none.
     inputs
         Further data that the stage reads.
+    on_commit
+        Called with the run and the manifest once the artifact is complete.
 
     Yields
     ------
@@ -178,6 +181,8 @@ def tracked_run(
         check_held()
         manifest = spec.commit()
         run.tags({"raydistill.content": manifest.content, "raydistill.uri": spec.folder.uri})
+        if on_commit is not None:
+            on_commit(run, manifest)
         log.info("%s: done, content %s", spec.kind, manifest.content[:12])
 
 

@@ -6,8 +6,9 @@ This module imports no mlflow.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from raydistill.artifacts.manifest import source_commit
 from raydistill.errors import RaydistillError
 
+NOTE = "mlflow.note.content"  # Markdown, at the top of the page of a run
+TABLES = "mlflow.loggedArtifacts"  # the artifacts that MLflow shows as tables
 # mlflow/utils/validation.py, 3.17: longer values are refused, or cut without a warning
 MAX_TAG, MAX_PARAM, MAX_NAME, MAX_DIGEST = 8000, 6000, 250, 36
 
@@ -57,7 +60,7 @@ def format_tags(stage: str, identity: str, parents: Mapping[str, str], parent_ru
 
 
 def search_tags(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags by which people look for runs: survey, network, images per class, schedule, seed."""
+    """Return the tags by which people look for runs: survey, network, images per class, method, seed."""
     survey, distill = config.get("survey", {}), config.get("distill", {})
     found = {
         "config": config.get("name"),
@@ -66,10 +69,29 @@ def search_tags(config: Mapping[str, Any]) -> dict[str, str]:
         else survey.get("kind"),
         "network": config.get("network", {}).get("kind"),
         "ipc": distill.get("images_per_class"),
+        "method": method_of(config) if distill else None,
         "schedule": distill.get("schedule", {}).get("kind"),
         "seed": config.get("seed"),
     }
     return {name: str(value)[:MAX_TAG] for name, value in found.items() if value is not None}
+
+
+def method_of(config: Mapping[str, Any]) -> str:
+    """Return the published method whose distinguishing feature a config has.
+
+    A recipe may mix several features. The first of them in the order below decides.
+    """
+    distill, training = config.get("distill", {}), config.get("experts", {}).get("training", {})
+    features = {  # the names are those of configs/methods
+        "pad": bool(distill.get("skip_layers")),
+        "datm": distill.get("labels") == "soft" and distill.get("init") == "correct",
+        "tesla": distill.get("engine") == "constant-adjoint",
+        "att": distill.get("match_at") == "nearest",
+        "mct": distill.get("trajectories") == "straight",
+        "stm": distill.get("schedule", {}).get("kind") == "self-adaptive",
+        "ftd": training.get("flat") is not None,
+    }
+    return next((name for name, has_it in features.items() if has_it), "mtt")
 
 
 def to_dict(value: Any) -> Any:
@@ -115,6 +137,29 @@ def format_input(dataset: InputDataset) -> dict[str, Any]:
         "source": json.dumps({"url" if source_type.startswith("http") else "uri": dataset.source}),
         "profile": json.dumps({"num_rows": dataset.num_rows, "digest": dataset.digest}),
     }
+
+
+def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as `mlflow.log_table` writes them, with 4 decimals; NaN and infinity become null."""
+
+    def plain(value: Any) -> Any:
+        if not isinstance(value, float):
+            return value
+        return round(value, 4) if math.isfinite(value) else None
+
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return json.dumps({"columns": columns, "data": [[plain(row.get(name)) for name in columns] for row in rows]})
+
+
+def format_table_list(files: Sequence[str]) -> str:
+    """Return the value of the tag `TABLES` for these artifacts."""
+    return json.dumps([{"path": file, "type": "table"} for file in files])
+
+
+def markdown_table(rows: Sequence[Sequence[object]]) -> str:
+    """Return a table in Markdown whose header is the first row."""
+    head, *others = rows
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, ("---",) * len(head), *others))
 
 
 def valid_name(name: str) -> str:

@@ -151,3 +151,29 @@ def metric(name: str, value: float, timestamp: int, step: int) -> Metric:
     """Return a metric point; `timestamp` is in milliseconds."""
     point: Metric = _mlflow().entities.Metric(name, value, timestamp, step)
     return point
+
+
+def model_metric(name: str, value: float, timestamp: int, step: int, model_id: str, dataset: tuple[str, str]) -> Metric:
+    """Return a metric point of a logged model, on a data set of this name and digest."""
+    own_name, digest = dataset[0], dataset[1][: formatting.MAX_DIGEST]
+    point: Metric = _mlflow().entities.Metric(name, value, timestamp, step, model_id, own_name, digest)
+    return point
+
+
+def log_output(client: MlflowClient, run_id: str, model_id: str, step: int) -> None:
+    """Record a logged model as the output of a run; MLflow refuses to do so twice."""
+    outputs = client.get_run(run_id).outputs
+    if outputs is None or model_id not in [output.model_id for output in outputs.model_outputs]:
+        client.log_outputs(run_id, [_mlflow().entities.LoggedModelOutput(model_id, step)])
+
+
+def log_model_input(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """Record a logged model as an input of a run; MLflow refuses to do so twice."""
+    inputs = client.get_run(run_id).inputs
+    if inputs is None or model_id not in [one.model_id for one in inputs.model_inputs]:
+        client.log_inputs(run_id, models=[_mlflow().entities.LoggedModelInput(model_id)])
+
+
+def error_code(error: Exception) -> str:
+    """Return MLflow's code of an error, such as "RESOURCE_DOES_NOT_EXIST"; empty for any other error."""
+    return str(getattr(error, "error_code", ""))

@@ -20,7 +20,12 @@ log = get_logger(__name__)
 ARTIFACTS = "mlartifacts"
 BUSY_SECONDS = 30.0  # another process may hold the database
 # The tables and columns of MLflow 3 with paths below an experiment's artifact location.
-PATHS = (("runs", "artifact_uri"), ("logged_models", "artifact_location"))
+PATHS = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 def relocate(database: Path) -> None:

@@ -25,6 +25,7 @@ from raydistill.pipeline.tracking import formatting, mlflow_client
 from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker
 from raydistill.pipeline.tracking.delivery import RecordQueue
 from raydistill.pipeline.tracking.formatting import InputDataset
+from raydistill.pipeline.tracking.registry import DistilledModel, Registration, log_test_metrics
 from raydistill.pipeline.tracking.uris import runs_page
 
 if TYPE_CHECKING:
@@ -143,8 +144,24 @@ class Run:
     def tags(self, values: Mapping[str, Any]) -> None:
         """Record descriptions of the run."""
 
+    def note(self, markdown: str) -> None:
+        """Put a text at the top of the run's page."""
+        self.tags({formatting.NOTE: markdown})
+
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Copy a file, or all files of a folder, below `folder` of the run's artifacts."""
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Save rows as the artifact `<name>.json`, which MLflow shows as a table."""
+
+    def register(self, model: DistilledModel) -> None:
+        """Register a finished set as a model, and name the best version."""
+
+    def test_metrics(self, identity: str, values: Mapping[str, float], dataset: tuple[str, str]) -> None:
+        """Record metrics on test images with the model of a set, by the set's identity.
+
+        `dataset` is name and digest of the images.
+        """
 
 
 class _MlflowRun(Run):
@@ -154,6 +171,7 @@ class _MlflowRun(Run):
         self.id: str | None = None
         self._breaker = _breaker(tracker.uri)
         self._non_finite: set[str] = set()
+        self._tables: list[str] = []
         start_time = _milliseconds()
 
         def create(client: MlflowClient) -> None:
@@ -194,6 +212,25 @@ class _MlflowRun(Run):
             client.log_artifacts(self._opened_id, str(path), folder)
 
         self._queue.put("artifact", copy_all if Path(path).is_dir() else copy)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        file = f"{name}.json"
+        text = formatting.format_table(rows)
+        self._tables.append(file)
+        self._queue.put("table", lambda client: client.log_text(self._opened_id, text, file))
+        self.tags({formatting.TABLES: formatting.format_table_list(self._tables)})
+
+    def register(self, model: DistilledModel) -> None:
+        registration = Registration(model, _milliseconds())
+        self._queue.put("model", lambda client: registration(client, self._opened_id), always=True)
+
+    def test_metrics(self, identity: str, values: Mapping[str, float], dataset: tuple[str, str]) -> None:
+        now = _milliseconds()
+
+        def log(client: MlflowClient) -> None:
+            log_test_metrics(client, self._opened_id, identity, values, now, dataset)
+
+        self._queue.put("model metrics", log)
 
     def close(self, status: str, error: str | None) -> None:
         if error is not None:

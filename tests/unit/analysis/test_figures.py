@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+import raydistill.analysis.expert_curves as experts_module
 from raydistill.analysis import charts, history, image_grids
 from raydistill.analysis.figures import (
     AccuracyRow,
@@ -20,6 +21,7 @@ from raydistill.analysis.figures import (
     atlas,
     confusion_matrix,
     displayable,
+    expert_curves,
     image_grid,
     network_matrix,
     training_curves,
@@ -76,7 +78,11 @@ def draw_networks(target: io.BytesIO) -> None:
     network_matrix(target, NETWORK_ROWS, "title", chance=0.2)
 
 
-ALL = [draw_grid, draw_atlas, draw_confusion, draw_training, draw_accuracy, draw_networks]
+def draw_experts(target: io.BytesIO) -> None:
+    expert_curves(target, [[0.2, 0.5], [0.4, 0.7]], "title")
+
+
+ALL = [draw_grid, draw_atlas, draw_confusion, draw_training, draw_accuracy, draw_networks, draw_experts]
 
 
 def picture(draw: Callable[[io.BytesIO], None]) -> Image.Image:
@@ -96,7 +102,7 @@ def find(tile: np.ndarray, page: np.ndarray) -> list[tuple[int, int]]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Collect the figures that are passed to `save`, which writes nothing."""
     figures: list[Figure] = []
-    for module in (charts, history, image_grids):
+    for module in (charts, experts_module, history, image_grids):
         monkeypatch.setattr(module, "save", lambda figure, path: figures.append(figure))
     return figures
 
@@ -360,3 +366,11 @@ def test_a_matrix_of_references_alone_has_no_best(drawn: list[Figure]) -> None:
     assert not [text for text in drawn[0].axes[0].texts if text.get_fontweight() == "bold"]
     with pytest.raises(RaydistillError, match="no accuracies"):
         network_matrix(io.BytesIO(), [])
+
+
+def test_each_expert_has_a_curve_and_the_mean_is_drawn_too(drawn: list[Figure]) -> None:
+    expert_curves(io.BytesIO(), [[0.2, 0.5], [0.4, 0.7]])
+    lines = [line.get_xydata().tolist() for line in drawn[0].axes[0].lines if len(line.get_xydata())]
+    assert np.allclose(lines, [[[0, 0.2], [1, 0.5]], [[0, 0.4], [1, 0.7]], [[0, 0.3], [1, 0.6]]])
+    with pytest.raises(RaydistillError, match="the same number of each"):
+        expert_curves(io.BytesIO(), [[0.2, 0.5], [0.4]])

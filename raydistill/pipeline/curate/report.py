@@ -1,0 +1,87 @@
+"""Report a curation: counts in the log, and counts, a note and pictures of each class in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.analysis import figures
+from raydistill.artifacts.curated import Summary, partition
+from raydistill.artifacts.tables import decode_images
+from raydistill.log import get_logger
+from raydistill.pipeline.pictures.levels import format_levels
+from raydistill.pipeline.runtime.stages import save_figure
+from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.pipeline.tracking.formatting import markdown_table
+from raydistill.pipeline.tracking.tracker import Run
+from raydistill.storage import Folder
+
+log = get_logger(__name__)
+
+EXAMPLES = "examples.png"
+PER_CLASS = 10  # pictures
+
+
+def log_summary(summary: Summary) -> None:
+    """Log a table of candidates, counts and lowest confidence per class."""
+    width = max(len(entry.name) for entry in summary.classes)
+    log.info(
+        "%-*s %10s %6s %6s %6s %6s %10s", width, "class", "candidates", "kept", "train", "valid", "test", "lowest p"
+    )
+    for c in summary.classes:
+        lowest = "-" if c.lowest_confidence is None else f"{c.lowest_confidence:.3f}"
+        log.info(
+            "%-*s %10d %6d %6d %6d %6d %10s", width, c.name, c.candidates, c.kept, c.train, c.validation, c.test, lowest
+        )
+    if summary.levels:
+        log.info("curate: black and white of the pictures: %s", format_levels(summary.levels))
+    if summary.rejected:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.items())
+        log.warning("curate: rejected pictures: %s (listed in rejected.parquet)", reasons)
+
+
+def record_summary(summary: Summary, spec: ArtifactSpec, run: Run) -> None:
+    """Draw pictures of each class into the artifact, and record them, the counts and a note."""
+    run.metrics({f"kept/{c.name}": c.kept for c in summary.classes}, 0)
+    run.metrics({f"rejected/{reason}": count for reason, count in summary.rejected.items()}, 0)
+    run.note(_note(summary, spec.folder))
+    if any(entry.train for entry in summary.classes):
+        save_figure(spec, run, EXAMPLES, lambda path: _draw_examples(path, summary, spec.folder))
+
+
+def _note(summary: Summary, folder: Folder) -> str:
+    head = ("class", "candidates", "kept", "train", "validation", "test")
+    classes = [(c.name, c.candidates, c.kept, c.train, c.validation, c.test) for c in summary.classes]
+    parts = [f"Galaxies of **{summary.survey}**, {summary.image_size} pixels wide.", markdown_table([head, *classes])]
+    parts += _counts("rejected pictures", summary.rejected, "No picture was rejected.")
+    parts += _counts("rows of the survey without a class", summary.unassigned, "")
+    parts.append(f"Pictures of each class: `{EXAMPLES}` below Artifacts. Files: `{folder}`")
+    return "\n\n".join(parts)
+
+
+def _counts(title: str, counts: Mapping[str, int], without: str) -> list[str]:
+    """Return a table of the counts above 0 by reason, or the text for no such counts."""
+    if rows := [(reason, count) for reason, count in counts.items() if count]:
+        return [markdown_table([(title, "number"), *rows])]
+    return [without] if without else []
+
+
+def _draw_examples(path: Path, summary: Summary, folder: Folder) -> None:
+    """Draw the first training pictures of each class: the order of their ids is that of no property."""
+    images, labels = [], []
+    for label, entry in enumerate(summary.classes):
+        if entry.train:
+            with folder.open(partition("train", label)) as source:
+                batch = next(
+                    pq.ParquetFile(source, pre_buffer=False).iter_batches(
+                        PER_CLASS, columns=["image"], use_threads=False
+                    )
+                )
+            images.append(decode_images(pa.chunked_array([batch["image"]]), summary.image_size).numpy())
+            labels += [label] * len(batch)
+    names = [entry.name for entry in summary.classes]
+    figures.image_grid(np.concatenate(images), np.array(labels), names, path, columns=PER_CLASS)
