@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from raydistill.fields import later
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -85,11 +87,18 @@ class Tracking:
         Tracking server, without a password. None: sqlite:// in the run folder.
     experiment
         Name of the experiment. None: the name of the config.
+    models
+        Copy the experts, and a network trained on the distilled set, into MLflow as models that
+        classify pictures.
+    system_metrics
+        Record CPU, memory, disk, network and GPU of the driver's machine every 10 seconds.
     """
 
     enabled: bool = True
     uri: str | None = None
     experiment: str | None = None
+    models: bool = later(False)
+    system_metrics: bool = later(False)
 
     def __post_init__(self) -> None:
         if self.uri and re.search(r"//[^/]*:[^/]*@", self.uri):

@@ -26,7 +26,7 @@ from raydistill import config as configs
 from raydistill.artifacts import curated, distilled, evaluation, generator, search, synthetic, trajectories
 from raydistill.artifacts.manifest import REVISIONS, open_manifest
 from raydistill.artifacts.survey import CATALOG, TRUTH
-from raydistill.config import CatalogSurvey, Config, Distill, TableConditions
+from raydistill.config import CatalogSurvey, Config, Distill, Images, TableConditions
 from raydistill.config.source import SimulatorSource
 from raydistill.core.architectures import AnswerNetwork, Architecture
 from raydistill.datasets.base import DataSet
@@ -81,6 +81,14 @@ class Plan:
         assert self.survey is not None
         open_manifest(self.survey.folder, SURVEY, verify=False)
         return self.simulated_survey(self.survey.folder)
+
+    def pictures(self) -> Images | DataSet:
+        """Return where the pictures of the survey are, with `auto` where the config has it."""
+        survey = self.config.survey
+        if isinstance(survey, SimulatedSurvey):
+            assert self.survey is not None
+            survey = self.simulated_survey(self.survey.folder)
+        return survey if isinstance(survey, DataSet) else survey.images
 
     @property
     def truth(self) -> str | None:

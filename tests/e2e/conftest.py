@@ -22,9 +22,9 @@ def env() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def undisturbed(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a tiny run without faults."""
+    """Return the folder of a tiny run without faults, with classifiers in MLflow."""
     output = tmp_path_factory.mktemp("undisturbed")
-    command = tools.raydistill(output, env)
+    command = tools.raydistill(output, env, "tracking.models=true")
     code = command.wait()
     assert code == 0, f"the undisturbed run ended with {code}:\n{command.log[-4000:]}"
     return output

@@ -10,9 +10,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import raydistill as rd
+from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.pipeline.tracking.uris import ui_command
@@ -157,6 +159,25 @@ def test_the_set_is_a_registered_model_with_metrics_inputs_and_run(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(undisturbed))
     prototypes = rd.open("models:/tiny_ipc1@best")
     assert (prototypes.folder.uri, prototypes.manifest.kind) == (str(folder), "distilled")
+
+
+def test_the_classifiers_in_mlflow_reproduce_the_evaluation(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(undisturbed))
+    evaluation, curated = (rd.open(str(tools.artifact(undisturbed, kind))) for kind in ("evaluation", "curated"))
+    assert isinstance(evaluation, EvaluationReport)
+    assert isinstance(curated, CuratedSet)
+    test = curated.load("test")
+    loaded = mlflow.pyfunc.load_model("models:/tiny_ipc1_classifier@best", dst_path=str(tmp_path))
+    predicted = loaded.predict(test.images_NHWC.numpy()).predicted_class.map(curated.class_names.index)
+    confusion = np.zeros((5, 5), int)
+    np.add.at(confusion, (test.labels_N.numpy(), predicted.to_numpy(int)), 1)
+    row = next(row for row in evaluation.runs.to_pylist() if row["subject"] == "distilled")
+    assert confusion.flatten().tolist() == row["confusion"]
+    assert rd.open("models:/tiny_experts@best").manifest.kind == "trajectories"
 
 
 def test_the_parent_has_the_headline_and_a_note(undisturbed: Path, runs: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from ray_tools import SILENT, content, copy_of, killing, tiny
@@ -15,6 +16,8 @@ from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.networks import build_network
 from raydistill.errors import CatalogError
+from raydistill.galaxies.pictures.sources import FolderImages
+from raydistill.pipeline.pictures.classifier import PictureClassifier
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.predict.stage import predict, predict_specs
 
@@ -88,6 +91,20 @@ def test_pictures_are_prepared_as_curate_does(predictions: PredictionSet, root: 
     for column in ("probability", "spread"):
         pair = (np.stack(list(frame.loc[curated.index, column])) for frame in (whole, curated))
         np.testing.assert_allclose(*pair, atol=1e-6)
+
+
+def test_the_experts_in_mlflow_predict_picture_files_as_predict_does(root: Path) -> None:
+    """Twenty of the survey's original pictures; the model that MLflow stores is this classifier."""
+    plan = Plan(tiny(root, BLOCKS))
+    whole = predict(plan, None, SILENT).to_pandas().set_index("object_id")[:20]
+    curated, store = CuratedSet.open(plan.curated.folder), TrajectoryStore.open(plan.trajectories.folder)
+    images = plan.pictures()
+    assert isinstance(images, FolderImages)
+    paths = images.paths(list(whole.index))
+    classifier = PictureClassifier.of_run(plan.config, images, curated, curated.normalisation, store.ends())
+    frame = classifier.predict(pd.DataFrame({"path": paths}, index=whole.index))
+    assert frame.predicted_class.tolist() == whole.predicted_class.tolist()
+    np.testing.assert_allclose(frame[curated.class_names], np.stack(list(whole.probability)), atol=1e-6)
 
 
 @pytest.fixture(scope="module")

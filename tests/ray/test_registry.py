@@ -15,11 +15,12 @@ from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, writ
 from raydistill.artifacts.manifest import commit
 from raydistill.core.normalise import Normalisation
 from raydistill.errors import ArtifactError, ArtifactIncompatible, ArtifactMissing, ConfigError
-from raydistill.pipeline.tracking.registry import DistilledModel, move_best
+from raydistill.pipeline.tracking.registry import CLASSIFIER, DISTILLED_SET, Model, move_best
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.pipeline.tracking.uris import default_uri
 from raydistill.storage import Folder
 from tests.servers import free_port
+from tests.unit.pipeline.classifier_tools import classifier, pictures
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,9 @@ def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
 
 
 def register(tracker: Tracker, accuracy: float, uri: str = "/no/such/folder", name: str = "spirals_ipc1") -> None:
+    model = Model(name, DISTILLED_SET, uri, f"{accuracy}", "cc", accuracy, 10, "survey", "dd" * 32)
     with tracker.run("distilled", identity=f"{name}{accuracy}") as run:
-        run.register(DistilledModel(name, uri, f"{accuracy}", "cc", accuracy, 10, "survey", "dd" * 32))
+        run.register(model)
 
 
 def best_accuracy(tracker: Tracker, name: str) -> float:
@@ -92,7 +94,8 @@ def test_a_registration_that_failed_on_the_way_continues(
     assert len(warnings_of(caplog)) == 1
 
 
-def test_a_set_is_opened_by_alias_and_version_also_after_its_run_folder_moved(tmp_path: Path) -> None:
+def test_a_set_is_opened_by_alias_and_version_also_after_its_run_folder_moved(tracker: Tracker, tmp_path: Path) -> None:
+    shutil.copytree(Path(tracker.uri.removeprefix("sqlite:///")).parent, tmp_path / "run")
     tracker, place = Tracker(default_uri(tmp_path / "run"), "galaxies"), tmp_path / "run" / "distilled-01"
     for name in (SELECTED, LAST):
         images = SyntheticImages(
@@ -100,11 +103,11 @@ def test_a_set_is_opened_by_alias_and_version_also_after_its_run_folder_moved(tm
         )
         write_images(Folder(str(place)), name, images, {"class_names": ["a", "b"], "images_per_class": 1})
     manifest = commit(Folder(str(place)), kind="distilled", identity="ab", config={}, parents={}, seed=0, uris={})
-    register(tracker, 0.5, str(place))
-    for uri in ("models:/spirals_ipc1@best", "models:/spirals_ipc1/1"):
+    register(tracker, 0.5, str(place), "moved_ipc1")
+    for uri in ("models:/moved_ipc1@best", "models:/moved_ipc1/1"):
         assert rd.open(uri, tracking_uri=tracker.uri).manifest == manifest
     shutil.move(tmp_path / "run", tmp_path / "moved")
-    opened = rd.open("models:/spirals_ipc1@best", tracking_uri=default_uri(tmp_path / "moved"))
+    opened = rd.open("models:/moved_ipc1@best", tracking_uri=default_uri(tmp_path / "moved"))
     assert opened.folder.uri == str(tmp_path / "moved" / "distilled-01")
 
 
@@ -134,3 +137,21 @@ def test_names_that_lead_nowhere_give_one_sentence(tracker: Tracker, tmp_path: P
         assert sentence in str(raised.value)
         assert str(raised.value).startswith(f"{uri}: ")
     assert not (tmp_path / "no.db").exists()
+
+
+def test_a_registered_classifier_predicts_in_mlflow_and_holds_no_pickle(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    own = classifier()
+    model = Model("networks", CLASSIFIER, "/there", "ab", "cc", 0.5, 0, "survey", "dd" * 32, save=own.save)
+    with tracker.run("trajectories", identity="ab") as run:
+        run.register(model)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)
+    loaded = mlflow.pyfunc.load_model("models:/networks@best", dst_path=str(tmp_path))
+    images = pictures(4, 20)
+    assert loaded.predict(images).equals(own.predict(images))
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"networks.safetensors", "model_code.py", "MLmodel"} <= files
+    assert not [name for name in files if name.endswith(("pkl", "pt", "pth"))]

@@ -11,7 +11,6 @@ driver
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,17 +19,16 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import SELECTED, DistilledSet, read_images
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.tables import read_table
-from raydistill.config import Config, plain
+from raydistill.config import Config
 from raydistill.core.cost_model import useful_threads
 from raydistill.log import Progress, get_logger, progress
 from raydistill.pipeline.class_sizes import warn_of_few_training
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.pipeline.runtime.resources import choose_distill_cpus, choose_num_workers, ensure_schedulable
-from raydistill.pipeline.runtime.stages import is_complete, load_inputs, stage_context, tracked_run
+from raydistill.pipeline.runtime.stages import is_complete, load_inputs, model_of, stage_context, tracked_run
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.pipeline.tracking.formatting import search_tags
-from raydistill.pipeline.tracking.registry import DistilledModel, model_name
+from raydistill.pipeline.tracking.registry import DISTILLED_SET, model_name
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.pipeline.trainer.publish import publish
 from raydistill.pipeline.trainer.task import DistillTask, make_task, recipe_and_estimate
@@ -79,18 +77,10 @@ def _register(run: Run, manifest: Manifest, *, config: Config, curated: CuratedS
     selected, _ = read_images(spec.folder, SELECTED)
     validations = read_table(spec.folder, "validation.parquet").to_pylist()
     accuracies = {row["iteration"]: row["balanced_accuracy"] for row in validations}
-    place = str(Path(spec.folder.uri).absolute()) if spec.folder.is_local else spec.folder.uri
+    name = model_name(config.name, config.distill.images_per_class)
     run.register(
-        DistilledModel(
-            name=model_name(config.name, config.distill.images_per_class),
-            uri=place,
-            identity=manifest.identity,
-            content=manifest.content,
-            accuracy=accuracies[selected.iteration],
-            iteration=selected.iteration,
-            dataset=curated.summary.survey,
-            dataset_digest=curated.manifest.content,
-            params=search_tags(plain(config)),
+        model_of(
+            name, DISTILLED_SET, accuracies[selected.iteration], manifest, spec, curated, config, selected.iteration
         )
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from torch import Tensor
 
 from raydistill.artifacts.evaluation import DIVERGED
 from raydistill.artifacts.trajectories import TrajectoryStore
@@ -19,7 +20,7 @@ from raydistill.log import Progress, get_logger, progress
 from raydistill.pipeline.evaluate.fit_cache import FitCache
 from raydistill.pipeline.evaluate.fits import Fit, LearningRate, Split
 from raydistill.pipeline.evaluate.lr_search import MAX_ROUNDS, LrSearch
-from raydistill.pipeline.evaluate.worker import FitTask, evaluate_experts, train_fit
+from raydistill.pipeline.evaluate.worker import FitTask, evaluate_experts, train_fit, train_parameters
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.tasks import run_tasks, worker_task
@@ -121,6 +122,14 @@ class Evaluator:
             rows[digest] = row
             shown.advance(training_set=missing[digest].data.name, accuracy=row["balanced_accuracy"])
         return rows
+
+    def parameters(self, fit: Fit) -> Tensor:
+        """Return the parameters, float32 [P], of the network of a fit; it is trained again."""
+        work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes)
+        task = worker_task(train_parameters, self.resources)
+        with translate_errors("evaluate"):
+            theta_P: Tensor = ray.get(task.remote(fit.data, work, self.resources.worker_threads, self.resources.gpus))
+        return theta_P
 
     def experts(self, store: TrajectoryStore, architecture: Architecture) -> list[dict[str, Any]]:
         """Return a row per expert, scored on the test split; nothing is trained."""

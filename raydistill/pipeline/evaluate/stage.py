@@ -9,6 +9,7 @@ other stage reads the test split.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -16,11 +17,12 @@ from torch import Tensor
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.evaluation import EvaluationReport
-from raydistill.artifacts.manifest import check_parent
+from raydistill.artifacts.manifest import Manifest, check_parent
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies import selection
 from raydistill.pipeline.evaluate.baselines import Baselines
+from raydistill.pipeline.evaluate.classifiers import TrainedClassifier, train_classifier
 from raydistill.pipeline.evaluate.comparison import plan_searches
 from raydistill.pipeline.evaluate.compatibility import check_compatible, independent_galaxies
 from raydistill.pipeline.evaluate.evaluator import Evaluator
@@ -29,9 +31,11 @@ from raydistill.pipeline.evaluate.fits import Split
 from raydistill.pipeline.evaluate.groups import LabelledGroups, load_groups, write_groups
 from raydistill.pipeline.evaluate.report import record_with_model, write_report
 from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_teachers, load_votes
+from raydistill.pipeline.pictures.classifier import PictureClassifier
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.stages import is_complete, require_classes, stage_context, tracked_run
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.pipeline.runtime.stages import is_complete, model_of, require_classes, stage_context, tracked_run
+from raydistill.pipeline.tracking.registry import CLASSIFIER, model_name
+from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.seeding import fold_in
 
 
@@ -64,9 +68,11 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
         independent_N = independent_galaxies(distilled, curated)
         if config.distilled is None:
             check_parent(distilled.manifest, "curated", curated.manifest, distilled.folder.uri)
-        with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
+        classifiers: list[TrainedClassifier] = []
+        register = partial(_register, plan=plan, curated=curated, distilled=distilled, classifiers=classifiers)
+        with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated, on_commit=register) as run:
             groups = load_groups(config.evaluate.groups, curated, independent_N)
-            rows = _train_networks(plan, curated, distilled, independent_N, groups)
+            rows = _train_networks(plan, curated, distilled, independent_N, groups, classifiers)
             summary = write_report(config, spec, curated, rows, run)
             record_with_model(run, distilled.manifest.identity, summary, curated)
             write_groups(config, spec.folder, curated, rows, groups)
@@ -79,8 +85,12 @@ def _train_networks(
     distilled: DistilledSet,
     independent_N: Tensor,
     groups: LabelledGroups | None,
+    classifiers: list[TrainedClassifier],
 ) -> list[dict[str, Any]]:
-    """Return the rows of `runs.parquet`, in a fixed order, scored on the independent test galaxies."""
+    """Return the rows of `runs.parquet`, in a fixed order, scored on the independent test galaxies.
+
+    With `tracking.models`, `classifiers` receives a network trained on the distilled set.
+    """
     config, num_classes = plan.config, curated.num_classes
     # A distilled set is used with its own normalisation, on any survey.
     normalisation = distilled.selected.normalisation
@@ -103,8 +113,27 @@ def _train_networks(
     bins = () if groups is None else groups.columns
     evaluator = Evaluator(cache, config.resources, validation, test, num_classes, scored_on, bins)
     training_sets = TrainingSets(config.evaluate, distilled, baselines, teachers, votes_NK)
-    rows = evaluator.run(plan_searches(config, root, training_sets))
+    searches = plan_searches(config, root, training_sets)
+    rows = evaluator.run(searches)
+    if config.tracking.enabled and config.tracking.models:
+        classifiers += train_classifier(evaluator, searches, rows)
     return rows + (evaluator.experts(teachers.store, teachers.architecture) if teachers else [])
+
+
+def _register(
+    run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet, distilled: DistilledSet,
+    classifiers: list[TrainedClassifier],
+) -> None:  # fmt: skip
+    """Register the networks trained on the distilled set as models that classify pictures."""
+    config = plan.config
+    name = f"{model_name(config.name, distilled.images_per_class)}_classifier"
+    for one in classifiers:
+        classifier = PictureClassifier.of_run(
+            config, plan.pictures(), curated, distilled.selected.normalisation, [one.theta_P]
+        )
+        run.register(
+            model_of(name, CLASSIFIER, one.validation, manifest, plan.evaluation, curated, config, save=classifier.save)
+        )
 
 
 def load_split(curated: CuratedSet, name: selection.Split, normalisation: AnyNormalisation) -> Split:

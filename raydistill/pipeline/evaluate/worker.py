@@ -39,23 +39,33 @@ def train_fit(
     A network that diverges gets the validation score `DIVERGED`; its test figures are those of its
     initial parameters.
     """
-    torch.set_num_threads(threads)
     device = device_of(gpus)
-    network = shared_network(task.architecture, task.num_classes, data.images_NCHW.shape[-1])
-    theta_P = initial_parameters(network, fold_in(task.seed, "initial")).to(device)
-    training = task.training if task.lr is None else replace(task.training, lr=task.lr)
-    schedule = lr_schedule(data.student_lrs, training) if task.lr is None and data.student_lrs is not None else None
-    pixels, targets = data.images_NCHW.to(device), data.targets_NK.to(device)
-    diverged = False
-    try:
-        theta_P = train(network, theta_P, pixels, targets, training, fold_in(task.seed, "training"), schedule)
-    except DivergenceError:
-        diverged = True
+    network, theta_P, diverged = _train(data, task, threads, device)
     on_validation, on_test = (
         evaluate(network, theta_P, images.to(device), labels.to(device), task.num_classes) for images, labels in splits
     )
     row = {"validation": DIVERGED if diverged else on_validation.balanced_accuracy} | _row(on_test)
     return row | _group_figures(network, theta_P, (splits[1][0].to(device), splits[1][1]), task.groups)
+
+
+def train_parameters(data: TrainingSet, task: FitTask, threads: int, gpus: float) -> Tensor:
+    """Return the parameters, float32 [P] on the CPU, of the network that `train_fit` trains."""
+    return _train(data, task, threads, device_of(gpus))[1].cpu()
+
+
+def _train(data: TrainingSet, task: FitTask, threads: int, device: str) -> tuple[Network, Tensor, bool]:
+    """Return the network, its trained parameters, and whether it diverged: then they are the initial ones."""
+    torch.set_num_threads(threads)
+    network = shared_network(task.architecture, task.num_classes, data.images_NCHW.shape[-1])
+    theta_P = initial_parameters(network, fold_in(task.seed, "initial")).to(device)
+    training = task.training if task.lr is None else replace(task.training, lr=task.lr)
+    schedule = lr_schedule(data.student_lrs, training) if task.lr is None and data.student_lrs is not None else None
+    pixels, targets = data.images_NCHW.to(device), data.targets_NK.to(device)
+    try:
+        theta_P = train(network, theta_P, pixels, targets, training, fold_in(task.seed, "training"), schedule)
+    except DivergenceError:
+        return network, theta_P, True
+    return network, theta_P, False
 
 
 def evaluate_experts(

@@ -27,7 +27,7 @@ import torch
 
 from raydistill.analysis import figures
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.manifest import PARTIAL, Manifest
 from raydistill.artifacts.trajectories import TrajectoryStore, missing_experts, read_history, write_layout
 from raydistill.config import Config, Experts, Resources
 from raydistill.core.cost_model import estimate_training
@@ -40,6 +40,7 @@ from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.pipeline.experts.nuisance import check_nuisance
 from raydistill.pipeline.experts.votes import log_counts
 from raydistill.pipeline.experts.worker import ExpertTask, train_experts
+from raydistill.pipeline.pictures.classifier import PictureClassifier
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.background import run_in_background
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
@@ -48,6 +49,7 @@ from raydistill.pipeline.runtime.resources import check_memory, choose_num_worke
 from raydistill.pipeline.runtime.signals import preserve_sigint
 from raydistill.pipeline.runtime.stages import (
     is_complete,
+    model_of,
     require_classes,
     require_votes,
     resolve,
@@ -55,6 +57,7 @@ from raydistill.pipeline.runtime.stages import (
     stage_context,
     tracked_run,
 )
+from raydistill.pipeline.tracking.registry import CLASSIFIER, registered_name
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.storage import Folder, arrow_filesystem
 
@@ -98,7 +101,8 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     check_nuisance(config, curated)
     if config.experts.targets == "counts":
         log_counts(curated)
-    with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
+    register = partial(_register, plan=plan, curated=curated)
+    with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated, on_commit=register) as run:
         _train_missing(plan, curated, run)
         save_figure(spec, run, CURVES, lambda path: _draw_curves(path, curated, spec.folder, config.experts))
     store = TrajectoryStore.open(spec.folder)
@@ -111,6 +115,23 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
 def _draw_curves(path: Path, curated: CuratedSet, folder: Folder, recipe: Experts) -> None:
     accuracies = [read_history(folder, expert)["balanced_accuracy"] for expert in range(recipe.num_experts)]
     figures.expert_curves(path, accuracies, curated.summary.survey)
+
+
+def _register(run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet) -> None:
+    """Register the experts as one model that classifies pictures, with `tracking.models`."""
+    config, spec = plan.config, plan.trajectories
+    if not (config.tracking.enabled and config.tracking.models):
+        return
+    store = TrajectoryStore.open(spec.folder, verify=False)
+    count = min(config.predict.experts or store.num_experts, store.num_experts)
+    final = [store.history(expert)["balanced_accuracy"][-1] for expert in range(count)]
+
+    def save(folder: Folder) -> None:
+        thetas = [store(expert, store.num_epochs) for expert in range(count)]
+        PictureClassifier.of_run(config, plan.pictures(), curated, curated.normalisation, thetas).save(folder)
+
+    name, mean = f"{registered_name(config.name)}_experts", sum(final) / count
+    run.register(model_of(name, CLASSIFIER, mean, manifest, spec, curated, config, save=save))
 
 
 def describe_undertrained(finding: Undertrained, training: Training) -> str:

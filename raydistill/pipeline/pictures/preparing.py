@@ -11,7 +11,7 @@ import numpy as np
 from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet
 from raydistill.galaxies.pictures.files import Source, read_source
-from raydistill.galaxies.pictures.images import inspect, pad_to_square, pixels_of_crop, prepare
+from raydistill.galaxies.pictures.images import Fit, inspect, pad_to_square, pixels_of_crop, prepare
 from raydistill.galaxies.pictures.mosaics import BandImages
 
 
@@ -93,14 +93,22 @@ def read_original(
     Parameters and errors are those of `prepare_picture`.
     """
     contents = images.read(source) if isinstance(images, BandImages) else [read_source(source)[0]]
-    original = _decode_original(images, contents, preparation)
+    return contents, _checked(_decode_original(images, contents, preparation), path, images.fit, preparation)
+
+
+def prepare_original(original: np.ndarray, name: str, fit: Fit, preparation: Preparation) -> np.ndarray:
+    """Return a decoded picture, uint8 `[H, W, 3]`, as `prepare_picture` does: uint8 `[size, size, 3]`."""
+    checked = _checked(original, name, fit, preparation)
+    return prepare(checked, preparation.crop_fraction, preparation.image_size, preparation.align)
+
+
+def _checked(original: np.ndarray, path: str, fit: Fit, preparation: Preparation) -> np.ndarray:
+    """Return the picture, square where it is padded. RejectedImage if it cannot be used."""
     inspect(
         original, min_size=preparation.min_size, max_aspect=preparation.max_aspect,
         min_contrast=preparation.min_contrast, where=path,
     )  # fmt: skip
-    if images.fit == "pad":
-        original = pad_to_square(original)
-    return contents, original
+    return pad_to_square(original) if fit == "pad" else original
 
 
 def _decode_original(images: Images | DataSet, contents: list[bytes], preparation: Preparation) -> np.ndarray:

@@ -20,7 +20,8 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.cluster import ray_cluster
 from raydistill.pipeline.runtime.lease import AlreadyBuilt, hold_lease, wait_for_artifact
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.pipeline.tracking.formatting import InputDataset
+from raydistill.pipeline.tracking.formatting import InputDataset, search_tags
+from raydistill.pipeline.tracking.registry import Model
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.pipeline.tracking.uris import default_uri
 from raydistill.storage import Folder
@@ -184,6 +185,34 @@ def tracked_run(
         if on_commit is not None:
             on_commit(run, manifest)
         log.info("%s: done, content %s", spec.kind, manifest.content[:12])
+
+
+def model_of(
+    name: str,
+    kind: str,
+    accuracy: float,
+    manifest: Manifest,
+    spec: ArtifactSpec,
+    curated: CuratedSet,
+    config: Config,
+    step: int = 0,
+    save: Callable[[Folder], None] | None = None,
+) -> Model:
+    """Return the description of a model that belongs to a committed artifact; `registry.Model` has the parameters."""
+    place = str(Path(spec.folder.uri).absolute()) if spec.folder.is_local else spec.folder.uri
+    return Model(
+        name=name,
+        kind=kind,
+        uri=place,
+        identity=manifest.identity,
+        content=manifest.content,
+        accuracy=accuracy,
+        step=step,
+        dataset=curated.summary.survey,
+        dataset_digest=curated.manifest.content,
+        params=search_tags(plain(config)),
+        save=save,
+    )
 
 
 def resolve(

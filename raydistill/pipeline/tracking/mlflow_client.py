@@ -7,6 +7,9 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from raydistill.log import get_logger
@@ -177,3 +180,21 @@ def log_model_input(client: MlflowClient, run_id: str, model_id: str) -> None:
 def error_code(error: Exception) -> str:
     """Return MLflow's code of an error, such as "RESOURCE_DOES_NOT_EXIST"; empty for any other error."""
     return str(getattr(error, "error_code", ""))
+
+
+def log_classifier(client: MlflowClient, folder: str, model_id: str, run_id: str) -> None:
+    """Save the files of a `PictureClassifier` as a model that `mlflow.pyfunc.load_model` loads.
+
+    The model is code, `model_code.py`, beside the files; it holds no pickle.
+    """
+    mlflow = _mlflow()
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)  # it asks for type hints of the input
+    with TemporaryDirectory() as place, warnings.catch_warnings(action="ignore"):
+        mlflow.pyfunc.save_model(
+            f"{place}/model",
+            python_model=str(Path(__file__).with_name("model_code.py")),
+            artifacts={"classifier": folder},
+            pip_requirements=[f"raydistill=={version('raydistill')}"],  # else MLflow guesses for a minute
+            mlflow_model=mlflow.models.Model(model_id=model_id, run_id=run_id),
+        )
+        client.log_model_artifacts(model_id, f"{place}/model")

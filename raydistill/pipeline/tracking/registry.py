@@ -1,27 +1,30 @@
-"""Keep distilled sets in MLflow's model registry, and find them by name.
+"""Keep distilled sets and classifiers in MLflow's model registry.
 
 A finished set becomes a logged model, which shows its metrics, inputs and run, and a version of a
 registered model. The alias `best` names the version of the highest balanced accuracy on validation
 images. Test images play no part in it.
 
-The sets stay in their folders; the registry stores where they are. This module imports no mlflow.
+The sets stay in their folders; the registry stores where they are. Classifiers are copied into
+MLflow. This module imports no mlflow.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from raydistill.pipeline.tracking import mlflow_client
+from raydistill.storage import Folder
 
 if TYPE_CHECKING:
     from raydistill.pipeline.tracking.mlflow_client import MlflowClient
 
 BEST = "best"  # the alias
-MODEL_TYPE = "distilled-set"
+DISTILLED_SET, CLASSIFIER = "distilled-set", "classifier"  # types of models
 VALIDATION = "validation/balanced_accuracy"
 URI, IDENTITY = "raydistill.uri", "raydistill.identity"  # tags of logged models and versions
 ACCURACY = "raydistill.validation.balanced_accuracy"  # tag of a version
@@ -30,36 +33,43 @@ EXTERNAL = "mlflow.model.isExternal"  # tag of a model whose files are outside M
 
 
 @dataclass(frozen=True)
-class DistilledModel:
-    """A finished distilled set, as the registry describes it.
+class Model:
+    """A distilled set or a classifier, as the registry describes it.
 
     Parameters
     ----------
     name
         Name of the registered model.
+    kind
+        Type of the model in MLflow, such as `DISTILLED_SET`.
     uri
-        Folder of the set, absolute or a URI.
+        Folder of the artifact, absolute or a URI.
     identity, content
-        Digests of the set.
+        Digests of the artifact.
     accuracy
-        Balanced accuracy on validation images of the selected iterate, in [0, 1].
-    iteration
-        Its iteration.
+        Balanced accuracy on validation images, in [0, 1].
+    step
+        Its iteration, for the curves of metrics.
     dataset, dataset_digest
         Name and digest of the curated set, as the run records its inputs.
     params
         Values shown with the model.
+    save
+        Writes the files of a classifier of pictures into a folder; None: the files stay outside of
+        MLflow.
     """
 
     name: str
+    kind: str
     uri: str
     identity: str
     content: str
     accuracy: float
-    iteration: int
+    step: int
     dataset: str
     dataset_digest: str
     params: Mapping[str, str] = field(default_factory=dict)
+    save: Callable[[Folder], None] | None = None
 
     @property
     def tags(self) -> dict[str, str]:
@@ -67,13 +77,18 @@ class DistilledModel:
 
     @property
     def description(self) -> str:
-        """Return Markdown for the pages of the model."""
+        """Return Markdown for the page of the version."""
+        call = "raydistill.open" if self.save is None else "mlflow.pyfunc.load_model"
         return (
-            f"Distilled set in `{self.uri}`: balanced accuracy {self.accuracy:.3f} on validation images "
-            f"at iteration {self.iteration}.\n\n"
-            f'Open it with `raydistill.open("models:/{self.name}@{BEST}")` (the best on validation images), '
+            f"{self.kind}, balanced accuracy {self.accuracy:.3f} on validation images. Files: `{self.uri}`\n\n"
+            f'Load it with `{call}("models:/{self.name}@{BEST}")` (the best on validation images), '
             f'or `"models:/{self.name}/VERSION"`.'
         )
+
+
+def registered_name(config_name: str) -> str:
+    """Return the name of a config with the characters that MLflow and `models:/…` accept."""
+    return re.sub(r"[^\w.\-]", "_", config_name)
 
 
 def model_name(config_name: str, images_per_class: int) -> str:
@@ -82,23 +97,23 @@ def model_name(config_name: str, images_per_class: int) -> str:
     >>> model_name("gz2_kaggle5", 10), model_name("cifar10_ipc1", 1)
     ('gz2_kaggle5_ipc10', 'cifar10_ipc1')
     """
-    name = re.sub(r"[^\w.\-]", "_", config_name)
+    name = registered_name(config_name)
     suffix = f"_ipc{images_per_class}"
     return name if name.endswith(suffix) else name + suffix
 
 
 class Registration:
-    """Register one set; a call that failed on the way continues where it stopped.
+    """Register one model; a call that failed on the way continues where it stopped.
 
     Parameters
     ----------
     model
-        The set.
+        The model.
     timestamp
-        Milliseconds at which the set was finished.
+        Milliseconds at which it was finished.
     """
 
-    def __init__(self, model: DistilledModel, timestamp: int) -> None:
+    def __init__(self, model: Model, timestamp: int) -> None:
         self._model, self._timestamp = model, timestamp
         self._logged: Any = None
         self._version: Any = None
@@ -107,15 +122,19 @@ class Registration:
         model = self._model
         if self._logged is None:
             experiment = client.get_run(run_id).info.experiment_id
+            tags = model.tags if model.save is not None else {**model.tags, EXTERNAL: "true"}
             self._logged = client.create_logged_model(
-                experiment, model.name, run_id, {**model.tags, EXTERNAL: "true"}, dict(model.params), MODEL_TYPE
+                experiment, model.name, run_id, tags, dict(model.params), model.kind
             )
         model_id = self._logged.model_id
-        mlflow_client.log_output(client, run_id, model_id, model.iteration)
+        if model.save is not None:
+            with TemporaryDirectory() as place:
+                files = Folder(f"{place}/{CLASSIFIER}")
+                model.save(files)
+                mlflow_client.log_classifier(client, files.uri, model_id, run_id)
+        mlflow_client.log_output(client, run_id, model_id, model.step)
         dataset = model.dataset, model.dataset_digest
-        point = mlflow_client.model_metric(
-            VALIDATION, model.accuracy, self._timestamp, model.iteration, model_id, dataset
-        )
+        point = mlflow_client.model_metric(VALIDATION, model.accuracy, self._timestamp, model.step, model_id, dataset)
         mlflow_client.log_metrics(client, run_id, [point])
         client.finalize_logged_model(model_id, "READY")
         _ensure_registered(client, model.name)
@@ -136,9 +155,7 @@ class Registration:
 
 
 def _ensure_registered(client: MlflowClient, name: str) -> None:
-    description = (
-        f"Distilled sets of {name}. The alias `{BEST}` has the highest balanced accuracy on validation images."
-    )
+    description = f"Versions of {name}. The alias `{BEST}` has the highest balanced accuracy on validation images."
     try:
         client.create_registered_model(name, description=description)
     except Exception as error:

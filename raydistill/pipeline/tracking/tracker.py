@@ -25,7 +25,7 @@ from raydistill.pipeline.tracking import formatting, mlflow_client
 from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker
 from raydistill.pipeline.tracking.delivery import RecordQueue
 from raydistill.pipeline.tracking.formatting import InputDataset
-from raydistill.pipeline.tracking.registry import DistilledModel, Registration, log_test_metrics
+from raydistill.pipeline.tracking.registry import Model, Registration, log_test_metrics
 from raydistill.pipeline.tracking.uris import runs_page
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ class Run:
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Save rows as the artifact `<name>.json`, which MLflow shows as a table."""
 
-    def register(self, model: DistilledModel) -> None:
-        """Register a finished set as a model, and name the best version."""
+    def register(self, model: Model) -> None:
+        """Register a distilled set or a classifier as a model, and name the best version."""
 
     def test_metrics(self, identity: str, values: Mapping[str, float], dataset: tuple[str, str]) -> None:
         """Record metrics on test images with the model of a set, by the set's identity.
@@ -220,7 +220,7 @@ class _MlflowRun(Run):
         self._queue.put("table", lambda client: client.log_text(self._opened_id, text, file))
         self.tags({formatting.TABLES: formatting.format_table_list(self._tables)})
 
-    def register(self, model: DistilledModel) -> None:
+    def register(self, model: Model) -> None:
         registration = Registration(model, _milliseconds())
         self._queue.put("model", lambda client: registration(client, self._opened_id), always=True)
 
