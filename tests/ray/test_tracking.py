@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +112,22 @@ def test_every_metric_is_recorded_with_its_step(tracker: Tracker) -> None:
     history = client_of(tracker.uri).get_metric_history(run.id, "loss")
     assert [(m.step, m.value) for m in history] == [(step, 1 / (step + 1)) for step in range(1234)]
     assert read_run(tracker, run.id).data.metrics["test/accuracy ___"] == 1233
+
+
+def test_metrics_and_the_load_of_the_machine_arrive_while_the_run_lasts(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    with replace(tracker, system_metrics=True).run("distill", identity=DIGEST) as run:
+        run.metrics({"loss": 0.5}, 0)
+        deadline = time.monotonic() + 60
+        while not (recorded := read_run(tracker, run.id).data.metrics):
+            assert time.monotonic() < deadline, "nothing arrived before the end"
+            time.sleep(0.1)
+        assert read_run(tracker, run.id).info.status == "RUNNING"
+    assert recorded["loss"] == 0.5
+    assert 0 < recorded["system/system_memory_usage_percentage"] <= 100
+    assert {"system/cpu_utilization_percentage", "system/disk_usage_percentage"} <= set(recorded)
 
 
 def test_two_threads_can_use_one_run(tracker: Tracker) -> None:

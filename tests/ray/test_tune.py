@@ -112,6 +112,8 @@ def test_mlflow_has_a_parent_run_and_a_child_per_trial(searched: Config) -> None
     trials = SearchReport.open(Plan(searched).search.folder).trials.to_pylist()
     assert len(children) == len(trials) == 4
     assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.info.run_name for run in children} == {f"trial tiny {trial['trial']}" for trial in trials}
+    assert {run.data.tags["config"] for run in runs} == {"tiny"}
     assert sorted(run.data.metrics["best"] for run in children) == sorted(trial["best"] for trial in trials)
 
 

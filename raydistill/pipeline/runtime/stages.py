@@ -46,7 +46,9 @@ def tracking_uri(plan: Plan) -> str | None:
 def tracker_of(plan: Plan) -> Tracker:
     """Return the tracker of a plan; it has opened nothing."""
     config, uri = plan.config.tracking, tracking_uri(plan)
-    return Tracker(uri or "", config.experiment or plan.config.name, config.enabled and uri is not None)
+    return Tracker(
+        uri or "", config.experiment or plan.config.name, config.enabled and uri is not None, config.system_metrics
+    )
 
 
 def make_tracker(plan: Plan) -> Tracker:

@@ -69,7 +69,7 @@ def search_tags(config: Mapping[str, Any]) -> dict[str, str]:
         else survey.get("kind"),
         "network": config.get("network", {}).get("kind"),
         "ipc": distill.get("images_per_class"),
-        "method": method_of(config) if distill else None,
+        "method": method_of(config) if "name" in config else None,  # a trial has only the values of its recipe
         "schedule": distill.get("schedule", {}).get("kind"),
         "seed": config.get("seed"),
     }

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -198,3 +199,27 @@ def log_classifier(client: MlflowClient, folder: str, model_id: str, run_id: str
             mlflow_model=mlflow.models.Model(model_id=model_id, run_id=run_id),
         )
         client.log_model_artifacts(model_id, f"{place}/model")
+
+
+class SystemMonitor:
+    """Measure the machine with MLflow's own monitors: CPU, memory, disk, network, and GPUs where there are any."""
+
+    def __init__(self) -> None:
+        _mlflow()
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+        self._monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+        with suppress(Exception):  # no GPU, no driver, or no nvidia-ml-py
+            self._monitors.append(GPUMonitor())
+
+    def measure(self) -> dict[str, float]:
+        """Return the present values, with the names that MLflow's page "System metrics" shows."""
+        values: dict[str, float] = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            values |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+            monitor.clear_metrics()
+        return values

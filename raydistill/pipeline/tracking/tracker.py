@@ -15,17 +15,20 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raydistill.pipeline.runtime.background import run_in_background
 from raydistill.pipeline.runtime.signals import sigterm_raises
 from raydistill.pipeline.tracking import formatting, mlflow_client
 from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker
 from raydistill.pipeline.tracking.delivery import RecordQueue
 from raydistill.pipeline.tracking.formatting import InputDataset
 from raydistill.pipeline.tracking.registry import Model, Registration, log_test_metrics
+from raydistill.pipeline.tracking.system import record_system
 from raydistill.pipeline.tracking.uris import runs_page
 
 if TYPE_CHECKING:
@@ -47,11 +50,14 @@ class Tracker:
         Name of the experiment.
     enabled
         False: every method does nothing.
+    system_metrics
+        Record the load of this machine with each run, except trials of a search.
     """
 
     uri: str
     experiment: str
     enabled: bool = True
+    system_metrics: bool = False
 
     def initialise(self) -> None:
         """Create database and experiment on the driver, before a worker opens them."""
@@ -117,9 +123,11 @@ class Tracker:
         run = _MlflowRun(self, name or title, tags)
         run.describe(params or {}, inputs)
         status, error = "FINISHED", None
+        measured = self.system_metrics and stage != "trial"
         with sigterm_raises():
             try:
-                yield run
+                with run_in_background(partial(record_system, run.metrics)) if measured else nullcontext():
+                    yield run
             except Exception as failure:
                 status, error = "FAILED", formatting.error_message(failure)
                 raise
@@ -146,7 +154,6 @@ class Run:
 
     def note(self, markdown: str) -> None:
         """Put a text at the top of the run's page."""
-        self.tags({formatting.NOTE: markdown})
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Copy a file, or all files of a folder, below `folder` of the run's artifacts."""
@@ -201,6 +208,9 @@ class _MlflowRun(Run):
     def tags(self, values: Mapping[str, Any]) -> None:
         tags = {formatting.valid_name(name): str(value)[: formatting.MAX_TAG] for name, value in values.items()}
         self._queue.put("tags", lambda client: mlflow_client.log_tags(client, self._opened_id, tags), always=True)
+
+    def note(self, markdown: str) -> None:
+        self.tags({formatting.NOTE: markdown})
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         def copy(client: MlflowClient) -> None:

@@ -13,12 +13,13 @@ import ray.tune
 
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.search import format_values
-from raydistill.config import Population
+from raydistill.config import Population, plain
 from raydistill.errors import ConfigError, RaydistillError
 from raydistill.log import Progress, get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import one_line
 from raydistill.pipeline.runtime.resources import CAPACITY_CHECK_INTERVAL, ensure_schedulable
+from raydistill.pipeline.tracking.formatting import search_tags
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.pipeline.tune.space import decode, recipe_of
 from raydistill.pipeline.tune.trials import (
@@ -33,6 +34,8 @@ from raydistill.pipeline.tune.trials import (
 )
 
 log = get_logger(__name__)
+
+SHARED_TAGS = ("config", "survey", "network", "seed")  # tags for searches that no recipe changes
 
 
 class TrialRecorder:
@@ -130,9 +133,11 @@ class TrialRecorder:
                 identity=f"{self.plan.search.identity}-{trial.name}",
                 params={"distill": trial.values},
                 parent_run_id=self.run.id,
-                name=f"trial-{trial.name}",
+                name=f"trial {self.plan.config.name} {trial.name}",
             )
         )
+        of_search = search_tags(plain(self.plan.config))
+        run.tags({name: of_search[name] for name in SHARED_TAGS if name in of_search})
         self._open_runs[trial.name] = (stack, run)
         self._tracked.add(trial.name)
         for iteration, value in trial.validations:
