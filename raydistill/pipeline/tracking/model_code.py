@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
@@ -18,8 +19,8 @@ class Classifier(PythonModel):
         """Load the networks."""
         self._classifier = PictureClassifier.load(Folder(context.artifacts["classifier"]))
 
-    # Without type hints, of which MLflow would make a schema that a choice of inputs does not fit.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    # A table is also accepted. MLflow makes no schema of this type, and warns of a union and of none.
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
         """Return a table with a row per picture."""
         return self._classifier.predict(model_input)
 

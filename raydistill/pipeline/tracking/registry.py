@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from raydistill.pipeline.tracking import mlflow_client
+from raydistill.pipeline.tracking.formatting import NOTE
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Registration:
         model = self._model
         if self._logged is None:
             experiment = client.get_run(run_id).info.experiment_id
-            tags = model.tags if model.save is not None else {**model.tags, EXTERNAL: "true"}
+            tags = {**model.tags, NOTE: model.description} | ({} if model.save else {EXTERNAL: "true"})
             self._logged = client.create_logged_model(
                 experiment, model.name, run_id, tags, dict(model.params), model.kind
             )
