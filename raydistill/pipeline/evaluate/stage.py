@@ -129,7 +129,7 @@ def _register(
     name = f"{model_name(config.name, distilled.images_per_class)}_classifier"
     for one in classifiers:
         classifier = PictureClassifier.of_run(
-            config, plan.pictures(), curated, distilled.selected.normalisation, [one.theta_P]
+            config.network, config.curate, plan.pictures(), curated, distilled.selected.normalisation, [one.theta_P]
         )
         run.register(
             model_of(name, CLASSIFIER, one.validation, manifest, plan.evaluation, curated, config, save=classifier.save)

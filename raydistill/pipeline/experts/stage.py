@@ -128,7 +128,9 @@ def _register(run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet) 
 
     def save(folder: Folder) -> None:
         thetas = [store(expert, store.num_epochs) for expert in range(count)]
-        PictureClassifier.of_run(config, plan.pictures(), curated, curated.normalisation, thetas).save(folder)
+        PictureClassifier.of_run(
+            plan.expert_network, config.curate, plan.pictures(), curated, curated.normalisation, thetas
+        ).save(folder)
 
     name, mean = f"{registered_name(config.name)}_experts", sum(final) / count
     run.register(model_of(name, CLASSIFIER, mean, manifest, spec, curated, config, save=save))

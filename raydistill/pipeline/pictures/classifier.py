@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from torch import Tensor
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import write_normalisation
 from raydistill.artifacts.tensors import read_tensors, read_whitening, write_tensors
-from raydistill.config import Config, Images
-from raydistill.config.kinds import AnyArchitecture
+from raydistill.config import Curate, Images
+from raydistill.config.kinds import BY_KIND
 from raydistill.config.tree import plain
 from raydistill.core.architectures import Architecture
 from raydistill.core.ensemble import Ensemble
@@ -75,15 +75,17 @@ class PictureClassifier:
 
     @staticmethod
     def of_run(
-        config: Config, images: Images | DataSet, curated: CuratedSet, normalisation: AnyNormalisation,
-        parameters_P: Sequence[Tensor],
+        architecture: Architecture, curate: Curate, images: Images | DataSet, curated: CuratedSet,
+        normalisation: AnyNormalisation, parameters_P: Sequence[Tensor],
     ) -> PictureClassifier:  # fmt: skip
-        """Return networks of a run's architecture that read pictures as its curated set did.
+        """Return networks that read pictures as the curated set of a run did.
 
         Parameters
         ----------
-        config
-            The config of the run.
+        architecture
+            Of the networks.
+        curate
+            How the curated set was made.
         images
             The pictures of its survey.
         curated
@@ -96,7 +98,7 @@ class PictureClassifier:
         levels = curated.summary.levels.get("value_range", getattr(images, "value_range", "full"))
         value_range = "full" if levels == "auto" else tuple(levels) if isinstance(levels, list) else levels
         return PictureClassifier(
-            config.network, tuple(curated.class_names), normalisation, Preparation.of(config.curate, images),
+            architecture, tuple(curated.class_names), normalisation, Preparation.of(curate, images),
             value_range, images.fit, torch.stack(list(parameters_P)),
         )  # fmt: skip
 
@@ -119,7 +121,7 @@ class PictureClassifier:
         normalisation: AnyNormalisation = (
             read_whitening(folder) if "whitening" in info else Normalisation(tuple(info["mean"]), tuple(info["std"]))
         )
-        architecture: Architecture = TypeAdapter(AnyArchitecture).validate_python(info["architecture"])
+        architecture: Architecture = TypeAdapter(Annotated[Architecture, BY_KIND]).validate_python(info["architecture"])
         value_range = tuple(info["value_range"]) if isinstance(info["value_range"], list) else info["value_range"]
         return PictureClassifier(
             architecture, tuple(info["class_names"]), normalisation, Preparation(**info["preparation"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from raydistill.core.networks import build_network
+from raydistill.core.architectures import AnswerNetwork
+from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import AnyNormalisation, PixelSums
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.images import prepare
 from raydistill.pipeline.pictures.classifier import PictureClassifier
 from raydistill.storage import Folder
+from tests import zoo
 from tests.unit.pipeline.classifier_tools import NAMES, RGB, SIZE, classifier, pictures
 
 
@@ -38,6 +41,18 @@ def test_a_saved_classifier_gives_the_same_probabilities(normalisation: AnyNorma
     expected = logits.double().softmax(dim=2).mean(dim=0).numpy()
     np.testing.assert_allclose(frame[list(NAMES)], expected, atol=1e-6)
     assert frame.predicted_class.tolist() == [NAMES[k] for k in expected.argmax(axis=1)]
+
+
+def test_experts_with_an_output_per_answer_are_stored_too(tmp_path: Path) -> None:
+    base = zoo.NETWORKS["instance"]
+    assert not isinstance(base, AnswerNetwork)
+    answers = AnswerNetwork(base=base, questions=(2, 2), paths=(((0,),), ((1,), (2,)), ((1,), (3,))))
+    network = build_network(answers, len(NAMES), SIZE)
+    own = replace(classifier(), architecture=answers, parameters_EP=initial_parameters(network, 1)[None])
+    own.save(Folder(str(tmp_path)))
+    loaded = PictureClassifier.load(Folder(str(tmp_path)))
+    assert loaded.architecture == answers
+    assert loaded.predict(pictures(3, SIZE)).equals(own.predict(pictures(3, SIZE)))
 
 
 def test_larger_pictures_and_files_are_prepared_as_curate_does(tmp_path: Path) -> None:
