@@ -15,6 +15,7 @@ from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, writ
 from raydistill.artifacts.manifest import commit
 from raydistill.core.normalise import Normalisation
 from raydistill.errors import ArtifactError, ArtifactIncompatible, ArtifactMissing, ConfigError
+from raydistill.pipeline.pictures.classifier import MODEL_CODE
 from raydistill.pipeline.tracking.registry import CLASSIFIER, DISTILLED_SET, Model, move_best
 from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.pipeline.tracking.uris import default_uri
@@ -145,7 +146,9 @@ def test_a_registered_classifier_predicts_in_mlflow_and_holds_no_pickle(
     import mlflow
 
     own = classifier()
-    model = Model("networks", CLASSIFIER, "/there", "ab", "cc", 0.5, 0, "survey", "dd" * 32, save=own.save)
+    model = Model(
+        "networks", CLASSIFIER, "/there", "ab", "cc", 0.5, 0, "survey", "dd" * 32, save=own.save, code=MODEL_CODE
+    )
     with tracker.run("trajectories", identity="ab") as run:
         run.register(model)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)

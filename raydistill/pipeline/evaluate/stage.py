@@ -31,7 +31,7 @@ from raydistill.pipeline.evaluate.fits import Split
 from raydistill.pipeline.evaluate.groups import LabelledGroups, load_groups, write_groups
 from raydistill.pipeline.evaluate.report import record_with_model, write_report
 from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_teachers, load_votes
-from raydistill.pipeline.pictures.classifier import PictureClassifier
+from raydistill.pipeline.pictures.classifier import MODEL_CODE, PictureClassifier
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import is_complete, model_of, require_classes, stage_context, tracked_run
 from raydistill.pipeline.tracking.registry import CLASSIFIER, model_name
@@ -132,7 +132,17 @@ def _register(
             config.network, config.curate, plan.pictures(), curated, distilled.selected.normalisation, [one.theta_P]
         )
         run.register(
-            model_of(name, CLASSIFIER, one.validation, manifest, plan.evaluation, curated, config, save=classifier.save)
+            model_of(
+                name,
+                CLASSIFIER,
+                one.validation,
+                manifest,
+                plan.evaluation,
+                curated,
+                config,
+                save=classifier.save,
+                code=MODEL_CODE,
+            )
         )
 
 

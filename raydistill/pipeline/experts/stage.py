@@ -40,7 +40,7 @@ from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.pipeline.experts.nuisance import check_nuisance
 from raydistill.pipeline.experts.votes import log_counts
 from raydistill.pipeline.experts.worker import ExpertTask, train_experts
-from raydistill.pipeline.pictures.classifier import PictureClassifier
+from raydistill.pipeline.pictures.classifier import MODEL_CODE, PictureClassifier
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.background import run_in_background
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
@@ -133,7 +133,7 @@ def _register(run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet) 
         ).save(folder)
 
     name, mean = f"{registered_name(config.name)}_experts", sum(final) / count
-    run.register(model_of(name, CLASSIFIER, mean, manifest, spec, curated, config, save=save))
+    run.register(model_of(name, CLASSIFIER, mean, manifest, spec, curated, config, save=save, code=MODEL_CODE))
 
 
 def describe_undertrained(finding: Undertrained, training: Training) -> str:

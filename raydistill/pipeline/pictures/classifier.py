@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NETWORKS = "networks.safetensors"
+MODEL_CODE = Path(__file__).with_name("model_code.py")  # makes a saved classifier a model of MLflow
 INPUTS = "give uint8 [N, H, W, 3], or a table with a column 'path' (files) or 'image' (their bytes)"
 
 

@@ -199,6 +199,7 @@ def model_of(
     config: Config,
     step: int = 0,
     save: Callable[[Folder], None] | None = None,
+    code: Path | None = None,
 ) -> Model:
     """Return the description of a model that belongs to a committed artifact; `registry.Model` has the parameters."""
     place = str(Path(spec.folder.uri).absolute()) if spec.folder.is_local else spec.folder.uri
@@ -214,6 +215,7 @@ def model_of(
         dataset_digest=curated.manifest.content,
         params=search_tags(plain(config)),
         save=save,
+        code=code,
     )
 
 

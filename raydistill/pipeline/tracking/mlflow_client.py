@@ -183,17 +183,17 @@ def error_code(error: Exception) -> str:
     return str(getattr(error, "error_code", ""))
 
 
-def log_classifier(client: MlflowClient, folder: str, model_id: str, run_id: str) -> None:
-    """Save the files of a `PictureClassifier` as a model that `mlflow.pyfunc.load_model` loads.
+def log_classifier(client: MlflowClient, code: Path, folder: str, model_id: str, run_id: str) -> None:
+    """Save a folder of files, and the code that loads it, as a model that `mlflow.pyfunc.load_model` loads.
 
-    The model is code, `model_code.py`, beside the files; it holds no pickle.
+    The model holds no pickle.
     """
     mlflow = _mlflow()
     logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)  # it asks for type hints of the input
     with TemporaryDirectory() as place, warnings.catch_warnings(action="ignore"):
         mlflow.pyfunc.save_model(
             f"{place}/model",
-            python_model=str(Path(__file__).with_name("model_code.py")),
+            python_model=str(code),
             artifacts={"classifier": folder},
             pip_requirements=[f"raydistill=={version('raydistill')}"],  # else MLflow guesses for a minute
             mlflow_model=mlflow.models.Model(model_id=model_id, run_id=run_id),

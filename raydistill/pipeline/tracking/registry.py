@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ class Model:
     save
         Writes the files of a classifier of pictures into a folder; None: the files stay outside of
         MLflow.
+    code
+        Python file that loads a folder of `save`: it sets MLflow's model.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Model:
     dataset_digest: str
     params: Mapping[str, str] = field(default_factory=dict)
     save: Callable[[Folder], None] | None = None
+    code: Path | None = None
 
     @property
     def tags(self) -> dict[str, str]:
@@ -128,11 +132,11 @@ class Registration:
                 experiment, model.name, run_id, tags, dict(model.params), model.kind
             )
         model_id = self._logged.model_id
-        if model.save is not None:
+        if model.save is not None and model.code is not None:
             with TemporaryDirectory() as place:
                 files = Folder(f"{place}/{CLASSIFIER}")
                 model.save(files)
-                mlflow_client.log_classifier(client, files.uri, model_id, run_id)
+                mlflow_client.log_classifier(client, model.code, files.uri, model_id, run_id)
         mlflow_client.log_output(client, run_id, model_id, model.step)
         dataset = model.dataset, model.dataset_digest
         point = mlflow_client.model_metric(VALIDATION, model.accuracy, self._timestamp, model.step, model_id, dataset)
