@@ -1,4 +1,4 @@
-"""Call MLflow. No other file imports mlflow; this one does so at the first call."""
+"""Call MLflow. No other file of a run imports mlflow; this one does so at the first call."""
 
 from __future__ import annotations
 
