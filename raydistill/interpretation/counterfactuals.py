@@ -22,6 +22,7 @@ import numpy.typing as npt
 import scipy
 
 from raydistill.core.intervals import NO_INTERVAL, Interval
+from raydistill.galaxies.answers import replace_answers
 from raydistill.galaxies.tree import DecisionTree
 
 Floats = npt.NDArray[np.float64]
@@ -81,14 +82,40 @@ def answers_that_stay(changed: int, tree: DecisionTree) -> Bools:
     return np.array([tree.task_of[stem].number not in free for stem in tree.answers])
 
 
+def with_answer(votes_A: Floats, changed: int, fraction: float, tree: DecisionTree) -> Floats:
+    """Return votes in which one answer has a given fraction.
+
+    The other answers of its question share the rest in their own proportion, or equally where they
+    have no votes. Questions that can no longer be reached become unknown.
+
+    Parameters
+    ----------
+    votes_A
+        Fractions of a galaxy in the order of `tree.answers`; NaN where unknown.
+    changed
+        Number of the answer.
+    fraction
+        Its new fraction, in [0, 1].
+    tree
+        The questions of the survey.
+    """
+    columns = np.arange(len(votes_A))[tree.columns_of(tree.task_of[tree.answers[changed]])]
+    others = columns[columns != changed]
+    own = np.nan_to_num(votes_A[others])
+    share = own / own.sum() if own.sum() > 0 else np.full(len(others), 1 / len(others))
+    answers_A = np.full(len(votes_A), np.nan)
+    answers_A[changed], answers_A[others] = fraction, (1 - fraction) * share
+    edited: Floats = replace_answers(votes_A[None], answers_A, tree)[0].astype(np.float64)
+    return edited
+
+
 def verdict(before_NA: Floats, after_NA: Floats, changed: int, wanted_N: Floats, stay_A: Bools) -> Verdict:
     """Return the verdict on pairs of pictures.
 
     Parameters
     ----------
     before_NA, after_NA
-        The classifier's fractions of both pictures. NaN: an answer that it cannot predict, which is
-        left out.
+        The classifier's fractions of both pictures. NaN: an answer of a pair that is not compared.
     changed
         Number of the changed answer.
     wanted_N
@@ -98,9 +125,6 @@ def verdict(before_NA: Floats, after_NA: Floats, changed: int, wanted_N: Floats,
     """
     difference_NA = np.asarray(after_NA, np.float64) - before_NA
     change_N = np.sign(wanted_N) * difference_NA[:, changed]
-    stays = np.flatnonzero(stay_A & np.isfinite(difference_NA).all(axis=0))
-    if not len(stays):
-        return Verdict(change_N, np.zeros(len(change_N)), np.full(len(change_N), -1))
-    effects = np.abs(difference_NA[:, stays])
-    worst = effects.argmax(axis=1) if len(effects) else np.zeros(0, np.int64)
-    return Verdict(change_N, effects.max(axis=1, initial=0.0), stays[worst])
+    effects_NA = np.where(stay_A & np.isfinite(difference_NA), np.abs(difference_NA), -1.0)
+    largest_N, worst_N = effects_NA.max(axis=1), effects_NA.argmax(axis=1)
+    return Verdict(change_N, np.maximum(largest_N, 0), np.where(largest_N >= 0, worst_N, -1))

@@ -20,6 +20,7 @@ from raydistill.artifacts.analysis import ORDER, REPORT, STATEMENTS, STATEMENTS_
 from raydistill.artifacts.tables import write_rows
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.analyse.bias import bias_section
+from raydistill.pipeline.analyse.counterfactuals import counterfactuals_section
 from raydistill.pipeline.analyse.inputs import AnalysisInputs, open_inputs
 from raydistill.pipeline.analyse.neighbours import neighbours_section
 from raydistill.pipeline.analyse.occlusion import occlusion_section
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Callable[[AnalysisInputs], Section]] = {
     "occlusion": occlusion_section,
     "sparse_features": sparse_features_section,
     "stability": stability_section,
+    "counterfactuals": counterfactuals_section,
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raydistill.galaxies.gz2 import GZ2
-from raydistill.interpretation.counterfactuals import answers_that_stay, verdict
+from raydistill.interpretation.counterfactuals import answers_that_stay, verdict, with_answer
 
 BAR, SPIRAL = GZ2.index["t03_bar_a06_bar"], GZ2.index["t04_spiral_a08_spiral"]
 NUM = len(GZ2.answers)
@@ -80,3 +80,17 @@ def test_rate_has_wilsons_interval() -> None:
     )
     assert rate == pytest.approx((0.25, centre - half, centre + half), abs=1e-4)
     assert math.isnan(verdict(before[:0], after[:0], BAR, np.ones(0), stay).rate().value)
+
+
+def test_the_other_answers_share_the_rest_in_their_proportion() -> None:
+    votes = np.full(NUM, np.nan)
+    votes[GZ2.columns_of(GZ2.tasks[0])] = (0.2, 0.6, 0.2)
+    votes[GZ2.columns_of(GZ2.tasks[1])] = (0.1, 0.9)
+    edited = with_answer(votes, 1, 0.8, GZ2)
+    assert edited[:3] == pytest.approx([0.1, 0.8, 0.1])
+    assert edited[3:5] == pytest.approx([0.1, 0.9])
+    unreachable = with_answer(votes, 1, 0.0, GZ2)
+    assert unreachable[:3] == pytest.approx([0.5, 0.0, 0.5])
+    assert np.isnan(unreachable[3:5]).all()  # no volunteer sees a disk, so none says how it lies
+    certain = np.where(np.arange(NUM) < 3, [1.0, *[0.0] * (NUM - 1)], np.nan)
+    assert with_answer(certain, 0, 0.4, GZ2)[:3] == pytest.approx([0.4, 0.3, 0.3])
