@@ -9,14 +9,49 @@ import pytest
 import s3fs
 from astropy.io import fits
 
+from raydistill.artifacts.manifest import open_manifest
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.storage import Folder
+from tests.e2e import tools
 from tests.e2e.bucket import s3_server
-from tests.mosaics import make_wcs, write_tile
+from tests.mosaics import Spiral, make_wcs, write_bands, write_tile
 
 RA, DEC, SIDE, PIXELS = 150.0, 20.0, 1500, 40
 CHANNELS = {"0.fits": (0, 0, 0), "1.fits.fz": (1, 1, 1)}
+CONFIG = """\
+name: mosaics
+survey:
+  kind: catalog
+  catalog: table.csv
+  images: {kind: mosaic, root: tiles, files: ["i/*.fits", "r/*.fits", "g/*.fits"], size: 17 arcsec, stretch: auto}
+curate: {classes: [clockwise, anticlockwise], image_size: 16, crop_fraction: 1.0}
+resources: {workers: 1, object_store_mb: 80}
+tracking: {enabled: false}
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_curated_set_of_a_bucket_is_that_of_the_disk(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spirals = [Spiral(RA + n % 5 / 200, DEC + n // 5 / 200, (-1) ** n, 2.0) for n in range(30)]
+    for tile in range(2):
+        wcs = make_wcs(RA + 0.01, DEC + 0.005 + tile / 60, 220, 220)
+        write_bands(tmp_path / "tiles", f"{tile}.fits", spirals, wcs, 220, 220)
+    rows = [f"g{n},{('clockwise', 'anticlockwise')[n % 2]},{one.ra},{one.dec}" for n, one in enumerate(spirals)]
+    (tmp_path / "table.csv").write_text("\n".join(["id,label,ra,dec", *rows]))
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    contents, there = [], "s3://bucket/survey"
+    with s3_server(tmp_path / "s3", monkeypatch) as (client, _):
+        Folder(there).put_tree(tmp_path / "tiles")
+        for number, root in enumerate(("tiles", there)):
+            words = ("curate", "c.yaml", f"output=runs{number}", f"survey.images.root={root}")
+            command = tools.typed(tmp_path, {**env, **client}, *words)
+            assert command.wait() == 0, command.log[-4000:]
+            contents.append(open_manifest(Folder(tmp_path / command.answer), "curated").content)
+    assert contents[0] == contents[1]
 
 
 @pytest.mark.long

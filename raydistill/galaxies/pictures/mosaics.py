@@ -12,6 +12,7 @@ import numpy as np
 from fsspec.utils import glob_translate
 
 from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.pictures.archives import find_archive
 from raydistill.galaxies.pictures.files import Source, digest_files, list_files
 from raydistill.galaxies.pictures.fits import Fill, FitsImages
 from raydistill.galaxies.pictures.images import Fit, RejectedImage
@@ -141,13 +142,14 @@ class MosaicImages:
         """Return the name of each position's tile, for each list of files."""
         from raydistill.galaxies.pictures.tile_index import TileIndex, read_headers
 
-        names = self._names()
-        one_file = len(names) == 1
-        channels = self.channels or (None, None, None)
-        headers = [read_headers(self.root, names[0 if one_file else i], channels[i]) for i in range(3)]
+        names, channels = self._names(), self.channels or (None, None, None)
+        if len(names) == 1:
+            headers = read_headers(self.root, names[0], channels)
+        else:
+            headers = [read_headers(self.root, *own)[0] for own in zip(names, [[one] for one in channels], strict=True)]
         _warn_of_differences([own[0].unit for own in headers], [own[0].scale for own in headers])
         found = []
-        for own in headers[:1] if one_file else headers:
+        for own in headers[: len(names)]:
             numbers = TileIndex(own).find(ra_N, dec_N)
             found.append([None if number < 0 else own[number].name for number in numbers])
         return found
@@ -156,6 +158,8 @@ class MosaicImages:
         """Return the sorted names of the files, for each entry of `files`."""
         from raydistill.galaxies.pictures.tiles import check_packed
 
+        if find_archive(self.root):
+            raise CatalogError("files in a zip cannot be read in parts", self.root, "unpack it and give the folder")
         present = list_files(self.root, recursive=any("/" in name or "**" in name for name in self.files))
         found = []
         for pattern in self.files:

@@ -46,8 +46,8 @@ class TileHeader(NamedTuple):
     scale: float
 
 
-def read_headers(root: str, names: Sequence[str], channel: Channel) -> list[TileHeader]:
-    """Return the headers of tiles, in their order.
+def read_headers(root: str, names: Sequence[str], channels: Sequence[Channel]) -> list[list[TileHeader]]:
+    """Return the headers of tiles in their order, for each channel.
 
     Raises
     ------
@@ -56,12 +56,13 @@ def read_headers(root: str, names: Sequence[str], channel: Channel) -> list[Tile
     """
     # Python's filters of warnings are those of all threads, so they are restored after the last one.
     with warnings.catch_warnings(record=True), ThreadPoolExecutor(_READERS) as pool:
-        headers = list(pool.map(lambda name: _read_header(root, name, channel), names))
-    first = headers[0]
-    other = next((one for one in headers if one.unit != first.unit), None)
-    if other is not None:
-        what = f"tiles of one band have different units: {_named(first)} and {_named(other)}"
-        raise CatalogError(what, root, "convert them to one unit")
+        tiles = list(pool.map(lambda name: _read_file(root, name, channels), names))
+    headers = [list(own) for own in zip(*tiles, strict=True)]
+    for own in headers:
+        other = next((one for one in own if one.unit != own[0].unit), None)
+        if other is not None:
+            what = f"tiles of one band have different units: {_named(own[0])} and {_named(other)}"
+            raise CatalogError(what, root, "convert them to one unit")
     return headers
 
 
@@ -69,17 +70,18 @@ def _named(tile: TileHeader) -> str:
     return f"'{tile.unit}' in {tile.name}"
 
 
-def _read_header(root: str, name: str, channel: Channel) -> TileHeader:
+def _read_file(root: str, name: str, channels: Sequence[Channel]) -> list[TileHeader]:
+    """Return the headers of the channels of one file."""
     uri = below(root, name)
     try:
         file = TileFile(uri)
-        band = file.band(channel)
+        bands = [file.band(channel) for channel in channels]
         file.close()
     except RejectedImage as error:
         what = f"the tile cannot be read ({': '.join(filter(None, (error.reason, error.fix)))})"
         raise CatalogError(what, uri, "download it again, or leave it out of survey.images.files") from error
-    scale = float(np.mean(proj_plane_pixel_scales(band.wcs)) * 3600)
-    return TileHeader(name, band.wcs, band.shape, band.unit, scale)
+    scales = [float(np.mean(proj_plane_pixel_scales(band.wcs)) * 3600) for band in bands]
+    return [TileHeader(name, band.wcs, band.shape, band.unit, scale) for band, scale in zip(bands, scales, strict=True)]
 
 
 class TileIndex:

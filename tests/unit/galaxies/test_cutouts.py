@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +243,13 @@ def test_unusable_tile_is_reported_in_one_sentence(tmp_path: Path, spoil, channe
         MosaicImages(str(tmp_path), (pattern,), "9 arcsec", channels=channels).find(*np.array([[RA], [DEC], [5.0]]))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_mosaics_in_a_zip_are_refused(tmp_path: Path) -> None:
+    no_wcs(tmp_path)
+    archive = shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path, "t.fits")
+    with pytest.raises(CatalogError, match="files in a zip cannot be read in parts; unpack it"):
+        MosaicImages(archive, ("*.fits",), "9 arcsec", channels=(0, 0, 0)).find(*np.array([[RA], [DEC], [5.0]]))
 
 
 def test_sizes_in_r90_need_one(tmp_path: Path) -> None:
