@@ -33,7 +33,7 @@ from raydistill.fetching.provenance import check_local, read_json, write_json
 from raydistill.fetching.records import SDSS_LICENCE
 from raydistill.fetching.threads import run_in_threads
 from raydistill.galaxies.catalog import read_catalog
-from raydistill.log import get_logger, progress
+from raydistill.log import duration, get_logger, progress
 from raydistill.storage import Folder, disk_errors
 
 log = get_logger(__name__)
@@ -42,6 +42,7 @@ SETTINGS = "cutouts.provenance.json"
 FAILURES = "failures.csv"
 GZ2_FRAME = 8.48  # side of a picture of Galaxy Zoo 2 in petroR90_r: 424 px of 0.02 R90
 UNREACHABLE = 20  # consecutive pictures without any answer, after which the server counts as unreachable
+LONG_WAIT = 10.0  # seconds; shorter ones are not logged
 _UNSAFE = frozenset('/\\:*?"<>|\0\n\r')
 
 
@@ -283,10 +284,13 @@ class _Fetcher:
                 asked = error.retry_after if isinstance(error, TransientError) else None
                 if asked is not None and asked > self._patience.longest_asked_wait:
                     raise DownloadError(
-                        f"{describe_failure(error)} and asks to wait for {asked:.0f} s", url,
+                        f"{describe_failure(error)} and asks to wait for {duration(asked)}", url,
                         "run the same command again after that time; it resumes",
                     ) from error  # fmt: skip
-                self._pace.pause(self._patience.wait_after(failures) if asked is None else asked)
+                seconds = self._patience.wait_after(failures) if asked is None else asked
+                if seconds >= LONG_WAIT:
+                    log.info("fetch: %s; the next request follows in %s", describe_failure(error), duration(seconds))
+                self._pace.pause(seconds)
                 last = error
         reason = f"{describe_failure(last)}, after {count_attempts(self._patience.attempts)}"
         self._count_unreachable(last, reason, url)

@@ -29,7 +29,6 @@ from raydistill.fetching.http import (
     TransientError,
     check_permanent,
     check_status,
-    describe_failure,
     make_session,
     wait_for_retry,
 )
@@ -140,8 +139,6 @@ def _complete(
             check_permanent(error, part.source.url)
             failures = 1 if part.size > most else failures + 1
             most = max(most, part.size)
-            if part.size:
-                log.info("fetch: %s at byte %d of %s", describe_failure(error), part.size, part.path.name)
             wait_for_retry(error, failures, patience, part.source.url, stop)
 
 

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from raydistill import __version__
 from raydistill.errors import ConfigError, DownloadError
-from raydistill.log import duration
+from raydistill.log import duration, get_logger
+
+log = get_logger(__name__)
 
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 TRANSIENT = (requests.RequestException, urllib3.exceptions.HTTPError)
@@ -164,5 +167,8 @@ def wait_for_retry(error: Exception, failures: int, patience: Patience, url: str
     if asked is not None and asked > patience.longest_asked_wait:
         what = f"{reason} and asks to wait for {duration(asked)}"
         raise DownloadError(what, url, "run the same command again after that time; it resumes") from error
-    if stop.wait(patience.wait_after(failures) if asked is None else asked):
+    seconds = patience.wait_after(failures) if asked is None else asked
+    name = urlsplit(url).path.rpartition("/")[2]
+    log.info("fetch: %s: %s; attempt %d follows in %s", name, reason, failures + 1, duration(seconds))
+    if stop.wait(seconds):
         raise Interrupted from error

@@ -50,10 +50,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
+def complete_files(record: Record, folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of the provenance whose files are there with their sizes, by name."""
+    entries = read_json(folder / provenance_file(record.name)).get("files", [])
+    return {entry["name"]: entry for entry in entries if _is_there(folder, entry)}
+
+
 def is_complete(record: Record, folder: Path) -> bool:
-    """Return whether the provenance exists, and every file that it lists is there with its size."""
-    files = read_json(folder / provenance_file(record.name)).get("files", [])
-    return bool(files) and all(_is_there(folder, entry) for entry in files)
+    """Return whether every file of a record is there."""
+    return {file.name for file in record.files} <= complete_files(record, folder).keys()
 
 
 def _is_there(folder: Path, entry: Mapping[str, Any]) -> bool:
@@ -87,9 +92,9 @@ def licence_of(record: Record, folder: Path) -> str:
     return str(read_json(folder / provenance_file(record.name)).get("licence") or record.licence)
 
 
-def write_config(record: Record, path: Path, licence: str) -> None:
-    """Write a config that reads a record in the folder of `path`, with a licence and the citation."""
-    survey = {**in_folder(record.survey, path.parent), "licence": licence, "citation": record.citation}
+def write_config(record: Record, path: Path, licence: str, citation: str) -> None:
+    """Write a config that reads a record in the folder of `path`, with a licence and a citation."""
+    survey = {**in_folder(record.survey, path.parent), "licence": licence, "citation": citation}
     text = (
         f"# {record.name}: written by `raydistill fetch {record.name}`. The curated set's manifest gets the licence.\n"
     )

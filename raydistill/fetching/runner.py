@@ -21,6 +21,7 @@ from raydistill.fetching.download import Downloaded, Progress, Source, download
 from raydistill.fetching.http import Patience, at_base, check_base
 from raydistill.fetching.provenance import (
     check_local,
+    complete_files,
     file_entry,
     is_complete,
     licence_of,
@@ -113,6 +114,7 @@ def fetch_records(
             _Job(record, file, to / record.folder, base, published)
             for record, published in missing
             for file in record.files
+            if file.name not in complete_files(record, to / record.folder)
         ]
         results = dict(zip(jobs, _download_all(jobs, parallel, patience), strict=True))
         for record, published in missing:
@@ -230,7 +232,7 @@ def _finish(
     record: Record, folder: Path, results: dict[_Job, Downloaded], published: Published, keep_archives: bool
 ) -> None:
     """Unpack the files of a record, write its provenance, and remove its archives."""
-    entries = []
+    entries = complete_files(record, folder)
     for job, one in results.items():
         if not one.verified:
             way = "its archive's own checksums are verified" if job.file.unpack else "it could not be verified"
@@ -239,9 +241,9 @@ def _finish(
         if job.file.unpack:
             unpacked = unpack(job.path, job.file.unpack, job.target)
             result["unpacked"] = {"into": job.file.into, **asdict(unpacked)}
-        entries.append(file_entry(job.file, job.base, job.source.checksum, result))
+        entries[job.file.name] = file_entry(job.file, job.base, job.source.checksum, result)
     licence = published.licence or record.licence
-    write_provenance(record, folder, licence, entries)
+    write_provenance(record, folder, licence, [entries[file.name] for file in record.files])
     for job in results:
         if job.file.unpack and not keep_archives:
             job.path.unlink()
@@ -253,14 +255,15 @@ def _config(record: Record, folder: Path) -> Path | None:
     """Write the config of a record that one can read, unless it is there: the user may have changed it."""
     if not record.survey:
         return None
-    licence = licence_of(record, folder)
+    licence, citations = licence_of(record, folder), record.citation.split("; ")
     if record.needs:
         pictures = RECORDS[record.needs]
         licence = f"{licence}; pictures: {licence_of(pictures, folder)}"
+        citations += pictures.citation.split("; ")
         if not is_complete(pictures, folder):
             log.info("fetch: the pictures of this table: raydistill fetch %s --to %s", record.needs, folder.parent)
     path = folder.absolute() / f"{record.name}.yaml"
     if not path.exists():
-        write_config(record, path, licence)
+        write_config(record, path, licence, "; ".join(dict.fromkeys(citations)))
     log.info("fetch: to use it: raydistill run %s", path)
     return path

@@ -332,9 +332,15 @@ def test_server_that_stays_silent_ends_the_download_and_the_part_stays(
     assert (tmp_path / "table.csv.part").stat().st_size == 100_000
 
 
-def test_unreachable_server_is_named_in_one_sentence(quick: Patience, tmp_path: Path) -> None:
+def test_unreachable_server_is_named_in_one_sentence(
+    quick: Patience, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "raydistill")
     with pytest.raises(DownloadError, match="the server cannot be reached, after 4 attempts"):
         download(Source("http://127.0.0.1:9/table.csv"), tmp_path / "table.csv", patience=quick)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"fetch: table.csv: the server cannot be reached; attempt {number} follows in 0.0 s" for number in (2, 3, 4)
+    ]
 
 
 def test_proxy_of_the_environment_is_used(

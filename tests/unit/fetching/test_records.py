@@ -80,7 +80,9 @@ def test_config_carries_paths_licence_and_citation(survey: FileServer, quick: Pa
     assert Path(loaded.images.mapping).read_bytes() == NAMES
     assert Path(loaded.images.root, "10.jpg").exists()
     assert (loaded.dialect, loaded.frame_r90) == ("hart16", 8.48)
-    assert loaded.citation == "Willett et al. 2013, MNRAS 435, 2835; Hart et al. 2016, MNRAS 461, 3663"
+    assert loaded.citation.split("; ") == [
+        "Willett et al. 2013, MNRAS 435, 2835", "Hart et al. 2016, MNRAS 461, 3663", "doi:10.5281/zenodo.3565489",
+    ]  # fmt: skip
     assert loaded.licence == f"{RECORDS['hart16'].licence}; pictures: CC BY-NC 4.0"
 
 
@@ -133,6 +135,16 @@ def test_complete_record_is_not_asked_for_again(survey: FileServer, quick: Patie
     fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
     assert (tmp_path / "gz2" / "images" / "10.jpg").exists()
     assert [one.path for one in survey.log[before:]] == [API, ZIP]
+
+
+def test_only_the_missing_file_of_a_record_is_fetched(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    provenance = (tmp_path / "gz2" / "gz2.provenance.json").read_bytes()
+    before = len(survey.log)
+    (tmp_path / "gz2" / "gz2_filename_mapping.csv").unlink()
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    assert [one.path for one in survey.log[before:]] == [API, MAPPING]
+    assert (tmp_path / "gz2" / "gz2.provenance.json").read_bytes() == provenance
 
 
 def test_archives_stay_if_they_are_wanted(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
