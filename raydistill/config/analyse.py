@@ -49,7 +49,7 @@ class Analyse:
     neighbours
         Nearest real galaxies of each prototype whose properties are stacked.
     max_galaxies
-        Training galaxies of each class whose structure is measured; half a second each.
+        Training galaxies of each class whose morphology is measured; a fifth of a second each.
     properties
         Table with properties of galaxies. None: redshift and petro_r90 of the survey, and the
         magnitude of a simulated one.
@@ -63,7 +63,7 @@ class Analyse:
     """
 
     neighbours: PositiveInt = 20
-    max_galaxies: PositiveInt = 100
+    max_galaxies: PositiveInt = 200
     properties: Properties | None = None
     repeats: NonNegativeInt = 0
     permutations: PositiveInt = 1999

@@ -22,6 +22,7 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.analyse.bias import bias_section
 from raydistill.pipeline.analyse.counterfactuals import counterfactuals_section
 from raydistill.pipeline.analyse.inputs import AnalysisInputs, open_inputs
+from raydistill.pipeline.analyse.morphology import morphology_section
 from raydistill.pipeline.analyse.neighbours import neighbours_section
 from raydistill.pipeline.analyse.occlusion import occlusion_section
 from raydistill.pipeline.analyse.prototypes import prototypes_section
@@ -40,6 +41,7 @@ log = get_logger(__name__)
 SECTIONS: dict[str, Callable[[AnalysisInputs], Section]] = {
     "prototypes": prototypes_section,
     "neighbours": neighbours_section,
+    "morphology": morphology_section,
     "bias": bias_section,
     "occlusion": occlusion_section,
     "sparse_features": sparse_features_section,

@@ -1,0 +1,148 @@
+r"""Compare prototypes with the galaxies of their class, and test all measures of all classes at once.
+
+The null hypothesis of a class says that its S prototypes and N galaxies are exchangeable. So any S of
+the S + N pictures could have been the prototypes, and the means of such choices give the exact
+distribution of every measure's mean. For one prototype all choices are enumerated; for more they
+are drawn at random.
+
+The choices serve all measures of a class: the step-down maximum test of Westfall and Young (1993)
+adjusts for the measures and uses their correlations. The adjusted p-values are then multiplied by the
+number of classes (Bonferroni). Adjusting the single p-values by Holm's method instead would find
+nothing with a few hundred galaxies, because no p-value of one measure is below 1 / (N + 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from scipy.stats import binomtest
+
+from raydistill.audit.statistics import SYNTHETIC, Bools, Floats, two_groups
+from raydistill.audit.testing import adjusted_p_values, permuted_groups
+from raydistill.morphology.measures import is_valid, values_of
+
+MIN_GALAXIES = 5  # with a valid value, below which nothing is compared
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measure of a class's prototypes beside its galaxies.
+
+    Attributes
+    ----------
+    name
+        The measure.
+    value
+        Mean of the prototypes with a valid value; NaN without any.
+    median, low, high
+        Median, 16 % and 84 % quantile of the galaxies.
+    percentile, percentile_low, percentile_high
+        Place of the mean among the galaxies, in percent, and its 95 % interval (Wilson).
+    num_prototypes, num_galaxies
+        Numbers with a valid value.
+    num_outside
+        Prototypes outside the galaxies' 2.5 and 97.5 % quantiles. Single prototypes may lie far on
+        both sides while their mean does not.
+    p_value
+        Two-sided, adjusted for all measures and classes; None where nothing was compared.
+    """
+
+    name: str
+    value: float
+    median: float
+    low: float
+    high: float
+    percentile: float
+    percentile_low: float
+    percentile_high: float
+    num_prototypes: int
+    num_galaxies: int
+    num_outside: int
+    p_value: float | None
+
+
+def compare_class(
+    prototypes: pa.Table, galaxies: pa.Table, names: Sequence[str], num_classes: int, permutations: int, seed: int
+) -> list[Comparison]:
+    """Compare the prototypes of one class with its galaxies.
+
+    Parameters
+    ----------
+    prototypes, galaxies
+        Rows of `measures.measure`.
+    names
+        The measures.
+    num_classes
+        Number of classes that are compared, for the adjustment of p-values.
+    permutations
+        Random choices for more than one prototype.
+    seed
+        Decides them.
+
+    Returns
+    -------
+    list of Comparison
+        In the order of `names`.
+    """
+    own, others = _valid_values(prototypes, names), _valid_values(galaxies, names)
+    tested_M = np.isfinite(own).any(0) & (np.isfinite(others).sum(0) >= MIN_GALAXIES)
+    p_values_M = np.ones(len(names))
+    if tested_M.any():
+        adjusted = class_p_values(own[:, tested_M], others[:, tested_M], permutations, seed)
+        p_values_M[tested_M] = np.minimum(adjusted * num_classes, 1)
+    return [
+        _comparison(name, own[:, m], others[:, m], float(p_values_M[m]) if tested_M[m] else None)
+        for m, name in enumerate(names)
+    ]
+
+
+def class_p_values(prototypes_SM: Floats, galaxies_NM: Floats, permutations: int, seed: int) -> Floats:
+    """Return two-sided p-values of the mean prototype, adjusted for the M measures, float64 [M].
+
+    A value that is NaN counts as the mean of the others, which says nothing about its picture.
+    """
+    pooled = np.concatenate([galaxies_NM, prototypes_SM])
+    pooled = np.where(np.isfinite(pooled), pooled, np.nanmean(pooled, axis=0))
+    count = len(prototypes_SM)
+    if count == 1:
+        null_BM = pooled[:-1]
+    else:
+        groups_BN = permuted_groups(two_groups(len(galaxies_NM), count), permutations, seed)
+        null_BM = (groups_BN == SYNTHETIC).astype(float) @ pooled / count
+    return adjusted_p_values(pooled[-count:].mean(0), null_BM, ["different"] * pooled.shape[1])
+
+
+def _valid_values(table: pa.Table, names: Sequence[str]) -> Floats:
+    """Return the measures of all rows, float64 [N, M]; NaN where they are not valid."""
+    return np.stack([np.where(is_valid(table, name), values_of(table, name), np.nan) for name in names], axis=1)
+
+
+def _comparison(name: str, own: Floats, others: Floats, p_value: float | None) -> Comparison:
+    own, others = own[np.isfinite(own)], others[np.isfinite(others)]
+    value = float(own.mean()) if len(own) else math.nan
+    low, median, high = np.quantile(others, (0.16, 0.5, 0.84)).tolist() if len(others) else (math.nan,) * 3
+    place = (math.nan,) * 3
+    if p_value is not None:
+        share = float((others < value).mean() + (others == value).mean() / 2)
+        wilson = binomtest(round(share * len(others)), len(others)).proportion_ci(method="wilson")
+        place = (100 * share, 100 * min(wilson.low, share), 100 * max(wilson.high, share))
+    ends = np.quantile(others, (0.025, 0.975)) if len(others) else (-math.inf, math.inf)
+    outside = int(((own < ends[0]) | (own > ends[1])).sum())
+    return Comparison(name, value, median, low, high, *place, len(own), len(others), outside, p_value)
+
+
+def band(profiles_NR: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return the 16 %, 50 % and 84 % quantile of profiles in each ring, and the number of values, each [R].
+
+    A ring in which fewer than `MIN_GALAXIES` galaxies have a value is NaN.
+    """
+    known_NR: Bools = np.isfinite(profiles_NR)
+    count_R = known_NR.sum(0)
+    quantiles = np.full((3, profiles_NR.shape[1]), np.nan)
+    for ring in np.flatnonzero(count_R >= MIN_GALAXIES):
+        quantiles[:, ring] = np.quantile(profiles_NR[known_NR[:, ring], ring], (0.16, 0.5, 0.84))
+    return quantiles[0], quantiles[1], quantiles[2], count_R.astype(float)

@@ -1,0 +1,55 @@
+"""Test the morphology of an analysis: its tasks agree with a plain loop, resume by block, and fill the section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray_tools import copy_of, tiny
+
+from raydistill.morphology.measures import MEASURES, SCHEMA, measure
+from raydistill.pipeline.analyse import measuring
+from raydistill.pipeline.analyse.inputs import open_inputs
+from raydistill.pipeline.analyse.morphology import morphology_section
+from raydistill.pipeline.analyse.specs import analysis_spec
+from raydistill.pipeline.plan import Plan
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def test_blocks_are_measured_once_and_make_a_section(
+    distilled_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+    plan = Plan(tiny(root, "analyse.max_galaxies=4", "resources.workers=2"))
+    inputs = open_inputs(plan, analysis_spec(plan))
+    prototypes, galaxies = measuring.measured_pictures(inputs)
+    assert len(prototypes) == len(inputs.distilled.labels)
+    labels, counts = np.unique(galaxies["label"].to_numpy(), return_counts=True)
+    assert counts.tolist() == [min(int((inputs.galaxy_labels == label).sum()), 4) for label in labels]
+
+    ids = galaxies["object_id"].to_pylist()
+    pictures = inputs.train.images_NHWC.numpy()[[inputs.train.object_ids.index(one) for one in ids]]
+    assert galaxies.select(SCHEMA.names).to_pandas().equals(measure(pictures.astype(np.float32) / 255).to_pandas())
+
+    lost = sorted((Path(inputs.spec.folder.uri) / "partial" / "morphology").iterdir())[0]
+    lost.unlink()
+    map_blocks, measured = measuring.map_blocks, []
+
+    def count(tables: list[Any], *options: Any) -> Any:
+        measured.extend(table["block"][0].as_py() for table in tables)
+        return map_blocks(tables, *options)
+
+    monkeypatch.setattr(measuring, "map_blocks", count)
+    section = morphology_section(inputs)
+    assert measured == [f"morphology/{lost.name}"]
+    (compared, flags, *_) = (one.rows for one in section.tables)
+    assert len(compared) == len(MEASURES) * len(labels)
+    assert sum(flags["n"].to_pylist()) == len(prototypes) + len(galaxies)
+    assert {one.name for one in section.figures} == {
+        "morphology_profiles",
+        "morphology_measures",
+        "morphology_structure",
+    }
