@@ -180,17 +180,22 @@ def completeness_drops(
     annuli
         The rings.
     """
-    labels = labels_N.numpy()
-    changed = hidden(pictures_NHWC, means_KHWC[labels_N], annuli)
-    everything = torch.cat([pictures_NHWC[None], changed.flatten(0, 1)])
-    predicted = classify(everything.flatten(0, 1)).argmax(dim=1).view(len(everything), -1).numpy()
-    right_N, *after = predicted == labels
-    pairs = [(annulus.name, fill) for annulus in annuli for fill in FILLS]
-    return [
-        drop
-        for (name, fill), after_N in zip(pairs, after, strict=True)
-        for drop in _drops(name, fill, right_N, after_N, labels, fold_in(seed, name, fill))
-    ]
+    labels, fill_NHWC = labels_N.numpy(), means_KHWC[labels_N]
+    right_N = _right(classify, pictures_NHWC[None], labels)[0]
+    drops: list[Drop] = []
+    for annulus in annuli:  # one at a time, to save memory
+        after_FN = _right(classify, hidden(pictures_NHWC, fill_NHWC, (annulus,))[0], labels)
+        for fill, after_N in zip(FILLS, after_FN, strict=True):
+            own_seed = fold_in(seed, annulus.name, fill)
+            drops += _drops(annulus.name, fill, right_N, after_N, labels, own_seed)
+    return drops
+
+
+def _right(classify: Classifier, pictures_FNHWC: Tensor, labels_N: Ints) -> Bools:
+    """Return which pictures of F sets are assigned to their class, bool [F, N]."""
+    predicted_FN = classify(pictures_FNHWC.flatten(0, 1)).argmax(dim=1).view(len(pictures_FNHWC), -1).numpy()
+    right_FN: Bools = predicted_FN == labels_N
+    return right_FN
 
 
 def _drops(name: str, fill: Fill, right_N: Bools, after_N: Bools, labels_N: Ints, seed: int) -> list[Drop]:

@@ -9,8 +9,6 @@ picture, its replacement, and the network.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,7 +18,8 @@ from raydistill.interpretation.occlusion import Classifier
 from raydistill.seeding import fold_in
 
 Floats = npt.NDArray[np.float64]
-Order = Literal["random", "centre first", "bright first", "occlusion", "prototype"]
+
+PATCHES_AT_ONCE = 16  # to save memory
 
 
 def patch_grid(height: int, width: int, side: int) -> Tensor:
@@ -84,13 +83,13 @@ def occlusion_order(
     torch.Tensor
         int64 [N, L].
     """
-    num_patches = int(patches_HW.max()) + 1
-    alone = [
-        torch.where((patches_HW == patch)[None, :, :, None], replacement_NHWC, pictures_NHWC)
-        for patch in range(num_patches)
-    ]
-    probability_NL = _own(classify(torch.cat(alone)), labels_N.repeat(num_patches)).view(num_patches, -1).T
-    return first_to_last(-probability_NL)
+    probabilities = []
+    for patches in torch.arange(int(patches_HW.max()) + 1).split(PATCHES_AT_ONCE):
+        alone = [
+            torch.where((patches_HW == patch)[None, :, :, None], replacement_NHWC, pictures_NHWC) for patch in patches
+        ]
+        probabilities.append(_own(classify(torch.cat(alone)), labels_N.repeat(len(patches))).view(len(patches), -1))
+    return first_to_last(-torch.cat(probabilities).T)
 
 
 def replacement_curve(

@@ -209,7 +209,7 @@ def sparse_features_section(inputs: AnalysisInputs) -> Section:
         figures=_figures(inputs, features, votes, images),
         statements=(
             *_summaries(features, next(iter(decomposed.values())).explained, len(ids)),
-            *(_statement(features, votes, m) for m in features.recurring),
+            *(_statement(features, votes, m) for m in features.recurring if features.alignments[m].answer is not None),
         ),
     )
 
