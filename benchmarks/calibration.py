@@ -1,8 +1,10 @@
 """Compare the calibration of experts on classes, on class votes and on counts of votes, and of their distilled sets.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/calibration.py [gz2_hart16 simulated9] [--networks 4] [--output runs/calibration]
+    RAYDISTILL_DATA=FOLDER python benchmarks/calibration.py [gz2_hart16 simulated9] [--networks 4] [--epochs 16] [--distil] \
+        [--output runs/calibration]
 
-Experts differ in `experts.targets` alone: hard, votes or counts (`core.dirichlet`). Each kind is distilled, and fresh
+Experts differ in `experts.targets` (hard, votes or counts, see `core.dirichlet`) and its learning rate. They are trained
+in this process, as a worker of the stage trains them. With --distil the stages train and distil each kind, and fresh
 networks are trained on the images. All are scored on test galaxies, as they are and with a temperature that is fitted
 on validation galaxies, to labels or to votes (`core.calibration` defines the figures):
 
@@ -32,36 +34,35 @@ from running import ROOT
 import raydistill as rd
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
-from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.artifacts.vote_totals import load_vote_counts, load_vote_totals
-from raydistill.config import Resources, load
+from raydistill.config import load
 from raydistill.core.calibration import PathVotes, bootstrap, cross_entropy, fit_temperature, scale_logits
 from raydistill.core.dirichlet import ClassReadout, negative_log_likelihood
 from raydistill.core.intervals import Interval
 from raydistill.core.metrics import balanced_accuracy, brier, confusion, in_bins
 from raydistill.core.networks import Network, build_network, initial_parameters
-from raydistill.core.training import lr_schedule, train
+from raydistill.core.normalise import one_hot
+from raydistill.core.training import fit, init_state, lr_schedule, train
 from raydistill.core.vote_likelihood import VoteLikelihood
 from raydistill.galaxies.selection import Split
 from raydistill.galaxies.vote_counts import PathQuestions
+from raydistill.pipeline.experts.votes import build_likelihood, count_targets
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.cluster import ray_cluster
 from raydistill.seeding import fold_in
-from raydistill.storage import Folder
 
 RESAMPLES = 500
 RESULTS = ROOT / "benchmarks" / "results" / "calibration.json"
 SURVEYS = {
     "gz2_hart16": ["curate.classes=gz2-5"],
     "simulated9": [
-        "survey.num_galaxies=1500",
+        "survey.num_galaxies=900",
         "curate.classes=gz2-5",
         "curate.per_class=null",
         "curate.split=[0.5,0.2,0.3]",
     ],
 }
 COMMON = [
-    "network.width=32", "experts.training.epochs=16", "experts.training.batch_size=16", "distill.iterations=100",
+    "network.width=32", "experts.training.batch_size=16", "distill.iterations=100",
     "distill.schedule={kind: fixed, max_start_epoch: 9}", "distill.validate_every=100", "tracking.enabled=false",
 ]  # fmt: skip
 TARGETS = {"hard": "classes", "votes": "class votes", "counts": "counts of votes"}
@@ -108,25 +109,50 @@ def logits_of(network: Network, theta_P: torch.Tensor, images: torch.Tensor) -> 
     return torch.cat([network(theta_P, batch) for batch in images.split(64)]).double().numpy()
 
 
-def networks_of(plan: Plan, curated: CuratedSet, count: int) -> dict[str, list[tuple[Network, torch.Tensor]]]:
-    """Return experts, and fresh networks that are trained on the distilled set."""
-    config, side = plan.config, curated.summary.image_size
-    store = TrajectoryStore.open(plan.trajectories.folder, verify=False)
-    expert = build_network(plan.expert_network, curated.num_classes, side)
+def train_experts(plan: Plan, curated: CuratedSet) -> list[torch.Tensor]:
+    """Return the final parameters of the plan's experts; seeds and targets are those of the stage."""
+    recipe, tree, num_classes = plan.config.experts, plan.class_tree, curated.num_classes
+    images, labels = curated.to_torch("train").tensors
+    network = build_network(plan.expert_network, num_classes, curated.summary.image_size)
+    targets, objective = one_hot(labels, num_classes), None
+    if recipe.targets == "votes":
+        targets = curated.probabilities("train", tree)
+    elif recipe.targets == "counts":
+        targets, objective = torch.cat([targets, count_targets(curated, tree)], dim=1), build_likelihood(network, tree)
+    ends = []
+    for expert in range(recipe.num_experts):
+        initial, training = (fold_in(plan.config.seed, "expert", expert, part) for part in ("initial", "training"))
+        start = init_state(initial_parameters(network, initial))
+        *_, state = fit(network, start, images, targets, recipe.training, training, objective=objective)
+        ends.append(state.average_P)
+    return ends
+
+
+def train_on_distilled(plan: Plan, curated: CuratedSet, count: int) -> list[tuple[Network, torch.Tensor]]:
+    """Return fresh networks that are trained on the distilled set of the plan, with its learning rates."""
     images = DistilledSet.open(plan.distilled.folder, verify=False).selected
-    protocol = next(iter(config.evaluate.protocols.values()))
+    protocol = next(iter(plan.config.evaluate.protocols.values()))
     training = protocol.training.with_even_batches(len(images.images_SCHW))
-    fresh = build_network(config.network, curated.num_classes, side)
+    network = build_network(plan.config.network, curated.num_classes, curated.summary.image_size)
+    data, schedule = (images.images_SCHW, images.targets_SK), lr_schedule(images.student_lrs, training)
     trained = []
     for number in range(count):
-        seed = fold_in(config.seed, "calibration", number)
-        theta_P = initial_parameters(fresh, fold_in(seed, "initial"))
-        schedule = lr_schedule(images.student_lrs, training)
-        theta_P = train(
-            fresh, theta_P, images.images_SCHW, images.targets_SK, training, fold_in(seed, "training"), schedule
-        )
-        trained.append((fresh, theta_P))
-    return {"experts": [(expert, theta_P) for theta_P in store.ends()], "distilled": trained}
+        seed = fold_in(plan.config.seed, "calibration", number)
+        theta_P = initial_parameters(network, fold_in(seed, "initial"))
+        theta_P = train(network, theta_P, *data, training, fold_in(seed, "training"), schedule)
+        trained.append((network, theta_P))
+    return trained
+
+
+def networks_of(plan: Plan, curated: CuratedSet, distil: bool) -> dict[str, list[tuple[Network, torch.Tensor]]]:
+    """Return the experts, and with `distil` also networks that are trained on their distilled set."""
+    network = build_network(plan.expert_network, curated.num_classes, curated.summary.image_size)
+    if not distil:
+        return {"experts": [(network, theta_P) for theta_P in train_experts(plan, curated)]}
+    store = rd.experts(plan.config)
+    rd.distill(plan.config)
+    trained = train_on_distilled(plan, curated, store.num_experts)
+    return {"experts": [(network, theta_P) for theta_P in store.ends()], "distilled": trained}
 
 
 @torch.no_grad()
@@ -200,8 +226,9 @@ def figure_functions(predictions: list[Predictions], test: Galaxies) -> dict[str
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run all stages for one survey, and return its rows."""
-    options = [f"experts.num_experts={arguments.networks}", f"output={arguments.output}"]
-    common = [*SURVEYS[name], *COMMON, *arguments.overrides]
+    options = [f"output={arguments.output}"]
+    training = [f"experts.num_experts={arguments.networks}", f"experts.training.epochs={arguments.epochs}"]
+    common = [*SURVEYS[name], *COMMON, *training, *arguments.overrides]
     if Plan(load(name, [*common, *options])).survey is not None:
         rd.simulate(name, *common, *options)
     curated = rd.curate(name, *common, *options)
@@ -210,11 +237,9 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     reference: dict[str, Callable[[int, Rows], float]] = {}
     for targets in TARGETS:
         own = [*common, *options, f"experts.targets={targets}", f"experts.training.lr={LR[targets]}"]
-        rd.experts(name, *own)
-        rd.distill(name, *own)
         plan = Plan(load(name, own))
         validation, test = (Galaxies.of(plan, curated, split) for split in ("validation", "test"))  # type: ignore[arg-type]
-        for kind, networks in networks_of(plan, curated, arguments.networks).items():
+        for kind, networks in networks_of(plan, curated, arguments.distil).items():
             for temperature, (predictions, temperatures) in predict(networks, validation, test).items():
                 figures = figure_functions(predictions, test)
                 reference = reference or figures  # experts on classes, as they are
@@ -284,14 +309,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("surveys", nargs="*", default=list(SURVEYS))
     parser.add_argument("--networks", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--distil", action="store_true")
     parser.add_argument("--output", default="runs/calibration")
     parser.add_argument("--overrides", nargs="*", default=[])
     arguments = parser.parse_args()
-    with ray_cluster(Resources(), Folder(arguments.output)):  # one for all stages
-        _measure_all(arguments)
-
-
-def _measure_all(arguments: argparse.Namespace) -> None:
     for name in arguments.surveys:
         print(f"\n| {name} | {' | '.join(FIGURES)} |\n|{'---|' * (len(FIGURES) + 1)}", flush=True)
         measured = measure(name, arguments)
