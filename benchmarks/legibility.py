@@ -277,12 +277,13 @@ def _table(results: dict[str, Any]) -> str:
 
 
 def _with_deviation(values: list[float], digits: int = 3) -> str:
-    return f"{statistics.mean(values):.{digits}f} ± {deviation(values):.{digits}f} ({len(values)})"
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {deviation(values):.{digits}f}" if len(values) > 1 else f"{mean} (one)"
 
 
-def _geometric(ratios: list[float]) -> float:
+def _geometric(ratios: list[float | None]) -> float:
     """Return the geometric mean of the ratios that could be measured."""
-    return math.exp(statistics.mean(math.log(one) for one in ratios if math.isfinite(one)))
+    return math.exp(statistics.mean(math.log(one) for one in ratios if one is not None))
 
 
 if __name__ == "__main__":

@@ -76,12 +76,11 @@ class Reference:
             for name in ("distance", "fine structure", "m = 2")
         }
 
-    def ratio(self, name: str, prototypes: Pictures) -> list[float]:
-        """Return the value of each class's prototype over the median of its held-out galaxies."""
-        return [
-            float(self._values(name, prototypes[label : label + 1], label)[0]) / median
-            for label, median in enumerate(self.medians[name])
-        ]
+    def ratio(self, name: str, prototypes: Pictures) -> list[float | None]:
+        """Return the value of each class's prototype over the median of its held-out galaxies; None if it has no value."""
+        values = [float(self._values(name, one[None], label)[0]) for label, one in enumerate(prototypes)]
+        ratios = [value / median for value, median in zip(values, self.medians[name], strict=True)]
+        return [one if np.isfinite(one) else None for one in ratios]
 
     def _values(self, name: str, pictures: Pictures, label: int) -> Values:
         if name == "distance":
