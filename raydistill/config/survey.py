@@ -35,8 +35,8 @@ class CatalogSurvey:
     dialect
         Name of the table's column schema, or "auto": found by its columns. Schemas of votes:
         willett, hart16, kaggle, galaxy-datasets (GZ2), gz-ukidss, gz-decals-12, gz-decals-5,
-        gz-decals-8, gz-desi, gz-hubble, gz-candels, gz-cosmic-dawn, gz-jwst, gz-euclid. Schema of
-        labels: plain.
+        gz-decals-8, gz-desi, gz-hubble, gz-candels, gz-cosmic-dawn, gz-jwst, gz-euclid, gz-rings.
+        Schema of labels: plain.
     fractions
         Use raw, weighted or debiased vote fractions.
     columns

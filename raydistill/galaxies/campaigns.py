@@ -34,6 +34,7 @@ from raydistill.galaxies.trees import (
     GZ_EUCLID,
     GZ_HUBBLE,
     GZ_JWST,
+    GZ_RINGS,
 )
 
 
@@ -61,6 +62,7 @@ CAMPAIGNS: Mapping[str, Campaign] = {
         Campaign("gz-cosmic-dawn", GZ_COSMIC_DAWN, "cd"),
         Campaign("gz-jwst", GZ_JWST, "jwst"),
         Campaign("gz-euclid", GZ_EUCLID, "euclid"),
+        Campaign("gz-rings", GZ_RINGS, "rings"),
     )
 }
 

@@ -75,7 +75,8 @@ def read_catalog(
     hdu : int or str, optional
         Which table of a file with several; see `tables.open_table`.
     path_column : str, optional
-        Column with the path of each picture. It is also the id in a table without ids.
+        Column with the path of each picture, or two or more joined by "/", such as
+        "subfolder/filename". It is also the id in a table without ids.
     need_labels : bool
         False: labels are not read, and the table may have neither votes nor labels.
 
@@ -115,7 +116,7 @@ def read_catalog(
     overrides = check_roles(columns or {})
     catalog = _Catalog(uri, KNOWN_NAMES | {name.lower() for name in overrides.values() if name}, hdu)
     if path_column is not None:
-        path_column = find_named(path_column, catalog.names, uri, "survey.images.path_column")
+        path_column = catalog.find_path(path_column)
     overrides = _with_id(overrides, path_column, catalog)
     schema = _choose_schema(schema, overrides, catalog, need_labels)
     _log_unused_split(overrides, catalog)
@@ -186,6 +187,7 @@ class _Catalog:
     def __init__(self, uri: str, known: Collection[str], hdu: int | str | None) -> None:
         self._table: Table = open_table(uri, known, hdu)
         self._stored = to_canonical(self._table.names)  # usual name -> name in the file
+        self._joined: dict[str, list[str]] = {}  # columns whose values are joined by "/", by their name
         self.uri, self.names = uri, list(self._stored)
 
     def unit(self, name: str) -> str:
@@ -196,11 +198,27 @@ class _Catalog:
         """Return the first column that looks like paths of pictures, or None."""
         return find_path_column(self._table)
 
+    def find_path(self, requested: str) -> str:
+        """Return the column of paths, which may be several joined by "/". CatalogError if there is none."""
+        key = "survey.images.path_column"
+        if "/" not in requested or requested in self.names:
+            return find_named(requested, self.names, self.uri, key)
+        self._joined[requested] = [find_named(part, self.names, self.uri, key) for part in requested.split("/")]
+        self.names.append(requested)
+        return requested
+
     def read(self, columns: Sequence[str], text: Collection[str] = ()) -> pa.Table:
         """Return columns by their usual names."""
         columns = list(dict.fromkeys(columns))
-        table = self._table.read([self._stored[name] for name in columns], [self._stored[name] for name in text])
-        return table.rename_columns(columns)
+        joined = {name: self._joined[name] for name in columns if name in self._joined}
+        parts = [part for own in joined.values() for part in own]
+        plain = list(dict.fromkeys([*(name for name in columns if name not in joined), *parts]))
+        as_text = [self._stored[name] for name in (*text, *parts) if name not in joined]
+        table = self._table.read([self._stored[name] for name in plain], as_text).rename_columns(plain)
+        for name, own in joined.items():
+            values = [pc.cast(table[part], pa.string()) for part in own]
+            table = table.append_column(name, pc.binary_join_element_wise(*values, "/"))
+        return table.select(columns)
 
 
 def votes_type(tree: DecisionTree = GZ2) -> pa.DataType:

@@ -2,9 +2,10 @@
 
 | classes | of the trees | source |
 |---|---|---|
-| `…-9` | all | the nine classes of Guan et al. 2023 (arXiv:2311.17967), made for Galaxy Zoo 2 |
+| `…-9` | all but `gz-rings` | the nine classes of Guan et al. 2023 (arXiv:2311.17967), made for Galaxy Zoo 2 |
 | `gz2-9-lens` | `gz2` | the nine classes, and gravitational lenses |
 | `gz2-5` | `gz2` | the five classes of Zhu et al. 2019 (Ap&SS 364, 55) |
+| `gz-rings-2` | `gz-rings` | its two answers |
 | `…-10` | those with GZ DECaLS's questions | after the ten classes of Galaxy10 DECaLS (Leung & Bovy) |
 
 A bar counts as one whether strong or weak. In GZ Hubble and GZ CANDELS, a disk is not clumpy.
@@ -26,6 +27,7 @@ from raydistill.galaxies.trees import (
     GZ_EUCLID,
     GZ_HUBBLE,
     GZ_JWST,
+    GZ_RINGS,
 )
 
 Step = str | tuple[str, ...]  # an answer, or alternative answers
@@ -120,4 +122,5 @@ BUILTIN_PATHS: Mapping[str, tuple[DecisionTree, Paths]] = {
     "gz-jwst-10": (GZ_JWST, _GALAXY10),
     "gz-euclid-9": (GZ_EUCLID, _SINCE_DECALS_5),
     "gz-euclid-10": (GZ_EUCLID, _GALAXY10),
+    "gz-rings-2": (GZ_RINGS, {"ring": ("ring_yes",), "no_ring": ("ring_no",)}),
 }

@@ -10,6 +10,7 @@
 | `gz-cosmic-dawn` | GZ Cosmic Dawn | 13, 45 |
 | `gz-jwst` | GZ JWST | 12, 39 |
 | `gz-euclid` | GZ Euclid | 13, 46 |
+| `gz-rings` | GZ Rings, which asks for rings alone | 1, 2 |
 
 Names and order of questions and answers are those of galaxy-datasets (`label_metadata`), whose
 tables they head. It gives one answer to lead to a question, and none for `merging` and GZ JWST's
@@ -165,7 +166,9 @@ GZ_CANDELS = _tree(
     },
 )
 
+GZ_RINGS = _tree("gz-rings", "GZ Rings", {"ring": ("", "yes no")})
+
 TREES: Mapping[str, DecisionTree] = {
     tree.name: tree
-    for tree in (GZ2, GZ_DECALS_12, GZ_DECALS, GZ_HUBBLE, GZ_CANDELS, GZ_COSMIC_DAWN, GZ_JWST, GZ_EUCLID)
+    for tree in (GZ2, GZ_DECALS_12, GZ_DECALS, GZ_HUBBLE, GZ_CANDELS, GZ_COSMIC_DAWN, GZ_JWST, GZ_EUCLID, GZ_RINGS)
 }

@@ -67,8 +67,8 @@ class FitsImages:
     max_fill
         Largest share of the pixels within the crop to fill; more reject the picture.
     path_column
-        Column of the table with the path of each picture: below `root`, or absolute. It replaces
-        `pattern` and `mapping`.
+        Column of the table with the path of each picture: below `root`, or absolute. Columns for
+        folder and file are joined: subfolder/filename. It replaces `pattern` and `mapping`.
     fit
         A picture that is not square: "square" rejects it, "crop" takes its central square, "pad"
         makes it square with black.

@@ -46,8 +46,8 @@ class FolderImages:
         as 12 of 16. "full": the whole container, 0 to 65535, or 0 to 1 for floats. [low, high]:
         these values; a high of at most 255 also stretches 8-bit pictures.
     path_column
-        Column of the table with the path of each picture: below `root`, or absolute. It replaces
-        `pattern` and `mapping`.
+        Column of the table with the path of each picture: below `root`, or absolute. Columns for
+        folder and file are joined: subfolder/filename. It replaces `pattern` and `mapping`.
     fit
         A picture that is not square: "square" rejects it, "crop" takes its central square, "pad"
         makes it square with black.
