@@ -272,17 +272,52 @@ write_synthetic(Folder(folder), rd.curate(config))
 rd.curate(config, "curate.crop_fraction=1", "curate.image_size=64")
 """
 )
+# A small curated set, a distilled one, predictions and two exported folders; no stage runs.
+SHARE = """
+import os
+
+os.environ.update(HF_HOME=os.path.abspath("hub"), HF_HUB_OFFLINE="1")
+import pyarrow as pa
+from raydistill.artifacts.export import export
+from raydistill.artifacts.predictions import SCHEMA
+from raydistill.storage import Folder
+from tests.unit.artifacts.test_huggingface import distilled, many_galaxies
+from tests.unit.artifacts.test_predictions import committed
+
+made = many_galaxies(Folder("runs/demo/curated-0"))
+features = {"predicted_class": "Er", "probability": [0.5, 0.5], "spread": [0.1, 0.1]}
+rows = [
+    {"object_id": one, "features": [n, label], **features} if n else {"object_id": one, "reason": "corrupt"}
+    for n, (one, label) in enumerate(zip(made.load("train").object_ids, made.load("train").labels_N.tolist()))
+]
+committed(Folder("runs/demo/predictions-0"), pa.Table.from_pylist(rows, SCHEMA))
+export(made, Folder("galaxies"), "huggingface")
+export(distilled(Folder("runs/demo/distilled-0")), Folder("prototypes"), "huggingface")
+"""
 PREPARE = {
     "artifacts.md": ARTIFACTS,
     "audit.md": AUDIT,
     "detect.md": DETECT,
     "predict.md": PREDICT,
+    "share.md": SHARE,
     "stable-diffusion.md": STABLE_DIFFUSION,
 }
 USE_SMALL_RUN = {"audit.md", "detect.md", "predict.md"}
 RUN_DEMO = {"README.md", "tutorial.md"}
 # The tutorial prints figures of one run: their order holds on any processor.
+# Embedding Atlas shows pictures of {bytes, path}, and numbers the rows of neighbours from 0.
 CHECK = {
+    "share.md": """
+read = pd.read_parquet("atlas.parquet")
+assert set(galaxies["object_id"]) - set(read["object_id"]) == {galaxies["object_id"][0]}  # its picture was rejected
+assert read["image"][0]["bytes"] == galaxies.set_index("object_id")["image"][read["object_id"][0]]
+assert np.isfinite(read[["x", "y"]]).all(axis=None)
+for row, near in enumerate(read["neighbors"]):
+    assert len(near["ids"]) == len(near["distances"]) == 10 and row not in near["ids"]
+    expected = np.sort(np.linalg.norm(features - features[row], axis=1))[1:11]
+    assert np.allclose(np.linalg.norm(features[near["ids"]] - features[row], axis=1), expected, atol=1e-3)
+assert prototypes.num_rows == len(images) == 6 and splits["train"].num_rows == 60
+""",
     "tutorial.md": """
 accuracy = table.set_index("training_set")
 lower_end = accuracy.loc["distilled", "balanced_accuracy"] - accuracy.loc["distilled", "balanced_accuracy_ci95"]

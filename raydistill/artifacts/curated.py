@@ -330,8 +330,8 @@ class CuratedSet:
             The columns of `SCHEMA`, `label` and `split`. `ra` and `dec` are in degrees (ICRS),
             `petro_r90` in arcsec. `image` holds the bytes of a PNG file.
         """
-        splits = SPLITS if split is None else (split,)
-        tables = [self.table(name).append_column("split", pa.array([name] * self._count(name))) for name in splits]
+        own = {name: self.table(name) for name in (SPLITS if split is None else (split,))}
+        tables = [rows.append_column("split", pa.repeat(name, len(rows))) for name, rows in own.items()]
         return pa.concat_tables(tables).to_pandas()
 
     def to_astropy(self, split: Split | None = None) -> Table:

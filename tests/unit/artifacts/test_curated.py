@@ -152,6 +152,14 @@ def test_plain_pyarrow_and_pandas_read_the_same_galaxies(folder: Folder) -> None
     assert set(zip(table["label"].to_pylist(), table["class_name"].to_pylist(), strict=True)) == {(0, "Er"), (1, "Sb")}
 
 
+def test_pandas_gets_a_set_with_an_empty_split(folder: Folder) -> None:
+    rows = {key: where for key, where in ROWS.items() if where[0] == "train"}
+    classes = tuple(replace(entry, train=2, validation=0, test=0) for entry in SUMMARY.classes)
+    write(folder, rows, replace(SUMMARY, classes=classes))
+    frame = CuratedSet.open(folder).to_pandas()
+    assert dict(zip(frame["object_id"], frame["split"], strict=True)) == dict.fromkeys(rows, "train")
+
+
 def test_opening_detects_a_damaged_picture(curated: CuratedSet) -> None:
     name = partition("test", 1)
     data = bytearray(curated.folder.read(name))
