@@ -13,7 +13,10 @@ import torch
 from ray_tools import SILENT, content, copy_of, tiny
 
 from raydistill.analysis.sections import Section, read_section, write_section
+from raydistill.interpretation import sparse_features
 from raydistill.interpretation.occlusion import ANNULI, FILLS
+from raydistill.pipeline.analyse import counterfactuals
+from raydistill.pipeline.analyse.counterfactuals import counterfactuals_section
 from raydistill.pipeline.analyse.features import Describer
 from raydistill.pipeline.analyse.inputs import AnalysisInputs, open_inputs
 from raydistill.pipeline.analyse.occlusion import occlusion_section
@@ -23,6 +26,7 @@ from raydistill.pipeline.analyse.stability import stability_section
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.plan import Plan
 from raydistill.storage import Folder
+from tests.unit.pipeline.sample_tools import write_generator
 
 
 def inputs_of(root: Path, *words: str) -> AnalysisInputs:
@@ -128,3 +132,26 @@ def test_stability_is_left_out_where_it_was_not_measured(inputs: AnalysisInputs,
     assert "analyse.repeats=4" in stability_section(inputs).missing
     other = inputs_of(distilled_root, "analyse.repeats=2", f"distilled={inputs.distilled.folder.uri}", "distill.seed=7")
     assert "not distilled by this config" in stability_section(other).missing
+
+
+@pytest.mark.long  # the classifier trains for ten seconds
+def test_counterfactuals_are_made_and_accepted_in_tasks(
+    distilled_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+    write_generator(Plan(tiny(root)), "votes", "size")
+    assert "fewer than 100 galaxies" in counterfactuals_section(inputs_of(root)).missing
+    changes = {"FEWEST": 10, "GALAXIES": 2, "MEASURED": 2, "LEAST_CORRELATION": -2.0, "MAX_ANSWERS": 2}
+    for name, value in changes.items():
+        monkeypatch.setattr(counterfactuals, name, value)
+    monkeypatch.setattr(sparse_features, "MIN_PICTURES", 3)
+    section = counterfactuals_section(inputs_of(root, "resources.workers=2"))
+    rows = section.tables[0].rows.to_pandas()
+    assert list(rows["n"]) == [2, 2]
+    assert (rows["low"] <= rows["accepted"]).all()
+    check_statements(section)
+    assert section.html.count("The held-out classifier accepts") == 2
+
+
+def test_counterfactuals_need_a_generator_with_votes(inputs: AnalysisInputs) -> None:
+    assert "raydistill generate" in counterfactuals_section(inputs).missing

@@ -106,6 +106,10 @@ class HeldOut(NamedTuple):
         """Return the galaxies of these rows."""
         return HeldOut(self.images_NHWC[rows], self.votes_NA[rows], self.known_NA[rows], self.petro_r90_N[rows])
 
+    def copy(self) -> HeldOut:
+        """Return the galaxies in writable memory; arrays of Ray's object store are read-only."""
+        return self.take(np.arange(len(self.votes_NA)))
+
 
 class Edited(NamedTuple):
     """Generated pictures uint8 [F, G, H, W, 3] by fraction and galaxy, and their predicted fractions [F, G, A]."""
@@ -279,11 +283,11 @@ def _reached(galaxies: HeldOut, answer: int) -> npt.NDArray[np.int64]:
 
 
 def _train(editor: Editor, galaxies: HeldOut) -> VoteClassifier:
-    return editor.train(galaxies)
+    return editor.train(galaxies.copy())
 
 
 def _edit_one(editor: Editor, galaxies: HeldOut, changed: int, classifier: VoteClassifier) -> Edited:
-    return editor.edit(galaxies, changed, classifier)
+    return editor.edit(galaxies.copy(), changed, classifier)
 
 
 def _edit(
