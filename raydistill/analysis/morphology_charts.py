@@ -235,9 +235,9 @@ def _cloud_limits(cloud_N: Floats, prototypes: Sequence[Floats]) -> tuple[float,
 
 
 def _draw_prototypes(axes: Axes, x: Floats, y: Floats, valid: Bools, marker: str, colour: object) -> None:
-    style: dict[str, Any] = {"linestyle": "", "marker": marker, "markersize": 5, "markeredgewidth": 0.8, "zorder": 3}
-    axes.plot(x[valid], y[valid], color=colour, markeredgecolor="white", **style)
-    axes.plot(x[~valid], y[~valid], markerfacecolor="none", markeredgecolor=colour, **style)
+    style: dict[str, Any] = {"linestyle": "", "marker": marker, "markersize": 6, "zorder": 3}
+    axes.plot(x[valid], y[valid], color=colour, markeredgecolor="white", markeredgewidth=0.4, **style)
+    axes.plot(x[~valid], y[~valid], markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.9, **style)
 
 
 def _prototype_handles(marker: str, colour: str) -> list[Line2D]:

@@ -36,6 +36,8 @@ MIN_AREA = 12  # px of a source
 NOT_MEASURED = 4  # statmorph's flag of a picture without any result
 WORST_VALID = 1  # of statmorph's flags: suspect
 _MISSING = -99.0  # statmorph's number for no result
+# Warnings of statmorph that set no flag.
+_HARMLESS = ("Using skybox", "Reducing skybox", "Reduced stepsize", "Single clump", "segmap_mid is undefined")
 _SKY_BOX = 8  # statmorph's box of sky is 1/8 of the side
 
 # Name of a quantity -> its value in statmorph's result for a picture of `side` pixels.
@@ -91,7 +93,8 @@ def structure(light_HWC: Floats) -> Structure:
             return _not_measured(f"statmorph failed: {type(error).__name__}: {error}")
     values = {name: float(value(found, len(light_HWC))) for name, value in STRUCTURE.items()}
     values = {name: value if value != _MISSING else np.nan for name, value in values.items()}
-    reason = "; ".join(dict.fromkeys(str(one.message) for one in caught))
+    reasons = dict.fromkeys(str(one.message) for one in caught)
+    reason = "; ".join(one for one in reasons if not any(part in one for part in _HARMLESS))
     flagged = found.flag or found.flag_sersic
     return Structure(values, int(found.flag), int(found.flag_sersic), (reason or "flagged") if flagged else "")
 

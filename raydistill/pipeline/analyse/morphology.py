@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -129,18 +130,15 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
             _profile_figure(inputs, own, others),
             *_structure_figures(names, own, others, galaxies),
         ),
-        statements=tuple(
-            _statement(names[label], one) for label in classes for one in compared[label] if _is_tested(one)
+        statements=(
+            *(_statement(names[label], one) for label in classes for one in compared[label] if one.p_value is not None),
+            *(_scatter(names[label], compared[label]) for label in classes),
         ),
     )
 
 
 def _of_class(table: pa.Table, label: int) -> pa.Table:
     return table.filter(pc.equal(table["label"], label))
-
-
-def _is_tested(one: Comparison) -> bool:
-    return one.p_value is not None
 
 
 def _statement(class_name: str, one: Comparison) -> Statement:
@@ -152,6 +150,18 @@ def _statement(class_name: str, one: Comparison) -> Statement:
     )
     ends = one.percentile, one.percentile_low, one.percentile_high
     return Statement(text, *ends, one.num_galaxies, one.p_value)
+
+
+def _scatter(class_name: str, compared: Sequence[Comparison]) -> Statement:
+    """Return how far single prototypes scatter. The measures of a prototype depend on each other: there is no interval."""
+    tested = [one for one in compared if one.p_value is not None]
+    number = sum(one.num_prototypes for one in tested)
+    share = 100 * sum(one.num_outside for one in tested) / number if number else math.nan
+    text = (
+        f"Values of single prototypes of {class_name.replace('_', ' ')} outside the 2.5 to 97.5 % range of their class, in "
+        "percent of all measures; 5 are expected of galaxies, n counts prototypes"
+    )
+    return Statement(text, share, math.nan, math.nan, max((one.num_prototypes for one in tested), default=0))
 
 
 def _comparison_table(names: Sequence[str], compared: dict[int, list[Comparison]]) -> SectionTable:

@@ -64,6 +64,15 @@ def test_an_error_of_statmorph_is_a_row_with_its_reason(monkeypatch: pytest.Monk
     assert found.reason == "statmorph failed: AssertionError: no minimum"
 
 
+def test_reasons_name_only_warnings_that_set_a_flag() -> None:
+    tilted = sersic(32, 6, 1) + 0.004 * np.arange(32)[:, None]
+    found = measured(tilted)
+    assert found.flag == 2
+    assert found.reason.endswith("Image is not background-subtracted.")
+    assert "skybox" not in found.reason
+    assert measured(sersic(48, 6, 1)).reason == ""
+
+
 def test_a_second_galaxy_is_masked() -> None:
     alone = sersic(64, 5, 1)
     beside = alone + np.roll(sersic(64, 3, 1), (-22, 22), axis=(0, 1))
