@@ -1,12 +1,14 @@
-"""Start and kill real MLflow servers."""
+"""Start and kill real MLflow and PostgreSQL servers."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,9 +23,9 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def mlflow_server(folder: Path, port: int, log_file: str) -> AbstractContextManager[None]:
-    """Hold an MLflow server for the body, with all its data in the folder."""
-    command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
+def mlflow_server(folder: Path, port: int, log_file: str, store: str | None = None) -> AbstractContextManager[None]:
+    """Hold an MLflow server for the body, with its files in the folder, and its records there or in a store."""
+    command = ["mlflow", "server", "--backend-store-uri", store or f"sqlite:///{folder}/server.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     return serving(command, port, folder / log_file)
 
@@ -39,15 +41,54 @@ def serving(command: list[str], port: int, log_file: Path) -> Iterator[None]:
             stdout=output,
             stderr=output,
             cwd=log_file.parent,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # half a dozen processes of no use here
             start_new_session=True,
         )
     try:
-        for _ in range(600):
+        for _ in range(1800):
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
                 break
             assert process.poll() is None, log_file.read_text()
             time.sleep(0.1)
+        else:
+            raise TimeoutError(f"{' '.join(command)} does not answer")
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def find_postgresql() -> Path | None:
+    """Return the newest folder of PostgreSQL's programs, where Debian installs them or in PATH."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    found = shutil.which("initdb")
+    return folders[-1] if folders else Path(found).parent if found else None
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """Hold a PostgreSQL server with an empty database for the body; yield the URI of the database.
+
+    PostgreSQL refuses to run as root, so root starts it as `nobody`.
+    """
+    programs = find_postgresql()
+    assert programs is not None
+    folder, port = Path(tempfile.mkdtemp(prefix="postgresql-")), free_port()
+    as_user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
+    if as_user:
+        shutil.chown(folder, "nobody")
+
+    def run(program: str, *arguments: str) -> None:
+        command = [*as_user, str(programs / program), *arguments]
+        with (folder / "commands.log").open("a") as output:  # a pipe would stay open in the server
+            subprocess.run(command, check=True, stdout=output, stderr=output, cwd=folder)
+
+    run("initdb", "-D", f"{folder}/data", "-U", "mlflow", "-A", "trust")
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+    run("pg_ctl", "-D", f"{folder}/data", "-o", options, "-l", f"{folder}/server.log", "-w", "start")
+    try:
+        run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
+        yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
+    finally:
+        run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
+        shutil.rmtree(folder)

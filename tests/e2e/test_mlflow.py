@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -17,10 +16,10 @@ import raydistill as rd
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.pipeline.tracking.tracker import Tracker
-from raydistill.pipeline.tracking.uris import ui_command
 from tests.e2e import tools
-from tests.e2e.browser import CHROMIUM, Page, open_browser
-from tests.servers import free_port, mlflow_server, serving
+from tests.e2e.browser import CHROMIUM
+from tests.e2e.mlflow_walk import walk_run, walking
+from tests.servers import mlflow_server
 
 
 def tracking_uri(output: Path) -> str:
@@ -206,29 +205,31 @@ def test_runs_are_found_by_name_and_tags(undisturbed: Path, runs: dict[str, Any]
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_the_printed_page_shows_the_runs_and_a_click_the_headline(undisturbed: Path, tmp_path: Path) -> None:
-    uri, port = tracking_uri(undisturbed), free_port()
+    uri = tracking_uri(undisturbed)
+    address = Tracker(uri, "tiny").page()
+    assert address is not None
 
-    async def text_of(page: Page, wanted: str) -> str:
-        for _ in range(200):
-            if wanted in (text := await page.evaluate("document.body?.innerText ?? ''")):
-                return str(text)
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"{wanted!r} does not appear on the page:\n{text}")
+    async def look() -> None:
+        async with walking(uri, tmp_path) as walk:
+            await walk.visit(address.partition("/#/")[2], "6 matching runs", "run tiny ")
+            await walk.click("a", "run tiny ")
+            await walk.read("It reaches ", "balanced accuracy ± 95 %", "distilled/fraction_of_experts")
 
-    async def walk() -> None:
-        address = Tracker(uri, "tiny").page()
-        assert address is not None
-        async with open_browser(tmp_path / "profile", tmp_path / "downloads") as page:
-            await page.call("Page.navigate", url=address.replace(":5000/", f":{port}/"))
-            assert "6 matching runs" in await text_of(page, "run tiny ")
-            link = "[...document.querySelectorAll('a')].find(a => a.textContent.startsWith('run tiny '))"
-            await page.evaluate(f"{link}.click()")
-            text = await text_of(page, "It reaches ")
-            assert "balanced accuracy ± 95 %" in text
-            assert "distilled/fraction_of_experts" in text
+    asyncio.run(look())
 
-    with serving(shlex.split(ui_command(uri)), port, tmp_path / "ui.log"):
-        asyncio.run(walk())
+
+@pytest.mark.long
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_every_page_shows_what_a_person_must_see(undisturbed: Path, tmp_path: Path) -> None:
+    """The runs, their metrics, pictures and tables, a comparison, and the models."""
+    mlflow_client = client(undisturbed)
+    experiment = mlflow_client.get_experiment_by_name("tiny").experiment_id
+
+    async def look() -> None:
+        async with walking(tracking_uri(undisturbed), tmp_path) as walk:
+            await walk_run(walk, mlflow_client, experiment)
+
+    asyncio.run(look())
 
 
 @pytest.mark.long
@@ -253,6 +254,24 @@ def test_terminated_run_is_killed_in_mlflow_and_the_next_one_finishes(
     again = tools.raydistill(tmp_path, env, stage="distill")
     assert again.wait() == 0, again.log[-3000:]
     assert tools.manifest(tmp_path, "distilled")["content"] == tools.manifest(undisturbed, "distilled")["content"]
+
+
+@pytest.mark.long
+def test_metrics_arrive_while_a_distillation_runs(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+    tools.copy_of(undisturbed, tmp_path, "survey", "curated", "trajectories")
+    sampled = {**env, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1"}
+    options = ("distill.iterations=100000", "tracking.system_metrics=true")
+    command = tools.raydistill(tmp_path, sampled, *options, stage="distill")
+    command.wait_until("distilling", lambda: tools.there(tmp_path, "distilled", "partial/state.safetensors"))
+
+    def arrived() -> bool:
+        metrics = runs_of(tmp_path)["distilled"].data.metrics
+        return {"loss", "system/cpu_utilization_percentage"} <= set(metrics)
+
+    command.wait_until("metrics arrive", arrived)
+    assert runs_of(tmp_path)["distilled"].info.status == "RUNNING"
+    command.process.send_signal(signal.SIGTERM)
+    assert command.wait(60) == 128 + signal.SIGTERM
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 from contextlib import nullcontext
@@ -37,6 +38,8 @@ from raydistill.pipeline.tune.trials import (
     STOPPED,
     Trial,
 )
+from tests.e2e.browser import CHROMIUM
+from tests.e2e.mlflow_walk import walk_search, walking
 
 MADE_FROM = ("survey", "curated", "trajectories")
 SPACE = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}, init: [real, noise]}"
@@ -115,6 +118,21 @@ def test_mlflow_has_a_parent_run_and_a_child_per_trial(searched: Config) -> None
     assert {run.info.run_name for run in children} == {f"trial tiny {trial['trial']}" for trial in trials}
     assert {run.data.tags["config"] for run in runs} == {"tiny"}
     assert sorted(run.data.metrics["best"] for run in children) == sorted(trial["best"] for trial in trials)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_mlflow_shows_the_trials_below_their_search(searched: Config, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{searched.output}/mlflow.db"
+    client = MlflowClient(uri)
+
+    async def look() -> None:
+        async with walking(uri, tmp_path) as walk:
+            await walk_search(walk, client, client.get_experiment_by_name("search").experiment_id)
+
+    asyncio.run(look())
 
 
 def test_finished_search_is_skipped(searched: Config, caplog: pytest.LogCaptureFixture) -> None:
