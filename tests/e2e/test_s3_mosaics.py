@@ -44,13 +44,15 @@ def test_curated_set_of_a_bucket_is_that_of_the_disk(
     (tmp_path / "table.csv").write_text("\n".join(["id,label,ra,dec", *rows]))
     (tmp_path / "c.yaml").write_text(CONFIG)
     contents, there = [], "s3://bucket/survey"
+    catalog = f"survey.catalog={tmp_path / 'table.csv'}"
     with s3_server(tmp_path / "s3", monkeypatch) as (client, _):
         Folder(there).put_tree(tmp_path / "tiles")
-        for number, root in enumerate(("tiles", there)):
-            words = ("curate", "c.yaml", f"output=runs{number}", f"survey.images.root={root}")
-            command = tools.typed(tmp_path, {**env, **client}, *words)
+        for number, root in enumerate((str(tmp_path / "tiles"), there)):
+            output = tmp_path / str(number)
+            words = ("curate", str(tmp_path / "c.yaml"), f"output={output}", f"survey.images.root={root}", catalog)
+            command = tools.typed(output, {**env, **client}, *words)
             assert command.wait() == 0, command.log[-4000:]
-            contents.append(open_manifest(Folder(tmp_path / command.answer), "curated").content)
+            contents.append(open_manifest(Folder(command.answer), "curated").content)
     assert contents[0] == contents[1]
 
 
