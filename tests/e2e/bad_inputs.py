@@ -200,6 +200,12 @@ CONFIG_ROWS = [
       "foo://bucket/x: unknown storage 'foo://'; give a path, or a URI such as s3://bucket/folder"),
     R("scores without networks on all the data", "run tiny.yaml evaluate.scores=true", 2,
       "command line, evaluate: scores compare with networks trained on all the data, but full_data_networks is 0; fix the value"),
+    R("a misspelt network of timm", "run tiny.yaml 'network={kind: timm, model: convnext_nanoo}'", 2,
+      "network.model: timm has no model 'convnext_nanoo'; did you mean 'convnext_nano'?"),
+    R("a network of timm that would be downloaded", "run tiny.yaml 'network={kind: timm, model: hf_hub:mwalmsley/zoobot}'", 2,
+      "command line, network: model must be a name in timm, such as convnext_nano, got 'hf_hub:mwalmsley/zoobot'; fix the value"),
+    R("weights that are missing", "run tiny.yaml 'network={kind: timm, model: test_resnet, weights: nope.safetensors}'", 2,
+      "nope.safetensors: the weights cannot be read (No such file or directory); correct the path of weights"),
     R("an export of a missing distilled set", "export nope out", 3,
       "nope: there is no distilled set here; run 'raydistill distill CONFIG' first"),
 ]
