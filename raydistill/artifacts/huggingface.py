@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from datasets.table import MemoryMappedTable
 
 ROWS = 1024
+BUFFER = 1 << 20  # bytes of a column that are read at a time, instead of those of a whole row group
 EXTRA = "run pip install 'raydistill[huggingface]'"
 TRAIN = "train"
 
@@ -275,7 +276,7 @@ class _Rows:
     """The rows of a file of a curated set, in order, a few at a time."""
 
     def __init__(self, curated: CuratedSet, name: str, rows: int, stack: ExitStack) -> None:
-        file = pq.ParquetFile(stack.enter_context(curated.folder.open(name)), pre_buffer=False)
+        file = pq.ParquetFile(stack.enter_context(curated.folder.open(name)), buffer_size=BUFFER, pre_buffer=False)
         columns = curated_sets.SCHEMA.names
         self._batches = file.iter_batches(rows, columns=columns, use_threads=False)
         self._held = curated_sets.SCHEMA.empty_table()

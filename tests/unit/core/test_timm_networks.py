@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -24,12 +25,15 @@ from raydistill.core.networks import (
     embedding,
     initial_parameters,
     logits_and_features,
+    shared_network,
 )
 from raydistill.core.normalise import one_hot
 from raydistill.core.timm_networks import Timm, _import_timm
 from raydistill.core.training import Training, predict, train
 from raydistill.errors import ConfigError
+from raydistill.pipeline.plan import Plan
 from tests import zoo
+from tests.unit.config_tools import SIMULATED, Read
 
 SIZE, K = 64, 3
 # ConvNeXt has layer norm, ResNet and EfficientNet have batch norm, ViT and MaxViT need the size of the images.
@@ -232,3 +236,18 @@ def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ConfigError, match=r"timm is not installed; run pip install 'raydistill\[timm\]'"):
         build_network(Timm(model="test_convnext"), K, SIZE)
+
+
+def test_other_weights_are_another_evaluation(read: Read, tmp_path: Path) -> None:
+    path = tmp_path / "zoobot.safetensors"
+    saved(original("test_resnet"), path)
+    networks = f"[{{kind: timm, model: test_resnet}}, {{model: test_resnet, weights: {path}}}]"
+    config = read(SIMULATED, f"evaluate.other_networks={networks}")
+    with_weights = config.evaluate.other_networks[1]
+    assert (config.network.kind, with_weights) == ("convnet", Timm(model="test_resnet", weights=str(path)))
+    assert pickle.loads(pickle.dumps(with_weights)) == with_weights  # workers get it
+    assert shared_network(with_weights, K, SIZE) is shared_network(with_weights, K, SIZE)
+    before = Plan(config).evaluation.identity
+    assert Plan(config).evaluation.identity == before
+    saved(original("test_resnet", 7), path)
+    assert Plan(config).evaluation.identity != before
