@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from raydistill.analysis.drawing import BLUE, INK, MUTED, STYLE, VERMILION, wrapped
 
 Floats = npt.NDArray[np.floating]
+PANELS = 4  # in a row
 
 
 def difference_matrix(means_KHW: Floats, class_names: Sequence[str]) -> tuple[Figure, float]:
@@ -29,10 +30,10 @@ def difference_matrix(means_KHW: Floats, class_names: Sequence[str]) -> tuple[Fi
     largest = max(float(np.abs(differences).max()), 1e-6)
     colours = matplotlib.colors.LinearSegmentedColormap.from_list("difference", [BLUE, "#ffffff", VERMILION])
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.3 + 0.78 * count, 0.9 + 0.78 * count))
+        figure = Figure(figsize=(1.2 + 0.78 * count, 0.5 + 0.78 * count))
         grid = figure.subplots(count, count, squeeze=False)
         figure.subplots_adjust(
-            left=1.15 / figure.get_figwidth(), right=0.99, bottom=0.01, top=1 - 0.75 / figure.get_figheight(),
+            left=1.15 / figure.get_figwidth(), right=0.99, bottom=0.01, top=1 - 0.45 / figure.get_figheight(),
             wspace=0.06, hspace=0.06,
         )  # fmt: skip
         for row, axes in enumerate(grid):
@@ -67,10 +68,14 @@ def trend_chart(
         Label of the axis of values.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.7 + 1.9 * len(names), 1.1 + 0.28 * len(rows)), layout="constrained")
-        axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+        columns = min(len(names), PANELS)
+        lines = -(-len(names) // columns)
+        figure = Figure(figsize=(1.7 + 1.9 * columns, lines * (0.7 + 0.24 * len(rows)) + 0.3), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+        for axis in axes[len(names) :]:
+            axis.set_visible(False)
         y = np.arange(len(rows))[::-1]
-        for panel, axis in enumerate(axes):
+        for panel, axis in enumerate(axes[: len(names)]):
             axis.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
             errors = np.abs(np.stack([values[panel] - low[panel], high[panel] - values[panel]]))
             axis.errorbar(
@@ -87,4 +92,34 @@ def trend_chart(
             axis.set_yticks(y, [one.replace("_", " ") for one in rows], fontsize=8)
             axis.set_ylim(-0.6, len(rows) - 0.4)
         figure.supxlabel(label, fontsize=8)
+    return figure
+
+
+def stacked_spectra(
+    names: Sequence[str], wavelength_W: Floats, nearest: Sequence[tuple[Floats, Floats]], of_class: Sequence[Floats]
+) -> Figure:
+    """Return stacked spectra, a panel per class.
+
+    Parameters
+    ----------
+    names
+        Titles of the panels.
+    wavelength_W
+        Rest wavelengths in Å.
+    nearest
+        Mean and standard deviation of the flux [W] over the galaxies nearest to the prototypes.
+    of_class
+        Mean flux [W] over the class.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 0.8 + 1.3 * len(names)), layout="constrained")
+        axes = figure.subplots(len(names), 1, squeeze=False, sharex=True)[:, 0]
+        for axis, name, (mean, spread), whole in zip(axes, names, nearest, of_class, strict=True):
+            axis.fill_between(wavelength_W, mean - spread, mean + spread, color=BLUE, alpha=0.2, linewidth=0)
+            axis.plot(wavelength_W, whole, color=INK, linewidth=0.8)
+            axis.plot(wavelength_W, mean, color=BLUE, linewidth=0.9)
+            axis.axvline(4000, color=MUTED, linewidth=0.7, linestyle=":")
+            axis.set_title(name, fontsize=8, loc="left")
+        axes[-1].set_xlabel("rest wavelength [Å]")
+        figure.supylabel("relative flux density", fontsize=8)
     return figure

@@ -34,7 +34,7 @@ from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING, read_tensors, read_whitening, write_tensors, write_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation, Whitening
-from raydistill.errors import ArtifactCorrupt
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.storage import Folder
 
@@ -218,6 +218,17 @@ class DistilledSet:
         if path is not None:
             hdus.writeto(path, overwrite=overwrite)
         return hdus
+
+    def require(self, class_names: list[str], image_size: int) -> None:
+        """Raise ArtifactIncompatible unless the set has these classes and this image size."""
+        where = self.folder.uri
+        if self.class_names != class_names:
+            what = f"its classes are {', '.join(self.class_names)}, the survey's are {', '.join(class_names)}"
+            raise ArtifactIncompatible(what, where, "set curate.classes to the classes it was distilled for")
+        size = self.selected.images_SCHW.shape[-1]
+        if size != image_size:
+            what = f"its images have {size} px, the survey's have {image_size}"
+            raise ArtifactIncompatible(what, where, f"set curate.image_size={size}")
 
     def frames(self) -> dict[int, np.ndarray]:
         """Return the images during the distillation, by iteration.

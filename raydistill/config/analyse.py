@@ -41,6 +41,27 @@ class Properties:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spectra:
+    """Name the folder with spectra of the survey's galaxies.
+
+    Parameters
+    ----------
+    root
+        Folder of FITS files: those of SDSS (`COADD` with loglam, flux and ivar), or any with a
+        table of the columns wavelength and flux.
+    pattern
+        File name below `root`, with `{id}` for the object id.
+    """
+
+    root: str
+    pattern: str = "{id}.fits"
+
+    def __post_init__(self) -> None:
+        if "{id}" not in self.pattern:
+            raise ValueError(f"pattern must contain {{id}}, got '{self.pattern}'")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Analyse:
     """Set the samples and tests of `raydistill analyse`.
 
@@ -53,6 +74,8 @@ class Analyse:
     properties
         Table with properties of galaxies. None: redshift and petro_r90 of the survey, and the
         magnitude of a simulated one.
+    spectra
+        Spectra of galaxies, which are stacked in the rest frame. None: no section about spectra.
     repeats
         Further distillations with other seeds, to see which features recur. Each takes as long as
         the first one.
@@ -65,6 +88,7 @@ class Analyse:
     neighbours: PositiveInt = 20
     max_galaxies: PositiveInt = 200
     properties: Properties | None = None
+    spectra: Spectra | None = None
     repeats: NonNegativeInt = 0
     permutations: PositiveInt = 1999
     seed: int = 0

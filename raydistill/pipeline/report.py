@@ -86,7 +86,8 @@ def analysis_report(report: AnalysisReport, out: TextIO) -> None:
     console.print(f"{len(found)} of {len(tested)} tested statements are significant.", style="bold")
     for one in found.sort_values("p_value", kind="stable").head(SHOWN_STATEMENTS).to_dict("records"):
         value = _interval(one["value"], one["low"], one["high"])
-        console.print(f"- {one['text']}: {value}, n = {one['n']}, p = {one['p_value']:.3f}")
+        p_value = f"p = {one['p_value']:.3f}" if one["p_value"] >= 0.001 else "p < 0.001"
+        console.print(f"- {one['text']}: {value}, n = {one['n']}, {p_value}")
     if len(found) > SHOWN_STATEMENTS:
         console.print(f"- and {len(found) - SHOWN_STATEMENTS} more")
     console.print(f"Report: {report.folder}/{ANALYSIS_REPORT}")

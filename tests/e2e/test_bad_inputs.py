@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from raydistill import __version__, cli
 from raydistill.cli import base
 from raydistill.errors import ArtifactCorrupt
+from tests.e2e.bad_analyses import ANALYSIS_CONFIG_ROWS, ANALYSIS_RUN_ROWS
 from tests.e2e.bad_downloads import DOWNLOAD_ROWS
 from tests.e2e.bad_inputs import CONFIG_ROWS, FILES, PROCESS_ROWS, RUN_ROWS, Row
 from tests.e2e.bad_pictures import PICTURE_ROWS
@@ -116,7 +117,17 @@ def by_name(rows: list[Row]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", rows, ids=lambda row: row.what.replace(" ", "-"))
 
 
-@by_name([*CONFIG_ROWS, *SYNTHETIC_CONFIG_ROWS, *SURVEY_ROWS, *PICTURE_ROWS, *DOWNLOAD_ROWS, *PROCESS_ROWS])
+@by_name(
+    [
+        *CONFIG_ROWS,
+        *ANALYSIS_CONFIG_ROWS,
+        *SYNTHETIC_CONFIG_ROWS,
+        *SURVEY_ROWS,
+        *PICTURE_ROWS,
+        *DOWNLOAD_ROWS,
+        *PROCESS_ROWS,
+    ]
+)
 def test_bad_input_is_rejected_before_ray_starts(row: Row, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("run", "runtime.stages"):
         monkeypatch.setattr(f"raydistill.pipeline.{module}.ray_cluster", _no_cluster)
@@ -128,7 +139,7 @@ def _no_cluster(*_: object) -> None:
     raise AssertionError("a cluster was started")
 
 
-@by_name([*RUN_ROWS, *SYNTHETIC_RUN_ROWS])
+@by_name([*RUN_ROWS, *ANALYSIS_RUN_ROWS, *SYNTHETIC_RUN_ROWS])
 def test_bad_input_is_rejected_when_it_is_read(row: Row, prepared: Path, here: Path) -> None:
     shutil.copytree(prepared / "runs", here / "runs")
     check(row, here)
@@ -265,10 +276,10 @@ def document() -> str:
         "A test runs every line. The page is generated from `tests/e2e/bad_*.py`.",
     ]
     for title, rows in (
-        ("Config and command line", [*CONFIG_ROWS, *SYNTHETIC_CONFIG_ROWS]),
+        ("Config and command line", [*CONFIG_ROWS, *ANALYSIS_CONFIG_ROWS, *SYNTHETIC_CONFIG_ROWS]),
         ("Vote table and pictures", [*SURVEY_ROWS, *PICTURE_ROWS]),
         ("Downloads", DOWNLOAD_ROWS),
-        ("Artifacts, training, cluster, disk", [*RUN_ROWS, *SYNTHETIC_RUN_ROWS, *PROCESS_ROWS]),
+        ("Artifacts, training, cluster, disk", [*RUN_ROWS, *ANALYSIS_RUN_ROWS, *SYNTHETIC_RUN_ROWS, *PROCESS_ROWS]),
     ):
         lines = [f"| {row.what} | `raydistill {row.command}` | {row.code} | {_escape(row.sentence)} |" for row in rows]
         parts.append(

@@ -15,6 +15,8 @@ from raydistill.artifacts.distilled import DistilledSet
 from raydistill.storage import Folder
 
 MAX_VECTOR = 400_000  # bytes: a larger figure is shown as PNG
+SHOWN = 5  # significant statements of a section in the summary
+UNFOLDED = 12  # rows: a longer table is folded
 
 
 def analysis_page(
@@ -43,6 +45,8 @@ def analysis_page(
         content=distilled.manifest.content[:12],
         aligned=curated.summary.aligned,
         level=SIGNIFICANCE,
+        shown=SHOWN,
+        unfolded=UNFOLDED,
         sections=sections,
         bodies={one.key: folder.read(html_file(one.key)).decode() for one in sections if one.has_html},
         embed=lambda figure: embed(folder, figure),

@@ -75,14 +75,15 @@ def bias_section(inputs: AnalysisInputs) -> Section:
         "The votes assign galaxies to classes, so the table repeats the measurement with " + ", ".join(list(memberships)[1:])
         + " votes."
         if len(memberships) > 1
-        else "The survey's table has no other kind of votes, so the classes of the curated set are the only ones."
+        else "The survey's table has no other kind of votes, or they assign all of these galaxies to the same classes."
     )  # fmt: skip
     return Section(
         "bias",
         title,
         (
-            f"Similarity of a galaxy is the negative distance to the nearest prototype of its class, {space}. A class that is "
-            "recognised by its shape alone has no correlation of similarity with apparent size, brightness or redshift.",
+            "The similarity of a galaxy to its class is the distance to the nearest prototype of another class, less that to "
+            f"the nearest prototype of its own class, {space}. In a class that is recognised by its shape alone, it does not "
+            "depend on apparent size, brightness or redshift.",
             votes_text,
         ),
         tables=(_table(inputs, found, p_values),),
@@ -92,16 +93,17 @@ def bias_section(inputs: AnalysisInputs) -> Section:
 
 
 def similarities(inputs: AnalysisInputs) -> Floats:
-    """Return the negative distance of each training galaxy to the nearest prototype of each class, [K, N]."""
+    """Return how much nearer each training galaxy is to the prototypes of a class than to all others, [K, N]."""
     nearest = inputs.neighbours.get("features", inputs.neighbours["pixels"])
     distances_SN = np.empty_like(nearest.distances_SK)
     np.put_along_axis(distances_SN, nearest.rows_SK, nearest.distances_SK, axis=1)
+    own_S = inputs.prototype_labels
     classes = range(len(inputs.class_names))
-    return -np.stack([distances_SN[inputs.prototype_labels == label].min(axis=0) for label in classes])
+    return np.stack([distances_SN[own_S != k].min(axis=0) - distances_SN[own_S == k].min(axis=0) for k in classes])
 
 
 def members_by_votes(inputs: AnalysisInputs) -> dict[str, Ints]:
-    """Return the most probable class of each training galaxy by each kind of votes; -1 where unknown."""
+    """Return the most probable class of each training galaxy by other kinds of votes; -1 where unknown."""
     plan = inputs.plan
     if not inputs.curated.has_votes:
         return {}
@@ -127,7 +129,7 @@ def members_by_votes(inputs: AnalysisInputs) -> dict[str, Ints]:
         votes = votes_array(table.take(pa.array(own.clip(0))), tree.tree)
         probabilities = tree.probabilities(votes)
         labels = np.where((own >= 0) & np.isfinite(probabilities).all(1), np.nan_to_num(probabilities).argmax(1), -1)
-        if not any(np.array_equal(labels, other) for other in found.values()):
+        if not any(np.array_equal(labels, other) for other in (inputs.galaxy_labels, *found.values())):
             found[kind] = labels
     return found
 
@@ -183,5 +185,5 @@ def _statement(inputs: AnalysisInputs, one: Bias, p_value: float) -> Statement:
     name = inputs.class_names[one.label].replace("_", " ")
     way = "rises" if one.correlation > 0 else "falls"
     by = "" if one.votes == OWN else f" (classes by {one.votes} votes)"
-    text = f"Similarity to the prototypes of {name} {way} with {one.name}{by}, Spearman correlation"
+    text = f"Similarity to the prototypes of {name} {way} with {one.name.replace('_', ' ')}{by}, Spearman correlation"
     return Statement(text, one.correlation, one.low, one.high, one.n, p_value)

@@ -22,7 +22,6 @@ from raydistill.artifacts.tables import LabelledImages
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.audit.frame import Frame
 from raydistill.audit.nearest import Neighbours
-from raydistill.errors import ArtifactIncompatible
 from raydistill.pipeline.analyse.features import Described, Describer
 from raydistill.pipeline.analyse.properties import Property, properties_of
 from raydistill.pipeline.pictures.experts import check_experts
@@ -130,14 +129,7 @@ def open_inputs(plan: Plan, spec: ArtifactSpec) -> AnalysisInputs:
     require_classes(galaxies)
     galaxies.require_splits("train")
     prototypes = DistilledSet.open(plan.evaluated_set.folder)
-    where = prototypes.folder.uri
-    if prototypes.class_names != galaxies.class_names:
-        what = f"its classes are {', '.join(prototypes.class_names)}; those of the survey {', '.join(galaxies.class_names)}"
-        raise ArtifactIncompatible(what, where, "give a set of the same classes as distilled=PATH")
-    size = prototypes.images.shape[-1]
-    if size != galaxies.summary.image_size:
-        what = f"its images have {size} pixels a side, and the galaxies {galaxies.summary.image_size}"
-        raise ArtifactIncompatible(what, where, "give a set of the same size as distilled=PATH")
+    prototypes.require(galaxies.class_names, galaxies.summary.image_size)
     store = TrajectoryStore.open(plan.trajectories.folder) if trajectories.KIND in spec.parents else None
     if store is not None:
         check_experts(store, galaxies)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from raydistill.analysis.class_charts import trend_chart
 from raydistill.analysis.sections import Quantity, Section, SectionFigure, SectionTable, Statement
-from raydistill.audit.testing import holm
+from raydistill.audit.testing import adjusted_p_values
 from raydistill.core.intervals import half_width
 from raydistill.pipeline.analyse.inputs import AnalysisInputs
 from raydistill.pipeline.analyse.properties import Property
@@ -48,7 +48,7 @@ class Comparison(NamedTuple):
     measured: Property
     neighbours: Floats  # values of the nearest galaxies
     members: Floats  # values of the class
-    p_value: float  # not adjusted
+    null_B: Floats  # mean of as many random galaxies of the class
 
     @property
     def difference(self) -> float:
@@ -75,7 +75,7 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
     if not compared:
         reason = f"no class has {MIN_KNOWN} galaxies with known properties; give a table as analyse.properties"
         return Section("neighbours", title, missing=reason)
-    p_values = holm(np.array([one.p_value for one in compared]))
+    p_values = adjusted(compared)
     spaces = " and ".join(SPACES[space] for space in inputs.neighbours)
     return Section(
         "neighbours",
@@ -83,8 +83,8 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
         (
             f"For each prototype the {options.neighbours} nearest training galaxies of its class were found, {spaces}. "
             "If a prototype traces small, distant or blue galaxies, its neighbours differ from their class.",
-            f"The p-value compares the neighbours with {options.permutations} random samples of as many galaxies of "
-            "the class.",
+            f"The p-values compare the neighbours with {options.permutations} random samples of as many galaxies of "
+            "the class, for all rows together (step-down maximum test of Westfall and Young 1993).",
         ),
         tables=(_table(inputs, compared, p_values),),
         figures=tuple(_figure(inputs, space, compared) for space in inputs.neighbours),
@@ -93,19 +93,29 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
 
 
 def compare(inputs: AnalysisInputs, space: str, label: int, own: Property) -> Comparison | None:
-    """Compare the nearest galaxies with their class; None where too few values are known."""
+    """Compare the nearest galaxies with their class; None where too few values are known.
+
+    All properties of a class are compared with the same random samples of galaxies.
+    """
     options = inputs.plan.config.analyse
-    known_N = np.isfinite(own.values_N) & (inputs.galaxy_labels == label)
-    members = own.values_N[known_N]
-    found = own.values_N[nearest_of_class(inputs, space, label)]
+    values = own.values_N[inputs.galaxy_labels == label]
+    nearest = nearest_of_class(inputs, space, label)
+    found, members = own.values_N[nearest], values[np.isfinite(values)]
     found = found[np.isfinite(found)]
     if len(found) < MIN_KNOWN or len(members) <= len(found) or members.std() == 0:
         return None
-    rng = np.random.default_rng(fold_in(options.seed, "neighbours", space, label, own.name))
-    drawn = np.array([rng.permutation(members)[: len(found)].mean() for _ in range(options.permutations)])
-    observed = abs(found.mean() - members.mean())
-    as_far = int((np.abs(drawn - members.mean()) >= observed - 1e-12).sum())
-    return Comparison(space, label, own, found, members, (1 + as_far) / (1 + options.permutations))
+    rng = np.random.default_rng(fold_in(options.seed, "neighbours", space, label))
+    drawn_BM = np.stack([rng.permutation(len(values))[: len(nearest)] for _ in range(options.permutations)])
+    with np.errstate(invalid="ignore"):  # a sample may have no known value
+        null_B = np.nansum(values[drawn_BM], axis=1) / np.isfinite(values[drawn_BM]).sum(axis=1)
+    return Comparison(space, label, own, found, members, np.nan_to_num(null_B, nan=members.mean()))
+
+
+def adjusted(compared: list[Comparison]) -> Floats:
+    """Return two-sided p-values, adjusted for the number of comparisons."""
+    observed_M = np.array([one.neighbours.mean() for one in compared])
+    null_BM = np.stack([one.null_B for one in compared], axis=1)
+    return adjusted_p_values(observed_M, null_BM, ["different"] * len(compared))
 
 
 def nearest_of_class(inputs: AnalysisInputs, space: str, label: int) -> Ints:
@@ -161,7 +171,7 @@ def _statement(inputs: AnalysisInputs, one: Comparison, p_value: float) -> State
     name = inputs.class_names[one.label].replace("_", " ")
     way = "larger" if one.difference > 0 else "smaller"
     text = (
-        f"Galaxies nearest to the prototypes of {name} ({SPACES[one.space]}) have {way} {one.measured.name} than their "
+        f"Galaxies nearest to the prototypes of {name} ({SPACES[one.space]}) have {way} {one.measured.name.replace('_', ' ')} than their "
         "class, in standard deviations of the class"
     )
     half = one.half_width

@@ -22,6 +22,9 @@ def analysis_spec(plan: Plan) -> ArtifactSpec:
     if (properties := plan.config.analyse.properties) is not None:
         parts["properties_sha256"] = file_digest(properties.table, "table", "analyse.properties.table")
         parts["analyse"]["properties"].pop("table")  # its digest names it, wherever it is
+    if (spectra := plan.config.analyse.spectra) is not None:
+        parts["spectra_sha256"] = file_digest(spectra.root, "folder of spectra", "analyse.spectra.root")
+        parts["analyse"]["spectra"].pop("root")
     return plan.spec(analysis.KIND, parts, parents, plan.config.analyse.seed)
 
 

@@ -28,6 +28,7 @@ from raydistill.pipeline.analyse.occlusion import occlusion_section
 from raydistill.pipeline.analyse.prototypes import prototypes_section
 from raydistill.pipeline.analyse.sparse_features import sparse_features_section
 from raydistill.pipeline.analyse.specs import analysis_spec
+from raydistill.pipeline.analyse.spectra import spectra_section
 from raydistill.pipeline.analyse.stability import stability_section
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Callable[[AnalysisInputs], Section]] = {
     "neighbours": neighbours_section,
     "morphology": morphology_section,
     "bias": bias_section,
+    "spectra": spectra_section,
     "occlusion": occlusion_section,
     "sparse_features": sparse_features_section,
     "stability": stability_section,

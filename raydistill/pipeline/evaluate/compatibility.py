@@ -28,19 +28,7 @@ def check_compatible(distilled: DistilledSet, curated: CuratedSet, protocols: Ma
     images in training.
     """
     where = distilled.folder.uri
-    if distilled.class_names != curated.class_names:
-        raise ArtifactIncompatible(
-            f"its classes are {', '.join(distilled.class_names)}, the survey's are {', '.join(curated.class_names)}",
-            where,
-            "set curate.classes to the classes it was distilled for",
-        )
-    size = distilled.selected.images_SCHW.shape[-1]
-    if size != curated.summary.image_size:
-        raise ArtifactIncompatible(
-            f"its images have {size} px, the survey's have {curated.summary.image_size}",
-            where,
-            f"set curate.image_size={size}",
-        )
+    distilled.require(curated.class_names, curated.summary.image_size)
     if distilled.aligned == curated.summary.aligned:
         return
     if not distilled.aligned:

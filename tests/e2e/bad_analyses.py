@@ -1,0 +1,38 @@
+"""Rows of the table of bad inputs about the analysis of prototypes."""
+
+from __future__ import annotations
+
+from tests.e2e.bad_inputs import Row
+from tests.e2e.spoiling import distilled_with, link
+
+R = Row
+TABLE = {"t.csv": "id,u\n0,1\n1,2\n"}
+# fmt: off
+ANALYSIS_CONFIG_ROWS = [
+    R("an analysis with too few permutations", "analyse tiny.yaml analyse.permutations=9", 2,
+      "command line, analyse: permutations must be at least 99, got 9; fix the value"),
+    R("properties of galaxies without a column", "analyse tiny.yaml 'analyse.properties={table: t.csv, columns: {}}'", 2,
+      "command line, analyse.properties: columns must name at least one column; fix the value"),
+    R("a property with an unknown unit", "analyse tiny.yaml 'analyse.properties={table: t.csv, columns: {u: magg}}'", 2,
+      "command line, analyse.properties: columns.u must be a unit such as mag or arcsec, got 'magg'; fix the value"),
+    R("properties in a file that is not there", "analyse tiny.yaml 'analyse.properties={table: nope.csv, columns: {u: mag}}'", 3,
+      "nope.csv: there is no such table; check analyse.properties.table, and RAYDISTILL_DATA if the config uses it"),
+]
+ANALYSIS_RUN_ROWS = [
+    R("analyse before distill", "analyse tiny.yaml distill.iterations=3", 3,
+      "runs/tiny/distilled-…: there is no distilled set here; run 'raydistill distill CONFIG' first"),
+    R("an analysis of experts", "analyse tiny.yaml distilled=given", 3,
+      "given: this is a set of expert trajectories, not a distilled set; give the path of a distilled set",
+      prepare=link("trajectories")),
+    R("an analysis of a set of other classes", "analyse tiny.yaml distilled=given", 3,
+      "given: its classes are spiral, disk, the survey's are round, disk; set curate.classes to the classes it was distilled for",
+      prepare=distilled_with(["spiral", "disk"], 8)),
+    R("an analysis of a set of another size", "analyse tiny.yaml distilled=given", 3,
+      "given: its images have 4 px, the survey's have 8; set curate.image_size=4",
+      prepare=distilled_with(["round", "disk"], 4)),
+    R("properties of a column that is not there", "analyse tiny.yaml 'analyse.properties={table: t.csv, columns: {v: mag}}'", 2,
+      "analyse.properties.columns: t.csv has no column 'v'; known are: id, u", TABLE),
+    R("properties of other galaxies", "analyse tiny.yaml 'analyse.properties={table: t.csv, columns: {u: mag}}'", 3,
+      "t.csv: 'u' is known of fewer than two of the 38 training galaxies; check analyse.properties.id",
+      {"t.csv": "id,u\na,1\nb,2\n"}),
+]
