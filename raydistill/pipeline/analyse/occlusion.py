@@ -339,7 +339,7 @@ def _drop_statement(inputs: AnalysisInputs, one: Drop, p_value: float) -> Statem
     assert one.label is not None
     name = inputs.class_names[one.label].replace("_", " ")
     way = "falls" if one.change.interval.value >= 0 else "rises"
-    text = f"Completeness of {name} {way} when the {one.annulus} is hidden, fall"
+    text = f"Completeness of {name} {way} when the ring of the {one.annulus} is hidden, fall"
     return Statement(text, *one.change.interval, one.change.n, p_value)
 
 
