@@ -159,9 +159,9 @@ def _general_tag(task: Task, answer: Answer) -> str:
     """Return "QUESTION ANSWER"; for an answer "yes" the question, and for the first question the answer."""
     if answer.key in _DENIALS:
         return ""
-    if not task.asked_after:
-        return _plain(answer.key)
-    return _plain(task.key if answer.key == "yes" else f"{task.key} {answer.key}")
+    if answer.key == "yes":
+        return _plain(task.key)
+    return _plain(answer.key if not task.asked_after else f"{task.key} {answer.key}")
 
 
 @cache

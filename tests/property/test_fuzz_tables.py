@@ -19,7 +19,7 @@ from pyarrow import feather
 
 from raydistill.galaxies.campaigns import CAMPAIGNS, COUNT, FRACTION, find_columns
 from raydistill.galaxies.catalog import read_catalog
-from raydistill.galaxies.classes import load_class_tree
+from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import assign_classes, select
 from tests.property.fuzz import damage, fast_or_long, refused, repeat
@@ -86,8 +86,9 @@ def check_table(random: Random) -> None:
     survey, suffix = random.choice(("labels", "release", random.choice(list(CAMPAIGNS)))), random.choice(SUFFIXES)
     columns, is_damaged = random_columns(random, survey), random.random() < 0.9
     content = encode(columns, suffix)
-    name = f"{CAMPAIGNS[survey].tree.name if survey in CAMPAIGNS else 'gz2'}-9"
-    tree = load_class_tree(list(CLASSES) if survey == "labels" else name)
+    answers = CAMPAIGNS[survey].tree if survey in CAMPAIGNS else GZ2
+    builtin = next(one for one in BUILTIN_TREES.values() if one.tree == answers)
+    tree = load_class_tree(list(CLASSES) if survey == "labels" else builtin.name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"table{suffix}"
         path.write_bytes(damage(content, random) if is_damaged else content)

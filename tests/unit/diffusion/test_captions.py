@@ -89,7 +89,7 @@ def test_other_surveys_have_tags_of_question_and_answer() -> None:
 @pytest.mark.parametrize("name", TREES)
 def test_tags_of_a_tree_differ(name: str) -> None:
     tags = list(answer_tags(TREES[name]).values())
-    assert len(set(tags)) == len(tags) > 20
+    assert len(set(tags)) == len(tags) > 0
     assert all(word not in tag.split() for tag in tags for word in ("none", "yes"))
 
 
