@@ -244,6 +244,29 @@ from tests.unit.diffusion.tiny_stable_diffusion import pixels, write_checkpoint
 write_checkpoint(Path("stable-diffusion-v1-5"))
 images, steps = pixels(4), 2
 """
+ANALYSE = (
+    SMALL_RUN
+    + """
+analyse = rd.analyse
+rd.analyse = lambda name: analyse(name, *few, "analyse.permutations=99", "analyse.max_galaxies=3")
+"""
+)
+# Experts that are models of MLflow, in the database of README's run.
+MLFLOW = (
+    SMALL_RUN
+    + """
+import glob, os, shutil
+import numpy as np
+from PIL import Image
+
+os.environ["MLFLOW_TRACKING_URI"] = "sqlite:///runs/demo/mlflow.db"
+rd.experts(rd.load_config("demo", *few, "experts.num_experts=2", "tracking.models=true"))
+pictures = sorted(glob.glob("runs/demo/survey-*/images/*.jpg"))
+for picture, name in zip(pictures, ("a.jpg", "b.jpg")):
+    shutil.copy(picture, name)
+images = np.stack([np.asarray(Image.open(name)) for name in ("a.jpg", "b.jpg")])
+"""
+)
 # A generator with random weights.
 AUDIT = (
     SMALL_RUN
@@ -295,14 +318,16 @@ export(made, Folder("galaxies"), "huggingface")
 export(distilled(Folder("runs/demo/distilled-0")), Folder("prototypes"), "huggingface")
 """
 PREPARE = {
+    "analyse.md": ANALYSE,
     "artifacts.md": ARTIFACTS,
     "audit.md": AUDIT,
     "detect.md": DETECT,
+    "mlflow.md": MLFLOW,
     "predict.md": PREDICT,
     "share.md": SHARE,
     "stable-diffusion.md": STABLE_DIFFUSION,
 }
-USE_SMALL_RUN = {"audit.md", "detect.md", "predict.md"}
+USE_SMALL_RUN = {"analyse.md", "mlflow.md", "audit.md", "detect.md", "predict.md"}
 RUN_DEMO = {"README.md", "tutorial.md"}
 # The tutorial prints figures of one run: their order holds on any processor.
 # Embedding Atlas shows pictures of {bytes, path}, and numbers the rows of neighbours from 0.

@@ -132,7 +132,7 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
         ),
         statements=(
             *(_statement(names[label], one) for label in classes for one in compared[label] if one.p_value is not None),
-            *(_scatter(names[label], compared[label]) for label in classes),
+            *(one for label in classes for one in _scatter(names[label], compared[label])),
         ),
     )
 
@@ -152,16 +152,21 @@ def _statement(class_name: str, one: Comparison) -> Statement:
     return Statement(text, *ends, one.num_galaxies, one.p_value)
 
 
-def _scatter(class_name: str, compared: Sequence[Comparison]) -> Statement:
-    """Return how far single prototypes scatter. The measures of a prototype depend on each other: there is no interval."""
+def _scatter(class_name: str, compared: Sequence[Comparison]) -> list[Statement]:
+    """Return how far single prototypes scatter; nothing where no measure is known.
+
+    The measures of a prototype depend on each other, so there is no interval.
+    """
     tested = [one for one in compared if one.p_value is not None]
     number = sum(one.num_prototypes for one in tested)
-    share = 100 * sum(one.num_outside for one in tested) / number if number else math.nan
+    if not number:
+        return []
+    share = 100 * sum(one.num_outside for one in tested) / number
     text = (
         f"Values of single prototypes of {class_name.replace('_', ' ')} outside the 2.5 to 97.5 % range of their class, in "
         "percent of all measures; 5 are expected of galaxies, n counts prototypes"
     )
-    return Statement(text, share, math.nan, math.nan, max((one.num_prototypes for one in tested), default=0))
+    return [Statement(text, share, math.nan, math.nan, max(one.num_prototypes for one in tested))]
 
 
 def _comparison_table(names: Sequence[str], compared: dict[int, list[Comparison]]) -> SectionTable:
