@@ -43,7 +43,13 @@ def fetching(record: str, to: Path, server: FileServer) -> Iterator[subprocess.P
     """Start `raydistill fetch` in a process of its own; kill it if it still runs at the end."""
     command = [sys.executable, "-m", "raydistill.cli", "fetch", record, "--to", str(to), "--base-url", server.url]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"NO_PROXY": "127.0.0.1"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NO_PROXY": "127.0.0.1"},
+        # A background job of a shell ignores SIGINT, as do its children; restore the default of a terminal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process
