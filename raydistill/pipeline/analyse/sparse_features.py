@@ -311,7 +311,8 @@ def _figures(
         best = strongest(features.held_out_NM[:, m], STRIP)
         flag = "" if features.is_aligned(m) else "\n(unaligned)"
         value = features.alignments[m].interval.value
-        rows.append((f"{m}: {_name(features, votes, m)}\n{value:+.2f}{flag}", list(images[best] / 255)))
+        number = "" if math.isnan(value) else f"{value:+.2f}"
+        rows.append((f"{m}: {_name(features, votes, m)}\n{number}{flag}", list(images[best] / 255)))
         captions.append([features.object_ids[row] for row in best])
     ranks_SM = _ranks(features)
     classes = range(len(inputs.class_names))
