@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from raydistill.analysis.drawing import BLUE, INK, MUTED, STYLE, VERMILION, wrapped
+from raydistill.analysis.drawing import BLUE, DIVERGING, INK, MUTED, STYLE, wrapped
 
 Floats = npt.NDArray[np.floating]
 PANELS = 4  # in a row
@@ -28,7 +28,6 @@ def difference_matrix(means_KHW: Floats, class_names: Sequence[str]) -> tuple[Fi
     count = len(means_KHW)
     differences = means_KHW[:, None] - means_KHW[None]
     largest = max(float(np.abs(differences).max()), 1e-6)
-    colours = matplotlib.colors.LinearSegmentedColormap.from_list("difference", [BLUE, "#ffffff", VERMILION])
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.2 + 0.78 * count, 0.5 + 0.78 * count))
         grid = figure.subplots(count, count, squeeze=False)
@@ -40,7 +39,7 @@ def difference_matrix(means_KHW: Floats, class_names: Sequence[str]) -> tuple[Fi
             for column, axis in enumerate(axes):
                 axis.set(xticks=[], yticks=[])
                 if row != column:
-                    axis.imshow(differences[row, column], cmap=colours, vmin=-largest, vmax=largest)
+                    axis.imshow(differences[row, column], cmap=DIVERGING, vmin=-largest, vmax=largest)
                 else:
                     axis.imshow(means_KHW[row], cmap="gray", vmin=0, vmax=1)
                 for spine in axis.spines.values():

@@ -12,6 +12,7 @@ from os import PathLike
 from typing import Any, BinaryIO, ParamSpec
 
 import matplotlib
+import matplotlib.colors
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -43,6 +44,8 @@ STYLE: dict[Any, Any] = {
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 INK, MUTED, FAINT = "#22262e", "#555b66", "#a9b1bd"
 CHART_DPI = 160
+# Negative, zero, positive.
+DIVERGING = matplotlib.colors.LinearSegmentedColormap.from_list("diverging", [BLUE, "#ffffff", VERMILION])
 
 
 def styled(draw: Callable[P, None]) -> Callable[P, None]:

@@ -173,7 +173,7 @@ def describe_votes(votes_A: np.ndarray, tree: DecisionTree) -> list[str]:
         best = int(np.nanargmax(fractions))
         answer = task.answers[best]
         chosen.append(answer.column)
-        words.append(f"{task.key}: {answer.key} ({fractions[best]:.2f})".replace("_", " "))
+        words.append(f"{tree.title_of(answer.column)} ({fractions[best]:.2f})")
     return words
 
 

@@ -83,6 +83,12 @@ class DecisionTree:
         """Return the question of each answer, by column stem."""
         return {answer.column: task for task in self.tasks for answer in task.answers}
 
+    def title_of(self, stem: str) -> str:
+        """Return an answer in words: "QUESTION: ANSWER"."""
+        task = self.task_of[stem]
+        key = next(answer.key for answer in task.answers if answer.column == stem)
+        return f"{task.key}: {key}".replace("_", " ")
+
     def columns_of(self, task: Task) -> slice:
         """Return the positions of the question's answers among all answers."""
         start = self.index[task.answers[0].column]

@@ -105,14 +105,6 @@ def occlude(pictures_NHWC: Tensor, mask_HW: Tensor, fill_NHWC: Tensor | None = N
     return torch.where(mask_HW[None, :, :, None], fill_NHWC, pictures_NHWC)
 
 
-def class_means(pictures_NHWC: Tensor, labels_N: Tensor, num_classes: int) -> Tensor:
-    """Return the mean picture of each class, float32 [K, H, W, C]; 0 for a class without pictures."""
-    means_KHWC = torch.zeros(num_classes, *pictures_NHWC.shape[1:])
-    for label in labels_N.unique().tolist():
-        means_KHWC[label] = pictures_NHWC[labels_N == label].mean(dim=0)
-    return means_KHWC
-
-
 @dataclass(frozen=True)
 class Drop:
     """The fall of completeness when a ring is hidden.

@@ -317,13 +317,6 @@ def _edit(
     return found
 
 
-def _name(answer: int, tree: DecisionTree) -> str:
-    stem = tree.answers[answer]
-    task = tree.task_of[stem]
-    key = next(one.key for one in task.answers if one.column == stem)
-    return f"{task.key}: {key}".replace("_", " ")
-
-
 def _table(
     found: list[Counterfactual], p_values: list[float], quality: list[Alignment], tree: DecisionTree
 ) -> SectionTable:
@@ -332,8 +325,8 @@ def _table(
         worst = np.bincount(one.verdict.worst_N[one.verdict.worst_N >= 0], minlength=1)
         own = quality[one.answer]
         rows.append(
-            (_name(one.answer, tree), *one.verdict.rate(), one.change.n, *one.change.interval, p_value,
-             float(np.median(one.verdict.side_effect_N)), _name(int(worst.argmax()), tree) if worst.any() else "",
+            (tree.title_of(tree.answers[one.answer]), *one.verdict.rate(), one.change.n, *one.change.interval, p_value,
+             float(np.median(one.verdict.side_effect_N)), tree.title_of(tree.answers[int(worst.argmax())]) if worst.any() else "",
              *own.interval, own.n)
         )  # fmt: skip
     columns = {own.name: [row[number] for row in rows] for number, own in enumerate(ANSWERS)}
@@ -353,7 +346,9 @@ def _figure(found: list[Counterfactual], tree: DecisionTree) -> SectionFigure:
         shown = _shown(one)
         best = int(shown[0]) if len(shown) else int(one.verdict.change_N.argmax())
         flag = "accepted" if one.verdict.accepted[best] else "not accepted"
-        rows.append((f"{_name(one.answer, tree)}\n({flag})", list(one.edited.images_FGHWC[:, best] / 255)))
+        rows.append(
+            (f"{tree.title_of(tree.answers[one.answer])}\n({flag})", list(one.edited.images_FGHWC[:, best] / 255))
+        )
         captions.append([f"predicted {value:.2f}" for value in one.edited.predicted_FGA[:, best, one.answer]])
     return SectionFigure(
         "counterfactuals",
@@ -368,7 +363,7 @@ def _figure(found: list[Counterfactual], tree: DecisionTree) -> SectionFigure:
 def _sliders(found: list[Counterfactual], tree: DecisionTree) -> str:
     groups = []
     for one in found:
-        name = _name(one.answer, tree)
+        name = tree.title_of(tree.answers[one.answer])
         galaxies = [
             [
                 picture(
@@ -385,7 +380,7 @@ def _sliders(found: list[Counterfactual], tree: DecisionTree) -> str:
 def _statement(one: Counterfactual, p_value: float, tree: DecisionTree) -> Statement:
     rate: Interval = one.verdict.rate()
     text = (
-        f"Changing '{_name(one.answer, tree)}' from 0 to 1 changes its predicted fraction; the held-out classifier accepts "
+        f"Changing '{tree.title_of(tree.answers[one.answer])}' from 0 to 1 changes its predicted fraction; the held-out classifier accepts "
         f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}] of the pairs; mean change"
     )
     return Statement(text, *one.change.interval, one.change.n, p_value)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from raydistill.analysis.interpretation_charts import compared_estimates, picture_rows, replacement_curves
+from raydistill.analysis.prototypes import class_means
 from raydistill.analysis.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.audit.testing import holm
@@ -21,7 +22,6 @@ from raydistill.interpretation.occlusion import (
     FILLS,
     Classifier,
     Drop,
-    class_means,
     completeness_drops,
     hidden,
 )
@@ -124,7 +124,9 @@ def occlusion_section(inputs: AnalysisInputs) -> Section:
         return torch.from_numpy(describe(pixels, "changed galaxies").probabilities_NK)
 
     train = inputs.train
-    means_KHWC = class_means(train.images_NHWC.float() / 255, train.labels_N, len(inputs.class_names))
+    means_KHWC = torch.from_numpy(
+        np.nan_to_num(class_means(train.images_NHWC.numpy(), inputs.galaxy_labels, len(inputs.class_names)))
+    )
     seed = fold_in(inputs.plan.config.analyse.seed, "occlusion")
     drops = completeness_drops(classify, sample.pictures_NHWC, sample.labels_N, means_KHWC, seed)
     of_prototypes = prototype_drops(inputs, inputs.trajectories, means_KHWC)

@@ -96,7 +96,7 @@ def _rows(inputs: AnalysisInputs) -> list[GalleryRow]:
 
 
 def _neighbour(inputs: AnalysisInputs, pixels: Pixels, detail: dict[str, object], distance: float) -> Neighbour:
-    tree = TREES[inputs.curated.summary.tree] if inputs.curated.summary.tree else GZ2
+    tree = TREES[inputs.curated.summary.tree or GZ2.name]
     votes = detail["votes"]
     ra, dec = (None if detail[name] is None else float(detail[name]) for name in ("ra", "dec"))  # type: ignore[arg-type]
     return Neighbour(

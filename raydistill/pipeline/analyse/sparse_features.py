@@ -247,12 +247,10 @@ def known_votes(inputs: AnalysisInputs) -> Votes:
         names = [f"class {name.replace('_', ' ')}" for name in inputs.class_names]
         return Votes(names, *(np.eye(len(names))[own] for own in labels))
     tree = TREES[curated.summary.tree or GZ2.name]
-    names = [f"{tree.task_of[answer.column].key}: {answer.key}" for task in tree.tasks for answer in task.answers]
-    columns = [tree.index[answer.column] for task in tree.tasks for answer in task.answers]
     train, *held_out = (
-        reliable(votes_array(curated.table(split, ["votes"]), tree), tree)[:, columns] for split in ("train", *HELD_OUT)
+        reliable(votes_array(curated.table(split, ["votes"]), tree), tree) for split in ("train", *HELD_OUT)
     )
-    return Votes([name.replace("_", " ") for name in names], train, np.concatenate(held_out))
+    return Votes([tree.title_of(stem) for stem in tree.answers], train, np.concatenate(held_out))
 
 
 def _name(features: Features, votes: Votes, feature: int) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from scipy import stats
 
-from raydistill.analysis.drawing import BLUE, VERMILION
+from raydistill.analysis.drawing import DIVERGING
 from raydistill.analysis.interpretation_charts import heat_map, picture_rows
 from raydistill.analysis.sections import SIGNIFICANCE, Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.artifacts.distilled import DistilledSet
@@ -141,11 +140,10 @@ def _pictures(inputs: AnalysisInputs, sets: list[DistilledSet], ensemble: Ensemb
     first_of_class = np.arange(len(inputs.class_names)) * inputs.distilled.images_per_class
     shown = range(min(len(sets), SHOWN))
     largest = max(float(np.nanmax(ensemble.deviation.mean(axis=3))), 1e-6)
-    colours = matplotlib.colors.LinearSegmentedColormap.from_list("contrast", [BLUE, "#ffffff", VERMILION])
     rows = []
     for name, number in zip(inputs.class_names, first_of_class, strict=True):
         deviation_HW = ensemble.deviation[number].mean(axis=2) / largest
-        contrast = colours(0.5 + 0.5 * np.sign(pixels.ratio_SHW[number]) * pixels.recurs_SHW[number])[..., :3]
+        contrast = DIVERGING(0.5 + 0.5 * np.sign(pixels.ratio_SHW[number]) * pixels.recurs_SHW[number])[..., :3]
         rows.append(
             (name.replace("_", " "), [*ensemble.pictures_RSHWC[: len(shown), number], ensemble.mean[number],
              np.repeat(deviation_HW[..., None], 3, axis=2), contrast])

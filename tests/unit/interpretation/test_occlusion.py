@@ -10,7 +10,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from raydistill.interpretation.occlusion import ANNULI, Annulus, class_means, completeness_drops, occlude
+from raydistill.analysis.prototypes import class_means
+from raydistill.interpretation.occlusion import ANNULI, Annulus, completeness_drops, occlude
 from raydistill.interpretation.resampling import bootstrap_mean, mean_change, share_changed
 from tests.zoo import normal
 
@@ -54,7 +55,7 @@ def ring_brightness(annulus: Annulus) -> tuple[Tensor, Tensor, Tensor]:
     x = torch.linspace(-1, 1, SIDE)[None, :].expand(SIDE, SIDE)
     pattern = torch.stack([x.T.abs(), x.abs()]) * annulus.mask(SIDE, SIDE)
     real = pictures(200) + pattern[labels][..., None]
-    return real, labels, class_means(real, labels, 2)
+    return real, labels, torch.from_numpy(class_means(real.numpy(), labels.numpy(), 2))
 
 
 def contrast_classifier(pictures_NHWC: Tensor) -> Tensor:
