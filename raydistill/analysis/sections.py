@@ -78,6 +78,21 @@ class SectionTable:
         if [one.name for one in self.quantities] != self.rows.column_names:
             raise ValueError(f"the table {self.name} needs a quantity for each of its columns, in order")
 
+    @classmethod
+    def of_rows(
+        cls, name: str, caption: str, rows: Sequence[Sequence[Any]], quantities: tuple[Quantity, ...],
+        types: Mapping[str, pa.DataType] | None = None, *, shown: bool = True,
+    ) -> SectionTable:  # fmt: skip
+        """Return a table of rows, each with a value per quantity; None where it is unknown.
+
+        `types` gives the types of columns whose values may all be None.
+        """
+        columns = {
+            own.name: pa.array([row[number] for row in rows], (types or {}).get(own.name))
+            for number, own in enumerate(quantities)
+        }
+        return cls(name, caption, pa.table(columns), quantities, shown)
+
 
 @dataclass(frozen=True)
 class SectionFigure:

@@ -31,7 +31,7 @@ from torch import Tensor
 from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
 from raydistill.core.networks import Layout
 from raydistill.core.training import FitState
-from raydistill.core.trajectories import progress
+from raydistill.core.trajectories import final_parameters, progress
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
 from raydistill.log import get_logger
 from raydistill.storage import Folder
@@ -153,7 +153,7 @@ class TrajectoryStore:
 
     def ends(self) -> list[Tensor]:
         """Return the final parameters of each expert: float32 [P] each."""
-        return [self(expert, self.num_epochs) for expert in range(self.num_experts)]
+        return final_parameters(self)
 
     def history(self, expert: int) -> dict[str, Any]:
         """Return the expert's learning curves.

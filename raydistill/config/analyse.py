@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from raydistill.config.kinds import AnyArchitecture
+from raydistill.fields import later
+
 MIN_PERMUTATIONS = 99  # with fewer no p-value lies far below 0.05
 
 
@@ -79,6 +82,12 @@ class Analyse:
     repeats
         Further distillations with other seeds, to see which features recur. Each takes as long as
         the first one.
+    expert_groups
+        Disjoint groups of the experts. A set is distilled from each group, with another seed. 0:
+        none.
+    networks
+        Other networks. For each of them experts are trained, and a set is distilled with another
+        seed.
     permutations
         Random samples of galaxies in the tests of neighbours.
     seed
@@ -90,9 +99,13 @@ class Analyse:
     properties: Properties | None = None
     spectra: Spectra | None = None
     repeats: NonNegativeInt = 0
+    expert_groups: NonNegativeInt = later(0)  # newer than the first analyses, as is the next key
+    networks: tuple[AnyArchitecture, ...] = later(())
     permutations: PositiveInt = 1999
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.expert_groups == 1:
+            raise ValueError("expert_groups must be 0 or at least 2, because groups are compared with each other")
         if self.permutations < MIN_PERMUTATIONS:
             raise ValueError(f"permutations must be at least {MIN_PERMUTATIONS}, got {self.permutations}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from raydistill.config.experts import GALAXIES
 from raydistill.config.kinds import AnySchedule, AnyStep
@@ -35,6 +35,8 @@ class Distill(Recipe):
         need not show its class in several orientations. "none": the random symmetry of
         `augmentation`, if any; "mirror": four (see `augmentation`); "dihedral": eight flips and
         turns. A step then costs the time and memory of four or eight times as many images.
+    experts
+        Numbers of the experts to match, from 0. None: all.
     seed
         Another value gives another run on the same experts.
     validate_every
@@ -54,8 +56,14 @@ class Distill(Recipe):
     label_step: AnyStep = field(default_factory=lambda: Recipe().label_step)
     augmentation: Augmentation = GALAXIES
     average_over: Symmetries = later("none")  # newer than the artifacts of the first releases
+    experts: tuple[NonNegativeInt, ...] | None = later(None)
     seed: int = 0
     validate_every: PositiveInt = 100
     validation_networks: PositiveInt = 3
     validation_epochs: PositiveInt = 300
     picture_every: PositiveInt = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.experts is not None and (not self.experts or len(set(self.experts)) < len(self.experts)):
+            raise ValueError(f"experts must be different numbers, at least one, got {list(self.experts)}")

@@ -43,6 +43,11 @@ class Trajectories(Protocol):
     def progress(self, expert: int) -> list[float]: ...
 
 
+def final_parameters(trajectories: Trajectories) -> list[Tensor]:
+    """Return the parameters of each expert after its last epoch: float32 [P] each."""
+    return [trajectories(expert, trajectories.num_epochs) for expert in range(trajectories.num_experts)]
+
+
 class Path(Protocol):
     """Return theta_P of an expert at a start or target epoch."""
 
@@ -119,6 +124,28 @@ class InMemoryTrajectories:
     def progress(self, expert: int) -> list[float]:
         """Return beta_0 ... beta_T of an expert."""
         return progress(self._paths[expert].cpu().numpy())
+
+
+class SomeTrajectories:
+    """Some of the experts, numbered from 0 in the order of `experts`."""
+
+    def __init__(self, trajectories: Trajectories, experts: Sequence[int]) -> None:
+        self._trajectories, self._experts = trajectories, tuple(experts)
+
+    @property
+    def num_experts(self) -> int:
+        return len(self._experts)
+
+    @property
+    def num_epochs(self) -> int:
+        return self._trajectories.num_epochs
+
+    def __call__(self, expert: int, epoch: int) -> Tensor:
+        return self._trajectories(self._experts[expert], epoch)
+
+    def progress(self, expert: int) -> list[float]:
+        """Return beta_0 ... beta_T of an expert."""
+        return self._trajectories.progress(self._experts[expert])
 
 
 class Straight:

@@ -41,6 +41,10 @@ def check(config: Config) -> None:
     if config.curate.align:
         _check_augmentation(config)
     _check_classes(config)
+    matched = len(config.distill.experts or range(config.experts.num_experts))
+    if (groups := config.analyse.expert_groups) > matched:
+        what = f"{groups} groups were asked for, and {matched} experts are matched"
+        raise ConfigError(what, "analyse.expert_groups", "lower it, or raise experts.num_experts")
     if config.curate.exclude is not None and isinstance(config.survey, DataSet):
         raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
     _check_conditions(config)
@@ -49,7 +53,7 @@ def check(config: Config) -> None:
 
 
 def check_recipe(config: Config) -> None:
-    """Raise ConfigError if the recipe needs epochs that the experts do not keep."""
+    """Raise ConfigError if the recipe needs experts or epochs that are not trained or not kept."""
     ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
     if ahead > epochs:
         what = f"the target lies {ahead} epochs ahead, but experts are trained for {epochs} only"
@@ -58,6 +62,10 @@ def check_recipe(config: Config) -> None:
     if first + ahead > epochs:
         what = f"the first start epoch is {first} and its target {ahead} epochs ahead, but experts are trained for {epochs} only"
         raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
+    count, chosen = config.experts.num_experts, config.distill.experts
+    if chosen is not None and max(chosen) >= count:
+        what = f"expert {max(chosen)} was asked for, and the experts are numbered 0 to {count - 1}"
+        raise ConfigError(what, "distill.experts", "correct it, or raise experts.num_experts")
     if config.experts.keep == "ends" and config.distill.trajectories != "straight":
         what = "experts.keep=ends stores the first and the last epoch, and SGD's trajectories need every epoch"
         raise ConfigError(what, "distill.trajectories", "set it to straight, or experts.keep to all")
@@ -65,7 +73,8 @@ def check_recipe(config: Config) -> None:
 
 def _check_networks(config: Config) -> None:
     networks = {f"evaluate.other_networks.{i}": network for i, network in enumerate(config.evaluate.other_networks)}
-    for key, architecture in {"network": config.network, **networks}.items():
+    repeated = {f"analyse.networks.{i}": network for i, network in enumerate(config.analyse.networks)}
+    for key, architecture in {"network": config.network, **networks, **repeated}.items():
         try:
             network = build_network(architecture, num_classes=2, image_size=config.curate.image_size)
             if isinstance(architecture, Custom | Timm):  # tests/unit/core cover the built-in networks

@@ -20,6 +20,7 @@ from raydistill.pipeline.analyse.counterfactuals import counterfactuals_section
 from raydistill.pipeline.analyse.features import Describer
 from raydistill.pipeline.analyse.inputs import AnalysisInputs, open_inputs
 from raydistill.pipeline.analyse.occlusion import occlusion_section
+from raydistill.pipeline.analyse.repeats import plan_repeats
 from raydistill.pipeline.analyse.sparse_features import TRAINING, sparse_features_section
 from raydistill.pipeline.analyse.specs import analysis_spec
 from raydistill.pipeline.analyse.stability import stability_section
@@ -113,6 +114,7 @@ def test_repeated_distillations_are_artifacts_of_other_seeds(distilled_root: Pat
     repeated = inputs_of(root, "resources.workers=2", "analyse.repeats=2")
     section = stability_section(repeated)
     rows = section.tables[0].rows.to_pandas()
+    assert list(rows["varied"]) == ["seeds"] * 5
     assert list(rows["n"]) == [3] * 5
     assert (rows["low"] <= rows["excess"]).all()
     assert (rows["recurs"] == (rows["p_value"] < 0.05)).all()
@@ -126,6 +128,27 @@ def test_repeated_distillations_are_artifacts_of_other_seeds(distilled_root: Pat
     shutil.rmtree(folder)
     distill(plan, SILENT)  # the stage distils the same set
     assert content(plan.distilled) == made != content(repeated.plan.distilled)
+
+
+@pytest.mark.long  # the experts of another network
+def test_prototypes_of_other_experts_and_networks_are_compared(distilled_root: Path, tmp_path: Path) -> None:
+    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+    words = ("resources.workers=2", "analyse.expert_groups=2", "analyse.networks=[{depth: 2, width: 6}]")
+    inputs = inputs_of(root, *words)
+    section = stability_section(inputs)
+    rows = section.tables[0].rows.to_pandas()
+    assert list(rows["varied"]) == ["experts"] * 5 + ["networks"] * 5
+    assert list(rows["n"]) == [2] * 10
+    assert rows["p_value"].isna().all()  # two sets
+    assert "Other seeds were not tried" in section.introduction[1]
+    assert len(section.figures) == 4
+    check_statements(section)
+    by_experts, by_network = plan_repeats(inputs.plan)
+    assert [one.config.distill.experts for one in by_experts.plans] == [(0, 2), (1,)]
+    assert by_network.plans[0].distilled.identity == inputs.plan.distilled.identity
+    same_network = Plan(tiny(root, "network.depth=2", "network.width=6", "distill.seed=1"))
+    assert by_network.plans[1].distilled.identity == same_network.distilled.identity
+    assert same_network.distilled.exists
 
 
 def test_stability_is_left_out_where_it_was_not_measured(inputs: AnalysisInputs, distilled_root: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import ray
 import torch
 from torch import Tensor
@@ -329,9 +328,8 @@ def _table(
              float(np.median(one.verdict.side_effect_N)), tree.title_of(tree.answers[int(worst.argmax())]) if worst.any() else "",
              *own.interval, own.n)
         )  # fmt: skip
-    columns = {own.name: [row[number] for row in rows] for number, own in enumerate(ANSWERS)}
     caption = "Counterfactuals by answer, and the classifier that accepts them."
-    return SectionTable("counterfactuals", caption, pa.table(columns), ANSWERS)
+    return SectionTable.of_rows("counterfactuals", caption, rows, ANSWERS)
 
 
 def _shown(one: Counterfactual) -> npt.NDArray[np.int64]:

@@ -264,8 +264,8 @@ def _drop_table(
         ("prototypes", names[one.label], one.ring, one.fill, one.before, *one.drop, one.n, None)
         for one in of_prototypes
     ]
-    columns = {own.name: pa.array([row[number] for row in rows], from_pandas=True) for number, own in enumerate(DROPS)}
-    return SectionTable("occlusion", "Fall of completeness when a ring is hidden.", pa.table(columns), DROPS)
+    caption = "Fall of completeness when a ring is hidden."
+    return SectionTable.of_rows("occlusion", caption, rows, DROPS, {"p_value": pa.float64()})
 
 
 def _area_table(rankings: list[Ranking], p_values: list[float]) -> SectionTable:
@@ -273,9 +273,8 @@ def _area_table(rankings: list[Ranking], p_values: list[float]) -> SectionTable:
         (one.order, one.curve, *one.area, *one.gain.interval, one.gain.n, p)
         for one, p in zip(rankings, p_values, strict=True)
     ]
-    columns = {own.name: [row[number] for row in rows] for number, own in enumerate(AREAS)}
     caption = "Area under the curves of deletion and insertion, and the gain over a random order of patches."
-    return SectionTable("deletion_insertion", caption, pa.table(columns), AREAS)
+    return SectionTable.of_rows("deletion_insertion", caption, rows, AREAS)
 
 
 def _example_figure(inputs: AnalysisInputs, sample: Sample, means_KHWC: Tensor) -> SectionFigure:

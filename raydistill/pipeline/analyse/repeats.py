@@ -1,24 +1,25 @@
-"""Repeat a distillation with other seeds, in parallel Ray tasks; each repetition is a distilled set.
+"""Repeat a distillation with other seeds, experts or networks, in parallel Ray tasks.
 
-A repetition differs in `distill.seed` alone, so it has the identity of a run with that seed. A
-finished one is not made again, and one whose worker died resumes from its checkpoint.
+Each repetition has another `distill.seed`, and is a distilled set with the identity of a run of its
+own config. A finished one is not made again, and one whose worker died resumes from its checkpoint.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import ray
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.log import get_logger, progress
+from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.lease import AlreadyBuilt, hold_lease
 from raydistill.pipeline.runtime.resources import choose_distill_cpus, ensure_schedulable
 from raydistill.pipeline.runtime.tasks import run_tasks
-from raydistill.pipeline.tracking.tracker import Run
+from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.pipeline.trainer.publish import publish
 from raydistill.pipeline.trainer.task import make_task
 from raydistill.pipeline.trainer.trainer import is_finished
@@ -27,29 +28,100 @@ from raydistill.pipeline.trainer.worker_pool import run_trainer
 log = get_logger(__name__)
 
 
-def repeated_sets(plan: Plan, count: int) -> list[DistilledSet]:
-    """Return the distilled sets of this many further seeds; those that are missing are distilled.
+@dataclass(frozen=True)
+class Repeats:
+    """Sets that are compared with each other.
 
-    Parameters
+    Attributes
     ----------
-    plan
-        The plan whose recipe is repeated.
-    count
-        Number of further sets.
+    varied
+        "seeds", "experts" or "networks".
+    names
+        A short name of each set, such as "seed 1".
+    plans
+        The plan of each set.
     """
-    recipe, resources = plan.config.distill, plan.config.resources
-    plans = [plan.with_recipe(replace(recipe, seed=recipe.seed + number)) for number in range(1, count + 1)]
-    missing = [one.with_resolved_paths() for one in plans if not one.distilled.exists]
+
+    varied: str
+    names: tuple[str, ...]
+    plans: tuple[Plan, ...]
+
+
+def plan_repeats(plan: Plan) -> list[Repeats]:
+    """Return what `analyse.repeats`, `analyse.expert_groups` and `analyse.networks` ask for.
+
+    The plan's own set is one of those with other seeds, and one of those with other networks. It is
+    not among those of disjoint groups of experts, because it was matched to all experts.
+    """
+    options, recipe = plan.config.analyse, plan.config.distill
+    found = []
+    if options.repeats:
+        seeds = range(recipe.seed, recipe.seed + options.repeats + 1)
+        plans = tuple(plan.with_recipe(replace(recipe, seed=seed)) for seed in seeds)
+        found.append(Repeats("seeds", tuple(f"seed {seed}" for seed in seeds), plans))
+    if options.expert_groups:
+        groups = _expert_groups(plan)
+        plans = tuple(
+            plan.with_recipe(replace(recipe, seed=recipe.seed + number, experts=group))
+            for number, group in enumerate(groups, 1)
+        )
+        found.append(Repeats("experts", tuple(_name_group(group) for group in groups), plans))
+    if options.networks:
+        others = tuple(
+            Plan(
+                replace(
+                    plan.config,
+                    network=network,
+                    distill=replace(recipe, seed=recipe.seed + number),
+                    evaluate=replace(
+                        plan.config.evaluate, other_networks=()
+                    ),  # their names may not repeat the network's
+                )
+            )
+            for number, network in enumerate(options.networks, 1)
+        )
+        names = (plan.config.network.name, *(network.name for network in options.networks))
+        found.append(Repeats("networks", names, (plan, *others)))
+    return found
+
+
+def _expert_groups(plan: Plan) -> list[tuple[int, ...]]:
+    """Return disjoint groups of the experts that the recipe matches; their sizes differ by at most one."""
+    chosen = plan.config.distill.experts or tuple(range(plan.config.experts.num_experts))
+    count = plan.config.analyse.expert_groups
+    return [chosen[first::count] for first in range(count)]
+
+
+def _name_group(group: tuple[int, ...]) -> str:
+    return f"expert{'s' if len(group) > 1 else ''} {', '.join(map(str, group))}"
+
+
+def distil_repeats(repeats: list[Repeats]) -> list[list[DistilledSet]]:
+    """Return the distilled sets of all plans; those that are missing are distilled, after their experts are trained.
+
+    Raises
+    ------
+    DivergenceError
+        Experts of another network diverge, or a matching loss does.
+    """
+    plans = {plan.distilled.identity: plan for one in repeats for plan in one.plans}
+    missing = [plan for plan in plans.values() if not plan.distilled.exists]
+    for plan in missing:
+        if not plan.trajectories.exists:
+            experts(plan, Tracker("", "", enabled=False))
     if missing:
+        resources = missing[0].config.resources
         threads = choose_distill_cpus(resources, len(missing), max_useful=1)
-        gpus = resources.distill_gpus
-        ensure_schedulable(resources, threads, gpus, "distill_")
+        ensure_schedulable(resources, threads, resources.distill_gpus, "distill_")
         log.info("analyse: %d further distillations", len(missing))
-        task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=resources.max_restarts)(_distill)
-        with progress(count, "repeating", "distillations", start=count - len(missing)) as shown:
-            for _ in run_tasks(missing, lambda one: task.remote(one, threads), resources):
+        task = ray.remote(num_cpus=threads, num_gpus=resources.distill_gpus, max_retries=resources.max_restarts)(
+            _distill
+        )
+        ready = [plan.with_resolved_paths() for plan in missing]
+        with progress(len(plans), "repeating", "distillations", start=len(plans) - len(missing)) as shown:
+            for _ in run_tasks(ready, lambda one: task.remote(one, threads), resources):
                 shown.advance(1)
-    return [DistilledSet.open(one.distilled.folder) for one in plans]
+    return [[DistilledSet.open(plan.distilled.folder) for plan in one.plans] for one in repeats]
 
 
 def _distill(plan: Plan, threads: int) -> None:

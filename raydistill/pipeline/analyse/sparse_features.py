@@ -269,11 +269,8 @@ def _feature_table(features: Features, votes: Votes) -> SectionTable:
              float((features.held_out_NM[:, m] > 0).mean()), _name(features, votes, m), *own.interval, own.n,
              features.p_values.get(m), features.is_aligned(m), " ".join(ids))
         )  # fmt: skip
-    columns = {own.name: [row[number] for row in rows] for number, own in enumerate(FEATURES)}
-    table = pa.table(columns | {"p_value": pa.array(columns["p_value"], pa.float64())})
-    return SectionTable(
-        "sparse_features", "Sparse features of the first expert; recurring ones first.", table, FEATURES
-    )
+    caption = "Sparse features of the first expert; recurring ones first."
+    return SectionTable.of_rows("sparse_features", caption, rows, FEATURES, {"p_value": pa.float64()})
 
 
 def _ranks(features: Features) -> Floats:
@@ -291,9 +288,8 @@ def _prototype_table(inputs: AnalysisInputs, features: Features) -> SectionTable
             low, high = scipy.stats.binomtest(below, n).proportion_ci(method="wilson")
             activation = float(features.prototypes_SM[number, m])
             rows.append((inputs.class_names[label], number % ipc, m, activation, below / n, low, high, n))
-    columns = {own.name: [row[number] for row in rows] for number, own in enumerate(PROTOTYPES)}
     caption = "Activation of the recurring features by the prototypes, beside held-out galaxies."
-    return SectionTable("prototype_features", caption, pa.table(columns), PROTOTYPES, shown=len(rows) <= 200)
+    return SectionTable.of_rows("prototype_features", caption, rows, PROTOTYPES, shown=len(rows) <= 200)
 
 
 def _figures(

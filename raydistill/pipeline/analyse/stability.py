@@ -1,7 +1,8 @@
-"""The section about stability: which prototypes look the same in another distillation."""
+"""The section about stability: which prototypes look the same with other seeds, experts or networks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +23,22 @@ from raydistill.interpretation.stability import (
     similarity_of_classes,
 )
 from raydistill.pipeline.analyse.inputs import AnalysisInputs
-from raydistill.pipeline.analyse.repeats import repeated_sets
+from raydistill.pipeline.analyse.repeats import Repeats, distil_repeats, plan_repeats
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 TITLE = "Stability"
 SHOWN = 5  # sets in the figure
 FEWEST = 3  # sets, for an interval
+DESCRIPTIONS = {
+    "seeds": "Other seeds decide the initial images, the order of segments, and the augmentation; the experts are the same.",
+    "experts": "Other experts are disjoint groups of the experts, each with a seed of its own.",
+    "networks": "Other networks have their own experts, and a seed of their own.",
+}
 CLASSES = (
+    Quantity("varied", "what differs between the distillations: seeds, experts or networks, with a seed each"),
     Quantity("class", "class of the prototypes"),
     Quantity("same", "mean similarity to prototypes of the class in other distillations"),
     Quantity("different", "mean similarity to prototypes of other classes in other distillations"),
@@ -60,11 +68,49 @@ class Pixels(NamedTuple):
     recurs_SHW: Bools
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Sets that differ in one respect, and how similar their prototypes are.
+
+    Attributes
+    ----------
+    repeats
+        How the sets differ.
+    ensemble
+        Their prototypes in a common pose.
+    similarity_RRKK
+        float64, of the classes of every two sets.
+    classes
+        The recurrence of each class.
+    pixels
+        The recurrence of each pixel.
+    """
+
+    repeats: Repeats
+    ensemble: Ensemble
+    similarity_RRKK: Floats
+    classes: list[ClassRecurrence]
+    pixels: Pixels
+
+    @classmethod
+    def of(cls, repeats: Repeats, sets: list[DistilledSet], labels_S: Ints) -> Comparison:
+        """Compare the prototypes of these sets."""
+        pictures = [one.selected.pixels().double().numpy() for one in sets]
+        ensemble = align_sets(pictures, labels_S)
+        similarity = similarity_of_classes(pictures, labels_S)
+        return cls(repeats, ensemble, similarity, recurrence_of_classes(similarity), recurring_pixels(ensemble))
+
+    @property
+    def has_intervals(self) -> bool:
+        """Return whether there are enough sets for intervals and p-values."""
+        return len(self.repeats.plans) >= FEWEST
+
+
 def stability_section(inputs: AnalysisInputs) -> Section:
     """Return the section: prototypes of repeated distillations."""
     plan = inputs.plan
-    count = plan.config.analyse.repeats
-    if not count:
+    repeats = plan_repeats(plan)
+    if not repeats:
         reason = (
             "stability was not measured; set analyse.repeats=4 to distil four further sets with other seeds, each of "
             "which takes as long as the first one"
@@ -75,32 +121,39 @@ def stability_section(inputs: AnalysisInputs) -> Section:
     if inputs.distilled.manifest.identity != plan.distilled.identity:
         reason = "the prototypes were not distilled by this config; analyse them with the config that distilled them"
         return Section("stability", TITLE, missing=reason)
-    sets = [inputs.distilled, *repeated_sets(plan, count)]
-    pictures = [one.selected.pixels().double().numpy() for one in sets]
-    labels_S = inputs.prototype_labels
-    ensemble = align_sets(pictures, labels_S)
-    similarity = similarity_of_classes(pictures, labels_S)
-    classes = recurrence_of_classes(similarity)
-    p_values = holm(np.array([one.p_value for one in classes])).tolist() if len(sets) >= FEWEST else None
-    pixels = recurring_pixels(ensemble)
+    sets = distil_repeats(repeats)
+    compared = [Comparison.of(one, made, inputs.prototype_labels) for one, made in zip(repeats, sets, strict=True)]
+    p_values = _adjusted(compared)
     return Section(
         "stability",
         TITLE,
         (
-            f"The distillation was repeated on the same experts with {count} other {'seed' if count == 1 else 'seeds'}, which "
-            "decide the initial images, the order of segments, and the augmentation. Prototypes are compared in the best "
-            "of eight flips and turns. Similarity is the correlation of their differences from the mean prototype.",
+            "The distillation was repeated. " + " ".join(DESCRIPTIONS[one.varied] for one in repeats) + " Prototypes are "
+            "compared in the best of eight flips and turns. Similarity is the correlation of their differences from the "
+            "mean prototype.",
             "A class recurs if its prototypes are more similar to those of the class in other distillations than to those of "
-            "other classes. A structure that does not recur is no property of the class. Other experts and networks were not "
-            "tried.",
+            "other classes. A structure that does not recur is no property of the class." + _untried(repeats),
         ),
-        tables=(_table(inputs, classes, p_values, ensemble, pixels),),
-        figures=(_pictures(inputs, sets, ensemble, pixels), _matrix(inputs, similarity)),
+        tables=(_table(inputs, compared, p_values),),
+        figures=tuple(figure for one in compared for figure in (_pictures(inputs, one), _matrix(inputs, one))),
         statements=tuple(
-            _statement(inputs, label, one, None if p_values is None else p_values[label])
-            for label, one in enumerate(classes)
+            _statement(inputs, one, label, p_value)
+            for one, own in zip(compared, p_values, strict=True)
+            for label, p_value in enumerate(own)
         ),
     )  # fmt: skip
+
+
+def _untried(repeats: list[Repeats]) -> str:
+    untried = [name for name in DESCRIPTIONS if name not in {one.varied for one in repeats}]
+    return f" Other {' and '.join(untried)} were not tried." if untried else ""
+
+
+def _adjusted(compared: list[Comparison]) -> list[list[float | None]]:
+    """Return the p-value of each class of each comparison, adjusted for all; None where it is unknown."""
+    known = [one for one in compared if one.has_intervals]
+    adjusted = iter(holm(np.array([own.p_value for one in known for own in one.classes])).tolist() if known else [])
+    return [[next(adjusted) if one.has_intervals else None for _ in one.classes] for one in compared]
 
 
 def recurring_pixels(ensemble: Ensemble) -> Pixels:
@@ -114,71 +167,66 @@ def recurring_pixels(ensemble: Ensemble) -> Pixels:
     return Pixels(ratio_SHW, (adjusted < SIGNIFICANCE).reshape(p_SHW.shape))
 
 
-def _table(
-    inputs: AnalysisInputs, classes: list[ClassRecurrence], p_values: list[float] | None, ensemble: Ensemble, pixels: Pixels
-) -> SectionTable:  # fmt: skip
-    deviation_S = ensemble.deviation.mean(axis=(1, 2, 3))
+def _table(inputs: AnalysisInputs, compared: list[Comparison], p_values: list[list[float | None]]) -> SectionTable:
     rows = []
-    for label, one in enumerate(classes):
-        own = inputs.prototype_labels == label
-        p_value = None if p_values is None else p_values[label]
-        rows.append(
-            (inputs.class_names[label], one.same, one.different, *one.excess, one.n, p_value,
-             None if p_value is None else p_value < SIGNIFICANCE, float(deviation_S[own].mean()),
-             None if p_values is None else float(pixels.recurs_SHW[own].mean()))
-        )  # fmt: skip
+    for one, adjusted in zip(compared, p_values, strict=True):
+        deviation_S = one.ensemble.deviation.mean(axis=(1, 2, 3))
+        for label, (recurrence, p_value) in enumerate(zip(one.classes, adjusted, strict=True)):
+            own = inputs.prototype_labels == label
+            rows.append(
+                (one.repeats.varied, inputs.class_names[label], recurrence.same, recurrence.different, *recurrence.excess,
+                 recurrence.n, p_value, None if p_value is None else p_value < SIGNIFICANCE, float(deviation_S[own].mean()),
+                 float(one.pixels.recurs_SHW[own].mean()) if one.has_intervals else None)
+            )  # fmt: skip
     types = {"p_value": pa.float64(), "recurs": pa.bool_(), "recurring_pixels": pa.float64()}
-    columns = {
-        own.name: pa.array([row[number] for row in rows], types.get(own.name)) for number, own in enumerate(CLASSES)
-    }
-    return SectionTable(
-        "stability", "Similarity of prototypes over repeated distillations.", pa.table(columns), CLASSES
-    )
+    caption = "Similarity of prototypes over repeated distillations."
+    return SectionTable.of_rows("stability", caption, rows, CLASSES, types)
 
 
-def _pictures(inputs: AnalysisInputs, sets: list[DistilledSet], ensemble: Ensemble, pixels: Pixels) -> SectionFigure:
+def _pictures(inputs: AnalysisInputs, one: Comparison) -> SectionFigure:
     first_of_class = np.arange(len(inputs.class_names)) * inputs.distilled.images_per_class
-    shown = range(min(len(sets), SHOWN))
-    largest = max(float(np.nanmax(ensemble.deviation.mean(axis=3))), 1e-6)
+    num_sets, varied = len(one.repeats.plans), one.repeats.varied
+    shown = min(num_sets, SHOWN)
+    largest = max(float(np.nanmax(one.ensemble.deviation.mean(axis=3))), 1e-6)
     rows = []
     for name, number in zip(inputs.class_names, first_of_class, strict=True):
-        deviation_HW = ensemble.deviation[number].mean(axis=2) / largest
-        contrast = DIVERGING(0.5 + 0.5 * np.sign(pixels.ratio_SHW[number]) * pixels.recurs_SHW[number])[..., :3]
+        deviation_HW = one.ensemble.deviation[number].mean(axis=2) / largest
+        sign_HW = np.sign(one.pixels.ratio_SHW[number]) * one.pixels.recurs_SHW[number]
         rows.append(
-            (name.replace("_", " "), [*ensemble.pictures_RSHWC[: len(shown), number], ensemble.mean[number],
-             np.repeat(deviation_HW[..., None], 3, axis=2), contrast])
+            (name.replace("_", " "), [*one.ensemble.pictures_RSHWC[:shown, number], one.ensemble.mean[number],
+             np.repeat(deviation_HW[..., None], 3, axis=2), DIVERGING(0.5 + 0.5 * sign_HW)[..., :3]])
         )  # fmt: skip
-    titles = [*(f"set {number + 1}" for number in shown), "mean", "deviation", "recurs"]
     return SectionFigure(
-        "stability_prototypes",
-        f"The first prototype of {len(rows)} classes in {len(sets)} distillations, with mean and deviation.",
-        f"The first prototype of each class in {len(shown)} of {len(sets)} distillations, in a common pose; their mean; "
+        f"stability_{varied}_prototypes",
+        f"The first prototype of {len(rows)} classes for {num_sets} different {varied}, with mean and deviation.",
+        f"The first prototype of each class for {shown} of {num_sets} different {varied}, in a common pose; their mean; "
         f"their standard deviation (white: {largest:.2g}); and the pixels that are brighter (orange) or fainter (blue) "
         "than the mean prototype in all of them. White there: the contrast does not recur.",
-        picture_rows(rows, titles),
+        picture_rows(rows, [*one.repeats.names[:shown], "mean", "deviation", "recurs"]),
     )
 
 
-def _matrix(inputs: AnalysisInputs, similarity_RRKK: Floats) -> SectionFigure:
-    between = ~np.eye(len(similarity_RRKK), dtype=bool)
-    names = [one.replace("_", " ") for one in inputs.class_names]
+def _matrix(inputs: AnalysisInputs, one: Comparison) -> SectionFigure:
+    between = ~np.eye(len(one.similarity_RRKK), dtype=bool)
+    names = [name.replace("_", " ") for name in inputs.class_names]
+    varied = one.repeats.varied
     return SectionFigure(
-        "stability_similarity",
-        f"Mean similarity of the prototypes of {len(names)} classes in different distillations.",
-        "Mean similarity of the prototypes of two classes in different distillations; a class that recurs has its largest "
+        f"stability_{varied}_similarity",
+        f"Mean similarity of the prototypes of {len(names)} classes for different {varied}.",
+        f"Mean similarity of the prototypes of two classes for different {varied}; a class that recurs has its largest "
         "number on the diagonal.",
-        heat_map(similarity_RRKK[between].mean(axis=0), names, names, lowest=-1.0),
+        heat_map(one.similarity_RRKK[between].mean(axis=0), names, names, lowest=-1.0),
     )
 
 
-def _statement(inputs: AnalysisInputs, label: int, one: ClassRecurrence, p_value: float | None) -> Statement:
+def _statement(inputs: AnalysisInputs, one: Comparison, label: int, p_value: float | None) -> Statement:
+    recurrence, varied = one.classes[label], one.repeats.varied
     name = inputs.class_names[label].replace("_", " ")
+    difference = f"similarity to their class for other {varied}, minus that to other classes"
     if p_value is None:
-        text = f"Similarity of the prototypes of {name} to their class in another distillation, minus that to other classes"
+        text = f"Prototypes of {name}: {difference}"
     elif p_value < SIGNIFICANCE:
-        text = (
-            f"Prototypes of {name} recur; similarity to their class in other distillations, minus that to other classes"
-        )
+        text = f"Prototypes of {name} recur with other {varied}; {difference}"
     else:
-        text = f"Prototypes of {name} do not recur; similarity to their class, minus that to other classes"
-    return Statement(text, *one.excess, one.n, p_value)
+        text = f"Prototypes of {name} do not recur with other {varied}; {difference}"
+    return Statement(text, *recurrence.excess, recurrence.n, p_value)

@@ -17,6 +17,7 @@ from raydistill.core.distiller import Distiller
 from raydistill.core.networks import Network, build_network
 from raydistill.core.recipe import ResolvedRecipe
 from raydistill.core.segments import SegmentEvaluator
+from raydistill.core.trajectories import SomeTrajectories, Trajectories
 from raydistill.galaxies.classes import ClassTree
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.resources import device_of
@@ -92,7 +93,7 @@ class TrainerInputs(NamedTuple):
     """The opened artifacts of a task, its network, device and seed."""
 
     curated: CuratedSet
-    store: TrajectoryStore
+    trajectories: Trajectories
     network: Network
     device: str
     seed: int
@@ -101,18 +102,21 @@ class TrainerInputs(NamedTuple):
     def of(cls, task: DistillTask) -> TrainerInputs:
         """Open the inputs of a task; the driver has verified them."""
         curated = CuratedSet.open(task.curated, verify=False)
-        store = TrajectoryStore.open(task.trajectories, verify=False)
+        trajectories: Trajectories = TrajectoryStore.open(task.trajectories, verify=False)
+        if task.distill.experts is not None:
+            trajectories = SomeTrajectories(trajectories, task.distill.experts)
         network = build_network(task.architecture, curated.num_classes, curated.summary.image_size)
-        return cls(curated, store, network, device_of(task.gpus), fold_in(task.seed, "distill", task.distill.seed))
+        seed = fold_in(task.seed, "distill", task.distill.seed)
+        return cls(curated, trajectories, network, device_of(task.gpus), seed)
 
     def distiller(self, task: DistillTask, images_SCHW: Tensor, labels_SK: Tensor) -> Distiller:
         """Return the task's distiller, on the device of this worker."""
         images, labels = images_SCHW.to(self.device), labels_SK.to(self.device)
-        return Distiller(task.recipe, self.network, self.store, images, labels, self._steps_seed, task.memory_mb)
+        return Distiller(task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb)
 
     def evaluator(self, task: DistillTask) -> SegmentEvaluator:
         """Return the segment evaluator of the task's distiller."""
-        return SegmentEvaluator(task.recipe, self.network, self.store, self._steps_seed, task.memory_mb)
+        return SegmentEvaluator(task.recipe, self.network, self.trajectories, self._steps_seed, task.memory_mb)
 
     @property
     def _steps_seed(self) -> int:

@@ -25,6 +25,7 @@ from raydistill.core.distiller import Distiller, Record, StationaryExperts
 from raydistill.core.initial import initial_images, initial_labels, margin
 from raydistill.core.networks import Network
 from raydistill.core.segments import SegmentResult
+from raydistill.core.trajectories import final_parameters
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.selection import Split
 from raydistill.pipeline.trainer.checkpoint import STATE, Checkpoint, load_checkpoint, save_checkpoint, table_of
@@ -104,7 +105,7 @@ class Trainer:
         votes = None if self.task.tree is None else curated.probabilities("train", self.task.tree)
         # The final parameters of 1000 experts are gigabytes: read them only if the recipe needs
         # them.
-        experts = (self.network, inputs.store.ends() if recipe.needs_experts else [])
+        experts = (self.network, final_parameters(inputs.trajectories) if recipe.needs_experts else [])
         initial = initial_images(
             recipe, pixels, train.labels_N, curated.num_classes, *experts, generator(self.seed, "initial")
         )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.core.trajectories import Straight, progress
+from raydistill.core.trajectories import SomeTrajectories, Straight, final_parameters, progress
 from tests import zoo
 
 
@@ -71,3 +71,12 @@ def test_any_real_epoch_is_valid() -> None:
 def test_each_expert_has_its_own_line() -> None:
     straight = Straight(Given(path([[0], [1], [4]]), path([[0], [3], [4]])))
     assert [straight.beta(expert, 1) for expert in (0, 1)] == [0.25, 0.75]
+
+
+def test_some_experts_are_numbered_anew() -> None:
+    paths = [path([[number, 0], [number, 1], [number, 3]]) for number in range(3)]
+    some = SomeTrajectories(Given(*paths), (2, 0))
+    assert (some.num_experts, some.num_epochs) == (2, 2)
+    assert [some(expert, 0)[0].item() for expert in range(2)] == [2, 0]
+    assert some.progress(1) == progress(paths[0])
+    assert [theta.tolist() for theta in final_parameters(some)] == [[2, 3], [0, 3]]

@@ -19,9 +19,12 @@ from raydistill.analysis.sections import (
     read_section,
     write_section,
 )
+from raydistill.config import load
 from raydistill.galaxies.answers import describe_votes
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.pipeline.analyse.bias import measure
+from raydistill.pipeline.analyse.repeats import plan_repeats
+from raydistill.pipeline.plan import Plan
 from raydistill.storage import Folder
 
 
@@ -111,3 +114,21 @@ def test_interval_of_a_correlation_covers_the_truth_in_19_of_20_cases():
         found = measure("labels", 0, "x", y, x, np.ones(60, bool))
         covered += found.low <= truth <= found.high
     assert 0.91 <= covered / 400 <= 0.985
+
+
+def test_repeats_differ_in_seeds_experts_or_networks():
+    words = ["experts.num_experts=5", "analyse.expert_groups=2", "analyse.networks=[{depth: 2}]", "analyse.repeats=1"]
+    plan = Plan(load("demo", words))
+    seeds, experts, networks = plan_repeats(plan)
+    assert [one.config.distill.seed for one in seeds.plans] == [0, 1]
+    assert [one.config.distill.experts for one in experts.plans] == [(0, 2, 4), (1, 3)]
+    assert experts.names == ("experts 0, 2, 4", "experts 1, 3")
+    assert len({one.config.distill.seed for one in experts.plans}) == 2
+    assert [one.config.network.depth for one in networks.plans] == [plan.config.network.depth, 2]
+    assert seeds.plans[0].distilled.identity == networks.plans[0].distilled.identity == plan.distilled.identity
+    identities = {one.distilled.identity for group in (seeds, experts, networks) for one in group.plans}
+    assert len(identities) == 5
+    assert (
+        experts.plans[0].trajectories.identity == plan.trajectories.identity != networks.plans[1].trajectories.identity
+    )
+    assert plan_repeats(Plan(load("demo"))) == []

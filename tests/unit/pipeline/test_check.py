@@ -30,6 +30,13 @@ def noisy(num_classes: int, image_size: int, channels: int) -> nn.Module:
         (["evaluate.other_networks=[" + CUSTOM.partition("=")[2] + "noisy'}]"], "evaluate.other_networks.0", "draws random numbers"),
         (["output=a?b"], "output", r"cannot keep its database in '.*/a\?b/demo', because of the '\?'"),
         (["name=a%20b"], "output", "because of the '%20'"),
+        (["experts.num_experts=3", "distill.experts=[0, 3]"], "distill.experts", "the experts are numbered 0 to 2"),
+        (["experts.num_experts=3", "analyse.expert_groups=4"], "analyse.expert_groups", "4 groups were asked for, and 3 experts"),
+        (["distill.experts=[0]", "analyse.expert_groups=2"], "analyse.expert_groups", "2 groups were asked for, and 1 experts"),
+        ([CUSTOM.replace("network=", "analyse.networks=[") + "noisy'}]"], "analyse.networks.0", "draws random numbers"),
+        (["distill.experts=[]"], "command line, distill", "different numbers, at least one"),
+        (["distill.experts=[1, 1]"], "command line, distill", "different numbers, at least one"),
+        (["analyse.expert_groups=1"], "command line, analyse", "must be 0 or at least 2"),
         (["curate.align=true", DIHEDRAL], "evaluate.dm.augmentation", "rotates them again"),
     ],
 )  # fmt: skip
