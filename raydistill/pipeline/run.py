@@ -71,7 +71,11 @@ def _hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRo
 
 def _analyse(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AnalysisReport:
     from raydistill.pipeline.analyse import stage  # imports statmorph, which other stages do not need
+    from raydistill.pipeline.analyse.repeats import plans_of_networks
 
+    if not analysis_spec(plan).exists:
+        for other in plans_of_networks(plan):
+            experts(other, tracker, parent_run)
     return stage.analyse(plan, tracker, parent_run)
 
 

@@ -13,6 +13,7 @@ import torch
 from ray_tools import SILENT, content, copy_of, tiny
 
 from raydistill.analysis.sections import Section, read_section, write_section
+from raydistill.errors import ArtifactMissing
 from raydistill.interpretation import sparse_features
 from raydistill.interpretation.occlusion import ANNULI, FILLS
 from raydistill.pipeline.analyse import counterfactuals
@@ -20,11 +21,12 @@ from raydistill.pipeline.analyse.counterfactuals import counterfactuals_section
 from raydistill.pipeline.analyse.features import Describer
 from raydistill.pipeline.analyse.inputs import AnalysisInputs, open_inputs
 from raydistill.pipeline.analyse.occlusion import occlusion_section
-from raydistill.pipeline.analyse.repeats import plan_repeats
+from raydistill.pipeline.analyse.repeats import plan_repeats, plans_of_networks
 from raydistill.pipeline.analyse.sparse_features import TRAINING, sparse_features_section
 from raydistill.pipeline.analyse.specs import analysis_spec
 from raydistill.pipeline.analyse.stability import stability_section
 from raydistill.pipeline.distill.stage import distill
+from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
 from raydistill.storage import Folder
 from tests.unit.pipeline.sample_tools import write_generator
@@ -135,6 +137,10 @@ def test_prototypes_of_other_experts_and_networks_are_compared(distilled_root: P
     root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
     words = ("resources.workers=2", "analyse.expert_groups=2", "analyse.networks=[{depth: 2, width: 6}]")
     inputs = inputs_of(root, *words)
+    with pytest.raises(ArtifactMissing, match="trajectories"):
+        stability_section(inputs)
+    for plan in plans_of_networks(inputs.plan):
+        experts(plan, SILENT)
     section = stability_section(inputs)
     rows = section.tables[0].rows.to_pandas()
     assert list(rows["varied"]) == ["experts"] * 5 + ["networks"] * 5

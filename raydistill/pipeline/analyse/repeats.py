@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 
 import ray
 
+from raydistill.artifacts import trajectories
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
+from raydistill.artifacts.manifest import open_manifest
 from raydistill.log import get_logger, progress
-from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.lease import AlreadyBuilt, hold_lease
 from raydistill.pipeline.runtime.resources import choose_distill_cpus, ensure_schedulable
 from raydistill.pipeline.runtime.tasks import run_tasks
-from raydistill.pipeline.tracking.tracker import Run, Tracker
+from raydistill.pipeline.tracking.tracker import Run
 from raydistill.pipeline.trainer.publish import publish
 from raydistill.pipeline.trainer.task import make_task
 from raydistill.pipeline.trainer.trainer import is_finished
@@ -67,21 +68,19 @@ def plan_repeats(plan: Plan) -> list[Repeats]:
         )
         found.append(Repeats("experts", tuple(_name_group(group) for group in groups), plans))
     if options.networks:
-        others = tuple(
-            Plan(
-                replace(
-                    plan.config,
-                    network=network,
-                    distill=replace(recipe, seed=recipe.seed + number),
-                    evaluate=replace(
-                        plan.config.evaluate, other_networks=()
-                    ),  # their names may not repeat the network's
-                )
-            )
-            for number, network in enumerate(options.networks, 1)
-        )
         names = (plan.config.network.name, *(network.name for network in options.networks))
-        found.append(Repeats("networks", names, (plan, *others)))
+        found.append(Repeats("networks", names, (plan, *plans_of_networks(plan))))
+    return found
+
+
+def plans_of_networks(plan: Plan) -> list[Plan]:
+    """Return a plan for each network of `analyse.networks`, with experts of its own and another seed."""
+    recipe = plan.config.distill
+    found = []
+    for number, network in enumerate(plan.config.analyse.networks, 1):
+        distill = replace(recipe, seed=recipe.seed + number)
+        evaluate = replace(plan.config.evaluate, other_networks=())  # their names must differ from the network's
+        found.append(Plan(replace(plan.config, network=network, distill=distill, evaluate=evaluate)))
     return found
 
 
@@ -97,18 +96,19 @@ def _name_group(group: tuple[int, ...]) -> str:
 
 
 def distil_repeats(repeats: list[Repeats]) -> list[list[DistilledSet]]:
-    """Return the distilled sets of all plans; those that are missing are distilled, after their experts are trained.
+    """Return the distilled sets of all plans; those that are missing are distilled.
 
     Raises
     ------
+    ArtifactMissing
+        The experts of another network do not exist.
     DivergenceError
-        Experts of another network diverge, or a matching loss does.
+        A matching loss or its gradient is not finite.
     """
     plans = {plan.distilled.identity: plan for one in repeats for plan in one.plans}
     missing = [plan for plan in plans.values() if not plan.distilled.exists]
     for plan in missing:
-        if not plan.trajectories.exists:
-            experts(plan, Tracker("", "", enabled=False))
+        open_manifest(plan.trajectories.folder, trajectories.KIND, verify=False)
     if missing:
         resources = missing[0].config.resources
         threads = choose_distill_cpus(resources, len(missing), max_useful=1)
