@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from raydistill.audit.memorisation import picture_distances
-from raydistill.audit.nearest import Neighbours
 from raydistill.errors import CatalogError
 
 # Real galaxies compared at a time: 1024 pictures of 128 px are 400 MB in float64, of 32 px 25 MB.
@@ -104,24 +103,24 @@ def nearest_real(prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.gener
     return best_index
 
 
-def nearest_in_any_pose(prototypes_SHWC: npt.NDArray[np.generic], real_NHWC: npt.NDArray[np.generic]) -> Neighbours:
-    """Return all real images in the order of their distance to each prototype.
+def distances_in_any_pose(
+    prototypes_SHWC: npt.NDArray[np.generic], real_NHWC: npt.NDArray[np.generic]
+) -> npt.NDArray[np.float64]:
+    """Return the distance of each prototype to each real image, float64 [S, N].
+
+    It is the root mean square difference of pixel values in [0, 1], for the best of eight flips and
+    turns.
 
     Parameters
     ----------
     prototypes_SHWC, real_NHWC
         Images of the same size, uint8 or float in [0, 1].
-
-    Returns
-    -------
-    Neighbours
-        Rows of real images [S, N], nearest first, and root mean square differences of pixel values
-        in [0, 1], for the best of eight flips and turns.
     """
     queries = as_unit_float(prototypes_SHWC).astype(np.float64)
     blocks = (real_NHWC[start : start + NEIGHBOUR_BLOCK] for start in range(0, len(real_NHWC), NEIGHBOUR_BLOCK))
-    distances = [picture_distances(queries, as_unit_float(block).astype(np.float64)) for block in blocks]
-    return Neighbours.of(np.concatenate(distances, axis=1), len(real_NHWC))
+    return np.concatenate(
+        [picture_distances(queries, as_unit_float(block).astype(np.float64)) for block in blocks], axis=1
+    )
 
 
 def nearest_real_means(

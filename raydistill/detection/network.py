@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from raydistill.detection.segmentation import EXTRA, Floats
+from raydistill.detection.segmentation import Floats
 from raydistill.errors import ConfigError
 from raydistill.imports import import_beside_torchvision
 from raydistill.seeding import fold_in
@@ -36,7 +36,9 @@ def import_detection() -> ModuleType:
     try:
         return import_beside_torchvision("torchvision.models.detection")
     except ImportError as error:
-        raise ConfigError("a detector needs torchvision", "raydistill detect", EXTRA) from error
+        raise ConfigError(
+            "a detector needs torchvision", "raydistill detect", "install the extra: pip install 'raydistill[detect]'"
+        ) from error
 
 
 def build_detector(

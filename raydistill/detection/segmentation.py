@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-
-from raydistill.errors import ConfigError
 
 Floats = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.int32]
@@ -21,7 +17,6 @@ SMOOTHING = 1.0  # px: standard deviation of the filter before the threshold
 BORDER = 8  # the sky is measured in a border of 1/8 of the side
 DEBLENDING = 0.01  # contrast of photutils.segmentation.deblend_sources
 LEAST_NOISE = 0.2 / 255  # of a smoothed picture of 8 bits
-EXTRA = "install the extra: pip install 'raydistill[detect]'"
 
 
 class Box(NamedTuple):
@@ -31,14 +26,6 @@ class Box(NamedTuple):
     top: float
     right: float
     bottom: float
-
-
-def import_segmentation() -> ModuleType:
-    """Import `photutils.segmentation`; ConfigError if it is not installed."""
-    try:
-        return importlib.import_module("photutils.segmentation")
-    except ImportError as error:
-        raise ConfigError("the labels of a detector need photutils", "raydistill detect", EXTRA) from error
 
 
 def smooth_brightness(light: Floats) -> Floats:
@@ -74,14 +61,14 @@ def find_sources(light: Floats, sigmas: float, min_area: int) -> Labels:
     int32 `[H, W]`
         Numbers of the sources, from 1; 0 is sky.
     """
-    photutils, brightness = import_segmentation(), smooth_brightness(light)
+    from photutils.segmentation import deblend_sources  # a slow import, which most processes do not need
+
+    brightness = smooth_brightness(light)
     sky, noise = border_sky(brightness)
     found = connected_sources(brightness - sky, sigmas * noise, min_area)
     if found is None:
         return np.zeros(brightness.shape, np.int32)
-    parts = photutils.deblend_sources(
-        brightness - sky, found, min_area, contrast=DEBLENDING, mode="linear", progress_bar=False
-    )
+    parts = deblend_sources(brightness - sky, found, min_area, contrast=DEBLENDING, mode="linear", progress_bar=False)
     return np.asarray(parts.data, np.int32)
 
 
@@ -121,9 +108,11 @@ def visible_part(light: Floats, noise: float, sigmas: float, min_area: int) -> B
 
 def connected_sources(brightness: Floats, threshold: float, min_area: int) -> Any:
     """Return the `SegmentationImage` of the connected pixels above a threshold; None if there are none."""
+    from photutils.segmentation import detect_sources
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No sources were found")
-        return import_segmentation().detect_sources(brightness, threshold, min_area)
+        return detect_sources(brightness, threshold, min_area)
 
 
 def box_of(mask: Bools) -> Box:

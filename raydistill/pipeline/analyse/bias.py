@@ -70,7 +70,7 @@ def bias_section(inputs: AnalysisInputs) -> Section:
         reason = f"no class has {MIN_GALAXIES} galaxies whose size, brightness or redshift is known"
         return Section("bias", title, missing=reason)
     p_values = holm(np.array([one.p_value for one in found])).tolist()
-    space = "in the experts' features" if "features" in inputs.neighbours else "in pixels"
+    space = "in the experts' features" if "features" in inputs.distances else "in pixels"
     votes_text = (
         "The votes assign galaxies to classes, so the table repeats the measurement with " + ", ".join(list(memberships)[1:])
         + " votes."
@@ -94,9 +94,7 @@ def bias_section(inputs: AnalysisInputs) -> Section:
 
 def similarities(inputs: AnalysisInputs) -> Floats:
     """Return how much nearer each training galaxy is to the prototypes of a class than to all others, [K, N]."""
-    nearest = inputs.neighbours.get("features", inputs.neighbours["pixels"])
-    distances_SN = np.empty_like(nearest.distances_SK)
-    np.put_along_axis(distances_SN, nearest.rows_SK, nearest.distances_SK, axis=1)
+    distances_SN = inputs.distances.get("features", inputs.distances["pixels"])
     own_S = inputs.prototype_labels
     classes = range(len(inputs.class_names))
     return np.stack([distances_SN[own_S != k].min(axis=0) - distances_SN[own_S == k].min(axis=0) for k in classes])

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from raydistill.analysis.prototypes import nearest_in_any_pose
+from raydistill.analysis.prototypes import distances_in_any_pose
 from raydistill.artifacts import generator, trajectories
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet
@@ -31,6 +31,7 @@ from raydistill.pipeline.specs import ArtifactSpec
 
 Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -88,20 +89,26 @@ class AnalysisInputs:
         return galaxies, describe(self.prototypes, "prototypes")
 
     @cached_property
-    def neighbours(self) -> dict[str, Neighbours]:
-        """Return the training galaxies nearest to each prototype, by space: "pixels", and "features" with experts.
+    def distances(self) -> dict[str, Floats]:
+        """Return the distance of each prototype to each training galaxy, [S, N], by space.
 
-        All galaxies are in the order of their distance. In pixels it is the root mean square
-        difference for the best of eight flips and turns; in features it is Euclidean, with each
-        feature in units of its standard deviation.
+        "pixels": the root mean square difference for the best of eight flips and turns. "features",
+        with experts: Euclidean, with each feature in units of its standard deviation.
         """
-        found = {"pixels": nearest_in_any_pose(self.prototypes, self.train.images_NHWC.numpy())}
+        found = {"pixels": distances_in_any_pose(self.prototypes, self.train.images_NHWC.numpy())}
         if self.described is not None:
             galaxies, prototypes = (one.features_NF for one in self.described)
             frame = Frame.fit(galaxies)
-            distances_SN = cdist(frame.apply(prototypes), frame.apply(galaxies))
-            found["features"] = Neighbours.of(distances_SN, len(galaxies))
+            found["features"] = cdist(frame.apply(prototypes), frame.apply(galaxies))
         return found
+
+    @cached_property
+    def neighbours(self) -> dict[str, Neighbours]:
+        """Return all training galaxies in the order of their distance to each prototype, by space."""
+        return {
+            space: Neighbours.of(distances_SN, len(self.train.labels_N))
+            for space, distances_SN in self.distances.items()
+        }
 
     @cached_property
     def prototype_labels(self) -> Ints:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from raydistill.analysis.class_charts import difference_matrix
 from raydistill.analysis.pages.gallery import GalleryRow, Neighbour, gallery, survey_links
 from raydistill.analysis.pages.rendering import picture
-from raydistill.analysis.prototypes import class_means, nearest_in_any_pose
+from raydistill.analysis.prototypes import class_means, distances_in_any_pose
 from raydistill.analysis.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.galaxies.answers import describe_votes
 from raydistill.galaxies.gz2 import GZ2
@@ -64,7 +64,7 @@ def typical_distance(inputs: AnalysisInputs) -> float:
     images = inputs.train.images_NHWC.numpy()
     rng = np.random.default_rng(inputs.plan.config.analyse.seed)
     chosen = np.sort(rng.permutation(len(images))[:MAX_TYPICAL])
-    distances = nearest_in_any_pose(images[chosen], images).distances_SK
+    distances = np.sort(distances_in_any_pose(images[chosen], images), axis=1)
     return float(np.median(distances[:, min(1, distances.shape[1] - 1)]))  # the first is the galaxy itself
 
 

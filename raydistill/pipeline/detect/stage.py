@@ -31,7 +31,7 @@ from raydistill.artifacts.tables import decode_images
 from raydistill.detection.coco import categories, document
 from raydistill.detection.fields import Sky, measure_sky
 from raydistill.detection.network import import_detection
-from raydistill.detection.segmentation import Box, box_of, central_source, find_sources, import_segmentation
+from raydistill.detection.segmentation import Box, box_of, central_source, find_sources
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.detect.evaluation import Evaluated, figures_of
@@ -97,7 +97,6 @@ def detect(plan: Plan, path: str | None, tracker: Tracker, parent_run: str | Non
     if is_complete(spec):
         return DetectionReport.open(spec.folder)
     require_frames(plan)
-    import_segmentation()
     import_detection()
     synthetic = SyntheticSet.open(synthetic_spec(plan, path).folder)
     frames = CuratedSet.open(frames_spec(plan).folder)

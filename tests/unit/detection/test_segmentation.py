@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -13,11 +11,9 @@ from raydistill.detection.segmentation import (
     box_of,
     central_source,
     find_sources,
-    import_segmentation,
     smooth_brightness,
     visible_part,
 )
-from raydistill.errors import ConfigError
 from raydistill.simulation.injections.light import SDSS_CONTRAST, to_light
 from tests.unit.detection.galaxies import NOISE, SKY, disk, observed
 
@@ -62,9 +58,3 @@ def test_a_box_has_the_outer_edges_of_its_pixels() -> None:
     mask = np.zeros((8, 8), np.bool_)
     mask[2:4, 5] = True
     assert box_of(mask) == Box(5, 2, 6, 4)
-
-
-def test_a_missing_photutils_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "photutils.segmentation", None)
-    with pytest.raises(ConfigError, match=r"need photutils; install the extra: pip install 'raydistill\[detect\]'"):
-        import_segmentation()
