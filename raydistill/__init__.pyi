@@ -27,7 +27,7 @@ from .core.engines import Adjoint, Unrolled
 from .core.matching import Matcher
 from .core.networks import Network, build_network, initial_parameters
 from .core.recipe import Recipe
-from .core.schedule import Fixed, SelfAdaptive, StepwiseWindow
+from .core.schedule import Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
 from .core.training import Training, fit, predict, train
 from .core.trajectories import InMemoryTrajectories
 from .errors import (
@@ -72,6 +72,7 @@ __all__ = [
     "HuntReport",
     "HuntRound",
     "InMemoryTrajectories",
+    "LossWeighted",
     "Matcher",
     "Network",
     "PredictionSet",

@@ -30,7 +30,7 @@ from raydistill.core.divergence import STUDENT_LR_RANGE, check_finite, check_stu
 from raydistill.core.matching import Batch
 from raydistill.core.networks import Network
 from raydistill.core.recipe import SMALLEST_GRADIENT, Recipe, ResolvedRecipe, resolve_recipe
-from raydistill.core.schedule import Decision, ScheduleState
+from raydistill.core.schedule import Decision, Matched, ScheduleState
 from raydistill.core.segments import SegmentEvaluator, SegmentResult, SharedState
 from raydistill.core.trajectories import Trajectories
 from raydistill.seeding import generator
@@ -184,10 +184,9 @@ class Distiller:
         """Choose the largest rate 2^(k / RATES_PER_OCTAVE) that moves the student no farther than allowed.
 
         Its displacement ratio is at most `TARGET_DISPLACEMENT_RATIO`. The ratio is the geometric
-        mean of |theta_N - theta_0| / |theta* - theta_0| over three experts and both ends of the
-        first window, each with one of the sets in turn. As long as the images are untrained, the
-        student moves mostly sideways; one that moves farther ends farther from its target than it
-        began.
+        mean of |theta_N - theta_0| / |theta* - theta_0| over three experts and two start epochs, each
+        with one of the sets in turn. As long as the images are untrained, the student moves mostly
+        sideways; one that moves farther ends farther from its target than it began.
         """
         initial = self._initial_segments()
         low, high = (math.ceil(math.log2(bound) * RATES_PER_OCTAVE) for bound in STUDENT_LR_RANGE)
@@ -214,16 +213,17 @@ class Distiller:
         self._set_step_sizes()
 
     def _initial_segments(self) -> list[InitialSegment]:
-        """Return moving segments of up to three experts, at both ends of the first window."""
-        segments, window, initial = self.segments, self.segments.window(self.schedule), []
+        """Return moving segments of up to three experts, at two typical start epochs."""
+        segments, initial = self.segments, []
+        epochs = self.recipe.schedule.first_epochs(segments.window(self.schedule))
         g = generator(segments.seed, "first cases")
         for expert in range(min(3, segments.trajectories.num_experts)):
-            for epoch in sorted({window[0], window[-1]}):
+            for epoch in sorted(set(epochs)):
                 start, target = segments.ends(expert, epoch, self.images)
                 if not segments.matcher.is_stationary(start, target):
                     initial.append(InitialSegment(start, target, segments.batches(g, self.images)))
         if not initial:
-            raise StationaryExperts((window[0], window[-1]))
+            raise StationaryExperts(epochs)
         return initial
 
     def _displacement_ratio(self, lr: float, sets_DSCHW: Tensor, initial: list[InitialSegment]) -> float:
@@ -287,7 +287,9 @@ class Distiller:
         if used:
             self._descend(used)
         cap = self.segments.window(self.schedule).stop
-        self.schedule, decision = self.recipe.schedule.step(self.schedule, next_epoch_loss, self.segments.last_epoch)
+        matched = [Matched(result.start_epoch, float(result.matched.loss)) for result in results]
+        last_epoch = self.segments.last_epoch
+        self.schedule, decision = self.recipe.schedule.step(self.schedule, next_epoch_loss, last_epoch, matched)
         self._act_on(decision)
         nan = float("nan")
         return [
@@ -387,8 +389,7 @@ class Distiller:
                     _, index, entry = key.split("/")
                     state.setdefault(int(index), {})[entry] = value.clone()  # the optimiser writes into it
             optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-        schedule = json.loads(strings["schedule"])
-        self.schedule = ScheduleState(**{**schedule, "losses": tuple(schedule["losses"])})
+        self.schedule = ScheduleState.from_json(json.loads(strings["schedule"]))
         self.finished = json.loads(strings["finished"])
         self._set_step_sizes()
 

@@ -115,7 +115,8 @@ class Recipe:
     start_epochs
         Choice of the start epoch t in the window of the schedule. "cycle": one epoch after another;
         "random": uniform over the epochs; "continuous": uniform over the real numbers between the
-        first and the last (straight trajectories only).
+        first and the last (straight trajectories only). The schedule `loss-weighted` draws whole
+        epochs by its own probabilities, once a loss is known.
     trajectories
         "sgd": the parameters of the experts after each epoch; "straight": the line between an
         expert's first and last parameters (MCT).

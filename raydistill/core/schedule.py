@@ -1,4 +1,4 @@
-r"""Define schedules: the window of start epochs that the images are trained on, and when it grows.
+r"""Define schedules: the start epochs that the images are trained on, and how they change.
 
 *Self-adaptive* (Guan et al. 2023, arXiv:2311.17967): the images are trained on start epochs below a
 `cap`, which starts at 1. Every iteration also computes the matching loss at start epoch = cap,
@@ -19,6 +19,10 @@ rise before n > RISING^2 + 2.
 regular intervals, as in DATM's sequential generation (Guo et al. 2024, arXiv:2310.05773), and may
 leave out the first epochs.
 
+*LossWeighted* has no window. It draws any start epoch, with a probability that follows from the
+losses that matching has produced there: epochs at which the images can bring a student nearer to
+its target are drawn often.
+
 A schedule is a frozen record of hyper-parameters; `init` and `step` return new state and a
 `Decision`.
 """
@@ -26,12 +30,15 @@ A schedule is a frozen record of hyper-parameters; `init` and `step` return new 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from raydistill.core.checks import at_least, positive, strictly_between_0_and_1
+from raydistill.core.checks import at_least, at_least_0_below_1, positive, strictly_between_0_and_1
 
+ALL_EPOCHS = 2**31  # a cap above every number of epochs
+LARGEST_LOSS = 2.0  # of a moving average: larger ones say as little, and would take long to forget
 RISING = 3.0  # sigma at which a rising next-epoch loss ends a stage (the authors' code)
 
 
@@ -59,6 +66,9 @@ class ScheduleState(NamedTuple):
         Iterations since fine-tuning started, -1 before.
     losses
         Next-epoch losses since the last advance.
+    epoch_losses
+        Moving average of the matching losses by start epoch; None where no segment began. Empty if
+        the schedule does not need them.
     """
 
     cap: int
@@ -67,6 +77,21 @@ class ScheduleState(NamedTuple):
     image_lr_scale: float = 1.0
     fine_tuning: int = -1
     losses: tuple[float, ...] = ()
+    epoch_losses: tuple[float | None, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ScheduleState:
+        """Return the state of `_asdict()` after its way through JSON, which has no tuples."""
+        return cls(**values)._replace(
+            losses=tuple(values["losses"]), epoch_losses=tuple(values.get("epoch_losses", ()))
+        )
+
+
+class Matched(NamedTuple):
+    """The matching loss of a segment; NaN where the expert does not move."""
+
+    start_epoch: float
+    loss: float
 
 
 def correlation_with_time(losses: tuple[float, ...]) -> float:
@@ -81,8 +106,24 @@ def correlation_with_time(losses: tuple[float, ...]) -> float:
     return max(-1.0, min(1.0, covariance / math.sqrt(variance))) if variance > 0 else 0.0
 
 
+class _Window:
+    """The common part of schedules that draw all epochs of their window alike."""
+
+    def watches(self, state: ScheduleState, last_epoch: int) -> bool:
+        """Return whether the loss at start epoch = cap is needed: no loss decides when the window grows."""
+        return False
+
+    def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:
+        """Return the probability of each start epoch of the window; None: all are drawn alike."""
+        return None
+
+    def first_epochs(self, window: range) -> tuple[int, int]:
+        """Return two start epochs that are typical of the first iterations."""
+        return window[0], window[-1]
+
+
 @dataclass(frozen=True)
-class SelfAdaptive:
+class SelfAdaptive(_Window):
     """The schedule of arXiv:2311.17967.
 
     Parameters
@@ -135,7 +176,7 @@ class SelfAdaptive:
         return ScheduleState(cap=1)
 
     def step(
-        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
+        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
     ) -> tuple[ScheduleState, Decision]:
         """Return the state after one more iteration. last_epoch: the last possible start epoch."""
         state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
@@ -174,7 +215,7 @@ class SelfAdaptive:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(_Window):
     """The window from `min_start_epoch` to `max_start_epoch`, for all iterations (MTT).
 
     Parameters
@@ -198,18 +239,14 @@ class Fixed:
         return ScheduleState(cap=self.max_start_epoch + 1)
 
     def step(
-        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
+        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
     ) -> tuple[ScheduleState, Decision]:
         """Return the state after one more iteration; the window stays."""
         return state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1), Decision.STAY
 
-    def watches(self, state: ScheduleState, last_epoch: int) -> bool:
-        """Return False: no loss decides when the window grows."""
-        return False
-
 
 @dataclass(frozen=True)
-class StepwiseWindow:
+class StepwiseWindow(_Window):
     """A window that grows by one epoch at regular intervals (DATM).
 
     Parameters
@@ -245,7 +282,7 @@ class StepwiseWindow:
         return ScheduleState(cap=self._first + 1)
 
     def step(
-        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int
+        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
     ) -> tuple[ScheduleState, Decision]:
         """Return the state after one more iteration. last_epoch: the last possible start epoch."""
         state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
@@ -253,9 +290,72 @@ class StepwiseWindow:
             return state._replace(cap=state.cap + 1, since_advance=0), Decision.ADVANCE
         return state, Decision.STAY
 
-    def watches(self, state: ScheduleState, last_epoch: int) -> bool:
-        """Return False: no loss decides when the window grows."""
-        return False
+
+@dataclass(frozen=True)
+class LossWeighted(_Window):
+    r"""Draw start epochs by their own losses; the window is all epochs.
+
+    m_t is the moving average of the matching losses of segments that began at epoch t. An epoch
+    without a segment has the smallest m of the others, and so is soon drawn. Epoch t of T is drawn
+    with the probability
+
+        p_t = (1 - explore) w_t / sum_s w_s + explore / T,    w_t = max(1 - m_t, 0)
+
+    and all alike while every w_t is 0. A loss of 1 means that the student ends as far from its
+    target as it began, so 1 - m_t is the part of the way that the images teach at epoch t. Late
+    epochs, in which experts move in directions of their own, are left out without being named, and
+    come back if their losses fall.
+
+    The losses are those of the iterations themselves: the schedule costs no evaluation.
+
+    Parameters
+    ----------
+    decay
+        Of the moving averages, in [0, 1).
+    explore
+        Share of segments that begin at any epoch alike, above 0 and below 1.
+    """
+
+    kind: Literal["loss-weighted"] = "loss-weighted"
+    decay: float = 0.7
+    explore: float = 0.03
+    min_start_epoch: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        at_least_0_below_1(decay=self.decay)
+        strictly_between_0_and_1(explore=self.explore)
+
+    def init(self) -> ScheduleState:
+        """Return the state before the first iteration."""
+        return ScheduleState(cap=ALL_EPOCHS)
+
+    def step(
+        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
+    ) -> tuple[ScheduleState, Decision]:
+        """Return the state after one more iteration, with the losses of its segments."""
+        averages = list(state.epoch_losses) or [None] * (last_epoch + 1)
+        for one in matched:
+            epoch, loss = int(one.start_epoch), 1.0 if math.isnan(one.loss) else min(one.loss, LARGEST_LOSS)
+            before = averages[epoch]
+            averages[epoch] = loss if before is None else self.decay * before + (1 - self.decay) * loss
+        state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
+        return state._replace(epoch_losses=tuple(averages)), Decision.STAY
+
+    def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:
+        """Return the probability of each start epoch of the window; None: all are drawn alike."""
+        known = [loss for loss in state.epoch_losses if loss is not None]
+        if not known:
+            return None
+        unseen = min(known)
+        weights = [max(1 - (unseen if loss is None else loss), 0.0) for loss in state.epoch_losses]
+        total = math.fsum(weights)
+        if total == 0:
+            return None
+        return [(1 - self.explore) * weight / total + self.explore / len(weights) for weight in weights]
+
+    def first_epochs(self, window: range) -> tuple[int, int]:
+        """Return the first and the middle epoch: experts hardly move in the last ones."""
+        return window[0], window[len(window) // 2]
 
 
-Schedule = SelfAdaptive | Fixed | StepwiseWindow
+Schedule = SelfAdaptive | Fixed | StepwiseWindow | LossWeighted

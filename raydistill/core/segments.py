@@ -9,6 +9,8 @@ bits.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -145,6 +147,9 @@ class SegmentEvaluator:
 
     def _start_epoch(self, g: torch.Generator, schedule: ScheduleState, segment: int) -> float:
         window = self.window(schedule)
+        probabilities = self.recipe.schedule.probabilities(schedule, window)
+        if probabilities is not None:
+            return window[_draw(g, probabilities)]
         if self.recipe.start_epochs == "cycle":
             return window[(schedule.iteration * self.recipe.trajectories_per_step + segment) % len(window)]
         if self.recipe.start_epochs == "continuous":
@@ -169,6 +174,12 @@ class SegmentEvaluator:
             return None
         lr = log_lrs[self.lr_index(schedule.cap - 1)].exp()  # the next epoch would inherit this rate
         return float(self.matcher.loss(start, target, images, targets, lr, self.batches(g, images)))
+
+
+def _draw(g: torch.Generator, probabilities: list[float]) -> int:
+    """Return an index, drawn with these probabilities."""
+    u = float(torch.rand(1, generator=g, dtype=torch.float64))
+    return min(bisect.bisect_right(list(itertools.accumulate(probabilities)), u), len(probabilities) - 1)
 
 
 def _whole_epochs(trajectories: Trajectories) -> Path:

@@ -11,6 +11,8 @@ from raydistill.core.schedule import (
     RISING,
     Decision,
     Fixed,
+    LossWeighted,
+    Matched,
     Schedule,
     SelfAdaptive,
     StepwiseWindow,
@@ -33,6 +35,7 @@ self_adaptive = st.builds(
 schedules = (
     self_adaptive
     | st.builds(Fixed, max_start_epoch=st.integers(0, 5))
+    | st.builds(LossWeighted, decay=st.floats(0, 0.99), explore=st.floats(0.01, 0.99))
     | st.builds(StepwiseWindow, every=st.integers(1, 20), max_start_epoch=st.integers(0, 7))
 )
 
@@ -96,3 +99,15 @@ def test_invariants_hold_for_any_losses(schedule: Schedule, values: list[float],
         assert Decision.FINE_TUNE in decisions[: decisions.index(Decision.STOP)]
     if not isinstance(schedule, SelfAdaptive):
         assert set(decisions) <= {Decision.STAY, Decision.ADVANCE}
+
+
+@given(
+    st.builds(LossWeighted, decay=st.floats(0, 0.99), explore=st.floats(0.01, 0.99)),
+    st.lists(st.builds(Matched, st.integers(0, 5), st.floats(0) | st.just(float("nan"))), max_size=30),
+)
+def test_probabilities_sum_to_one_and_leave_no_epoch_out(schedule: LossWeighted, matched: list[Matched]) -> None:
+    state, _ = schedule.step(schedule.init(), None, 5, matched)
+    found = schedule.probabilities(state, range(6))
+    if found is not None:
+        assert sum(found) == pytest.approx(1)
+        assert min(found) >= schedule.explore / 6 * (1 - 1e-9)

@@ -17,7 +17,7 @@ from raydistill.core.divergence import NotFinite, StudentLrOutOfRange
 from raydistill.core.networks import Network, build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import SGD, Adam, Recipe
-from raydistill.core.schedule import Decision, Fixed, SelfAdaptive, StepwiseWindow
+from raydistill.core.schedule import Decision, Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
 from raydistill.core.trajectories import InMemoryTrajectories
 from raydistill.errors import DivergenceError
 from tests import zoo
@@ -66,6 +66,7 @@ RECIPES = {
     "rate per epoch": replace(QUICK, lr_per_epoch=True, start_epochs="random"),
     "EMA": replace(QUICK, ema=0.9),
     "batches": replace(QUICK, batch_size=2),
+    "loss-weighted": replace(QUICK, schedule=LossWeighted()),
     "self-adaptive": replace(
         QUICK, schedule=SelfAdaptive(significance=0.5, min_duration=2, test_every=1, max_duration=6, fine_tune_every=1)
     ),

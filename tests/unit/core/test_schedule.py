@@ -12,6 +12,8 @@ import pytest
 from raydistill.core.schedule import (
     Decision,
     Fixed,
+    LossWeighted,
+    Matched,
     Schedule,
     ScheduleState,
     SelfAdaptive,
@@ -123,7 +125,7 @@ def test_state_restored_from_json_continues_the_same(schedule: Schedule) -> None
     losses = list(np.random.default_rng(1).normal(1, 0.1, 150))
     whole = run(schedule, losses)
     saved = json.loads(json.dumps(whole[69][0]._asdict()))
-    state = ScheduleState(**{**saved, "losses": tuple(saved["losses"])})
+    state = ScheduleState.from_json(saved)
     for loss, expected in zip(losses[70:], whole[70:], strict=True):
         state, decision = schedule.step(state, loss, LAST)
         assert (state, decision) == expected
@@ -201,3 +203,62 @@ def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise()
 def test_invalid_schedules_are_refused(make: Callable[[], Schedule], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def after(schedule: LossWeighted, matched: list[Matched], last_epoch: int = 3) -> ScheduleState:
+    """Return the state after iterations of one segment each."""
+    state = schedule.init()
+    for one in matched:
+        state, decision = schedule.step(state, None, last_epoch, [one])
+        assert decision is Decision.STAY
+    return state
+
+
+def test_epochs_are_drawn_in_proportion_to_what_their_losses_leave() -> None:
+    schedule = LossWeighted(explore=0.04)
+    state = after(schedule, [Matched(0, 0.5), Matched(1, 0.8), Matched(2, 1.2), Matched(3, 0.9)])
+    weights = np.array([0.5, 0.2, 0.0, 0.1])
+    expected = 0.96 * weights / weights.sum() + 0.01
+    assert schedule.probabilities(state, range(4)) == pytest.approx(expected)
+
+
+def test_averages_forget_and_are_bounded() -> None:
+    schedule = LossWeighted(decay=0.75)
+    assert after(schedule, [Matched(1, 0.4), Matched(1, 0.8)]).epoch_losses == (None, pytest.approx(0.5), None, None)
+    assert after(schedule, [Matched(1, math.inf)]).epoch_losses[1] == 2.0
+    assert after(schedule, [Matched(2, math.nan)]).epoch_losses[2] == 1.0  # an expert that does not move
+
+
+def test_epochs_without_a_segment_have_the_smallest_loss_of_the_others() -> None:
+    schedule = LossWeighted()
+    first, second, *_ = schedule.probabilities(after(schedule, [Matched(0, 0.9), Matched(1, 0.6)]), range(4))
+    assert schedule.probabilities(after(schedule, [Matched(0, 0.9), Matched(1, 0.6)]), range(4))[2] == second > first
+
+
+def test_all_epochs_are_drawn_alike_before_the_first_loss_and_where_nothing_is_learned() -> None:
+    schedule = LossWeighted()
+    assert schedule.probabilities(schedule.init(), range(4)) is None
+    assert schedule.probabilities(after(schedule, [Matched(t, 1.1) for t in range(4)]), range(4)) is None
+
+
+def test_loss_weighted_state_survives_json() -> None:
+    state = after(LossWeighted(), [Matched(1, 0.4)])
+    assert ScheduleState.from_json(json.loads(json.dumps(state._asdict()))) == state
+    older = {key: value for key, value in ScheduleState(cap=2)._asdict().items() if key != "epoch_losses"}
+    assert ScheduleState.from_json(older) == ScheduleState(cap=2)
+
+
+@pytest.mark.parametrize("late", [1.1, 0.3])
+def test_draws_find_the_epochs_that_can_be_learned(late: float) -> None:
+    """The losses of the first half of the epochs are 0.6, those of the second half `late`, with noise."""
+    schedule, rng, epochs = LossWeighted(), np.random.default_rng(0), 20
+    state, drawn = schedule.init(), []
+    for _ in range(1200):
+        p = schedule.probabilities(state, range(epochs)) or [1 / epochs] * epochs
+        epoch = int(rng.choice(epochs, p=p))
+        loss = (0.6 if epoch < epochs // 2 else late) + rng.normal(0, 0.03)
+        state, _ = schedule.step(state, None, epochs - 1, [Matched(epoch, loss)])
+        drawn.append(epoch)
+    found = float(np.mean([epoch >= epochs // 2 for epoch in drawn[200:]]))
+    expected = max(1 - late, 0) / (max(1 - late, 0) + 0.4)
+    assert found == pytest.approx(0.97 * expected + 0.015, abs=0.04)
