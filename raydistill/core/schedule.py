@@ -66,9 +66,9 @@ class ScheduleState(NamedTuple):
         Iterations since fine-tuning started, -1 before.
     losses
         Next-epoch losses since the last advance.
-    epoch_losses
-        Moving average of the matching losses by start epoch; None where no segment began. Empty if
-        the schedule does not need them.
+    group_losses
+        Moving average of the matching losses by group of successive start epochs; None where no
+        segment began. Empty if the schedule does not need them.
     """
 
     cap: int
@@ -77,13 +77,13 @@ class ScheduleState(NamedTuple):
     image_lr_scale: float = 1.0
     fine_tuning: int = -1
     losses: tuple[float, ...] = ()
-    epoch_losses: tuple[float | None, ...] = ()
+    group_losses: tuple[float | None, ...] = ()
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ScheduleState:
         """Return the state of `_asdict()` after its way through JSON, which has no tuples."""
         return cls(**values)._replace(
-            losses=tuple(values["losses"]), epoch_losses=tuple(values.get("epoch_losses", ()))
+            losses=tuple(values["losses"]), group_losses=tuple(values.get("group_losses", ()))
         )
 
 
@@ -295,16 +295,16 @@ class StepwiseWindow(_Window):
 class LossWeighted(_Window):
     r"""Draw start epochs by their own losses; the window is all epochs.
 
-    m_t is the moving average of the matching losses of segments that began at epoch t. An epoch
-    without a segment has the smallest m of the others, and so is soon drawn. Epoch t of T is drawn
-    with the probability
+    The T epochs form G groups of successive epochs. m_g is the moving average of the matching losses
+    of segments that began in group g. A group without a segment has the smallest m of the others,
+    and so is soon drawn. Group g, with T_g epochs, is drawn with the probability
 
-        p_t = (1 - explore) w_t / sum_s w_s + explore / T,    w_t = max(1 - m_t, 0)
+        p_g = (1 - explore) w_g / sum_h w_h + explore T_g / T,    w_g = T_g max(1 - m_g, 0)
 
-    and all alike while every w_t is 0. A loss of 1 means that the student ends as far from its
-    target as it began, so 1 - m_t is the part of the way that the images teach at epoch t. Late
-    epochs, in which experts move in directions of their own, are left out without being named, and
-    come back if their losses fall.
+    and all epochs of it alike. While every w_g is 0, all epochs are drawn alike. A loss of 1 means
+    that the student ends as far from its target as it began, so 1 - m_g is the part of the way that
+    the images teach. Late epochs, in which experts move in directions of their own, are left out
+    without being named, and come back if their losses fall.
 
     The losses are those of the iterations themselves: the schedule costs no evaluation.
 
@@ -314,16 +314,20 @@ class LossWeighted(_Window):
         Of the moving averages, in [0, 1).
     explore
         Share of segments that begin at any epoch alike, above 0 and below 1.
+    max_groups
+        G is this or T, whichever is smaller. Few groups are known after few iterations.
     """
 
     kind: Literal["loss-weighted"] = "loss-weighted"
     decay: float = 0.7
     explore: float = 0.03
+    max_groups: int = 24
     min_start_epoch: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         at_least_0_below_1(decay=self.decay)
         strictly_between_0_and_1(explore=self.explore)
+        at_least(1, max_groups=self.max_groups)
 
     def init(self) -> ScheduleState:
         """Return the state before the first iteration."""
@@ -333,21 +337,23 @@ class LossWeighted(_Window):
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
     ) -> tuple[ScheduleState, Decision]:
         """Return the state after one more iteration, with the losses of its segments."""
-        averages = list(state.epoch_losses) or [None] * (last_epoch + 1)
+        epochs = last_epoch + 1
+        averages = list(state.group_losses) or [None] * min(self.max_groups, epochs)
         for one in matched:
-            epoch, loss = int(one.start_epoch), 1.0 if math.isnan(one.loss) else min(one.loss, LARGEST_LOSS)
-            before = averages[epoch]
-            averages[epoch] = loss if before is None else self.decay * before + (1 - self.decay) * loss
+            group = int(one.start_epoch) * len(averages) // epochs
+            loss = 1.0 if math.isnan(one.loss) else min(one.loss, LARGEST_LOSS)
+            before = averages[group]
+            averages[group] = loss if before is None else self.decay * before + (1 - self.decay) * loss
         state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
-        return state._replace(epoch_losses=tuple(averages)), Decision.STAY
+        return state._replace(group_losses=tuple(averages)), Decision.STAY
 
     def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:
         """Return the probability of each start epoch of the window; None: all are drawn alike."""
-        known = [loss for loss in state.epoch_losses if loss is not None]
+        known = [loss for loss in state.group_losses if loss is not None]
         if not known:
             return None
-        unseen = min(known)
-        weights = [max(1 - (unseen if loss is None else loss), 0.0) for loss in state.epoch_losses]
+        of_group = [max(1 - (min(known) if loss is None else loss), 0.0) for loss in state.group_losses]
+        weights = [of_group[epoch * len(of_group) // len(window)] for epoch in range(len(window))]
         total = math.fsum(weights)
         if total == 0:
             return None

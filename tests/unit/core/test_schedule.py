@@ -224,9 +224,17 @@ def test_epochs_are_drawn_in_proportion_to_what_their_losses_leave() -> None:
 
 def test_averages_forget_and_are_bounded() -> None:
     schedule = LossWeighted(decay=0.75)
-    assert after(schedule, [Matched(1, 0.4), Matched(1, 0.8)]).epoch_losses == (None, pytest.approx(0.5), None, None)
-    assert after(schedule, [Matched(1, math.inf)]).epoch_losses[1] == 2.0
-    assert after(schedule, [Matched(2, math.nan)]).epoch_losses[2] == 1.0  # an expert that does not move
+    assert after(schedule, [Matched(1, 0.4), Matched(1, 0.8)]).group_losses == (None, pytest.approx(0.5), None, None)
+    assert after(schedule, [Matched(1, math.inf)]).group_losses[1] == 2.0
+    assert after(schedule, [Matched(2, math.nan)]).group_losses[2] == 1.0  # an expert that does not move
+
+
+def test_epochs_of_a_group_share_their_losses() -> None:
+    schedule = LossWeighted(max_groups=2, decay=0.5, explore=0.03)
+    state = after(schedule, [Matched(0, 0.5), Matched(2, 0.7), Matched(4, 0.8)], last_epoch=4)
+    assert state.group_losses == (pytest.approx(0.6), pytest.approx(0.8))  # epochs 0 to 2, and 3 to 4
+    weights = np.array([0.4, 0.4, 0.4, 0.2, 0.2])
+    assert schedule.probabilities(state, range(5)) == pytest.approx(0.97 * weights / weights.sum() + 0.03 / 5)
 
 
 def test_epochs_without_a_segment_have_the_smallest_loss_of_the_others() -> None:
@@ -244,7 +252,7 @@ def test_all_epochs_are_drawn_alike_before_the_first_loss_and_where_nothing_is_l
 def test_loss_weighted_state_survives_json() -> None:
     state = after(LossWeighted(), [Matched(1, 0.4)])
     assert ScheduleState.from_json(json.loads(json.dumps(state._asdict()))) == state
-    older = {key: value for key, value in ScheduleState(cap=2)._asdict().items() if key != "epoch_losses"}
+    older = {key: value for key, value in ScheduleState(cap=2)._asdict().items() if key != "group_losses"}
     assert ScheduleState.from_json(older) == ScheduleState(cap=2)
 
 
