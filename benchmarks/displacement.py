@@ -51,7 +51,7 @@ def main() -> None:
 
     def states(begin: FitState, seed: int, last_epoch: int) -> list[FitState]:
         run = fit(network, begin, images["train"], targets_NK, training, seed)
-        return list(islice(run, last_epoch - begin.epoch))
+        return list(islice(run, last_epoch - begin.part))
 
     first = init_state(initial_parameters(network, EXPERT))
     farthest = max(args.ahead)
@@ -60,7 +60,7 @@ def main() -> None:
     columns = [f"M = {ahead}, {parameters}" for ahead in args.ahead for parameters in ("experts", "SGD")]
     print(f"| epoch | {' | '.join(columns)} | validation |\n|{'---|' * (len(columns) + 2)}", flush=True)
     for begin in expert[: training.epochs - farthest + 1 : 2]:
-        continued = [states(begin, EXPERT + 1 + order, begin.epoch + farthest) for order in range(args.orders)]
+        continued = [states(begin, EXPERT + 1 + order, begin.part + farthest) for order in range(args.orders)]
         cosines = []
         for ahead in args.ahead:
             ends = [run[ahead - 1] for run in continued]
@@ -70,7 +70,7 @@ def main() -> None:
             network, begin.average_P, images["validation"], split["validation"].labels_N, curated.num_classes
         )
         figures = " | ".join(f"{cosine:.2f}" for cosine in cosines)
-        print(f"| {begin.epoch} | {figures} | {validation.balanced_accuracy:.2f} |", flush=True)
+        print(f"| {begin.part} | {figures} | {validation.balanced_accuracy:.2f} |", flush=True)
 
 
 def _mean_cosine(displacements: list[torch.Tensor]) -> float:

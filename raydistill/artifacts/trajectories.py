@@ -1,5 +1,8 @@
 """Define `TrajectoryStore`: the parameters of every expert after each epoch.
 
+If an epoch has more steps than a student can follow, a snapshot is kept after each of several parts
+of it (`core.snapshots`). Such a snapshot counts as an epoch in this module.
+
 - `expert-0007.npy`: float32 [epochs + 1, P], memory-mapped, so a random (expert, epoch) pair reads
   one row. Each expert has its own file, so no two workers share a writer.
 - The dtype is float32 because matching divides by an epoch's displacement, and bfloat16 rounding is
@@ -8,8 +11,8 @@
 - A store may keep only the two ends, [2, P], and the progress between them in the record. Straight
   trajectories (MCT, arXiv:2406.19827) need no more.
 
-While an expert trains, `partial/` holds one file per finished epoch and the state of the last one.
-A worker that resumes the expert repeats at most one epoch.
+While an expert trains, `partial/` holds one file per snapshot and the state of the last one. A
+worker that resumes the expert repeats at most one epoch or part of it.
 
 The store may be committed weeks after its first shard. So each record holds the sha256 of itself
 and of its shard, and files under `partial/` carry zip checksums. A damaged file counts as missing.
@@ -20,8 +23,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -70,9 +75,12 @@ class TrajectoryStore:
     num_experts
         Number of experts.
     num_epochs
-        Number of epochs that each expert was trained for.
+        Number of snapshots after the initial one: the epochs that each expert was trained for, or
+        their stored parts.
     ends_only
         Whether the store keeps only the initial and the final parameters (`experts.keep: ends`).
+    steps
+        SGD steps before each snapshot; empty in older artifacts.
     """
 
     folder: Folder
@@ -81,6 +89,7 @@ class TrajectoryStore:
     num_experts: int
     num_epochs: int
     ends_only: bool = False
+    steps: tuple[int, ...] = ()
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> TrajectoryStore:
@@ -102,7 +111,9 @@ class TrajectoryStore:
         folder, manifest = open_folder(uri, KIND, verify=verify)
         raw = json.loads(folder.read("layout.json"))
         layout = Layout(tuple(raw["names"]), tuple(tuple(shape) for shape in raw["shapes"]))
-        return TrajectoryStore(folder, manifest, layout, raw["num_experts"], raw["num_epochs"], raw["ends_only"])
+        return TrajectoryStore(
+            folder, manifest, layout, raw["num_experts"], raw["num_epochs"], raw["ends_only"], tuple(raw.get("steps", ()))
+        )  # fmt: skip
 
     def __call__(self, expert: int, epoch: int) -> Tensor:
         """Return the flat parameter vector of an expert after an epoch.
@@ -185,9 +196,17 @@ class TrajectoryStore:
         return self._mapped[expert]
 
 
-def write_layout(folder: Folder, layout: Layout, num_experts: int, num_epochs: int, *, ends_only: bool = False) -> None:
-    """Write `layout.json`."""
-    description = {**asdict(layout), "num_experts": num_experts, "num_epochs": num_epochs, "ends_only": ends_only}
+def write_layout(
+    folder: Folder, layout: Layout, num_experts: int, steps: Sequence[int], *, ends_only: bool = False
+) -> None:
+    """Write `layout.json`. steps: SGD steps before each snapshot."""
+    description = {
+        **asdict(layout),
+        "num_experts": num_experts,
+        "num_epochs": len(steps) - 1,
+        "ends_only": ends_only,
+        "steps": list(steps),
+    }
     folder.write("layout.json", json.dumps(description, indent=1).encode())
 
 
@@ -222,10 +241,13 @@ def _digest(history: dict[str, Any]) -> str:
 
 
 class ShardWriter:
-    """Write one expert's trajectory; training can resume after every epoch."""
+    """Write one expert's trajectory; training can resume after every part of an epoch.
 
-    def __init__(self, folder: Folder, expert: int) -> None:
-        self._folder, self._expert = folder, expert
+    `stored` has the numbers of the parts to store, ascending; see `core.snapshots`.
+    """
+
+    def __init__(self, folder: Folder, expert: int, stored: Sequence[int]) -> None:
+        self._folder, self._expert, self._stored = folder, expert, stored
         self._partial = f"{PARTIAL}/expert-{expert:04d}"
 
     def finished(self) -> dict[str, list[float | None]] | None:
@@ -245,33 +267,34 @@ class ShardWriter:
             return None
         try:
             saved = self._load("state.npz")
-            epoch, theta, momentum, average = int(saved["epoch"]), saved["theta"], saved["momentum"], saved["average"]
-            for earlier in range(epoch + 1):
+            part, theta, momentum, average = int(saved["epoch"]), saved["theta"], saved["momentum"], saved["average"]
+            for earlier in takewhile(lambda one: one <= part, self._stored):
                 self._load(_snapshot(earlier))
         except (ArtifactCorrupt, ArtifactMissing) as error:
             log.warning("expert %d: starting over: %s", self._expert, error.what)
             self._folder.remove(self._partial)
             return None
         theta_P, momentum_P, average_P = (torch.from_numpy(array) for array in (theta, momentum, average))
-        state = FitState(epoch, theta_P, momentum_P, average_P, float(saved["loss"]))
+        state = FitState(part, theta_P, momentum_P, average_P, float(saved["loss"]))
         return state, json.loads(str(saved["record"]))
 
     def save(self, state: FitState, history: dict[str, list[float | None]], num_parameters: int | None = None) -> None:
-        """Write the snapshot of this epoch, then the state: a state needs all its snapshots.
+        """Write the snapshot of this part if it is stored, then the state: a state needs all its snapshots.
 
         `num_parameters` is the number of leading parameters that the trajectory keeps; None: all.
         """
         theta, momentum, average = (
             p.cpu().numpy().astype(np.float32) for p in (state.theta_P, state.momentum_P, state.average_P)
         )
-        self._save(_snapshot(state.epoch), average=average[:num_parameters])
+        if state.part in self._stored:
+            self._save(_snapshot(state.part), average=average[:num_parameters])
         self._save(
-            "state.npz", epoch=state.epoch, theta=theta, momentum=momentum, average=average, loss=state.loss, record=json.dumps(history)
+            "state.npz", epoch=state.part, theta=theta, momentum=momentum, average=average, loss=state.loss, record=json.dumps(history)
         )  # fmt: skip
 
-    def finish(self, num_epochs: int, history: dict[str, list[float | None]], *, ends_only: bool = False) -> None:
+    def finish(self, history: dict[str, list[float | None]], *, ends_only: bool = False) -> None:
         """Join the snapshots into the shard and remove the partial files."""
-        path = np.stack([self._load(_snapshot(epoch))["average"] for epoch in range(num_epochs + 1)])
+        path = np.stack([self._load(_snapshot(part))["average"] for part in self._stored])
         if ends_only:
             history = {**history, "progress": [*progress(path)]}
             path = path[[0, -1]]
@@ -299,5 +322,5 @@ class ShardWriter:
             ) from error
 
 
-def _snapshot(epoch: int) -> str:
-    return f"epoch-{epoch:04d}.npz"
+def _snapshot(part: int) -> str:
+    return f"epoch-{part:04d}.npz"

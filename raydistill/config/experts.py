@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveInt
 
 from raydistill.core.augment import Augmentation
+from raydistill.core.snapshots import Snapshots, plan_snapshots
 from raydistill.core.training import Training
 from raydistill.fields import later
 
@@ -73,6 +74,13 @@ class Experts:
         Number of experts.
     keep
         Stored epochs: "all", or the two "ends" for straight trajectories.
+    snapshot_steps
+        Largest number of SGD steps between two stored snapshots. "auto": an epoch, or an equal part
+        of it with at most 75 steps, because a student cannot follow thousands. null: an epoch.
+        `distill` counts snapshots as epochs.
+    max_snapshots
+        Snapshots of each expert where an epoch has several. If the training has more, the first
+        half is stored densely and the rest at growing distances.
     targets
         Labels of the training galaxies. "hard": classes. "votes": the volunteers' class
         probabilities. "counts": the votes on each question of the classes' paths, learned by their
@@ -88,7 +96,16 @@ class Experts:
     targets: Literal["hard", "votes", "counts"] = "hard"
     training: ExpertTraining = field(default_factory=ExpertTraining)
     decompose: Decompose | None = later(None)
+    snapshot_steps: PositiveInt | Literal["auto"] | None = later("auto")  # newer than the first artifacts
+    max_snapshots: PositiveInt = later(200)
 
     def __post_init__(self) -> None:
         if self.targets == "counts" and self.decompose is not None:
             raise ValueError("decompose needs targets hard or votes, got counts")
+        if self.max_snapshots < 2:
+            raise ValueError(f"max_snapshots must be at least 2, got {self.max_snapshots}")
+
+    def snapshots(self, num_images: int) -> Snapshots:
+        """Return when the parameters are stored, for a training on this number of images."""
+        steps = self.training.steps_per_epoch(num_images)
+        return plan_snapshots(self.training.epochs, steps, self.snapshot_steps, self.max_snapshots)

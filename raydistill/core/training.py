@@ -1,8 +1,9 @@
 """Train a network on labelled images, epoch by epoch. Experts and evaluation share this loop.
 
-`fit` yields the state after every epoch, so its caller can save, stop or resume. Epoch e draws its
-batch order and augmentation from `fold_in(seed, e)` alone. A run that resumes after epoch e
-therefore computes the same epoch e + 1.
+`fit` yields the state after every epoch, or after each of several equal parts of it, so its caller
+can save, stop or resume. Part e draws its augmentation, and the batch order if it is a whole epoch,
+from `fold_in(seed, e)` alone. A run that resumes after part e therefore computes the same part
+e + 1.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -26,43 +28,11 @@ from raydistill.core.decomposition import Decomposition
 from raydistill.core.matching import student_loss
 from raydistill.core.networks import Network
 from raydistill.core.sgd import check_finite, step_in_place, weight_of_newest
+from raydistill.core.sharpness import SharpnessAware
 from raydistill.core.vote_likelihood import VoteLikelihood
 from raydistill.seeding import generator
 
 Objective = Decomposition | VoteLikelihood
-
-
-@dataclass(frozen=True, kw_only=True)
-class SharpnessAware:
-    """Sharpness-aware training (GSAM): seek flat minima, at twice the cost of an epoch.
-
-    With g the gradient at theta and g' the gradient at theta + e on the same batch, the step
-    follows
-
-        g' - alpha (g - (g . g') g' / |g'|^2),    e = rho |theta|^2 g / ||theta| g|  (adaptive; else rho g / |g|).
-
-    Parameters
-    ----------
-    rho
-        Size of the perturbation e.
-    alpha
-        Weight of the gradient's component orthogonal to g'. 0 gives SAM.
-    adaptive
-        Scale the perturbation with the parameters.
-
-    References
-    ----------
-    GSAM and the defaults: Zhuang et al. 2022, arXiv:2203.08065. SAM: Foret et al. 2021,
-    arXiv:2010.01412. Experts with flat minima: FTD, Du et al. 2023, arXiv:2211.11004.
-    """
-
-    rho: float = 0.01
-    alpha: float = 0.3
-    adaptive: bool = True
-
-    def __post_init__(self) -> None:
-        positive(self, "rho")
-        not_negative(self, "alpha")
 
 
 @dataclass(frozen=True)
@@ -89,9 +59,10 @@ class Training:
     flat
         Seek flat minima (`SharpnessAware`); None: plain SGD.
     average
-        Time constant, in epochs, of a moving average of the parameters over the steps. The average
-        is the result of an epoch (Polyak & Juditsky 1992, doi:10.1137/0330046). It fluctuates less
-        than SGD, is easier to match and classifies better. 0: the parameters of SGD.
+        Time constant, in epochs or the stored parts of them, of a moving average of the parameters
+        over the steps. The average is the result (Polyak & Juditsky 1992, doi:10.1137/0330046). It
+        fluctuates less than SGD, is easier to match and classifies better. 0: the parameters of
+        SGD.
     augmentation
         Augmentation of the training images, drawn anew for every batch.
     precision
@@ -161,13 +132,13 @@ class ResolvedTraining(Training):
 
 
 class FitState(NamedTuple):
-    """The state after `epoch` epochs.
+    """The state after `part` parts of epochs; an epoch has one, unless `fit` divides it.
 
     average_P holds the result: the moving average of theta_P, or theta_P itself without an average.
-    loss is the mean training loss of the last epoch, NaN before the first.
+    loss is the mean training loss of the last part, NaN before the first.
     """
 
-    epoch: int
+    part: int
     theta_P: Tensor
     momentum_P: Tensor
     average_P: Tensor
@@ -175,7 +146,7 @@ class FitState(NamedTuple):
 
 
 def init_state(theta_P: Tensor) -> FitState:
-    """Return the state before the first epoch."""
+    """Return the state before the first step."""
     return FitState(0, theta_P, torch.zeros_like(theta_P), theta_P, float("nan"))
 
 
@@ -188,8 +159,9 @@ def fit(
     seed: int,
     lr_in: Callable[[int], float] | None = None,
     objective: Objective | None = None,
+    parts: int = 1,
 ) -> Iterator[FitState]:
-    """Yield the state after every remaining epoch.
+    """Yield the state after every remaining part of an epoch.
 
     Parameters
     ----------
@@ -208,6 +180,8 @@ def fit(
     objective
         Replaces the cross entropy: a nuisance head beside the classes (the parameters are those of
         `Decomposition.extend`), or counts of votes. The targets have further columns.
+    parts
+        Equal parts of an epoch, after each of which the state is yielded.
 
     Yields
     ------
@@ -217,7 +191,7 @@ def fit(
     Raises
     ------
     DivergenceError
-        If an epoch ends with a loss or parameters that are not finite.
+        If a part ends with a loss or parameters that are not finite.
     """
     training = training.resolved()
     gradient = _gradient(network, training, objective)
@@ -228,23 +202,24 @@ def fit(
         weights[: class_NK.shape[1]] = class_weights(class_NK)
     weighted_NK = targets_NK * weights.to(targets_NK)
     steps_per_epoch = training.steps_per_epoch(len(targets_NK))
-    for epoch in range(state.epoch, training.epochs):
+    for number in range(state.part, training.epochs * parts):
+        epoch, part = divmod(number, parts)
+        first, end = (steps_per_epoch * one // parts for one in (part, part + 1))
         lr = lr_in(epoch) if lr_in else training.lr_in(epoch)
-        g = generator(seed, epoch)
+        g = generator(seed, number)
+        batches = _batches(g if parts == 1 else generator(seed, "order", epoch), class_NK, training)
         theta, momentum = state.theta_P.clone(), state.momentum_P.clone()
         average = state.average_P.clone() if training.average else theta
-        total, count = torch.zeros((), device=theta.device), 0
-        for index in _batches(g, class_NK, training):
+        total = torch.zeros((), device=theta.device)
+        for step, index in enumerate(islice(batches, first, end), epoch * steps_per_epoch + first + 1):
             parameters = training.augmentation.sample(g, len(index))
             index = index.to(images_NCHW.device)
             d_theta, loss = gradient(theta, images_NCHW[index], weighted_NK[index], parameters)
             step_in_place(theta, momentum, d_theta, lr, training)
-            total, count = total + loss, count + 1
+            total = total + loss
             if training.average:
-                average.lerp_(
-                    theta, weight_of_newest(training.average * steps_per_epoch, epoch * steps_per_epoch + count)
-                )
-        state = FitState(epoch + 1, theta, momentum, average, float(total) / max(count, 1))
+                average.lerp_(theta, weight_of_newest(training.average * steps_per_epoch / parts, step))
+        state = FitState(number + 1, theta, momentum, average, float(total) / max(end - first, 1))
         check_finite(theta, state.loss, f"epoch {epoch + 1}", lr)
         yield state
 
@@ -281,7 +256,7 @@ def _gradient(
 ) -> Callable[..., tuple[Tensor, Tensor]]:
     make = _compiled if training.compile else _eager
     gradient = make(network, training.augmentation, training.precision, objective)
-    return gradient if training.flat is None else _sharpness_aware_gradient(gradient, training.flat)
+    return gradient if training.flat is None else training.flat.direction(gradient)
 
 
 def _eager(network: Network, augmentation: Augmentation, precision: Precision, objective: Objective | None) -> Any:
@@ -294,23 +269,6 @@ def _eager(network: Network, augmentation: Augmentation, precision: Precision, o
 def _compiled(network: Network, augmentation: Augmentation, precision: Precision, objective: Objective | None) -> Any:
     """Return the compiled gradient; successive trainings of a network in this process share it."""
     return compiled(_eager(network, augmentation, precision, objective))
-
-
-def _sharpness_aware_gradient(
-    gradient: Callable[..., tuple[Tensor, Tensor]], flat: SharpnessAware
-) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return a function that computes the direction of `SharpnessAware`, and the loss at theta."""
-    tiny = 1e-12  # as in the authors' code: a gradient of 0 stays 0
-
-    def direction(theta_P: Tensor, *batch: Any) -> tuple[Tensor, Tensor]:
-        here_P, loss = gradient(theta_P, *batch)
-        scale_P = theta_P.abs() if flat.adaptive else torch.ones_like(theta_P)
-        climb_P = flat.rho * scale_P.square() * here_P / ((scale_P * here_P).norm() + tiny)
-        there_P, _ = gradient(theta_P + climb_P, *batch)
-        across_P = here_P - (here_P @ there_P) * there_P / (there_P.square().sum() + tiny)
-        return there_P - flat.alpha * across_P, loss
-
-    return direction
 
 
 def _batches(g: torch.Generator, targets_NK: Tensor, training: Training) -> Iterator[Tensor]:

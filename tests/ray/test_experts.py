@@ -18,11 +18,13 @@ from ray_tools import SILENT, below, content, copy_of, killing, tiny
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import NAME
+from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.trajectories import ShardWriter, TrajectoryStore, record, shard
 from raydistill.core import diagnostics
 from raydistill.core.networks import build_network
 from raydistill.core.training import init_state
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
+from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.pipeline.experts.stage import describe_undertrained, experts
 from raydistill.pipeline.plan import Plan
@@ -54,6 +56,23 @@ def test_two_workers_give_the_bits_of_one_worker(trained_root: Path, tmp_path: P
     experts(Plan(one_worker), SILENT)
     assert digests(below(one_worker, "trajectories")) == digests(below(two_workers, "trajectories"))
     assert content(Plan(one_worker).trajectories) == content(Plan(two_workers).trajectories)
+
+
+def test_parts_of_long_epochs_are_stored_and_distilled(curated_root: Path, tmp_path: Path) -> None:
+    root = copy_of(curated_root, tmp_path, "survey", "curated")
+    config = tiny(
+        root, "experts.training.epochs=2", "experts.snapshot_steps=2", "experts.max_snapshots=3", "experts.num_experts=1",
+        "distill.schedule={kind: loss-weighted}", "distill.iterations=3",
+    )  # fmt: skip
+    store = experts(Plan(config), SILENT)
+    first, second, *_, last = store.steps[1:]
+    assert first <= 2 < second
+    assert store.num_epochs == len(store.steps) - 1 <= 3
+    num_images = sum(entry.train for entry in CuratedSet.open(str(below(config, "curated"))).summary.classes)
+    assert last == 2 * config.experts.training.steps_per_epoch(num_images)
+    assert len(store.history(0)["balanced_accuracy"]) == 3  # by whole epoch
+    rows = read_table(distill(Plan(config), SILENT).folder, "history.parquet").to_pylist()
+    assert max(row["start_epoch"] for row in rows) <= store.num_epochs - config.distill.expert_epochs
 
 
 def test_experts_differ_and_change_every_epoch(trained_root: Path) -> None:
@@ -213,7 +232,7 @@ def poisoned(curated_root: Path, tmp_path: Path, poison: float, restarts: int, a
     size = build_network(config.network, len(summary.classes), summary.image_size).layout.num_parameters
     nothing: list[float | None] = [None]
     history = {"loss": nothing, "accuracy": nothing, "balanced_accuracy": nothing}
-    ShardWriter(plan.trajectories.folder, 1).save(init_state(torch.full((size,), poison)), history)
+    ShardWriter(plan.trajectories.folder, 1, range(9)).save(init_state(torch.full((size,), poison)), history)
     return plan
 
 

@@ -13,7 +13,7 @@ from raydistill.config import plain
 from raydistill.core.distiller import Distiller
 from raydistill.core.networks import build_network
 from raydistill.core.schedule import Fixed, SelfAdaptive, StepwiseWindow
-from raydistill.core.training import SharpnessAware
+from raydistill.core.sharpness import SharpnessAware
 from raydistill.pipeline.tracking.formatting import search_tags
 from tests import zoo
 from tests.unit.config_tools import SIMULATED, Read

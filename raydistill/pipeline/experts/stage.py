@@ -150,8 +150,9 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
     network = build_network(plan.expert_network, curated.num_classes, curated.summary.image_size)
     side, num_train = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
     images = torch.Size((num_train, 3, side, side))
-    recipe, training = config.experts, _resolve_training(config, folder, run, network, images)
-    write_layout(folder, network.layout, recipe.num_experts, recipe.training.epochs, ends_only=recipe.keep == "ends")
+    recipe, snapshots = config.experts, config.experts.snapshots(num_train)
+    training = _resolve_training(config, folder, run, network, images)
+    write_layout(folder, network.layout, recipe.num_experts, snapshots.steps, ends_only=recipe.keep == "ends")
     missing = missing_experts(folder, recipe.num_experts)
     if not missing:
         return
@@ -163,8 +164,15 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
         network.layout.num_parameters,
         training.arithmetic,
     )
+    if snapshots.parts > 1:
+        log.info(
+            "experts: an epoch has %d steps, and a snapshot is stored every %d; %d in all",
+            snapshots.steps_per_epoch,
+            snapshots.steps_between,
+            len(snapshots.stored),
+        )
     task = ExpertTask(
-        folder.uri, curated.folder.uri, plan.expert_network, recipe, training, config.seed,
+        folder.uri, curated.folder.uri, plan.expert_network, recipe, training, snapshots, config.seed,
         resources.worker_threads, resources.gpus, plan.class_tree if recipe.targets != "hard" else None,
     )  # fmt: skip
     actor: Any = ray.remote(num_cpus=0)(Coordinator).options(scheduling_strategy=on_driver_node())

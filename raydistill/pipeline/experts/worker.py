@@ -19,6 +19,7 @@ from raydistill.core.architectures import Architecture
 from raydistill.core.decomposition import Decomposition
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import AnyNormalisation, one_hot
+from raydistill.core.snapshots import Snapshots
 from raydistill.core.training import FitState, Objective, ResolvedTraining, evaluate, fit, init_state
 from raydistill.errors import RaydistillError, find_known_error
 from raydistill.galaxies.classes import ClassTree
@@ -45,6 +46,7 @@ class ExpertTask:
     architecture: Architecture
     experts: Experts
     training: ResolvedTraining  # that of `experts`, without "auto"
+    snapshots: Snapshots
     seed: int
     threads: int
     gpus: float
@@ -120,7 +122,7 @@ class _ExpertTrainer:
 
     def train(self, expert: int, on_epoch: Any) -> dict[str, float]:
         """Train one expert to its end and write its shard; return its last figures."""
-        writer = ShardWriter(self._folder, expert)
+        writer = ShardWriter(self._folder, expert, self._task.snapshots.stored)
         if (history := writer.finished()) is not None:  # by a worker that died before it reported it
             return _last(history)
         resumed = writer.resume()
@@ -138,11 +140,16 @@ class _ExpertTrainer:
         training = self._task.training
         seed = fold_in(self._task.seed, "expert", expert, "training")
         start, objective = self._to_device(state), self._objective
-        for epoch_state in fit(self._network, start, self._images, self._targets, training, seed, objective=objective):
-            figures = self._validate(epoch_state, history)
-            writer.save(epoch_state, history, self._network.layout.num_parameters)
-            on_epoch(epoch_state.epoch, figures)
-        writer.finish(training.epochs, history, ends_only=self._task.experts.keep == "ends")
+        parts = self._task.snapshots.parts
+        for reached in fit(
+            self._network, start, self._images, self._targets, training, seed, objective=objective, parts=parts
+        ):
+            epoch, part = divmod(reached.part, parts)
+            figures = None if part else self._validate(reached, history)
+            writer.save(reached, history, self._network.layout.num_parameters)
+            if figures is not None:
+                on_epoch(epoch, figures)
+        writer.finish(history, ends_only=self._task.experts.keep == "ends")
         return _last(history)
 
     def _validate(self, state: FitState, history: History) -> dict[str, float]:

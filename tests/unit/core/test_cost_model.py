@@ -22,7 +22,8 @@ from raydistill.core.cost_model import (
 )
 from raydistill.core.networks import Network, build_network
 from raydistill.core.recipe import Recipe
-from raydistill.core.training import ResolvedTraining, SharpnessAware, Training
+from raydistill.core.sharpness import SharpnessAware
+from raydistill.core.training import ResolvedTraining, Training
 
 LAPTOP = Hardware("cpu", compiler=True, bfloat16=True)
 LONG, SHORT = WorkEstimate(1e15, 1000), WorkEstimate(1e9, 10)

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from raydistill.core.augment import Augmentation
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import one_hot
+from raydistill.core.sharpness import SharpnessAware
 from raydistill.core.training import (
     FitState,
-    SharpnessAware,
     Training,
-    _sharpness_aware_gradient,
     class_weights,
     evaluate,
     fit,
@@ -80,7 +79,7 @@ def test_resuming_from_any_state_equals_the_uninterrupted_run_bit_for_bit(
     for resumed, expected in zip(
         fit(network, whole[stop], images, targets, training, seed=3), whole[stop + 1 :], strict=True
     ):
-        assert resumed.epoch == expected.epoch
+        assert resumed.part == expected.part
         assert resumed.loss == expected.loss
         assert torch.equal(resumed.theta_P, expected.theta_P)
         assert torch.equal(resumed.momentum_P, expected.momentum_P)
@@ -96,7 +95,7 @@ def test_average_is_the_moving_average_of_the_parameters_over_the_steps(network:
     states = list(fit(network, start, images.double(), targets.double(), training, seed=0))
     expected = start.theta_P
     for state in states:
-        share = max(1 / 4, 9 / (10 + state.epoch))  # 9/11 of the first step's; from the 26th on a quarter of the newest
+        share = max(1 / 4, 9 / (10 + state.part))  # 9/11 of the first step's; from the 26th on a quarter of the newest
         expected = (1 - share) * expected + share * state.theta_P
         torch.testing.assert_close(state.average_P, expected, rtol=1e-12, atol=1e-14)
     plain = list(fit(network, start, images.double(), targets.double(), replace(training, average=0), seed=0))
@@ -312,7 +311,7 @@ class TestFlat:
 
     def direction(self, flat: SharpnessAware) -> Tensor:
         gradient = torch.func.grad_and_value(self.problem.loss)
-        direction, loss = _sharpness_aware_gradient(gradient, flat)(self.theta, self.image, self.target, {})
+        direction, loss = flat.direction(gradient)(self.theta, self.image, self.target, {})
         assert loss == self.problem.loss(self.theta, self.image, self.target, {})
         return direction
 
@@ -338,7 +337,7 @@ class TestFlat:
         def zero_gradient(theta: Tensor) -> tuple[Tensor, Tensor]:
             return torch.zeros_like(theta), torch.zeros(())
 
-        assert _sharpness_aware_gradient(zero_gradient, SharpnessAware())(self.theta)[0].count_nonzero() == 0
+        assert SharpnessAware().direction(zero_gradient)(self.theta)[0].count_nonzero() == 0
 
 
 def test_sharpness_aware_training_resumes_and_differs_from_sgd(network: Network) -> None:
