@@ -33,8 +33,10 @@ from raydistill.core.engines.base import (
     EngineOptions,
     LossFunction,
     MatchResult,
+    Outcome,
     Problem,
     StudentSteps,
+    Target,
     endpoint,
     matching_loss,
 )
@@ -45,6 +47,7 @@ __all__ = [
     "LossFunction",
     "MatchResult",
     "Matcher",
+    "Outcome",
     "Precision",
     "cross_entropy",
     "matching_loss",
@@ -156,6 +159,33 @@ class Matcher:
         """
         return self._engine.match(self._problem(start_P, target_P, images_SCHW, targets_SK, lr, batches))
 
+    def match_outcome(
+        self,
+        start_P: Tensor,
+        outcome: Outcome,
+        images_SCHW: Tensor,
+        targets_SK: Tensor,
+        lr: Tensor,
+        batches: Sequence[Batch],
+        momentum: float = 0.0,
+        velocity_P: Tensor | None = None,
+    ) -> MatchResult:
+        """Return the loss on real images after the student's steps, and its gradients.
+
+        Parameters
+        ----------
+        start_P
+            theta_0 [P].
+        outcome
+            The real images.
+        images_SCHW, targets_SK, lr, batches
+            As in `match`.
+        momentum, velocity_P
+            Momentum of the student's SGD, and its velocity v_0; None: 0.
+        """
+        steps = StudentSteps(images_SCHW.detach(), targets_SK.detach(), batches)
+        return self._engine.match(Problem(start_P, outcome, steps, lr.detach(), momentum, velocity_P))
+
     @torch.no_grad()
     def loss(
         self,
@@ -168,7 +198,7 @@ class Matcher:
     ) -> Tensor:
         """Return the matching loss alone, without a graph; parameters as in `match`."""
         problem = self._problem(start_P, target_P, images_SCHW, targets_SK, lr, batches)
-        return problem.loss(endpoint(self._engine, problem).end_P)
+        return problem.terminal.loss(endpoint(self._engine, problem).end_P)
 
     @torch.no_grad()
     def displacement(
@@ -192,4 +222,4 @@ class Matcher:
         batches: Sequence[Batch],
     ) -> Problem:
         steps = StudentSteps(images_SCHW.detach(), targets_SK.detach(), batches)
-        return Problem(start_P, target_P, steps, lr.detach(), self.skip, self._nearest)
+        return Problem(start_P, Target(start_P, target_P, self.skip), steps, lr.detach(), nearest=self._nearest)

@@ -1,14 +1,19 @@
 r"""Define the adjoint engine: the exact gradient, with the graph of one student step in memory at a time.
 
-The student takes N steps theta_{i+1} = theta_i - a g(theta_i, x_i), and L is the matching loss of
-theta_N. The adjoint lambda_i = dL/dtheta_i follows a recursion from the last step to the first:
+The student takes N steps of SGD with momentum m,
 
-    lambda_N = 2 (theta_N - theta*) / |theta_0 - theta*|^2
-    lambda_i = lambda_{i+1} - a H_i lambda_{i+1},    H_i = dg_i/dtheta
-    dL/dx_i = -a d/dx (g_i . lambda_{i+1}),    dL/dy_i likewise,    dL/da = -sum_i g_i . lambda_{i+1}
+    v_{i+1} = m v_i + g(theta_i, x_i),    theta_{i+1} = theta_i - a v_{i+1},
 
-This is the same gradient as autograd's through all N steps. Each step is a pure function of
-tensors, so torch.compile can compile it.
+and L is a loss of theta_N, for example the matching loss. The adjoint lambda_i = dL/dtheta_i follows a
+recursion from the last step to the first. kappa gathers what later steps have of a gradient:
+
+    lambda_N = dL/dtheta_N,    kappa_N = lambda_N
+    lambda_i = lambda_{i+1} - a H_i kappa_{i+1},    H_i = dg_i/dtheta,    kappa_i = lambda_i + m kappa_{i+1}
+    dL/dx_i = -a d/dx (g_i . kappa_{i+1}),    dL/dy_i likewise
+    dL/da = -sum_i g_i . kappa_{i+1} - m v_0 . kappa_1
+
+Without momentum, as in trajectory matching, kappa is lambda. This is the same gradient as autograd's
+through all N steps. Each step is a pure function of tensors, so torch.compile can compile it.
 
 Three memory plans give the same bits. Costs are in units of a forward pass F, per step:
   - default: keep theta_0 ... theta_{N-1}; 12 F;
@@ -32,7 +37,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from raydistill.core.augment import AugmentationParameters
 from raydistill.core.compiling import compiled
-from raydistill.core.engines.base import LossFunction, MatchResult, Problem, StudentSteps, add_rows, forward
+from raydistill.core.engines.base import LossFunction, MatchResult, Problem, StudentSteps, add_rows, advance, forward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,40 +115,43 @@ class AdjointEngine:
 
     @torch.no_grad()
     def match(self, problem: Problem) -> MatchResult:
-        """Return the matching loss and its gradients."""
-        start_P, target_P, steps, lr, skip, _ = problem
-        every, num_graphs = self.plan_memory(start_P, steps)
-        saved_P: dict[int, Tensor] = {}  # theta_i by i
+        """Return the loss and its gradients."""
+        steps, lr, momentum = problem.steps, problem.lr, problem.momentum
+        every, num_graphs = self.plan_memory(problem.start_P, steps)
+        saved: dict[int, tuple[Tensor, Tensor | None]] = {}  # theta_i and v_i by i
         graphs: dict[int, SavedGraph] = {}
 
-        def gradient(i: int, theta_P: Tensor) -> Tensor:
+        def gradient(i: int, theta_P: Tensor, velocity_P: Tensor | None) -> Tensor:
             if i % every == 0:
-                saved_P[i] = theta_P
+                saved[i] = theta_P, velocity_P if every > 1 else None
             if i < len(steps) - num_graphs:
                 return self._gradient(theta_P, *steps[i])
             graphs[i] = self._build_graph(theta_P, *steps[i])
             return graphs[i].gradient_P.detach()
 
         end_P, last = forward(problem, gradient)
-        loss = problem.loss(end_P)
-        lambda_P = 2 * (end_P - target_P) / (start_P - target_P)[skip:].square().sum()
-        lambda_P[:skip] = 0
+        loss, lambda_P = problem.terminal.loss_and_gradient(end_P)
+        kappa_P = lambda_P
         d_images, d_targets = torch.zeros_like(steps.images_SCHW), torch.zeros_like(steps.targets_SK)
         d_lr = torch.zeros_like(lr)
         for i in reversed(range(last)):
             if i in graphs:
-                step = self._graph_vjp(graphs.pop(i), lambda_P)
+                step = self._graph_vjp(graphs.pop(i), kappa_P)
             else:
-                if i not in saved_P:  # recompute from the last kept parameters
+                if i not in saved:  # recompute from the last kept parameters
                     for j in range(i - i % every, i):
-                        saved_P[j + 1] = saved_P[j] - lr * self._gradient(saved_P[j], *steps[j])
-                step = self._vjp(saved_P.pop(i), *steps[i], lambda_P)
+                        theta_P, velocity_P = saved[j]
+                        saved[j + 1] = advance(theta_P, velocity_P, self._gradient(theta_P, *steps[j]), problem)
+                step = self._vjp(saved.pop(i)[0], *steps[i], kappa_P)
             index = steps.batches[i].index_B
             d_lr -= step.product
             add_rows(d_images, index, -lr * step.d_images_BCHW)
             add_rows(d_targets, index, -lr * step.d_targets_BK)
+            if i == 0 and momentum and problem.velocity_P is not None:
+                d_lr -= momentum * torch.dot(problem.velocity_P, kappa_P)
             if step.d_theta_P is not None:
                 lambda_P = lambda_P - lr * step.d_theta_P
+            kappa_P = lambda_P + momentum * kappa_P if momentum else lambda_P
         return MatchResult(loss, d_images, d_targets, d_lr, last)
 
     @torch.enable_grad()

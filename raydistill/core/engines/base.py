@@ -86,36 +86,102 @@ class StudentSteps:
         return select_rows(self.images_SCHW, index), select_rows(self.targets_SK, index), augmentation
 
 
-class Problem(NamedTuple):
-    """One matching problem; `skip` and `nearest` are options of the loss, see `core.matching`."""
+@dataclass(frozen=True)
+class Target:
+    """The parameters of an expert, which the student should reach.
+
+    Attributes
+    ----------
+    start_P, target_P
+        theta_0 and theta*.
+    skip
+        Number of leading parameters that are not compared.
+    """
 
     start_P: Tensor
     target_P: Tensor
-    steps: StudentSteps
-    lr: Tensor
     skip: int = 0
-    nearest: bool = False
 
     def loss(self, end_P: Tensor) -> Tensor:
         """Return the matching loss of a student that ends at `end_P`."""
         return matching_loss(end_P[self.skip :], self.start_P[self.skip :], self.target_P[self.skip :])
 
+    def loss_and_gradient(self, end_P: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and its gradient in `end_P`."""
+        gradient_P = 2 * (end_P - self.target_P) / (self.start_P - self.target_P)[self.skip :].square().sum()
+        gradient_P[: self.skip] = 0
+        return self.loss(end_P), gradient_P
+
+    def distance(self, theta_P: Tensor) -> float:
+        """Return the L1 distance to the target."""
+        return float((theta_P - self.target_P)[self.skip :].abs().sum())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The loss of the student on real images.
+
+    Attributes
+    ----------
+    function
+        For example `student_loss(network, augmentation)`.
+    images_BCHW, targets_BK, augmentation
+        Its arguments after the parameters.
+    """
+
+    function: LossFunction
+    images_BCHW: Tensor
+    targets_BK: Tensor
+    augmentation: AugmentationParameters
+
+    def loss(self, end_P: Tensor) -> Tensor:
+        """Return the loss of a student that ends at `end_P`."""
+        return self.function(end_P, self.images_BCHW, self.targets_BK, self.augmentation)
+
+    def loss_and_gradient(self, end_P: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and its gradient in `end_P`."""
+        gradient_P, loss = torch.func.grad_and_value(self.loss)(end_P)
+        return loss, gradient_P
+
+
+class Problem(NamedTuple):
+    """The student's training, and the loss of its last parameters.
+
+    `nearest` is an option of the matching loss, see `core.matching`. The student has no velocity at
+    first if `velocity_P` is None.
+    """
+
+    start_P: Tensor
+    terminal: Target | Outcome
+    steps: StudentSteps
+    lr: Tensor
+    momentum: float = 0.0
+    velocity_P: Tensor | None = None
+    nearest: bool = False
+
 
 class Endpoint(NamedTuple):
-    """The matched parameters of the student, and the number of steps that lead to them."""
+    """The last parameters of the student, and the number of steps that lead to them."""
 
     end_P: Tensor
     steps: int
 
 
-def forward(problem: Problem, gradient: Callable[[int, Tensor], Tensor]) -> Endpoint:
-    """Take all student steps; `gradient(i, theta_P)` is the gradient of step i."""
-    theta_P, nearest = problem.start_P, Endpoint(problem.start_P, len(problem.steps))
-    shortest = float("inf")
+def advance(theta_P: Tensor, velocity_P: Tensor | None, gradient_P: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return parameters and velocity after a step of SGD with momentum."""
+    if problem.momentum and velocity_P is not None:
+        gradient_P = problem.momentum * velocity_P + gradient_P
+    return theta_P - problem.lr * gradient_P, gradient_P
+
+
+def forward(problem: Problem, gradient: Callable[[int, Tensor, Tensor | None], Tensor]) -> Endpoint:
+    """Take all student steps; `gradient(i, theta_P, velocity_P)` is the gradient of step i."""
+    theta_P, velocity_P, terminal = problem.start_P, problem.velocity_P, problem.terminal
+    nearest, shortest = Endpoint(theta_P, len(problem.steps)), float("inf")
     for i in range(len(problem.steps)):
-        theta_P = theta_P - problem.lr * gradient(i, theta_P)
-        if problem.nearest:
-            distance = float((theta_P - problem.target_P)[problem.skip :].abs().sum())
+        theta_P, velocity_P = advance(theta_P, velocity_P, gradient(i, theta_P, velocity_P), problem)
+        if problem.nearest and isinstance(terminal, Target):
+            distance = terminal.distance(theta_P)
             if distance < shortest:
                 nearest, shortest = Endpoint(theta_P, i + 1), distance
     return nearest if problem.nearest else Endpoint(theta_P, len(problem.steps))
@@ -144,7 +210,7 @@ class EngineOptions(Protocol):
 @torch.no_grad()
 def endpoint(engine: Engine, problem: Problem) -> Endpoint:
     """Take all student steps and keep no graph."""
-    return forward(problem, lambda i, theta_P: engine.gradient(theta_P, *problem.steps[i]))
+    return forward(problem, lambda i, theta_P, _: engine.gradient(theta_P, *problem.steps[i]))
 
 
 def select_rows(tensor: Tensor, index: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from raydistill.core.augment import AugmentationParameters
-from raydistill.core.engines.base import LossFunction, MatchResult, Problem, StudentSteps, endpoint
+from raydistill.core.engines.base import LossFunction, MatchResult, Problem, StudentSteps, advance, endpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +41,10 @@ class UnrolledEngine:
         inputs = [tensor.clone().requires_grad_() for tensor in (images, targets, problem.lr)]
         steps, lr = StudentSteps(inputs[0], inputs[1], batches), inputs[2]
         last = endpoint(self, problem).steps if problem.nearest else len(steps)
-        theta_P = problem.start_P.detach().requires_grad_()
+        theta_P, velocity_P = problem.start_P.detach().requires_grad_(), problem.velocity_P
         for i in range(last):
             (gradient_P,) = torch.autograd.grad(self._loss(theta_P, *steps[i]), theta_P, create_graph=True)
-            theta_P = theta_P - lr * gradient_P
-        loss = problem.loss(theta_P)
+            theta_P, velocity_P = advance(theta_P, velocity_P, gradient_P, problem._replace(lr=lr))
+        loss = problem.terminal.loss(theta_P)
         d_images, d_targets, d_lr = torch.autograd.grad(loss, inputs)
         return MatchResult(loss.detach(), d_images, d_targets, d_lr, last)

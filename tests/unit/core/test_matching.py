@@ -11,7 +11,7 @@ from torch import Tensor
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.engines import Adjoint, Unrolled, engine_options
 from raydistill.core.engines.adjoint import plan_memory
-from raydistill.core.engines.base import Problem, StudentSteps, endpoint
+from raydistill.core.engines.base import Problem, StudentSteps, Target, endpoint
 from raydistill.core.matching import Batch, Matcher, cross_entropy, matching_loss, student_loss
 from tests import zoo
 
@@ -59,7 +59,7 @@ class TestQuadraticStudent:
     def test_unroll_ends_where_the_matrix_power_says(self, steps: int) -> None:
         lr = torch.tensor(self.lr, dtype=torch.float64)
         inputs = StudentSteps(self.image, self.label, self.batches(steps))
-        problem = Problem(self.start, self.target, inputs, lr)
+        problem = Problem(self.start, Target(self.start, self.target), inputs, lr)
         engine = Adjoint().build(self.problem.loss)
         end_P, taken = endpoint(engine, problem)
         expected = self.problem.end(self.start, self.problem.optimum(self.image, self.label), self.lr, steps)

@@ -1,0 +1,90 @@
+"""Outcome matching: the gradient of the loss on real images through the student's training with momentum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from raydistill.core.augment import Augmentation
+from raydistill.core.engines import Adjoint, Unrolled
+from raydistill.core.matching import Batch, Matcher, MatchResult, Outcome, student_loss
+from tests import zoo
+
+ENGINES = [Adjoint(), Unrolled()]
+
+
+class TestQuadraticStudent:
+    """The gradient is A (theta - c), so steps with momentum are a linear recursion of (theta, v)."""
+
+    lr, momentum, size = 0.07, 0.6, 6
+    problem = zoo.quadratic()
+    start, velocity, real = zoo.normal(1, 6), zoo.normal(2, 6), zoo.normal(5, 6)
+    image, label = zoo.normal(3, 1, 1, 2, 3), zoo.normal(4, 1, 6)
+
+    def outcome(self) -> Outcome:
+        """Return half of the squared distance to `real`."""
+        return Outcome(
+            lambda theta, images, *_: 0.5 * (theta - images).square().sum(), self.real, self.label, {}
+        )  # fmt: skip
+
+    def end(self, image: Tensor, label: Tensor, lr: Tensor, steps: int, velocity: Tensor | None) -> Tensor:
+        """Return theta_N by the recursion v = m v + A (theta - c), theta -= a v."""
+        optimum = self.problem.optimum(image, label)
+        theta, v = self.start, torch.zeros(6, dtype=torch.float64) if velocity is None else velocity
+        for _ in range(steps):
+            v = self.momentum * v + self.problem.A @ (theta - optimum)
+            theta = theta - lr * v
+        return theta
+
+    @pytest.mark.parametrize("engine", [*ENGINES, Adjoint(memory_mb=0.0)])
+    @pytest.mark.parametrize("has_velocity", [False, True])
+    @pytest.mark.parametrize("steps", [1, 2, 9])
+    def test_gradients_are_those_of_the_recursion(self, engine: Any, has_velocity: bool, steps: int) -> None:
+        velocity = self.velocity if has_velocity else None
+        lr = torch.tensor(self.lr, dtype=torch.float64)
+        inputs = [tensor.clone().requires_grad_() for tensor in (self.image, self.label, lr)]
+        expected = self.outcome().loss(self.end(*inputs, steps, velocity))
+        gradients = torch.autograd.grad(expected, inputs)
+        matched = Matcher(self.problem.loss, engine).match_outcome(
+            self.start, self.outcome(), self.image, self.label, lr, [Batch(None, {})] * steps, self.momentum, velocity
+        )
+        assert matched.loss == pytest.approx(float(expected.detach()), rel=1e-13)
+        for value, reference in zip(matched.gradients, gradients, strict=True):
+            assert zoo.relative(value, reference) < 1e-12
+
+
+def match(engine: Any, momentum: float, dtype: torch.dtype = torch.float64) -> MatchResult:
+    """Return the outcome of a small network that is trained on batches with an augmentation."""
+    problem = zoo.problem(zoo.NETWORKS["instance"], dtype, images=5)
+    augmentation = zoo.AUGMENTATIONS["DSA, all"]
+    loss = student_loss(problem.network, augmentation)
+    real, targets = zoo.normal(6, 8, 3, zoo.SIZE, zoo.SIZE, dtype=dtype), zoo.normal(7, 8, zoo.CLASSES, dtype=dtype)
+    outcome = Outcome(student_loss(problem.network, Augmentation()), real, targets.softmax(dim=1), {})
+    steps = zoo.batches(augmentation, 6, total=5, size=2)
+    velocity = zoo.normal(8, len(problem.start_P), dtype=dtype)
+    return Matcher(loss, engine).match_outcome(
+        problem.start_P, outcome, problem.images_SCHW, problem.targets_SK, problem.lr, steps, momentum, velocity
+    )
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_exact_equals_unrolled_in_float64(momentum: float) -> None:
+    for value, reference in zip(match(Adjoint(), momentum)[:4], match(Unrolled(), momentum)[:4], strict=True):
+        assert zoo.relative(value, reference) < 1e-11
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_memory_limit_changes_no_bit(constant: bool) -> None:
+    expected = match(Adjoint(constant=constant), 0.9, torch.float32)
+    for memory in (0.0, 0.1, 1e6):
+        for value, reference in zip(
+            match(Adjoint(constant=constant, memory_mb=memory), 0.9, torch.float32)[:4], expected[:4], strict=True
+        ):
+            assert torch.equal(value, reference)
+
+
+def test_momentum_and_velocity_change_the_outcome() -> None:
+    assert match(Adjoint(), 0.0).loss != match(Adjoint(), 0.9).loss
