@@ -21,6 +21,7 @@ TRAINING_PANELS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         "matching loss",
         (("matching_loss", "start epochs up to the cap", BLUE), ("next_epoch_loss", "one epoch later", VERMILION)),
     ),
+    ("loss on\nreal images", (("outcome_loss", "", BLUE),)),
     ("latest start\nepoch", (("max_start_epoch", "", MUTED),)),
     ("student\nlearning rate", (("student_lr", "", PURPLE),)),
     ("balanced accuracy\non validation", (("validation_accuracy", "", GREEN),)),
@@ -38,8 +39,8 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
     history
         `iteration` [T], and at least one of:
 
-        - `matching_loss`, `next_epoch_loss`, `max_start_epoch`, `validation_accuracy`: [T], NaN
-          where not measured,
+        - `matching_loss`, `next_epoch_loss`, `outcome_loss`, `max_start_epoch`,
+          `validation_accuracy`: [T], NaN where not measured,
         - `student_lr`: [T], or [T, n] for n learning rates.
 
         Other keys are ignored.

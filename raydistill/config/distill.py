@@ -9,6 +9,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from raydistill.config.experts import GALAXIES
 from raydistill.config.kinds import AnySchedule, AnyStep
 from raydistill.core.augment import Augmentation, Symmetries
+from raydistill.core.outcome import OutcomeMatching
 from raydistill.core.recipe import Recipe
 from raydistill.core.schedule import SelfAdaptive
 from raydistill.fields import later
@@ -35,6 +36,9 @@ class Distill(Recipe):
         need not show its class in several orientations. "none": the random symmetry of
         `augmentation`, if any; "mirror": four (see `augmentation`); "dihedral": eight flips and
         turns. A step then costs the time and memory of four or eight times as many images.
+    outcome
+        Match the outcome in the last iterations, see `core.outcome`: the loss on real images of a
+        fresh network. None: trajectories alone.
     experts
         Numbers of the experts to match, from 0. None: all.
     seed
@@ -56,6 +60,7 @@ class Distill(Recipe):
     label_step: AnyStep = field(default_factory=lambda: Recipe().label_step)
     augmentation: Augmentation = GALAXIES
     average_over: Symmetries = later("none")  # newer than the artifacts of the first releases
+    outcome: OutcomeMatching | None = later(None)
     experts: tuple[NonNegativeInt, ...] | None = later(None)
     seed: int = 0
     validate_every: PositiveInt = 100

@@ -17,6 +17,7 @@ from statistics import mean, median
 from typing import NamedTuple
 
 from raydistill.core.distiller import Record
+from raydistill.core.segments import OUTCOME
 from raydistill.core.training import Training
 
 WINDOW = 50  # iterations of the moving median
@@ -94,7 +95,9 @@ class MatchingDiagnostics:
         self._first_lr: float | None = None
 
     def read(self, segments: list[Record]) -> Finding | None:
-        """Return the finding of one more iteration, if there is a new one."""
+        """Return the finding of one more iteration, if there is a new one; none where it matched the outcome."""
+        if segments[0].expert == OUTCOME:
+            return None
         self._window.append(segments)
         if self._first_lr is None:
             self._first_lr = segments[-1].student_lr

@@ -18,55 +18,28 @@ from __future__ import annotations
 import functools
 import json
 import math
-import statistics
 from collections import defaultdict
-from itertools import cycle
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from raydistill.core.divergence import STUDENT_LR_RANGE, check_finite, check_student_lr
-from raydistill.core.matching import Batch
+from raydistill.core.divergence import check_finite, check_student_lr
 from raydistill.core.networks import Network
+from raydistill.core.outcome import RealImages
 from raydistill.core.recipe import SMALLEST_GRADIENT, Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.core.schedule import Decision, Matched, ScheduleState
 from raydistill.core.segments import SegmentEvaluator, SegmentResult, SharedState
+from raydistill.core.step_sizes import FIRST_STEP, StepSizes
 from raydistill.core.trajectories import Trajectories
-from raydistill.seeding import generator
-
-# `student_lr: auto`: the student's displacement on the initial images, relative to the experts'
-# (docs/log.md, 2026-11-21).
-TARGET_DISPLACEMENT_RATIO = 0.8
-RATES_PER_OCTAVE = 8  # resolution of `student_lr: auto`
-FIRST_STEP = 0.03  # `image_step: {kind: sgd, lr: auto}`: first displacement of a pixel, in standard deviations
-
-
-class StationaryExperts(ValueError):
-    """No expert moves at these start epochs, so no step size can be chosen from its displacement."""
-
-    def __init__(self, epochs: tuple[int, int]) -> None:
-        super().__init__(epochs)
-        self.epochs = epochs
-
-    def __str__(self) -> str:
-        return f"the experts do not move at start epochs {self.epochs[0]} and {self.epochs[1]}"
-
-
-class InitialSegment(NamedTuple):
-    """A segment from which `Distiller.begin` chooses step sizes."""
-
-    start_P: Tensor
-    target_P: Tensor
-    batches: list[Batch]
 
 
 class Record(NamedTuple):
     """The result of one segment of an iteration; a row of `history.parquet`."""
 
     iteration: int
-    expert: int
-    start_epoch: float
+    expert: int  # -1 for outcome matching
+    start_epoch: float  # -1 for outcome matching
     cap: int
     loss: float  # NaN if the expert is stationary
     next_epoch_loss: float  # NaN if the schedule does not need it
@@ -95,11 +68,13 @@ class Distiller:
         Root of all random numbers of the iterations.
     memory_mb
         Memory that the engine may use to store student steps; it does not change the result.
+    real
+        Training images, which `recipe.outcome` needs.
 
     Raises
     ------
     ValueError
-        If the experts have too few epochs for the recipe.
+        If the experts have too few epochs for the recipe, or real images are missing.
 
     Notes
     -----
@@ -115,17 +90,20 @@ class Distiller:
         labels_SK: Tensor,
         seed: int,
         memory_mb: float | None = None,
+        real: RealImages | None = None,
     ) -> None:
         self.resolved = resolve_recipe(recipe)
         self.recipe = self.resolved.options
-        self.segments = SegmentEvaluator(self.resolved, network, trajectories, seed, memory_mb)
+        self.segments = SegmentEvaluator(self.resolved, network, trajectories, seed, memory_mb, real)
         self.images = images_SCHW.clone()
         self.average = images_SCHW.clone()
         self.labels = labels_SK.clone()
         self._lr_is_chosen = self.resolved.student_lr is not None
         # Until `begin` chooses the rate, 0 is a placeholder that no step reads.
         first = 0.0 if self.resolved.student_lr is None else math.log(self.resolved.student_lr)
-        self.log_lrs = [torch.tensor(first).to(self.images) for _ in range(self.segments.num_lrs)]
+        self.log_lrs = [torch.tensor(first).to(self.images) for _ in range(self.segments.num_trajectory_lrs)]
+        if self.recipe.outcome is not None:
+            self.log_lrs.append(torch.tensor(math.log(self.recipe.outcome.student_lr)).to(self.images))
         self.schedule: ScheduleState = self.recipe.schedule.init()
         self.finished = False
         self.image_lr = self.resolved.image_lr
@@ -150,7 +128,9 @@ class Distiller:
     def student_lrs(self) -> Tensor:
         """Return the learning rate [1], or one per start epoch of the window; earlier epochs were never trained."""
         window = self.segments.window(self.schedule)
-        log_lrs = self.log_lrs[window.start : window.stop] if self.recipe.lr_per_epoch else self.log_lrs
+        log_lrs = self.log_lrs[window.start : window.stop] if self.recipe.lr_per_epoch else self.log_lrs[:1]
+        if self.segments.is_outcome(self.iteration - 1):
+            log_lrs = self.log_lrs[-1:]
         return torch.stack(log_lrs).exp()
 
     def targets(self) -> Tensor:
@@ -174,67 +154,19 @@ class Distiller:
         DivergenceError
             If the gradient on the initial images is not finite.
         """
+        epochs = self.recipe.schedule.first_epochs(self.segments.window(self.schedule))
+        initial = StepSizes(self.segments, epochs, self.images, self.targets())
         if self.resolved.student_lr is None:
-            self._choose_student_lr(typical_DSCHW)
+            log_lr = math.log(initial.student_lr(typical_DSCHW))
+            for one in self.log_lrs[: self.segments.num_trajectory_lrs]:
+                one.fill_(log_lr)
             self._lr_is_chosen = True
         if self.resolved.image_lr is None and self.recipe.image_step.kind == "sgd":
-            self._choose_image_lr(self.recipe.image_step.momentum)
-
-    def _choose_student_lr(self, typical_DSCHW: Tensor) -> None:
-        """Choose the largest rate 2^(k / RATES_PER_OCTAVE) that moves the student no farther than allowed.
-
-        Its displacement ratio is at most `TARGET_DISPLACEMENT_RATIO`. The ratio is the geometric
-        mean of |theta_N - theta_0| / |theta* - theta_0| over three experts and two start epochs, each
-        with one of the sets in turn. As long as the images are untrained, the student moves mostly
-        sideways; one that moves farther ends farther from its target than it began.
-        """
-        initial = self._initial_segments()
-        low, high = (math.ceil(math.log2(bound) * RATES_PER_OCTAVE) for bound in STUDENT_LR_RANGE)
-        while high - low > 1:  # bisection: a larger rate moves farther
-            middle = (low + high) // 2
-            ratio = self._displacement_ratio(2 ** (middle / RATES_PER_OCTAVE), typical_DSCHW, initial)
-            low, high = (middle, high) if ratio <= TARGET_DISPLACEMENT_RATIO else (low, middle)
-        for log_lr in self.log_lrs:
-            log_lr.fill_(low / RATES_PER_OCTAVE * math.log(2))
-
-    def _choose_image_lr(self, momentum: float) -> None:
-        """Choose the image rate from lr g / (1 - m) = `FIRST_STEP`.
-
-        The left side is the asymptotic step of SGD with momentum m along a constant gradient; g is
-        the root mean square of the gradient over the pixels and the initial segments.
-        """
-        lr, squares = self.log_lrs[0].exp(), []
-        for start, target, batches in self._initial_segments():
-            matched = self.segments.matcher.match(start, target, self.images, self.targets(), lr, batches)
-            squares.append(float(matched.d_images_SCHW.double().square().mean()))
-        g = math.sqrt(statistics.fmean(squares))
-        self._check(float(lr), gradient=g)
-        self.image_lr = FIRST_STEP * (1 - momentum) / max(g, SMALLEST_GRADIENT)
-        self._set_step_sizes()
-
-    def _initial_segments(self) -> list[InitialSegment]:
-        """Return moving segments of up to three experts, at two typical start epochs."""
-        segments, initial = self.segments, []
-        epochs = self.recipe.schedule.first_epochs(segments.window(self.schedule))
-        g = generator(segments.seed, "first cases")
-        for expert in range(min(3, segments.trajectories.num_experts)):
-            for epoch in sorted(set(epochs)):
-                start, target = segments.ends(expert, epoch, self.images)
-                if not segments.matcher.is_stationary(start, target):
-                    initial.append(InitialSegment(start, target, segments.batches(g, self.images)))
-        if not initial:
-            raise StationaryExperts(epochs)
-        return initial
-
-    def _displacement_ratio(self, lr: float, sets_DSCHW: Tensor, initial: list[InitialSegment]) -> float:
-        """Return the geometric mean of the displacement ratios; inf if one is not finite."""
-        lr_tensor, targets, logs = torch.tensor(lr).to(self.images), self.targets(), []
-        matcher = self.segments.matcher
-        for (start, target, batches), images_SCHW in zip(initial, cycle(sets_DSCHW), strict=False):
-            moved = matcher.displacement(start, images_SCHW, targets, lr_tensor, batches)
-            logs.append(float((moved / (target - start)[matcher.skip :].norm()).log()))
-        overflowed = any(math.isnan(log) or log == math.inf for log in logs)
-        return math.inf if overflowed else math.exp(math.fsum(logs) / len(logs))
+            lr = self.log_lrs[0].exp()
+            g = initial.image_gradient(lr)
+            self._check(float(lr), gradient=g)
+            self.image_lr = FIRST_STEP * (1 - self.recipe.image_step.momentum) / max(g, SMALLEST_GRADIENT)
+            self._set_step_sizes()
 
     def step(self) -> list[Record]:
         """Run one iteration, and return one record per segment."""
@@ -287,9 +219,12 @@ class Distiller:
         if used:
             self._descend(used)
         cap = self.segments.window(self.schedule).stop
-        matched = [Matched(result.start_epoch, float(result.matched.loss)) for result in results]
-        last_epoch = self.segments.last_epoch
-        self.schedule, decision = self.recipe.schedule.step(self.schedule, next_epoch_loss, last_epoch, matched)
+        if results[0].is_outcome:
+            self.schedule, decision = self.schedule._replace(iteration=self.iteration + 1), Decision.STAY
+        else:
+            matched = [Matched(result.start_epoch, float(result.matched.loss)) for result in results]
+            last_epoch = self.segments.last_epoch
+            self.schedule, decision = self.recipe.schedule.step(self.schedule, next_epoch_loss, last_epoch, matched)
         self._act_on(decision)
         nan = float("nan")
         return [
@@ -303,7 +238,7 @@ class Distiller:
 
     def _skips(self, result: SegmentResult) -> bool:
         """Return whether the expert is stationary, or the loss above `skip_above` or not finite."""
-        ceiling = self.recipe.skip_above
+        ceiling = None if result.is_outcome else self.recipe.skip_above
         return result.is_stationary or (ceiling is not None and not float(result.matched.loss) <= ceiling)
 
     def _lr(self, start_epoch: float) -> float:
@@ -341,7 +276,7 @@ class Distiller:
 
     def _act_on(self, decision: Decision) -> None:
         if decision is Decision.ADVANCE and self.recipe.lr_per_epoch:
-            new = min(self.schedule.cap - 1, len(self.log_lrs) - 1)
+            new = min(self.schedule.cap - 1, self.segments.num_trajectory_lrs - 1)
             self.log_lrs[new].copy_(self.log_lrs[new - 1])
         self.finished = decision is Decision.STOP or self.iteration >= self.recipe.iterations
         self._set_step_sizes()

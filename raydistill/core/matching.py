@@ -37,6 +37,7 @@ from raydistill.core.engines.base import (
     Problem,
     StudentSteps,
     Target,
+    advance,
     endpoint,
     matching_loss,
 )
@@ -185,6 +186,23 @@ class Matcher:
         """
         steps = StudentSteps(images_SCHW.detach(), targets_SK.detach(), batches)
         return self._engine.match(Problem(start_P, outcome, steps, lr.detach(), momentum, velocity_P))
+
+    @torch.no_grad()
+    def train(
+        self,
+        theta_P: Tensor,
+        images_SCHW: Tensor,
+        targets_SK: Tensor,
+        lr: Tensor,
+        batches: Sequence[Batch],
+        momentum: float,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return parameters and velocity after the student's steps, without a graph; None before the first."""
+        steps, velocity_P = StudentSteps(images_SCHW, targets_SK, batches), None
+        for i in range(len(steps)):
+            step_P = self._engine.gradient(theta_P, *steps[i])
+            theta_P, velocity_P = advance(theta_P, velocity_P, step_P, lr, momentum)
+        return theta_P, velocity_P
 
     @torch.no_grad()
     def loss(

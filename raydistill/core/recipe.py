@@ -12,6 +12,7 @@ from raydistill.core.arithmetic import EAGER, Arithmetic, Precision, fill_auto
 from raydistill.core.augment import DSA, GROUPS, Augmentation, Symmetries
 from raydistill.core.checks import at_least_0_below_1, positive
 from raydistill.core.engines import EngineName
+from raydistill.core.outcome import OutcomeMatching
 from raydistill.core.schedule import Schedule, SelfAdaptive
 
 SMALLEST_GRADIENT = 1e-12  # smallest divisor: images of zeros have no gradient
@@ -166,6 +167,8 @@ class Recipe:
         need not show its class in several orientations. "none": the random symmetry of
         `augmentation`, if any; "mirror": four (see `augmentation`); "dihedral": eight flips and
         turns. A step then costs the time and memory of four or eight times as many images.
+    outcome
+        Match the outcome in the last iterations, see `core.outcome`. None: trajectories alone.
     """
 
     images_per_class: int = 1
@@ -194,6 +197,7 @@ class Recipe:
     precision: Precision | Literal["auto"] = "float32"
     compile: bool | Literal["auto"] = "auto"
     average_over: Symmetries = "none"
+    outcome: OutcomeMatching | None = None
 
     def __post_init__(self) -> None:
         positive(self, "images_per_class", "iterations", "expert_epochs", "trajectories_per_step")

@@ -19,10 +19,13 @@ from torch import Tensor
 from raydistill.core.engines import engine_options
 from raydistill.core.matching import Batch, Matcher, MatchResult, no_match, student_loss
 from raydistill.core.networks import Network
+from raydistill.core.outcome import OutcomeEvaluator, RealImages
 from raydistill.core.recipe import Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.core.schedule import ScheduleState
 from raydistill.core.trajectories import Path, Straight, Trajectories
-from raydistill.seeding import generator
+from raydistill.seeding import fold_in, generator
+
+OUTCOME = -1  # expert and start epoch of a segment that matches the outcome
 
 
 class SharedState(NamedTuple):
@@ -35,7 +38,7 @@ class SharedState(NamedTuple):
 
 
 class SegmentResult(NamedTuple):
-    """The result of one segment.
+    """The result of one segment; expert and start epoch are `OUTCOME` where it matched the outcome.
 
     next_epoch_loss is None if the schedule does not need it, or if the expert is stationary there.
     """
@@ -44,6 +47,11 @@ class SegmentResult(NamedTuple):
     start_epoch: float
     matched: MatchResult
     next_epoch_loss: float | None
+
+    @property
+    def is_outcome(self) -> bool:
+        """Return whether the outcome was matched, in place of a trajectory."""
+        return self.expert == OUTCOME
 
     @property
     def is_stationary(self) -> bool:
@@ -68,11 +76,13 @@ class SegmentEvaluator:
     memory_mb
         Memory that the engine may use to store student steps, see `engines.adjoint`; it does not
         change the result.
+    real
+        Training images, which `recipe.outcome` needs.
 
     Raises
     ------
     ValueError
-        If the experts have too few epochs for the recipe.
+        If the experts have too few epochs for the recipe, or real images are missing.
     """
 
     def __init__(
@@ -82,6 +92,7 @@ class SegmentEvaluator:
         trajectories: Trajectories,
         seed: int,
         memory_mb: float | None = None,
+        real: RealImages | None = None,
     ) -> None:
         self.resolved = resolve_recipe(recipe)
         options = self.resolved.options
@@ -102,10 +113,24 @@ class SegmentEvaluator:
         skip = network.layout.parameters_of_first_layers(options.skip_layers)
         engine = engine_options(options.engine, compile=arithmetic.compile, memory_mb=memory_mb)
         self.matcher = Matcher(loss, engine, skip=skip, nearest=options.match_at == "nearest")
+        if options.outcome is not None:
+            if real is None:
+                raise ValueError("outcome matching needs real images")
+            of_real = student_loss(network, options.augmentation, arithmetic.precision)
+            self._outcome = OutcomeEvaluator(
+                options.outcome, network, self.matcher, of_real, real, options.augmentation
+            )
 
     def measure(self, shared: SharedState, segment: int) -> SegmentResult:
         """Return the matching loss and the gradients of segment number `segment` of the iteration."""
         g = generator(self.seed, shared.schedule.iteration, *((segment,) if segment else ()))
+        if self.is_outcome(shared.schedule.iteration):
+            seed = fold_in(self.seed, shared.schedule.iteration, segment, "fresh")
+            images, targets, log_lrs, _ = shared
+            matched = self._outcome.measure(
+                g, seed, images, targets, log_lrs[-1].exp(), lambda steps: self.batches(g, images, steps)
+            )
+            return SegmentResult(OUTCOME, OUTCOME, matched, None)
         expert = int(torch.randint(self.trajectories.num_experts, (1,), generator=g))
         start = self._start_epoch(g, shared.schedule, segment)
         matched = self._match(g, shared, expert, start)
@@ -116,22 +141,29 @@ class SegmentEvaluator:
         """Return the start epochs that the images are trained on."""
         return range(self.recipe.schedule.min_start_epoch, min(schedule.cap, self.last_epoch + 1))
 
+    def is_outcome(self, iteration: int) -> bool:
+        """Return whether an iteration, from 0, matches the outcome."""
+        return self.recipe.outcome is not None and iteration >= self.recipe.outcome.after
+
     @property
-    def num_lrs(self) -> int:
-        """Return the number of the student's learning rates: 1, or one per possible start epoch."""
+    def num_trajectory_lrs(self) -> int:
+        """Return the number of learning rates of trajectory matching: 1, or one per possible start epoch.
+
+        The rate of outcome matching follows them.
+        """
         return self.last_epoch + 1 if self.recipe.lr_per_epoch else 1
 
     def lr_index(self, start_epoch: float) -> int:
-        """Return the index of the learning rate for a start epoch."""
-        return min(int(start_epoch), self.num_lrs - 1)
+        """Return the index of the learning rate for a start epoch, or for `OUTCOME`."""
+        return OUTCOME if start_epoch == OUTCOME else min(int(start_epoch), self.num_trajectory_lrs - 1)
 
     def ends(self, expert: int, start: float, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return start and target of a student [P], with the dtype and device of `like`."""
         target = self._path(expert, start + self.recipe.expert_epochs)
         return self._path(expert, start).to(like), target.to(like)
 
-    def batches(self, g: torch.Generator, images_SCHW: Tensor) -> list[Batch]:
-        """Return one batch for every student step."""
+    def batches(self, g: torch.Generator, images_SCHW: Tensor, steps: int | None = None) -> list[Batch]:
+        """Return one batch for every student step; `steps` of them, if it is given."""
         total = len(images_SCHW)
         size = self.recipe.batch_of(total)
         waiting: list[Tensor] = []
@@ -143,7 +175,7 @@ class SegmentEvaluator:
                 waiting.extend(torch.randperm(total, generator=g)[: total - total % size].split(size))
             return Batch(waiting.pop(0).to(images_SCHW.device), self.recipe.augmentation.sample(g, size))
 
-        return [draw() for _ in range(self.resolved.student_steps)]
+        return [draw() for _ in range(self.resolved.student_steps if steps is None else steps)]
 
     def _start_epoch(self, g: torch.Generator, schedule: ScheduleState, segment: int) -> float:
         window = self.window(schedule)

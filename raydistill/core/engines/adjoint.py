@@ -141,7 +141,8 @@ class AdjointEngine:
                 if i not in saved:  # recompute from the last kept parameters
                     for j in range(i - i % every, i):
                         theta_P, velocity_P = saved[j]
-                        saved[j + 1] = advance(theta_P, velocity_P, self._gradient(theta_P, *steps[j]), problem)
+                        step_P = self._gradient(theta_P, *steps[j])
+                        saved[j + 1] = advance(theta_P, velocity_P, step_P, lr, momentum)
                 step = self._vjp(saved.pop(i)[0], *steps[i], kappa_P)
             index = steps.batches[i].index_B
             d_lr -= step.product

@@ -167,11 +167,13 @@ class Endpoint(NamedTuple):
     steps: int
 
 
-def advance(theta_P: Tensor, velocity_P: Tensor | None, gradient_P: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
+def advance(
+    theta_P: Tensor, velocity_P: Tensor | None, gradient_P: Tensor, lr: Tensor, momentum: float
+) -> tuple[Tensor, Tensor]:
     """Return parameters and velocity after a step of SGD with momentum."""
-    if problem.momentum and velocity_P is not None:
-        gradient_P = problem.momentum * velocity_P + gradient_P
-    return theta_P - problem.lr * gradient_P, gradient_P
+    if momentum and velocity_P is not None:
+        gradient_P = momentum * velocity_P + gradient_P
+    return theta_P - lr * gradient_P, gradient_P
 
 
 def forward(problem: Problem, gradient: Callable[[int, Tensor, Tensor | None], Tensor]) -> Endpoint:
@@ -179,7 +181,8 @@ def forward(problem: Problem, gradient: Callable[[int, Tensor, Tensor | None], T
     theta_P, velocity_P, terminal = problem.start_P, problem.velocity_P, problem.terminal
     nearest, shortest = Endpoint(theta_P, len(problem.steps)), float("inf")
     for i in range(len(problem.steps)):
-        theta_P, velocity_P = advance(theta_P, velocity_P, gradient(i, theta_P, velocity_P), problem)
+        step = gradient(i, theta_P, velocity_P)
+        theta_P, velocity_P = advance(theta_P, velocity_P, step, problem.lr, problem.momentum)
         if problem.nearest and isinstance(terminal, Target):
             distance = terminal.distance(theta_P)
             if distance < shortest:

@@ -44,7 +44,7 @@ class UnrolledEngine:
         theta_P, velocity_P = problem.start_P.detach().requires_grad_(), problem.velocity_P
         for i in range(last):
             (gradient_P,) = torch.autograd.grad(self._loss(theta_P, *steps[i]), theta_P, create_graph=True)
-            theta_P, velocity_P = advance(theta_P, velocity_P, gradient_P, problem._replace(lr=lr))
+            theta_P, velocity_P = advance(theta_P, velocity_P, gradient_P, lr, problem.momentum)
         loss = problem.terminal.loss(theta_P)
         d_images, d_targets, d_lr = torch.autograd.grad(loss, inputs)
         return MatchResult(loss.detach(), d_images, d_targets, d_lr, last)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from raydistill.core.diagnostics import WINDOW, Finding, LossAboveOne, MostSkipped, MostStationary
-from raydistill.core.distiller import StationaryExperts
 from raydistill.core.divergence import NotFinite, StudentLrOutOfRange
 from raydistill.core.recipe import ResolvedRecipe
+from raydistill.core.step_sizes import StationaryExperts
 from raydistill.errors import ArtifactIncompatible, DivergenceError
 
 

@@ -16,6 +16,7 @@ from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, read
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config
+from raydistill.core.segments import OUTCOME
 from raydistill.pipeline.runtime.stages import save_figure
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
@@ -85,11 +86,13 @@ def _history(path: Any, folder: Folder) -> None:
     def curve(key: str) -> np.ndarray:
         return np.array([np.nan, *rows[key]])
 
+    is_outcome = curve("expert") == OUTCOME
     figures.training_curves(
         path,
         {
             "iteration": np.array(iterations),
-            "matching_loss": curve("loss"),
+            "matching_loss": np.where(is_outcome, np.nan, curve("loss")),
+            **({"outcome_loss": np.where(is_outcome, curve("loss"), np.nan)} if is_outcome.any() else {}),
             "next_epoch_loss": curve("next_epoch_loss"),
             "max_start_epoch": curve("cap") - 1,
             "student_lr": curve("student_lr"),

@@ -15,6 +15,8 @@ from raydistill.core.architectures import Architecture
 from raydistill.core.cost_model import WorkEstimate, estimate_distillation
 from raydistill.core.distiller import Distiller
 from raydistill.core.networks import Network, build_network
+from raydistill.core.normalise import one_hot
+from raydistill.core.outcome import RealImages
 from raydistill.core.recipe import ResolvedRecipe
 from raydistill.core.segments import SegmentEvaluator
 from raydistill.core.trajectories import SomeTrajectories, Trajectories
@@ -112,11 +114,22 @@ class TrainerInputs(NamedTuple):
     def distiller(self, task: DistillTask, images_SCHW: Tensor, labels_SK: Tensor) -> Distiller:
         """Return the task's distiller, on the device of this worker."""
         images, labels = images_SCHW.to(self.device), labels_SK.to(self.device)
-        return Distiller(task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb)
+        return Distiller(
+            task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb, self._real(task)
+        )  # fmt: skip
 
     def evaluator(self, task: DistillTask) -> SegmentEvaluator:
         """Return the segment evaluator of the task's distiller."""
-        return SegmentEvaluator(task.recipe, self.network, self.trajectories, self._steps_seed, task.memory_mb)
+        return SegmentEvaluator(
+            task.recipe, self.network, self.trajectories, self._steps_seed, task.memory_mb, self._real(task)
+        )
+
+    def _real(self, task: DistillTask) -> RealImages | None:
+        """Return the training images on the device of this worker, if the recipe needs them."""
+        if task.distill.outcome is None:
+            return None
+        images, labels = self.curated.to_torch("train").tensors
+        return RealImages(images.to(self.device), one_hot(labels, self.curated.num_classes).to(self.device))
 
     @property
     def _steps_seed(self) -> int:

@@ -21,10 +21,11 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.config import Distill
 from raydistill.core.coreset import Coreset, random_real
 from raydistill.core.diagnostics import MatchingDiagnostics
-from raydistill.core.distiller import Distiller, Record, StationaryExperts
+from raydistill.core.distiller import Distiller, Record
 from raydistill.core.initial import initial_images, initial_labels, margin
 from raydistill.core.networks import Network
 from raydistill.core.segments import SegmentResult
+from raydistill.core.step_sizes import StationaryExperts
 from raydistill.core.trajectories import final_parameters
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.selection import Split

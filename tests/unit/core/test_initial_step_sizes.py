@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import FIRST_STEP, RATES_PER_OCTAVE, TARGET_DISPLACEMENT_RATIO, Distiller
+from raydistill.core.distiller import Distiller
 from raydistill.core.divergence import NotFinite
 from raydistill.core.networks import build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import SGD, Recipe
 from raydistill.core.schedule import Fixed, StepwiseWindow
+from raydistill.core.step_sizes import FIRST_STEP, RATES_PER_OCTAVE, TARGET_DISPLACEMENT_RATIO
 from tests import zoo
 
 IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)

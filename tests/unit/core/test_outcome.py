@@ -9,8 +9,15 @@ import torch
 from torch import Tensor
 
 from raydistill.core.augment import Augmentation
+from raydistill.core.distiller import Distiller
 from raydistill.core.engines import Adjoint, Unrolled
 from raydistill.core.matching import Batch, Matcher, MatchResult, Outcome, student_loss
+from raydistill.core.networks import build_network
+from raydistill.core.normalise import one_hot
+from raydistill.core.outcome import OutcomeMatching, RealImages
+from raydistill.core.recipe import Adam, Recipe
+from raydistill.core.schedule import SelfAdaptive
+from raydistill.core.segments import OUTCOME, SegmentEvaluator
 from tests import zoo
 
 ENGINES = [Adjoint(), Unrolled()]
@@ -88,3 +95,65 @@ def test_memory_limit_changes_no_bit(constant: bool) -> None:
 
 def test_momentum_and_velocity_change_the_outcome() -> None:
     assert match(Adjoint(), 0.0).loss != match(Adjoint(), 0.9).loss
+
+
+NETWORK = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
+EXPERTS = zoo.experts(NETWORK, num_experts=2, num_epochs=4)
+REAL = RealImages(*(lambda images, labels: (images, one_hot(labels, zoo.CLASSES)))(*zoo.stripes(60)))
+LABELS = one_hot(torch.arange(zoo.CLASSES), zoo.CLASSES)
+RECIPE = Recipe(
+    student_steps=2, student_lr=0.05, iterations=8, schedule=SelfAdaptive(), augmentation=Augmentation(), image_step=Adam(lr=0.05),
+    outcome=OutcomeMatching(after=3, student_steps=4, max_warmup=5, student_lr=0.02, batch_size=30),
+)  # fmt: skip
+
+
+def distiller(recipe: Recipe = RECIPE) -> Distiller:
+    images = 0.3 * zoo.normal(9, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
+    return Distiller(recipe, NETWORK, EXPERTS, images, LABELS, 0, real=REAL)
+
+
+def test_outcome_matching_follows_trajectory_matching() -> None:
+    run = distiller()
+    records = [run.step()[0] for _ in range(8)]
+    assert [record.expert == OUTCOME == record.start_epoch for record in records] == [False] * 3 + [True] * 5
+    assert run.finished
+    assert run.schedule.since_advance == 3  # the schedule of trajectories rests
+    assert run.student_lrs.tolist() == pytest.approx([records[-1].student_lr], rel=1e-6)
+    assert run.student_lrs.tolist() == pytest.approx([0.02], rel=0.1)
+    early = distiller()
+    early.step()
+    assert early.student_lrs.tolist() == pytest.approx([0.05], rel=0.1)
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_resumed_run_continues_bit_for_bit(stop: int) -> None:
+    whole, first, second = distiller(), distiller(), distiller()
+    records = [whole.step() for _ in range(8)]
+    early = [first.step() for _ in range(stop)]
+    second.load_state_dict(*first.state_dict())
+    late = [second.step() for _ in range(8 - stop)]
+    assert repr([*early, *late]) == repr(records)
+    assert torch.equal(whole.images, second.images)
+
+
+def test_any_process_computes_the_same_bits() -> None:
+    run = distiller()
+    for _ in range(4):
+        run.step()
+    other = SegmentEvaluator(RECIPE, NETWORK, EXPERTS, 0, real=REAL)
+    for value, reference in zip(other.measure(run.shared(), 1).matched, run.measure(1).matched, strict=True):
+        assert value == reference if isinstance(value, int) else torch.equal(value, reference)
+
+
+def test_images_learn_what_networks_need() -> None:
+    """The loss of fresh networks on real images falls."""
+    options = OutcomeMatching(student_steps=10, max_warmup=0, momentum=0.5, student_lr=0.05, batch_size=60)
+    recipe = Recipe(student_steps=2, student_lr=0.05, iterations=200, augmentation=Augmentation(), outcome=options)
+    run = distiller(recipe)
+    losses = [run.step()[0].loss for _ in range(60)]
+    assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
+
+
+def test_missing_real_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="outcome matching needs real images"):
+        Distiller(RECIPE, NETWORK, EXPERTS, zoo.normal(9, 3, 3, zoo.SIZE, zoo.SIZE), LABELS, 0)

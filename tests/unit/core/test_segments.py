@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.distiller import Distiller, StationaryExperts
+from raydistill.core.distiller import Distiller
 from raydistill.core.recipe import SGD
 from raydistill.core.schedule import Fixed, LossWeighted, ScheduleState, SelfAdaptive, StepwiseWindow
+from raydistill.core.step_sizes import StationaryExperts
 from raydistill.core.trajectories import progress
 from raydistill.seeding import generator
 from tests import zoo

@@ -14,9 +14,9 @@ from raydistill.core.diagnostics import (
     MostStationary,
     Undertrained,
 )
-from raydistill.core.distiller import StationaryExperts
 from raydistill.core.divergence import NotFinite, StudentLrOutOfRange
 from raydistill.core.recipe import SGD, Recipe
+from raydistill.core.step_sizes import StationaryExperts
 from raydistill.core.training import Training
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.experts.stage import describe_undertrained
