@@ -17,6 +17,7 @@ from raydistill.core.schedule import Schedule, SelfAdaptive
 
 SMALLEST_GRADIENT = 1e-12  # smallest divisor: images of zeros have no gradient
 FEWEST_STEPS, MOST_STEPS = 10, 50  # limits of `student_steps: auto`; the papers take 50
+EXPERT_STEPS = 100  # of `expert_epochs: auto`; the recipes that were tuned by hand have 69 to 116
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,8 @@ class Recipe:
         N, the number of SGD steps of the student. "auto": a third of the experts' steps in M
         epochs, from 10 to 50.
     expert_epochs
-        M, the number of expert epochs from the start to the target.
+        M, the number of expert epochs from the start to the target. "auto": those with about 100
+        steps, at least one.
     student_lr
         Initial learning rate of the student; its logarithm is learned. "auto": the largest rate at
         which, on the initial images, the student moves at most 0.8 times as far as the experts, see
@@ -174,7 +176,7 @@ class Recipe:
     images_per_class: int = 1
     iterations: int = 1000
     student_steps: int | Literal["auto"] = "auto"
-    expert_epochs: int = 1
+    expert_epochs: int | Literal["auto"] = 1
     student_lr: float | Literal["auto"] = "auto"
     lr_per_epoch: bool = False
     trajectories_per_step: int = 1
@@ -200,7 +202,9 @@ class Recipe:
     outcome: OutcomeMatching | None = None
 
     def __post_init__(self) -> None:
-        positive(self, "images_per_class", "iterations", "expert_epochs", "trajectories_per_step")
+        positive(self, "images_per_class", "iterations", "trajectories_per_step")
+        if self.expert_epochs != "auto":
+            positive(self, "expert_epochs")
         if self.student_steps != "auto":
             positive(self, "student_steps")
         if self.student_lr != "auto":
@@ -226,21 +230,26 @@ class Recipe:
                 "compile goes with engine: exact or constant-adjoint; the unrolled engine differentiates a graph twice"
             )
 
-    def resolved(self, steps_per_epoch: int | None = None, arithmetic: Arithmetic | None = None) -> ResolvedRecipe:
+    def resolved(
+        self, steps_per_epoch: int | None = None, arithmetic: Arithmetic | None = None, epochs: int | None = None
+    ) -> ResolvedRecipe:
         """Return this recipe with a number in place of each "auto".
 
         Parameters
         ----------
         steps_per_epoch
-            SGD steps in an epoch of the experts; needed for `student_steps: auto`.
+            SGD steps in an epoch of the experts; needed for `student_steps` and `expert_epochs: auto`.
         arithmetic
             The decision of `core.cost_model`. None: as requested, and eager float32 where that is
             "auto".
+        epochs
+            Epochs of the experts, of which `expert_epochs: auto` takes at most half. None: any
+            number.
 
         Raises
         ------
         ValueError
-            If `student_steps` is "auto" and `steps_per_epoch` is not given.
+            If `student_steps` or `expert_epochs` is "auto" and `steps_per_epoch` is not given.
 
         Notes
         -----
@@ -248,20 +257,30 @@ class Recipe:
         `batch_size` of them, and may be longer than an expert's. More steps cost more and were no
         better on galaxies (docs/log.md, 2026-11-21).
         """
+        expert_epochs = self._resolve_expert_epochs(steps_per_epoch, epochs)
         return ResolvedRecipe(
             self,
-            student_steps=self._resolve_student_steps(steps_per_epoch),
+            student_steps=self._resolve_student_steps(expert_epochs, steps_per_epoch),
+            expert_epochs=expert_epochs,
             student_lr=None if self.student_lr == "auto" else self.student_lr,
             image_lr=None if self.image_step.lr == "auto" else self.image_step.lr,
             arithmetic=arithmetic or fill_auto(self),
         )
 
-    def _resolve_student_steps(self, steps_per_epoch: int | None) -> int:
+    def _resolve_expert_epochs(self, steps_per_epoch: int | None, epochs: int | None) -> int:
+        if self.expert_epochs != "auto":
+            return self.expert_epochs
+        if steps_per_epoch is None:
+            raise ValueError("expert_epochs is auto: give the experts' steps per epoch, or a number of epochs")
+        most = EXPERT_STEPS if epochs is None else epochs // 2
+        return max(1, min(round(EXPERT_STEPS / steps_per_epoch), most))
+
+    def _resolve_student_steps(self, expert_epochs: int, steps_per_epoch: int | None) -> int:
         if self.student_steps != "auto":
             return self.student_steps
         if steps_per_epoch is None:
             raise ValueError("student_steps is auto: give the experts' steps per epoch, or a number of steps")
-        return min(max(round(self.expert_epochs * steps_per_epoch / 3), FEWEST_STEPS), MOST_STEPS)
+        return min(max(round(expert_epochs * steps_per_epoch / 3), FEWEST_STEPS), MOST_STEPS)
 
     def batch_of(self, num_images: int) -> int:
         """Return the number of synthetic images per student step.
@@ -298,8 +317,8 @@ class ResolvedRecipe:
     ----------
     options
         The recipe as requested. Read the quantities below here, not there.
-    student_steps
-        N.
+    student_steps, expert_epochs
+        N and M.
     student_lr, image_lr
         Learning rates of the student and of the images. None: `Distiller.begin` chooses it from the
         initial images.
@@ -309,6 +328,7 @@ class ResolvedRecipe:
 
     options: Recipe
     student_steps: int
+    expert_epochs: int
     student_lr: float | None
     image_lr: float | None
     arithmetic: Arithmetic = EAGER

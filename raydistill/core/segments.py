@@ -96,15 +96,14 @@ class SegmentEvaluator:
     ) -> None:
         self.resolved = resolve_recipe(recipe)
         options = self.resolved.options
-        if trajectories.num_epochs < options.expert_epochs:
-            raise ValueError(
-                f"expert_epochs = {options.expert_epochs}, but the experts have only {trajectories.num_epochs} epochs"
-            )
-        self.last_epoch = trajectories.num_epochs - options.expert_epochs  # the last possible start
+        ahead = self.resolved.expert_epochs
+        if trajectories.num_epochs < ahead:
+            raise ValueError(f"expert_epochs = {ahead}, but the experts have only {trajectories.num_epochs} epochs")
+        self.last_epoch = trajectories.num_epochs - ahead  # the last possible start
         if options.schedule.min_start_epoch > self.last_epoch:
             raise ValueError(
                 f"schedule.min_start_epoch = {options.schedule.min_start_epoch}, but with {trajectories.num_epochs} epochs of the "
-                f"experts and expert_epochs = {options.expert_epochs} the last possible start is {self.last_epoch}"
+                f"experts and expert_epochs = {ahead} the last possible start is {self.last_epoch}"
             )
         self.recipe, self.trajectories, self.seed = options, trajectories, seed
         self._path: Path = Straight(trajectories) if options.trajectories == "straight" else _whole_epochs(trajectories)
@@ -159,7 +158,7 @@ class SegmentEvaluator:
 
     def ends(self, expert: int, start: float, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return start and target of a student [P], with the dtype and device of `like`."""
-        target = self._path(expert, start + self.recipe.expert_epochs)
+        target = self._path(expert, start + self.resolved.expert_epochs)
         return self._path(expert, start).to(like), target.to(like)
 
     def batches(self, g: torch.Generator, images_SCHW: Tensor, steps: int | None = None) -> list[Batch]:

@@ -55,6 +55,8 @@ def check(config: Config) -> None:
 def check_recipe(config: Config) -> None:
     """Raise ConfigError if the recipe needs experts or epochs that are not trained or not kept."""
     ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
+    if ahead == "auto":
+        ahead = 1
     if ahead > epochs:
         what = f"the target lies {ahead} epochs ahead, but experts are trained for {epochs} only"
         raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")

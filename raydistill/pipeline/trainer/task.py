@@ -87,7 +87,8 @@ def recipe_and_estimate(plan: Plan, curated: CuratedSet) -> tuple[ResolvedRecipe
     config = plan.config
     side, num_train = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
     images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
-    recipe = config.distill.resolved(config.experts.snapshots(num_train).steps_between)
+    snapshots = config.experts.snapshots(num_train)
+    recipe = config.distill.resolved(snapshots.steps_between, epochs=len(snapshots.stored) - 1)
     return recipe, estimate_distillation(recipe, build_network(plan.expert_network, curated.num_classes, side), images)
 
 

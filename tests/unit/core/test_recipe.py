@@ -48,6 +48,15 @@ def test_automatic_student_steps_are_a_third_of_the_experts_steps(epoch: int, ah
         recipe.resolved()
 
 
+@pytest.mark.parametrize(("epoch", "ahead"), [(58, 2), (24, 4), (75, 1), (3750, 1), (7, 12)])
+def test_automatic_expert_epochs_have_about_a_hundred_steps(epoch: int, ahead: int) -> None:
+    recipe = Recipe(student_steps="auto", expert_epochs="auto")
+    assert recipe.resolved(epoch, epochs=24).expert_epochs == ahead
+    with pytest.raises(ValueError, match="expert_epochs is auto"):
+        recipe.resolved()
+    assert recipe.resolved(epoch, epochs=1).expert_epochs == 1
+
+
 def test_given_student_steps_are_kept() -> None:
     recipe = Recipe(student_steps=7)
     assert recipe.resolved(1000).options is recipe
