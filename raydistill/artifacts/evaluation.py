@@ -40,6 +40,7 @@ SUBJECTS = (
     "k_center",
     "herding",
     "dm",
+    "ncfm",
     "experts",
     "full_data",
 )

@@ -10,11 +10,12 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from raydistill.config.experts import GALAXIES, ExpertTraining, Nuisance
 from raydistill.config.kinds import AnyArchitecture
 from raydistill.core.augment import Augmentation
+from raydistill.core.characteristic import CharacteristicMatching
 from raydistill.core.distribution import DistributionMatching
 from raydistill.core.training import Training
 from raydistill.fields import later
 
-Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm"]
+Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm", "ncfm"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ class Evaluate:
         Real or matched images to compare with.
     dm
         Distribution matching of the baseline "dm".
+    ncfm
+        Matching of characteristic functions, the baseline "ncfm". Its augmentation is that of `dm`.
     full_data
         Training of the networks on all data.
     full_data_networks
@@ -132,6 +135,7 @@ class Evaluate:
     full_data_networks: NonNegativeInt = 3
     scores: bool = False
     groups: GroupOptions | None = later(None)
+    ncfm: CharacteristicMatching = later(CharacteristicMatching())
 
     def __post_init__(self) -> None:
         if not self.protocols:

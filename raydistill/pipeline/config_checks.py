@@ -81,7 +81,7 @@ def _check_networks(config: Config) -> None:
             network = build_network(architecture, num_classes=2, image_size=config.curate.image_size)
             if isinstance(architecture, Custom | Timm):  # tests/unit/core cover the built-in networks
                 check_network(network, num_classes=2, image_size=config.curate.image_size)
-            if "dm" in config.evaluate.baselines and key == "network":
+            if {"dm", "ncfm"} & set(config.evaluate.baselines) and key == "network":
                 embedding(network)
         except ValueError as error:
             raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error

@@ -164,6 +164,17 @@ def test_learned_rate_competes_with_the_grid(root: Path, report: EvaluationRepor
         assert rate in (None, 0.01)
 
 
+def test_characteristic_functions_are_a_baseline(root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "runs"))
+    options = "evaluate.ncfm={iterations: 2, num_frequencies: 16, num_networks: 1, training_epochs: 1}"
+    plan = Plan(tiny(root, "evaluate.baselines=[ncfm]", options, "evaluate.full_data_networks=0"))
+    report = evaluate(plan, SILENT)
+    assert figure_is_whole(report.summary["ncfm"]["balanced_accuracy"], 2)
+    assert "dm" not in report.summary
+    cached = [path.name for path in below(plan.config, "evaluation").parent.rglob("ncfm-*")]
+    assert len(cached) == 1
+
+
 def test_diverged_networks_are_logged_and_counted(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = Path(shutil.copytree(root, tmp_path / "runs"))
     rates = "evaluate.protocols={wild: {learned_lr: never, lr_grid: [1e30], training: {epochs: 3}}}"

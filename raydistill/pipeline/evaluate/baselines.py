@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 from raydistill.artifacts.manifest import REVISIONS, identity_of
 from raydistill.config import Baseline, Config, identity_part, sources
 from raydistill.core import coreset
+from raydistill.core.characteristic import CharacteristicMatching, characteristic_matching
 from raydistill.core.coreset import Coreset
-from raydistill.core.distribution import distribution_matching
+from raydistill.core.distribution import DistributionMatching, distribution_matching
 from raydistill.core.networks import build_network
 from raydistill.log import progress
 from raydistill.pipeline.evaluate.fit_cache import FitCache
@@ -33,7 +34,7 @@ class Baselines:
     Parameters
     ----------
     config
-        The config of the run, with the options of `dm` and the network.
+        The config of the run, with the options of `dm` and `ncfm`, and the network.
     train
         The training split to choose from.
     num_classes
@@ -43,7 +44,7 @@ class Baselines:
     root
         Seed of the evaluation.
     cache
-        Where images of distribution matching are cached.
+        Where images of `dm` and `ncfm` are cached.
     evaluated_on
         As in `Evaluator`; part of the name under which images are cached.
     """
@@ -71,21 +72,24 @@ class Baselines:
                 return coreset.k_center(*arguments)
             case "herding":
                 return coreset.herding(*arguments)
-            case "dm":
-                return coreset.with_class_origins(self._distribution_matching(), self.train[1], self.num_classes)
+            case "dm" | "ncfm":
+                return coreset.with_class_origins(self._matched(name), self.train[1], self.num_classes)
 
-    def _distribution_matching(self) -> Tensor:
-        """Return the images of distribution matching, from the cache or computed in a Ray task."""
-        config, seed = self.config, fold_in(self.root, "dm", self.config.evaluate.dm.seed)
+    def _matched(self, name: Literal["dm", "ncfm"]) -> Tensor:
+        """Return the images of a method that matches features, from the cache or computed in a Ray task."""
+        config, options = self.config, _options(self.config, name)
+        seed = fold_in(self.root, name, options.seed)
         inputs = {
             "revision": REVISIONS["evaluation"],
-            "dm": identity_part(config.evaluate.dm),
+            name: identity_part(options),
             "network": identity_part(config.network),
             "sources": sources(config.network),
             "ipc": self.ipc,
         }
-        name = f"dm-{identity_of('dm', inputs, {'curated': self.evaluated_on}, seed)}"
-        if (cached := self.cache.load_images(name)) is not None:
+        if name == "ncfm":
+            inputs["augmentation"] = identity_part(config.evaluate.dm.augmentation)
+        key = f"{name}-{identity_of(name, inputs, {'curated': self.evaluated_on}, seed)}"
+        if (cached := self.cache.load_images(key)) is not None:
             return cached
         resources = config.resources
         ensure_schedulable(resources, resources.cpus, resources.gpus, "")
@@ -97,19 +101,23 @@ class Baselines:
         )(_match)
         images = None
         with (
-            progress(config.evaluate.dm.iterations, "matching distributions", "iterations") as shown,
+            progress(options.iterations, f"matching distributions ({name})", "iterations") as shown,
             translate_errors("evaluate"),
         ):
-            for reference in task.remote(config, ray.put(self.train), self.num_classes, self.ipc, seed):
+            for reference in task.remote(config, name, ray.put(self.train), self.num_classes, self.ipc, seed):
                 iteration, loss, images = ray.get(reference)
                 shown.update(iteration, loss=loss)
         assert images is not None
-        self.cache.store_images(name, images)
+        self.cache.store_images(key, images)
         return images
 
 
+def _options(config: Config, name: Literal["dm", "ncfm"]) -> DistributionMatching | CharacteristicMatching:
+    return config.evaluate.dm if name == "dm" else config.evaluate.ncfm
+
+
 def _match(
-    config: Config, train: Split, num_classes: int, ipc: int, seed: int
+    config: Config, name: Literal["dm", "ncfm"], train: Split, num_classes: int, ipc: int, seed: int
 ) -> Iterator[tuple[int, float, Tensor | None]]:
     """Yield (iteration, loss, None) once per `PROGRESS_INTERVAL`; the last one has the images.
 
@@ -119,9 +127,17 @@ def _match(
     torch.set_num_threads(resources.worker_threads)
     images, labels = (tensor.to(device_of(resources.gpus)) for tensor in train)
     network = build_network(config.network, num_classes, images.shape[-1])
-    dm, reported = config.evaluate.dm, time.monotonic()
-    for iteration, loss, matched in distribution_matching(dm, network, images, labels, num_classes, ipc, seed):
-        last = iteration == dm.iterations
+    options, reported, arguments = (
+        _options(config, name),
+        time.monotonic(),
+        (network, images, labels, num_classes, ipc, seed),
+    )
+    if isinstance(options, DistributionMatching):
+        run = distribution_matching(options, *arguments)
+    else:
+        run = characteristic_matching(options, config.evaluate.dm.augmentation, *arguments)
+    for iteration, loss, matched in run:
+        last = iteration == options.iterations
         if last or time.monotonic() - reported > PROGRESS_INTERVAL:
             reported = time.monotonic()
             yield iteration, loss, matched.cpu() if last else None

@@ -1,0 +1,187 @@
+r"""Distil images by matching characteristic functions of features, a baseline that needs no experts.
+
+The characteristic function of features z at the frequency t is Phi(t) = E exp(i t . z). That of the
+synthetic images of a class approaches that of the real ones, at frequencies where they differ most:
+
+    min over x, max over p of  sum_c mean_t sqrt(C_c(t)),    t = s(u; p), u normal
+    C(t) = a (|Phi_r| - |Phi_x|)^2 + (1 - a) 2 |Phi_r| |Phi_x| (1 - cos(arg Phi_r - arg Phi_x))
+
+(NCFM, Wang et al. 2025, arXiv:2502.20653). The first term compares amplitudes, and the second phases;
+with a = 1/2, C is half of |Phi_r - Phi_x|^2. s is a small network. As in the paper, features have
+unit length, and come from networks between an untrained one and a trained one. Here the trained ones
+are trained for a few epochs on the same images, and s has no batch norm and is narrower.
+
+Shape letters: N real and M synthetic images, D features, F frequencies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from raydistill.core import coreset
+from raydistill.core.augment import Augmentation, AugmentationParameters
+from raydistill.core.checks import positive
+from raydistill.core.networks import Network, embedding, initial_parameters
+from raydistill.core.normalise import one_hot
+from raydistill.core.training import Training, train
+from raydistill.seeding import fold_in, generator
+
+SMALLEST = 1e-12  # of C, whose root has no derivative at 0; as in the authors' code
+HIDDEN = 128  # width of the network s
+
+
+@dataclass(frozen=True, kw_only=True)
+class CharacteristicMatching:
+    """Options of matching characteristic functions.
+
+    Parameters
+    ----------
+    seed
+        Seed of the initial images, batches, networks and frequencies.
+    iterations
+        Number of iterations; 20000 in the paper.
+    batch_size
+        Real images per class and iteration.
+    lr
+        Learning rate of Adam on the images, in standard deviations of a channel.
+    num_frequencies
+        F; 1024 to 4096 in the paper.
+    amplitude
+        a, the weight of amplitudes.
+    frequency_lr
+        Learning rate of Adam on the network s; 0: normal frequencies.
+    num_networks
+        Number of trained networks.
+    training_epochs
+        Epochs of their training.
+    """
+
+    seed: int = 0
+    iterations: int = 1000
+    batch_size: int = 64
+    lr: float = 0.01
+    num_frequencies: int = 1024
+    amplitude: float = 0.5
+    frequency_lr: float = 0.001
+    num_networks: int = 2
+    training_epochs: int = 10
+
+    def __post_init__(self) -> None:
+        positive(self, "iterations", "batch_size", "lr", "num_frequencies", "num_networks", "training_epochs")
+        if self.frequency_lr < 0:
+            raise ValueError(f"frequency_lr must not be negative, got {self.frequency_lr}")
+        if not 0 <= self.amplitude <= 1:
+            raise ValueError(f"amplitude must lie in [0, 1], got {self.amplitude}")
+
+
+def characteristic_distance(real_ND: Tensor, synthetic_MD: Tensor, t_FD: Tensor, amplitude: float) -> Tensor:
+    """Return the mean over the frequencies of sqrt(C), a scalar; the module states C.
+
+    Parameters
+    ----------
+    real_ND, synthetic_MD
+        Features.
+    t_FD
+        Frequencies.
+    amplitude
+        The weight a.
+    """
+    real_2F, synthetic_2F = (
+        torch.stack([(one @ t_FD.T).cos().mean(dim=0), (one @ t_FD.T).sin().mean(dim=0)])
+        for one in (real_ND, synthetic_MD)
+    )
+    # The gradient of a norm is not defined at 0.
+    norm_F, own_norm_F = ((one.square().sum(dim=0) + SMALLEST).sqrt() for one in (real_2F, synthetic_2F))
+    of_phase_F = 2 * (norm_F * own_norm_F - (real_2F * synthetic_2F).sum(dim=0))
+    c_F = amplitude * (norm_F - own_norm_F).square() + (1 - amplitude) * of_phase_F
+    return c_F.clamp_min(SMALLEST).sqrt().mean()
+
+
+def sampler(num_features: int) -> Network:
+    """Return the network s: noise [F, D] to frequencies [F, D] in (-1, 1)."""
+    return Network.of(
+        lambda: nn.Sequential(
+            nn.Linear(num_features, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, HIDDEN), nn.LeakyReLU(0.2),
+            nn.Linear(HIDDEN, num_features), nn.Tanh(),
+        )
+    )  # fmt: skip
+
+
+def characteristic_matching(
+    recipe: CharacteristicMatching,
+    augmentation: Augmentation,
+    network: Network,
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    num_classes: int,
+    ipc: int,
+    seed: int,
+) -> Iterator[tuple[int, float, Tensor]]:
+    """Yield (iteration, loss, images [classes * ipc, C, H, W] sorted by class) after every iteration.
+
+    The initial images are random real ones. All random numbers depend on `seed`. The images are one
+    tensor, updated in place. `augmentation` must be shared.
+
+    Raises
+    ------
+    ValueError
+        If a class has no images, or the network's last layer is not linear.
+    """
+    psi = embedding(network)
+    ends = [
+        _trained(network, images_NCHW, one_hot(labels_N, num_classes), recipe.training_epochs, fold_in(seed, "ends", k))
+        for k in range(recipe.num_networks)
+    ]
+    members = coreset.members(labels_N, num_classes)
+    images = coreset.random_real(images_NCHW, labels_N, num_classes, ipc, generator(seed, "initial")).images_SCHW
+    num_features = psi(psi.layout.flatten(network.layout.split(ends[0][0])), images[:1]).flatten(1).shape[1]
+    s = sampler(num_features)
+    p = initial_parameters(s, fold_in(seed, "frequencies")).to(images)
+    optimiser = torch.optim.Adam([images], lr=recipe.lr)
+    ascent = torch.optim.Adam([p], lr=recipe.frequency_lr, maximize=True)
+
+    def features(images_BCHW: Tensor, theta_P: Tensor, parameters: AugmentationParameters) -> Tensor:
+        own = {name: values[: len(images_BCHW)] for name, values in parameters.items()}  # all rows are alike
+        return nn.functional.normalize(psi(theta_P, augmentation.apply(images_BCHW, own)).flatten(1), dim=1)
+
+    def distance(
+        x_MCHW: Tensor, p: Tensor, real_ND: Tensor, noise_FD: Tensor, theta_P: Tensor, parameters: AugmentationParameters
+    ) -> Tensor:  # fmt: skip
+        t_FD = s(p, noise_FD) if recipe.frequency_lr else noise_FD
+        return characteristic_distance(real_ND, features(x_MCHW, theta_P, parameters), t_FD, recipe.amplitude)
+
+    for iteration in range(recipe.iterations):
+        g = generator(seed, iteration)
+        first_P, last_P = ends[int(torch.randint(len(ends), (1,), generator=g))]
+        between_P = first_P.lerp(last_P, float(torch.rand(1, generator=g)))
+        theta_P = psi.layout.flatten(network.layout.split(between_P))
+        gradient, ascending, total = torch.zeros_like(images), torch.zeros_like(p), 0.0
+        for k, own in enumerate(members):
+            real = images_NCHW[own[torch.randperm(len(own), generator=g)[: recipe.batch_size].to(own.device)]]
+            mine = slice(k * ipc, (k + 1) * ipc)
+            parameters = augmentation.sample(g, max(len(real), ipc))
+            noise_FD = torch.randn(recipe.num_frequencies, num_features, generator=g).to(images)
+            with torch.no_grad():
+                real_ND = features(real, theta_P, parameters)
+            (gradient[mine], upward), value = torch.func.grad_and_value(distance, argnums=(0, 1))(
+                images[mine], p, real_ND, noise_FD, theta_P, parameters
+            )
+            ascending, total = ascending + upward, total + float(value)
+        images.grad, p.grad = gradient, ascending
+        optimiser.step()
+        if recipe.frequency_lr:
+            ascent.step()
+        yield iteration + 1, total, images
+
+
+def _trained(
+    network: Network, images_NCHW: Tensor, targets_NK: Tensor, epochs: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return the parameters of a network before and after a training."""
+    first_P = initial_parameters(network, seed).to(images_NCHW)
+    training = Training(epochs=epochs, batch_size=64, lr=0.01, momentum=0.9, sampling="balanced")
+    return first_P, train(network, first_P, images_NCHW, targets_NK.to(images_NCHW), training, seed)
