@@ -57,7 +57,7 @@ class OutcomeMatching:
 
 
 class RealImages(NamedTuple):
-    """Training images, normalised, and their labels int64 [N]; on the device of the synthetic ones."""
+    """Training images, normalised, and their one-hot labels, on the device of the synthetic images."""
 
     images_NCHW: Tensor
     targets_NK: Tensor

@@ -217,6 +217,10 @@ class Recipe:
             if step.lr == "auto":
                 raise ValueError(f"{name}: lr must be a number; auto is for image_step")
         at_least_0_below_1(ema=self.ema, skip_layers=self.skip_layers)
+        if self.outcome is not None and self.outcome.after >= self.iterations:
+            raise ValueError(
+                f"outcome.after must be below iterations = {self.iterations}, got {self.outcome.after}: it would match no outcome"
+            )
         if self.label_init != "experts" and self.labels != "soft":
             raise ValueError(
                 f"label_init: {self.label_init} goes with labels: soft; labels: {self.labels} are not learned"

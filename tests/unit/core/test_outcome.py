@@ -154,6 +154,11 @@ def test_images_learn_what_networks_need() -> None:
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
 
 
+def test_outcome_after_the_last_iteration_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"outcome.after must be below iterations = 8, got 8"):
+        Recipe(student_steps=2, iterations=8, outcome=OutcomeMatching(after=8))
+
+
 def test_missing_real_images_are_refused() -> None:
     with pytest.raises(ValueError, match="outcome matching needs real images"):
         Distiller(RECIPE, NETWORK, EXPERTS, zoo.normal(9, 3, 3, zoo.SIZE, zoo.SIZE), LABELS, 0)
