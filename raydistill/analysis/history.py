@@ -22,7 +22,7 @@ TRAINING_PANELS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         (("matching_loss", "start epochs up to the cap", BLUE), ("next_epoch_loss", "one epoch later", VERMILION)),
     ),
     ("loss on\nreal images", (("outcome_loss", "", BLUE),)),
-    ("latest start\nepoch", (("max_start_epoch", "", MUTED),)),
+    ("start epoch", (("start_epoch", "", MUTED), ("max_start_epoch", "", MUTED))),
     ("student\nlearning rate", (("student_lr", "", PURPLE),)),
     ("balanced accuracy\non validation", (("validation_accuracy", "", GREEN),)),
 )
@@ -39,7 +39,7 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
     history
         `iteration` [T], and at least one of:
 
-        - `matching_loss`, `next_epoch_loss`, `outcome_loss`, `max_start_epoch`,
+        - `matching_loss`, `next_epoch_loss`, `outcome_loss`, `start_epoch`, `max_start_epoch`,
           `validation_accuracy`: [T], NaN where not measured,
         - `student_lr`: [T], or [T, n] for n learning rates.
 
@@ -54,8 +54,9 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
 
     Notes
     -----
-    Losses are drawn as measured (faint) and as a running mean. Grey vertical lines mark where
-    `max_start_epoch` advances; it has no panel where it is constant.
+    Losses are drawn as measured (faint) and as a running mean. Start epochs are points, and the
+    latest one of the window a line. Grey vertical lines mark where it advances; it is not drawn
+    where it is constant.
     """
     iteration = _check_history(history)
     panels = [
@@ -69,7 +70,7 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
         for x in advances:
             axes.axvline(x, color="#e3e5e9", linewidth=0.8, zorder=0)
         for key, name, colour in curves:
-            if key in history:
+            if _has_curve(history, key):
                 _draw_curve(axes, key, iteration, np.asarray(history[key], dtype=float), name, colour)
         axes.set_ylabel(label)
         if axes.get_legend_handles_labels()[0]:
@@ -126,6 +127,9 @@ def _draw_curve(
         axes.plot(x, uniform_filter1d(y, max(1, len(y) // 80), mode="nearest"), color=colour, linewidth=1.6, label=name)
         if y.min() > 0 and y.max() > 10 * y.min():
             axes.set_yscale("log")
+    elif key == "start_epoch":
+        axes.plot(x, y, linestyle="none", marker=".", markersize=3, color=colour, alpha=0.5)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     elif key == "max_start_epoch":
         axes.step(x, y, where="post", color=colour, linewidth=1.4)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))

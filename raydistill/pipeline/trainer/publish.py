@@ -94,6 +94,7 @@ def _history(path: Any, folder: Folder) -> None:
             "matching_loss": np.where(is_outcome, np.nan, curve("loss")),
             **({"outcome_loss": np.where(is_outcome, curve("loss"), np.nan)} if is_outcome.any() else {}),
             "next_epoch_loss": curve("next_epoch_loss"),
+            "start_epoch": np.where(is_outcome, np.nan, curve("start_epoch")),
             "max_start_epoch": curve("cap") - 1,
             "student_lr": curve("student_lr"),
             "validation_accuracy": np.array([by_iteration.get(i, np.nan) for i in iterations]),

@@ -281,6 +281,13 @@ def test_training_marks_where_the_cap_advances(drawn: list[Figure]) -> None:
         assert verticals == [30, 70]
 
 
+def test_training_shows_the_start_epochs_that_were_drawn(drawn: list[Figure]) -> None:
+    starts = np.array([np.nan, *range(8), np.nan])
+    training_curves(io.BytesIO(), {**HISTORY, "max_start_epoch": np.full(10, 11.0), "start_epoch": starts})
+    (axes,) = [one for one in drawn[0].axes if one.get_ylabel() == "start epoch"]
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), range(8))
+
+
 def test_training_draws_only_what_was_measured(drawn: list[Figure]) -> None:
     training_curves(io.BytesIO(), {key: HISTORY[key] for key in ("iteration", "validation_accuracy")})
     (axes,) = drawn[0].axes
