@@ -7,12 +7,27 @@ from dataclasses import dataclass, field
 from pydantic import NonNegativeInt, PositiveInt
 
 from raydistill.config.experts import GALAXIES
-from raydistill.config.kinds import AnySchedule, AnyStep
+from raydistill.config.kinds import AnyArchitecture, AnySchedule, AnyStep
 from raydistill.core.augment import Augmentation, Symmetries
 from raydistill.core.outcome import OutcomeMatching
 from raydistill.core.recipe import Recipe
 from raydistill.core.schedule import SelfAdaptive
 from raydistill.fields import later
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeOptions(OutcomeMatching):
+    """Set the iterations that match the outcome in place of trajectories, see `core.outcome`.
+
+    Parameters
+    ----------
+    networks
+        Architectures that take turns, each with a learning rate of its own. Empty: the experts'.
+        Images that several architectures learn from suit others better.
+    """
+
+    # Declared again to be chosen by kind.
+    networks: tuple[AnyArchitecture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ class Distill(Recipe):
     label_step: AnyStep = field(default_factory=lambda: Recipe().label_step)
     augmentation: Augmentation = GALAXIES
     average_over: Symmetries = later("none")  # newer than the artifacts of the first releases
-    outcome: OutcomeMatching | None = later(None)
+    outcome: OutcomeOptions | None = later(None)
     experts: tuple[NonNegativeInt, ...] | None = later(None)
     seed: int = 0
     validate_every: PositiveInt = 100

@@ -39,7 +39,7 @@ class Record(NamedTuple):
 
     iteration: int
     expert: int  # -1 for outcome matching
-    start_epoch: float  # -1 for outcome matching
+    start_epoch: float  # -1, -2, ... for the architectures of outcome matching
     cap: int
     loss: float  # NaN if the expert is stationary
     next_epoch_loss: float  # NaN if the schedule does not need it
@@ -103,7 +103,8 @@ class Distiller:
         first = 0.0 if self.resolved.student_lr is None else math.log(self.resolved.student_lr)
         self.log_lrs = [torch.tensor(first).to(self.images) for _ in range(self.segments.num_trajectory_lrs)]
         if self.recipe.outcome is not None:
-            self.log_lrs.append(torch.tensor(math.log(self.recipe.outcome.student_lr)).to(self.images))
+            log_lr = torch.tensor(math.log(self.recipe.outcome.student_lr)).to(self.images)
+            self.log_lrs += [log_lr.clone() for _ in range(self.recipe.outcome.num_lrs)]
         self.schedule: ScheduleState = self.recipe.schedule.init()
         self.finished = False
         self.image_lr = self.resolved.image_lr

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from raydistill.core.architectures import ClassifierArchitecture
 from raydistill.core.augment import Augmentation
 from raydistill.core.checks import at_least, at_least_0_below_1, positive
 from raydistill.core.engines.base import LossFunction
@@ -41,6 +42,9 @@ class OutcomeMatching:
         Its initial learning rate; the logarithm is learned.
     batch_size
         Real images of an iteration, equally many of each class on average.
+    networks
+        Architectures that take turns, each with a learning rate of its own. Empty: the experts'.
+        Images that several architectures learn from suit others better.
     """
 
     after: int = 0
@@ -49,6 +53,12 @@ class OutcomeMatching:
     momentum: float = 0.9
     student_lr: float = 0.005
     batch_size: int = 200
+    networks: tuple[ClassifierArchitecture, ...] = ()
+
+    @property
+    def num_lrs(self) -> int:
+        """Return the number of learning rates: one for each architecture."""
+        return max(1, len(self.networks))
 
     def __post_init__(self) -> None:
         positive(self, "student_steps", "student_lr", "batch_size")
@@ -64,7 +74,7 @@ class RealImages(NamedTuple):
 
 
 class OutcomeEvaluator:
-    """Compute the outcome of a fresh network and its gradients.
+    """Compute the outcome of a fresh network of one architecture, and its gradients.
 
     Parameters
     ----------

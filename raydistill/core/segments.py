@@ -18,14 +18,14 @@ from torch import Tensor
 
 from raydistill.core.engines import engine_options
 from raydistill.core.matching import Batch, Matcher, MatchResult, no_match, student_loss
-from raydistill.core.networks import Network
+from raydistill.core.networks import Network, build_network
 from raydistill.core.outcome import OutcomeEvaluator, RealImages
 from raydistill.core.recipe import Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.core.schedule import ScheduleState
 from raydistill.core.trajectories import Path, Straight, Trajectories
 from raydistill.seeding import fold_in, generator
 
-OUTCOME = -1  # expert and start epoch of a segment that matches the outcome
+OUTCOME = -1  # expert of a segment that matches the outcome
 
 
 class SharedState(NamedTuple):
@@ -38,7 +38,10 @@ class SharedState(NamedTuple):
 
 
 class SegmentResult(NamedTuple):
-    """The result of one segment; expert and start epoch are `OUTCOME` where it matched the outcome.
+    """The result of one segment.
+
+    Where it matched the outcome, expert is `OUTCOME`, and start_epoch is the index of the
+    architecture's learning rate: -1 for the first architecture, -2 for the second.
 
     next_epoch_loss is None if the schedule does not need it, or if the expert is stationary there.
     """
@@ -112,29 +115,40 @@ class SegmentEvaluator:
         skip = network.layout.parameters_of_first_layers(options.skip_layers)
         engine = engine_options(options.engine, compile=arithmetic.compile, memory_mb=memory_mb)
         self.matcher = Matcher(loss, engine, skip=skip, nearest=options.match_at == "nearest")
+        self._outcomes: list[OutcomeEvaluator] = []
         if options.outcome is not None:
             if real is None:
                 raise ValueError("outcome matching needs real images")
-            of_real = student_loss(network, options.augmentation, arithmetic.precision)
-            self._outcome = OutcomeEvaluator(
-                options.outcome, network, self.matcher, of_real, real, options.augmentation
-            )
+            num_classes, side = real.targets_NK.shape[1], real.images_NCHW.shape[-1]
+            built = [build_network(one, num_classes, side) for one in options.outcome.networks]
+            for one in built or [network]:
+                of_synthetic = student_loss(one, options.augmentation, arithmetic.precision, options.average_over)
+                of_real = student_loss(one, options.augmentation, arithmetic.precision)
+                matcher = Matcher(of_synthetic, engine)
+                self._outcomes.append(
+                    OutcomeEvaluator(options.outcome, one, matcher, of_real, real, options.augmentation)
+                )
 
     def measure(self, shared: SharedState, segment: int) -> SegmentResult:
         """Return the matching loss and the gradients of segment number `segment` of the iteration."""
         g = generator(self.seed, shared.schedule.iteration, *((segment,) if segment else ()))
         if self.is_outcome(shared.schedule.iteration):
-            seed = fold_in(self.seed, shared.schedule.iteration, segment, "fresh")
-            images, targets, log_lrs, _ = shared
-            matched = self._outcome.measure(
-                g, seed, images, targets, log_lrs[-1].exp(), lambda steps: self.batches(g, images, steps)
-            )
-            return SegmentResult(OUTCOME, OUTCOME, matched, None)
+            return self._measure_outcome(g, shared, segment)
         expert = int(torch.randint(self.trajectories.num_experts, (1,), generator=g))
         start = self._start_epoch(g, shared.schedule, segment)
         matched = self._match(g, shared, expert, start)
         next_epoch_loss = self._next_epoch_loss(g, shared, expert) if segment == 0 else None
         return SegmentResult(expert, start, matched, next_epoch_loss)
+
+    def _measure_outcome(self, g: torch.Generator, shared: SharedState, segment: int) -> SegmentResult:
+        images, targets, log_lrs, schedule = shared
+        turn = (schedule.iteration * self.recipe.trajectories_per_step + segment) % len(self._outcomes)
+        index = OUTCOME - turn
+        seed = fold_in(self.seed, schedule.iteration, segment, "fresh")
+        matched = self._outcomes[turn].measure(
+            g, seed, images, targets, log_lrs[index].exp(), lambda steps: self.batches(g, images, steps)
+        )
+        return SegmentResult(OUTCOME, index, matched, None)
 
     def window(self, schedule: ScheduleState) -> range:
         """Return the start epochs that the images are trained on."""
@@ -148,13 +162,13 @@ class SegmentEvaluator:
     def num_trajectory_lrs(self) -> int:
         """Return the number of learning rates of trajectory matching: 1, or one per possible start epoch.
 
-        The rate of outcome matching follows them.
+        Those of outcome matching follow them.
         """
         return self.last_epoch + 1 if self.recipe.lr_per_epoch else 1
 
     def lr_index(self, start_epoch: float) -> int:
-        """Return the index of the learning rate for a start epoch, or for `OUTCOME`."""
-        return OUTCOME if start_epoch == OUTCOME else min(int(start_epoch), self.num_trajectory_lrs - 1)
+        """Return the index of the learning rate for a start epoch; a negative one of `SegmentResult` is an index."""
+        return min(int(start_epoch), self.num_trajectory_lrs - 1)
 
     def ends(self, expert: int, start: float, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return start and target of a student [P], with the dtype and device of `like`."""

@@ -76,6 +76,8 @@ def check_recipe(config: Config) -> None:
 def _check_networks(config: Config) -> None:
     networks = {f"evaluate.other_networks.{i}": network for i, network in enumerate(config.evaluate.other_networks)}
     repeated = {f"analyse.networks.{i}": network for i, network in enumerate(config.analyse.networks)}
+    turns = () if config.distill.outcome is None else config.distill.outcome.networks
+    repeated |= {f"distill.outcome.networks.{i}": network for i, network in enumerate(turns)}
     for key, architecture in {"network": config.network, **networks, **repeated}.items():
         try:
             network = build_network(architecture, num_classes=2, image_size=config.curate.image_size)

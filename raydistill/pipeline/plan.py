@@ -143,7 +143,9 @@ class Plan:
     def distilled(self) -> ArtifactSpec:
         """The distilled set of this recipe."""
         parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
-        parts = {"distill": self.config.distill}
+        parts: dict[str, Any] = {"distill": self.config.distill}
+        if (outcome := self.config.distill.outcome) is not None:
+            parts["sources"] = configs.sources(*outcome.networks)
         return self.spec(distilled.KIND, parts, parents, self.config.seed)
 
     def with_resolved_paths(self) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,6 +124,18 @@ def test_outcome_matching_follows_trajectory_matching() -> None:
     early = distiller()
     early.step()
     assert early.student_lrs.tolist() == pytest.approx([0.05], rel=0.1)
+
+
+def test_architectures_take_turns_with_learning_rates_of_their_own() -> None:
+    networks = (zoo.NETWORKS["mlp"], zoo.NETWORKS["instance"])
+    recipe = replace(RECIPE, lr_step=Adam(lr=0.1), outcome=replace(RECIPE.outcome, networks=networks))
+    run = distiller(recipe)
+    records = [run.step()[0] for _ in range(8)]
+    assert [record.start_epoch for record in records[3:]] == [-2, -1, -2, -1, -2]
+    rates = [record.student_lr for record in records[3:]]
+    assert rates[1] != rates[3]
+    assert run.student_lrs.tolist() == pytest.approx([rates[3]], rel=1e-6)  # of the first architecture
+    assert len(run.log_lrs) == 3
 
 
 @pytest.mark.parametrize("stop", [2, 5])
