@@ -187,6 +187,7 @@ def _pictures(inputs: AnalysisInputs, one: Comparison) -> SectionFigure:
     first_of_class = np.arange(len(inputs.class_names)) * inputs.distilled.images_per_class
     num_sets, varied = len(one.repeats.plans), one.repeats.varied
     shown = min(num_sets, SHOWN)
+    names = one.repeats.names[:shown]
     largest = max(float(np.nanmax(one.ensemble.deviation.mean(axis=3))), 1e-6)
     rows = []
     for name, number in zip(inputs.class_names, first_of_class, strict=True):
@@ -202,7 +203,7 @@ def _pictures(inputs: AnalysisInputs, one: Comparison) -> SectionFigure:
         f"The first prototype of each class for {shown} of {num_sets} different {varied}, in a common pose; their mean; "
         f"their standard deviation (white: {largest:.2g}); and the pixels that are brighter (orange) or fainter (blue) "
         "than the mean prototype in all of them. White there: the contrast does not recur.",
-        picture_rows(rows, [*one.repeats.names[:shown], "mean", "deviation", "recurs"]),
+        picture_rows(rows, [*(name.replace("-", "\n", 1) for name in names), "mean", "deviation", "recurs"]),
     )
 
 
@@ -228,5 +229,5 @@ def _statement(inputs: AnalysisInputs, one: Comparison, label: int, p_value: flo
     elif p_value < SIGNIFICANCE:
         text = f"Prototypes of {name} recur with other {varied}; {difference}"
     else:
-        text = f"Prototypes of {name} do not recur with other {varied}; {difference}"
+        text = f"It is not shown that prototypes of {name} recur with other {varied}; {difference}"
     return Statement(text, *recurrence.excess, recurrence.n, p_value)
