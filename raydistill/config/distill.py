@@ -54,6 +54,10 @@ class Distill(Recipe):
     outcome
         Match the outcome in the last iterations, see `core.outcome`: the loss on real images of a
         fresh network. None: trajectories alone.
+    multi_formation
+        f: f x f of the images are tiles of one stored image, and are learned at 1/f of the
+        resolution (`core.formation`). `images_per_class` counts the images, and must be a multiple
+        of f^2. 1: every image is stored.
     experts
         Numbers of the experts to match, from 0. None: all.
     seed
@@ -76,6 +80,7 @@ class Distill(Recipe):
     augmentation: Augmentation = GALAXIES
     average_over: Symmetries = later("none")  # newer than the artifacts of the first releases
     outcome: OutcomeOptions | None = later(None)
+    multi_formation: PositiveInt = later(1)
     experts: tuple[NonNegativeInt, ...] | None = later(None)
     seed: int = 0
     validate_every: PositiveInt = 100

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from raydistill.core.divergence import check_finite, check_student_lr
+from raydistill.core.formation import form, form_gradient, store
 from raydistill.core.networks import Network
 from raydistill.core.outcome import RealImages
 from raydistill.core.recipe import SMALLEST_GRADIENT, Recipe, ResolvedRecipe, resolve_recipe
@@ -95,21 +96,22 @@ class Distiller:
         self.resolved = resolve_recipe(recipe)
         self.recipe = self.resolved.options
         self.segments = SegmentEvaluator(self.resolved, network, trajectories, seed, memory_mb, real)
-        self.images = images_SCHW.clone()
-        self.average = images_SCHW.clone()
+        self._factor = self.recipe.multi_formation
+        self.stored = store(images_SCHW, self._factor).clone()
+        self.average = self.stored.clone()
         self.labels = labels_SK.clone()
         self._lr_is_chosen = self.resolved.student_lr is not None
         # Until `begin` chooses the rate, 0 is a placeholder that no step reads.
         first = 0.0 if self.resolved.student_lr is None else math.log(self.resolved.student_lr)
-        self.log_lrs = [torch.tensor(first).to(self.images) for _ in range(self.segments.num_trajectory_lrs)]
+        self.log_lrs = [torch.tensor(first).to(self.stored) for _ in range(self.segments.num_trajectory_lrs)]
         if self.recipe.outcome is not None:
-            log_lr = torch.tensor(math.log(self.recipe.outcome.student_lr)).to(self.images)
+            log_lr = torch.tensor(math.log(self.recipe.outcome.student_lr)).to(self.stored)
             self.log_lrs += [log_lr.clone() for _ in range(self.recipe.outcome.num_lrs)]
         self.schedule: ScheduleState = self.recipe.schedule.init()
         self.finished = False
         self.image_lr = self.resolved.image_lr
         self._optimisers = {
-            "images": self.recipe.image_step.build([self.images]),
+            "images": self.recipe.image_step.build([self.stored]),
             "lrs": self.recipe.lr_step.build(self.log_lrs),
             "labels": self.recipe.label_step.build([self.labels]),
         }
@@ -123,7 +125,12 @@ class Distiller:
     @property
     def published_images(self) -> Tensor:
         """Return the images to publish: their moving average, or the images themselves if there is none."""
-        return self.average if self.recipe.ema else self.images
+        return form(self.average, self._factor) if self.recipe.ema else self.images
+
+    @property
+    def images(self) -> Tensor:
+        """Return the images [S, C, H, W] on which a student is trained."""
+        return form(self.stored, self._factor)
 
     @property
     def student_lrs(self) -> Tensor:
@@ -254,9 +261,10 @@ class Distiller:
         """Step along the mean gradient; a learning rate follows the segments that started with it."""
         recipe = self.recipe
         with_norms = [(result, float(result.matched.d_images_SCHW.norm())) for result in results]
-        self.images.grad = _mean(
+        d_images_SCHW = _mean(
             [recipe.image_step.gradient_scale(norm) * result.matched.d_images_SCHW for result, norm in with_norms]
         )
+        self.stored.grad = form_gradient(self.stored, d_images_SCHW, self._factor)
         d_log_lrs = defaultdict(list)
         for result, norm in with_norms:
             index = self.segments.lr_index(result.start_epoch)
@@ -273,7 +281,7 @@ class Distiller:
         for optimiser in self._optimisers.values():
             optimiser.step()  # parameters without a gradient do not move
             optimiser.zero_grad(set_to_none=True)
-        self.average.lerp_(self.images, 1 - self.recipe.ema)
+        self.average.lerp_(self.stored, 1 - self.recipe.ema)
 
     def _act_on(self, decision: Decision) -> None:
         if decision is Decision.ADVANCE and self.recipe.lr_per_epoch:
@@ -298,7 +306,7 @@ class Distiller:
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Return the state as (tensors, strings), the form that safetensors stores."""
-        tensors = {"images": self.images, "average": self.average, "labels": self.labels}
+        tensors = {"images": self.stored, "average": self.average, "labels": self.labels}
         tensors["log_lrs"] = torch.stack(self.log_lrs)
         if self.image_lr is not None:
             tensors["image_lr"] = torch.tensor(self.image_lr, dtype=torch.float64)
@@ -310,7 +318,7 @@ class Distiller:
 
     def load_state_dict(self, tensors: dict[str, Tensor], strings: dict[str, str]) -> None:
         """Continue bit for bit from the result of `state_dict`."""
-        self.images.copy_(tensors["images"])
+        self.stored.copy_(tensors["images"])
         self.average.copy_(tensors["average"])
         self.labels.copy_(tensors["labels"])
         self._lr_is_chosen = True

@@ -169,6 +169,10 @@ class Recipe:
         need not show its class in several orientations. "none": the random symmetry of
         `augmentation`, if any; "mirror": four (see `augmentation`); "dihedral": eight flips and
         turns. A step then costs the time and memory of four or eight times as many images.
+    multi_formation
+        f: f x f of the images are tiles of one stored image, and are learned at 1/f of the
+        resolution (`core.formation`). `images_per_class` counts the images, and must be a multiple
+        of f^2. 1: every image is stored.
     outcome
         Match the outcome in the last iterations, see `core.outcome`. None: trajectories alone.
     """
@@ -200,9 +204,15 @@ class Recipe:
     compile: bool | Literal["auto"] = "auto"
     average_over: Symmetries = "none"
     outcome: OutcomeMatching | None = None
+    multi_formation: int = 1
 
     def __post_init__(self) -> None:
-        positive(self, "images_per_class", "iterations", "trajectories_per_step")
+        positive(self, "images_per_class", "iterations", "trajectories_per_step", "multi_formation")
+        if self.images_per_class % self.multi_formation**2:
+            raise ValueError(
+                f"images_per_class must be a multiple of {self.multi_formation**2} for multi_formation = {self.multi_formation}, "
+                f"got {self.images_per_class}"
+            )
         if self.expert_epochs != "auto":
             positive(self, "expert_epochs")
         if self.student_steps != "auto":

@@ -64,6 +64,11 @@ def check_recipe(config: Config) -> None:
     if first + ahead > epochs:
         what = f"the first start epoch is {first} and its target {ahead} epochs ahead, but experts are trained for {epochs} only"
         raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
+    if config.curate.image_size % config.distill.multi_formation:
+        what = (
+            f"images of {config.curate.image_size} pixels have no {config.distill.multi_formation} equal tiles a side"
+        )
+        raise ConfigError(what, "distill.multi_formation", "set it to a divisor of curate.image_size, or to 1")
     count, chosen = config.experts.num_experts, config.distill.experts
     if chosen is not None and max(chosen) >= count:
         what = f"expert {max(chosen)} was asked for, and the experts are numbered 0 to {count - 1}"

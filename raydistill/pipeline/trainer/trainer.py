@@ -128,7 +128,8 @@ class Trainer:
         for _, records in groupby(self.records, key=lambda record: record.iteration):
             self.diagnostics.read(list(records))  # its warnings were logged before the checkpoint
         tensors = checkpoint.tensors
-        distiller = inputs.distiller(self.task, tensors["images"], tensors["labels"])
+        any_images = torch.zeros(len(tensors["labels"]), *tensors["images"].shape[1:])
+        distiller = inputs.distiller(self.task, any_images, tensors["labels"])
         distiller.load_state_dict(tensors, checkpoint.distiller)
         return distiller
 
@@ -251,6 +252,7 @@ class Trainer:
         return {
             "class_names": self.curated.class_names,
             "images_per_class": self.task.distill.images_per_class,
+            "multi_formation": self.task.distill.multi_formation,
             "survey": summary.survey,
             "simulated": summary.simulated,
             "image_size": summary.image_size,

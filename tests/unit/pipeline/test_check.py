@@ -34,6 +34,8 @@ def noisy(num_classes: int, image_size: int, channels: int) -> nn.Module:
         (["experts.num_experts=3", "analyse.expert_groups=4"], "analyse.expert_groups", "4 groups were asked for, and 3 experts"),
         (["distill.experts=[0]", "analyse.expert_groups=2"], "analyse.expert_groups", "2 groups were asked for, and 1 experts"),
         ([CUSTOM.replace("network=", "analyse.networks=[") + "noisy'}]"], "analyse.networks.0", "draws random numbers"),
+        (["distill.images_per_class=9", "distill.multi_formation=3"], "distill.multi_formation", "have no 3 equal tiles"),
+        (["distill.images_per_class=3", "distill.multi_formation=2"], "command line, distill", "must be a multiple of 4"),
         (["distill.experts=[]"], "command line, distill", "different numbers, at least one"),
         (["distill.experts=[1, 1]"], "command line, distill", "different numbers, at least one"),
         (["analyse.expert_groups=1"], "command line, analyse", "must be 0 or at least 2"),
