@@ -299,7 +299,7 @@ class LossWeighted(_Window):
     of segments that began in group g. A group without a segment has the smallest m of the others,
     and so is soon drawn. Group g, with T_g epochs, is drawn with the probability
 
-        p_g = (1 - explore) w_g / sum_h w_h + explore T_g / T,    w_g = T_g max(1 - m_g, 0)
+        p_g = (1 - explore) w_g / sum_h w_h + explore T_g / T,    w_g = T_g max(1 - m_g, 0)^power
 
     and all epochs of it alike. While every w_g is 0, all epochs are drawn alike. A loss of 1 means
     that the student ends as far from its target as it began, so 1 - m_g is the part of the way that
@@ -314,6 +314,8 @@ class LossWeighted(_Window):
         Of the moving averages, in [0, 1).
     explore
         Share of segments that begin at any epoch alike, above 0 and below 1.
+    power
+        Smaller ones draw more alike what can be learned at all, above 0.
     max_groups
         G is this or T, whichever is smaller. Few groups are known after few iterations.
     """
@@ -321,6 +323,7 @@ class LossWeighted(_Window):
     kind: Literal["loss-weighted"] = "loss-weighted"
     decay: float = 0.7
     explore: float = 0.03
+    power: float = 1.0
     max_groups: int = 24
     min_start_epoch: ClassVar[int] = 0
 
@@ -328,6 +331,7 @@ class LossWeighted(_Window):
         at_least_0_below_1(decay=self.decay)
         strictly_between_0_and_1(explore=self.explore)
         at_least(1, max_groups=self.max_groups)
+        positive(self, "power")
 
     def init(self) -> ScheduleState:
         """Return the state before the first iteration."""
@@ -352,7 +356,8 @@ class LossWeighted(_Window):
         known = [loss for loss in state.group_losses if loss is not None]
         if not known:
             return None
-        of_group = [max(1 - (min(known) if loss is None else loss), 0.0) for loss in state.group_losses]
+        losses = [min(known) if loss is None else loss for loss in state.group_losses]
+        of_group = [max(1 - loss, 0.0) ** self.power for loss in losses]
         weights = [of_group[epoch * len(of_group) // len(window)] for epoch in range(len(window))]
         total = math.fsum(weights)
         if total == 0:

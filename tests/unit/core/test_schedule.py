@@ -222,6 +222,13 @@ def test_epochs_are_drawn_in_proportion_to_what_their_losses_leave() -> None:
     assert schedule.probabilities(state, range(4)) == pytest.approx(expected)
 
 
+def test_power_draws_what_can_be_learned_more_alike() -> None:
+    schedule = LossWeighted(explore=0.04, power=0.5)
+    state = after(schedule, [Matched(0, 0.36), Matched(1, 0.84), Matched(2, 1.2), Matched(3, 0.91)])
+    weights = np.array([0.8, 0.4, 0.0, 0.3])
+    assert schedule.probabilities(state, range(4)) == pytest.approx(0.96 * weights / weights.sum() + 0.01)
+
+
 def test_averages_forget_and_are_bounded() -> None:
     schedule = LossWeighted(decay=0.75)
     assert after(schedule, [Matched(1, 0.4), Matched(1, 0.8)]).group_losses == (None, pytest.approx(0.5), None, None)
