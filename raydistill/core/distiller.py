@@ -300,6 +300,8 @@ class Distiller:
         sizes: dict[str, Any] = {"lrs": self.recipe.lr_step.lr * window}
         if self.image_lr is not None:
             sizes["images"] = self.image_lr * self.schedule.image_lr_scale
+            if self.recipe.outcome is not None and self.segments.is_outcome(self.iteration):
+                sizes["images"] *= self.recipe.outcome.image_step
         for name, size in sizes.items():
             for group in self._optimisers[name].param_groups:
                 group["lr"] = size

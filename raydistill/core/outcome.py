@@ -42,6 +42,9 @@ class OutcomeMatching:
         Its initial learning rate; the logarithm is learned.
     batch_size
         Real images of an iteration, equally many of each class on average.
+    image_step
+        Factor of the image step. The gradient of one fresh network on some real images is noisier
+        than that of a segment.
     networks
         Architectures that take turns, each with a learning rate of its own. Empty: the experts'.
         Images that several architectures learn from suit others better.
@@ -53,6 +56,7 @@ class OutcomeMatching:
     momentum: float = 0.9
     student_lr: float = 0.005
     batch_size: int = 200
+    image_step: float = 1.0
     networks: tuple[ClassifierArchitecture, ...] = ()
 
     @property
@@ -61,7 +65,7 @@ class OutcomeMatching:
         return max(1, len(self.networks))
 
     def __post_init__(self) -> None:
-        positive(self, "student_steps", "student_lr", "batch_size")
+        positive(self, "student_steps", "student_lr", "batch_size", "image_step")
         at_least(0, after=self.after, max_warmup=self.max_warmup)
         at_least_0_below_1(momentum=self.momentum)
 

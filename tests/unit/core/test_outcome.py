@@ -138,6 +138,19 @@ def test_architectures_take_turns_with_learning_rates_of_their_own() -> None:
     assert len(run.log_lrs) == 3
 
 
+def test_images_move_by_a_fraction_of_the_step_of_trajectories() -> None:
+    small = replace(RECIPE, outcome=replace(RECIPE.outcome, image_step=0.25))
+    moved = []
+    for recipe in (RECIPE, small):
+        run = distiller(recipe)
+        for _ in range(3):
+            run.step()
+        before = run.images.clone()
+        run.step()
+        moved.append(float((run.images - before).norm()))
+    assert moved[1] == pytest.approx(0.25 * moved[0], rel=1e-3)
+
+
 @pytest.mark.parametrize("stop", [2, 5])
 def test_resumed_run_continues_bit_for_bit(stop: int) -> None:
     whole, first, second = distiller(), distiller(), distiller()
