@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from raydistill.core import coreset
 from raydistill.core.coreset import Coreset
+from raydistill.core.distribution import DistributionMatching, distribution_matching
 from raydistill.core.networks import Network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import Recipe
@@ -17,6 +19,7 @@ from raydistill.core.recipe import Recipe
 # 0 would stay 0. About 40 volunteers classify a galaxy, so smaller products of their fractions are
 # not measured.
 LEAST_PROBABILITY = 1e-3
+DM_ITERATIONS = 1000  # of `init: dm`
 
 
 def initial_images(
@@ -42,8 +45,23 @@ def initial_images(
             return coreset.class_mean(*data)
         case "herding":
             return coreset.herding(*data[:-1])
+        case "dm":
+            matched = _matched(recipe, images_NCHW, labels_N, num_classes, network, g)
+            return coreset.with_class_origins(matched, labels_N.cpu(), num_classes)
         case "correct":
             return coreset.correctly_classified(*data, lambda *images: margin(network, experts_P, *images))
+
+
+def _matched(
+    recipe: Recipe, images_NCHW: Tensor, labels_N: Tensor, num_classes: int, network: Network, g: torch.Generator
+) -> Tensor:
+    """Return the images of distribution matching."""
+    options = DistributionMatching(iterations=DM_ITERATIONS, augmentation=replace(recipe.augmentation, shared=True))
+    seed = int(torch.randint(2**31, (1,), generator=g))
+    *_, (_, _, matched) = distribution_matching(
+        options, network, images_NCHW, labels_N, num_classes, recipe.images_per_class, seed
+    )
+    return matched
 
 
 @torch.no_grad()

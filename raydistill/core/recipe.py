@@ -144,7 +144,8 @@ class Recipe:
     init
         Initial images. "noise"; "real": random training images of the class; "correct": real images
         that the experts classify correctly (DATM); "mean": means of disjoint parts of the class;
-        "herding": training images whose mean is nearest to the class mean.
+        "herding": training images whose mean is nearest to the class mean; "dm": a thousand
+        iterations of distribution matching (`core.distribution`).
     image_step, lr_step
         Optimisers of the images and of the logarithm of the student's learning rate.
     engine
@@ -192,7 +193,7 @@ class Recipe:
     batch_size: int | Literal["auto"] | None = None
     labels: Literal["hard", "votes", "soft"] = "hard"
     label_init: Literal["experts", "votes", "hard"] = "experts"
-    init: Literal["noise", "real", "correct", "mean", "herding"] = "real"
+    init: Literal["noise", "real", "correct", "mean", "herding", "dm"] = "real"
     ema: float = 0.0
     schedule: Schedule = field(default_factory=SelfAdaptive)
     image_step: Step = field(default_factory=lambda: Adam(lr=0.03))

@@ -107,9 +107,10 @@ class Trainer:
         # The final parameters of 1000 experts are gigabytes: read them only if the recipe needs
         # them.
         experts = (self.network, final_parameters(inputs.trajectories) if recipe.needs_experts else [])
+        device = inputs.device if recipe.init == "dm" else "cpu"  # the other ways choose or average
         initial = initial_images(
-            recipe, pixels, train.labels_N, curated.num_classes, *experts, generator(self.seed, "initial")
-        )
+            recipe, pixels.to(device), train.labels_N.to(device), curated.num_classes, *experts, generator(self.seed, "initial")
+        )  # fmt: skip
         if recipe.init == "correct":
             self._warn_of_misclassified(initial, *experts)
         labels = initial_labels(recipe, initial, curated.num_classes, *experts, votes)

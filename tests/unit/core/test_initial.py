@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from raydistill.core import initial
 from raydistill.core.coreset import Coreset
 from raydistill.core.initial import LEAST_PROBABILITY, expert_labels, initial_images, initial_labels, margin
 from raydistill.core.networks import Network, build_network
@@ -71,6 +72,21 @@ def test_class_that_no_expert_recognises_starts_from_its_largest_margins() -> No
     best = own[margins[own].argsort(descending=True)[:25]]
     assert int((margins[own] > 0).sum()) < 25
     assert set(rows.tolist()) == set(best.tolist())
+
+
+def test_distribution_matching_starts_from_galaxies_and_brings_their_means_nearer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    distances = []
+    for iterations in (1, 40):
+        monkeypatch.setattr(initial, "DM_ITERATIONS", iterations)
+        chosen = begin(replace(RECIPE, init="dm"))
+        assert torch.equal(chosen.images_SCHW, begin(replace(RECIPE, init="dm")).images_SCHW)
+        means = torch.stack([IMAGES[k == LABELS].mean(dim=0) for k in range(K)])
+        own = chosen.images_SCHW.view(K, 4, *IMAGES.shape[1:]).mean(dim=1)
+        distances.append(float((own - means).norm()))
+    assert distances[1] < distances[0]
+    assert [len(rows) for rows in chosen.origins] == [30] * 4 * K  # the whole class labels them
 
 
 def test_herding_does_not_depend_on_the_seed_and_starts_nearest_to_the_class_mean() -> None:
