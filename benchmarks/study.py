@@ -4,7 +4,8 @@
         --try 'soft: distill.labels=soft' [--seeds 3] [--parallel 2] [--output runs/study]
 
 The arguments after the config are overrides for all variants. Each `--try NAME: OVERRIDES` adds its own.
-`@FILE` reads arguments from a file, one per line; `benchmarks/ablations.txt` changes one key of gz2_kaggle5 at a time.
+`@FILE` reads arguments from a file, one per line: `benchmarks/ablations.txt` changes one key of gz2_kaggle5 at a time, and
+`benchmarks/schedules.txt` the schedule of any config.
 Every variant and seed is one `raydistill distill`, so a stopped study resumes when the command is run again.
 `--parallel` of them run at once, each on its share of the cores. The test images are not used.
 The table has the balanced accuracy on validation images of the best and of the last iterate: mean and standard
