@@ -323,7 +323,7 @@ class LossWeighted(_Window):
     kind: Literal["loss-weighted"] = "loss-weighted"
     decay: float = 0.7
     explore: float = 0.03
-    power: float = 1.0
+    power: float = 0.5
     max_groups: int = 24
     min_start_epoch: ClassVar[int] = 0
 

@@ -215,7 +215,7 @@ def after(schedule: LossWeighted, matched: list[Matched], last_epoch: int = 3) -
 
 
 def test_epochs_are_drawn_in_proportion_to_what_their_losses_leave() -> None:
-    schedule = LossWeighted(explore=0.04)
+    schedule = LossWeighted(explore=0.04, power=1.0)
     state = after(schedule, [Matched(0, 0.5), Matched(1, 0.8), Matched(2, 1.2), Matched(3, 0.9)])
     weights = np.array([0.5, 0.2, 0.0, 0.1])
     expected = 0.96 * weights / weights.sum() + 0.01
@@ -237,7 +237,7 @@ def test_averages_forget_and_are_bounded() -> None:
 
 
 def test_epochs_of_a_group_share_their_losses() -> None:
-    schedule = LossWeighted(max_groups=2, decay=0.5, explore=0.03)
+    schedule = LossWeighted(max_groups=2, decay=0.5, explore=0.03, power=1.0)
     state = after(schedule, [Matched(0, 0.5), Matched(2, 0.7), Matched(4, 0.8)], last_epoch=4)
     assert state.group_losses == (pytest.approx(0.6), pytest.approx(0.8))  # epochs 0 to 2, and 3 to 4
     weights = np.array([0.4, 0.4, 0.4, 0.2, 0.2])
@@ -266,7 +266,7 @@ def test_loss_weighted_state_survives_json() -> None:
 @pytest.mark.parametrize("late", [1.1, 0.3])
 def test_draws_find_the_epochs_that_can_be_learned(late: float) -> None:
     """The losses of the first half of the epochs are 0.6, those of the second half `late`, with noise."""
-    schedule, rng, epochs = LossWeighted(), np.random.default_rng(0), 20
+    schedule, rng, epochs = LossWeighted(power=1.0), np.random.default_rng(0), 20
     state, drawn = schedule.init(), []
     for _ in range(1200):
         p = schedule.probabilities(state, range(epochs)) or [1 / epochs] * epochs
