@@ -25,7 +25,6 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import DistilledSet, read_images
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.tensors import write_tensors
-from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.cli import app
 from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, ExpertTraining, Resources, Tracking
 from raydistill.core.architectures import ConvNet
@@ -33,6 +32,7 @@ from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Record
 from raydistill.core.recipe import Adam
 from raydistill.core.schedule import Fixed
+from raydistill.core.trajectories import final_parameters
 from raydistill.errors import ArtifactIncompatible, DivergenceError
 from raydistill.log import progress
 from raydistill.pipeline.curate.stage import curate
@@ -208,8 +208,9 @@ def test_final_parameters_of_experts_are_read_only_if_the_recipe_needs_them(
 ) -> None:
     """For a thousand experts in a bucket they are gigabytes."""
     read = []
-    ends = TrajectoryStore.ends
-    monkeypatch.setattr(TrajectoryStore, "ends", lambda store: read.append(store) or ends(store))
+    monkeypatch.setattr(
+        f"{Trainer.__module__}.final_parameters", lambda store: read.append(store) or final_parameters(store)
+    )
     plan = Plan(tiny(trained_root, *(f"distill.{words}" for words in recipe)))
     Trainer(make_task(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path))))
     assert bool(read) == expected
