@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from raydistill.core import coreset
 from raydistill.core.augment import Augmentation, AugmentationParameters
-from raydistill.core.checks import positive
+from raydistill.core.checks import between_0_and_1, not_negative, positive
+from raydistill.core.distribution import augmented_features, class_batches
 from raydistill.core.networks import Network, embedding, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training, train
@@ -72,10 +73,8 @@ class CharacteristicMatching:
 
     def __post_init__(self) -> None:
         positive(self, "iterations", "batch_size", "lr", "num_frequencies", "num_networks", "training_epochs")
-        if self.frequency_lr < 0:
-            raise ValueError(f"frequency_lr must not be negative, got {self.frequency_lr}")
-        if not 0 <= self.amplitude <= 1:
-            raise ValueError(f"amplitude must lie in [0, 1], got {self.amplitude}")
+        not_negative(self, "frequency_lr")
+        between_0_and_1(amplitude=self.amplitude)
 
 
 def characteristic_distance(real_ND: Tensor, synthetic_MD: Tensor, t_FD: Tensor, amplitude: float) -> Tensor:
@@ -145,8 +144,7 @@ def characteristic_matching(
     ascent = torch.optim.Adam([p], lr=recipe.frequency_lr, maximize=True)
 
     def features(images_BCHW: Tensor, theta_P: Tensor, parameters: AugmentationParameters) -> Tensor:
-        own = {name: values[: len(images_BCHW)] for name, values in parameters.items()}  # all rows are alike
-        return nn.functional.normalize(psi(theta_P, augmentation.apply(images_BCHW, own)).flatten(1), dim=1)
+        return nn.functional.normalize(augmented_features(psi, theta_P, images_BCHW, augmentation, parameters), dim=1)
 
     def distance(
         x_MCHW: Tensor, p: Tensor, real_ND: Tensor, noise_FD: Tensor, theta_P: Tensor, parameters: AugmentationParameters
@@ -160,10 +158,7 @@ def characteristic_matching(
         between_P = first_P.lerp(last_P, float(torch.rand(1, generator=g)))
         theta_P = psi.layout.flatten(network.layout.split(between_P))
         gradient, ascending, total = torch.zeros_like(images), torch.zeros_like(p), 0.0
-        for k, own in enumerate(members):
-            real = images_NCHW[own[torch.randperm(len(own), generator=g)[: recipe.batch_size].to(own.device)]]
-            mine = slice(k * ipc, (k + 1) * ipc)
-            parameters = augmentation.sample(g, max(len(real), ipc))
+        for real, mine, parameters in class_batches(images_NCHW, members, recipe.batch_size, ipc, augmentation, g):
             noise_FD = torch.randn(recipe.num_frequencies, num_features, generator=g).to(images)
             with torch.no_grad():
                 real_ND = features(real, theta_P, parameters)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,6 +60,37 @@ class DistributionMatching:
             raise ValueError("augmentation.shared must be true: real and synthetic images are augmented alike")
 
 
+class ClassBatch(NamedTuple):
+    """Real images of a class, beside its synthetic ones."""
+
+    real_BCHW: Tensor
+    synthetic: slice  # its rows among the synthetic images
+    parameters: AugmentationParameters  # one row for each image; all rows are alike
+
+
+def class_batches(
+    images_NCHW: Tensor,
+    members: list[Tensor],
+    size: int,
+    ipc: int,
+    augmentation: Augmentation,
+    g: torch.Generator,
+) -> Iterator[ClassBatch]:
+    """Yield a batch of at most `size` random images of each class, and an augmentation that both kinds share."""
+    for k, own in enumerate(members):
+        real_BCHW = images_NCHW[own[torch.randperm(len(own), generator=g)[:size].to(own.device)]]
+        parameters = augmentation.sample(g, max(len(real_BCHW), ipc))
+        yield ClassBatch(real_BCHW, slice(k * ipc, (k + 1) * ipc), parameters)
+
+
+def augmented_features(
+    psi: Network, theta_P: Tensor, images_BCHW: Tensor, augmentation: Augmentation, parameters: AugmentationParameters
+) -> Tensor:
+    """Return the features [B, D] of augmented images; `parameters` have B rows or more, all alike."""
+    own = {name: values[: len(images_BCHW)] for name, values in parameters.items()}
+    return psi(theta_P, augmentation.apply(images_BCHW, own)).flatten(1)
+
+
 def distribution_matching(
     recipe: DistributionMatching,
     network: Network,
@@ -81,8 +113,7 @@ def distribution_matching(
     psi = embedding(network)
 
     def mean_features(images_BCHW: Tensor, theta_P: Tensor, parameters: AugmentationParameters) -> Tensor:
-        own = {name: values[: len(images_BCHW)] for name, values in parameters.items()}  # all rows are alike
-        return psi(theta_P, recipe.augmentation.apply(images_BCHW, own)).flatten(1).mean(dim=0)
+        return augmented_features(psi, theta_P, images_BCHW, recipe.augmentation, parameters).mean(dim=0)
 
     def distance(x_SCHW: Tensor, real_D: Tensor, theta_P: Tensor, parameters: AugmentationParameters) -> Tensor:
         return (real_D - mean_features(x_SCHW, theta_P, parameters)).square().sum()
@@ -94,10 +125,9 @@ def distribution_matching(
         g = generator(seed, iteration)
         theta_P = initial_parameters(psi, fold_in(seed, iteration, "network")).to(images)
         gradient, total = torch.zeros_like(images), 0.0
-        for k, own in enumerate(members):
-            real = images_NCHW[own[torch.randperm(len(own), generator=g)[: recipe.batch_size].to(own.device)]]
-            mine = slice(k * ipc, (k + 1) * ipc)
-            parameters = recipe.augmentation.sample(g, max(len(real), ipc))
+        for real, mine, parameters in class_batches(
+            images_NCHW, members, recipe.batch_size, ipc, recipe.augmentation, g
+        ):
             with torch.no_grad():
                 real_D = mean_features(real, theta_P, parameters)
             gradient[mine], value = torch.func.grad_and_value(distance)(images[mine], real_D, theta_P, parameters)

@@ -79,6 +79,10 @@ class ScheduleState(NamedTuple):
     losses: tuple[float, ...] = ()
     group_losses: tuple[float | None, ...] = ()
 
+    def after_iteration(self) -> ScheduleState:
+        """Return the state with one more iteration counted."""
+        return self._replace(iteration=self.iteration + 1, since_advance=self.since_advance + 1)
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ScheduleState:
         """Return the state of `_asdict()` after its way through JSON, which has no tuples."""
@@ -179,7 +183,7 @@ class SelfAdaptive(_Window):
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
     ) -> tuple[ScheduleState, Decision]:
         """Return the state after one more iteration. last_epoch: the last possible start epoch."""
-        state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
+        state = state.after_iteration()
         if state.fine_tuning >= 0:
             return self._fine_tune(state)
         if next_epoch_loss is not None:
@@ -242,7 +246,7 @@ class Fixed(_Window):
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
     ) -> tuple[ScheduleState, Decision]:
         """Return the state after one more iteration; the window stays."""
-        return state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1), Decision.STAY
+        return state.after_iteration(), Decision.STAY
 
 
 @dataclass(frozen=True)
@@ -285,7 +289,7 @@ class StepwiseWindow(_Window):
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
     ) -> tuple[ScheduleState, Decision]:
         """Return the state after one more iteration. last_epoch: the last possible start epoch."""
-        state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
+        state = state.after_iteration()
         if state.since_advance >= self.every and state.cap <= min(self.max_start_epoch, last_epoch):
             return state._replace(cap=state.cap + 1, since_advance=0), Decision.ADVANCE
         return state, Decision.STAY
@@ -348,8 +352,7 @@ class LossWeighted(_Window):
             loss = 1.0 if math.isnan(one.loss) else min(one.loss, LARGEST_LOSS)
             before = averages[group]
             averages[group] = loss if before is None else self.decay * before + (1 - self.decay) * loss
-        state = state._replace(iteration=state.iteration + 1, since_advance=state.since_advance + 1)
-        return state._replace(group_losses=tuple(averages)), Decision.STAY
+        return state.after_iteration()._replace(group_losses=tuple(averages)), Decision.STAY
 
     def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:
         """Return the probability of each start epoch of the window; None: all are drawn alike."""

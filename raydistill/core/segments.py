@@ -121,10 +121,13 @@ class SegmentEvaluator:
                 raise ValueError("outcome matching needs real images")
             num_classes, side = real.targets_NK.shape[1], real.images_NCHW.shape[-1]
             built = [build_network(one, num_classes, side) for one in options.outcome.networks]
-            for one in built or [network]:
-                of_synthetic = student_loss(one, options.augmentation, arithmetic.precision, options.average_over)
+            # The experts' network keeps its matcher, so its step is compiled once.
+            matchers = [
+                Matcher(student_loss(one, options.augmentation, arithmetic.precision, options.average_over), engine)
+                for one in built
+            ] or [self.matcher]
+            for one, matcher in zip(built or [network], matchers, strict=True):
                 of_real = student_loss(one, options.augmentation, arithmetic.precision)
-                matcher = Matcher(of_synthetic, engine)
                 self._outcomes.append(
                     OutcomeEvaluator(options.outcome, one, matcher, of_real, real, options.augmentation)
                 )
