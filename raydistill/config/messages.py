@@ -71,7 +71,9 @@ def _resolve(location: Sequence[Any], members: bool = False) -> list[tuple[Any, 
     annotation: Any = Config
     for key in location:
         if kinds := _members(annotation):
-            annotation = kinds[key]
+            annotation = kinds.get(key)
+            if annotation is None:
+                break
             if members:
                 steps[-1] = (steps[-1][0], annotation)
             continue
@@ -100,7 +102,12 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _members(annotation: Any) -> dict[str, Any]:
-    """Return the members of a discriminated union by tag; {} for any other annotation."""
+    """Return the members of a union by pydantic's name of each; {} for any other annotation.
+
+    Those of a discriminated union are named by their tag, and others by their type.
+    """
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return {member.__name__: member for member in typing.get_args(annotation) if isinstance(member, type)}
     if typing.get_origin(annotation) is not Annotated:
         return {}
     union, *metadata = typing.get_args(annotation)

@@ -44,6 +44,8 @@ WRONG_VALUES = [
      "or 'auto', got 'x'"),
     (SIMULATED, "distill.image_step={kind: sgd, lr: x}", "distill.image_step.lr: input should be a valid number, unable to parse string "
      "as a number, or 'auto', got 'x'"),
+    (SIMULATED, "hunt.synthetic={lens: {negative: FOLDER, positive: {num_image: 3}}}",
+     "hunt.synthetic.lens.positive.num_image: there is no key 'num_image'; did you mean 'num_images'"),
     (SIMULATED, "distill.iterations=-3", "distill: iterations must be positive, got -3"),
     (SIMULATED, "distill.student_lr=.nan", "distill: student_lr must be positive, got nan"),
     (SIMULATED, "distill.batch_size=0", "distill: batch_size must be at least 1, got 0"),
