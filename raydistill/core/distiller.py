@@ -287,7 +287,8 @@ class Distiller:
         if decision is Decision.ADVANCE and self.recipe.lr_per_epoch:
             new = min(self.schedule.cap - 1, self.segments.num_trajectory_lrs - 1)
             self.log_lrs[new].copy_(self.log_lrs[new - 1])
-        self.finished = decision is Decision.STOP or self.iteration >= self.recipe.iterations
+        stopped = decision is Decision.STOP and self.recipe.outcome is None  # which follows in any case
+        self.finished = stopped or self.iteration >= self.recipe.iterations
         self._set_step_sizes()
 
     def _set_step_sizes(self) -> None:

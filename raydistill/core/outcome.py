@@ -31,7 +31,7 @@ class OutcomeMatching:
     Parameters
     ----------
     after
-        Iterations of trajectory matching before them.
+        Iterations of trajectory matching before them. The schedule does not stop the run.
     student_steps
         N, the number of steps through which the loss is differentiated.
     max_warmup

@@ -17,7 +17,7 @@ from raydistill.core.networks import build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.outcome import OutcomeMatching, RealImages
 from raydistill.core.recipe import Adam, Recipe
-from raydistill.core.schedule import SelfAdaptive
+from raydistill.core.schedule import LossWeighted, SelfAdaptive
 from raydistill.core.segments import OUTCOME, SegmentEvaluator
 from tests import zoo
 
@@ -124,6 +124,17 @@ def test_outcome_matching_follows_trajectory_matching() -> None:
     early = distiller()
     early.step()
     assert early.student_lrs.tolist() == pytest.approx([0.05], rel=0.1)
+
+
+def test_schedule_does_not_end_a_run_whose_outcome_is_to_be_matched() -> None:
+    """With a significance of 1000 no fall is evident."""
+    schedule = LossWeighted(patience=10, significance=1000)
+    recipe = replace(RECIPE, iterations=13, schedule=schedule, expert_epochs=1)
+    alone = distiller(replace(recipe, outcome=None))
+    decisions = [alone.step()[0].decision for _ in range(10)]
+    assert (decisions[-1], alone.finished) == ("stop", True)
+    followed = distiller(replace(recipe, outcome=replace(RECIPE.outcome, after=11)))
+    assert [followed.step()[0].expert == OUTCOME for _ in range(13)] == [False] * 11 + [True] * 2
 
 
 def test_architectures_take_turns_with_learning_rates_of_their_own() -> None:

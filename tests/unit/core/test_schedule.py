@@ -12,14 +12,12 @@ import pytest
 from raydistill.core.schedule import (
     Decision,
     Fixed,
-    LossWeighted,
-    Matched,
     Schedule,
     ScheduleState,
     SelfAdaptive,
     StepwiseWindow,
-    correlation_with_time,
 )
+from raydistill.core.schedule.self_adaptive import correlation_with_time
 
 LAST = 10  # the largest start epoch that these experts allow
 EAGER = SelfAdaptive(min_duration=1, test_every=1)
@@ -203,77 +201,3 @@ def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise()
 def test_invalid_schedules_are_refused(make: Callable[[], Schedule], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def after(schedule: LossWeighted, matched: list[Matched], last_epoch: int = 3) -> ScheduleState:
-    """Return the state after iterations of one segment each."""
-    state = schedule.init()
-    for one in matched:
-        state, decision = schedule.step(state, None, last_epoch, [one])
-        assert decision is Decision.STAY
-    return state
-
-
-def test_epochs_are_drawn_in_proportion_to_what_their_losses_leave() -> None:
-    schedule = LossWeighted(explore=0.04, power=1.0)
-    state = after(schedule, [Matched(0, 0.5), Matched(1, 0.8), Matched(2, 1.2), Matched(3, 0.9)])
-    weights = np.array([0.5, 0.2, 0.0, 0.1])
-    expected = 0.96 * weights / weights.sum() + 0.01
-    assert schedule.probabilities(state, range(4)) == pytest.approx(expected)
-
-
-def test_power_draws_what_can_be_learned_more_alike() -> None:
-    schedule = LossWeighted(explore=0.04, power=0.5)
-    state = after(schedule, [Matched(0, 0.36), Matched(1, 0.84), Matched(2, 1.2), Matched(3, 0.91)])
-    weights = np.array([0.8, 0.4, 0.0, 0.3])
-    assert schedule.probabilities(state, range(4)) == pytest.approx(0.96 * weights / weights.sum() + 0.01)
-
-
-def test_averages_forget_and_are_bounded() -> None:
-    schedule = LossWeighted(decay=0.75)
-    assert after(schedule, [Matched(1, 0.4), Matched(1, 0.8)]).group_losses == (None, pytest.approx(0.5), None, None)
-    assert after(schedule, [Matched(1, math.inf)]).group_losses[1] == 2.0
-    assert after(schedule, [Matched(2, math.nan)]).group_losses[2] == 1.0  # an expert that does not move
-
-
-def test_epochs_of_a_group_share_their_losses() -> None:
-    schedule = LossWeighted(max_groups=2, decay=0.5, explore=0.03, power=1.0)
-    state = after(schedule, [Matched(0, 0.5), Matched(2, 0.7), Matched(4, 0.8)], last_epoch=4)
-    assert state.group_losses == (pytest.approx(0.6), pytest.approx(0.8))  # epochs 0 to 2, and 3 to 4
-    weights = np.array([0.4, 0.4, 0.4, 0.2, 0.2])
-    assert schedule.probabilities(state, range(5)) == pytest.approx(0.97 * weights / weights.sum() + 0.03 / 5)
-
-
-def test_epochs_without_a_segment_have_the_smallest_loss_of_the_others() -> None:
-    schedule = LossWeighted()
-    first, second, *_ = schedule.probabilities(after(schedule, [Matched(0, 0.9), Matched(1, 0.6)]), range(4))
-    assert schedule.probabilities(after(schedule, [Matched(0, 0.9), Matched(1, 0.6)]), range(4))[2] == second > first
-
-
-def test_all_epochs_are_drawn_alike_before_the_first_loss_and_where_nothing_is_learned() -> None:
-    schedule = LossWeighted()
-    assert schedule.probabilities(schedule.init(), range(4)) is None
-    assert schedule.probabilities(after(schedule, [Matched(t, 1.1) for t in range(4)]), range(4)) is None
-
-
-def test_loss_weighted_state_survives_json() -> None:
-    state = after(LossWeighted(), [Matched(1, 0.4)])
-    assert ScheduleState.from_json(json.loads(json.dumps(state._asdict()))) == state
-    older = {key: value for key, value in ScheduleState(cap=2)._asdict().items() if key != "group_losses"}
-    assert ScheduleState.from_json(older) == ScheduleState(cap=2)
-
-
-@pytest.mark.parametrize("late", [1.1, 0.3])
-def test_draws_find_the_epochs_that_can_be_learned(late: float) -> None:
-    """The losses of the first half of the epochs are 0.6, those of the second half `late`, with noise."""
-    schedule, rng, epochs = LossWeighted(power=1.0), np.random.default_rng(0), 20
-    state, drawn = schedule.init(), []
-    for _ in range(1200):
-        p = schedule.probabilities(state, range(epochs)) or [1 / epochs] * epochs
-        epoch = int(rng.choice(epochs, p=p))
-        loss = (0.6 if epoch < epochs // 2 else late) + rng.normal(0, 0.03)
-        state, _ = schedule.step(state, None, epochs - 1, [Matched(epoch, loss)])
-        drawn.append(epoch)
-    found = float(np.mean([epoch >= epochs // 2 for epoch in drawn[200:]]))
-    expected = max(1 - late, 0) / (max(1 - late, 0) + 0.4)
-    assert found == pytest.approx(0.97 * expected + 0.015, abs=0.04)

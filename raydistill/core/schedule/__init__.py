@@ -1,0 +1,23 @@
+r"""Define schedules: the start epochs that the images are trained on, and how they change.
+
+- `self_adaptive`: a window that grows by the test of the paper (STM).
+- `windows`: a fixed window (MTT), and one that grows at regular intervals (DATM).
+- `loss_weighted`: no window. Start epochs are drawn by the losses that matching produces.
+
+A schedule is a frozen record of hyper-parameters; `init` and `step` return new state and a
+`Decision`.
+"""
+
+from __future__ import annotations
+
+from raydistill.core.schedule.base import ALL_EPOCHS, Decision, Matched, ScheduleState
+from raydistill.core.schedule.loss_weighted import LossWeighted
+from raydistill.core.schedule.self_adaptive import SelfAdaptive
+from raydistill.core.schedule.windows import Fixed, StepwiseWindow
+
+Schedule = SelfAdaptive | Fixed | StepwiseWindow | LossWeighted
+
+__all__ = [
+    "ALL_EPOCHS", "Decision", "Fixed", "LossWeighted", "Matched", "Schedule", "ScheduleState", "SelfAdaptive",
+    "StepwiseWindow",
+]  # fmt: skip

@@ -1,0 +1,93 @@
+"""Define the state, decisions and common methods of schedules."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, NamedTuple
+
+ALL_EPOCHS = 2**31  # a cap above every number of epochs
+
+
+class Decision(Enum):
+    """The decision after one iteration."""
+
+    STAY = "stay"
+    ADVANCE = "advance"
+    FINE_TUNE = "fine-tune"
+    STOP = "stop"
+
+
+class RecentLoss(NamedTuple):
+    """The matching loss of a segment that began in a group of start epochs."""
+
+    iteration: int
+    group: int
+    loss: float
+
+
+class ScheduleState(NamedTuple):
+    """The state of a schedule; plain numbers, stored as JSON.
+
+    Parameters
+    ----------
+    cap
+        The images are trained on start epochs min_start_epoch ... cap - 1.
+    iteration, since_advance
+        Iterations in total, and since the last advance.
+    image_lr_scale
+        Factor of the image step.
+    fine_tuning
+        Iterations since fine-tuning started, -1 before.
+    losses
+        Next-epoch losses since the last advance.
+    group_losses
+        Moving average of the matching losses by group of successive start epochs; None where no
+        segment began. Empty if the schedule does not need them.
+    recent
+        The losses of the last iterations, if the schedule tests them.
+    """
+
+    cap: int
+    iteration: int = 0
+    since_advance: int = 0
+    image_lr_scale: float = 1.0
+    fine_tuning: int = -1
+    losses: tuple[float, ...] = ()
+    group_losses: tuple[float | None, ...] = ()
+    recent: tuple[RecentLoss, ...] = ()
+
+    def after_iteration(self) -> ScheduleState:
+        """Return the state with one more iteration counted."""
+        return self._replace(iteration=self.iteration + 1, since_advance=self.since_advance + 1)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ScheduleState:
+        """Return the state of `_asdict()` after its way through JSON, which has no tuples."""
+        return cls(**values)._replace(
+            losses=tuple(values["losses"]),
+            group_losses=tuple(values.get("group_losses", ())),
+            recent=tuple(RecentLoss(*one) for one in values.get("recent", ())),
+        )
+
+
+class Matched(NamedTuple):
+    """The matching loss of a segment; NaN where the expert does not move."""
+
+    start_epoch: float
+    loss: float
+
+
+class Window:
+    """The common part of schedules that draw all epochs of their window alike."""
+
+    def watches(self, state: ScheduleState, last_epoch: int) -> bool:
+        """Return whether the loss at start epoch = cap is needed: no loss decides when the window grows."""
+        return False
+
+    def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:
+        """Return the probability of each start epoch of the window; None: all are drawn alike."""
+        return None
+
+    def first_epochs(self, window: range) -> tuple[int, int]:
+        """Return two start epochs that are typical of the first iterations."""
+        return window[0], window[-1]

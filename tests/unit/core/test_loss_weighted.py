@@ -1,0 +1,148 @@
+"""Start epochs are drawn by their own losses, and the run stops when these no longer fall."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from raydistill.core.schedule import Decision, LossWeighted, Matched, ScheduleState
+from raydistill.core.schedule.base import RecentLoss
+from raydistill.core.schedule.loss_weighted import trend
+
+
+def after(schedule: LossWeighted, matched: list[Matched], last_epoch: int = 3) -> ScheduleState:
+    """Return the state after iterations of one segment each."""
+    state = schedule.init()
+    for one in matched:
+        state, decision = schedule.step(state, None, last_epoch, [one])
+        assert decision is Decision.STAY
+    return state
+
+
+def test_epochs_are_drawn_in_proportion_to_what_their_losses_leave() -> None:
+    schedule = LossWeighted(explore=0.04, power=1.0)
+    state = after(schedule, [Matched(0, 0.5), Matched(1, 0.8), Matched(2, 1.2), Matched(3, 0.9)])
+    weights = np.array([0.5, 0.2, 0.0, 0.1])
+    expected = 0.96 * weights / weights.sum() + 0.01
+    assert schedule.probabilities(state, range(4)) == pytest.approx(expected)
+
+
+def test_power_draws_what_can_be_learned_more_alike() -> None:
+    schedule = LossWeighted(explore=0.04, power=0.5)
+    state = after(schedule, [Matched(0, 0.36), Matched(1, 0.84), Matched(2, 1.2), Matched(3, 0.91)])
+    weights = np.array([0.8, 0.4, 0.0, 0.3])
+    assert schedule.probabilities(state, range(4)) == pytest.approx(0.96 * weights / weights.sum() + 0.01)
+
+
+def test_averages_forget_and_are_bounded() -> None:
+    schedule = LossWeighted(decay=0.75)
+    assert after(schedule, [Matched(1, 0.4), Matched(1, 0.8)]).group_losses == (None, pytest.approx(0.5), None, None)
+    assert after(schedule, [Matched(1, math.inf)]).group_losses[1] == 2.0
+    assert after(schedule, [Matched(2, math.nan)]).group_losses[2] == 1.0  # an expert that does not move
+
+
+def test_epochs_of_a_group_share_their_losses() -> None:
+    schedule = LossWeighted(max_groups=2, decay=0.5, explore=0.03, power=1.0)
+    state = after(schedule, [Matched(0, 0.5), Matched(2, 0.7), Matched(4, 0.8)], last_epoch=4)
+    assert state.group_losses == (pytest.approx(0.6), pytest.approx(0.8))  # epochs 0 to 2, and 3 to 4
+    weights = np.array([0.4, 0.4, 0.4, 0.2, 0.2])
+    assert schedule.probabilities(state, range(5)) == pytest.approx(0.97 * weights / weights.sum() + 0.03 / 5)
+
+
+def test_epochs_without_a_segment_have_the_smallest_loss_of_the_others() -> None:
+    schedule = LossWeighted()
+    first, second, *_ = schedule.probabilities(after(schedule, [Matched(0, 0.9), Matched(1, 0.6)]), range(4))
+    assert schedule.probabilities(after(schedule, [Matched(0, 0.9), Matched(1, 0.6)]), range(4))[2] == second > first
+
+
+def test_all_epochs_are_drawn_alike_before_the_first_loss_and_where_nothing_is_learned() -> None:
+    schedule = LossWeighted()
+    assert schedule.probabilities(schedule.init(), range(4)) is None
+    assert schedule.probabilities(after(schedule, [Matched(t, 1.1) for t in range(4)]), range(4)) is None
+
+
+def test_loss_weighted_state_survives_json() -> None:
+    state = after(LossWeighted(), [Matched(1, 0.4)])
+    assert ScheduleState.from_json(json.loads(json.dumps(state._asdict()))) == state
+    older = {
+        key: value for key, value in ScheduleState(cap=2)._asdict().items() if key not in ("group_losses", "recent")
+    }
+    assert ScheduleState.from_json(older) == ScheduleState(cap=2)
+
+
+@pytest.mark.parametrize("late", [1.1, 0.3])
+def test_draws_find_the_epochs_that_can_be_learned(late: float) -> None:
+    """The losses of the first half of the epochs are 0.6, those of the second half `late`, with noise."""
+    schedule, rng, epochs = LossWeighted(power=1.0), np.random.default_rng(0), 20
+    state, drawn = schedule.init(), []
+    for _ in range(1200):
+        p = schedule.probabilities(state, range(epochs)) or [1 / epochs] * epochs
+        epoch = int(rng.choice(epochs, p=p))
+        loss = (0.6 if epoch < epochs // 2 else late) + rng.normal(0, 0.03)
+        state, _ = schedule.step(state, None, epochs - 1, [Matched(epoch, loss)])
+        drawn.append(epoch)
+    found = float(np.mean([epoch >= epochs // 2 for epoch in drawn[200:]]))
+    expected = max(1 - late, 0) / (max(1 - late, 0) + 0.4)
+    assert found == pytest.approx(0.97 * expected + 0.015, abs=0.04)
+
+
+def fall(rng: np.random.Generator, slope: float, iterations: int = 400) -> list[Matched]:
+    """Return noisy losses of ten epochs with levels of their own; the draws move from late to early epochs."""
+    levels = np.linspace(0.3, 0.9, 10)
+    epochs = [int(rng.binomial(9, 0.8 - 0.6 * i / iterations)) for i in range(iterations)]
+    return [Matched(e, levels[e] + slope * i + rng.normal(0, 0.05)) for i, e in enumerate(epochs)]
+
+
+def stops_at(schedule: LossWeighted, matched: list[Matched]) -> int | None:
+    state = schedule.init()
+    for iteration, one in enumerate(matched, start=1):
+        state, decision = schedule.step(state, None, 9, [one])
+        if decision is Decision.STOP:
+            return iteration
+    return None
+
+
+def test_trend_is_the_t_value_of_a_slope_beside_a_level_of_each_group() -> None:
+    rng = np.random.default_rng(0)
+    losses = [RecentLoss(i, one.start_epoch, one.loss) for i, one in enumerate(fall(rng, -0.002, 50))]
+    columns = [[one.iteration, *(float(one.group == group) for group in range(10))] for one in losses]
+    x, y = np.array(columns), np.array([one.loss for one in losses])
+    x = x[:, x.any(axis=0)]
+    solution, (rss,), rank, _ = np.linalg.lstsq(x, y)
+    expected = solution[0] / np.sqrt(rss / (len(y) - rank) * np.linalg.inv(x.T @ x)[0, 0])
+    assert trend(losses) == pytest.approx(expected, rel=1e-9)
+
+
+def test_trend_of_few_or_noiseless_losses() -> None:
+    assert trend([]) == -math.inf
+    assert trend([RecentLoss(i, i, 0.5) for i in range(5)]) == -math.inf  # one loss in each group
+    assert trend([RecentLoss(i, 0, 0.5) for i in range(5)]) == 0
+    assert trend([RecentLoss(i, 0, 0.5 - i / 8) for i in range(5)]) == -math.inf
+
+
+def test_run_stops_when_losses_no_longer_fall() -> None:
+    """The test is calibrated: a fall by chance continues 2.3 % of the runs, whatever the draws do."""
+    rng = np.random.default_rng(0)
+    stops = [stops_at(LossWeighted(patience=50), fall(rng, 0.0, 60)) for _ in range(400)]
+    assert float(np.mean([stop == 50 for stop in stops])) == pytest.approx(0.977, abs=0.025)
+
+
+def test_run_goes_on_while_losses_fall() -> None:
+    rng = np.random.default_rng(0)
+    stops = [stops_at(LossWeighted(), fall(rng, -0.001)) for _ in range(30)]
+    assert stops.count(None) >= 29
+    until_200 = [
+        [*fall(rng, -0.002, 200), *(one._replace(loss=one.loss - 0.4) for one in fall(rng, 0.0))] for _ in range(30)
+    ]
+    found = [stops_at(LossWeighted(), matched) for matched in until_200]
+    assert all(stop is not None and 200 < stop <= 330 for stop in found)
+
+
+def test_run_without_patience_never_stops_and_keeps_no_losses() -> None:
+    schedule = LossWeighted(patience=None)
+    assert stops_at(schedule, [Matched(0, 0.5)] * 300) is None
+    assert after(schedule, [Matched(0, 0.5)] * 3).recent == ()
+    assert [one.iteration for one in after(LossWeighted(patience=10), [Matched(0, 0.5)] * 9).recent] == [*range(1, 10)]
