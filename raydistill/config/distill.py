@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -11,7 +12,7 @@ from raydistill.config.kinds import AnyArchitecture, AnySchedule, AnyStep
 from raydistill.core.augment import Augmentation, Symmetries
 from raydistill.core.outcome import OutcomeMatching
 from raydistill.core.recipe import Recipe
-from raydistill.core.schedule import SelfAdaptive
+from raydistill.core.schedule import LossWeighted
 from raydistill.fields import later
 
 
@@ -36,8 +37,11 @@ class Distill(Recipe):
 
     Parameters
     ----------
+    expert_epochs
+        M, the number of expert epochs from the start to the target. "auto": those with about 75
+        steps, at least one.
     schedule
-        Window of start epochs.
+        The start epochs, how they change, and when the run stops.
     image_step
         Optimiser of the images.
     lr_step
@@ -72,8 +76,9 @@ class Distill(Recipe):
         Iterations between images of the prototypes.
     """
 
+    expert_epochs: int | Literal["auto"] = "auto"  # `Recipe` alone does not know the steps of an epoch
     # Declared again to be chosen by kind; the defaults are those of `Recipe`.
-    schedule: AnySchedule = field(default_factory=SelfAdaptive)
+    schedule: AnySchedule = field(default_factory=LossWeighted)
     image_step: AnyStep = field(default_factory=lambda: Recipe().image_step)
     lr_step: AnyStep = field(default_factory=lambda: Recipe().lr_step)
     label_step: AnyStep = field(default_factory=lambda: Recipe().label_step)

@@ -13,11 +13,11 @@ from raydistill.core.augment import DSA, GROUPS, Augmentation, Symmetries
 from raydistill.core.checks import at_least_0_below_1, positive
 from raydistill.core.engines import EngineName
 from raydistill.core.outcome import OutcomeMatching
-from raydistill.core.schedule import Schedule, SelfAdaptive
+from raydistill.core.schedule import LossWeighted, Schedule
 
 SMALLEST_GRADIENT = 1e-12  # smallest divisor: images of zeros have no gradient
 FEWEST_STEPS, MOST_STEPS = 10, 50  # limits of `student_steps: auto`; the papers take 50
-EXPERT_STEPS = 100  # of `expert_epochs: auto`; the recipes that were tuned by hand have 69 to 116
+EXPERT_STEPS = 75  # of `expert_epochs: auto`; the recipes that were tuned by hand have 56 to 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Recipe:
         N, the number of SGD steps of the student. "auto": a third of the experts' steps in M
         epochs, from 10 to 50.
     expert_epochs
-        M, the number of expert epochs from the start to the target. "auto": those with about 100
+        M, the number of expert epochs from the start to the target. "auto": those with about 75
         steps, at least one.
     student_lr
         Initial learning rate of the student; its logarithm is learned. "auto": the largest rate at
@@ -162,7 +162,7 @@ class Recipe:
         Decay of the moving average of the images, which is validated and published. 0: the images
         themselves.
     schedule
-        The window of start epochs, and when it grows.
+        The start epochs, how they change, and when the run stops.
     augmentation
         Augmentation of the synthetic images in every student step.
     average_over
@@ -195,7 +195,7 @@ class Recipe:
     label_init: Literal["experts", "votes", "hard"] = "experts"
     init: Literal["noise", "real", "correct", "mean", "herding", "dm"] = "real"
     ema: float = 0.0
-    schedule: Schedule = field(default_factory=SelfAdaptive)
+    schedule: Schedule = field(default_factory=LossWeighted)
     image_step: Step = field(default_factory=lambda: Adam(lr=0.03))
     lr_step: Step = field(default_factory=lambda: Adam(lr=0.005))
     label_step: Step = field(default_factory=lambda: SGD(lr=5.0, momentum=0.9))

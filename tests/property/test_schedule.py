@@ -8,7 +8,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from raydistill.core.schedule import (
-    RISING,
     Decision,
     Fixed,
     LossWeighted,
@@ -16,8 +15,8 @@ from raydistill.core.schedule import (
     Schedule,
     SelfAdaptive,
     StepwiseWindow,
-    correlation_with_time,
 )
+from raydistill.core.schedule.self_adaptive import RISING, correlation_with_time
 
 losses = st.floats(0, 1e6, allow_nan=False, width=32)
 series = st.lists(losses, min_size=3, max_size=60).map(tuple)

@@ -14,7 +14,7 @@ from raydistill.config import CatalogSurvey, Halving, Range, load, plain
 from raydistill.core.architectures import MLP, ConvNet, ViT
 from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.recipe import SGD, Adam
-from raydistill.core.schedule import Fixed, SelfAdaptive, StepwiseWindow
+from raydistill.core.schedule import Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
 from raydistill.errors import ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.simulation.config import SimulatedSurvey
@@ -202,7 +202,8 @@ def test_key_without_kind_changes_the_default_kind(read: Read) -> None:
     assert config.distill.image_step == Adam(lr=0.05)
     assert config.distill.lr_step == Adam(lr=0.01)
     assert config.distill.label_step == SGD(lr=5.0, momentum=0.5)
-    assert config.distill.schedule == SelfAdaptive(significance=3)
+    assert config.distill.schedule == LossWeighted(significance=3)
+    assert read(SIMULATED, "distill.schedule.min_duration=3").distill.schedule == SelfAdaptive(min_duration=3)
     assert config.network == ConvNet(depth=2)
     assert read(SIMULATED, "distill.schedule={kind: fixed, max_start_epoch: 2}").distill.schedule == Fixed(
         max_start_epoch=2

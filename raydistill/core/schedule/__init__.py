@@ -15,7 +15,7 @@ from raydistill.core.schedule.loss_weighted import LossWeighted
 from raydistill.core.schedule.self_adaptive import SelfAdaptive
 from raydistill.core.schedule.windows import Fixed, StepwiseWindow
 
-Schedule = SelfAdaptive | Fixed | StepwiseWindow | LossWeighted
+Schedule = LossWeighted | SelfAdaptive | Fixed | StepwiseWindow  # the default first: keys without a kind mean it
 
 __all__ = [
     "ALL_EPOCHS", "Decision", "Fixed", "LossWeighted", "Matched", "Schedule", "ScheduleState", "SelfAdaptive",
