@@ -141,7 +141,12 @@ def test_numbers_in_scientific_notation_and_null_are_read(read: Read) -> None:
 
 
 def test_kind_selects_the_class(read: Read) -> None:
-    schedules = {"clocked": StepwiseWindow(), "fixed": Fixed(), "self-adaptive": SelfAdaptive()}
+    schedules = {
+        "loss-weighted": LossWeighted(),
+        "clocked": StepwiseWindow(),
+        "fixed": Fixed(),
+        "self-adaptive": SelfAdaptive(),
+    }
     for kind, expected in schedules.items():
         assert read(SIMULATED, f"distill.schedule.kind={kind}").distill.schedule == expected
     steps = read(SIMULATED, "distill.image_step={kind: sgd, lr: 100}", "distill.lr_step={kind: adam, lr: 0.1}").distill
@@ -203,15 +208,14 @@ def test_key_without_kind_changes_the_default_kind(read: Read) -> None:
     assert config.distill.lr_step == Adam(lr=0.01)
     assert config.distill.label_step == SGD(lr=5.0, momentum=0.5)
     assert config.distill.schedule == LossWeighted(significance=3)
-    assert read(SIMULATED, "distill.schedule.min_duration=3").distill.schedule == SelfAdaptive(min_duration=3)
     assert config.network == ConvNet(depth=2)
     assert read(SIMULATED, "distill.schedule={kind: fixed, max_start_epoch: 2}").distill.schedule == Fixed(
         max_start_epoch=2
     )
     assert read(SIMULATED, "search.stopping.grace=20").search.stopping == Halving(grace=20)
     assert read(SIMULATED, "search.stopping=null").search.stopping is None
-    with pytest.raises(ConfigError, match="there is no key 'max_start'; did you mean 'max_start_epoch'"):
-        read(SIMULATED, "distill.schedule.max_start=2")
+    with pytest.raises(ConfigError, match="there is no key 'max_group'; did you mean 'max_groups'"):
+        read(SIMULATED, "distill.schedule.max_group=2")
 
 
 def test_list_replaces_mapping_and_mapping_replaces_list(read: Read) -> None:

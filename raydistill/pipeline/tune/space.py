@@ -18,7 +18,7 @@ WHERE = "search.space"
 # member continues.
 CHANGEABLE = (
     r"(image|lr|label)_step\.(lr|momentum)|ema|student_steps|batch_size|skip_above|skip_layers|augmentation\.\w+"
-    r"|schedule\.(significance|min_duration|max_duration)"
+    r"|schedule\.(significance|min_duration|max_duration|patience|decay|explore|power)"
 )
 
 
