@@ -233,6 +233,8 @@ class Distiller:
             matched = [Matched(result.start_epoch, float(result.matched.loss)) for result in results]
             last_epoch = self.segments.last_epoch
             self.schedule, decision = self.recipe.schedule.step(self.schedule, next_epoch_loss, last_epoch, matched)
+            if decision is Decision.STOP and self.recipe.outcome is not None:
+                decision = Decision.STAY  # outcome matching follows in any case
         self._act_on(decision)
         nan = float("nan")
         return [
@@ -287,8 +289,7 @@ class Distiller:
         if decision is Decision.ADVANCE and self.recipe.lr_per_epoch:
             new = min(self.schedule.cap - 1, self.segments.num_trajectory_lrs - 1)
             self.log_lrs[new].copy_(self.log_lrs[new - 1])
-        stopped = decision is Decision.STOP and self.recipe.outcome is None  # which follows in any case
-        self.finished = stopped or self.iteration >= self.recipe.iterations
+        self.finished = decision is Decision.STOP or self.iteration >= self.recipe.iterations
         self._set_step_sizes()
 
     def _set_step_sizes(self) -> None:

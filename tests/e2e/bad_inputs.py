@@ -128,6 +128,8 @@ CONFIG_ROWS = [
       "command line, survey: num_galaxies is 0; give at least 1"),
     R("no CPUs for a worker", "run tiny.yaml resources.cpus=0", 2,
       "command line, resources.cpus: input should be greater than 0, got 0; fix the value"),
+    R("a schedule that stops at once", "run tiny.yaml 'distill.schedule={kind: loss-weighted, patience: 3}'", 2,
+      "command line, distill.schedule: patience must be at least 10, got 3; fix the value"),
     R("an unknown kind", "run tiny.yaml distill.schedule.kind=self-adaptiv", 2,
       "command line, distill.schedule.kind: there is no kind 'self-adaptiv'; did you mean 'self-adaptive'?"),
     R("a missing key", "run c.yaml", 2,

@@ -21,6 +21,7 @@ from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Config
 from raydistill.core.cost_model import useful_threads
+from raydistill.core.schedule import Decision
 from raydistill.log import Progress, get_logger, progress
 from raydistill.pipeline.class_sizes import warn_of_few_training
 from raydistill.pipeline.plan import Plan
@@ -156,5 +157,8 @@ def record_progress(update: ProgressUpdate, last_seen: int, shown: Progress, run
     for name in update.pictures:
         run.artifact(spec.folder.local(name), "prototypes")
     last = update.records[-1] if update.records else None
+    if last and last.decision == Decision.STOP.value:
+        shown.set_total(last.iteration)
+        log.info("distill: the schedule ends the distillation at iteration %d", last.iteration)
     shown.update(update.iteration, **({"loss": last.loss, "cap": last.cap} if last else {}))
     return max(last_seen, update.iteration)

@@ -134,7 +134,9 @@ def test_schedule_does_not_end_a_run_whose_outcome_is_to_be_matched() -> None:
     decisions = [alone.step()[0].decision for _ in range(10)]
     assert (decisions[-1], alone.finished) == ("stop", True)
     followed = distiller(replace(recipe, outcome=replace(RECIPE.outcome, after=11)))
-    assert [followed.step()[0].expert == OUTCOME for _ in range(13)] == [False] * 11 + [True] * 2
+    records = [followed.step()[0] for _ in range(13)]
+    assert [record.expert == OUTCOME for record in records] == [False] * 11 + [True] * 2
+    assert {record.decision for record in records} == {"stay"}
 
 
 def test_architectures_take_turns_with_learning_rates_of_their_own() -> None:
