@@ -1,15 +1,18 @@
 r"""Draw start epochs by the losses that matching produces there, and stop when they no longer fall.
 
 The schedule has no window. The T epochs form G groups of successive epochs. m_g is the moving average
-of the matching losses of segments that began in group g. A group without a segment has the smallest
-m of the others, and so is soon drawn. Group g, with T_g epochs, is drawn with the probability
+of the matching losses of segments that began in group g. Group g, with T_g epochs, is drawn with the
+probability
 
-    p_g = (1 - explore) w_g / sum_h w_h + explore T_g / T,    w_g = T_g max(1 - m_g, 0)^power
+    p_g = (1 - explore) w_g / sum_h w_h + explore T_g / T,    w_g = T_g (m_g max(1 - m_g, 0))^power
 
-and all epochs of it alike. While every w_g is 0, all epochs are drawn alike. A loss of 1 means that
-the student ends as far from its target as it began, so 1 - m_g is the part of the way that the
-images teach. Late epochs, in which experts move in directions of their own, are left out without
-being named, and come back if their losses fall.
+and all epochs of it alike. A group without a segment has the largest w_g / T_g of the others, and so is
+soon drawn. While every w_g is 0, all epochs are drawn alike.
+
+A loss of 1 means that the student ends as far from its target as it began, so 1 - m_g is the part of
+the way that the images teach, and m_g the part that is left. An epoch is drawn often if both are
+large. Late epochs, in which experts move in directions of their own, are left out without being
+named, and come back if their losses fall. So are early ones that the images match already.
 
 The run stops when there is no evidence that losses still fall. The losses l_i of the last `patience`
 iterations i are fitted by a common slope b in time and a level a_g for each group,
@@ -52,7 +55,7 @@ class LossWeighted(Window):
     explore
         Share of segments that begin at any epoch alike, above 0 and below 1.
     power
-        Smaller ones draw more alike what can be learned at all, above 0.
+        Above 0. Smaller ones draw the epochs that can be learned at all more alike.
     max_groups
         G is this or T, whichever is smaller. Few groups are known after few iterations.
     patience
@@ -106,11 +109,10 @@ class LossWeighted(Window):
 
     def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:
         """Return the probability of each start epoch of the window; None: all are drawn alike."""
-        known = [loss for loss in state.group_losses if loss is not None]
+        known = {g: (m * max(1 - m, 0.0)) ** self.power for g, m in enumerate(state.group_losses) if m is not None}
         if not known:
             return None
-        losses = [min(known) if loss is None else loss for loss in state.group_losses]
-        of_group = [max(1 - loss, 0.0) ** self.power for loss in losses]
+        of_group = [known.get(group, max(known.values())) for group in range(len(state.group_losses))]
         weights = [of_group[epoch * len(of_group) // len(window)] for epoch in range(len(window))]
         total = math.fsum(weights)
         if total == 0:
