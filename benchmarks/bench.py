@@ -46,7 +46,7 @@ def main() -> None:
             show(result)
     here = machine()
     if not here["bfloat16"]:
-        print("This machine has no bfloat16 instructions: cases that need them were skipped.")
+        print("bfloat16 is no faster than float32 on this machine: cases that need it were skipped.")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"machine": here, "rows": [*rows.values()]}, indent=1) + "\n")
     print(RESULTS)
@@ -293,7 +293,7 @@ def _store() -> dict[str, Any]:
 
 
 def _bfloat16() -> bool:
-    """Return whether this machine has bfloat16 instructions; emulation is many times slower."""
+    """Return whether bfloat16 is faster than float32 on this machine."""
     import torch
 
     from raydistill.core.cost_model import Hardware

@@ -60,7 +60,7 @@ def main() -> None:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     _table(rows)
     if not bench.machine["bfloat16"]:
-        print("This machine has no bfloat16 instructions: cases that need them were skipped.")
+        print("bfloat16 is no faster than float32 on this machine: cases that need it were skipped.")
     print(f"\n{RESULTS}")
 
 

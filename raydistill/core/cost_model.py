@@ -1,7 +1,7 @@
 """Estimate work, to decide what "auto" means for `compile` and `precision`.
 
 Compiling costs about a minute per process and then saves about a third of the time. bfloat16 saves
-another half on hardware that has instructions for it, and it rounds. The driver decides before the
+another half on hardware that multiplies matrices in it, and it rounds. The driver decides before the
 work begins. The decision depends on the work and the hardware, never on the number of workers.
 """
 
@@ -28,6 +28,9 @@ from raydistill.core.training import Training
 # data-centre GPU about 1e13, eager.
 EAGER_FLOPS = {"cpu": 5e10, "gpu": 1e13}
 EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 5e-3}  # overhead of the calls in a step
+# x86's AMX and ARM's instructions. AVX-512's alone are no faster: a distillation compiled in bfloat16 took 1.33
+# times as long as in float32, an expert's step 1.05 times (docs/benchmarks.md).
+FAST_BFLOAT16 = ("amx_bf16", "bf16")
 # Below this a second thread waits. The demo's W32 (4e8 per step) is 1.7 times slower with two; W128
 # (3e9) is faster (docs/log.md).
 STEP_FLOPS_OF_A_THREAD = 1e9
@@ -36,7 +39,7 @@ LONG_SECONDS = 200.0  # of eager work: above this, compiling pays for itself
 
 @dataclass(frozen=True)
 class Hardware:
-    """The hardware of a worker. bfloat16: native instructions, not emulation."""
+    """The hardware of a worker. bfloat16: it is faster than float32."""
 
     kind: Literal["cpu", "gpu"]
     compiler: bool
@@ -50,7 +53,7 @@ class Hardware:
             return Hardware("gpu", header and bool(find_spec("triton") and shutil.which("cc")), True)
         has = torch.cpu.get_capabilities()
         compiler = header and shutil.which(os.environ.get("CXX", "g++")) is not None
-        return Hardware("cpu", compiler, any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16")))
+        return Hardware("cpu", compiler, any(has.get(name, False) for name in FAST_BFLOAT16))
 
 
 @dataclass(frozen=True)

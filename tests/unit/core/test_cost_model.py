@@ -120,6 +120,14 @@ def test_hardware_of_this_host_is_detected() -> None:
     assert Hardware.of_workers(0.5).kind == "gpu"
 
 
+@pytest.mark.parametrize(
+    ("name", "fast"), [("amx_bf16", True), ("bf16", True), ("avx512_bf16", False), ("avx2", False)]
+)
+def test_bfloat16_needs_instructions_that_make_it_fast(monkeypatch: pytest.MonkeyPatch, name: str, fast: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: True})
+    assert Hardware.of_workers(0).bfloat16 is fast
+
+
 class _WithAConstant(torch.nn.Module):
     """A network with a constant tensor that is neither parameter nor buffer."""
 
