@@ -69,6 +69,23 @@ def test_killed_worker_is_restarted_and_the_images_have_the_same_bits(
     assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
 
 
+def test_schedule_ends_the_run_where_it_would_have_without_a_killed_worker(
+    trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stops = "distill.schedule={kind: loss-weighted, patience: 20, significance: 1000}"  # no fall is so evident
+    config, other = (tiny(copy_of(trained_root, tmp_path / name, *MADE_FROM), *LONG, stops) for name in "ab")
+    distill(Plan(config), SILENT)
+    with caplog.at_level("INFO", "raydistill"), killing("run_trainer", (below(other, "distilled") / STATE).exists):
+        distill(Plan(other), SILENT)
+    assert "the worker died" in caplog.text, "the worker had finished before it was killed"
+    assert "the schedule ends the distillation at iteration 20" in caplog.text
+    assert "distilling: 20/20 iterations" in caplog.text
+    assert content(Plan(config).distilled) == content(Plan(other).distilled)
+    history = pq.read_table(below(other, "distilled") / "history.parquet").to_pydict()
+    assert history["iteration"] == list(range(1, 21))
+    assert history["decision"] == ["stay"] * 19 + ["stop"]
+
+
 def test_history_has_every_iteration_and_validation_once(undisturbed: Config) -> None:
     folder = below(undisturbed, "distilled")
     history = pq.read_table(folder / "history.parquet").to_pydict()

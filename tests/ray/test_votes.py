@@ -35,7 +35,8 @@ from raydistill.storage import Folder
 
 VOTES = (
     "experts.targets=votes", "distill.labels=votes", "distill.init=correct", "distill.images_per_class=2",
-    "distill.iterations=6", "evaluate.num_networks=1", "evaluate.baselines=[random_real,class_mean,k_center]",
+    "distill.iterations=6", "distill.expert_epochs=1", "evaluate.num_networks=1",
+    "evaluate.baselines=[random_real,class_mean,k_center]",
 )  # fmt: skip
 
 
