@@ -10,7 +10,7 @@ A schedule is a frozen record of hyper-parameters; `init` and `step` return new 
 
 from __future__ import annotations
 
-from raydistill.core.schedule.base import ALL_EPOCHS, Decision, Matched, ScheduleState
+from raydistill.core.schedule.base import Decision, Matched, ScheduleState
 from raydistill.core.schedule.loss_weighted import LossWeighted
 from raydistill.core.schedule.self_adaptive import SelfAdaptive
 from raydistill.core.schedule.windows import Fixed, StepwiseWindow
@@ -18,6 +18,12 @@ from raydistill.core.schedule.windows import Fixed, StepwiseWindow
 Schedule = LossWeighted | SelfAdaptive | Fixed | StepwiseWindow  # the default first: keys without a kind mean it
 
 __all__ = [
-    "ALL_EPOCHS", "Decision", "Fixed", "LossWeighted", "Matched", "Schedule", "ScheduleState", "SelfAdaptive",
+    "Decision",
+    "Fixed",
+    "LossWeighted",
+    "Matched",
+    "Schedule",
+    "ScheduleState",
+    "SelfAdaptive",
     "StepwiseWindow",
-]  # fmt: skip
+]
