@@ -79,7 +79,7 @@ docs: setup ## build the documentation site into build/docs; warnings are errors
 	@$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs build/docs
 	@echo "open build/docs/index.html"
 
-bench: setup ## measure speed and memory as ratios, under eight minutes; writes benchmarks/results/latest.json
+bench: setup ## measure speed and memory as ratios, about eight minutes; writes benchmarks/results/latest.json
 	@$(BIN)/python benchmarks/bench.py
 
 ui: setup ## show the demo run in MLflow

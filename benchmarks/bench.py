@@ -1,6 +1,6 @@
 """Measure raydistill's speed and memory as ratios of two variants in one run.
 
-    make bench            (or: python benchmarks/bench.py [NAME ...])            under eight minutes on two cores
+    make bench            (or: python benchmarks/bench.py [NAME ...])            about eight minutes on two cores
 
 Each case runs in its own process, with its own peak memory and caches. The variants of a time ratio alternate in one
 process; the ratio is that of the medians, so the machine's speed cancels. Writes `benchmarks/results/latest.json`, rows of
@@ -270,7 +270,7 @@ def _store() -> dict[str, Any]:
             rows[:, ::1024] = expert  # touches every page
             del rows
             folder.write(record(expert), b"{}")
-        write_layout(folder, Layout(("theta",), ((PARAMETERS,),)), experts, epochs)
+        write_layout(folder, Layout(("theta",), ((PARAMETERS,),)), experts, range(epochs + 1))
         commit(folder, kind=KIND, identity=identity_of(KIND, {}, {}, 0), config={}, parents={}, seed=0, uris={})
         opened = TrajectoryStore.open(folder, verify=False)
         opened(0, 0)
