@@ -8,11 +8,14 @@ class:
 with psi a freshly initialised network without its last layer and A one augmentation, the same for
 real and synthetic images (Eq. 6, Zhao & Bilen 2023, arXiv:2110.04181). There are no experts, no
 student and no second derivatives.
+
+If there are experts, psi can be one of them at a random epoch (TGDD, Ran et al. 2025,
+arXiv:2512.02469; its additional loss that keeps classes apart is not implemented).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -99,11 +102,15 @@ def distribution_matching(
     num_classes: int,
     ipc: int,
     seed: int,
+    draw: Callable[[int], Tensor] | None = None,
 ) -> Iterator[tuple[int, float, Tensor]]:
     """Yield (iteration, loss, images [classes * ipc, C, H, W] sorted by class) after every iteration.
 
     The initial images are random real ones. All random numbers depend on `seed`. The images are one
     tensor, updated in place.
+
+    draw: returns the parameters theta_P of `network` from the seed of an iteration. None: freshly
+    initialised ones.
 
     Raises
     ------
@@ -123,7 +130,11 @@ def distribution_matching(
     optimiser = torch.optim.SGD([images], lr=recipe.lr, momentum=recipe.momentum)
     for iteration in range(recipe.iterations):
         g = generator(seed, iteration)
-        theta_P = initial_parameters(psi, fold_in(seed, iteration, "network")).to(images)
+        own_seed = fold_in(seed, iteration, "network")
+        theta_P = (
+            initial_parameters(psi, own_seed) if draw is None else _without_last_layer(draw(own_seed), network, psi)
+        )
+        theta_P = theta_P.to(images)
         gradient, total = torch.zeros_like(images), 0.0
         for real, mine, parameters in class_batches(
             images_NCHW, members, recipe.batch_size, ipc, recipe.augmentation, g
@@ -135,3 +146,7 @@ def distribution_matching(
         images.grad = gradient
         optimiser.step()
         yield iteration + 1, total, images
+
+
+def _without_last_layer(theta_P: Tensor, network: Network, psi: Network) -> Tensor:
+    return psi.layout.flatten(network.layout.split(theta_P))

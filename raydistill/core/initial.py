@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,12 +15,14 @@ from raydistill.core.distribution import DistributionMatching, distribution_matc
 from raydistill.core.networks import Network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import Recipe
+from raydistill.core.trajectories import Trajectories
+from raydistill.seeding import generator
 
 # Smallest initial probability of a learned label: the softmax's gradient is proportional to it, so
 # 0 would stay 0. About 40 volunteers classify a galaxy, so smaller products of their fractions are
 # not measured.
 LEAST_PROBABILITY = 1e-3
-DM_ITERATIONS = 1000  # of `init: dm`
+DM_ITERATIONS = 1000  # of `init: dm` and `init: tgdd`
 
 
 def initial_images(
@@ -29,11 +32,13 @@ def initial_images(
     num_classes: int,
     network: Network,
     experts_P: Sequence[Tensor],
+    trajectories: Trajectories,
     g: torch.Generator,
 ) -> Coreset:
     """Return classes * ipc initial images, sorted by class; `recipe.init` chooses how.
 
-    experts_P: the final parameters of the experts.
+    experts_P: the final parameters of the experts, empty unless `recipe.needs_experts`.
+    trajectories: their parameters by epoch.
     """
     data = (images_NCHW, labels_N, num_classes, recipe.images_per_class, g)
     match recipe.init:
@@ -45,23 +50,40 @@ def initial_images(
             return coreset.class_mean(*data)
         case "herding":
             return coreset.herding(*data[:-1])
-        case "dm":
-            matched = _matched(recipe, images_NCHW, labels_N, num_classes, network, g)
+        case "dm" | "tgdd":
+            draw = None if recipe.init == "dm" else partial(random_snapshot, trajectories)
+            matched = _matched(recipe, images_NCHW, labels_N, num_classes, network, draw, g)
             return coreset.with_class_origins(matched, labels_N.cpu(), num_classes)
         case "correct":
             return coreset.correctly_classified(*data, lambda *images: margin(network, experts_P, *images))
 
 
 def _matched(
-    recipe: Recipe, images_NCHW: Tensor, labels_N: Tensor, num_classes: int, network: Network, g: torch.Generator
+    recipe: Recipe,
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    num_classes: int,
+    network: Network,
+    draw: Callable[[int], Tensor] | None,
+    g: torch.Generator,
 ) -> Tensor:
     """Return the images of distribution matching."""
     options = DistributionMatching(iterations=DM_ITERATIONS, augmentation=replace(recipe.augmentation, shared=True))
     seed = int(torch.randint(2**31, (1,), generator=g))
     *_, (_, _, matched) = distribution_matching(
-        options, network, images_NCHW, labels_N, num_classes, recipe.images_per_class, seed
+        options, network, images_NCHW, labels_N, num_classes, recipe.images_per_class, seed, draw
     )
     return matched
+
+
+def random_snapshot(trajectories: Trajectories, seed: int) -> Tensor:
+    """Return theta_P of a random expert after a random epoch, the initial parameters included."""
+    g = generator(seed, "snapshot")
+    expert, epoch = (
+        int(torch.randint(count, (1,), generator=g))
+        for count in (trajectories.num_experts, trajectories.num_epochs + 1)
+    )
+    return trajectories(expert, epoch)
 
 
 @torch.no_grad()

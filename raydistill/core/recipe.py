@@ -145,7 +145,8 @@ class Recipe:
         Initial images. "noise"; "real": random training images of the class; "correct": real images
         that the experts classify correctly (DATM); "mean": means of disjoint parts of the class;
         "herding": training images whose mean is nearest to the class mean; "dm": a thousand
-        iterations of distribution matching (`core.distribution`).
+        iterations of distribution matching (`core.distribution`); "tgdd": the same with random
+        experts at random epochs in place of new networks.
     image_step, lr_step
         Optimisers of the images and of the logarithm of the student's learning rate.
     engine
@@ -193,7 +194,7 @@ class Recipe:
     batch_size: int | Literal["auto"] | None = None
     labels: Literal["hard", "votes", "soft"] = "hard"
     label_init: Literal["experts", "votes", "hard"] = "experts"
-    init: Literal["noise", "real", "correct", "mean", "herding", "dm"] = "real"
+    init: Literal["noise", "real", "correct", "mean", "herding", "dm", "tgdd"] = "real"
     ema: float = 0.0
     schedule: Schedule = field(default_factory=LossWeighted)
     image_step: Step = field(default_factory=lambda: Adam(lr=0.03))

@@ -76,6 +76,9 @@ def check_recipe(config: Config) -> None:
     if config.experts.keep == "ends" and config.distill.trajectories != "straight":
         what = "experts.keep=ends stores the first and the last epoch, and SGD's trajectories need every epoch"
         raise ConfigError(what, "distill.trajectories", "set it to straight, or experts.keep to all")
+    if config.experts.keep == "ends" and config.distill.init == "tgdd":
+        what = "experts.keep=ends stores the first and the last epoch, and init=tgdd draws from all epochs"
+        raise ConfigError(what, "distill.init", "set it to dm, or experts.keep to all")
 
 
 def _check_networks(config: Config) -> None:

@@ -166,6 +166,9 @@ CONFIG_ROWS = [
     R("experts without the epochs that matching needs", "run tiny.yaml experts.keep=ends", 2,
       "distill.trajectories: experts.keep=ends stores the first and the last epoch, and SGD's trajectories need every epoch; "
       "set it to straight, or experts.keep to all"),
+    R("initial images from epochs that are not stored", "run tiny.yaml extends=methods/mct distill.init=tgdd", 2,
+      "distill.init: experts.keep=ends stores the first and the last epoch, and init=tgdd draws from all epochs; "
+      "set it to dm, or experts.keep to all"),
     R("an initial value of labels that are not learned", "run tiny.yaml distill.label_init=votes", 2,
       "command line, distill: label_init: votes goes with labels: soft; labels: hard are not learned; fix the value"),
     R("a custom network that cannot be imported", "run tiny.yaml 'network={kind: custom, factory: \"no.such:thing\"}'", 2,

@@ -18,6 +18,7 @@ from astropy.io import fits
 from PIL import Image
 from ray_tools import SILENT, TINY, below, content, copy_of, folder_survey, killing, tiny
 from scipy import ndimage
+from torch import Tensor
 from typer.testing import CliRunner
 
 from raydistill.analysis.fits import read_prototypes
@@ -27,6 +28,7 @@ from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.tensors import write_tensors
 from raydistill.cli import app
 from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, ExpertTraining, Resources, Tracking
+from raydistill.core import initial
 from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import Augmentation
 from raydistill.core.distiller import Record
@@ -215,6 +217,21 @@ def test_class_means_get_the_learning_rate_of_real_images(trained_root: Path, tm
     chosen_lr = float(means.student_lrs)
     means.begin(means.images[None])
     assert float(means.student_lrs) > 1.1 * chosen_lr
+
+
+def test_initial_images_of_tgdd_come_from_the_stored_experts(
+    trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(initial, "DM_ITERATIONS", 20)
+
+    def images(init: str) -> Tensor:
+        plan = Plan(tiny(trained_root, f"distill.init={init}"))
+        task = make_task(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path / init)))
+        return Trainer(task).distiller.images
+
+    new_networks, of_experts = images("dm"), images("tgdd")
+    assert of_experts.isfinite().all()
+    assert not torch.equal(new_networks, of_experts)
 
 
 @pytest.mark.parametrize(

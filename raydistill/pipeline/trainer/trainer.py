@@ -107,10 +107,11 @@ class Trainer:
         # The final parameters of 1000 experts are gigabytes: read them only if the recipe needs
         # them.
         experts = (self.network, final_parameters(inputs.trajectories) if recipe.needs_experts else [])
-        device = inputs.device if recipe.init == "dm" else "cpu"  # the other ways choose or average
+        device = inputs.device if recipe.init in ("dm", "tgdd") else "cpu"  # the other ways choose or average
+        images = pixels.to(device), train.labels_N.to(device)
         initial = initial_images(
-            recipe, pixels.to(device), train.labels_N.to(device), curated.num_classes, *experts, generator(self.seed, "initial")
-        )  # fmt: skip
+            recipe, *images, curated.num_classes, *experts, inputs.trajectories, generator(self.seed, "initial")
+        )
         if recipe.init == "correct":
             self._warn_of_misclassified(initial, *experts)
         labels = initial_labels(recipe, initial, curated.num_classes, *experts, votes)

@@ -57,6 +57,24 @@ def test_one_step_follows_the_gradient_of_the_paper(ipc: int) -> None:
         torch.testing.assert_close(after[mine].flatten(1), expected)
 
 
+def test_embedding_of_given_networks_replaces_new_ones() -> None:
+    """TGDD: psi is the drawn network without its last layer, here W of the drawn parameters."""
+    recipe = DistributionMatching(iterations=1, batch_size=99, lr=0.3, augmentation=PLAIN)
+    theta_P, seeds = initial_parameters(PROJECTED, 11), []
+
+    def draw(seed: int) -> torch.Tensor:
+        seeds.append(seed)
+        return theta_P
+
+    after = matched(recipe, PROJECTED, IMAGES, LABELS, zoo.CLASSES, 1, 4, draw)
+    before = coreset.random_real(IMAGES, LABELS, zoo.CLASSES, 1, generator(4, "initial")).images_SCHW
+    W = PROJECTED.layout.split(theta_P)["1.weight"].double()
+    for k in range(zoo.CLASSES):
+        away = (mean(IMAGES, LABELS, k) - before[k]).flatten()
+        torch.testing.assert_close(after[k].flatten(), before[k].flatten() + 0.3 * 2 * (W.T @ W @ away))
+    assert seeds == [fold_in(4, 0, "network")]
+
+
 def test_with_pixels_as_features_it_converges_to_the_class_means() -> None:
     recipe = DistributionMatching(iterations=60, batch_size=99, lr=0.3, momentum=0.0, augmentation=PLAIN)
     steps = list(distribution_matching(recipe, PIXELS, IMAGES, LABELS, zoo.CLASSES, 1, 0))

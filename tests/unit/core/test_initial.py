@@ -16,6 +16,7 @@ from raydistill.core.networks import Network, build_network
 from raydistill.core.normalise import one_hot
 from raydistill.core.recipe import Recipe
 from raydistill.core.training import predict
+from raydistill.core.trajectories import InMemoryTrajectories, final_parameters
 from raydistill.seeding import generator
 from tests import zoo
 
@@ -25,16 +26,21 @@ VOTES = zoo.normal(2, 90, K).softmax(dim=1)
 RECIPE = Recipe(images_per_class=4, init="correct")
 
 
+NETWORK = build_network(zoo.NETWORKS["instance"], K, zoo.SIZE)
+
+
 @cache
-def experts() -> tuple[Network, list[Tensor]]:
+def trajectories() -> InMemoryTrajectories:
     """Return experts that were trained so briefly that they make errors."""
-    network = build_network(zoo.NETWORKS["instance"], K, zoo.SIZE)
-    trajectories = zoo.experts(network, num_experts=2, num_epochs=3)
-    return network, [trajectories(expert, 3) for expert in range(2)]
+    return zoo.experts(NETWORK, num_experts=2, num_epochs=3)
+
+
+def experts() -> tuple[Network, list[Tensor]]:
+    return NETWORK, final_parameters(trajectories())
 
 
 def begin(recipe: Recipe, labels_N: Tensor = LABELS, seed: int = 0) -> Coreset:
-    return initial_images(recipe, IMAGES, labels_N, K, *experts(), generator(seed))
+    return initial_images(recipe, IMAGES, labels_N, K, *experts(), trajectories(), generator(seed))
 
 
 # ---- images ----
@@ -74,19 +80,30 @@ def test_class_that_no_expert_recognises_starts_from_its_largest_margins() -> No
     assert set(rows.tolist()) == set(best.tolist())
 
 
+@pytest.mark.parametrize("init", ["dm", "tgdd"])
 def test_distribution_matching_starts_from_galaxies_and_brings_their_means_nearer(
-    monkeypatch: pytest.MonkeyPatch,
+    init: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    recipe = replace(RECIPE, init=init)  # type: ignore[arg-type]
     distances = []
     for iterations in (1, 40):
         monkeypatch.setattr(initial, "DM_ITERATIONS", iterations)
-        chosen = begin(replace(RECIPE, init="dm"))
-        assert torch.equal(chosen.images_SCHW, begin(replace(RECIPE, init="dm")).images_SCHW)
+        chosen = begin(recipe)
+        assert torch.equal(chosen.images_SCHW, begin(recipe).images_SCHW)
         means = torch.stack([IMAGES[k == LABELS].mean(dim=0) for k in range(K)])
         own = chosen.images_SCHW.view(K, 4, *IMAGES.shape[1:]).mean(dim=1)
         distances.append(float((own - means).norm()))
     assert distances[1] < distances[0]
     assert [len(rows) for rows in chosen.origins] == [30] * 4 * K  # the whole class labels them
+
+
+def test_snapshots_are_drawn_from_all_experts_and_epochs_alike() -> None:
+    stored = {(expert, epoch): trajectories()(expert, epoch) for expert in range(2) for epoch in range(4)}
+    counts = dict.fromkeys(stored, 0)
+    for seed in range(400):
+        drawn = initial.random_snapshot(trajectories(), seed)
+        counts[next(key for key, theta_P in stored.items() if torch.equal(theta_P, drawn))] += 1
+    assert all(25 < count < 80 for count in counts.values()), counts  # 50 each, with a deviation of 6.6
 
 
 def test_herding_does_not_depend_on_the_seed_and_starts_nearest_to_the_class_mean() -> None:
