@@ -1,9 +1,12 @@
 """Measure the accuracy of whole runs over seeds: the tables of docs/results.md.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py gz2_kaggle5 gz2_kaggle5_ipc10 [--seeds 3] [--set KEY=VALUE] [--parallel 2] \
-        [--output runs]
+        [--output runs] [--save-sets FOLDER]
+    RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py --sets FOLDER
 
 Runs `raydistill run` for each config and distilling seed, on the same curated set and experts.
+`--save-sets` copies the distilled sets of each row into a folder. `--sets` measures every row of such a folder again from
+its images alone: it distils nothing and needs no experts.
 `--parallel` sets are distilled at once, each on its share of the cores: small steps gain little from a second thread.
 The first seed also trains all baselines, other networks, and networks on all the data.
 Fresh networks are evaluated by balanced accuracy on test galaxies, under each protocol of the config.
@@ -14,56 +17,126 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
-from typing import Any, get_args
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
 
-from running import ROOT, balanced_accuracy, deviation, distill_sets, prepare_experts, run_all_stages, share_of_cores
+from running import (
+    ROOT,
+    balanced_accuracy,
+    deviation,
+    distill_sets,
+    evaluate_set,
+    prepare_experts,
+    run_all_stages,
+    share_of_cores,
+)
 
 from raydistill.config import Baseline
 
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
+ROW_FILE = "row.json"
 SMALL_SETS = get_args(Baseline)  # with as many images as the distilled set
 WITH_ALL = [f"evaluate.baselines=[{', '.join(SMALL_SETS)}]"]
 ONLY_DISTILLED = ["evaluate.baselines=[]", "evaluate.full_data_networks=0", "evaluate.other_networks=[]"]
 
 
+class Row(NamedTuple):
+    """A row of the table: a config and the overrides of `--set`."""
+
+    config: str
+    overrides: list[str]
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.config, *self.overrides])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="+")
+    parser.add_argument("configs", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--output", default="runs")
+    parser.add_argument("--save-sets", type=Path, metavar="FOLDER")
+    parser.add_argument("--sets", type=Path, metavar="FOLDER")
     args = parser.parse_args()
-    common = {config: [config, f"output={args.output}", *args.overrides] for config in args.configs}
-    _distill(args, common)
+    if bool(args.configs) == bool(args.sets):
+        parser.error("name configs, or a folder of distilled sets with --sets")
+    if args.sets:
+        measured = ((row, _evaluate_saved(row, sets, args.output)) for row, sets in _saved_rows(args.sets))
+    else:
+        chosen = [Row(config, args.overrides) for config in args.configs]
+        _distill(chosen, args)
+        measured = ((row, _run(row, args)) for row in chosen)
     rows: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for config in args.configs:
-        reports = []
-        for seed in range(args.seeds):
-            reports.append(
-                run_all_stages([*common[config], f"distill.seed={seed}", *(ONLY_DISTILLED if seed else WITH_ALL)])
-            )
-            print(f"{config}, seed {seed}: {balanced_accuracy(reports[-1], 'distilled'):.3f}", flush=True)
-        rows[" ".join([config, *args.overrides])] = _row(reports)
+    for row, reports in measured:
+        rows[row.name] = rows.get(row.name, {}) | _accuracies(reports)  # saved sets lack their experts
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     _print_table(rows)
 
 
-def _distill(args: argparse.Namespace, common: dict[str, list[str]]) -> None:
+def _distill(rows: list[Row], args: argparse.Namespace) -> None:
     """Distil all sets, several at once."""
-    for arguments in common.values():
+    common = [[row.config, f"output={args.output}", *row.overrides] for row in rows]
+    for arguments in common:
         prepare_experts(arguments)
     sets = [
         [*arguments, f"distill.seed={seed}", share_of_cores(args.parallel)]
-        for arguments in common.values()
+        for arguments in common
         for seed in range(args.seeds)
     ]
-    for arguments, folder in zip(sets, distill_sets(sets, args.parallel), strict=True):
-        print(f"{arguments[0]}, {arguments[-2]}: {folder}", flush=True)
+    owners = [(row, seed) for row in rows for seed in range(args.seeds)]
+    for (row, seed), folder in zip(owners, distill_sets(sets, args.parallel), strict=True):
+        print(f"{row.name}, seed {seed}: {folder}", flush=True)
+        if args.save_sets:
+            _save(row, seed, folder, args.save_sets)
 
 
-def _row(reports: list[dict[str, Any]]) -> dict[str, Any]:
+def _run(row: Row, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run the remaining stages for each seed, and return the contents of evaluation.json."""
+    common = [row.config, f"output={args.output}", *row.overrides]
+    reports = []
+    for seed in range(args.seeds):
+        reports.append(run_all_stages([*common, f"distill.seed={seed}", *(ONLY_DISTILLED if seed else WITH_ALL)]))
+        _print_accuracy(row, seed, reports[-1])
+    return reports
+
+
+def _evaluate_saved(row: Row, sets: list[Path], output: str) -> list[dict[str, Any]]:
+    """Evaluate the saved sets of a row, and return the contents of evaluation.json."""
+    common = [row.config, f"output={output}", *row.overrides]
+    reports = []
+    for seed, folder in enumerate(sets):
+        reports.append(evaluate_set(folder, [*common, *(ONLY_DISTILLED if seed else WITH_ALL)]))
+        _print_accuracy(row, seed, reports[-1])
+    return reports
+
+
+def _print_accuracy(row: Row, seed: int, report: dict[str, Any]) -> None:
+    print(f"{row.name}, seed {seed}: {balanced_accuracy(report, 'distilled'):.3f}", flush=True)
+
+
+def _save(row: Row, seed: int, distilled: Path, folder: Path) -> None:
+    """Copy a distilled set to FOLDER/ROW/SEED, and write which row it belongs to."""
+    own = folder / row.name.replace("/", "_").replace(" ", "_")
+    shutil.copytree(distilled, own / str(seed), dirs_exist_ok=True)
+    (own / ROW_FILE).write_text(json.dumps(row._asdict(), indent=1) + "\n")
+
+
+def _saved_rows(folder: Path) -> Iterator[tuple[Row, list[Path]]]:
+    """Yield the rows of a folder and their sets; SystemExit if there are none."""
+    found = sorted(folder.glob(f"*/{ROW_FILE}"))
+    if not found:
+        raise SystemExit(f"{folder}: no distilled sets; write some with --save-sets")
+    for file in found:
+        yield Row(**json.loads(file.read_text())), sorted(path for path in file.parent.iterdir() if path.is_dir())
+
+
+def _accuracies(reports: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the accuracies by protocol: all seeds of the distilled sets, the first seed of the rest."""
     first = reports[0]
     distilled = [_by_protocol(report, "distilled") for report in reports]
@@ -87,8 +160,8 @@ def _by_protocol(report: dict[str, Any], training_set: str) -> dict[str, float]:
 
 
 def _architecture(report: dict[str, Any]) -> str:
-    """Return the architecture of the experts."""
-    return str(report["experts"]["all"][0]["network"])
+    """Return the architecture of the experts, which every report has first."""
+    return str(report["distilled"]["all"][0]["network"])
 
 
 def _print_table(rows: dict[str, Any]) -> None:

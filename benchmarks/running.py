@@ -77,6 +77,20 @@ def run_all_stages(arguments: list[str]) -> dict[str, Any]:
     return summary
 
 
+def evaluate_set(distilled: Path, arguments: list[str]) -> dict[str, Any]:
+    """Evaluate a distilled set on the test images of a config, and return the contents of evaluation.json.
+
+    The stages up to the curated set run first; nothing is distilled.
+    """
+    for stage in stages_of(load(arguments[0], arguments[1:])):
+        run_stage(stage, arguments)
+        if stage == "curate":
+            break
+    folder = run_stage("evaluate", [*arguments, f"distilled={distilled.resolve()}"])
+    summary: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
+    return summary
+
+
 def balanced_accuracy(summary: dict[str, Any], training_set: str) -> float:
     """Return the mean balanced accuracy of one training set of evaluation.json."""
     return float(summary[training_set]["balanced_accuracy"]["mean"])
