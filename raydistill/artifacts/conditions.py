@@ -269,7 +269,7 @@ def fit_encoding(
 
 def _training_colours(curated: CuratedSet) -> Iterator[np.ndarray]:
     """Yield the colours [n, 2] of evenly spaced training pictures, at most `MAX_STATISTICS` in all."""
-    spacing = ceil(sum(entry.train for entry in curated.summary.classes) / MAX_STATISTICS)
+    spacing = ceil(curated.summary.num_train / MAX_STATISTICS)
     first = 0
     for label in range(curated.num_classes):
         if (name := partition("train", label)) not in curated.manifest.files:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 KIND = "curated"
-
-Levels = dict[str, float | list[float]]  # black and white, by key of the config
 
 SCHEMA = pa.schema(
     [
@@ -75,95 +74,6 @@ NEAR_DUPLICATES_SCHEMA = pa.schema(
         ("distance", pa.int32()),  # bits of 192 by which their perceptual hashes differ
     ]
 )
-
-
-@dataclass(frozen=True)
-class ClassSummary:
-    """Counts of one class of a curated set.
-
-    Attributes
-    ----------
-    name
-        Name of the class.
-    candidates
-        Galaxies of the class in the survey.
-    kept
-        Galaxies after selection and image checks.
-    train, validation, test
-        Galaxies in each split.
-    lowest_confidence
-        Lowest confidence of a kept galaxy, in [0, 1]; None where the class is empty.
-    """
-
-    name: str
-    candidates: int
-    kept: int
-    train: int
-    validation: int
-    test: int
-    lowest_confidence: float | None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The contents of `summary.json`.
-
-    Attributes
-    ----------
-    survey
-        Name of the survey in the config.
-    simulated
-        Whether the survey was simulated.
-    image_size
-        Side of the images in pixels.
-    crop_fraction
-        Side of the central square that was cut out, as a fraction of the picture's shorter side.
-    mean, std
-        Statistics of each colour channel of the training images, in units where white is 1.
-    classes
-        Counts of each class; the index is the label.
-    rejected
-        Number of pictures that failed the image checks, by reason.
-    aligned
-        Whether every galaxy was turned until its major axis is horizontal (`curate.align`).
-    unassigned
-        Number of rows of the survey's table that belong to no class, by reason; "excluded" counts
-        those of `curate.exclude`.
-    duplicates
-        Number of pictures whose pixels also occur in an earlier split, by pair of splits, such as
-        "train/test". "train/train" counts those that occur earlier in the same split.
-    near_duplicates
-        Number of pictures that look like one of an earlier split, by pair of splits.
-    levels
-        The numbers chosen for `value_range: auto`, or for `stretch: auto` and its `minimum`; empty
-        if nothing was chosen.
-    tree
-        Name of the decision tree of `votes` (`galaxies.trees.TREES`), whose `answers` give their
-        order. Empty for Galaxy Zoo 2, and for a survey without votes.
-    """
-
-    survey: str
-    simulated: bool
-    image_size: int
-    crop_fraction: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    classes: tuple[ClassSummary, ...]
-    rejected: dict[str, int]
-    aligned: bool = False
-    unassigned: dict[str, int] = field(default_factory=dict)
-    duplicates: dict[str, int] = field(default_factory=dict)
-    levels: Levels = field(default_factory=dict)
-    near_duplicates: dict[str, int] = field(default_factory=dict)
-    tree: str = ""
-
-    def to_json(self) -> bytes:
-        """Return the bytes of `summary.json`, without the fields that older sets lack if they are empty."""
-        values = asdict(self)
-        for name in ("duplicates", "levels", "near_duplicates", "tree"):
-            if not values[name]:
-                del values[name]
-        return json.dumps(values, indent=1).encode()
 
 
 @dataclass(frozen=True)

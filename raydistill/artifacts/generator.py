@@ -82,7 +82,7 @@ class GeneratorSummary:
     image_size
         Side of the pictures in pixels.
     crop_fraction, aligned
-        Crop and alignment of the training pictures, as in `artifacts.curated.Summary`.
+        Crop and alignment of the training pictures, as in `artifacts.curated_summary.Summary`.
     class_names
         Names of the classes; the index is the label. Empty for a set without classes.
     tree

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raydistill.artifacts.curated import Levels
+from raydistill.artifacts.curated_summary import Levels
 from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder

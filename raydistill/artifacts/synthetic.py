@@ -102,7 +102,7 @@ class SyntheticSummary:
     image_size
         Side of the images in pixels.
     crop_fraction, aligned
-        Crop and alignment of the training images, as in `artifacts.curated.Summary`.
+        Crop and alignment of the training images, as in `artifacts.curated_summary.Summary`.
     mean, std
         Statistics of each colour channel of the real training images, in units where white is 1.
     tree

@@ -48,6 +48,11 @@ class Snapshots:
         ]
 
     @property
+    def num_epochs(self) -> int:
+        """Return the number of stored snapshots after the initial network, which are counted as epochs."""
+        return len(self.stored) - 1
+
+    @property
     def steps_between(self) -> int:
         """Return the SGD steps between the first two snapshots."""
         return self.steps[1]

@@ -91,7 +91,7 @@ def _check_networks(config: Config) -> None:
             network = build_network(architecture, num_classes=2, image_size=config.curate.image_size)
             if isinstance(architecture, Custom | Timm):  # tests/unit/core cover the built-in networks
                 check_network(network, num_classes=2, image_size=config.curate.image_size)
-            if {"dm", "ncfm"} & set(config.evaluate.baselines) and key == "network":
+            if key == "network" and _needs_features(config):
                 embedding(network)
         except ValueError as error:
             raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error
@@ -99,6 +99,10 @@ def _check_networks(config: Config) -> None:
     for name in [name for name, count in names.items() if count > 1]:
         what = f"two networks have the name '{name}', and their results would be mixed"
         raise ConfigError(what, "evaluate.other_networks", "leave one of them out, or give it another name")
+
+
+def _needs_features(config: Config) -> bool:
+    return bool({"dm", "ncfm"} & set(config.evaluate.baselines)) or config.distill.init in ("dm", "tgdd")
 
 
 def _check_augmentation(config: Config) -> None:

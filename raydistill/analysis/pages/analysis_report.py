@@ -40,7 +40,7 @@ def analysis_page(
         image_size=curated.summary.image_size,
         ipc=distilled.images_per_class,
         num_classes=curated.num_classes,
-        num_galaxies=sum(entry.train for entry in curated.summary.classes),
+        num_galaxies=curated.summary.num_train,
         iteration=distilled.selected.iteration,
         content=distilled.manifest.content[:12],
         aligned=curated.summary.aligned,

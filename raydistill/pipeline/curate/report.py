@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydistill.analysis import figures
-from raydistill.artifacts.curated import Summary, partition
+from raydistill.artifacts.curated import partition
+from raydistill.artifacts.curated_summary import Summary
 from raydistill.artifacts.tables import decode_images
 from raydistill.log import get_logger
 from raydistill.pipeline.pictures.levels import format_levels

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import torch
 
-from raydistill.artifacts.curated import NEAR_DUPLICATES, CuratedSet, Levels, Summary
+from raydistill.artifacts.curated import NEAR_DUPLICATES, CuratedSet
+from raydistill.artifacts.curated_summary import Levels, Summary
 from raydistill.artifacts.tensors import write_whitening
 from raydistill.config import Config, Images
 from raydistill.core.normalise import PixelSums, Whitening

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, ClassSummary, Levels, Summary, partition
+from raydistill.artifacts.curated import REJECTED_SCHEMA, SCHEMA, partition
+from raydistill.artifacts.curated_summary import ClassSummary, Levels, Summary
 from raydistill.artifacts.vote_totals import write_vote_totals
 from raydistill.config import Config
 from raydistill.core.normalise import MINIMUM_STD, PixelSums

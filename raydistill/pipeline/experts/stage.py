@@ -148,7 +148,7 @@ def describe_undertrained(finding: Undertrained, training: Training) -> str:
 def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
     config, folder, resources = plan.config, plan.trajectories.folder, plan.config.resources
     network = build_network(plan.expert_network, curated.num_classes, curated.summary.image_size)
-    side, num_train = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
+    side, num_train = curated.summary.image_size, curated.summary.num_train
     images = torch.Size((num_train, 3, side, side))
     recipe, snapshots = config.experts, config.experts.snapshots(num_train)
     training = _resolve_training(config, folder, run, network, images)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.artifacts.curated import Levels
+from raydistill.artifacts.curated_summary import Levels
 from raydistill.config import Images
 from raydistill.datasets.base import DataSet, EncodedDataSet, PackedDataSet
 from raydistill.datasets.table import ImageTable

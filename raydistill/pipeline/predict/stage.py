@@ -20,7 +20,8 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from raydistill.artifacts.curated import CuratedSet, Levels
+from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.curated_summary import Levels
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.predictions import DATA, SUMMARY, BlockRecord, PredictionSet, PredictionSummary, read_record
 from raydistill.artifacts.trajectories import TrajectoryStore

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from raydistill.artifacts.curated import Levels
+from raydistill.artifacts.curated_summary import Levels
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError
 from raydistill.log import get_logger

@@ -85,10 +85,10 @@ def make_task(
 def recipe_and_estimate(plan: Plan, curated: CuratedSet) -> tuple[ResolvedRecipe, WorkEstimate]:
     """Return the recipe with its number of student steps, and the estimated work."""
     config = plan.config
-    side, num_train = curated.summary.image_size, sum(entry.train for entry in curated.summary.classes)
+    side, num_train = curated.summary.image_size, curated.summary.num_train
     images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
     snapshots = config.experts.snapshots(num_train)
-    recipe = config.distill.resolved(snapshots.steps_between, epochs=len(snapshots.stored) - 1)
+    recipe = config.distill.resolved(snapshots.steps_between, epochs=snapshots.num_epochs)
     return recipe, estimate_distillation(recipe, build_network(plan.expert_network, curated.num_classes, side), images)
 
 

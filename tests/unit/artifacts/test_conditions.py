@@ -20,7 +20,8 @@ from raydistill.artifacts.conditions import (
     picture_colours,
     votes_of,
 )
-from raydistill.artifacts.curated import KIND, SCHEMA, ClassSummary, CuratedSet, Summary, partition
+from raydistill.artifacts.curated import KIND, SCHEMA, CuratedSet, partition
+from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.tables import decode_images
 from raydistill.errors import ArtifactIncompatible

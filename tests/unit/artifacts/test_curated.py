@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from raydistill.artifacts.curated import KIND, SCHEMA, ClassSummary, CuratedSet, Summary, partition
+from raydistill.artifacts.curated import KIND, SCHEMA, CuratedSet, partition
+from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.artifacts.manifest import commit
 from raydistill.errors import ArtifactCorrupt
 from raydistill.galaxies.classes import ClassTree, GalaxyClass

@@ -19,7 +19,8 @@ import yaml
 datasets = pytest.importorskip("datasets")
 
 from raydistill.artifacts import export as exports  # noqa: E402
-from raydistill.artifacts.curated import ClassSummary, CuratedSet  # noqa: E402
+from raydistill.artifacts.curated import CuratedSet  # noqa: E402
+from raydistill.artifacts.curated_summary import ClassSummary  # noqa: E402
 from raydistill.artifacts.dataset_card import LICENCES  # noqa: E402
 from raydistill.artifacts.distilled import KIND, LAST, SELECTED, DistilledSet, SyntheticImages, write_images  # noqa: E402
 from raydistill.artifacts.export import export, open_for_export  # noqa: E402

@@ -9,7 +9,8 @@ import torch
 
 from raydistill.artifacts import curated
 from raydistill.artifacts.conditions import fit_encoding
-from raydistill.artifacts.curated import ClassSummary, CuratedSet, Summary, partition
+from raydistill.artifacts.curated import CuratedSet, partition
+from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.artifacts.generator import SUMMARY, GeneratorSummary, write_model
 from raydistill.artifacts.manifest import commit
 from raydistill.diffusion.model import Model, build_generator

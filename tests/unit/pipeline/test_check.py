@@ -26,6 +26,8 @@ def noisy(num_classes: int, image_size: int, channels: int) -> nn.Module:
     ("overrides", "key", "message"),
     [
         ([CUSTOM + "convolution_only'}", "evaluate.baselines=[dm]"], "network", "no last linear layer whose input could be its features"),
+        ([CUSTOM + "convolution_only'}", "evaluate.baselines=[]", "distill.init=tgdd"], "network",
+         "no last linear layer whose input could be its features"),
         ([CUSTOM + "noisy'}"], "network", "the network draws random numbers"),
         (["evaluate.other_networks=[" + CUSTOM.partition("=")[2] + "noisy'}]"], "evaluate.other_networks.0", "draws random numbers"),
         (["output=a?b"], "output", r"cannot keep its database in '.*/a\?b/demo', because of the '\?'"),

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydistill.artifacts.curated import SPLITS, Summary
+from raydistill.artifacts.curated import SPLITS
+from raydistill.artifacts.curated_summary import Summary
 from raydistill.errors import CatalogError
 from raydistill.pipeline.curate.duplicates import DuplicateFinder, check_duplicates, fingerprint
 

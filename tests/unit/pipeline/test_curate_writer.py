@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from raydistill.artifacts.curated import NEAR_DUPLICATES, Summary
+from raydistill.artifacts.curated import NEAR_DUPLICATES
+from raydistill.artifacts.curated_summary import Summary
 from raydistill.config import CatalogSurvey, Config, Curate
 from raydistill.datasets.folder import ImageFolder
 from raydistill.galaxies.pictures.fits import FitsImages

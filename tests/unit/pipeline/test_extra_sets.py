@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from raydistill.artifacts.conditions import ConditionEncoding, fit_encoding
-from raydistill.artifacts.curated import KIND, SCHEMA, ClassSummary, CuratedSet, Summary, partition
+from raydistill.artifacts.curated import KIND, SCHEMA, CuratedSet, partition
+from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.artifacts.manifest import commit
 from raydistill.diffusion.training import TrainingImages
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing

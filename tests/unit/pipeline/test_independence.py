@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill.artifacts import curated
-from raydistill.artifacts.curated import ClassSummary, CuratedSet, Summary, partition
+from raydistill.artifacts.curated import CuratedSet, partition
+from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.artifacts.manifest import Manifest, commit
 from raydistill.errors import ArtifactIncompatible
 from raydistill.pipeline.pictures.independence import check_disjoint, check_independent, check_unseen
