@@ -9,7 +9,8 @@ Runs `raydistill run` for each config and distilling seed, on the same curated s
 its images alone: it distils nothing and needs no experts.
 `--parallel` sets are distilled at once, each on its share of the cores: small steps gain little from a second thread.
 The first seed also trains all baselines, other networks, and networks on all the data.
-Fresh networks are evaluated by balanced accuracy on test galaxies, under each protocol of the config.
+Fresh networks are evaluated by balanced accuracy on test galaxies, under each protocol of the config. A further row has
+for each training set the protocol that is better on validation galaxies.
 A stopped run resumes when the command is run again. The rows of `benchmarks/results/accuracy.json` are updated and printed.
 """
 
@@ -30,14 +31,17 @@ from running import (
     distill_sets,
     evaluate_set,
     prepare_experts,
-    run_all_stages,
+    run_stage,
     share_of_cores,
 )
 
-from raydistill.config import Baseline
+from raydistill.artifacts.evaluation import EvaluationReport
+from raydistill.config import Baseline, load
 
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
 ROW_FILE = "row.json"
+CHOSEN = "better on validation"
+WITHOUT_PROTOCOL = ("experts", "full_data")
 SMALL_SETS = get_args(Baseline)  # with as many images as the distilled set
 WITH_ALL = [f"evaluate.baselines=[{', '.join(SMALL_SETS)}]"]
 ONLY_DISTILLED = ["evaluate.baselines=[]", "evaluate.full_data_networks=0", "evaluate.other_networks=[]"]
@@ -74,7 +78,7 @@ def main() -> None:
         measured = ((row, _run(row, args)) for row in chosen)
     rows: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for row, reports in measured:
-        rows[row.name] = rows.get(row.name, {}) | _accuracies(reports)  # saved sets lack their experts
+        rows[row.name] = rows.get(row.name, {}) | _accuracies(row, reports)  # saved sets lack their experts
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     _print_table(rows)
 
@@ -96,28 +100,28 @@ def _distill(rows: list[Row], args: argparse.Namespace) -> None:
             _save(row, seed, folder, args.save_sets)
 
 
-def _run(row: Row, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run the remaining stages for each seed, and return the contents of evaluation.json."""
+def _run(row: Row, args: argparse.Namespace) -> list[EvaluationReport]:
+    """Run the remaining stages for each seed, and open the reports."""
     common = [row.config, f"output={args.output}", *row.overrides]
-    reports = []
-    for seed in range(args.seeds):
-        reports.append(run_all_stages([*common, f"distill.seed={seed}", *(ONLY_DISTILLED if seed else WITH_ALL)]))
-        _print_accuracy(row, seed, reports[-1])
-    return reports
+    return [
+        _opened(row, seed, run_stage("run", [*common, f"distill.seed={seed}", *(ONLY_DISTILLED if seed else WITH_ALL)]))
+        for seed in range(args.seeds)
+    ]
 
 
-def _evaluate_saved(row: Row, sets: list[Path], output: str) -> list[dict[str, Any]]:
-    """Evaluate the saved sets of a row, and return the contents of evaluation.json."""
+def _evaluate_saved(row: Row, sets: list[Path], output: str) -> list[EvaluationReport]:
+    """Evaluate the saved sets of a row, and open the reports."""
     common = [row.config, f"output={output}", *row.overrides]
-    reports = []
-    for seed, folder in enumerate(sets):
-        reports.append(evaluate_set(folder, [*common, *(ONLY_DISTILLED if seed else WITH_ALL)]))
-        _print_accuracy(row, seed, reports[-1])
-    return reports
+    return [
+        _opened(row, seed, evaluate_set(folder, [*common, *(ONLY_DISTILLED if seed else WITH_ALL)]))
+        for seed, folder in enumerate(sets)
+    ]
 
 
-def _print_accuracy(row: Row, seed: int, report: dict[str, Any]) -> None:
-    print(f"{row.name}, seed {seed}: {balanced_accuracy(report, 'distilled'):.3f}", flush=True)
+def _opened(row: Row, seed: int, folder: Path) -> EvaluationReport:
+    report = EvaluationReport.open(str(folder))
+    print(f"{row.name}, seed {seed}: {balanced_accuracy(report.summary, 'distilled'):.3f}", flush=True)
+    return report
 
 
 def _save(row: Row, seed: int, distilled: Path, folder: Path) -> None:
@@ -136,32 +140,37 @@ def _saved_rows(folder: Path) -> Iterator[tuple[Row, list[Path]]]:
         yield Row(**json.loads(file.read_text())), sorted(path for path in file.parent.iterdir() if path.is_dir())
 
 
-def _accuracies(reports: list[dict[str, Any]]) -> dict[str, Any]:
+def _accuracies(row: Row, reports: list[EvaluationReport]) -> dict[str, Any]:
     """Return the accuracies by protocol: all seeds of the distilled sets, the first seed of the rest."""
+    network = load(row.config, row.overrides).network.name
     first = reports[0]
-    distilled = [_by_protocol(report, "distilled") for report in reports]
-    last = [_by_protocol(report, "distilled_last") for report in reports if "distilled_last" in report]
+    distilled = [_by_protocol(report, "distilled", network) for report in reports]
+    last = [_by_protocol(report, "distilled_last", network) for report in reports]
     return {
         "distilled": {protocol: [seed[protocol] for seed in distilled] for protocol in distilled[0]},
-        "distilled_last": {protocol: [seed[protocol] for seed in last] for protocol in distilled[0]},
-        **{name: _by_protocol(first, name) for name in SMALL_SETS if name in first},
-        **{name: balanced_accuracy(first, name) for name in ("experts", "full_data") if name in first},
+        "distilled_last": {protocol: [seed[protocol] for seed in last if seed] for protocol in distilled[0]},
+        **{name: _by_protocol(first, name, network) for name in SMALL_SETS if name in first.summary},
+        **{name: balanced_accuracy(first.summary, name) for name in WITHOUT_PROTOCOL if name in first.summary},
         "other_networks": {
             f"{pair['protocol']}, {pair['network']}": pair["balanced_accuracy"]["mean"]
-            for pair in first["distilled"]["all"]
-            if pair["network"] != _architecture(first)
+            for pair in first.summary["distilled"]["all"]
+            if pair["network"] != network
         },
     }
 
 
-def _by_protocol(report: dict[str, Any], training_set: str) -> dict[str, float]:
-    pairs = [pair for pair in report[training_set]["all"] if pair["network"] == _architecture(report)]
-    return {pair["protocol"]: pair["balanced_accuracy"]["mean"] for pair in pairs}
+def _by_protocol(report: EvaluationReport, training_set: str, network: str) -> dict[str, float]:
+    """Return the accuracies under each protocol, and under the one that is best on validation galaxies."""
+    runs = [run for run in report.runs.to_pylist() if (run["subject"], run["network"]) == (training_set, network)]
+    by_protocol = {run["protocol"]: [one for one in runs if one["protocol"] == run["protocol"]] for run in runs}
+    if not by_protocol:
+        return {}
 
+    def mean(key: str, protocol: str) -> float:
+        return statistics.mean(run[key] for run in by_protocol[protocol])
 
-def _architecture(report: dict[str, Any]) -> str:
-    """Return the architecture of the experts, which every report has first."""
-    return str(report["distilled"]["all"][0]["network"])
+    accuracies = {protocol: mean("balanced_accuracy", protocol) for protocol in by_protocol}
+    return accuracies | {CHOSEN: accuracies[max(by_protocol, key=lambda protocol: mean("validation", protocol))]}
 
 
 def _print_table(rows: dict[str, Any]) -> None:
@@ -180,8 +189,8 @@ def _print_table(rows: dict[str, Any]) -> None:
                 f"**{mean:.3f}** ± {deviation(seeds):.3f} ({len(seeds)})",
                 *(f"{baselines[name]:.3f}" if name in baselines else "" for name in ("random_real", "class_mean")),
                 f"{baselines[best]:.3f} ({best})",
-                *(f"{row[name]:.3f}" if name in row else "" for name in ("experts", "full_data")),
-                *(f"{mean / row[name]:.0%}" if name in row else "" for name in ("experts", "full_data")),
+                *(f"{row[name]:.3f}" if name in row else "" for name in WITHOUT_PROTOCOL),
+                *(f"{mean / row[name]:.0%}" if name in row else "" for name in WITHOUT_PROTOCOL),
             ]
             print(f"| {' | '.join(cells)} |")
 

@@ -77,8 +77,8 @@ def run_all_stages(arguments: list[str]) -> dict[str, Any]:
     return summary
 
 
-def evaluate_set(distilled: Path, arguments: list[str]) -> dict[str, Any]:
-    """Evaluate a distilled set on the test images of a config, and return the contents of evaluation.json.
+def evaluate_set(distilled: Path, arguments: list[str]) -> Path:
+    """Evaluate a distilled set on the test images of a config, and return the report's folder.
 
     The stages up to the curated set run first; nothing is distilled.
     """
@@ -86,9 +86,7 @@ def evaluate_set(distilled: Path, arguments: list[str]) -> dict[str, Any]:
         run_stage(stage, arguments)
         if stage == "curate":
             break
-    folder = run_stage("evaluate", [*arguments, f"distilled={distilled.resolve()}"])
-    summary: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
-    return summary
+    return run_stage("evaluate", [*arguments, f"distilled={distilled.resolve()}"])
 
 
 def balanced_accuracy(summary: dict[str, Any], training_set: str) -> float:
