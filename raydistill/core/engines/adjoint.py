@@ -117,13 +117,13 @@ class AdjointEngine:
     def match(self, problem: Problem) -> MatchResult:
         """Return the loss and its gradients."""
         steps, lr, momentum = problem.steps, problem.lr, problem.momentum
-        every, num_graphs = self.plan_memory(problem.start_P, steps)
-        saved: dict[int, tuple[Tensor, Tensor | None]] = {}  # theta_i and v_i by i
+        every, num_graphs = self.plan_memory(problem.start_P, steps, momentum)
+        saved: dict[int, tuple[Tensor, Tensor | None]] = {}  # theta_i by i, with v_i if it is needed again
         graphs: dict[int, SavedGraph] = {}
 
         def gradient(i: int, theta_P: Tensor, velocity_P: Tensor | None) -> Tensor:
             if i % every == 0:
-                saved[i] = theta_P, velocity_P if every > 1 else None
+                saved[i] = theta_P, velocity_P if momentum and every > 1 else None
             if i < len(steps) - num_graphs:
                 return self._gradient(theta_P, *steps[i])
             graphs[i] = self._build_graph(theta_P, *steps[i])
@@ -142,7 +142,8 @@ class AdjointEngine:
                     for j in range(i - i % every, i):
                         theta_P, velocity_P = saved[j]
                         step_P = self._gradient(theta_P, *steps[j])
-                        saved[j + 1] = advance(theta_P, velocity_P, step_P, lr, momentum)
+                        theta_P, velocity_P = advance(theta_P, velocity_P, step_P, lr, momentum)
+                        saved[j + 1] = theta_P, velocity_P if momentum else None
                 step = self._vjp(saved.pop(i)[0], *steps[i], kappa_P)
             index = steps.batches[i].index_B
             d_lr -= step.product
@@ -176,13 +177,14 @@ class AdjointEngine:
     ) -> VJP:
         return self._graph_vjp(self._build_graph(theta_P, images, targets, parameters), lambda_P)
 
-    def plan_memory(self, theta_P: Tensor, steps: StudentSteps) -> tuple[int, int]:
+    def plan_memory(self, theta_P: Tensor, steps: StudentSteps, momentum: float) -> tuple[int, int]:
         """Return (every, num_graphs) of a forward pass within the memory, see `plan_memory`."""
         if self._options.memory_mb is None:
             return 1, 0
         if self._graph_bytes is None:
             self._graph_bytes = 0 if self._options.compile else self.measure_graph(theta_P, steps)
-        return plan_memory(self._options.memory_mb * 2**20, len(steps), theta_P.nbytes, self._graph_bytes)
+        memory = self._options.memory_mb * 2**20
+        return plan_memory(memory, len(steps), theta_P.nbytes, self._graph_bytes, momentum)
 
     def measure_graph(self, theta_P: Tensor, steps: StudentSteps) -> int:
         """Return the bytes that autograd saves for one step."""
@@ -198,16 +200,19 @@ class AdjointEngine:
         return sum(bytes_by_address.values())
 
 
-def plan_memory(memory: float, steps: int, vector_bytes: int, graph_bytes: int) -> tuple[int, int]:
+def plan_memory(
+    memory: float, steps: int, vector_bytes: int, graph_bytes: int, momentum: float = 0.0
+) -> tuple[int, int]:
     """Return (c, k): keep every c-th theta, and the graphs of the last k steps.
 
     c is 1 if `steps` vectors fit into the memory. Otherwise it is the smallest c that fits: the
     kept vectors and those of one recomputed stretch. If none fits, it is the c with the fewest
-    vectors, near sqrt(steps). Graphs use the memory that remains.
+    vectors, near sqrt(steps). Graphs use the memory that remains. With momentum and c > 1 each theta
+    is kept with its velocity.
     """
 
     def num_vectors(every: int) -> int:
-        return -(-steps // every) + every - 1
+        return (-(-steps // every) + every - 1) * (2 if momentum and every > 1 else 1)
 
     fitting = [every for every in range(1, steps + 1) if num_vectors(every) * vector_bytes <= memory]
     every = fitting[0] if fitting else min(range(1, steps + 1), key=num_vectors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ class TestQuadraticStudent:
         end_P, taken = endpoint(engine, problem)
         expected = self.problem.end(self.start, self.problem.optimum(self.image, self.label), self.lr, steps)
         assert taken == steps
-        assert engine.plan_memory(self.start, inputs) == (1, 0)  # the parameters of every step are kept
+        assert engine.plan_memory(self.start, inputs, 0.0) == (1, 0)  # the parameters of every step are kept
         # A step rounds a few times in 2^-53; the contraction forgets older steps.
         assert zoo.relative(end_P, expected) < 1e-15
 
@@ -214,7 +215,7 @@ def test_spare_memory_holds_as_many_graphs_as_fit() -> None:
     problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32)
     engine = Adjoint(memory_mb=1e6).build(student_loss(problem.network, Augmentation()))
     steps = StudentSteps(problem.images_SCHW, problem.targets_SK, zoo.batches(Augmentation(), 4))
-    assert engine.plan_memory(problem.start_P, steps) == (1, 4)
+    assert engine.plan_memory(problem.start_P, steps, 0.0) == (1, 4)
     graph = engine.measure_graph(problem.start_P, steps)
     widest = max(t.numel() for t in problem.network.layout.split(problem.start_P).values())
     assert graph > widest * 4  # at the least the parameters are kept
@@ -223,15 +224,40 @@ def test_spare_memory_holds_as_many_graphs_as_fit() -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
 @pytest.mark.parametrize("vectors", [0, 1, 5, 14, 49, 50, 60])
-def test_kept_parameters_fit_into_the_memory_where_they_can(steps: int, vectors: int) -> None:
-    every, num_graphs = plan_memory(100.0 * vectors, steps, 100, 1000)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_kept_parameters_fit_into_the_memory_where_they_can(steps: int, vectors: int, momentum: float) -> None:
+    every, num_graphs = plan_memory(100.0 * vectors, steps, 100, 1000, momentum)
     assert num_graphs == min(steps, max(0, vectors - steps) // 10)
-    # Every c-th is kept; recomputing one stretch needs the c - 1 between two of them.
-    kept = {c: len(range(0, steps, c)) + c - 1 for c in range(1, steps + 1)}
+    # Every c-th is kept; recomputing one stretch needs the c - 1 between two of them, and with momentum the velocities.
+    kept = {c: (len(range(0, steps, c)) + c - 1) * (2 if momentum and c > 1 else 1) for c in range(1, steps + 1)}
     if kept[every] > vectors:
         assert kept[every] == min(kept.values())
     else:
         assert all(kept[c] > vectors for c in range(1, every))
+
+
+def test_without_momentum_no_velocity_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step's gradient is also its velocity, so keeping velocities would keep all gradients."""
+    problem = zoo.problem(zoo.NETWORKS["mlp"])
+    engine = Adjoint(memory_mb=0).build(student_loss(problem.network, Augmentation()))
+    inputs = StudentSteps(problem.images_SCHW, problem.targets_SK, zoo.batches(Augmentation(), 16))
+    made, alive = [], []
+    gradient, loss_and_gradient = engine._gradient, Target.loss_and_gradient
+
+    def recorded(*arguments: Any) -> torch.Tensor:
+        result = gradient(*arguments)
+        made.append(weakref.ref(result))
+        return result
+
+    def counted(target: Target, end_P: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        alive.append(sum(ref() is not None for ref in made))
+        return loss_and_gradient(target, end_P)
+
+    monkeypatch.setattr(engine, "_gradient", recorded)
+    monkeypatch.setattr(Target, "loss_and_gradient", counted)
+    engine.match(Problem(problem.start_P, Target(problem.start_P, problem.target_P), inputs, problem.lr))
+    assert len(made) >= 16
+    assert alive == [0]
 
 
 def test_an_image_drawn_twice_into_a_batch_gets_both_gradients() -> None:
