@@ -43,7 +43,7 @@ class Record(NamedTuple):
     start_epoch: float  # -1, -2, ... for the architectures of outcome matching
     cap: int
     loss: float  # NaN if the expert is stationary
-    next_epoch_loss: float  # NaN if the schedule does not need it
+    next_epoch_loss: float  # NaN if not measured
     student_lr: float
     gradient_norm: float
     student_steps: int  # the last one was matched
@@ -134,7 +134,11 @@ class Distiller:
 
     @property
     def student_lrs(self) -> Tensor:
-        """Return the learning rate [1], or one per start epoch of the window; earlier epochs were never trained."""
+        """Return the student's learning rates.
+
+        One, or one per start epoch of the window. After outcome matching: that of its first
+        architecture.
+        """
         window = self.segments.window(self.schedule)
         log_lrs = self.log_lrs[window.start : window.stop] if self.recipe.lr_per_epoch else self.log_lrs[:1]
         if self.segments.is_outcome(self.iteration - 1):
@@ -295,15 +299,15 @@ class Distiller:
     def _set_step_sizes(self) -> None:
         """Set the optimisers' learning rates.
 
-        Fine-tuning shrinks the image step. With one student rate per epoch, each is updated once
-        per window, so its step grows with the window.
+        Fine-tuning shrinks the image step of trajectory matching. With one student rate per epoch,
+        each is updated once per window, so its step grows with the window.
         """
         window = len(self.segments.window(self.schedule)) if self.recipe.lr_per_epoch else 1
         sizes: dict[str, Any] = {"lrs": self.recipe.lr_step.lr * window}
         if self.image_lr is not None:
-            sizes["images"] = self.image_lr * self.schedule.image_lr_scale
-            if self.recipe.outcome is not None and self.segments.is_outcome(self.iteration):
-                sizes["images"] *= self.recipe.outcome.image_step
+            outcome = self.recipe.outcome if self.segments.is_outcome(self.iteration) else None
+            factor = self.schedule.image_lr_scale if outcome is None else outcome.image_step
+            sizes["images"] = self.image_lr * factor
         for name, size in sizes.items():
             for group in self._optimisers[name].param_groups:
                 group["lr"] = size

@@ -164,6 +164,19 @@ def test_images_move_by_a_fraction_of_the_step_of_trajectories() -> None:
     assert moved[1] == pytest.approx(0.25 * moved[0], rel=1e-3)
 
 
+def test_fine_tuning_does_not_shrink_the_step_of_outcome_matching() -> None:
+    moved = []
+    for scale in (1.0, 0.1):
+        run = distiller()
+        run.schedule = run.schedule._replace(image_lr_scale=scale)
+        for _ in range(3):
+            run.step()
+        before = run.images.clone()
+        run.step()
+        moved.append(float((run.images - before).abs().max()))
+    assert moved[1] == pytest.approx(moved[0], rel=0.5)  # Adam's step; its moments differ a little
+
+
 @pytest.mark.parametrize("stop", [2, 5])
 def test_resumed_run_continues_bit_for_bit(stop: int) -> None:
     whole, first, second = distiller(), distiller(), distiller()
