@@ -43,6 +43,7 @@ ROW_FILE = "row.json"
 CHOSEN = "better on validation"
 WITHOUT_PROTOCOL = ("experts", "full_data")
 SMALL_SETS = get_args(Baseline)  # with as many images as the distilled set
+MATCHED_SETS = ("dm", "ncfm")  # their images are no real ones
 WITH_ALL = [f"evaluate.baselines=[{', '.join(SMALL_SETS)}]"]
 ONLY_DISTILLED = ["evaluate.baselines=[]", "evaluate.full_data_networks=0", "evaluate.other_networks=[]"]
 
@@ -70,6 +71,8 @@ def main() -> None:
     args = parser.parse_args()
     if bool(args.configs) == bool(args.sets):
         parser.error("name configs, or a folder of distilled sets with --sets")
+    if args.sets and (args.overrides or args.save_sets):
+        parser.error("--sets measures the rows of its folder; leave out --set and --save-sets")
     if args.sets:
         measured = ((row, _evaluate_saved(row, sets, args.output)) for row, sets in _saved_rows(args.sets))
     else:
@@ -137,7 +140,8 @@ def _saved_rows(folder: Path) -> Iterator[tuple[Row, list[Path]]]:
     if not found:
         raise SystemExit(f"{folder}: no distilled sets; write some with --save-sets")
     for file in found:
-        yield Row(**json.loads(file.read_text())), sorted(path for path in file.parent.iterdir() if path.is_dir())
+        sets = sorted((path for path in file.parent.iterdir() if path.is_dir()), key=lambda path: int(path.name))
+        yield Row(**json.loads(file.read_text())), sets
 
 
 def _accuracies(row: Row, reports: list[EvaluationReport]) -> dict[str, Any]:
@@ -174,21 +178,23 @@ def _by_protocol(report: EvaluationReport, training_set: str, network: str) -> d
 
 
 def _print_table(rows: dict[str, Any]) -> None:
-    print(
-        "\n| config | protocol | distilled, mean and deviation of the seeds | random real | class mean | best of equal size | experts "
-        "| all data | of the experts | of all data |\n|---|---|---|---|---|---|---|---|---|---|"
-    )
+    titles = (
+        "config", "protocol", "distilled, mean and deviation of the seeds", "random real", "class mean",
+        "best of real images and means", "dm", "ncfm", "experts", "all data", "of the experts", "of all data",
+    )  # fmt: skip
+    print(f"\n| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for config, row in rows.items():
         for protocol, seeds in row["distilled"].items():
             mean = statistics.mean(seeds)
             baselines = {name: row[name][protocol] for name in SMALL_SETS if name in row}
-            best = max(baselines, key=lambda name: baselines[name])
+            best = max((name for name in baselines if name not in MATCHED_SETS), key=lambda name: baselines[name])
             cells = [
                 f"`{config}`",
                 protocol,
                 f"**{mean:.3f}** ± {deviation(seeds):.3f} ({len(seeds)})",
                 *(f"{baselines[name]:.3f}" if name in baselines else "" for name in ("random_real", "class_mean")),
                 f"{baselines[best]:.3f} ({best})",
+                *(f"{baselines[name]:.3f}" if name in baselines else "" for name in MATCHED_SETS),
                 *(f"{row[name]:.3f}" if name in row else "" for name in WITHOUT_PROTOCOL),
                 *(f"{mean / row[name]:.0%}" if name in row else "" for name in WITHOUT_PROTOCOL),
             ]

@@ -14,9 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from raydistill.config import load
-from raydistill.pipeline.run import stages_of
-
 ROOT = Path(__file__).parents[1]
 
 
@@ -54,10 +51,7 @@ def run_stage(stage: str, arguments: list[str]) -> Path:
 
 def prepare_experts(arguments: list[str]) -> None:
     """Run all stages of a config up to the experts; finished ones are skipped."""
-    for stage in stages_of(load(arguments[0], arguments[1:])):
-        run_stage(stage, arguments)
-        if stage == "experts":
-            return
+    run_stage("run", [*arguments, "--to", "experts"])
 
 
 def distill_sets(sets: Sequence[list[str]], parallel: int) -> Iterator[Path]:
@@ -78,15 +72,8 @@ def run_all_stages(arguments: list[str]) -> dict[str, Any]:
 
 
 def evaluate_set(distilled: Path, arguments: list[str]) -> Path:
-    """Evaluate a distilled set on the test images of a config, and return the report's folder.
-
-    The stages up to the curated set run first; nothing is distilled.
-    """
-    for stage in stages_of(load(arguments[0], arguments[1:])):
-        run_stage(stage, arguments)
-        if stage == "curate":
-            break
-    return run_stage("evaluate", [*arguments, f"distilled={distilled.resolve()}"])
+    """Evaluate a distilled set on the test images of a config, and return the report's folder."""
+    return run_stage("run", [*arguments, f"distilled={distilled.resolve()}"])
 
 
 def balanced_accuracy(summary: dict[str, Any], training_set: str) -> float:

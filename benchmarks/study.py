@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _overrides(arguments: str) -> list[str]:
-    """Return the overrides of a variant; they are split at blanks before KEY=, since values may contain blanks."""
+    """Return the overrides of a variant, split at blanks before KEY=: values may contain blanks."""
     return re.split(r"\s+(?=[\w.]+=)", arguments.strip())
 
 

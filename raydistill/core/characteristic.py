@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from raydistill.core import coreset
 from raydistill.core.augment import Augmentation, AugmentationParameters
 from raydistill.core.checks import between_0_and_1, not_negative, positive
-from raydistill.core.distribution import augmented_features, class_batches
+from raydistill.core.distribution import augmented_features, class_batches, without_last_layer
 from raydistill.core.networks import Network, embedding, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import Training, train
@@ -89,15 +89,18 @@ def characteristic_distance(real_ND: Tensor, synthetic_MD: Tensor, t_FD: Tensor,
     amplitude
         The weight a.
     """
-    real_2F, synthetic_2F = (
-        torch.stack([(one @ t_FD.T).cos().mean(dim=0), (one @ t_FD.T).sin().mean(dim=0)])
-        for one in (real_ND, synthetic_MD)
-    )
+    real_2F, synthetic_2F = _characteristic(real_ND, t_FD), _characteristic(synthetic_MD, t_FD)
     # The gradient of a norm is not defined at 0.
-    norm_F, own_norm_F = ((one.square().sum(dim=0) + SMALLEST).sqrt() for one in (real_2F, synthetic_2F))
-    of_phase_F = 2 * (norm_F * own_norm_F - (real_2F * synthetic_2F).sum(dim=0))
-    c_F = amplitude * (norm_F - own_norm_F).square() + (1 - amplitude) * of_phase_F
+    real_F, synthetic_F = ((one.square().sum(dim=0) + SMALLEST).sqrt() for one in (real_2F, synthetic_2F))
+    phase_F = 2 * (real_F * synthetic_F - (real_2F * synthetic_2F).sum(dim=0))
+    c_F = amplitude * (real_F - synthetic_F).square() + (1 - amplitude) * phase_F
     return c_F.clamp_min(SMALLEST).sqrt().mean()
+
+
+def _characteristic(features_ND: Tensor, t_FD: Tensor) -> Tensor:
+    """Return real and imaginary part of the characteristic function at the frequencies, [2, F]."""
+    angle_NF = features_ND @ t_FD.T
+    return torch.stack([angle_NF.cos().mean(dim=0), angle_NF.sin().mean(dim=0)])
 
 
 def sampler(num_features: int) -> Network:
@@ -137,7 +140,7 @@ def characteristic_matching(
     ]
     members = coreset.members(labels_N, num_classes)
     images = coreset.random_real(images_NCHW, labels_N, num_classes, ipc, generator(seed, "initial")).images_SCHW
-    num_features = psi(psi.layout.flatten(network.layout.split(ends[0][0])), images[:1]).flatten(1).shape[1]
+    num_features = psi(without_last_layer(ends[0][0], network, psi), images[:1]).flatten(1).shape[1]
     s = sampler(num_features)
     p = initial_parameters(s, fold_in(seed, "frequencies")).to(images)
     optimiser = torch.optim.Adam([images], lr=recipe.lr)
@@ -156,7 +159,7 @@ def characteristic_matching(
         g = generator(seed, iteration)
         first_P, last_P = ends[int(torch.randint(len(ends), (1,), generator=g))]
         between_P = first_P.lerp(last_P, float(torch.rand(1, generator=g)))
-        theta_P = psi.layout.flatten(network.layout.split(between_P))
+        theta_P = without_last_layer(between_P, network, psi)
         gradient, ascending, total = torch.zeros_like(images), torch.zeros_like(p), 0.0
         for real, mine, parameters in class_batches(images_NCHW, members, recipe.batch_size, ipc, augmentation, g):
             noise_FD = torch.randn(recipe.num_frequencies, num_features, generator=g).to(images)

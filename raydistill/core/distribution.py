@@ -79,7 +79,10 @@ def class_batches(
     augmentation: Augmentation,
     g: torch.Generator,
 ) -> Iterator[ClassBatch]:
-    """Yield a batch of at most `size` random images of each class, and an augmentation that both kinds share."""
+    """Yield a batch of at most `size` random images of each class, with an augmentation.
+
+    Real and synthetic images share it.
+    """
     for k, own in enumerate(members):
         real_BCHW = images_NCHW[own[torch.randperm(len(own), generator=g)[:size].to(own.device)]]
         parameters = augmentation.sample(g, max(len(real_BCHW), ipc))
@@ -132,7 +135,7 @@ def distribution_matching(
         g = generator(seed, iteration)
         own_seed = fold_in(seed, iteration, "network")
         theta_P = (
-            initial_parameters(psi, own_seed) if draw is None else _without_last_layer(draw(own_seed), network, psi)
+            initial_parameters(psi, own_seed) if draw is None else without_last_layer(draw(own_seed), network, psi)
         )
         theta_P = theta_P.to(images)
         gradient, total = torch.zeros_like(images), 0.0
@@ -148,5 +151,6 @@ def distribution_matching(
         yield iteration + 1, total, images
 
 
-def _without_last_layer(theta_P: Tensor, network: Network, psi: Network) -> Tensor:
+def without_last_layer(theta_P: Tensor, network: Network, psi: Network) -> Tensor:
+    """Return the parameters of `psi`, the network's embedding, among those of the network."""
     return psi.layout.flatten(network.layout.split(theta_P))

@@ -42,8 +42,8 @@ def store(images_SCHW: Tensor, factor: int) -> Tensor:
     num_images, channels, height, width = images_SCHW.shape
     if num_images % factor**2 or height % factor or width % factor:
         raise ValueError(
-            f"multi_formation = {factor} needs a multiple of {factor**2} images and of {factor} pixels, got {num_images} images of "
-            f"{height} x {width} pixels"
+            f"multi_formation = {factor} needs a multiple of {factor**2} images and of {factor} pixels, "
+            f"got {num_images} images of {height} x {width} pixels"
         )
     if factor == 1:
         return images_SCHW

@@ -41,7 +41,7 @@ class OutcomeMatching:
     student_lr
         Its initial learning rate; the logarithm is learned.
     batch_size
-        Real images of an iteration, equally many of each class on average.
+        Real images of a segment, equally many of each class on average.
     image_step
         Factor of the image step. The gradient of one fresh network on some real images is noisier
         than that of a segment.

@@ -150,7 +150,8 @@ class Recipe:
     image_step, lr_step
         Optimisers of the images and of the logarithm of the student's learning rate.
     engine
-        Gradient engine. "exact": adjoint, in the memory of one step; "constant-adjoint": TESLA's
+        Gradient engine. "exact": adjoint, which keeps the graph of one step and the parameters of all;
+        "constant-adjoint": TESLA's
         approximation; "unrolled": automatic differentiation through all steps, the reference.
     precision
         "bfloat16" applies to the student's matrix products; parameters and adjoint stay float32.

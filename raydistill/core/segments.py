@@ -43,7 +43,8 @@ class SegmentResult(NamedTuple):
     Where it matched the outcome, expert is `OUTCOME`, and start_epoch is the index of the
     architecture's learning rate: -1 for the first architecture, -2 for the second.
 
-    next_epoch_loss is None if the schedule does not need it, or if the expert is stationary there.
+    next_epoch_loss is None in all segments but the first, if the schedule does not need it, and if
+    the expert is stationary there.
     """
 
     expert: int
@@ -105,8 +106,8 @@ class SegmentEvaluator:
         self.last_epoch = trajectories.num_epochs - ahead  # the last possible start
         if options.schedule.min_start_epoch > self.last_epoch:
             raise ValueError(
-                f"schedule.min_start_epoch = {options.schedule.min_start_epoch}, but with {trajectories.num_epochs} epochs of the "
-                f"experts and expert_epochs = {ahead} the last possible start is {self.last_epoch}"
+                f"schedule.min_start_epoch = {options.schedule.min_start_epoch}, but with {trajectories.num_epochs} epochs "
+                f"of the experts and expert_epochs = {ahead} the last possible start is {self.last_epoch}"
             )
         self.recipe, self.trajectories, self.seed = options, trajectories, seed
         self._path: Path = Straight(trajectories) if options.trajectories == "straight" else _whole_epochs(trajectories)
@@ -170,7 +171,7 @@ class SegmentEvaluator:
         return self.last_epoch + 1 if self.recipe.lr_per_epoch else 1
 
     def lr_index(self, start_epoch: float) -> int:
-        """Return the index of the learning rate for a start epoch; a negative one of `SegmentResult` is an index."""
+        """Return the index of the learning rate for a `SegmentResult.start_epoch`; a negative one is an index."""
         return min(int(start_epoch), self.num_trajectory_lrs - 1)
 
     def ends(self, expert: int, start: float, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,9 +214,9 @@ class SegmentEvaluator:
         return self.matcher.match(start, target, images, targets, lr, self.batches(g, images))
 
     def _next_epoch_loss(self, g: torch.Generator, shared: SharedState, expert: int) -> float | None:
-        """Return the matching loss at start epoch = cap, which the images are not trained on; builds no graph."""
+        """Return the matching loss at start epoch = cap, which the images are not trained on."""
         images, targets, log_lrs, schedule = shared
-        if not self.recipe.schedule.watches(schedule, self.last_epoch):
+        if not self.recipe.schedule.needs_next_epoch_loss(schedule, self.last_epoch):
             return None
         start, target = self.ends(expert, schedule.cap, images)
         if self.matcher.is_stationary(start, target):

@@ -1,8 +1,8 @@
 """Choose when the parameters of an expert are stored: after every epoch, or more often.
 
-A student follows an expert from one snapshot to a later one, in at most 50 steps. An epoch of a
+A student follows an expert from one snapshot to a later one, by default in at most 50 steps. An epoch of a
 large survey has thousands of steps, which no student can follow. So an epoch with more than
-`MOST_STEPS` steps is divided into equal parts, and a snapshot is stored after each.
+`MOST_EXPERT_STEPS` steps is divided into equal parts, and a snapshot is stored after each.
 
 Many epochs of many parts would fill the disk. If there are more snapshots than a limit, the first
 half of the limit is stored densely. The rest is stored at growing distances: the early parts of a
@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-MOST_STEPS = 75  # a student of 50 steps follows two snapshots, with a third of the experts' steps
+MOST_EXPERT_STEPS = 75  # as far ahead as the target of `expert_epochs: auto`
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ def plan_snapshots(
     epochs, steps_per_epoch
         Of the training.
     snapshot_steps
-        The largest number of steps between two snapshots. "auto": `MOST_STEPS`. None: an epoch.
+        The largest number of steps between two snapshots. "auto": `MOST_EXPERT_STEPS`. None: an epoch.
     limit
-        The largest number of snapshots after the initial network, at least 2; every whole epoch is
-        stored where `snapshot_steps` is None.
+        The largest number of snapshots after the initial network, at least 2, where epochs are
+        divided. Otherwise every epoch is stored.
     """
-    most = MOST_STEPS if snapshot_steps == "auto" else snapshot_steps or steps_per_epoch
+    most = MOST_EXPERT_STEPS if snapshot_steps == "auto" else snapshot_steps or steps_per_epoch
     parts = math.ceil(steps_per_epoch / most)
     total = epochs * parts
     if parts == 1 or total <= limit:

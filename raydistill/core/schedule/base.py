@@ -77,11 +77,11 @@ class Matched(NamedTuple):
     loss: float
 
 
-class Window:
-    """The common part of schedules that draw all epochs of their window alike."""
+class ScheduleDefaults:
+    """Defaults of every schedule: no next-epoch loss, and all epochs of the window drawn alike."""
 
-    def watches(self, state: ScheduleState, last_epoch: int) -> bool:
-        """Return whether the loss at start epoch = cap is needed: no loss decides when the window grows."""
+    def needs_next_epoch_loss(self, state: ScheduleState, last_epoch: int) -> bool:
+        """Return whether the loss at start epoch = cap is needed."""
         return False
 
     def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:

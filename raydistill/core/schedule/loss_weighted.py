@@ -36,14 +36,14 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from raydistill.core.checks import at_least, at_least_0_below_1, positive, strictly_between_0_and_1
-from raydistill.core.schedule.base import ALL_EPOCHS, Decision, Matched, RecentLoss, ScheduleState, Window
+from raydistill.core.schedule.base import ALL_EPOCHS, Decision, Matched, RecentLoss, ScheduleDefaults, ScheduleState
 
 LARGEST_LOSS = 2.0  # larger ones say as little, and would take long to forget
 TEST_EVERY = 10  # iterations between two tests
 
 
 @dataclass(frozen=True)
-class LossWeighted(Window):
+class LossWeighted(ScheduleDefaults):
     """Draw start epochs by their own losses; the window is all epochs.
 
     The module states the equations.
@@ -57,11 +57,11 @@ class LossWeighted(Window):
     power
         Above 0. Smaller ones draw the epochs that can be learned at all more alike.
     max_groups
-        G is this or T, whichever is smaller. Few groups are known after few iterations.
+        G is this or T, whichever is smaller. With fewer groups, fewer iterations give each a loss.
     patience
         Stop if losses did not fall significantly in so many iterations. None: never stop.
     significance
-        The evidence of a fall that continues the run, in standard errors of the slope.
+        The run continues while the slope is at least so many standard errors below 0.
     """
 
     kind: Literal["loss-weighted"] = "loss-weighted"
@@ -125,10 +125,10 @@ class LossWeighted(Window):
 
 
 def trend(losses: Sequence[RecentLoss]) -> float:
-    """Return t = b / s_b, the common slope of all groups in its standard errors; the module states the fit.
+    """Return t = b / s_b of the common slope; the module states the fit.
 
-    It is -inf if there are too few losses for a standard error, or if they fall without noise; 0 if
-    they do not change.
+    It is -inf if there are too few losses for a standard error, or if they fall without noise; inf
+    if they rise without noise; 0 if they do not change.
     """
     if len(losses) < 3:
         return -math.inf

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from raydistill.core.checks import at_least, positive, strictly_between_0_and_1
-from raydistill.core.schedule.base import Decision, Matched, ScheduleState, Window
+from raydistill.core.schedule.base import Decision, Matched, ScheduleDefaults, ScheduleState
 
 RISING = 3.0  # sigma at which a rising next-epoch loss ends a stage (the authors' code)
 
@@ -42,7 +42,7 @@ def correlation_with_time(losses: tuple[float, ...]) -> float:
 
 
 @dataclass(frozen=True)
-class SelfAdaptive(Window):
+class SelfAdaptive(ScheduleDefaults):
     """The schedule of arXiv:2311.17967.
 
     Parameters
@@ -125,7 +125,7 @@ class SelfAdaptive(Window):
         state = state._replace(image_lr_scale=state.image_lr_scale * self.fine_tune_factor)
         return state, Decision.STOP if state.image_lr_scale < self.fine_tune_floor else Decision.STAY
 
-    def watches(self, state: ScheduleState, last_epoch: int) -> bool:
+    def needs_next_epoch_loss(self, state: ScheduleState, last_epoch: int) -> bool:
         """Return True while an advance is possible, so the loss at start epoch = cap is needed."""
         return state.fine_tuning < 0 and state.cap <= self._limit(last_epoch)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from raydistill.core.checks import at_least
-from raydistill.core.schedule.base import Decision, Matched, ScheduleState, Window
+from raydistill.core.schedule.base import Decision, Matched, ScheduleDefaults, ScheduleState
 
 
 @dataclass(frozen=True)
-class Fixed(Window):
+class Fixed(ScheduleDefaults):
     """The window from `min_start_epoch` to `max_start_epoch`, for all iterations.
 
     MTT (Cazenavette et al. 2022, arXiv:2203.11932) takes such a window.
@@ -44,7 +44,7 @@ class Fixed(Window):
 
 
 @dataclass(frozen=True)
-class StepwiseWindow(Window):
+class StepwiseWindow(ScheduleDefaults):
     """A window that grows by one epoch at regular intervals, and may leave out the first.
 
     DATM's sequential generation (Guo et al. 2024, arXiv:2310.05773) takes such a window.
