@@ -5,13 +5,15 @@
     RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py --sets FOLDER
 
 Runs `raydistill run` for each config and distilling seed, on the same curated set and experts.
-`--save-sets` copies the distilled sets of each row into a folder. `--sets` measures every row of such a folder again from
-its images alone: it distils nothing and needs no experts.
-`--parallel` sets are distilled at once, each on its share of the cores: small steps gain little from a second thread.
+`--save-sets` copies the distilled sets of each row into a folder. `--sets` measures every row of
+such a folder again from its images alone: it distils nothing and needs no experts. `--parallel` sets
+are distilled at once, each on its share of the cores: small steps gain little from a second thread.
 The first seed also trains all baselines, other networks, and networks on all the data.
-Fresh networks are evaluated by balanced accuracy on test galaxies, under each protocol of the config. A further row has
-for each training set the protocol that is better on validation galaxies.
-A stopped run resumes when the command is run again. The rows of `benchmarks/results/accuracy.json` are updated and printed.
+
+Fresh networks are evaluated by balanced accuracy on test galaxies, under each protocol of the
+config. A further row has for each training set the protocol that is better on validation galaxies.
+A stopped run resumes when the command is run again. The rows of `benchmarks/results/accuracy.json`
+are updated and printed.
 """
 
 from __future__ import annotations

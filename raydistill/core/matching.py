@@ -6,8 +6,8 @@ x (targets y, learning rate a):
     theta_{i+1} = theta_i - a g(theta_i, x_i),    g = d(student loss)/d(theta)
     L = |theta_N - theta*|^2 / |theta_0 - theta*|^2           (Eq. 3, Cazenavette et al. 2022, arXiv:2203.11932)
 
-`core.engines` differentiates L in x, y and a: `Adjoint` (exact; keeps the graph of one step and the parameters of all) or `Unrolled`
-(reference).
+`core.engines` differentiates L in x, y and a: `Adjoint` (exact; keeps the graph of one step and the
+parameters of all) or `Unrolled` (reference).
 
 The loss has two options, in every engine:
   - `skip`: both norms leave out the leading parameters, those of shallow layers

@@ -1,8 +1,8 @@
 """Choose when the parameters of an expert are stored: after every epoch, or more often.
 
-A student follows an expert from one snapshot to a later one, by default in at most 50 steps. An epoch of a
-large survey has thousands of steps, which no student can follow. So an epoch with more than
-`MOST_EXPERT_STEPS` steps is divided into equal parts, and a snapshot is stored after each.
+A student follows an expert from one snapshot to a later one, by default in at most 50 steps. An
+epoch of a large survey has thousands of steps, which no student can follow. So an epoch with more
+than `MOST_EXPERT_STEPS` steps is divided into equal parts, and a snapshot is stored after each.
 
 Many epochs of many parts would fill the disk. If there are more snapshots than a limit, the first
 half of the limit is stored densely. The rest is stored at growing distances: the early parts of a
