@@ -149,6 +149,12 @@ class DistilledSet:
         return DistilledSet(folder, manifest, selected, last, info["class_names"], info["images_per_class"], aligned)
 
     @property
+    def stored_per_class(self) -> int:
+        """Return the number of stored images per class: fewer than `images_per_class` if these are tiles."""
+        factor: int = self.manifest.config.get("distill", {}).get("multi_formation", 1)
+        return self.images_per_class // factor**2
+
+    @property
     def images(self) -> Tensor:
         """Return the selected images for display: float32 [S, 3, H, W] in [0, 1], sorted by class."""
         return self.selected.display().permute(0, 3, 1, 2)

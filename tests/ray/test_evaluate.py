@@ -175,6 +175,23 @@ def test_characteristic_functions_are_a_baseline(root: Path, tmp_path: Path) -> 
     assert len(cached) == 1
 
 
+def test_baselines_have_as_many_pixels_as_a_set_of_tiles_stores(
+    trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copy_of(trained_root, tmp_path, "survey", "curated", "trajectories")
+    tiles = ("distill.images_per_class=4", "distill.multi_formation=2", "distill.iterations=2")
+    plan = Plan(tiny(root, *tiles, "evaluate.baselines=[class_mean]", "evaluate.full_data_networks=0"))
+    distilled = distill(plan, SILENT)
+    assert (distilled.images_per_class, distilled.stored_per_class) == (4, 1)
+    made: list[Baselines] = []
+    monkeypatch.setattr(f"{evaluate.__module__}.Baselines", lambda *given: made.append(Baselines(*given)) or made[-1])
+    report = evaluate(plan, SILENT)
+    assert figure_is_whole(report.summary["class_mean"]["balanced_accuracy"], 2)
+    (baselines,) = made
+    assert len(baselines.images("class_mean", 0).images_SCHW) == len(distilled.class_names)
+    assert len(distilled.images) == 4 * len(distilled.class_names)
+
+
 def test_diverged_networks_are_logged_and_counted(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = Path(shutil.copytree(root, tmp_path / "runs"))
     rates = "evaluate.protocols={wild: {learned_lr: never, lr_grid: [1e30], training: {epochs: 3}}}"

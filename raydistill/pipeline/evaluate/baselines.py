@@ -40,7 +40,7 @@ class Baselines:
     num_classes
         Number of classes.
     ipc
-        Images per class.
+        Images per class, as many as the distilled set stores.
     root
         Seed of the evaluation.
     cache

@@ -108,7 +108,7 @@ def _train_networks(
         )
     root = fold_in(config.seed, "evaluate")
     cache, evaluated_on = FitCache(plan.root), _evaluation_data(curated, normalisation, independent_N)
-    baselines = Baselines(config, train, num_classes, distilled.images_per_class, root, cache, evaluated_on)
+    baselines = Baselines(config, train, num_classes, distilled.stored_per_class, root, cache, evaluated_on)
     scored_on = evaluated_on if groups is None else f"{evaluated_on} in groups {groups.digest}"
     bins = () if groups is None else groups.columns
     evaluator = Evaluator(cache, config.resources, validation, test, num_classes, scored_on, bins)

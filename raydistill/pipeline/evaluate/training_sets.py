@@ -92,7 +92,7 @@ class TrainingSets:
         return [sets[i % draws] for i in range(count)]
 
     def _labels(self, coreset: Coreset) -> Tensor:
-        num_classes, ipc, teachers = self.baselines.num_classes, self.distilled.images_per_class, self.teachers
+        num_classes, ipc, teachers = self.baselines.num_classes, self.baselines.ipc, self.teachers
         if self.votes_NK is not None:
             return coreset.mean(self.votes_NK)
         if self.distilled.selected.soft and teachers:
