@@ -31,7 +31,6 @@ from running import (
     balanced_accuracy,
     deviation,
     distill_sets,
-    evaluate_set,
     prepare_experts,
     run_stage,
     share_of_cores,
@@ -60,6 +59,10 @@ class Row(NamedTuple):
     def name(self) -> str:
         return " ".join([self.config, *self.overrides])
 
+    def arguments(self, output: str) -> list[str]:
+        """Return the arguments of the row's commands."""
+        return [self.config, f"output={output}", *self.overrides]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -76,21 +79,24 @@ def main() -> None:
     if args.sets and (args.overrides or args.save_sets):
         parser.error("--sets measures the rows of its folder; leave out --set and --save-sets")
     if args.sets:
-        measured = ((row, _evaluate_saved(row, sets, args.output)) for row, sets in _saved_rows(args.sets))
+        named = [(row, [f"distilled={path.resolve()}" for path in sets]) for row, sets in _saved_rows(args.sets)]
     else:
-        chosen = [Row(config, args.overrides) for config in args.configs]
-        _distill(chosen, args)
-        measured = ((row, _run(row, args)) for row in chosen)
+        named = [
+            (Row(config, args.overrides), [f"distill.seed={seed}" for seed in range(args.seeds)])
+            for config in args.configs
+        ]
+        _distill([row for row, _ in named], args)
     rows: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for row, reports in measured:
-        rows[row.name] = rows.get(row.name, {}) | _accuracies(row, reports)  # saved sets lack their experts
+    for row, sets in named:
+        accuracies = _accuracies(row, _evaluate(row, sets, args.output))
+        rows[row.name] = rows.get(row.name, {}) | accuracies  # saved sets lack their experts
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     _print_table(rows)
 
 
 def _distill(rows: list[Row], args: argparse.Namespace) -> None:
     """Distil all sets, several at once."""
-    common = [[row.config, f"output={args.output}", *row.overrides] for row in rows]
+    common = [row.arguments(args.output) for row in rows]
     for arguments in common:
         prepare_experts(arguments)
     sets = [
@@ -105,28 +111,17 @@ def _distill(rows: list[Row], args: argparse.Namespace) -> None:
             _save(row, seed, folder, args.save_sets)
 
 
-def _run(row: Row, args: argparse.Namespace) -> list[EvaluationReport]:
-    """Run the remaining stages for each seed, and open the reports."""
-    common = [row.config, f"output={args.output}", *row.overrides]
-    return [
-        _opened(row, seed, run_stage("run", [*common, f"distill.seed={seed}", *(ONLY_DISTILLED if seed else WITH_ALL)]))
-        for seed in range(args.seeds)
-    ]
+def _evaluate(row: Row, sets: list[str], output: str) -> list[EvaluationReport]:
+    """Run the remaining stages for each set, and open the reports.
 
-
-def _evaluate_saved(row: Row, sets: list[Path], output: str) -> list[EvaluationReport]:
-    """Evaluate the saved sets of a row, and open the reports."""
-    common = [row.config, f"output={output}", *row.overrides]
-    return [
-        _opened(row, seed, evaluate_set(folder, [*common, *(ONLY_DISTILLED if seed else WITH_ALL)]))
-        for seed, folder in enumerate(sets)
-    ]
-
-
-def _opened(row: Row, seed: int, folder: Path) -> EvaluationReport:
-    report = EvaluationReport.open(str(folder))
-    print(f"{row.name}, seed {seed}: {balanced_accuracy(report.summary, 'distilled'):.3f}", flush=True)
-    return report
+    sets: the override that names each set, `distill.seed` or `distilled`.
+    """
+    reports = []
+    for seed, chosen in enumerate(sets):
+        evaluated = ONLY_DISTILLED if seed else WITH_ALL
+        reports.append(EvaluationReport.open(str(run_stage("run", [*row.arguments(output), chosen, *evaluated]))))
+        print(f"{row.name}, seed {seed}: {balanced_accuracy(reports[-1].summary, 'distilled'):.3f}", flush=True)
+    return reports
 
 
 def _save(row: Row, seed: int, distilled: Path, folder: Path) -> None:

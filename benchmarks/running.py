@@ -71,11 +71,6 @@ def run_all_stages(arguments: list[str]) -> dict[str, Any]:
     return summary
 
 
-def evaluate_set(distilled: Path, arguments: list[str]) -> Path:
-    """Evaluate a distilled set on the test images of a config, and return the report's folder."""
-    return run_stage("run", [*arguments, f"distilled={distilled.resolve()}"])
-
-
 def balanced_accuracy(summary: dict[str, Any], training_set: str) -> float:
     """Return the mean balanced accuracy of one training set of evaluation.json."""
     return float(summary[training_set]["balanced_accuracy"]["mean"])
