@@ -321,6 +321,11 @@ class Recipe:
         return self.init == "correct" or (self.labels == "soft" and self.label_init == "experts")
 
     @property
+    def starts_by_matching(self) -> bool:
+        """Return whether the initial images are computed by matching features, not chosen or averaged."""
+        return self.init in ("dm", "tgdd")
+
+    @property
     def needs_votes(self) -> bool:
         """Return whether labels are the volunteers' votes, or start from them."""
         return self.labels == "votes" or self.label_init == "votes"

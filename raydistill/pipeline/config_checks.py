@@ -102,7 +102,7 @@ def _check_networks(config: Config) -> None:
 
 
 def _needs_features(config: Config) -> bool:
-    return bool({"dm", "ncfm"} & set(config.evaluate.baselines)) or config.distill.init in ("dm", "tgdd")
+    return bool({"dm", "ncfm"} & set(config.evaluate.baselines)) or config.distill.starts_by_matching
 
 
 def _check_augmentation(config: Config) -> None:

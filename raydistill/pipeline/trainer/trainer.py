@@ -107,7 +107,7 @@ class Trainer:
         # The final parameters of 1000 experts are gigabytes: read them only if the recipe needs
         # them.
         experts = (self.network, final_parameters(inputs.trajectories) if recipe.needs_experts else [])
-        device = inputs.device if recipe.init in ("dm", "tgdd") else "cpu"  # the other ways choose or average
+        device = inputs.device if recipe.starts_by_matching else "cpu"
         images = pixels.to(device), train.labels_N.to(device)
         initial = initial_images(
             recipe, *images, curated.num_classes, *experts, inputs.trajectories, generator(self.seed, "initial")
