@@ -142,7 +142,7 @@ def _saved_rows(folder: Path) -> Iterator[tuple[Row, list[Path]]]:
 
 
 def _accuracies(row: Row, reports: list[EvaluationReport]) -> dict[str, Any]:
-    """Return the accuracies by protocol: all seeds of the distilled sets, the first seed of the rest."""
+    """Return accuracies by protocol: every seed if distilled, else the first seed."""
     network = load(row.config, row.overrides).network.name
     first = reports[0]
     distilled = [_by_protocol(report, "distilled", network) for report in reports]
@@ -161,7 +161,7 @@ def _accuracies(row: Row, reports: list[EvaluationReport]) -> dict[str, Any]:
 
 
 def _by_protocol(report: EvaluationReport, training_set: str, network: str) -> dict[str, float]:
-    """Return the accuracies under each protocol, and under the one that is best on validation galaxies."""
+    """Return the accuracy of each protocol, and of the best on validation galaxies."""
     runs = [run for run in report.runs.to_pylist() if (run["subject"], run["network"]) == (training_set, network)]
     by_protocol = {run["protocol"]: [one for one in runs if one["protocol"] == run["protocol"]] for run in runs}
     if not by_protocol:

@@ -123,7 +123,10 @@ def _peak_of(variant: str, steps: int) -> float:
 
 
 class Setting(NamedTuple):
-    """The synthetic images. steps: fewer than in a run; the time of a step does not depend on their number."""
+    """The synthetic images of a measurement, and its number of student steps.
+
+    There are fewer steps than in a run: the time of a step does not depend on their number.
+    """
 
     classes: int
     side: int
@@ -252,7 +255,7 @@ def store() -> Iterator[dict[str, Any]]:
 
 
 def _store() -> dict[str, Any]:
-    """Read 12 experts of 51 snapshots from sparse files, which leaves out the disk's speed."""
+    """Read 12 experts of 51 snapshots from sparse files, to exclude the disk's speed."""
     import numpy as np
     import torch
 

@@ -1,23 +1,26 @@
-"""Compare the calibration of experts on classes, on class votes and on counts of votes, and of their distilled sets.
+r"""Compare calibration of experts by kind of target, and of their distilled sets.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/calibration.py [gz2_hart16 simulated9] [--networks 4] [--epochs 16] [--distil] \
-        [--output runs/calibration]
+    RAYDISTILL_DATA=FOLDER python benchmarks/calibration.py [gz2_hart16 simulated9] [--networks 4] \
+        [--epochs 16] [--distil] [--output runs/calibration]
 
-Experts differ in `experts.targets` (hard, votes or counts, see `core.dirichlet`) and its learning rate. They are trained
-in this process, as a worker of the stage trains them. With --distil the stages train and distil each kind, and fresh
-networks are trained on the images. All are scored on test galaxies, as they are and with a temperature that is fitted
-on validation galaxies, to labels or to votes (`core.calibration` defines the figures):
+Experts differ in `experts.targets` (hard, votes or counts, see `core.dirichlet`) and its learning
+rate. They are trained in this process, as a worker of the stage trains them. With --distil the
+stages train and distil each kind, and fresh networks are trained on the images. All are scored on
+test galaxies, as they are and with a temperature that is fitted on validation galaxies, to labels
+or to votes (`core.calibration` defines the figures):
 
 - balanced accuracy, Brier score and cross entropy (nats) against labels;
-- calibration error in percent: against labels in 15 bins of equal width and of equal counts, and against votes, that is
-  the mean share of volunteers who agree with the predicted class;
-- minus log likelihood (nats a galaxy) of the votes on the questions of the classes' paths: multinomial, and
-  Dirichlet-multinomial with a scale that is fitted on validation galaxies, or with a network's own concentrations.
+- calibration error in percent: against labels in 15 bins of equal width and of equal counts, and
+  against votes, that is the mean share of volunteers who agree with the predicted class;
+- minus log likelihood (nats a galaxy) of the votes on the questions of the classes' paths:
+  multinomial, and Dirichlet-multinomial with a scale that is fitted on validation galaxies, or with
+  a network's own concentrations.
 
-Votes are counts as `galaxies.vote_counts` finds them: effective ones where a table publishes weighted fractions. No
-galaxy is left out for a low confidence. The first row gives every galaxy the mean votes of the training galaxies.
-Intervals are bootstraps over test galaxies and networks; differences to the experts on classes are of the same
-galaxies. The rows of `benchmarks/results/calibration.json` are replaced by survey.
+Votes are counts as `galaxies.vote_counts` finds them: effective ones where a table publishes
+weighted fractions. No galaxy is left out for a low confidence. The first row gives every galaxy the
+mean votes of the training galaxies. Intervals are bootstraps over test galaxies and networks;
+differences to the experts on classes are of the same galaxies. The rows of
+`benchmarks/results/calibration.json` are replaced by survey.
 """
 
 from __future__ import annotations
@@ -75,7 +78,10 @@ Rows = np.ndarray
 
 
 class Galaxies(NamedTuple):
-    """A split: pictures, labels, the volunteers' class probabilities, questions, and the votes on outcomes."""
+    """The pictures, labels and votes of a split.
+
+    `agreement_NK` holds the volunteers' class probabilities, `votes` the votes on outcomes.
+    """
 
     images: torch.Tensor
     labels_N: np.ndarray
@@ -94,9 +100,10 @@ class Galaxies(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """Class probabilities of one network on the test galaxies, and concentrations for outcomes.
+    """Class probabilities of one network on test galaxies, and outcome concentrations.
 
-    These are a scale times the fractions that the probabilities imply, or the network's own.
+    The concentrations are a scale times the fractions that the probabilities imply, or the
+    network's own.
     """
 
     probabilities_NK: np.ndarray
@@ -110,7 +117,7 @@ def logits_of(network: Network, theta_P: torch.Tensor, images: torch.Tensor) -> 
 
 
 def train_experts(plan: Plan, curated: CuratedSet) -> list[torch.Tensor]:
-    """Return the final parameters of the plan's experts; seeds and targets are those of the stage."""
+    """Return the experts' final parameters, with the seeds and targets of the stage."""
     recipe, tree, num_classes = plan.config.experts, plan.class_tree, curated.num_classes
     images, labels = curated.to_torch("train").tensors
     network = build_network(plan.expert_network, num_classes, curated.summary.image_size)
@@ -129,7 +136,7 @@ def train_experts(plan: Plan, curated: CuratedSet) -> list[torch.Tensor]:
 
 
 def train_on_distilled(plan: Plan, curated: CuratedSet, count: int) -> list[tuple[Network, torch.Tensor]]:
-    """Return fresh networks that are trained on the distilled set of the plan, with its learning rates."""
+    """Return fresh networks trained on the plan's distilled set at its learning rates."""
     images = DistilledSet.open(plan.distilled.folder, verify=False).selected
     protocol = next(iter(plan.config.evaluate.protocols.values()))
     training = protocol.training.with_even_batches(len(images.images_SCHW))
@@ -145,7 +152,7 @@ def train_on_distilled(plan: Plan, curated: CuratedSet, count: int) -> list[tupl
 
 
 def networks_of(plan: Plan, curated: CuratedSet, distil: bool) -> dict[str, list[tuple[Network, torch.Tensor]]]:
-    """Return the experts, and with `distil` also networks that are trained on their distilled set."""
+    """Return the experts; with `distil` also networks trained on their distilled set."""
     network = build_network(plan.expert_network, curated.num_classes, curated.summary.image_size)
     if not distil:
         return {"experts": [(network, theta_P) for theta_P in train_experts(plan, curated)]}
@@ -157,7 +164,7 @@ def networks_of(plan: Plan, curated: CuratedSet, distil: bool) -> dict[str, list
 
 @torch.no_grad()
 def concentrations_of(network: Network, theta_P: torch.Tensor, galaxies: Galaxies) -> np.ndarray | None:
-    """Return a network's own concentrations for outcomes, [N, O]; None if it predicts classes alone."""
+    """Return a network's own concentrations [N, O]; None if it predicts only classes."""
     questions = galaxies.questions
     if not any(isinstance(layer, ClassReadout) for layer in network.module.modules()):
         return None
@@ -186,13 +193,13 @@ def predict(
 
 
 def own_likelihood(alpha_NO: np.ndarray | None, votes: PathVotes) -> np.ndarray:
-    """Return -log of the probability of each galaxy's votes with a network's own concentrations, [N]."""
+    """Return -log of the probability [N] of votes with a network's own concentrations."""
     nll = negative_log_likelihood(torch.from_numpy(alpha_NO), torch.from_numpy(votes.counts_NO), votes.sizes)
     return nll.sum(dim=1).numpy()
 
 
 def figure_functions(predictions: list[Predictions], test: Galaxies) -> dict[str, Callable[[int, Rows], float]]:
-    """Return each figure as a function of the number of a network and the rows of galaxies."""
+    """Return each figure as a function of the network's index and the galaxies' rows."""
     everyone, num_classes = np.arange(len(test.labels_N)), test.agreement_NK.shape[1]
     one_hot = np.eye(num_classes)[test.labels_N]
     p = [own.probabilities_NK for own in predictions]
@@ -271,7 +278,10 @@ def summarise(
     num_networks: int,
     num_galaxies: int,
 ) -> dict[str, Any]:
-    """Return each figure as [value, low, high], and the differences of experts to those on classes."""
+    """Return each figure as [value, low, high].
+
+    For experts, the differences to those on classes are added as `difference`.
+    """
     values = {
         name: _rounded(bootstrap(one, num_networks, num_galaxies, 0, RESAMPLES), least=0)
         for name, one in figures.items()

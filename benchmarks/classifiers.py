@@ -1,9 +1,10 @@
-"""Measure the time of a classifier of `raydistill augment`: milliseconds per optimiser step on one core.
+"""Measure the time of an optimiser step of `raydistill augment`: ms on one core.
 
     OMP_NUM_THREADS=1 python benchmarks/classifiers.py
 
-The network and the training are the defaults of `augment`: a ConvNet of three layers with 32 channels at
-32 px, batches of 64. Compilation is not counted. Wall time and CPU time agree on a quiet machine.
+The network and the training are the defaults of `augment`: a ConvNet of three layers with 32
+channels at 32 px, batches of 64. Compilation is not counted. Wall time and CPU time agree on a
+quiet machine.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""Train experts with and without `experts.decompose`, and compare their groups on the test galaxies.
+r"""Compare test galaxies' groups for experts with and without `experts.decompose`.
 
-    python benchmarks/decompose.py [CONFIG] [--nuisance petro_r90] [--penalty 1] [--weight 1] [--distil] [key=value ...]
+    python benchmarks/decompose.py [CONFIG] [--nuisance petro_r90] [--penalty 1] [--weight 1] \
+        [--distil] [key=value ...]
 
-Both runs share the survey, the seeds and the initial parameters, so expert k is compared with expert k. The
-table has balanced accuracy, the completeness of the worst group (class and bin of size or redshift) and the slope
-of p(true class) with the nuisance at fixed true class: the mean over experts, and the paired difference with its
-95 % interval (Student's t). The worst group is the worst one of each expert. With --distil both are also distilled,
-and networks trained on the prototypes are compared by `evaluate.groups`; those differences are not paired.
-CONFIG is simulated9 unless given.
+Both runs share the survey, the seeds and the initial parameters, so expert k is compared with
+expert k. The table has balanced accuracy, the completeness of the worst group (class and bin of
+size or redshift) and the slope of p(true class) with the nuisance at fixed true class: the mean
+over experts, and the paired difference with its 95 % interval (Student's t). The worst group is the
+worst one of each expert. With --distil both are also distilled, and networks trained on the
+prototypes are compared by `evaluate.groups`; those differences are not paired. CONFIG is simulated9
+unless given.
 """
 
 from __future__ import annotations

@@ -1,16 +1,20 @@
-"""Measure the signal in an epoch's displacement: its cosine between two orders of the data.
+r"""Measure the cosine of an epoch's displacement between two orders of the data.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/displacement.py gz2_kaggle5 network.width=32 [--ahead 1 2 4] [--orders 3] [--output runs]
+This cosine measures the signal in the displacement.
 
-Distilled images can learn only the part of a displacement that does not depend on the order of the data.
-An expert is trained as in the config. From every second epoch training continues for M epochs, once per order and
-draw of the augmentation. The table has, per epoch:
+    RAYDISTILL_DATA=FOLDER python benchmarks/displacement.py gz2_kaggle5 network.width=32 \
+        [--ahead 1 2 4] [--orders 3] [--output runs]
+
+Distilled images can learn only the part of a displacement that does not depend on the order of the
+data. An expert is trained as in the config. From every second epoch training continues for M
+epochs, once per order and draw of the augmentation. The table has, per epoch:
 
 - the mean cosine of two displacements of the experts' parameters (`experts.training.average`);
 - the mean cosine of two displacements of SGD's parameters;
 - the expert's balanced accuracy on validation images.
 
-A moving average carries part of its past displacement into every order, which raises the first cosine.
+A moving average carries part of its past displacement into every order, which raises the first
+cosine.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def write_survey(folder: Path, galaxies: int, tiles: int, side: int) -> CatalogSurvey:
-    """Write tiles of noise with blobs and spirals at random positions, and their table."""
+    """Write tiles of noise with randomly placed blobs and spirals, and their table."""
     rng = np.random.default_rng(0)
     rows = ["id,label,ra,dec"]
     for tile in range(tiles):
@@ -85,7 +85,7 @@ def stamp(number: int) -> np.ndarray:
 
 
 def measure(folder: Path, survey: CatalogSurvey) -> dict[str, float]:
-    """Return the seconds of `curate`, and the peak memory [MB] of this process and its largest worker."""
+    """Return seconds of `curate`, and peak memory [MB] of driver and largest worker."""
     recipe = Curate(classes=CLASSES, image_size=32, crop_fraction=1.0)
     config = Config(
         name="mosaics", output=str(folder / "runs"), survey=survey, curate=recipe, resources=Resources(),

@@ -1,13 +1,15 @@
-"""Compare the speed of training and sampling a generator with a plain loop in the way of diffusers' example.
+"""Compare the speed of a generator with a plain loop after diffusers' example.
 
     python benchmarks/generation.py [generate] [sample]      one minute
 
-The plain loop is written after the example `train_unconditional.py` of diffusers 0.42: a `DataLoader` with random flips,
-`UNet2DModel`, `DDPMScheduler`, the squared error of the noise, gradient clipping, `AdamW`, a cosine schedule with warm-up,
-`EMAModel`, and sampling by `DDIMScheduler`. Both sides have the same network, batch, number format and number of network
-calls, one process and one thread. Their rounds alternate; a ratio is the median of the rounds' ratios.
+The plain loop is written after the example `train_unconditional.py` of diffusers 0.42: a
+`DataLoader` with random flips, `UNet2DModel`, `DDPMScheduler`, the squared error of the noise,
+gradient clipping, `AdamW`, a cosine schedule with warm-up, `EMAModel`, and sampling by
+`DDIMScheduler`. Both sides have the same network, batch, number format and number of network calls,
+one process and one thread. Their rounds alternate; a ratio is the median of the rounds' ratios.
 
-Rates are images per second of CPU time, which other processes of the machine affect little. Ray's own part is not in them.
+Rates are images per second of CPU time, which other processes of the machine affect little. Ray's
+own part is not in them.
 
 generate  a step of `raydistill.diffusion`, of one shard and of four.
 sample    `raydistill.diffusion.sampling`.
@@ -83,7 +85,7 @@ class _Pictures(Dataset[Tensor]):
 
 
 class _PlainNetwork(nn.Module):
-    """The network of the generator, called with steps from 0 to 999 and an embedding of 0."""
+    """The generator's network, called with steps from 0 to 999 and an embedding of 0."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -74,7 +74,10 @@ METRICS = {
 
 
 class Galaxies(NamedTuple):
-    """Pictures uint8 [N, H, W, 3], labels int64 [N], and fractions float32 [N, 37] with NaN where unknown."""
+    """Pictures uint8 [N, H, W, 3], labels int64 [N] and votes float32 [N, 37].
+
+    The votes are fractions; NaN where unknown.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -110,7 +113,10 @@ def main() -> None:
 
 
 class Judge:
-    """Held-out and training galaxies, a classifier and a regression of votes that learnt from real ones."""
+    """Held-out and training galaxies, a classifier and a regression of votes.
+
+    Both models learnt from real galaxies.
+    """
 
     def __init__(self, sets: list[CuratedSet], num_images: int, seed: int) -> None:
         self.main, self.seed = sets[0], seed
@@ -235,7 +241,7 @@ class Regression:
         return np.concatenate([(features - self.mean) / self.std, np.ones((len(features), 1))], axis=1)
 
     def correlations(self, images: np.ndarray, repeats: int) -> dict[str, float]:
-        """Return the correlation of the held-out galaxies' fractions with those predicted from pictures."""
+        """Return correlations of held-out fractions with those predicted from pictures."""
         x = self._design(self._features(images))
         votes = np.repeat(self.held_out.votes, repeats, axis=0)
         found = {}
@@ -261,7 +267,7 @@ def _alike(labels: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> 
 
 
 def draw(real: Galaxies, images: np.ndarray, names: list[str], path: Path, columns: int = 10) -> None:
-    """Draw real galaxies above samples with the same class, a pair of rows for each class."""
+    """Draw real galaxies above samples of the same class, a pair of rows per class."""
     parts: list[np.ndarray] = []
     labels: list[int] = []
     titles: list[str] = []

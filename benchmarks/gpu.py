@@ -1,16 +1,18 @@
-"""Measure distilling and training on a GPU: time, peak memory, and the share of the card's arithmetic that is used.
+"""Measure distilling and training on a GPU: time, memory, use of its arithmetic.
 
     python benchmarks/gpu.py [NAME ...]         NAME: see `SETTINGS`; default: all
     python benchmarks/gpu.py --show             print the tables of the last results
 
-Each variant runs in its own process, with its own peak memory. A finished row is kept, so that the next run goes on where one
-was stopped, in pieces of any length; `--again` measures anew. Images and parameters are random numbers in the shapes of a
-setting; 50 student steps, ConvNet-D3-W128, no augmentation.
+Each variant runs in its own process, with its own peak memory. A finished row is kept, so that the
+next run goes on where one was stopped, in pieces of any length; `--again` measures anew. Images and
+parameters are random numbers in the shapes of a setting; 50 student steps, ConvNet-D3-W128, no
+augmentation.
 
-`unrolled` is how the published codes differentiate: autograd through all student steps. `exact` is raydistill's engine; both
-give the same gradients. float32 is float32, without TF32. The arithmetic of an iteration is that of `core.cost_model`,
-12 forward passes per image and student step; of a training step it is 3 per image. Its share is relative to a matrix product of
-8,192 by 8,192 in the same precision, measured in the same process.
+`unrolled` is how the published codes differentiate: autograd through all student steps. `exact` is
+raydistill's engine; both give the same gradients. float32 is float32, without TF32. The arithmetic
+of an iteration is that of `core.cost_model`, 12 forward passes per image and student step; of a
+training step it is 3 per image. Its share is relative to a matrix product of 8,192 by 8,192 in the
+same precision, measured in the same process.
 
 Writes `benchmarks/results/gpu.json`.
 """
@@ -104,7 +106,10 @@ def main() -> None:
 
 
 def _variants(setting: str) -> list[str]:
-    """Return the variants of a setting. Training has no engine: its `unrolled` is eager training."""
+    """Return the variants of a setting; `unrolled` training is eager training.
+
+    Training has no engine.
+    """
     return [variant for variant in VARIANTS if SETTINGS[setting].ipc or variant != "exact"]
 
 
@@ -119,7 +124,10 @@ def _alone(setting: str, variant: str) -> dict[str, Any]:
 
 
 def measure(setting: str, variant: str) -> dict[str, Any]:
-    """Return seconds (median), images/s, peak memory [GiB] and the share of the card's arithmetic; or `out_of_memory`."""
+    """Return the figures of a variant, or `out_of_memory`.
+
+    They are median seconds, images/s, peak memory [GiB] and the share of the card's arithmetic.
+    """
     shape, how, device = SETTINGS[setting], VARIANTS[variant], device_of(1)
     card = torch.cuda.get_device_properties(device)
     machine = {"gpu": card.name, "torch": torch.__version__}

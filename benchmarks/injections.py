@@ -1,16 +1,18 @@
-"""Measure the stretch of SDSS pictures, and compare injected dust lanes with those of real galaxies.
+"""Measure the stretch of SDSS pictures, and compare injected with real dust lanes.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/injections.py [--figure FILE]
 
-First table: stars of one picture have one width. Galaxies of Galaxy Zoo 2 (gz2_hart16) are searched for
-pairs of a faint and a bright star. The table has the median of ln(width of the bright star / width of the
-faint one) for light = sinh(contrast m) / contrast, with m the mean level. It is 0 for the right contrast.
+First table: stars of one picture have one width. Galaxies of Galaxy Zoo 2 (gz2_hart16) are searched
+for pairs of a faint and a bright star. The table has the median of ln(width of the bright star /
+width of the faint one) for light = sinh(contrast m) / contrast, with m the mean level. It is 0 for
+the right contrast.
 
-Second table: colour excess of early types of EFIGI by their attribute `Visible_Dust`, and of dust-free ones
-with an injected lane. The excess of a galaxy is the percentile 97 of the colour red - blue relative to its
-median [mag], among pixels within 2 radii of the galaxy.
+Second table: colour excess of early types of EFIGI by their attribute `Visible_Dust`, and of
+dust-free ones with an injected lane. The excess of a galaxy is the percentile 97 of the colour
+red - blue relative to its median [mag], among pixels within 2 radii of the galaxy.
 
-The figure has early types of EFIGI without dust, below them the same with injections, and real dusty ones.
+The figure has early types of EFIGI without dust, below them the same with injections, and real
+dusty ones.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ PERCENTILES = (10, 25, 50, 75, 90)
 
 
 def stars(picture: np.ndarray) -> list[tuple[float, list[float]]]:
-    """Return the peak level and the widths [px], one for each contrast, of isolated stars."""
+    """Return the peak level of isolated stars and their widths [px], one per contrast."""
     level = picture.mean(axis=2) / 255
     sky, smooth = np.median(level), ndimage.gaussian_filter(level, 1.0)
     peaks = np.argwhere((ndimage.maximum_filter(smooth, HALF + 1) == smooth) & (smooth > FAINTEST))

@@ -1,27 +1,39 @@
-"""Compare ways of making prototypes that people can read: accuracy, legibility and stability, on real galaxies.
+r"""Compare ways to make legible prototypes: accuracy, legibility and stability.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/legibility.py [--seeds 2] [--iterations 200] [--output runs/legibility]
+    RAYDISTILL_DATA=FOLDER python benchmarks/legibility.py [--seeds 2] [--iterations 200] \
+        [--output runs/legibility]
 
-Data: `gz2_kaggle5` (Galaxy Zoo 2, five classes, 32 px, one image per class), with a network of width 32. The ways (`WAYS`):
+Data: `gz2_kaggle5` (Galaxy Zoo 2, five classes, 32 px, one image per class), with a network of
+width 32. The ways (`WAYS`):
 
-published        galaxies in any orientation; each student step applies one random operation of the paper to the images
-one symmetry     galaxies in any orientation; each student step applies a random flip or turn to each image
-averaged         galaxies in any orientation; each student step averages over all eight flips and turns
-aligned          the major axes of galaxies are level, and each student step applies a random mirror to each image
+published        galaxies in any orientation; each student step applies one random operation of the
+                 paper to the images
+one symmetry     galaxies in any orientation; each student step applies a random flip or turn to
+                 each image
+averaged         galaxies in any orientation; each student step averages over all eight flips and
+                 turns
+aligned          the major axes of galaxies are level, and each student step applies a random mirror
+                 to each image
 
-The first three share their experts. All sets start from random real galaxies, and are evaluated on the same galaxies in
-any orientation: fresh networks train on turned versions, at the rate that is best on validation galaxies. Measures of the
-pictures, with real galaxies beside them:
+The first three share their experts. All sets start from random real galaxies, and are evaluated on
+the same galaxies in any orientation: fresh networks train on turned versions, at the rate that is
+best on validation galaxies. Measures of the pictures, with real galaxies beside them:
 
-distance         to the nearest training galaxy of the class, any version; over the median of held-out galaxies
-fine structure   share of the power above half of the Nyquist frequency; over the median of the class
-m = 2            Fourier amplitude of bars and arms (`raydistill.morphology`); over the median of the class
-recognised       probability of the class by a network of another kind, trained on real galaxies and never distilled from
-stability        correlation of two sets' prototypes of a class, for the version of one that fits best
+distance         to the nearest training galaxy of the class, any version; over the median of
+                 held-out galaxies
+fine structure   share of the power above half of the Nyquist frequency; over the median of the
+                 class
+m = 2            Fourier amplitude of bars and arms (`raydistill.morphology`); over the median of
+                 the class
+recognised       probability of the class by a network of another kind, trained on real galaxies and
+                 never distilled from
+stability        correlation of two sets' prototypes of a class, for the version of one that fits
+                 best
 
-Versions of a picture are its eight flips and turns. Distance, fine structure and m = 2 of an aligned set are compared with
-aligned galaxies. A stopped run resumes when the command is run again: every distillation is one command.
-Writes `benchmarks/results/legibility.json` and `docs/images/legibility.png`, and prints the table.
+Versions of a picture are its eight flips and turns. Distance, fine structure and m = 2 of an
+aligned set are compared with aligned galaxies. A stopped run resumes when the command is run again:
+every distillation is one command. Writes `benchmarks/results/legibility.json` and
+`docs/images/legibility.png`, and prints the table.
 """
 
 from __future__ import annotations
@@ -99,16 +111,20 @@ def distilling(way: str, seed: int, iterations: int, output: str) -> list[str]:
 
 
 class Evaluation:
-    """Train fresh networks on turned versions of a few pictures, and score them on galaxies in any orientation."""
+    """Train fresh networks on turned versions of a few pictures, and score them.
+
+    The scores are accuracies on galaxies in any orientation.
+    """
 
     def __init__(self, curated: CuratedSet, networks: int) -> None:
         self._curated, self._networks = curated, networks
         self._network = build_network(ConvNet(width=32), curated.num_classes, curated.summary.image_size)
 
     def accuracies(self, sets: list[Tensor], normalisation: AnyNormalisation) -> list[float]:
-        """Return the test accuracies, balanced, of one network for each set of normalised pictures, one a class.
+        """Return the balanced test accuracies of networks, one for each set of pictures.
 
-        The learning rate is the one with the best mean accuracy on validation galaxies.
+        A set has one normalised picture per class. The learning rate is the one with the best mean
+        accuracy on validation galaxies.
         """
         validation, test = (
             (normalisation.apply(one.images_NHWC), one.labels_N)
@@ -126,7 +142,10 @@ class Evaluation:
         return statistics.mean(self.accuracies([chosen.images_SCHW] * self._networks, chosen.normalisation))
 
     def of_baselines(self) -> dict[str, float]:
-        """Return the mean accuracies of random real galaxies, drawn again for each network, and of class means."""
+        """Return the mean accuracies of random real galaxies and of class means.
+
+        The galaxies are drawn again for each network.
+        """
         training, normalisation = self._curated.load("train"), self._curated.normalisation
         by_class = [
             normalisation.apply(training.images_NHWC[training.labels_N == k]) for k in range(self._curated.num_classes)
@@ -227,7 +246,7 @@ class Classifier:
 
 
 def draw(pictures: dict[str, list[Pictures]], galaxies: Galaxies, names: list[str]) -> None:
-    """Draw a row per class: two real galaxies, then the prototypes of every way and set."""
+    """Draw a row per class: two real galaxies, then prototypes of each way and set."""
     shown = {"real": [np.stack([one[number] for one in galaxies.test]) for number in range(2)], **pictures}
     columns = [(way if number == 0 else "", some) for way, sets in shown.items() for number, some in enumerate(sets)]
     figure = Figure(figsize=(1.1 * len(columns), 1.2 * len(names)))
@@ -244,7 +263,7 @@ def draw(pictures: dict[str, list[Pictures]], galaxies: Galaxies, names: list[st
 
 
 def _table(results: dict[str, Any]) -> str:
-    """Return the table: means over classes for each set, then mean and deviation over the sets."""
+    """Return the table: means over classes per set, then mean and deviation over sets."""
     lines = [
         "| way | balanced accuracy | distance | fine structure | m = 2 | recognised | outside [0, 1] | stability |",
         "|" + "---|" * 8,

@@ -1,7 +1,7 @@
-"""Measure how legible pictures of galaxies are, beside real galaxies; `legibility.py` says what each measure is.
+"""Measure how legible pictures of galaxies are, beside real galaxies.
 
-Pictures are arrays [N, H, W, 3], black 0 and white 1; values outside are cut to this range. Versions of a picture are its
-eight flips and turns.
+`legibility.py` says what each measure is. Pictures are arrays [N, H, W, 3], black 0 and white 1;
+values outside are cut to this range. Versions of a picture are its eight flips and turns.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ def versions(pictures: Pictures) -> Pictures:
 
 
 def fine_structure(pictures: Pictures) -> Values:
-    """Return the share of the power of brightness above half of the Nyquist frequency, [N]; a Hann window hides the edges."""
+    """Return the share of power above half of the Nyquist frequency, [N].
+
+    The power is that of brightness; a Hann window hides the edges.
+    """
     light = pictures.clip(0, 1).mean(axis=-1)
     window = np.outer(np.hanning(light.shape[1]), np.hanning(light.shape[2]))
     light = light - (light * window).sum(axis=(1, 2), keepdims=True) / window.sum()
@@ -53,13 +56,16 @@ def m2(pictures: Pictures) -> Values:
 
 
 def distance(pictures: Pictures, training: Pictures) -> Values:
-    """Return the root mean square difference of each picture to the nearest training galaxy, any version; [N]."""
+    """Return the RMS difference of each picture to the nearest training galaxy, [N].
+
+    It is the least difference over the versions of the picture.
+    """
     near = nearest_real(flat := versions(pictures.clip(0, 1)).reshape(-1, *pictures.shape[1:]), training, 1)[:, 0]
     return np.sqrt(((flat - training[near]) ** 2).mean(axis=(1, 2, 3))).reshape(-1, 8).min(axis=1)
 
 
 def correlation(one: Pictures, other: Pictures) -> list[float]:
-    """Return the correlation of each pair of pictures, for the version of the other that fits best."""
+    """Return the correlation of each pair, for the best-fitting version of the other."""
     best = []
     for picture, turned in zip(one.clip(0, 1), versions(other.clip(0, 1)), strict=True):
         best.append(max(float(np.corrcoef(picture.ravel(), version.ravel())[0, 1]) for version in turned))
@@ -77,7 +83,10 @@ class Reference:
         }
 
     def ratio(self, name: str, prototypes: Pictures) -> list[float | None]:
-        """Return the value of each class's prototype over the median of its held-out galaxies; None if it has no value."""
+        """Return the value of each prototype over the median of its held-out galaxies.
+
+        It is None where a prototype has no value.
+        """
         values = [float(self._values(name, one[None], label)[0]) for label, one in enumerate(prototypes)]
         ratios = [value / median for value, median in zip(values, self.medians[name], strict=True)]
         return [one if np.isfinite(one) else None for one in ratios]

@@ -1,10 +1,11 @@
-"""Measure how many altered copies the perceptual hash finds, and how many other galaxies it takes for copies.
+"""Count the altered copies that the perceptual hash finds, and its false matches.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/near_duplicates.py [--size 32] [--crop 0.5] [--every 6]
 
-Every picture of Galaxy Zoo 2 and EFIGI is hashed, and every sixth one is altered and hashed again. The
-first table has the share of the altered copies within a distance of their original, the second the number
-of pairs of pictures within it. The data sets share 38 galaxies, whose ids differ: those pairs are true.
+Every picture of Galaxy Zoo 2 and EFIGI is hashed, and every sixth one is altered and hashed again.
+The first table has the share of the altered copies within a distance of their original, the second
+the number of pairs of pictures within it. The data sets share 38 galaxies, whose ids differ: those
+pairs are true.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Curate a survey with `curate.filter`, and print how many defects it finds and what it rejects.
+r"""Curate a survey with `curate.filter`; print defects found and pictures rejected.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/picture_filter.py [CONFIG] [--output runs] [--grid FOLDER] [key=value ...]
+    RAYDISTILL_DATA=FOLDER python benchmarks/picture_filter.py [CONFIG] [--output runs] \
+        [--grid FOLDER] [key=value ...]
 
-The first table has the share of injected defects that are found, and the share of the survey's own training
-pictures that are rejected, each with its exact 95 % interval. No network was trained on the pictures that it is
-measured on. The second table has the rejected pictures by class. A picture per reason shows the rejected ones
-with the highest probability. CONFIG is gz2_kaggle5 unless given.
+The first table has the share of injected defects that are found, and the share of the survey's own
+training pictures that are rejected, each with its exact 95 % interval. No network was trained on
+the pictures that it is measured on. The second table has the rejected pictures by class. A picture
+per reason shows the rejected ones with the highest probability. CONFIG is gz2_kaggle5 unless given.
 """
 
 from __future__ import annotations

@@ -1,15 +1,18 @@
-"""Draw hyper-parameters at random and check that every run learns or reports why it does not.
+r"""Draw random hyper-parameters and check that each run learns or reports why not.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/robustness.py gz2_kaggle5 network.width=32 [--draws 20] [--iterations 150]
+    RAYDISTILL_DATA=FOLDER python benchmarks/robustness.py gz2_kaggle5 network.width=32 \
+        [--draws 20] [--iterations 150]
 
-Each draw takes a value of every key of `RANGES`, far around the sensible ones, and distils on the same experts
-(one minute at `network.width=32`). A draw has one of three outcomes:
+Each draw takes a value of every key of `RANGES`, far around the sensible ones, and distils on the
+same experts (one minute at `network.width=32`). A draw has one of three outcomes:
 
 - learned: an iterate is better than the initial images on validation images;
-- reported: the command failed with exit code 4 and a message, or warned that it publishes its initial images;
+- reported: the command failed with exit code 4 and a message, or warned that it publishes its
+  initial images;
 - silent: anything else; the benchmark then exits with 1.
 
-Prints one row per draw with the warnings of the run, and writes `benchmarks/results/robustness.json`.
+Prints one row per draw with the warnings of the run, and writes
+`benchmarks/results/robustness.json`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,10 @@ ROOT = Path(__file__).parents[1]
 
 
 class CommandResult(NamedTuple):
-    """The result of a command. folder: of its artifact, None if it failed; log: its stderr."""
+    """The result of a command. `log` is its stderr.
+
+    `folder` is that of its artifact, None if the command failed.
+    """
 
     folder: Path | None
     code: int
@@ -42,7 +45,7 @@ def raydistill(stage: str, arguments: list[str]) -> CommandResult:
 
 
 def run_stage(stage: str, arguments: list[str]) -> Path:
-    """Run a command and return its artifact's folder; SystemExit with the log if it fails."""
+    """Run a command and return its artifact's folder; SystemExit with log if it fails."""
     result = raydistill(stage, arguments)
     if result.folder is None:
         raise SystemExit(f"raydistill {stage} {shlex.join(arguments)} failed:\n{result.log[-2000:]}")
@@ -55,13 +58,13 @@ def prepare_experts(arguments: list[str]) -> None:
 
 
 def distill_sets(sets: Sequence[list[str]], parallel: int) -> Iterator[Path]:
-    """Distil the sets of these command lines, `parallel` at once, and yield their folders in order."""
+    """Run these distillations, `parallel` at once, and yield their folders in order."""
     with ThreadPoolExecutor(parallel) as pool:
         yield from pool.map(lambda arguments: run_stage("distill", arguments), sets)
 
 
 def share_of_cores(parallel: int) -> str:
-    """Return the override that gives each of `parallel` processes its share of the cores."""
+    """Return the override that gives `parallel` processes an equal share of the cores."""
     return f"resources.distill_cpus={max(1, (os.cpu_count() or 1) // parallel)}"
 
 

@@ -1,15 +1,21 @@
-"""Compare the speed and memory of the Ray stages with plain loops on the same machine.
+r"""Compare speed and memory of the Ray stages with plain loops on the same machine.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py [curate|experts|segments|predict|audit ...] [--images 100000]   an hour on two cores
+    RAYDISTILL_DATA=FOLDER python benchmarks/scaling.py \
+        [curate|experts|segments|predict|audit ...] [--images 100000]   an hour on two cores
 
-curate   real galaxies repeated under new ids, against a pool of processes that does the same work per picture and writes one
-         Parquet file. Memory is the peak of all processes (proportional set size, so shared pages count once).
-experts  one and two workers, against the same training without Ray in one and two plain loops. Networks of `gz2_kaggle5`, and
-         networks of a quarter of the width, where Ray's share is larger. Every round runs all four.
-predict  a folder of real galaxies under new names, against a pool of processes that decodes and predicts the same blocks and
-         writes the same files. Two experts of `gz2_kaggle5` with a quarter of the width.
-audit    300 samples of an untrained generator against curated sets of two sizes, every picture of which is searched for copies.
-segments `distill.trajectories_per_step=4` on one, two and four workers of one thread: digests, speed and traffic.
+curate   real galaxies repeated under new ids, against a pool of processes that does the same work
+         per picture and writes one Parquet file. Memory is the peak of all processes (proportional
+         set size, so shared pages count once).
+experts  one and two workers, against the same training without Ray in one and two plain loops.
+         Networks of `gz2_kaggle5`, and networks of a quarter of the width, where Ray's share is
+         larger. Every round runs all four.
+predict  a folder of real galaxies under new names, against a pool of processes that decodes and
+         predicts the same blocks and writes the same files. Two experts of `gz2_kaggle5` with a
+         quarter of the width.
+audit    300 samples of an untrained generator against curated sets of two sizes, every picture of
+         which is searched for copies.
+segments `distill.trajectories_per_step=4` on one, two and four workers of one thread: digests,
+         speed and traffic.
 
 Writes `benchmarks/results/scaling.json`, rows as in `bench.py`.
 """
@@ -154,7 +160,7 @@ def _pss(process: psutil.Process) -> float:
 
 
 def _repeated(scratch: Path, images: int) -> tuple[Path, Path]:
-    """Write a vote table and a folder with this number of pictures: hard links to copies of real ones."""
+    """Write a vote table and a folder of `images` hard links to copies of real ones."""
     data = Path(os.environ["RAYDISTILL_DATA"]) / "gz2_kaggle"
     header, *lines = (data / "labels_5_classes.csv").read_text().splitlines()
     once, root = scratch / "once", scratch / "images"
@@ -259,9 +265,10 @@ def _seconds_of_experts(plan: Plan) -> float:
 
 
 def _seconds_of_loops(plan: Plan) -> float:
-    """Train the plan's experts without Ray in one process per worker; return the longest time.
+    """Train the experts without Ray in a process per worker; return the longest time.
 
-    The processes are spawned, so that they read the malloc settings of Ray's workers: these halve the time of a step.
+    The processes are spawned, so that they read the malloc settings of Ray's workers: these halve
+    the time of a step.
     """
     loops = plan.config.resources.workers
     with ProcessPoolExecutor(loops, multiprocessing.get_context("spawn")) as pool:
@@ -357,7 +364,7 @@ def prediction(scratch: Path, images: int) -> Iterator[dict[str, Any]]:
 
 
 def _predict_loop(scratch: str, root: str) -> None:
-    """Decode and predict the blocks of a folder in a pool of processes, which write Parquet files."""
+    """Decode and predict a folder in a pool of processes that write Parquet files."""
     plan = _plan(Path(scratch), *PREDICTED)
     pictures = open_survey(plan, root)
     ensemble, _ = load_experts(plan)

@@ -1,30 +1,41 @@
-"""Compare the unchanged public MTT and STM code with raydistill: same experts, images, rates and window, on one CPU.
+"""Compare the unchanged public MTT and STM code with raydistill on one CPU.
 
-    python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER              accuracy of networks trained on both, after K iterations
-    python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER --agreement  loss and gradients of one iteration from the same state
-    python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER --speed      seconds and memory of an STM iteration with 50 student steps
-    ... --speed --gpu                                                        the same on a GPU, with its memory
+Both have the same experts, images, rates and window.
+
+    python benchmarks/side_by_side.py --mtt FOLDER --stm FOLDER [OPTIONS]
+
+    no options       accuracy of networks trained on both, after K iterations
+    --agreement      loss and gradients of one iteration from the same state
+    --speed          seconds and memory of an STM iteration with 50 student steps
+    --speed --gpu    the same on a GPU, with its memory
 
 The folders are git checkouts; nothing is written to them:
-    MTT  https://github.com/GeorgeCazenavette/mtt-distillation        at 50dccea47ba48b9cfb3b9c59375d7da92e4e603b
-    STM  https://github.com/HaowenGuan/Galaxy-Dataset-Distillation    at 139e3800e305c2ed7cfa8647f8e053f3cd140b80
-RAYDISTILL_DATA has `cifar10_jpeg.parquet` (split, label, name, jpeg) and `gz2_kaggle/`, as in configs/gz2_kaggle5.yaml.
+    MTT  https://github.com/GeorgeCazenavette/mtt-distillation
+         at 50dccea47ba48b9cfb3b9c59375d7da92e4e603b
+    STM  https://github.com/HaowenGuan/Galaxy-Dataset-Distillation
+         at 139e3800e305c2ed7cfa8647f8e053f3cd140b80
+RAYDISTILL_DATA has `cifar10_jpeg.parquet` (split, label, name, jpeg) and `gz2_kaggle/`, as in
+configs/gz2_kaggle5.yaml.
 
 `runpy` runs their `distill.py` with their own options. Only these parts are replaced, from outside:
-  - `utils.get_dataset` returns the initial images as the data set, so that its "random real images" are ours.
-    Experts come from `replay_buffer_0.pt` in their format, written from raydistill's trajectories.
-  - `wandb` is a recorder: when a loss is logged it stops the clock and lets the other side run. It saves images and rates
-    every few iterations and ends the process after K iterations.
-  - `kornia`, `torchvision`, `cv2` and `seaborn`, if not installed, and `scipy.ndimage.interpolation`, which newer SciPy
-    lacks, are empty modules: both programs import them, but the code that runs here does not use them.
-  - `--eval_it=-1` skips their evaluation (a thousand epochs, then `.cuda()`); raydistill's evaluates both.
+  - `utils.get_dataset` returns the initial images as the data set, so that its "random real images"
+    are ours. Experts come from `replay_buffer_0.pt` in their format, written from raydistill's
+    trajectories.
+  - `wandb` is a recorder: when a loss is logged it stops the clock and lets the other side run. It
+    saves images and rates every few iterations and ends the process after K iterations.
+  - `kornia`, `torchvision`, `cv2` and `seaborn`, if not installed, and
+    `scipy.ndimage.interpolation`, which newer SciPy lacks, are empty modules: both programs import
+    them, but the code that runs here does not use them.
+  - `--eval_it=-1` skips their evaluation (a thousand epochs, then `.cuda()`); raydistill's
+    evaluates both.
   - with --agreement `torch.float` is float64 in one of two comparisons.
-Their augmentation (DSA, one operation per step) and optimisers are unchanged. Their random numbers come from the clock,
-so their images differ from run to run.
+Their augmentation (DSA, one operation per step) and optimisers are unchanged. Their random numbers
+come from the clock, so their images differ from run to run.
 
-The two sides alternate, iteration by iteration, each in its own process with all threads: the machine's speed cancels.
-The first iteration warms up or compiles and is left out of the median. `beyond_start_mb` is the peak memory of a process
-minus that before its first iteration. Writes `benchmarks/results/side_by_side.json`, one section per command.
+The two sides alternate, iteration by iteration, each in its own process with all threads: the
+machine's speed cancels. The first iteration warms up or compiles and is left out of the median.
+`beyond_start_mb` is the peak memory of a process minus that before its first iteration. Writes
+`benchmarks/results/side_by_side.json`, one section per command.
 """
 
 from __future__ import annotations
@@ -98,7 +109,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def runs(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Run both sides for K iterations and evaluate them at equal iterations and at equal time."""
+    """Run both sides for K iterations; evaluate at equal iterations and at equal time."""
     for data in bench.given.data:
         spec = prepare(bench, data)
         for method in bench.given.methods:
@@ -131,7 +142,7 @@ def _run(bench: Bench, spec: dict[str, Any], data: str, method: str) -> Iterator
 
 
 def agreement(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Compare one iteration without augmentation: relative differences |ours - theirs| / |theirs|."""
+    """Compare one iteration without augmentation by |ours - theirs| / |theirs|."""
     for data in bench.given.data:
         spec = prepare(bench, data)
         for method in bench.given.methods:

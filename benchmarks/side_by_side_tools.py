@@ -1,4 +1,4 @@
-"""Helpers of `side_by_side.py`: alternating processes, data and experts, the recipe in both option formats.
+"""Helpers of `side_by_side.py`: processes, data, experts and both option formats.
 
 No large library is imported here: on Linux the peak memory of a child starts at that of its parent.
 """
@@ -25,7 +25,7 @@ IMAGES_PER_CLASS = 1
 
 
 class Bench:
-    """The command's arguments, and methods that run the tasks of `side_by_side_work.py`."""
+    """Hold the command's arguments, and run the tasks of `side_by_side_work.py`."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
@@ -113,7 +113,7 @@ class SideResult:
         return self.answers[-1]["peak_mb"]
 
     def file_within(self, seconds: float) -> Path | None:
-        """Return the last saved images within this time, counted in iterations of the median length."""
+        """Return the last images saved within this time, in iterations of median length."""
         files = sorted(self.out.glob("*.pt"))
         in_time = [file for file in files if int(file.stem) * self.median <= seconds * (1 + 1e-9)]
         return in_time[-1] if in_time else None
@@ -150,7 +150,7 @@ def _commit(folder: Path) -> str:
 
 
 def prepare(bench: Bench, data: str) -> dict[str, Any]:
-    """Build the curated set, experts and initial images, if needed; return their paths."""
+    """Build the curated set, experts and initial images if needed; return their paths."""
     given = bench.given
     training = {"epochs": given.expert_epochs, "lr": 0.01, "lr_decay_at": 1.0}
     common = {"output": str(bench.work), "tracking": {"enabled": False}, "resources": {"worker_threads": 1}}
@@ -172,7 +172,7 @@ def prepare(bench: Bench, data: str) -> dict[str, Any]:
 
 
 def _cifar10(bench: Bench, training: dict[str, Any]) -> dict[str, Any]:
-    """Return a config on the training images of CIFAR-10, some of them held out as a test set."""
+    """Return a config on CIFAR-10's training images, some held out as a test set."""
     augmentation = {"operations": ["color", "crop", "cutout", "flip", "scale", "rotate"], "mode": "single"}
     training |= {"batch_size": 128, "sampling": "shuffle", "augmentation": augmentation}
     return {
@@ -203,7 +203,7 @@ def _stage(name: str, config: Path) -> str:
 
 
 def recipe(given: argparse.Namespace, method: str) -> dict[str, Any]:
-    """Return the preset of the method with the N, initial images and window of this comparison."""
+    """Return the method's preset with N, initial images and window of this comparison."""
     preset = yaml.safe_load((HERE.parent / "configs" / "methods" / f"{method}.yaml").read_text())["distill"]
     last = given.expert_epochs - preset["expert_epochs"]
     window = min(1, last) if method == "mtt" else last - 1  # theirs looks one epoch ahead of the window's end
@@ -214,9 +214,12 @@ def recipe(given: argparse.Namespace, method: str) -> dict[str, Any]:
 
 
 def arguments(method: str, ours: dict[str, Any]) -> list[str]:
-    """Return the same recipe as their options. Their `max_start_epoch` counts start epochs: our last one plus 1.
+    """Return the same recipe as options of their code.
 
-    MTT learns the rate, raydistill its logarithm: to first order a step rate^2 times as large gives the same speed.
+    Their `max_start_epoch` counts start epochs: our last one plus 1.
+
+    MTT learns the rate, raydistill its logarithm: to first order a step rate^2 times as large gives
+    the same speed.
     """
     rate, schedule = ours["student_lr"], ours["schedule"]
     options = {

@@ -1,7 +1,10 @@
-"""The tasks of `side_by_side.py`: each runs in its own process, reads a JSON file and writes JSON lines to stdout.
+"""The tasks of `side_by_side.py`, each in its own process.
 
-A distillation ("theirs", "ours") writes one line when it is ready. It then runs one iteration per line that it reads,
-so that two of them alternate, and ends at the end of its input. raydistill is imported only by the tasks that need it.
+A task reads a JSON file and writes JSON lines to stdout.
+
+A distillation ("theirs", "ours") writes one line when it is ready. It then runs one iteration per
+line that it reads, so that two of them alternate, and ends at the end of its input. raydistill is
+imported only by the tasks that need it.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ def main() -> None:
 
 
 class Turns:
-    """Alternate with the other side: `ready`, then one iteration and `done` per true `wait`."""
+    """Alternate with the other side: `ready`; per true `wait` an iteration and `done`."""
 
     def __init__(self, spec: Spec, answers: Any) -> None:
         self._folder, self._every, self._answers = Path(spec["out"]), spec["save_every"], answers
@@ -47,7 +50,10 @@ class Turns:
         return more
 
     def done(self, loss: float, images: Any, student_lrs: Any) -> None:
-        """Report an iteration. student_lrs: returns one rate, or one per start epoch; called when images are saved."""
+        """Report an iteration; `student_lrs` is called when images are saved.
+
+        It returns one rate, or one per start epoch.
+        """
         import torch
 
         if torch.cuda.is_initialized():
@@ -64,7 +70,10 @@ class Turns:
 
 
 def _peak_mb() -> float:
-    """Return the peak memory of this process so far: the GPU's, if it uses one. (ru_maxrss: kB on Linux, bytes on macOS.)"""
+    """Return the peak memory of this process so far, or of its GPU if it uses one.
+
+    `ru_maxrss` is in kB on Linux and in bytes on macOS.
+    """
     import torch
 
     if torch.cuda.is_initialized():
@@ -91,7 +100,10 @@ STAND_INS = ("kornia", "torchvision", "torchvision.utils", "cv2", "seaborn", "sc
 
 
 class Recorder(StandIn):
-    """A replacement for wandb: both programs log before their first iteration, and the loss after each."""
+    """A replacement for wandb, to which both programs log.
+
+    They log before their first iteration, and the loss after each.
+    """
 
     def __init__(self, on_begin: Callable[[], None], on_end: Callable[[float, dict[str, Any]], None]) -> None:
         super().__init__("wandb")
@@ -102,7 +114,7 @@ class Recorder(StandIn):
         self.config._items = vars(config)
 
     def log(self, values: dict[str, Any], step: int | None = None) -> None:
-        """Call `on_end` with the variables of their loop, among them the images; nothing is changed."""
+        """Call `on_end` with their loop's variables, such as the images; change nothing."""
         if not self._started:
             self._started = True
             self._on_begin()
@@ -152,7 +164,7 @@ def _run_theirs(spec: Spec, begin: Callable[[], None], end: Callable[[float, dic
     import utils  # theirs
 
     def get_dataset(*_: Any, **__: Any) -> tuple[Any, ...]:
-        """Return the initial images as the whole data set, so that their random real images are ours."""
+        """Return the initial images as the data set: their random real images are ours."""
         classes = int(labels.max()) + 1
         data = torch.utils.data.TensorDataset(images, labels)
         names, same = [str(k) for k in range(classes)], {k: k for k in range(classes)}
@@ -165,7 +177,10 @@ def _run_theirs(spec: Spec, begin: Callable[[], None], end: Callable[[float, dic
 
 
 def _imports(name: str) -> bool:
-    """Return whether a module imports. A CUDA build of torchvision is there beside a CPU build of torch, but does not."""
+    """Return whether a module can be imported.
+
+    A CUDA build of torchvision beside a CPU build of torch is there, but cannot.
+    """
     try:
         importlib.import_module(name)
     except (ImportError, RuntimeError):
@@ -211,7 +226,10 @@ def _network(classes: int, images: Any) -> Any:
 
 
 def export(spec: Spec, answers: Any) -> None:
-    """Write the initial images, and the experts in the authors' format: experts, epochs, parameter tensors."""
+    """Write the initial images, and the experts in the authors' format.
+
+    The format is a list of experts, each of epochs, each of parameter tensors.
+    """
     import torch
 
     from raydistill.artifacts.curated import CuratedSet
@@ -243,7 +261,10 @@ def export(spec: Spec, answers: Any) -> None:
 
 
 def evaluate(spec: Spec, answers: Any) -> None:
-    """Evaluate every file of images: balanced test accuracy of fresh networks at the learned rates."""
+    """Evaluate every file of images: balanced test accuracy of fresh networks.
+
+    They are trained at the learned rates.
+    """
     import torch
 
     from raydistill.artifacts.curated import CuratedSet
@@ -289,7 +310,7 @@ def evaluate(spec: Spec, answers: Any) -> None:
 
 
 def their_iteration(spec: Spec, answers: Any) -> None:
-    """Save the start, target, loss and gradients of their first iteration without augmentation."""
+    """Save start, target, loss and gradients of their first unaugmented iteration."""
     import torch
 
     def end(loss: float, local: dict[str, Any]) -> None:
@@ -351,7 +372,7 @@ def _difference(ours: Any, theirs: Any) -> float:
 
 
 def _their_logits(code: str, layout: Any, theta_P: Any, images: Any, classes: int) -> Any:
-    """Return the logits of their ConvNet with the parameters of our flat vector. ValueError if shapes differ."""
+    """Return their ConvNet's logits with our parameters; ValueError if shapes differ."""
     import torch
 
     sys.dont_write_bytecode = True

@@ -1,4 +1,4 @@
-"""Measure how many galaxies of the simulated survey one core renders per second, at 424 px and at 96 px.
+"""Measure how many simulated galaxies a core renders per second at 424 and 96 px.
 
 python benchmarks/simulate.py        (20 seconds; the target is 15 per second at 424 px)
 """

@@ -1,9 +1,12 @@
-"""Compare solvers of the probability flow where the ideal denoiser is known: the reason for `diffusion/solver.py`.
+"""Compare solvers of the probability flow where the ideal denoiser is known.
+
+The result is the reason for `diffusion/solver.py`.
 
     python benchmarks/solvers.py
 
-The data are three equal peaks in one dimension, narrow or wide. Prints the mean distance to the exact samples, for each solver, each
-exponent p of the steps u = (1 - n / steps)^p and each number of steps: for each width, and their geometric mean. Takes some ten seconds.
+The data are three equal peaks in one dimension, narrow or wide. Prints the mean distance to the
+exact samples, for each solver, each exponent p of the steps u = (1 - n / steps)^p and each number
+of steps: for each width, and their geometric mean. Takes some ten seconds.
 """
 
 from __future__ import annotations
@@ -70,7 +73,10 @@ def velocity(denoise: Denoiser, y: Tensor, us: list[float]) -> Tensor:
 
 
 def dpm(denoise: Denoiser, y: Tensor, us: list[float]) -> Tensor:
-    """D is linear in log((1 - u) / u): DPM-Solver++(2M), Algorithm 2 of arXiv:2211.01095; the last step has order 1."""
+    """D is linear in log((1 - u) / u): DPM-Solver++(2M); the last step has order 1.
+
+    This is Algorithm 2 of arXiv:2211.01095.
+    """
     before, h_before = None, 1.0
     for u, later in pairwise(us):
         image, h = denoise(y, u), log_ratio(later) - log_ratio(u)
@@ -81,7 +87,7 @@ def dpm(denoise: Denoiser, y: Tensor, us: list[float]) -> Tensor:
 
 
 def log_ratio(u: float) -> float:
-    """Return log((1 - u) / u), bounded at u = 1, where DPM-Solver++ needs a finite start."""
+    """Return log((1 - u) / u), bounded at u = 1: DPM-Solver++ needs a finite start."""
     return math.log(max(1 - u, 1e-3) / max(u, 1e-12))
 
 

@@ -1,15 +1,16 @@
-"""Compare variants of a recipe on the same experts, by accuracy on validation images.
+r"""Compare variants of a recipe on the same experts, by validation accuracy.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/study.py gz2_kaggle5 --try 'early: distill.schedule.max_start_epoch=5' \
-        --try 'soft: distill.labels=soft' [--seeds 3] [--parallel 2] [--output runs/study]
+    RAYDISTILL_DATA=FOLDER python benchmarks/study.py gz2_kaggle5 \
+        --try 'early: distill.schedule.max_start_epoch=5' --try 'soft: distill.labels=soft' \
+        [--seeds 3] [--parallel 2] [--output runs/study]
 
-The arguments after the config are overrides for all variants. Each `--try NAME: OVERRIDES` adds its own.
-`@FILE` reads arguments from a file, one per line: `benchmarks/ablations.txt` changes one key of gz2_kaggle5 at a time, and
-`benchmarks/schedules.txt` the schedule of any config.
-Every variant and seed is one `raydistill distill`, so a stopped study resumes when the command is run again.
-`--parallel` of them run at once, each on its share of the cores. The test images are not used.
-The table has the balanced accuracy on validation images of the best and of the last iterate: mean and standard
-deviation over the seeds. `config` is the unchanged recipe.
+The arguments after the config are overrides for all variants. Each `--try NAME: OVERRIDES` adds its
+own. `@FILE` reads arguments from a file, one per line: `benchmarks/ablations.txt` changes one key
+of gz2_kaggle5 at a time, and `benchmarks/schedules.txt` the schedule of any config. Every variant
+and seed is one `raydistill distill`, so a stopped study resumes when the command is run again.
+`--parallel` of them run at once, each on its share of the cores. The test images are not used. The
+table has the balanced accuracy on validation images of the best and of the last iterate: mean and
+standard deviation over the seeds. `config` is the unchanged recipe.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def main() -> None:
 
 
 def _overrides(arguments: str) -> list[str]:
-    """Return the overrides of a variant, split at blanks before KEY=: values may contain blanks."""
+    """Return a variant's overrides, split before KEY=: values may contain blanks."""
     return re.split(r"\s+(?=[\w.]+=)", arguments.strip())
 
 

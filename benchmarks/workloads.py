@@ -1,4 +1,7 @@
-"""Workloads of `bench.py` and `gpu.py`: a matching iteration and a step of an expert, on random images, by ConvNet-D3-W128."""
+"""Workloads of `bench.py` and `gpu.py`, on random images and by ConvNet-D3-W128.
+
+They are a matching iteration and a step of an expert.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ def matching(
     memory_mb: float | None = None,
     device: str = "cpu",
 ) -> Callable[[], Any]:
-    """Return a function that matches once: `steps` student steps on all of `ipc` images per class, and back."""
+    """Return a function that matches once: `steps` student steps, and back.
+
+    Each step uses all `ipc` images per class.
+    """
     network = build_network(ConvNet(), classes, side)
     start = initial_parameters(network, 0)
     target = start + 0.001 * torch.randn(start.shape, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,6 @@
-"""Dataset distillation for galaxy surveys: a few synthetic images per class that train a network.
+"""Dataset distillation for galaxy surveys.
+
+A few synthetic images per class train a network.
 
     import raydistill as rd
 

@@ -1,7 +1,8 @@
-"""Import packages that need torchvision, also where torchvision's compiled operators do not fit torch.
+"""Import packages that need torchvision, even if its operators do not fit torch.
 
 A CUDA build of torchvision with a CPU build of torch fails at import, where it registers its
-operators. Without the registration its Python code works; an operator raises when it is called.
+compiled operators. Without the registration its Python code works; an operator raises when it is
+called.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _REGISTRATIONS = ("torchvision._meta_registrations", "torchvision._autograd_regi
 
 
 def import_beside_torchvision(name: str) -> ModuleType:
-    """Import a module that imports torchvision but uses none of its compiled operators.
+    """Import a module that needs torchvision but none of its compiled operators.
 
     Parameters
     ----------

@@ -59,7 +59,10 @@ def setup(verbosity: int = 0) -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """Handler that prints to the shared console without markup or wrapping, so that paths can be copied."""
+    """Handler that prints to the shared console without markup or wrapping.
+
+    So paths can be copied.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +177,10 @@ class _Lines(Progress):
         _log.info("%s, %s after %s", self._line(rate, closing=True), outcome, duration(elapsed))
 
     def _latest_rate(self, elapsed: float) -> float:
-        """Return the steps per second in the second half of the elapsed time, without a slow start."""
+        """Return the steps per second in the second half of the elapsed time.
+
+        This leaves out a slow start.
+        """
         since, done = self._lines[max(0, bisect_right(self._lines, elapsed / 2, key=itemgetter(0)) - 1)]
         if done == self.done:
             since, done = self._lines[0]
@@ -255,7 +261,10 @@ def _formatted(metrics: dict[str, object]) -> list[str]:
 
 
 def _short(value: object) -> str:
-    """Format an integer in full and a float (also a NumPy or torch scalar) with four digits."""
+    """Format an integer in full and a float with four digits.
+
+    NumPy and torch scalars count as floats.
+    """
     if isinstance(value, str | int) or value is None:
         return str(value)
     return f"{float(value):.4g}" if hasattr(value, "__float__") else str(value)

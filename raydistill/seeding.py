@@ -1,4 +1,4 @@
-"""Derive every random draw from the run's root seed and a path; there is no global seed.
+"""Derive every random draw from the root seed and a path; there is no global seed.
 
 `fold_in(seed, "expert", 7)` is the same number in every process and on every machine. The result
 does not depend on the process, the order or the number of crashes. The idea is JAX's `fold_in`;
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def fold_in(seed: int, *path: str | int) -> int:
-    """Return a seed in [0, 2**63) that depends on `seed` and on every element of `path`, in order."""
+    """Return a seed in [0, 2**63) that depends on `seed` and each element of `path`.
+
+    The order of the elements counts.
+    """
     text = "\x1f".join([str(seed), *(f"{type(part).__name__}:{part}" for part in path)])
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

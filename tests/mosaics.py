@@ -1,4 +1,4 @@
-"""Write FITS mosaics of spiral galaxies, whose light is a function of the position on the sky."""
+"""Write FITS mosaics of spiral galaxies, whose light depends on the sky position."""
 
 from __future__ import annotations
 

@@ -14,7 +14,10 @@ from raydistill.pipeline.runtime.cluster import set_environment, start_private
 
 @contextmanager
 def private_ray(object_store_mb: int, num_gpus: int = 0) -> Iterator[None]:
-    """Hold a Ray of two logical CPUs, and so many GPUs, for the body; then remove its session folder."""
+    """Hold a Ray of two logical CPUs and `num_gpus` logical GPUs for the body.
+
+    Remove its session folder afterwards.
+    """
     set_environment()
     folder = tempfile.mkdtemp(prefix="rd-ray-")  # short: the path of a unix socket has at most 107 bytes
     start_private(num_cpus=2, num_gpus=num_gpus, object_store_memory=object_store_mb * 2**20, _temp_dir=folder)

@@ -1,6 +1,7 @@
-"""Write date and duration of passed tests into the table of docs/reliability.md: `python -m tests.reliability REPORT`.
+"""Write date and duration of passed tests into the table of docs/reliability.md.
 
-REPORT is the file of `pytest -o junit_duration_report=call --junitxml=REPORT …`; later reports override earlier ones.
+Run `python -m tests.reliability REPORT`. REPORT is the file of
+`pytest -o junit_duration_report=call --junitxml=REPORT …`; later reports override earlier ones.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ def read_reports(reports: Iterable[str]) -> Results:
 
 
 def results_of(results: Results, test_path: str) -> list[tuple[bool, float]]:
-    """Return the results of all tests of `tests/…/test_file.py`, or of `tests/…/test_file.py::test_name`."""
+    """Return the results of all tests of a file, or of one test.
+
+    `test_path` is `tests/…/test_file.py`, or `tests/…/test_file.py::test_name`.
+    """
     path, _, name = test_path.partition("::")
     module = path.removesuffix(".py").replace("/", ".")
     return [
@@ -37,7 +41,10 @@ def results_of(results: Results, test_path: str) -> list[tuple[bool, float]]:
 
 
 def fill_table(text: str, results: Results, today: date) -> str:
-    """Return the page with the last column of each row whose tests all ran. ValueError if one failed."""
+    """Return the page with the last column of each row whose tests all ran.
+
+    ValueError if one failed.
+    """
     lines = []
     for line in text.splitlines():
         tests = re.findall(r"`(tests/[\w/.:]+)`", line) if line.startswith("| ") else []

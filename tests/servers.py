@@ -24,7 +24,10 @@ def free_port() -> int:
 
 
 def mlflow_server(folder: Path, port: int, log_file: str, store: str | None = None) -> AbstractContextManager[None]:
-    """Hold an MLflow server for the body, with its files in the folder, and its records there or in a store."""
+    """Hold an MLflow server for the body, with its files in the folder.
+
+    Its records are there too, or in a store.
+    """
     command = ["mlflow", "server", "--backend-store-uri", store or f"sqlite:///{folder}/server.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     return serving(command, port, folder / log_file)
@@ -59,7 +62,7 @@ def serving(command: list[str], port: int, log_file: Path) -> Iterator[None]:
 
 
 def find_postgresql() -> Path | None:
-    """Return the newest folder of PostgreSQL's programs, where Debian installs them or in PATH."""
+    """Return the newest folder of PostgreSQL's programs, Debian's or in PATH, or None."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     found = shutil.which("initdb")
     return folders[-1] if folders else Path(found).parent if found else None
@@ -67,7 +70,7 @@ def find_postgresql() -> Path | None:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """Hold a PostgreSQL server with an empty database for the body; yield the URI of the database.
+    """Hold a PostgreSQL server with an empty database for the body; yield its URI.
 
     PostgreSQL refuses to run as root, so root starts it as `nobody`.
     """

@@ -108,7 +108,7 @@ def test_import_blocker_blocks_ray_and_mlflow() -> None:
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """Yield the top-level imports of a module; those of functions and of `if TYPE_CHECKING` are left out."""
+    """Yield top-level imports of a module, not of functions or `if TYPE_CHECKING`."""
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

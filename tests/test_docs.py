@@ -1,4 +1,4 @@
-"""README and docs are true: links resolve, commands plan, Python blocks run, and the site builds.
+"""README and docs: links resolve, commands plan, Python runs, and the site builds.
 
 A page's Python blocks run in order, in one namespace and in a process of their own. Pages that
 need artifacts start in a folder with a small run (`PREPARE`). `CHECK` asserts what a page says of
@@ -126,7 +126,10 @@ def test_api_page_lists_the_public_names() -> None:
 
 @pytest.fixture(scope="module")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder in which the pages run `demo`: the first one to run it leaves its artifacts to the others."""
+    """Return the folder in which the pages run `demo`.
+
+    The first page to run it leaves its artifacts to the others.
+    """
     return tmp_path_factory.mktemp("demo")
 
 
@@ -170,7 +173,10 @@ def run_blocks(page: Path, folder: Path, before: str = "") -> None:
 
 @pytest.mark.slow
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
-    """Broken references, malformed docstrings and pages outside of the table of contents are warnings."""
+    """Build the site without a warning.
+
+    Broken references, malformed docstrings and pages outside of the table of contents are warnings.
+    """
     command = [sys.executable, "-m", "sphinx", "-E", "-W", "--keep-going", "-q", "-b", "html", "docs", str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr[-3000:]

@@ -1,7 +1,7 @@
-"""README, docs, docstrings, comments and messages use short sentences and standard terms.
+"""Docs, docstrings, comments and messages use short sentences and standard terms.
 
-`python -m tests.test_language` prints the median words per sentence of every page, and the number of
-home-made terms in every file that has some.
+`python -m tests.test_language` prints the median words per sentence of every page, and the number
+of home-made terms in every file that has some.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ def _name(path: Path) -> str:
 
 
 def sentences(markdown: str) -> list[str]:
-    """Return the sentences of a page: no code, tables, headings or images; a code span is one word."""
+    """Return the sentences of a page, without code, tables, headings or images.
+
+    A code span is one word.
+    """
     text = re.sub(r"^(`{3,}|~{3,}).*?^\1\s*$", "\n", markdown, flags=re.M | re.S)
     text = re.sub(r"\$\$.*?\$\$", "\n", text, flags=re.S)
     text = re.sub(r"^\s*(\||#|!\[|\{).*$", "\n", text, flags=re.M)
@@ -133,7 +136,10 @@ def hash_comments(source: str) -> Iterator[tuple[int, str]]:
 
 
 def messages(source: str) -> Iterator[tuple[int, str]]:
-    """Yield (line, text) of every string of three words or more; a key such as `survey.dialect` is one word."""
+    """Yield (line, text) of every string of three words or more.
+
+    A key such as `survey.dialect` is one word.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value.split()) >= 3:
             yield node.lineno, re.sub(r"\w+(\.\w+)+", "KEY", _without_code(node.value))
@@ -145,7 +151,7 @@ def _without_code(text: str) -> str:
 
 
 def home_made_terms(path: Path) -> list[str]:
-    """Return "line: term" for every home-made term and every bad start of a sentence in a file."""
+    """Return home-made terms as "line: term", and bad starts of sentences, in a file."""
     if path.suffix != ".md":
         comments = comments_and_docstrings if path.suffix == ".py" else hash_comments
         texts = list(comments(path.read_text()))

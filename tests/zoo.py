@@ -1,4 +1,4 @@
-"""Small problems with known solutions, and small networks and augmentations for parametrised tests.
+"""Small problems with known solutions, small networks and augmentations for tests.
 
 The quadratic student has loss 1/2 (theta - x)' A (theta - x) - y' theta, where x is the only
 synthetic image and y its target, both flattened. With H = A and theta* = x + A^-1 y, N steps of
@@ -47,7 +47,10 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 @dataclass(frozen=True)
 class Quadratic:
-    """The quadratic student of the module's docstring. `loss` has the signature of a student's loss."""
+    """The quadratic student of the module's docstring.
+
+    `loss` has the signature of a student's loss.
+    """
 
     A: Tensor
 
@@ -93,7 +96,10 @@ class Problem:
 
 
 def problem(architecture: Architecture, dtype: torch.dtype = torch.float64, images: int = CLASSES) -> Problem:
-    """Return a student, a target near its start, and soft labels (all their entries matter)."""
+    """Return a student, a target near its start, and soft labels.
+
+    All entries of the labels matter.
+    """
     network = build_network(architecture, CLASSES, SIZE)
     theta = initial_parameters(network, 1).to(dtype)
     return Problem(
@@ -123,7 +129,10 @@ def relative(value: Tensor, expected: Tensor) -> float:
 
 
 def stripes(num: int, seed: int = 0, size: int = SIZE) -> tuple[Tensor, Tensor]:
-    """Return images_NCHW and labels_N of three classes, each with one bright channel under noise."""
+    """Return images_NCHW and labels_N of three classes.
+
+    Each class has one bright channel under noise.
+    """
     g = generator(seed, "stripes")
     labels = torch.arange(num) % CLASSES
     images = torch.randn(num, 3, size, size, generator=g)

@@ -1,4 +1,4 @@
-"""Draw an adaptation to another survey: four accuracies per training set, and calibration."""
+"""Draw the four accuracies per training set and the calibration of an adaptation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BARS = (
 
 @styled
 def draw_adaptation(path: Target, summary: Mapping[str, Any], bins: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the accuracies as bars, and a reliability diagram of the first training set.
+    """Draw the accuracies as bars, and the first training set's reliability diagram.
 
     Parameters
     ----------

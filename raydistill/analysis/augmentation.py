@@ -1,4 +1,4 @@
-"""Draw a comparison of training sets: accuracy over labelled galaxies, and over optimiser steps."""
+"""Draw training sets' accuracies over labelled galaxies and over optimiser steps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CHOSEN = "(chosen)"
 
 @styled
 def few_shot_curves(path: Target, summary: Mapping[str, Any]) -> None:
-    """Draw accuracies on test galaxies over the number of labelled galaxies of each class.
+    """Draw test accuracies over the number of labelled galaxies of each class.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def few_shot_curves(path: Target, summary: Mapping[str, Any]) -> None:
 
 @styled
 def step_curves(path: Target, summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], shots: int | None) -> None:
-    """Draw accuracies on test galaxies over the optimiser steps, at one number of labelled galaxies.
+    """Draw test accuracies over optimiser steps, at one number of labelled galaxies.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def _panels(summary: Mapping[str, Any], title: str) -> tuple[Figure, list[Axes]]
 
 
 def _series(results: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Return the results of each method and source, without the repetition of the chosen source."""
+    """Return the results by method and source, without the repeated chosen source."""
     names = dict.fromkeys((e["method"], e["source"]) for e in results if e["source"] != CHOSEN)
     return [[e for e in results if (e["method"], e["source"]) == name] for name in names]
 

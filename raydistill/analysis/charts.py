@@ -153,7 +153,9 @@ class AccuracyRow:
 
 @styled
 def accuracy_table(path: Target, rows: Sequence[AccuracyRow], title: str = "", chance: float | None = None) -> None:
-    """Draw balanced accuracies ± 95 % intervals as dots: a line per training set, a colour per network.
+    """Draw balanced accuracies with 95 % intervals as dots.
+
+    A line is a training set, a colour a network.
 
     Parameters
     ----------
@@ -228,7 +230,7 @@ REFERENCES = ("experts", "full_data")  # trained on the whole survey
 
 @styled
 def network_matrix(path: Target, rows: Sequence[AccuracyRow], title: str = "", chance: float | None = None) -> None:
-    """Draw balanced accuracies as a heat map: a line per training set, a column per network.
+    """Draw a heat map of balanced accuracies: training sets (lines) by networks.
 
     Parameters
     ----------

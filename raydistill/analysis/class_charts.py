@@ -16,7 +16,7 @@ PANELS = 4  # in a row
 
 
 def difference_matrix(means_KHW: Floats, class_names: Sequence[str]) -> tuple[Figure, float]:
-    """Return a matrix of the differences between the mean images of classes, and the largest one.
+    """Return a matrix of differences between class mean images, and the largest one.
 
     Parameters
     ----------

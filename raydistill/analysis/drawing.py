@@ -1,4 +1,4 @@
-"""Set the style and colours of all figures, and save them; equal input gives equal bytes.
+"""Set the style of all figures, and save them; equal input gives equal bytes.
 
 Figures use matplotlib's Figure on the Agg canvas; pyplot and its global state are never imported.
 """
@@ -49,7 +49,7 @@ DIVERGING = matplotlib.colors.LinearSegmentedColormap.from_list("diverging", [BL
 
 
 def styled(draw: Callable[P, None]) -> Callable[P, None]:
-    """Decorate a drawing function: it uses `STYLE` in place of the user's matplotlibrc."""
+    """Decorate a drawing function to use `STYLE` in place of the user's matplotlibrc."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -60,7 +60,7 @@ def styled(draw: Callable[P, None]) -> Callable[P, None]:
 
 
 def wrapped(name: str, width: int) -> str:
-    """Return a name with spaces for underscores, wrapped between words to about `width` characters."""
+    """Return a name with spaces for underscores, wrapped at words to about `width`."""
     return textwrap.fill(name.replace("_", " "), width, break_on_hyphens=False, break_long_words=False)
 
 

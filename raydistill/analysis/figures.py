@@ -1,4 +1,6 @@
-"""Collect all figures: grids of galaxy images (`image_grids.py`), accuracies (`charts.py`), curves (`history.py`, `expert_curves.py`).
+"""Collect all figures: grids of galaxy images, accuracies and curves.
+
+They come from `image_grids.py`, `charts.py`, `history.py` and `expert_curves.py`.
 
 - Images are numpy arrays [N, H, W, 3] with the first row on top; transpose torch's [N, 3, H, W].
 - They are uint8, or float in [0, 1]; floats outside are clipped, an all-NaN image is left blank.

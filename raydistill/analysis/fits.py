@@ -72,7 +72,9 @@ def write_prototypes(
     class_names: Sequence[str],
     header: Mapping[str, Card],
 ) -> None:
-    """Write prototypes to a multi-extension FITS file with deterministic bytes; an existing file is replaced.
+    """Write prototypes to a multi-extension FITS file with deterministic bytes.
+
+    An existing file is replaced.
 
     Parameters
     ----------
@@ -110,7 +112,7 @@ def write_prototypes(
 
 
 def read_prototypes(path: str | PathLike[str] | BinaryIO) -> FitsPrototypes:
-    """Return the contents of a file of `write_prototypes`, with the same float32 values.
+    """Return the contents of a file of `write_prototypes`: the same float32 values.
 
     Raises
     ------
@@ -163,7 +165,10 @@ def _label_table(labels: npt.NDArray[np.integer], class_names: Sequence[str]) ->
 
 
 def _check_cards(header: Mapping[str, Card], where: str) -> dict[str, Card]:
-    """Return the cards in the order of `CARDS`; raise ArtifactError for an unknown, missing or wrong one."""
+    """Return the cards in the order of `CARDS`.
+
+    Raise ArtifactError for an unknown, missing or wrong one.
+    """
     for keyword in header:
         if keyword not in CARDS:
             raise ArtifactError(f"unknown FITS card {keyword}", where, nearest(keyword, tuple(CARDS)))
@@ -210,7 +215,10 @@ def _where(path: str | PathLike[str] | BinaryIO) -> str:
 
 
 def _with_comment(value: Card, comment: str) -> tuple[Card, str]:
-    """Return a value and its comment, or "" where the card would exceed 80 characters (astropy would warn)."""
+    """Return a value and its comment, or "" where the card would be too long.
+
+    astropy would warn of a card of more than 80 characters.
+    """
     return value, comment if len(str(value)) + len(comment) <= 60 else ""
 
 

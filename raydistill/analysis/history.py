@@ -85,7 +85,7 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
 
 
 def _has_curve(history: Mapping[str, Floats], key: str) -> bool:
-    """Return whether the history has this key; a constant `max_start_epoch` does not count."""
+    """Return whether the history has this key; ignore a constant `max_start_epoch`."""
     if key not in history:
         return False
     values = np.asarray(history[key], dtype=float)
@@ -108,7 +108,7 @@ def _check_history(history: Mapping[str, Floats]) -> npt.NDArray[np.float64]:
 
 
 def _advances(history: Mapping[str, Floats], iteration: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the iterations where `max_start_epoch` rises, or none if there are more than 40."""
+    """Return the iterations where `max_start_epoch` rises; none if more than 40."""
     if "max_start_epoch" not in history:
         return np.empty(0)
     rises = iteration[1:][np.diff(np.asarray(history["max_start_epoch"], dtype=float)) > 0]

@@ -1,4 +1,4 @@
-"""Draw galaxy images as a grid, and as an atlas that compares prototypes with real galaxies.
+"""Draw grids of galaxy images, and atlases of prototypes beside real galaxies.
 
 The layout is in whole screen pixels. Each image pixel becomes a square of `scale` by `scale`
 without resampling, so the figure shows exactly the pixels on which the network was trained.
@@ -59,7 +59,9 @@ class Provenance:
 
 
 def displayable(images: Images) -> npt.NDArray[np.uint8]:
-    """Return images as uint8 [N, H, W, 3]: floats are clipped to [0, 1], all-NaN images become background.
+    """Return images as uint8 [N, H, W, 3]; floats are clipped to [0, 1].
+
+    All-NaN images become background.
 
     Raises
     ------
@@ -92,7 +94,10 @@ def rgb(colour: str) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class _Group:
-    """A block of columns: its heading, and for each row images [n, H, W, 3] that wrap after `columns`."""
+    """A block of columns: its heading, and images [n, H, W, 3] for each row.
+
+    The images of a row wrap after `columns`.
+    """
 
     heading: str
     rows: list[npt.NDArray[np.uint8]]
@@ -162,7 +167,9 @@ def atlas(
     columns: int = 4,
     examples: str = "most confident",
 ) -> None:
-    """Draw one row per class: prototypes, class mean, real galaxies, mean of the nearest real galaxies.
+    """Draw one row per class: prototypes, class mean and real galaxies.
+
+    A row ends with the mean of the nearest real galaxies.
 
     Parameters
     ----------
@@ -228,7 +235,7 @@ class _Layout:
 def _draw_grid(
     path: Target, row_names: Sequence[str], groups: Sequence[_Group], caption: str, scale: int | None
 ) -> None:
-    """Paste the groups into one array of screen pixels, then write names, headings and caption over it."""
+    """Paste groups into one array of screen pixels; add names, headings and caption."""
     row_names, groups, note = _truncate(row_names, groups)
     caption = "   ·   ".join(part for part in (caption, note) if part)
     names = [wrapped(name, 18) for name in row_names]
@@ -310,7 +317,7 @@ def _paste(
 
 @dataclass(frozen=True)
 class _Text:
-    """Text in a figure: x and y (from the top) in screen pixels, horizontal alignment `align`."""
+    """Text at x and y (from the top) in screen pixels; horizontal alignment `align`."""
 
     x: float
     y: float

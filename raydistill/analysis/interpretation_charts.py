@@ -66,7 +66,9 @@ def compared_estimates(
     series: Mapping[str, tuple[Floats, Floats, Floats]],
     label: str,
 ) -> Figure:
-    """Return estimates with 95 % intervals: a panel per quantity, a line per class, a colour per series.
+    """Return estimates with 95 % intervals, by panel, line and colour.
+
+    A panel is a quantity, a line a class, a colour a series.
 
     Parameters
     ----------
@@ -103,7 +105,7 @@ def compared_estimates(
 def replacement_curves(
     curves: Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]], baseline: str, label: str
 ) -> Figure:
-    """Return mean curves with their 95 % bands: a panel for deletion and one for insertion.
+    """Return mean curves with 95 % bands: a panel for deletion and one for insertion.
 
     Parameters
     ----------

@@ -129,7 +129,7 @@ def _limits(panels: Sequence[ProfilePanel]) -> tuple[float, float]:
 def measure_chart(
     values: Mapping[str, Mapping[str, ClassValues]], titles: Mapping[str, str], columns: int = 5
 ) -> Figure:
-    """Return a panel per measure with a row per class: galaxies as ranges, prototypes as points.
+    """Return a panel per measure, a row per class: galaxy ranges and prototype points.
 
     Parameters
     ----------
@@ -182,7 +182,9 @@ def structure_chart(
     titles: Mapping[str, str],
     clouds: Mapping[str, Floats],
 ) -> Figure:
-    """Return planes of two measures: galaxies as a cloud of points, prototypes as a marker per class.
+    """Return planes of two measures, with a cloud of galaxies.
+
+    Prototypes are drawn as one marker per class.
 
     Parameters
     ----------

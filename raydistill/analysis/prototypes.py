@@ -60,7 +60,9 @@ def class_means(
 
 
 def nearest_real(prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.generic], k: int) -> npt.NDArray[np.int64]:
-    """Return the `k` real images nearest to each prototype, by Euclidean distance between pixels.
+    """Return the `k` real images nearest to each prototype, by Euclidean distance.
+
+    The distance is between pixels.
 
     Parameters
     ----------
@@ -126,14 +128,17 @@ def distances_in_any_pose(
 def nearest_real_means(
     prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.generic], k: int
 ) -> npt.NDArray[np.float32]:
-    """Return the mean of the `k` nearest real images of each prototype: float32 [N, H, W, 3] in [0, 1]."""
+    """Return the mean of the `k` nearest real images of each prototype.
+
+    The means are float32 [N, H, W, 3] in [0, 1].
+    """
     return np.stack([as_unit_float(real[index]).mean(axis=0) for index in nearest_real(prototypes, real, k)])
 
 
 def most_confident(
     labels: npt.NDArray[np.integer], confidence: npt.NDArray[np.floating], num_classes: int, count: int
 ) -> list[npt.NDArray[np.int64]]:
-    """Return for each class the indices of its `count` most confident galaxies; ties in order of index."""
+    """Return indices of the `count` most confident galaxies per class; ties by index."""
     order = np.argsort(-confidence, kind="stable")
     return [order[labels[order] == label][:count] for label in range(num_classes)]
 
@@ -143,6 +148,9 @@ def _flat(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
 
 
 def _squared_distances(a_ND: npt.NDArray[np.float64], b_MD: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return |a|² - 2ab + |b|²; in float64 its cancellation (1e-13) is far below a step of 8-bit pixels."""
+    """Return |a|² - 2ab + |b|² in float64.
+
+    Its cancellation (1e-13) is far below a step of 8-bit pixels.
+    """
     squared_NM: npt.NDArray[np.float64] = (a_ND**2).sum(1)[:, None] - 2 * a_ND @ b_MD.T + (b_MD**2).sum(1)[None]
     return squared_NM

@@ -18,7 +18,7 @@ from raydistill.analysis.drawing import CHART_DPI, MUTED, VERMILION, Target, sav
 
 
 class _Axis(NamedTuple):
-    """A vertical axis: `place` maps a value to a height in [0, 1], `ticks` are (height, text)."""
+    """A vertical axis: `place` maps to heights in [0, 1], `ticks` are (height, text)."""
 
     name: str
     place: Callable[[Any], float]

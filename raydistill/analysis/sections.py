@@ -1,4 +1,4 @@
-"""Define the sections of the analysis report: text, tables, figures, and statements with uncertainty.
+"""Define report sections: text, tables, figures, and statements with uncertainty.
 
 A section is made once and written once, as files of the artifact `analysis`:
 
@@ -83,7 +83,7 @@ class SectionTable:
         cls, name: str, caption: str, rows: Sequence[Sequence[Any]], quantities: tuple[Quantity, ...],
         types: Mapping[str, pa.DataType] | None = None, *, shown: bool = True,
     ) -> SectionTable:  # fmt: skip
-        """Return a table of rows, each with a value per quantity; None where it is unknown.
+        """Return a table of rows, each with a value per quantity; None where unknown.
 
         `types` gives the types of columns whose values may all be None.
         """
@@ -143,7 +143,7 @@ class Statement:
 
     @property
     def is_significant(self) -> bool:
-        """Return whether chance does not explain it. A statement that was not tested is not significant."""
+        """Return whether chance does not explain it; False if it was not tested."""
         return self.p_value is not None and self.p_value <= SIGNIFICANCE
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def detect(config: ConfigLike, synthetic: str | os.PathLike[str] | None = None, *overrides: str) -> DetectionReport:
-    """Train a detector on fields of synthetic galaxies, and evaluate it on real frames.
+    """Train a detector on fields of synthetic galaxies, and test it on real frames.
 
     Parameters
     ----------

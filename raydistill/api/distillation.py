@@ -231,7 +231,7 @@ def tune(config: ConfigLike, *overrides: str) -> SearchReport:
 
 
 def predict_survey(config: ConfigLike, survey: str | os.PathLike[str], *overrides: str) -> PredictionSet:
-    """Predict the class of every picture of a survey with the trained experts of a config.
+    """Predict the class of each picture of a survey with a config's trained experts.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ def fetch_cutouts(
     parallel: int = 2,
     base_url: str | None = None,
 ) -> CutoutReport:
-    """Download a JPEG of each galaxy of a table by its position, named by its object id.
+    """Download a JPEG of each galaxy of a table by position, named by object id.
 
     Parameters
     ----------

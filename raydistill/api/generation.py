@@ -43,7 +43,7 @@ def sample(config: ConfigLike, *overrides: str) -> SyntheticSet:
 
 
 def audit_set(config: ConfigLike, synthetic: str | os.PathLike[str] | None = None, *overrides: str) -> AuditReport:
-    """Compare a set of synthetic images, or another survey, with the real galaxies of a config.
+    """Compare synthetic images, or another survey, with the real galaxies of a config.
 
     Parameters
     ----------

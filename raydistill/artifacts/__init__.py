@@ -1,1 +1,1 @@
-"""Define artifacts: the folders that stages hand to each other, each with a manifest that is written last."""
+"""Define artifacts: folders that stages exchange, with a manifest written last."""

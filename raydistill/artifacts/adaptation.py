@@ -1,4 +1,4 @@
-"""Define `AdaptationReport`: what an alignment with another survey gains, and what it costs.
+"""Define `AdaptationReport`: gains and costs of an alignment with another survey.
 
 - `runs.parquet`: a row per network, with its figures on test galaxies of both surveys.
 - `report.json`: class names, sizes, and for each training set its figures with intervals.
@@ -125,5 +125,5 @@ class AdaptationReport:
         return read_table(self.folder, RUNS).to_pandas()
 
     def reliability(self) -> pd.DataFrame:
-        """Return one row per bin of the confidence, with the columns of `RELIABILITY_SCHEMA`."""
+        """Return one row per confidence bin, with the columns of `RELIABILITY_SCHEMA`."""
         return read_table(self.folder, RELIABILITY).to_pandas()

@@ -1,4 +1,4 @@
-"""Define `AnalysisReport`: how prototypes look and differ, and how certain that is.
+"""Define `AnalysisReport`: how prototypes look and differ, with uncertainties.
 
 - `report.html`: all sections, in one file that needs no network.
 - `sections.json`: the keys of the sections, in order. `sections/KEY.json`: text, shown tables and
@@ -120,7 +120,7 @@ class AnalysisReport:
         return read_table(self.folder, STATEMENTS).to_pandas()
 
     def section(self, key: str) -> dict[str, Any]:
-        """Return the text, the shown tables and the statements of a section, as in its JSON file."""
+        """Return a section's text, shown tables and statements, as in its JSON file."""
         if key not in self.sections:
             raise ArtifactMissing(f"the analysis has no section '{key}'", self.folder.uri, nearest(key, self.sections))
         contents: dict[str, Any] = json.loads(self.folder.read(f"sections/{key}.json"))

@@ -1,4 +1,6 @@
-"""Define `AuditReport`: how a synthetic, distilled or other curated set differs from real galaxies.
+"""Define `AuditReport`: how a set differs from real galaxies.
+
+The set is synthetic, distilled or another curated one.
 
 - `report.html`: pictures, metrics, nearest pairs and histograms, in one file.
 - `quiz.html`: real or synthetic? The reader decides, and gets a score.

@@ -1,4 +1,6 @@
-"""Define `AugmentationReport`: classifiers trained on real, synthetic and distilled galaxies, compared.
+"""Define `AugmentationReport`: a comparison of classifiers by training set.
+
+They are trained on real, synthetic and distilled galaxies.
 
 - `runs.parquet`: a row per classifier and recorded step, with its counts on test galaxies.
 - `trials.parquet`: a row per candidate of a learning rate, a ratio or a filter, on validation
@@ -162,7 +164,9 @@ class AugmentationReport:
         return pd.DataFrame(rows)
 
     def class_differences(self) -> pd.DataFrame:
-        """Return paired differences of each class to the baseline that is best on validation galaxies.
+        """Return each class's paired differences to the best baseline.
+
+        The baseline is the best one on validation galaxies.
 
         Returns
         -------

@@ -48,7 +48,7 @@ class Scale(NamedTuple):
 
     @classmethod
     def of(cls, values_NG: np.ndarray) -> Scale:
-        """Return the statistics of values of which none is NaN; the deviation is 1 where all are equal."""
+        """Return the statistics of values without NaN; equal values have the deviation 1."""
         std = values_NG.std(axis=0)
         return cls(tuple(values_NG.mean(axis=0).tolist()), tuple(np.where(std > 0, std, 1).tolist()))
 
@@ -167,7 +167,7 @@ def picture_colours(images_NHWC: np.ndarray | Tensor) -> np.ndarray:
 
 
 def votes_of(column: pa.ChunkedArray, num_answers: int) -> np.ndarray:
-    """Return a column of vote fractions as float32 [N, A]; rows of NaN in place of nulls."""
+    """Return a column of vote fractions as float32 [N, A]; rows of NaN for nulls."""
     votes_NA = np.full((len(column), num_answers), np.nan, np.float32)
     known = column.drop_null().combine_chunks().flatten().to_numpy(zero_copy_only=False)
     votes_NA[column.is_valid().to_numpy()] = known.reshape(-1, num_answers)
@@ -175,7 +175,7 @@ def votes_of(column: pa.ChunkedArray, num_answers: int) -> np.ndarray:
 
 
 def columns_of(encoding: ConditionEncoding) -> list[str]:
-    """Return the columns of a curated set that `conditions_of` reads, apart from the pictures."""
+    """Return the curated columns that `conditions_of` reads, apart from the pictures."""
     return [column for group, column in (("votes", "votes"), ("size", "petro_r90")) if group in encoding.groups]
 
 
@@ -218,7 +218,7 @@ def fit_encoding(
     extras: Sequence[CuratedSet] = (),
     embedding_size: int = 1,
 ) -> ConditionEncoding:
-    """Return the encoding for a curated set, with the statistics of its training galaxies.
+    """Return the encoding for a curated set, with statistics of its training galaxies.
 
     Parameters
     ----------
@@ -268,7 +268,10 @@ def fit_encoding(
 
 
 def _training_colours(curated: CuratedSet) -> Iterator[np.ndarray]:
-    """Yield the colours [n, 2] of evenly spaced training pictures, at most `MAX_STATISTICS` in all."""
+    """Yield colours [n, 2] of evenly spaced training pictures.
+
+    They are at most `MAX_STATISTICS` in all.
+    """
     spacing = ceil(curated.summary.num_train / MAX_STATISTICS)
     first = 0
     for label in range(curated.num_classes):

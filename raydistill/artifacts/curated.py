@@ -142,7 +142,10 @@ class CuratedSet:
 
     @cached_property
     def normalisation(self) -> AnyNormalisation:
-        """Return the normalisation or whitening of the training images, which all networks use."""
+        """Return the normalisation or whitening of the training images.
+
+        All networks use it.
+        """
         if WHITENING in self.manifest.files:
             return read_whitening(self.folder)
         return Normalisation(self.summary.mean, self.summary.std)
@@ -189,7 +192,10 @@ class CuratedSet:
 
     @property
     def has_votes(self) -> bool:
-        """Return whether every training galaxy has votes; a survey with labels alone has none."""
+        """Return whether every training galaxy has votes.
+
+        A survey with labels alone has none.
+        """
         return not self.table("train", ["votes"])["votes"].null_count
 
     def probabilities(self, split: Split, tree: ClassTree) -> Tensor:
@@ -271,7 +277,7 @@ class CuratedSet:
         return table
 
     def to_huggingface(self, *, cache_dir: str | os.PathLike[str] | None = None) -> DatasetDict:
-        """Return the set as a `datasets.DatasetDict` of Hugging Face (extra `huggingface`).
+        """Return the set as a Hugging Face `datasets.DatasetDict` (extra `huggingface`).
 
         Parameters
         ----------

@@ -94,7 +94,10 @@ class Summary:
         return sum(entry.train for entry in self.classes)
 
     def to_json(self) -> bytes:
-        """Return the bytes of `summary.json`, without the fields that older sets lack if they are empty."""
+        """Return the bytes of `summary.json`.
+
+        Fields that older sets lack are left out if they are empty.
+        """
         values = asdict(self)
         for name in ("duplicates", "levels", "near_duplicates", "tree"):
             if not values[name]:

@@ -1,4 +1,4 @@
-"""Write the card of a data set: README.md with the header that Hugging Face's hub reads.
+"""Write a data set's card: README.md with the header that Hugging Face reads.
 
 The header has licence, size, tags, the files of each split and the type of each column, so
 `datasets.load_dataset(FOLDER)` needs nothing else. The text says what the set is, how it was made,
@@ -252,7 +252,7 @@ def _made(pictures: PictureSet) -> str:
 
 
 def without_folders(value: Any) -> Any:
-    """Return the values of a config with the name of a file instead of its absolute path or URI.
+    """Return a config's values with file names instead of absolute paths and URIs.
 
     >>> without_folders({"images": {"root": "/home/me/gz2/images"}, "classes": "gz2-9"})
     {'images': {'root': 'images'}, 'classes': 'gz2-9'}

@@ -1,9 +1,10 @@
-"""Define `DetectionReport`: a detector of galaxies, its training fields, and how well it detects.
+"""Define `DetectionReport`: a galaxy detector, its fields and how well it detects.
 
 - `fields/<split>/<number>.png`: fields of synthetic galaxies; split is train, validation or test.
-- `train.json`, `validation.json`, `test.json`: their sources in the format of COCO, with exact boxes
-  and masks. Every image and annotation has `synthetic = true`.
-- `frames.json`: what photutils finds in the real frames, in the same format, with `synthetic = false`.
+- `train.json`, `validation.json`, `test.json`: their sources in the format of COCO, with exact
+  boxes and masks. Every image and annotation has `synthetic = true`.
+- `frames.json`: what photutils finds in the real frames, in the same format, with
+  `synthetic = false`.
 - `detections_test.json`, `detections_frames.json`: what the detector finds, as COCO's results.
 - `detector.safetensors`: its weights.
 - `metrics.json`: figures with 95 % intervals.
@@ -88,7 +89,7 @@ class DetectionReport:
         return pd.DataFrame(self.metrics["figures"])
 
     def coco(self, name: str) -> Any:
-        """Return a document in the format of COCO: "train", "validation", "test" or "frames"."""
+        """Return a COCO document: "train", "validation", "test" or "frames"."""
         return json.loads(self.folder.read(f"{name}.json"))
 
     def detector(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Define `DistilledSet`: the synthetic images, and everything needed to use them elsewhere.
+"""Define `DistilledSet`: the synthetic images and all that is needed to use them.
 
 - `images.safetensors`: the iterate selected on validation images. `images-last.safetensors`: the
   last one. Both hold `images` (float32 [S, 3, H, W], normalised), `targets` ([S, K] probabilities),
@@ -83,7 +83,10 @@ class SyntheticImages:
         return self.pixels().clamp(0, 1)
 
     def pixels(self) -> Tensor:
-        """Return the images for measurements: float32 [S, H, W, 3], black 0 and white 1, not clipped."""
+        """Return the images for measurements: float32 [S, H, W, 3], not clipped.
+
+        Black is 0 and white 1.
+        """
         return self.normalisation.invert(self.images_SCHW)
 
 
@@ -150,18 +153,27 @@ class DistilledSet:
 
     @property
     def stored_per_class(self) -> int:
-        """Return the number of stored images per class: fewer than `images_per_class` if these are tiles."""
+        """Return the number of stored images per class.
+
+        It is less than `images_per_class` if the stored images are tiles.
+        """
         factor: int = self.manifest.config.get("distill", {}).get("multi_formation", 1)
         return self.images_per_class // factor**2
 
     @property
     def images(self) -> Tensor:
-        """Return the selected images for display: float32 [S, 3, H, W] in [0, 1], sorted by class."""
+        """Return the selected images for display: float32 [S, 3, H, W] in [0, 1].
+
+        They are sorted by class.
+        """
         return self.selected.display().permute(0, 3, 1, 2)
 
     @property
     def normalised_images(self) -> Tensor:
-        """Return the selected images as network input: float32 [S, 3, H, W], sorted by class."""
+        """Return the selected images as network input: float32 [S, 3, H, W].
+
+        They are sorted by class.
+        """
         return self.selected.images_SCHW
 
     @property
@@ -181,7 +193,7 @@ class DistilledSet:
         return TensorDataset(self.selected.images_SCHW, self.selected.targets_SK)
 
     def to_huggingface(self) -> Dataset:
-        """Return the selected images as a `datasets.Dataset` of Hugging Face (extra `huggingface`).
+        """Return the selected images as a Hugging Face `Dataset` (extra `huggingface`).
 
         Returns
         -------
@@ -194,7 +206,7 @@ class DistilledSet:
         return to_dataset_dict(self)[TRAIN]
 
     def to_fits(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> HDUList:
-        """Return the prototypes as a FITS file in memory; with `path`, also write it there.
+        """Return the prototypes as a FITS file in memory; with `path`, also write it.
 
         Parameters
         ----------
@@ -265,7 +277,7 @@ class DistilledSet:
 
 
 def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[str, Any]) -> None:
-    """Write an iterate; `info` (class names, images per class, …) goes into the header as JSON."""
+    """Write an iterate; `info` (class names, …) goes into the header as JSON."""
     inverse = write_normalisation(folder, images.normalisation)
     write_tensors(
         folder,
@@ -296,7 +308,10 @@ def write_normalisation(folder: Folder, normalisation: AnyNormalisation) -> dict
 
 
 def write_seen(folder: Folder, galaxies: pa.Table) -> None:
-    """Write the galaxies used to train the experts or to select the iterate, as rows of a curated set."""
+    """Write the galaxies used to train the experts or to select the iterate.
+
+    `galaxies` are rows of a curated set.
+    """
     pictures = pc.struct_field(galaxies["source"], "sha256")
     table = pa.table({"object_id": galaxies["object_id"], "sha256": pictures}).sort_by("object_id")
     with folder.writing(SEEN) as path:
@@ -304,7 +319,10 @@ def write_seen(folder: Folder, galaxies: pa.Table) -> None:
 
 
 def read_images(folder: Folder, name: str) -> tuple[SyntheticImages, dict[str, Any]]:
-    """Return an iterate and the JSON data of its header; raise ArtifactCorrupt where an entry is missing."""
+    """Return an iterate and the JSON data of its header.
+
+    Raise ArtifactCorrupt where an entry is missing.
+    """
     tensors, info = read_tensors(folder, name)
     try:
         normalisation = (

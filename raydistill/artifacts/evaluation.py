@@ -1,4 +1,4 @@
-"""Define `EvaluationReport`: test accuracies of new networks, for each training set.
+"""Define `EvaluationReport`: test accuracies of new networks, by training set.
 
 - `runs.parquet`: a row per trained network, with its confusion matrix.
 - `evaluation.json`: an object per training set. It holds `accuracy` and `balanced_accuracy` as
@@ -112,7 +112,7 @@ class EvaluationReport:
 
     @property
     def groups(self) -> dict[str, Any]:
-        """Return the figures of groups by training set and nuisance; empty without `evaluate.groups`.
+        """Return group figures by training set and nuisance; {} without `evaluate.groups`.
 
         Each has `groups` (class, lower and upper edge, galaxies, completeness), `worst`, the group
         of the lowest completeness, and `slope`, that of the true class's probability with the
@@ -174,7 +174,7 @@ def accuracy_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def class_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return completeness and purity of each class, with 95 % intervals, for each training set."""
+    """Return completeness and purity with 95 % intervals, by training set and class."""
     return [
         {"training_set": name, "class": label}
         | {f"{figure}{suffix}": value[key] for figure, value in figures.items() for suffix, key in COLUMNS.items()}
@@ -223,9 +223,10 @@ def unaugmented(protocol: str) -> str:
 
 
 def by_network(summary: dict[str, Any], protocol: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return balanced accuracies {mean, std, n, ci95} under a protocol, by training set and network.
+    """Return balanced accuracies {mean, std, n, ci95} by training set and network.
 
-    Experts and full data have no protocol: they appear under their one network.
+    All are under one protocol. Experts and full data have none: they appear under their one
+    network.
     """
     return {
         subject: {

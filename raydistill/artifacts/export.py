@@ -1,4 +1,6 @@
-"""Export sets of pictures into formats of other programs; raydistill never reads these copies.
+"""Export sets of pictures into formats of other programs.
+
+raydistill never reads these copies.
 
 `dd-ranking` writes the arguments of `compute_metrics` in DD-Ranking v0.2.0 (Li et al. 2025,
 arXiv:2505.13300):
@@ -101,7 +103,7 @@ def export(pictures: PictureSet, to: Folder, form: Form) -> None:
 
 
 def _info(pictures: PictureSet, to: Folder) -> dict[str, Any]:
-    """Return the contents of `info.json`; write a whitening, which is too large for it."""
+    """Return the contents of `info.json`; write a whitening to a file of its own."""
     content = {f"{pictures.manifest.kind}_set": pictures.manifest.content}
     if not isinstance(pictures, DistilledSet):
         return {

@@ -213,7 +213,7 @@ class GeneratorArtifact:
         return TREES[self.summary.tree or GZ2.name]
 
     def load(self) -> Generator:
-        """Return the generator with the averaged parameters, on the CPU and ready to sample.
+        """Return the generator with averaged parameters, on the CPU and ready to sample.
 
         Raises
         ------

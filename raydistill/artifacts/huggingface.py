@@ -58,7 +58,7 @@ Batches = Callable[[int], Iterator[pa.Table]]  # by the number of rows of a batc
 
 @dataclass(frozen=True)
 class HubSplit:
-    """The rows of a split in batches, their number, and about how many bytes they have."""
+    """The rows of a split in batches, their number and their approximate bytes."""
 
     rows: int
     bytes: int
@@ -125,7 +125,9 @@ def describe(pictures: PictureSet) -> HubSet:
 
 
 def to_dataset_dict(pictures: PictureSet, cache_dir: str | os.PathLike[str] | None = None) -> DatasetDict:
-    """Return a set as a `datasets.DatasetDict`; the fingerprint of each split depends on the content alone.
+    """Return a set as a `datasets.DatasetDict`.
+
+    The fingerprint of each split depends on the content alone.
 
     Parameters
     ----------
@@ -243,7 +245,9 @@ def _nested(values: np.ndarray) -> pa.Array:
 
 
 def ordered_batches(curated: CuratedSet, split: Split, rows: int) -> Iterator[pa.Table]:
-    """Yield the rows of a split with their `label`, sorted by object id, without holding all pictures.
+    """Yield the rows of a split with their `label`, sorted by object id.
+
+    Not all pictures are held in memory at once.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-"""Define the artifacts of a hunt: `HuntRound` for a person, `HuntReport` for a scripted labeller.
+"""Define the artifacts of a hunt: `HuntRound` and `HuntReport`.
+
+A round is for a person, a report for a scripted labeller.
 
 A round (`hunt_round`) has:
 
@@ -159,11 +161,11 @@ class HuntRound:
         return HuntRound(folder, manifest, RoundSummary(**raw | {"sources": tuple(raw["sources"])}))
 
     def scores(self) -> pd.DataFrame:
-        """Return `object_id`, `score` and `label` of every object, in the order of the survey."""
+        """Return every object's `object_id`, `score` and `label`, in the survey's order."""
         return read_table(self.folder, SCORES).to_pandas()
 
     def candidates(self) -> pd.DataFrame:
-        """Return `filename`, `object_id`, `score` and `reason` of the candidates, in their order."""
+        """Return `filename`, `object_id`, `score` and `reason` of the candidates in order."""
         import io
 
         import pandas as pd
@@ -259,7 +261,7 @@ class HuntReport:
         return read_table(self.folder, METRICS).to_pandas()
 
     def curves(self) -> pd.DataFrame:
-        """Return objects found by strategy and number of labels: the columns of `CURVES_SCHEMA`."""
+        """Return objects found by strategy and labels: the columns of `CURVES_SCHEMA`."""
         return read_table(self.folder, CURVES).to_pandas()
 
     def trials(self) -> pd.DataFrame:
@@ -267,5 +269,5 @@ class HuntReport:
         return read_table(self.folder, TRIALS).to_pandas()
 
     def seen(self) -> pd.DataFrame:
-        """Return the wanted objects that experts and sources have seen: the columns of `SEEN_SCHEMA`."""
+        """Return the wanted objects that experts and sources have seen (`SEEN_SCHEMA`)."""
         return read_table(self.folder, SEEN).to_pandas()

@@ -122,7 +122,7 @@ class Manifest:
 
 
 def identity_of(kind: str, config: Any, parents: Mapping[str, str], seed: int) -> str:
-    """Return the hex digest of the inputs that determine an artifact; `config` must be JSON data."""
+    """Return the hex digest of an artifact's inputs; `config` must be JSON data."""
     revision = REVISIONS.get(kind, 1)
     head = [SCHEMA_VERSION, kind, *([revision] if revision > 1 else [])]
     text = json.dumps([*head, config, dict(sorted(parents.items())), seed], sort_keys=True)
@@ -159,7 +159,7 @@ def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Ma
 
 
 def open_folder(uri: str | Folder, kind: str, *, verify: bool = True) -> tuple[Folder, Manifest]:
-    """Return the folder of an artifact of this kind, and its manifest; raise as `open_manifest` does."""
+    """Return an artifact's folder and manifest; raise as `open_manifest` does."""
     folder = uri if isinstance(uri, Folder) else Folder(uri)
     return folder, open_manifest(folder, kind, verify=verify)
 
@@ -254,7 +254,7 @@ def _verify(folder: Folder, manifest: Manifest) -> None:
 
 
 def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> None:
-    """Raise ArtifactIncompatible unless `child` was built from the content of `parent`."""
+    """Raise ArtifactIncompatible unless `child` was built from `parent`'s content."""
     if child.parents[name].content != parent.content:
         raise ArtifactIncompatible(
             f"made from another {describe_kind(name)[0]} ({child.parents[name].content[:12]}, not {parent.content[:12]})",
@@ -287,7 +287,7 @@ def _package_versions() -> dict[str, str]:
 
 @functools.cache
 def source_commit() -> str | None:
-    """Return the commit of raydistill's checkout, or None where git does not track this file."""
+    """Return the commit of raydistill's checkout; None if this file is not tracked."""
     here = Path(__file__).resolve().parent
     try:
         for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):

@@ -61,7 +61,7 @@ KINDS: dict[str, type[Artifact]] = {
 
 
 def open_artifact(uri: str | Folder, *, verify: bool = True) -> Artifact:
-    """Open the artifact at a path or URI, whatever its kind; `raydistill.open` describes it."""
+    """Open the artifact of any kind at a path or URI, as `raydistill.open` describes."""
     folder = uri if isinstance(uri, Folder) else Folder(uri)
     kind = kind_of(folder)
     if kind not in KINDS:

@@ -1,4 +1,4 @@
-"""Define `PredictionSet`: the experts' class probabilities for every picture of a survey.
+"""Define `PredictionSet`: the experts' class probabilities of a survey's pictures.
 
 - `data/block-000000.parquet` …: one row per object, in the order of the survey, one row group per
   file. pandas and pyarrow read the folder `data`.
@@ -241,7 +241,7 @@ def block_name(index: int) -> str:
 
 
 def write_block(folder: Folder, index: int, rows: pa.Table, levels: dict[str, float] | None = None) -> BlockRecord:
-    """Write the rows of schema `SCHEMA` of one block, then its record with these counts of levels."""
+    """Write a block's rows of schema `SCHEMA`, then its record with these `levels`."""
     with folder.writing(block_name(index)) as path:
         pq.write_table(rows.combine_chunks(), path, compression="zstd", row_group_size=max(1, len(rows)))
     rejected = rows.filter(pc.is_valid(rows["reason"])).select(["object_id", "detail"]).slice(0, 1).to_pylist()
@@ -256,7 +256,7 @@ def write_block(folder: Folder, index: int, rows: pa.Table, levels: dict[str, fl
 
 
 def read_record(folder: Folder, index: int, num_rows: int) -> BlockRecord | None:
-    """Return the record of a finished block of so many rows, or None if it is not finished or is damaged."""
+    """Return the record of a finished, intact block of `num_rows` rows, else None."""
     if not (folder.exists(_record_name(index)) and folder.exists(block_name(index))):
         return None
     try:

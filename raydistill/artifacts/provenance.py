@@ -1,4 +1,4 @@
-"""Find the survey, licence and citation of the galaxies from which a set of pictures was made.
+"""Find survey, licence and citation of the galaxies behind a set of pictures.
 
 A curated set has them in its manifest. Other sets name it among their parents. Where it is not
 found, the FITS header of a distilled set names survey and licence.
@@ -77,7 +77,7 @@ def _of_curated(manifest: Manifest, survey: str, simulated: bool, homepage: str 
 
 
 def find_curated(folder: Folder, manifest: Manifest) -> CuratedSet | None:
-    """Return the curated set from which an artifact was made, or None where it is not found.
+    """Return the curated set from which an artifact was made; None if not found.
 
     A run folder may have been moved, so each parent is also looked for beside the artifact.
     """

@@ -44,7 +44,7 @@ class RowGroup:
 
 
 def row_groups(curated: CuratedSet, split: Split) -> list[RowGroup]:
-    """Return the row groups of a split that hold galaxies, in the order of labels and rows."""
+    """Return a split's row groups with galaxies, in the order of labels and rows."""
     groups = []
     for label in range(curated.num_classes):
         name = partition(split, label)

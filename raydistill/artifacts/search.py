@@ -1,4 +1,4 @@
-"""Define `SearchReport`: the trials of a recipe search, and the best recipe as a config.
+"""Define `SearchReport`: the trials of a recipe search and the best recipe.
 
 - `trials.parquet`: a row per trial, the best first.
 - `best.yaml`: the best recipe as a complete config.

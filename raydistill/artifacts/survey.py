@@ -1,4 +1,4 @@
-"""Define `Survey`: a simulated survey on disk, in the layout of the Galaxy Zoo 2 release.
+"""Define `Survey`: a simulated survey on disk, laid out as Galaxy Zoo 2's release.
 
 `catalog.csv` holds the votes, `filename_mapping.csv` the file name of each galaxy, `images/` the
 JPEG pictures and `truth.csv` what each galaxy was rendered with.
@@ -53,7 +53,10 @@ class Survey:
         return Survey(*open_folder(uri, KIND, verify=verify))
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the catalog: one row per galaxy, ids as text, votes in Hart et al. (2016) columns."""
+        """Return the catalog: one row per galaxy.
+
+        Ids are text, and vote columns are those of Hart et al. (2016).
+        """
         import pandas as pd
 
         with self.folder.open(CATALOG) as stream:

@@ -221,7 +221,10 @@ class SyntheticSet:
 
     @cached_property
     def normalisation(self) -> AnyNormalisation:
-        """Return the normalisation or whitening of the real training images, which all networks use."""
+        """Return the normalisation or whitening of the real training images.
+
+        All networks use it.
+        """
         if WHITENING in self.manifest.files:
             return read_whitening(self.folder)
         return Normalisation(self.summary.mean, self.summary.std)
@@ -293,20 +296,21 @@ class SyntheticSet:
         return self.table().to_pandas(maps_as_pydicts="strict")
 
     def to_huggingface(self) -> Dataset:
-        """Return the samples as a `datasets.Dataset` of Hugging Face (extra `huggingface`).
+        """Return the samples as a Hugging Face `datasets.Dataset` (extra `huggingface`).
 
         Returns
         -------
         datasets.Dataset
             Rows in the order of `to_torch`. `image` is an Image and `label` a ClassLabel, -1 for a
-            sample without a class. `parameters` holds JSON; the other columns are those of `SCHEMA`.
+            sample without a class. `parameters` holds JSON; the other columns are those of
+            `SCHEMA`.
         """
         from raydistill.artifacts.huggingface import TRAIN, to_dataset_dict
 
         return to_dataset_dict(self)[TRAIN]
 
     def real_galaxies(self) -> set[str]:
-        """Return the object ids of the real galaxies whose conditions or pictures were taken.
+        """Return object ids of the real galaxies whose conditions or pictures were taken.
 
         Examples to which an injection was fitted count too. The galaxies on which a generator was
         trained do not: they are the training galaxies of its parents.
@@ -343,7 +347,7 @@ def partition(label: int) -> str:
 
 
 def object_id(digest: str, index: int) -> str:
-    """Return the id of a sample: "synthetic-", 8 digits of the set's identity, and the index."""
+    """Return a sample's id: "synthetic-", 8 digits of the set's identity, the index."""
     return f"{KIND}-{digest[:8]}-{index:07d}"
 
 
@@ -356,7 +360,10 @@ def png_text(how: str, seed: int, index: int) -> Mapping[str, str]:
 
 
 def _with_later_columns(rows: pa.Table, names: list[str]) -> pa.Table:
-    """Return the rows of an older set with the columns that it lacks; a generator sampled them."""
+    """Return the rows of an older set with the columns that it lacks.
+
+    A generator made the samples of these sets.
+    """
     for name in LATER:
         if name in names and name not in rows.column_names:
             kind = SCHEMA.field(name).type

@@ -40,7 +40,7 @@ class LabelledImages:
 
 
 def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:
-    """Return a Parquet file, or only the named columns of it. Errors are those of `Folder.read`.
+    """Return a Parquet file or some of its columns; errors are those of `Folder.read`.
 
     Reading uses no threads. `pyarrow.parquet.read_table` leaves threads that still free memory, and
     a process that exits meanwhile is aborted (exit code 134; apache/arrow#49942 and #50482).
@@ -61,7 +61,10 @@ def write_rows(folder: Folder, name: str, rows: Sequence[Mapping[str, Any]], sch
 
 
 def decode_images(column: pa.ChunkedArray, size: int) -> Tensor:
-    """Return a column of PNG files [N], RGB of `size` by `size` pixels, as uint8 [N, size, size, 3]."""
+    """Return a column of PNG files [N] as uint8 [N, size, size, 3].
+
+    The files are RGB of `size` by `size` pixels.
+    """
     images = np.empty((len(column), size, size, 3), np.uint8)
     for row, png in enumerate(column):
         images[row] = np.asarray(Image.open(io.BytesIO(png.as_py())))

@@ -1,4 +1,4 @@
-"""Read and write tensors and the whitening as safetensors files with a JSON header."""
+"""Read and write tensors and whitening as safetensors files with a JSON header."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def write_tensors(folder: Folder, name: str, tensors: Mapping[str, Tensor], info
 
 
 def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and `info` of `write_tensors`. ArtifactCorrupt for any other or changed file."""
+    """Return the tensors and `info` of `write_tensors`.
+
+    Raise ArtifactCorrupt for any other or changed file.
+    """
     data = folder.read(name)
     try:
         tensors = safetensors.torch.load(data)
@@ -47,12 +50,18 @@ def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str
 
 
 def _sha256(tensors: dict[str, Tensor], info: Mapping[str, Any]) -> str:
-    """Return a digest of names, types, shapes, bits and `info`. The order of tensors in a file is not fixed."""
+    """Return a digest of names, types, shapes, bits and `info`.
+
+    It does not use the file's bytes: the order of tensors in a file is not fixed.
+    """
     return hashlib.sha256(safetensors.torch.save(tensors) + json.dumps(info, sort_keys=True).encode()).hexdigest()
 
 
 def write_whitening(folder: Folder, whitening: Whitening) -> None:
-    """Write `mean` [D], `forward` and `inverse` [D, D], D = C H W in that order, and `eps` in the header."""
+    """Write `mean` [D], `forward` and `inverse` [D, D], and `eps` in the header.
+
+    D = C H W, in that order.
+    """
     tensors = {"mean": whitening.mean_D, "forward": whitening.forward_DD, "inverse": whitening.inverse_DD}
     write_tensors(folder, WHITENING, tensors, {"eps": whitening.eps})
 

@@ -182,7 +182,10 @@ class TrajectoryStore:
         return {}
 
     def _map(self, expert: int) -> np.ndarray:
-        """Return a memory-mapped shard, float32 [epochs + 1, P]; a bucket's shard is downloaded first."""
+        """Return a memory-mapped shard, float32 [epochs + 1, P].
+
+        A bucket's shard is downloaded first.
+        """
         if expert not in self._mapped:
             expected = (2 if self.ends_only else self.num_epochs + 1, self.layout.num_parameters)
             name = shard(expert)
@@ -279,9 +282,10 @@ class ShardWriter:
         return state, json.loads(str(saved["record"]))
 
     def save(self, state: FitState, history: dict[str, list[float | None]], num_parameters: int | None = None) -> None:
-        """Write the snapshot of this part if it is stored, then the state: a state needs all its snapshots.
+        """Write the snapshot of this part if it is stored, then the state.
 
-        `num_parameters` is the number of leading parameters that the trajectory keeps; None: all.
+        A state needs all its snapshots. `num_parameters` is the number of leading parameters that
+        the trajectory keeps; None: all.
         """
         theta, momentum, average = (
             p.cpu().numpy().astype(np.float32) for p in (state.theta_P, state.momentum_P, state.average_P)

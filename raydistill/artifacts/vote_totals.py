@@ -1,4 +1,4 @@
-"""Keep the number of votes of each galaxy beside a curated set: `vote_totals.parquet`.
+"""Keep each galaxy's number of votes beside a curated set: `vote_totals.parquet`.
 
 It exists only where the survey's table has numbers of votes. With the fractions of the curated set
 it gives counts (`galaxies.vote_counts`).
@@ -22,7 +22,7 @@ VOTE_TOTALS = "vote_totals.parquet"  # object_id, total_votes: float64, the answ
 
 
 def write_vote_totals(folder: Folder, galaxies: pa.Table) -> None:
-    """Write the totals of selected galaxies, sorted by object id; nothing if none is known."""
+    """Write the totals of galaxies, sorted by object id; nothing if none is known."""
     if "votes" not in galaxies.column_names or galaxies["total_votes"].null_count == len(galaxies):
         return
     totals = galaxies.select(["object_id", "total_votes"]).filter(pc.is_valid(galaxies["total_votes"]))
@@ -30,7 +30,7 @@ def write_vote_totals(folder: Folder, galaxies: pa.Table) -> None:
 
 
 def load_vote_totals(curated: CuratedSet, split: Split) -> np.ndarray:
-    """Return the votes on all questions of each galaxy, float64 [N]; NaN where they are unknown."""
+    """Return votes on all questions per galaxy, float64 [N]; NaN where unknown."""
     ids = curated.table(split, ["object_id"])["object_id"].to_pylist()
     if VOTE_TOTALS not in curated.manifest.files:
         return np.full(len(ids), np.nan)
@@ -39,6 +39,9 @@ def load_vote_totals(curated: CuratedSet, split: Split) -> np.ndarray:
 
 
 def load_vote_counts(curated: CuratedSet, split: Split, tree: DecisionTree) -> np.ndarray:
-    """Return the number of votes for each answer of the tree, float64 [N, A], rows as in `CuratedSet.load`."""
+    """Return the number of votes for each answer of the tree, float64 [N, A].
+
+    Rows are in the order of `CuratedSet.load`.
+    """
     fractions = votes_array(curated.table(split, ["votes"]), tree)
     return vote_counts(fractions, load_vote_totals(curated, split), tree)

@@ -1,1 +1,4 @@
-"""Compare synthetic pictures with real ones: features, distances, and tests that control false alarms."""
+"""Compare synthetic with real pictures by features, distances and tests.
+
+The tests control false alarms.
+"""

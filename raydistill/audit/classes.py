@@ -1,4 +1,4 @@
-"""Compare how often each class occurs: by the given labels, and as a classifier sees the pictures."""
+"""Compare how often each class occurs, by given labels and by a classifier."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def total_variation(labels_N: Ints) -> PooledStatistic:
-    """Return the total variation distance of the proportions of the given labels, in [0, 1].
+    """Return the total variation distance of the label proportions, in [0, 1].
 
     It is the share of pictures whose class must change to make the proportions equal.
     """
@@ -28,7 +28,7 @@ def total_variation(labels_N: Ints) -> PooledStatistic:
 
 
 def class_shares(pooled_ND: Floats, sample_MD: Floats, labels_M: Ints, class_names: Sequence[str]) -> PooledStatistic:
-    """Return how much more often synthetic pictures look like each class than real ones do.
+    """Return how much more often synthetic than real pictures look like each class.
 
     Parameters
     ----------
@@ -56,9 +56,10 @@ def class_shares(pooled_ND: Floats, sample_MD: Floats, labels_M: Ints, class_nam
 
 
 def linear_classifier(sample_MD: Floats, labels_M: Ints, num_classes: int, pictures_ND: Floats) -> Ints:
-    """Return the classes int64 [N] by Fisher's linear discriminant, trained on a labelled sample.
+    """Return the classes int64 [N] by Fisher's linear discriminant.
 
-    Every class has the prior probability of the sample. An absent class is never predicted.
+    It is trained on a labelled sample. Every class has the prior probability of the sample. An
+    absent class is never predicted.
     """
     counts_K = np.bincount(labels_M, minlength=num_classes)
     means_KD = np.eye(num_classes)[labels_M].T @ sample_MD / np.maximum(counts_K, 1)[:, None]

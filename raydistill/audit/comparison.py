@@ -1,4 +1,4 @@
-"""Compare two sets of pictures by their features: all metrics, each with interval and floor.
+"""Compare two sets of pictures by features: all metrics with intervals and floors.
 
 Three samples of n pictures each take part: the synthetic pictures, the reference (real pictures
 with which they are compared), and others of the real set. Reference against others is the *floor*:

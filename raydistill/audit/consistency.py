@@ -55,7 +55,9 @@ class Seen:
 def consistency(
     synthetic: Seen, held_out: Seen, training: Seen, class_names: Sequence[str], answers: Sequence[str]
 ) -> list[Finding]:
-    """Return the findings about classes and answers; p-values are adjusted for their number.
+    """Return the findings on classes and answers.
+
+    The p-values are adjusted for the number of findings.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ def recognised_classes(synthetic: Seen, held_out: Seen, class_names: Sequence[st
 
 
 def _recognised(probability_NK: Floats, labels_N: Ints, label: int) -> tuple[int, int]:
-    """Return how many pictures of a class the experts assign to it, and how many there are."""
+    """Return how many pictures of a class the experts assign to it, and their number."""
     assigned = probability_NK[labels_N == label].argmax(1)
     return int((assigned == label).sum()), len(assigned)
 

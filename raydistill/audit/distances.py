@@ -23,7 +23,7 @@ NUM_PROJECTIONS = 64  # of sliced Wasserstein: its Monte Carlo error is then 1/8
 
 
 def frechet(pooled_ND: Floats, feature: str) -> PooledStatistic:
-    r"""Return the Fréchet distance of the Gaussians with the samples' means and covariances.
+    r"""Return the Fréchet distance of Gaussians of the samples' means and covariances.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def kernel_distance(pooled_ND: Floats, feature: str) -> PooledStatistic:
 
 
 def diversity(pooled_ND: Floats, feature: str) -> PooledStatistic:
-    """Return the mean distance between two synthetic pictures, over that between two real ones.
+    """Return the mean distance between synthetic pictures over that between real ones.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def diversity(pooled_ND: Floats, feature: str) -> PooledStatistic:
 
 
 def _sums(pairs_NN: Floats, groups_BN: Groups) -> tuple[tuple[Floats, Floats], Floats, tuple[Floats, Floats]]:
-    """Return the sums of pairs within (real, synthetic) and between them, and the sizes, each [B]."""
+    """Return sums of pairs within (real, synthetic) and between, and sizes, each [B]."""
     real_BN, synthetic_BN = (groups_BN == REAL).astype(float), (groups_BN == SYNTHETIC).astype(float)
     to_real_BN = real_BN @ pairs_NN
     within = (to_real_BN * real_BN).sum(1), ((synthetic_BN @ pairs_NN) * synthetic_BN).sum(1)
@@ -135,7 +135,7 @@ def distance_matrix(pooled_ND: Floats) -> Floats:
 
 
 def sliced_wasserstein(pooled_ND: Floats, feature: str, seed: int = 0) -> PooledStatistic:
-    """Return the mean Wasserstein-1 distance of the samples' projections on random directions.
+    """Return the mean Wasserstein-1 distance of the samples' random projections.
 
     Parameters
     ----------
@@ -182,7 +182,10 @@ def wasserstein(pooled_ND: Floats, features: Sequence[str]) -> PooledStatistic:
 
 
 class _ColumnDistances:
-    """Map groups [N] to the Wasserstein-1 distance of each column: the area between the distributions."""
+    """Map groups [N] to the Wasserstein-1 distance of each column.
+
+    This is the area between the distributions.
+    """
 
     def __init__(self, pooled_ND: Floats) -> None:
         self.order_DN = np.argsort(pooled_ND, axis=0, kind="stable").T

@@ -54,7 +54,7 @@ class Finding:
 
     @property
     def beyond_floor(self) -> bool:
-        """Whether the value is worse than 95 % of comparisons of real pictures with real pictures."""
+        """Return whether the value is worse than 95 % of real-to-real comparisons."""
         above, below = self.value > self.floor_high, self.value < self.floor_low
         return {"higher": above, "lower": below, "different": above or below}[self.worse]
 
@@ -91,6 +91,6 @@ def make_findings(
 
 
 def combine(*families: list[Finding]) -> list[Finding]:
-    """Return the findings of several tests, adjusted so that all share one `SIGNIFICANCE` (Bonferroni)."""
+    """Return all findings, Bonferroni-adjusted so that they share one `SIGNIFICANCE`."""
     used = [family for family in families if family]
     return [one.adjusted(min(1.0, len(used) * one.p_value)) for family in used for one in family]

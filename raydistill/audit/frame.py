@@ -1,4 +1,4 @@
-"""Bring features to a common scale: standardise them, and keep their principal components."""
+"""Standardise features to a common scale, and keep their principal components."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ PICTURE_SIDE = 16  # pixels: memorised pictures agree at this resolution
 def memorisation(
     neighbours: Mapping[str, RealNeighbours], seed: int = 0, permutations: int = NUM_PERMUTATIONS
 ) -> list[Finding]:
-    r"""Return two findings per feature space: the share of nearer training pictures, and the log ratio.
+    r"""Return two findings per feature space: nearer training pictures, and log ratio.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def memorisation(
 
 
 class _Statistic:
-    """Map which real pictures are training pictures to two numbers per synthetic picture, [2, S]."""
+    """Map a mask of training pictures [R] to two values per synthetic picture, [2, S]."""
 
     def __init__(self, neighbours: RealNeighbours) -> None:
         nearest, _ = neighbours.pooled()
@@ -91,7 +91,10 @@ class _Statistic:
 
 
 def _jackknife_error(values_MS: Floats) -> Floats:
-    """Return the standard error of the means [M]; a mean needs no parts, but the same formula holds."""
+    """Return the jackknife standard errors of the means [M].
+
+    A mean needs no parts, but the same formula holds.
+    """
     parts = [part for part in np.array_split(np.arange(values_MS.shape[1]), NUM_PARTS) if part.size]
     means = np.stack([np.delete(values_MS, part, axis=1).mean(1) for part in parts])
     errors: Floats = np.sqrt((len(parts) - 1) / len(parts) * ((means - means.mean(0)) ** 2).sum(0))
@@ -99,7 +102,7 @@ def _jackknife_error(values_MS: Floats) -> Floats:
 
 
 def picture_distances(synthetic_SHWC: Floats, real_RHWC: Floats) -> Floats:
-    """Return root mean square differences of pictures, for the best of the eight flips and turns.
+    """Return RMS differences of pictures, for the best of the eight flips and turns.
 
     Parameters
     ----------
@@ -126,7 +129,7 @@ def picture_distances(synthetic_SHWC: Floats, real_RHWC: Floats) -> Floats:
 
 
 def shrink(pictures_NHWC: Floats) -> Floats:
-    """Return pictures averaged over whole blocks of pixels, at most `PICTURE_SIDE` to 2 `PICTURE_SIDE` a side."""
+    """Return block-averaged pictures of less than 2 `PICTURE_SIDE` pixels a side."""
     block = max(1, pictures_NHWC.shape[1] // PICTURE_SIDE)
     side = pictures_NHWC.shape[1] // block
     start = (pictures_NHWC.shape[1] - side * block) // 2

@@ -1,4 +1,4 @@
-"""Measure the morphology of galaxy pictures: light, size, shape and colour, for many pictures at once.
+"""Measure the morphology of galaxy pictures: light, size, shape and colour.
 
 The definitions are those of Conselice 2003 (concentration, asymmetry) and Lotz et al. 2004 (Gini,
 M20, segmentation at the Petrosian radius), as in statmorph (Rodriguez-Gomez et al. 2019). The
@@ -77,7 +77,7 @@ class Extent(NamedTuple):
 
 
 def subtract_sky(pictures_NHWC: Floats) -> Floats:
-    """Return the pixels of pictures less the median of the corners, for each channel, float64 [N, P, 3]."""
+    """Return pixels less the median of the corners, per channel, float64 [N, P, 3]."""
     pixels_NPC = pictures_NHWC.reshape(len(pictures_NHWC), -1, 3)
     return pixels_NPC - np.median(pixels_NPC[:, corners(pictures_NHWC.shape[1])], axis=1, keepdims=True)
 
@@ -116,7 +116,7 @@ def _measure(pictures: Floats) -> Floats:
 
 @functools.cache
 def radius_of_pixels(side: int) -> Floats:
-    """Return the distance of each pixel's centre to the picture's centre, float64 [P], in pixels."""
+    """Return the pixels' distances to the picture's centre, float64 [P], in pixels."""
     y, x = coordinates(side)
     return np.hypot(y, x)
 
@@ -128,14 +128,14 @@ def corners(side: int) -> Bools:
 
 @functools.cache
 def coordinates(side: int) -> tuple[Floats, Floats]:
-    """Return y and x of the pixels' centres [P], from the picture's centre; y grows downwards."""
+    """Return y (downwards) and x of the pixel centres [P], from the picture's centre."""
     offsets = np.arange(side) - (side - 1) / 2
     y, x = np.meshgrid(offsets, offsets, indexing="ij")
     return y.ravel(), x.ravel()
 
 
 def radii(side: int) -> Floats:
-    """Return the radii of the apertures in pixels, float64 [R], evenly spaced up to side / 2."""
+    """Return the aperture radii in pixels, float64 [R], evenly spaced up to side / 2."""
     return np.arange(1, side // 2 * _RADII_PER_PIXEL + 1) / _RADII_PER_PIXEL
 
 
@@ -152,7 +152,7 @@ def aperture_weights(side: int) -> Floats:
 
 
 def petrosian(growth_NR: Floats, side: int) -> tuple[Floats, Floats]:
-    """Return the Petrosian radius in pixels and the surface brightness there, each float64 [N].
+    """Return the Petrosian radius [px] and surface brightness there, each float64 [N].
 
     A picture whose profile never falls to `PETROSIAN_RATIO` gets the largest radius.
     """
@@ -169,7 +169,7 @@ def petrosian(growth_NR: Floats, side: int) -> tuple[Floats, Floats]:
 
 
 def radius_of_light(growth_NR: Floats, aperture_N: Floats, side: int, share: float) -> Floats:
-    """Return the radius in pixels that holds a share of the aperture's light, float64 [N]."""
+    """Return the radius [px] that holds a share of the aperture's light, float64 [N]."""
     edges = np.concatenate([[0.0], radii(side)])
     growth = np.maximum.accumulate(np.pad(growth_NR, ((0, 0), (1, 0))), axis=1)
     result = np.empty(len(growth))
@@ -192,7 +192,7 @@ def smooth(light_NP: Floats, side: int) -> Floats:
 
 
 def asymmetry(light_NP: Floats, inside_NP: Bools, corners_P: Bools, side: int) -> Floats:
-    """Return the light that differs after half a turn, over all light, less that of the background.
+    """Return the share of light that differs after half a turn, less the background's.
 
     The turn is about the best of nine centres: the picture's, and half a pixel around it.
     """
@@ -210,9 +210,10 @@ def asymmetry(light_NP: Floats, inside_NP: Bools, corners_P: Bools, side: int) -
 
 
 def gini(light_NP: Floats, galaxy_NP: Bools) -> Floats:
-    """Return the Gini coefficient of the galaxy's pixels (Lotz et al. 2004, Eq. 6), float64 [N].
+    """Return the Gini coefficient of the galaxy's pixels, float64 [N].
 
-    0: equal pixels; 1: a single pixel has all light. 0 for fewer than two pixels.
+    Lotz et al. 2004, Eq. 6. 0: equal pixels; 1: a single pixel has all light. 0 for fewer than two
+    pixels.
     """
     ordered = np.sort(np.where(galaxy_NP, np.abs(light_NP), 0.0), axis=1)
     count = galaxy_NP.sum(1)
@@ -223,7 +224,7 @@ def gini(light_NP: Floats, galaxy_NP: Bools) -> Floats:
 
 
 def m20(light_NP: Floats, galaxy_NP: Bools, side: int) -> Floats:
-    """Return log10 of the second moment of the brightest 20 % of the light, over that of all light.
+    """Return log10 of the second moment of the brightest 20 % over that of all light.
 
     Lotz et al. 2004, Eq. 8.
     """
@@ -248,7 +249,7 @@ def ellipticity(light_NP: Floats, galaxy_NP: Bools, side: int) -> Floats:
 
 
 def second_moments(light_NP: Floats, galaxy_NP: Bools, side: int) -> tuple[Floats, Floats, Floats]:
-    """Return the second moments xx, yy and xy of the galaxy's light about its centroid, each float64 [N]."""
+    """Return second moments xx, yy, xy about the galaxy's centroid, each float64 [N]."""
     light = np.where(galaxy_NP, light_NP, 0.0).clip(0)
     total = np.maximum(light.sum(1), FAINTEST)
     y, x = coordinates(side)
@@ -261,7 +262,7 @@ def second_moments(light_NP: Floats, galaxy_NP: Bools, side: int) -> tuple[Float
 
 
 def colours(light_NPC: Floats, inside_NP: Bools) -> list[Floats]:
-    """Return the colours red over green and green over blue in magnitudes of the picture's values."""
+    """Return the colours red / green and green / blue, in magnitudes of pixel values."""
     sums_NC = (light_NPC * inside_NP[..., None]).sum(1).clip(FAINTEST)
     ratios = 2.5 * np.log10(sums_NC[:, :-1] / sums_NC[:, 1:])
     return list(ratios.clip(-COLOUR_RANGE, COLOUR_RANGE).T)

@@ -37,7 +37,7 @@ class Neighbours:
 
     @staticmethod
     def of(distances_SR: Floats, count: int, first_row: int = 0) -> Neighbours:
-        """Return the nearest of the real pictures with these distances; equal ones in the order of rows.
+        """Return the nearest real pictures by distance; ties keep the order of rows.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class RealNeighbours:
 
     @staticmethod
     def of(distances_SR: Floats, num_training: int) -> RealNeighbours:
-        """Return the neighbours from the distances to training pictures, followed by held-out ones."""
+        """Return the neighbours, given distances to training, then held-out pictures."""
         num_held_out = distances_SR.shape[1] - num_training
         count = num_nearest(num_training, num_held_out)
         training, held_out = distances_SR[:, :num_training], distances_SR[:, num_training:]
@@ -100,7 +100,7 @@ class RealNeighbours:
         return nearest, np.arange(self.num_training + self.num_held_out) < self.num_training
 
     def closest(self, count: int) -> Ints:
-        """Return the synthetic pictures int64 [count] that are nearest to a training picture.
+        """Return the synthetic pictures nearest to a training picture, int64 [count].
 
         They are sorted by the distance to the training picture, over that to the held-out one.
         """
@@ -110,6 +110,9 @@ class RealNeighbours:
 
 
 def num_nearest(num_training: int, num_held_out: int) -> int:
-    """Return how many neighbours the test needs: most synthetic pictures then have one of either set."""
+    """Return how many neighbours the test needs.
+
+    Most synthetic pictures then have a neighbour in either set.
+    """
     wanted = math.ceil(NEAREST_PER_RATIO * (1 + num_training / num_held_out))
     return min(max(wanted, MIN_NEAREST), MAX_NEAREST)

@@ -73,7 +73,10 @@ def neighbour_metrics(pooled_ND: Floats, feature: str, k: int = NUM_NEIGHBOURS) 
 
 
 def _radii(near: Groups, sorted_: Floats, groups_N: Groups, k: int) -> tuple[Floats, bool]:
-    """Return the radius of each ball [N], and whether all balls of the groups end among the neighbours given."""
+    """Return each ball's radius [N], and whether all end among the neighbours given.
+
+    Balls of pictures in neither group do not count.
+    """
     same = near == groups_N[:, None]
     last = np.cumsum(same, axis=1) == k + 1  # the first of the same group is the picture itself
     found = last.any(1) | (groups_N == 0)

@@ -18,7 +18,7 @@ RIDGE = 0.01  # in units of a feature's sum of squares: below the noise of 100 p
 
 
 def classifier_auc(pooled_ND: Floats, feature: str, seed: int = 0) -> PooledStatistic:
-    """Return the area under the ROC curve of a cross-validated real-or-synthetic classifier.
+    """Return the ROC AUC of a cross-validated real-or-synthetic classifier.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def classifier_auc(pooled_ND: Floats, feature: str, seed: int = 0) -> PooledStat
 
 
 def _fold_areas(pooled_ND: Floats, groups_BN: Groups, in_fold_N: Bools, kept_N: Bools) -> Floats:
-    """Return the area [B] in one fold for classifiers trained on the others; NaN where a group is absent."""
+    """Return the AUC [B] in a fold, trained on the others; NaN if a group is absent."""
     train, test = kept_N & ~in_fold_N, kept_N & in_fold_N
     labels_BN = groups_BN[:, train].astype(float)
     centred = pooled_ND[train] - pooled_ND[train].mean(0)
@@ -67,7 +67,7 @@ def _fold_areas(pooled_ND: Floats, groups_BN: Groups, in_fold_N: Bools, kept_N: 
 
 
 def area_under_roc(scores_BN: Floats, positive_BN: Bools) -> Floats:
-    """Return the area under the ROC curve [B], from the ranks of the scores; ties count one half."""
+    """Return the area under the ROC curve [B] from score ranks; ties count one half."""
     ranks_BN = scipy.stats.rankdata(scores_BN, axis=1)
     positives = positive_BN.sum(1)
     negatives = positive_BN.shape[1] - positives

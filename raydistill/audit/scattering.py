@@ -1,4 +1,6 @@
-"""Describe pictures by a wavelet scattering transform: texture and structure, without training.
+"""Describe texture and structure of pictures by a wavelet scattering transform.
+
+It needs no training.
 
 A picture is filtered by oriented Morlet wavelets of several scales; the moduli are averaged (first
 order). The moduli are filtered again by the wavelets of larger scales, and averaged (second order).
@@ -77,7 +79,7 @@ def _coefficients(pictures: npt.NDArray[np.float32]) -> Floats:
 def _moduli(
     pictures: npt.NDArray[np.float32], filters: npt.NDArray[np.float32], first_scale: int
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Yield the scale and the modulus of the pictures filtered by each wavelet from a scale on."""
+    """Yield scale and modulus of the filtered pictures, per wavelet from a scale on."""
     spectrum = fft.fft2(pictures)
     for scale in range(first_scale, len(filters)):
         for wavelet in filters[scale]:
@@ -100,7 +102,10 @@ def wavelets(side: int) -> npt.NDArray[np.float32]:
 
 
 def _morlet(side: int, scale: float, angle: float) -> Floats:
-    """Return the periodic Fourier transform of a Morlet wavelet: a Gaussian off the origin, less one at it."""
+    """Return the periodic Fourier transform of a Morlet wavelet.
+
+    It is a Gaussian off the origin, less one at the origin.
+    """
     frequencies = 2 * math.pi * fft.fftfreq(side)
     total, correction = np.zeros((side, side)), np.zeros((side, side))
     for alias_y in (-1, 0, 1):  # frequencies beyond Nyquist fold back

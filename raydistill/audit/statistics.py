@@ -1,4 +1,4 @@
-"""Define what a statistic of two samples is: a function of the groups of pooled pictures.
+"""Define statistics of two samples as functions of the groups of pooled pictures.
 
 A distance between real and synthetic pictures is evaluated thousands of times: once as it is, once
 for every permutation of the groups, and once for every part that the jackknife leaves out. So each
@@ -64,7 +64,7 @@ class PooledStatistic:
     evaluate: Callable[[Groups], Floats]
 
     def of_samples(self, num_real: int, num_synthetic: int) -> Floats:
-        """Return the values [M] for `num_real` real pictures, followed by `num_synthetic` synthetic ones."""
+        """Return the values [M] for real pictures, followed by synthetic ones."""
         return self.evaluate(two_groups(num_real, num_synthetic)[None])[0]
 
 
@@ -83,7 +83,7 @@ def concatenate(statistics: Sequence[PooledStatistic]) -> PooledStatistic:
 
 
 def row_by_row(evaluate: Callable[[Groups], Floats]) -> Callable[[Groups], Floats]:
-    """Turn a function of the groups of one row [N] -> [M] into one of [B, N] -> [B, M]."""
+    """Turn a function of one row of groups, [N] -> [M], into one of [B, N] -> [B, M]."""
 
     def evaluate_rows(groups_BN: Groups) -> Floats:
         return np.stack([np.atleast_1d(evaluate(groups_N)) for groups_N in groups_BN])

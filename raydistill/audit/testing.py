@@ -66,7 +66,7 @@ def adjusted_p_values(observed_M: Floats, null_BM: Floats, worse: Sequence[Worse
 
 
 def holm(p_values_M: Floats) -> Floats:
-    """Return p-values [M] adjusted for their number (Holm 1979), whatever their dependence."""
+    """Return p-values [M] adjusted for their number (Holm 1979), for any dependence."""
     order = np.argsort(p_values_M, kind="stable")
     scaled = np.maximum.accumulate(p_values_M[order] * np.arange(len(order), 0, -1))
     adjusted = np.empty(len(order))
@@ -105,6 +105,6 @@ def jackknife_error(statistic: PooledStatistic, groups_N: Groups, seed: int) -> 
 
 
 def interval(values_M: Floats, errors_M: Floats, metrics: Sequence[Metric]) -> tuple[Floats, Floats]:
-    """Return the ends of the 95 % intervals of values with normal errors, cut to the metrics' bounds."""
+    """Return ends of 95 % intervals for normal errors, clipped to the metrics' bounds."""
     low, high = np.array([metric.bounds for metric in metrics]).T
     return np.clip(values_M - _NORMAL_95 * errors_M, low, high), np.clip(values_M + _NORMAL_95 * errors_M, low, high)

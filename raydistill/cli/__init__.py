@@ -1,4 +1,6 @@
-"""Define the `raydistill` command: a subcommand per stage, `run` for all stages, `demo` for a first look.
+"""Define the `raydistill` command and its subcommands.
+
+There is one per stage, `run` for all stages, and `demo` for a first look.
 
 Logs and progress go to stderr. The last line of stdout is the path of the artifact. Heavy imports
 stay inside the subcommands, so that help and usage errors are immediate.

@@ -1,4 +1,4 @@
-"""Define the Typer application, the arguments that commands share, and the exit codes."""
+"""Define the Typer application, the shared arguments and the exit codes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def _print_version(requested: bool) -> None:
 def options(
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:  # fmt: skip
-    """Distil a galaxy survey into a few synthetic images per class that train a network like the survey."""
+    """Distil a galaxy survey into a few synthetic images per class.
+
+    They train a network like the survey.
+    """
 
 
 def run_stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
@@ -103,7 +106,7 @@ def exit_on_error() -> Iterator[None]:
 
 
 def _report_bug(error: Exception) -> RaydistillError:
-    """Write the traceback of an unexpected error to a file, and return an error that names it."""
+    """Write an unexpected error's traceback to a file; return an error that names it."""
     last_line = " ".join(str(error).strip().rpartition("\n")[2].split())[:200]
     what = f"an error of raydistill itself ({type(error).__name__}: {last_line})"
     try:

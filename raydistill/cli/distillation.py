@@ -1,4 +1,4 @@
-"""Define the commands of distillation: from the survey to the evaluation, the search and predictions."""
+"""Define the distillation commands: survey to evaluation, search and predictions."""
 
 from __future__ import annotations
 

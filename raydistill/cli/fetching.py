@@ -1,4 +1,4 @@
-"""Define `raydistill fetch`: one command for each public record, and one for cut-outs."""
+"""Define `raydistill fetch`: a command per public record, and one for cut-outs."""
 
 from __future__ import annotations
 

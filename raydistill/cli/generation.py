@@ -1,4 +1,4 @@
-"""Define the commands of synthetic galaxies: train a generator, sample it, audit and use the samples."""
+"""Define the commands of synthetic galaxies: train, sample, audit and use them."""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""Define the config: a typed tree of frozen dataclasses. A YAML file is a complete, named run.
+"""Define the config: a typed tree of frozen dataclasses.
+
+A YAML file is a complete, named run.
 
 tree       the whole config
 survey     the parts about the survey and its curation
 picture_filter  the filter of damaged pictures
 resources  the parts about resources and tracking
-experts, distill, evaluate, analyse, predict, generate, sample, audit, augment, adapt: the part of each stage
+experts, distill, evaluate, analyse, predict, generate, sample, audit, augment, adapt: the part of
+           each stage
 search     the part for `tune`
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config

@@ -1,4 +1,4 @@
-"""Define the part of a config about training sets augmented with synthetic galaxies."""
+"""Define the config part on training sets augmented with synthetic galaxies."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from raydistill.fields import later
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeOptions(OutcomeMatching):
-    """Set the iterations that match the outcome in place of trajectories, see `core.outcome`.
+    """Set the iterations that match the outcome, not trajectories (`core.outcome`).
 
     Parameters
     ----------

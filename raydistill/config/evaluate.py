@@ -32,7 +32,7 @@ class ProtocolTraining(Training):
 
 @dataclass(frozen=True)
 class FullDataTraining(ExpertTraining):
-    """Train a network on all data, as an expert but with momentum and learning-rate decay."""
+    """Train on all data like an expert, but with momentum and learning-rate decay."""
 
     epochs: int = 24
     momentum: float = 0.9
@@ -70,7 +70,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """Report the completeness of groups: the galaxies of a class in a bin of a nuisance.
+    """Report completeness of groups: the galaxies of a class in a bin of a nuisance.
 
     Parameters
     ----------

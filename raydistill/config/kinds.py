@@ -1,4 +1,4 @@
-"""Choose among the classes of a union by their `kind`, as pydantic's discriminated unions do.
+"""Choose among a union's classes by `kind`, as pydantic's discriminated unions do.
 
 The classes themselves are plain dataclasses, most of them in `core`, which does not import
 pydantic.
@@ -19,7 +19,7 @@ BY_KIND = Field(discriminator="kind")
 
 
 def infer_kind(union: Any) -> BeforeValidator:
-    """Return a validator that adds a missing `kind`: the first of those whose keys fit best."""
+    """Return a validator that adds a missing `kind`: the first whose keys fit best."""
 
     def add_kind(value: Any) -> Any:
         if is_dataclass(value):
@@ -33,7 +33,7 @@ def infer_kind(union: Any) -> BeforeValidator:
 
 
 def _misfit(cls: Any, value: dict[str, Any]) -> int:
-    """Return how many keys of `value` are unknown to `cls`, plus how many required ones are missing."""
+    """Return the count of `value`'s keys unknown to `cls`, plus missing required ones."""
     required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
     return len(value.keys() - {f.name for f in fields(cls)}) + len(required - value.keys())
 

@@ -1,4 +1,7 @@
-"""Turn pydantic's errors about a config into one sentence that names the key and the nearest known one."""
+"""Turn pydantic's config errors into one sentence.
+
+It names the key and the nearest known one.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ CLASSES = {cls.__name__: cls for cls in _dataclasses(Config)}
 
 
 def format_validation_error(error: ValidationError) -> tuple[str, str, str]:
-    """Return (what, which key, fix) of the most useful error: a wrong kind or key explains the others."""
+    """Return (what, which key, fix) of the most useful error.
+
+    A wrong kind or key explains the others.
+    """
     first = min(error.errors(), key=lambda entry: (entry["type"] not in UNKNOWN_KIND, entry["type"] not in UNKNOWN_KEY))
     keys = [key for key, _ in _resolve(first["loc"])]
     place = ".".join(str(key) for key in keys)
@@ -55,7 +61,10 @@ def format_validation_error(error: ValidationError) -> tuple[str, str, str]:
 
 
 def _is_other_choice(error: Any, first: Any) -> bool:
-    """Return whether the error names a word, such as 'auto', that may replace the wrong number."""
+    """Return whether the error names a word that may replace the wrong number.
+
+    An example is 'auto'.
+    """
     if not error["type"] == "literal_error" != first["type"]:
         return False
     return [key for key, _ in _resolve(error["loc"])] == [key for key, _ in _resolve(first["loc"])]
@@ -85,7 +94,7 @@ def _resolve(location: Sequence[Any], members: bool = False) -> list[tuple[Any, 
 
 
 def _child(annotation: Any, key: Any) -> Any:
-    """Return the annotation below `key`; Any for an unknown key, None below a plain value."""
+    """Return the annotation below `key`; Any if unknown, None below a plain value."""
     if dataclasses.is_dataclass(annotation):
         return _without_none(typing.get_type_hints(annotation, include_extras=True).get(key, Any))
     if typing.get_origin(annotation) in (dict, tuple, list):
@@ -102,7 +111,7 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _members(annotation: Any) -> dict[str, Any]:
-    """Return the members of a union by pydantic's name of each; {} for any other annotation.
+    """Return a union's members by pydantic's names; {} for any other annotation.
 
     Those of a discriminated union are named by their tag, and others by their type.
     """

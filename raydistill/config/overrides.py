@@ -1,4 +1,4 @@
-"""Read `a.b=c` overrides: YAML without comments, and text where the key takes text.
+"""Read `a.b=c` overrides: YAML without comments, or text where the key takes text.
 
 The shell has already removed its own quotes and comments, so ` #` in a value belongs to it. Three
 kinds of values are text as they stand:
@@ -29,7 +29,7 @@ NULLS = ("", "~", "null", "Null", "NULL")
 
 
 def parse_overrides(overrides: Sequence[str], where: str) -> DictConfig:
-    """Return the values of `a.b=c` overrides; ConfigError names `where` if one is wrong."""
+    """Return the values of `a.b=c` overrides; ConfigError names `where` if one fails."""
     given = OmegaConf.create({})
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -50,7 +50,7 @@ def parse_overrides(overrides: Sequence[str], where: str) -> DictConfig:
 
 
 def parse_value(text: str, is_text: bool = False) -> Any:
-    """Return the value of an override, which is `text` itself unless YAML reads another type.
+    """Return an override's value: `text` itself unless YAML reads another type.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def parse_value(text: str, is_text: bool = False) -> Any:
 
 
 def _parse_yaml(text: str) -> tuple[Any, bool]:
-    """Return the value, and whether it is text in quotes. YAMLError if a part would be ignored."""
+    """Return the value and whether it is quoted; YAMLError if a part would be ignored."""
     # OmegaConf's loader reads 1e-3 as a number.
     value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index, call-overload]
     end = 0

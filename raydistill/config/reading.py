@@ -1,4 +1,7 @@
-"""Turn a YAML file and `a.b=c` overrides into a `Config`: OmegaConf merges, pydantic validates."""
+"""Turn a YAML file and `a.b=c` overrides into a `Config`.
+
+OmegaConf merges, and pydantic validates.
+"""
 
 from __future__ import annotations
 
@@ -64,9 +67,10 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def vary(config: Config, values: Mapping[str, Any], where: str) -> Config:
-    """Return the config with new values at dotted keys, e.g. {"distill.image_step.lr": 0.1}.
+    """Return the config with new values at dotted keys.
 
-    Raises ConfigError, which names `where`, as `load` does.
+    For example, {"distill.image_step.lr": 0.1}. Raises ConfigError, which names `where`, as `load`
+    does.
     """
     changes = OmegaConf.create({})
     for key, value in values.items():
@@ -124,7 +128,10 @@ def _unresolved(error: OmegaConfBaseException, where: str) -> ConfigError:
 
 
 def _find(path: str | Path) -> Path:
-    """Return the path of a file or a shipped config: `methods/datm` is configs/methods/datm.yaml."""
+    """Return the path of a file or of a shipped config.
+
+    `methods/datm` is configs/methods/datm.yaml.
+    """
     named = [folder / f"{str(path).removesuffix('.yaml')}.yaml" for folder in SHIPPED]
     return next((p for p in [Path(path), *named] if p.is_file()), Path(path))
 
@@ -163,7 +170,7 @@ def _opened(where: str) -> IO[str]:
 
 
 def _based(own: DictConfig, where: str, extending: tuple[str, ...]) -> DictConfig:
-    """Return `own` merged over the configs that it extends; later ones take precedence."""
+    """Return `own` merged over the configs it extends; later ones take precedence."""
     if EXTENDS not in own:
         return own
     given = own.pop(EXTENDS)
@@ -200,7 +207,7 @@ def _with_kinds(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_defaults(config: DictConfig) -> DictConfig:
-    """Return the config merged over the defaults from its survey, `curate.align` and `augmentation`."""
+    """Return the config over defaults from survey, `curate.align` and `augmentation`."""
     protocols = OmegaConf.select(config, "evaluate.protocols")
     protocols = (
         protocols if OmegaConf.is_dict(protocols) else OmegaConf.create({name: {} for name in Evaluate().protocols})
@@ -233,7 +240,7 @@ def _with_defaults(config: DictConfig) -> DictConfig:
 
 
 def _is_true(value: Any) -> bool:
-    """Return whether the validator reads `value` as true; it rejects other values later."""
+    """Return whether `value` validates as true; other values are rejected later."""
     try:
         return TypeAdapter(bool).validate_python(value)
     except ValidationError:
@@ -254,7 +261,10 @@ def _value_at(config: DictConfig, place: tuple[Any, ...]) -> Any:
 
 
 def _refuse_unused_augmentation(config: DictConfig, uses: list[tuple[Any, ...]]) -> None:
-    """Raise ConfigError if every use has its own augmentation, as in configs that stages write."""
+    """Raise ConfigError if every use has its own augmentation.
+
+    This is so in configs that stages write.
+    """
     if all(_value_at(config, (*place, AUGMENTATION, "operations")) is not None for place in uses):
         fix = f"give distill.{AUGMENTATION}=..., and so on"
         raise ConfigError("every use has its own augmentation here, so this value has no effect", AUGMENTATION, fix)
@@ -301,7 +311,7 @@ _ADAPTER: TypeAdapter[Config] | None = None
 
 
 def _adapter() -> TypeAdapter[Config]:
-    """Return the validator. pydantic needs `extra="forbid"` in every dataclass of the tree."""
+    """Return the validator; pydantic needs `extra="forbid"` in the tree's dataclasses."""
     global _ADAPTER
     if _ADAPTER is None:
         for cls in CLASSES.values():

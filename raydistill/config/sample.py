@@ -82,7 +82,7 @@ class TableConditions:
 
 @dataclass(frozen=True, kw_only=True)
 class GalaxyConditions:
-    """Sample galaxies with the conditions of real ones, in turn, with some answers changed.
+    """Sample galaxies with conditions of real ones in turn, with some answers changed.
 
     Parameters
     ----------

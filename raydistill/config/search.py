@@ -43,10 +43,10 @@ class Range:
 
 @dataclass(frozen=True, kw_only=True)
 class Halving:
-    """Stop trials by asynchronous successive halving (ASHA, Li et al. 2020, arXiv:1810.05934).
+    """Stop trials by asynchronous successive halving (ASHA).
 
-    A trial continues if it is among the best 1 / `reduction` of those that reached the same
-    iteration.
+    Li et al. 2020, arXiv:1810.05934. A trial continues if it is among the best 1 / `reduction` of
+    those that reached the same iteration.
 
     Parameters
     ----------
@@ -98,7 +98,9 @@ Values = Annotated[Annotated[Range, Tag("range")] | Annotated[list[Any], Tag("li
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Search over recipes by balanced accuracy on validation images; all trials match the same experts.
+    """Search over recipes by balanced accuracy on validation images.
+
+    All trials match the same experts.
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ class Config:
 
 
 def plain(config: Any) -> Any:
-    """Return a config or a part of it as nested dicts, lists and scalars, with all defaults."""
+    """Return a config or part as nested dicts, lists and scalars, with all defaults."""
     return _adapter(type(config)).dump_python(config, mode="json")  # type: ignore[arg-type]  # classes are hashable
 
 
@@ -130,11 +130,17 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 
 
 def identity_part(config: Any) -> Any:
-    """Return `plain(config)` without later keys at their defaults: what an identity covers."""
+    """Return the part of `plain(config)` that an identity covers.
+
+    It lacks later keys at their defaults.
+    """
     return drop_later_defaults(config, plain(config))
 
 
 def sources(*networks: Architecture) -> list[str]:
-    """Return the digests of files that are part of an artifact's identity: custom networks' code, timm's weights."""
+    """Return the digests of files that are part of an artifact's identity.
+
+    These are the code of custom networks and the weights of timm.
+    """
     digests = [network.source_sha256 for network in networks if isinstance(network, Custom | Timm)]
     return [digest for digest in digests if digest]

@@ -1,4 +1,4 @@
-"""Train a network on a labelled survey so that it also classifies an unlabelled one.
+"""Train a network on a labelled survey and adapt it to an unlabelled one.
 
 Every step draws a labelled batch of the source and an unlabelled batch of the target. The loss is
 
@@ -8,10 +8,10 @@ Every step draws a labelled batch of the source and an unlabelled batch of the t
   spread of the source's features. Its cost is |x - y|² / 2, and its blur is a fraction of the
   largest distance between the features of a step. S does not depend on the scale of the features:
   otherwise a network reduces it by features near 0, which say nothing about the classes.
-- w = strength * mean(L_task) / mean(S), with running means. Both losses then have the same size, and
-  the alignment fades as the task is learned. This is where the learned weights of SIDDA converge:
-  those minimise L_task / (2 a²) + S / (2 b²) + log(a b), so a² = L_task and b² = S. Here the loss is
-  divided by the weight of the task, so that the learning rate keeps its meaning.
+- w = strength * mean(L_task) / mean(S), with running means. Both losses then have the same size,
+  and the alignment fades as the task is learned. This is where the learned weights of SIDDA
+  converge: those minimise L_task / (2 a²) + S / (2 b²) + log(a b), so a² = L_task and b² = S. Here
+  the loss is divided by the weight of the task, so that the learning rate keeps its meaning.
 - L_entropy = -mean |H(p) - log(K) / 2| over target images whose entropy H is farther than `margin`
   from log(K) / 2. It makes certain predictions more certain and uncertain ones more uncertain, so
   that the entropy rejects images of a class that the source lacks.
@@ -123,7 +123,7 @@ def sinkhorn_divergence(x_NF: Tensor, y_MF: Tensor, blur: float = 0.05, reach: f
 
 
 def relative_divergence(source_NF: Tensor, target_MF: Tensor, blur: float = 0.05, reach: float | None = None) -> Tensor:
-    """Return S: the Sinkhorn divergence of features divided by the source's root mean square spread.
+    """Return S: Sinkhorn divergence of features divided by the source's RMS spread.
 
     It does not change if all features are shifted and scaled together, and neither does its blur.
     """
@@ -145,7 +145,7 @@ def entropy_of(log_p_NK: Tensor) -> Tensor:
 
 
 def entropy_separation(logits_NK: Tensor, margin: float) -> Tensor:
-    """Return L_entropy of a batch; 0 if the entropy of every image is within the margin."""
+    """Return L_entropy of a batch; 0 if every image's entropy is within the margin."""
     log_p_NK = logits_NK.log_softmax(dim=1)
     distance_N = (entropy_of(log_p_NK) - math.log(logits_NK.shape[1]) / 2).abs()
     return -torch.where(distance_N > margin, distance_N, 0.0).mean()
@@ -253,7 +253,7 @@ class _Tap:
 
 
 def _eager(training: WeightedTraining) -> ResolvedWeightedTraining:
-    """Return the training without compilation, because the features are read by a hook."""
+    """Return the training without compilation, because a hook reads the features."""
     resolved = training.resolved()
     values = {field.name: getattr(resolved, field.name) for field in fields(resolved)}
     return ResolvedWeightedTraining(**values | {"compile": False})

@@ -1,8 +1,8 @@
-"""Define architectures: records of sizes, whose `module(...)` builds the torch module.
+"""Define architectures: records of sizes whose `module(...)` builds the network.
 
-`core.timm_networks` has those of timm. None has batch norm, because its running statistics are state and a network here is a pure function
-of its parameters. Instance norm replaces it, as in the cross-architecture tables of the literature
-(Cazenavette et al. 2022, arXiv:2203.11932).
+`core.timm_networks` has those of timm. None has batch norm, because its running statistics are
+state and a network here is a pure function of its parameters. Instance norm replaces it, as in the
+cross-architecture tables of the literature (Cazenavette et al. 2022, arXiv:2203.11932).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from raydistill.core.transformer import Block, Mean, Patches
 
 @dataclass(frozen=True)
 class ConvNet:
-    """`depth` blocks of convolution, normalisation, ReLU and 2x2 average pooling, then one linear layer.
+    """`depth` blocks of conv, norm, ReLU and 2x2 average pooling, then a linear layer.
 
     The network of the dataset-distillation literature (Zhao et al. 2021, arXiv:2006.05929): depth
     3, width 128 and instance norm at 32 px; 594,441 parameters at 128 px and 9 classes, as in
@@ -79,7 +79,7 @@ class ConvNet:
 
 @dataclass(frozen=True)
 class MLP:
-    """Two hidden layers on the pixels: the simplest architecture for cross-architecture tests.
+    """Two hidden layers on the pixels, the simplest for cross-architecture tests.
 
     Parameters
     ----------
@@ -105,7 +105,9 @@ class MLP:
 
 @dataclass(frozen=True)
 class AlexNet:
-    """AlexNet for small images: five convolutions and one linear layer (Zhao et al. 2021, arXiv:2006.05929).
+    """AlexNet for small images: five convolutions and one linear layer.
+
+    Zhao et al. 2021, arXiv:2006.05929.
 
     Parameters
     ----------
@@ -136,7 +138,9 @@ class AlexNet:
 
 @dataclass(frozen=True)
 class VGG11:
-    """VGG-11 (Simonyan & Zisserman 2015, arXiv:1409.1556) with instance norm and one linear layer.
+    """VGG-11 with instance norm and one linear layer.
+
+    Simonyan & Zisserman 2015, arXiv:1409.1556.
 
     Parameters
     ----------
@@ -169,7 +173,9 @@ class VGG11:
 
 @dataclass(frozen=True)
 class ResNet18:
-    """ResNet-18 (He et al. 2016, arXiv:1512.03385) for small images: 3x3 stem, no pooling, instance norm.
+    """ResNet-18 for small images: 3x3 stem, no pooling, instance norm.
+
+    He et al. 2016, arXiv:1512.03385.
 
     Parameters
     ----------
@@ -204,7 +210,7 @@ class ResNet18:
 
 
 class _Residual(nn.Module):
-    """Two 3x3 convolutions and a shortcut; it is a 1x1 convolution if the shape changes."""
+    """Two 3x3 convolutions and a shortcut, a 1x1 convolution if the shape changes."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -223,7 +229,7 @@ class _Residual(nn.Module):
 
 @dataclass(frozen=True)
 class ViT:
-    """A small vision transformer: pre-norm, mean over the patches instead of a class token.
+    """A small vision transformer: pre-norm, mean over patches, no class token.
 
     Dosovitskiy et al. 2021, arXiv:2010.11929.
 
@@ -295,7 +301,10 @@ class Custom:
 
     @property
     def source_sha256(self) -> str:
-        """Return the digest of the factory's file, which identifies its networks; ImportError without the file."""
+        """Return the digest of the factory's file, which identifies its networks.
+
+        ImportError without the file.
+        """
         file = self._imported().__file__
         return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
@@ -324,7 +333,7 @@ ClassifierArchitecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Cust
 
 @dataclass(frozen=True)
 class AnswerNetwork:
-    """A network that predicts votes: outputs for answers, then the classes (`core.dirichlet`).
+    """A network that predicts votes: answer outputs, then classes (`core.dirichlet`).
 
     The stage `experts` makes it of `network` and the class tree, for `experts.targets: counts`.
 

@@ -1,4 +1,7 @@
-"""Describe how training and student steps are computed: compiled or eager, and in which precision."""
+"""Describe how steps are computed: compiled or eager, and in which precision.
+
+Steps are those of training and of the student.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Arithmetic(NamedTuple):
-    """The decision about a training or a recipe. bfloat16: matrix products only; parameters stay float32."""
+    """The decision about a training or a recipe.
+
+    bfloat16 applies to matrix products only; parameters stay float32.
+    """
 
     compile: bool = False
     precision: Precision = "float32"
@@ -21,7 +27,7 @@ EAGER = Arithmetic()
 
 
 class RequestsArithmetic(Protocol):
-    """A record with the fields `compile` and `precision`, either of which may be "auto"."""
+    """A record with fields `compile` and `precision`, either of which may be "auto"."""
 
     @property
     def compile(self) -> bool | Literal["auto"]: ...

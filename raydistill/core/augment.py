@@ -96,12 +96,12 @@ class Augmentation:
 
     @property
     def largest_tilt(self) -> float:
-        """Return the largest angle in degrees between a horizontal axis and its image, from 0 to 90."""
+        """Return the largest tilt of a horizontal axis in degrees, from 0 to 90."""
         rotation = min(self.max_rotation, 90.0) if "rotate" in self.operations else 0.0
         return 90.0 if "dihedral" in self.operations else rotation
 
     def sample(self, generator: torch.Generator, batch: int) -> AugmentationParameters:
-        """Return the parameters of one batch: tensors [batch, ...], or an empty dict without operations."""
+        """Return a batch's parameters: tensors [batch, ...], or {} without operations."""
         if not self.operations:
             return {}
         chosen = self._choose(generator)
@@ -138,7 +138,7 @@ class Augmentation:
         return {self.operations[index]} if self.mode == "single" else set(self.operations)
 
     def apply(self, images_BCHW: Tensor, parameters: AugmentationParameters) -> Tensor:
-        """Return the augmented images, with the same shape and dtype; the map is affine in the images."""
+        """Return augmented images of the same shape and dtype; the map is affine in them."""
         if "tone" in parameters:
             images_BCHW = _color(images_BCHW, parameters["tone"])
         if "dihedral" in parameters:
@@ -173,7 +173,7 @@ def orbit(images_BCHW: Tensor, symmetries: Symmetries) -> Tensor:
 
 
 def _affine(angle_B: Tensor, scale_B2: Tensor, shift_B2: Tensor, flip_B: Tensor) -> Tensor:
-    """Return maps [B, 2, 3] from output to input coordinates in [-1, 1], as in `affine_grid`."""
+    """Return maps [B, 2, 3] from output to input in [-1, 1], as in `affine_grid`."""
     cos, sin = torch.cos(angle_B), torch.sin(angle_B)
     row_x = torch.stack([flip_B * scale_B2[:, 0] * cos, -flip_B * scale_B2[:, 0] * sin, shift_B2[:, 0]], dim=1)
     row_y = torch.stack([scale_B2[:, 1] * sin, scale_B2[:, 1] * cos, shift_B2[:, 1]], dim=1)
@@ -186,7 +186,7 @@ def _resample(images_BCHW: Tensor, affine_B23: Tensor, padding: str) -> Tensor:
 
 
 def _dihedral(images_BCHW: Tensor, eighth_B: Tensor) -> Tensor:
-    """Apply symmetry number r + 4 m: r quarter turns, then a mirror if m; no interpolation."""
+    """Apply symmetry r + 4 m: r quarter turns, then a mirror if m; no interpolation."""
     side = images_BCHW.shape[-1]
     if images_BCHW.shape[-2] != side:
         raise ValueError(f"dihedral augmentation needs square images, got {tuple(images_BCHW.shape[-2:])}")
@@ -212,7 +212,7 @@ def _cutout(images_BCHW: Tensor, centre_B2: Tensor, fraction: float) -> Tensor:
 
 
 def _color(images_BCHW: Tensor, tone_B3: Tensor) -> Tensor:
-    """Add brightness, scale the distance from grey, then that from the image's mean (DSA's order)."""
+    """Add brightness, scale distances from grey, then from the mean, in DSA's order."""
     brightness, saturation, contrast = (t[:, None, None, None] for t in tone_B3.to(images_BCHW).unbind(1))
     images = images_BCHW + brightness
     grey = images.mean(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-r"""Measure whether class probabilities are frequencies: against labels, and against volunteers' votes.
+r"""Measure whether class probabilities are frequencies of labels and of votes.
 
 - Calibration error (`metrics.Reliability.error`) against labels: is a prediction of confidence p
   right in a fraction p of the cases? Against votes: does a fraction p of the volunteers agree?
@@ -119,7 +119,10 @@ class PathVotes:
         return np.asarray(cross_entropy(self.fractions(probabilities_NK), counts_NO) - coefficient_N)
 
     def dirichlet_nll(self, probabilities_NK: np.ndarray, scale: float) -> np.ndarray:
-        """Return -log of the Dirichlet-multinomial probability with concentrations `scale` times the fractions, [N]."""
+        """Return the negative Dirichlet-multinomial log likelihood [N].
+
+        Its concentrations are `scale` times the fractions.
+        """
         alpha = torch.from_numpy(scale * self.fractions(probabilities_NK)).clamp_min(TINY)
         nll = negative_log_likelihood(alpha, torch.from_numpy(self.counts_NO), self.sizes).sum(dim=1)
         return np.asarray(nll.numpy())
@@ -164,6 +167,6 @@ def bootstrap(
 
 
 def _minimise(loss: Callable[[float], float], log_range: tuple[float, float]) -> float:
-    """Return the positive number of the smallest loss, searched on a logarithmic scale."""
+    """Return the positive number of least loss, searched on a logarithmic scale."""
     found = optimize.minimize_scalar(lambda log: loss(float(np.exp(log))), bounds=log_range, method="bounded")
     return float(np.exp(found.x))

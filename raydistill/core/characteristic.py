@@ -1,4 +1,6 @@
-r"""Distil images by matching characteristic functions of features, a baseline that needs no experts.
+r"""Distil images by matching characteristic functions of features.
+
+This is a baseline that needs no experts.
 
 The characteristic function of features z at the frequency t is Phi(t) = E exp(i t . z). That of the
 synthetic images of a class approaches that of the real ones, at frequencies where they differ most:
@@ -6,10 +8,11 @@ synthetic images of a class approaches that of the real ones, at frequencies whe
     min over x, max over p of  sum_c mean_t sqrt(C_c(t)),    t = s(u; p), u normal
     C(t) = a (|Phi_r| - |Phi_x|)^2 + (1 - a) 2 |Phi_r| |Phi_x| (1 - cos(arg Phi_r - arg Phi_x))
 
-(NCFM, Wang et al. 2025, arXiv:2502.20653). The first term compares amplitudes, and the second phases;
-with a = 1/2, C is half of |Phi_r - Phi_x|^2. s is a small network. As in the paper, features have
-unit length, and come from networks between an untrained one and a trained one. Here the trained ones
-are trained for a few epochs on the same images, and s has no batch norm and is narrower.
+(NCFM, Wang et al. 2025, arXiv:2502.20653). The first term compares amplitudes, and the second
+phases; with a = 1/2, C is half of |Phi_r - Phi_x|^2. s is a small network. As in the paper,
+features have unit length, and come from networks between an untrained one and a trained one. Here
+the trained ones are trained for a few epochs on the same images, and s has no batch norm and is
+narrower.
 
 Shape letters: N real and M synthetic images, D features, F frequencies.
 """
@@ -98,7 +101,7 @@ def characteristic_distance(real_ND: Tensor, synthetic_MD: Tensor, t_FD: Tensor,
 
 
 def _characteristic(features_ND: Tensor, t_FD: Tensor) -> Tensor:
-    """Return real and imaginary part of the characteristic function at the frequencies, [2, F]."""
+    """Return real and imaginary parts of the characteristic function at t_FD, [2, F]."""
     angle_NF = features_ND @ t_FD.T
     return torch.stack([angle_NF.cos().mean(dim=0), angle_NF.sin().mean(dim=0)])
 
@@ -123,10 +126,10 @@ def characteristic_matching(
     ipc: int,
     seed: int,
 ) -> Iterator[tuple[int, float, Tensor]]:
-    """Yield (iteration, loss, images [classes * ipc, C, H, W] sorted by class) after every iteration.
+    """Yield (iteration, loss, images [classes * ipc, C, H, W]) after every iteration.
 
-    The initial images are random real ones. All random numbers depend on `seed`. The images are one
-    tensor, updated in place. `augmentation` must be shared.
+    The images are sorted by class. The initial images are random real ones. All random numbers
+    depend on `seed`. The images are one tensor, updated in place. `augmentation` must be shared.
 
     Raises
     ------

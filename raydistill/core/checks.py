@@ -1,4 +1,4 @@
-"""Check hyper-parameters: each function raises a ValueError that names the parameter."""
+"""Check hyper-parameters: functions raise a ValueError that names the parameter."""
 
 from __future__ import annotations
 

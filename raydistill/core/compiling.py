@@ -1,4 +1,4 @@
-"""Compile functions with `torch.compile`; a function that cannot be compiled runs eagerly."""
+"""Compile functions with `torch.compile`, or run them eagerly where it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choose coresets: a few images per class, which initialise distillation and serve as baselines.
+"""Choose coresets, a few images per class, for initialisation and as baselines.
 
 All functions take normalised images [N, C, H, W] and integer labels [N], and return a `Coreset` of
 classes * ipc images, sorted by class. A class with fewer images than ipc repeats them; a class
@@ -17,13 +17,13 @@ MARGIN_BATCH = 256  # images per forward pass, as in DATM's code
 
 
 class Coreset(NamedTuple):
-    """Images, and per image its `origins`: the rows of the training images that it is the mean of."""
+    """Images, each with its `origins`: the training rows that it is the mean of."""
 
     images_SCHW: Tensor
     origins: tuple[Tensor, ...]
 
     def mean(self, values_NK: Tensor) -> Tensor:
-        """Return the mean over each image's origins [S, K] of a value per training image [N, K]."""
+        """Return the mean over each image's origins [S, K] of training values [N, K]."""
         return torch.stack([values_NK[rows.to(values_NK.device)].mean(dim=0) for rows in self.origins])
 
 
@@ -44,7 +44,7 @@ def correctly_classified(
     g: torch.Generator,
     margin: Callable[[Tensor, Tensor], Tensor],
 ) -> Coreset:
-    """Return `ipc` images per class whose `margin(images, labels)` is positive, in random order.
+    """Return `ipc` images per class with positive `margin`, in random order.
 
     If a class has fewer, the images with the largest margin among the others follow.
     """
@@ -83,9 +83,10 @@ def class_mean(
 
 
 def k_center(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Coreset:
-    """Return greedy k-centres in pixel space (Sener & Savarese 2018, arXiv:1708.00489).
+    """Return greedy k-centres in pixel space.
 
-    The first centre is the image nearest to the class mean.
+    Sener & Savarese 2018, arXiv:1708.00489. The first centre is the image nearest to the class
+    mean.
     """
 
     def centres(rows: Tensor) -> Tensor:
@@ -101,9 +102,10 @@ def k_center(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) 
 
 
 def herding(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Coreset:
-    """Return a herding selection in pixel space (Welling 2009, doi:10.1145/1553374.1553517).
+    """Return a herding selection in pixel space.
 
-    Each image brings the mean of the selection nearest to the class mean.
+    Welling 2009, doi:10.1145/1553374.1553517. Each image brings the mean of the selection nearest
+    to the class mean.
     """
 
     def herd(rows: Tensor) -> Tensor:

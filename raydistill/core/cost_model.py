@@ -47,7 +47,10 @@ class Hardware:
 
     @staticmethod
     def of_workers(gpus: float) -> Hardware:
-        """Return the workers' hardware: GPUs are assumed to be Ampere or later; CPU and compiler are the driver's."""
+        """Return the workers' hardware; GPUs are assumed to be Ampere or later.
+
+        CPU and compiler are the driver's.
+        """
         header = Path(sysconfig.get_path("include"), "Python.h").exists()  # compiled code includes it
         if gpus:
             return Hardware("gpu", header and bool(find_spec("triton") and shutil.which("cc")), True)
@@ -72,7 +75,7 @@ class WorkEstimate:
 
 
 def forward_flops(network: Network, num_channels: int, image_size: int) -> int:
-    """Return F, the operations of one image's forward pass; a multiplication and an addition are two."""
+    """Return F, the FLOPs of an image's forward pass; multiply and add are two."""
     images = torch.zeros(1, num_channels, image_size, image_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(network.layout.num_parameters), images)
@@ -80,12 +83,18 @@ def forward_flops(network: Network, num_channels: int, image_size: int) -> int:
 
 
 def estimate_steps(network: Network, image_size: int, batch_size: int, steps: int) -> WorkEstimate:
-    """Return the work of steps of a classifier: 3 F per image of three channels (forward F, backward 2 F)."""
+    """Return the work of classifier steps: 3 F per image of three channels.
+
+    The forward pass takes F, and the backward pass 2 F.
+    """
     return WorkEstimate(3.0 * forward_flops(network, 3, image_size) * batch_size * steps, steps)
 
 
 def estimate_training(training: Training, network: Network, images_NCHW: torch.Size, networks: int = 1) -> WorkEstimate:
-    """Return the work of training: 3 F per image (forward F, backward 2 F), twice that with flat minima."""
+    """Return the work of training: 3 F per image, twice that with flat minima.
+
+    The forward pass takes F, and the backward pass 2 F.
+    """
     num_images, channels, side, _ = images_NCHW
     size = min(training.batch_size, num_images)
     steps = networks * training.epochs * training.steps_per_epoch(num_images) * (2 if training.flat else 1)
@@ -93,7 +102,10 @@ def estimate_training(training: Training, network: Network, images_NCHW: torch.S
 
 
 def estimate_distillation(recipe: ResolvedRecipe, network: Network, images_SCHW: torch.Size) -> WorkEstimate:
-    """Return the work of distilling: 12 F per image, symmetric version and student step, see `core.engines.adjoint`."""
+    """Return the work of distilling: 12 F per image, symmetric version and step.
+
+    Steps are the student's, see `core.engines.adjoint`.
+    """
     num_images, channels, side, _ = images_SCHW
     size = recipe.options.batch_of(num_images) * recipe.options.versions
     steps = recipe.options.iterations * recipe.options.trajectories_per_step * recipe.student_steps
@@ -106,7 +118,7 @@ def useful_threads(work: WorkEstimate) -> int:
 
 
 def resolve_auto(requested: RequestsArithmetic, work: WorkEstimate, hardware: Hardware) -> Arithmetic:
-    """Return the requested arithmetic, with "auto" decided by the work and the hardware."""
+    """Return the requested arithmetic; work and hardware decide each "auto"."""
     long = work.seconds(hardware) > LONG_SECONDS
     compilable = hardware.compiler and not (isinstance(requested, Recipe) and requested.engine == "unrolled")
     return fill_auto(

@@ -1,4 +1,4 @@
-"""Compute intervals of a mean over two crossed random factors: seeds and replicates.
+"""Compute intervals of a mean over crossed random factors: seeds and replicates.
 
 Each of S seeds is combined with each of R replicates, such as generators. With the mean squares of
 seeds, replicates and their interaction, the variance of the grand mean is
@@ -25,7 +25,7 @@ from scipy import special
 
 
 class CrossedMean(NamedTuple):
-    """A mean, the ends of its 95 % interval, and the p-value of the hypothesis that it is 0.
+    """A mean, its 95 % interval, and the p-value of the hypothesis that it is 0.
 
     Interval and p-value are NaN for a single seed, or where no value is finite.
     """

@@ -1,18 +1,18 @@
-r"""Train a network beside a second head that recognises a nuisance, such as the apparent size.
+r"""Train a network with a second head for a nuisance, such as the apparent size.
 
 Both heads are linear maps of the same features z, the input of the network's last layer:
 
     L = L_class + w L_nuisance + o mean_i cos^2(d L_class / d z_i, d L_nuisance / d z_i)
 
-The last term is zero where the two gradients are orthogonal: a change of the features that helps one
-head does not matter to the other. For linear heads with logits W z + b and cross entropy the gradients
-are (p - y) W, so the term needs no second derivative.
+The last term is zero where the two gradients are orthogonal: a change of the features that helps
+one head does not matter to the other. For linear heads with logits W z + b and cross entropy the
+gradients are (p - y) W, so the term needs no second derivative.
 
 The nuisance head is a training aid. It follows the network's own parameters in the flat vector, and
 is cut off from what is stored.
 
-This is the smallest form of DecAug (Bai et al. 2021, arXiv:2012.09382). There, each head has layers of
-its own, and the features of the nuisance are also moved along its gradient as an augmentation.
+This is the smallest form of DecAug (Bai et al. 2021, arXiv:2012.09382). There, each head has layers
+of its own, and the features of the nuisance are also moved along its gradient as an augmentation.
 
 Shape letters: N images, B images of a batch, K classes, M bins of the nuisance, F features, P
 parameters of the network.
@@ -94,9 +94,10 @@ class Decomposition:
             raise ValueError(problem)
 
     def loss(self, augmentation: Augmentation, precision: Precision = "float32") -> LossFunction:
-        """Return `loss(theta, images_BCHW, targets, parameters)`; targets have K + M columns.
+        """Return `loss(theta, images_BCHW, targets, parameters)`; targets: K + M columns.
 
-        A row whose last M targets are zeros has an unknown nuisance: it counts for the classes alone.
+        A row whose last M targets are zeros has an unknown nuisance: it counts for the classes
+        alone.
         """
 
         def loss(theta: Tensor, images_BCHW: Tensor, targets: Tensor, parameters: AugmentationParameters) -> Tensor:
@@ -138,7 +139,7 @@ def logit_gradient(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
 
 
 def penalty(first_BF: Tensor, second_BF: Tensor) -> Tensor:
-    """Return the mean squared cosine between the gradients of the same image; 0 for a gradient of zeros."""
+    """Return the mean squared cosine of each image's gradients; 0 for a zero gradient."""
     products_B = (first_BF * second_BF).sum(dim=1)
     return (products_B.square() / (first_BF.square().sum(1) * second_BF.square().sum(1) + TINY)).mean()
 

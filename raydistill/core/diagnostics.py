@@ -1,4 +1,4 @@
-"""Find symptoms of bad hyper-parameters in a run's losses, learning rates and accuracies.
+"""Find symptoms of bad hyper-parameters in losses, learning rates and accuracies.
 
 The matching loss is |theta_N - theta*|^2 / |theta_0 - theta*|^2. At 1 the student ends as far from
 its target as it began; above 1 it moves away, most often because its steps are too long. A learning
@@ -27,7 +27,7 @@ STILL_LEARNING = 0.03  # rise of the balanced accuracy in the last quarter of an
 
 
 class Undertrained(NamedTuple):
-    """The experts' mean balanced accuracy rose by `rise` from epoch `since` to epoch `end`."""
+    """The experts' mean balanced accuracy rose by `rise` from epoch `since` to `end`."""
 
     rise: float
     since: int
@@ -43,7 +43,7 @@ class LossAboveOne(NamedTuple):
 
 
 class MostSkipped(NamedTuple):
-    """More than half of the last segments were skipped, because their loss was above `skip_above`."""
+    """More than half of the last segments were skipped for a loss above `skip_above`."""
 
     iteration: int
     fraction: float
@@ -58,7 +58,7 @@ class MostStationary(NamedTuple):
 
 
 class LearningRateFell(NamedTuple):
-    """The student's learning rate fell from `first_lr` by more than a factor of `FALLEN`."""
+    """The student's learning rate fell from `first_lr` by a factor above `FALLEN`."""
 
     iteration: int
     first_lr: float
@@ -69,7 +69,7 @@ Finding = LossAboveOne | MostSkipped | MostStationary | LearningRateFell
 
 
 def check_undertrained(accuracies_by_expert: Sequence[Sequence[float]], training: Training) -> Undertrained | None:
-    """Return a finding if the experts were still improving at the end of their training, else None.
+    """Return a finding if experts still improved at the end of training, else None.
 
     Parameters
     ----------
@@ -95,7 +95,10 @@ class MatchingDiagnostics:
         self._first_lr: float | None = None
 
     def read(self, segments: list[Record]) -> Finding | None:
-        """Return the finding of one more iteration, if there is a new one; none where it matched the outcome."""
+        """Return a new finding of one more iteration, or None.
+
+        There is none where the iteration matched the outcome.
+        """
         if segments[0].expert == OUTCOME:
             return None
         self._window.append(segments)

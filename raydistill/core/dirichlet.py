@@ -1,9 +1,12 @@
-r"""Learn vote counts: the Dirichlet-multinomial likelihood of a decision tree, and classes from it.
+r"""Learn vote counts with the Dirichlet-multinomial likelihood of a decision tree.
+
+Classes follow from it.
 
 A network predicts one concentration alpha_a > 0 for each answer. Question q has the answers a in q,
 to which volunteers gave k_a votes, n = sum_a k_a in all. With A = sum_{a in q} alpha_a,
 
-    P(k | alpha) = n! Gamma(A) / Gamma(n + A) prod_{a in q} Gamma(k_a + alpha_a) / (k_a! Gamma(alpha_a))
+    P(k | alpha) = n! Gamma(A) / Gamma(n + A)
+                   prod_{a in q} Gamma(k_a + alpha_a) / (k_a! Gamma(alpha_a))
 
 This is a multinomial whose fractions have a Dirichlet distribution. The mean of a fraction is
 alpha_a / A, and A says how certain the network is. The loss of a galaxy is -sum_q log P. A question
@@ -60,12 +63,12 @@ def negative_log_likelihood(alpha_BA: Tensor, counts_BA: Tensor, questions: Sequ
 
 
 def mean_fractions(alpha_BA: Tensor, questions: Sequence[int]) -> Tensor:
-    """Return the mean fraction of each answer among those of its question, alpha_a / A, [B, A]."""
+    """Return the mean fraction of each answer in its question, alpha_a / A, [B, A]."""
     return torch.cat([alpha / alpha.sum(dim=1, keepdim=True) for alpha in alpha_BA.split(list(questions), 1)], dim=1)
 
 
 def class_logits(fractions_BA: Tensor, paths: Paths) -> Tensor:
-    """Return the logarithm of the product of the fractions along each class's path, [B, K]."""
+    """Return the log product of the fractions along each class's path, [B, K]."""
 
     def log_confidence(path: tuple[tuple[int, ...], ...]) -> Tensor:
         steps = [torch.stack([fractions_BA[:, answer] for answer in step]).sum(dim=0) for step in path]

@@ -1,4 +1,4 @@
-"""Run distillation steps: evaluate segments of trajectories, then move the images along the mean gradient.
+"""Run distillation steps: evaluate segments, move images along the mean gradient.
 
 `core.recipe` holds the options, and `core.segments` computes losses and gradients. `Distiller` is
 the mutable state of one run: images, labels, learning rates, optimiser momenta and schedule. The
@@ -124,7 +124,7 @@ class Distiller:
 
     @property
     def published_images(self) -> Tensor:
-        """Return the images to publish: their moving average, or the images themselves if there is none."""
+        """Return the images' moving average to publish, or the images if there is none."""
         return form(self.average, self._factor) if self.recipe.ema else self.images
 
     @property
@@ -193,7 +193,7 @@ class Distiller:
         return self.segments.measure(self.shared(), segment)
 
     def shared(self) -> SharedState:
-        """Return the state that another `SegmentEvaluator` needs to evaluate segments of this iteration.
+        """Return the state that another `SegmentEvaluator` needs for this iteration.
 
         Raises
         ------
@@ -251,7 +251,7 @@ class Distiller:
         ]  # fmt: skip
 
     def _skips(self, result: SegmentResult) -> bool:
-        """Return whether the expert is stationary, or the loss above `skip_above` or not finite."""
+        """Return whether the expert is stationary or the loss is not within `skip_above`."""
         ceiling = None if result.is_outcome else self.recipe.skip_above
         return result.is_stationary or (ceiling is not None and not float(result.matched.loss) <= ceiling)
 
@@ -264,7 +264,10 @@ class Distiller:
         check_student_lr(lr, self.iteration)
 
     def _descend(self, results: list[SegmentResult]) -> None:
-        """Step along the mean gradient; a learning rate follows the segments that started with it."""
+        """Step along the mean gradient.
+
+        A learning rate follows the segments that started with it.
+        """
         recipe = self.recipe
         with_norms = [(result, float(result.matched.d_images_SCHW.norm())) for result in results]
         d_images_SCHW = _mean(

@@ -79,7 +79,7 @@ def class_batches(
     augmentation: Augmentation,
     g: torch.Generator,
 ) -> Iterator[ClassBatch]:
-    """Yield a batch of at most `size` random images of each class, with an augmentation.
+    """Yield a batch of up to `size` random images of each class, with an augmentation.
 
     Real and synthetic images share it.
     """
@@ -92,7 +92,10 @@ def class_batches(
 def augmented_features(
     psi: Network, theta_P: Tensor, images_BCHW: Tensor, augmentation: Augmentation, parameters: AugmentationParameters
 ) -> Tensor:
-    """Return the features [B, D] of augmented images; `parameters` have B rows or more, all alike."""
+    """Return the features [B, D] of augmented images.
+
+    `parameters` have B rows or more, all alike.
+    """
     own = {name: values[: len(images_BCHW)] for name, values in parameters.items()}
     return psi(theta_P, augmentation.apply(images_BCHW, own)).flatten(1)
 
@@ -107,10 +110,10 @@ def distribution_matching(
     seed: int,
     draw: Callable[[int], Tensor] | None = None,
 ) -> Iterator[tuple[int, float, Tensor]]:
-    """Yield (iteration, loss, images [classes * ipc, C, H, W] sorted by class) after every iteration.
+    """Yield (iteration, loss, images [classes * ipc, C, H, W]) after every iteration.
 
-    The initial images are random real ones. All random numbers depend on `seed`. The images are one
-    tensor, updated in place.
+    The images are sorted by class. The initial images are random real ones. All random numbers
+    depend on `seed`. The images are one tensor, updated in place.
 
     draw: returns the parameters theta_P of `network` from the seed of an iteration. None: freshly
     initialised ones.
@@ -152,5 +155,5 @@ def distribution_matching(
 
 
 def without_last_layer(theta_P: Tensor, network: Network, psi: Network) -> Tensor:
-    """Return the parameters of `psi`, the network's embedding, among those of the network."""
+    """Return the network's parameters that its embedding `psi` also has."""
     return psi.layout.flatten(network.layout.split(theta_P))

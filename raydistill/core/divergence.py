@@ -1,4 +1,4 @@
-"""Check what ends a distillation: figures that are not finite, and a student rate out of range."""
+"""Check what ends a distillation: non-finite figures, student rate out of range."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_finite(figures: dict[str, float], student_lr: float, image_lr: float |
 
 
 def check_student_lr(student_lr: float, iteration: int) -> None:
-    """Raise StudentLrOutOfRange if the student's learning rate has left `STUDENT_LR_RANGE`."""
+    """Raise StudentLrOutOfRange if the student's rate has left `STUDENT_LR_RANGE`."""
     low, high = STUDENT_LR_RANGE
     if not low <= student_lr <= high:
         raise StudentLrOutOfRange(student_lr, iteration)

@@ -1,4 +1,4 @@
-"""Form several training images from one stored image: more images from as many stored pixels.
+"""Form several images from a stored one: more images from as many stored pixels.
 
 A stored image is a grid of f x f tiles. Each tile is enlarged to the full size by bilinear
 interpolation and trained on as an image (multi-formation, IDC, Kim et al. 2022, arXiv:2205.14959).
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 def form(stored_TCHW: Tensor, factor: int) -> Tensor:
-    """Return the formed images [S, C, H, W]; those of a stored image follow one another, row by row."""
+    """Return formed images [S, C, H, W], grouped by stored image, row by row."""
     if factor == 1:
         return stored_TCHW
     tiles = _tiles(stored_TCHW, factor)
@@ -32,7 +32,7 @@ def form_gradient(stored_TCHW: Tensor, d_images_SCHW: Tensor, factor: int) -> Te
 
 
 def store(images_SCHW: Tensor, factor: int) -> Tensor:
-    """Return stored images [T, C, H, W] whose tiles are the images, averaged over f x f pixels.
+    """Return stored images [T, C, H, W] tiled with images, averaged over f x f pixels.
 
     Raises
     ------

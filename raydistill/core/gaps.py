@@ -1,4 +1,4 @@
-"""Measure how much of the gap between two surveys an adaptation closes, with bootstrap intervals.
+"""Measure how much of a survey gap an adaptation closes, with bootstrap intervals.
 
 With balanced accuracies A on the target of networks without adaptation, with it, and trained on the
 target's labels (the ceiling),
@@ -22,7 +22,7 @@ RESAMPLES = 2000
 def bootstrap_accuracies(
     correct: list[np.ndarray], labels_N: np.ndarray, seed: int, resamples: int = RESAMPLES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return balanced accuracies of several kinds of networks, and of resamples of them.
+    """Return balanced accuracies of several kinds of networks, and of resamples.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def bootstrap_accuracies(
 
 
 def difference(first_SN: np.ndarray, second_SN: np.ndarray, labels_N: np.ndarray, seed: int) -> Interval:
-    """Return the balanced accuracy of the first networks minus that of the second, paired."""
+    """Return the balanced accuracy of the first networks minus the second's, paired."""
     plain_M, resampled_RM = bootstrap_accuracies([first_SN, second_SN], labels_N, seed)
     return percentile_interval(float(plain_M[0] - plain_M[1]), resampled_RM[:, 0] - resampled_RM[:, 1])
 

@@ -1,4 +1,4 @@
-"""Measure a classifier on groups of galaxies: the members of a class in a bin of a nuisance.
+"""Measure a classifier on groups: the galaxies of a class in a bin of a nuisance.
 
 - Completeness per class and bin; the worst group is the one with the lowest completeness.
 - Bias: the slope of p(true class) with the nuisance at fixed true class,
@@ -47,7 +47,7 @@ class Groups:
 
     @staticmethod
     def of(column: str, values_N: np.ndarray, num_bins: int) -> Groups:
-        """Return bins at the quantiles of the values. ValueError if fewer than two values differ."""
+        """Return bins at the values' quantiles; ValueError if fewer than two differ."""
         known = values_N[np.isfinite(values_N)]
         edges = np.unique(np.quantile(known, np.linspace(0, 1, num_bins + 1))) if len(known) else known
         if len(edges) < 2:

@@ -77,7 +77,7 @@ def _matched(
 
 
 def random_snapshot(trajectories: Trajectories, seed: int) -> Tensor:
-    """Return theta_P of a random expert after a random epoch, the initial parameters included."""
+    """Return theta_P of a random expert after a random epoch or at its start."""
     g = generator(seed, "snapshot")
     expert, epoch = (
         int(torch.randint(count, (1,), generator=g))
@@ -88,7 +88,7 @@ def random_snapshot(trajectories: Trajectories, seed: int) -> Tensor:
 
 @torch.no_grad()
 def margin(network: Network, experts_P: Sequence[Tensor], images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
-    """Return the logit of the true class minus the largest other logit [N], averaged over the experts.
+    """Return the true class's logit minus the largest other [N], mean over experts.
 
     Positive means classified correctly; then at least one expert is right.
     """

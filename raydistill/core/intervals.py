@@ -1,4 +1,4 @@
-"""Compute 95 % intervals: of a mean over repeated runs (Student's t), and from resamples (percentiles).
+"""Compute 95 % intervals: Student's t for repeated runs, percentiles of resamples.
 
 Shape suffixes: S seeds, R resamples.
 """
@@ -28,7 +28,7 @@ NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
 def half_width(values_S: Values) -> float:
-    """Return half the width of the interval of the mean, by Student's t; NaN for fewer than two values."""
+    """Return half the width of the mean's t interval; NaN for fewer than two values."""
     count = len(np.asarray(values_S))
     if count < 2:
         return math.nan
@@ -36,7 +36,7 @@ def half_width(values_S: Values) -> float:
 
 
 def mean_interval(values_S: Values) -> Interval:
-    """Return the mean over at least one seed and its interval; the ends are NaN for a single seed."""
+    """Return the mean of at least one seed and its interval; NaN ends for one seed."""
     mean, half = float(np.mean(values_S)), half_width(values_S)
     return Interval(mean, mean - half, mean + half)
 
@@ -47,6 +47,6 @@ def paired_difference(values_S: Values, reference_S: Values) -> Interval:
 
 
 def percentile_interval(value: float, resampled_R: Values) -> Interval:
-    """Return an estimate with the 2.5 % and 97.5 % quantiles of its resamples; those that are NaN are left out."""
+    """Return an estimate with 2.5 % and 97.5 % quantiles of its resamples, except NaN."""
     low, high = np.nanquantile(resampled_R, (0.025, 0.975))
     return Interval(value, float(low), float(high))

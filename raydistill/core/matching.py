@@ -58,13 +58,13 @@ __all__ = [
 
 
 def no_match(images_SCHW: Tensor, targets_SK: Tensor, lr: Tensor) -> MatchResult:
-    """Return the result for a stationary expert: loss NaN, gradients 0, no student step."""
+    """Return the result for a stationary expert: loss NaN, gradients 0, no step."""
     zeros = (torch.zeros_like(images_SCHW), torch.zeros_like(targets_SK), torch.zeros_like(lr))
     return MatchResult(torch.full_like(lr, float("nan")), *zeros, steps=0)
 
 
 def cross_entropy(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
-    """Return the batch mean of -sum_k y_k log p_k; targets are probabilities (hard labels: one-hot)."""
+    """Return the batch mean of -sum_k y_k log p_k for probabilities y (hard: one-hot)."""
     return -(targets_BK * logits_BK.log_softmax(dim=1)).sum(dim=1).mean()
 
 
@@ -74,7 +74,9 @@ def student_loss(
     precision: Precision = "float32",
     average_over: Symmetries = "none",
 ) -> LossFunction:
-    """Return `loss(theta_P, images_BCHW, targets_BK, parameters)`: cross entropy of augmented images.
+    """Return `loss(theta_P, images_BCHW, targets_BK, parameters)`.
+
+    It is the cross entropy of augmented images.
 
     Parameters
     ----------
@@ -197,7 +199,10 @@ class Matcher:
         batches: Sequence[Batch],
         momentum: float,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return parameters and velocity after the student's steps, without a graph; None before the first."""
+        """Return parameters and velocity after the student's steps, without a graph.
+
+        The velocity is None before the first step.
+        """
         steps, velocity_P = StudentSteps(images_SCHW, targets_SK, batches), None
         for i in range(len(steps)):
             step_P = self._engine.gradient(theta_P, *steps[i])
@@ -227,7 +232,7 @@ class Matcher:
         return (endpoint(self._engine, problem).end_P - start_P)[self.skip :].norm()
 
     def is_stationary(self, start_P: Tensor, target_P: Tensor) -> bool:
-        """Return True if the expert did not move in the compared parameters: nothing can be matched."""
+        """Return True if the compared parameters did not move: nothing can be matched."""
         return not (start_P - target_P)[self.skip :].square().any()
 
     def _problem(

@@ -34,7 +34,7 @@ def accuracy(confusion_KK: np.ndarray) -> float:
 
 
 def balanced_accuracy(confusion_KK: np.ndarray) -> float:
-    """Return the mean completeness over the classes that occur; NaN if there are no objects."""
+    """Return the mean completeness over the classes that occur; NaN without objects."""
     occurring = confusion_KK.sum(axis=1) > 0
     return float(np.mean(completeness(confusion_KK)[occurring])) if occurring.any() else float("nan")
 
@@ -50,7 +50,7 @@ def purity(confusion_KK: np.ndarray) -> np.ndarray:
 
 
 class Reliability(NamedTuple):
-    """Predictions in bins of their confidence, the largest probability; NaN in an empty bin.
+    """Predictions in bins of confidence, the largest probability; NaN in empty bins.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(probabilities_NK: np.ndarray, true_N: np.ndarray, num_bins: int = 15) -> Reliability:
-    """Return the predictions in `num_bins` bins (i, i + 1] / num_bins of their confidence."""
+    """Return predictions in `num_bins` bins of confidence, (i, i + 1] / num_bins."""
     return in_bins(probabilities_NK.max(axis=1), probabilities_NK.argmax(axis=1) == true_N, num_bins)
 
 
@@ -113,7 +113,7 @@ def in_bins(
 
 
 def brier(probabilities_NK: np.ndarray, true_N: np.ndarray) -> float:
-    """Return the Brier score, the mean of sum_k (p_k - y_k)^2, in [0, 2]; NaN without predictions."""
+    """Return the Brier score, mean of sum_k (p_k - y_k)^2, in [0, 2]; NaN if empty."""
     if not len(true_N):
         return float("nan")
     return float(((probabilities_NK - np.eye(probabilities_NK.shape[1])[true_N]) ** 2).sum(axis=1).mean())

@@ -44,7 +44,7 @@ class Layout:
         return sum(self.sizes)
 
     def split(self, theta_P: Tensor) -> dict[str, Tensor]:
-        """Return views of `theta_P` by parameter name; writing to them writes to the vector."""
+        """Return views of `theta_P` by parameter name; writes go to the vector."""
         slices = theta_P.split(self.sizes)
         return {n: p.view(s) for n, p, s in zip(self.names, slices, self.shapes, strict=True)}
 
@@ -66,7 +66,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Network:
-    """A network as a pure function: `network(theta_P, images_BCHW)` returns logits [B, K].
+    """A pure function: `network(theta_P, images_BCHW)` returns logits [B, K].
 
     It can be differentiated any number of times in both arguments.
 
@@ -151,7 +151,10 @@ def build_network(architecture: Architecture, num_classes: int, image_size: int,
 
 @lru_cache(maxsize=8)
 def shared_network(architecture: Architecture, num_classes: int, image_size: int) -> Network:
-    """Return the network of this process for images of this size [px]: compiled code is cached with the object."""
+    """Return this process's network for images of this size [px].
+
+    Compiled code is cached with the object.
+    """
     return build_network(architecture, num_classes, image_size)
 
 
@@ -178,7 +181,10 @@ def check_network(network: Network, num_classes: int, image_size: int, channels:
 
 
 def last_linear(network: Network) -> str:
-    """Return the name of the last linear layer, whose input are the features; ValueError if there is none."""
+    """Return the name of the last linear layer, or raise ValueError without one.
+
+    The features are its input.
+    """
     linear = [name for name, layer in network.module.named_modules() if isinstance(layer, nn.Linear)]
     if not linear or not linear[-1]:
         raise ValueError("the network has no last linear layer whose input could be its features")
@@ -186,7 +192,7 @@ def last_linear(network: Network) -> str:
 
 
 def logits_and_features(network: Network, theta_P: Tensor, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logits [B, K], and the flattened input of the last linear layer, [B, F].
+    """Return logits [B, K] and the last linear layer's flattened input [B, F].
 
     Both can be differentiated. ValueError if there is no last linear layer.
     """
@@ -201,12 +207,15 @@ def logits_and_features(network: Network, theta_P: Tensor, images_BCHW: Tensor) 
 
 
 def embedding(network: Network) -> Network:
-    """Return the network without its last linear layer, which returns features; ValueError if it has none."""
+    """Return the network without its last linear layer; it returns features.
+
+    ValueError if there is no such layer.
+    """
     return _with_identities(network, last_linear(network), *_readouts(network))
 
 
 def without_readout(network: Network) -> Network:
-    """Return the network that ends before its `ClassReadout`, with the same parameters."""
+    """Return the network without its `ClassReadout`, with the same parameters."""
     return _with_identities(network, *_readouts(network))
 
 

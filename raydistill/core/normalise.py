@@ -20,13 +20,13 @@ BLOCK = 1024  # images whitened at a time: 25 MB of float64 at 32 px
 
 
 class Normalisation(NamedTuple):
-    """Mean and standard deviation per colour channel of the training images, in units where white is 1."""
+    """Mean and standard deviation per colour channel of training images; white is 1."""
 
     mean_C: tuple[float, ...]
     std_C: tuple[float, ...]
 
     def apply(self, images_NHWC: Tensor) -> Tensor:
-        """Return float32 [N, C, H, W] from uint8 [N, H, W, C]; rows and columns keep their order."""
+        """Return float32 [N, C, H, W] from uint8 [N, H, W, C], rows and columns in order."""
         images = images_NHWC.permute(0, 3, 1, 2).contiguous().float()
         mean, std = self._tensors(images)
         return images.div_(255).sub_(mean).div_(std)  # in place: memory holds one copy of a survey
@@ -47,7 +47,7 @@ class Normalisation(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """ZCA whitening: the symmetric linear map that decorrelates the pixels of the training images.
+    """ZCA whitening: a symmetric linear map that decorrelates training images' pixels.
 
         x' = (x - mean) (Σ + eps I)^(-1/2),    x = mean + x' (Σ + eps I)^(1/2)
 
@@ -69,7 +69,7 @@ class Whitening:
     eps: float
 
     def apply(self, images_NHWC: Tensor) -> Tensor:
-        """Return float32 [N, C, H, W] from uint8 [N, H, W, C]; rows and columns keep their order."""
+        """Return float32 [N, C, H, W] from uint8 [N, H, W, C], rows and columns in order."""
         forward_DD, mean_D = self.forward_DD.double(), self.mean_D.double()
         n, height, width, channels = images_NHWC.shape
         white = torch.empty(n, channels, height, width)
@@ -93,7 +93,7 @@ AnyNormalisation = Normalisation | Whitening
 
 
 class PixelSums:
-    """Sums of pixels and of their pairwise products over images, for mean and covariance.
+    """Sums of pixels and their pairwise products over images, for mean and covariance.
 
     The sums are integers below 2^53 (for up to 10^11 images), which float64 represents exactly. The
     order of the images, their batches and the number of threads therefore do not change a bit.
@@ -116,12 +116,12 @@ class PixelSums:
         return self._sum_D / self._count / 255
 
     def covariance(self) -> Tensor:
-        """Return the unbiased covariance, float64 [D, D], in units where white is 1; 0 for a single image."""
+        """Return the unbiased covariance, float64 [D, D] (white is 1); 0 for one image."""
         centred_DD = self._products_DD - torch.outer(self._sum_D, self._sum_D / self._count)
         return (centred_DD + centred_DD.T) / (2 * max(self._count - 1, 1) * 255**2)
 
     def whitening(self, eps: float) -> Whitening:
-        """Return the whitening of these images. Its last bits may depend on the number of threads."""
+        """Return the whitening; its last bits may depend on the number of threads."""
         forward_DD, inverse_DD = zca(self.covariance(), eps)
         return Whitening(self.mean().float(), forward_DD.float(), inverse_DD.float(), eps)
 

@@ -1,4 +1,4 @@
-r"""Match the outcome: the loss on real images of a network that was trained on the synthetic ones.
+r"""Match the outcome: the real-image loss of a network trained on synthetic images.
 
 A fresh network takes W steps of SGD with momentum on the synthetic images, W drawn uniformly from
 0 ... `max_warmup`. Then it takes N steps, and the cross entropy of real training images is
@@ -71,7 +71,7 @@ class OutcomeMatching:
 
 
 class RealImages(NamedTuple):
-    """Training images, normalised, and their one-hot labels, on the device of the synthetic images."""
+    """Normalised training images and one-hot labels, on the synthetic images' device."""
 
     images_NCHW: Tensor
     targets_NK: Tensor

@@ -1,4 +1,4 @@
-"""Train a small network to recognise damaged pictures, and calibrate the limits of a rejection.
+"""Train a small network to recognise damaged pictures; calibrate rejection limits.
 
 The outcomes of the network are "clean", outcome 0, and one per reason. A picture is rejected for a
 reason if its probability exceeds the limit of the reason. The limit is at least one half, so a
@@ -36,7 +36,7 @@ DrawPictures = Callable[[int], tuple[np.ndarray, np.ndarray]]  # round -> uint8 
 
 
 class _FilterNetwork(nn.Module):
-    """Convolutions for shapes, beside the blurred picture for the brightness that norms remove."""
+    """Convolutions for shapes, and a blurred picture for brightness that norms remove."""
 
     def __init__(self, outcomes: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class _FilterNetwork(nn.Module):
 
 
 def filter_network(num_reasons: int, seed: int) -> nn.Module:
-    """Return a new network for views of `VIEW` pixels: one logit for "clean", then one per reason."""
+    """Return a new network for `VIEW` pixels: a logit for "clean", one per reason."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return _FilterNetwork(1 + num_reasons)
@@ -71,12 +71,12 @@ def one_thread() -> Iterator[None]:
 
 
 def to_input(pictures_NVV3: np.ndarray) -> Tensor:
-    """Return float32 `[N, 3, V, V]` from uint8 `[N, V, V, 3]`; the root shows faint light."""
+    """Return float32 `[N, 3, V, V]` from uint8 `[N, V, V, 3]`; roots show faint light."""
     return (torch.from_numpy(np.ascontiguousarray(pictures_NVV3)).permute(0, 3, 1, 2).float() / 255).sqrt() * 2 - 0.5
 
 
 def train_filter(num_reasons: int, draw: DrawPictures, steps: int, seed: int) -> Tensors:
-    """Return the parameters of a network that is trained on pictures drawn anew for every round.
+    """Return the parameters of a network trained on new pictures in every round.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def train_filter(num_reasons: int, draw: DrawPictures, steps: int, seed: int) ->
 
 @torch.no_grad()
 def probabilities(parameters: Tensors, pictures_NVV3: np.ndarray, num_reasons: int) -> np.ndarray:
-    """Return the probability of every outcome, float64 `[N, 1 + R]`, of one picture after another."""
+    """Return each outcome's probability, float64 `[N, 1 + R]`, picture by picture."""
     module = filter_network(num_reasons, 0)
     module.load_state_dict(parameters)
     with one_thread():
@@ -147,7 +147,7 @@ class Limit(NamedTuple):
 
 
 def needed_pictures(rate: float) -> int:
-    """Return the smallest number of clean pictures whose quantile can stay below this rate."""
+    """Return the least number of clean pictures whose quantile can stay below `rate`."""
     return math.ceil(1 / rate - 1 - 1e-9)
 
 
@@ -188,7 +188,10 @@ def calibrate(probabilities_N: np.ndarray, rate: float) -> Limit:
 
 
 def binomial_interval(count: int, total: int) -> tuple[float, float, float]:
-    """Return the share and its 95 % interval of Clopper and Pearson (1934); NaN for a total of 0."""
+    """Return a share and its 95 % interval (Clopper & Pearson 1934).
+
+    A total of 0 gives a share of NaN and the interval from 0 to 1.
+    """
     if not total:
         return float("nan"), 0.0, 1.0
     tail = (1 - CONFIDENCE) / 2

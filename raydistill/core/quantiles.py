@@ -58,7 +58,10 @@ class QuantileMap(NamedTuple):
 
 
 def _middle_ranks(pixels: Tensor) -> np.ndarray:
-    """Return for each value the share of smaller pixels plus half the share of equal ones, float64 [256]."""
+    """Return the middle rank of each value, float64 [256].
+
+    It is the share of smaller pixels plus half the share of equal ones.
+    """
     shares = pixels.flatten().bincount(minlength=LEVELS).double().numpy() / pixels.numel()
     ranks: np.ndarray = np.cumsum(shares) - shares / 2
     return ranks

@@ -1,4 +1,4 @@
-"""Define the options of trajectory matching: `Recipe` as requested, `ResolvedRecipe` without "auto"."""
+"""Define trajectory-matching options: `Recipe`, `ResolvedRecipe` (without "auto")."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SGD:
         return 1.0
 
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        """Return the optimiser. An automatic learning rate is 0 until `Distiller.begin` sets it."""
+        """Return the optimiser; an automatic rate is 0 until `Distiller.begin` sets it."""
         return torch.optim.SGD(parameters, lr=0.0 if self.lr == "auto" else self.lr, momentum=self.momentum)
 
 
@@ -78,7 +78,7 @@ class Adam:
         at_least_0_below_1(**{f"beta {number}": beta for number, beta in enumerate(self.betas, 1)})
 
     def gradient_scale(self, norm: float) -> float:
-        """Return the factor of a segment's gradients, given the norm of its image gradient."""
+        """Return the factor of a segment's gradients, from its image gradient's norm."""
         return 1 / max(norm, SMALLEST_GRADIENT) if self.unit_gradients else 1.0
 
     def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -317,12 +317,15 @@ class Recipe:
 
     @property
     def needs_experts(self) -> bool:
-        """Return whether the experts' final parameters choose the initial images or label them."""
+        """Return whether experts' final parameters choose or label the initial images."""
         return self.init == "correct" or (self.labels == "soft" and self.label_init == "experts")
 
     @property
     def starts_by_matching(self) -> bool:
-        """Return whether the initial images are computed by matching features, not chosen or averaged."""
+        """Return whether the initial images are computed by matching features.
+
+        They are then not chosen or averaged.
+        """
         return self.init in ("dm", "tgdd")
 
     @property
@@ -357,5 +360,5 @@ class ResolvedRecipe:
 
 
 def resolve_recipe(recipe: Recipe | ResolvedRecipe) -> ResolvedRecipe:
-    """Return the recipe resolved: as it is, or by `Recipe.resolved` without an estimate of the work."""
+    """Return the recipe, resolved if needed without an estimate of the work."""
     return recipe.resolved() if isinstance(recipe, Recipe) else recipe

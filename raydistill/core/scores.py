@@ -74,7 +74,9 @@ def augmentation_robust(
     syn_plain: Sequence[float],
     random_plain: Sequence[float],
 ) -> dict[str, Any]:
-    """Return the ARS from the accuracies of single networks, trained with augmentation and without ("plain").
+    """Return the ARS from single networks' accuracies.
+
+    They are trained with augmentation and without ("plain").
 
     Returns
     -------
@@ -95,7 +97,7 @@ def unit(x: float) -> float:
 
 
 def _score(terms: Sequence[tuple[float, Sequence[float]]]) -> dict[str, Any]:
-    """Return u of a weighted sum of mean accuracies, and of the ends of its 95 % interval.
+    """Return u of a weighted sum of mean accuracies, and of its 95 % interval's ends.
 
     The interval is Welch's, clipped to [-1, 1]. The groups of networks are treated as independent.
     Networks with one seed share their initial weights, so the interval is conservative. low and

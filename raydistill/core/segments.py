@@ -1,4 +1,4 @@
-"""Evaluate segments of the experts' trajectories: the matching loss of each, and its gradients.
+"""Evaluate segments of the experts' trajectories: matching losses and gradients.
 
 A segment is an expert and a start epoch t in the window of the schedule. The student starts at
 theta*_t; its target is theta*_{t + M}. Segment p of iteration i draws its random numbers from
@@ -59,7 +59,7 @@ class SegmentResult(NamedTuple):
 
     @property
     def is_stationary(self) -> bool:
-        """Return whether the expert did not move in this segment; then `matched` has no loss and no gradient.
+        """Return whether the expert did not move: `matched` has no loss and no gradient.
 
         This happens on straight trajectories after an expert has reached its end.
         """
@@ -134,7 +134,7 @@ class SegmentEvaluator:
                 )
 
     def measure(self, shared: SharedState, segment: int) -> SegmentResult:
-        """Return the matching loss and the gradients of segment number `segment` of the iteration."""
+        """Return matching loss and gradients of segment number `segment` of the iteration."""
         g = generator(self.seed, shared.schedule.iteration, *((segment,) if segment else ()))
         if self.is_outcome(shared.schedule.iteration):
             return self._measure_outcome(g, shared, segment)
@@ -164,14 +164,17 @@ class SegmentEvaluator:
 
     @property
     def num_trajectory_lrs(self) -> int:
-        """Return the number of learning rates of trajectory matching: 1, or one per possible start epoch.
+        """Return the number of learning rates for trajectories: 1, or one per start epoch.
 
         Those of outcome matching follow them.
         """
         return self.last_epoch + 1 if self.recipe.lr_per_epoch else 1
 
     def lr_index(self, start_epoch: float) -> int:
-        """Return the index of the learning rate for a `SegmentResult.start_epoch`; a negative one is an index."""
+        """Return the learning rate's index for a `SegmentResult.start_epoch`.
+
+        A negative one is an index.
+        """
         return min(int(start_epoch), self.num_trajectory_lrs - 1)
 
     def ends(self, expert: int, start: float, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,7 +217,7 @@ class SegmentEvaluator:
         return self.matcher.match(start, target, images, targets, lr, self.batches(g, images))
 
     def _next_epoch_loss(self, g: torch.Generator, shared: SharedState, expert: int) -> float | None:
-        """Return the matching loss at start epoch = cap, which the images are not trained on."""
+        """Return the matching loss at start epoch = cap, on which images are not trained."""
         images, targets, log_lrs, schedule = shared
         if not self.recipe.schedule.needs_next_epoch_loss(schedule, self.last_epoch):
             return None

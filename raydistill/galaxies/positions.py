@@ -44,7 +44,7 @@ _NAME_OF_HOURS = re.compile(r"(.*[\W_])?(h|hrs?|hours?)|rah|.*hours", re.IGNOREC
 
 
 def read_measurement(column: pa.Array, role: str, name: str, unit: str) -> np.ndarray:
-    """Return a column as float64: degrees, arcseconds, or numbers without a unit; NaN if unknown.
+    """Return a column as float64: degrees, arcseconds or unitless; NaN if unknown.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def read_measurement(column: pa.Array, role: str, name: str, unit: str) -> np.nd
 
     Notes
     -----
-    A column with another text than numbers, or with a unit that is no angle, is all NaN. Positions out
-    of range are NaN. A warning says so once.
+    A column with another text than numbers, or with a unit that is no angle, is all NaN. Positions
+    out of range are NaN. A warning says so once.
     """
     if _SEXAGESIMAL.fullmatch(unit) and (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         unit = ""  # decimal numbers below h:m:s
@@ -78,7 +78,7 @@ def read_measurement(column: pa.Array, role: str, name: str, unit: str) -> np.nd
 
 
 def part_columns(role: str, name: str, present: Sequence[str]) -> dict[str, str]:
-    """Return the columns of an angle in parts by part: sign, whole, m and s; nothing if it is none.
+    """Return the columns of an angle in parts: sign, whole, m and s; {} if it is none.
 
     Such are the CDS's RAh, RAm and RAs, and DE-, DEd, DEm and DEs.
     """
@@ -89,7 +89,10 @@ def part_columns(role: str, name: str, present: Sequence[str]) -> dict[str, str]
 
 
 def _part_of(name: str, role: str) -> str | None:
-    """Return which part of a position a column is: sign, whole (hours or degrees), m or s."""
+    """Return a column's part of a position: sign, whole (hours or degrees), m or s.
+
+    None if the column is no such part.
+    """
     if role == "dec" and _SIGN.fullmatch(name):
         return "sign"
     match = _PART.fullmatch(re.sub(r"[\W_]", "", name))
@@ -100,7 +103,7 @@ def _part_of(name: str, role: str) -> str | None:
 
 
 def read_parts(columns: Mapping[str, pa.Array], names: Mapping[str, str], role: str, unit: str) -> np.ndarray:
-    """Return an angle in degrees from columns of its parts; missing minutes and seconds are 0.
+    """Return an angle in degrees from its parts; missing minutes and seconds are 0.
 
     With fractions of hours or degrees, this column alone is the angle, in `unit`.
     """
@@ -123,7 +126,7 @@ def read_parts(columns: Mapping[str, pa.Array], names: Mapping[str, str], role: 
 
 
 def _numbers(column: pa.Array, kind: Kind, name: str, role: str, scale: float | None) -> np.ndarray | None:
-    """Return the numbers of a column, or None, with a warning, if it holds other things."""
+    """Return the numbers of a column; None, with a warning, if it holds other things."""
     try:
         return to_numbers(column, kind, scale)
     except NotANumber as error:
@@ -136,7 +139,10 @@ def _numbers(column: pa.Array, kind: Kind, name: str, role: str, scale: float | 
 
 
 def _scale(unit: str, role: str, name: str) -> float | None:
-    """Return degrees or arcseconds in the unit of a column; None if it has none, NaN if it is no angle."""
+    """Return degrees or arcseconds in the unit of a column.
+
+    None if the column has no known unit, NaN if the unit is no angle.
+    """
     unit = _EPOCH.sub("", unit)
     if unit.strip("- ").lower() in _NO_UNIT:
         inside = _UNIT_IN_NAME.fullmatch(name)
@@ -154,7 +160,10 @@ def _scale(unit: str, role: str, name: str) -> float | None:
 
 
 def _convert(unit: str, role: str) -> float | None:
-    """Return the target units in a unit; None if astropy does not know it, NaN if it is no angle."""
+    """Return the number of target units in a unit.
+
+    None if astropy does not know the unit, NaN if it is no angle.
+    """
     from astropy import units
 
     if role in _RANGES and (_HOURS.fullmatch(unit) or _DEGREES.fullmatch(unit)):

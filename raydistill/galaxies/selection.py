@@ -1,4 +1,4 @@
-"""Assign classes and splits to galaxies, and select the best galaxies of each class.
+"""Assign classes and splits to galaxies, and select each class's best galaxies.
 
 Three rules:
 
@@ -114,7 +114,7 @@ def assign_classes(
 
 
 def tree_of_votes(catalog: pa.Table) -> DecisionTree:
-    """Return the decision tree of a catalogue's votes; that of Galaxy Zoo 2 if it has none."""
+    """Return the decision tree of a catalogue's votes; Galaxy Zoo 2's if it has none."""
     return TREES[(catalog.schema.metadata or {}).get(b"raydistill.tree", GZ2.name.encode()).decode()]
 
 
@@ -141,7 +141,10 @@ def _without_classes(num_galaxies: int) -> Assignment:
 
 
 def _by_votes(catalog: pa.Table, tree: ClassTree, thresholds: str | None) -> Assignment:
-    """Return label `[N]` (-1: none), confidence `[N]`, and by reason a mask `[N]` of rows left out."""
+    """Return label `[N]` (-1: none), confidence `[N]` and masks `[N]` of omitted rows.
+
+    The masks are keyed by the reason.
+    """
     _check_tree(catalog, tree, thresholds)
     votes = np.nan_to_num(votes_array(catalog, tree.tree).astype(np.float64), nan=0.0)
     products = tree.confidence(votes)
@@ -179,7 +182,7 @@ def _check_tree(catalog: pa.Table, classes: ClassTree, thresholds: str | None) -
 
 
 def _is_reliable(votes: np.ndarray, galaxy_class: GalaxyClass, preset: str) -> np.ndarray:
-    """Return bool `[N]`: the answer before each question of the path reaches its threshold."""
+    """Return bool `[N]`: answers before the path's questions reach the thresholds."""
     tree = galaxy_class.tree
     if preset not in tree.thresholds:
         raise ConfigError(f"unknown thresholds '{preset}'", "thresholds", nearest(preset, tuple(tree.thresholds)))
@@ -225,7 +228,7 @@ def _listed_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, 
 
 
 def _tree_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, int]:
-    """Return the class of each label of the table: a name of the tree, or a position in it."""
+    """Return the class of each label: a name in the tree, or a position in it."""
     with_positions = not any(number(name) is not None for name in tree.names)
     index = LabelIndex([(name, str(i)) if with_positions else (name,) for i, name in enumerate(tree.names)])
     found = {word: index.find(word) for word in words}
@@ -247,7 +250,7 @@ def _tree_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, in
 
 
 def assign_splits(object_ids: Iterable[str], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> np.ndarray:
-    """Assign "train", "validation" or "test" to each object, by a BLAKE2b hash of its id.
+    """Assign "train", "validation" or "test" to objects by a BLAKE2b hash of their id.
 
     Parameters
     ----------

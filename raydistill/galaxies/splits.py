@@ -19,7 +19,7 @@ SMALLEST_CLASS = 3  # galaxies: one for each split
 def assign_class_splits(
     object_ids: Sequence[str], labels: Sequence[int], fractions: tuple[float, float, float]
 ) -> tuple[list[str], list[int]]:
-    """Assign a split to each galaxy, so that each class has all splits, or at least train.
+    """Assign splits to galaxies so that each class has all splits, or at least train.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def assign_class_splits(
 
 
 def _sizes(count: int, fractions: tuple[float, float, float]) -> list[int]:
-    """Return the number of galaxies per split, at least one where the fraction is positive."""
+    """Return the sizes of the splits, at least one where the fraction is positive."""
     sizes = [int(fraction > 0) for fraction in fractions]
     for split in (1, 2):  # with fewer galaxies than splits, validation has none, and then test
         sizes[split] *= sum(sizes) <= count

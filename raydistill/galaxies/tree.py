@@ -1,4 +1,4 @@
-"""Decision trees of Galaxy Zoo: which questions volunteers answer, and which answer leads to which.
+"""Decision trees of Galaxy Zoo: the questions, and which answers lead to them.
 
 Every volunteer starts at the first question, and the answers decide which questions follow. So most
 questions are asked of some volunteers only. `DecisionTree.answers` fixes the order of the vote
@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Task:
-    """One question; `asked_after` holds the answers that lead to it, empty if everybody is asked."""
+    """One question; `asked_after`: answers that lead to it, empty if all are asked."""
 
     number: int
     key: str

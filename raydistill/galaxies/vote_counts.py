@@ -1,4 +1,4 @@
-"""Turn vote fractions into counts of votes, for the questions on the paths of classes.
+"""Turn vote fractions into counts of votes, for the questions on paths of classes.
 
 Tables publish fractions, and few of them counts. The tree tells which part P_q of the volunteers
 reaches question q: all of them at the first questions, later the sum of P f over the answers that

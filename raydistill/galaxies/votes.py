@@ -35,7 +35,10 @@ def _numbers(table: pa.Table, name: str, uri: str) -> np.ndarray:
 
 
 def fraction_column(table: pa.Table, name: str, uri: str, *, counts: bool = False) -> np.ndarray:
-    """Return a column of fractions, or of counts, as float64; CatalogError if a value is out of range."""
+    """Return a column of fractions, or of counts, as float64.
+
+    CatalogError is raised if a value is out of range.
+    """
     values = _numbers(table, name, uri)
     outside = (values < -_ROUNDING) | (np.isinf(values) if counts else values > 1 + _ROUNDING)
     if outside.any():
@@ -49,7 +52,7 @@ def fraction_column(table: pa.Table, name: str, uri: str, *, counts: bool = Fals
 
 
 def conditional_fractions(table: pa.Table, question: Question, uri: str) -> np.ndarray:
-    """Return float64 `[N, answers]`, the fraction of each answer among those who were asked.
+    """Return float64 `[N, answers]`, each answer's fraction among volunteers asked.
 
     A row of zeros means that no volunteer was asked, and becomes NaN. So does a row whose column of
     the votes on the question is 0.
@@ -75,7 +78,7 @@ def conditional_fractions(table: pa.Table, question: Question, uri: str) -> np.n
 
 
 def _check_sums(sums: np.ndarray, question: Question, uri: str) -> None:
-    """Raise CatalogError if fractions sum to more than 1, and warn if they sum to less."""
+    """Raise CatalogError if fractions sum to more than 1; warn if they sum to less."""
     above = sums > 1 + _ROUNDING_OF_SUM
     first = question.columns[0]
     if above.any():
@@ -112,7 +115,7 @@ def _without_votes(table: pa.Table, sums: np.ndarray, question: Question, uri: s
 
 
 def sum_of_votes(table: pa.Table, questions: Sequence[Question], uri: str) -> np.ndarray | None:
-    """Return the number of answers to all questions, `[N]`, or None if the table does not tell.
+    """Return the number of answers to all questions, `[N]`; None if it is unknown.
 
     Predictions in proportion to numbers of votes are no whole numbers, and tell nothing.
     """

@@ -1,4 +1,4 @@
-"""Search for rare objects in a survey: learn from few labels, rank, ask, and learn again.
+"""Search for rare objects in a survey: learn from few labels, rank, ask, repeat.
 
 Everything here is numpy, scipy and scikit-learn; `pipeline.hunt` reads the files and runs Ray.
 

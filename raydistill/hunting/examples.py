@@ -41,7 +41,7 @@ class Examples(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Examples of one origin: real ones, presumed negatives, or those of a synthetic source."""
+    """Examples of one origin: real, presumed negatives, or from a synthetic source."""
 
     features_LF: npt.NDArray[Any]
     positive_L: Bools

@@ -1,4 +1,4 @@
-"""Read and write labels as AnomalyMatch's CSV: `filename,label` and any further columns.
+"""Read and write labels as AnomalyMatch's CSV: `filename,label` and other columns.
 
 Existing rows stay as they are, byte for byte: their order, quotes, line ends and further columns.
 New labels are appended.
@@ -53,7 +53,7 @@ class LabelFile:
 
     @property
     def scale(self) -> str:
-        """Return the vocabulary: "normal", "yes-no" or "1-5"; "normal" for a file without labels."""
+        """Return the vocabulary: "normal", "yes-no" or "1-5"; "normal" without labels."""
         used = {row[LABEL].lower() for row in self.rows}
         for name, words in (*WORDS.items(), ("1-5", GRADES)):
             if used <= set(words):
@@ -142,7 +142,7 @@ def _check_header(header: tuple[str, ...], where: str) -> None:
 
 
 def _check_words(labels: list[str], where: str) -> None:
-    """Raise unless all labels are of one vocabulary; an unknown one is named with its row."""
+    """Raise unless all labels are of one vocabulary; name an unknown one with its row."""
     known = {word: name for name, words in (*WORDS.items(), ("1-5", GRADES)) for word in words}
     first: str | None = None
     for number, label in enumerate(labels, 2):

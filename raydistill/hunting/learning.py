@@ -1,4 +1,4 @@
-"""Fit any learner to labelled examples: a regression on features, or a network on pixels."""
+"""Fit a learner to labelled examples: a regression (features) or network (pixels)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ class BlockScorer(Protocol):
     """A fitted learner."""
 
     def score(self, values: npt.NDArray[Any], /) -> Floats:
-        """Return the probability of the wanted kind of features [N, F] or pictures [N, H, W, 3]."""
+        """Return the probability of the wanted kind.
+
+        The input is features [N, F] or pictures [N, H, W, 3].
+        """
         ...
 
 

@@ -1,7 +1,9 @@
-"""Measure a hunt: how well a score finds rare objects, and objects found for labels spent.
+"""Measure a hunt: how well a score finds rare objects, and what the labels yield.
 
-Shape suffixes: N ranked objects, S seeds. Objects with equal scores count in the mean of all their orders
-where that has a closed form, and else in the order of their rows.
+The yield is the number of objects found for the labels spent.
+
+Shape suffixes: N ranked objects, S seeds. Objects with equal scores count in the mean of all their
+orders where that has a closed form, and else in the order of their rows.
 """
 
 from __future__ import annotations
@@ -71,14 +73,17 @@ def average_precision(scores_N: Floats, positive_N: Bools) -> float:
 
 
 def recall_at_purity(scores_N: Floats, positive_N: Bools, purity: float) -> float:
-    """Return the largest completeness of a threshold with at least this purity; 0 if there is none."""
+    """Return the largest completeness at a purity of at least `purity`; 0 if none."""
     found, selected = _thresholds(scores_N, positive_N)
     pure = found >= purity * selected - 1e-9
     return float(found[pure].max() / found[-1]) if pure.any() else 0.0
 
 
 def _thresholds(scores_N: Floats, positive_N: Bools) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the positives and all objects at or above each different score, from the highest."""
+    """Return counts of positives and of all objects at or above each different score.
+
+    The highest score comes first.
+    """
     if not positive_N.any():
         raise ValueError("no object is of the wanted kind, so no ranking can be measured")
     order_N = np.argsort(-scores_N, kind="stable")

@@ -1,4 +1,4 @@
-"""Learn from the pixels of labelled objects: a small network, with or without unlabelled objects."""
+"""Learn from pixels with a small network, with or without unlabelled objects."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ PixelLearner = TypeVar("PixelLearner", NetworkLearner, FixMatchLearner)
 
 
 def for_aligned(learner: PixelLearner) -> PixelLearner:
-    """Return the learner for galaxies with a horizontal axis: mirrors replace the eight symmetries."""
+    """Return the learner for galaxies with a horizontal axis.
+
+    Mirrors replace the eight symmetries.
+    """
     if isinstance(learner, FixMatchLearner):
         options = learner.training
         return replace(
@@ -98,7 +101,10 @@ def computed_by(learner: PixelLearner, arithmetic: Arithmetic) -> PixelLearner:
 
 
 def estimate_fit(learner: NetworkLearner | FixMatchLearner, image_size: int) -> WorkEstimate:
-    """Return the work of fitting the learner once; a gradient costs three forward passes."""
+    """Return the work of fitting the learner once.
+
+    A gradient costs three forward passes.
+    """
     training = learner.training
     forward = forward_flops(shared_network(learner.network, 2, image_size), 3, image_size)
     passes = 3 * training.batch_size

@@ -1,4 +1,4 @@
-"""Choose the objects that a labeller sees next, each with the reason why it is shown.
+"""Choose the objects that a labeller sees next, each with the reason for it.
 
 A round shows objects with a high score, uncertain ones, diverse ones and random ones. The quotas
 say how many of each. Blocks of a survey may arrive in any order and size: the choice depends on
@@ -164,7 +164,7 @@ class _Best:
 def farthest_first(
     features_NF: npt.NDArray[np.floating], centres_CF: npt.NDArray[np.floating], count: int
 ) -> list[int]:
-    """Return `count` rows by greedy k-centre: each is the farthest from all centres before it.
+    """Return `count` rows by greedy k-centre: each the farthest from earlier centres.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def farthest_first(
 
 
 def random_keys(rows_N: Rows, seed: int) -> Floats:
-    """Return a random number in [0, 1) for each row; it depends on the row and the seed alone.
+    """Return a random number in [0, 1) per row; it depends on row and seed alone.
 
     The hash is SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195).
     """

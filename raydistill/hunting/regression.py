@@ -101,9 +101,10 @@ def fit_regression(examples: Examples, standardiser: Standardiser, strength: flo
 def fit_fractions(
     features_NF: npt.NDArray[np.floating], fractions_N: Floats, standardiser: Standardiser, strength: float
 ) -> LinearScorer:
-    """Return the logistic regression whose targets are fractions in [0, 1], such as votes.
+    """Return the logistic regression whose targets are fractions, such as votes.
 
-    An object of fraction p counts as a positive of weight p and a negative of weight 1 - p.
+    The fractions are in [0, 1]. An object of fraction p counts as a positive of weight p and a
+    negative of weight 1 - p.
     """
     if not 0 < fractions_N.mean() < 1:
         raise ValueError("the fractions must not all be 0, or all be 1")
@@ -116,7 +117,10 @@ def fit_fractions(
 
 @dataclass(frozen=True)
 class ProductScorer:
-    """The product of several attributes, such as "smooth" and "dust lane"; no example has both."""
+    """The product of attributes' probabilities, such as "smooth" and "dust lane".
+
+    No example has both attributes.
+    """
 
     heads: tuple[LinearScorer, ...]
 
@@ -150,7 +154,7 @@ def cross_fitted_scores(
     folds: int,
     seed: int,
 ) -> Floats:
-    """Return scores float64 [N] of objects by regressions that know all labels but those of their fold.
+    """Return scores float64 [N] by regressions that know no labels of the own fold.
 
     This is the ceiling of a hunt: no label is missing, and no object is scored by its own.
     """

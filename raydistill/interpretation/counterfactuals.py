@@ -1,4 +1,4 @@
-"""Decide which counterfactual pictures show the one change that was asked for, and no other.
+"""Decide which counterfactual pictures show the requested change and no other.
 
 A generator renders a galaxy twice from the same noise: with its own answers, and with one answer
 changed. The pair is accepted only if a classifier sees the change. The classifier predicts vote
@@ -56,7 +56,7 @@ class Verdict:
         return (self.change_N >= SMALLEST_CHANGE) & (self.side_effect_N <= LARGEST_SIDE_EFFECT)
 
     def rate(self) -> Interval:
-        """Return the share of accepted pairs with Wilson's 95 % interval; NaN without pairs."""
+        """Return the accepted pairs' share and Wilson 95 % interval; NaN without pairs."""
         if not len(self.accepted):
             return NO_INTERVAL
         number = int(self.accepted.sum())

@@ -131,7 +131,9 @@ class Drop:
 
 
 def hidden(pictures_NHWC: Tensor, fill_NHWC: Tensor, annuli: tuple[Annulus, ...] = ANNULI) -> Tensor:
-    """Return the pictures with each ring hidden by each of `FILLS`, [rings, fills, N, H, W, C].
+    """Return pictures, each ring hidden by each fill: [rings, fills, N, H, W, C].
+
+    The fills are `FILLS`.
 
     Parameters
     ----------

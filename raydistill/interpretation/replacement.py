@@ -1,4 +1,4 @@
-"""Remove or insert patches of pictures in an order, and measure the area under the probability curve.
+"""Remove or insert patches in an order, and measure the probability curve's area.
 
 Deletion starts from the picture and replaces its patches; insertion starts from the replacement and
 brings them back (RISE, Petsiuk et al. 2018, arXiv:1806.07421, Sect. 4.2). Where an order names the
@@ -23,7 +23,10 @@ PATCHES_AT_ONCE = 16  # to save memory
 
 
 def patch_grid(height: int, width: int, side: int) -> Tensor:
-    """Return the patch of each pixel, int64 [H, W]: squares of `side` pixels in rows from the top left."""
+    """Return the patch of each pixel, int64 [H, W].
+
+    Patches are squares of `side` pixels, numbered in rows from the top left.
+    """
     columns = -(-width // side)
     return (torch.arange(height) // side)[:, None] * columns + (torch.arange(width) // side)[None, :]
 
@@ -37,7 +40,10 @@ def patch_means(values_NHW: Tensor, patches_HW: Tensor) -> Tensor:
 
 
 def first_to_last(importance_NL: Tensor) -> Tensor:
-    """Return the order of patches, int64 [N, L]: the most important first, equal ones by their number."""
+    """Return the patches by importance, int64 [N, L]: the most important first.
+
+    Equally important ones are in the order of their numbers.
+    """
     return importance_NL.argsort(dim=1, descending=True, stable=True)
 
 
@@ -48,7 +54,7 @@ def random_order(num_pictures: int, num_patches: int, seed: int) -> Tensor:
 
 
 def centre_first(num_pictures: int, patches_HW: Tensor) -> Tensor:
-    """Return the order by the distance of a patch from the centre of the frame, int64 [N, L]."""
+    """Return patches by distance from the centre of the frame, int64 [N, L]."""
     height, width = patches_HW.shape
     y_H1, x_1W = (torch.arange(size, dtype=torch.float64) - (size - 1) / 2 for size in (height, width))
     nearness_1HW = -torch.hypot(y_H1[:, None].expand(height, width), x_1W[None, :].expand(height, width))[None]
@@ -63,7 +69,7 @@ def bright_first(pictures_NHWC: Tensor, patches_HW: Tensor) -> Tensor:
 def occlusion_order(
     classify: Classifier, pictures_NHWC: Tensor, replacement_NHWC: Tensor, labels_N: Tensor, patches_HW: Tensor
 ) -> Tensor:
-    """Return the order by the fall of the class's probability when a patch alone is replaced.
+    """Return patches by the fall of the class's probability when replaced alone.
 
     This is the occlusion sensitivity of Zeiler & Fergus 2014 (arXiv:1311.2901).
 
@@ -101,7 +107,7 @@ def replacement_curve(
     order_NL: Tensor,
     num_points: int,
 ) -> Floats:
-    """Return the probability of each picture's class while its patches change from start to end.
+    """Return the class probability of pictures whose patches change from start to end.
 
     Parameters
     ----------
@@ -121,7 +127,8 @@ def replacement_curve(
     Returns
     -------
     numpy.ndarray
-        float64 [N, num_points + 1]. At point p, the first p / num_points of the patches have changed.
+        float64 [N, num_points + 1]. At point p, the first p / num_points of the patches have
+        changed.
     """
     num_patches = order_NL.shape[1]
     rank_NHW = order_NL.argsort(dim=1)[:, patches_HW]
@@ -134,7 +141,7 @@ def replacement_curve(
 
 
 def area(curve_NP: Floats) -> Floats:
-    """Return the area under each curve by the trapezoidal rule, [N]; the whole axis has length 1."""
+    """Return the area under each curve, [N], by the trapezoidal rule over length 1."""
     areas_N: Floats = np.trapezoid(curve_NP, dx=1 / (curve_NP.shape[1] - 1), axis=1)
     return areas_N
 

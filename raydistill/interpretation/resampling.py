@@ -42,7 +42,7 @@ class Change:
 
 
 def draws(size: int, seed: int, count: int = NUM_RESAMPLES) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield int64 [b, size], the rows of b bootstrap resamples, until `count` are drawn."""
+    """Yield int64 [b, size], the rows of b bootstrap resamples, `count` in total."""
     rng = np.random.default_rng(fold_in(seed, "bootstrap"))
     block = max(1, min(count, _VALUES_AT_ONCE // max(size, 1)))
     for first in range(0, count, block):
@@ -60,7 +60,10 @@ def mean_of_resamples(values_N: Floats, seed: int) -> Floats:
 
 
 def bootstrap_mean(values_N: Floats, seed: int) -> Interval:
-    """Return the mean with its 95 % bootstrap interval; NaN for no value, without ends for a single one."""
+    """Return the mean with its 95 % bootstrap interval.
+
+    It is NaN without values; a single value has no interval (NaN ends).
+    """
     if not len(values_N):
         return NO_INTERVAL
     mean = float(values_N.mean())
@@ -82,7 +85,10 @@ def share_changed(before_N: npt.NDArray[np.bool_], after_N: npt.NDArray[np.bool_
 
 
 def mean_change(before_N: Floats, after_N: Floats, seed: int) -> Change:
-    """Return how much the mean falls from before to after; the p-value is Wilcoxon's signed-rank test."""
+    """Return how much the mean falls from before to after.
+
+    The p-value is that of Wilcoxon's signed-rank test.
+    """
     difference_N = before_N - after_N
     p_value = np.nan
     if len(difference_N):

@@ -1,11 +1,11 @@
-"""Decompose the features of a network into few active parts with a top-k sparse autoencoder.
+"""Decompose network features into few active parts by a top-k sparse autoencoder.
 
     z = top_k(relu(W_e (x - b))),    x' = b + W_d z
 
 At most k of the M sparse features are active for a picture (k-sparse autoencoders, Makhzani & Frey
-2013, arXiv:1312.5663; with unit columns of W_d as in Gao et al. 2024, arXiv:2406.04093). On features
-of galaxy networks they follow volunteers' answers more closely than principal components do
-(arXiv:2510.23749).
+2013, arXiv:1312.5663; with unit columns of W_d as in Gao et al. 2024, arXiv:2406.04093). On
+features of galaxy networks they follow volunteers' answers more closely than principal components
+do (arXiv:2510.23749).
 
 The features x are centred and divided by their root mean square before. Training is plain Adam on
 the squared error, deterministic for a seed on one kind of processor.
@@ -77,7 +77,7 @@ class SparseAutoencoder:
     active: int
 
     def activations(self, features_NF: Tensor) -> Tensor:
-        """Return the sparse features of pictures, float32 [N, M]; at most k of a row are positive."""
+        """Return the sparse features of pictures, float32 [N, M]; at most k are positive."""
         return _top_k(self._centred(features_NF) @ self.encoder_MF.T + self.bias_M, self.active)
 
     def reconstruct(self, activations_NM: Tensor) -> Tensor:
@@ -85,7 +85,10 @@ class SparseAutoencoder:
         return activations_NM @ self.decoder_MF * self.scale + self.mean_F
 
     def explained_variance(self, features_NF: Tensor) -> float:
-        """Return the share of the variance of features that the reconstruction explains; at most 1."""
+        """Return the share of the features' variance that the reconstruction explains.
+
+        It is at most 1.
+        """
         residual = features_NF - self.reconstruct(self.activations(features_NF))
         total = (features_NF - features_NF.mean(dim=0)).square().sum()
         return 1 - float(residual.square().sum() / total)

@@ -1,8 +1,8 @@
-"""Find out which sparse features recur, and which answers of volunteers they follow.
+"""Find which sparse features recur, and which answers of volunteers they follow.
 
 A sparse autoencoder finds other features for another seed, and for another network. A feature that
-others do not find again says something about the training, not about galaxies. So only features that
-recur are described.
+others do not find again says something about the training, not about galaxies. So only features
+that recur are described.
 
 Shape suffixes: N pictures, M sparse features, A answers, B other autoencoders.
 """
@@ -116,7 +116,7 @@ class Alignment:
     p_value: float
 
     def is_aligned(self, adjusted_p_value: float) -> bool:
-        """Return whether the feature follows the answer: significantly, and not just weakly."""
+        """Return whether the feature follows the answer significantly and not just weakly."""
         return adjusted_p_value < 0.05 and abs(self.interval.value) >= WEAKEST_ALIGNMENT
 
 
@@ -180,7 +180,7 @@ def _measure(values_N: Floats, votes_N: Floats, answer: int, seed: int) -> Align
 
 
 def _rank_correlations(a_BN: Floats, b_BN: Floats) -> Floats:
-    """Return Spearman's correlation of each row, [B]; NaN where one of both is constant."""
+    """Return Spearman's correlation of each pair of rows, [B]; NaN if one is constant."""
     a, b = (stats.rankdata(one, axis=1) for one in (a_BN, b_BN))
     a, b = (one - one.mean(axis=1, keepdims=True) for one in (a, b))
     product, length = (a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
@@ -189,6 +189,9 @@ def _rank_correlations(a_BN: Floats, b_BN: Floats) -> Floats:
 
 
 def strongest(activations_N: Floats, count: int) -> Ints:
-    """Return the pictures that activate a feature most, the strongest first; only those that activate it."""
+    """Return the pictures that activate a feature most, the strongest first.
+
+    Pictures that do not activate it are left out.
+    """
     order = np.argsort(-activations_N, kind="stable")[:count]
     return order[activations_N[order] > 0]

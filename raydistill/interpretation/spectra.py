@@ -57,7 +57,7 @@ class Stack(NamedTuple):
         return number
 
     def mean_and_spread(self, rows: npt.NDArray[np.integer] | slice = slice(None)) -> tuple[Floats, Floats]:
-        """Return mean and standard deviation of some spectra at each wavelength; NaN without values."""
+        """Return mean and standard deviation of spectra by wavelength; NaN without values."""
         chosen = self.flux_NW[rows]
         known = np.isfinite(chosen)
         count = known.sum(axis=0)
@@ -69,7 +69,9 @@ class Stack(NamedTuple):
 
 
 def to_rest_frame(spectrum: Spectrum, grid_W: Floats) -> Floats | None:
-    """Return the normalised flux on a rest-frame grid; None if the spectrum does not cover `NORMALISED`.
+    """Return the normalised flux on a rest-frame grid.
+
+    None if the spectrum does not cover `NORMALISED`.
 
     Parameters
     ----------
@@ -99,7 +101,10 @@ def rest_grid(spectra: list[Spectrum]) -> Floats:
 
 
 def window_mean(wavelength_W: Floats, flux_W: Floats, window: tuple[float, float]) -> float:
-    """Return the mean flux in a window of wavelengths; NaN if fewer than `MIN_PIXELS` are known."""
+    """Return the mean flux in a wavelength window.
+
+    NaN if fewer than `MIN_PIXELS` are known.
+    """
     inside = (wavelength_W >= window[0]) & (wavelength_W <= window[1]) & np.isfinite(flux_W)
     return float(flux_W[inside].mean()) if inside.sum() >= MIN_PIXELS else float("nan")
 

@@ -29,13 +29,16 @@ MAX_ROUNDS = 10  # of turning every set to the mean; two or three are enough
 
 
 def poses(pictures_NHWC: Floats) -> Floats:
-    """Return the eight poses of square pictures, float64 [8, N, H, W, C]; the first is unchanged."""
+    """Return the eight poses of square pictures, float64 [8, N, H, W, C].
+
+    The first pose is unchanged.
+    """
     turns = [np.rot90(pictures_NHWC, turn, axes=(1, 2)) for turn in range(4)]
     return np.stack([*turns, *(one[:, :, ::-1] for one in turns)])
 
 
 def contrasts(pictures_SHWC: Floats) -> Floats:
-    """Return the difference of each prototype from the mean over the set and over all poses."""
+    """Return each prototype's difference from the mean over the set and all poses."""
     common_HWC = poses(pictures_SHWC).mean(axis=(0, 1))
     difference: Floats = pictures_SHWC - common_HWC
     return difference
@@ -88,16 +91,16 @@ class Ensemble:
 
     @property
     def deviation(self) -> Floats:
-        """Return the standard deviation over the sets, float64 [S, H, W, C]; NaN for a single set."""
+        """Return the standard deviation over sets, float64 [S, H, W, C]; NaN for one set."""
         if len(self.pictures_RSHWC) < 2:
             return np.full(self.pictures_RSHWC.shape[1:], np.nan)
         deviation: Floats = self.pictures_RSHWC.std(axis=0, ddof=1)
         return deviation
 
     def signal_to_noise(self) -> Floats:
-        """Return the mean contrast over its standard error per pixel, of the mean over channels, [S, H, W].
+        """Return the mean contrast over its standard error per pixel, [S, H, W].
 
-        NaN for fewer than two sets.
+        The contrast is the mean over channels. NaN for fewer than two sets.
         """
         grey_RSHW = np.stack([contrasts(one).mean(axis=3) for one in self.pictures_RSHWC])
         if len(grey_RSHW) < 2:
@@ -192,7 +195,7 @@ def similarity_of_classes(sets: Sequence[Floats], labels_S: Ints) -> Floats:
 
 
 def recurrence_of_classes(similarity_RRKK: Floats) -> list[ClassRecurrence]:
-    """Return the recurrence of each class from `similarity_of_classes` of at least two sets.
+    """Return each class's recurrence from `similarity_of_classes` of two or more sets.
 
     The excess is a mean over pairs of sets, and a set is part of several pairs. So its error is the
     jackknife's over sets, and its interval Student's t with R - 1 degrees of freedom.
@@ -228,7 +231,7 @@ def _mean_of_pairs(values_RR: Floats) -> float:
 
 
 def _jackknife_error(values_RR: Floats) -> float:
-    """Return the standard error of the mean over pairs, when each set is left out in turn."""
+    """Return the standard error of the mean over pairs, by leaving out sets in turn."""
     rows = np.arange(len(values_RR))
     left_out = np.array([_mean_of_pairs(values_RR[np.ix_(rows != row, rows != row)]) for row in rows])
     return float(np.sqrt((len(rows) - 1) / len(rows) * ((left_out - left_out.mean()) ** 2).sum()))

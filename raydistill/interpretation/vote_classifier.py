@@ -61,7 +61,7 @@ class VoteClassifier:
 
     @torch.inference_mode()
     def predict(self, images_NCHW: Tensor) -> Tensor:
-        """Return fractions float32 [N, A] of normalised pictures; those of a question sum to 1."""
+        """Return fractions float32 [N, A] of normalised pictures; each question sums to 1."""
         logits_NA = torch.cat([self.network(self.theta_P, batch) for batch in images_NCHW.split(64)])
         fractions_NA = torch.empty_like(logits_NA)
         for columns in map(list, self.questions):
@@ -70,7 +70,9 @@ class VoteClassifier:
 
 
 def vote_loss(logits_NA: Tensor, votes_NA: Tensor, questions: Sequence[Sequence[int]]) -> Tensor:
-    """Return the mean cross entropy over the known questions of all pictures; NaN where none is known.
+    """Return the mean cross entropy over the known questions of all pictures.
+
+    NaN if no question is known.
 
     Parameters
     ----------

@@ -1,1 +1,4 @@
-"""Profiles, shapes and structure of galaxies in stretched RGB pictures; numpy alone, no torch and no Ray."""
+"""Profiles, shapes and structure of galaxies in stretched RGB pictures.
+
+They need numpy alone, no torch and no Ray.
+"""

@@ -1,14 +1,16 @@
-r"""Compare prototypes with the galaxies of their class, and test all measures of all classes at once.
+r"""Compare prototypes with their class's galaxies, and test all measures at once.
 
-The null hypothesis of a class says that its S prototypes and N galaxies are exchangeable. So any S of
-the S + N pictures could have been the prototypes, and the means of such choices give the exact
+The tests cover all measures of all classes.
+
+The null hypothesis of a class says that its S prototypes and N galaxies are exchangeable. So any S
+of the S + N pictures could have been the prototypes, and the means of such choices give the exact
 distribution of every measure's mean. For one prototype all choices are enumerated; for more they
 are drawn at random.
 
 The choices serve all measures of a class: the step-down maximum test of Westfall and Young (1993)
-adjusts for the measures and uses their correlations. The adjusted p-values are then multiplied by the
-number of classes (Bonferroni). Adjusting the single p-values by Holm's method instead would find
-nothing with a few hundred galaxies, because no p-value of one measure is below 1 / (N + 1).
+adjusts for the measures and uses their correlations. The adjusted p-values are then multiplied by
+the number of classes (Bonferroni). Adjusting the single p-values by Holm's method instead would
+find nothing with a few hundred galaxies, because no p-value of one measure is below 1 / (N + 1).
 """
 
 from __future__ import annotations
@@ -101,9 +103,10 @@ def compare_class(
 
 
 def class_p_values(prototypes_SM: Floats, galaxies_NM: Floats, permutations: int, seed: int) -> Floats:
-    """Return two-sided p-values of the mean prototype, adjusted for the M measures, float64 [M].
+    """Return two-sided p-values of the mean prototype, float64 [M].
 
-    A value that is NaN counts as the mean of the others, which says nothing about its picture.
+    They are adjusted for the M measures. A value that is NaN counts as the mean of the others,
+    which says nothing about its picture.
     """
     pooled = np.concatenate([galaxies_NM, prototypes_SM])
     pooled = np.where(np.isfinite(pooled), pooled, np.nanmean(pooled, axis=0))
@@ -136,9 +139,10 @@ def _comparison(name: str, own: Floats, others: Floats, p_value: float | None) -
 
 
 def band(profiles_NR: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return the 16 %, 50 % and 84 % quantile of profiles in each ring, and the number of values, each [R].
+    """Return the 16 %, 50 % and 84 % quantile and number of values per ring, each [R].
 
-    A ring in which fewer than `MIN_GALAXIES` galaxies have a value is NaN.
+    The values are those of the profiles. A ring in which fewer than `MIN_GALAXIES` galaxies have a
+    value is NaN.
     """
     known_NR: Bools = np.isfinite(profiles_NR)
     count_R = known_NR.sum(0)

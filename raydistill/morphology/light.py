@@ -1,9 +1,10 @@
-"""Prepare pictures for measurements: cut values that no picture can have, and subtract the sky.
+"""Prepare pictures for measurements: cut impossible values, and subtract the sky.
 
 Galaxies and prototypes are stretched RGB pictures, black 0 and white 1. A prototype is optimised
-freely, so some of its values lie outside. They are cut to [0, 1], which the 8 bits of a real picture
-do as well, and the share of cut values is reported. The stretch is not undone. So no number here is
-photometry: it serves to compare a prototype with galaxies in pictures of the same kind and size.
+freely, so some of its values lie outside. They are cut to [0, 1], which the 8 bits of a real
+picture do as well, and the share of cut values is reported. The stretch is not undone. So no number
+here is photometry: it serves to compare a prototype with galaxies in pictures of the same kind and
+size.
 
 Shape suffixes of this package: N pictures, H rows and W columns of pixels, P = H * W, C channels, R
 rings, M orders of Fourier components.
@@ -39,7 +40,7 @@ class Light(NamedTuple):
 
 
 def light_above_sky(pictures_NHWC: npt.NDArray[np.floating]) -> Light:
-    """Return the light of square pictures [N, H, H, 3], black 0 and white 1, without sky."""
+    """Return the light of square pictures [N, H, H, 3], black 0, white 1, without sky."""
     shape = pictures_NHWC.shape
     if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or shape[1] < MIN_SIDE:
         raise ValueError(f"pictures must be [N, H, H, 3] with H of {MIN_SIDE} or more, got {list(shape)}")

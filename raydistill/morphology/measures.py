@@ -1,4 +1,4 @@
-"""Measure pictures: one row a picture with all profiles and numbers of this package."""
+"""Measure pictures: one row per picture with this package's profiles and numbers."""
 
 from __future__ import annotations
 
@@ -124,7 +124,10 @@ def measure(pictures_NHWC: npt.NDArray[np.floating]) -> pa.Table:
 
 
 def is_valid(table: pa.Table, name: str) -> Bools:
-    """Return whether a number of each row of `measure` is finite and not flagged as bad, bool [N]."""
+    """Return whether a number per row is finite and not flagged as bad, bool [N].
+
+    The rows are those of `measure`.
+    """
     valid = np.isfinite(values_of(table, name))
     if name in STRUCTURE:
         valid &= table[FLAG].to_numpy() <= WORST_VALID
@@ -144,7 +147,7 @@ def profiles_of(table: pa.Table, name: str) -> Floats:
 
 
 def _total_colours(light_NHWC: Floats) -> list[Floats]:
-    """Return the colours of the light inside 1.5 Petrosian radii, NaN for a picture without light."""
+    """Return the colours of the light inside 1.5 Petrosian radii; NaN without light."""
     side = light_NHWC.shape[1]
     light_NPC = light_NHWC.reshape(len(light_NHWC), -1, 3)
     inside_NP = find_extent(light_NPC.mean(-1), side).inside_NP

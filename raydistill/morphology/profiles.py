@@ -24,7 +24,7 @@ COLOURS = {"red_green": (0, 1), "green_blue": (1, 2)}
 
 
 def ring_centres() -> Floats:
-    """Return the radii of the middles of the rings, float64 [R], as a fraction of the half-frame."""
+    """Return the mid-radii of the rings, float64 [R], as a fraction of the half-frame."""
     return (np.arange(NUM_RINGS) + 0.5) / NUM_RINGS
 
 
@@ -63,7 +63,7 @@ def elliptical_weights(side: int, ellipticity: float, position_angle: float) -> 
 
 
 def radial_profiles(light_NHWC: Floats, ellipticity_N: Floats, position_angle_N: Floats) -> Floats:
-    """Return the mean light of each channel in each ring of each picture, float64 [N, R, 3].
+    """Return each channel's mean light in the rings of pictures, float64 [N, R, 3].
 
     Parameters
     ----------
@@ -80,9 +80,10 @@ def radial_profiles(light_NHWC: Floats, ellipticity_N: Floats, position_angle_N:
 
 
 def colour_profiles(profiles_NRC: Floats) -> dict[str, Floats]:
-    """Return the colours of `COLOURS`, each float64 [N, R], in magnitudes of the picture's values.
+    """Return the colours of `COLOURS`, each float64 [N, R], in magnitudes.
 
-    Larger is redder. NaN where one of the two channels is fainter than `MIN_LIGHT`.
+    The magnitudes are of the picture's values. Larger is redder. NaN where one of the two channels
+    is fainter than `MIN_LIGHT`.
     """
     bright = np.where(profiles_NRC >= MIN_LIGHT, profiles_NRC, np.nan)
     return {name: 2.5 * np.log10(bright[..., red] / bright[..., blue]) for name, (red, blue) in COLOURS.items()}

@@ -1,11 +1,14 @@
-r"""Measure the shape of galaxies: the ellipse of second moments, and Fourier components of rings.
+r"""Measure galaxy shapes: the ellipse of second moments, and Fourier components.
+
+The components are those of the light in rings.
 
 The light at radius r and azimuth :math:`\varphi` is written as
 
 .. math:: I(r, \varphi) = A_0(r) \bigl[1 + \sum_m a_m(r) \cos m(\varphi - \varphi_m(r))\bigr].
 
-m = 1 measures lopsidedness, m = 2 bars and two arms. Rings are circles around the picture's centre, so
-an inclined disk has m = 2 too. Azimuths count from the picture's horizontal axis towards its top.
+m = 1 measures lopsidedness, m = 2 bars and two arms. Rings are circles around the picture's centre,
+so an inclined disk has m = 2 too. Azimuths count from the picture's horizontal axis towards its
+top.
 """
 
 from __future__ import annotations
@@ -78,11 +81,13 @@ def moment_ellipses(brightness_NHW: Floats) -> Ellipses:
 
 
 def fourier_components(brightness_NHW: Floats) -> Complex:
-    r"""Return the Fourier components of rings, complex128 [N, R, M]: :math:`a_m e^{i m \varphi_m}`.
+    r"""Return the Fourier components of rings, complex128 [N, R, M].
 
-    They are fitted by least squares, which the pixels of a ring do not bias: a pattern of these orders
-    has exactly its amplitude. A ring is NaN if it has fewer than `MIN_PIXELS` pixels, or if its mean
-    light is below `MIN_LIGHT`.
+    Component m is :math:`a_m e^{i m \varphi_m}`.
+
+    They are fitted by least squares, which the pixels of a ring do not bias: a pattern of these
+    orders has exactly its amplitude. A ring is NaN if it has fewer than `MIN_PIXELS` pixels, or if
+    its mean light is below `MIN_LIGHT`.
     """
     side = brightness_NHW.shape[1]
     fit_RKP = _fits(side)
@@ -111,7 +116,10 @@ def pattern(components_NRM: Complex, order: int) -> Pattern:
 
 @functools.cache
 def _fits(side: int) -> Floats:
-    """Return the matrices that fit [1, cos m φ, sin m φ] to each ring, float64 [R, K, P]; NaN for small rings."""
+    """Return the matrices that fit [1, cos m φ, sin m φ] to rings, float64 [R, K, P].
+
+    NaN for small rings.
+    """
     y, x = coordinates(side)
     azimuth = np.arctan2(-y, x)
     terms = [np.ones_like(azimuth), *(np.cos(m * azimuth) for m in ORDERS), *(np.sin(m * azimuth) for m in ORDERS)]

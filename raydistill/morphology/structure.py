@@ -1,14 +1,14 @@
-"""Measure the structure of a galaxy with statmorph: CAS, Gini, M20 and a Sérsic profile.
+"""Measure a galaxy's structure with statmorph: CAS, Gini, M20 and Sérsic profile.
 
-The numbers are those of Rodriguez-Gomez et al. 2019 (MNRAS 483, 4140). Their conditions, and how they
-are met in a stretched RGB picture:
+The numbers are those of Rodriguez-Gomez et al. 2019 (MNRAS 483, 4140). Their conditions, and how
+they are met in a stretched RGB picture:
 
 - Image: the mean of the channels. The sky is measured in the corners, outside the largest circle.
-- Segmentation: photutils' connected pixels above twice the sky's noise, in a slightly smoothed picture.
-  The largest source near the centre is the galaxy. It is not deblended, which would cut off arms; all
-  other sources are masked.
-- Noise: equal for all pixels, that of the sky. The gain is unknown and the stretch hides Poisson noise.
-  So the Sérsic fit weights all pixels equally.
+- Segmentation: photutils' connected pixels above twice the sky's noise, in a slightly smoothed
+  picture. The largest source near the centre is the galaxy. It is not deblended, which would cut
+  off arms; all other sources are masked.
+- Noise: equal for all pixels, that of the sky. The gain is unknown and the stretch hides Poisson
+  noise. So the Sérsic fit weights all pixels equally.
 - PSF: unknown, so the Sérsic profile is not deconvolved.
 
 statmorph's flags are returned: 0 good, 1 suspect, 2 bad, 4 not measured. Here 4 also stands for a
@@ -78,7 +78,10 @@ class Structure:
 
 
 def structure(light_HWC: Floats) -> Structure:
-    """Return the structure of the galaxy in a picture of `light_above_sky`, float64 [H, H, 3]."""
+    """Return the structure of a galaxy in a picture of `light_above_sky`.
+
+    The picture is float64 [H, H, 3].
+    """
     brightness_HW = np.asarray(smooth_brightness(light_HWC), np.float64)
     sky, noise = _corner_sky(brightness_HW)
     labels_HW = _sources(brightness_HW - sky, THRESHOLD * noise)

@@ -1,4 +1,4 @@
-"""The headline of a run in MLflow: figures, pictures, and a note that says how to repeat it."""
+"""The headline of a run in MLflow: figures, pictures, and how to repeat the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raydistill.pipeline.tracking.tracker import Run
 
 
 def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None:
-    """Give the run of a whole pipeline the figures and pictures of its last stage, and a note.
+    """Record a note and the last stage's figures and pictures in a pipeline run.
 
     Parameters
     ----------

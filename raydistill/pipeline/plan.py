@@ -83,7 +83,7 @@ class Plan:
         return self.simulated_survey(self.survey.folder)
 
     def pictures(self) -> Images | DataSet:
-        """Return where the pictures of the survey are, with `auto` where the config has it."""
+        """Return where the survey's pictures are, with `auto` where the config has it."""
         survey = self.config.survey
         if isinstance(survey, SimulatedSurvey):
             assert self.survey is not None
@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def truth(self) -> str | None:
-        """The table of the truth of the simulated survey; None if the survey is a user's own."""
+        """Return the table of a simulated survey's truth; None for a user's own survey."""
         return None if self.survey is None else f"{self.survey.folder.uri}/{TRUTH}"
 
     @staticmethod
@@ -125,7 +125,10 @@ class Plan:
 
     @cached_property
     def expert_network(self) -> Architecture:
-        """The network of the experts: `network`, with an output per answer for `experts.targets: counts`."""
+        """Return the experts' network.
+
+        It is `network`, with an output per answer for `experts.targets: counts`.
+        """
         network = self.config.network
         if self.config.experts.targets != "counts":
             return network
@@ -215,7 +218,10 @@ class Plan:
 
     @cached_property
     def filter_experts(self) -> ArtifactSpec:
-        """The experts that filter samples: the run's own, or those of `sample.filter.experts=PATH`."""
+        """Return the experts that filter samples.
+
+        They are the run's own, or those of `sample.filter.experts=PATH`.
+        """
         wanted = self.config.sample.filter
         if wanted is None or wanted.experts is None:
             return self.trajectories

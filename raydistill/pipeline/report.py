@@ -1,4 +1,4 @@
-"""The summary printed at the end of a run or a search: tables, a verdict, and paths."""
+"""The summary at the end of a run or a search: tables, a verdict, and paths."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WIDTH = 240  # characters of a table; in a narrow terminal rich would truncate n
 
 
 def report_of_run(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
-    """Print the tables, the verdict, the paths of the figures and the command that opens MLflow."""
+    """Print tables, verdict, paths of the figures and the command that opens MLflow."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     head = ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %")
     console.print(_table(f"{plan.config.name}: networks evaluated on test images", [head, *table(report)]))
@@ -55,7 +55,7 @@ def report_of_run(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
 
 
 def audit_report(report: AuditReport, out: TextIO) -> None:
-    """Print flux and colours, the metrics that differ from real galaxies, and the paths of the pages."""
+    """Print flux and colours, metrics that differ from real galaxies, and page paths."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     summary = report.summary
     own = summary.words.own
@@ -94,7 +94,7 @@ def analysis_report(report: AnalysisReport, out: TextIO) -> None:
 
 
 def hunt_report(report: HuntRound | HuntReport, out: TextIO) -> None:
-    """Print what a round knows, or what each strategy found, and the paths of sheet and curves."""
+    """Print what a round knows or each strategy found, and paths of sheet and curves."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     if isinstance(report, HuntRound):
         done = report.summary
@@ -129,7 +129,7 @@ def _interval(mean: float, low: float, high: float, sign: str = "") -> str:
 
 
 def adaptation_report(report: AdaptationReport, out: TextIO) -> None:
-    """Print the accuracies, the closed share of the gap, calibration and rejection of an adaptation."""
+    """Print an adaptation's accuracies, share of gap closed, calibration, rejection."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     head = ("trained on", "method", "source ± 95 %", "target ± 95 %", "ECE", "Brier", "AUROC of unseen classes")
     rows = []
@@ -165,7 +165,10 @@ def search_report(report: SearchReport, out: TextIO) -> None:
 
 
 def fraction_of_experts(report: EvaluationReport, config: Config) -> float | None:
-    """Return the balanced accuracy of the distilled set relative to its experts', if both have the same network."""
+    """Return the distilled set's balanced accuracy divided by its experts'.
+
+    The result is None unless both have the same network.
+    """
     distilled, experts = (
         report.summary.get(name, {}).get("balanced_accuracy", {}).get("mean") for name in ("distilled", "experts")
     )
@@ -176,7 +179,10 @@ def fraction_of_experts(report: EvaluationReport, config: Config) -> float | Non
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """Return whether the distilled set beats its baselines by two standard errors, as a sentence."""
+    """Return, as a sentence, whether the distilled set beats its baselines.
+
+    The margin is two standard errors.
+    """
     ours = summary["distilled"]["balanced_accuracy"]
     baselines = {
         label: summary[name]["balanced_accuracy"]
@@ -196,7 +202,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 
 def table(report: EvaluationReport) -> list[tuple[str, str, str]]:
-    """Return (training set, balanced accuracy, accuracy) as text, in the order of the report."""
+    """Return (training set, balanced accuracy, accuracy) as text, in report order."""
     return [
         (subject, _format(report.summary[subject]["balanced_accuracy"]), _format(report.summary[subject]["accuracy"]))
         for subject in SUBJECTS
@@ -205,7 +211,7 @@ def table(report: EvaluationReport) -> list[tuple[str, str, str]]:
 
 
 def network_table(report: EvaluationReport, config: Config) -> list[tuple[str, ...]]:
-    """Return a header of network names, and a row of balanced accuracies per training set.
+    """Return a header of networks, and a row of balanced accuracies per training set.
 
     A cell has two lines.
     """

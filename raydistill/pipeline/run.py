@@ -151,7 +151,10 @@ def run_stage(name: str, plan: Plan) -> Artifact:
 
 
 def run(plan: Plan, last: str = "evaluate") -> Any:
-    """Run all stages up to `last` as children of one MLflow run; return the artifact of the last one."""
+    """Run all stages up to `last` as children of one MLflow run.
+
+    Return the artifact of the last stage.
+    """
     config = plan.config
     specs = specs_of(plan, last)  # reports a wrong path before the tracking database is created
     tracker = make_tracker(plan)
@@ -172,7 +175,10 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
 
 
 def _identity(last: ArtifactSpec) -> str:
-    """Return an identity that no stage has: a run closes open MLflow runs of the same identity."""
+    """Return an identity that no stage has.
+
+    A run closes open MLflow runs of the same identity.
+    """
     return identity_of("run", {}, {last.kind: last.identity}, last.seed)
 
 
@@ -185,19 +191,22 @@ def search(plan: Plan) -> SearchReport:
 
 
 def predict(plan: Plan, survey: str | None) -> PredictionSet:
-    """Predict every picture of a survey, by default the plan's own; the experts must exist."""
+    """Predict a survey's pictures, by default the plan's own; the experts must exist."""
     specs_of(plan)  # reports a wrong path before the tracking database is created
     return predictions.predict(plan, survey, make_tracker(plan))
 
 
 def sample(plan: Plan) -> SyntheticSet:
-    """Make synthetic galaxies; the curated set must exist, and the generator if the source is one."""
+    """Make synthetic galaxies; the curated set must exist, and a generator if needed."""
     plan.synthetic_specs()  # reports a wrong path before the tracking database is created
     return _sample(plan, make_tracker(plan))
 
 
 def audit(plan: Plan, path: str | None) -> AuditReport:
-    """Compare a synthetic or distilled set with real galaxies, by default the plan's synthetic set."""
+    """Compare a synthetic or distilled set with real galaxies.
+
+    By default it is the plan's synthetic set.
+    """
     audit_specs(plan, path)  # reports a wrong path before the tracking database is created
     return _audit(plan, make_tracker(plan), path=path)
 
@@ -215,7 +224,10 @@ def analyse(plan: Plan) -> AnalysisReport:
 
 
 def run_augment(plan: Plan) -> AugmentationReport:
-    """Compare classifiers trained on real, synthetic and distilled galaxies; the sets must exist."""
+    """Compare classifiers trained on real, synthetic and distilled galaxies.
+
+    The sets must exist.
+    """
     from raydistill.pipeline.augment.stage import augment
 
     augmentation_specs(plan)  # reports a wrong path before the tracking database is created
@@ -232,7 +244,10 @@ def adapt(plan: Plan, target: str) -> AdaptationReport:
 
 
 def detect(plan: Plan, path: str | None) -> DetectionReport:
-    """Train a detector on a synthetic set, by default the plan's own, and evaluate it on real frames."""
+    """Train a detector on a synthetic set, and evaluate it on real frames.
+
+    By default it is the plan's own set.
+    """
     from raydistill.pipeline.detect import stage  # imports matplotlib, which other stages do not need
 
     detection_specs(plan, path)  # reports a wrong path before the tracking database is created

@@ -1,4 +1,4 @@
-"""Describe an artifact before it exists: its kind, identity, folder, seed and parents."""
+"""Describe an artifact before it exists: kind, identity, folder, seed and parents."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def make_spec(
 
 
 def existing_spec(kind: str, uri: str, fix: str) -> ArtifactSpec:
-    """Return the finished artifact at a path that the config or the command line names.
+    """Return the finished artifact at a path from the config or the command line.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""The simulated survey: galaxies with exact truth, rendered as a telescope would see them."""
+"""The simulated survey: galaxies with exact truth, as a telescope would see them."""

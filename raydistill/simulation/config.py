@@ -1,4 +1,7 @@
-"""The config of a simulated survey, without the renderer: every process reads configs, few render."""
+"""The config of a simulated survey, without the renderer.
+
+Every process reads configs, and few render.
+"""
 
 from __future__ import annotations
 

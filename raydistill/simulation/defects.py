@@ -43,7 +43,10 @@ class Shown(NamedTuple):
 
 
 def wide_side(view: int, crop_fraction: float) -> int:
-    """Return W for views of V pixels that are this fraction of the originals: even if V is."""
+    """Return W for views of V pixels that are this fraction of originals.
+
+    W is even if V is.
+    """
     return view + 2 * int(view * (min(MARGIN, 1 / crop_fraction) - 1) / 2)
 
 
@@ -110,7 +113,7 @@ Noise = Callable[[int], np.ndarray]
 
 
 def _sky(wide_WW3: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Noise]:
-    """Return the level of the sky per colour, and a source of noise like that of the sky."""
+    """Return the sky level per colour, and a source of noise like the sky's."""
     width = max(2, round(BORDER * len(wide_WW3)))
     strips = [wide_WW3[:width], wide_WW3[-width:], wide_WW3[:, :width], wide_WW3[:, -width:]]
     ring_N3 = np.concatenate([strip.reshape(-1, 3) for strip in strips]).astype(np.float64)
@@ -130,7 +133,7 @@ def _sky(wide_WW3: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, No
 
 
 def _cut(wide_WW3: np.ndarray, shift_2: np.ndarray, zoom: float, view: int) -> np.ndarray:
-    """Return float64 `[V, V, 3]` of a part of the wide picture, whose side is zoom * V."""
+    """Return float64 `[V, V, 3]` of a part of the wide picture, of side zoom * V."""
     side, width = zoom * view, len(wide_WW3)
     corner = (width - side) / 2 - shift_2 * side  # the galaxy moves against the part that is cut out
     if zoom == 1.0:
@@ -154,7 +157,10 @@ def _grid(view: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _colour(rng: np.random.Generator, single: float) -> np.ndarray:
-    """Return the share of each colour: one alone with probability `single`, for bands are exposed in turn."""
+    """Return the share of each colour.
+
+    One colour stands alone with probability `single`, because bands are exposed in turn.
+    """
     if rng.random() < single:
         return np.eye(3)[rng.integers(3)]
     return rng.uniform(0.7, 1, 3)

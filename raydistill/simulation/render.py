@@ -152,7 +152,7 @@ def galaxy_light(truth: Truth, seed: int, telescope: Telescope = SDSS) -> Floats
 
 
 def describe(truth: Truth, texture: Floats, x: Floats, y: Floats) -> tuple[list[Component], Floats]:
-    """Return the components and the r-band optical depth of the dust at points (x right, y up)."""
+    """Return the components and r-band optical depth of dust at (x right, y up)."""
     angle = math.radians(truth.position_angle)
     u = -math.sin(angle) * x + math.cos(angle) * y
     v = (-math.cos(angle) * x - math.sin(angle) * y) * np.float32(truth.winding or 1)
@@ -196,7 +196,7 @@ def edge_on_components(truth: Truth, u: Floats, v: Floats) -> list[Component]:
 
 
 def face_on_components(truth: Truth, texture: Floats, u: Floats, v: Floats) -> list[Component]:
-    """Return an inclined thin disk with a rounder bulge; `u`, `v` are coordinates in its plane."""
+    """Return an inclined thin disk with a rounder bulge; `u`, `v` lie in its plane."""
     radius = np.sqrt(u**2 + v**2)
     bulge_axis_ratio = truth.axis_ratio**0.4
     bulge_radius = elliptical_radius(u, v * np.float32(truth.axis_ratio), bulge_axis_ratio)
@@ -253,7 +253,10 @@ def companion_component(truth: Truth, u: Floats, v: Floats) -> Component:
 
 
 def lensed_component(truth: Truth, u: Floats, v: Floats) -> Component:
-    """Return the arcs: a young disk behind a singular isothermal sphere, whose deflection is constant."""
+    """Return the arcs: a young disk behind a singular isothermal sphere.
+
+    The sphere's deflection is constant.
+    """
     distance = np.maximum(np.hypot(u, v), np.float32(1e-3))
     angle = math.radians(truth.source_angle)
     shrink = 1 - np.float32(truth.einstein_radius) / distance
@@ -283,7 +286,7 @@ def observed_colour(truth: Truth, colour: tuple[float, float]) -> tuple[float, f
 
 
 def length_unit(truth: Truth, texture: Floats) -> float:
-    """Return `petro_r90` per unit length: 1 / radius of the circle that holds 90 % of the light."""
+    """Return `petro_r90` per unit length: 1 / radius that holds 90 % of the light."""
     num_pixels, pixel = 64, 6.0 / 64
     x, y = grid(num_pixels, pixel)
     parts, _ = describe(replace(truth, clumpiness=0.0, companion=0.0, arc_flux=0.0), texture, x, y)
@@ -295,7 +298,10 @@ def length_unit(truth: Truth, texture: Floats) -> float:
 
 
 def grid(num_pixels: int, pixel: float) -> tuple[Floats, Floats]:
-    """Return x (right) and y (up) of the pixel centres, float32 `[num_pixels, num_pixels]` each."""
+    """Return x (right) and y (up) of pixel centres.
+
+    Each is float32 `[num_pixels, num_pixels]`.
+    """
     axis = ((np.arange(num_pixels) - (num_pixels - 1) / 2) * pixel).astype(np.float32)
     x, y = np.meshgrid(axis, -axis)
     return x, y
@@ -314,10 +320,10 @@ def clump_texture(seed: int) -> Floats:
 
 
 def sample(texture: Floats, u: Floats, v: Floats) -> Floats:
-    """Return the texture at (u, v), linearly interpolated, with 36 of its pixels per unit length."""
+    """Return the texture at (u, v), linearly interpolated; 36 pixels per unit length."""
     return ndimage.map_coordinates(texture, np.stack([36 * u, 36 * v]), order=1, mode="grid-wrap", output=np.float32)
 
 
 def clump_map(texture: Floats, u: Floats, v: Floats, clumpiness: float) -> Floats:
-    """Return star-forming clumps: log-normal noise with mean about 1 in the plane of the disk."""
+    """Return star-forming clumps: log-normal noise, mean about 1, in the disk's plane."""
     return np.exp(np.float32(clumpiness) * sample(texture, u, v) - np.float32(clumpiness**2 / 2))

@@ -1,4 +1,4 @@
-"""Simulate a Galaxy Zoo 2: galaxies with known truth, their pictures, and the votes of volunteers.
+"""Simulate a Galaxy Zoo 2: galaxies with known truth, pictures, volunteers' votes.
 
 The demo and the tests need a survey that a seed reproduces and whose true classes are known. Every
 galaxy depends on `fold_in(seed, "galaxy", number)` only, so any process may simulate any chunk.
@@ -43,7 +43,10 @@ SMOOTH, FEATURES, ARTIFACT = GZ2.answers[:3]
 
 
 def vote_columns() -> list[str]:
-    """Return the vote columns of `gz2_hart16.csv`, which has raw fractions for two answers only."""
+    """Return the vote columns of `gz2_hart16.csv`.
+
+    It has raw fractions for two answers only.
+    """
     columns = []
     for stem in GZ2.answers:
         plain = [f"{stem}_fraction"] if stem in (SMOOTH, FEATURES) else []
@@ -70,7 +73,7 @@ SCHEMA = pa.schema(
 
 
 def schema_of(survey: SimulatedSurvey) -> pa.Schema:
-    """Return the columns of a survey: `SCHEMA`, and the truth of lenses if it has some."""
+    """Return the columns of a survey: `SCHEMA`, and the truth of lenses if any."""
     lensed = [pa.field(name, pa.float64()) for name in LENS_COLUMNS] if survey.lens_fraction else []
     return pa.schema([*SCHEMA, *lensed])
 
@@ -164,9 +167,10 @@ def draw_smooth(label: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def draw_lens(galaxy: Truth, rng: np.random.Generator) -> Truth:
-    """Return a smooth galaxy that lenses one behind it, with the size and magnitude of another galaxy.
+    """Return a smooth galaxy that lenses one behind it.
 
-    The arcs are wider and brighter than those of most real lenses, so that small pictures show them.
+    Its size and magnitude are those of `galaxy`. The arcs are wider and brighter than those of most
+    real lenses, so that small pictures show them.
     """
     return Truth(
         class_=LENS,
@@ -247,7 +251,7 @@ def sigmoid(x: float) -> float:
 
 
 def answer_odds(truth: Truth, telescope: Telescope = SDSS) -> dict[str, list[float]]:
-    """Return the odds (any scale) of a careful volunteer's answers, by the key of the task."""
+    """Return the odds (any scale) of a careful volunteer's answers, by task key."""
     clear, label = clarity(truth, telescope), truth.class_
     smooth = label <= 2 or label == LENS
     edge_on, barred, spiral = label in (3, 4), truth.bar_length > 0, truth.num_arms > 0
@@ -297,7 +301,7 @@ CARELESS = 0.06  # share of volunteers who answer at random; the weights of Will
 
 
 def ask_volunteers(truth: Truth, rng: np.random.Generator, telescope: Telescope = SDSS) -> dict[str, Any]:
-    """Return the votes of about 44 volunteers: totals, and the fractions of each answer.
+    """Return the votes of about 44 volunteers: totals, and fractions of each answer.
 
     The fractions are raw, weighted and debiased.
     Fractions refer to volunteers who were asked; they are 0 if no volunteer was asked. The weights
@@ -335,7 +339,10 @@ BIAS_SLOPE = {FEATURES: 9.0, "t03_bar_a06_bar": 6.0, "t04_spiral_a08_spiral": 6.
 def tally(
     task: Task, hits: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64], redshift: float
 ) -> dict[str, float]:
-    """Return the columns of one task; `hits` `[answers, volunteers]` marks the answers given."""
+    """Return the columns of one task.
+
+    `hits` `[answers, volunteers]` marks the answers given.
+    """
     plain = hits.sum(1) / max(1, hits.sum())
     weighted = (hits * weights).sum(1) / max((hits * weights).sum(), 1e-12)
     gain = np.exp([BIAS_SLOPE.get(answer.column, 0.0) * (redshift - 0.03) for answer in task.answers])
@@ -351,12 +358,12 @@ IDENTITY = ("objid", "sample", "ra", "dec", "petro_r90", "redshift", "total_clas
 
 
 def write_survey(folder: str | Path, tables: Iterable[pa.Table], schema: pa.Schema = SCHEMA) -> int:
-    """Write the layout of the public release into `folder` and return the number of galaxies.
+    """Write the public release's layout into `folder`; return the number of galaxies.
 
     `catalog.csv` (votes, no truth), `truth.csv`, `filename_mapping.csv`, `images/{asset_id}.jpg`,
     `README.txt`. One table of `simulate_chunk` is in memory at a time, and the same tables give the
-    same bytes. `schema` is that of the tables. The CSV files get their names last, so a killed writer
-    leaves no catalogue. Existing files are replaced. CatalogError if there are no rows.
+    same bytes. `schema` is that of the tables. The CSV files get their names last, so a killed
+    writer leaves no catalogue. Existing files are replaced. CatalogError if there are no rows.
     """
     truth = [name for name in schema.names if name in ALL_TRUTH]
     labelled_schema = schema.append(pa.field("sample", pa.string()))

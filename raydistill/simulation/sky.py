@@ -1,7 +1,7 @@
-"""Add what lies between a galaxy and its picture: neighbours, the PSF, noise, and the stretch.
+"""Add what lies between a galaxy and its picture: neighbours, PSF, noise, stretch.
 
-Light is in nanomaggies per pixel of the telescope, float32 `[3 (g, r, i), n, n]`. The constants hold
-for SDSS; a `Telescope` scales them.
+Light is in nanomaggies per pixel of the telescope, float32 `[3 (g, r, i), n, n]`. The constants
+hold for SDSS; a `Telescope` scales them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def add_neighbours(light: Floats, rng: np.random.Generator, telescope: Telescope
 
 
 def magnitudes(rng: np.random.Generator, count: int, slope: float, faintest: float) -> list[float]:
-    """Draw magnitudes from counts that grow as 10**(slope * magnitude) up to `faintest`.
+    """Draw magnitudes; counts grow as 10**(slope * magnitude) up to `faintest`.
 
     None is brighter than 15.
     """
@@ -109,7 +109,10 @@ def add_stamp(
 
 
 def observe(light: Floats, psf_fwhm: float, rng: np.random.Generator, telescope: Telescope = SDSS) -> Floats:
-    """Return the recorded light [nmgy per px]: blurred, with small shifts between bands, with noise."""
+    """Return the recorded light [nmgy per px]: blurred, shifted between bands, noisy.
+
+    The shifts are small.
+    """
     sky, gain = sky_sigma(telescope), electrons(telescope)
     side = light.shape[1]
     shifts = rng.normal(0, 0.12, (3, 2))  # native px: they cause the coloured rims of real SDSS composites
@@ -127,7 +130,7 @@ def observe(light: Floats, psf_fwhm: float, rng: np.random.Generator, telescope:
 
 
 def psf_transfer(side: int, sigma: float, down: float, right: float) -> npt.NDArray[np.complex64]:
-    """Return the Fourier transform, for `rfft2`, of a shifted PSF with two wider wings.
+    """Return the Fourier transform (`rfft2`) of a shifted PSF with two wider wings.
 
     The later blur `WARP` of signal and noise is subtracted. The core of both together has the
     width `sigma` [px].

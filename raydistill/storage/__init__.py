@@ -61,7 +61,7 @@ R = TypeVar("R")
 
 
 def _storage_errors(method: Callable[Concatenate[Folder, P], R]) -> Callable[Concatenate[Folder, P], R]:
-    """Turn errors of a store's client, which may not survive pickling, into ArtifactError."""
+    """Turn errors of a store's client, which pickling may break, into ArtifactError."""
 
     @functools.wraps(method)
     def wrapped(folder: Folder, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -136,10 +136,11 @@ class Folder:
             path.write_bytes(data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Create a file and return True, or return False if it exists. The store decides between writers.
+        """Create a file and return True, or return False if it exists.
 
-        A local disk decides by O_EXCL, S3 by `If-None-Match: *`, Google by `ifGenerationMatch=0`. A
-        server that ignores the condition overwrites the file, so remote callers must read it back.
+        The store decides between writers. A local disk decides by O_EXCL, S3 by `If-None-Match: *`,
+        Google by `ifGenerationMatch=0`. A server that ignores the condition overwrites the file, so
+        remote callers must read it back.
         """
         if not self.is_local:
             with suppress(FileExistsError):
@@ -159,7 +160,7 @@ class Folder:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Yield a local path to write to; the file appears as `name` if the body raises no error."""
+        """Yield a local path to write to; `name` appears unless the body raises an error."""
         if not self.is_local:
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / Path(name).name
@@ -181,7 +182,7 @@ class Folder:
                 temporary.unlink(missing_ok=True)
 
     def check_writable(self) -> None:
-        """Raise ArtifactError if the folder cannot be written to. No file or folder remains."""
+        """Raise ArtifactError if the folder is not writable; leave no file or folder."""
         if self.is_local:
             path = Path(self._path)
             nearest = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
@@ -192,7 +193,7 @@ class Folder:
         self.remove(name)
 
     def local(self, name: str, sha256: str | None = None) -> Path:
-        """Return a local path of the file: its own, or that of a copy checked against `sha256`."""
+        """Return a local path of the file, or of a copy checked against `sha256`."""
         if self.is_local:
             return Path(self._at(name))
         copy = CACHE / (sha256 or hashlib.sha256(self._at(name).encode()).hexdigest()) / Path(name).name
@@ -227,7 +228,7 @@ class Folder:
 
     @_storage_errors
     def files(self, under: str = "") -> list[str]:
-        """Return the sorted names of all complete files below `under`, relative to this folder."""
+        """Return the sorted names of complete files below `under`, relative to the folder."""
         self._fs.invalidate_cache()
         root = self._at(under)
         paths = self._fs.find(root) if self._fs.exists(root) else []
@@ -245,7 +246,7 @@ class Folder:
 
     @_storage_errors
     def change_token(self) -> str:
-        """Return a digest of sizes, times and ETags, which differs after a file has changed.
+        """Return a digest of sizes, times and ETags, which differs after a file change.
 
         Reads no file.
         """
@@ -305,7 +306,10 @@ def _remove_unused_copies() -> None:
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Sync the bytes before the rename: after a power failure a name without its bytes could remain."""
+    """Sync the bytes before the rename.
+
+    After a power failure a name without its bytes could remain.
+    """
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
@@ -319,7 +323,9 @@ def _has_digest(path: Path, sha256: str) -> bool:
 
 @contextmanager
 def disk_errors(where: str, elsewhere: str = "choose another output=FOLDER") -> Iterator[None]:
-    """Turn a full disk, a missing permission or a file in place of a folder into ArtifactError.
+    """Turn a full disk, a missing permission or a blocking file into ArtifactError.
+
+    A blocking file is in place of a folder.
 
     `elsewhere` says how to choose another folder.
     """

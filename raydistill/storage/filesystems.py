@@ -38,7 +38,10 @@ def resolve_uri(
 
 
 def _s3_options() -> dict[str, Any]:
-    """Return options for s3fs: ten attempts last about a minute, botocore's default some seconds."""
+    """Return options for s3fs: ten attempts, which last about a minute.
+
+    The default of botocore lasts some seconds.
+    """
     attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", 10))
     retries = {"mode": os.environ.get("AWS_RETRY_MODE", "standard"), "total_max_attempts": attempts}
     return {"config_kwargs": {"retries": retries}}
@@ -48,7 +51,7 @@ def _s3_options() -> dict[str, Any]:
 
 
 def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    """Return pyarrow's file system of a local path or an fsspec URI, and the path on it.
+    """Return pyarrow's file system of a local path or fsspec URI, and the path on it.
 
     Local files keep pyarrow's own file system: it lists 4 and reads 2 times as fast (5000 files of
     20 kB).
@@ -65,7 +68,7 @@ COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".lz4": "lz4", ".zst": "zstd"}
 
 
 def open_stream(uri: str) -> IO[bytes]:
-    """Open a file for reading from start to end, decompressed by its suffix in any case.
+    """Open a file for sequential reading, decompressed by its suffix in any case.
 
     OSError if it cannot be opened.
     """
@@ -75,14 +78,15 @@ def open_stream(uri: str) -> IO[bytes]:
 
 
 def compression_of(name: str) -> str | None:
-    """Return the compression that the suffix of a file tells: "gzip", "bz2", "lz4", "zstd" or None."""
+    """Return "gzip", "bz2", "lz4", "zstd" or None, by the suffix of a file name."""
     return COMPRESSIONS.get(os.path.splitext(name)[1].lower())
 
 
 class _FsspecHandler(pafs.FSSpecHandler):
-    """Raise OSError if a store refuses or does not answer; pyarrow would report a missing file.
+    """Raise OSError if a store refuses or does not answer.
 
-    Cached listings are dropped before each question: another process may have written meanwhile.
+    pyarrow would report a missing file. Cached listings are dropped before each question: another
+    process may have written meanwhile.
     """
 
     def get_file_info(self, paths: list[str]) -> Any:

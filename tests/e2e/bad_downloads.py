@@ -1,4 +1,4 @@
-"""Rows of the table of bad inputs about downloads. Port 9 of this machine answers nothing."""
+"""Rows of bad inputs about downloads; port 9 of this machine answers nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the table of bad inputs about pictures: ranges, stretches, zips and arrays."""
+"""Rows of bad inputs about pictures: ranges, stretches, zips and arrays."""
 
 from __future__ import annotations
 

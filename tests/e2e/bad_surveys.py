@@ -1,4 +1,4 @@
-"""Rows of the table of bad inputs about surveys: the table of votes, labels, folders and files of pictures."""
+"""Rows of bad inputs about surveys: vote table, labels, folders and picture files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the table of bad inputs about synthetic galaxies, the stages that use them, and the filter."""
+"""Rows of bad inputs: synthetic galaxies, stages that use them, and the filter."""
 
 from __future__ import annotations
 

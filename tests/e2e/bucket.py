@@ -1,4 +1,4 @@
-"""Start an S3-compatible server on the loopback interface; list the files of a run in its bucket."""
+"""Start an S3-compatible server on loopback; list a run's files in its bucket."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def client_of(port: int) -> dict[str, str]:
 
 @contextmanager
 def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, str], Gate]]:
-    """Start moto's server with an empty bucket `bucket`; yield the environment of its clients, and its gate.
+    """Start moto's server with an empty bucket `bucket`.
 
-    The environment is also set in this process.
+    Yield the environment of its clients, and its gate. The environment is also set in this process.
     """
     (port,) = tools.free_ports(1)
     program = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]

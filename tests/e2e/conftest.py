@@ -1,4 +1,4 @@
-"""Run the tiny config once without faults; its digests are the reference of the fault tests."""
+"""Run the tiny config once without faults; fault tests compare with its digests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from tests.e2e import tools
 
 @pytest.fixture(scope="session")
 def env() -> Iterator[dict[str, str]]:
-    """Return the environment of the commands; Ray's session folders have a short path and are deleted at the end."""
+    """Yield the environment of the commands.
+
+    Ray's session folders have a short path and are deleted at the end.
+    """
     folder = Path(tempfile.mkdtemp(prefix="rd-e2e-"))
     yield tools.environment(folder)
     shutil.rmtree(folder, ignore_errors=True)

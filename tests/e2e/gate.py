@@ -17,7 +17,7 @@ SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request ra
 
 
 class Gate:
-    """Forward `port` to `server_port`. throttled: number of requests answered with SLOW_DOWN."""
+    """Forward `port` to `server_port`; `throttled` counts the SLOW_DOWN answers."""
 
     def __init__(self, server_port: int) -> None:
         (self.port,) = tools.free_ports(1)

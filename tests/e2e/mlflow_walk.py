@@ -1,4 +1,4 @@
-"""Open the pages of MLflow that a user sees, in a real browser, and check what they show.
+"""Open the MLflow pages that a user sees in a real browser; check what they show.
 
 `python -m tests.e2e.mlflow_walk TRACKING_URI EXPERIMENT FOLDER` saves a picture of each page.
 """
@@ -26,7 +26,7 @@ CLOSED = {"mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true", "mlflow.assis
 
 
 class Walk:
-    """A browser on an MLflow server; `pictures` is where pages are saved, None saves none."""
+    """A browser on an MLflow server; saves pages in `pictures` unless it is None."""
 
     def __init__(self, page: Page, server: str, pictures: Path | None = None) -> None:
         self.page, self._server, self._pictures = page, server, pictures
@@ -41,7 +41,7 @@ class Walk:
             await self.page.evaluate(f"localStorage.setItem({json.dumps(key)}, {json.dumps(value)})")
 
     async def visit(self, address: str, *wanted: str, name: str = "") -> str:
-        """Open a page below `/#/`, wait until it shows these texts, and return all its text."""
+        """Open a page below `/#/`, wait until it shows these texts, and return its text."""
         await self.page.goto("about:blank")  # another fragment alone would not load the page again
         await self.page.call("Page.navigate", url=f"{self._server}/#/{address}")
         return await self.read(*wanted, name=name)
@@ -65,7 +65,7 @@ class Walk:
         await self.page.evaluate(f"{found}.click()")
 
     async def picture_width(self) -> int:
-        """Return the width in pixels of the largest picture on the page, once it is loaded."""
+        """Wait until the page's largest picture is loaded; return its width in pixels."""
         for _ in range(300):
             sizes = "Math.max(0, ...[...document.images].map(image => image.naturalWidth))"
             if (width := int(await self.page.evaluate(sizes))) > 200:

@@ -19,7 +19,7 @@ ANY_PORT = ("--min-worker-port=0", "--max-worker-port=0")
 
 @dataclass
 class Head:
-    """A head node: its dashboard accepts jobs at `address`, other nodes join at `gcs_address`."""
+    """A head node: its dashboard takes jobs at `address`, nodes join at `gcs_address`."""
 
     command: tools.Command
     address: str

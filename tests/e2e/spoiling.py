@@ -1,4 +1,4 @@
-"""Damage the input of a command before it runs; the rows of `bad_inputs` name these functions."""
+"""Damage the input of a command before it runs; `bad_inputs` names the functions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def artifact(root: Path, kind: str) -> Path:
 
 
 def _generator(*groups: str) -> None:
-    """Write a generator with random weights into the prepared run, which is in the working folder."""
+    """Write a generator with random weights to the prepared run in the working folder."""
     write_generator(Plan(config.load("tiny.yaml")), *groups)
 
 
@@ -83,7 +83,7 @@ def bright_arrays(root: Path) -> None:
 
 
 def distilled_with(class_names: list[str], size: int, aligned: bool = False) -> Callable[[Path], None]:
-    """Copy the prepared distilled set with other classes, another size or another alignment."""
+    """Copy the prepared distilled set with other classes, size or alignment."""
 
     def make(root: Path) -> None:
         source, folder = Folder(artifact(root, "distilled")), Folder(root / "given")
@@ -97,7 +97,7 @@ def distilled_with(class_names: list[str], size: int, aligned: bool = False) -> 
 
 
 def curated_with(class_names: list[str], size: int) -> Callable[[Path], None]:
-    """Copy the prepared curated set with other classes or another size, as if it were of another survey."""
+    """Copy the prepared curated set with other classes or size, as of another survey."""
 
     def make(root: Path) -> None:
         source, folder = Folder(artifact(root, "curated")), Folder(root / "other")
@@ -141,7 +141,7 @@ def pictures_in_parquet(root: Path) -> None:
 
 
 def folders_of_classes(*above: str) -> Callable[[Path], None]:
-    """Write two classes of ten pictures below each of these folders of the data set `set`."""
+    """Write two classes of ten pictures below each given folder of the data set `set`."""
 
     def make(root: Path) -> None:
         for n in range(20 * len(above)):

@@ -19,7 +19,7 @@ LIGHT = np.random.default_rng(0).random((3, 32, 32)).astype(np.float32)
 
 
 def zipped(names: dict[str, bytes] | None = None, **header: int) -> Callable[[Path], None]:
-    """Write `x.zip` with the pictures, or other files; `header` changes a field of each directory entry."""
+    """Write `x.zip` with the pictures or other files; `header` sets directory fields."""
     fields = {"flags": (8, "<H"), "size": (24, "<I")}
 
     def make(root: Path) -> None:

@@ -1,4 +1,7 @@
-"""The page of an analysis in a real browser: slider, difference of classes, details by keyboard, two widths."""
+"""Test the page of an analysis in a real browser.
+
+The tests use the slider, the difference of classes, details by keyboard, and two widths.
+"""
 
 from __future__ import annotations
 

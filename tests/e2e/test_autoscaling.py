@@ -1,4 +1,7 @@
-"""Run Ray's autoscaler with processes as machines: the cluster grows with waiting work and shrinks when idle."""
+"""Run Ray's autoscaler with processes as machines.
+
+The cluster grows with waiting work and shrinks when idle.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ def machines(head: Head) -> int:
 
 
 def raydistill(head: Head, folder: Path, stage: str, *words: str) -> tools.Command:
-    """Run a command instead of a job: the machines share a session folder, and a stopped one deletes jobs' folders."""
+    """Run a command instead of a job.
+
+    The machines share a session folder, and a stopped one deletes the folders of jobs.
+    """
     return tools.raydistill(folder, head.env, f"resources.address={head.gcs_address}", *words, stage=stage)
 
 

@@ -1,6 +1,7 @@
-"""Give bad inputs to the real command line: each has an exit code and one error message, without a traceback.
+"""Give bad inputs to the real command line: one error message, and no traceback.
 
-The inputs are the tables in `bad_*.py`. `python -m tests.e2e.test_bad_inputs` writes it to docs/errors.md.
+Each input has an exit code. The inputs are the tables in `bad_*.py`.
+`python -m tests.e2e.test_bad_inputs` writes it to docs/errors.md.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
-    """Start a private Ray for the rows that need one, unless one of other tests is running."""
+    """Start a private Ray for the rows that need one, unless another one is running."""
     import ray
 
     if ray.is_initialized():
@@ -93,7 +94,10 @@ def call(arguments: list[str], process: bool = False) -> tuple[int, str, str]:
 
 
 def plain(text: str, root: Path) -> str:
-    """Return the text without folder, digests, number of CPUs and shipped configs, which differ between machines."""
+    """Return the text without folder, digests, number of CPUs and shipped configs.
+
+    These differ between machines.
+    """
     text = re.sub(r"-[0-9a-f]{12}\b", "-…", text.replace(f"{root}/", ""))
     text = re.sub(r"has more than \d+ and \d+", "has more than 2 and 0", text)
     return re.sub("shipped configs are: (.*, )?demo, .*", "shipped configs are: demo, …", text)
@@ -166,7 +170,10 @@ def test_interrupts_and_system_errors_have_a_message(
 
 
 def test_error_wrapped_by_ray_is_reported_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray raises a subclass of its own error and of raydistill's, with the worker's traceback as its text."""
+    """Raise a subclass of Ray's error and of raydistill's, as Ray does.
+
+    Its text is the traceback of the worker.
+    """
     import ray.exceptions
 
     own = ArtifactCorrupt("it is damaged", "there", "fix it")
@@ -268,7 +275,7 @@ that the sentence names.
 
 
 def document() -> str:
-    """Return docs/errors.md, from the exit codes of the help and the table of bad inputs."""
+    """Return docs/errors.md, from the help's exit codes and the table of bad inputs."""
     codes = re.findall(r"^ +(\d+) +(.*)$", base.EXIT_CODES, re.MULTILINE)
     lines = [f"| {code} | {meaning} |" for code, meaning in codes]
     parts = [

@@ -1,4 +1,4 @@
-"""Run clusters whose machines share no disk: all files are in an S3-compatible store.
+"""Run clusters without a shared disk: all files are in an S3-compatible store.
 
 One test runs the demo; another stops two of three machines during the run.
 """

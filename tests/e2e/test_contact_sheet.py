@@ -1,4 +1,4 @@
-"""The contact sheet in a real browser: labelled by keyboard, left, resumed, and saved."""
+"""The contact sheet in a real browser: labelled by keyboard, left, resumed, saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Test that SAOImage DS9 shows prototypes as their picture does: north of a picture is up, and spirals keep their sense."""
+"""Test that SAOImage DS9 shows prototypes as their picture does.
+
+North of a picture is up, and spirals keep their sense.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ HEADER: dict[str, Card] = {"IPC": 1, "SEED": 0, "DIGEST": "0" * 16, "STRETCH": "
 
 
 def prototype(winding: int) -> np.ndarray:
-    """Return a spiral, float32 `[H, W, 3]` in [0, 1], row 0 at the top, with a blue corner at the top left."""
+    """Return a spiral, float32 `[H, W, 3]` in [0, 1], with row 0 at the top.
+
+    It has a blue corner at the top left.
+    """
     steps = np.arange(SIDE) - (SIDE - 1) / 2
     light = Spiral(0, 0, winding).light(steps[None], -steps[:, None])
     picture = (light[..., None] * COLOURS).astype(np.float32)

@@ -1,4 +1,7 @@
-"""Test faults other than a dead worker: two commands at once, a restarted head, wrong clocks, full memory and disks."""
+"""Test faults other than a dead worker.
+
+They are two commands at once, a restarted head, wrong clocks, full memory and disks.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ def test_workers_with_a_clock_ten_years_behind(undisturbed: Path, env: dict[str,
 def test_run_stops_with_a_message_when_memory_is_full(
     undisturbed: Path, env: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
-    """Ray kills workers when memory is full; the test sets the limit to almost nothing.
+    """Set the memory limit to almost nothing: Ray kills workers when memory is full.
 
     In every stage the run stops with a message, and resumes on a larger machine.
     """
@@ -89,7 +92,10 @@ def test_run_stops_with_a_message_when_memory_is_full(
 def test_search_stops_with_a_message_when_its_only_machine_dies(
     undisturbed: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """The search does not wait without end for another machine; a larger cluster resumes it."""
+    """Stop the search instead of waiting without end for another machine.
+
+    A larger cluster resumes it.
+    """
     tools.copy_of(undisturbed, tmp_path, "survey", "curated", "trajectories")
     space = "search={trials: 2, stopping: null, space: {student_steps: [2, 3]}}"
     words = (space, "distill.iterations=60", "distill.validate_every=20", "resources.distill_cpus=2")

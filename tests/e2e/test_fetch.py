@@ -1,4 +1,7 @@
-"""`raydistill fetch` as processes: killed, interrupted, on a full disk, and from real files to a curated set."""
+"""Test `raydistill fetch` as processes.
+
+They are killed, interrupted, on a full disk, or go from real files to a curated set.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def server() -> Iterator[FileServer]:
 
 @contextmanager
 def fetching(record: str, to: Path, server: FileServer) -> Iterator[subprocess.Popen[str]]:
-    """Start `raydistill fetch` in a process of its own; kill it if it still runs at the end."""
+    """Start `raydistill fetch` in a process of its own; kill it if it runs at the end."""
     command = [sys.executable, "-m", "raydistill.cli", "fetch", record, "--to", str(to), "--base-url", server.url]
     process = subprocess.Popen(
         command,
@@ -98,7 +101,7 @@ def test_interrupt_ends_at_once_while_a_server_is_silent(server: FileServer, tmp
 
 def test_full_disk_is_one_sentence_and_the_part_stays(server: FileServer, tmp_path: Path) -> None:
     def endless(request: Request) -> None:
-        """Send the file without its length, so that only the disk can tell that it is too large."""
+        """Send the file without its length: only the disk can tell that it is too large."""
         request.start(200, {"Connection": "close"})
         request.body(gzip.compress(TABLE, 0))
         request.close_connection = True
@@ -128,7 +131,10 @@ def test_help_lists_records_with_size_and_licence() -> None:
 def test_real_galaxies_go_from_a_server_to_a_curated_set(
     data_root: Path, server: FileServer, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """787 real galaxies, served as the public records are; licence and citation arrive in the manifest."""
+    """Fetch and curate 787 real galaxies, served as the public records are.
+
+    Licence and citation arrive in the manifest.
+    """
     sample = data_root / "gz2_hart16"
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

@@ -1,4 +1,7 @@
-"""Submit runs as jobs to a running cluster with token authentication, read their logs, and stop them."""
+"""Submit runs as jobs to a running cluster with token authentication.
+
+Read their logs, and stop them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def head(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def log_of(submitted: tools.Command) -> list[str]:
-    """Return the job's lines from the output of `ray job submit`, without the command's own lines."""
+    """Return the job's own lines in the output of `ray job submit`."""
     lines = [line.rstrip() for line in submitted.out.read_text().splitlines() if line.strip()]
     first = 1 + next((i for i, line in enumerate(lines) if "Tailing logs" in line), len(lines))
     words = (i for i, line in enumerate(lines[first:], first) if re.search(r" cli\.py:\d+ -- ", line))
@@ -77,7 +80,10 @@ def test_client_without_a_token_is_refused(head: Head, env: dict[str, str], tmp_
 
 
 def stop(head: Head, name: str) -> str:
-    """Stop the job as `ray job stop` does, without the start-up time of the command; return the final status."""
+    """Stop the job and return its final status.
+
+    This does the same as `ray job stop`, without the start-up time of the command.
+    """
     from ray.job_submission import JobSubmissionClient
 
     token = Path(head.env["RAY_AUTH_TOKEN_PATH"]).read_text()

@@ -1,4 +1,7 @@
-"""`kill -9` in the middle of every stage: the same command resumes, and every artifact ends with the same bits."""
+"""Test `kill -9` in the middle of every stage.
+
+The same command resumes, and every artifact ends with the same bits.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ MADE_BEFORE = ("survey", "curated", "trajectories")  # the inputs of a search
 
 
 def leftovers(output: Path) -> list[str]:
-    """Return files of unfinished work in finished artifacts, and files that no manifest lists."""
+    """Return unfinished files in finished artifacts, and files that no manifest lists."""
     names: list[str] = []
     for kind in tools.KINDS:
         folder = artifact(output, kind)

@@ -1,4 +1,7 @@
-"""Check the MLflow records of a run: parent and children, config, lineage, curves, pictures and status."""
+"""Check the MLflow records of a run: parent, children, config and lineage.
+
+Also check curves, pictures and status.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Run all stages with every file in a bucket of an S3-compatible server that stops answering for a while."""
+"""Run all stages with every file in a bucket of an S3-compatible server.
+
+The server stops answering for a while.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def run(folder: Path, env: dict[str, str], *words: str) -> tools.Command:
 def test_run_in_a_bucket_has_the_digests_of_a_run_on_disk(
     undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is unreachable while experts train and throttles requests while distilling."""
+    """Cut off the server while experts train, and throttle requests while distilling."""
     with s3_server(tmp_path / "s3", monkeypatch) as (client, gate):
         command = run(tmp_path, {**env, **client})
         command.wait_until("experts train", lambda: bool(stored("/state.npz")))

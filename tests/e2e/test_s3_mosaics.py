@@ -1,4 +1,4 @@
-"""Cut galaxies out of mosaics in a bucket of an S3-compatible server, and count the bytes that are read."""
+"""Cut galaxies out of mosaics in an S3-compatible bucket; count the bytes read."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_curated_set_of_a_bucket_is_that_of_the_disk(
 
 @pytest.mark.long
 def test_only_the_bytes_of_cutouts_are_read_from_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pictures are those of the files on disk; a refused request ends with one sentence."""
+    """Compare pictures with those on disk; a refused request ends with one sentence."""
     write_tile(tmp_path / "tiles" / "0.fits", [], make_wcs(RA, DEC, SIDE, SIDE), SIDE, SIDE)
     data, header = fits.getdata(tmp_path / "tiles" / "0.fits", header=True)
     fits.CompImageHDU(data, header).writeto(tmp_path / "tiles" / "1.fits.fz")

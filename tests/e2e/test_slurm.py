@@ -1,4 +1,7 @@
-"""Run the Slurm script with the real `ray symmetric-run` on one node; shell scripts replace scontrol and srun."""
+"""Run the Slurm script with the real `ray symmetric-run` on one node.
+
+Shell scripts replace scontrol and srun.
+"""
 
 from __future__ import annotations
 

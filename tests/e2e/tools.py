@@ -1,4 +1,7 @@
-"""Start the command line in processes that the tests watch and kill; only processes started here are ended."""
+"""Start the command line in processes that the tests watch and kill.
+
+Only processes started here are ended.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ PATIENCE = 540.0  # seconds; a busy machine is ten times slower than a quiet one
 
 
 def environment(ray_folder: Path, **more: str) -> dict[str, str]:
-    """Return an environment without token and telemetry, with one thread and Ray's session files in `ray_folder`."""
+    """Return an environment without token and telemetry, with one thread.
+
+    Ray's session files are in `ray_folder`.
+    """
     settings = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(ray_folder)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -68,7 +74,7 @@ class Command:
             raise TimeoutError(f"not done after {timeout:g} s; its log ends with:\n{self.log[-3000:]}") from None
 
     def wait_until(self, what: str, condition: Callable[[], bool], timeout: float = PATIENCE) -> None:
-        """Return as soon as the condition holds; fail if the command ends before, or after the timeout."""
+        """Return once the condition holds; fail if the command ends before, or on timeout."""
         deadline = time.monotonic() + timeout
         while not condition():
             ended = self.process.poll()
@@ -158,7 +164,7 @@ def raydistill(output: Path, env: Mapping[str, str], *words: str, stage: str = "
 
 
 def assert_each_was_built_once(log: str) -> None:
-    """Check in the log of two concurrent runs that one waited while the other built each artifact."""
+    """Check the log of two concurrent runs: one builds each artifact, the other waits."""
     assert "is being built by process" in log
     built = re.findall(r"(\w+): done, content", log)
     assert sorted(built) == sorted(KINDS), "an artifact was built twice"
@@ -198,7 +204,7 @@ def copy_of(output: Path, to: Path, *kinds: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free ports below the ephemeral range, where no connection can take them first."""
+    """Return free ports below the ephemeral range, where no connection takes them."""
     ports: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(ports) < count:
@@ -219,7 +225,10 @@ def answers(url: str) -> bool:
 
 
 def mount_small_disk(folder: Path, size: str) -> None:
-    """Mount a small file system at `folder`, which the caller unmounts; skip the test without the right to mount."""
+    """Mount a small file system at `folder`, which the caller unmounts.
+
+    Skip the test without the right to mount.
+    """
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True)
     if done.returncode:

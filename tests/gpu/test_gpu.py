@@ -120,7 +120,10 @@ def test_speed_of_the_generators_for_one_gpu(monkeypatch: pytest.MonkeyPatch, na
 
 
 def test_commands_on_a_gpu(tmp_path: Path) -> None:
-    """Run all stages with half a GPU per expert and per fit, and one for distilling; then those that work block by block."""
+    """Run all stages on a GPU, then those that work block by block.
+
+    An expert or a fit takes half a GPU, distilling takes one.
+    """
     config = Path(__file__).parents[1] / "configs" / "tiny.yaml"
     network = "generate.model.network={kind: unet, channels: [16, 32], layers: 1}"
     options = [f"output={tmp_path}", "resources.gpus=0.5", "resources.distill_gpus=1", "resources.workers=2"]

@@ -43,7 +43,7 @@ def repeat(check: Check, seconds: float) -> None:
 
 
 def refused(action: Callable[[], T]) -> T | None:
-    """Return the result of an action, or None if it refuses its input with one sentence."""
+    """Return the result of an action; None if it refuses its input with one sentence."""
     try:
         return action()
     except RaydistillError as error:
@@ -54,7 +54,7 @@ def refused(action: Callable[[], T]) -> T | None:
 
 
 def damage(content: bytes, random: Random) -> bytes:
-    """Return the bytes with one to four random faults; half of them are in the first kilobyte."""
+    """Return the bytes with one to four random faults, half in the first kilobyte."""
     data = bytearray(content)
     for _ in range(random.randint(1, 4)):
         size = min(len(data), 1024) if random.random() < 0.5 else len(data)

@@ -1,4 +1,4 @@
-"""Damaged configs, overrides and class trees are refused with one sentence, or are read."""
+"""Damaged configs, overrides and class trees are read, or refused in one sentence."""
 
 from __future__ import annotations
 

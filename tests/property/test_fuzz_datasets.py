@@ -1,4 +1,4 @@
-"""Damaged data sets and odd folders are refused with one sentence, or give their pictures."""
+"""Damaged data sets and odd folders give pictures, or one sentence of refusal."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def write_zip(root: Path, random: Random) -> DataSet:
 
 
 def read_pictures(data: DataSet) -> int:
-    """Read every picture of a data set as the stage does; return the number of rejected ones."""
+    """Read all pictures of a data set as the stage does; return how many are rejected."""
     rows, num_rejected = data.index().rows.to_pylist(), 0
     for path, row_group in dict.fromkeys((row["path"], row["row_group"]) for row in rows):
         selected = [row["row"] for row in rows if (row["path"], row["row_group"]) == (path, row_group)]

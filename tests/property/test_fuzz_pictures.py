@@ -43,7 +43,7 @@ def random_picture(random: Random) -> bytes:
 
 
 def pillow_pixels(content: bytes) -> np.ndarray | None:
-    """Return the picture as RGB on black, float `[H, W, 3]`; None if its levels have no known range.
+    """Return RGB on black, float `[H, W, 3]`; None if the levels have no known range.
 
     Where Pillow cannot open a TIFF, tifffile must find more than 8 bits in it.
     """
@@ -79,7 +79,7 @@ def check_picture(random: Random) -> None:
 
 
 def random_fits(random: Random) -> tuple[bytes, FitsImages]:
-    """Return a FITS file of three bands in one cube or three extensions, and its reader."""
+    """Return a FITS file of three bands (one cube or three extensions) and its reader."""
     rng, side = np.random.default_rng(random.getrandbits(32)), random.randint(8, 40)
     bands = rng.normal(20, 8, (3, side, side)).clip(0, 60).astype(random.choice(BAND_TYPES))
     if random.random() < 0.5:

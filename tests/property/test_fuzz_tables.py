@@ -28,7 +28,7 @@ CLASSES = ("edge_on", "round", "spiral")
 
 
 def random_columns(random: Random, survey: str) -> dict[str, list[object]]:
-    """Return a table of labels, of the public release of Galaxy Zoo 2, or of a campaign."""
+    """Return a table of labels, of Galaxy Zoo 2's public release, or of a campaign."""
     count = random.randint(1, 30)
     rng = np.random.default_rng(random.getrandbits(32))
     columns: dict[str, list[object]] = {

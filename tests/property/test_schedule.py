@@ -41,7 +41,10 @@ schedules = (
 
 @st.composite
 def trends(draw: st.DrawFn) -> list[float]:
-    """Return a trend with noise, of up to 150 iterations; a schedule rarely advances on noise alone."""
+    """Return a trend with noise, of up to 150 iterations.
+
+    A schedule rarely advances on noise alone.
+    """
     seed, slope, length = draw(st.integers(0, 99)), draw(st.floats(-0.1, 0.1)), draw(st.integers(1, 150))
     noise = draw(st.sampled_from([0.0, 0.01, 1.0]))
     return list(10 + slope * np.arange(length) + noise * np.random.default_rng(seed).normal(size=length))

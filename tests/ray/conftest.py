@@ -1,4 +1,4 @@
-"""Share one private Ray, and the artifacts of the tiny run, among the tests of the pipeline."""
+"""Share one private Ray, and the tiny run's artifacts, among the pipeline's tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def curated_root(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run folder with the tiny survey and curated set. Write only to a `copy_of` it."""
+    """Return a run folder with the tiny survey and curated set.
+
+    Write only to a `copy_of` it.
+    """
     from raydistill.pipeline.curate.stage import curate
     from raydistill.pipeline.simulate.stage import simulate
 

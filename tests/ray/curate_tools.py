@@ -46,7 +46,10 @@ def pixels(png: bytes) -> np.ndarray:
 
 
 def blob(number: int, size: int = 48) -> np.ndarray:
-    """Return a picture, uint8 [size, size, 3]: a Gaussian on noise; the number seeds position and colour."""
+    """Return a picture, uint8 [size, size, 3]: a Gaussian on noise.
+
+    The number seeds position and colour.
+    """
     rng = np.random.default_rng(number)
     y, x = np.mgrid[:size, :size]
     cx, cy = size / 2 + rng.uniform(-3, 3, 2)

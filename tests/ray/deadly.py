@@ -15,7 +15,7 @@ MAX_WAIT = 120.0  # s
 
 
 class Deadly(nn.Module):
-    """A linear network; with the parameters `POISON` it exits once a file is there that matches `after`."""
+    """A linear network; with parameters `POISON` it exits once a file matches `after`."""
 
     def __init__(self, num_inputs: int, num_classes: int, root: str, after: str) -> None:
         super().__init__()

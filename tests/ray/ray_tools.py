@@ -1,4 +1,4 @@
-"""Tools of the pipeline's tests: configs of the tiny run, digests, and workers to kill."""
+"""Tools of the pipeline's tests: tiny configs, digests, and workers to kill."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def wait_until(event: str, happened: Callable[[], bool], timeout: float = 120.0,
 
 
 def workers(name: str) -> list[psutil.Process]:
-    """Return the Ray workers of this process that run `name`; `ps` shows them as `ray::<name>`."""
+    """Return the Ray workers of this process that run `name` (`ray::<name>` in `ps`)."""
     processes = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):

@@ -1,4 +1,7 @@
-"""Test the adapt stage: its figures, equal content on 1 and 2 workers, resuming, and refused sets."""
+"""Test the adapt stage: its figures, and equal content on 1 and 2 workers.
+
+Also test resuming, and refused sets.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +148,7 @@ def test_predictions_are_those_of_the_stored_networks(
 def test_labels_of_the_target_change_only_the_ceiling_and_the_scores(
     plain: AdaptationReport, root: Path, target: str, tmp_path: Path
 ) -> None:
-    """Other names of the target's classes are other labels: the same networks are trained."""
+    """Rename the target's classes, hence its labels: the same networks are trained."""
     other = copy_of(root, tmp_path, *INPUTS)
     swapped = {**RENAMED, "smooth_round": "spiral", "bar_spiral": "round", "no_bar_spiral": "round"}
     words = "adapt.classes={" + ", ".join(f"{a}: {b or 'null'}" for a, b in swapped.items()) + "}"

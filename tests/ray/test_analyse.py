@@ -1,4 +1,7 @@
-"""Test the analysis stage: equal content on 1 and 2 workers, resuming, properties of a table, and other sets."""
+"""Test the analysis stage: equal content on 1 and 2 workers, and resuming.
+
+Also test properties of a table, and other sets.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Test the morphology of an analysis: its tasks agree with a plain loop, resume by block, and fill the section."""
+"""Test the morphology of an analysis.
+
+Its tasks agree with a plain loop, resume by block, and fill the section.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public API on real Ray: stages return artifacts, and artifacts convert to what other tools read."""
+"""The public API on real Ray: artifacts of stages, and conversion for other tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Test the audit stage: equal content on 1 and 2 workers, resuming, distilled sets, and refused sets."""
+"""Test the audit stage: equal content on 1 and 2 workers, and resuming.
+
+Also test distilled sets, and refused sets.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Test the augment stage: equal content on 1 and 2 workers, resuming, choices on validation, refused sets."""
+"""Test the augment stage: equal content on 1 and 2 workers, and resuming.
+
+Also test choices on validation, and refused sets.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run folder with three synthetic sets of a generator with random weights."""
+    """Return a run folder with three synthetic sets of a generator of random weights."""
     root = copy_of(distilled_root, tmp_path_factory.mktemp("augment"), "survey", "curated", "trajectories", "distilled")
     write_generator(Plan(tiny(root)))
     for seed in range(3):
@@ -53,7 +56,10 @@ def synthetic(root: Path, seed: int) -> str:
 
 
 def words(root: Path) -> tuple[str, ...]:
-    """Return overrides of a comparison with two sources, one of them with two replicates, and prototypes."""
+    """Return overrides of a comparison: two sources and prototypes.
+
+    One of the sources has two replicates.
+    """
     sources = f"{{pair: ['{synthetic(root, 0)}', '{synthetic(root, 1)}'], single: ['{synthetic(root, 2)}']}}"
     return (*SHORT, f"augment.synthetics={sources}", f"augment.distilled={Plan(tiny(root)).distilled.folder.uri}")
 
@@ -63,7 +69,10 @@ def compared(root: Path, *overrides: str) -> AugmentationReport:
 
 
 def copied(root: Path, to: Path) -> Plan:
-    """Return the plan of the same comparison in another run folder, which reads the sets of `root`."""
+    """Return the plan of the same comparison in another run folder.
+
+    It reads the sets of `root`.
+    """
     copy_of(root, to, "survey", "curated")
     return Plan(tiny(to, *words(root), "resources.workers=1"))
 

@@ -106,7 +106,7 @@ class Collect(logging.Handler):
 
 @contextmanager
 def fail_on_logged_deprecation() -> Iterator[None]:
-    """Fail on a deprecation that Ray logs; pytest turns those of `warnings` into errors in every test."""
+    """Fail on a deprecation that Ray logs; pytest fails on those of `warnings`."""
     logger, handler = logging.getLogger("ray.data._internal.util"), Collect()
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -272,7 +272,7 @@ def test_class_without_a_training_galaxy_raises(blobs: CatalogSurvey, tmp_path: 
 
 
 def two_for_training(name: str) -> list[str]:
-    """Return the ids of two galaxies of this class that the hash places in the training split."""
+    """Return ids of two galaxies of this class that the hash assigns to training."""
     ids = [i for i, c in labels(80).items() if c == name]
     return [i for i in ids if assign_splits([i], (0.6, 0.2, 0.2))[0] == "train"][:2]
 
@@ -324,7 +324,7 @@ def test_bad_pictures_are_listed_with_their_reason_and_the_others_are_kept(
 
 
 def test_fixed_survey_keeps_no_file_of_a_failed_attempt(blobs: CatalogSurvey, tmp_path: Path) -> None:
-    """The identity does not depend on the pictures, so the second attempt uses the same folder."""
+    """Try again in the same folder: the identity does not depend on the pictures."""
     root = tmp_path / "survey"
     (root / "images").mkdir(parents=True)
     for number, object_id in enumerate(labels(80)):

@@ -1,4 +1,7 @@
-"""Curate data sets with Ray Data: official splits, every picture once, the same pixels from every format."""
+"""Curate data sets with Ray Data.
+
+Splits are the official ones, every picture occurs once, and every format gives the same pixels.
+"""
 
 from __future__ import annotations
 
@@ -63,9 +66,10 @@ def png(image: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def jpegs(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ImageTable:
-    """Return a table of real CIFAR-10 JPEGs: 30 training and 10 test images of each of five classes.
+    """Return a table of real CIFAR-10 JPEGs of five classes.
 
-    The names of the test images repeat those of training images. A row group has 17 rows.
+    A class has 30 training and 10 test images. The names of the test images repeat those of
+    training images. A row group has 17 rows.
     """
     whole = pq.read_table(data_root / "cifar10_jpeg.parquet")
     parts = []
@@ -116,7 +120,7 @@ def test_limits_of_classes_and_images_keep_the_test_split_whole(jpegs: ImageTabl
 
 
 def test_every_format_gives_the_same_pixels(tmp_path: Path) -> None:
-    """Sixty pictures as CIFAR's binary version, in a folder, a zip, Parquet files, .npz and HDF5."""
+    """Store sixty pictures as CIFAR binary, folder, zip, Parquet, .npz and HDF5."""
     images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
     labels, names = np.arange(60) % 5, (*CLASSES, "dog", "frog", "horse", "ship", "truck")
     for name in ("bin", "folder", "parquet"):
@@ -177,7 +181,7 @@ def test_torchvision_reads_the_idx_files_of_mnist(tmp_path: Path) -> None:
 
 
 def test_images_of_any_shape_and_a_missing_one(tmp_path: Path) -> None:
-    """Images of a data set may have any shape and a single colour; curation takes the central square."""
+    """Accept images of any shape and of a single colour; take the central square."""
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (tmp_path / "x" / label).mkdir(parents=True)
@@ -197,9 +201,9 @@ def test_images_of_any_shape_and_a_missing_one(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
-    """Return a data set of 40 training and 20 test pictures: three of the latter are also in train.
+    """Return a data set of 40 training and 20 test pictures.
 
-    One copy is stored as BMP instead of PNG.
+    Three of the latter are also in train. One copy is stored as BMP instead of PNG.
     """
     root = tmp_path_factory.mktemp("copies")
     images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)

@@ -1,4 +1,7 @@
-"""Test the filter of damaged pictures: its rejections, its rates, and equal bytes on any workers."""
+"""Test the filter of damaged pictures: its rejections and its rates.
+
+The bytes are equal on any workers.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +122,7 @@ def test_pictures_in_a_table_give_the_same_rejections(
 def test_dead_worker_and_a_killed_stage_do_not_change_the_bytes(
     blobs: CatalogSurvey, filtered: CuratedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    """A worker dies while it trains; then the stage ends after the training, and runs again."""
+    """Kill a training worker; then end the stage after training, and run it again."""
     plan = Plan(configs_of(tmp_path, blobs, 2))
 
     def interrupted(*arguments: Any) -> Any:
@@ -176,7 +179,7 @@ def test_set_without_a_filter_has_no_report(blobs: CatalogSurvey, tmp_path: Path
 
 @pytest.mark.long
 def test_defects_in_real_galaxies_are_recognised_and_clean_ones_are_kept(data_root: Path, tmp_path: Path) -> None:
-    """Defects are injected into whole pictures of validation and test galaxies, which train nothing."""
+    """Inject defects into whole validation and test pictures, which train nothing."""
     os.environ["RAYDISTILL_DATA"] = str(data_root)
     settings = [f"output={tmp_path}", "tracking.enabled=false", "curate.align=false", "curate.per_class=400"]
     base = configs.load("gz2_kaggle5_unaligned", settings)

@@ -152,7 +152,7 @@ def test_fits_folder_without_the_requested_bands_raises(tmp_path: Path) -> None:
 
 
 def test_votes_of_gz_decals_are_kept_in_the_order_of_their_tree(tmp_path: Path) -> None:
-    """One Parquet file holds ids, pictures and numbers of votes, as those of galaxy-datasets."""
+    """Write one Parquet file of ids, pictures and vote counts, as in galaxy-datasets."""
     votes = {"smooth": (9, 2, 3), "featured-or-disk": (1, 8, 7), "artifact": (0, 0, 0)}
     rows = [
         {"id_str": f"g{n:03d}", "image": {"bytes": picture(n), "path": f"{n}.jpg"}}

@@ -27,7 +27,10 @@ FILES = ("i/*.fits", "r/*.fits", "g/*.fits")
 
 
 def positions(count: int) -> list[Spiral]:
-    """Return spirals on a grid of 20 arcsec over three tiles, which lie side by side to the north."""
+    """Return spirals on a grid of 20 arcsec over three tiles.
+
+    The tiles lie side by side to the north.
+    """
     rng = np.random.default_rng(0)
     north, east = divmod(np.arange(count), 6)
     step = 20 / 3600
@@ -37,7 +40,7 @@ def positions(count: int) -> list[Spiral]:
 
 
 def write_survey(folder: Path, count: int = 60) -> CatalogSurvey:
-    """Write a table and tiles of 150 arcsec, 120 arcsec apart; the last row has no tile."""
+    """Write a table and 150 arcsec tiles, 120 arcsec apart; the last row has no tile."""
     spirals = positions(count)
     for tile in range(2):
         wcs = make_wcs(RA, DEC + tile * 120 / 3600, PIXELS, PIXELS)

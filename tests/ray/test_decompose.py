@@ -53,7 +53,7 @@ def test_experts_keep_the_layout_of_the_plain_network(decomposed_root: Path, tra
 
 @pytest.mark.long
 def test_dead_worker_does_not_change_the_bits(curated_root: Path, tmp_path: Path) -> None:
-    """The state of a decomposed expert also has its nuisance head and the momentum of that head."""
+    """Keep the nuisance head and its momentum in the state of a decomposed expert."""
     calm = tiny(copy_of(curated_root, tmp_path / "calm", "survey", "curated"), DECOMPOSE, LONG, "resources.workers=1")
     experts(Plan(calm), SILENT)
     killed = tiny(

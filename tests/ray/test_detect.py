@@ -1,4 +1,7 @@
-"""Test the detect stage: equal content on 1 and 2 workers, resuming, what it writes, and refused sets."""
+"""Test the detect stage: equal content on 1 and 2 workers, and resuming.
+
+Also test what it writes, and refused sets.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ FEW = (
 
 @pytest.fixture(scope="module")
 def root(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run folder with a survey, its galaxies, its whole frames, and a synthetic set beside them."""
+    """Return a run folder with survey, galaxies, whole frames and a synthetic set."""
     root = tmp_path_factory.mktemp("detect")
     simulate(Plan(tiny(root, *SURVEY)), SILENT)
     galaxies = curate(Plan(tiny(root, *SURVEY)), SILENT)

@@ -1,4 +1,4 @@
-"""The distill stage: resuming, divergence, history, and the handedness of spirals from JPEG to FITS."""
+"""The distill stage: resuming, divergence, history, handedness from JPEG to FITS."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_only_a_folder_with_every_file_and_no_checkpoint_is_finished(tmp_path: P
 def test_stage_killed_before_its_manifest_has_the_same_bits(
     trained_root: Path, undisturbed: Config, tmp_path: Path, missing: tuple[str, ...]
 ) -> None:
-    """The kill comes after the images were written, or between two of the files, without a checkpoint."""
+    """Kill the stage after the images, or between two files, without a checkpoint."""
     root = copy_of(Path(undisturbed.output), tmp_path, *MADE_FROM, "distilled")
     config = tiny(root, *LONG)
     for name in missing:
@@ -206,7 +206,10 @@ def test_repeated_updates_of_a_resumed_worker_are_recorded_once(undisturbed: Con
 
 
 def test_class_means_get_the_learning_rate_of_real_images(trained_root: Path, tmp_path: Path) -> None:
-    """Class means are alike and move a student little: a rate chosen on them is too large later."""
+    """Use the rate of real images: a rate chosen on class means is too large later.
+
+    Class means are alike and move a student little.
+    """
 
     def trainer(init: str) -> Trainer:
         plan = Plan(tiny(trained_root, f"distill.init={init}", "distill.student_lr=auto"))
@@ -278,7 +281,10 @@ def test_fits_header_has_seed_and_pixel_scale(distilled_root: Path) -> None:
 
 
 def spiral(winding: int, turn: float, size: int = 96) -> np.ndarray:
-    """Return an image, uint8 [size, size, 3], of two logarithmic arms; `winding` is as seen with row 0 at the top."""
+    """Return an image, uint8 [size, size, 3], of two logarithmic arms.
+
+    `winding` is as seen with row 0 at the top.
+    """
     row, column = np.mgrid[:size, :size] - (size - 1) / 2
     radius, angle = np.hypot(row, column) + 1e-9, np.arctan2(-row, column)  # the angle grows anticlockwise
     arms = 1 + 0.9 * np.cos(2 * angle - 4.0 * winding * np.log(radius) + turn)
@@ -287,7 +293,10 @@ def spiral(winding: int, turn: float, size: int = 96) -> np.ndarray:
 
 
 def winding(image: np.ndarray) -> int:
-    """Return +1 or -1: the phase of the two-armed mode grows or falls with the radius, row 0 at the top."""
+    """Return +1 or -1: the phase of the two-armed mode grows or falls with the radius.
+
+    Row 0 is at the top.
+    """
     grey = np.asarray(image, dtype=float).reshape(*image.shape[:2], -1).mean(axis=2)
     size = len(grey)
     row, column = np.mgrid[:size, :size] - (size - 1) / 2
@@ -313,7 +322,10 @@ SENSES = {"anticlockwise": 1, "clockwise": -1}
 
 
 def spirals(root: Path) -> Config:
-    """Return a run on spirals, a class for each handedness, that publishes one unchanged galaxy per class."""
+    """Return a run on spirals, with a class for each handedness.
+
+    It publishes one unchanged galaxy per class.
+    """
     (root / "images").mkdir(parents=True)
     labels = {f"{name}{n}": name for name in SENSES for n in range(20)}
     for number, (object_id, name) in enumerate(labels.items()):
@@ -338,7 +350,7 @@ def spirals(root: Path) -> Config:
 
 
 def tiles(png: Path, count: int) -> list[np.ndarray]:
-    """Return the images of a grid, from top to bottom: its largest areas that are not background."""
+    """Return the images of a grid, top to bottom: its largest non-background areas."""
     grid = np.asarray(Image.open(png).convert("RGB"))
     areas, _ = ndimage.label((grid != grid[0, 0]).any(axis=2))
     boxes = sorted(ndimage.find_objects(areas), key=lambda box: -np.prod([s.stop - s.start for s in box]))[:count]

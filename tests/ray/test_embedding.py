@@ -1,4 +1,7 @@
-"""Condition a generator on an expert's features: the map, its file, training, and variations of a galaxy."""
+"""Condition a generator on an expert's features: the map, its file, and training.
+
+Also test variations of a galaxy.
+"""
 
 from __future__ import annotations
 

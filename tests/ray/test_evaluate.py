@@ -1,4 +1,4 @@
-"""The evaluate stage: the report, sets from other runs, incompatible sets, and the cache of fits."""
+"""The evaluate stage: report, other runs' sets, incompatible sets, cache of fits."""
 
 from __future__ import annotations
 
@@ -227,7 +227,10 @@ def test_set_made_from_the_test_galaxies_is_refused(root: Path, tmp_path: Path) 
 def test_test_galaxies_used_under_another_id_are_left_out(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Galaxies of Galaxy Zoo 2 have other ids on Kaggle, and other ids fall into other splits."""
+    """Recognise test galaxies under other ids, which fall into other splits.
+
+    Galaxies of Galaxy Zoo 2 have other ids on Kaggle.
+    """
     (survey,) = copy_of(root, tmp_path, "survey").glob("tiny/survey-*")
     for name in ("catalog.csv", "filename_mapping.csv"):
         (survey / name).write_text((survey / name).read_text().replace("sim-", "renamed-"))

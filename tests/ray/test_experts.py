@@ -1,4 +1,4 @@
-"""Test the experts stage: bits, restarts, failures, and the coordinator without Ray."""
+"""Test the experts stage: bits, restarts, failures, and coordinator without Ray."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
-    """Return the content and file digests of long experts that one worker trained undisturbed."""
+    """Return the content and file digests of long experts from one undisturbed worker."""
     config = tiny(
         copy_of(curated_root, tmp_path_factory.mktemp("one"), "survey", "curated"), LONG, "resources.workers=1"
     )
@@ -145,7 +145,7 @@ def test_three_workers_of_which_one_is_killed_give_the_bits_of_one_worker(
 def test_finished_shard_is_never_written_again(
     curated_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
-    """The first attempt stops when expert 0 has finished; another may have saved epochs."""
+    """Stop the first attempt when expert 0 is finished; another may have saved epochs."""
     root = copy_of(curated_root, tmp_path, "survey", "curated")
     config = tiny(root, LONG, "resources.workers=1")
     folder = below(config, "trajectories")
@@ -205,7 +205,7 @@ def test_expert_that_always_raises_is_named_and_the_others_finish(curated_root: 
 
 @pytest.mark.long
 def test_expert_that_kills_its_worker_is_named_and_the_others_finish(curated_root: Path, tmp_path: Path) -> None:
-    """Its worker and the group die three times, and another expert has finished before the first.
+    """Let an expert kill worker and group three times, after another has finished.
 
     Without that progress the group is at fault, which is an error of its own.
     """
@@ -216,9 +216,10 @@ def test_expert_that_kills_its_worker_is_named_and_the_others_finish(curated_roo
 
 
 def poisoned(curated_root: Path, tmp_path: Path, poison: float, restarts: int, after: str = "") -> Plan:
-    """Return a plan; expert 1 has a saved state before its first epoch on which `Deadly` fails.
+    """Return a plan whose expert 1 has a saved state on which `Deadly` fails.
 
-    It fails once a file below `tmp_path` matches `after`.
+    The state is from before the first epoch. `Deadly` fails once a file below `tmp_path` matches
+    `after`.
     """
     config = tiny(
         copy_of(curated_root, tmp_path, "survey", "curated"),
@@ -257,7 +258,7 @@ def test_restarted_worker_trains_the_expert_of_the_dead_one() -> None:
 
 
 def restart_group(coordinator: Coordinator, ranks: int, dead: Collection[int] | None = None) -> list[int | None]:
-    """Let ranks die, by default all, and restart the group; return what each rank acquires.
+    """Let ranks, by default all, die and restart the group; return what each acquires.
 
     The list is empty if no other group may start.
     """

@@ -1,4 +1,7 @@
-"""The generate stage: equal bits on any number of workers and after a kill, divergence, previews."""
+"""Test the generate stage: equal bits on any number of workers and after a kill.
+
+Also test divergence and previews.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test the hunt stage: rounds for a person, a scripted labeller, resuming, and refused inputs."""
+"""Test the hunt stage: manual rounds, scripted labeller, resuming, refused inputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ORACLE = (
 
 @pytest.fixture(scope="module")
 def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run folder with predictions, and samples of a generator with random weights."""
+    """Return a run folder with predictions, and samples of a random-weight generator."""
     root = copy_of(trained_root, tmp_path_factory.mktemp("hunt"), "survey", "curated", "trajectories")
     write_generator(Plan(tiny(root)))
     sample(Plan(tiny(root, *FEW)), SILENT)
@@ -40,7 +40,7 @@ def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def source(root: Path) -> str:
-    """Return the override for a source whose positives and negatives are the same samples."""
+    """Return an override: a source whose positives and negatives are the same samples."""
     folder = Plan(tiny(root, *FEW)).synthetic.folder
     return f"hunt.synthetic={{gen: {{positive: {folder}, negative: {folder}}}}}"
 
@@ -52,7 +52,7 @@ def next_round(root: Path, *overrides: str) -> HuntRound:
 
 
 def labelled(known: HuntRound, wanted: set[str], path: Path) -> Path:
-    """Write the labels of a round as its sheet does: those before, then the candidates."""
+    """Write the labels of a round as its sheet does: earlier ones, then candidates."""
     text = known.folder.read(LABELS).decode()
     for row in known.candidates().itertuples():
         label = "anomaly" if row.object_id in wanted else "normal"

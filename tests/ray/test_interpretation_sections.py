@@ -1,4 +1,7 @@
-"""The sections about what networks see, on the tiny run: contents, missing inputs, and any number of workers."""
+"""Test the sections about what networks see, on the tiny run.
+
+The tests are about contents, missing inputs, and any number of workers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`kill -9` of a command in its middle: the same command keeps finished parts, and ends with equal bits."""
+"""Test `kill -9` in the middle of a command.
+
+The same command keeps finished parts, and ends with equal bits.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The predict stage: accuracy, equal bits on any number of workers, and surveys of every kind."""
+"""The predict stage: accuracy, equal bits on any workers, surveys of every kind."""
 
 from __future__ import annotations
 
@@ -94,7 +94,10 @@ def test_pictures_are_prepared_as_curate_does(predictions: PredictionSet, root: 
 
 
 def test_the_experts_in_mlflow_predict_picture_files_as_predict_does(root: Path) -> None:
-    """Twenty of the survey's original pictures; the model that MLflow stores is this classifier."""
+    """Predict twenty original pictures of the survey.
+
+    The model that MLflow stores is this classifier.
+    """
     plan = Plan(tiny(root, BLOCKS))
     whole = predict(plan, None, SILENT).to_pandas().set_index("object_id")[:20]
     curated, store = CuratedSet.open(plan.curated.folder), TrajectoryStore.open(plan.trajectories.folder)

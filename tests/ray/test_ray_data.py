@@ -1,4 +1,7 @@
-"""Blocks that Ray Data must neither join nor divide, on a Ray that counts GPUs, with and without one in the machine."""
+"""Blocks that Ray Data must neither join nor divide.
+
+Ray counts GPUs, whether or not the machine has one.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ print(json.dumps(sorted(reports, key=lambda report: report["rows"])))
 
 @pytest.mark.parametrize("gpus", [0.5, 0])
 def test_map_blocks_gives_each_task_one_whole_block(gpus: float) -> None:
-    """Ray Data joins blocks for tasks on GPUs, to reach the number of rows that it wants for them."""
+    """Give each task a whole block.
+
+    Ray Data joins blocks for tasks on GPUs, to reach the number of rows that it wants for them.
+    """
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-W", "ignore", "-c", MEASURE, str(gpus)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)

@@ -50,7 +50,7 @@ def test_best_names_the_highest_accuracy_and_the_earlier_of_equals(tracker: Trac
 
 
 def test_the_better_of_two_runs_that_finish_together_is_best(tracker: Tracker) -> None:
-    """The second run registers its better set between the first one's look at the versions and its move."""
+    """Register the better set between the other run's look at versions and its move."""
     name = "together_ipc1"
     register(tracker, 0.1, name=name)
     client = client_of(tracker.uri)
@@ -74,7 +74,7 @@ def test_the_better_of_two_runs_that_finish_together_is_best(tracker: Tracker) -
 def test_a_registration_that_failed_on_the_way_continues(
     tracker: Tracker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A connection that breaks after the version was created leaves one version, not two."""
+    """Break the connection after the version was created: it leaves one, not two."""
     import mlflow
 
     real, broken = mlflow.MlflowClient.set_logged_model_tags, []

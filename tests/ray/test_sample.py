@@ -1,4 +1,7 @@
-"""Test the sample stage: counts, conditions, equal bits on 1 and 2 workers, resuming, and the filter."""
+"""Test the sample stage: counts, conditions, and equal bits on 1 and 2 workers.
+
+Also test resuming, and the filter.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ FEW = ("sample.block_size=4", "sample.sampling={steps: 2}", "sample.num_images=1
 
 @pytest.fixture(scope="module")
 def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run folder with the curated set, the experts, and a generator with random weights."""
+    """Return a run folder: curated set, experts, and a generator of random weights."""
     root = copy_of(trained_root, tmp_path_factory.mktemp("sample"), *INPUTS[:-1])
     write_generator(Plan(tiny(root)))
     return root

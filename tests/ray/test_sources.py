@@ -1,4 +1,7 @@
-"""Test the sources of synthetic sets: injection, simulator, and a generator that starts from real galaxies."""
+"""Test the sources of synthetic sets.
+
+They are injection, the simulator, and a generator that starts from real galaxies.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Fine-tune a tiny random Stable Diffusion by `generate`: weights in the identity, resuming, sampling."""
+"""Fine-tune a tiny random Stable Diffusion by `generate`.
+
+Test the weights in the identity, resuming, and sampling.
+"""
 
 from __future__ import annotations
 

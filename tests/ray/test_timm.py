@@ -1,4 +1,7 @@
-"""A network of timm is evaluated on a distilled set, and distilled from: workers build it by its name."""
+"""A network of timm is evaluated on a distilled set, and distilled from.
+
+Workers build it by its name.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Several processes write to one MLflow server, on SQLite and on PostgreSQL, while it restarts."""
+"""Several processes write to one MLflow server, on SQLite and on PostgreSQL.
+
+The server restarts meanwhile.
+"""
 
 from __future__ import annotations
 

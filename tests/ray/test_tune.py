@@ -1,4 +1,7 @@
-"""The tune stage: the table of trials and the best recipe as a config. (Killed searches: tests/e2e/test_kill.py.)"""
+"""The tune stage: the table of trials, and the best recipe as a config.
+
+Killed searches are tested in tests/e2e/test_kill.py.
+"""
 
 from __future__ import annotations
 
@@ -281,7 +284,10 @@ def test_diverged_trial_is_never_the_best() -> None:
 def test_trial_resolves_paths_relative_to_its_search(
     searched: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tune starts each trial in its own working directory, where relative paths would point elsewhere."""
+    """Resolve relative paths before Tune starts a trial in its own working directory.
+
+    There they would point elsewhere.
+    """
     tree = "name: two\nclasses: [{name: a, path: [smooth]}, {name: b, path: [features_or_disk]}]\n"
     (tmp_path / "tree.yaml").write_text(tree)
     (tmp_path / "elsewhere").mkdir()

@@ -1,4 +1,4 @@
-"""Use votes as labels of the experts, the distilled images and the baselines, up to the report."""
+"""Use votes as labels of experts, distilled images, baselines, up to the report."""
 
 from __future__ import annotations
 

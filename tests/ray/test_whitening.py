@@ -1,4 +1,4 @@
-"""A run on whitened images: how the whitening is computed, where it applies, and what is published."""
+"""Test how whitening is computed, where it applies, and what a run publishes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluate several segments an iteration with a worker pool: the bits are those of one worker.
+"""Evaluate several segments an iteration in a worker pool, with one worker's bits.
 
 This also holds when a worker dies.
 """

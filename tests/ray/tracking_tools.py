@@ -1,4 +1,4 @@
-"""Read runs with MLflow's own client, and start processes; for the tests of tracking."""
+"""Read runs with MLflow's client, and start processes, for the tests of tracking."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def read(tmp_path: Path) -> Read:
 
 @pytest.fixture(params=["disk", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    """An empty folder that does not exist yet, on a disk and on fsspec's in-memory store."""
+    """Return an empty folder, not created yet, on disk and in fsspec's memory store."""
     monkeypatch.setattr("raydistill.storage.CACHE", tmp_path / "cache")
     if request.param == "disk":
         return Folder(tmp_path / "artifact")

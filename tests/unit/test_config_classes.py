@@ -1,4 +1,4 @@
-"""Classes in YAML and on the command line: names, numbers, truth values and mappings."""
+"""Classes in YAML and on the command line: names, numbers, truth values, mappings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Generate docs/config.md from the dataclasses: python -m tests.unit.test_config_reference"""
+"""Generate docs/config.md from the dataclasses.
+
+Usage: python -m tests.unit.test_config_reference
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ IN_YAML = {"None": "null", "True": "true", "False": "false"}
 
 
 def find_classes(annotation: Any = Config, place: str = "") -> Iterator[tuple[str, type]]:
-    """Yield (dotted place, class) of every dataclass in an annotation, in the order of the keys."""
+    """Yield (dotted place, class) of each dataclass in an annotation, in key order."""
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         yield place, annotation
         for key, hint in typing.get_type_hints(annotation).items():
@@ -80,7 +83,7 @@ def default(field: dataclasses.Field[Any]) -> Any:
 
 
 def shortest(value: Any) -> Any:
-    """Return plain values; for a dataclass its kind and the values that differ from its defaults."""
+    """Return plain values; for a dataclass, its kind and its non-default values."""
     if isinstance(value, dict):
         return {key: shortest(one) for key, one in value.items()}
     if isinstance(value, tuple):
@@ -100,7 +103,10 @@ def in_yaml(value: Any) -> str:
 
 
 def read_docstring(cls: type, keys: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the paragraphs of a docstring, and the description of every key in it or in its ancestors'."""
+    """Return the paragraphs of a docstring, and the description of every key.
+
+    Keys may be described in the docstring or in those of its ancestors.
+    """
     paragraphs, meanings = [], {}
     name = rf"`?\b(?:{'|'.join(keys)})\b`?"
     for one in (c for c in cls.__mro__ if dataclasses.is_dataclass(c)):

@@ -46,7 +46,10 @@ def closed(schema: Any) -> Any:
 
 
 def problems(resource: dict[str, Any]) -> list[str]:
-    """Return the errors of a resource; `metadata` belongs to Kubernetes and is not in the schema."""
+    """Return the errors of a resource; `metadata` is not in the schema.
+
+    `metadata` belongs to Kubernetes.
+    """
     schema = closed(SCHEMAS[resource["kind"]])
     schema["properties"]["metadata"] = {"type": "object"}
     return [
@@ -159,7 +162,10 @@ def test_job_package_is_complete_and_below_four_megabytes(tmp_path: Path) -> Non
 
 
 def in_image(name: str) -> bool:
-    """Return whether .dockerignore lets a path into the image: the last match decides, also for its parents."""
+    """Return whether .dockerignore lets a path into the image.
+
+    The last match decides, also for its parents.
+    """
     parents = [str(parent) for parent in Path(name).parents if str(parent) != "."]
     if not all(map(in_image, parents)):
         return False

@@ -1,4 +1,4 @@
-"""The import of the configs is quick, and torchvision may be one that does not fit torch."""
+"""The configs import quickly; torchvision may be one that does not fit torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def test_module_is_imported_after_the_registration_of_operators_fails(tmp_path: 
 
 
 def test_workers_do_not_import_slow_packages_that_few_of_them_use() -> None:
-    """Every process of every stage imports the configs; a second more is a second for each of them."""
+    """Every process of every stage imports the configs.
+
+    A second more is a second for each of them.
+    """
     slow = {"scipy.stats", "sklearn", "astropy", "matplotlib", "mlflow", "diffusers", "torchvision"}
     code = f"import raydistill.pipeline.experts.worker, sys; print({slow} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,7 @@
-"""The measures of `benchmarks/legibility_measures.py`: each is known for pictures that are easy to make."""
+"""The measures of `benchmarks/legibility_measures.py`, on easily made pictures.
+
+Each measure is known for these pictures.
+"""
 
 from __future__ import annotations
 

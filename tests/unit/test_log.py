@@ -1,4 +1,4 @@
-"""Log lines and progress on stderr: one line in ten seconds, or a bar on a terminal."""
+"""Log lines and progress on stderr: a line in ten seconds, or a bar on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The methods of the literature are presets: combinations of options that apply over any config."""
+"""The methods of the literature are presets: options that apply over any config."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_method_replaces_the_window_of_the_config_that_it_extends(read: Read, 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_distils(read: Read, method: str) -> None:
-    """Two iterations of each with fewer student steps, on small networks that were trained for real."""
+    """Two iterations of each, with fewer student steps, on small trained networks."""
     recipe = read(SIMULATED, f"extends=methods/{method}", "distill.student_steps=3", "distill.image_step.lr=1").distill
     if isinstance(recipe.schedule, StepwiseWindow):
         recipe = replace(recipe, schedule=replace(recipe.schedule, first_max_start_epoch=1))

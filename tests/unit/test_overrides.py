@@ -1,4 +1,4 @@
-"""Overrides hold what the shell gave: comments are no YAML, and text keys take any text."""
+"""Overrides hold the shell's text: comments are no YAML, text keys take any text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Check the files of CI, of the issue forms and of the hooks: valid YAML, supported Pythons, existing tools."""
+"""Check the files of CI, of the issue forms and of the hooks.
+
+The files need valid YAML, supported Pythons and existing tools.
+"""
 
 from __future__ import annotations
 

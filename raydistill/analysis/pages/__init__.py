@@ -1,1 +1,1 @@
-"""Write web pages that are one file each: pictures and styles inside, nothing from the internet."""
+"""Write self-contained web pages: one file each, with pictures and styles inside."""

@@ -96,7 +96,7 @@ class Group:
 
     @property
     def reading(self) -> str:
-        """Return the reading of the metric, if the group has one metric of several features."""
+        """Return the metric's reading if the group has one metric of several features."""
         readings = {row.reading for row in self.rows}
         return readings.pop() if len(readings) == 1 and len(self.rows) > 1 else ""
 
@@ -116,7 +116,7 @@ def grid_row(name: str, audited: Pixels, own: Pixels, words: Words = SYNTHETIC) 
 
 
 def pair(pixels: Sequence[Pixels], ids: Sequence[str], distances: Sequence[float], words: Words = SYNTHETIC) -> Pair:
-    """Return a pair from pictures, ids and the two distances; audited, training, held-out."""
+    """Return a pair from pictures, ids and two distances; audited, training, held-out."""
     training, held_out = (f"distance {distance:.4f}" for distance in distances)
     return Pair(
         picture(pixels[0], f"{words.audited} picture {ids[0]}", ids[0]),
@@ -164,7 +164,7 @@ def report_page(
 
 
 def group_findings(findings: Sequence[Finding], words: Words = SYNTHETIC) -> list[Group]:
-    """Return the metrics by feature space, then those of quantities, classes and copies."""
+    """Return metrics by feature space, then those of quantities, classes and copies."""
     by_space = [(title, [one for one in findings if one.feature == name]) for name, title in SPACE_TITLES.items()]
     others = {
         "Morphology, each quantity": ("wasserstein",),
@@ -196,7 +196,7 @@ def row_of(finding: Finding, words: Words = SYNTHETIC) -> MetricRow:
 
 
 def readable(name: str) -> str:
-    """Return a name with spaces for underscores; that of an answer without its numbers.
+    """Return a name with spaces for underscores; for an answer, without its numbers.
 
     >>> readable("t02_edgeon_a04_yes")
     'edgeon: yes'

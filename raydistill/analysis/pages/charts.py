@@ -1,4 +1,4 @@
-"""Compute the paths of the small charts of the audit's page, in units of their SVG view boxes."""
+"""Compute the paths of the audit page's small charts, in units of SVG view boxes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _steps(heights: Floats) -> str:
 
 @dataclass(frozen=True)
 class Range:
-    """Positions of a finding on a line: the floor as a bar, the interval as a line, the value as a dot."""
+    """Positions of a finding on a line: floor as bar, interval as line, value as dot."""
 
     floor_low: float
     floor_width: float

@@ -1,4 +1,4 @@
-"""Write the contact sheet: a page on which a person labels the candidates of a round.
+"""Write the contact sheet: a page on which a person labels a round's candidates.
 
 The page is one file, needs no network, and is driven by the keyboard. The browser keeps the labels,
 so a sheet can be left and resumed. It saves all labels, those of earlier rounds too, as one CSV.

@@ -1,4 +1,4 @@
-"""Write the sliders of an analysis: generated galaxies with the same noise, and one vote changed."""
+"""Write sliders: galaxies generated from the same noise, with one vote changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the gallery of an analysis: prototypes beside their class mean and the nearest real galaxies.
+"""Write the gallery: prototypes beside class means and nearest real galaxies.
 
 A slider shows the prototypes during the distillation, and two lists choose classes whose prototypes
 are subtracted. Everything is inside the page; links to survey viewers are followed on request only.
@@ -98,7 +98,7 @@ def mosaic(images_SHWC: Pixels, images_per_class: int) -> Pixels:
 
 
 def thin(mosaics: list[tuple[int, Picture]]) -> list[tuple[int, Picture]]:
-    """Return evenly spaced frames that together stay below `MAX_BYTES`, with the first and the last."""
+    """Return evenly spaced frames below `MAX_BYTES` in total, with the first and last."""
     size = sum(len(one.uri) for _, one in mosaics)
     count = max(2, int(len(mosaics) * MAX_BYTES / size)) if size > MAX_BYTES else len(mosaics)
     if count >= len(mosaics):

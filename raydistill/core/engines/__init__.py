@@ -1,4 +1,4 @@
-"""Define engines: strategies that differentiate the matching loss through the student's training.
+"""Define engines, which differentiate the matching loss through student training.
 
 - `Adjoint`: exact, with the memory of one step; `Adjoint(constant=True)` is TESLA's approximation.
 - `Unrolled`: the reference; autograd through all steps.
@@ -17,7 +17,7 @@ __all__ = ["Adjoint", "EngineName", "Unrolled", "engine_options"]
 
 
 def engine_options(name: EngineName, *, compile: bool = False, memory_mb: float | None = None) -> Adjoint | Unrolled:
-    """Return the options of a named engine. ValueError: the unrolled engine cannot be compiled."""
+    """Return a named engine's options; ValueError if the unrolled one is compiled."""
     if name != "unrolled":
         return Adjoint(constant=name == "constant-adjoint", memory_mb=memory_mb, compile=compile)
     if compile:

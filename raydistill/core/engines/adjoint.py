@@ -1,19 +1,22 @@
-r"""Define the adjoint engine: the exact gradient, with the graph of one student step in memory at a time.
+r"""Define the adjoint engine: exact gradients with one step's graph in memory.
 
 The student takes N steps of SGD with momentum m,
 
     v_{i+1} = m v_i + g(theta_i, x_i),    theta_{i+1} = theta_i - a v_{i+1},
 
-and L is a loss of theta_N, for example the matching loss. The adjoint lambda_i = dL/dtheta_i follows a
-recursion from the last step to the first. kappa gathers what later steps have of a gradient:
+and L is a loss of theta_N, for example the matching loss. The adjoint lambda_i = dL/dtheta_i
+follows a recursion from the last step to the first. kappa gathers what later steps have of a
+gradient:
 
     lambda_N = dL/dtheta_N,    kappa_N = lambda_N
-    lambda_i = lambda_{i+1} - a H_i kappa_{i+1},    H_i = dg_i/dtheta,    kappa_i = lambda_i + m kappa_{i+1}
+    lambda_i = lambda_{i+1} - a H_i kappa_{i+1},    H_i = dg_i/dtheta
+    kappa_i = lambda_i + m kappa_{i+1}
     dL/dx_i = -a d/dx (g_i . kappa_{i+1}),    dL/dy_i likewise
     dL/da = -sum_i g_i . kappa_{i+1} - m v_0 . kappa_1
 
-Without momentum, as in trajectory matching, kappa is lambda. This is the same gradient as autograd's
-through all N steps. Each step is a pure function of tensors, so torch.compile can compile it.
+Without momentum, as in trajectory matching, kappa is lambda. This is the same gradient as
+autograd's through all N steps. Each step is a pure function of tensors, so torch.compile can
+compile it.
 
 Three memory plans give the same bits. Costs are in units of a forward pass F, per step:
   - default: keep theta_0 ... theta_{N-1}; 12 F;
@@ -178,7 +181,7 @@ class AdjointEngine:
         return self._graph_vjp(self._build_graph(theta_P, images, targets, parameters), lambda_P)
 
     def plan_memory(self, theta_P: Tensor, steps: StudentSteps, momentum: float) -> tuple[int, int]:
-        """Return (every, num_graphs) of a forward pass within the memory, see `plan_memory`."""
+        """Return (every, num_graphs) of a forward pass within memory, see `plan_memory`."""
         if self._options.memory_mb is None:
             return 1, 0
         if self._graph_bytes is None:

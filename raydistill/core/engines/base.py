@@ -20,14 +20,14 @@ LossFunction = Callable[[Tensor, Tensor, Tensor, AugmentationParameters], Tensor
 
 
 class Batch(NamedTuple):
-    """The synthetic images of one student step (None: all of them) and their augmentation."""
+    """The synthetic images of a student step (None: all), and their augmentation."""
 
     index_B: Tensor | None
     augmentation: AugmentationParameters
 
 
 class MatchResult(NamedTuple):
-    """The matching loss, its gradients (shapes of the inputs), and the number of matched steps."""
+    """The matching loss, its gradients (shapes of the inputs), and the matched steps."""
 
     loss: Tensor
     d_images_SCHW: Tensor
@@ -177,7 +177,7 @@ def advance(
 
 
 def forward(problem: Problem, gradient: Callable[[int, Tensor, Tensor | None], Tensor]) -> Endpoint:
-    """Take all student steps; `gradient(i, theta_P, velocity_P)` is the gradient of step i."""
+    """Take all student steps; `gradient(i, theta_P, velocity_P)` is that of step i."""
     theta_P, velocity_P, terminal = problem.start_P, problem.velocity_P, problem.terminal
     nearest, shortest = Endpoint(theta_P, len(problem.steps)), float("inf")
     for i in range(len(problem.steps)):

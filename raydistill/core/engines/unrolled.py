@@ -1,4 +1,4 @@
-"""Define the unrolled engine: autograd differentiates through the graphs of all student steps.
+"""Define the unrolled engine: autograd through the graphs of all student steps.
 
 It is the reference for the other engines. Its memory grows with the number of steps.
 """
@@ -24,7 +24,10 @@ class Unrolled:
 
 
 class UnrolledEngine:
-    """Keep the graphs of all steps; torch.compile cannot compile a graph that is differentiated twice."""
+    """Keep the graphs of all steps.
+
+    torch.compile cannot compile a graph that is differentiated twice.
+    """
 
     def __init__(self, loss: LossFunction) -> None:
         self._loss = loss

@@ -1,4 +1,4 @@
-r"""Define schedules: the start epochs that the images are trained on, and how they change.
+r"""Define schedules: the start epochs that images are trained on, and their change.
 
 - `self_adaptive`: a window that grows by the test of the paper (STM).
 - `windows`: a fixed window (MTT), and one that grows at regular intervals (DATM).

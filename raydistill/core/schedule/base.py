@@ -78,14 +78,14 @@ class Matched(NamedTuple):
 
 
 class ScheduleDefaults:
-    """Defaults of every schedule: no next-epoch loss, and all epochs of the window drawn alike."""
+    """Defaults of schedules: no next-epoch loss, all epochs of the window drawn alike."""
 
     def needs_next_epoch_loss(self, state: ScheduleState, last_epoch: int) -> bool:
         """Return whether the loss at start epoch = cap is needed."""
         return False
 
     def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:
-        """Return the probability of each start epoch of the window; None: all are drawn alike."""
+        """Return the probability of each start epoch in the window; None: all alike."""
         return None
 
     def first_epochs(self, window: range) -> tuple[int, int]:

@@ -1,21 +1,21 @@
-r"""Draw start epochs by the losses that matching produces there, and stop when they no longer fall.
+r"""Draw start epochs by their matching losses, and stop when these no longer fall.
 
-The schedule has no window. The T epochs form G groups of successive epochs. m_g is the moving average
-of the matching losses of segments that began in group g. Group g, with T_g epochs, is drawn with the
-probability
+The schedule has no window. The T epochs form G groups of successive epochs. m_g is the moving
+average of the matching losses of segments that began in group g. Group g, with T_g epochs, is drawn
+with the probability
 
     p_g = (1 - explore) w_g / sum_h w_h + explore T_g / T,    w_g = T_g (m_g max(1 - m_g, 0))^power
 
-and all epochs of it alike. A group without a segment has the largest w_g / T_g of the others, and so is
-soon drawn. While every w_g is 0, all epochs are drawn alike.
+and all epochs of it alike. A group without a segment has the largest w_g / T_g of the others, and
+so is soon drawn. While every w_g is 0, all epochs are drawn alike.
 
-A loss of 1 means that the student ends as far from its target as it began, so 1 - m_g is the part of
-the way that the images teach, and m_g the part that is left. An epoch is drawn often if both are
+A loss of 1 means that the student ends as far from its target as it began, so 1 - m_g is the part
+of the way that the images teach, and m_g the part that is left. An epoch is drawn often if both are
 large. Late epochs, in which experts move in directions of their own, are left out without being
 named, and come back if their losses fall. So are early ones that the images match already.
 
-The run stops when there is no evidence that losses still fall. The losses l_i of the last `patience`
-iterations i are fitted by a common slope b in time and a level a_g for each group,
+The run stops when there is no evidence that losses still fall. The losses l_i of the last
+`patience` iterations i are fitted by a common slope b in time and a level a_g for each group,
 
     l_i = a_g(i) + b i + noise,    t = b / s_b
 
@@ -108,7 +108,7 @@ class LossWeighted(ScheduleDefaults):
         return trend(state.recent) > -self.significance
 
     def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:
-        """Return the probability of each start epoch of the window; None: all are drawn alike."""
+        """Return the probability of each start epoch in the window; None: all alike."""
         known = {g: (m * max(1 - m, 0.0)) ** self.power for g, m in enumerate(state.group_losses) if m is not None}
         if not known:
             return None

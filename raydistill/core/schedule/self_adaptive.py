@@ -1,4 +1,4 @@
-r"""Grow the window by a test of the next epoch's losses: the self-adaptive schedule of STM.
+r"""Grow the window by a test of next-epoch losses: STM's self-adaptive schedule.
 
 *Self-adaptive* (Guan et al. 2023, arXiv:2311.17967): the images are trained on start epochs below a
 `cap`, which starts at 1. Every iteration also computes the matching loss at start epoch = cap,
@@ -30,7 +30,7 @@ RISING = 3.0  # sigma at which a rising next-epoch loss ends a stage (the author
 
 
 def correlation_with_time(losses: tuple[float, ...]) -> float:
-    """Return Pearson's r of the losses against their index; 0 if they are constant or fewer than three."""
+    """Return Pearson's r of losses against index; 0 if constant or fewer than three."""
     n = len(losses)
     if n < 3:
         return 0.0
@@ -97,7 +97,7 @@ class SelfAdaptive(ScheduleDefaults):
     def step(
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
     ) -> tuple[ScheduleState, Decision]:
-        """Return the state after one more iteration. last_epoch: the last possible start epoch."""
+        """Return the next state; `last_epoch` is the last possible start epoch."""
         state = state.after_iteration()
         if state.fine_tuning >= 0:
             return self._fine_tune(state)
@@ -126,7 +126,7 @@ class SelfAdaptive(ScheduleDefaults):
         return state, Decision.STOP if state.image_lr_scale < self.fine_tune_floor else Decision.STAY
 
     def needs_next_epoch_loss(self, state: ScheduleState, last_epoch: int) -> bool:
-        """Return True while an advance is possible, so the loss at start epoch = cap is needed."""
+        """Return True while an advance, which needs the loss at epoch = cap, is possible."""
         return state.fine_tuning < 0 and state.cap <= self._limit(last_epoch)
 
     def _limit(self, last_epoch: int) -> int:

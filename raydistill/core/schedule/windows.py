@@ -1,4 +1,4 @@
-"""Draw start epochs from a window whose size does not depend on losses (MTT, DATM)."""
+"""Draw start epochs from a window whose size ignores losses (MTT, DATM)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Fixed(ScheduleDefaults):
 
 @dataclass(frozen=True)
 class StepwiseWindow(ScheduleDefaults):
-    """A window that grows by one epoch at regular intervals, and may leave out the first.
+    """A window that grows by an epoch at regular intervals and may omit the first.
 
     DATM's sequential generation (Guo et al. 2024, arXiv:2310.05773) takes such a window.
 
@@ -84,7 +84,7 @@ class StepwiseWindow(ScheduleDefaults):
     def step(
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
     ) -> tuple[ScheduleState, Decision]:
-        """Return the state after one more iteration. last_epoch: the last possible start epoch."""
+        """Return the next state; `last_epoch` is the last possible start epoch."""
         state = state.after_iteration()
         if state.since_advance >= self.every and state.cap <= min(self.max_start_epoch, last_epoch):
             return state._replace(cap=state.cap + 1, since_advance=0), Decision.ADVANCE

@@ -20,7 +20,7 @@ _UNSIGNED_32 = "I;32N"  # Pillow returns it as signed
 
 
 class DeepPixels(NamedTuple):
-    """Colour values `[H, W, C]` with C = 1 or 3, and the opacity `[H, W, 1]` in [0, 1], if any."""
+    """Colour values `[H, W, C]`, C = 1 or 3, and any opacity `[H, W, 1]` in [0, 1]."""
 
     values: np.ndarray
     opacity: np.ndarray | None = None
@@ -52,7 +52,7 @@ def read_deep(image: Image.Image, content: bytes) -> DeepPixels | None:
 
 
 def _deep_grey(values_HW1: np.ndarray, raw_mode: str, transparent: Any) -> DeepPixels:
-    """Return grey values in the type of the file; those of the transparent value are black."""
+    """Return grey values in the type of the file; the transparent value is black."""
     if raw_mode in _SIGNED:
         values_HW1 = values_HW1.astype(np.int16)
     elif raw_mode == _UNSIGNED_32:
@@ -80,7 +80,7 @@ def _read_as(content: bytes, raw_mode: str) -> np.ndarray:
 
 
 def array_pixels(array: np.ndarray) -> DeepPixels | None:
-    """Return the pixels of an array `[H, W]`, `[H, W, C]` or `[C, H, W]` with C = 1 or 3.
+    """Return the pixels of an array `[H, W]`, `[H, W, C]` or `[C, H, W]`, C = 1 or 3.
 
     None for another shape, and for values that are no real numbers.
     """

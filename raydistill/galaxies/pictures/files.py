@@ -86,7 +86,10 @@ def locate(
 def expected_names(
     pattern: str, mapping: str | None, object_ids: Sequence[str], bands: Sequence[str] = ()
 ) -> list[str]:
-    """Return the file name of each object below the folder; "" if the mapping lacks the object."""
+    """Return the file name of each object below the folder; "" if it has none.
+
+    An object has none if the mapping lacks it.
+    """
     assets = None if mapping is None else read_filename_mapping(mapping)
     pattern = pattern.replace("{band}", "{" + _braces(bands) + "}")
     ids = object_ids if assets is None else [assets.get(object_id) for object_id in object_ids]
@@ -103,7 +106,10 @@ def _braces(bands: Sequence[str]) -> str:
 
 
 def by_stem(names: Collection[str], suffixes: Sequence[str]) -> dict[str, list[str]]:
-    """Return the files with one of these suffixes, by their name without it, in the order of the suffixes."""
+    """Return the files with one of these suffixes, by their name without it.
+
+    The files of one name are in the order of the suffixes.
+    """
     stems: dict[str, list[str]] = {}
     for name in sorted(names):
         if suffix := suffix_of(name, suffixes):
@@ -123,7 +129,7 @@ def suffix_of(name: str, suffixes: Sequence[str]) -> str:
 
 
 def _first_files(files: Sequence[Sequence[str]], suffixes: Sequence[str]) -> list[str]:
-    """Return the first file of each object, or "" if it has none. Log how many have several."""
+    """Return the first file of each object, or "" if none. Log how many have several."""
     several = [own for own in files if len(own) > 1]
     if several:
         log.info(
@@ -134,7 +140,7 @@ def _first_files(files: Sequence[Sequence[str]], suffixes: Sequence[str]) -> lis
 
 
 def is_absolute(path: str) -> bool:
-    """Return whether a path is a URI or begins at the root of a disk, also one of Windows."""
+    """Return whether a path is a URI or begins at a disk's root, also a Windows one."""
     return path.startswith("/") or "://" in path or path[1:3] == ":/"
 
 
@@ -188,7 +194,10 @@ def list_files(root: str, recursive: bool) -> set[str]:
 
 
 def digest_files(root: str, names: Sequence[str]) -> str:
-    """Return the digest of names and sizes of files below `root`, a folder or a zip; contents are not read."""
+    """Return the digest of names and sizes of files below `root`, a folder or a zip.
+
+    The contents of the files are not read.
+    """
     if found := find_archive(root):
         archive, folder = found
         sizes = archive.sizes(folder) or {}
@@ -208,7 +217,10 @@ def _not_empty(names: set[str], root: str) -> set[str]:
 
 
 def _read(path: str) -> bytes:
-    """Return the content of a file on a disk, at a URI or in a zip, decompressed by its suffix."""
+    """Return the decompressed content of a file on a disk, at a URI or in a zip.
+
+    The suffix of the file decides the compression.
+    """
     found = find_archive(path)
     if found is None:
         with open_stream(path) as stream:

@@ -101,11 +101,14 @@ class FitsImages:
         return locate(self.root, self.pattern, self.mapping, object_ids, FITS_SUFFIXES, self._bands_of_files())
 
     def expected_names(self, object_ids: Sequence[str]) -> list[str]:
-        """Return the file name of each object below `root`; "" if the mapping lacks the object."""
+        """Return the file name of each object below `root`; "" if the mapping lacks it."""
         return expected_names(self.pattern, self.mapping, object_ids, self._bands_of_files())
 
     def read(self, source: Source) -> list[bytes]:
-        """Return the contents of the files of one object: one, or one per band. Errors are those of `read_source`."""
+        """Return the contents of the files of one object: one, or one per band.
+
+        Errors are those of `read_source`.
+        """
         return [read_source(file)[0] for file in self.files(source)]
 
     def files(self, source: Source) -> list[Source]:
@@ -117,7 +120,7 @@ class FitsImages:
         return tuple(map(str, self.channels)) if "{band}" in self.pattern and self.path_column is None else ()
 
     def decode(self, source: Source) -> np.ndarray:
-        """Return uint8 `[H, W, 3]`, row 0 at the top: the rows of the FITS arrays are flipped.
+        """Return uint8 `[H, W, 3]`, row 0 at the top: rows of the FITS arrays are flipped.
 
         Raises
         ------
@@ -238,7 +241,10 @@ def _check_size(images: Sequence[Any], where: str) -> None:
 
 
 def _plane(hdus: Any, images: Sequence[Any], channel: int | str | None) -> np.ndarray:
-    """Return a plane `[H, W]`: of the first cube, of an extension, or (None) the first image."""
+    """Return a plane `[H, W]` of the first cube, of an extension, or the first image.
+
+    The first image is that for the channel None.
+    """
     if channel is None:
         data = images[0].data
     elif isinstance(channel, int) and images and len(_shape(images[0])) == 3:
@@ -252,7 +258,10 @@ def _plane(hdus: Any, images: Sequence[Any], channel: int | str | None) -> np.nd
 
 
 def _shape(hdu: Any) -> tuple[int, ...]:
-    """Return the shape of an image. Axes of length 1 beyond the third are dropped, as in radio cubes."""
+    """Return the shape of an image; with more than three axes, drop those of length 1.
+
+    Radio cubes have such axes.
+    """
     shape: tuple[int, ...] = hdu.shape
     return shape if len(shape) <= 3 else tuple(length for length in shape if length > 1)
 
@@ -271,7 +280,7 @@ def _filled(band: np.ndarray, fill: Fill) -> np.ndarray:
 
 
 def unit_of(contents: Sequence[bytes]) -> str:
-    """Return the unit of the pixels that the headers of one object name (BUNIT), or a note that they name none."""
+    """Return the unit of an object's pixels (BUNIT), or a note that no header has it."""
     from astropy.io import fits
 
     with suppress(Exception):  # astropy raises a dozen types for damaged files

@@ -1,4 +1,4 @@
-"""Name files that are no pictures, and formats of pictures that Pillow does not read."""
+"""Name files that are no pictures, and picture formats that Pillow does not read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", 
 
 
 def describe_foreign(content: bytes) -> str | None:
-    """Return what a file is that holds no picture for Pillow; None if its start does not tell."""
+    """Return what a file is that Pillow cannot read; None if its start does not tell."""
     if content[4:12] in _HEIC:
         return "HEIC, which Pillow does not read"
     start = content[:64].lstrip().lower()

@@ -62,10 +62,10 @@ class RejectedImage(CatalogError):
 
 
 def decode_picture(content: bytes, where: str = "", value_range: ValueRange = "full") -> np.ndarray:
-    """Decode a JPEG, PNG, … or an array in .npy to uint8 `[H, W, 3]`, row 0 at the top, as stored.
+    """Decode a JPEG, PNG, … or .npy array to uint8 `[H, W, 3]`, row 0 at the top.
 
-    Grey becomes three equal channels. A palette is converted to RGB. Transparent pixels are shown
-    on black, the colour of the sky.
+    The rows keep their stored order. Grey becomes three equal channels. A palette is converted to
+    RGB. Transparent pixels are shown on black, the colour of the sky.
 
     Parameters
     ----------
@@ -81,8 +81,9 @@ def decode_picture(content: bytes, where: str = "", value_range: ValueRange = "f
     Raises
     ------
     RejectedImage
-        With the reason corrupt, truncated or wrong-range, wrong-size for more pixels than Pillow accepts,
-        not-finite for NaN, or several-frames for an animation or a TIFF of several pictures.
+        With the reason corrupt, truncated or wrong-range, wrong-size for more pixels than Pillow
+        accepts, not-finite for NaN, or several-frames for an animation or a TIFF of several
+        pictures.
     """
     if content.startswith(NPY_MAGIC):
         return picture_from_array(read_npy(content, where), where, value_range)
@@ -129,7 +130,10 @@ def picture_from_array(array: np.ndarray, where: str = "", value_range: ValueRan
 
 
 def read_npy(content: bytes, where: str) -> np.ndarray:
-    """Return the array of a .npy file. RejectedImage if it is damaged or holds Python objects."""
+    """Return the array of a .npy file.
+
+    RejectedImage is raised if the file is damaged or holds Python objects.
+    """
     try:
         return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError, MemoryError) as error:
@@ -212,7 +216,10 @@ def _from_deep(pixels: DeepPixels, where: str, value_range: ValueRange) -> np.nd
 
 
 def _stretch_levels(levels: np.ndarray, value_range: ValueRange) -> np.ndarray:
-    """Stretch 8-bit levels to a range that 8 bits can hold; a larger one is that of other files."""
+    """Stretch 8-bit levels to a range that 8 bits can hold.
+
+    A larger range is that of other files: the levels are then returned as they are.
+    """
     if isinstance(value_range, str) or value_range[1] > 255 or value_range == (0, 255):
         return levels
     return to_levels(levels, *value_range)
@@ -272,9 +279,10 @@ def inspect(
 
 
 def pad_to_square(image: np.ndarray) -> np.ndarray:
-    """Return `[H, W]` or `[H, W, 3]` with zeros on both ends of the shorter axis; the centre stays.
+    """Return `[H, W]` or `[H, W, 3]` with zeros at both ends of the shorter axis.
 
-    One side of the result may be a pixel longer. RejectedImage if it has far too many pixels.
+    The centre stays. One side of the result may be a pixel longer. RejectedImage if it has far too
+    many pixels.
     """
     height, width = image.shape[:2]
     if max(height, width) ** 2 > MAX_PADDED:
@@ -326,7 +334,7 @@ def prepare(image: np.ndarray, crop_fraction: float, size: int, align: bool = Fa
 
 
 def pixels_of_crop(height: int, width: int, crop_fraction: float, size: int, align: bool) -> np.ndarray:
-    """Return bool `[H, W]`: the pixels that `prepare` uses, and so must not be missing."""
+    """Return bool `[H, W]`: pixels that `prepare` uses, which must not be missing."""
     side = crop_fraction * min(height, width)
     margin = 3 * max(1.0, side / size) + 2  # the reach of the Lanczos kernel, and of the rotation's
     y_H1, x_1W = abs(np.arange(height)[:, None] - (height - 1) / 2), abs(np.arange(width) - (width - 1) / 2)

@@ -37,7 +37,10 @@ class Extent(NamedTuple):
 
 
 def extent(values: np.ndarray) -> Extent | None:
-    """Return the extent of pixels of more than 8 bits, or None for 8 bits and for no finite pixel."""
+    """Return the extent of pixels of more than 8 bits.
+
+    None for 8 bits, and if no pixel is finite.
+    """
     if values.dtype in (np.uint8, np.bool_):
         return None
     finite = values[np.isfinite(values)]
@@ -82,5 +85,5 @@ def choose_range(extents: Sequence[Extent], where: str, key: str) -> ValueRange:
 
 
 def to_levels(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return uint8 levels: `low` becomes 0, `high` becomes 255, values beyond them are clipped."""
+    """Return uint8 levels: `low` becomes 0, `high` 255; values beyond are clipped."""
     return np.clip(np.rint((values.astype(np.float64) - low) * 255 / (high - low)), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Mosaics of the sky as a source of pictures: a square around each position of the catalogue."""
+"""Read pictures from mosaics of the sky: a square around each catalogue position."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SIZE = re.compile(r"\s*([\d.]+(?:e[+-]?\d+)?)\s*([A-Za-z]\w*)\s*", re.ASCII)
 
 @dataclass(frozen=True)
 class MosaicImages:
-    """FITS mosaics or tiles with world coordinates, cut out around the positions of the table.
+    """FITS mosaics or tiles with world coordinates, cut out around table positions.
 
     A cut-out has north up and east left, and is stretched as in Lupton et al. 2004 (asinh).
 
@@ -88,7 +88,7 @@ class MosaicImages:
 
     @property
     def frame_r90(self) -> float | None:
-        """Return the side of a cut-out in units of petroR90_r; None if the size is an angle."""
+        """Return the side of a cut-out in units of petroR90_r; None if it is an angle."""
         value, unit = _parse_size(self.size)
         return value if unit == R90 else None
 
@@ -175,9 +175,10 @@ class MosaicImages:
         return found
 
     def read(self, source: Source) -> list[bytes]:
-        """Return the cut-out as three FITS files, one per band, whose only header is the unit.
+        """Return the cut-out as three FITS files, one per band, with the unit as header.
 
-        They depend on the pixels alone, not on the names of the tiles.
+        The unit is their only header. They depend on the pixels alone, not on the names of the
+        tiles.
 
         Raises
         ------
@@ -199,21 +200,27 @@ class MosaicImages:
         return [_to_fits(own, band.unit) for own, band in zip(pixels, bands, strict=True)]
 
     def decode(self, source: Source) -> np.ndarray:
-        """Return uint8 `[H, W, 3]`, row 0 at the top; errors are those of `read` and `check_missing`."""
+        """Return uint8 `[H, W, 3]`, row 0 at the top.
+
+        Errors are those of `read` and `check_missing`.
+        """
         picture, missing = self.decode_bands(self.read(source), "")
         self.check_missing(float(missing.mean()), "")
         return picture
 
     def decode_bands(self, contents: Sequence[bytes], where: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the picture of the cut-outs of `read`, and its missing pixels; see `FitsImages`."""
+        """Return the picture of the cut-outs, and its missing pixels; see `FitsImages`."""
         return self._cutouts().decode_bands(contents, where)
 
     def check_missing(self, share: float, where: str) -> None:
-        """Raise RejectedImage if more pixels are missing than `fill` allows; see `FitsImages`."""
+        """Raise RejectedImage if more pixels are missing than `fill` allows.
+
+        See `FitsImages`.
+        """
         self._cutouts().check_missing(share, where)
 
     def with_stretch_of(self, sample: Sequence[Sequence[bytes]]) -> MosaicImages:
-        """Return the source with the stretch and the minimum that fit a sample of cut-outs."""
+        """Return the source with the stretch and minimum that fit a sample of cut-outs."""
         chosen = self._cutouts().with_stretch_of(sample)
         return replace(self, stretch=chosen.stretch, minimum=chosen.minimum)
 

@@ -103,7 +103,7 @@ def find_paths(
 
 
 class _Cleaner:
-    """Turn the paths of a table into paths below the folder of pictures, or absolute ones."""
+    """Turn the paths of a table into paths below the picture folder, or absolute ones."""
 
     def __init__(self, root: str, column: str, table: str) -> None:
         system, at = arrow_filesystem(root)
@@ -144,13 +144,13 @@ class _Cleaner:
         return posixpath.normpath(text.replace("\\", "/"))
 
     def _below(self, path: str) -> str:
-        """Return a path below the folder of pictures without this folder, and others as they are."""
+        """Return a path below the picture folder without this folder, others unchanged."""
         start = next((start for start in self._starts if path.startswith(start)), "")
         return path[len(start) :]
 
 
 class _Listing:
-    """Files by their names, also by names in another form of Unicode, case, or without a suffix."""
+    """Files by name, also by another Unicode form or case, or without a suffix."""
 
     def __init__(self, names: Iterable[str], suffixes: Sequence[str]) -> None:
         self.names = {unicodedata.normalize("NFC", name): name for name in names}
@@ -166,7 +166,7 @@ class _Listing:
         return self.find(unquote(path)) if "%" in path and unquote(path) != path else None
 
     def _only_other_case(self, path: str) -> list[str]:
-        """Return the files whose name differs in upper and lower case, if these have one name."""
+        """Return the files whose name differs only in case, if these have one name."""
         stems = self._folded.get(_stem(path).casefold(), [])
         return self._stems[stems[0]] if len(stems) == 1 else []
 
@@ -212,7 +212,7 @@ def _find_below(root: str, paths: list[str], suffixes: Sequence[str], column: st
 
 
 def _list_common(root: str, common: str) -> set[str]:
-    """Return the files in a folder below the root, or all files if there is no such folder."""
+    """Return the files in a folder below the root, or all files if it does not exist."""
     at = f"{root.rstrip('/')}/{common}"
     system, path = arrow_filesystem(at)
     if not common or system.get_file_info(path).type != pafs.FileType.Directory:
@@ -221,7 +221,7 @@ def _list_common(root: str, common: str) -> set[str]:
 
 
 def _find_outside(root: str, paths: list[str], suffixes: Sequence[str], column: str) -> dict[str, str]:
-    """Return the files of absolute paths outside the folder, or of their ends below it."""
+    """Return the files of absolute paths outside the folder, or of their ends in it."""
     present, error = _list_parents(paths)
     files = _Listing(present, suffixes).find_all(paths)
     num_outside = len(files)
@@ -236,7 +236,7 @@ def _find_outside(root: str, paths: list[str], suffixes: Sequence[str], column: 
 
 
 def _list_parents(paths: Collection[str]) -> tuple[set[str], CatalogError | None]:
-    """Return the files in the folders of these paths, up to the first error of a store."""
+    """Return the files in the folders of these paths, up to a store's first error."""
     present: set[str] = set()
     error = None
     for folder in sorted({path.rpartition("/")[0] for path in paths}):
@@ -287,7 +287,10 @@ def _find_tails(
 
 
 def _cuts(folder: str, present: Collection[str]) -> list[tuple[str, str]]:
-    """Return the ways to cut a folder in two whose rest is `present`, the longest rest first."""
+    """Return the ways to cut a folder in two whose rest is `present`.
+
+    The longest rest comes first.
+    """
     parts = folder.split("/")
     cuts = [("/".join(parts[:i]), "/".join(parts[i:])) for i in range(1, len(parts) + 1)]
     return [(front, rest) for front, rest in cuts if unicodedata.normalize("NFC", rest).casefold() in present]

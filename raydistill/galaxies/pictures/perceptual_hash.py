@@ -67,7 +67,7 @@ def _hash_together(pixels_NHWC: np.ndarray, size: int) -> list[bytes | None]:
 
 @lru_cache
 def _basis(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return cosines `[frequencies, size]` and the `BITS` flat indices of the coefficients to use.
+    """Return cosines `[frequencies, size]` and flat indices of `BITS` coefficients.
 
     The lowest frequencies come first. They are then dealt to the bands, so that every band has low
     and high ones.

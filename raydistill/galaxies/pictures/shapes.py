@@ -127,7 +127,7 @@ def _adaptive_moments(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _axis(covariance: np.ndarray, which: int) -> tuple[float, float]:
-    """Return the angle [deg, in [-90, 90]] and the standard deviation [px] of one axis."""
+    """Return the angle [deg, in [-90, 90]] and standard deviation [px] of one axis."""
     values, vectors = np.linalg.eigh(covariance)
     x, y = vectors[:, which]
     angle = math.degrees(math.atan2(y, x))

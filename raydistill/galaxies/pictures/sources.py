@@ -73,7 +73,7 @@ class FolderImages:
         return locate(self.root, self.pattern, self.mapping, object_ids)
 
     def expected_names(self, object_ids: Sequence[str]) -> list[str]:
-        """Return the file name of each object below `root`; "" if the mapping lacks the object."""
+        """Return the file name of each object below `root`; "" if the mapping lacks it."""
         return expected_names(self.pattern, self.mapping, object_ids)
 
     def decode(self, source: Source) -> np.ndarray:
@@ -154,7 +154,10 @@ class ParquetImages:
         return self.uri.rpartition("/")[0] or "." if is_file else self.uri.rstrip("/")
 
     def ids(self) -> pa.Array:
-        """Return the object id of each row, in the order of the file. Only the first picture of each file is read."""
+        """Return the object id of each row, in the order of the file.
+
+        Only the first picture of each file is read.
+        """
         dataset = self.dataset()
         files = (fragment.open() for fragment in dataset.get_fragments())
         check_chunks(dataset.schema.field(self.image_column).type, files, self.image_column, self.uri)

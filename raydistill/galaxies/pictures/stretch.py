@@ -1,4 +1,7 @@
-"""Choose one asinh stretch for all FITS files of a survey, from the noise and flux of a sample."""
+"""Choose one asinh stretch for all FITS files of a survey.
+
+It follows the noise and flux of a sample.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ _MAX_PIXELS = 40_000  # of a file; more do not change the medians
 
 
 class Stretch(NamedTuple):
-    """The linear width, and the black level of each band, in the unit of the scaled bands."""
+    """The linear width, and each band's black level, in the unit of the scaled bands."""
 
     stretch: float
     minimum: tuple[float, float, float]
 
 
 def choose_stretch(sample: Sequence[Sequence[np.ndarray]], where: str) -> Stretch:
-    """Return a stretch that shows the noise as dark grey and galaxies without saturation.
+    """Return a stretch that shows noise as dark grey and galaxies without saturation.
 
     Parameters
     ----------
@@ -70,7 +73,7 @@ def _subsample(bands: np.ndarray) -> np.ndarray:
 
 
 def _clipped(pixels: np.ndarray) -> tuple[float, float]:
-    """Return median and standard deviation of the sky: pixels beyond 3 sigma are left out."""
+    """Return median and standard deviation of the sky, without pixels beyond 3 sigma."""
     from astropy.stats import sigma_clipped_stats
 
     _, median, deviation = sigma_clipped_stats(pixels, sigma=3)

@@ -1,8 +1,8 @@
-"""Read TIFF files of more than 8 bits that Pillow reads wrongly or not at all, with tifffile.
+"""Read TIFF files of more than 8 bits that Pillow misreads, with tifffile.
 
 They hold 64-bit floats, floats in colour, 16-bit planes one after the other, grey with opacity,
-numbers below zero, or 0 for white. Pillow also swaps the bytes of big-endian floats and signed
-integers if they are compressed.
+numbers below zero, or 0 for white. Pillow reads them wrongly or not at all. It also swaps the
+bytes of big-endian floats and signed integers if they are compressed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UNPACKED, _SEPARATE, _SIGNED, _WHITE_IS_ZERO, _BLACK_IS_ZERO, _OPACITY = 1, 2, 
 
 
 def read_unusual_tiff(content: bytes) -> DeepPixels | None:
-    """Return the pixels of a TIFF that Pillow does not read right, or None for other files.
+    """Return the pixels of a TIFF that Pillow misreads, or None for other files.
 
     Raises
     ------

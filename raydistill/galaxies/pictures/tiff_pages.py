@@ -32,13 +32,16 @@ class _Page(NamedTuple):
     num_planes: int
 
     def is_copy_of(self, other: _Page) -> bool:
-        """Return whether this is a smaller page of the same proportions, up to a rounded side."""
+        """Return whether this is a smaller page of the same proportions.
+
+        The proportions may differ by the rounding of a side.
+        """
         difference = abs(self.width * other.height - self.height * other.width)
         return self.is_copy or (self.width < other.width and difference <= max(other.width, other.height))
 
 
 def find_picture(content: bytes) -> tuple[bytes, int]:
-    """Return a TIFF whose first page is the picture of full resolution, and the number of such pictures.
+    """Return a TIFF with the full-resolution picture first, and how many there are.
 
     Parameters
     ----------
@@ -96,7 +99,7 @@ def _pages(content: bytes) -> Iterator[_Page]:
 
 
 def _tags(content: bytes, start: int, count: int, entry_size: int, order: str) -> tuple[int, int, bool, int]:
-    """Return width, height, whether the page is a copy or a mask, and its number of planes."""
+    """Return width, height, whether a page is a copy or mask, and number of planes."""
     values: dict[int, int] = {}
     stack = 0
     for at in range(start, start + count * entry_size, entry_size):

@@ -203,7 +203,7 @@ def _no_such(hdus: Any, channel: Channel, where: str) -> Iterator[None]:
 
 @contextmanager
 def _reading(where: str) -> Iterator[None]:
-    """Turn the errors of a damaged file into RejectedImage, and those of a storage into CatalogError."""
+    """Turn errors of damaged files into RejectedImage, of storages into CatalogError."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

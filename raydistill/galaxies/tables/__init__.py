@@ -1,4 +1,6 @@
-"""Read tables at any URI: CSV and other text, Parquet, FITS, VOTable, ECSV, CDS, IPAC and Feather.
+"""Read tables at any URI.
+
+Formats are CSV and other text, Parquet, FITS, VOTable, ECSV, CDS, IPAC and Feather.
 
 A catalogue has hundreds of columns and only a few are needed, so every reader takes column names:
 `open_table(uri).read(["objid", "ra"])`.

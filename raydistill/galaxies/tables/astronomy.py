@@ -1,4 +1,7 @@
-"""Read text formats of astronomy with astropy: VOTable, ECSV, CDS (also MRT), IPAC, SExtractor."""
+"""Read text formats of astronomy with astropy.
+
+They are VOTable, ECSV, CDS (also MRT), IPAC and SExtractor.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class AstropyTable:
 
 
 def _split_coordinates(table: Any) -> None:
-    """Replace each column of coordinates (SkyCoord) by two, `NAME.ra` and `NAME.dec`, ICRS in degrees."""
+    """Replace each SkyCoord column by `NAME.ra` and `NAME.dec`, ICRS in degrees."""
     for name in [name for name in table.colnames if type(table[name]).__name__ == "SkyCoord"]:
         position = table[name].icrs
         table[f"{name}.ra"], table[f"{name}.dec"] = position.ra.deg, position.dec.deg
@@ -113,7 +116,7 @@ def _plain_name(content: Content) -> str:
 
 
 def _to_arrow(column: Any) -> pa.Array:
-    """Convert a column of astropy to Arrow: text without padding, null where it is masked."""
+    """Convert an astropy column to Arrow: text without padding, null where masked."""
     values = np.asarray(column)
     if values.ndim > 1:
         return pa.array(values.tolist())

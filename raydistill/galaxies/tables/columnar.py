@@ -38,7 +38,7 @@ class ParquetTable:
 
 
 class FeatherTable:
-    """A Feather file of version 2, which is an Arrow IPC file, or a stream as Hugging Face stores it.
+    """A Feather 2 (Arrow IPC) file, or an Arrow stream as Hugging Face stores it.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class FeatherTable:
 
 
 def _units(schema: pa.Schema) -> dict[str, str]:
-    """Return the units in the metadata of columns, or of the table if astropy wrote it."""
+    """Return the units in the metadata of columns, or of a table that astropy wrote."""
     units = {}
     if header := (schema.metadata or {}).get(b"table_meta_yaml"):
         from astropy.table import meta
@@ -73,7 +73,10 @@ def _units(schema: pa.Schema) -> dict[str, str]:
 
 
 def _validated(table: pa.Table) -> pa.Table:
-    """Return the table. ArrowInvalid if damage gave it offsets out of range or text that is not UTF-8."""
+    """Return the table if it is valid.
+
+    ArrowInvalid is raised if damage gave it offsets out of range or text that is not UTF-8.
+    """
     table.validate(full=True)
     return table
 

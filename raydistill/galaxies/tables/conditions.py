@@ -12,7 +12,7 @@ from raydistill.galaxies.tables.expressions import evaluate_rows
 
 
 class MatchedRows(NamedTuple):
-    """Object ids of the rows of a table, and bool [N], whether a row fulfils the condition."""
+    """Object ids of a table's rows, and bool [N], whether a row fulfils the condition."""
 
     object_ids: list[str]
     fulfils_N: npt.NDArray[np.bool_]

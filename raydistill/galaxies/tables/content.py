@@ -1,4 +1,4 @@
-"""The bytes of a table's file behind its compression: gzip, bzip2, xz, zstd, lz4 and zip.
+"""Read the bytes of a table's file behind gzip, bzip2, xz, zstd, lz4 or zip.
 
 The first bytes of a file decide, not its name. Nothing is written to disk. A file that unpacks to
 far more bytes than real tables do is refused.
@@ -187,9 +187,9 @@ def _seekable(packed: Content) -> Any:
 
 
 def is_ignored(path: str) -> bool:
-    """Return whether a file in a folder is left out: a part of its path begins with a dot or underscore.
+    """Return whether a part of a file's path begins with a dot or underscore.
 
-    pyarrow leaves out the same files.
+    Such a file in a folder is left out, as by pyarrow.
     """
     return any(part.startswith((".", "_")) for part in path.split("/"))
 
@@ -224,7 +224,7 @@ def suffix_format(name: str) -> str | None:
 
 
 def is_table_name(path: str) -> bool:
-    """Return whether a file in a folder or zip may be a table: by its suffix, unless it is a README."""
+    """Return whether a file in a folder or zip has a table's suffix and is no README."""
     name = path.rpartition("/")[2].lower()
     packed_table = name.endswith(".zip") and "." not in without_packing(name)
     return not name.startswith(("readme", "license", "licence")) and (suffix_format(name) is not None or packed_table)

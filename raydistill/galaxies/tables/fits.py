@@ -65,7 +65,10 @@ class FitsTable:
                 raise OSError("the file is truncated") from warning
 
     def _stream(self) -> IO[bytes]:
-        """Open the file. A local one is memory-mapped: Table 5 of Willett et al. 2013 has 226 columns."""
+        """Open the file; a local one is memory-mapped.
+
+        Memory-mapping is for wide tables: Table 5 of Willett et al. 2013 has 226 columns.
+        """
         path = self._content.path
         if path is not None and isinstance(path[0], pafs.LocalFileSystem):
             return open(path[1], "rb")
@@ -103,7 +106,7 @@ def _null(column: Any) -> float | None:
 
 
 def _to_arrow(values: np.ndarray, null: float | None) -> pa.Array:
-    """Convert a FITS column to Arrow: native numbers, text without padding, null for `null`."""
+    """Convert a FITS column to Arrow: native numbers, unpadded text, null for `null`."""
     if values.ndim > 1:
         return pa.array(values.tolist())
     if values.dtype.kind == "S":

@@ -19,7 +19,7 @@ _NOTES = (".txt", ".dat", ".xml")  # read only if the folder has no table with a
 
 
 def list_tables(uri: str) -> list[tuple[str, str]] | None:
-    """Return the tables in a folder by name, each with its format; None if `uri` is no folder."""
+    """Return a folder's tables by name, each with its format; None if it is no folder."""
     system, path = arrow_filesystem(uri)
     kind = system.get_file_info(path).type
     if kind == pafs.FileType.NotFound:
@@ -62,7 +62,7 @@ class FolderTable:
         return pa.concat_tables(_with_same_types(parts), promote_options="permissive")
 
     def _find(self, name: str, table: Any) -> str:
-        """Return the name of a column in one of the files; upper and lower case may differ."""
+        """Return the name of a column in one of the files; its case may differ."""
         alike = [own for own in dict.fromkeys(table.names) if own.lower() == name.lower()]
         if name in alike or len(alike) == 1:
             return name if name in alike else str(alike[0])

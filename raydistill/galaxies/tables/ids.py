@@ -50,7 +50,10 @@ def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.
 
 
 def _as_text(array: pa.Array, name: str, where: str) -> pa.Array:
-    """Return ids as strings. CatalogError if their type has no text, or bytes are not UTF-8."""
+    """Return ids as strings.
+
+    CatalogError is raised if their type has no text, or bytes are not UTF-8.
+    """
     fix = "name another column of ids"
     if isinstance(array.type, pa.BaseExtensionType):
         array = array.storage
@@ -67,7 +70,10 @@ def _as_text(array: pa.Array, name: str, where: str) -> pa.Array:
 
 
 def _without_marks(text: pa.Array) -> pa.Array:
-    """Return ids without the marks of spreadsheets, if all have them: ="1", '1 and 1,237,648."""
+    """Return ids without the marks of spreadsheets, if all have them.
+
+    Such are ="1", '1 and 1,237,648.
+    """
     for marked, mark, replacement in _MARKS:
         if len(text) and pc.all(pc.fill_null(pc.match_substring_regex(text, marked), False)).as_py():
             return pc.replace_substring_regex(text, mark, replacement)
@@ -75,7 +81,10 @@ def _without_marks(text: pa.Array) -> pa.Array:
 
 
 def _written_as_floats(text: pa.Array) -> bool:
-    """Return whether all ids are numbers and some are written as floats: 5.877e+17, 5,877E+17 or 1002.0."""
+    """Return whether all ids are numbers and some are written as floats.
+
+    Such are 5.877e+17, 5,877E+17 and 1002.0.
+    """
     numbers = pc.match_substring_regex(text, r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
     with_comma = pc.match_substring_regex(text, r"^[+-]?\d+,\d*[eE][+-]?\d+$")
     as_floats = pc.match_substring_regex(text, r"[.eE]")

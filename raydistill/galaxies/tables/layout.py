@@ -1,4 +1,4 @@
-"""Find how a text table is written: encoding, delimiter, and what stands above its header.
+"""Find how a text table is written: encoding, delimiter and lines above a header.
 
 Above a header, tables of real archives have comment lines, blank lines, titles and SkyServer's
 `#Table1`. VizieR puts units and dashes below it; others put units or types alone. Some headers are
@@ -78,7 +78,7 @@ class Layout:
 
 
 def find_encoding(head: bytes) -> str:
-    """Return the encoding of a text: by its byte-order mark, its zeros, or as UTF-8 or cp1252."""
+    """Return a text's encoding by its byte-order mark or zeros, else UTF-8 or cp1252."""
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return encoding
@@ -123,7 +123,7 @@ def find_layout(text: str, default: str, known: Collection[str]) -> Layout:
 
 
 def _with_fixed_widths(text: str, known: Collection[str], other: Layout) -> Layout | None:
-    """Return the layout of a table whose columns begin at the same character in every line.
+    """Return the layout of a table whose columns begin at the same characters.
 
     None unless it gives other fields than the layout that was found without it.
     """
@@ -196,13 +196,13 @@ def _has_blank_before_quote(row: Sequence[str], quote: str) -> bool:
 
 
 def _is_ragged(data: Sequence[list[str]], width: int) -> bool:
-    """Return whether only some rows have more fields than the header, and nothing is in them."""
+    """Return whether only some rows exceed the header's width, with nothing beyond it."""
     lengths = {len(row) for row in data}
     return len(lengths) > 1 and min(lengths) >= width and not any("".join(row[width:]).strip() for row in data)
 
 
 def _with_unnamed(names: list[str], data: Sequence[list[str]], has_numbers: bool) -> list[str]:
-    """Return the names with "" for each further field of the rows, if nothing is in it.
+    """Return the names with "" for each further field of the rows that is empty.
 
     `has_numbers` tells that the first row begins with R's quoted number, which may lack a name.
     """
@@ -216,7 +216,7 @@ def _with_unnamed(names: list[str], data: Sequence[list[str]], has_numbers: bool
 
 
 def _first_rows(lines: Sequence[str], style: RowStyle) -> list[tuple[int, list[str]]]:
-    """Return the first rows, each with the number of lines to its end. Blank rows are left out."""
+    """Return the first rows without blank ones, each with the line count to its end."""
     rows: list[tuple[int, list[str]]] = []
     try:
         for number, row in split_rows(lines, style):
@@ -242,7 +242,10 @@ def _names(row: Sequence[str]) -> list[str]:
 def _commented_header(
     above: Sequence[str], style: RowStyle, width: int, known: Collection[str]
 ) -> tuple[int, list[str]] | None:
-    """Return the line and names of the last comment that may be the header: without numbers, and as wide as the rows."""
+    """Return line and names of the last comment that may be the header.
+
+    Such a comment holds no numbers and is as wide as the rows.
+    """
     found = None
     for number, line in enumerate(above):
         words = line.strip()
@@ -258,16 +261,16 @@ def _commented_header(
 
 
 def _header_row(rows: Sequence[list[str]], width: int, known: Collection[str]) -> int:
-    """Return the index of the header: the first row, unless titles stand above a known header."""
+    """Return the header's index: the first row, unless titles precede a known header."""
     if not rows or _has_known(rows[0], known):
         return 0
     return next((i for i, row in enumerate(rows[:TITLES]) if len(row) == width and _has_known(row, known)), 0)
 
 
 def _rows_of_units(rows: Sequence[list[str]], names: list[str]) -> tuple[int, bool]:
-    """Return the number of rows between header and data, and whether they are units without dashes.
+    """Return the number of rows between header and data, and whether they are units.
 
-    VizieR has a row of dashes there, after units.
+    The second is False if a row of dashes is among them, as after the units of VizieR.
     """
     for count, row in enumerate(rows[:3], start=1):
         if is_rule(" ".join(row)) or all(field and not field.strip("-") for field in row):

@@ -97,7 +97,7 @@ class Table:
             return self._reader.read(list(dict.fromkeys(columns)), text)
 
     def head(self, columns: list[str], count: int) -> pa.Table:
-        """Return the first rows. Parquet is read no further, other formats are read as text."""
+        """Return the first rows. Parquet is read no further; others are read as text."""
         with _read_errors(self.uri, self._kind):
             if isinstance(self._reader, ParquetTable):
                 return self._reader.head(columns, count)
@@ -166,7 +166,10 @@ def _open_file(uri: str, known: Collection[str], hdu: int | str | None) -> Table
 
 
 def _find_format(content: Content) -> str:
-    """Return the format by the first bytes, else by the suffix. CatalogError if it is no table."""
+    """Return the format by the first bytes, else by the suffix.
+
+    CatalogError is raised if the content is no table.
+    """
     head = content.head(HEAD_OF_FORMAT)
     text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for start, (what, fix) in _NO_TABLES.items():
@@ -192,7 +195,10 @@ def _find_format(content: Content) -> str:
 
 @contextmanager
 def _read_errors(uri: str, kind: str) -> Iterator[None]:
-    """Turn the errors of readers into a CatalogError. Astropy raises a dozen types for damaged files."""
+    """Turn the errors of readers into a CatalogError.
+
+    Astropy raises a dozen types for damaged files.
+    """
     try:
         yield
     except RaydistillError:

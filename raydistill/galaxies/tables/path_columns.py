@@ -12,7 +12,10 @@ _ROWS = 100
 
 
 def find_path_column(table: Table) -> str | None:
-    """Return the first column whose name and first value look like paths of pictures, or None."""
+    """Return the first column whose name and first value look like picture paths.
+
+    None if there is none.
+    """
     for name in filter(_NAME.search, table.names):
         first = next((value for value in table.head([name], _ROWS)[name].to_pylist() if value), None)
         if isinstance(first, str) and _PATH.search(first.strip()):

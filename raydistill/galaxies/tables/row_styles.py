@@ -1,4 +1,7 @@
-"""Split the lines of a text table into fields: delimiters, quotes, escapes and fixed widths."""
+"""Split the lines of a text table into fields.
+
+The fields have delimiters, quotes, escapes or fixed widths.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def list_styles(text: str, default: str) -> list[RowStyle]:
 
 
 def _has_single_quotes(text: str) -> bool:
-    """Return whether every row has a field in single quotes, as some databases write them."""
+    """Return whether every row has a field in single quotes, as in some databases."""
     lines = text.splitlines()[:_PROBES]
     rows = [line for line in lines if line.strip(",;|\t +:=-") and not line.startswith(MARKS)]
     return len(rows) > 1 and all(_SINGLE_QUOTES.search(row) for row in rows[1:-1] or rows[1:])
@@ -79,7 +82,10 @@ def split_rows(lines: Iterable[str], style: RowStyle) -> Iterator[tuple[int, lis
 
 
 def is_rule(text: str) -> bool:
-    """Return whether a line, or a row without its delimiters, is drawn: |---|---|, +====+, -----."""
+    """Return whether a line, or a row without its delimiters, is a drawn rule.
+
+    Such are |---|---|, +====+ and -----.
+    """
     return bool(_RULE.fullmatch(text.strip()))
 
 

@@ -103,7 +103,7 @@ def _matches(column: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray | None:
 
 
 def _is_header(table: pa.Table, first: str) -> pa.ChunkedArray | None:
-    """Return a mask of rows that repeat the header, as in joined files, or None if there are none."""
+    """Return a mask of rows that repeat the header, as in joined files; None if none."""
     mask = _matches(table[first], f"^\\s*{re.escape(first)}\\s*$") if first else None
     for name in table.column_names if mask is not None else ():
         if not pa.types.is_string(table[name].type):

@@ -1,4 +1,7 @@
-"""Recognise a row of units or types below a header, as TOPCAT, CasJobs and rdb write it."""
+"""Recognise a row of units or types below a header.
+
+TOPCAT, CasJobs and rdb write such rows.
+"""
 
 from __future__ import annotations
 

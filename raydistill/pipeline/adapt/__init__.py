@@ -1,1 +1,1 @@
-"""The adapt stage: align networks trained on one survey with another, and report what it gains."""
+"""The adapt stage: align networks of one survey with another, and report the gain."""

@@ -1,4 +1,4 @@
-"""Choose learning rates and the strength of the alignment, without a label of the target."""
+"""Choose learning rates and the alignment strength, without labels of the target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ log = get_logger(__name__)
 
 
 def choose_fits(runner: FitRunner, options: Adapt, training_sets: list[str]) -> list[Fit]:
-    """Train all candidates, and return the fits to test: of each training set and method, over all seeds.
+    """Train all candidates, and return the fits to test.
+
+    They are those of each training set and method, over all seeds.
 
     The rate of a training set is that of its networks without the target. Only the ceiling uses
     labels of the target, also for its rate.
@@ -27,7 +29,7 @@ def choose_fits(runner: FitRunner, options: Adapt, training_sets: list[str]) -> 
 
 
 def _best_rate(runner: FitRunner, options: Adapt, training_set: str, method: Method) -> list[Fit]:
-    """Return the fits of all seeds at the rate with the best validation score of the first seed."""
+    """Return the fits of all seeds at the rate that validates best for the first seed."""
     trials = [Fit(training_set, method, 0, lr) for lr in options.lr_grid]
     scores = [result.validation for result in runner.train(trials, "choosing learning rates")]
     lr = trials[scores.index(max(scores))].lr

@@ -1,4 +1,4 @@
-"""A fit: one network, described by its training set, method, seed and hyper-parameters."""
+"""A fit: one network by its training set, method, seed and hyper-parameters."""
 
 from __future__ import annotations
 

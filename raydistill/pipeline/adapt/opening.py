@@ -30,7 +30,7 @@ MIN_SHARED = 2  # classes
 
 
 class TrainingSet(NamedTuple):
-    """Normalised images [N, C, H, W], target probabilities [N, K] and drawing probabilities [N]."""
+    """Normalised images [N, C, H, W], target [N, K] and drawing probabilities [N]."""
 
     images: Tensor
     targets: Tensor
@@ -38,7 +38,7 @@ class TrainingSet(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Normalised images [N, C, H, W], and labels [N] of the source's classes, -1 for an unseen class."""
+    """Normalised images [N, C, H, W] and source labels [N], -1 for an unseen class."""
 
     images: Tensor
     labels: Tensor
@@ -71,7 +71,7 @@ class Surveys:
         return Pictures(self.source.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
 
     def target_pictures(self, split: Split, matching: Matching) -> Pictures:
-        """Return a split of the target, whose pictures are matched with those of the source."""
+        """Return a split of the target, with pictures matched to those of the source."""
         loaded = self._target_training if split == "train" else self.target.load(split)
         by = self.target if matching == "channels" else self.source
         images = self._quantiles.apply(loaded.images_NHWC) if matching == "quantiles" else loaded.images_NHWC
@@ -79,13 +79,13 @@ class Surveys:
         return Pictures(by.normalisation.apply(images), labels)
 
     def shared_labels(self, split: Split) -> set[int]:
-        """Return the labels in the source of the galaxies of a split of the target, without unseen classes."""
+        """Return the source labels of a target split's galaxies, without unseen classes."""
         labels = self.target.table(split, ["object_id"])["label"].to_pylist()
         return {self.label_of_target[label] for label in labels} - {UNSEEN}
 
     @cached_property
     def _quantiles(self) -> QuantileMap:
-        """Return the map from the target's pixels to the source's, over all training galaxies."""
+        """Return the map from target pixels to source pixels, over all training galaxies."""
         return QuantileMap.between(self._target_training.images_NHWC, self._source_training.images_NHWC)
 
     @cached_property
@@ -138,7 +138,10 @@ def open_surveys(plan: Plan, target: str) -> Surveys:
 
 
 def check_shared(num_shared: int, where: str) -> None:
-    """Raise ArtifactIncompatible unless a target shares enough classes with the source to compare networks."""
+    """Raise ArtifactIncompatible if a target shares too few classes with the source.
+
+    Networks cannot be compared then.
+    """
     if num_shared < MIN_SHARED:
         shared = "1 class" if num_shared == 1 else f"{num_shared} classes"
         what = f"its train and test galaxies share {shared} with the source"
@@ -146,7 +149,7 @@ def check_shared(num_shared: int, where: str) -> None:
 
 
 def match_classes(source: list[str], target: list[str], renamed: dict[str, str | None]) -> tuple[int, ...]:
-    """Return the label in the source of each class of the target, -1 for one that it lacks.
+    """Return the source label of each target class, -1 for one that the source lacks.
 
     Parameters
     ----------
@@ -218,7 +221,10 @@ def _distilled(prototypes: DistilledSet, source: CuratedSet) -> TrainingSet:
 
 
 def _check_origin(manifest: Manifest, source: CuratedSet, where: str) -> None:
-    """Raise unless a set was made from the source; its test galaxies are then in no training set."""
+    """Raise unless a set was made from the source.
+
+    Test galaxies of the source are then in no training set.
+    """
     parent = manifest.parents.get("curated")
     if parent is None or parent.content != source.manifest.content:
         what = f"its images were made from another curated set than {source.folder.uri}"

@@ -1,4 +1,7 @@
-"""The files of an adaptation: rows of all networks, figures with intervals, and the chart."""
+"""Write the files of an adaptation: rows, figures with intervals, and the chart.
+
+The rows are those of all networks.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,7 @@ def write_report(
 
 
 def _by_method(trained: Mapping[Fit, TrainedFit], predictions: Predictions) -> dict[Named, dict[Fit, np.ndarray]]:
-    """Return the networks of each training set and method, with their predictions of the target."""
+    """Return the networks by training set and method, with their target predictions."""
     tested: dict[Named, dict[Fit, np.ndarray]] = {}
     for fit in trained:
         views = {"none": {"none": "target", "matched": "matched"}, "adapted": {"adapted": "matched"}}

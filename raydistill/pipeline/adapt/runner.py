@@ -1,4 +1,4 @@
-"""Run fits as Ray tasks, one per worker at a time, and keep every result in a file."""
+"""Run fits as Ray tasks, one per worker at a time, and keep each result in a file."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class FitRunner:
         return [self._known[fit] for fit in fits]
 
     def predict(self, fits: Sequence[Fit], pictures: Mapping[str, Pictures]) -> dict[tuple[Fit, str], np.ndarray]:
-        """Return the class probabilities [N, K] of each fit for each of some sets of pictures."""
+        """Return class probabilities [N, K] of each fit for each of some sets of pictures."""
         thetas, task = [self._known[fit].theta_P for fit in fits], worker_task(predict, self.resources)
         stored = {name: ray.put(one.images) for name, one in pictures.items()}
         items = [(number, name) for number in range(len(fits)) for name in pictures]

@@ -55,7 +55,7 @@ def require_target(plan: Plan, target: str) -> None:
 
 
 def training_specs(plan: Plan) -> dict[str, list[ArtifactSpec]]:
-    """Return the sets beside the source's galaxies that networks are trained on, by kind."""
+    """Return the sets beside the source's galaxies for training networks, by kind."""
     options = plan.config.adapt
     found: dict[str, list[ArtifactSpec]] = {}
     if options.synthetics:

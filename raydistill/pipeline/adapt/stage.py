@@ -1,7 +1,8 @@
-"""adapt: train networks on a survey, align them with another one, and test them on both.
+"""adapt: train networks on a survey, align them with another, and test on both.
 
     source + target's pictures -> [Ray tasks: train, score on validation] -> partial/fits/
-        -> [Ray tasks: predict test galaxies], chosen fits only -> runs.parquet, report.json, adaptation.png
+        -> [Ray tasks: predict test galaxies], chosen fits only
+        -> runs.parquet, report.json, adaptation.png
 
 A fit depends on its own description alone, so the number of workers changes no bit. A killed
 adaptation resumes with the fits that are missing. Labels of the target train the ceiling and score

@@ -1,4 +1,4 @@
-"""The Ray tasks of an adaptation: train a network, or predict pictures with trained networks."""
+"""The Ray tasks of an adaptation: train a network, or predict with trained ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Common(NamedTuple):
 
 
 class TrainedFit(NamedTuple):
-    """The parameters of a network, float32 [P], and its balanced accuracy on validation galaxies."""
+    """A network's parameters, float32 [P], and its balanced accuracy on validation."""
 
     theta_P: np.ndarray
     validation: float

@@ -1,7 +1,8 @@
-"""The section about biases: do galaxies like a prototype have another size or redshift than others of their class?
+"""The section about biases: do galaxies like a prototype have other properties?
 
-The votes decide which galaxies belong to a class, so the section repeats the measurement with raw,
-weighted and debiased votes where the survey has them.
+Their size and redshift are compared with those of others of their class. The votes decide which
+galaxies belong to a class, so the section repeats the measurement with raw, weighted and debiased
+votes where the survey has them.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class Bias(NamedTuple):
 
 
 def bias_section(inputs: AnalysisInputs) -> Section:
-    """Return the section: correlations of similarity to the prototypes with size, brightness and redshift."""
+    """Return the section: correlations of similarity to the prototypes with nuisances.
+
+    The nuisances are size, brightness and redshift.
+    """
     similarity = similarities(inputs)
     nuisances = [one for one in inputs.properties if one.name in NUISANCES]
     memberships = {OWN: inputs.galaxy_labels, **members_by_votes(inputs)}
@@ -93,7 +97,10 @@ def bias_section(inputs: AnalysisInputs) -> Section:
 
 
 def similarities(inputs: AnalysisInputs) -> Floats:
-    """Return how much nearer each training galaxy is to the prototypes of a class than to all others, [K, N]."""
+    """Return how much nearer galaxies are to a class than to all others, [K, N].
+
+    The distances are those of training galaxies from prototypes.
+    """
     distances_SN = inputs.distances.get("features", inputs.distances["pixels"])
     own_S = inputs.prototype_labels
     classes = range(len(inputs.class_names))
@@ -101,7 +108,10 @@ def similarities(inputs: AnalysisInputs) -> Floats:
 
 
 def members_by_votes(inputs: AnalysisInputs) -> dict[str, Ints]:
-    """Return the most probable class of each training galaxy by other kinds of votes; -1 where unknown."""
+    """Return each training galaxy's most probable class by other kinds of votes.
+
+    The class is -1 where unknown.
+    """
     plan = inputs.plan
     if not inputs.curated.has_votes:
         return {}
@@ -135,12 +145,12 @@ def members_by_votes(inputs: AnalysisInputs) -> dict[str, Ints]:
 def measure(
     votes: str, label: int, name: str, similarity_N: Floats, values_N: Floats, members_N: np.ndarray
 ) -> Bias | None:
-    r"""Return the correlation among the members of a class; None where too few values are known.
+    r"""Return the correlation among class members; None if too few values are known.
 
     Notes
     -----
-    The interval is that of Fisher's z with the standard error :math:`\sqrt{1.06/(n-3)}` of a Spearman
-    correlation (Fieller, Hartley and Pearson 1957).
+    The interval is that of Fisher's z with the standard error :math:`\sqrt{1.06/(n-3)}` of a
+    Spearman correlation (Fieller, Hartley and Pearson 1957).
     """
     used = members_N & np.isfinite(values_N)
     n = int(used.sum())

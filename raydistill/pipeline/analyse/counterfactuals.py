@@ -1,4 +1,7 @@
-"""The section about counterfactuals: generated galaxies with the same noise, and one vote changed."""
+"""The section about counterfactuals: generated galaxies with one vote changed.
+
+Both versions of a galaxy have the same noise.
+"""
 
 from __future__ import annotations
 
@@ -106,12 +109,18 @@ class HeldOut(NamedTuple):
         return HeldOut(self.images_NHWC[rows], self.votes_NA[rows], self.known_NA[rows], self.petro_r90_N[rows])
 
     def copy(self) -> HeldOut:
-        """Return the galaxies in writable memory; arrays of Ray's object store are read-only."""
+        """Return the galaxies in writable memory.
+
+        Arrays of Ray's object store are read-only.
+        """
         return self.take(np.arange(len(self.votes_NA)))
 
 
 class Edited(NamedTuple):
-    """Generated pictures uint8 [F, G, H, W, 3] by fraction and galaxy, and their predicted fractions [F, G, A]."""
+    """Generated pictures uint8 [F, G, H, W, 3] and predicted vote fractions [F, G, A].
+
+    F counts the rendered fractions, G the galaxies.
+    """
 
     images_FGHWC: Pixels
     predicted_FGA: Floats
@@ -154,7 +163,7 @@ class Editor:
         return fit_votes(network, images, votes, questions, training, fold_in(self.seed, "classifier"))
 
     def edit(self, galaxies: HeldOut, changed: int, classifier: VoteClassifier) -> Edited:
-        """Return the galaxies with each of `FRACTIONS` of one answer, rendered from the same noise."""
+        """Return the galaxies with each of `FRACTIONS` of an answer, with the same noise."""
         torch.set_num_threads(self.resources.worker_threads)
         artifact, model = _load(self.generator, device_of(self.resources.gpus))
         curated = CuratedSet.open(self.curated, verify=False)
@@ -201,7 +210,7 @@ class Counterfactual(NamedTuple):
 
 
 def counterfactuals_section(inputs: AnalysisInputs) -> Section:
-    """Return the section: changed answers, and how often a held-out classifier accepts the change."""
+    """Return the section: changed answers and a held-out classifier's acceptance rate."""
     artifact, curated = inputs.generator, inputs.curated
     if artifact is None or "votes" not in artifact.encoding.groups:
         reason = "there is no generator with the condition 'votes'; run 'raydistill generate CONFIG'"
@@ -263,7 +272,10 @@ def classifier_quality(predicted_NA: Floats, known_NA: Floats, seed: int) -> lis
 
 
 def changed_answers(quality: list[Alignment], galaxies: HeldOut, tree: DecisionTree) -> list[int]:
-    """Return the answer of each question that the classifier predicts best, the best questions first."""
+    """Return each question's answer that the classifier predicts best.
+
+    The best questions come first.
+    """
     best = []
     for task in tree.tasks:
         usable = [

@@ -1,4 +1,7 @@
-"""Compute the experts' features and probabilities of galaxies and prototypes, in Ray tasks."""
+"""Compute the experts' features and probabilities of pictures in Ray tasks.
+
+The pictures are galaxies and prototypes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ CHUNK = 256  # pictures of a task: it decides the bits, so it is no option
 
 
 class Described(NamedTuple):
-    """The features float64 [N, F] of the first expert, and all experts' mean probabilities float64 [N, K]."""
+    """One expert's features float64 [N, F] and mean probabilities float64 [N, K].
+
+    The features are the first expert's; the mean is over all experts.
+    """
 
     features_NF: Floats
     probabilities_NK: Floats
@@ -30,7 +36,7 @@ class Described(NamedTuple):
 
 @dataclass(frozen=True)
 class Describer:
-    """Describe pictures by the experts; picklable, and the same on any number of workers.
+    """Describe pictures by the experts; picklable, the same on any number of workers.
 
     Parameters
     ----------
@@ -45,7 +51,10 @@ class Describer:
     resources: Resources
 
     def __call__(self, images_NHWC: npt.NDArray[np.uint8], what: str) -> Described:
-        """Return features and probabilities of uint8 pictures [N, H, W, 3]; `what` names them in the progress."""
+        """Return features and probabilities of uint8 pictures [N, H, W, 3].
+
+        `what` names them in the progress.
+        """
         images: Any = ray.put(images_NHWC)
         remote: Any = worker_task(_describe, self.resources)
         starts = range(0, len(images_NHWC), CHUNK)

@@ -71,7 +71,7 @@ class AnalysisInputs:
 
     @cached_property
     def prototypes(self) -> Pixels:
-        """Return the prototypes for display, uint8 [S, H, W, 3]; values outside [0, 1] are clipped."""
+        """Return the prototypes for display, uint8 [S, H, W, 3], clipped to [0, 1]."""
         return (self.distilled.selected.display().numpy() * 255).round().astype(np.uint8)
 
     @cached_property
@@ -81,7 +81,10 @@ class AnalysisInputs:
 
     @cached_property
     def described(self) -> tuple[Described, Described] | None:
-        """Return features and probabilities of training galaxies and of prototypes; None without experts."""
+        """Return features and probabilities of training galaxies and prototypes.
+
+        None without experts.
+        """
         if self.trajectories is None:
             return None
         describe = Describer(self.trajectories.folder.uri, self.curated.folder.uri, self.plan.config.resources)
@@ -104,7 +107,7 @@ class AnalysisInputs:
 
     @cached_property
     def neighbours(self) -> dict[str, Neighbours]:
-        """Return all training galaxies in the order of their distance to each prototype, by space."""
+        """Return all training galaxies by distance to each prototype, for each space."""
         return {
             space: Neighbours.of(distances_SN, len(self.train.labels_N))
             for space, distances_SN in self.distances.items()

@@ -1,9 +1,10 @@
-"""Measure the morphology of galaxies and prototypes in Ray Data tasks, block by block.
+"""Measure the morphology of galaxies and prototypes in Ray Data tasks, by block.
 
-{block, folder, file, index, label, size, rows, pixels}  ->  a file, and {block, pictures} for the driver
+{block, folder, file, index, label, size, rows, pixels}
+    ->  a file, and {block, pictures} for the driver
 
-A block depends on its own pictures alone, so the number of workers changes no bit. A killed analysis
-resumes with the blocks that are missing.
+A block depends on its own pictures alone, so the number of workers changes no bit. A killed
+analysis resumes with the blocks that are missing.
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ class PictureMeasurer:
     image_size: int
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Measure one block; its file is complete before this returns one row of `FINISHED`."""
+        """Measure one block and return one row of `FINISHED`.
+
+        The file of the block is complete before this returns.
+        """
         (row,) = block.to_pylist()
         if row["pixels"] is not None:
             shape = (-1, self.image_size, self.image_size, 3)
@@ -79,13 +83,15 @@ class PictureMeasurer:
 
 
 def measured_pictures(inputs: AnalysisInputs) -> tuple[pa.Table, pa.Table]:
-    """Return the morphology of the prototypes, and of `analyse.max_galaxies` training galaxies of each class.
+    """Return the morphology of the prototypes and of each class's training galaxies.
+
+    At most `analyse.max_galaxies` galaxies of each class are measured.
 
     Returns
     -------
     pyarrow.Table
-        `object_id`, `label` and the columns of `morphology.measures.SCHEMA`. Prototypes are in their
-        order; galaxies are sorted by class.
+        `object_id`, `label` and the columns of `morphology.measures.SCHEMA`. Prototypes are in
+        their order; galaxies are sorted by class.
     """
     size, folder = inputs.curated.summary.image_size, inputs.spec.folder / PARTIAL
     options = inputs.plan.config.analyse

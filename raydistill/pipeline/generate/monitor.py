@@ -44,7 +44,7 @@ class Monitor:
         self._saved = 0  # step of the last checkpoint
 
     def show(self, done: threading.Event) -> None:
-        """Show progress, and record updates in MLflow, until `done` is set and the queue is empty."""
+        """Show progress and record updates in MLflow, until `done` and an empty queue."""
         with progress(self._plan.config.generate.training.steps, "training the generator", "steps") as shown:
             while True:
                 last = done.wait(POLL_SECONDS)
@@ -79,7 +79,10 @@ class Monitor:
         self._seen = max(self._seen, update.step)
 
     def _record(self, update: Update) -> None:
-        """Record in MLflow what is newer than the last step; workers that start again send their records again."""
+        """Record in MLflow the records that are newer than the last step.
+
+        Workers that start again send their records again.
+        """
         for row in update.history:
             if row["step"] > self._seen:
                 by_time = {f"loss_by_time/{n}": loss for n, loss in enumerate(row["loss_by_time"]) if loss is not None}

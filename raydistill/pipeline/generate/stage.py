@@ -1,8 +1,8 @@
-"""generate: train a generator of galaxy pictures, conditioned on what is known of the galaxies.
+"""generate: train a generator of galaxy pictures, conditioned on known properties.
 
     driver             -> how votes, classes, sizes and colours become conditions
     Ray Data tasks     -> decode the pictures of each worker, in the order of the training
-    Ray Train workers  -> each computes some shards of every batch, and gathers the others' gradients
+    Ray Train workers  -> each computes shards of every batch, and gathers the others' gradients
     worker 0           -> validates, draws previews, saves checkpoints, sends updates to the driver
 
 The result has the same bits on any number of workers. When a worker dies, all start again from the

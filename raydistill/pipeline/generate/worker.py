@@ -122,7 +122,10 @@ class _Worker:
         self.losses += loss
 
     def _record(self, lr: float) -> None:
-        """Record the mean losses since the last record. DivergenceError if they are not finite."""
+        """Record the mean losses since the last record.
+
+        Raises DivergenceError if they are not finite.
+        """
         step, training, losses = self.state.step, self.task.generate.training, self.losses
         if not math.isfinite(losses.mean):
             what = f"the loss is not finite at step {step}"
@@ -174,7 +177,10 @@ class _Worker:
 
 
 def make_generator(task: GenerateTask) -> Generator:
-    """Return the generator before the first step; its space takes the statistics of some training pictures."""
+    """Return the generator before the first step.
+
+    Its space takes the statistics of some training pictures.
+    """
     pictures, seed = task.pictures, fold_in(task.seed, "initial")
     model, layout, size = task.generate.model, pictures.encoding.layout, pictures.image_size
     needed = model.space.kind != "latents"

@@ -1,4 +1,4 @@
-"""Score objects by a product of attributes, each learnt from the votes of volunteers alone.
+"""Score objects by a product of attributes learnt from volunteers' votes alone.
 
 "Early type with a dust lane" is the product of `smooth` and `dust_lane`: no example has both.
 """

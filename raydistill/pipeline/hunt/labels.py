@@ -35,7 +35,10 @@ class KnownLabels(NamedTuple):
 
     @property
     def next_round(self) -> int:
-        """Return the number of the next round: by the column `round`, or 2 after a file without it."""
+        """Return the number of the next round, from the column `round`; 2 if it is absent.
+
+        An empty file gives 1.
+        """
         numbers = [int(row["round"]) for row in self.file.rows if row.get("round", "").isdigit()]
         return max(numbers, default=1 if self.file.rows else 0) + 1
 

@@ -1,4 +1,4 @@
-"""Choose the learners of a hunt, and the examples that they learn from besides labels."""
+"""Choose the learners of a hunt, and their examples besides labels."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def _change_networks(config: Hunt, change: Callable[[Any], Any]) -> Hunt:
 
 
 def choose_arithmetic(plan: Plan, spec: ArtifactSpec, run: Run, image_size: int) -> Arithmetic:
-    """Return the arithmetic of the networks of a hunt: compiled and in bfloat16 if the work is worth it."""
+    """Return the arithmetic of a hunt's networks.
+
+    They are compiled and computed in bfloat16 if the work is worth it.
+    """
     config, work = plan.config.hunt, WorkEstimate()
     for learner, count in _fits(config):
         if not isinstance(learner, Regression):

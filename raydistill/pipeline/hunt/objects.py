@@ -1,4 +1,7 @@
-"""Open the objects of a scripted hunt: those with a picture and a truth, and the synthetic sources."""
+"""Open the objects of a scripted hunt and its synthetic sources.
+
+The objects are those with a picture and a truth.
+"""
 
 from __future__ import annotations
 

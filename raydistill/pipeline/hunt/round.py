@@ -1,7 +1,7 @@
-"""Write one round for a person: learn from the labels so far, rank the survey, write the sheet.
+"""Write one round for a person: learn from labels, rank the survey, write a sheet.
 
-Labels are all that a round knows of earlier ones. A labelled object is not shown again. One that was
-shown and not labelled is a candidate like any other, so it comes back while it ranks high.
+Labels are all that a round knows of earlier ones. A labelled object is not shown again. One that
+was shown and not labelled is a candidate like any other, so it comes back while it ranks high.
 
 The survey passes twice, block by block: once for the scale of the features, once for the scores. So
 memory does not grow with the number of objects, apart from a few bytes for each.
@@ -134,7 +134,7 @@ def _about_synthetics(sources: tuple[str, ...]) -> str:
 def _describe(
     config: Hunt, curated: CuratedSet, known: KnownLabels, sources: Sequence[Source], pictures: Values
 ) -> tuple[list[Source], Values]:
-    """Return sources and survey with the features of the network that is trained on the sources."""
+    """Return sources and survey with features of the network trained on the sources."""
     unlabelled = np.setdiff1d(np.flatnonzero(pictures.survey.usable_N), known.rows)
     seed = fold_in(config.seed, "source")
     _, background = pictures.of_rows(draw_background(unlabelled, config.source_background, seed))

@@ -75,7 +75,7 @@ def _inputs(plan: Plan, curated: CuratedSet, scripted: Scripted, partial: Folder
 
 
 def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder, config: Hunt) -> None:
-    """Write the files of all trials that are missing; those of one strategy share compiled code."""
+    """Write the files of missing trials; those of one strategy share compiled code."""
     resources = plan.config.resources
     wanted = [(name, seed) for name in config.strategies for seed in range(oracle_of(config).seeds)]
     todo = [

@@ -1,4 +1,4 @@
-"""Write the report of a comparison: tables, figure, summary, and the sheet of the round that follows."""
+"""Write the report of a comparison: tables, figure, summary, and the next sheet."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def write_files(
     plan: Plan, spec: ArtifactSpec, curated: CuratedSet, scripted: Scripted, trials: Trials,
     run: Run,
 ) -> None:  # fmt: skip
-    """Write the tables, the figure, the summary, and the round that follows the first trial."""
+    """Write the tables, the figure, the summary and the round after the first trial."""
     config, folder, survey = plan.config.hunt, spec.folder, scripted.survey
     oracle, curves, metrics = oracle_of(config), discovery_curves(trials), metric_rows(trials)
     every_id = survey.ids
@@ -85,7 +85,7 @@ def write_files(
 
 
 def _write_next_round(plan: Plan, spec: ArtifactSpec, scripted: Scripted, trials: Trials) -> None:
-    """Write the labels of the first seed of a learning strategy, and the sheet of the round that follows."""
+    """Write the labels of a learning strategy's first seed, and the next sheet."""
     config, survey = plan.config.hunt, scripted.survey
     oracle = oracle_of(config)
     learning = [name for name in (*config.synthetic, REFERENCE, "network", "fixmatch") if name in trials]

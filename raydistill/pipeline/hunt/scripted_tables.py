@@ -22,7 +22,10 @@ Trials = Mapping[str, Sequence[dict[str, Any]]]  # strategy -> the results of `T
 
 
 def discovery_curves(trials: Trials) -> dict[str, Curve]:
-    """Return the mean curve of each strategy over its seeds, up to the labels that all trials spent."""
+    """Return the mean curve of each strategy over its seeds.
+
+    It ends at the number of labels that all trials spent.
+    """
     spent = min(len(trial["rows"]) for own in trials.values() for trial in own)
     return {name: _curve(own, np.arange(0, spent + 1)) for name, own in trials.items()}
 

@@ -1,4 +1,4 @@
-"""Open the synthetic sources of a hunt, and describe their pictures by the experts' features."""
+"""Open a hunt's synthetic sources, and describe them by the experts' features."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def open_sources(plan: Plan, curated: CuratedSet, expert: Expert, held_out: Coll
 
 
 def features_of(expert: Expert, pixels_NHWC: Pixels) -> Features:
-    """Return the features of pictures as `predict` stores them: float16, clipped to its range."""
+    """Return features as `predict` stores them: float16, clipped to its range."""
     largest = float(np.finfo(np.float16).max)
     parts: list[npt.NDArray[np.float32]] = [
         expert.features(torch.tensor(pixels_NHWC[first : first + PICTURES_AT_ONCE])).numpy()
@@ -112,7 +112,10 @@ def _pictures_of(found: SyntheticSet, held_out: frozenset[str]) -> tuple[Pixels,
 
 
 def _training_ids(found: SyntheticSet) -> set[str]:
-    """Return the ids of the galaxies on which the generator of a set was trained; empty for other sources."""
+    """Return the ids of the galaxies on which a set's generator was trained.
+
+    The result is empty for other sources.
+    """
     if generator.KIND not in found.manifest.parents:
         return set()
     parent = CuratedSet.open(found.manifest.parents[curated_sets.KIND].uri, verify=False)
@@ -120,7 +123,7 @@ def _training_ids(found: SyntheticSet) -> set[str]:
 
 
 def check_pictures(found: SyntheticSet, curated: CuratedSet) -> None:
-    """Raise ArtifactIncompatible if the pictures were prepared otherwise than those of the experts."""
+    """Raise ArtifactIncompatible unless pictures are prepared as the experts' were."""
     theirs, own = found.summary, curated.summary
     for key in ("image_size", "crop_fraction", "aligned"):
         if getattr(theirs, key) != getattr(own, key):

@@ -1,4 +1,4 @@
-"""The artifacts of a hunt: what it reads, and the round or the report that it writes."""
+"""The artifacts of a hunt: its inputs, and the round or the report that it writes."""
 
 from __future__ import annotations
 

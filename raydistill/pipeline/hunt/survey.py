@@ -56,7 +56,7 @@ class HuntedSurvey:
         return list(pc.if_else(alone, objects["path"], pa.scalar(None, pa.string())).to_pylist())
 
     def blocks(self) -> Iterator[tuple[Rows, Features]]:
-        """Yield rows and features of usable objects, one block of the predictions at a time."""
+        """Yield rows and features of usable objects, per block of the predictions."""
         first, width = 0, self.predictions.summary.num_features
         for block in self.predictions.blocks(["reason", "features"]):
             usable = pc.is_null(block["reason"])
@@ -66,7 +66,7 @@ class HuntedSurvey:
             first += len(block)
 
     def filenames(self, rows: list[int]) -> list[str]:
-        """Return the name of each object in a CSV of labels: that of its picture, or its id."""
+        """Return each object's name in a CSV of labels: its picture's name, or its id."""
         ids, paths = self.pictures.objects["object_id"], self.pictures.objects["path"]
         alone = self.pictures.objects["row"]
         names = []

@@ -1,7 +1,10 @@
-"""The Ray task of a scripted hunt: one strategy with one seed, {strategy, seed} -> a file.
+"""The Ray task of a scripted hunt: one strategy with one seed.
+
+A task maps {strategy, seed} to a file.
 
 The driver writes the inputs of all trials into one file. A trial depends on them, its strategy and
-its seed alone, so the number of workers changes no bit. A killed hunt resumes with the missing ones.
+its seed alone, so the number of workers changes no bit. A killed hunt resumes with the missing
+ones.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ BEST_ONLY = Quotas(high_score=1, uncertain=0, diverse=0, random=0)  # for scores
 
 @dataclass(frozen=True)
 class Inputs:
-    """Features [M, F], pictures (or None) and truth of the objects of a hunt, and the synthetic sources."""
+    """Features [M, F], pictures (or None), truth, and synthetic sources of a hunt."""
 
     features_MF: npt.NDArray[np.float16]
     pixels_MHWC: npt.NDArray[np.uint8] | None
@@ -106,7 +109,7 @@ class TrialRunner:
     threads: int
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Run the trial of one row {strategy, seed}; its file is complete before this returns the row."""
+        """Run the trial of a row {strategy, seed}; return the row after writing its file."""
         torch.set_num_threads(self.threads)
         (row,) = block.to_pylist()
         inputs = _inputs(self.folder)
@@ -162,7 +165,7 @@ class TrialRunner:
     def _describe(
         self, inputs: Inputs, sources: Sequence[Source], start: Rows, root: int
     ) -> tuple[Inputs, list[Source]]:
-        """Return inputs and sources with the features of the network that is trained on the sources."""
+        """Return inputs and sources with features of the network trained on the sources."""
         pixels, seed = inputs.pixels_MHWC, fold_in(root, "source")
         assert pixels is not None
         unlabelled = np.setdiff1d(np.arange(len(pixels)), start)
@@ -194,7 +197,7 @@ class TrialRunner:
 
 
 def draw_examples(inputs: Inputs, count: int, seed: int) -> Rows:
-    """Return the rows that are known at the start: those given, or `count` wanted ones and as many others."""
+    """Return the rows known at the start: given, or `count` wanted and as many others."""
     if inputs.examples is not None:
         return inputs.examples
     rng = np.random.default_rng(fold_in(seed, "examples"))

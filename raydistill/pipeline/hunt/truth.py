@@ -1,4 +1,4 @@
-"""Read the truth of a scripted labeller: which objects of a survey are of the wanted kind."""
+"""Read the truth of a scripted labeller: which objects of a survey are wanted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raydistill.hunting.examples import Bools
 
 
 class Truth(NamedTuple):
-    """For each object of the survey whether a row of the truth is there, and whether it is wanted."""
+    """Whether each object of the survey is in the truth, and whether it is wanted."""
 
     known_N: Bools
     positive_N: Bools

@@ -23,7 +23,7 @@ JOINED = "features"
 
 @dataclass(frozen=True)
 class Values:
-    """The features of each object, its picture, or its features joined by those of a network.
+    """The values of each object: features, a picture, or features and a network's.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Values:
                 yield rows, features, self._values(number, features)
 
     def of_rows(self, wanted: Rows) -> tuple[Rows, npt.NDArray[Any]]:
-        """Return the rows among the wanted ones that can be used, and their values, in order of the survey."""
+        """Return the usable rows among the wanted ones, and their values, in survey order."""
         found, parts = [np.empty(0, np.int64)], []
         for rows, _, values in self.blocks():
             kept = np.isin(rows, wanted)

@@ -1,7 +1,9 @@
-"""Classify pictures with trained networks that are stored with all they need, without a config and without Ray.
+"""Classify pictures with trained networks, without a config and without Ray.
 
-- `networks.safetensors`: `parameters` (float32 [E, P]). Its header holds the architecture, the class
-  names and the preparation of the pictures.
+The networks are stored with all they need:
+
+- `networks.safetensors`: `parameters` (float32 [E, P]). Its header holds the architecture, the
+  class names and the preparation of the pictures.
 - `whitening.safetensors`: the whitening, where there is one.
 
 Shape letters: E networks, P parameters, N pictures, K classes.
@@ -131,7 +133,7 @@ class PictureClassifier:
         )  # fmt: skip
 
     def predict(self, pictures: np.ndarray | pd.DataFrame) -> pd.DataFrame:
-        """Return the class of each picture, and the mean probability of each class over the networks.
+        """Return each picture's class, and mean class probabilities over the networks.
 
         Parameters
         ----------
@@ -172,7 +174,10 @@ class PictureClassifier:
         return frame.join(pd.DataFrame(probabilities_NK, index=index, columns=list(self.class_names)))
 
     def probabilities(self, images_NHWC: Tensor) -> Tensor:
-        """Return the mean class probabilities, float32 [N, K], of prepared pictures, uint8 [N, H, W, 3]."""
+        """Return mean class probabilities, float32 [N, K], of prepared pictures.
+
+        The pictures are uint8 [N, H, W, 3].
+        """
         network = shared_network(self.architecture, len(self.class_names), self.preparation.image_size)
         ensemble = Ensemble(network, list(self.parameters_EP), features=False)
         return ensemble.predict(self.normalisation.apply(images_NHWC)).mean_NK
@@ -189,7 +194,7 @@ class PictureClassifier:
         ]
 
     def _prepare_files(self, sources: Sequence[Source]) -> tuple[list[np.ndarray], list[str | None]]:
-        """Return the prepared pictures that can be used, and the reason or None for each file."""
+        """Return the usable prepared pictures, and the reason or None for each file."""
         images = FolderImages(root="", value_range=self.value_range, fit=self.fit)
         prepared: list[np.ndarray] = []
         reasons: list[str | None] = []

@@ -1,4 +1,4 @@
-"""Describe pictures by the features of an expert, as the condition "embedding" of a generator.
+"""Embed pictures by an expert's features: a generator's condition "embedding".
 
 The features are the inputs of the last linear layer of the first expert. Their first principal
 components, each divided by its standard deviation, make the condition (representation-guided

@@ -14,7 +14,7 @@ from raydistill.core.normalise import AnyNormalisation
 
 
 def load_experts(trajectories: str, curated: str, device: str, *, features: bool) -> tuple[Ensemble, AnyNormalisation]:
-    """Return all experts after their last epoch, and how their pictures are normalised.
+    """Return all experts after their last epoch, and their pictures' normalisation.
 
     The driver has verified both artifacts.
     """

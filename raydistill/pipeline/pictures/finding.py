@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 
 def read_survey(survey: CatalogSurvey, *, need_labels: bool = True) -> pa.Table:
-    """Return the table of a survey, as `read_catalog` does; errors name keys of the config."""
+    """Return a survey's table, as `read_catalog` does; errors name keys of the config."""
     images = survey.images
     log.info("curate: reading %s", survey.catalog)
     with error_prefix("survey.", ConfigError):

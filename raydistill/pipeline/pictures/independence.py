@@ -1,4 +1,4 @@
-"""Check that the pictures of a set were made without galaxies that another curated set holds out."""
+"""Check that a set was made without galaxies that another curated set holds out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIX = "make it from this curated set, or from one with the same curate.split"
 def check_independent(
     manifest: Manifest, where: str, curated: CuratedSet, splits: tuple[Split, ...] = ("validation", "test")
 ) -> None:
-    """Raise ArtifactIncompatible if a set was made from galaxies that a curated set holds out.
+    """Raise ArtifactIncompatible if a set used galaxies that a curated set holds out.
 
     Galaxies are compared by object id and by the sha256 of the original file.
 
@@ -45,9 +45,10 @@ def check_independent(
 def check_disjoint(
     other: CuratedSet, where: str, curated: CuratedSet, splits: tuple[Split, ...] = ("validation", "test")
 ) -> None:
-    """Raise ArtifactIncompatible if training galaxies of another set are held out by a curated set.
+    """Raise ArtifactIncompatible if a curated set holds out galaxies of another set.
 
-    `where` is the set that was made from them; the other parameters are those of `check_independent`.
+    Only the other set's training galaxies count. `where` is the set that was made from them;
+    the other parameters are those of `check_independent`.
     """
     held_out = pa.concat_tables([_galaxies(curated, split) for split in splits])
     used = _galaxies(other, "train")
@@ -65,7 +66,9 @@ def check_disjoint(
 
 
 def check_unseen(used: set[str], where: str, curated: CuratedSet) -> None:
-    """Raise ArtifactIncompatible if a set took pictures or conditions of validation or test galaxies.
+    """Raise ArtifactIncompatible if a set used validation or test galaxies.
+
+    Pictures and conditions count as use.
 
     Parameters
     ----------

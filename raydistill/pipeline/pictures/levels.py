@@ -1,4 +1,4 @@
-"""Choose black and white for the whole survey from a sample of its pictures, and check the result.
+"""Choose a survey's black and white levels from sampled pictures, and check them.
 
 The driver reads the sample before a cluster starts. Pictures of 8 bits need no choice: a few of
 them end the sampling.
@@ -44,7 +44,7 @@ REFUSED_SATURATED = 0.5
 
 
 def resolve_levels(images: Images | DataSet, selected: pa.Table) -> Images | DataSet:
-    """Return the source with numbers in place of `value_range: auto` and `stretch: auto`.
+    """Return the source with numbers for `value_range: auto` and `stretch: auto`.
 
     Parameters
     ----------
@@ -77,7 +77,10 @@ def resolve_levels(images: Images | DataSet, selected: pa.Table) -> Images | Dat
 
 
 def chosen_levels(configured: Images | DataSet, resolved: Images | DataSet) -> Levels:
-    """Return the numbers in place of `auto`, by key; "full" is no number and the usual range."""
+    """Return the numbers chosen in place of `auto`, by key.
+
+    The usual range "full" is no number and is left out.
+    """
     chosen: Levels = {}
     for key in ("value_range", "stretch", "minimum"):
         value: Any = getattr(resolved, key, "full")
@@ -111,7 +114,10 @@ def _extents(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa
 
 
 def _refuse_raw_pixels(images: ParquetImages | ImageTable, sizes: list[int]) -> None:
-    """Raise CatalogError if no row holds a picture, and all have the same size: that of raw pixels."""
+    """Raise CatalogError if no row holds a picture and all have the same size.
+
+    Such rows hold raw pixels.
+    """
     if len(sizes) > 1 and sizes[0] and len(set(sizes)) == 1:
         what = f"column '{images.image_column}' holds bytes, {sizes[0]} in each row, in no known picture format"
         where = images.uri if isinstance(images, ParquetImages) else images.root
@@ -119,7 +125,7 @@ def _refuse_raw_pixels(images: ParquetImages | ImageTable, sizes: list[int]) -> 
 
 
 def _sample(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa.Table, count: int) -> Iterator[Source]:
-    """Yield some pictures: of files evenly over the selected ones, of tables from the start."""
+    """Yield some pictures: files at even intervals, and tables from their start."""
     if isinstance(images, ParquetImages):
         yield from _sample_of_table(images, count)
     elif isinstance(images, PackedDataSet):
@@ -158,7 +164,7 @@ def _evenly(column: pa.ChunkedArray, count: int) -> list[str]:
 
 
 def _resolve_stretch(images: BandImages, selected: pa.Table) -> BandImages:
-    """Return FITS files with a stretch, and refuse one that shows nothing in the sample."""
+    """Return FITS files with a stretch; refuse one that shows nothing in the sample."""
     sample = []
     for path in _evenly(selected["path"], NUM_FITS):
         with suppress(RejectedImage):
@@ -199,7 +205,7 @@ def _refuse_useless_stretch(
 
 @dataclass
 class LevelChecks:
-    """Count dark, flat and saturated pictures of a survey, and warn of them at the end.
+    """Count dark, flat and saturated pictures of a survey; warn of them at the end.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""The code of a classifier in MLflow. MLflow copies this file into the model and runs it from there."""
+"""The code of a classifier in MLflow, which copies this file into the model.
+
+MLflow runs it from there.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from raydistill.storage import Folder
 
 
 class Classifier(PythonModel):
-    """Predict classes of pictures; `PictureClassifier.predict` describes input and output."""
+    """Predict classes; `PictureClassifier.predict` describes input and output."""
 
     def load_context(self, context: Any) -> None:
         """Load the networks."""

@@ -88,22 +88,28 @@ def prepare_picture(
 def read_original(
     source: Source, path: str, images: Images | DataSet, preparation: Preparation
 ) -> tuple[list[bytes], np.ndarray]:
-    """Return the contents of a picture's files, and the whole checked picture, before `prepare`.
+    """Return the contents of a picture's files, and the whole checked picture.
 
-    Parameters and errors are those of `prepare_picture`.
+    The picture is as before `prepare`. Parameters and errors are those of `prepare_picture`.
     """
     contents = images.read(source) if isinstance(images, BandImages) else [read_source(source)[0]]
     return contents, _checked(_decode_original(images, contents, preparation), path, images.fit, preparation)
 
 
 def prepare_original(original: np.ndarray, name: str, fit: Fit, preparation: Preparation) -> np.ndarray:
-    """Return a decoded picture, uint8 `[H, W, 3]`, as `prepare_picture` does: uint8 `[size, size, 3]`."""
+    """Return a decoded picture, uint8 `[H, W, 3]`, prepared as `prepare_picture` does.
+
+    The result is uint8 `[size, size, 3]`.
+    """
     checked = _checked(original, name, fit, preparation)
     return prepare(checked, preparation.crop_fraction, preparation.image_size, preparation.align)
 
 
 def _checked(original: np.ndarray, path: str, fit: Fit, preparation: Preparation) -> np.ndarray:
-    """Return the picture, square where it is padded. RejectedImage if it cannot be used."""
+    """Return the picture, square where it is padded.
+
+    Raises RejectedImage if it cannot be used.
+    """
     inspect(
         original, min_size=preparation.min_size, max_aspect=preparation.max_aspect,
         min_contrast=preparation.min_contrast, where=path,

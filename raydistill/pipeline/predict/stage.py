@@ -1,4 +1,4 @@
-"""predict: write the experts' class probabilities and features for every picture of a survey.
+"""predict: write the experts' class probabilities and features of survey pictures.
 
     driver    -> the objects of the survey, in blocks of `predict.block_size`
     Ray Data  -> prepare the pictures of a block, predict them, write its Parquet file
@@ -92,7 +92,7 @@ def predict_specs(plan: Plan, survey: str | None) -> list[ArtifactSpec]:
 
 
 def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:
-    """Return the experts with their normalisation, and black and white of their curated set.
+    """Return the experts and normalisation, and black and white of their curated set.
 
     Raises
     ------
@@ -192,7 +192,10 @@ def _predict_blocks(
 def _summarise(
     pictures: SurveyPictures, ensemble: EnsembleSource, records: list[BlockRecord], folder: Folder
 ) -> PredictionSummary:
-    """Return the summary; raise CatalogError, and remove the blocks, if no picture could be used."""
+    """Return the summary.
+
+    Raises CatalogError, and removes the blocks, if no picture could be used.
+    """
     rejected = _total(record.rejected for record in records)
     count = sum(record.num_rows for record in records)
     if rejected.total() == count:

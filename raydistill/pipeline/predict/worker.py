@@ -1,4 +1,4 @@
-"""The Ray Data tasks of predict: prepare the pictures of a block, predict them, write its file.
+"""The Ray Data tasks of predict: prepare, predict and write a block of pictures.
 
     {block, object_id, path, row_group, row}
         -> prepare_block -> {block, object_id, pixels, reason, detail}
@@ -102,7 +102,7 @@ class EnsembleSource:
 
 
 def prepare_block(objects: pa.Table, source: PictureSource) -> pa.Table:
-    """Return a block's prepared pictures, or the reasons why there are none: OBJECTS -> PREPARED."""
+    """Return a block's prepared pictures, or reasons for none: OBJECTS -> PREPARED."""
     block, ids = objects["block"][0].as_py(), objects["object_id"].to_pylist()
     rows: list[dict[str, Any]] = []
     try:
@@ -124,7 +124,7 @@ def prepare_packed(packed: pa.Table, source: PictureSource) -> pa.Table:
 
 
 class BlockPredictor:
-    """Predict the prepared pictures of one packed block, and write its file: PREPARED -> REPORT.
+    """Predict a packed block's prepared pictures; write its file: PREPARED -> REPORT.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class BlockPredictor:
         return np.frombuffer(bytearray(b"".join(pictures)), np.uint8).reshape(len(pictures), size, size, 3)
 
     def _rows(self, prepared: pa.Table, pixels_NHWC: np.ndarray) -> pa.Table:
-        """Return the predictions of a block, with nulls for pictures that could not be used."""
+        """Return the predictions of a block, with nulls for unusable pictures."""
         usable = pc.is_valid(prepared["pixels"]).to_numpy()
         prediction = self._predict(pixels_NHWC) if len(pixels_NHWC) else None
         columns: dict[str, Any] = {name: prepared[name] for name in ("object_id", "reason", "detail")}

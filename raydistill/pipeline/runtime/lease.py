@@ -68,7 +68,7 @@ class AlreadyBuilt(Exception):
 
 
 def wait_for_artifact(spec: ArtifactSpec, clock: Clock = SYSTEM_CLOCK) -> bool:
-    """Wait until no live process holds the lease; return whether the artifact is there.
+    """Wait until no live process holds the lease; return whether the artifact exists.
 
     Writes nothing.
     """
@@ -145,7 +145,7 @@ def _acquire(spec: ArtifactSpec, clock: Clock) -> bool:
 
 
 def _is_still_missing(spec: ArtifactSpec) -> bool:
-    """Return whether the artifact is missing; release the lease if it was finished in the meantime."""
+    """Return whether the artifact is missing; release the lease if it is not."""
     if spec.exists:
         _release(spec)
         return False
@@ -202,7 +202,10 @@ def _is_ours(lease: dict[str, Any]) -> bool:
 
 
 def _is_alive(spec: ArtifactSpec, lease: dict[str, Any]) -> bool:
-    """Return False for this process, an expired lease, and an exited process of this host or container."""
+    """Return whether the holder of a lease is alive.
+
+    False for this process, an expired lease, and an exited process of this host or container.
+    """
     if (spec.folder.uri, lease) in _expired:
         return False
     if any(lease.get(key) != value for key, value in _HOST.items()):

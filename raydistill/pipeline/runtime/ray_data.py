@@ -1,7 +1,8 @@
-"""Settings of Ray Data that all its users share: whole blocks, retries, logging, and accepted warnings.
+"""Settings shared by users of Ray Data: whole blocks, retries, logging, warnings.
 
-Ray Data wants a number of rows per batch for tasks on GPUs, and joins or divides blocks to reach it. So a block whose rows
-belong together travels as one row, its Arrow stream, and `ONE_BLOCK` rows are a batch.
+Ray Data wants a number of rows per batch for tasks on GPUs, and joins or divides blocks to reach
+it. So a block whose rows belong together travels as one row, its Arrow stream, and `ONE_BLOCK` rows
+are a batch.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from torch import Tensor
 
 
 class _NoProcessGroup(ray.train.backend.Backend):
-    """Start workers without a process group, whose store torch lets listen on all interfaces."""
+    """Start workers without a process group, whose store listens on all interfaces."""
 
     share_cuda_visible_devices = True  # as Ray's own backend of torch
 
@@ -34,7 +34,7 @@ class IndependentWorkers(ray.train.torch.TorchConfig):
 
 
 class ExitAfterReport(ray.train.UserCallback):
-    """Let Ray Train's controller exit before Ray's shutdown hooks, where 1 controller in 12 hung.
+    """Let Ray Train's controller exit before Ray's shutdown hooks, where 1 in 12 hung.
 
     Measured with Ray 2.60.0 (docs/log.md, 2026-11-25). Every worker must report once, at its end.
     """

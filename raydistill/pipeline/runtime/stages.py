@@ -201,7 +201,10 @@ def model_of(
     save: Callable[[Folder], None] | None = None,
     code: Path | None = None,
 ) -> Model:
-    """Return the description of a model that belongs to a committed artifact; `registry.Model` has the parameters."""
+    """Return the description of a committed artifact's model.
+
+    `registry.Model` describes the parameters.
+    """
     place = str(Path(spec.folder.uri).absolute()) if spec.folder.is_local else spec.folder.uri
     return Model(
         name=name,

@@ -1,4 +1,4 @@
-"""Choose a folder for Ray's sockets, whose paths the operating system limits to about 100 bytes."""
+"""Choose a folder for Ray's sockets, whose paths are limited to about 100 bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def choose_temp_dir() -> str | None:
-    """Return a short folder for Ray's files if TMPDIR is too long for sockets, else None."""
+    """Return a short folder for Ray if TMPDIR is too long for its sockets, else None."""
     default = get_default_ray_temp_dir()
     if sys.platform == "win32" or _fits(default):
         return None

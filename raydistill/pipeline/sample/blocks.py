@@ -76,12 +76,12 @@ class PoolProgress:
         return min(self.limit, len(self.kept) * self.block_size)
 
     def numbers(self, block: int) -> np.ndarray:
-        """Return the numbers of a block's samples, int64 [B]; the last block may be smaller."""
+        """Return the numbers of a block's samples, int64 [B]; the last may be smaller."""
         first = block * self.block_size
         return np.arange(first, min(self.limit, first + self.block_size), dtype=np.int64)
 
     def next_blocks(self) -> range:
-        """Return the numbers of the blocks to sample next; empty if there are enough, or at the limit.
+        """Return the numbers of the next blocks; empty if no more are needed or possible.
 
         The share of recognised samples is estimated by the rule of succession, (k + 1) / (n + 2).
         """
@@ -107,7 +107,7 @@ def next_blocks(progress: Sequence[PoolProgress]) -> list[Block]:
 
 
 def count_wanted(progress: Sequence[PoolProgress], kept: Mapping[Block, int | None]) -> int:
-    """Return how many wanted samples there are; those that a filter keeps beyond them do not count.
+    """Return the number of wanted samples; a filter's surplus does not count.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The galaxies whose conditions a generator is given: real ones, or those that a user describes."""
+"""The galaxies whose conditions a generator is given: real, or user-described."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Galaxies:
 
 @dataclass(frozen=True)
 class Survey:
-    """The real galaxies that the generator was trained on, and what their votes and classes mean.
+    """The generator's training galaxies, and the meaning of their votes and classes.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Survey:
 
 
 def read_curated(survey: Survey, splits: Sequence[Split] = SPLITS, *, pictures: bool = False) -> Galaxies:
-    """Return the galaxies of some splits of the curated set, sorted by split and object id.
+    """Return the galaxies of some splits, sorted by split and object id.
 
     Their colours and embeddings are NaN unless `pictures`, because that decodes every picture.
     """
@@ -245,7 +245,10 @@ def _classified(galaxies: Galaxies, survey: Survey) -> Galaxies:
 
 
 def _check_reached(votes_NA: np.ndarray, answers_A: np.ndarray, galaxies: Galaxies, tree: DecisionTree) -> None:
-    """Raise ConfigError if an edit has no effect: volunteers who see the galaxy never reach its question."""
+    """Raise ConfigError if an edit has no effect.
+
+    Volunteers who see the galaxy never reach its question.
+    """
     unreached_NA = np.isnan(votes_NA) & ~np.isnan(answers_A)
     if not unreached_NA.any():
         return
@@ -275,7 +278,10 @@ def _label(name: str | None, class_names: Sequence[str], where: str) -> int:
 
 
 def _describe_pictures(column: pa.ChunkedArray, survey: Survey) -> tuple[np.ndarray, np.ndarray]:
-    """Return colours [N, 2] and embeddings [N, E] of PNG files, of which a part is decoded at a time."""
+    """Return colours [N, 2] and embeddings [N, E] of PNG files.
+
+    A part of the files is decoded at a time.
+    """
     colours, embeddings = [np.empty((0, 2))], [survey.unknown_embeddings(0)]
     for first in range(0, len(column), DECODED_AT_ONCE):
         images_NHWC = decode_images(column.slice(first, DECODED_AT_ONCE), survey.curated.summary.image_size)

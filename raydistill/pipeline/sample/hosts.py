@@ -1,4 +1,7 @@
-"""Open the sources that need no generator: injections into training galaxies, and the simulator."""
+"""Open the sources that need no generator: injections and the simulator.
+
+Injections are into training galaxies.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class Hosts:
 
 
 def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> Hosts:
-    """Return the training galaxies of an injection: one pool per class, or one if all get one label.
+    """Return pools of training galaxies: one per class, or one if all get one label.
 
     Raises
     ------
@@ -77,7 +80,9 @@ def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> Hosts
 
 
 def open_simulator(source: SimulatorSource, survey: Survey) -> list[Pool]:
-    """Return one pool per class of the curated set; each takes its simulated classes in turn.
+    """Return one pool per class of the curated set.
+
+    Each pool takes its simulated classes in turn.
 
     Raises
     ------
@@ -113,14 +118,14 @@ def open_simulator(source: SimulatorSource, survey: Survey) -> list[Pool]:
 
 
 def telescope_of(source: SimulatorSource, config: Config) -> Telescope:
-    """Return the telescope of the config, that of its simulated survey, or that of SDSS."""
+    """Return the telescope of the config, its simulated survey, or SDSS."""
     if source.telescope is not None:
         return source.telescope
     return config.survey.telescope if isinstance(config.survey, SimulatedSurvey) else SDSS
 
 
 def _label_of(number: int, source: SimulatorSource, survey: Survey) -> int | None:
-    """Return the curated set's class of a simulated class: the most special one on whose path it is.
+    """Return the curated set's most specific class that contains a simulated class.
 
     None: it has none. A curated set without classes gives -1.
     """
@@ -151,7 +156,10 @@ def _labels(names: Sequence[str], survey: Survey, where: str) -> list[int]:
 
 
 def _pool(name: str, galaxies: Galaxies, pictures: pa.ChunkedArray) -> Pool:
-    """Return a pool of random galaxies; the injection may contradict their votes, which become unknown."""
+    """Return a pool of random galaxies with unknown votes.
+
+    The injection may contradict the votes of the galaxies.
+    """
     votes_NA = np.full_like(galaxies.votes_NA, np.nan)
     conditions = Conditions.unknown(len(galaxies), ConditionLayout(()))
     return Pool(name, replace(galaxies, votes_NA=votes_NA), conditions, random=True, columns={"picture": pictures})
@@ -164,7 +172,7 @@ def _labelled(galaxies: Galaxies, label: int) -> Galaxies:
 
 
 def _with_contrast(model: Injection, config: Config) -> Injection:
-    """Return the model with the contrast of a simulated survey, unless the config gives another."""
+    """Return the model with the simulated survey's contrast, or the config's if given."""
     if model.contrast is None and isinstance(config.survey, SimulatedSurvey):
         return replace(model, contrast=lupton_contrast(config.survey.telescope.softening))
     return replace(model, contrast=model.stretch)

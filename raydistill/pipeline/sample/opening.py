@@ -106,7 +106,7 @@ def _open_generator(plan: Plan, curated: CuratedSet, source: GeneratorSource) ->
 
 
 def paths_of_classes(plan: Plan, curated: CuratedSet) -> ClassTree | None:
-    """Return the classes with their paths in the decision tree; None if votes determine no class."""
+    """Return the classes and their tree paths; None if votes determine no class."""
     if plan.config.curate.classes == ALL or not curated.has_classes:
         return None
     return plan.class_tree if all(one.path for one in plan.class_tree.classes) else None

@@ -1,4 +1,4 @@
-"""Make the pictures of a block: sample them, inject into real ones, or simulate them.
+"""Make the pictures of a block: sample, inject into real ones, or simulate them.
 
 A class of this module is the part of a source that runs on a worker, which receives it by pickle.
 """
@@ -136,7 +136,7 @@ class SimulatedPictures(PictureSource):
     align: bool
 
     def make(self, request: pa.Table, device: str) -> tuple[np.ndarray, Columns]:
-        """Return the pictures, which went through a JPEG file as those of the simulated survey."""
+        """Return the pictures, passed through JPEG as those of the simulated survey."""
         from raydistill.simulation.render import encode_jpeg, render
 
         pictures, truths = [], []

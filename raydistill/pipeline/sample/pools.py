@@ -1,4 +1,4 @@
-"""The conditions from which samples are drawn: one pool per class, or one for all samples."""
+"""The conditions from which samples are drawn: one pool per class, or one for all."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from raydistill.pipeline.pictures.experts import load_experts
 
 @dataclass(frozen=True)
 class Recogniser:
-    """Experts after their last epoch, and the normalisation under which they were trained."""
+    """Experts after their last epoch, and the normalisation of their training."""
 
     ensemble: Ensemble
     normalisation: AnyNormalisation

@@ -56,7 +56,7 @@ def summarise(
 
 
 def draw_grid(plan: Plan, summary: SyntheticSummary, run: Run) -> None:
-    """Draw the first samples of each class under a title that says that they are synthetic."""
+    """Draw the first samples of each class under a title that calls them synthetic."""
     entries = [(label, one.name) for label, one in enumerate(summary.classes) if one.kept]
     entries += [(NO_CLASS, "no class")] if summary.unlabelled.kept else []
     if not entries:
@@ -73,7 +73,7 @@ def draw_grid(plan: Plan, summary: SyntheticSummary, run: Run) -> None:
 
 
 def describe_source(summary: SyntheticSummary) -> tuple[str, str]:
-    """Return a heading that says how the pictures were made, and a caption with their parameters."""
+    """Return a heading on how the pictures were made, and a caption with parameters."""
     seed, kind = f"seed {summary.seed}", summary.source["kind"]
     if kind == "injection":
         model = summary.source["model"]["kind"].replace("_", " ")

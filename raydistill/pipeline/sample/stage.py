@@ -1,7 +1,7 @@
-"""sample: write pictures that a generator samples, an injection changes, or the simulator renders.
+"""sample: write pictures from a generator, an injection or the simulator.
 
     driver    -> pools of conditions, or of galaxies; the rows of each block, without their images
-    Ray Data  -> make a block, filter it, write its Parquet file       {index, condition, …} -> {block, kept}
+    Ray Data  -> make a block, filter it, write its file  {index, condition, …} -> {block, kept}
     driver    -> further blocks, until a filter has kept enough
     driver    -> one Parquet file per class, counts, a grid of pictures
 
@@ -109,7 +109,10 @@ def sample(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Synth
 
 
 def _check_filter(plan: Plan, curated: CuratedSet, pools: Sequence[Pool]) -> None:
-    """Raise if the filter's experts do not fit, or if a sample has no class to compare with."""
+    """Raise if the filter's experts do not fit, or if a sample has no class.
+
+    The filter compares a sample with its class.
+    """
     store = TrajectoryStore.open(plan.filter_experts.folder)
     check_experts(store, curated)
     for pool in pools:

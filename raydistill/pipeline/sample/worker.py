@@ -1,4 +1,4 @@
-"""The Ray task of the stage: make the pictures of one block, and write it to a file.
+"""The Ray task of the stage: make the pictures of a block, and write them.
 
 {index, condition, label, ...} of one block  ->  {block, kept}
 """
@@ -66,7 +66,7 @@ class BlockSampler:
 
 
 def _with_images(request: pa.Table, images_BHWC: np.ndarray, known: Columns, descriptions: list[str]) -> pa.Table:
-    """Return the rows of a block with their PNG files and the columns that are known now."""
+    """Return the rows of a block with their PNG files and the columns known now."""
     keys = zip(descriptions, request["seed"].to_pylist(), request["index"].to_pylist(), strict=True)
     files = [encode_png(image, png_text(*key)) for image, key in zip(images_BHWC, keys, strict=True)]
     given = {name: request[name] for name in request.column_names}

@@ -1,4 +1,4 @@
-"""Merge the files of finished blocks into the files of a synthetic set, one per class."""
+"""Merge the files of finished blocks into a synthetic set: one file per class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS_PER_GROUP = 1024  # of the Parquet files; fixed, so that the bytes do not d
 
 
 class SampleWriter:
-    """Write rows, which arrive in order of index within a class, to one file per class.
+    """Write rows to one file per class; within a class they arrive in index order.
 
     Parameters
     ----------

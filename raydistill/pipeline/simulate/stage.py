@@ -70,7 +70,7 @@ def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Sur
 
 
 def _render(survey: SimulatedSurvey, seed: int, workers: int) -> Generator[pa.Table, None, None]:
-    """Yield chunks in order of their galaxy numbers; at most two per worker are in flight."""
+    """Yield chunks in order of galaxy numbers; at most two per worker are in flight."""
     task = ray.remote(num_cpus=1, max_retries=3)(simulate_chunk)
     starts = deque(range(0, survey.num_galaxies, CHUNK))
     pending: deque[Any] = deque()

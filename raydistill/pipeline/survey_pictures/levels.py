@@ -1,4 +1,4 @@
-"""Choose black and white of a survey whose config says "auto": those of the experts, if they have any."""
+"""Choose a survey's black and white for "auto": the experts', if they have any."""
 
 from __future__ import annotations
 

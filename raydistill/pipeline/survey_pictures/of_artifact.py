@@ -1,4 +1,4 @@
-"""The pictures of an artifact, such as a curated set: they are cropped and checked already."""
+"""The pictures of an artifact, such as a curated set, already cropped and checked."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _objects(folder: Folder, manifest: Manifest) -> pa.Table:
 
 
 def _warn_of_other_crop(manifest: Manifest, curate: Curate, folder: Folder) -> None:
-    """Warn of pictures that were cropped or aligned otherwise than those of the experts."""
+    """Warn of pictures whose crop or alignment differs from that of the experts."""
     own = manifest.config.get("curate", {})
     for key in ("crop_fraction", "align"):
         theirs = getattr(curate, key)

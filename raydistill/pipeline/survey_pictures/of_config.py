@@ -1,4 +1,4 @@
-"""The pictures of the survey of a config: of all rows of its table, or of a whole data set."""
+"""The pictures of a config's survey: all rows of its table, or a whole data set."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _pictures(
 
 
 def _of_data_set(images: DataSet) -> tuple[pa.Table, Reader]:
-    """Return the objects of all splits; those of a packed file in the order of the file."""
+    """Return the objects of all splits; those of a packed file keep its order."""
     rows = images.index().rows
     if not isinstance(images, PackedDataSet):
         objects = pa.table({"object_id": rows["object_id"], "path": rows["path"]})
@@ -101,7 +101,7 @@ def _of_catalog(survey: CatalogSurvey) -> tuple[pa.Table, Reader]:
 
 
 def _of_parquet(images: ParquetImages, ids: pa.ChunkedArray) -> tuple[pa.Table, Reader]:
-    """Return the objects of the table in the order of the Parquet file, then those that it lacks."""
+    """Return the table's objects in the order of the Parquet file, missing ones last."""
     uri = absolute(images.uri)
     images = replace(images, uri=uri)
     images.ids()  # checks the files

@@ -89,7 +89,7 @@ class PackedReader:
 
 
 def parquet_rows(ids: pa.Array | pa.ChunkedArray, path: str, metadata: pq.FileMetaData) -> pa.Table:
-    """Return the objects of a Parquet file: `OBJECTS`, with the row group and row of each id."""
+    """Return a Parquet file's objects: `OBJECTS`, with row group and row of each id."""
     lengths = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     columns = {
         "object_id": ids,
@@ -101,7 +101,7 @@ def parquet_rows(ids: pa.Array | pa.ChunkedArray, path: str, metadata: pq.FileMe
 
 
 def _groups(objects: pa.Table) -> Iterator[tuple[tuple[Any, Any], list[int]]]:
-    """Yield (path, row group) and the rows of each run of objects from the same row group."""
+    """Yield (path, row group) and the rows of each run of objects in one row group."""
     rows = zip(*(objects[name].to_pylist() for name in ("path", "row_group", "row")), strict=True)
     for key, own in groupby(rows, key=lambda row: row[:2]):
         yield (key[0], key[1]), [row for _, _, row in own]

@@ -18,9 +18,9 @@ def predictions_spec(plan: Plan, pictures: SurveyPictures) -> ArtifactSpec:
 
 
 def spec_of_survey(plan: Plan, survey: str | None) -> ArtifactSpec:
-    """Return the artifact of the experts' predictions for a survey, as SURVEY of `predict` names it.
+    """Return the artifact of the experts' predictions for a survey.
 
-    The survey of the config itself need not exist yet.
+    `survey` is named as SURVEY of `predict`. The survey of the config itself need not exist yet.
     """
     if survey is not None:
         return predictions_spec(plan, open_survey(plan, survey))

@@ -1,4 +1,4 @@
-"""The pictures of the survey to predict: a list of objects, and how to read and prepare them."""
+"""The pictures to predict: a list of objects, and how to read and prepare them."""
 
 from __future__ import annotations
 

@@ -60,7 +60,10 @@ def format_tags(stage: str, identity: str, parents: Mapping[str, str], parent_ru
 
 
 def search_tags(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags by which people look for runs: survey, network, images per class, method, seed."""
+    """Return the tags for a search of runs.
+
+    They are survey, network, images per class, method, schedule, seed and the config's name.
+    """
     survey, distill = config.get("survey", {}), config.get("distill", {})
     found = {
         "config": config.get("name"),
@@ -140,7 +143,10 @@ def format_input(dataset: InputDataset) -> dict[str, Any]:
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as `mlflow.log_table` writes them, with 4 decimals; NaN and infinity become null."""
+    """Return rows as `mlflow.log_table` writes them; NaN and infinity become null.
+
+    Floats are rounded to 4 decimals.
+    """
 
     def plain(value: Any) -> Any:
         if not isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Call MLflow. No other file of a run imports mlflow; this one does so at the first call."""
+"""Call MLflow: only this file of a run imports mlflow, and at the first call."""
 
 from __future__ import annotations
 
@@ -179,12 +179,12 @@ def log_model_input(client: MlflowClient, run_id: str, model_id: str) -> None:
 
 
 def error_code(error: Exception) -> str:
-    """Return MLflow's code of an error, such as "RESOURCE_DOES_NOT_EXIST"; empty for any other error."""
+    """Return MLflow's error code, e.g. "RESOURCE_DOES_NOT_EXIST"; empty for others."""
     return str(getattr(error, "error_code", ""))
 
 
 def log_classifier(client: MlflowClient, code: Path, folder: str, model_id: str, run_id: str) -> None:
-    """Save a folder of files, and the code that loads it, as a model that `mlflow.pyfunc.load_model` loads.
+    """Save files and their loader as a model that `mlflow.pyfunc.load_model` loads.
 
     The model holds no pickle.
     """
@@ -202,7 +202,7 @@ def log_classifier(client: MlflowClient, code: Path, folder: str, model_id: str,
 
 
 class SystemMonitor:
-    """Measure the machine with MLflow's own monitors: CPU, memory, disk, network, and GPUs where there are any."""
+    """Measure CPU, memory, disk, network and any GPUs with MLflow's own monitors."""
 
     def __init__(self) -> None:
         _mlflow()
@@ -216,7 +216,7 @@ class SystemMonitor:
             self._monitors.append(GPUMonitor())
 
     def measure(self) -> dict[str, float]:
-        """Return the present values, with the names that MLflow's page "System metrics" shows."""
+        """Return the present values, with names as on MLflow's page "System metrics"."""
         values: dict[str, float] = {}
         for monitor in self._monitors:
             monitor.collect_metrics()

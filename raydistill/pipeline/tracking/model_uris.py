@@ -1,4 +1,4 @@
-"""Find the folder of a registered set: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+"""Find a registered set's folder: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
 This module imports no mlflow.
 """
@@ -89,7 +89,7 @@ def _find_version(client: MlflowClient, uri: str, shown: str, name: str, alias: 
 
 
 def _existing_folder(version: Any, uri: str, database: Path | None) -> Folder:
-    """Return the folder of a version. It is looked for beside the database too: both may have been moved."""
+    """Return the folder of a version, at its path or beside a moved database."""
     if URI not in version.tags:
         what = f"version {version.version} of '{version.name}' is no distilled set of raydistill"
         raise ArtifactIncompatible(what, uri, f"load it with mlflow.pyfunc.load_model('{uri}')")

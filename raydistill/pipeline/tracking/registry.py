@@ -92,12 +92,12 @@ class Model:
 
 
 def registered_name(config_name: str) -> str:
-    """Return the name of a config with the characters that MLflow and `models:/…` accept."""
+    """Return the name of a config with characters that MLflow and `models:/…` accept."""
     return re.sub(r"[^\w.\-]", "_", config_name)
 
 
 def model_name(config_name: str, images_per_class: int) -> str:
-    """Return the name of a registered model: `<config>_ipc<n>`, or the config's name where it ends so.
+    """Return the model name `<config>_ipc<n>`, or the config's name if it ends so.
 
     >>> model_name("gz2_kaggle5", 10), model_name("cifar10_ipc1", 1)
     ('gz2_kaggle5_ipc10', 'cifar10_ipc1')
@@ -169,7 +169,9 @@ def _ensure_registered(client: MlflowClient, name: str) -> None:
 
 
 def move_best(client: MlflowClient, name: str) -> None:
-    """Move the alias `best` to the version of the highest accuracy on validation images; the earlier of equals.
+    """Move the alias `best` to the version of highest accuracy on validation images.
+
+    The earlier of equal versions is best.
 
     Another process may move it at the same time, to a version that is best among those it has
     seen. So each process looks again after it has moved the alias. The last one that moves it
@@ -192,7 +194,7 @@ def log_test_metrics(
     timestamp: int,
     dataset: tuple[str, str],
 ) -> None:
-    """Record metrics of an evaluation with the logged models of a set; a set that has none is no error."""
+    """Record metrics of an evaluation with a set's logged models, if it has any."""
     experiment = client.get_run(run_id).info.experiment_id
     found = client.search_logged_models([experiment], f"tags.`{IDENTITY}` = '{identity}'")
     for model in found:

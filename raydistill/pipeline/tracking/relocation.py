@@ -1,4 +1,4 @@
-"""Follow a run folder that was moved or copied: MLflow stores absolute paths of artifacts.
+"""Follow a moved or copied run folder: MLflow stores absolute paths of artifacts.
 
 raydistill keeps artifacts in `mlartifacts` beside its SQLite file. If the database names another
 folder of that name, its folder was moved, and the paths are rewritten. This module imports no
@@ -55,7 +55,10 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def _is_elsewhere(location: str | None, folder: Path) -> bool:
-    """Return whether `location` is another database's artifact folder, under any of its paths."""
+    """Return whether `location` is an artifact folder of another database.
+
+    Other paths of this database's own folder do not count.
+    """
     if not location or not location.startswith("file:") or location == folder.as_uri():
         return False
     old = _path(location)

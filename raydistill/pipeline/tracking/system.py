@@ -16,7 +16,9 @@ VARIABLE = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"  # MLflow's own, in seconds
 
 
 def record_system(record: Callable[[Mapping[str, float], int], None], done: threading.Event) -> None:
-    """Measure at an interval, and once more when `done` is set; a failure ends it with one warning.
+    """Measure at an interval, and once more when `done` is set; warn once on failure.
+
+    A failure ends the measurement.
 
     Parameters
     ----------

@@ -64,7 +64,10 @@ class Tracker:
         self._experiment_id()
 
     def page(self) -> str | None:
-        """Return the address of the table of runs in MLflow; None if tracking is off or the server does not answer."""
+        """Return the address of MLflow's table of runs.
+
+        None if tracking is off or the server does not answer.
+        """
         experiment = self._experiment_id()
         return None if experiment is None else runs_page(self.uri, experiment)
 

@@ -16,7 +16,7 @@ def default_uri(run_folder: str | Path) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the database file of a SQLite URI, without its query; None for any other URI."""
+    """Return the database file of a SQLite URI, without its query; None for others."""
     if not uri.startswith("sqlite:///"):
         return None
     path = uri.removeprefix("sqlite:///").partition("?")[0]
@@ -39,9 +39,10 @@ def ui_command(uri: str) -> str:
 
 
 def runs_page(uri: str, experiment_id: str) -> str:
-    """Return the address of an experiment's table of runs, at the server or where `ui_command` serves.
+    """Return the address of an experiment's runs, at the server or from `ui_command`.
 
-    Without `workflowType` MLflow 3.17 opens a page for language models, whatever kind the experiment has.
+    Without `workflowType` MLflow 3.17 opens a page for language models, whatever kind the
+    experiment has.
     """
     server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}?workflowType=machine_learning"

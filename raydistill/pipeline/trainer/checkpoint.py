@@ -1,4 +1,4 @@
-"""The checkpoint of a trainer: one file, written atomically, from which distillation resumes.
+"""The checkpoint from which distillation resumes: one file, written atomically.
 
 It holds images, labels, learning rates, momenta, schedule, history and the best images so far. On
 one machine a resumed run has the same bits as an undisturbed one.

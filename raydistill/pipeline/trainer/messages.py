@@ -1,4 +1,4 @@
-"""Warnings and errors of a distillation, in terms of config keys; `core` reports quantities."""
+"""Warnings and errors of a distillation in config keys; `core` reports quantities."""
 
 from __future__ import annotations
 

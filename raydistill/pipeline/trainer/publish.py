@@ -1,4 +1,4 @@
-"""The figures and the FITS file of a distilled set: grid, atlas, training curves, prototypes."""
+"""The figures and FITS file of a distilled set: grid, atlas, curves, prototypes."""
 
 from __future__ import annotations
 

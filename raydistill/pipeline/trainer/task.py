@@ -52,7 +52,7 @@ class DistillTask:
 def make_task(
     plan: Plan, curated: CuratedSet, run: Run, threads: int, folder: Folder | None = None, workers: int = 1
 ) -> DistillTask:
-    """Return the task of a plan's distilled set, with `auto` resolved for this hardware.
+    """Return the task of a plan's distilled set; `auto` is resolved for this hardware.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class TrainerInputs(NamedTuple):
         )
 
     def _real(self, task: DistillTask) -> RealImages | None:
-        """Return the training images on the device of this worker, if the recipe needs them."""
+        """Return the training images on this worker's device, or None if not needed."""
         if task.distill.outcome is None:
             return None
         images, labels = self.curated.to_torch("train").tensors

@@ -1,4 +1,4 @@
-"""The trainer, which distils one set from the initial images to the data files of its artifact.
+"""The trainer, which distils a set from initial images to its artifact's files.
 
 It runs in the Ray task of `distill` or in a trial of `tune` (`worker_pool.run_trainer`), and
 resumes from its checkpoint.
@@ -136,7 +136,7 @@ class Trainer:
         return distiller
 
     def _typical_sets(self, initial_SCHW: Tensor, train_NCHW: Tensor, labels_N: Tensor) -> Tensor:
-        """Return image sets [D, S, C, H, W] from which the student's learning rate is chosen.
+        """Return image sets [D, S, C, H, W] for the choice of the student's learning rate.
 
         They move a student as distilled images will. Class means move it too little, so real images
         replace them; otherwise these are the initial images.
@@ -232,7 +232,7 @@ class Trainer:
         return SyntheticImages(images, targets, distiller.student_lrs.cpu(), self.normalisation, distiller.iteration)
 
     def _validate(self) -> None:
-        """Train fresh networks on the current images; store the images if they are the best so far."""
+        """Train fresh networks on the current images, and store the best images so far."""
         images = self.current_images()
         validation = self._validator.evaluate(images)
         if self.best is None or validation.balanced_accuracy > max(v.balanced_accuracy for v in self.validations):

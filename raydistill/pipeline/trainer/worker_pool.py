@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 def run_trainer(task: DistillTask) -> Iterator[ProgressUpdate]:
-    """Distil until the images are finished and written; yield an update about once a second."""
+    """Distil until all images are written; yield an update about once a second."""
     torch.set_num_threads(task.threads)
     trainer = Trainer(task)
     reported = time.monotonic()
@@ -58,7 +58,10 @@ class _Member:
 
 
 class WorkerPool:
-    """The workers that evaluate segments for a trainer. warn: called when a worker died."""
+    """The workers that evaluate segments for a trainer.
+
+    `warn` is called when a worker died.
+    """
 
     def __init__(self, task: DistillTask, warn: Callable[[str], None]) -> None:
         self._task, self._warn = task, warn

@@ -1,4 +1,4 @@
-"""Population-based training: members take over images and change their values during the search.
+"""Population-based training: members take over images and change their values.
 
 A member reports each validation with its checkpoint, from which another member continues, and the
 values it has had so far.
@@ -80,7 +80,7 @@ def num_checkpoints(config: Config, population: Population) -> int:
 
 
 def publish_best(plan: Plan, best: Trial, curated: CuratedSet, run: Run) -> str:
-    """Commit the best member's distilled set as an artifact in the search's folder; return its URI."""
+    """Commit the best member's distilled set in the search's folder; return its URI."""
     search, member_folder = plan.search, plan.search.folder / PARTIAL / "members" / best.name
     recipe = recipe_of(plan.config, best.values)
     config = {"distill": plain(recipe), "schedule": best.schedule}
@@ -98,7 +98,7 @@ def publish_best(plan: Plan, best: Trial, curated: CuratedSet, run: Run) -> str:
 
 
 def population_member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
-    """Distil with the drawn values, from the start or from another member's checkpoint."""
+    """Distil with the drawn values, from the start or another member's checkpoint."""
     torch.set_num_threads(threads)
     folder = plan.search.folder / PARTIAL / "members" / ray.tune.get_context().get_trial_id()
     schedule = _restore(folder)
@@ -134,7 +134,7 @@ def population_member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
 
 
 def _validations_json(trainer: Trainer) -> str:
-    """Return all validations of the current images, also those of the member that had them before."""
+    """Return all validations of the current images, also those by earlier members."""
     return json.dumps([(validation.iteration, validation.balanced_accuracy) for validation in trainer.validations])
 
 

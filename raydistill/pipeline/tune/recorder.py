@@ -1,4 +1,4 @@
-"""The recorder of a search: the driver stores what trials report, in files and in MLflow."""
+"""The recorder of a search: the driver stores trials' reports in files and MLflow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHARED_TAGS = ("config", "survey", "network", "seed")  # tags for searches that 
 
 
 class TrialRecorder:
-    """Store every report of a trial at once, so that a finished trial outlives the driver."""
+    """Store each report of a trial at once; finished trials outlive the driver."""
 
     def __init__(self, plan: Plan, tracker: Tracker, run: Run) -> None:
         self.plan, self.tracker, self.run = plan, tracker, run
@@ -86,7 +86,10 @@ class TrialRecorder:
         self._store(trial)
 
     def on_end(self, name: str, status: str, said: str = "") -> None:
-        """Record the end of a trial; status and message count unless it has reported its own."""
+        """Record the end of a trial.
+
+        Status and message count unless the trial has reported its own.
+        """
         trial = self.trials[name]
         if trial.status == RUNNING:
             trial.status, trial.said = status, said
@@ -184,7 +187,7 @@ _recorders: dict[str, TrialRecorder] = {}  # by identity of the search
 
 @contextmanager
 def recording_trials(plan: Plan, tracker: Tracker, run: Run) -> Iterator[TrialRecorder]:
-    """Provide the recorder of a search, to which its `RecorderCallback` passes on everything."""
+    """Provide the recorder of a search, which gets everything from `RecorderCallback`."""
     recorder = _recorders[plan.search.identity] = TrialRecorder(plan, tracker, run)
     try:
         yield recorder

@@ -25,7 +25,7 @@ from raydistill.pipeline.tune.trials import DIVERGED, FAILED, METRIC, NO_RECIPE,
 
 
 def write_report(plan: Plan, trials: Iterable[Trial], curated: CuratedSet, run: Run) -> None:
-    """Write the table of all trials, the best recipe as a config, and a figure of the values."""
+    """Write the table of trials, the best recipe as a config, and a figure of values."""
     spec, search = plan.search, plan.config.search
     ranking = rank(trial for trial in trials if trial.status != RUNNING)
     if all(trial.status in UNSUCCESSFUL for trial in ranking):
@@ -46,7 +46,7 @@ def write_report(plan: Plan, trials: Iterable[Trial], curated: CuratedSet, run: 
 
 
 def rank(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the trials, best first; unsuccessful ones come last, whatever their accuracy."""
+    """Return the trials, best first; unsuccessful ones come last at any accuracy."""
     return sorted(trials, key=lambda trial: (trial.status in UNSUCCESSFUL, -trial.best[0], trial.name))
 
 

@@ -1,4 +1,4 @@
-"""The search space of `tune`: translated from the config to Optuna's distributions and back."""
+"""The search space of `tune`, translated between config and Optuna distributions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_space(config: Config) -> None:
 
 
 def _examples(values: Range) -> list[float]:
-    """Return both ends, and a fraction between them unless the range is of whole numbers."""
+    """Return both ends, and a fraction between them unless the range is of integers."""
     ends = [values.low, values.high]
     return ends if values.whole else [*ends, values.low + (values.high - values.low) / math.pi]
 
@@ -56,7 +56,7 @@ def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
-    """Return the space as Optuna's distributions; a list becomes a choice of its indices."""
+    """Return the space as Optuna's distributions; a list becomes a choice of indices."""
     result: dict[str, BaseDistribution] = {}
     for key, values in search.space.items():
         if isinstance(values, list):
@@ -75,7 +75,7 @@ def max_iterations(config: Config) -> int:
 
 
 def decode(search: Search, drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of `distill` that Optuna drew: an index becomes the value in its list."""
+    """Return the drawn values of `distill`: an index becomes the value in its list."""
     return {key: values[drawn[key]] if isinstance(values, list) else drawn[key] for key, values in search.space.items()}
 
 
@@ -98,7 +98,7 @@ def own_recipe(config: Config) -> dict[str, Any] | None:
 
 
 def _value_at(recipe: Distill, key: str) -> Any:
-    """Return a recipe's value at a dotted key, defaults included; None if there is no such key."""
+    """Return a recipe's value at a dotted key, with defaults; None for an unknown key."""
     value: Any = plain(recipe)
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None

@@ -203,7 +203,7 @@ def _sampler(config: Config) -> OptunaSearch:
 
 
 def halving_scheduler(config: Config) -> ASHAScheduler | None:
-    """Return the scheduler that stops weak trials early; None if `search.stopping` names none."""
+    """Return the scheduler that stops weak trials early; None without `Halving`."""
     stopping = config.search.stopping
     if not isinstance(stopping, Halving):
         return None

@@ -30,7 +30,7 @@ def final_result(validation: Validation) -> dict[str, Any]:
 
 
 def failed_result(error: DivergenceError | ConfigError) -> dict[str, Any]:
-    """Return the metrics of a trial that diverged or has an invalid recipe, with its error."""
+    """Return metrics and error of a trial that diverged or has an invalid recipe."""
     status = DIVERGED if isinstance(error, DivergenceError) else NO_RECIPE
     return {METRIC: 0.0, "ended": status, "said": str(error)}
 

@@ -1,4 +1,4 @@
-"""Define injections: physical models that are applied to real pictures of galaxies.
+"""Define injections: physical models applied to real pictures of galaxies.
 
 - `DustLane`: absorbs light of the galaxy.
 - `Star`: adds a star in front of it.

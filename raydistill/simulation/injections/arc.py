@@ -1,4 +1,4 @@
-"""Add the images of a distant galaxy that the galaxy of the picture deflects: gravitational arcs."""
+"""Add gravitational arcs: images of a galaxy that the picture's galaxy deflects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Define what the models of injections share: ranges of parameters, and how they are drawn."""
+"""Define what injection models share: ranges of parameters, and how to draw them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class InjectionModel(abc.ABC):
         return replace(self, **changed)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
-        """Return parameters that are uniform in their ranges, or uniform in their logarithm.
+        """Return parameters uniform in their ranges, or uniform in their logarithm.
 
         Equal states of `rng` give equal positions within the ranges, whatever the ranges are.
         """

@@ -65,7 +65,10 @@ class DustLane(InjectionModel):
 
 
 def optical_depth(shape: Shape, height: int, width: int, lane: Parameters, oversample: int = 1) -> np.ndarray:
-    """Return the optical depth in r, float64 [height * oversample, width * oversample]."""
+    """Return the optical depth in r.
+
+    It is float64 [height * oversample, width * oversample].
+    """
     along, across = shape.coordinates(height, width, oversample)
     cosine, sine = math.cos(math.radians(lane["angle"])), math.sin(math.radians(lane["angle"]))
     u, v = cosine * along + sine * across, cosine * across - sine * along

@@ -1,4 +1,4 @@
-"""Turn the levels of a picture into linear light, change the light, and turn it back.
+"""Convert the levels of a picture to linear light, change it, and convert it back.
 
 The pictures of SDSS have the stretch of Lupton et al. 2004 (PASP 116, 133): with the mean m of the
 three channels, in units of white, the light of a channel is
@@ -35,7 +35,9 @@ EXTINCTION = np.array([0.75, 1.0, 1.25])
 
 
 def lupton_contrast(softening: float) -> float:
-    """Return the contrast of astropy's stretch with Q = `softening`, as of simulated surveys.
+    """Return the contrast of astropy's stretch with Q = `softening`.
+
+    Simulated surveys have this stretch.
 
     >>> round(lupton_contrast(10), 2)
     8.81
@@ -109,13 +111,16 @@ def sky_of(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def above_sky(light: np.ndarray) -> np.ndarray:
-    """Return the light above the sky that is no noise, float64 `[H, W, 3]`; 0 on average in the sky.
+    """Return the light above the sky without noise, float64 `[H, W, 3]`.
+
+    Its mean in the sky is 0.
 
     Notes
     -----
     Each pixel is shrunk towards the mean m of its window, by the share of the noise in the variance
     of the window (Wiener's filter, see Lim 1990, Two-Dimensional Signal and Image Processing). All
-    is then multiplied by m² / (m² + noise²), because the noise of neighbouring pixels is correlated.
+    is then multiplied by m² / (m² + noise²), because the noise of neighbouring pixels is
+    correlated.
     """
     from scipy.signal import wiener  # takes a while to import, and configs import this module
 
@@ -153,12 +158,12 @@ def absorb(picture: np.ndarray, transmission: np.ndarray, contrast: float) -> np
 
 
 def add(picture: np.ndarray, light: np.ndarray, contrast: float) -> np.ndarray:
-    """Return the picture with more light, float `[H, W, 3]`; the added light has no noise of its own."""
+    """Return the picture with added light that has no noise, float `[H, W, 3]`."""
     return to_picture(to_light(picture, contrast) + light, contrast)
 
 
 def light_of_level(level: float, contrast: float) -> float:
-    """Return the light of a grey pixel of this level, in units of white; it may exceed 1."""
+    """Return the light of a grey pixel of this level, relative to white; may exceed 1."""
     return float(np.sinh(contrast * level) / contrast)
 
 
@@ -175,7 +180,10 @@ def channels_of(g_r: float, r_i: float) -> np.ndarray:
 
 
 def bin_points(values: np.ndarray, oversample: int) -> np.ndarray:
-    """Return the means over the points of each pixel; the first two axes are oversampled."""
+    """Return the means over the points of each pixel.
+
+    The first two axes are oversampled.
+    """
     height, width = values.shape[0] // oversample, values.shape[1] // oversample
     blocks = values.reshape(height, oversample, width, oversample, *values.shape[2:])
     return np.asarray(blocks.mean(axis=(1, 3)))

@@ -1,4 +1,4 @@
-"""The chart of an adaptation is drawn with missing figures too, and equal input gives equal bytes."""
+"""An adaptation's chart allows missing figures; equal input gives equal bytes."""
 
 from __future__ import annotations
 

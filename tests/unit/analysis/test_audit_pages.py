@@ -1,4 +1,7 @@
-"""The audit's pages: complete in one file, readable without sight of the pictures, and safe from any name."""
+"""The audit's pages are complete in one file, and safe from any name.
+
+They are readable without sight of the pictures.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ VOID = {"meta", "img", "br", "path", "rect", "line", "circle", "col", "link", "i
 
 
 class Page(HTMLParser):
-    """Collect the elements of a page, and fail on an end tag that closes another element."""
+    """Collect a page's elements; fail on an end tag that closes another element."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -67,7 +70,7 @@ def features(seed: int, shift: float) -> Features:
 
 @pytest.fixture(scope="module")
 def findings() -> list[Finding]:
-    """Return findings of every family: three samples of which the synthetic one is shifted."""
+    """Return findings of every family for three samples; the synthetic one is shifted."""
     synthetic, held_out, training = (features(seed, shift) for seed, shift in enumerate((1.0, 0.0, 0.0)))
     distances = np.random.default_rng(0).uniform(size=(40, 80))
     seen = [

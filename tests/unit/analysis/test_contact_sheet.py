@@ -1,4 +1,4 @@
-"""The contact sheet as a file: offline, escaped, and with the reason of each candidate."""
+"""The contact sheet as a file: offline, escaped, with a reason for each candidate."""
 
 from __future__ import annotations
 

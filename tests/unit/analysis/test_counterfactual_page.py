@@ -1,4 +1,4 @@
-"""The sliders of counterfactuals: labels, one shown picture for each galaxy, and escaped text."""
+"""Sliders of counterfactuals: labels, one shown picture per galaxy, escaped text."""
 
 from __future__ import annotations
 

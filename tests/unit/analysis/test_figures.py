@@ -1,4 +1,4 @@
-"""Figures show the exact pixels, repeat byte for byte, and place numbers and marks correctly."""
+"""Figures have exact pixels, equal bytes, and correctly placed numbers and marks."""
 
 import io
 import subprocess

@@ -1,4 +1,7 @@
-"""FITS prototypes are read as written, have reproducible bytes, and keep their handedness in DS9."""
+"""FITS prototypes are read as written, and keep their handedness in DS9.
+
+Their bytes are reproducible.
+"""
 
 import io
 import warnings
@@ -27,7 +30,10 @@ def some_labels(num: int = 6) -> np.ndarray:
 
 
 def spiral(size: int = 65, sense: int = 1) -> np.ndarray:
-    """Return a two-armed logarithmic spiral [H, W, 3]; with `sense` +1 the arms turn anticlockwise outwards."""
+    """Return a two-armed logarithmic spiral [H, W, 3].
+
+    With `sense` +1 the arms turn anticlockwise outwards.
+    """
     rows, columns = np.mgrid[:size, :size] - size // 2
     radius, angle = np.hypot(rows, columns) + 1e-3, np.arctan2(-rows, columns)  # rows count downwards
     arms = np.exp(-radius / 20) * (1 + np.cos(2 * (angle - sense * 2 * np.log(radius))))
@@ -35,7 +41,10 @@ def spiral(size: int = 65, sense: int = 1) -> np.ndarray:
 
 
 def winding(plane_upwards: np.ndarray) -> float:
-    """Return the turn of the m = 2 phase from inside outwards in radians; rows count upwards, as in DS9."""
+    """Return the turn of the m = 2 phase from inside outwards, in radians.
+
+    Rows count upwards, as in DS9.
+    """
     size = len(plane_upwards)
     rows, columns = np.mgrid[:size, :size] - size // 2
     radius, angle = np.hypot(rows, columns), np.arctan2(rows, columns)

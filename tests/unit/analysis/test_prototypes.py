@@ -1,4 +1,4 @@
-"""Class means, nearest real galaxies and most confident examples match their definitions."""
+"""Class means, nearest real and most confident galaxies match their definitions."""
 
 import numpy as np
 import pytest

@@ -39,7 +39,10 @@ def picture(number: int) -> np.ndarray:
 def write(
     folder: Folder, *, votes: bool = True, radii: bool = True, names: tuple[str, ...] = ("Er", "Sb")
 ) -> CuratedSet:
-    """Write six training galaxies, the even ones of class 0; number 2 has no votes and no radius."""
+    """Write six training galaxies, the even ones of class 0.
+
+    Number 2 has no votes and no radius.
+    """
     for label in range(len(names)):
         rows = []
         for number in range(6):

@@ -1,4 +1,4 @@
-"""A curated set is plain Parquet; reading returns the written rows, sorted, by split."""
+"""A curated set is plain Parquet; reading returns written rows, sorted, by split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A distilled set holds everything needed to use it elsewhere, in reproducible bytes."""
+"""A distilled set holds all that is needed elsewhere, in reproducible bytes."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_by_network_uses_one_protocol(summary: dict[str, Any]) -> None:
 
 
 def right(subject: str, of_ten: int, protocol: str = "paper", network: str = "convnet") -> dict[str, Any]:
-    """Return the run of a network that classifies this many of ten galaxies of each class correctly."""
+    """Return a run that classifies `of_ten` of ten galaxies of each class correctly."""
     return run(subject, [[of_ten, 10 - of_ten], [10 - of_ten, of_ten]], protocol, network)
 
 

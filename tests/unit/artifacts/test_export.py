@@ -53,7 +53,7 @@ class TensorDataset(torch.utils.data.Dataset[Any]):
 
 
 def loaded(to: Path) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Load as demo_soft.py and the start of `compute_metrics` do, with weights_only set explicitly."""
+    """Load as demo_soft.py and the start of `compute_metrics` do, with weights_only."""
     syn_images, labels, syn_lr = (
         torch.load(to / f"{name}.pt", map_location="cpu", weights_only=True) for name in ("images", "labels", "lr")
     )
@@ -63,7 +63,7 @@ def loaded(to: Path) -> tuple[torch.Tensor, torch.Tensor, float]:
 
 
 def batch(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the first batch of its training loop: `DataLoader` over `TensorDataset`, unshuffled."""
+    """Return its first training batch: `DataLoader` over `TensorDataset`, unshuffled."""
     batch: tuple[torch.Tensor, torch.Tensor] = next(
         iter(torch.utils.data.DataLoader(TensorDataset(images, labels), batch_size=256))
     )

@@ -1,4 +1,4 @@
-"""A generator on disk: parameters and summary are read as written, and every damage has an error."""
+"""A generator on disk: parameters and summary as written, an error for any damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hugging Face's `datasets` gets the pictures, labels and network inputs of a set, and opens its export offline."""
+"""Hugging Face's `datasets` gets a set's pictures, labels and network inputs.
+
+It opens the export of a set offline.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,10 @@ def curated(folder: Folder) -> CuratedSet:
 
 
 def many_galaxies(folder: Folder) -> CuratedSet:
-    """Return a curated set of 60 training galaxies, whose classes alternate irregularly in the order of ids."""
+    """Return a curated set of 60 training galaxies.
+
+    Their classes alternate irregularly in the order of ids.
+    """
     classes = np.random.default_rng(0).integers(0, 2, 60).tolist()
     rows = {f"{587722981741690000 + index}": ("train", label) for index, label in enumerate(classes)}
     return curated_set(folder, rows)
@@ -100,7 +106,7 @@ def header_of(readme: Path) -> dict[str, Any]:
 
 
 def run_card(out: Path) -> dict[str, Any]:
-    """Run the Python code of a card, which trains nothing but prepares the data for it."""
+    """Run the Python code of a card, which only prepares the data for training."""
     code = re.search(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
     assert code is not None
     names: dict[str, Any] = {}

@@ -1,4 +1,7 @@
-"""The manifest makes a folder an artifact; opening reports a missing, foreign or damaged one."""
+"""The manifest makes a folder an artifact.
+
+Opening reports a missing, foreign or damaged one.
+"""
 
 from __future__ import annotations
 

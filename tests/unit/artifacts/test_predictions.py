@@ -1,4 +1,4 @@
-"""Predictions on disk: blocks, records of finished blocks, and what an opened set returns."""
+"""Predictions on disk: blocks, records of finished ones, reading of an opened set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A synthetic set is plain Parquet; every row, id and picture says that it is synthetic."""
+"""A synthetic set is plain Parquet; each row, id and picture says it is synthetic."""
 
 from __future__ import annotations
 

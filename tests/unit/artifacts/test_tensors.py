@@ -32,7 +32,10 @@ def test_tensors_and_header_are_read_as_written(tmp_path: Path) -> None:
 
 
 def test_any_changed_bit_is_detected(tmp_path: Path) -> None:
-    """A bit in the key of the checksum is the exception: then there is no checksum and the rest is intact."""
+    """Detect any changed bit outside of the key of the checksum.
+
+    With a changed key there is no checksum and the rest is intact.
+    """
     folder = Folder(str(tmp_path))
     write_tensors(folder, "state", TENSORS, INFO)
     intact = folder.read("state")

@@ -1,4 +1,4 @@
-"""A trajectory store has one memory-mapped file per expert and can resume at every epoch."""
+"""A trajectory store has a memory-mapped file per expert; it resumes at any epoch."""
 
 from __future__ import annotations
 

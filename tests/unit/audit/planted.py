@@ -38,7 +38,10 @@ def honest(synthetic: Pictures, training: Pictures, rng: np.random.Generator) ->
 
 
 def copies(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
-    """Replace a tenth of the pictures by training pictures, flipped, turned, and with a little noise."""
+    """Replace a tenth of the pictures by flipped, turned and noisy training pictures.
+
+    The noise is small.
+    """
     images, labels = synthetic.images.copy(), synthetic.labels.copy()
     count = len(images) // COPIED
     noisy = training.images[:count, :, ::-1].astype(float) + rng.normal(0, 2, size=training.images[:count].shape)

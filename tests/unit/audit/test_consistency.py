@@ -12,7 +12,10 @@ NAMES, ANSWERS = ("a", "b"), ("smooth", "bar", "noise")
 
 
 def seen(rng: np.random.Generator, count: int, quality: float = 1.0, accuracy: float = 0.9) -> Seen:
-    """Return pictures whose features follow the first two answers, and whose classes are mostly recognised."""
+    """Return pictures whose features follow the first two answers.
+
+    Their classes are mostly recognised.
+    """
     votes = rng.uniform(size=(count, 3))
     features = np.concatenate([quality * votes[:, :2], np.zeros((count, 2))], axis=1) + rng.normal(0, 0.2, (count, 4))
     labels = rng.integers(2, size=count)
@@ -46,7 +49,7 @@ def test_lost_conditions_are_found() -> None:
 
 
 def test_what_real_galaxies_do_not_show_is_left_out() -> None:
-    """An answer that cannot be predicted, a fraction that does not vary, and a class with few pictures."""
+    """Leave out an unpredictable answer, a constant fraction, and a small class."""
     rng = np.random.default_rng(0)
     synthetic, held_out, training = (seen(rng, 200) for _ in range(3))
     assert synthetic.votes_NA is not None

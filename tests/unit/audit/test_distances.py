@@ -23,7 +23,7 @@ def samples(n: int, m: int, d: int = 6, shift: float = 0.3, seed: int = 0) -> tu
 
 
 def whitened(sample: np.ndarray) -> np.ndarray:
-    """Return a sample whose mean is exactly 0 and whose covariance is exactly the identity."""
+    """Return a sample with mean exactly 0 and covariance exactly the identity."""
     centred = sample - sample.mean(0)
     return centred @ np.linalg.inv(np.linalg.cholesky(np.cov(centred.T))).T
 
@@ -76,7 +76,10 @@ def test_wasserstein_equals_scipy_for_samples_of_different_size() -> None:
 
 
 def test_sliced_wasserstein_of_a_shift_is_its_mean_projection() -> None:
-    """The mean of |cos| over directions of the plane is 2 / pi; 64 directions know it to 5 %."""
+    """Expect 2 / pi, the mean of |cos| over directions of the plane.
+
+    64 directions estimate it to 5 %.
+    """
     x, _ = samples(50, 1, d=2)
     value = sliced_wasserstein(np.concatenate([x, x + np.array([3.0, 0.0])]), "x").of_samples(50, 50)
     np.testing.assert_allclose(value, 3 * 2 / np.pi, rtol=0.15)

@@ -1,4 +1,4 @@
-"""The scattering transform and the morphology of pictures, against theory and statmorph."""
+"""Scattering transform and morphology of pictures, against theory and statmorph."""
 
 from __future__ import annotations
 
@@ -118,7 +118,10 @@ def test_scattering_does_not_change_with_a_shift_and_repeats_its_size() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # statmorph warns of pictures that it measures with difficulty
 def test_morphology_agrees_with_statmorph_on_real_galaxies(data_root: Path) -> None:
-    """Ours has a fixed centre and no iteration, so single galaxies differ: ranks and medians must agree."""
+    """Compare ranks and medians with statmorph, since single galaxies differ.
+
+    Our morphology has a fixed centre and no iteration.
+    """
     statmorph = pytest.importorskip("statmorph")
     from scipy.stats import spearmanr
 

@@ -1,4 +1,7 @@
-"""The audit finds planted defects, each by the metric that should, and nothing on held-out real pictures."""
+"""The audit finds planted defects, each by the metric that should find it.
+
+It finds nothing on held-out real pictures.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,10 @@ DEFECTS: dict[str, Defect] = {
 
 
 def toy_galaxies(count: int, side: int = 16) -> Pictures:
-    """Return four classes of simple galaxies: round, elongated, ringed, and with a companion."""
+    """Return four classes of simple galaxies.
+
+    They are round, elongated, ringed, and with a companion.
+    """
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     images, labels = [], rng.integers(4, size=count)
@@ -86,7 +92,7 @@ def simulated() -> Pictures:
 
 @pytest.fixture(scope="module")
 def observed(data_root: Path) -> Pictures:
-    """Return real Galaxy Zoo 2 pictures of five classes, the central half, at 32 pixels."""
+    """Return real Galaxy Zoo 2 pictures of five classes: central half, at 32 pixels."""
     table = pd.read_csv(data_root / "gz2_kaggle" / "labels_5_classes.csv")
     images, labels = [], []
     for galaxy, label in zip(table["GalaxyID"], table["class5"], strict=True):  # class 3: edge on

@@ -1,4 +1,4 @@
-"""The rate of false alarms, the power and the intervals of the audit's tests, by simulation."""
+"""False alarm rate, power and intervals of the audit's tests, by simulation."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ def test_adjusted_p_values_find_the_true_effects_in_their_direction() -> None:
 
 
 def test_jackknife_gives_the_spread_over_samples() -> None:
-    """The Wasserstein distance of shifted samples has the spread of a difference of means."""
+    """Expect the spread of a difference of means.
+
+    The Wasserstein distance of shifted samples has this spread.
+    """
     errors, values, groups = [], [], two_groups(80, 80)
     for seed in range(100):
         rng = np.random.default_rng(seed)
@@ -159,7 +162,10 @@ def test_compare_refuses_few_pictures_and_unequal_samples() -> None:
 
 
 def test_compare_needs_no_labels_of_the_synthetic_set() -> None:
-    """The floor has the metrics of the other comparison; a classifier still sees the classes."""
+    """Compare without labels: the floor has the metrics of the other comparison.
+
+    A classifier still sees the classes.
+    """
     rng = np.random.default_rng(0)
     spaces = [{"space": FeatureArray(rng.normal(size=(40, 3)))} for _ in range(3)]
     labels = rng.integers(2, size=40)

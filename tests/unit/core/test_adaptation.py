@@ -1,4 +1,7 @@
-"""The Sinkhorn divergence has its known values and gradient; an aligned network classifies another survey."""
+"""The Sinkhorn divergence has its known values and gradient.
+
+An aligned network classifies another survey.
+"""
 
 from __future__ import annotations
 
@@ -199,7 +202,10 @@ def test_network_without_a_last_linear_layer_is_an_error() -> None:
 
 
 def test_alignment_closes_the_gap_to_a_shifted_survey() -> None:
-    """Two classes on a line; the target has another offset in a direction that the source leaves free."""
+    """Use two classes on a line, and a target with another offset.
+
+    The offset is in a direction that the source leaves free.
+    """
     g = generator(0, "shifted")
     labels = torch.arange(200) % 2
     source = torch.randn(200, 1, 2, 2, generator=g) * 0.3

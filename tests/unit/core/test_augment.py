@@ -1,4 +1,4 @@
-"""Augmentation is a function of sampled parameters; flips alone reverse the handedness of a spiral."""
+"""Augmentation is a function of sampled parameters; flips alone reverse a spiral."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AUGMENTATIONS = pytest.mark.parametrize("augmentation", zoo.AUGMENTATIONS.values
 
 
 def spiral(size: int = 33, turns: int = 1) -> Tensor:
-    """Return a two-armed logarithmic spiral [1, 1, H, W]; `turns` = -1 gives its mirror image."""
+    """Return a two-armed logarithmic spiral [1, 1, H, W]; `turns` = -1 mirrors it."""
     y, x = torch.meshgrid(*(torch.linspace(-1, 1, size, dtype=torch.float64),) * 2, indexing="ij")
     radius, angle = torch.hypot(x, y), torch.atan2(y, x)
     wave = torch.cos(2 * (angle - turns * 2.5 * torch.log(radius + 0.05)))
@@ -28,7 +28,7 @@ def spiral(size: int = 33, turns: int = 1) -> Tensor:
 
 
 def handedness(images_BCHW: Tensor) -> list[float]:
-    """Return the phase drift of the m = 2 component with log radius; its sign is the winding sense."""
+    """Return the m = 2 phase drift with log radius; its sign is the winding sense."""
 
     def drift(image_HW: Tensor) -> float:
         size = len(image_HW)

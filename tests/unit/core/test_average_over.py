@@ -1,4 +1,7 @@
-"""A step that averages over symmetries has the mean gradient of all versions, whichever version an image is."""
+"""A step that averages over symmetries has the mean gradient of all versions.
+
+It does not matter which version an image is.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ AUGMENTATIONS = pytest.mark.parametrize("augmentation", zoo.AUGMENTATIONS.values
 
 
 def version(images_BCHW: Tensor, number: int) -> Tensor:
-    """Return the images after `number % 4` quarter turns, then mirrored from number 4 on."""
+    """Return the images after `number % 4` quarter turns, mirrored from number 4 on."""
     turned = torch.rot90(images_BCHW, number % 4, (2, 3))
     return turned.flip(3) if number >= 4 else turned
 
@@ -70,7 +73,10 @@ def test_gradient_of_a_step_is_the_mean_over_the_versions(symmetries: Symmetries
 @AUGMENTATIONS
 @pytest.mark.parametrize("symmetries", SYMMETRIES)
 def test_matching_loss_does_not_depend_on_the_version(symmetries: Symmetries, augmentation: Augmentation) -> None:
-    """Each image takes another version. The loss stays, and the image gradient takes the same version."""
+    """Give each image another version.
+
+    The loss stays, and the image gradient takes the same version.
+    """
     problem, group = zoo.problem(zoo.NETWORKS["instance"]), GROUPS[symmetries]
     numbers = [group[1], group[-1], group[2]]
     start, target, images, *rest = problem.arguments
@@ -97,7 +103,7 @@ def test_exact_equals_unrolled(symmetries: Symmetries) -> None:
 
 
 def first_loss(recipe: Recipe, images_SCHW: Tensor) -> float:
-    """Return the matching loss of the first iteration of a run that begins with these images."""
+    """Return the matching loss of a run's first iteration, started at these images."""
     network = build_network(zoo.NETWORKS["instance"], zoo.CLASSES, zoo.SIZE)
     labels = one_hot(torch.arange(zoo.CLASSES), zoo.CLASSES)
     (record,) = Distiller(recipe, network, zoo.experts(network), images_SCHW, labels, seed=0).step()

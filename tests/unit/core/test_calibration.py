@@ -1,4 +1,7 @@
-"""Test calibration errors, temperature scaling and likelihoods of votes against theory and scipy."""
+"""Test calibration errors, temperature scaling and likelihoods of votes.
+
+The references are theory and scipy.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def drawn(seed: int, count: int = 4000, classes: int = 4) -> tuple[np.ndarray, n
 
 
 def path_votes(seed: int, count: int = 300) -> tuple[PathVotes, np.ndarray, np.ndarray]:
-    """Return votes of 30 volunteers for each galaxy, the votes for answers, and the class probabilities."""
+    """Return votes of 30 volunteers per galaxy, votes per answer, class probabilities."""
     rng = np.random.default_rng(seed)
     fractions = [rng.dirichlet(np.ones(size), count) for size in QUESTIONS]
     fractions[0][:, 2] = 0  # no volunteer says artifact, which no class has

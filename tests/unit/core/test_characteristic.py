@@ -1,4 +1,4 @@
-"""Matching of characteristic functions, against known functions and a known optimum."""
+"""Match characteristic functions, against known functions and a known optimum."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def test_amplitude_does_not_see_a_shift_and_phase_does() -> None:
 
 
 def test_normal_features_have_the_known_characteristic_function() -> None:
-    """|Phi(t)| = exp(-|t|^2 s^2 / 2) for a deviation of s, so amplitudes tell two deviations apart."""
+    """Expect |Phi(t)| = exp(-|t|^2 s^2 / 2) for a deviation of s.
+
+    Amplitudes therefore tell two deviations apart.
+    """
     t = torch.tensor([[0.5, 0.0], [1.0, 1.0]], dtype=torch.float64)
     wide, narrow = 2 * zoo.normal(3, 200_000, 2), zoo.normal(4, 200_000, 2)
     expected = [(torch.exp(-t.square().sum(1) * s * s / 2)) for s in (2, 1)]

@@ -1,4 +1,4 @@
-"""The cost model: operations counted by hand, and decisions on both sides of the threshold."""
+"""The cost model: hand-counted operations, decisions at both sides of a threshold."""
 
 from __future__ import annotations
 

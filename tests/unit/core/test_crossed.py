@@ -1,4 +1,7 @@
-"""Intervals over seeds and replicates equal Student's t, and cover the mean of crossed random effects."""
+"""Intervals over seeds and replicates equal Student's t.
+
+They cover the mean of crossed random effects.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def test_equal_seeds_give_students_t_over_the_replicates() -> None:
 
 @pytest.mark.parametrize("of_replicates", [0.0, 1.0], ids=["no effect of replicates", "replicates differ"])
 def test_interval_covers_the_mean(of_replicates: float) -> None:
-    """95 % of the intervals hold the mean; those of t over all values would hold it in 70 %."""
+    """Cover the mean by 95 % of the intervals; those of t over all values give 70 %."""
     rng, count, held = np.random.default_rng(0), 1500, 0
     for _ in range(count):
         seeds, replicates, rest = rng.normal(size=(6, 1)), rng.normal(size=(1, 4)), rng.normal(size=(6, 4))

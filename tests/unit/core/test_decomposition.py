@@ -1,4 +1,4 @@
-"""Test the nuisance head: its penalty, its gradient, and trajectories of the plain network."""
+"""Test the nuisance head: penalty, gradient, trajectories of the plain network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test the likelihood of votes against scipy, its gradient, and the classes that follow from it."""
+"""Test the likelihood of votes against scipy, its gradient, and resulting classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step descends, resumes bit for bit, and leaves the state unchanged if it diverges."""
+"""A step descends, resumes bit for bit, and keeps the state if it diverges."""
 
 from __future__ import annotations
 

@@ -58,7 +58,10 @@ def test_one_step_follows_the_gradient_of_the_paper(ipc: int) -> None:
 
 
 def test_embedding_of_given_networks_replaces_new_ones() -> None:
-    """TGDD: psi is the drawn network without its last layer, here W of the drawn parameters."""
+    """Use the drawn network without its last layer as psi of TGDD.
+
+    Here psi is W of the drawn parameters.
+    """
     recipe = DistributionMatching(iterations=1, batch_size=99, lr=0.3, augmentation=PLAIN)
     theta_P, seeds = initial_parameters(PROJECTED, 11), []
 

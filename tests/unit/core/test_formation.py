@@ -1,4 +1,4 @@
-"""Images formed from tiles: their place, their gradient, and the same bits after a resumption."""
+"""Images formed from tiles: place, gradient, and the same bits after a resumption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The share of a closed gap has its closed form, and its interval covers the truth."""
+"""The share of a closed gap has its closed form; its interval covers the truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Initial images that experts classify correctly, and initial labels of experts or volunteers."""
+"""Initial images that experts classify correctly; labels of experts or volunteers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`auto` step sizes follow from the experts' displacement and the scale of the image gradient."""
+"""`auto` step sizes follow from expert displacement and the image gradient scale."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def distiller(recipe: Recipe) -> Distiller:
 
 
 def displacement_ratio(lr: float, expert: int, start: int, steps: int, images: torch.Tensor = IMAGES) -> float:
-    """Return the displacement of plain gradient descent, divided by the expert's; computed without the engine."""
+    """Return the displacement of plain gradient descent, divided by the expert's.
+
+    It is computed without the engine.
+    """
     theta = start_P = EXPERTS(expert, start)
     for _ in range(steps):
         theta = theta.detach().requires_grad_()
@@ -57,7 +60,7 @@ def test_automatic_student_lr_reaches_the_target_displacement_ratio(schedule: An
 
 
 def test_typical_sets_take_turns() -> None:
-    """Segments of the first expert use the first set, those of the second expert the second set."""
+    """Use the first set for the first expert's segments, the second for the second's."""
     other = 3 * IMAGES.flip(0)
     run = distiller(replace(AUTO, student_steps=5, augmentation=Augmentation()))
     run.begin(torch.stack([IMAGES, other]))
@@ -88,7 +91,7 @@ def test_overflowing_student_has_an_infinite_displacement_ratio() -> None:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
 def test_automatic_image_lr_moves_pixels_by_the_first_step(momentum: float) -> None:
-    """The expected rate uses the root mean square of autograd's gradient over the initial segments."""
+    """Expect the rate from the RMS of autograd's gradient over the initial segments."""
     recipe = replace(AUTO, student_lr=0.1, augmentation=Augmentation(), image_step=SGD(lr="auto", momentum=momentum))
     run = distiller(recipe)
     run.begin(IMAGES[None])

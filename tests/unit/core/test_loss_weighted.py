@@ -1,4 +1,4 @@
-"""Start epochs are drawn by their own losses, and the run stops when these no longer fall."""
+"""Start epochs are drawn by their losses; the run stops when these no longer fall."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_loss_weighted_state_survives_json() -> None:
 
 @pytest.mark.parametrize("late", [1.1, 0.3])
 def test_draws_find_the_epochs_that_can_be_learned(late: float) -> None:
-    """The losses of the first half of the epochs are 0.6, those of the second half `late`, with noise."""
+    """Noisy losses are 0.6 in the first half of the epochs and `late` in the second."""
     schedule, rng, epochs = LossWeighted(power=1.0), np.random.default_rng(0), 20
     state, drawn = schedule.init(), []
     for _ in range(1200):
@@ -90,7 +90,10 @@ def test_draws_find_the_epochs_that_can_be_learned(late: float) -> None:
 
 
 def fall(rng: np.random.Generator, slope: float, iterations: int = 400) -> list[Matched]:
-    """Return noisy losses of ten epochs with levels of their own; the draws move from late to early epochs."""
+    """Return noisy losses of ten epochs with levels of their own.
+
+    The draws move from late to early epochs.
+    """
     levels = np.linspace(0.3, 0.9, 10)
     epochs = [int(rng.binomial(9, 0.8 - 0.6 * i / iterations)) for i in range(iterations)]
     return [Matched(e, levels[e] + slope * i + rng.normal(0, 0.05)) for i, e in enumerate(epochs)]
@@ -124,7 +127,10 @@ def test_trend_of_few_or_noiseless_losses() -> None:
 
 
 def test_run_stops_when_losses_no_longer_fall() -> None:
-    """The test is calibrated: a fall by chance continues 2.3 % of the runs, whatever the draws do."""
+    """The test is calibrated: a fall by chance continues 2.3 % of the runs.
+
+    This holds whatever the draws do.
+    """
     rng = np.random.default_rng(0)
     stops = [stops_at(LossWeighted(patience=50), fall(rng, 0.0, 60)) for _ in range(400)]
     assert float(np.mean([stop == 50 for stop in stops])) == pytest.approx(0.977, abs=0.025)

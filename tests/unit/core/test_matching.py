@@ -1,4 +1,7 @@
-"""The matching loss and its gradients, against closed forms, finite differences and each other."""
+"""The matching loss and its gradients.
+
+They are compared with closed forms, finite differences and each other.
+"""
 
 from __future__ import annotations
 
@@ -237,7 +240,7 @@ def test_kept_parameters_fit_into_the_memory_where_they_can(steps: int, vectors:
 
 
 def test_without_momentum_no_velocity_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step's gradient is also its velocity, so keeping velocities would keep all gradients."""
+    """A gradient is also its step's velocity: keeping velocities keeps all gradients."""
     problem = zoo.problem(zoo.NETWORKS["mlp"])
     engine = Adjoint(memory_mb=0).build(student_loss(problem.network, Augmentation()))
     inputs = StudentSteps(problem.images_SCHW, problem.targets_SK, zoo.batches(Augmentation(), 16))
@@ -267,7 +270,10 @@ def test_an_image_drawn_twice_into_a_batch_gets_both_gradients() -> None:
 
 
 class Matching(torch.autograd.Function):
-    """Make the loss an autograd node whose backward is the engine's gradient, for `gradcheck`."""
+    """Make the loss an autograd node, for `gradcheck`.
+
+    Its backward is the engine's gradient.
+    """
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, logits: Tensor, log_lr: Tensor, engine: Any, problem: zoo.Problem) -> Tensor:

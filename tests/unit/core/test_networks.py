@@ -224,7 +224,7 @@ def test_patches_must_tile_the_image() -> None:
 
 @pytest.mark.parametrize(("share", "layers"), [(0.0, 0), (0.2, 0), (0.25, 1), (0.5, 2), (0.75, 3), (0.9, 3)])
 def test_first_layers_are_counted_from_the_input(share: float, layers: int) -> None:
-    """PAD: ConvNet-D3 has four layers; each convolution comes with its bias and its norm."""
+    """PAD: ConvNet-D3 has four layers; each convolution includes its bias and norm."""
     network = build_network(ConvNet(depth=3, width=4), zoo.CLASSES, zoo.SIZE)
     sizes = {
         0: 0,
@@ -250,7 +250,10 @@ def test_built_in_networks_pass_check_network(architecture: Any) -> None:
 
 
 class Attending(nn.Module):
-    """Attend over the images of a batch or the rows of each; its dropout is not a layer of its own."""
+    """Attend over the images of a batch or the rows of each.
+
+    Its dropout is not a layer of its own.
+    """
 
     def __init__(self, dropout: float, over_batch: bool) -> None:
         super().__init__()

@@ -80,7 +80,10 @@ def whitening_of(images_NHWC: torch.Tensor, eps: float = EPS) -> Whitening:
 
 
 def kornia(images_NCHW: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return what kornia's `zca_mean(images, unbiased=True, eps=eps, return_inverse=True)` returns."""
+    """Return the result of kornia's `zca_mean`.
+
+    The call is `zca_mean(images, unbiased=True, eps=eps, return_inverse=True)`.
+    """
     x_ND = images_NCHW.reshape(len(images_NCHW), -1)
     mean_D = x_ND.mean(dim=0)
     covariance_DD = (x_ND - mean_D).T @ (x_ND - mean_D) / (len(x_ND) - 1)
@@ -97,7 +100,7 @@ def test_sums_give_mean_and_covariance_of_the_images() -> None:
 
 
 def test_whitened_training_images_have_the_covariance_that_eps_leaves() -> None:
-    """(Σ + εI)^(-1/2) Σ (Σ + εI)^(-1/2), which is (Σ + εI)^(-1) Σ, for the factors commute."""
+    """(Σ + εI)^(-1/2) Σ (Σ + εI)^(-1/2) = (Σ + εI)^(-1) Σ, for the factors commute."""
     images = flat(correlated(400))
     covariance = torch.cov(images.T)
     forward, _ = zca(covariance, EPS)

@@ -1,4 +1,7 @@
-"""Outcome matching: the gradient of the loss on real images through the student's training with momentum."""
+"""Outcome matching: the gradient of the loss on real images through training.
+
+The student trains with momentum.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ ENGINES = [Adjoint(), Unrolled()]
 
 
 class TestQuadraticStudent:
-    """The gradient is A (theta - c), so steps with momentum are a linear recursion of (theta, v)."""
+    """The gradient is A (theta - c).
+
+    Steps with momentum are therefore a linear recursion of (theta, v).
+    """
 
     lr, momentum, size = 0.07, 0.6, 6
     problem = zoo.quadratic()
@@ -65,7 +71,7 @@ class TestQuadraticStudent:
 
 
 def match(engine: Any, momentum: float, dtype: torch.dtype = torch.float64) -> MatchResult:
-    """Return the outcome of a small network that is trained on batches with an augmentation."""
+    """Return the outcome of a small network trained on augmented batches."""
     problem = zoo.problem(zoo.NETWORKS["instance"], dtype, images=5)
     augmentation = zoo.AUGMENTATIONS["DSA, all"]
     loss = student_loss(problem.network, augmentation)

@@ -1,4 +1,4 @@
-"""An iteration of several segments follows their mean, whichever process evaluates them."""
+"""An iteration follows the mean of its segments, whichever process evaluates them."""
 
 from __future__ import annotations
 

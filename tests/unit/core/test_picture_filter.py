@@ -1,4 +1,4 @@
-"""Test the network of the filter, and the limits that keep a rate of false rejections."""
+"""Test the filter's network, and the limits that keep a rate of false rejections."""
 
 from __future__ import annotations
 

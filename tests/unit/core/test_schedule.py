@@ -1,4 +1,4 @@
-"""A schedule advances on falling and on rising losses, and only after enough of them."""
+"""A schedule advances on falling and rising losses, and only after enough of them."""
 
 from __future__ import annotations
 
@@ -143,7 +143,10 @@ def test_stepwise_window_advances_at_intervals_up_to_its_limit() -> None:
 
 
 def test_stepwise_window_is_the_sequential_generation_of_datm() -> None:
-    """Its config for ten CIFAR-10 images per class ends at 10 + int((20 - 10) * iteration / 1000), at most 20."""
+    """The window ends at 10 + int((20 - 10) * iteration / 1000), at most 20.
+
+    This is DATM's config for ten CIFAR-10 images per class.
+    """
     history = run(StepwiseWindow(every=100, first_max_start_epoch=9, max_start_epoch=19), [0.0] * 1500, last_epoch=98)
     assert [state.cap for state, _ in history] == [min(20, 10 + (i * 10) // 1000) for i in range(1, 1501)]
 
@@ -153,7 +156,7 @@ def test_stepwise_window_stays_within_the_experts_epochs() -> None:
 
 
 def false_advance_rate(phi: float, trials: int = 80, length: int = 500) -> float:
-    """Return how often the default schedule advances on AR(1) noise with coefficient phi."""
+    """Return how often a default schedule advances on AR(1) noise of coefficient phi."""
     schedule, fired = SelfAdaptive(max_duration=10 * length), 0
     for trial in range(trials):
         g = np.random.default_rng([trial, int(100 * phi)])

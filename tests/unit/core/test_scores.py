@@ -1,4 +1,7 @@
-"""The scores equal known answers and the lines of DD-Ranking; their interval has its nominal coverage."""
+"""The scores equal known answers and the lines of DD-Ranking.
+
+Their interval has its nominal coverage.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ def test_terms_of_the_scores_are_returned() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_one_round_equals_the_package(seed: int) -> None:
-    """Its lines (ddranking/metrics/soft_label.py and aug_robust.py of v0.2.0), on fractions."""
+    """The expected scores repeat lines of the package, on fractions.
+
+    The lines are from ddranking/metrics/soft_label.py and aug_robust.py of v0.2.0.
+    """
     real, syn_hard, syn, random, syn_plain, random_plain = np.random.default_rng(seed).random(6)
     hlr, ior = 1.00 * (real - syn_hard), 1.00 * (syn - random)
     alpha = 0.5 * ior - (1 - 0.5) * hlr
@@ -48,7 +54,10 @@ def test_one_round_equals_the_package(seed: int) -> None:
 
 
 def test_interval_is_that_of_welch() -> None:
-    """If only two groups vary, alpha is half a difference of two means, and scipy gives its interval."""
+    """If only two groups vary, alpha is half a difference of two means.
+
+    scipy gives the interval of this difference.
+    """
     from scipy import stats
 
     syn, random = [0.61, 0.64, 0.60, 0.66, 0.63], [0.41, 0.50, 0.37]
@@ -60,7 +69,7 @@ def test_interval_is_that_of_welch() -> None:
 
 
 def test_networks_on_hard_labels_count_once_in_each_term() -> None:
-    """Counted as two independent halves, their error would be smaller by the square root of two."""
+    """As two independent halves, their error would be smaller by the factor sqrt(2)."""
     syn, still = [0.60, 0.70], [0.5, 0.5]
     scores, apart = label_robust(still, syn, still), label_robust(still, syn, still, syn_hard=syn)
     assert scores["score"] == apart["score"]

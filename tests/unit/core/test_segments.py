@@ -30,7 +30,10 @@ from tests.unit.core.test_distiller import (
 
 
 class Overshoots:
-    """An expert on a line, at these fractions of it after each epoch: by default it passes its end and returns."""
+    """An expert on a line, at these fractions of it after each epoch.
+
+    By default it passes the end of the line and returns.
+    """
 
     num_experts = 1
 

@@ -50,7 +50,7 @@ def test_snapshots_are_bounded_begin_densely_and_end_with_the_training(
 
 @pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
 def test_parts_of_an_epoch_see_what_the_epoch_sees(sampling: str) -> None:
-    """With a step size of 0 and the index as image, the loss of a part shows its images."""
+    """With step size 0 and indices as images, the loss of a part shows its images."""
     network = build_network(zoo.NETWORKS["mlp"], zoo.CLASSES, zoo.SIZE)
     images = zoo.normal(1, 60, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
     targets = one_hot(torch.arange(60) % zoo.CLASSES, zoo.CLASSES)

@@ -1,4 +1,7 @@
-"""timm's networks are pure functions of their parameters; weights come from a local file or are random."""
+"""timm's networks are pure functions of their parameters.
+
+Weights come from a local file or are random.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ NAMES = ("test_convnext", "test_resnet", "test_efficientnet", "test_vit")
 
 
 def original(name: str = "test_resnet", num_classes: int = K) -> nn.Module:
-    """Return timm's own network with running statistics that are not those of the start."""
+    """Return timm's own network with running statistics that differ from the start."""
     torch.manual_seed(0)
     module: nn.Module = _import_timm().create_model(name, num_classes=num_classes)
     for layer in module.modules():
@@ -77,7 +80,7 @@ def test_each_picture_alone_determines_its_logits(name: str) -> None:
 
 
 def test_positions_are_constants_and_no_parameters() -> None:
-    """Swin has indices of positions and masks of attention, which are buffers, and stochastic depth."""
+    """Swin has buffers (position indices, attention masks) and stochastic depth."""
     network = build_network(Timm(model="swin_tiny_patch4_window7_224"), K, SIZE)
     assert {name.rpartition(".")[2] for name, _ in network.constants} >= {"relative_position_index", "attn_mask"}
     assert not {name for name, _ in network.constants} & set(network.layout.names)
@@ -102,7 +105,7 @@ def test_features_are_the_input_of_the_classification_layer(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_second_derivatives_are_exact(name: str) -> None:
-    """Matching differentiates a gradient: its change along a direction is the Hessian's product."""
+    """Matching differentiates a gradient: its directional change is a Hessian product."""
     network = build_network(Timm(model=name), K, SIZE)
     pictures, targets = images(2).double(), one_hot(torch.tensor([0, 1]), K).double()
     theta = parameters(network).double()
@@ -144,7 +147,10 @@ def test_weights_give_the_logits_of_timms_network(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("num_classes", [0, 7])
 def test_encoder_gets_a_new_classification_layer(num_classes: int, tmp_path: Path) -> None:
-    """Zoobot's encoders have no classification layer; other networks have one of other classes."""
+    """Zoobot's encoders have no classification layer.
+
+    Other networks have one of other classes.
+    """
     module = original("test_convnext", num_classes)
     network = build_network(Timm(model="test_convnext", weights=saved(module, tmp_path / "w.safetensors")), K, SIZE)
     one, other = (network.layout.split(initial_parameters(network, seed)) for seed in (1, 2))

@@ -88,7 +88,10 @@ def test_resuming_from_any_state_equals_the_uninterrupted_run_bit_for_bit(
 
 
 def test_average_is_the_moving_average_of_the_parameters_over_the_steps(network: Network) -> None:
-    """With one step per epoch, the newest parameters have the weight 1/(1 + time constant) after the first steps."""
+    """The newest parameters have weight 1/(1 + time constant) after the first steps.
+
+    Each epoch has one step.
+    """
     images, targets = data()
     start = init_state(initial_parameters(network, 0).double())
     training = Training(epochs=40, batch_size=len(images), class_weights=False, average=3.0)
@@ -301,7 +304,10 @@ def test_finished_state_yields_nothing(network: Network) -> None:
 
 
 class TestFlat:
-    """On the quadratic student g(theta) = A (theta - optimum), so every term of the step has a closed form."""
+    """The quadratic student gives every term of the step a closed form.
+
+    Its gradient is g(theta) = A (theta - optimum).
+    """
 
     problem = zoo.quadratic()
     theta, image, target = zoo.normal(1, 6), zoo.normal(2, 1, 1, 2, 3), zoo.normal(3, 1, 6)

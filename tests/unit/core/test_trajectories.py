@@ -1,4 +1,7 @@
-"""Straight trajectories: the nearest point of the line between an expert's ends, at any real epoch."""
+"""Straight trajectories: the nearest point of the line between an expert's ends.
+
+Any real epoch is valid.
+"""
 
 from __future__ import annotations
 

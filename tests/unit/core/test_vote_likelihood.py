@@ -1,4 +1,4 @@
-"""Test networks that predict votes: their training, their classes, and the matching of their trajectories."""
+"""Test networks that predict votes: training, classes and trajectory matching."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_loss_is_the_likelihood_of_the_votes_times_the_weight_of_a_galaxy() -> N
 
 
 def test_training_learns_fractions_and_certainty() -> None:
-    """Bright pictures have steady votes of 8 : 2, dark ones votes that scatter around 2 : 8."""
+    """Bright pictures have steady votes of 8 : 2; dark ones scatter around 2 : 8."""
     g = torch.Generator().manual_seed(0)
     labels = torch.arange(80) % 2
     pictures = labels.view(-1, 1, 1, 1) - 0.5 + 0.1 * torch.randn(80, 3, SIDE, SIDE, generator=g)

@@ -1,4 +1,7 @@
-"""Training by steps equals torch.optim on the drawn images; its losses equal their published formulas."""
+"""Training by steps equals torch.optim on the drawn images.
+
+Its losses equal their published formulas.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def network() -> Network:
 
 @pytest.fixture(scope="module")
 def scores() -> Network:
-    """Return a network whose logits are its parameters plus the first pixels of the image."""
+    """Return a network whose logits are its parameters plus the image's first pixels."""
 
     class Shift(nn.Module):
         def __init__(self) -> None:

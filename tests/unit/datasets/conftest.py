@@ -1,4 +1,4 @@
-"""Pictures to write into files: real ones of CIFAR-10 if available, else coloured noise."""
+"""Pictures to write into files: CIFAR-10 if available, else coloured noise."""
 
 from __future__ import annotations
 

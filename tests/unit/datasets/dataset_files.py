@@ -1,4 +1,4 @@
-"""Write small data sets in the official file formats, read them, and cut their files."""
+"""Write small data sets in official file formats, read them, and cut their files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def planes(pictures: np.ndarray) -> np.ndarray:
-    """Return uint8 `[N, 3 H W]`: the red, the green and the blue plane of each picture, row by row."""
+    """Return red, green and blue planes of pictures, row by row; uint8 `[N, 3 H W]`."""
     return pictures.transpose(0, 3, 1, 2).reshape(len(pictures), -1)
 
 
@@ -57,7 +57,7 @@ def write_pickle(path: Path, content: dict[str, object]) -> None:
 
 
 def write_cifar10_pickles(root: Path, pictures: np.ndarray) -> np.ndarray:
-    """Write ten pictures into each batch of the Python version; return the labels [60]."""
+    """Write ten pictures into each batch of the Python version; return labels [60]."""
     labels = np.arange(60) * 7 % 10
     for number, name in enumerate(BATCHES):
         own = slice(10 * number, 10 * number + 10)

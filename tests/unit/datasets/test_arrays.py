@@ -273,7 +273,10 @@ except CatalogError as error:
 
 
 def damaged_index(first_child: int | None) -> bytes:
-    """Return a HDF5 file of version 0; the node of its group's index is its own successor."""
+    """Return an HDF5 file of version 0 with a loop in its group's index.
+
+    The node of the index is its own successor.
+    """
     stored = io.BytesIO()
     with h5py.File(stored, "w", libver="earliest") as file:
         file["images"], file["ans"] = np.zeros((2, 4, 4, 3), np.uint8), np.arange(2)
@@ -292,7 +295,7 @@ def damaged_index(first_child: int | None) -> bytes:
     [(None, "{'ans': (2,), 'images': (2, 4, 4, 3)}"), (1 << 48, "cannot be read (Unable to get group info")],
 )
 def test_hdf5_with_a_loop_in_an_index_is_read_or_refused(tmp_path, first_child, shown):
-    """h5py's `visititems` never returns from such files (HDF5 File Format 3.0, III.A.1)."""
+    """`visititems` of h5py never ends on such files (HDF5 File Format 3.0, III.A.1)."""
     (tmp_path / "a.h5").write_bytes(damaged_index(first_child))
     command = [sys.executable, "-c", LIST_ARRAYS, f"{tmp_path}/a.h5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,7 @@
-"""Tests of CIFAR's binary version and IDX files: written as specified, read back pixel for pixel."""
+"""Tests of CIFAR's binary version and IDX files.
+
+Files that are written as specified are read back pixel for pixel.
+"""
 
 from __future__ import annotations
 

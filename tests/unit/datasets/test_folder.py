@@ -148,7 +148,10 @@ def test_flat_test_split_may_be_left_out(tmp_path: Path, pictures: np.ndarray) -
 
 @pytest.mark.parametrize("inside", ["{}", "{}/{}"])
 def test_flat_split_in_another_spelling_may_be_left_out(tmp_path: Path, pictures: np.ndarray, inside: str) -> None:
-    """Intel's scenes on Kaggle: seg_train/seg_train/CLASS, seg_test/seg_test/CLASS, seg_pred/seg_pred."""
+    """Intel's scenes on Kaggle have a split without class folders.
+
+    The folders are seg_train/seg_train/CLASS, seg_test/seg_test/CLASS, seg_pred/seg_pred.
+    """
     train, test, pred = (inside.format(name, name) for name in ("seg_train", "seg_test", "seg_pred"))
     names = [f"{part}/{label}/0.png" for part in (train, test) for label in ("cat", "dog")]
     expected = {name: ("train" if name.startswith("seg_train") else "test", name.split("/")[-2]) for name in names}

@@ -1,4 +1,4 @@
-"""Tests of Parquet files of encoded pictures, as Hugging Face and others write them."""
+"""Tests of Parquet files of encoded pictures, such as those of Hugging Face."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def write(
 
 
 def write_hugging_face(path: Path, pictures: np.ndarray, labels: Sequence[int], names: Sequence[str]) -> None:
-    """Write a file as `datasets` does: a struct of bytes and path, and features in the schema metadata."""
+    """Write a file as `datasets` does: pictures as structs of bytes and path.
+
+    The features are in the schema metadata.
+    """
     image = pa.array([{"bytes": png(p), "path": "x.png"} for p in pictures[: len(labels)]])
     table = pa.table({"image": image, "label": pa.array(labels, pa.int64())})
     features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
@@ -134,7 +137,7 @@ def test_truncated_file_is_an_error(tmp_path: Path, pictures: np.ndarray) -> Non
 
 
 def test_row_groups_that_contradict_the_schema_are_an_error(tmp_path: Path, pictures: np.ndarray) -> None:
-    """The schema says that no picture is null, so the statistics of its row groups are too long."""
+    """The schema allows no null picture, so the row groups' statistics are too long."""
     path = tmp_path / "x.parquet"
     write_hugging_face(path, pictures, [0, 1, 0], ["a", "b"])
     optional, required = bytes.fromhex("2502 1805") + b"bytes", bytes.fromhex("2500 1805") + b"bytes"
@@ -154,7 +157,7 @@ def test_empty_folder_is_an_error(tmp_path: Path) -> None:
 
 
 def write_configs(root: Path, pictures: np.ndarray, folders: Sequence[str], readme: str = "", name: str = "") -> None:
-    """Write a training and a test file into each folder; the first folder holds most pictures."""
+    """Write a training and a test file into each folder, most pictures into the first."""
     for number, folder in enumerate(folders):
         for split, count in (("train", 8 - number), ("test", 4)):
             path = root / folder / (name.format(split) or f"{split}-00000-of-00001.parquet")

@@ -40,7 +40,7 @@ def md5(path: Path) -> str:
 
 
 def make_official(monkeypatch: pytest.MonkeyPatch, dataset: str, folder: Path) -> None:
-    """Give torchvision the md5 sums of these small files in place of the official ones."""
+    """Replace torchvision's official md5 sums with those of these small files."""
     reader = getattr(READERS, dataset)
     for key in ("train_list", "test_list"):
         listed = [[name, md5(folder / name)] for name, _ in getattr(reader, key)]

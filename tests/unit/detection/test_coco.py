@@ -1,4 +1,4 @@
-"""Test annotations against hand-made cases, and documents against a schema of the published format."""
+"""Test annotations on hand-made cases, and documents against the format's schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test fields: their light, their exact masks, their sky, and that they show no seams."""
+"""Test fields: their light, exact masks and sky, and that they show no seams."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_galaxy_that_reaches_the_edge_gives_no_stamp() -> None:
 
 
 def test_overlapping_galaxies_add_their_light() -> None:
-    """Without noise the field is the sum of sky and galaxies, so its brightest pixels show it."""
+    """Without noise the field is sky plus galaxies; its brightest pixels show this."""
     model = FieldModel(side=64, galaxies=400, stars=0, scales=(1.0, 1.0), min_area=12)
     source = disk(64, 31.5, 31.5, 3, peak=0.002)
     field = make_field([stamp(source)], Sky((0.0,) * 3, (1e-9,) * 3, 0.0), model, rng())

@@ -1,4 +1,4 @@
-"""Test the measures against figures computed by hand, and against their definitions."""
+"""Test the measures against figures computed by hand and their definitions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ def test_each_detection_takes_the_free_box_that_it_overlaps_most() -> None:
 
 
 def test_average_precision_is_that_of_a_hand_made_case() -> None:
-    """Hits at ranks 1, 3: precision 1 up to recall 1/2, and 2/3 up to 1: (51 * 1 + 50 * 2/3) / 101."""
+    """Hits at ranks 1 and 3 give an average precision of (51 * 1 + 50 * 2/3) / 101.
+
+    The precision is 1 up to recall 1/2, and 2/3 up to recall 1.
+    """
     images = [matched([0.9, 0.5], [0, -1], 1), matched([0.4], [0], 1)]
     assert average_precision(images) == pytest.approx((51 + 50 * 2 / 3) / 101)
     assert average_precision([matched([0.9], [0], 2)]) == pytest.approx(51 / 101)

@@ -1,4 +1,4 @@
-"""Test the detector: what it can learn, which boxes it keeps, and its random weights."""
+"""Test the detector: what it can learn, which boxes it keeps, its random weights."""
 
 from __future__ import annotations
 

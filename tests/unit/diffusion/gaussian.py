@@ -26,7 +26,10 @@ class GaussianData:
         return self.mean + alpha * self.std**2 / self._variance(alpha, sigma) * (x - alpha * self.mean)
 
     def flow(self, noise: Tensor) -> Tensor:
-        """Return where the probability flow takes x_1 = sigma(1) noise: (x_t - alpha m) / std(x_t) is constant."""
+        """Return where the probability flow takes x_1 = sigma(1) noise.
+
+        Along the flow, (x_t - alpha m) / std(x_t) is constant.
+        """
         one = torch.ones((), dtype=noise.dtype)
         alpha, sigma = self.process.alpha(one), self.process.sigma(one)
         return self.mean + self.std * (sigma * noise - alpha * self.mean) / self._variance(alpha, sigma).sqrt()

@@ -21,7 +21,7 @@ SPIRAL = {
 
 
 def votes(*galaxies: dict[str, float], known: bool = False) -> torch.Tensor:
-    """Return vote fractions [B, 37]; other answers are 0, or unknown if `known` is set."""
+    """Return vote fractions [B, 37]; other answers are 0, or NaN if `known` is set."""
     table = torch.full((len(galaxies), 37), torch.nan if known else 0.0)
     for row, answers in zip(table, galaxies, strict=True):
         for word, fraction in answers.items():

@@ -1,4 +1,4 @@
-"""The order of the training images: every image once an epoch, in windows that fit into memory."""
+"""Order of training images: each once an epoch, in windows that fit into memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples: shape and range, guidance, equal noise, and a generator that has learned its classes."""
+"""Samples: shape, range, guidance and equal noise; a generator learns its classes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_wrong_noise_and_settings_are_refused() -> None:
 
 
 def test_trained_generator_follows_its_condition() -> None:
-    """Class 0 is dark and class 1 is bright; their samples have the right mean and spread."""
+    """Samples of a dark class 0 and a bright class 1 have the right mean and spread."""
     labels = torch.arange(256) % 2
     means = torch.tensor([60.0, 180.0])[labels]
     level = means + 15 * torch.randn(256, generator=seeded(0, "level"))

@@ -1,4 +1,4 @@
-"""The networks of the shipped configs fit their image size, and train for one step on a CPU."""
+"""Networks of the shipped configs fit their image size and train a step on a CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion behind the interface of all generators, with tiny random weights."""
+"""Stable Diffusion behind the generator interface, with tiny random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process of Stable Diffusion equals that of diffusers and the formulas of the papers."""
+"""Stable Diffusion's process equals that of diffusers and the papers' formulas."""
 
 from __future__ import annotations
 

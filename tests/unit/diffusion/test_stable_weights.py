@@ -1,4 +1,4 @@
-"""A local folder of Stable Diffusion: complete, damaged, with parts missing, without a network."""
+"""A local folder of Stable Diffusion: complete, damaged, parts missing, offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: shards, draws, checkpoints, the moving average, divergence; a tiny generator learns."""
+"""Training: shards, draws, checkpoints, averages, divergence; a generator learns."""
 
 from __future__ import annotations
 

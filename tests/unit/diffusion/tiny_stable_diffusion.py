@@ -1,4 +1,7 @@
-"""A random Stable Diffusion of 16,000 parameters in a local folder, in the layout of the release of 2022."""
+"""A random Stable Diffusion of 16,000 parameters in a local folder.
+
+Its layout is that of the release of 2022.
+"""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def serve(*, ranges: bool = True, validator: str = "etag", pause: float = 0.0, b
 
 
 def truncate(after: int, *, ranges: bool = True, validator: str = "etag") -> Behaviour:
-    """Announce the rest of the file, send `after` bytes of it, and close the connection."""
+    """Announce the rest of the file, send `after` bytes, and close the connection."""
 
     def answer(request: Request) -> None:
         status, headers, body = _rest(request, ranges, validator)

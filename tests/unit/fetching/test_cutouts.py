@@ -1,4 +1,4 @@
-"""Cut-outs by position: addresses, pace, retries, pictures that are none, and resumed runs."""
+"""Cut-outs by position: addresses, pace, retries, invalid pictures, resumed runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def table(tmp_path: Path) -> str:
 
 
 class Service:
-    """A cut-out service on the file server: a behaviour for each right ascension, a JPEG for all others."""
+    """A cut-out service on the file server: a behaviour for each right ascension.
+
+    All other right ascensions get a JPEG.
+    """
 
     def __init__(self, server: FileServer) -> None:
         self.server = server

@@ -1,4 +1,7 @@
-"""One file from a server that stalls, truncates, lies about its length, changes the file or sends another one."""
+"""One file from a faulty server.
+
+The server stalls, truncates, lies about the length, changes the file or sends another one.
+"""
 
 from __future__ import annotations
 
@@ -128,9 +131,12 @@ def test_no_series_of_faults_joins_two_versions(
     server: FileServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """The file has one version of the server, or there is none; a checksum admits only the right one.
+    """The file has one version of the server, or there is none.
 
-    Without a checksum the file may be shorter: a server that announces too little cannot be noticed.
+    A checksum admits only the right one.
+
+    Without a checksum the file may be shorter: a server that announces too little cannot be
+    noticed.
     """
     quick = Patience(attempts=4, first_wait=0.001, longest_wait=0.002)
     for checksum in ("", MD5):
@@ -171,7 +177,7 @@ def test_stopped_download_is_continued_by_the_next_one(server: FileServer, quick
 def leave_part(
     server: FileServer, quick: Patience, path: Path, size: int = 100_000, checksum: str = "", validator: str = "etag"
 ) -> str:
-    """Start the download of DATA from a server that sends `size` bytes and then answers 404."""
+    """Start a download of DATA; the server sends `size` bytes, then answers 404."""
     url = server.add(f"/{path.name}", DATA, truncate(size, validator=validator), fail(404))
     with pytest.raises(DownloadError, match="404"):
         download(Source(url, None, checksum), path, patience=quick)
@@ -316,7 +322,7 @@ def test_server_that_announces_more_than_it_has_is_refused(server: FileServer, q
 def test_server_that_announces_more_than_it_has_once_is_asked_again(
     checksum: str, requests: int, server: FileServer, quick: Patience, tmp_path: Path
 ) -> None:
-    """Without a checksum the file is fetched again, because the bytes so far may lack their end."""
+    """Without a checksum the file is fetched again: its first bytes may lack the end."""
     url = server.add("/table.csv", DATA, announce(len(DATA) + 5000), serve())
     download(Source(url, None, checksum), tmp_path / "table.csv", patience=quick)
     assert (tmp_path / "table.csv").read_bytes() == DATA

@@ -1,4 +1,7 @@
-"""Records as a user fetches them: layout, provenance, configs, Zenodo's checksums, several files at once."""
+"""Records as a user fetches them: layout, provenance, configs and checksums.
+
+The checksums are Zenodo's, and several files are fetched at once.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives: complete, resumed, and refused where they are unsafe, damaged or far too large."""
+"""Archives: complete, resumed, and refused if unsafe, damaged or far too large."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def test_interrupted_unpacking_keeps_what_is_complete(name: str, tmp_path: Path)
 
 
 def test_complete_file_with_other_bytes_is_written_again(tmp_path: Path) -> None:
-    """A power failure may leave zeros in a file of the right size; zip archives have a CRC of each file."""
+    """A power failure may leave zeros in a file of the right size.
+
+    Zip archives have a CRC of each file.
+    """
     archive = write_zip(tmp_path / "pictures.zip", PICTURES)
     (tmp_path / "images.part").mkdir()
     (tmp_path / "images.part" / "0.jpg").write_bytes(bytes(1003))

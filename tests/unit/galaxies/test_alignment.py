@@ -1,4 +1,4 @@
-"""Tests of the alignment: the angle is right, neighbours do not count, and nothing is mirrored."""
+"""Tests of the alignment: right angle, no effect of neighbours, no mirroring."""
 
 from __future__ import annotations
 
@@ -80,7 +80,10 @@ def test_separate_neighbours_do_not_change_the_angle(position: tuple[float, floa
 
 @pytest.mark.parametrize("position", [(45, 36), (60, 32), (80, 27)])
 def test_touching_neighbour_changes_the_angle_little(position: tuple[float, float]) -> None:
-    """Galaxy and neighbour are one region: without the weight the error is 18 to 45 deg."""
+    """Galaxy and neighbour are one region.
+
+    Without the weight the error is 18 to 45 deg.
+    """
     image = picture((150, 10, 4, 25, 0), (230, 4, 4, *position))
     assert difference(position_angle(image, 100), 25) < 5
 
@@ -145,7 +148,7 @@ def test_rotated_picture_gives_the_same_aligned_picture(quarter_turns: int) -> N
 
 
 def test_real_edge_on_galaxies_become_horizontal(data_root: Path) -> None:
-    """The mean picture of randomly oriented galaxies is round; that of aligned ones is flat."""
+    """Randomly oriented galaxies have a round mean picture, aligned ones a flat one."""
     root = data_root / "gz2_kaggle"
     with open(root / "labels_5_classes.csv") as table:
         ids = [row["GalaxyID"] for row in csv.DictReader(table) if row["class"] == "edge_on"][:60]

@@ -1,4 +1,4 @@
-"""Answers that a user asks for: sums, contradictions with the tree, and their messages."""
+"""Answers requested by a user: sums, contradictions with the tree, their messages."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_question_behind_an_answer_of_fraction_0_is_a_contradiction() -> None:
 
 
 def test_a_contradiction_is_found_across_questions_that_are_not_named() -> None:
-    """Arms are counted after spiral, after not edge-on, after a disk: only the last is named."""
+    """Arms are counted after spiral, not edge-on and disk: only the last is named."""
     with pytest.raises(
         ConfigError, match=r"the question 'arms_number' is only asked after 't01_.*_a02_features_or_disk'"
     ):

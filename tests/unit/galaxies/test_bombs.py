@@ -1,4 +1,4 @@
-"""Small files that announce or unpack to far too much are rejected, within bounded memory."""
+"""Small files that announce or unpack to too much are rejected in bounded memory."""
 
 from __future__ import annotations
 

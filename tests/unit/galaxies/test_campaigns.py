@@ -1,4 +1,4 @@
-"""Tests of reading the votes of Galaxy Zoo's campaigns: columns, fractions, and the classes from them."""
+"""Tests of the votes of Galaxy Zoo's campaigns: columns, fractions and classes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def vote(tree: DecisionTree, volunteers: int, rng: np.random.Generator) -> np.nd
 
 
 def to_fractions(tree: DecisionTree, counts: np.ndarray) -> np.ndarray:
-    """Return the fraction of each answer among those who were asked, NaN without volunteers."""
+    """Return the fraction of each answer among those asked; NaN without volunteers."""
     fractions = np.full(counts.shape, np.nan)
     for task in tree.tasks:
         own = counts[:, tree.columns_of(task)]
@@ -130,7 +130,7 @@ def test_log_names_the_tree_and_the_questions_that_are_missing(
 
 
 def test_table_of_gz_decals_volunteers(tmp_path: Path) -> None:
-    """As in Zenodo record 4573248: `iauname`, counts, fractions and debiased fractions."""
+    """As in Zenodo record 4573248: `iauname`, counts, fractions, debiased fractions."""
     counts = random_counts(GZ_DECALS, galaxies=2)
     table = table_of(GZ_DECALS, "", counts, COUNT, FRACTION)
     debiased = np.roll(to_fractions(GZ_DECALS, counts), 1, axis=0)
@@ -155,7 +155,10 @@ def test_table_of_gz_decals_volunteers(tmp_path: Path) -> None:
 
 
 def test_predictions_of_gz_desi_are_null_where_a_question_is_irrelevant(tmp_path: Path) -> None:
-    """GZ DESI's table (Zenodo record 8360385): `dr8_id`, predicted fractions, no numbers of votes."""
+    """GZ DESI's table (Zenodo record 8360385) has `dr8_id` and predicted fractions.
+
+    It has no numbers of votes.
+    """
     table: dict[str, Any] = {name: pa.nulls(2, pa.float32()) for name in names(GZ_DECALS, "", FRACTION)}
     own = {"smooth-or-featured_smooth": [0.8, 0.1], "smooth-or-featured_featured-or-disk": [0.1, 0.8]}
     own |= {
@@ -181,7 +184,7 @@ def test_predictions_of_gz_desi_are_null_where_a_question_is_irrelevant(tmp_path
 
 @pytest.mark.parametrize("prefix", ["", "MORPH_"])
 def test_concentrations_of_euclids_catalogue_become_expected_fractions(tmp_path: Path, prefix: str) -> None:
-    """The MER catalogue of Q1 has upper case, its own names for two answers, and no fractions."""
+    """The MER catalogue of Q1 has upper case, two renamed answers, and no fractions."""
     tree = TREES["gz-euclid"]
     renamed = {
         "SMOOTH_OR_FEATURED_PROBLEM": "SMOOTH_OR_FEATURED_ARTIFACT_STAR_ZOOM",

@@ -1,4 +1,7 @@
-"""Tests of the catalog schemas: all give the same table, and damaged tables give one clear sentence."""
+"""Tests of the catalog schemas: all give the same table.
+
+Damaged tables give one clear sentence.
+"""
 
 from pathlib import Path
 
@@ -57,7 +60,10 @@ GALAXY_DATASETS = [  # in the order of GZ2.answers; it has no task 8
 
 
 def conditional_votes() -> np.ndarray:
-    """Return the votes of three galaxies; all call the second one smooth, so its disk tasks are NaN."""
+    """Return the votes of three galaxies.
+
+    All volunteers call the second galaxy smooth, so its disk tasks are NaN.
+    """
     rng = np.random.default_rng(0)
     votes = np.concatenate([rng.dirichlet(np.ones(len(t.answers)), size=3) for t in GZ2.tasks], axis=1)
     votes[1, :3] = [1, 0, 0]

@@ -1,4 +1,4 @@
-"""Tests of classes: products along paths, against votes made by hand and simulated volunteers."""
+"""Tests of classes: path products, on hand-made votes and simulated volunteers."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,10 @@ def test_confidence_is_the_product_along_the_path_and_adds_alternatives():
 
 
 def test_nine_classes_cover_all_galaxies_except_artifacts():
-    """The classes partition the tree below smooth and disk, so their confidences sum to 1 - f(artifact)."""
+    """The classes partition the tree below smooth and disk.
+
+    Their confidences therefore sum to 1 - f(artifact).
+    """
     votes = random_votes(50)
     total = GZ2_NINE.confidence(votes).sum(axis=1)
     np.testing.assert_allclose(total, 1 - votes[:, GZ2.index[GZ2.resolve("star_or_artifact")]], rtol=1e-12)
@@ -150,7 +153,10 @@ def test_wrong_tree_gives_one_sentence_with_its_file(tmp_path, text, message):
     ],
 )
 def test_path_needs_the_answers_that_lead_to_its_questions(path: list[list[str]], missing: str) -> None:
-    """2 % of volunteers may call a smooth galaxy odd, and all of these may answer "merger"."""
+    """2 % of volunteers may call a smooth galaxy odd.
+
+    All of these may answer "merger".
+    """
     with pytest.raises(ConfigError, match=f"{missing}, which is not in the path; add it before that step"):
         GalaxyClass("rare", tuple(map(tuple, path)))
 

@@ -1,4 +1,4 @@
-"""A file that is no picture is refused by name, also if Pillow would read a part of it."""
+"""A file that is no picture is refused by name, even if Pillow reads a part of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of several frames or pages has one picture and copies of it, or it is refused."""
+"""A file of several frames or pages has one picture and its copies, or is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Catalogues with exactly the columns of galaxy-datasets, and of its data sets on Hugging Face, are read."""
+"""Catalogues with exactly the columns of galaxy-datasets are read.
+
+So are catalogues with the columns of its data sets on Hugging Face.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ def test_catalogue_without_ids_has_paths_instead(tmp_path: Path, name: str) -> N
 
 
 def test_folder_and_name_of_a_picture_may_be_two_columns(tmp_path: Path) -> None:
-    """GZ DESI, GZ UKIDSS and GZ Rings on disk: `subfolder` is an integer or text, and there is no `file_loc`."""
+    """GZ DESI, GZ UKIDSS and GZ Rings on disk have no `file_loc`.
+
+    Their `subfolder` is an integer or text.
+    """
     votes = table_of(TREES["gz-rings"], "", random_counts(TREES["gz-rings"], N), COUNT, totals=False)
     table = {**votes, "id_str": IDS, "subfolder": [7, 7, 8, 8], "filename": FILES}
     uri = write(tmp_path / "rings.parquet", table)
@@ -123,7 +129,10 @@ def test_labels_are_read_from_a_named_column(
 
 
 def test_data_set_of_hugging_face_holds_votes_and_pictures(tmp_path: Path) -> None:
-    """mwalmsley/gz2: `data` and `tiny` hold the same galaxies, question by question: count, fraction, total."""
+    """mwalmsley/gz2: `data` and `tiny` hold the same galaxies.
+
+    Their columns go question by question: count, fraction, total.
+    """
     tree, counts = TREES["gz2"], random_counts(TREES["gz2"], N)
     votes = table_of(tree, "gz2", counts, COUNT, FRACTION)
     pictures = pa.array([{"bytes": b"jpeg", "path": one} for one in FILES])

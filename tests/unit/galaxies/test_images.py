@@ -1,4 +1,7 @@
-"""Tests of images: every file format keeps the handedness of a spiral, and bad files get a reason."""
+"""Tests of images: every file format keeps the handedness of a spiral.
+
+Bad files get a reason.
+"""
 
 import gzip
 import io
@@ -19,7 +22,7 @@ from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 
 
 def spiral(side: int = 96, turns: float = 0.6) -> np.ndarray:
-    """Return a spiral with two unequal arms, different from all its rotations and mirror images."""
+    """Return a spiral of two unequal arms, unlike its rotations and mirror images."""
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     phase = angle - turns * 2 * np.pi * np.log1p(radius / 4)
@@ -47,7 +50,7 @@ def encoded(image: np.ndarray | Image.Image, kind: str, **options: object) -> by
 
 
 def fits_bytes(image: np.ndarray, cube: bool = False, dtype: str = ">f4") -> bytes:
-    """Encode as FITS with three bands: row 0 of the array is the bottom of the picture."""
+    """Encode as FITS with three bands: row 0 of the array is the picture's bottom."""
     red, green, blue = (image[::-1, :, c].astype(dtype) / 200 for c in range(3))
     bands = [("I", red / 0.8), ("R", green), ("G", blue / 1.4)]
     if cube:
@@ -229,7 +232,7 @@ def test_rejection_can_be_pickled():
 
 @pytest.mark.parametrize(("side", "crop", "size"), [(96, 0.5, 32), (97, 0.5, 32), (96, 0.37, 48), (64, 1.0, 64)])
 def test_prepare_commutes_with_mirrors_and_rotations(side, crop, size):
-    """This holds only if the crop is centred to a fraction of a pixel and nothing is transposed."""
+    """This needs a crop centred to a fraction of a pixel, and no transposition."""
     image = spiral(side)
     for form, expected in zip(dihedral(image), dihedral(prepare(image, crop, size)), strict=True):
         prepared = prepare(np.ascontiguousarray(form), crop, size).astype(int)

@@ -1,4 +1,4 @@
-"""Test the range of pictures of more than 8 bits: PNG, TIFF and arrays, at any depth."""
+"""Test the range of pictures of more than 8 bits: PNG, TIFF, arrays, at any depth."""
 
 import numpy as np
 import pytest

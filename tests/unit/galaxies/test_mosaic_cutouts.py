@@ -1,4 +1,4 @@
-"""Test cut-outs of mosaics: orientation, handedness, edges, grids, formats and damaged files."""
+"""Test mosaic cut-outs: orientation, handedness, edges, grids, formats, damage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TURNED = [(30, False), (200, True), (-50, False)]
 
 
 def truth(winding: int, side: int = 81, scale: float = SCALE) -> np.ndarray:
-    """Return the light on a grid with north at the last row and west at the last column."""
+    """Return the light on a grid with north at the last row, west at the last column."""
     steps = (np.arange(side) - (side - 1) / 2) * scale
     return Spiral(RA, DEC, winding).light(steps[None], steps[:, None])
 
@@ -149,7 +149,7 @@ def test_rice_tiles_and_cubes_and_integers_are_read_in_parts(tmp_path: Path) -> 
 
 
 def test_only_the_rows_of_the_cutout_are_read(tmp_path: Path) -> None:
-    """The file ends in the middle: cut-outs before its end are read, and others are rejected."""
+    """The file ends midway: cut-outs before its end are read, others are rejected."""
     wcs = make_wcs(RA, DEC, ROWS, COLUMNS)
     write_bands(tmp_path, "t.fits", [Spiral(RA, DEC)], wcs, ROWS, COLUMNS)
     for band in "irg":
@@ -186,7 +186,7 @@ def test_galaxies_near_the_pole_and_at_ra_zero_are_found(tmp_path: Path) -> None
 
 
 def test_projection_is_affine_within_a_cutout() -> None:
-    """The corners of a square of 5 arcmin have the pixels of the affine map to 0.01 px."""
+    """The corners of a 5 arcmin square have the affine map's pixels to 0.01 px."""
     ra, dec, side = RA + 0.5, DEC + 0.45, 300.0
     wcs, tangent = make_wcs(RA, DEC, 9001, 9001, scale=0.25), make_wcs(ra, dec, 1, 1, scale=1.0)
     affine = _local_affine(wcs, _cross(ra, dec, side), side)

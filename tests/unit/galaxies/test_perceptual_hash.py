@@ -1,4 +1,7 @@
-"""Perceptual hashes: altered copies stay close, other galaxies and drawn pictures do not."""
+"""Perceptual hashes: altered copies stay close.
+
+Other galaxies and drawn pictures do not.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,7 @@ def test_hash_does_not_depend_on_the_other_pictures(size):
 
 @pytest.mark.parametrize("size", [16, 32, 64, 300])
 def test_sums_are_exact(size):
-    """Floats that hold whole numbers exactly give the same bits whatever the order of the sum."""
+    """Whole numbers held exactly as floats sum to the same bits in any order."""
     from raydistill.galaxies.pictures.perceptual_hash import _basis
 
     cosines, chosen = _basis(size)

@@ -342,7 +342,10 @@ starts = st.sampled_from(
     st.lists(st.tuples(starts, st.lists(parts, min_size=1, max_size=4), separators), min_size=1, max_size=6),
 )
 def test_no_path_leaves_the_folder_or_takes_another_name(tmp_path_factory, trees, rows):
-    """A file has the name of its path, apart from suffix and case; an exact path has its own file."""
+    """A file has the name of its path, apart from suffix and case.
+
+    An exact path has its own file.
+    """
     root = tmp_path_factory.mktemp("images")
     inside = {"/".join(one for one in tree if one not in ("..", ".", "")) for tree in trees} - {""}
     for name in inside:

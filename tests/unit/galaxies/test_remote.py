@@ -1,4 +1,4 @@
-"""Tests of an object store that denies access: this is an error, not a missing picture."""
+"""An object store that denies access is an error, not a missing picture."""
 
 from __future__ import annotations
 

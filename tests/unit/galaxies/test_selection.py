@@ -1,4 +1,7 @@
-"""Tests of the selection: classes depend on votes, splits on ids, and stricter thresholds only remove."""
+"""Tests of the selection: classes depend on votes, splits on ids.
+
+Stricter thresholds only remove galaxies.
+"""
 
 from pathlib import Path
 
@@ -235,7 +238,7 @@ def test_selected_galaxies_are_the_most_confident_in_order(rows, per_class):
 
 
 def test_ties_are_broken_across_the_whole_sky():
-    """Ids are ordered along the sky, and sort as text: 1, 10, 100, 1000 would be the first."""
+    """Ids are ordered along the sky; sorted as text, 1, 10, 100, 1000 would be first."""
     ids = [str(n) for n in range(1000)]
     table = pa.table({"object_id": ids, "label": pa.array([0] * 1000, pa.int32()), "confidence": [1.0] * 1000})
     kept = select(table, per_class=100)["object_id"].to_pylist()

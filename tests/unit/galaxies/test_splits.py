@@ -1,4 +1,4 @@
-"""Splits of small classes: by rank of the hash where the hash alone would leave a split empty."""
+"""Splits of small classes: by hash rank where the hash alone leaves a split empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests of the formats of tables: each holds the same galaxies, and damaged files give one sentence."""
+"""Tests of table formats: each holds the same galaxies.
+
+Damaged files give one sentence.
+"""
 
 from __future__ import annotations
 

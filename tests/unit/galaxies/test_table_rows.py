@@ -1,4 +1,7 @@
-"""Rows of text tables that are no galaxies, and rows that only Python's csv module splits."""
+"""Rows of text tables that are no galaxies.
+
+Other rows are split by Python's csv module only.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests of tables as people have them: what stands around a header, delimiters, encodings and containers."""
+"""Tests of tables as people have them.
+
+They cover lines around a header, delimiters, encodings and containers.
+"""
 
 from __future__ import annotations
 

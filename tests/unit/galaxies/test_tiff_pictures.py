@@ -1,4 +1,4 @@
-"""TIFF files of more than 8 bits have the pixels that were stored, whatever their layout."""
+"""TIFF files of more than 8 bits have the stored pixels, whatever their layout."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def test_colour_of_any_type(dtype, white, byteorder, planarconfig):
 @pytest.mark.parametrize("planarconfig", ["contig", "separate"])
 @pytest.mark.parametrize(("dtype", "white"), [("u1", 255), ("u1", 60), ("u2", 65535), ("f4", 1)])
 def test_three_planes_without_names_are_red_green_and_blue(dtype, white, planarconfig):
-    """A TIFF may call its colours grey, with two extra samples of unknown meaning, as tifffile does."""
+    """A TIFF may call its colours grey, with two extra samples of unknown meaning.
+
+    tifffile writes such files.
+    """
     values = (COLOUR * white).round(0 if dtype != "f4" else 9).astype(dtype)
     stored = np.moveaxis(values, 2, 0) if planarconfig == "separate" else values
     content = tiff(stored, photometric="minisblack", planarconfig=planarconfig)

@@ -1,4 +1,4 @@
-"""Tests of the decision trees of Galaxy Zoo's surveys, against their published structure."""
+"""Tests of the decision trees of Galaxy Zoo, against their published structure."""
 
 import pickle
 
@@ -252,7 +252,10 @@ def test_builtin_classes_belong_to_their_tree(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BUILTIN_PATHS if name.endswith("-9")])
 def test_nine_classes_cover_all_galaxies_that_are_not_clumpy(name: str) -> None:
-    """The classes partition the tree below smooth and disk: their confidences sum to 1 - f(artifact)."""
+    """The classes partition the tree below smooth and disk.
+
+    Their confidences sum to 1 - f(artifact).
+    """
     classes = BUILTIN_TREES[name]
     rng = np.random.default_rng(0)
     votes = np.concatenate([rng.dirichlet(np.ones(len(task.answers)), size=20) for task in classes.tree.tasks], axis=1)

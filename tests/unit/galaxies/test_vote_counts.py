@@ -1,4 +1,7 @@
-"""Test that counts of votes are recovered from fractions and totals, and which questions classes need."""
+"""Test the recovery of vote counts from fractions and totals.
+
+Test which questions the classes need.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from raydistill.galaxies.vote_counts import ASSUMED_VOLUNTEERS, PathQuestions, v
 
 
 def ask(tree: DecisionTree, volunteers: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the counts of volunteers who go through the tree, each with answers of their own."""
+    """Return the counts of volunteers who go through the tree with their own answers."""
     counts = np.zeros(len(tree.answers))
     for _ in range(volunteers):
         given: set[str] = set()

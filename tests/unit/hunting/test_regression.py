@@ -1,4 +1,4 @@
-"""The weighted logistic regression, the product of attributes, and the weights of examples."""
+"""Weighted logistic regression, the product of attributes, and example weights."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_joined_features_begin_with_those_of_predict_and_depend_on_the_seed_alon
 
 
 def test_background_of_the_survey_is_not_taken_for_wanted():
-    """Pictures of a kind that no synthetic galaxy shows, and that resembles the wanted one."""
+    """Pictures of a kind that no synthetic galaxy shows, similar to the wanted one."""
 
     def similar(count: int, seed: int) -> np.ndarray:
         pixels = pictures(count, True, seed)

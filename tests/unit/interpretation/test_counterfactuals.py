@@ -1,4 +1,4 @@
-"""The rule by which counterfactual pictures are accepted, on the tree of Galaxy Zoo 2."""
+"""The rule for accepting counterfactual pictures, on the tree of Galaxy Zoo 2."""
 
 from __future__ import annotations
 

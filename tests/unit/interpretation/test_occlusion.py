@@ -1,4 +1,4 @@
-"""Rings, fills and drops, against geometry and classifiers that look at a known place."""
+"""Rings, fills, drops: against geometry and classifiers that look at a known spot."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def test_ring_mean_keeps_the_light_and_hides_the_structure() -> None:
 
 
 def ring_brightness(annulus: Annulus) -> tuple[Tensor, Tensor, Tensor]:
-    """Return pictures, labels and class means: class 1 has horizontal contrast in the ring, class 0 vertical."""
+    """Return pictures, labels and class means.
+
+    In the ring, class 1 has horizontal contrast and class 0 vertical contrast.
+    """
     labels = torch.arange(200) % 2
     x = torch.linspace(-1, 1, SIDE)[None, :].expand(SIDE, SIDE)
     pattern = torch.stack([x.T.abs(), x.abs()]) * annulus.mask(SIDE, SIDE)

@@ -1,4 +1,4 @@
-"""Deletion and insertion, against a classifier whose curves are known in closed form."""
+"""Deletion and insertion, against a classifier with curves in closed form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LABELS = torch.zeros(3, dtype=torch.long)
 
 
 def classify(pictures_NHWC: Tensor) -> Tensor:
-    """Return a probability that is linear in the patches: the sum of weight times brightness."""
+    """Return a probability linear in the patches: the sum of weight times brightness."""
     own = patch_means(pictures_NHWC.mean(dim=3), PATCHES) @ WEIGHTS
     return torch.stack([own, 1 - own], dim=1)
 
@@ -39,7 +39,10 @@ def areas(order_NL: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_area_of_a_linear_classifier_is_the_weighted_rank() -> None:
-    """A patch of rank r keeps its weight w for r + 1/2 of the 16 steps: the area is the sum of w (r + 1/2) / 16."""
+    """A patch of rank r keeps its weight w for r + 1/2 of the 16 steps.
+
+    The area is the sum of w (r + 1/2) / 16.
+    """
     order = random_order(3, 16, seed=1)
     expected = (WEIGHTS * (order.argsort(dim=1) + 0.5) / 16).sum(dim=1).numpy()
     deletion, insertion = areas(order)

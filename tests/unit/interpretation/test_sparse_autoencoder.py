@@ -17,7 +17,7 @@ TRAINING = SparseTraining(num_features=12, active=2, epochs=60, batch_size=64, l
 
 
 def planted(count: int = 1500, parts: int = 8, width: int = 24) -> tuple[Tensor, Tensor]:
-    """Return features that are sums of two of eight orthogonal directions, and the directions."""
+    """Return features (sums of two of eight orthogonal directions) and the directions."""
     directions = torch.linalg.qr(normal(1, width, width))[0][:parts].float()
     g = torch.Generator().manual_seed(2)
     chosen = torch.stack([torch.randperm(parts, generator=g)[:2] for _ in range(count)])

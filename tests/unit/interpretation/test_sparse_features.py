@@ -60,7 +60,10 @@ def test_alignment_is_measured_on_held_out_pictures() -> None:
 
 
 def test_noise_is_called_unaligned_almost_always() -> None:
-    """The best of 20 answers is chosen on other pictures, so its p-value is uniform: 1 in 20 is below 0.05."""
+    """The best of 20 answers is chosen on other pictures.
+
+    Its p-value is therefore uniform: 1 in 20 is below 0.05.
+    """
     rng = np.random.default_rng(3)
     small = 0
     for seed in range(3):

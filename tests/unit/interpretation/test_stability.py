@@ -80,7 +80,10 @@ def test_mean_and_deviation_have_the_noise_of_the_sets() -> None:
 
 
 def test_signal_to_noise_of_pixels_follows_students_t() -> None:
-    """Pixels of noise alone exceed the 95 % point of t in one of twenty cases, and pixels with contrast do."""
+    """Pixels of noise alone exceed the 95 % point of t in one of twenty cases.
+
+    Pixels with contrast exceed it too.
+    """
     rng = np.random.default_rng(3)
     pattern = np.zeros((SIDE, SIDE, 3))
     pattern[:4, :3] = 2.0

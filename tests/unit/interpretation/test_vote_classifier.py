@@ -1,4 +1,7 @@
-"""Predict vote fractions of pictures whose answers are known functions of their pixels."""
+"""Predict vote fractions of pictures with known answers.
+
+The answers are known functions of the pixels.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ QUESTIONS = ((0, 1), (2, 3, 4))
 
 
 def galaxies(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return pictures, and votes: the first question follows the brightness, the second the contrast."""
+    """Return pictures and votes.
+
+    The first question follows the brightness, the second the contrast.
+    """
     g = torch.Generator().manual_seed(seed)
     bright, contrast = torch.rand(count, generator=g), torch.rand(count, generator=g)
     stripes = torch.tensor([1.0, -1.0]).repeat(4)[None, None, None, :]

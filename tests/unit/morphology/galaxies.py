@@ -11,7 +11,7 @@ SUBPIXELS = 5
 
 
 def elliptical_radius(side: int, ellipticity: float = 0.0, angle: float = 0.0) -> Floats:
-    """Return the length of the semi-major axis through each sub-pixel, float64 [side * 5, side * 5].
+    """Return the semi-major axis through each sub-pixel, float64 [side * 5, side * 5].
 
     `angle` counts from the horizontal axis towards the top, in degrees.
     """
@@ -36,14 +36,17 @@ def picture(brightness: Floats, colour: tuple[float, float, float] = (1.0, 1.0, 
 def sersic(
     side: int, radius: float, n: float, ellipticity: float = 0.0, angle: float = 0.0, peak: float = 0.5
 ) -> Floats:
-    """Return a Sérsic profile with an effective radius in pixels; float64 [side, side]."""
+    """Return a Sérsic profile, float64 [side, side], with effective radius in pixels."""
     b = gammaincinv(2 * n, 0.5)
     light = np.exp(-b * ((elliptical_radius(side, ellipticity, angle) / radius) ** (1 / n)))
     return binned(light) * peak
 
 
 def azimuth(side: int) -> Floats:
-    """Return the angle of each pixel's centre from the horizontal axis towards the top, in radians."""
+    """Return the angle of each pixel's centre in radians.
+
+    It counts from the horizontal axis towards the top.
+    """
     offsets = np.arange(side) - (side - 1) / 2
     y, x = np.meshgrid(-offsets, offsets, indexing="ij")
     return np.arctan2(y, x)

@@ -1,4 +1,4 @@
-"""Test the comparison of prototypes with their class: false alarms, power, missing values."""
+"""Test comparing prototypes with their class: false alarms, power, missing values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIXING = np.random.default_rng(5).normal(size=(6, 6))  # correlates the measures
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_galaxies_taken_as_prototypes_give_few_false_alarms(count: int) -> None:
-    """The chance that any of the six correlated measures has p of at most 0.1 is at most 0.1."""
+    """The chance that any of six correlated measures has p <= 0.1 is at most 0.1."""
     alarms = 0
     for seed in range(300):
         values = RNG.standard_t(4, size=(60 + count, 6)) @ MIXING

@@ -1,4 +1,7 @@
-"""Test the structure of Sérsic galaxies against theory, and flags of pictures that cannot be measured."""
+"""Test the structure of Sérsic galaxies against theory.
+
+Test the flags of pictures that cannot be measured.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ def test_sersic_galaxy_has_its_index_radius_and_ellipticity(n: float, ellipticit
 
 
 def test_concentration_of_an_exponential_disk_is_that_of_theory() -> None:
-    """The light within x scale lengths is 1 - (1 + x) exp(-x), the incomplete gamma function of 2."""
+    """The light within x scale lengths is 1 - (1 + x) exp(-x).
+
+    This is the incomplete gamma function of 2.
+    """
     found = measured(sersic(96, 10, 1))
     expected = 5 * math.log10(gammaincinv(2, 0.8) / gammaincinv(2, 0.2))
     assert found.values["concentration"] == pytest.approx(expected, rel=0.03)

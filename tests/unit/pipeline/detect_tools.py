@@ -16,7 +16,10 @@ from raydistill.storage import Folder
 def write_synthetic(
     folder: Folder, curated: CuratedSet, split: Split = "train", recognised: float | None = None
 ) -> SyntheticSet:
-    """Write the pictures of a split of a curated set as a synthetic set that names them as its origins."""
+    """Write the pictures of a split of a curated set as a synthetic set.
+
+    The set names these pictures as its origins.
+    """
     rows, counts = curated.table(split, ["object_id", "class_name", "confidence", "image"]).to_pylist(), []
     for label, name in enumerate(curated.class_names):
         own = [(index, row) for index, row in enumerate(rows) if row["label"] == label]

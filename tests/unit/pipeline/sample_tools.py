@@ -30,7 +30,10 @@ CLASSES = ClassTree("two", (GalaxyClass("round", (("smooth",),)), GalaxyClass("d
 
 
 def votes_of(number: int, label: int) -> np.ndarray:
-    """Return votes of a galaxy that is no artifact; smooth if the label is 0, and number 0 without doubt."""
+    """Return votes of a galaxy that is no artifact; smooth if the label is 0.
+
+    Number 0 is smooth without doubt.
+    """
     draws = np.random.default_rng(number)
     votes_A = np.concatenate([draws.dirichlet(np.ones(len(task.answers))) for task in GZ2.tasks])
     smooth = draws.uniform(0.6, 0.9) if label == 0 else draws.uniform(0.1, 0.4)
@@ -39,7 +42,10 @@ def votes_of(number: int, label: int) -> np.ndarray:
 
 
 def write_curated(folder: Folder, per_class: int = 6) -> CuratedSet:
-    """Write a curated set of two classes, all in the training split but one galaxy of each class."""
+    """Write a curated set of two classes.
+
+    One galaxy of each class is in the test split, all others in the training split.
+    """
     for label, name in enumerate(NAMES):
         rows = [_galaxy(10 * label + number, label, name) for number in range(per_class)]
         for split, own in (("train", rows[1:]), ("test", rows[:1])):
@@ -61,7 +67,10 @@ def _galaxy(number: int, label: int, name: str) -> dict[str, object]:
 
 
 def write_generator(plan: Plan, *groups: str) -> None:
-    """Write the plan's generator: principal components of the training images, random weights."""
+    """Write the plan's generator: principal components, random weights.
+
+    The principal components are those of the training images.
+    """
     galaxies = CuratedSet.open(plan.curated.folder)
     own, size = galaxies.summary, galaxies.summary.image_size
     encoding = fit_encoding(galaxies, groups or None)

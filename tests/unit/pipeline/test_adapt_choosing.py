@@ -1,4 +1,4 @@
-"""The alignment is the strongest one that keeps the accuracy on validation galaxies of the source."""
+"""The alignment is the strongest that keeps the source's validation accuracy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from raydistill.pipeline.adapt.fits import Fit
 
 
 class Scores:
-    """Give each fit a score by its strength, as networks would that lose accuracy when they are aligned."""
+    """Give each fit a score by its strength.
+
+    Networks that lose accuracy when they are aligned would have such scores.
+    """
 
     def __init__(self, by_strength: dict[float, float]) -> None:
         self.by_strength = by_strength

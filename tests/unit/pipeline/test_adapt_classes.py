@@ -1,4 +1,4 @@
-"""Classes of two surveys are matched by name, or by the config; anything else is an error."""
+"""Classes of two surveys match by name or config; anything else is an error."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def curated(tmp_path: Path) -> CuratedSet:
 
 
 def write_distilled(folder: Folder, curated: CuratedSet) -> ArtifactSpec:
-    """Write a distilled set of two images per class, whose pixels grow from image to image."""
+    """Write a distilled set of two images per class; pixels grow from image to image."""
     pixels = torch.linspace(0, 1, 4)[:, None, None, None].expand(4, SIZE, SIZE, 3)
     normalised = (pixels - torch.tensor(curated.summary.mean)) / torch.tensor(curated.summary.std)
     images = SyntheticImages(

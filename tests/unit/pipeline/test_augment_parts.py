@@ -1,4 +1,7 @@
-"""Training sets of a comparison are composed as described, and its summary equals direct computation."""
+"""Training sets of a comparison are composed as described.
+
+Its summary equals direct computation.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Changed answers of generated galaxies, and the classifier that accepts them, without Ray."""
+"""Changed answers of generated galaxies, and the classifier that accepts them.
+
+The tests run without Ray.
+"""
 
 from __future__ import annotations
 

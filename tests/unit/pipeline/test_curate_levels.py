@@ -1,4 +1,4 @@
-"""Test black and white of a whole survey: chosen from a sample, and checked in the result."""
+"""Test black and white of a survey: chosen from a sample, checked in the result."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_dark_and_flat_pictures_give_a_warning(tmp_path, caplog):
 
 
 def test_survey_that_one_bright_pixel_darkens_gives_a_warning(tmp_path, caplog):
-    """A pixel of 65535 in one of many pictures of 12 bits makes the range 16 bits wide."""
+    """A pixel of 65535 in one of many 12-bit pictures makes the range 16 bits wide."""
     values = [np.rint(galaxy(number) * 4095).astype(np.uint16) for number in range(COUNT)]
     values[3][32, 32] = 65535
     selected = in_folder(tmp_path / "pictures", [png(one) for one in values], "png")

@@ -1,4 +1,4 @@
-"""Pictures that look like one of another split: the search, its file and its warnings."""
+"""Pictures that resemble one of another split: the search, its file and warnings."""
 
 from __future__ import annotations
 

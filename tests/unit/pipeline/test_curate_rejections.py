@@ -36,7 +36,7 @@ def png(size: int = 40, height: int = 0, flat: bool = False) -> bytes:
 
 
 def sentence(root: Path, content: Callable[[int], bytes], **curate: Any) -> str:
-    """Return the error of a survey of classes a and b, whose picture n has this content."""
+    """Return the error of a survey of classes a and b; picture n is `content(n)`."""
     (root / "images").mkdir()
     for n, object_id in enumerate(IDS):
         (root / "images" / f"{object_id}.png").write_bytes(content(n))

@@ -1,4 +1,7 @@
-"""Classes that curate makes from the votes of other campaigns of Galaxy Zoo than GZ2, before it reads a pixel."""
+"""Classes that curate makes from votes of other Galaxy Zoo campaigns than GZ2.
+
+It makes them before it reads a pixel.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ ANSWERS = {
 
 
 def table_of(tag: str, suffix: str, problem: str = "artifact") -> dict[str, list[Any]]:
-    """Return 90 galaxies, whose 20 volunteers agree; null fractions or 0 votes where no volunteer was asked."""
+    """Return 90 galaxies, each with 20 volunteers who agree.
+
+    Fractions are null, or votes 0, where no volunteer was asked.
+    """
     shapes = [SHAPES[n % len(SHAPES)] for n in range(NUM)]
     table: dict[str, list[Any]] = {}
     for question, answers in ANSWERS.items():

@@ -27,7 +27,10 @@ COUNT = 20
 
 
 def survey(root: Path, bits: int) -> CatalogSurvey:
-    """Write grey pictures of 16 bits that fill some of them; the first has full contrast."""
+    """Write grey pictures that use `bits` bits; the first has full contrast.
+
+    Pictures of 8 bits are stored in 8 bits, others in 16 bits.
+    """
     (root / "images").mkdir()
     for number in range(COUNT):
         y, x = np.mgrid[:32, :32]

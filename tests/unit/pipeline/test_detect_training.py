@@ -1,4 +1,7 @@
-"""Test the training of a detector without Ray: checkpoints, the learning rate, and a loss that is not finite."""
+"""Test the training of a detector without Ray.
+
+Test checkpoints, the learning rate, and a loss that is not finite.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Further curated sets of a generator: what fits, what is left out, conditions, identity."""
+"""Further curated sets of a generator: fit, exclusions, conditions, identity."""
 
 from __future__ import annotations
 

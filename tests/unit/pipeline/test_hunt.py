@@ -1,4 +1,4 @@
-"""Parts of the hunt stage without Ray: the truth, the table of metrics, votes as fractions."""
+"""Parts of the hunt stage without Ray: truth, metrics table, votes as fractions."""
 
 from __future__ import annotations
 

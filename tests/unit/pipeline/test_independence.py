@@ -1,4 +1,4 @@
-"""A set that was made from held-out galaxies is refused, whatever lies between it and the galaxies."""
+"""A set made from held-out galaxies is refused, whatever lies between the two."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def made_of(root: Path, name: str, **parents: tuple[Manifest, str]) -> tuple[Man
 
 
 def sampled_from(root: Path, galaxies: CuratedSet, **further: CuratedSet) -> tuple[Manifest, str]:
-    """Return a synthetic set whose generator was trained on these galaxies, and on further ones."""
+    """Return a synthetic set whose generator trained on these and further galaxies."""
     sets = {"curated": galaxies, **further}
     own = {role: (one.manifest, one.folder.uri) for role, one in sets.items()}
     trained = made_of(root, "generator-1", **own)

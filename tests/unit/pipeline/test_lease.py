@@ -1,4 +1,4 @@
-"""One process at a time holds the lease of an artifact; the lease of a dead holder expires."""
+"""One process at a time holds an artifact's lease; a dead holder's lease expires."""
 
 from __future__ import annotations
 
@@ -104,7 +104,10 @@ def test_an_exited_process_of_this_host_loses_its_lease_at_once(spec: ArtifactSp
     "holder", [{"host": "elsewhere"}, {"boot": "another", "pid": 2**22 + 1}, {"pids": "pid:[1]", "pid": 2**22 + 1}]
 )
 def test_a_holder_elsewhere_without_heartbeat_is_waited_for_once(spec: ArtifactSpec, holder: dict[str, Any]) -> None:
-    """A host of the same name or another container counts as elsewhere: its processes cannot be seen."""
+    """A host of the same name or another container counts as elsewhere.
+
+    Its processes cannot be seen.
+    """
     write_lease(spec, **holder)
     time = FakeClock()
     assert not lease.wait_for_artifact(spec, time.clock)
@@ -183,7 +186,7 @@ def test_later_writer_wins_when_two_take_over_together(spec: ArtifactSpec) -> No
 def test_a_lease_acquired_between_the_wait_and_the_read_is_waited_for(
     spec: ArtifactSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This process sees no lease; another acquires it before this one reads the file again."""
+    """This process sees no lease; another acquires it before the file is read again."""
     wait, results = lease.wait_for_artifact, list[bool]()
 
     def wait_and_be_overtaken(spec: ArtifactSpec, clock: lease.Clock) -> bool:

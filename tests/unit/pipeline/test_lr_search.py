@@ -22,7 +22,10 @@ def lr_search(lrs: tuple[LearningRate, ...] = GRID, networks: int = 5) -> LrSear
 
 
 def search_of(search: LrSearch, validation: Callable[[float], float]) -> tuple[list[list[float]], float]:
-    """Return the rates tried in each round and the winner, given each rate's validation accuracy."""
+    """Return the rates tried in each round, and the winner.
+
+    `validation` gives the validation accuracy of each rate.
+    """
     scores: dict[float, float] = {}
     rounds = []
     for _ in range(MAX_ROUNDS):

@@ -1,4 +1,4 @@
-"""Test surveys of FITS mosaics: their identity, the choice of the stretch, and the scale of their prototypes."""
+"""Test surveys of FITS mosaics: identity, choice of stretch, scale of prototypes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The pictures of surveys to predict: configs, data sets, Parquet tables, folders, zips and artifacts."""
+"""The pictures of surveys to predict.
+
+Sources are configs, data sets, Parquet tables, folders, zips and artifacts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths of artifacts in a database follow the database, unless they still lead to the artifacts."""
+"""Artifact paths in a database follow it, unless they still lead to the artifacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks of samples: numbers, rounds of a filter, rows, and the files that they are merged into."""
+"""Blocks of samples: numbers, rounds of a filter, rows, and merged files."""
 
 from __future__ import annotations
 

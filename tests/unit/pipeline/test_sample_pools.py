@@ -1,4 +1,7 @@
-"""Conditions of samples: classes, answers, tables, and real galaxies with an answer changed."""
+"""Conditions of samples: classes, answers, tables and real galaxies.
+
+The real galaxies have an answer changed.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +131,10 @@ KAGGLE = "GalaxyID," + ",".join(
 
 
 def kaggle_row(name: str, smooth: float) -> str:
-    """Return a row of Kaggle's table, whose values are cumulative down the tree: everybody sees odd features."""
+    """Return a row of Kaggle's table, with values cumulative down the tree.
+
+    Everybody sees odd features.
+    """
     values = {task.number: [0.0] * len(task.answers) for task in GZ2.tasks}
     values[1] = [smooth, 1 - smooth, 0]
     values[2], values[6], values[7] = [0, 1 - smooth], [0, 1], [smooth, 0, 0]

@@ -1,4 +1,4 @@
-"""Sources of samples without Ray: their pools, what a worker makes of a block, and where a sample starts."""
+"""Sources of samples without Ray: pools, blocks of a worker, starts of samples."""
 
 from __future__ import annotations
 

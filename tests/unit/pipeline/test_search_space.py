@@ -1,4 +1,7 @@
-"""The search space: Optuna's distributions, the recipe of a trial, and the config's own recipe as a point."""
+"""The search space: Optuna's distributions and the recipe of a trial.
+
+The config's own recipe is tested as a point of the space.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Test injections against theory: extinction, mirror images, colours, lensing, and that zero changes nothing."""
+"""Test injections against theory: extinction, mirror images, colours, lensing.
+
+Zero strength changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ NOTHING = {
 
 
 def galaxy(size: int = 64, minor: float = 8.0, *, noise: float = 0.002, peak: float = 1.0, seed: int = 0) -> np.ndarray:
-    """Return a red elliptical Gaussian, 12 px long and 30 deg from the horizontal, on a noisy sky."""
+    """Return a red elliptical Gaussian on a noisy sky.
+
+    It is 12 px long and 30 deg from the horizontal.
+    """
     y, x = np.mgrid[size / 2 - 0.5 : -size / 2 : -1, -size / 2 + 0.5 : size / 2]
     angle = np.radians(30)
     u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x

@@ -1,4 +1,4 @@
-"""Tests of the simulated survey: it is reproducible, not mirrored, and has plausible votes."""
+"""Tests of the simulated survey: reproducible, not mirrored, plausible votes."""
 
 import csv
 import io
@@ -127,7 +127,10 @@ def test_other_winding_at_the_mirrored_angle_is_the_mirror_image(class_: int) ->
 
 
 def measured_winding(picture: np.ndarray, num_arms: int) -> int:
-    """Return +1 if arms turn anticlockwise going outwards, by the stronger log-spiral harmonic."""
+    """Return +1 if arms turn anticlockwise going outwards, else -1.
+
+    The stronger log-spiral harmonic decides.
+    """
     light = picture.astype(float).sum(axis=2)
     side = light.shape[0]
     axis = (np.arange(side) - (side - 1) / 2) * FRAME_R90 / side
@@ -159,7 +162,10 @@ def test_dust_lane_reddens_and_dims() -> None:
 
 
 def test_central_half_is_as_bright_as_in_the_real_survey() -> None:
-    """Compare with the published mean and standard deviation; real samples differ by up to 60 %."""
+    """Compare with the published mean and standard deviation.
+
+    Real samples differ by up to 60 %.
+    """
     pictures = simulate_chunk(SimulatedSurvey(num_galaxies=45, image_size=96), 1, 0, 45)["jpeg"].to_pylist()
     middle = np.stack([np.asarray(Image.open(io.BytesIO(jpeg)))[24:72, 24:72] / 255 for jpeg in pictures])
     mean, std = middle.mean(axis=(0, 1, 2)), middle.std(axis=(0, 1, 2))

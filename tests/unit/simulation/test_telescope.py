@@ -1,4 +1,7 @@
-"""The default telescope keeps every survey; another one changes pictures and votes, not galaxies."""
+"""The default telescope keeps every survey.
+
+Another telescope changes pictures and votes, not galaxies.
+"""
 
 from __future__ import annotations
 
