@@ -182,7 +182,7 @@ class TrajectoryStore:
         return {}
 
     def _map(self, expert: int) -> np.ndarray:
-        """Return a memory-mapped shard, float32 [epochs + 1, P].
+        """Map a shard: float32 [epochs + 1, P], or [2, P] with `ends_only`.
 
         A bucket's shard is downloaded first.
         """

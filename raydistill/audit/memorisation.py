@@ -112,8 +112,8 @@ def picture_distances(synthetic_SHWC: Floats, real_RHWC: Floats) -> Floats:
     Returns
     -------
     ndarray
-        float64 [S, R], in units of the pixel values, after averaging to at most `PICTURE_SIDE`
-        pixels a side.
+        float64 [S, R], in units of the pixel values, after averaging to less than
+        2 `PICTURE_SIDE` pixels a side.
     """
     synthetic, real = shrink(synthetic_SHWC), shrink(real_RHWC)
     flat_real = real.reshape(len(real), -1)

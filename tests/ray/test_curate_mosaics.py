@@ -27,7 +27,7 @@ FILES = ("i/*.fits", "r/*.fits", "g/*.fits")
 
 
 def positions(count: int) -> list[Spiral]:
-    """Return spirals on a grid of 20 arcsec over three tiles.
+    """Return spirals on a grid of 20 arcsec over two tiles.
 
     The tiles lie side by side to the north.
     """

@@ -98,7 +98,7 @@ def mosaic(images_SHWC: Pixels, images_per_class: int) -> Pixels:
 
 
 def thin(mosaics: list[tuple[int, Picture]]) -> list[tuple[int, Picture]]:
-    """Return evenly spaced frames below `MAX_BYTES` in total, with the first and last."""
+    """Return evenly spaced frames of about `MAX_BYTES`, with the first and last."""
     size = sum(len(one.uri) for _, one in mosaics)
     count = max(2, int(len(mosaics) * MAX_BYTES / size)) if size > MAX_BYTES else len(mosaics)
     if count >= len(mosaics):

@@ -89,7 +89,7 @@ def measured_pictures(inputs: AnalysisInputs) -> tuple[pa.Table, pa.Table]:
 
     Returns
     -------
-    pyarrow.Table
+    prototypes, galaxies : pyarrow.Table
         `object_id`, `label` and the columns of `morphology.measures.SCHEMA`. Prototypes are in
         their order; galaxies are sorted by class.
     """

@@ -53,7 +53,7 @@ class Validator:
         self._images, self._labels, self._num_classes = images_NCHW, labels_N, num_classes
 
     def evaluate(self, images: SyntheticImages) -> Validation:
-        """Return the mean accuracy of `validation_networks` networks trained on `images`."""
+        """Return the mean accuracy, and its deviation, of networks trained on `images`."""
         recipe = self._recipe
         training = Training(
             epochs=recipe.validation_epochs, momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5, class_weights=False,
