@@ -16,7 +16,7 @@ SHOWN = 10  # names in a warning
 
 
 def warn_of_few_test(counts: Mapping[str, int]) -> None:
-    """Warn of classes whose accuracy is uncertain; `counts` are test galaxies by class."""
+    """Warn of classes of uncertain accuracy; `counts` are test galaxies by class."""
     if few := {name: count for name, count in counts.items() if count < FEW_TEST}:
         what = (
             "curate: too few test galaxies to evaluate a class: %s; with fewer than %d, the standard error of its accuracy "

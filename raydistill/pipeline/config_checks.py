@@ -53,7 +53,7 @@ def check(config: Config) -> None:
 
 
 def check_recipe(config: Config) -> None:
-    """Raise ConfigError if the recipe needs experts or epochs that are not trained or not kept."""
+    """Raise ConfigError if the recipe needs experts or epochs not trained or not kept."""
     ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
     if ahead == "auto":
         ahead = 1
@@ -145,9 +145,10 @@ def _check_classes(config: Config) -> None:
 
 
 def _check_conditions(config: Config) -> None:
-    """Raise ConfigError if `sample.conditions` names an unknown class, or wrong answers.
+    """Raise ConfigError if `sample.conditions` has an unknown class or wrong answers.
 
-    The classes of a data set, and the votes of a set without classes, are known after curation only.
+    The classes of a data set, and the votes of a set without classes, are known after curation
+    only.
     """
     conditions, classes = config.sample.conditions, config.curate.classes
     if conditions is None or classes in (ALL, UNLABELLED):
@@ -161,7 +162,7 @@ def _check_conditions(config: Config) -> None:
 
 
 def _check_source(config: Config) -> None:
-    """Raise ConfigError if `sample.source` names an unknown class, or an unknown parameter.
+    """Raise ConfigError if `sample.source` has an unknown class or parameter.
 
     The classes of a data set are known after curation only.
     """
@@ -187,7 +188,10 @@ def _check_source(config: Config) -> None:
 
 
 def check_parameters(names: tuple[str, ...], where: str) -> None:
-    """Raise ConfigError if a simulated galaxy has no such true parameter, or if its class determines it."""
+    """Raise ConfigError if a name is no true parameter, or its class determines it.
+
+    The parameters are those of a simulated galaxy.
+    """
     if not names:
         return
     from raydistill.simulation.render import Truth  # imports astropy
@@ -199,7 +203,7 @@ def check_parameters(names: tuple[str, ...], where: str) -> None:
 
 
 def _check_tracking(config: Config) -> None:
-    """Raise ConfigError if MLflow would read the name of its database's folder differently."""
+    """Raise ConfigError if MLflow would misread the name of its database's folder."""
     folder = Folder(config.output) / config.name
     special = re.search(r"\?|%[0-9A-Fa-f]{2}", folder.uri)  # a query and an escape of SQLAlchemy's URLs
     if special and folder.is_local and config.tracking.enabled and not config.tracking.uri:

@@ -1,4 +1,7 @@
-"""The section about morphology: are prototypes as large, concentrated, clumpy and coloured as their class?"""
+"""The section about morphology: do prototypes look like galaxies of their class?
+
+It compares size, concentration, clumpiness and colour.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,7 @@ PROFILE_TABLE = (
 
 
 def morphology_section(inputs: AnalysisInputs) -> Section:
-    """Return the section: profiles and structure of prototypes over those of their class."""
+    """Return the section: profiles and structure of prototypes against their class."""
     if (size := inputs.curated.summary.image_size) < MIN_SIDE:
         reason = f"the pictures have {size} pixels a side, and profiles need {MIN_SIDE}; raise curate.image_size"
         return Section(KEY, TITLE, missing=reason)
@@ -260,7 +263,7 @@ def _measured_table(name: str, caption: str, names: Sequence[str], table: pa.Tab
 
 
 def half_frame_r90(inputs: AnalysisInputs) -> float | None:
-    """Return half the side of the pictures in Petrosian R90; None where the survey does not say."""
+    """Return half the picture side in Petrosian R90; None if the survey lacks it."""
     frame = getattr(inputs.plan.config.survey, "frame_r90", None)
     return None if frame is None else float(frame) * inputs.curated.summary.crop_fraction / 2
 

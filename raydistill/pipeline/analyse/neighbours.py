@@ -1,4 +1,7 @@
-"""The section about the galaxies nearest to prototypes: do their properties differ from their class?"""
+"""The section about the galaxies nearest to prototypes.
+
+It asks whether their properties differ from those of their class.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,7 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
 
 
 def compare(inputs: AnalysisInputs, space: str, label: int, own: Property) -> Comparison | None:
-    """Compare the nearest galaxies with their class; None where too few values are known.
+    """Compare the nearest galaxies with their class; None if too few values are known.
 
     All properties of a class are compared with the same random samples of galaxies.
     """
@@ -119,7 +122,7 @@ def adjusted(compared: list[Comparison]) -> Floats:
 
 
 def nearest_of_class(inputs: AnalysisInputs, space: str, label: int) -> Ints:
-    """Return the rows of the galaxies of a class that are nearest to its prototypes, each row once."""
+    """Return the rows of a class's galaxies nearest to its prototypes, each row once."""
     nearest = inputs.neighbours[space]
     rows = []
     for prototype in np.flatnonzero(inputs.prototype_labels == label):

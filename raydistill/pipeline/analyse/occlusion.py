@@ -1,4 +1,4 @@
-"""The section about occlusion: which parts of a galaxy decide its class for the experts."""
+"""The section about occlusion: which galaxy parts decide the experts' prediction."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ AREAS = (
 
 
 class Sample(NamedTuple):
-    """Validation galaxies as float32 [N, H, W, 3], black 0 and white 1, with their classes int64 [N]."""
+    """Validation galaxies float32 [N, H, W, 3] and their classes int64 [N].
+
+    Black is 0 and white is 1.
+    """
 
     pictures_NHWC: Tensor
     labels_N: Tensor
@@ -100,7 +103,7 @@ class Ranking(NamedTuple):
 
 
 class OnePrototype(NamedTuple):
-    """The fall of the experts' probability of a prototype's class when a ring is hidden."""
+    """The drop in the experts' probability of a prototype's class with a ring hidden."""
 
     label: int
     ring: str
@@ -166,7 +169,7 @@ def occlusion_section(inputs: AnalysisInputs) -> Section:
 
 
 def validation_sample(inputs: AnalysisInputs) -> Sample:
-    """Return at most `MAX_OF_CLASS` validation galaxies of each class, in random order."""
+    """Return up to `MAX_OF_CLASS` validation galaxies of each class, in random order."""
     split = inputs.curated.load("validation")
     rng = np.random.default_rng(fold_in(inputs.plan.config.analyse.seed, "occlusion", "galaxies"))
     rows = torch.from_numpy(rng.permutation(len(split.labels_N)))
@@ -206,10 +209,11 @@ def expert_probabilities(
 
 
 def prototype_importance(inputs: AnalysisInputs) -> Tensor:
-    """Return how much the prototypes of each class differ from the others at each pixel, float32 [K, H, W].
+    """Return the contrast of each class's prototypes by pixel, float32 [K, H, W].
 
-    The mean over poses is taken, because the orientation of a prototype is that of no galaxy; of
-    aligned galaxies, only those that keep the major axis horizontal count.
+    The contrast is how much they differ from the other prototypes. The mean over poses is
+    taken, because the orientation of a prototype is that of no galaxy; of aligned galaxies,
+    only those that keep the major axis horizontal count.
     """
     pixels = inputs.distilled.selected.pixels().double().numpy()
     turned = poses(contrasts(pixels))
@@ -222,7 +226,7 @@ def prototype_importance(inputs: AnalysisInputs) -> Tensor:
 def patch_rankings(
     inputs: AnalysisInputs, sample: Sample, means_KHWC: Tensor, classify: Classifier, seed: int
 ) -> tuple[dict[str, dict[str, Floats]], list[Ranking]]:
-    """Return the curves [N, points] by panel and order, and the areas beside the random order."""
+    """Return curves [N, points] by panel and order, and areas beside the random order."""
     pictures, labels = sample
     height, width = pictures.shape[1:3]
     patches_HW = patch_grid(height, width, max(1, round(min(height, width) / PATCHES_PER_SIDE)))

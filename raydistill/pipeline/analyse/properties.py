@@ -1,4 +1,4 @@
-"""Collect what is known of the training galaxies: catalogue properties, and sizes in the pictures."""
+"""Collect properties of training galaxies: from catalogues, and sizes in pictures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Property:
 
 
 def properties_of(plan: Plan, curated: CuratedSet, train: LabelledImages) -> list[Property]:
-    """Return the properties that are known of at least two training galaxies and differ between them.
+    """Return the properties that have two different values among training galaxies.
 
     Raises
     ------

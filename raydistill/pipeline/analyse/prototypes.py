@@ -1,4 +1,4 @@
-"""The section about the prototypes themselves: gallery, differences of classes, table."""
+"""The section about the prototypes: gallery, differences of classes, table."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def prototypes_section(inputs: AnalysisInputs) -> Section:
 
 
 def frames(inputs: AnalysisInputs) -> dict[int, Pixels]:
-    """Return the images during the distillation up to the published ones, by iteration."""
+    """Return the images of the distillation up to the published ones, by iteration."""
     published = inputs.distilled.selected.iteration
     earlier = {number: one for number, one in inputs.distilled.frames().items() if number < published}
     return earlier | {published: inputs.prototypes}
 
 
 def typical_distance(inputs: AnalysisInputs) -> float:
-    """Return the median distance of training galaxies to their nearest neighbour, in any pose."""
+    """Return the median nearest-neighbour distance of training galaxies, in any pose."""
     images = inputs.train.images_NHWC.numpy()
     rng = np.random.default_rng(inputs.plan.config.analyse.seed)
     chosen = np.sort(rng.permutation(len(images))[:MAX_TYPICAL])
@@ -130,7 +130,7 @@ def differences(inputs: AnalysisInputs) -> SectionFigure:
 
 
 def prototype_table(inputs: AnalysisInputs) -> SectionTable:
-    """Return a row per prototype: its nearest galaxies, and how the experts classify it."""
+    """Return a row per prototype: nearest galaxy, and the experts' class probability."""
     ids: Sequence[str] = inputs.train.object_ids
     nearest = inputs.neighbours["pixels"]
     own = inputs.prototype_labels

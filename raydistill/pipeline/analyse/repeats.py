@@ -1,4 +1,4 @@
-"""Repeat a distillation with other seeds, experts or networks, in parallel Ray tasks.
+"""Repeat distillation with other seeds, experts or networks in parallel Ray tasks.
 
 Each repetition has another `distill.seed`, and is a distilled set with the identity of a run of its
 own config. A finished one is not made again, and one whose worker died resumes from its checkpoint.
@@ -49,7 +49,7 @@ class Repeats:
 
 
 def plan_repeats(plan: Plan) -> list[Repeats]:
-    """Return what `analyse.repeats`, `analyse.expert_groups` and `analyse.networks` ask for.
+    """Return the repeats that `analyse` asks for: seeds, expert groups and networks.
 
     The plan's own set is one of those with other seeds, and one of those with other networks. It is
     not among those of disjoint groups of experts, because it was matched to all experts.
@@ -74,7 +74,7 @@ def plan_repeats(plan: Plan) -> list[Repeats]:
 
 
 def plans_of_networks(plan: Plan) -> list[Plan]:
-    """Return a plan for each network of `analyse.networks`, with experts of its own and another seed."""
+    """Return a plan per network of `analyse.networks`, with its own experts and seed."""
     recipe = plan.config.distill
     found = []
     for number, network in enumerate(plan.config.analyse.networks, 1):
@@ -85,7 +85,7 @@ def plans_of_networks(plan: Plan) -> list[Plan]:
 
 
 def _expert_groups(plan: Plan) -> list[tuple[int, ...]]:
-    """Return disjoint groups of the experts that the recipe matches; their sizes differ by at most one."""
+    """Return disjoint groups of the recipe's experts; sizes differ by at most one."""
     chosen = plan.config.distill.experts or tuple(range(plan.config.experts.num_experts))
     count = plan.config.analyse.expert_groups
     return [chosen[first::count] for first in range(count)]

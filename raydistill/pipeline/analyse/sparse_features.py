@@ -1,4 +1,7 @@
-"""The section about sparse features: what the experts see, as strips of galaxies with the vote that each follows."""
+"""The section about sparse features: what the experts see, as strips of galaxies.
+
+Each strip names the vote that its feature follows.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,7 @@ class Run(NamedTuple):
 
 
 class Decomposed(NamedTuple):
-    """The sparse features float32 [T, M] of pictures, and the explained variance of held-out ones."""
+    """Sparse features float32 [T, M] of pictures, and the held-out explained variance."""
 
     activations_TM: npt.NDArray[np.float32]
     explained: float
@@ -140,7 +143,10 @@ class Decomposer:
 
 
 class Votes(NamedTuple):
-    """Names of A quantities that features may follow, and their values of training and held-out galaxies."""
+    """Names of A quantities, and their values of training and held-out galaxies.
+
+    Features may follow these quantities.
+    """
 
     names: list[str]
     train_NA: Floats
@@ -161,7 +167,7 @@ class Features:
 
     @property
     def recurring(self) -> list[int]:
-        """Return the numbers of the recurring features, those with the strongest correlation first."""
+        """Return the numbers of the recurring features, strongest correlation first."""
         own = np.flatnonzero(self.recurrence.recurring).tolist()
         return sorted(own, key=lambda m: -abs(np.nan_to_num(self.alignments[m].interval.value)))
 
@@ -171,7 +177,7 @@ class Features:
 
 
 def sparse_features_section(inputs: AnalysisInputs) -> Section:
-    """Return the section: recurring features of the experts, and how prototypes activate them."""
+    """Return the section: recurring features, and how prototypes activate them."""
     if inputs.trajectories is None:
         return Section("sparse_features", TITLE, missing="there are no experts; run 'raydistill experts CONFIG'")
     held_out = [inputs.curated.load(split) for split in HELD_OUT]
@@ -217,7 +223,10 @@ def sparse_features_section(inputs: AnalysisInputs) -> Section:
 def _decompose(
     inputs: AnalysisInputs, store: TrajectoryStore, held_out: npt.NDArray[np.uint8]
 ) -> dict[Run, Decomposed]:
-    """Return the sparse features of training galaxies, held-out galaxies and prototypes, by autoencoder."""
+    """Return the sparse features of all pictures, by autoencoder.
+
+    The pictures are training galaxies, held-out galaxies and prototypes, in this order.
+    """
     runs = [Run(0, seed) for seed in range(SEEDS)]
     runs += [Run(expert, 0) for expert in range(1, min(store.num_experts, MAX_EXPERTS))]
     resources, train = inputs.plan.config.resources, inputs.train.images_NHWC.numpy()
@@ -240,7 +249,10 @@ def _run(decomposer: Decomposer, images: npt.NDArray[np.uint8], run: Run) -> Dec
 
 
 def known_votes(inputs: AnalysisInputs) -> Votes:
-    """Return the vote fractions of questions that at least half of the volunteers reach; else the classes."""
+    """Return the reliable vote fractions, or the classes if there are no votes.
+
+    A question is reliable if at least half of the volunteers reach it.
+    """
     curated = inputs.curated
     if not curated.has_votes:
         labels = [inputs.galaxy_labels, np.concatenate([curated.load(split).labels_N.numpy() for split in HELD_OUT])]
@@ -274,7 +286,10 @@ def _feature_table(features: Features, votes: Votes) -> SectionTable:
 
 
 def _ranks(features: Features) -> Floats:
-    """Return the share of held-out galaxies that activate each feature less than each prototype, [S, M]."""
+    """Return the rank of each prototype among held-out galaxies, by feature, [S, M].
+
+    The rank is the share of galaxies that activate the feature less than the prototype.
+    """
     ranks: Floats = (features.held_out_NM[None] < features.prototypes_SM[:, None]).mean(axis=1)
     return ranks
 

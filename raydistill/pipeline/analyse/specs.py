@@ -11,7 +11,7 @@ from raydistill.pipeline.specs import ArtifactSpec, file_digest
 
 
 def analysis_spec(plan: Plan) -> ArtifactSpec:
-    """Return the analysis of the plan's distilled set, or of the set of `distilled=PATH`.
+    """Return the analysis of the plan's distilled set, or of that of `distilled=PATH`.
 
     Experts and a generator are parents where they exist: they add sections.
     """

@@ -1,4 +1,7 @@
-"""The section about spectra: the stacked spectrum of the galaxies nearest to the prototypes of each class."""
+"""The section about stacked spectra of the galaxies nearest to prototypes.
+
+There is one stack per class.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ TABLE = (
 
 @dataclass(frozen=True)
 class ClassSpectra:
-    """Spectra of a class: rows of the stack that are nearest to its prototypes, and all of them."""
+    """Rows of the stack for a class: those nearest to its prototypes, and all of them."""
 
     label: int
     nearest: Ints
@@ -52,7 +55,10 @@ class ClassSpectra:
 
 
 def spectra_section(inputs: AnalysisInputs) -> Section:
-    """Return the section: stacked spectra, and the 4000 Å break of the nearest galaxies against their class."""
+    """Return the section: stacked spectra and 4000 Å breaks of the nearest galaxies.
+
+    The breaks are compared with those of the class.
+    """
     options = inputs.plan.config.analyse
     if options.spectra is None:
         return Section("spectra", TITLE, missing="no spectra were given; name their folder as analyse.spectra.root")
@@ -121,7 +127,7 @@ def read_stack(curated: CuratedSet, object_ids: list[str], spectra: Spectra) -> 
 
 
 def read_spectrum(folder: Folder, name: str, redshift: float | None) -> Spectrum:
-    """Return a spectrum of a FITS file; `redshift` is None where the survey does not know it.
+    """Return a spectrum of a FITS file; `redshift` is None if the survey has none.
 
     Raises
     ------
@@ -161,7 +167,7 @@ def _class_spectra(inputs: AnalysisInputs, space: str, label: int, rows: Ints) -
 
 
 def compare_breaks(inputs: AnalysisInputs, stack: Stack, classes: list[ClassSpectra]) -> list[Statement]:
-    """Return a statement per class: the break of its nearest galaxies, less that of the class.
+    """Return a statement per class: the break of its nearest galaxies, less its own.
 
     The interval is a bootstrap over the nearest galaxies. The p-values compare with random samples
     of the class.

@@ -1,4 +1,4 @@
-"""The section about stability: which prototypes look the same with other seeds, experts or networks."""
+"""The section about stability of prototypes across seeds, experts and networks."""
 
 from __future__ import annotations
 
@@ -150,14 +150,17 @@ def _untried(repeats: list[Repeats]) -> str:
 
 
 def _adjusted(compared: list[Comparison]) -> list[list[float | None]]:
-    """Return the p-value of each class of each comparison, adjusted for all; None where it is unknown."""
+    """Return each comparison's p-value per class, adjusted for all; None if unknown."""
     known = [one for one in compared if one.has_intervals]
     adjusted = iter(holm(np.array([own.p_value for one in known for own in one.classes])).tolist() if known else [])
     return [[next(adjusted) if one.has_intervals else None for _ in one.classes] for one in compared]
 
 
 def recurring_pixels(ensemble: Ensemble) -> Pixels:
-    """Return which pixels have the same contrast in all sets, by Student's t test; none for fewer than three sets."""
+    """Return the pixels with the same contrast in all sets, by Student's t test.
+
+    With fewer than three sets there are none.
+    """
     ratio_SHW = ensemble.signal_to_noise()
     num_sets = len(ensemble.pictures_RSHWC)
     if num_sets < FEWEST:

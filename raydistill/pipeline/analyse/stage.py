@@ -1,4 +1,4 @@
-"""analyse: measure prototypes beside real galaxies, section by section, and write a report.
+"""analyse: measure prototypes beside real galaxies, and write a report.
 
     distilled set + curated set (+ experts, evaluation, generator)
         -> [sections, one after the other] -> sections/KEY.json, tables/, figures/

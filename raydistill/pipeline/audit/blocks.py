@@ -133,7 +133,10 @@ def read_measured(folder: Folder, blocks: Blocks, spaces: tuple[str, ...], class
 def _read_galaxies(
     folder: Folder, blocks: Blocks, galaxies: Galaxies, spaces: tuple[str, ...]
 ) -> tuple[_Parts, Neighbours, Neighbours]:
-    """Return the features of a sample, and its nearest pictures: in the config's own set, and in all sets."""
+    """Return the features and the nearest pictures of a sample.
+
+    The nearest pictures are those in the config's own set, then those in all sets.
+    """
     count = num_nearest(len(blocks.training), len(blocks.held_out))
     parts, own, nearest = _Parts(spaces), Neighbours.none(len(blocks.samples)), Neighbours.none(len(blocks.samples))
     for first, group in zip(galaxies.firsts, galaxies.groups, strict=False):

@@ -41,7 +41,10 @@ def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured
 def reliable_votes(
     column: pa.ChunkedArray | None, rows: npt.NDArray[np.int64], tree: DecisionTree
 ) -> npt.NDArray[np.float64] | None:
-    """Return the votes of some rows, float64 [n, A], NaN where few volunteers were asked; None if no row has any."""
+    """Return the votes of some rows, float64 [n, A]; None if no row has any.
+
+    A vote is NaN where few volunteers were asked.
+    """
     chosen = None if column is None else column.take(pa.array(rows))
     if chosen is None or chosen.null_count == len(chosen):
         return None

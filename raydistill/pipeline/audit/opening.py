@@ -1,4 +1,7 @@
-"""Open the set to audit: the pictures of a synthetic, distilled or other curated set, with their classes."""
+"""Open the set to audit: a synthetic, distilled or other curated set.
+
+The set is opened with its pictures and their classes.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ class AuditedSet:
 
 
 def open_audited(spec: ArtifactSpec, curated: CuratedSet) -> AuditedSet:
-    """Return the pictures of a set that was made from this curated set, or of another curated set.
+    """Return the pictures of another curated set, or of a set made from this one.
 
     Raises
     ------
@@ -108,7 +111,7 @@ def open_audited(spec: ArtifactSpec, curated: CuratedSet) -> AuditedSet:
 
 
 def other_survey(other: CuratedSet, curated: CuratedSet) -> AuditedSet:
-    """Return all galaxies of another curated set; their classes if it has the same ones."""
+    """Return all galaxies of another curated set, with classes if both have the same."""
     size, wanted = other.summary.image_size, curated.summary.image_size
     if size != wanted:
         what = f"its pictures have {size} px, and those that they are compared with {wanted}"
@@ -145,7 +148,10 @@ def _extra_sets(manifest: Manifest, where: str) -> tuple[CuratedSet, ...]:
 
 
 def _check_curated(manifest: Manifest, curated: CuratedSet, where: str) -> None:
-    """Raise unless the pictures were made from this curated set: only then are its training pictures known."""
+    """Raise ArtifactIncompatible unless the pictures come from this curated set.
+
+    Only then are their training pictures known.
+    """
     parent = manifest.parents.get("curated")
     if parent is None or parent.content != curated.manifest.content:
         what = f"its pictures were made from another curated set than {curated.folder.uri}"

@@ -48,7 +48,7 @@ def write_pages(
 
 
 def make_grid(blocks: Blocks, curated: CuratedSet, summary: AuditSummary) -> list[GridRow]:
-    """Return random pictures of each class; of all together if the audited ones have no classes."""
+    """Return random pictures per class, or of all if the audited set has no classes."""
     names = curated.class_names if blocks.audited.labels_N is not None else [ALL_CLASSES]
     count = min(PER_CLASS, max(1, MOST // len(names)))
     if len(names) == 1:

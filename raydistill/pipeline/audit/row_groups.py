@@ -1,4 +1,4 @@
-"""Number the galaxies of curated sets by their row groups, and read pictures from them."""
+"""Number the galaxies of curated sets by row group, and read their pictures."""
 
 from __future__ import annotations
 
@@ -69,12 +69,15 @@ class Galaxies:
         return len(self.labels_N)
 
     def rows_in(self, number: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return which of these sorted rows lie in a row group, counted from its first row."""
+        """Return which sorted rows lie in a row group, counted from its first row."""
         inside = rows[(rows >= self.firsts[number]) & (rows < self.firsts[number + 1])]
         return inside - self.firsts[number]
 
     def images(self, rows: npt.NDArray[np.int64]) -> Pixels:
-        """Return the pictures of these rows, uint8 [n, H, W, 3]; one row group is in memory at a time."""
+        """Return the pictures of these rows, uint8 [n, H, W, 3].
+
+        One row group is in memory at a time.
+        """
         images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         for number in np.unique(np.searchsorted(self.firsts, rows, side="right") - 1):
             own = (rows >= self.firsts[number]) & (rows < self.firsts[number + 1])

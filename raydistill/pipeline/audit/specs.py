@@ -11,7 +11,7 @@ from raydistill.storage import Folder
 
 
 def audited_spec(plan: Plan, path: str | None) -> ArtifactSpec:
-    """Return the set to audit: the synthetic set of the run, or the one in another folder.
+    """Return the set to audit: the run's synthetic set, or the one in another folder.
 
     Raises
     ------

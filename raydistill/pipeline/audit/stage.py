@@ -1,4 +1,4 @@
-"""audit: compare a synthetic, distilled or other curated set with real galaxies, and write a report.
+"""audit: compare a synthetic, distilled or other curated set with real galaxies.
 
     driver    -> draw samples of synthetic, held-out and training pictures
     Ray Data  -> features of a row group's sampled pictures; distances of all its pictures to the
@@ -202,7 +202,7 @@ def _summarise(plan: Plan, curated: CuratedSet, blocks: Blocks) -> AuditSummary:
 
 
 def nearest_table(blocks: Blocks, neighbours: RealNeighbours) -> pa.Table:
-    """Return the nearest training and held-out galaxy of each sampled synthetic picture."""
+    """Return each sampled synthetic picture's nearest training and held-out galaxy."""
     training, held_out = blocks.searched.column("object_id"), blocks.held_out.column("object_id")
     columns = {
         "object_id": pa.array([blocks.audited.object_ids[row] for row in blocks.samples.synthetic]),

@@ -1,6 +1,9 @@
-"""The Ray task of the audit: features of a row group's pictures, and their distances to synthetic ones.
+"""The Ray task of the audit: features and distances of a row group's pictures.
 
-{block, folder, file, index, label, size, set_number, split, rows, pixels}  ->  a file, and {block, pictures} for the driver
+The distances are those to the synthetic pictures.
+
+{block, folder, file, index, label, size, set_number, split, rows, pixels}
+    ->  a file, and {block, pictures} for the driver
 """
 
 from __future__ import annotations
@@ -78,7 +81,7 @@ class BlockMeasurer:
     gpus: float
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Measure one block; its file is complete before this returns one row of `FINISHED`."""
+        """Measure one block, write its file, and then return one row of `FINISHED`."""
         torch.set_num_threads(self.threads)
         (row,) = block.to_pylist()
         tensors = {}
@@ -97,7 +100,7 @@ class BlockMeasurer:
         return pa.Table.from_pylist([{"block": row["block"], "pictures": row["size"]}], FINISHED)
 
     def features(self, images_NHWC: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
-        """Return the features float64 [N, D] by space, and the experts' mean probability [N, K]."""
+        """Return features float64 [N, D] by space, and experts' mean probability [N, K]."""
         found, pictures = {}, images_NHWC.astype(np.float32) / 255
         if "scattering" in self.spaces:
             found["scattering"] = torch.tensor(scattering(pictures))
@@ -113,7 +116,10 @@ class BlockMeasurer:
 
 
 def shrink_pixels(images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Return pictures as `memorisation.shrink` does, a few in memory at once as floating-point numbers."""
+    """Return pictures shrunk as by `memorisation.shrink`.
+
+    `BATCH` pictures at a time are converted to floating-point numbers, which limits memory.
+    """
     parts = [shrink(images_NHWC[n : n + BATCH] / 255) for n in range(0, len(images_NHWC), BATCH)]
     return np.concatenate(parts)
 

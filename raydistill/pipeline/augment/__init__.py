@@ -1,1 +1,1 @@
-"""The augment stage: train classifiers on real, synthetic and distilled galaxies, and compare them."""
+"""The augment stage: train on real, synthetic and distilled galaxies, and compare."""

@@ -1,4 +1,4 @@
-"""Choose the learning rate, the ratio and the filter of each method on validation galaxies."""
+"""Choose each method's learning rate, ratio and filter on validation galaxies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Search:
-    """One method with a source and a number of labelled galaxies, whose hyper-parameters are chosen."""
+    """A method, source and number of labelled galaxies to choose hyper-parameters for."""
 
     method: Method
     source: str
@@ -31,7 +31,7 @@ class Search:
 
 
 class Choice(NamedTuple):
-    """The chosen hyper-parameters, and the mean balanced accuracy of the trials on validation galaxies."""
+    """The chosen hyper-parameters, and the trials' mean validation balanced accuracy."""
 
     fit: Fit
     validation: float
@@ -42,7 +42,7 @@ class Choice(NamedTuple):
 
 
 def plan_searches(options: Augment, sources: Sequence[str]) -> list[Search]:
-    """Return a search per method, source and number of galaxies; methods without a source are left out."""
+    """Return a search per method, source and `shots`; omit methods without a source."""
     searches = []
     for method in options.methods:
         shots: tuple[int | None, ...] = (NO_SHOTS,) if method in ALONE else options.shots
@@ -53,7 +53,7 @@ def plan_searches(options: Augment, sources: Sequence[str]) -> list[Search]:
 
 
 class Chooser:
-    """Try candidates with a few seeds, and keep those that are best on validation galaxies.
+    """Try candidates with a few seeds, and keep those best on validation galaxies.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ def _filters(options: Augment) -> list[float | None]:
 
 
 def trial_rows(fits: Sequence[Fit], runner: FitRunner, lrs: dict[int | None, float]) -> list[dict[str, Any]]:
-    """Return a row per candidate fit, with its balanced accuracy on validation galaxies."""
+    """Return a row per candidate fit, with its validation balanced accuracy."""
     results = runner.train(fits, "reading", lrs)
     return [
         fit.labels() | {"validation": balanced_accuracy(result.confusion_RKK[-1]), "diverged": result.diverged}

@@ -1,18 +1,18 @@
-"""A fit: one classifier, described by its method, source, galaxies, seed and hyper-parameters.
+"""A fit: a classifier's method, source, galaxies, seed and hyper-parameters.
 
-| method           | images                                    | draws     | loss, augmentation           |
-|------------------|-------------------------------------------|-----------|------------------------------|
-| real             | labelled real galaxies                    | uniform   | cross entropy, none          |
-| flips            | the same                                  | uniform   | cross entropy, flips         |
-| oversampling     | the same                                  | by class  | cross entropy, flips         |
-| class_balanced   | the same                                  | uniform   | class-balanced, flips        |
-| focal            | the same                                  | uniform   | focal, flips                 |
-| mixup            | the same                                  | by class  | mixup, flips                 |
-| real_synthetic   | the same, and synthetic ones              | by class  | cross entropy, flips         |
-| real_distilled   | the same, and prototypes                  | by class  | cross entropy, flips         |
-| synthetic_only   | synthetic ones                            | by class  | cross entropy, flips         |
-| distilled_only   | prototypes                                | by class  | cross entropy, flips         |
-| generator_labels | all training galaxies, votes as targets   | by class  | cross entropy, flips         |
+| method           | images                                  | draws    | loss, augmentation    |
+|------------------|-----------------------------------------|----------|-----------------------|
+| real             | labelled real galaxies                  | uniform  | cross entropy, none   |
+| flips            | the same                                | uniform  | cross entropy, flips  |
+| oversampling     | the same                                | by class | cross entropy, flips  |
+| class_balanced   | the same                                | uniform  | class-balanced, flips |
+| focal            | the same                                | uniform  | focal, flips          |
+| mixup            | the same                                | by class | mixup, flips          |
+| real_synthetic   | the same, and synthetic ones            | by class | cross entropy, flips  |
+| real_distilled   | the same, and prototypes                | by class | cross entropy, flips  |
+| synthetic_only   | synthetic ones                          | by class | cross entropy, flips  |
+| distilled_only   | prototypes                              | by class | cross entropy, flips  |
+| generator_labels | all training galaxies, votes as targets | by class | cross entropy, flips  |
 """
 
 from __future__ import annotations
@@ -84,7 +84,10 @@ class Fit:
         return asdict(self)
 
     def training(self, options: Augment, resolved: WeightedTraining) -> WeightedTraining:
-        """Return the hyper-parameters of its training; `resolved` is that of the config without "auto"."""
+        """Return the hyper-parameters of its training.
+
+        `resolved` is the training of the config, without "auto".
+        """
         changes: dict[str, Any] = {
             "real": {"augmentation": Augmentation()},
             "class_balanced": {"class_balance": options.class_balance},
@@ -94,7 +97,7 @@ class Fit:
         return replace(resolved, lr=self.lr, **changes.get(self.method, {}))
 
     def filter_classifier(self, lrs: dict[int | None, float]) -> Fit | None:
-        """Return the fit whose classifier filters the synthetic images; None without a filter.
+        """Return the fit whose classifier filters synthetic images; None without a filter.
 
         Parameters
         ----------

@@ -1,4 +1,7 @@
-"""Compose the training set of a fit: labelled real galaxies, images of a source, and how often each is drawn."""
+"""Compose a fit's training set: real and added images, and drawing probabilities.
+
+Real images are labelled galaxies; added images are those of a source.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Pool(NamedTuple):
 
 
 def draw_shots(labels_N: Tensor, shots: int | None, seed: int) -> Tensor:
-    """Return the rows of the labelled galaxies: up to `shots` random ones of each class, or all.
+    """Return the labelled galaxies' rows: up to `shots` random per class, or all.
 
     The rows of a smaller number are among those of a larger one.
 
@@ -49,7 +52,7 @@ def draw_shots(labels_N: Tensor, shots: int | None, seed: int) -> Tensor:
 
 
 def mixed_probabilities(real_N: Tensor, added_M: Tensor, ratio: float) -> Tensor:
-    """Return the drawing probability of each image; all classes are drawn equally often.
+    """Return each image's drawing probability; all classes are drawn equally often.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Open the images of a comparison: real galaxies of three splits, and those of every source."""
+"""Open the images of a comparison: three splits of real galaxies, and all sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print the table of a comparison: accuracies, and differences to the best baseline."""
+"""Print a comparison's table: accuracies, and differences to the best baseline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD = ("method", "added", "ratio", "filter", "balanced accuracy", "difference",
 
 
 def augmentation_report(report: AugmentationReport, out: TextIO) -> None:
-    """Print a table for each number of labelled galaxies, and the paths of the figures."""
+    """Print a table per number of labelled galaxies, and the paths of the figures."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     summary = report.summary
     for baseline in summary["baselines"]:

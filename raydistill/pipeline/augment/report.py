@@ -1,4 +1,4 @@
-"""The files of a comparison: `runs.parquet`, `trials.parquet`, `report.json` and the figures."""
+"""Files of a comparison: `runs.parquet`, `trials.parquet`, `report.json`, figures."""
 
 from __future__ import annotations
 

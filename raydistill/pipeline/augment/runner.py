@@ -1,4 +1,4 @@
-"""Run fits as Ray tasks, one per worker at a time, and keep every result in a file."""
+"""Run fits as Ray tasks, one per worker at a time; keep each result in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""augment: train classifiers on real, synthetic and distilled galaxies, and compare them on test galaxies.
+"""augment: compare classifiers trained on real, synthetic and distilled galaxies.
 
     methods x sources x shots x candidates x seeds
         -> [Ray tasks: train, score on validation]      -> partial/fits/, the choice of candidates

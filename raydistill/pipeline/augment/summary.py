@@ -1,4 +1,4 @@
-"""Summarise the fits of a comparison: means with intervals, and paired differences to the baselines."""
+"""Summarise fits: means with intervals, and paired differences to the baselines."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Entrant(NamedTuple):
 
 
 def summarise(rows: list[dict[str, Any]], class_names: Sequence[str], shots: Sequence[int | None]) -> dict[str, Any]:
-    """Return `results`, `baselines`, `chosen_sources` and `comparisons` of `report.json`.
+    """Return `results`, `baselines`, `chosen_sources`, `comparisons` of `report.json`.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def _entrants(final: list[dict[str, Any]], shots: int | None) -> list[Entrant]:
 
 
 def _chosen(entrants: list[Entrant]) -> Entrant | None:
-    """Return the source of `real_synthetic` that is best on validation galaxies; None unless there are several."""
+    """Return the best of several `real_synthetic` sources on validation, else None."""
     mixed = [one for one in entrants if one.method == "real_synthetic"]
     return max(mixed, key=lambda one: one.validation) if len(mixed) > 1 else None
 
@@ -134,7 +134,10 @@ def _mean(values_SR: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _compare(one: Entrant, other: Entrant, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the paired differences of two entrants: same seed, same galaxies, same initial parameters."""
+    """Return the paired differences of two entrants.
+
+    Pairs have the same seed, galaxies and initial parameters.
+    """
 
     def difference(figure: Callable[[dict[str, Any]], float]) -> dict[str, Any]:
         result = crossed_mean(one.values(figure) - other.values(figure))
@@ -153,9 +156,10 @@ def _compare(one: Entrant, other: Entrant, class_names: Sequence[str]) -> dict[s
 
 
 def _adjust(comparisons: list[dict[str, Any]]) -> None:
-    """Add `p_holm` to the figures: adjusted among comparisons with the best baseline, and among the others.
+    """Add `p_holm` to the figures, adjusted within each of two families.
 
-    Comparisons of baselines with each other are no hypotheses.
+    These are comparisons with the best baseline, and those with the others. Comparisons of
+    baselines with each other are no hypotheses.
     """
     for figure in FIGURES:
         for best in (True, False):
@@ -172,7 +176,7 @@ def _adjust(comparisons: list[dict[str, Any]]) -> None:
 
 
 def _under_chosen(entries: list[dict[str, Any]], chosen: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the entries of the chosen source at its number of labelled galaxies, under the name `CHOSEN`."""
+    """Return the chosen source's entries at its `shots`, with `CHOSEN` as the source."""
     return [
         one | {"source": CHOSEN}
         for one in entries

@@ -1,4 +1,4 @@
-"""The Ray tasks of a comparison: train a classifier, or score trained classifiers on test galaxies."""
+"""The Ray tasks of a comparison: train a classifier, or test trained classifiers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TrainedFit(NamedTuple):
 
 
 class TrainingSet(NamedTuple):
-    """Normalised images, their target probabilities, and the probability with which each is drawn."""
+    """Normalised images, their target probabilities, and their drawing probabilities."""
 
     images_NCHW: Tensor
     targets_NK: Tensor
@@ -79,7 +79,7 @@ def train_fit(
     real: Pool, added: Pool | None, validation: Pool, fit: Fit, training: WeightedTraining,
     classifier_P: np.ndarray | None, common: Common,
 ) -> TrainedFit:  # fmt: skip
-    """Train one classifier, and score it on the validation split at the recorded steps.
+    """Train a classifier, and score it on the validation split at the recorded steps.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def test_fits(thetas_FRP: Sequence[np.ndarray], test: Pool, common: Common) -> l
 
 
 def score(thetas: Sequence[Tensor], pool: Pool, common: Common, device: str) -> np.ndarray:
-    """Return the counts of true and predicted classes of each classifier, int64 [R, K, K]."""
+    """Return each classifier's confusion matrix, true by predicted, int64 [R, K, K]."""
     images, labels = common.normalised(pool.images).to(device), pool.labels_N.to(device)
     return np.stack(
         [metrics.confusion(predict(common.network, theta_P, images), labels, common.num_classes) for theta_P in thetas]

@@ -1,1 +1,1 @@
-"""The curate stage: write the checked images and labels of a survey's selected galaxies."""
+"""The curate stage: check and write the images and labels of selected galaxies."""

@@ -141,7 +141,7 @@ def _decode_row_groups(
 def _decode_folder(
     images: FolderImages | BandImages | DataSet, selected: pa.Table, decoder: _Decoder, workers: int | None
 ) -> ray.data.Dataset:
-    """Decode one file or cut-out per picture, in blocks that are in the order of the table."""
+    """Decode one file or cut-out per picture, in blocks in the order of the table."""
     todo = selected.select(["rank", "path"]).combine_chunks()
     root = absolute(images.root)
     todo = todo.append_column("at", pa.array([below(root, path) for path in todo["path"].to_pylist()], pa.string()))
@@ -186,7 +186,7 @@ class _Decoder:
 
 
 def _decode_row_group(batch: pa.Table, images: PackedDataSet, decoder: _Decoder) -> Iterator[pa.Table]:
-    """Decode one row group of a file: {path, row_group, rank, row} -> DECODED, block by block."""
+    """Decode a file's row group by blocks: {path, row_group, rank, row} -> DECODED."""
     path, ranks = batch["path"][0].as_py(), batch["rank"].to_pylist()
     sources = images.read(path, batch["row_group"][0].as_py(), batch["row"].to_pylist())
     decoded = (decoder.row(rank, source, path) for rank, source in zip(ranks, sources, strict=True))
@@ -229,7 +229,7 @@ def decode_row(
     curate: Curate,
     trained: TrainedFilter | None = None,
 ) -> dict[str, Any]:
-    """Return the row of one galaxy: its prepared picture, or the reason why there is none.
+    """Return one galaxy's row: its prepared picture, or the reason why there is none.
 
     With a filter, the row also has the view that the filter sees.
     """
@@ -255,7 +255,7 @@ def decode_row(
 
 
 def to_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """Return rows of `decode_row` as a table, with the hashes, sums and levels of all their pictures."""
+    """Return rows of `decode_row` as a table with the hashes, sums and levels."""
     good = [row for row in rows if "pixels" in row]
     if good:
         pixels_NHWC = np.stack([row["pixels"] for row in good])

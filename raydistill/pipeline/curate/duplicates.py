@@ -40,7 +40,7 @@ def fingerprint(pixels: np.ndarray) -> int:
 
 
 class DuplicateFinder:
-    """Compare each picture with those of earlier splits, in 16 bytes of memory per galaxy.
+    """Compare pictures with those of earlier splits, in 16 bytes of memory per galaxy.
 
     Parameters
     ----------

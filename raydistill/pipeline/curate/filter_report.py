@@ -1,4 +1,7 @@
-"""The report of the filter, `filter.json`: limits, false rejections and recognised defects by reason."""
+"""Report the filter: limits, false rejections and recognised defects by reason.
+
+The report is `filter.json`.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
-"""Train the filter of damaged pictures on pictures of the survey with injected defects.
+"""Train the filter of damaged pictures on survey pictures with injected defects.
 
     driver    -> a sample of training galaxies, decoded with the sky around them
-    Ray tasks -> one network per fold, trained on the other folds, calibrated on its own (`filter_worker`)
+    Ray tasks -> one network per fold, trained on the other folds, calibrated on its own
+                 (`filter_worker`)
     driver    -> `filter.json` (`filter_report`)
 
 A galaxy of rank r belongs to fold r modulo `FOLDS`. Galaxies of the validation and test splits
-neither train nor calibrate the filter. A finished network is kept in `partial/`, so a stage that was
-killed does not train it again.
+neither train nor calibrate the filter. A finished network is kept in `partial/`, so a stage that
+was killed does not train it again.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ log = get_logger(__name__)
 
 
 def train(config: Config, images: Images | DataSet, galaxies: pa.Table, folder: Folder) -> TrainedFilter | None:
-    """Return the filter of `curate.filter`, and write `filter.json`; None if there is none.
+    """Return the filter of `curate.filter`, and write `filter.json`; None without one.
 
     Raises
     ------
@@ -69,7 +70,10 @@ def train(config: Config, images: Images | DataSet, galaxies: pa.Table, folder: 
 
 
 def check_filter(recipe: PictureFilter | None, galaxies: pa.Table) -> None:
-    """Raise CatalogError if the selected galaxies are too few to calibrate the filter, if there is one."""
+    """Raise CatalogError if too few galaxies are selected to calibrate the filter.
+
+    Without a filter there is no check.
+    """
     if recipe is not None:
         _check_number(len(_sample_ranks(galaxies, recipe)), recipe)
 
@@ -96,7 +100,7 @@ def _check_number(count: int, recipe: PictureFilter) -> None:
 def _decode_sample(
     config: Config, images: Images | DataSet, galaxies: pa.Table, ranks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ranks and the wide pictures, uint8 [N, W, W, 3], of the galaxies that can be used."""
+    """Return ranks and wide pictures, uint8 [N, W, W, 3], of the usable galaxies."""
     side = wide_side(VIEW, config.curate.crop_fraction)
     crop = config.curate.crop_fraction * side / VIEW
     recipe = replace(
@@ -147,7 +151,7 @@ def _save(folder: Folder, fold: int, key: str, result: FoldResult) -> None:
 
 
 def _load(folder: Folder, fold: int, key: str) -> FoldResult | None:
-    """Return a saved fold of the same pictures; None if there is none, or it is damaged."""
+    """Return a saved fold of the same pictures; None if it is missing or damaged."""
     if not folder.exists(_name(fold)):
         return None
     with suppress(ArtifactError, KeyError):

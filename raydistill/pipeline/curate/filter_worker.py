@@ -1,4 +1,4 @@
-"""The Ray task of the filter: train the network of a fold on injected defects, calibrate and measure it.
+"""The Ray task of the filter: train, calibrate and measure the network of a fold.
 
 wide pictures -> undamaged and damaged pictures -> network -> limits -> counts of recognised defects
 """
@@ -26,7 +26,7 @@ Found = dict[str, dict[str, tuple[int, int]]]  # reason -> kind -> recognised, i
 
 
 class FoldResult(NamedTuple):
-    """The network of a fold, its limits, and its counts on pictures that it was not trained on.
+    """The network of a fold, its limits, and its counts on unseen pictures.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class FoldResult(NamedTuple):
 
 
 def train_fold(data: tuple[np.ndarray, np.ndarray], fold: int, recipe: PictureFilter) -> FoldResult:
-    """Train the network for the pictures of a fold on those of the others; calibrate and measure it.
+    """Train a fold's network on the other folds; calibrate and measure it on its own.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class _Injector:
         return show(reason, self.wide_NWW3[index], other, VIEW, rng)
 
     def round(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return random pictures twice, undamaged and with a random defect, and the outcomes."""
+        """Return random pictures, undamaged and with a random defect, and the outcomes."""
         shares = np.array(SHARES) / sum(SHARES)
         rng = np.random.default_rng(fold_in(self.seed, number))
         pictures, outcomes = [], []

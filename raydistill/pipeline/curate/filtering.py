@@ -17,7 +17,10 @@ FILTER_VIEW = "view"  # of a row: the picture that the filter sees
 
 
 def filter_view(original: np.ndarray, crop_fraction: float) -> np.ndarray:
-    """Return the part of a picture that is curated, as the filter sees it: unaligned, uint8 `[V, V, 3]`."""
+    """Return the curated part of a picture as the filter sees it, uint8 `[V, V, 3]`.
+
+    It is not aligned.
+    """
     return prepare(original, crop_fraction, VIEW)
 
 
@@ -31,13 +34,13 @@ class TrainedFold:
 
 @dataclass(frozen=True)
 class TrainedFilter:
-    """Networks and limits of all folds; a galaxy of rank r belongs to fold r modulo `FOLDS`."""
+    """Networks and limits of all folds; rank r belongs to fold r modulo `FOLDS`."""
 
     folds: tuple[TrainedFold, ...]
     reasons: tuple[Reason, ...]
 
     def reject(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the rows of a block; those with a defect get its reason in place of their picture."""
+        """Return the rows of a block, with the reason in place of a defective picture."""
         found: dict[int, tuple[Reason, str]] = {}
         for number, fold in enumerate(self.folds):
             own = [row for row in rows if FILTER_VIEW in row and row["rank"] % FOLDS == number]
@@ -48,7 +51,10 @@ class TrainedFilter:
         return [_rejected(row, *found[id(row)]) if id(row) in found else row for row in rows]
 
     def _exceeding(self, fold: TrainedFold, outcomes: np.ndarray) -> Iterator[tuple[Reason, float, float]]:
-        """Yield the reason whose limit is exceeded: one at most, because limits are at least one half."""
+        """Yield the reason whose limit is exceeded, at most one.
+
+        Limits are at least one half, so no two are exceeded.
+        """
         for reason in self.reasons:
             probability, limit = float(outcomes[1 + REASONS.index(reason)]), fold.limits[reason].probability
             if probability > limit:

@@ -1,4 +1,4 @@
-"""Find pictures that look like one of another split, such as a copy that was compressed again."""
+"""Find pictures that look like one of another split, such as a recompressed copy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Nearest(NamedTuple):
 
 
 class NearDuplicateFinder:
-    """Collect hashes and compare those of different splits, in 25 bytes of memory per galaxy.
+    """Collect and compare hashes of different splits, in 25 bytes per galaxy.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Describe rejected pictures, and say what to do about a class that lost all of them."""
+"""Describe rejected pictures, and how to fix a class that lost all of them."""
 
 from __future__ import annotations
 
@@ -41,12 +41,15 @@ _FITS_FIXES = {
 
 
 def rejection(object_id: str, source: str, reason: str, detail: str, label: int) -> Rejection:
-    """Return a row of `rejected.parquet`, and the label of the galaxy, which the file does not hold."""
+    """Return a row of `rejected.parquet`, with the label of the galaxy.
+
+    The file does not hold the label.
+    """
     return {"object_id": object_id, "source": source, "reason": reason, "detail": detail, "label": label}
 
 
 def describe_rejections(rejections: Sequence[Rejection]) -> str:
-    """Return the number of pictures by reason, and the first one of the commonest reason."""
+    """Return the number of pictures by reason, and the first of the commonest reason."""
     counts = _count_reasons(rejections)
     first = _first(rejections, counts[0][0])
     detail = f" ({first['detail']})" if first["detail"] else ""
@@ -55,7 +58,7 @@ def describe_rejections(rejections: Sequence[Rejection]) -> str:
 
 
 def fix_rejections(rejections: Sequence[Rejection], images: Any) -> str:
-    """Return what to do about the commonest reason, and about others that are nearly as common.
+    """Return what to do about the commonest reason and nearly as common ones.
 
     Parameters
     ----------

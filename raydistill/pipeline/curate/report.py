@@ -1,4 +1,4 @@
-"""Report a curation: counts in the log, and counts, a note and pictures of each class in MLflow."""
+"""Report a curation: counts in the log; counts, a note and pictures in MLflow."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def log_summary(summary: Summary) -> None:
 
 
 def record_summary(summary: Summary, spec: ArtifactSpec, run: Run) -> None:
-    """Draw pictures of each class into the artifact, and record them, the counts and a note."""
+    """Draw pictures of each class into the artifact; record them, counts and a note."""
     run.metrics({f"kept/{c.name}": c.kept for c in summary.classes}, 0)
     run.metrics({f"rejected/{reason}": count for reason, count in summary.rejected.items()}, 0)
     run.note(_note(summary, spec.folder))
@@ -72,7 +72,10 @@ def _counts(title: str, counts: Mapping[str, int], without: str) -> list[str]:
 
 
 def _draw_examples(path: Path, summary: Summary, folder: Folder) -> None:
-    """Draw the first training pictures of each class: the order of their ids is that of no property."""
+    """Draw the first training pictures of each class.
+
+    The order of their ids is that of no property.
+    """
     images, labels = [], []
     for label, entry in enumerate(summary.classes):
         if entry.train:

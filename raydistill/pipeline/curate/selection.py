@@ -1,4 +1,6 @@
-"""Select the galaxies of the curated set: classes, pictures, the best of each class, splits.
+"""Select the galaxies of the curated set.
+
+The steps are classes, pictures, the best of each class, and splits.
 
 The driver selects by labels alone, before any pixel is read. An error in a table is thus raised
 before a cluster starts.
@@ -122,7 +124,7 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet, truth: str 
 
 
 def _check_number(tree: ClassTree, where: str) -> None:
-    """Raise CatalogError for a single class, with which there is nothing to tell apart."""
+    """Raise CatalogError for a single class, which leaves nothing to tell apart."""
     if len(tree.names) == 1 and tree.name != UNLABELLED:
         what = f"there is one class only, '{tree.names[0]}', and a network learns to tell classes apart"
         raise CatalogError(what, where, "add galaxies of another class, or check curate.classes")
@@ -156,7 +158,7 @@ def _fix_for_pictures(images: Images, assigned: pa.Table, hint: str) -> str:
 
 
 def _hint_for_paths(survey: CatalogSurvey, num_available: int, num_assigned: int) -> str:
-    """Return a hint if few galaxies have a picture, and a column that is not used holds paths.
+    """Return a hint if few galaxies have a picture and an unused column holds paths.
 
     The hint is logged.
     """
@@ -174,7 +176,7 @@ def _hint_for_paths(survey: CatalogSurvey, num_available: int, num_assigned: int
 
 
 def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
-    """Select the best of each class from the training part; official splits stay whole."""
+    """Select the best of each class from the train part; official splits stay whole."""
     log.info("curate: reading %s", survey.root)
     names, rows = survey.index()
     tree = load_class_tree(names if recipe.classes == ALL else recipe.classes)
@@ -201,7 +203,7 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
 
 
 def _warn_of_similar(names: Sequence[str]) -> None:
-    """Warn of classes whose names differ only in case, spaces or the encoding of an accent."""
+    """Warn of classes whose names differ only in case, spaces or encoding of accents."""
     similar: dict[str, list[str]] = {}
     for name in names:
         similar.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
@@ -213,7 +215,7 @@ def _warn_of_similar(names: Sequence[str]) -> None:
 
 
 def _requested_labels(tree: ClassTree, names: list[str]) -> list[str]:
-    """Return the labels of the data set that have a class. ConfigError if a class has no label."""
+    """Return labels that have a class; raise ConfigError for a class without a label."""
     index = LabelIndex(tree.labels)
     for position, label in index.absent(names):
         fix = nearest(label, names)
@@ -234,7 +236,7 @@ def _log_unassigned(catalog: pa.Table, assigned: pa.Table) -> None:
 
 
 def _locate(survey: CatalogSurvey, assigned: pa.Table) -> tuple[pa.Table, list[Rejection]]:
-    """Return the galaxies with a picture, with their `path`, and rejections for those without.
+    """Return galaxies with a picture and their `path`, and rejections for the others.
 
     The path starts below the survey's folder, so that the curated set does not depend on where the
     survey is.

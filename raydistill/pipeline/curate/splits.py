@@ -1,4 +1,4 @@
-"""Select the best galaxies of each class, and divide them among train, validation and test.
+"""Select the best of each class, and divide them into train, validation and test.
 
 Official splits of the data stay whole. Limits per class apply to the other galaxies, which are
 divided by hash among train and the splits that are not official.
@@ -25,7 +25,7 @@ log = get_logger(__name__)
 
 
 def select_best(recipe: Curate, galaxies: pa.Table) -> pa.Table:
-    """Return the best galaxies of each class, and all galaxies of official splits other than train.
+    """Return the best of each class, and all galaxies of official non-train splits.
 
     `part: string` is the official split of a galaxy, null if there is none. Without this column no
     galaxy has one.
@@ -51,7 +51,9 @@ def has_training(galaxies: pa.Table) -> bool:
 
 
 def name_splits(catalog: pa.Table, column: str, where: str) -> pa.Table:
-    """Return a catalogue whose `part` is train, validation, test or null, from names in any spelling.
+    """Return the catalogue with `part` as train, validation, test or null.
+
+    The names in `part` may have any spelling.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def name_splits(catalog: pa.Table, column: str, where: str) -> pa.Table:
 
 
 def log_splits_of_column(catalog: pa.Table, assigned: pa.Table, selected: pa.Table, column: str) -> None:
-    """Log the official splits of a column, and warn of galaxies without one, and of splits that are empty."""
+    """Log a column's official splits; warn of empty ones and of galaxies without one."""
     named, labelled, left = (Counter(table["part"].to_pylist()) for table in (catalog, assigned, selected))
     counts = ", ".join(f"{labelled[split]} {split}" for split in SPLITS if named[split])
     log.info("curate: official splits of column '%s': %s", column, counts or "none")
@@ -153,7 +155,7 @@ def _log_ranked(ranked: list[int], counts: Counter[tuple[int, str | None]], name
 
 
 def _check_training(counts: Counter[tuple[int, str | None]], names: Sequence[str]) -> None:
-    """Raise CatalogError for classes without a training galaxy, with the galaxies that they have."""
+    """Raise CatalogError for classes without training galaxies, with their counts."""
     absent, fixes = [], set()
     for label, name in enumerate(names):
         if not counts[label, "train"]:

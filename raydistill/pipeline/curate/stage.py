@@ -1,8 +1,9 @@
-"""curate: write the pictures and labels of the selected galaxies, which all later stages read.
+"""curate: write pictures and labels of the selected galaxies for all later stages.
 
-    driver    -> vote table or data set: classes, confidences, the best of each class    {rank, path}
+    driver    -> vote table or data set: classes, confidences, the best of each class  {rank, path}
     Ray tasks -> a filter of damaged pictures, if requested (`filter_training`)
-    Ray Data  -> decode, check, crop, resize, encode: one row in, one row out            {rank, image | reason}
+    Ray Data  -> decode, check, crop, resize, encode: one row in, one row out
+                 {rank, image | reason}
     driver    -> one Parquet file per split and class, in order of rank, a row group at a time
     driver    -> whitening of the training pixels, if requested, from sums of the streamed pixels
 
@@ -112,7 +113,7 @@ def _write(config: Config, images: Images | DataSet, levels: Levels, selection: 
 
 
 def _whitening(pixel_sums: PixelSums, eps: float) -> Whitening:
-    """Compute the whitening on one thread: the number of threads changes its last bits."""
+    """Compute the whitening on one thread: the thread count changes its last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

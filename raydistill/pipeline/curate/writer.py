@@ -1,4 +1,4 @@
-"""Write decoded rows to the Parquet files of a curated set, and count what its summary needs."""
+"""Write decoded rows to a curated set's Parquet files, and count for its summary."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROWS_PER_GROUP = 1024  # of the Parquet files; fixed, so that the bytes do not d
 
 
 class CuratedWriter:
-    """Write decoded rows, which arrive in order of rank, to one file per split and class.
+    """Write decoded rows, which arrive by rank, to one file per split and class.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class CuratedWriter:
         return True
 
     def close(self) -> None:
-        """Write the buffered rows, the list of rejected galaxies, and the numbers of votes."""
+        """Write the buffered rows, the rejected galaxies and the numbers of votes."""
         try:
             self._reject_skipped(len(self._galaxies))
             self._finish_file()
@@ -120,7 +120,7 @@ class CuratedWriter:
         write_vote_totals(self._folder, self._galaxies)
 
     def write_summary(self, config: Config, levels: Levels | None = None) -> Summary:
-        """Write and return the summary: counts and channel statistics of the training pixels.
+        """Write and return the summary: counts, and channel statistics of training pixels.
 
         `levels` are those of `Summary`.
 
@@ -165,7 +165,7 @@ class CuratedWriter:
         return ClassSummary(name, candidates, sum(counts), train, validation, test, self._lowest_confidence.get(label))
 
     def _check_splits(self, classes: tuple[ClassSummary, ...], images: Any) -> None:
-        """Raise for a class without training galaxies; warn of one that another split lacks."""
+        """Raise for a class without training galaxies; warn of one that a split lacks."""
         if empty := {label: entry.name for label, entry in enumerate(classes) if not entry.train}:
             own = [row for row in self.rejected if row["label"] in empty]
             reasons = f" ({describe_rejections(own)})" if own else ""
@@ -187,7 +187,10 @@ class CuratedWriter:
         return [first[rank] for rank in sorted(first)]
 
     def _reject_skipped(self, rank: int) -> None:
-        """Reject the galaxies before `rank` that did not arrive: a Parquet file may lack their ids."""
+        """Reject the galaxies before `rank` that did not arrive.
+
+        A Parquet file may lack their ids.
+        """
         for skipped in range(self._next_rank, rank):
             self._reject(skipped, self._value("path", skipped), "missing", "")
 

@@ -1,1 +1,1 @@
-"""The detect stage: train a detector on fields of synthetic galaxies, and evaluate it on real frames."""
+"""The detect stage: train a detector on synthetic fields; test it on real frames."""

@@ -1,4 +1,4 @@
-"""Evaluate the detector: on test fields against the exact truth, on real frames against photutils."""
+"""Evaluate the detector: test fields against truth, real frames against photutils."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Evaluated:
     labels: Sequence[int] = ()
 
     def detector(self) -> list[Matches]:
-        """Match the detector's boxes with the truth, or with those of photutils on real frames."""
+        """Match the detector's boxes with the truth, or with photutils on real frames."""
         truth = self.found if self.truth is None else self.truth
         return [
             match(_array(f["boxes"]), _array(f["scores"]), boxes_of(t)) for f, t in zip(self.found, truth, strict=True)
@@ -128,7 +128,10 @@ def _right_in_fields(test: Evaluated, threshold: float) -> list[float]:
 
 
 def _right_in_frames(found: Sequence[tuple[np.ndarray, np.ndarray]], labels: Sequence[int], side: int) -> list[float]:
-    """Return whether the best central detection of each frame has the class of the catalogue, where there is one."""
+    """Return whether each frame's best central detection has the catalogue's class.
+
+    Frames without a central detection are left out.
+    """
     right = []
     for (boxes, categories), label in zip(found, labels, strict=True):
         own = np.flatnonzero(central(boxes, side))
@@ -138,7 +141,7 @@ def _right_in_frames(found: Sequence[tuple[np.ndarray, np.ndarray]], labels: Seq
 
 
 def _kept(found: dict[str, Any], threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes and categories of the detections with at least this score, by falling score."""
+    """Return boxes and categories with at least this score, by falling score."""
     kept = _array(found["scores"]) >= threshold
     return _array(found["boxes"]).reshape(-1, 4)[kept], np.array(found["categories"], np.int64)[kept]
 

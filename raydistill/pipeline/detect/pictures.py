@@ -1,4 +1,4 @@
-"""Read the pictures of a detection: synthetic galaxies by their split, and real frames."""
+"""Read the pictures of a detection: synthetic galaxies by split, and real frames."""
 
 from __future__ import annotations
 
@@ -32,12 +32,17 @@ def class_names(synthetic: SyntheticSet) -> tuple[str, ...]:
 
 
 def split_of(name: str) -> FieldSplit:
-    """Return the split of a picture, which depends on its id alone: a fifth is for the test, a fifth for validation."""
+    """Return the split of a picture, which depends on its id alone.
+
+    A fifth of the pictures is for the test, and a fifth for validation.
+    """
     return ("test", "validation", "train", "train", "train")[fold_in(0, "detect", name) % 5]
 
 
 def choose_pictures(synthetic: SyntheticSet, detect: Detect) -> pa.Table:
-    """Return `object_id`, `label`, `origin` and `split` of the pictures to place, sorted by id.
+    """Return the pictures to place, sorted by id.
+
+    The columns are `object_id`, `label`, `origin` and `split`.
 
     Raises
     ------
@@ -64,7 +69,7 @@ def choose_pictures(synthetic: SyntheticSet, detect: Detect) -> pa.Table:
 
 
 def check_galaxies(synthetic: SyntheticSet, frames: CuratedSet) -> None:
-    """Raise ArtifactIncompatible if a synthetic galaxy was made from a galaxy of the frames' test split."""
+    """Raise ArtifactIncompatible if synthetic galaxies use the frames' test galaxies."""
     used = synthetic.real_galaxies() & set(frames.table("test", ["object_id"])["object_id"].to_pylist())
     if used:
         what = f"{len(used)} real galaxies of its pictures are in the test split of the frames, such as {min(used)}"
@@ -74,7 +79,7 @@ def check_galaxies(synthetic: SyntheticSet, frames: CuratedSet) -> None:
 
 
 def read_frames(frames: CuratedSet, split: Split, limit: int, seed: int) -> pa.Table:
-    """Return `object_id`, `image` and `label` of at most this many frames, chosen at random."""
+    """Return `object_id`, `image` and `label` of at most `limit` random frames."""
     groups = row_groups(frames, split)
     chosen = np.random.default_rng(fold_in(seed, "frames", split)).permutation(sum(one.size for one in groups))[:limit]
     tables, start = [], 0
@@ -129,7 +134,7 @@ def _stamp(stamps: Stamps, name: str) -> Stamp | None:
 
 @lru_cache(maxsize=1)
 def _pictures(folder: str) -> tuple[dict[str, tuple[bytes, int]], int]:
-    """Return the PNG file and the label of each picture, by id, and the side of the pictures."""
+    """Return each picture's PNG file and label by id, and the side of the pictures."""
     synthetic = SyntheticSet.open(folder, verify=False)  # the driver has verified it
     rows = synthetic.table(["object_id", "image"])
     values = zip(rows["image"].to_pylist(), rows["label"].to_pylist(), strict=True)

@@ -37,7 +37,7 @@ def frames_spec(plan: Plan) -> ArtifactSpec:
 
 
 def require_frames(plan: Plan) -> None:
-    """Raise ArtifactMissing, with the command that writes the frames, if there are none."""
+    """Raise ArtifactMissing with the command that writes the frames, if none exist."""
     frames, curate, whole = frames_spec(plan), plan.config.curate, _whole(plan)
     if not frames.exists:
         values = {"crop_fraction": "1", "image_size": str(whole.image_size), "align": "false", "whitening": "null"}
@@ -55,7 +55,7 @@ def _whole(plan: Plan) -> Curate:
 
 
 def detection_spec(plan: Plan, path: str | None) -> ArtifactSpec:
-    """Return the report of a detector that is trained on the run's synthetic set, or on another one."""
+    """Return the report of a detector trained on the run's or another synthetic set."""
     detect = plan.config.detect
     parents = {"frames": frames_spec(plan), synthetic.KIND: synthetic_spec(plan, path)}
     # The path of the frames does not matter, but their identity does.

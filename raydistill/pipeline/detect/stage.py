@@ -1,7 +1,7 @@
-"""detect: train a detector on fields of synthetic galaxies, and evaluate it on real frames.
+"""detect: train a detector on synthetic fields, and evaluate it on real frames.
 
     driver    -> sky and noise of real training frames
-    Ray Data  -> fields, with exact boxes and masks               {block, …} -> PNG and a file per block
+    Ray Data  -> fields, with exact boxes and masks   {block, …} -> PNG and a file per block
     Ray task  -> the detector
     Ray Data  -> sources of test fields and of real test frames, by detector and photutils
     driver    -> COCO documents, metrics, a figure
@@ -144,7 +144,7 @@ class _Stage:
             run.metrics({f"{row['images']}/{row['method']}/{row['metric']}".replace(" ", "_"): row["value"]}, 0)
 
     def _measure_frames(self) -> tuple[tuple[Sky, ...], Box]:
-        """Return the skies of training frames, and a box with the median sides of their central galaxies."""
+        """Return the skies of training frames, and their central galaxies' median box."""
         model = self.detect.fields
         frames = read_frames(self.frames, "train", self.detect.max_frames, self.detect.seed)
         skies, sides = [], []
@@ -200,7 +200,7 @@ class _Stage:
         return [record for name in blocks for record in json.loads(self.folder.read(name))]
 
     def _train(self, fields: list[Record], run: Run) -> None:
-        """Train the detector in one Ray task; start it again from its checkpoint when its worker dies."""
+        """Train the detector in a Ray task; resume from its checkpoint if the worker dies."""
         resources, detect = self.plan.config.resources, self.detect
         ensure_schedulable(resources, resources.cpus, resources.gpus, "")
         names = tuple(one["name"] for one in categories(self.names))

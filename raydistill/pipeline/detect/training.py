@@ -1,6 +1,7 @@
-"""The Ray task that trains the detector. Its checkpoint is the state after some steps.
+"""The Ray task that trains the detector.
 
-Step n draws its fields with `fold_in(seed, "batch", n)`. So a resumed training has the same bits.
+Its checkpoint is the state after some steps. Step n draws its fields with
+`fold_in(seed, "batch", n)`. So a resumed training has the same bits.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class TrainingTask:
 
 
 def train_detector(task: TrainingTask) -> Iterator[tuple[int, float]]:
-    """Train the detector to its end, from the last checkpoint if there is one, and write its weights.
+    """Train the detector from its last checkpoint, if any, and write its weights.
 
     Yields
     ------
@@ -158,7 +159,10 @@ def _save(folder: Folder, detector: nn.Module, optimiser: torch.optim.Optimizer,
 
 
 def _load(folder: Folder, detector: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, Any]:
-    """Load the last checkpoint; return its step and history. A damaged one counts as none."""
+    """Load the last checkpoint, and return its step and history.
+
+    A damaged checkpoint counts as none.
+    """
     new: tuple[int, Any] = (0, {"rows": []})
     if not folder.exists(STATE):
         return new

@@ -1,4 +1,4 @@
-"""The Ray tasks of the detect stage: make fields, and find the sources of pictures.
+"""The Ray tasks of the detect stage: make fields, and find sources in pictures.
 
 FieldMaker: {block, split, first, count}  ->  PNG files, a JSON file, {block, count}
 SourceFinder: {block, picture}            ->  a JSON file, {block, count}
@@ -98,7 +98,7 @@ class FieldMaker:
 
 @dataclass(frozen=True)
 class SourceFinder:
-    """Find the sources of the pictures of a block, with the detector and with photutils.
+    """Find the sources in a block's pictures with the detector and with photutils.
 
     Parameters
     ----------
@@ -135,7 +135,10 @@ class SourceFinder:
 
 
 def reference(picture: np.ndarray, model: FieldModel) -> list[dict[str, Any]]:
-    """Return what photutils finds in a picture, uint8 `[H, W, 3]`, as annotations of category 0."""
+    """Return photutils' sources in a picture, uint8 `[H, W, 3]`, as annotations.
+
+    Their category is 0.
+    """
     labels = find_sources(to_light(picture, model.contrast), model.sigmas, model.min_area)
     masks = [labels == number for number in np.unique(labels[labels > 0])]
     return [annotation(mask, box_of(mask), 0, {}) for mask in masks]

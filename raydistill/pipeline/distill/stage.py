@@ -74,7 +74,10 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
 
 
 def _register(run: Run, manifest: Manifest, *, config: Config, curated: CuratedSet, spec: ArtifactSpec) -> None:
-    """Register the set as a model, with the accuracy on validation images by which its iterate was selected."""
+    """Register the set as a model, with its iterate's accuracy on validation images.
+
+    The iterate was selected by this accuracy.
+    """
     selected, _ = read_images(spec.folder, SELECTED)
     validations = read_table(spec.folder, "validation.parquet").to_pylist()
     accuracies = {row["iteration"]: row["balanced_accuracy"] for row in validations}
@@ -136,7 +139,7 @@ def _train(plan: Plan, task: DistillTask, run: Run) -> None:
 
 
 def record_progress(update: ProgressUpdate, last_seen: int, shown: Progress, run: Run, spec: ArtifactSpec) -> int:
-    """Show and record the part of an update after iteration `last_seen`; return its new value."""
+    """Show and record an update beyond iteration `last_seen`; return its new value."""
     for record in update.records:
         if record.iteration <= last_seen:
             continue

@@ -1,1 +1,1 @@
-"""The evaluate stage: train fresh networks on each training set and score them on the test split."""
+"""The evaluate stage: train fresh networks on each training set, and test them."""

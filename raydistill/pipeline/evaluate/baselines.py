@@ -1,4 +1,4 @@
-"""The baselines: small training sets of the distilled set's size, made without matching trajectories."""
+"""The baselines: sets of the distilled set's size, without trajectory matching."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Baselines:
                 return coreset.with_class_origins(self._matched(name), self.train[1], self.num_classes)
 
     def _matched(self, name: Literal["dm", "ncfm"]) -> Tensor:
-        """Return the images of a method that matches features, from the cache or computed in a Ray task."""
+        """Return the images of a feature-matching method, cached or from a Ray task."""
         config, options = self.config, _options(self.config, name)
         seed = fold_in(self.root, name, options.seed)
         inputs = {
@@ -119,7 +119,7 @@ def _options(config: Config, name: Literal["dm", "ncfm"]) -> DistributionMatchin
 def _match(
     config: Config, name: Literal["dm", "ncfm"], train: Split, num_classes: int, ipc: int, seed: int
 ) -> Iterator[tuple[int, float, Tensor | None]]:
-    """Yield (iteration, loss, None) once per `PROGRESS_INTERVAL`; the last one has the images.
+    """Yield (iteration, loss, None) once per `PROGRESS_INTERVAL`; the last has images.
 
     This function runs in a Ray task.
     """

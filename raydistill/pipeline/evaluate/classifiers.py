@@ -1,4 +1,4 @@
-"""Train a network of an evaluation again, to keep its parameters: the cache keeps results alone."""
+"""Retrain a network of an evaluation to keep its parameters, which are not cached."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TrainedClassifier:
 def train_classifier(
     evaluator: Evaluator, searches: Sequence[LrSearch], rows: Sequence[dict[str, Any]]
 ) -> list[TrainedClassifier]:
-    """Return the first network of the distilled set under the first protocol; none if it diverged.
+    """Return the distilled set's first network of the first protocol; [] if diverged.
 
     It is not the best of the networks, so that its test accuracy is as unbiased as theirs.
 

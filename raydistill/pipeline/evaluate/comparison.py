@@ -1,4 +1,4 @@
-"""The comparison: which networks are trained, on which training sets and under which protocols."""
+"""The comparison: its networks, their training sets and their protocols."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plan_searches(config: Config, root: int, training_sets: TrainingSets) -> lis
 
 
 def _searches(config: Config, root: int, training_sets: TrainingSets) -> Iterator[LrSearch]:
-    """Yield the searches of the small sets, of the scores, and of all the training data.
+    """Yield the searches of the small sets, the scores and all the training data.
 
     Each small set is trained under every protocol and on every network.
     """

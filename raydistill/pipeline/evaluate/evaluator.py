@@ -77,7 +77,7 @@ class Evaluator:
         return rows
 
     def _search_lrs(self, searches: Sequence[LrSearch]) -> list[dict[LearningRate, float]]:
-        """Return each search's validation scores by learning rate; all searches share their rounds."""
+        """Return each search's validation scores by learning rate; rounds are shared."""
         scores: list[dict[LearningRate, float]] = [{} for _ in searches]
         for _ in range(MAX_ROUNDS):
             trials = [(n, lr) for n, search in enumerate(searches) for lr in search.next_lrs(scores[n])]
@@ -91,9 +91,9 @@ class Evaluator:
         return scores
 
     def train(self, fits: Sequence[Fit], description: str) -> list[dict[str, Any]]:
-        """Return a row per fit: validation, accuracy, balanced_accuracy, confusion and its labels.
+        """Return a row per fit: validation, accuracies, confusion matrix and labels.
 
-        Cached fits are not trained.
+        The accuracies are `accuracy` and `balanced_accuracy`. Cached fits are not trained.
         """
         digests = [fit.digest(self.evaluated_on) for fit in fits]
         rows = {digest: row for digest in set(digests) if (row := self.cache.load_result(digest)) is not None}
@@ -105,7 +105,7 @@ class Evaluator:
         return [rows[digest] | fit.labels() for digest, fit in zip(digests, fits, strict=True)]
 
     def _train_missing(self, missing: dict[str, Fit], shown: Progress) -> dict[str, dict[str, Any]]:
-        """Train fits as Ray tasks, one per worker at a time; cache and return their rows by digest."""
+        """Train fits as Ray tasks, one per worker; cache and return their rows by digest."""
         resources, rows = self.resources, {}
         task = worker_task(train_fit, resources)
         splits = ray.put((self.validation, self.test))
@@ -124,7 +124,7 @@ class Evaluator:
         return rows
 
     def parameters(self, fit: Fit) -> Tensor:
-        """Return the parameters, float32 [P], of the network of a fit; it is trained again."""
+        """Train the network of a fit again, and return its parameters, float32 [P]."""
         work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes)
         task = worker_task(train_parameters, self.resources)
         with translate_errors("evaluate"):

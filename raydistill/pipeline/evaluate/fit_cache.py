@@ -1,4 +1,4 @@
-"""The cache of an evaluation: results of fits, and baseline images that take long to compute.
+"""The cache of an evaluation: results of fits, and images of slow baselines.
 
 An interrupted evaluation resumes from it, and evaluations of the same run share it. The folder may
 be removed at any time.

@@ -1,4 +1,4 @@
-"""A fit: one network trained on one training set, identified by the digest of its inputs."""
+"""A fit: one network trained on one set, identified by the digest of its inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LearningRate = float | None  # None: the training set's own learning rates
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Images and targets to train on. student_lrs: the learning rates of the set, if it has any."""
+    """Images and targets to train on, and the learning rates of the set, if any."""
 
     name: str
     draw: int
@@ -68,6 +68,6 @@ class Fit:
         return f"{self.data.name} under {self.protocol}" if self.protocol else self.data.name
 
     def labels(self) -> dict[str, Any]:
-        """Return the columns of `runs.parquet` that name the fit; the cache leaves them out."""
+        """Return the columns of `runs.parquet` that name the fit, which are not cached."""
         names = {"subject": self.data.name, "protocol": self.protocol, "network": self.architecture.name}
         return {**names, "draw": self.data.draw, "seed": self.seed % 2**31, "lr": self.lr}

@@ -36,7 +36,7 @@ class LabelledGroups:
 
 
 def load_groups(options: GroupOptions | None, curated: CuratedSet, independent_N: Tensor) -> LabelledGroups | None:
-    """Return the bins of the test galaxies that are evaluated, or None without `evaluate.groups`.
+    """Return the bins of the evaluated test galaxies; None without `evaluate.groups`.
 
     Raises
     ------
@@ -60,7 +60,10 @@ def load_groups(options: GroupOptions | None, curated: CuratedSet, independent_N
 def write_groups(
     config: Config, folder: Folder, curated: CuratedSet, rows: list[dict[str, Any]], groups: LabelledGroups | None
 ) -> None:
-    """Write `groups.json`: the figures of each training set under the first protocol and the main network."""
+    """Write `groups.json`: the figures of each training set.
+
+    They are those of the first protocol and the main network.
+    """
     options = config.evaluate.groups
     if groups is None or options is None:
         return

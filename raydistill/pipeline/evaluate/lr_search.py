@@ -22,7 +22,7 @@ Scores = Mapping[LearningRate, float]  # learning rate -> mean balanced accuracy
 
 @dataclass(frozen=True)
 class LrSearch:
-    """Choose the learning rate of fits that differ only in their seed, or in their draw.
+    """Choose the learning rate of fits that differ only in their seed or draw.
 
     `lrs` holds the rates to choose from; a single rate is used without a search.
     """
@@ -48,7 +48,7 @@ class LrSearch:
         return [replace(fit, lr=lr) for fit in self.fits[:NUM_TRIALS]]
 
     def next_lrs(self, scores: Scores) -> list[LearningRate]:
-        """Return the rates to try next: first the grid, then one beyond a best rate at its end."""
+        """Return the rates to try next: the grid, then one beyond a best rate at its end."""
         grid = sorted(set(self.lrs), key=_sort_key)
         if len(grid) < 2:
             return []
@@ -63,7 +63,10 @@ class LrSearch:
         return []
 
     def best_lr(self, scores: Scores) -> LearningRate:
-        """Return the best rate on validation images; a tie goes to the set's own, then the smallest."""
+        """Return the best rate on validation images.
+
+        A tie goes to the set's own rate, then to the smallest.
+        """
         return max(sorted(scores, key=_sort_key), key=lambda lr: scores[lr])
 
     def selected_fits(self, scores: Scores) -> list[Fit]:
@@ -72,7 +75,7 @@ class LrSearch:
         return [replace(fit, lr=lr) for fit in self.fits]
 
     def boundary_warning(self, scores: Scores) -> str:
-        """Return the warning for a search whose best rate is still at the end of those tried."""
+        """Return the warning for a search whose best rate is at the end of those tried."""
         return (
             f"{self.fits[0].title}: the best learning rate ({self.best_lr(scores):g}) is at the end of those tried; "
             "widen lr_grid of the protocol"

@@ -31,7 +31,7 @@ from raydistill.pipeline.tracking.tracker import Run
 def write_report(
     config: Config, spec: ArtifactSpec, curated: CuratedSet, rows: list[dict[str, Any]], run: Run
 ) -> dict[str, Any]:
-    """Write the rows of all networks and the figures; send the means to MLflow. Return `evaluation.json`."""
+    """Write all rows and figures, send means to MLflow, and return `evaluation.json`."""
     with spec.folder.writing("runs.parquet") as path:
         pq.write_table(pa.Table.from_pylist(rows, RUNS_SCHEMA), path)
     protocol, network = next(iter(config.evaluate.protocols)), config.network.name
@@ -59,7 +59,7 @@ def write_report(
 
 
 def record_with_model(run: Run, identity: str, summary: dict[str, Any], curated: CuratedSet) -> None:
-    """Record the accuracies on test images with the registered model of a distilled set."""
+    """Record test accuracies with the registered model of a distilled set."""
     means = {f"test/{name}": summary["distilled"][name]["mean"] for name in ("balanced_accuracy", "accuracy")}
     known = {name: mean for name, mean in means.items() if mean is not None}
     run.test_metrics(identity, known, (curated.summary.survey, curated.manifest.content))

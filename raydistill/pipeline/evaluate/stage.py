@@ -1,4 +1,4 @@
-"""evaluate: train fresh networks on the distilled set and its baselines; score them on the test split.
+"""evaluate: train fresh networks on the distilled set and baselines; test them.
 
     training sets x protocols x networks x seeds
         -> [Ray tasks: train, predict] -> evaluation.json, runs.parquet
@@ -87,7 +87,7 @@ def _train_networks(
     groups: LabelledGroups | None,
     classifiers: list[TrainedClassifier],
 ) -> list[dict[str, Any]]:
-    """Return the rows of `runs.parquet`, in a fixed order, scored on the independent test galaxies.
+    """Return the rows of `runs.parquet` in fixed order, on independent test galaxies.
 
     With `tracking.models`, `classifiers` receives a network trained on the distilled set.
     """
@@ -124,7 +124,7 @@ def _register(
     run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet, distilled: DistilledSet,
     classifiers: list[TrainedClassifier],
 ) -> None:  # fmt: skip
-    """Register the networks trained on the distilled set as models that classify pictures."""
+    """Register the networks trained on the distilled set as picture classifiers."""
     config = plan.config
     name = f"{model_name(config.name, distilled.images_per_class)}_classifier"
     for one in classifiers:

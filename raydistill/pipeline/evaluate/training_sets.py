@@ -1,4 +1,4 @@
-"""The training sets of the comparison: the distilled set, its baselines, and all the data."""
+"""The training sets compared: the distilled set, its baselines, and all the data."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TrainingSets:
             yield self._baseline(name)
 
     def for_scores(self) -> Iterator[tuple[list[TrainingSet], str, Protocol]]:
-        """Yield the additional sets of the scores, each with the name and the protocol of its training.
+        """Yield the additional sets of the scores, each with protocol name and protocol.
 
         They use the first protocol, also without augmentation. A set with soft labels is also
         trained with hard ones.
@@ -142,7 +142,7 @@ class Teachers:
 
 
 def load_teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Teachers | None:
-    """Return the experts of the distilled set; None, with a warning, if they cannot be opened.
+    """Return the distilled set's experts; None, with a warning, if they do not open.
 
     Experts of the same run are looked for in the run folder, so it can be moved.
     """

@@ -1,4 +1,4 @@
-"""The Ray tasks of an evaluation: train one network and score it, or score trained experts."""
+"""The Ray tasks of an evaluation: train and score a network, or score experts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from raydistill.seeding import fold_in
 
 
 class FitTask(NamedTuple):
-    """A fit without its training set, which Ray's object store holds once for all fits on it."""
+    """A fit without its training set, which Ray's object store holds once for all."""
 
     training: Training
     lr: LearningRate
@@ -49,12 +49,15 @@ def train_fit(
 
 
 def train_parameters(data: TrainingSet, task: FitTask, threads: int, gpus: float) -> Tensor:
-    """Return the parameters, float32 [P] on the CPU, of the network that `train_fit` trains."""
+    """Return the parameters, float32 [P] on the CPU, of the network of `train_fit`."""
     return _train(data, task, threads, device_of(gpus))[1].cpu()
 
 
 def _train(data: TrainingSet, task: FitTask, threads: int, device: str) -> tuple[Network, Tensor, bool]:
-    """Return the network, its trained parameters, and whether it diverged: then they are the initial ones."""
+    """Return the network, its trained parameters, and whether it diverged.
+
+    A diverged network has its initial parameters.
+    """
     torch.set_num_threads(threads)
     network = shared_network(task.architecture, task.num_classes, data.images_NCHW.shape[-1])
     theta_P = initial_parameters(network, fold_in(task.seed, "initial")).to(device)

@@ -60,7 +60,7 @@ class Coordinator:
                 self._failures[expert] = _death_error(f"the worker of expert {expert} died", self._max_restarts)
 
     def group_died(self, ranks: Collection[int]) -> bool:
-        """Record that ranks died, which ends their group; return whether another may start."""
+        """Record that ranks died, ending their group; return whether another may start."""
         self._consecutive_failures += 1
         for expert in [expert for expert, holder in self._assigned.items() if holder in ranks]:
             self._deaths[expert] = self._deaths.get(expert, 0) + 1
@@ -113,7 +113,7 @@ class Coordinator:
         self._start_error = error
 
     def group_error(self) -> RaydistillError | None:
-        """Return why workers cannot start, or that the group died too often; None otherwise."""
+        """Return why workers cannot start, or that their group died too often; else None."""
         if self._consecutive_failures > self._max_restarts:
             experts = f" with experts {sorted(self._assigned)}" if self._assigned else ""
             return _death_error(f"the group of workers died{experts}", self._max_restarts)

@@ -1,4 +1,4 @@
-"""The nuisance of `experts.decompose`: its bins in a curated set, and the objective of the training."""
+"""The nuisance of `experts.decompose`: its bins, and the objective of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ log = get_logger(__name__)
 
 
 def check_nuisance(config: Config, curated: CuratedSet) -> None:
-    """Raise an error unless the set has the nuisance, and the network features; warn of missing values.
+    """Raise unless the set has the nuisance and the network has features.
+
+    Warn of missing values.
 
     Raises
     ------
@@ -50,17 +52,20 @@ def check_nuisance(config: Config, curated: CuratedSet) -> None:
 
 
 def build_decomposition(decompose: Decompose, network: Network, curated: CuratedSet) -> Decomposition:
-    """Return the objective of experts with a nuisance head. ValueError if the network has no features."""
+    """Return the objective of experts with a nuisance head.
+
+    Raise ValueError if the network has no features.
+    """
     return Decomposition(network, curated.num_classes, decompose.bins, decompose.weight, decompose.penalty)
 
 
 def nuisance_targets(decompose: Decompose, curated: CuratedSet) -> Tensor:
-    """Return the bins of the training galaxies, float32 [N, M], in the order of `CuratedSet.load`."""
+    """Return bins of training galaxies, float32 [N, M], in `CuratedSet.load` order."""
     labels = curated.table("train", ["object_id"])["label"].to_numpy()
     return bin_targets(_values(decompose, curated), labels, decompose.bins)
 
 
 def _values(decompose: Decompose, curated: CuratedSet) -> np.ndarray:
-    """Return the nuisance of the training galaxies, float64 [N]; NaN where it is unknown."""
+    """Return the nuisance of the training galaxies, float64 [N]; NaN where unknown."""
     column = curated.table("train", [decompose.nuisance])[decompose.nuisance]
     return np.array([np.nan if value is None else value for value in column.to_pylist()], np.float64)

@@ -1,4 +1,4 @@
-"""experts: train many networks on the curated set, and store their parameters after every epoch.
+"""experts: train networks on the curated set; store parameters after every epoch.
 
     coordinator (one actor)  assigns experts to workers; its state can be rebuilt from the folder
     Ray Train workers        acquire an expert -> train it -> write its shard -> acquire the next
@@ -118,7 +118,7 @@ def _draw_curves(path: Path, curated: CuratedSet, folder: Folder, recipe: Expert
 
 
 def _register(run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet) -> None:
-    """Register the experts as one model that classifies pictures, with `tracking.models`."""
+    """Register the experts as one picture classifier, with `tracking.models`."""
     config, spec = plan.config, plan.trajectories
     if not (config.tracking.enabled and config.tracking.models):
         return
@@ -205,7 +205,7 @@ def _resolve_training(
 def _raise_error(
     folder: Folder, recipe: Experts, failures: dict[int, RaydistillError], group_error: RaydistillError | None
 ) -> None:
-    """Raise the first failure of an expert, or the reason why experts are still missing."""
+    """Raise the first failure of an expert, or the reason why experts are missing."""
     if failures:
         expert, error = next(iter(failures.items()))
         if not isinstance(error, DivergenceError):
@@ -226,13 +226,13 @@ class _ControllerCallback(ExitAfterReport):
         self._coordinator = coordinator
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Report dead workers to the coordinator; end the training if no other group may start."""
+        """Report dead workers to the coordinator; stop if no other group may start."""
         if not ray.get(self._coordinator.group_died.remote(list(worker_exceptions))):
             raise RuntimeError("the group of workers died too often")  # `Coordinator.group_error` has the reason
 
 
 def _run_workers(resources: Resources, folder: Folder, task: ExpertTask, coordinator: Any, workers: int) -> None:
-    """Run the worker group to its end; the coordinator has the failures of experts and workers."""
+    """Run the worker group to its end; the coordinator keeps all failures."""
     # Typed as base classes, which lack `controller_failure_limit` and a range of workers.
     failure_config: Any = ray.train.FailureConfig
     scaling_config: Any = ray.train.ScalingConfig
@@ -272,7 +272,7 @@ def _run_workers(resources: Resources, folder: Folder, task: ExpertTask, coordin
 
 
 def _show_progress(coordinator: Any, total: int, run: Run, done: threading.Event) -> None:
-    """Poll the coordinator: show a progress bar, and record each finished expert in MLflow."""
+    """Poll the coordinator: show progress, and record finished experts in MLflow."""
     groups = 1
     # The driver's main thread reports the death of the coordinator.
     with suppress(*WORKER_FAILURES), progress(total, "training experts", "epochs") as shown:

@@ -1,4 +1,4 @@
-"""The votes of `experts.targets: counts`: the targets of a curated set, and the objective of the training."""
+"""The votes of `experts.targets: counts`: targets and the training objective."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = get_logger(__name__)
 
 
 def log_counts(curated: CuratedSet) -> None:
-    """Log how the counts of the training galaxies were found, and warn of assumed ones."""
+    """Log how the training galaxies' counts were found, and warn of assumed ones."""
     known = np.isfinite(load_vote_totals(curated, "train"))
     log.info("experts: counts of votes follow from the vote fractions and the number of votes of each galaxy")
     if not known.all():
@@ -27,11 +27,11 @@ def log_counts(curated: CuratedSet) -> None:
 
 
 def build_likelihood(network: Network, tree: ClassTree) -> VoteLikelihood:
-    """Return the objective of a network whose outputs answer the questions of the tree's paths."""
+    """Return the objective of a network that answers questions of the tree's paths."""
     return VoteLikelihood(network, len(tree.classes), PathQuestions.of(tree).sizes)
 
 
 def count_targets(curated: CuratedSet, tree: ClassTree) -> Tensor:
-    """Return the counts of the training galaxies, float32 [N, A], in the order of `CuratedSet.load`."""
+    """Return counts of training galaxies, float32 [N, A], in `CuratedSet.load` order."""
     counts = load_vote_counts(curated, "train", tree.tree)[:, list(PathQuestions.of(tree).columns)]
     return torch.from_numpy(counts).float()

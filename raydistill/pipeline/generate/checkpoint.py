@@ -1,4 +1,4 @@
-"""Save and load the training of a generator: its state, and what was recorded so far."""
+"""Save and load the training of a generator: its state and its records."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def save(folder: Folder, state: TrainingState, records: Records) -> None:
 
 
 def load(folder: Folder, state: TrainingState) -> Records:
-    """Load the last checkpoint into `state`, and return its records; both are new without a checkpoint.
+    """Load the last checkpoint into `state`, and return its records.
 
-    A damaged checkpoint counts as none, with a warning.
+    Without a checkpoint both are new. A damaged checkpoint counts as none, with a warning.
     """
     if not folder.exists(STATE):
         return Records()

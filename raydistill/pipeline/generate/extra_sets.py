@@ -1,4 +1,7 @@
-"""Train a generator on further curated sets too, without the galaxies that the main set holds out."""
+"""Train a generator on further curated sets too.
+
+Galaxies that the main set holds out are left out.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def open_extra_sets(folders: Sequence[Folder], main: CuratedSet) -> list[Curated
 
 
 def _check_alike(extra: CuratedSet, main: CuratedSet) -> None:
-    """Raise ArtifactIncompatible if the pictures or the votes of two sets cannot be used together."""
+    """Raise ArtifactIncompatible if two sets' pictures or votes do not fit together."""
     own, wanted = extra.summary, main.summary
     for key, value, expected in (
         ("image_size", own.image_size, wanted.image_size),
@@ -134,7 +137,10 @@ class _Galaxies(NamedTuple):
 
     @classmethod
     def read(cls, curated: CuratedSet, splits: Sequence[Split]) -> _Galaxies:
-        """Read the galaxies of some splits. The pictures of one row group are in memory at a time."""
+        """Read the galaxies of some splits.
+
+        The pictures of one row group are in memory at a time.
+        """
         ids, files, hashes = [], [], []
         for group in (group for split in splits for group in row_groups(curated, split)):
             rows = group.read(["object_id", "source", "image"])

@@ -42,7 +42,9 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class UsedGroup(RowGroup):
-    """A row group, and which of its galaxies are used. Its label is -1 if their class is unknown.
+    """A row group, and which of its galaxies are used.
+
+    Its label is -1 if their class is unknown.
 
     Parameters
     ----------
@@ -113,11 +115,14 @@ class Pictures:
         return TrainingImages(images_NHWC, conditions)
 
     def choose(self, count: int, seed: int, name: str) -> TrainingImages:
-        """Return `count` pictures at random, or all if there are fewer, decoding no others."""
+        """Return `count` random pictures, or all if there are fewer; decode no others."""
         return self.decode(self._choose_rows(count, seed, name))
 
     def choose_images(self, count: int, seed: int, name: str) -> torch.Tensor:
-        """Return the same pictures, uint8 [N, H, W, 3], without their conditions: embeddings take long."""
+        """Return the pictures of `choose`, uint8 [N, H, W, 3], without their conditions.
+
+        This saves their embeddings, which take long.
+        """
         return decode_images(self._choose_rows(count, seed, name)["image"], self.image_size)
 
     def _choose_rows(self, count: int, seed: int, name: str) -> pa.Table:
@@ -154,7 +159,10 @@ class Feed:
     world_size: int
 
     def batches(self, first_step: int) -> Iterator[list[TrainingImages]]:
-        """Yield, from step `first_step` to the last, the pictures of each shard of this worker, on the CPU."""
+        """Yield the pictures of each shard of this worker from `first_step` to the last.
+
+        They are on the CPU.
+        """
         count = self.training.batch_size // self.training.shards
         num_shards = self.training.shards // self.world_size
         rest = TrainingImages.empty(self.pictures.image_size, self.pictures.encoding.layout)
@@ -165,7 +173,7 @@ class Feed:
                 rest = rest.rows(slice(count * num_shards, None))
 
     def _decoded(self, first_step: int) -> Iterator[TrainingImages]:
-        """Yield the pictures of this worker in order, while Ray Data decodes those of the next task."""
+        """Yield this worker's pictures in order, while Ray Data decodes the next task."""
         decoding: Future[ray.data.Dataset] | None = None
         with ThreadPoolExecutor(1) as ahead:
             for task in self.tasks(first_step):
@@ -197,7 +205,7 @@ class Feed:
             yield range(first, min(first + size, end))
 
     def load(self, task: pa.Table) -> Iterator[Columns]:
-        """Yield the decoded pictures of this worker for the positions of a task, in their order."""
+        """Yield this worker's decoded pictures for the positions of a task, in order."""
         first, last = task["first"][0].as_py(), task["last"][0].as_py()
         tables: dict[int, pa.Table] = {}
         for window in self.pictures.order(self.seed).windows(first, last):
@@ -211,7 +219,7 @@ class Feed:
                 yield _to_columns(self.pictures.decode(rows.take(chosen[start : start + CHUNK])))
 
     def _own(self, window: Window, first: int, last: int) -> np.ndarray:
-        """Return which pictures of a window are in this worker's shards, and between two positions."""
+        """Return which pictures of a window are this worker's, between two positions."""
         positions = np.arange(window.first, window.first + len(window.rows_N))
         shards = positions % self.training.batch_size // (self.training.batch_size // self.training.shards)
         own: np.ndarray = (positions >= first) & (positions < last) & (shards % self.world_size == self.rank)
@@ -226,7 +234,7 @@ def _parts(decoding: Future[ray.data.Dataset] | None) -> Iterator[TrainingImages
 
 
 def _to_columns(images: TrainingImages) -> Columns:
-    """Return arrays that Ray Data can hold: NaN is an unknown number, and there is no empty column."""
+    """Return arrays for Ray Data: NaN is unknown, and empty columns are left out."""
     values_BV, known_BV = images.conditions.values_BV, images.conditions.known_BV
     columns = {"image": images.images_NHWC.numpy()}
     if values_BV.shape[1]:
