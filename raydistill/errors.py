@@ -72,7 +72,10 @@ class ArtifactMissing(ArtifactError):
 
 
 class ArtifactIncompatible(ArtifactError):
-    """Report a finished artifact of another schema version, kind, class list, image size or network."""
+    """Report a finished artifact that is incompatible.
+
+    Its schema version, kind, class list, image size or network differs.
+    """
 
 
 class ArtifactCorrupt(ArtifactError):
@@ -86,13 +89,13 @@ class DownloadError(RaydistillError):
 
 
 class DivergenceError(RaydistillError):
-    """Report non-finite numbers in training or matching; the last finite state is kept."""
+    """Report non-finite training or matching values; the last finite state is kept."""
 
     exit_code = 4
 
 
 class ClusterError(RaydistillError):
-    """Report a cluster that lacks resources for a stage, or whose workers died too often."""
+    """Report a cluster that lacks resources for a stage or loses workers too often."""
 
     exit_code = 5
 
@@ -107,7 +110,7 @@ def is_storage_error(error: Exception) -> bool:
 
 
 def find_known_error(error: BaseException | None) -> RaydistillError | None:
-    """Return the first RaydistillError or OSError in a chain of causes; None for a bug.
+    """Return the first RaydistillError or OSError in a causal chain; None for a bug.
 
     Ray wraps the exceptions of its workers.
     """
@@ -142,7 +145,7 @@ def join_hint(hint: str, more: str) -> str:
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """Return a hint with the most similar known word, or a list of them if none is similar.
+    """Return a hint: the most similar known word, or a list if none is similar.
 
     Upper and lower case are the same.
 

@@ -31,7 +31,7 @@ def later(default: Any) -> Any:
 
 
 def drop_later_defaults(config: Any, values: Any) -> Any:
-    """Return `values`, the plain form of `config`, without keys of `later` at their defaults."""
+    """Return `values` (plain `config`) without keys of `later` at their defaults."""
     if is_dataclass(config) and isinstance(values, dict):
         kept = [one.name for one in fields(config) if not _is_later_default(one, getattr(config, one.name))]
         return {name: drop_later_defaults(getattr(config, name), values[name]) for name in kept}

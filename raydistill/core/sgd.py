@@ -1,4 +1,4 @@
-"""Take steps of SGD on a flat vector of parameters, with momentum, decay and a moving average."""
+"""Update a parameter vector by SGD with momentum, decay and a moving average."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Hyperparameters(Protocol):
 
 
 def step_in_place(theta_P: Tensor, momentum_P: Tensor, d_theta_P: Tensor, lr: float, sgd: Hyperparameters) -> None:
-    """Change parameters and momentum as `torch.optim.SGD` does; the gradient is overwritten."""
+    """Update parameters and momentum as in `torch.optim.SGD`; overwrite the gradient."""
     # Weight decay into the gradient, then momentum, then the step.
     d_theta_P.add_(theta_P, alpha=sgd.weight_decay)
     momentum_P.mul_(sgd.momentum).add_(d_theta_P)
@@ -43,7 +43,10 @@ def weight_of_newest(steps: float, done: int) -> float:
 
 
 def check_finite(theta_P: Tensor, loss: float, when: str, lr: float) -> None:
-    """Raise DivergenceError unless parameters and loss are finite; `when` names the epoch or step."""
+    """Raise DivergenceError unless parameters and loss are finite.
+
+    `when` names the epoch or step.
+    """
     if not (torch.isfinite(theta_P).all() and math.isfinite(loss)):
         raise DivergenceError(
             f"the loss or the parameters are not finite in {when}", "fit", f"lower the learning rate (now {lr:g})"

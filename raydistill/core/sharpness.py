@@ -16,12 +16,13 @@ TINY = 1e-12  # as in the authors' code: a gradient of 0 stays 0
 
 @dataclass(frozen=True, kw_only=True)
 class SharpnessAware:
-    """Sharpness-aware training (GSAM): seek flat minima, at twice the cost of an epoch.
+    """Sharpness-aware training (GSAM): seek flat minima at twice the cost of an epoch.
 
     With g the gradient at theta and g' the gradient at theta + e on the same batch, the step
     follows
 
-        g' - alpha (g - (g . g') g' / |g'|^2),    e = rho |theta|^2 g / ||theta| g|  (adaptive; else rho g / |g|).
+        g' - alpha (g - (g . g') g' / |g'|^2),
+        e = rho |theta|^2 g / ||theta| g|  (adaptive; else rho g / |g|).
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ class SharpnessAware:
         not_negative(self, "alpha")
 
     def direction(self, gradient: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
-        """Return a function of theta_P and a batch: the direction of a step, and the loss at theta.
+        """Return `direction(theta_P, *batch)`: the step direction, and the loss at theta.
 
         `gradient` has the same arguments, and returns the gradient and the loss.
         """

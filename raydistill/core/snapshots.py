@@ -1,4 +1,4 @@
-"""Choose when the parameters of an expert are stored: after every epoch, or more often.
+"""Choose when an expert's parameters are stored: every epoch, or more often.
 
 A student follows an expert from one snapshot to a later one, by default in at most 50 steps. An
 epoch of a large survey has thousands of steps, which no student can follow. So an epoch with more
@@ -49,7 +49,7 @@ class Snapshots:
 
     @property
     def num_epochs(self) -> int:
-        """Return the number of stored snapshots after the initial network, which are counted as epochs."""
+        """Return the number of snapshots after the initial network, counted as epochs."""
         return len(self.stored) - 1
 
     @property

@@ -23,7 +23,7 @@ FIRST_STEP = 0.03  # `image_step: {kind: sgd, lr: auto}`: first displacement of 
 
 
 class StationaryExperts(ValueError):
-    """No expert moves at these start epochs, so no step size can be chosen from its displacement."""
+    """No expert moves at these start epochs, so displacements give no step size."""
 
     def __init__(self, epochs: tuple[int, int]) -> None:
         super().__init__(epochs)
@@ -42,7 +42,7 @@ class InitialSegment(NamedTuple):
 
 
 class StepSizes:
-    """Moving segments of up to three experts at two start epochs, and the step sizes that fit them.
+    """Step sizes that fit moving segments of up to three experts at two start epochs.
 
     Raises
     ------
@@ -65,7 +65,7 @@ class StepSizes:
             raise StationaryExperts(epochs)
 
     def student_lr(self, typical_DSCHW: Tensor) -> float:
-        """Return the largest rate 2^(k / RATES_PER_OCTAVE) that moves the student no farther than allowed.
+        """Return the largest rate 2^(k / RATES_PER_OCTAVE) of allowed displacement.
 
         Its displacement ratio is at most `TARGET_DISPLACEMENT_RATIO`. The ratio is the geometric
         mean of |theta_N - theta_0| / |theta* - theta_0| over the segments, each with one of the

@@ -1,4 +1,4 @@
-"""Define `Timm`: the networks of the package timm, among them the encoders of Zoobot.
+"""Define `Timm`: the networks of the package timm, including Zoobot's encoders.
 
 timm's networks become pure functions of their parameters:
 
@@ -67,7 +67,10 @@ class Timm:
         return "" if self.weights is None else hashlib.sha256(_read(self.weights)).hexdigest()
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-        """Return the torch module, with random parameters from torch's global generator, or those of the file."""
+        """Return the torch module, with the parameters of the file or random ones.
+
+        Random parameters come from torch's global generator.
+        """
         module = self._create(num_classes, image_size, channels)
         if self.weights is not None:
             _load(module, self.weights, self.model)
@@ -157,7 +160,7 @@ def _stop_random_numbers(module: Any) -> None:
 
 
 def _replace_batch_norm(module: nn.Module, replacement: Any) -> None:
-    """Replace every batch norm; timm's version with an activation keeps the activation."""
+    """Replace every batch norm, but keep the activation in timm's version of it."""
     layers = [(name, one) for name, one in module.named_modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
     for name, layer in layers:
         after = [getattr(layer, part) for part in ("drop", "act") if hasattr(layer, part)]

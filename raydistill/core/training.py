@@ -1,4 +1,4 @@
-"""Train a network on labelled images, epoch by epoch. Experts and evaluation share this loop.
+"""Train a network on labelled images by epochs, for experts and evaluation.
 
 `fit` yields the state after every epoch, or after each of several equal parts of it, so its caller
 can save, stop or resume. Part e draws its augmentation, and the batch order if it is a whole epoch,
@@ -97,7 +97,10 @@ class Training:
         return num_images // min(self.batch_size, num_images)
 
     def with_even_batches(self, num_images: int) -> Self:
-        """Return a copy with nearly equal batches of at most `batch_size`, so that few images are dropped."""
+        """Return a copy with nearly equal batches of at most `batch_size`.
+
+        Few images are then dropped.
+        """
         return replace(self, batch_size=num_images // math.ceil(num_images / self.batch_size))
 
     def lr_in(self, epoch: int) -> float:
@@ -121,7 +124,7 @@ class Training:
 
 @dataclass(frozen=True)
 class ResolvedTraining(Training):
-    """A training whose `compile` and `precision` are decided; `Training.resolved` builds it."""
+    """A training with decided `compile` and `precision`, from `Training.resolved`."""
 
     precision: Precision = "float32"
     compile: bool = False
@@ -132,7 +135,7 @@ class ResolvedTraining(Training):
 
 
 class FitState(NamedTuple):
-    """The state after `part` parts of epochs; an epoch has one, unless `fit` divides it.
+    """The state after `part` parts; an epoch is one part, unless `fit` divides it.
 
     average_P holds the result: the moving average of theta_P, or theta_P itself without an average.
     loss is the mean training loss of the last part, NaN before the first.
@@ -267,12 +270,12 @@ def _eager(network: Network, augmentation: Augmentation, precision: Precision, o
 
 @lru_cache(maxsize=1)
 def _compiled(network: Network, augmentation: Augmentation, precision: Precision, objective: Objective | None) -> Any:
-    """Return the compiled gradient; successive trainings of a network in this process share it."""
+    """Return the compiled gradient, which successive trainings in a process share."""
     return compiled(_eager(network, augmentation, precision, objective))
 
 
 def _batches(g: torch.Generator, targets_NK: Tensor, training: Training) -> Iterator[Tensor]:
-    """Yield the index batches of one epoch, all of one size; a smaller last batch is dropped."""
+    """Yield the index batches of an epoch, of one size; drop a smaller last batch."""
     total = len(targets_NK)
     if training.sampling == "balanced":
         order = _balanced_draw(g, targets_NK.argmax(dim=1).cpu(), total)
@@ -290,7 +293,7 @@ def _balanced_draw(g: torch.Generator, labels_N: Tensor, total: int) -> Tensor:
 
 
 def class_weights(targets_NK: Tensor) -> Tensor:
-    """Return the inverse class frequencies [K], scaled to a mean of 1 over the images; 0 for an empty class."""
+    """Return inverse class frequencies [K], mean 1 over images; 0 for empty classes."""
     frequency_K = targets_NK.double().sum(dim=0) / len(targets_NK)
     present = frequency_K > 0
     weights_K = torch.where(present, 1 / frequency_K.clamp_min(1e-12), 0.0) / present.sum()
@@ -324,7 +327,7 @@ def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: 
 
 
 class Evaluation(NamedTuple):
-    """The accuracy of a network on labelled images; `core.metrics` defines the figures."""
+    """The accuracy of a network on labelled images, as `core.metrics` defines it."""
 
     confusion_KK: np.ndarray
     accuracy: float

@@ -55,7 +55,7 @@ class Path(Protocol):
 
 
 def progress(path_TP: np.ndarray) -> list[float]:
-    """Return beta_0 ... beta_T of a trajectory [T + 1, P]: from 0 to 1, never decreasing.
+    """Return beta_0 ... beta_T of a trajectory [T + 1, P], non-decreasing from 0 to 1.
 
     Sums are taken in float64, so every machine computes the same values.
     """

@@ -1,4 +1,4 @@
-"""Train a network on the counts of votes: the objective of `experts.targets: counts`.
+"""Train a network on vote counts: the objective of `experts.targets: counts`.
 
 Shape letters: B galaxies of a batch, K classes, A answers, P parameters.
 """
@@ -19,7 +19,7 @@ from raydistill.core.networks import Network, without_readout
 
 @dataclass(frozen=True)
 class VoteLikelihood:
-    """The Dirichlet-multinomial likelihood of `core.dirichlet` as the objective of a training.
+    """The Dirichlet-multinomial likelihood of `core.dirichlet` as training objective.
 
     Parameters
     ----------
@@ -45,10 +45,10 @@ class VoteLikelihood:
         return concentrations(self._outputs(theta_P, images_BCHW))
 
     def loss(self, augmentation: Augmentation, precision: Precision = "float32") -> LossFunction:
-        """Return `loss(theta_P, images_BCHW, targets, parameters)`; targets have K + A columns.
+        """Return `loss(theta_P, images_BCHW, targets, parameters)`.
 
-        The first K columns are the class, one-hot or times a weight. Their sum is the weight of the
-        galaxy. The other columns are the counts of its votes.
+        Targets have K + A columns. The first K columns are the class, one-hot or times a weight.
+        Their sum is the weight of the galaxy. The other columns are the counts of its votes.
         """
 
         def loss(theta_P: Tensor, images_BCHW: Tensor, targets: Tensor, parameters: AugmentationParameters) -> Tensor:

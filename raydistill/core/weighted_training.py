@@ -1,4 +1,4 @@
-"""Train a network for a number of steps on images that are drawn with given probabilities.
+"""Train a network for some steps on images drawn with given probabilities.
 
 Sets of different sizes are compared fairly only after the same number of optimiser steps, so steps
 count here, not epochs. A drawing probability per image mixes sources and balances classes.
@@ -91,7 +91,7 @@ class WeightedTraining:
         return self.lr * (0.1 if step >= self.lr_decay_at * self.steps else 1.0)
 
     def resolved(self, arithmetic: Arithmetic | None = None) -> ResolvedWeightedTraining:
-        """Return this training without "auto", which means eager float32 unless `arithmetic` decides it."""
+        """Return this training without "auto": by `arithmetic`, or else eager float32."""
         arithmetic = arithmetic or fill_auto(self)
         return ResolvedWeightedTraining(
             **{field.name: getattr(self, field.name) for field in fields(WeightedTraining)} | arithmetic._asdict()
@@ -100,7 +100,7 @@ class WeightedTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedWeightedTraining(WeightedTraining):
-    """A training whose `compile` and `precision` are decided; `WeightedTraining.resolved` builds it."""
+    """A training of decided `compile` and `precision` (`WeightedTraining.resolved`)."""
 
     precision: Precision = "float32"
     compile: bool = False
@@ -120,7 +120,7 @@ class StepState(NamedTuple):
 
 
 class Mixing(NamedTuple):
-    """Partners of a batch's images, int64 [B], and the weight of an image against its partner, [B]."""
+    """Partners of a batch, int64 [B], and the images' weights against them, [B]."""
 
     partner_B: Tensor
     share_B: Tensor
@@ -192,7 +192,7 @@ def fit_steps(
 
 
 def drawing_probabilities(labels_N: Tensor, shares_K: Tensor | None = None) -> Tensor:
-    """Return the probability of each image, such that classes are drawn with given shares.
+    """Return image probabilities such that classes are drawn with given shares.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def drawing_probabilities(labels_N: Tensor, shares_K: Tensor | None = None) -> T
 
 
 def class_weights(targets_NK: Tensor, beta: float) -> Tensor:
-    """Return weights in inverse proportion to the effective number of images of each class.
+    """Return class weights in inverse proportion to effective numbers of images.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def step_loss(
     focal: float = 0.0,
     precision: Precision = "float32",
 ) -> Callable[..., Tensor]:
-    """Return `loss(theta_P, images_BCHW, weighted_BK, parameters, mixing)` of one batch.
+    """Return `loss(theta_P, images_BCHW, weighted_BK, parameters, mixing)` of a batch.
 
     `weighted_BK` are targets times class weights. Images are augmented, then mixed.
     """
@@ -273,7 +273,7 @@ def _mix(values: Tensor, mixing: Mixing) -> Tensor:
 
 
 def sample_mixing(g: torch.Generator, batch: int, alpha: float) -> Mixing:
-    """Draw a permutation of the batch, and one weight for the whole batch, as the authors' code does."""
+    """Draw a permutation and one weight for the batch, as in the authors' code."""
     share = special.betaincinv(alpha, alpha, float(torch.rand((), generator=g, dtype=torch.float64)))
     return Mixing(torch.randperm(batch, generator=g), torch.full((batch,), float(share), dtype=torch.float64))
 
@@ -295,7 +295,10 @@ def drawing(probabilities_N: Tensor, batch_size: int) -> Callable[[torch.Generat
 def loss_gradient(
     network: Network, augmentation: Augmentation, focal: float, requested: RequestsArithmetic
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return a function that computes the gradient in theta_P, and the loss, from the arguments of `step_loss`."""
+    """Return a function that computes the gradient in theta_P, and the loss.
+
+    It takes the arguments of the function that `step_loss` returns.
+    """
     arithmetic = fill_auto(requested)
     if arithmetic.compile:
         return _compiled(network, augmentation, focal, arithmetic.precision)
@@ -319,6 +322,6 @@ def _eager(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
 
 @lru_cache(maxsize=1)
 def _compiled(network: Network, augmentation: Augmentation, focal: float, precision: Precision) -> Any:
-    """Return the compiled gradient; successive trainings of a network in this process share it."""
+    """Return the compiled gradient, which successive trainings in a process share."""
     loss = step_loss(network, augmentation, focal, precision)
     return compiled(torch.func.grad_and_value(loss), otherwise=_eager(loss))

@@ -28,7 +28,7 @@ HDF5_MAGIC, NPY_MAGIC, ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"PK"
 
 
 class ArrayInfo(NamedTuple):
-    """Shape and type of an array in a file, and whether NumPy stored its columns first."""
+    """Shape and type of a stored array, and whether NumPy stored its columns first."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]

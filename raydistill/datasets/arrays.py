@@ -1,4 +1,4 @@
-"""Arrays of pictures and labels: HDF5 such as Galaxy10, .npz such as MedMNIST, and .npy.
+"""Arrays of pictures and labels: HDF5 (Galaxy10), .npz (MedMNIST) and .npy.
 
     images [N, H, W, 3], ans [N]                         Galaxy10
     train_images, train_labels, val_images, …            MedMNIST, with its official splits
@@ -144,7 +144,7 @@ class ArraySet(EncodedDataSet, PackedDataSet):
         return arrays
 
     def _pictures(self, arrays: list[_Array]) -> dict[str | None, _Array]:
-        """Return the array of pictures of each split. CatalogError if the choice is not clear."""
+        """Return the array of pictures per split. CatalogError if the choice is unclear."""
         usual = [one for one in arrays if one.is_pictures]
         chosen = _with_word(usual, PICTURE_WORDS) or usual
         if self.image_key is not None:
@@ -160,7 +160,7 @@ class ArraySet(EncodedDataSet, PackedDataSet):
         return {part: by_part[part] for part in (None, *PARTS) if part in by_part}
 
     def _labels_of(self, pictures: _Array, arrays: list[_Array]) -> _Array:
-        """Return the labels of an array of pictures. CatalogError if the choice is not clear."""
+        """Return the labels of a picture array. CatalogError if the choice is unclear."""
         fitting = [
             one
             for one in arrays

@@ -110,7 +110,7 @@ class DataSet(ABC):
         return Index(list(names) if names else _sort_labels(labels), rows)
 
     def digest(self) -> str:
-        """Return the SHA-256 of file names and sizes, which identifies the data without reading it."""
+        """Return the SHA-256 of file names and sizes, to identify data without reading."""
         return hashlib.sha256(repr(sorted(self.files().items())).encode()).hexdigest()
 
     @abstractmethod
@@ -122,7 +122,7 @@ class DataSet(ABC):
 
     @abstractmethod
     def decode(self, source: Source) -> np.ndarray:
-        """Return uint8 `[H, W, 3]`, row 0 at the top. RejectedImage if it cannot be decoded."""
+        """Return uint8 `[H, W, 3]`, row 0 at the top. RejectedImage if undecodable."""
 
     @abstractmethod
     def _rows(self) -> tuple[Sequence[str] | None, pa.Table]:
@@ -133,7 +133,7 @@ class DataSet(ABC):
         """
 
     def _parts(self, names: Sequence[str]) -> dict[str, Split | None]:
-        """Return the split of each of the data's own names. CatalogError for an unknown name."""
+        """Return the split of each of the data's names. CatalogError for an unknown one."""
         parts = part_names(names, self.splits)
         for name in names:
             if name not in parts:
@@ -180,13 +180,13 @@ class EncodedDataSet(DataSet):
         check_range(self.value_range, "survey.value_range")
 
     def decode(self, source: Source) -> np.ndarray:
-        """Return uint8 `[H, W, 3]`, row 0 at the top. RejectedImage if it cannot be decoded."""
+        """Return uint8 `[H, W, 3]`, row 0 at the top. RejectedImage if undecodable."""
         content, where = read_source(source)
         return decode_picture(content, where, self.value_range)
 
 
 def list_files(root: str) -> dict[str, int]:
-    """Return the sizes [bytes] of the files in a folder, or of one file, sorted by name.
+    """Return the sizes [bytes] of a folder's files, or of one file, sorted by name.
 
     Hidden files and those in folders of the system, such as __MACOSX, are left out.
     """
@@ -219,12 +219,12 @@ def file_rows(path: str, part: str, labels: pa.Array) -> pa.Table:
 
 
 def rows_in_block(rows: Sequence[int], first: int, count: int) -> Sequence[int]:
-    """Return the `rows` (ascending) within a block of `count` rows that starts at row `first`."""
+    """Return the `rows` (ascending) in a block of `count` rows from row `first`."""
     return rows[bisect_left(rows, first) : bisect_left(rows, first + count)]
 
 
 def to_class_names(labels: np.ndarray, names: Sequence[str], where: str) -> pa.Array:
-    """Return class names, or numerals without names, for integer labels; null for negative labels.
+    """Return class names (else numerals) of integer labels; null if negative.
 
     CatalogError if a label exceeds the names.
     """

@@ -1,4 +1,4 @@
-"""Data sets of records of equal length: the binary version of CIFAR, and IDX files such as MNIST.
+"""Data sets of fixed-length records: binary CIFAR, and IDX files such as MNIST.
 
 CIFAR-10: one label byte, then 3072 pixel bytes, the red plane first, row by row. CIFAR-100: coarse
 label, fine label, pixels (https://www.cs.toronto.edu/~kriz/cifar.html).

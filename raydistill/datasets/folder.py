@@ -19,7 +19,7 @@ from raydistill.galaxies.pictures.files import PICTURE_SUFFIXES
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(EncodedDataSet):
-    """Picture files in one folder per class: `root/train/CLASS/*.png` and `root/test/CLASS/*.png`.
+    """Picture files by class: `root/train/CLASS/*.png` and `root/test/CLASS/*.png`.
 
     Without an official split the layout is `root/CLASS/*.png`. Splits may also be below the
     classes, and one folder may be around all of them. A class may have subfolders. The id of a

@@ -60,7 +60,7 @@ def files_of_config(
 
 
 def _listed_configs(readme: str, names: Sequence[str]) -> dict[str, list[str]]:
-    """Return the files of each configuration in the header of README.md that has files here."""
+    """Return the files of configurations in README.md's header that have files here."""
     header = _HEADER.match(readme.lstrip("\ufeff"))
     try:
         content = yaml.safe_load(header[1]) if header else None
@@ -92,7 +92,7 @@ def _patterns(entry: dict[str, Any], name: str) -> list[str]:
 
 
 def _matches(file: str, pattern: str) -> bool:
-    """Return whether a path matches a pattern of the Hub, where `**` stands for any folders."""
+    """Return whether a path matches a Hub pattern; `**` stands for any folders."""
     pattern = pattern.removeprefix("./")
     return fnmatchcase(file, pattern) or fnmatchcase(file, pattern.replace("**/", ""))
 

@@ -43,13 +43,13 @@ class Layout:
     label: int
 
     def place(self, steps: Sequence[str]) -> tuple[str | None, str | None]:
-        """Return the split and the class of a path; the class is None if the path is too short."""
+        """Return the split and class of a path; class None if the path is too short."""
         split = None if self.split is None else steps[self.split]
         return split, steps[self.label] if len(steps) > self.label + 1 else None
 
 
 def read_layout(paths: Sequence[str], splits: Mapping[str, Split | None]) -> Layout:
-    """Return the layout of these paths of pictures below the root; `splits` are those of the config."""
+    """Return the layout of picture paths below the root; `splits` are the config's."""
     steps = [path.split("/") for path in paths]
     start = _skip_wrappers(steps, splits)
     top = {step[start] for step in steps}
@@ -64,7 +64,7 @@ def read_layout(paths: Sequence[str], splits: Mapping[str, Split | None]) -> Lay
 
 
 def _skip_wrappers(steps: list[list[str]], splits: Collection[str]) -> int:
-    """Return the number of folders that hold all pictures, and that are neither split nor class."""
+    """Return how many folders hold all pictures and are neither split nor class."""
     start = 0
     while all(len(step) > start + 2 and step[start] == steps[0][start] for step in steps):
         if are_splits({steps[0][start]}, splits):
@@ -74,7 +74,7 @@ def _skip_wrappers(steps: list[list[str]], splits: Collection[str]) -> int:
 
 
 def _skip_wrappers_in_splits(steps: list[list[str]], start: int, splits: Mapping[str, Split | None]) -> int:
-    """Return the position of the class below the splits: each may have one folder around its classes."""
+    """Return the class position below the splits, which may have wrapper folders."""
     label = start + 1
     own = [step for step in steps if splits.get(step[start], "train") is not None]
     while own and all(len(step) > label + 2 for step in own):

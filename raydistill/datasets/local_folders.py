@@ -1,4 +1,4 @@
-"""Find what the listing of a local folder leaves out: dead links, empty and hidden folders.
+"""Find what a folder listing leaves out: dead links, empty and hidden folders.
 
 A class may thus be missing without a word. Git-annex, DVC and clusters keep pictures as links.
 """
@@ -57,7 +57,7 @@ def find_omissions(root: str) -> Omissions:
 
 
 def _search(folder: str, inside: str, above: tuple[str, ...], found: Omissions, root: str) -> None:
-    """Add what a folder leaves out; `above` are the real paths of the folder and those around it."""
+    """Add a folder's omissions; `above` has the real paths of it and its parents."""
     num_visible = 0
     for entry in _entries(folder):
         path = inside + entry.name

@@ -54,7 +54,7 @@ def are_splits(names: Collection[str], given: Collection[str] = ()) -> bool:
 
 
 def spell_splits(names: Collection[str]) -> dict[str, Split] | None:
-    """Return the split of each name, or None if a name is none or no name is the training split."""
+    """Return each name's split; None if a name has none, or if none is training."""
     shared = shared_words(names)
     parts = {name: split_of(name, shared) for name in names}
     known: dict[str, Split] = {name: part for name, part in parts.items() if part is not None}
@@ -62,7 +62,7 @@ def spell_splits(names: Collection[str]) -> dict[str, Split] | None:
 
 
 def shared_words(names: Collection[str]) -> set[str]:
-    """Return the words that occur in each of several names, as `gz2` in gz2_train and gz2_test."""
+    """Return the words that several names share, as `gz2` in gz2_train and gz2_test."""
     words = [set(_tokens(name)) for name in names]
     return set.intersection(*words) - _WORDS.keys() if len(words) > 1 else set()
 
@@ -81,7 +81,7 @@ def part_names(names: Collection[str], given: Mapping[str, Split | None]) -> dic
 
 
 def _tokens(name: str) -> list[str]:
-    """Return the words of a name in lower case, without numbers and words such as "set"."""
+    """Return the lower-case words of a name, without numbers and words like "set"."""
     words = [word.lower() for word in _TOKEN.findall(name)]
     words = [match[1] if (match := _GLUED.fullmatch(word)) else word for word in words]
     return [word for word in words if not _FILLER.fullmatch(word)]

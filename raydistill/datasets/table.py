@@ -174,7 +174,7 @@ class ImageTable(EncodedDataSet, PackedDataSet):
 
 
 def _class_label_names(schema: pa.Schema, column: str) -> Sequence[str]:
-    """Return the ClassLabel names in the schema metadata of Hugging Face's `datasets`, if any."""
+    """Return any ClassLabel names in the schema metadata of Hugging Face `datasets`."""
     info = (schema.metadata or {}).get(b"huggingface", b"{}")
     features: dict[str, Any] = json.loads(info).get("info", {}).get("features", {})
     return (features.get(column) or {}).get("names") or ()

@@ -1,4 +1,4 @@
-"""Data sets that torchvision reads: CIFAR, MNIST and its relatives, SVHN, STL10, USPS.
+"""Data sets that torchvision reads: CIFAR, the MNIST family, SVHN, STL10, USPS.
 
 torchvision checks the md5 sum of each CIFAR, SVHN and STL10 file before it opens it. CIFAR's files
 are pickles, which can run code when they are opened, so this check is never switched off.
@@ -113,7 +113,7 @@ class TorchvisionSet(PackedDataSet):
             raise CatalogError(f"{self.dataset} cannot be downloaded ({_one_line(error)})", self.root, fix) from error
 
     def _open(self, part: str) -> Any:
-        """Return torchvision's data set of one split. CatalogError if its files cannot be read."""
+        """Return torchvision's data set of a split. CatalogError for unreadable files."""
         self.files()
         folder = self._folder()
         assert folder is not None
@@ -143,7 +143,7 @@ class TorchvisionSet(PackedDataSet):
         return names, pa.concat_tables(tables)
 
     def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
-        """Yield height, width and RGB bytes of these images; `path` is the name of their split."""
+        """Yield the height, width and RGB bytes of images; `path` names their split."""
         data = self._open(path)
         for row in rows:
             image = np.asarray(data[row][0].convert("RGB"))
@@ -172,7 +172,7 @@ def _stored(folder: Path, name: str) -> Path | None:
 
 @contextmanager
 def _without_gz(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """Yield `folder`, or a temporary folder with its files decompressed where some are `.gz`."""
+    """Yield `folder`, or a temporary folder with its `.gz` files decompressed."""
     if all((folder / name).is_file() for name in names):
         yield folder
         return

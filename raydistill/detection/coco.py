@@ -83,6 +83,6 @@ def document(
 
 
 def boxes_of(image: dict[str, Any]) -> np.ndarray:
-    """Return the corners of the annotations of an image, float64 `[N, 4]`: left, top, right, bottom."""
+    """Return an image's boxes, float64 `[N, 4]`: left, top, right, bottom."""
     boxes = np.array([one["bbox"] for one in image["annotations"]], np.float64).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

@@ -1,7 +1,7 @@
-"""Place pictures of galaxies into larger fields, with sky, noise and stars like those of real frames.
+"""Place galaxy pictures into larger fields with realistic sky, noise and stars.
 
-1. photutils finds the central galaxy of each picture. Its light is cut out (`cut_stamp`): the sky is
-   subtracted, the noise filtered out, and the light of neighbours left out. It ends softly, so a
+1. photutils finds the central galaxy of each picture. Its light is cut out (`cut_stamp`): the sky
+   is subtracted, the noise filtered out, and the light of neighbours left out. It ends softly, so a
    field shows no seams.
 2. Stamps are mirrored, turned, scaled and moved at random, and added as linear light: where two
    overlap, the field shows the sum. The surface brightness does not change with the scale.
@@ -130,9 +130,9 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Sky:
-    """The sky of a real frame: its level and noise in each channel, `[3]`, and the noise's correlation.
+    """The sky of a real frame: the level and the noise of each channel, `[3]`.
 
-    `correlation` is that of neighbouring pixels.
+    `correlation` is that of the noise in neighbouring pixels.
     """
 
     level: tuple[float, ...]
@@ -142,7 +142,10 @@ class Sky:
 
 @dataclass(frozen=True)
 class Placed:
-    """A visible source of a field: its label (`STAR` for a star), the id of its picture, its mask and scale."""
+    """A visible source of a field: its label, the id of its picture, mask and scale.
+
+    The label of a star is `STAR`.
+    """
 
     label: int
     name: str
@@ -249,7 +252,10 @@ def make_field(stamps: Sequence[Stamp | None], sky: Sky, model: FieldModel, rng:
 
 
 def _place(stamp: Stamp, scale: float, side: int, rng: np.random.Generator) -> Floats:
-    """Return the light `[side, side, 3]` of a mirrored, turned and scaled stamp at a random position."""
+    """Return the light `[side, side, 3]` of a stamp at a random position.
+
+    The stamp is mirrored, turned and scaled.
+    """
     size = len(stamp.light)
     zoom = stamp.width * scale / size  # pixels of the field per pixel of the stamp
     angle, mirror = rng.uniform(0, 2 * math.pi), rng.choice((-1.0, 1.0))
@@ -266,7 +272,7 @@ def _place(stamp: Stamp, scale: float, side: int, rng: np.random.Generator) -> F
 
 
 def _star(width: float, model: FieldModel, rng: np.random.Generator) -> Floats:
-    """Return the light `[side, side, 3]` of a star of this full width at half maximum at a random position."""
+    """Return the light `[side, side, 3]` of a star of FWHM `width` placed at random."""
     row, column = rng.uniform(0, model.side, 2)
     rows, columns = np.arange(model.side)[:, None] + 0.5 - row, np.arange(model.side) + 0.5 - column
     core = width / (2 * math.sqrt(2 ** (1 / MOFFAT) - 1))
@@ -278,7 +284,7 @@ def _star(width: float, model: FieldModel, rng: np.random.Generator) -> Floats:
 
 
 def _noise(sky: Sky, side: int, rng: np.random.Generator) -> Floats:
-    """Return noise `[side, side, 3]` with the deviation and the correlation of the sky.
+    """Return noise `[side, side, 3]` with the sky's deviation and correlation.
 
     White noise that a Gaussian of width b has blurred has the correlation exp(-1 / (4 b²)) between
     neighbours.

@@ -1,4 +1,4 @@
-"""Measure a detector: average precision at an overlap of one half, and the detection of central galaxies.
+"""Measure average precision at overlap 0.5, and detection of central galaxies.
 
 Shape suffixes: D detections and T true boxes of an image. A box has corners left, top, right,
 bottom [px]. All functions ignore classes.
@@ -51,7 +51,7 @@ def overlaps(boxes_D4: Floats, truths_T4: Floats) -> Floats:
 
 
 def match(boxes_D4: Floats, scores_D: Floats, truths_T4: Floats) -> Matches:
-    """Match detections with true boxes: by falling score, each takes the free box that it overlaps most."""
+    """Match detections by falling score, each with the free true box it overlaps most."""
     order_D = np.argsort(-np.asarray(scores_D), kind="stable")
     overlap_DT = overlaps(np.asarray(boxes_D4).reshape(-1, 4), np.asarray(truths_T4).reshape(-1, 4))
     truth_D = np.full(len(order_D), -1)
@@ -64,14 +64,14 @@ def match(boxes_D4: Floats, scores_D: Floats, truths_T4: Floats) -> Matches:
 
 
 def _ranked(images: Sequence[Matches]) -> tuple[Floats, Floats]:
-    """Return the scores of all detections, by falling score, and the number of hits up to each."""
+    """Return all detection scores, falling, and the number of hits up to each."""
     scores, truth = np.concatenate([one.scores_D for one in images]), np.concatenate([one.truth_D for one in images])
     order = np.argsort(-scores, kind="stable")
     return scores[order], np.cumsum(truth[order] >= 0)
 
 
 def average_precision(images: Sequence[Matches]) -> float:
-    """Return the mean over 101 recalls of the best precision at that recall or more, as COCO does."""
+    """Return the mean best precision at or above each of 101 recalls, as in COCO."""
     truths, (_, found) = sum(one.truths for one in images), _ranked(images)
     if not truths:
         return float("nan")
@@ -107,7 +107,7 @@ def central(boxes_D4: Floats, side: float) -> np.ndarray:
 
 
 def bootstrap(images: Sequence[Any], statistic: Callable[[Sequence[Any]], float], seed: int) -> Interval:
-    """Return the statistic of the images, and the interval of `RESAMPLES` drawings of as many images."""
+    """Return the images' statistic, and its bootstrap interval of `RESAMPLES` draws."""
     rng, count = np.random.default_rng(seed), len(images)
     values = [statistic([images[n] for n in rng.integers(count, size=count)]) for _ in range(RESAMPLES)]
     return percentile_interval(statistic(images), values)

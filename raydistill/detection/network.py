@@ -1,4 +1,7 @@
-"""A small detector: FCOS of torchvision (Tian et al. 2019, arXiv:1904.01355), without pretrained weights."""
+"""A small detector: torchvision's FCOS, without pretrained weights.
+
+FCOS: Tian et al. 2019, arXiv:1904.01355.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ MAX_DETECTIONS = 50  # of an image
 
 
 class Detections(NamedTuple):
-    """Boxes float64 `[D, 4]` (left, top, right, bottom [px]), scores `[D]` and categories from 0, int64 `[D]`."""
+    """Boxes float64 `[D, 4]` [px], scores `[D]` and categories int64 `[D]` from 0.
+
+    A box is left, top, right, bottom.
+    """
 
     boxes_D4: Floats
     scores_D: Floats
@@ -32,7 +38,7 @@ class Detections(NamedTuple):
 
 
 def import_detection() -> ModuleType:
-    """Import `torchvision.models.detection`; ConfigError if torchvision is not installed."""
+    """Import `torchvision.models.detection`; ConfigError if it is not installed."""
     try:
         return import_beside_torchvision("torchvision.models.detection")
     except ImportError as error:
@@ -112,7 +118,7 @@ class _Block(nn.Sequential):
 
 
 class _Backbone(nn.Module):
-    """Features at strides 4, 8 and 16; coarse ones are added to finer ones, as in a feature pyramid."""
+    """Features at strides 4, 8 and 16, with coarse added to fine (feature pyramid)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -166,7 +172,10 @@ def _detector_class(detection: ModuleType) -> Any:
 
 
 def suppress(overlap_DD: Tensor, max_overlap: float) -> Tensor:
-    """Return the rows of boxes, sorted by falling score, that no better kept box overlaps more than this."""
+    """Return the rows that non-maximum suppression keeps, of boxes by falling score.
+
+    A box is dropped if it overlaps a better kept box more than `max_overlap`.
+    """
     free, kept = torch.ones(len(overlap_DD), dtype=torch.bool), []
     for row, near in enumerate((overlap_DD > max_overlap).cpu()):
         if free[row]:

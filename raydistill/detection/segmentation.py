@@ -1,4 +1,4 @@
-"""Find the sources of a picture with photutils: those that stand out of the noise of the sky."""
+"""Find a picture's sources with photutils: those above the noise of the sky."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Box(NamedTuple):
 
 
 def smooth_brightness(light: Floats) -> Floats:
-    """Return the mean of the channels of light `[H, W, 3]`, smoothed, float64 `[H, W]`."""
+    """Return the smoothed channel mean, float64 `[H, W]`, of light `[H, W, 3]`."""
     return np.asarray(ndimage.gaussian_filter(light.mean(axis=2, dtype=np.float64), SMOOTHING, mode="nearest"))
 
 
 def border_sky(brightness: Floats) -> tuple[float, float]:
-    """Return the level and the noise of the sky in the border of a smoothed picture `[H, W]`."""
+    """Return the sky's level and noise in the border of a smoothed picture `[H, W]`."""
     from astropy.stats import sigma_clipped_stats  # a slow import, which most processes do not need
 
     width = max(1, min(brightness.shape) // BORDER)
@@ -73,7 +73,7 @@ def find_sources(light: Floats, sigmas: float, min_area: int) -> Labels:
 
 
 def central_source(labels: Labels) -> int:
-    """Return the number of the largest source in the central quarter of the picture; 0 if there is none."""
+    """Return the number of the largest source in the central quarter; 0 if none."""
     height, width = labels.shape
     middle = labels[3 * height // 8 : -(3 * height // 8), 3 * width // 8 : -(3 * width // 8)]
     counts = np.bincount(middle.ravel())
@@ -82,7 +82,7 @@ def central_source(labels: Labels) -> int:
 
 
 def visible_part(light: Floats, noise: float, sigmas: float, min_area: int) -> Bools:
-    """Return the pixels in which one source without sky and noise exceeds the threshold of `find_sources`.
+    """Return the pixels of a lone source that exceed the threshold of `find_sources`.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def visible_part(light: Floats, noise: float, sigmas: float, min_area: int) -> B
 
 
 def connected_sources(brightness: Floats, threshold: float, min_area: int) -> Any:
-    """Return the `SegmentationImage` of the connected pixels above a threshold; None if there are none."""
+    """Return the `SegmentationImage` of connected pixels above a threshold, or None."""
     from photutils.segmentation import detect_sources
 
     with warnings.catch_warnings():

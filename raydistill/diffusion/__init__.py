@@ -1,1 +1,4 @@
-"""Generate images with diffusion: conditions, processes, networks, training and sampling, without Ray."""
+"""Generate images with diffusion, without Ray.
+
+The package has conditions, processes, networks, training and sampling.
+"""

@@ -129,7 +129,7 @@ def answer_weights(tree: DecisionTree, votes_BA: Tensor) -> Tensor:
 
 
 def _vote_tags(group: ConditionGroup, votes_BA: Tensor) -> list[list[str]]:
-    """Return the tags of each galaxy, by falling weight; those of equal weight have the tree's order."""
+    """Return the tags of each galaxy by falling weight, equal weights in tree order."""
     tree = _tree_of(group)
     tags = answer_tags(tree)
     return [
@@ -156,7 +156,10 @@ def _gz2_tag(task: Task, answer: Answer) -> str:
 
 
 def _general_tag(task: Task, answer: Answer) -> str:
-    """Return "QUESTION ANSWER"; for an answer "yes" the question, and for the first question the answer."""
+    """Return the tag "QUESTION ANSWER".
+
+    For an answer "yes" it is the question, and for the first question the answer.
+    """
     if answer.key in _DENIALS:
         return ""
     if answer.key == "yes":

@@ -1,4 +1,4 @@
-"""Describe the condition of an image: numbers in named groups, any of which may be unknown.
+"""Describe an image's condition: numbers in named groups, each possibly unknown.
 
 A condition holds V numbers, such as the vote fractions of a galaxy, its class and its size. A
 network sees each number, multiplied by 1 where it is known and by 0 where it is not, and that flag.
@@ -41,7 +41,7 @@ class ConditionGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class ConditionLayout:
-    """The groups of a condition, in the order of their columns. Without groups nothing is conditional.
+    """The groups of a condition in column order; without any, it is unconditional.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class ConditionLayout:
 
     @classmethod
     def from_plain(cls, plain: Sequence[dict[str, Any]]) -> ConditionLayout:
-        """Return the layout that `plain` describes. KeyError or ValueError for another form."""
+        """Return the layout that `plain` describes; KeyError or ValueError if malformed."""
         return cls(
             tuple(ConditionGroup(str(one["name"]), int(one["size"]), tuple(one.get("labels", ()))) for one in plain)
         )
@@ -148,7 +148,7 @@ class Conditions:
         return len(self.values_BV)
 
     def __getitem__(self, index: Any) -> Conditions:
-        """Return the conditions of some images; `index` is a slice, or a tensor of numbers or flags."""
+        """Return the conditions at `index`: a slice, or a tensor of numbers or flags."""
         return Conditions(self.values_BV[index], self.known_BV[index])
 
     def to(self, device: torch.device | str) -> Conditions:
@@ -198,7 +198,7 @@ def drop_groups(
 
 
 class ConditionEmbedding(nn.Module):
-    """Embed conditions as vectors [B, D] that a network adds to the embedding of the time.
+    """Embed conditions as vectors [B, D], which are added to the time embedding.
 
     Parameters
     ----------

@@ -12,10 +12,10 @@ from torch import nn
 
 
 def leave_out_frozen(module: nn.Module) -> None:
-    """Let `state_dict` of a module, and of modules that hold it, have its trained parameters alone.
+    """Keep only the trained parameters of a module in `state_dict`.
 
-    `load_state_dict` then keeps the other tensors. Parameters count as trained if they require
-    gradients now.
+    This holds also for `state_dict` of modules that contain it. `load_state_dict` then keeps the
+    other tensors. Parameters count as trained if they require gradients now.
     """
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     frozen = frozenset(module.state_dict().keys() - trained)

@@ -1,4 +1,4 @@
-"""Mix attention and convolution by a learned gate, after the residual attention block of GalCatDiff.
+"""Gate attention and convolution, after GalCatDiff's residual attention block.
 
 GalCatDiff (Fan et al. 2025, arXiv:2506.16255) combines both dynamically: attention for the shape of
 the whole galaxy, convolution for its fine structure. Here

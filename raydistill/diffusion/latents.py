@@ -20,7 +20,7 @@ IMAGES_AT_ONCE = 8  # of the autoencoder: at 424 px an image needs about 1 GB wh
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """States are latents of the autoencoder of `StableDiffusion`, scaled to about unit variance."""
+    """States are `StableDiffusion` autoencoder latents scaled to about unit variance."""
 
     kind: Literal["latents"] = "latents"
 
@@ -51,7 +51,7 @@ class Latents(Frozen):
         leave_out_frozen(self)
 
     def encode(self, images_BCHW: Tensor) -> Tensor:
-        """Return the mean latents [B, L, H/f, W/f] of images in [-1, 1]; gradients stop here.
+        """Return mean latents [B, L, H/f, W/f] of images in [-1, 1]; gradients stop here.
 
         Stable Diffusion draws from the posterior instead, whose width is far below that of the
         latents. Without the draw an image always has the same state.
@@ -60,7 +60,10 @@ class Latents(Frozen):
         return latents * self.vae.config.scaling_factor
 
     def encode_noise(self, noise_BCHW: Tensor) -> Tensor:
-        """Return standard normal noise [B, L, H/f, W/f]: L numbers of the noise in each square of f x f pixels."""
+        """Return standard normal noise [B, L, H/f, W/f].
+
+        It takes L numbers of the noise in each square of f x f pixels.
+        """
         return F.pixel_unshuffle(noise_BCHW, self.factor)[:, : self.shape[0]]
 
     def decode(self, states_BLHW: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ NUM_TIME_BINS = 10
 def loss_per_image(
     generator: Generator, images_BCHW: Tensor, conditions: Conditions, times_B: Tensor, noise_BCHW: Tensor
 ) -> Tensor:
-    """Return weight(t) |D(x_t, t) - x0|^2 of each image, averaged over the numbers of its state.
+    """Return weight(t) |D(x_t, t) - x0|^2 of each image, averaged over its state.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def loss_per_image(
 
 
 def stratified_quantiles(g: torch.Generator, count: int, shard: int = 0, num_shards: int = 1) -> Tensor:
-    """Return the quantiles [count] of one shard of a batch: one per stratum, so that a batch covers [0, 1).
+    """Return a shard's quantiles [count], one per stratum; a batch covers [0, 1).
 
     Image i of the shard has the stratum i num_shards + shard among count num_shards. Kingma et al.
     2021, arXiv:2107.00630, found that even times lower the variance of the loss.

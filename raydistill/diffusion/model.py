@@ -1,4 +1,4 @@
-"""Put a generator together: a space, a process, a network and the embedding of conditions."""
+"""Assemble a generator: a space, a process, a network and a condition embedding."""
 
 from __future__ import annotations
 

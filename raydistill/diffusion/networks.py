@@ -1,4 +1,4 @@
-"""Declare the networks of a generator: a U-Net for pixels, a perceptron for components, Stable Diffusion.
+"""Declare generator networks: pixel U-Net, component perceptron, Stable Diffusion.
 
 A network maps (x, label, embedding) to F(x): the state [B, ...], the label of the time [B] and what
 `embedding(layout)` makes of the condition.

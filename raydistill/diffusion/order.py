@@ -1,4 +1,4 @@
-"""Order the training images, so that windows of them can be read one after another.
+"""Order the training images in windows that can be read one after another.
 
 Images are stored in groups, such as the row groups of Parquet files. In every epoch the groups are
 shuffled and divided into windows, and the images of a window are shuffled. Only one window must be
@@ -41,7 +41,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageOrder:
-    """An order that depends on the seed and the groups alone, with every image once an epoch.
+    """An order by the seed and the groups alone, with every image once an epoch.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class ImageOrder:
         return sum(self.sizes)
 
     def windows(self, first: int, last: int) -> Iterator[Window]:
-        """Yield the windows with the positions `first` to `last` - 1, and perhaps some before and after."""
+        """Yield the windows that overlap the positions `first` to `last` - 1."""
         epoch, position = divmod(first, self.num_images)
         position = first - position
         while position < last:
@@ -79,7 +79,7 @@ class ImageOrder:
             epoch += 1
 
     def batch(self, step: int, batch_size: int) -> Tensor:
-        """Return the images [batch_size] of a step as indices into all groups, put one behind another."""
+        """Return the images [batch_size] of a step as indices into the joined groups."""
         first, last = step * batch_size, (step + 1) * batch_size
         parts = []
         for window in self.windows(first, last):

@@ -1,4 +1,4 @@
-"""Map vectors to vectors by residual blocks that the time and the condition modulate."""
+"""Map vectors to vectors by residual blocks, modulated by time and condition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NUM_FREQUENCIES = 32
 
 
 class Perceptron(nn.Module):
-    """Residual blocks with adaptive layer norms (Peebles & Xie 2023, arXiv:2212.09748).
+    """Residual blocks with adaptive layer norm (Peebles & Xie 2023, arXiv:2212.09748).
 
     Parameters
     ----------
@@ -56,7 +56,10 @@ class _Block(nn.Module):
 
 
 def _embed_time(label_B: Tensor) -> Tensor:
-    """Return sines and cosines [B, 2 NUM_FREQUENCIES] of labels of order 1, with wavelengths 20 to 0.06."""
+    """Return sines and cosines [B, 2 NUM_FREQUENCIES] of labels of order 1.
+
+    Their wavelengths are 20 to 0.06.
+    """
     frequencies = torch.logspace(math.log10(0.3), 2, NUM_FREQUENCIES, device=label_B.device, dtype=label_B.dtype)
     angles = label_B[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -16,7 +16,7 @@ def to_tensors(images_NHWC: np.ndarray | Tensor) -> Tensor:
 
 
 def to_pixels(images_BCHW: Tensor) -> np.ndarray:
-    """Return float images [B, 3, H, W] as uint8 [B, H, W, 3], clipped to [-1, 1] and rounded.
+    """Convert float [B, 3, H, W], clipped to [-1, 1], to rounded uint8 [B, H, W, 3].
 
     It is the inverse of `to_tensors`.
     """

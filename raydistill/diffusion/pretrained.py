@@ -1,4 +1,4 @@
-"""Open the parts of Stable Diffusion in a local folder, in the layout of diffusers.
+"""Open the parts of Stable Diffusion in a local folder of the diffusers layout.
 
 The folder has the sub-folders of `FILES`. Weights are safetensors. Nothing is downloaded, and no
 pickle is read.
@@ -184,7 +184,7 @@ class Pretrained:
 
 
 def import_extra(name: str) -> ModuleType:
-    """Import a package of the extra `stable-diffusion`; ConfigError if it is not installed."""
+    """Import a package of the extra `stable-diffusion`; ConfigError if missing."""
     try:
         return import_beside_torchvision(name)
     except ImportError as error:

@@ -213,17 +213,17 @@ class EDM:
 
 @dataclass(frozen=True)
 class VPrediction:
-    """Variance-preserving cosine process that ends in noise alone; the network predicts v.
+    """Variance-preserving cosine process that ends in noise; the network predicts v.
 
-    alpha = cos(a t), sigma = sin(a t), and v = alpha eps - sigma x0, so D = alpha x_t - sigma F. The
-    loss is |F - v|^2 = |D - x0|^2 / sigma^2.
+    alpha = cos(a t), sigma = sin(a t), and v = alpha eps - sigma x0, so D = alpha x_t - sigma F.
+    The loss is |F - v|^2 = |D - x0|^2 / sigma^2.
 
     Parameters
     ----------
     final_alpha
         alpha at t = 1. With 0, the default, x_1 is noise alone. A sampler starts from noise, so
-        another value biases the brightness: towards the mean of all images. Stable Diffusion 1.5 has
-        0.068.
+        another value biases the brightness: towards the mean of all images. Stable Diffusion 1.5
+        has 0.068.
 
     References
     ----------
@@ -318,7 +318,7 @@ class StableDiffusionProcess:
         return Preconditioning(1 / alpha, -sigma / alpha, one)
 
     def label(self, t: Tensor) -> Tensor:
-        """Return the number of the step, from 0, by which the network is informed of the time."""
+        """Return the step number, from 0, that informs the network of the time."""
         return t * (NUM_STEPS - 1)
 
     def weight(self, t: Tensor) -> Tensor:

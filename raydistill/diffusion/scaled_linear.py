@@ -1,4 +1,4 @@
-"""Compute the noise schedule of Stable Diffusion, whose square roots of beta are linear.
+"""Compute Stable Diffusion's noise schedule, in which sqrt(beta) is linear.
 
     beta_n = (sqrt(BETA_START) + n / (N - 1) (sqrt(BETA_END) - sqrt(BETA_START)))^2,
     alpha_n^2 = (1 - beta_0) ... (1 - beta_n),    sigma_n^2 = 1 - alpha_n^2,
@@ -46,7 +46,7 @@ def alpha_at(times: Tensor, zero_terminal_snr: bool = False) -> Tensor:
 
 
 def time_of(alpha: Tensor, zero_terminal_snr: bool = False) -> Tensor:
-    """Return the times, as float64, at which alpha has these values; values beyond its ends are clipped."""
+    """Return the float64 times at which alpha has these values, clipped to its range."""
     table_N = alphas(zero_terminal_snr).to(alpha.device)
     values = alpha.double().clamp(table_N[-1], table_N[0])
     below = (torch.searchsorted(-table_N, -values, right=True) - 1).clamp(0, NUM_STEPS - 2)

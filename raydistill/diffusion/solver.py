@@ -1,23 +1,24 @@
-"""Integrate the probability-flow equation from noise to images, with one call of D per step.
+"""Integrate the probability-flow ODE from noise to images; a step calls D once.
 
 In u = sigma / (alpha + sigma) and y = x / (alpha + sigma) every process has straight paths,
 y = (1 - u) x0 + u eps, and the equation reads dy/du = (y - D) / u. With D linear in u between two
 steps, it is solved exactly:
 
-    y' = (u'/u) y + (1 - u'/u) D - d (u - u' + u' log(u'/u)),    d = (D - D_before) / (u - u_before).
+    y' = (u'/u) y + (1 - u'/u) D - d (u - u' + u' log(u'/u)),
+    d = (D - D_before) / (u - u_before).
 
 This is the exponential two-step Adams-Bashforth method (Hochbruck & Ostermann 2010,
 doi:10.1017/S0962492910000048). With d = 0 it is DDIM (Song et al. 2021,
 arXiv:2010.02502), of order 1. DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095) takes D linear in
 log(alpha / sigma) instead.
 
-Step n is at u_0 + (u_1 - u_0) v, where u_t is the u of time t and v = (1 - n / steps)^2. On mixtures
-of narrow and wide peaks this solver and these steps have the least error among four solvers and four
-exponents (`benchmarks/solvers.py`).
+Step n is at u_0 + (u_1 - u_0) v, where u_t is the u of time t and v = (1 - n / steps)^2. On
+mixtures of narrow and wide peaks this solver and these steps have the least error among four
+solvers and four exponents (`benchmarks/solvers.py`).
 
 The brightness of a picture is the sum of many pixels with common deviations. It exceeds their noise
-already at u near 1, where v has few steps. A shift s moves them there: s v / (1 + (s - 1) v), as Esser
-et al. 2024, arXiv:2403.03206, do for large pictures.
+already at u near 1, where v has few steps. A shift s moves them there: s v / (1 + (s - 1) v), as
+Esser et al. 2024, arXiv:2403.03206, do for large pictures.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def solve(
 def sampling_grid(
     process: Process, steps: int, strength: float = 1.0, shift: float = 1.0
 ) -> tuple[list[float], Tensor]:
-    """Return the u of `steps` steps and their end 0, decreasing, and the times of the steps."""
+    """Return decreasing u of `steps` steps, with their end 0, and the steps' times."""
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
     ends = torch.tensor([0.0, strength], dtype=torch.float64)

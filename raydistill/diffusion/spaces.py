@@ -1,4 +1,4 @@
-"""Choose the numbers in which diffusion runs: normalised pixels, or whitened principal components.
+"""Choose diffusion states: normalised pixels or whitened principal components.
 
 A space maps images in [-1, 1] to states with mean 0 and standard deviation `SIGMA_DATA`, and noise
 in pixels to standard normal noise of the state. Buffers hold its statistics of the images, so
@@ -27,18 +27,18 @@ OVERSAMPLING, ROUNDS = 16, 6  # of the subspace iteration; Halko et al. use 5 to
 
 @dataclass(frozen=True)
 class PixelSpace:
-    """States are pixels, with the mean of each colour and one standard deviation taken out."""
+    """States are pixels, normalised by colour means and one standard deviation."""
 
     kind: Literal["pixels"] = "pixels"
 
     def module(self, shape: Shape) -> Pixels:
-        """Return the space for images of shape [C, H, W], before `fit`: states are the images."""
+        """Return the space for images [C, H, W] before `fit`: states are the images."""
         return Pixels(shape)
 
 
 @dataclass(frozen=True)
 class ComponentSpace:
-    """States are the whitened principal components of the images: small and fast, but blurred.
+    """States are whitened principal components of images: small, fast, but blurred.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class Components(nn.Module):
         return (images_BCHW.flatten(1) - self.mean) @ self.axes.T * (SIGMA_DATA / self.std)
 
     def encode_noise(self, noise_BCHW: Tensor) -> Tensor:
-        """Return the noise [B, K] of the states: its components, which are standard normal too."""
+        """Return the states' noise [B, K]: its components, also standard normal."""
         return noise_BCHW.flatten(1) @ self.axes.T
 
     def decode(self, states_BK: Tensor) -> Tensor:
@@ -139,10 +139,11 @@ class Components(nn.Module):
 
 
 def principal_axes(centred_NP: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return at most `count` principal axes [K, P] of centred rows and their variances [K], largest first.
+    """Return at most `count` principal axes [K, P] and variances [K], largest first.
 
-    The rows are float64. Subspace iteration from random vectors (Halko et al. 2011, arXiv:0909.4061, Algorithm 4.4) costs
-    N P K operations a round, where the covariance would cost N P^2.
+    The rows are centred, and float64. Subspace iteration from random vectors (Halko et al. 2011,
+    arXiv:0909.4061, Algorithm 4.4) costs N P K operations a round, where the covariance would cost
+    N P^2.
     """
     rows, columns = centred_NP.shape
     guesses = min(count + OVERSAMPLING, rows, columns)
@@ -156,6 +157,6 @@ def principal_axes(centred_NP: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _with_fixed_signs(axes_KP: Tensor) -> Tensor:
-    """Return axes whose largest entry is positive; an eigenvector's sign depends on the library."""
+    """Return axes with positive largest entries; libraries differ in their sign."""
     largest_K1 = axes_KP.abs().argmax(dim=1, keepdim=True)
     return axes_KP * axes_KP.gather(1, largest_K1).sign()

@@ -1,7 +1,9 @@
-"""Fine-tune Stable Diffusion 1.5 on captions, as GalaxySD does (Ma et al. 2025, arXiv:2506.16233).
+"""Fine-tune Stable Diffusion 1.5 on captions, as GalaxySD does.
 
-The U-Net is trained, in full or by low-rank adapters. Autoencoder and text encoder stay as they are,
-where GalaxySD trains the text encoder too.
+GalaxySD: Ma et al. 2025, arXiv:2506.16233.
+
+The U-Net is trained, in full or by low-rank adapters. Autoencoder and text encoder stay as they
+are, where GalaxySD trains the text encoder too.
 
 Shapes: B images, T tokens of a caption, D numbers of a token.
 """
@@ -27,7 +29,7 @@ ADAPTED = ("to_q", "to_k", "to_v", "to_out.0")
 
 @dataclass(frozen=True)
 class StableDiffusion:
-    """The U-Net of Stable Diffusion 1.5 from a local folder, conditioned on captions (`captions`).
+    """Stable Diffusion 1.5's U-Net from a local folder, conditioned on `captions`.
 
     It needs the extra `stable-diffusion`, a space of kind "latents" and a process of kind
     "stable-diffusion". Nothing is downloaded.
@@ -42,8 +44,8 @@ class StableDiffusion:
     checkpointing
         Compute activations again in the backward pass, for less memory and a third more time.
     weights_sha256
-        Digest that the files of the folder must have (`raydistill.diffusion.pretrained`). None: any;
-        a generator's artifact records it.
+        Digest that the files of the folder must have (`raydistill.diffusion.pretrained`). None:
+        any; a generator's artifact records it.
 
     References
     ----------
@@ -67,7 +69,7 @@ class StableDiffusion:
         return Pretrained(self.path, self.weights_sha256)
 
     def with_digest(self) -> StableDiffusion:
-        """Return the network with the digest of its files. ArtifactMissing if a file is missing."""
+        """Return the network with its files' digest. ArtifactMissing if one is missing."""
         return replace(self, weights_sha256=self.weights_sha256 or self.pretrained.digest())
 
     def module(self, shape: tuple[int, ...]) -> nn.Module:

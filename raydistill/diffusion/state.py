@@ -1,4 +1,4 @@
-"""Keep the state of a training: parameters, their moving average, the optimizer, the step.
+"""Keep the training state: parameters, moving average, optimizer and step.
 
 `to_tensors` gives it as named tensors, which safetensors can store without pickle.
 """
@@ -70,7 +70,7 @@ class TrainingState:
         self.step += 1
 
     def averaged(self) -> Generator:
-        """Return a copy of the generator with the moving average of the parameters, for evaluation."""
+        """Return a generator copy with moving-average parameters, for evaluation."""
         copy = deepcopy(self.generator)
         parameters = [parameter for _, parameter in copy.trained()]
         for parameter in parameters:

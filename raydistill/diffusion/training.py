@@ -138,14 +138,14 @@ class TrainingImages(NamedTuple):
 
 
 class ShardGradient(NamedTuple):
-    """The gradient [P] of the mean loss of a shard, and the losses of its images by time."""
+    """The gradient [P] of a shard's mean loss, and its images' losses by time."""
 
     gradient_P: Tensor
     loss: LossByTime
 
 
 def init_training(generator: Generator, training: GeneratorTraining) -> TrainingState:
-    """Return the state before the first step; it holds `generator` and changes it in place."""
+    """Return the initial state, which holds `generator` and changes it in place."""
     return TrainingState(generator, training.weight_decay, training.ema_decay, training.ema_power)
 
 
@@ -194,7 +194,7 @@ def _shard_losses(
 def train(
     state: TrainingState, data: TrainingImages, training: GeneratorTraining, seed: int
 ) -> Iterator[tuple[TrainingState, LossByTime]]:
-    """Yield the state and the loss after every remaining step, computing all shards here.
+    """Yield the state and loss after each remaining step, computing all shards here.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Fetch a picture of each galaxy of a table from SDSS or the Legacy Surveys, by its position."""
+"""Fetch pictures of a table's galaxies by position: SDSS or Legacy Surveys."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class CutoutRequest:
             raise ConfigError(f"a pixel of {self.scale:g} arcsec is out of range", "--scale", "SDSS's own is 0.396")
 
     def url(self, ra: float, dec: float, scale: float) -> str:
-        """Return the address of a picture at a position [deg, ICRS] with pixels of `scale` [arcsec]."""
+        """Return the URL of a picture at a position [deg, ICRS], pixel `scale` [arcsec]."""
         survey = SURVEYS[self.survey]
         values = {"ra": f"{ra:.7f}", "dec": f"{dec:.7f}"}
         values |= dict.fromkeys(survey.names["scale"], f"{scale:.6g}")
@@ -139,7 +139,7 @@ class CutoutRequest:
 
 @dataclass(frozen=True)
 class CutoutReport:
-    """Counts of pictures: fetched now, there before, and failed; the failures are in failures.csv."""
+    """Counts of pictures fetched now, present before, and failed (in failures.csv)."""
 
     folder: Path
     fetched: int
@@ -237,7 +237,7 @@ def fetch_cutouts(
 def list_galaxies(
     catalog: str, request: CutoutRequest, columns: Mapping[str, str | None] | None, hdu: int | str | None
 ) -> list[_Galaxy]:
-    """Return the galaxies of a table in its order, with the address of each picture or a reason without one."""
+    """Return a table's galaxies in order, with picture URLs or the reason for none."""
     table = read_catalog(catalog, "plain", columns=columns, hdu=hdu, need_labels=False)
     if pa.compute.count(table["ra"]).as_py() == 0 or pa.compute.count(table["dec"]).as_py() == 0:
         raise ConfigError("the table has no positions", catalog, "name their columns with --ra NAME and --dec NAME")

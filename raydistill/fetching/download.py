@@ -1,4 +1,4 @@
-"""Download one file over HTTP: resumed, verified, and renamed only when it is complete.
+"""Download a file by HTTP: resume, verify, and rename it only when complete.
 
 `NAME.part` has the bytes so far, and `NAME.part.json` the address and the validator (ETag or
 Last-Modified) that they belong to. A later run asks for the rest with `Range` and `If-Range`: a
@@ -72,7 +72,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Downloaded:
-    """A complete file: its size in bytes, its SHA-256, and whether a published checksum confirmed it."""
+    """A complete file: size [bytes], SHA-256, whether a published checksum matched."""
 
     size: int
     sha256: str
@@ -190,7 +190,7 @@ class _State:
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
     def differs_from(self, found: _State) -> bool:
-        """Return whether a partial response has a validator of another version; it may leave validators out."""
+        """Return whether a partial response is another version; it may omit validators."""
         other_date = self.last_modified and found.last_modified and found.last_modified != self.last_modified
         return bool((found.etag and found.etag != self.etag) or other_date)
 
@@ -212,19 +212,19 @@ class _Part:
         return self._file.stat().st_size if self._file.exists() else 0
 
     def resumable(self) -> int:
-        """Return the byte from which to continue; 0 if the bytes so far may be of another version."""
+        """Return the byte to continue from; 0 if the bytes may be of another version."""
         known = self._state.url == self.source.url and (self._state.validator or self.source.checksum)
         return self.size if known else 0
 
     def range_headers(self, offset: int) -> dict[str, str]:
-        """Return the headers that ask for the bytes from `offset`, of the same version only."""
+        """Return headers that request the same version's bytes from `offset`."""
         if not offset:
             return {}
         condition = {"If-Range": self._state.validator} if self._state.validator else {}
         return {"Range": f"bytes={offset}-", **condition}
 
     def begin(self, response: requests.Response, offset: int) -> int | None:
-        """Prepare the part for the body of a response, and return the size of the whole file if known."""
+        """Prepare the part for a response body; return the whole file's size if known."""
         found = _State(self.source.url, response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
         length = response.headers.get("Content-Length", "")
         size = int(length) if length.isdigit() else None
@@ -254,7 +254,7 @@ class _Part:
         self._check_size(self.size if self.source.size is not None and self.size > self.source.size else None)
 
     def check_end(self, response: requests.Response) -> None:
-        """Accept the part as complete after status 416 if it has all bytes; else start again."""
+        """Accept the part as complete on status 416 if it has all bytes; else restart."""
         _, size = _content_range(response)
         if size != self.size:
             self.discard()
@@ -305,7 +305,7 @@ class _Part:
 
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """Return the first byte and the size of the whole file of `bytes 5-9/10` or `bytes */10`."""
+    """Return the first byte and file size of `bytes 5-9/10` or `bytes */10`."""
     found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
     if found is None:
         return None, None

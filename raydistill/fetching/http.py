@@ -96,7 +96,7 @@ def at_base(url: str, base: str | None) -> str:
 
 
 def check_status(response: requests.Response, url: str) -> None:
-    """Raise TransientError for a busy server, DownloadError for a final refusal; 416 passes."""
+    """Raise TransientError if busy, DownloadError for a final refusal; 416 passes."""
     status = response.status_code
     if status in (200, 206, 416):
         return
@@ -108,7 +108,7 @@ def check_status(response: requests.Response, url: str) -> None:
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that Retry-After asks for, given as a number or a date; None if there is none."""
+    """Return the seconds of Retry-After, a number or a date; None if there is none."""
     text = headers.get("Retry-After", "").strip()
     if text.isdigit():
         return float(text)
@@ -143,14 +143,14 @@ def count_attempts(number: int) -> str:
 
 
 def check_permanent(error: BaseException, url: str) -> None:
-    """Raise DownloadError for an error that repeats, such as an invalid address or certificate."""
+    """Raise DownloadError if an error repeats, as for an invalid URL or certificate."""
     if isinstance(error, _PERMANENT):
         reason = " ".join(str(error).split())[:200]
         raise DownloadError(f"the address cannot be opened ({reason})", url, MIRROR) from error
 
 
 def wait_for_retry(error: Exception, failures: int, patience: Patience, url: str, stop: threading.Event) -> None:
-    """Wait before the next attempt, as long as the server asks for, or longer after each failure.
+    """Wait before retrying, as the server asks, or longer after each failure.
 
     Raises
     ------

@@ -28,13 +28,13 @@ _TITLE = re.compile(rb"<title[^>]*>([^<]{1,200})</title>|<message>([^<]{1,200})<
 
 
 def describe_wrong_kind(name: str, head: bytes) -> str:
-    """Return what the first bytes are if they do not fit the suffix of a name, else "".
+    r"""Describe the first bytes if they do not fit a name's suffix; "" if they do.
 
     Examples
     --------
     >>> describe_wrong_kind("votes.csv", b"<html><title>404 Not Found</title>")
     "a web page ('404 Not Found')"
-    >>> describe_wrong_kind("images.zip", b"PK\\x03\\x04")
+    >>> describe_wrong_kind("images.zip", b"PK\x03\x04")
     ''
     """
     if _WEB_PAGE.match(head):

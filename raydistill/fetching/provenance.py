@@ -51,7 +51,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def complete_files(record: Record, folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the entries of the provenance whose files are there with their sizes, by name."""
+    """Return by name the provenance entries whose files exist with their sizes."""
     entries = read_json(folder / provenance_file(record.name)).get("files", [])
     return {entry["name"]: entry for entry in entries if _is_there(folder, entry)}
 
@@ -83,17 +83,17 @@ def write_provenance(record: Record, folder: Path, licence: str, files: Sequence
 
 
 def file_entry(file: RemoteFile, mirror: str | None, published: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of one file: its published address, the mirror that served it, its size and checksums."""
+    """Return a file's row: published URL, mirror that served it, size and checksums."""
     return {"name": file.name, "url": file.url, "mirror": mirror, "published_checksum": published or None, **result}
 
 
 def licence_of(record: Record, folder: Path) -> str:
-    """Return the licence that was published when the record was fetched, or else the built-in one."""
+    """Return the licence published at the time of fetching, else the built-in one."""
     return str(read_json(folder / provenance_file(record.name)).get("licence") or record.licence)
 
 
 def write_config(record: Record, path: Path, licence: str, citation: str) -> None:
-    """Write a config that reads a record in the folder of `path`, with a licence and a citation."""
+    """Write a config for a record in `path`'s folder, with licence and citation."""
     survey = {**in_folder(record.survey, path.parent), "licence": licence, "citation": citation}
     text = (
         f"# {record.name}: written by `raydistill fetch {record.name}`. The curated set's manifest gets the licence.\n"

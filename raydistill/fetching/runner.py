@@ -1,4 +1,4 @@
-"""Fetch records: download their files in parallel, unpack them, and write the provenance.
+"""Fetch records: download files in parallel, unpack them, and write provenance.
 
 Files are the unit of parallel work. One connection a file is what public servers expect, and a part
 that grows at one end can be continued by any later run; several ranges of one file would need a map
@@ -124,7 +124,7 @@ def fetch_records(
 
 
 def describe_records(names: Sequence[str], to: Path, base: str | None = None) -> list[dict[str, Any]]:
-    """Return what fetching would do, without any request: files, addresses, licences, what is there."""
+    """Describe a fetch without requests: files, addresses, licences, what is there."""
     rows = []
     for record in map(find_record, names):
         folder = to / record.folder
@@ -193,7 +193,7 @@ def _published(record: Record, base: str | None, patience: Patience) -> Publishe
 
 
 def _download_all(jobs: Sequence[_Job], parallel: int, patience: Patience) -> list[Downloaded]:
-    """Download files in threads. The first error, or Ctrl-C, stops the others; their parts stay."""
+    """Download files in threads. An error or Ctrl-C stops all of them; parts stay."""
     if not jobs:
         return []
     stop = threading.Event()
@@ -252,7 +252,10 @@ def _finish(
 
 
 def _config(record: Record, folder: Path) -> Path | None:
-    """Write the config of a record that one can read, unless it is there: the user may have changed it."""
+    """Write the config of a record that can be read, unless it exists.
+
+    The user may have changed it.
+    """
     if not record.survey:
         return None
     licence, citations = licence_of(record, folder), record.citation.split("; ")

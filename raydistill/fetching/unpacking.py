@@ -1,4 +1,4 @@
-"""Unpack zip, tar and gzip archives: safe names, limits of size, and resumed after an interruption.
+"""Unpack zip, tar and gzip archives with safe names and size limits; resumable.
 
 An archive is unpacked to `NAME.part`, which gets its name when every file is there. A second run
 keeps the files that are complete. Names that lead out of the folder, links and devices are refused.
@@ -104,7 +104,7 @@ class _Member:
 
 
 class _Limit:
-    """Bytes that may still be written: what the disk has free, and a multiple of the archive's size."""
+    """Bytes still allowed: free disk space, and a multiple of the archive's size."""
 
     def __init__(self, archive: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def _is_wanted(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _safe_name(name: str, archive: Path) -> str:
-    """Return the last part of a name. DownloadError if the name leads out of the folder."""
+    """Return a name's last part. DownloadError if the name leads out of the folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
         raise _unsafe(name, archive)

@@ -16,7 +16,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Published:
-    """Size [bytes] and checksum of each file of a record by its name, and the licence or ""."""
+    """Size [bytes] and checksum of a record's files by name, and its licence or ""."""
 
     files: Mapping[str, tuple[int | None, str]]
     licence: str
@@ -60,7 +60,7 @@ def parse_record(values: Mapping[str, Any]) -> Published:
 
 
 def _usual_name(licence: str) -> str:
-    """Return a Creative Commons licence as it is usually written: "cc-by-nc-4.0" is "CC BY-NC 4.0"."""
+    """Spell a Creative Commons licence as usual: "CC BY-NC 4.0" for "cc-by-nc-4.0"."""
     kind, _, version = licence.rpartition("-")
     if not licence.lower().startswith("cc-"):
         return licence

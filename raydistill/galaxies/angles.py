@@ -1,4 +1,4 @@
-"""Read sexagesimal angles from text: 12:34:56.7, 12h34m56.7s, -10°22'25", 12ʰ34ᵐ, 188.7 deg.
+"""Read sexagesimal angles: 12:34:56.7, 12h34m56.7s, -10°22'25", 12ʰ34ᵐ, 188.7 deg.
 
 The usual spellings are read by one regular expression for the whole column, and others by astropy's
 `Angle`, which takes 36 µs for each.
@@ -80,7 +80,7 @@ def to_degrees(
 
 
 def _column(fields: pa.StructArray, name: str) -> pa.Array:
-    """Return a group of the pattern; "0" where it is empty or the pattern does not match."""
+    """Return a group of the pattern; "0" where it is empty or nothing matches."""
     text = pc.fill_null(pc.struct_field(fields, name), "")
     return text if name in ("sign", "unit", "mark") else pc.if_else(pc.equal(text, ""), "0", text)
 

@@ -1,7 +1,7 @@
-"""Read the vote fractions that a user asks for: `{smooth: 0.9, features_or_disk: 0.1}`.
+"""Read the requested vote fractions: `{smooth: 0.9, features_or_disk: 0.1}`.
 
-A question is *named* if one of its answers is. The other answers of a named question count as 0, and
-its fractions sum to 1. Questions that are not named are unknown (NaN).
+A question is *named* if one of its answers is. The other answers of a named question count as 0,
+and its fractions sum to 1. Questions that are not named are unknown (NaN).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def check_votes(votes_NA: np.ndarray, tree: DecisionTree, where: str, *, sums: b
 
 
 def replace_answers(votes_NA: np.ndarray, answers_A: np.ndarray, tree: DecisionTree) -> np.ndarray:
-    """Return votes in which the known questions of `answers_A` replace those of every row.
+    """Return votes with the known questions of `answers_A` replaced in every row.
 
     Questions that can no longer be reached become unknown.
 
@@ -127,7 +127,7 @@ def replace_answers(votes_NA: np.ndarray, answers_A: np.ndarray, tree: DecisionT
 
 
 def find_contradiction(votes_A: np.ndarray, tree: DecisionTree) -> str | None:
-    """Return what contradicts the tree: a question with votes that no volunteer can reach; else None."""
+    """Return what contradicts the tree: votes on an unreachable question; or None."""
     reach = reached(votes_A, tree)
     for task in tree.tasks:
         if reach[task.number] == 0 and np.nansum(votes_A[tree.columns_of(task)]) > 0:
@@ -137,7 +137,7 @@ def find_contradiction(votes_A: np.ndarray, tree: DecisionTree) -> str | None:
 
 
 def reliable(votes_NA: np.ndarray, tree: DecisionTree, smallest: float = 0.5) -> np.ndarray:
-    """Return the votes as float64 [N, A], and NaN for questions that fewer volunteers were asked."""
+    """Return votes, float64 [N, A]; NaN if a fraction below `smallest` was asked."""
     votes_NA = np.array(votes_NA, np.float64)
     for row_A in votes_NA:
         fractions = reached(row_A, tree)
@@ -148,7 +148,7 @@ def reliable(votes_NA: np.ndarray, tree: DecisionTree, smallest: float = 0.5) ->
 
 
 def describe_votes(votes_A: np.ndarray, tree: DecisionTree) -> list[str]:
-    """Return the most frequent answer to each question on the path of the most frequent answers.
+    """Return the most frequent answer to each question on the path of such answers.
 
     Parameters
     ----------
@@ -196,9 +196,10 @@ def _check_sum(votes_A: np.ndarray, task: Task, num_named: int, tree: DecisionTr
 
 
 def reached(votes_A: np.ndarray, tree: DecisionTree) -> dict[int, float]:
-    """Return an upper bound of the fraction of volunteers who reach each question, by its number.
+    """Return an upper bound of the fraction of volunteers who reach each question.
 
-    An unknown answer may have any fraction, so it counts as 1.
+    The keys are the numbers of the questions. An unknown answer may have any fraction, so it counts
+    as 1.
     """
     reach: dict[int, float] = {}
     for task in tree.tasks:  # a question stands after those that lead to it

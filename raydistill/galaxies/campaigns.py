@@ -40,7 +40,7 @@ from raydistill.galaxies.trees import (
 
 @dataclass(frozen=True)
 class Campaign:
-    """One campaign: its name as a catalog schema, its tree, and the tag in its columns."""
+    """One campaign: its catalog schema name, its tree, and the tag in its columns."""
 
     name: str
     tree: DecisionTree
@@ -87,7 +87,7 @@ _PREFIX = "morph_"  # of Euclid's morphology in a joint catalogue (IRSA)
 
 
 def names_of(tree: DecisionTree, task: Task) -> tuple[str, list[tuple[str, ...]]]:
-    """Return the name of a question in the columns of a table, and the names of each answer."""
+    """Return a question's name in the columns of a table, and each answer's names."""
     if tree == GZ2:
         question, answers = _GZ2_NAMES[task.number]
         return question, [(answer,) for answer in answers.split()]
@@ -96,7 +96,7 @@ def names_of(tree: DecisionTree, task: Task) -> tuple[str, list[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class TaskColumns:
-    """The columns of one question in a table, by kind; `expected` has their usual names.
+    """The columns of one question by kind; `expected` has their usual names.
 
     `answers` holds one name or None per answer.
     """
@@ -127,7 +127,7 @@ def spell(name: str) -> str:
 
 
 def find_columns(tree: DecisionTree, tag: str, present: Sequence[str]) -> list[TaskColumns]:
-    """Return the columns of each question of a tree; an empty `tag`: names without a campaign."""
+    """Return the columns of each question; empty `tag`: names without a campaign."""
     spelt = [(spell(name), name) for name in reversed(present)]
     by_spelling = {name.removeprefix(_PREFIX): own for name, own in spelt} | dict(spelt)
     columns = []
@@ -148,14 +148,14 @@ def find_columns(tree: DecisionTree, tag: str, present: Sequence[str]) -> list[T
 
 
 def columns_of(campaign: Campaign, present: Sequence[str]) -> list[TaskColumns]:
-    """Return the columns of each question: with the campaign's tag, or else without one."""
+    """Return each question's columns: with the campaign's tag, or else without one."""
     tagged = find_columns(campaign.tree, campaign.tag, present)
     untagged = find_columns(campaign.tree, "", present)
     return untagged if not _found(tagged) and _found(untagged) else tagged
 
 
 def find_campaigns(present: Sequence[str]) -> list[Campaign]:
-    """Return the campaigns whose votes a table holds: those with a tag, and what fits columns without one."""
+    """Return a table's campaigns: those with tags, and those of untagged columns."""
     tagged = [one for one in CAMPAIGNS.values() if _found(find_columns(one.tree, one.tag, present))]
     return tagged + [one for one in _untagged(present) if one not in tagged]
 

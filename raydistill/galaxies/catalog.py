@@ -172,7 +172,7 @@ def _log_unused_split(overrides: Mapping[str, str | None], catalog: _Catalog) ->
 def _columns_of_roles(
     overrides: Mapping[str, str | None], path_column: str | None, catalog: _Catalog
 ) -> Mapping[str, str | None]:
-    """Return the column of each role, such as "id" and "ra"; None where there is none, except for ids."""
+    """Return the column of each role, such as "ra"; None if absent, except for "id"."""
     names = {role: find_column(role, catalog.names, overrides, catalog.uri) for role in ALIASES} | {"file": path_column}
     if names["id"] is None:
         raise missing_column(
@@ -182,7 +182,7 @@ def _columns_of_roles(
 
 
 class _Catalog:
-    """A table whose columns of known schemas have their usual names, whatever their case."""
+    """A table with the usual names of known schemas' columns, whatever their case."""
 
     def __init__(self, uri: str, known: Collection[str], hdu: int | str | None) -> None:
         self._table: Table = open_table(uri, known, hdu)
@@ -199,7 +199,7 @@ class _Catalog:
         return find_path_column(self._table)
 
     def find_path(self, requested: str) -> str:
-        """Return the column of paths, which may be several joined by "/". CatalogError if there is none."""
+        """Return the column of paths, perhaps several joined by "/". CatalogError if none."""
         key = "survey.images.path_column"
         if "/" not in requested or requested in self.names:
             return find_named(requested, self.names, self.uri, key)
@@ -222,12 +222,12 @@ class _Catalog:
 
 
 def votes_type(tree: DecisionTree = GZ2) -> pa.DataType:
-    """Return the type of the `votes` column of a catalogue: one fraction per answer of the tree."""
+    """Return the type of a catalogue's `votes`: one fraction per answer of the tree."""
     return pa.list_(pa.float32(), len(tree.answers))
 
 
 def votes_array(catalog: pa.Table, tree: DecisionTree = GZ2) -> np.ndarray:
-    """Return the `votes` column as float32 `[N, A]`, answers in the order of `tree.answers`."""
+    """Return `votes` as float32 `[N, A]`, answers in the order of `tree.answers`."""
     flat = catalog["votes"].combine_chunks().flatten()
     return np.asarray(flat, dtype=np.float32).reshape(-1, len(tree.answers))
 
@@ -289,7 +289,7 @@ def _read_votes(catalog: _Catalog, schema: str, fractions: Fractions, names: Map
 
 
 def _weighted_fallbacks(questions: list[Question], fractions: Fractions, uri: str) -> str:
-    """Return the numbers of the tasks that take weighted instead of raw fractions, as "1,2,3"."""
+    """Return the numbers of tasks with weighted instead of raw fractions, as "1,2,3"."""
     if fractions != "raw":
         return ""
     weighted = [bool(q.columns) and q.columns[0].endswith(SUFFIXES["weighted"]) for q in questions]

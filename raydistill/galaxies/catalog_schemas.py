@@ -1,7 +1,8 @@
-"""Catalog schemas: in which columns a table of Galaxy Zoo holds votes, or another one labels.
+"""Catalog schemas: the columns of votes in Galaxy Zoo tables, or of labels.
 
-`willett`          Table 5 of Willett et al. 2013: `t01_…_a01_smooth_{fraction,weighted_fraction,debiased}`
-`hart16`           Hart et al. 2016: the same names, newer debiasing; some releases lack raw fractions
+`willett`          Table 5 of Willett et al. 2013:
+                   `t01_…_a01_smooth_{fraction,weighted_fraction,debiased}`
+`hart16`           Hart et al. 2016: same names, newer debiasing; some releases lack raw fractions
 `kaggle`           The Galaxy Challenge: `GalaxyID, Class1.1 … Class11.6`, cumulative along the tree
 `galaxy-datasets`  Galaxy Zoo 2 of galaxy-datasets: `smooth-or-featured-gz2_smooth_fraction`
 `gz-…`             other campaigns in galaxy-datasets' names: see `campaigns.CAMPAIGNS`
@@ -91,7 +92,7 @@ def check_schema(schema: str) -> str:
 
 
 def find_column(role: str, present: Sequence[str], overrides: Mapping[str, str | None], uri: str) -> str | None:
-    """Return the column for `role`: the configured one, or the first alias in the table, or None."""
+    """Return the column for `role`: the configured one, else the first alias, or None."""
     if role in overrides:
         requested = overrides[role]
         return None if requested is None else find_named(requested, present, uri, f"survey.columns.{role}")
@@ -108,7 +109,7 @@ def find_named(requested: str, present: Sequence[str], uri: str, key: str) -> st
 
 
 def find_name(requested: str, present: Sequence[str], uri: str) -> str | None:
-    """Return the column of this name, or the only one that differs in upper and lower case, or None."""
+    """Return this column, or the only one that differs in letter case, or None."""
     if requested in present:
         return requested
     plain = requested.strip().lower().lstrip("#% ")  # a header may be a comment line
@@ -243,7 +244,7 @@ KNOWN_NAMES = (
 
 
 def to_canonical(present: Sequence[str]) -> dict[str, str]:
-    """Return the columns by the names of their schema, where only upper and lower case differ.
+    """Return the columns by their schema names, where only letter case differs.
 
     Other columns, and names that would then occur twice, stay.
     """

@@ -1,12 +1,12 @@
-"""The builtin sets of classes, as data: for each class, its path in the decision tree.
+"""The builtin sets of classes, as data: each class's path in the decision tree.
 
 | classes | of the trees | source |
 |---|---|---|
-| `…-9` | all but `gz-rings` | the nine classes of Guan et al. 2023 (arXiv:2311.17967), made for Galaxy Zoo 2 |
+| `…-9` | all but `gz-rings` | nine classes for Galaxy Zoo 2, Guan et al. 2023 (arXiv:2311.17967) |
 | `gz2-9-lens` | `gz2` | the nine classes, and gravitational lenses |
 | `gz2-5` | `gz2` | the five classes of Zhu et al. 2019 (Ap&SS 364, 55) |
 | `gz-rings-2` | `gz-rings` | its two answers |
-| `…-10` | those with GZ DECaLS's questions | after the ten classes of Galaxy10 DECaLS (Leung & Bovy) |
+| `…-10` | those with GZ DECaLS's questions | after the classes of Galaxy10 DECaLS (Leung & Bovy) |
 
 A bar counts as one whether strong or weak. In GZ Hubble and GZ CANDELS, a disk is not clumpy.
 Galaxy10 selects its classes by thresholds that are not reproduced: here a class is a path, and

@@ -99,7 +99,7 @@ LISTED = "list"  # name of the tree of a list of labels
 
 @dataclass(frozen=True)
 class ClassTree:
-    """The classes to which galaxies are assigned; the position of a class is its label."""
+    """The classes to which galaxies are assigned; a class's position is its label."""
 
     name: str
     classes: tuple[GalaxyClass, ...]
@@ -157,7 +157,7 @@ class ClassTree:
         return np.stack(columns, axis=1)
 
     def probabilities(self, votes: np.ndarray) -> np.ndarray:
-        """Return the probability of each class: p_k = c_k / sum_j c_j, with the `confidence` c.
+        """Return each class's probability: p_k = c_k / sum_j c_j, with `confidence` c.
 
         Parameters
         ----------
@@ -183,7 +183,7 @@ class ClassTree:
 
 
 def find_class(name: str, names: Sequence[str], where: str = "") -> int:
-    """Return the label of a class; ConfigError with the nearest known name for another word."""
+    """Return a class's label; ConfigError with the nearest name for an unknown one."""
     if name not in names:
         raise ConfigError(f"there is no class '{name}'", where, nearest(name, tuple(names)))
     return list(names).index(name)
@@ -200,7 +200,7 @@ def require_path(galaxy_class: GalaxyClass) -> None:
 
 
 def path_confidence(votes: np.ndarray, galaxy_class: GalaxyClass) -> np.ndarray:
-    """Return the product of the steps' fractions, `[N]`, of votes `[N, A]` without NaN."""
+    """Return the product of step fractions, `[N]`, of votes `[N, A]` without NaN."""
     require_path(galaxy_class)
     confidence = np.ones(len(votes))
     for step in galaxy_class.path:
@@ -223,12 +223,13 @@ def unlabelled(tree: DecisionTree = GZ2) -> ClassTree:
 
 
 def load_class_tree(name_or_yaml_path: str | Sequence[str | int | LabelledClass]) -> ClassTree:
-    """Return a builtin tree, the tree in a YAML file, or a tree of labels without paths.
+    """Return a tree: builtin, of a YAML file, or of labels without paths.
 
     Parameters
     ----------
     name_or_yaml_path : str or sequence of str, int or LabelledClass
-        A name in `BUILTIN_TREES`, "unlabelled", the path or URI of a YAML file, or a list of labels.
+        A name in `BUILTIN_TREES`, "unlabelled", the path or URI of a YAML file, or a list of
+        labels.
 
     Raises
     ------
@@ -284,7 +285,7 @@ def _listed_class(entry: str | int | LabelledClass) -> GalaxyClass:
 
 
 def parse_class_tree(content: Any, where: str = "class tree") -> ClassTree:
-    """Return the tree in the content of a YAML file. ConfigError names the invalid entry."""
+    """Return the tree in a YAML file's content. ConfigError names the invalid entry."""
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise ConfigError("a class tree needs a 'name' and a list 'classes'", where, "see docs/how-to/own-survey.md")
     _check_keys(content, ("name", "tree", "classes"), where)
@@ -326,7 +327,7 @@ def _with_other_trees(fix: str, answers: tuple[tuple[str, ...], ...], tree: Deci
 
 
 def _to_text(answer: Any) -> str:
-    """Return the text of a YAML scalar: YAML parses yes and no as booleans, and 2 as a number."""
+    """Return a YAML scalar's text: YAML parses yes and no as booleans, 2 as a number."""
     if isinstance(answer, bool):
         return "yes" if answer else "no"
     return str(answer)

@@ -7,5 +7,5 @@ SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Informati
 
 
 def is_hidden(path: str) -> bool:
-    """Return whether a file, or a folder on its path, is hidden or belongs to the system."""
+    """Return whether a path has a hidden part, or one that belongs to the system."""
     return any(part.startswith(".") or part in SYSTEM_FOLDERS for part in path.split("/"))

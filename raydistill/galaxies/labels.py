@@ -90,7 +90,7 @@ class LabelIndex:
 
 
 def is_missing(label: str | None) -> bool:
-    """Return whether a label means that there is none: empty, -1, none, nan, null or unknown."""
+    """Return whether a label is missing: empty, -1, none, nan, null or unknown."""
     return label is None or label.lower() in _MISSING_LABELS or number(label) == -1
 
 
@@ -174,7 +174,7 @@ def _text(scalar: Any) -> str:
 
 
 def _value(label: str) -> tuple[str, Decimal | bool] | None:
-    """Return the kind and value of a label that spells a truth value or a number, or None."""
+    """Return kind and value of a label that spells a boolean or a number, or None."""
     if label.lower() in _TRUE + _FALSE:
         return "boolean", label.lower() in _TRUE
     value = number(label)

@@ -80,7 +80,7 @@ def to_numbers(column: pa.Array, kind: Kind = "number", scale: float | None = No
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """Return text for other kinds of text and for times of day, and the values of a dictionary."""
+    """Return text for other text types and times of day, and a dictionary's values."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
@@ -137,7 +137,7 @@ def _decimals(texts: list[str]) -> list[float | None]:
 
 
 def _with_points(texts: list[str]) -> list[str]:
-    """Return texts with decimal points for decimal commas, if the column leaves no doubt."""
+    """Return texts with points for decimal commas, if the column leaves no doubt."""
     if all(_THOUSANDS.fullmatch(text) or "," not in text for text in texts):
         return [text.replace(",", "") for text in texts]
     if all(_EUROPEAN.fullmatch(text) or _COMMA.fullmatch(text) or "." not in text for text in texts):

@@ -112,7 +112,7 @@ def align_major_axis(image: np.ndarray, side: float, pixels: int) -> tuple[np.nd
 
 
 def central_light(grey: np.ndarray, side: float) -> np.ndarray:
-    """Return the flux above the sky of the central bright region within `side / 2`, 0 elsewhere."""
+    """Return the central bright region's flux above sky within `side / 2`, else 0."""
     inner, edge = _central_rectangle(grey, side), _frame(grey)
     sky, bright = np.quantile(edge, [0.5, 0.84])
     # A sky clipped at black has a median deviation of 0, so take the larger of two estimates of its
@@ -126,19 +126,19 @@ def central_light(grey: np.ndarray, side: float) -> np.ndarray:
 
 
 def pixel_offsets(channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return pixel coordinates from the centre: y upwards `[H, 1]`, x to the right `[1, W]`."""
+    """Return pixel coordinates from the centre: y up `[H, 1]`, x right `[1, W]`."""
     height, width = channel.shape
     return (height - 1) / 2 - np.arange(height)[:, None], np.arange(width)[None, :] - (width - 1) / 2
 
 
 def _central_rectangle(image: np.ndarray, side: float) -> np.ndarray:
-    """Return a centred view of at least `side` pixels each way, or of the whole picture."""
+    """Return a centred view of at least `side` pixels each way, or the whole picture."""
     top, left = (max(0, int((length - side) / 2)) for length in image.shape[:2])
     return image[top : image.shape[0] - top, left : image.shape[1] - left]
 
 
 def _frame(channel: np.ndarray) -> np.ndarray:
-    """Return the pixels of the outer frame of a channel; its width is 1/50 of the shorter side."""
+    """Return a channel's outer frame of pixels, 1/50 of the shorter side wide."""
     width = max(1, min(channel.shape) // 50)
     edges = channel[:width], channel[-width:], channel[width:-width, :width], channel[width:-width, -width:]
     return np.concatenate([edge.ravel() for edge in edges])

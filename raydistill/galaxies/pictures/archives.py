@@ -110,7 +110,7 @@ class Archive:
         return os.path.commonpath([min(folders), max(folders)]) if folders else ""
 
     def sizes(self, folder: str = "") -> dict[str, int]:
-        """Return the unpacked sizes [bytes] of the files below a folder, by name below it, sorted.
+        """Return unpacked file sizes [bytes] below a folder, sorted by name below it.
 
         Hidden files are left out.
         """
@@ -123,11 +123,11 @@ class Archive:
         return self._zip.open(self._infos[name])
 
     def is_stored(self, name: str) -> bool:
-        """Return whether a file is not compressed, so that a stream can jump to any of its bytes."""
+        """Return whether a file is uncompressed, so that a stream can seek in it."""
         return self._infos[name].compress_type == zipfile.ZIP_STORED
 
     def read(self, name: str, where: str) -> bytes:
-        """Return the content of a picture's file, by its name in the zip or below `wrapper`.
+        """Return a picture file's content, by its name in the zip or below `wrapper`.
 
         Raises
         ------
@@ -164,7 +164,7 @@ def read_bounded(stream: IO[bytes], packed: int, where: str) -> bytes:
 
 
 def find_archive(path: str) -> tuple[Archive, str] | None:
-    """Return the zip into which a path leads, and the path in it; None if it leads into none.
+    """Return the zip on a path, and the path inside it; None if there is none.
 
     CatalogError if it leads into a zip in a zip.
     """
@@ -182,7 +182,7 @@ def _open(uri: str, version: object) -> Archive:
 
 
 def _version(uri: str) -> object:
-    """Return what changes when a local file does; None for a URI, and if there is none."""
+    """Return what changes with a local file; None for a URI or a missing file."""
     path = os.path.expanduser(uri)
     if "://" in uri or not os.path.exists(path):
         return None

@@ -1,4 +1,4 @@
-"""Read pictures from the cells of a table: encoded bytes, paths, or arrays of pixels."""
+"""Read pictures from table cells: encoded bytes, paths, or arrays of pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ARRAY_RANKS = (2, 3)  # H x W, and H x W x 3 or 3 x H x W
 
 
 def is_picture_type(kind: pa.DataType) -> bool:
-    """Return whether cells of this type can hold pictures: bytes, a path, a struct of both, or arrays."""
+    """Return whether a type can hold pictures: bytes, path, struct of both, arrays."""
     kind = _values(kind)
     if pa.types.is_struct(kind):
         fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
@@ -52,7 +52,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _rank(kind: pa.DataType) -> int:
-    """Return the number of axes of the numbers in a cell; 0 if it does not hold an array of numbers."""
+    """Return the number of axes of a cell's numeric array; 0 if it holds none."""
     if isinstance(kind, pa.FixedShapeTensorType):
         # Arrow 25 writes the inverse of the permutation that its format defines.
         return len(kind.shape) if kind.permutation in (None, sorted(kind.permutation or ())) else 0
@@ -65,7 +65,7 @@ def _rank(kind: pa.DataType) -> int:
 
 
 def check_text(value: object, column: str, where: str) -> None:
-    """Raise CatalogError if a text is a URL of the web or encoded bytes: neither is a path of a file."""
+    """Raise CatalogError for text that is a web URL or encoded bytes, not a path."""
     if not isinstance(value, str):
         return
     if value.startswith(("http://", "https://")):
@@ -77,7 +77,7 @@ def check_text(value: object, column: str, where: str) -> None:
 
 
 def check_chunks(kind: pa.DataType, files: Iterable[pa.NativeFile], column: str, where: str) -> None:
-    """Check a column of pictures in some Parquet files: its metadata in each row group, and its first row.
+    """Check pictures in Parquet files: each row group's metadata, and the first row.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def _below(folder: str, path: str) -> str:
 
 
 def _array(cell: pa.Scalar) -> np.ndarray:
-    """Return the numbers of a nested list; without their shape if rows differ in length."""
+    """Return a nested list's numbers, without their shape if rows differ in length."""
     if isinstance(cell.type, pa.FixedShapeTensorType):
         return cell.to_numpy()
     if isinstance(cell, pa.ExtensionScalar):

@@ -103,7 +103,7 @@ class Affine(NamedTuple):
 
 
 def _cross(ra: float, dec: float, side: float) -> SkyCoord:
-    """Return the centre of a square, and the middles of its edges: west, east, north, south."""
+    """Return a square's centre and edge middles: west, east, north, south."""
     steps = [0, side / 2, side / 2, side / 2, side / 2] * u.arcsec
     return SkyCoord(ra, dec, unit="deg").directional_offset_by([0, 270, 90, 0, 180] * u.deg, steps)
 
@@ -176,7 +176,7 @@ def cut(bands: Sequence[Band], ra: float, dec: float, side: float) -> list[np.nd
 
 
 def _is_straight(turn: np.ndarray, steps: Sequence[np.ndarray], shifts: Sequence[np.ndarray], count: int) -> bool:
-    """Return whether all bands have one grid, whose rows and columns run north and east."""
+    """Return whether all bands have one grid, whose rows and columns run north, east."""
     is_turn = (abs(turn).sum(axis=0) == 1).all() and (abs(turn).sum(axis=1) == 1).all()
     deviations = [abs(step - turn).sum(axis=1).max() * count / 2 for step in steps]
     offsets = [abs(shift - np.rint(shift)).max() for shift in shifts]
@@ -184,9 +184,10 @@ def _is_straight(turn: np.ndarray, steps: Sequence[np.ndarray], shifts: Sequence
 
 
 def _section(band: Band, centre: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, tuple[float, float]]:
-    """Return the pixels around a position, NaN beyond the edges, and the row and column of the position there.
+    """Return pixels around a position, NaN beyond edges, and its row and column there.
 
-    These are the pixels of `astropy.nddata.Cutout2D`, which does not read planes of a cube in parts.
+    These are the pixels of `astropy.nddata.Cutout2D`, which does not read planes of a cube in
+    parts.
     """
     pixels, position = extract_array(
         band, shape, (centre[1], centre[0]), mode="partial", fill_value=np.nan, return_position=True
