@@ -28,7 +28,7 @@ NETWORK = build_network(MLP(width=16), CLASSES, SIZE)
 
 
 def make_images(num: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return (images_NCHW, labels_N): the colour channel of the class is brighter, under noise."""
+    """Return (images_NCHW, labels_N): noise with a brighter channel for each class."""
     labels = torch.arange(num) % CLASSES
     images = torch.randn(num, 3, SIZE, SIZE, generator=generator(seed, "images"))
     images[torch.arange(num), labels] += 0.3

@@ -19,6 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAX_MEDIAN_WORDS = 16
 MAX_COLUMNS = 100
+MAX_FIRST_LINE = 80  # of a docstring
 HISTORY = {"docs/log.md"}  # dated entries stay as they were written
 GENERATED = {"docs/config.md", "docs/errors.md"}  # written from docstrings and error messages
 FROZEN_MESSAGES = {"raydistill/analysis/fits.py"}  # comments of FITS headers belong to the content digest
@@ -163,6 +164,14 @@ def home_made_terms(path: Path) -> list[str]:
     return terms + [" ".join(start.split())[:60] for start in starts if BAD_START.match(start.strip())]
 
 
+def long_first_lines(source: str) -> list[str]:
+    """Return the docstrings' first lines that exceed the limit, as "line: text"."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, documented) and ast.get_docstring(node)]
+    first = [(node.body[0].lineno, str(ast.get_docstring(node)).splitlines()[0]) for node in nodes]
+    return [f"{line}: {text}" for line, text in first if len(text) > MAX_FIRST_LINE]
+
+
 def checked_files() -> list[Path]:
     """Return the pages and the modules in which home-made terms are not allowed."""
     folders = ("raydistill", "tests", "benchmarks", "jobs", "examples")
@@ -190,6 +199,16 @@ def test_messages_use_standard_terms(path: Path) -> None:
     assert [
         f"{line}: {match[0]}" for line, text in messages(path.read_text()) for match in HOME_MADE.finditer(text)
     ] == []
+
+
+@pytest.mark.parametrize("path", [path for path in checked_files() if path.suffix == ".py"], ids=_name)
+def test_first_line_of_a_docstring_is_short(path: Path) -> None:
+    assert long_first_lines(path.read_text()) == []
+
+
+def test_long_first_lines_are_found() -> None:
+    source = f'"""Module."""\n\ndef short():\n    """{"x" * 80}"""\n\ndef long():\n    """{"x" * 81}\n\n    More."""\n'
+    assert long_first_lines(source) == ["7: " + "x" * 81]
 
 
 @pytest.mark.parametrize("page", prose_pages(), ids=_name)

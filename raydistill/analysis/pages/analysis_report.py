@@ -56,7 +56,7 @@ def analysis_page(
 
 
 def embed(folder: Folder, figure: FigureRecord) -> str:
-    """Return a figure as a data URI: the SVG, or the PNG if the SVG exceeds `MAX_VECTOR`."""
+    """Return a figure as a data URI: the SVG, or the PNG if the SVG is too large."""
     vector = folder.read(figure.svg)
     kind, content = ("svg+xml", vector) if len(vector) <= MAX_VECTOR else ("png", folder.read(figure.png))
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
