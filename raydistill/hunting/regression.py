@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from raydistill.core.checks import positive
 from raydistill.hunting.examples import Bools, Examples, Floats, Group, collect
@@ -89,7 +88,9 @@ def fit_regression(examples: Examples, standardiser: Standardiser, strength: flo
     strength
         Weight of the loss relative to the penalty; small values regularise more.
     """
-    from sklearn.linear_model import LogisticRegression  # a slow import, which most processes do not need
+    # Slow imports, which also set an environment variable. Most processes do not need them.
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
     weights_L = examples.weights_L / examples.weights_L.sum()
