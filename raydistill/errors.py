@@ -110,9 +110,9 @@ def is_storage_error(error: Exception) -> bool:
 
 
 def find_known_error(error: BaseException | None) -> RaydistillError | None:
-    """Return the first RaydistillError or OSError in a causal chain; None for a bug.
+    """Return the first RaydistillError in a causal chain; None for a bug.
 
-    Ray wraps the exceptions of its workers.
+    An OSError that names a file becomes an ArtifactError. Ray wraps the exceptions of its workers.
     """
     while error is not None:
         inner = getattr(error, "cause", None)  # Ray's wrapper may subclass the error that it wraps

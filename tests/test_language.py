@@ -117,13 +117,18 @@ def median_words(markdown: str) -> float:
     return median([len(sentence.split()) for sentence in sentences(markdown)] or [0])
 
 
-def comments_and_docstrings(source: str) -> Iterator[tuple[int, str]]:
-    """Yield (line, text) of every docstring and every comment of a Python file."""
+def docstrings(source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of every docstring of a Python file."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[:1]
             if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
                 yield body[0].lineno, str(body[0].value.value)
+
+
+def comments_and_docstrings(source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of every docstring and every comment of a Python file."""
+    yield from docstrings(source)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string.lstrip("# ")
@@ -166,9 +171,7 @@ def home_made_terms(path: Path) -> list[str]:
 
 def long_first_lines(source: str) -> list[str]:
     """Return the docstrings' first lines that exceed the limit, as "line: text"."""
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, documented) and ast.get_docstring(node)]
-    first = [(node.body[0].lineno, str(ast.get_docstring(node)).splitlines()[0]) for node in nodes]
+    first = ((line, text.strip().partition("\n")[0]) for line, text in docstrings(source))
     return [f"{line}: {text}" for line, text in first if len(text) > MAX_FIRST_LINE]
 
 

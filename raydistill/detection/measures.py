@@ -71,7 +71,10 @@ def _ranked(images: Sequence[Matches]) -> tuple[Floats, Floats]:
 
 
 def average_precision(images: Sequence[Matches]) -> float:
-    """Return the mean best precision at or above each of 101 recalls, as in COCO."""
+    """Return the mean best precision at or above each of 101 recalls, as in COCO.
+
+    NaN if no image has a true object.
+    """
     truths, (_, found) = sum(one.truths for one in images), _ranked(images)
     if not truths:
         return float("nan")

@@ -156,7 +156,7 @@ def _gz2_tag(task: Task, answer: Answer) -> str:
 
 
 def _general_tag(task: Task, answer: Answer) -> str:
-    """Return the tag "QUESTION ANSWER".
+    """Return the tag "QUESTION ANSWER"; "" for an answer that denies something.
 
     For an answer "yes" it is the question, and for the first question the answer.
     """

@@ -80,7 +80,10 @@ def to_degrees(
 
 
 def _column(fields: pa.StructArray, name: str) -> pa.Array:
-    """Return a group of the pattern; "0" where it is empty or nothing matches."""
+    """Return a group of the pattern; "0" for an empty or missing number.
+
+    An empty or missing sign, unit or mark stays "".
+    """
     text = pc.fill_null(pc.struct_field(fields, name), "")
     return text if name in ("sign", "unit", "mark") else pc.if_else(pc.equal(text, ""), "0", text)
 

@@ -289,7 +289,10 @@ def _read_votes(catalog: _Catalog, schema: str, fractions: Fractions, names: Map
 
 
 def _weighted_fallbacks(questions: list[Question], fractions: Fractions, uri: str) -> str:
-    """Return the numbers of tasks with weighted instead of raw fractions, as "1,2,3"."""
+    """Return the numbers of tasks with weighted instead of raw fractions, as "1,2,3".
+
+    CatalogError if raw fractions are requested and no task has them.
+    """
     if fractions != "raw":
         return ""
     weighted = [bool(q.columns) and q.columns[0].endswith(SUFFIXES["weighted"]) for q in questions]

@@ -109,7 +109,10 @@ def find_named(requested: str, present: Sequence[str], uri: str, key: str) -> st
 
 
 def find_name(requested: str, present: Sequence[str], uri: str) -> str | None:
-    """Return this column, or the only one that differs in letter case, or None."""
+    """Return this column, or the only one that differs in letter case, or None.
+
+    CatalogError if several differ in letter case alone.
+    """
     if requested in present:
         return requested
     plain = requested.strip().lower().lstrip("#% ")  # a header may be a comment line
