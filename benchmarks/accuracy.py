@@ -1,13 +1,14 @@
 """Measure the accuracy of whole runs over seeds: the tables of docs/results.md.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py gz2_kaggle5 gz2_kaggle5_ipc10 [--seeds 3] [--set KEY=VALUE] [--parallel 2] \
-        [--output runs] [--save-sets FOLDER]
-    RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py --sets FOLDER
+        [--output runs] [--save-sets FOLDER] [--gpus FRACTION]
+    RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py --sets FOLDER [--gpus FRACTION]
 
 Runs `raydistill run` for each config and distilling seed, on the same curated set and experts.
 `--save-sets` copies the distilled sets of each row into a folder. `--sets` measures every row of
 such a folder again from its images alone: it distils nothing and needs no experts. `--parallel` sets
 are distilled at once, each on its share of the cores: small steps gain little from a second thread.
+With `--gpus`, each worker and distilling process takes that fraction of a GPU.
 The first seed also trains all baselines, other networks, and networks on all the data.
 
 Fresh networks are evaluated by balanced accuracy on test galaxies, under each protocol of the
@@ -59,9 +60,10 @@ class Row(NamedTuple):
     def name(self) -> str:
         return " ".join([self.config, *self.overrides])
 
-    def arguments(self, output: str) -> list[str]:
+    def arguments(self, given: argparse.Namespace) -> list[str]:
         """Return the arguments of the row's commands."""
-        return [self.config, f"output={output}", *self.overrides]
+        gpus = [f"resources.gpus={given.gpus}", f"resources.distill_gpus={given.gpus}"] if given.gpus else []
+        return [self.config, f"output={given.output}", *gpus, *self.overrides]
 
 
 def main() -> None:
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--output", default="runs")
+    parser.add_argument("--gpus", type=float, default=0.0, metavar="FRACTION")
     parser.add_argument("--save-sets", type=Path, metavar="FOLDER")
     parser.add_argument("--sets", type=Path, metavar="FOLDER")
     args = parser.parse_args()
@@ -86,9 +89,10 @@ def main() -> None:
             for config in args.configs
         ]
         _distill([row for row, _ in named], args)
-    rows: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    rows: dict[str, Any] = {}
     for row, sets in named:
-        accuracies = _accuracies(row, _evaluate(row, sets, args.output))
+        accuracies = _accuracies(row, _evaluate(row, sets, args))
+        rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}  # another command may have added rows
         rows[row.name] = rows.get(row.name, {}) | accuracies  # saved sets lack their experts
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     _print_table(rows)
@@ -96,7 +100,7 @@ def main() -> None:
 
 def _distill(rows: list[Row], args: argparse.Namespace) -> None:
     """Distil all sets, several at once."""
-    common = [row.arguments(args.output) for row in rows]
+    common = [row.arguments(args) for row in rows]
     for arguments in common:
         prepare_experts(arguments)
     sets = [
@@ -111,7 +115,7 @@ def _distill(rows: list[Row], args: argparse.Namespace) -> None:
             _save(row, seed, folder, args.save_sets)
 
 
-def _evaluate(row: Row, sets: list[str], output: str) -> list[EvaluationReport]:
+def _evaluate(row: Row, sets: list[str], args: argparse.Namespace) -> list[EvaluationReport]:
     """Run the remaining stages for each set, and open the reports.
 
     sets: the override that names each set, `distill.seed` or `distilled`.
@@ -119,7 +123,7 @@ def _evaluate(row: Row, sets: list[str], output: str) -> list[EvaluationReport]:
     reports = []
     for seed, chosen in enumerate(sets):
         evaluated = ONLY_DISTILLED if seed else WITH_ALL
-        reports.append(EvaluationReport.open(str(run_stage("run", [*row.arguments(output), chosen, *evaluated]))))
+        reports.append(EvaluationReport.open(str(run_stage("run", [*row.arguments(args), chosen, *evaluated]))))
         print(f"{row.name}, seed {seed}: {balanced_accuracy(reports[-1].summary, 'distilled'):.3f}", flush=True)
     return reports
 

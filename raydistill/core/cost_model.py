@@ -1,8 +1,9 @@
 """Estimate work, to decide what "auto" means for `compile` and `precision`.
 
 Compiling costs about a minute per process and then saves about a third of the time. bfloat16 saves
-another half on hardware that multiplies matrices in it, and it rounds. The driver decides before the
-work begins. The decision depends on the work and the hardware, never on the number of workers.
+another half on hardware that multiplies matrices in it, and it rounds. It saves nothing where steps
+are so small that a GPU waits for their calls. The driver decides before the work begins. The
+decision depends on the work and the hardware, never on the number of workers.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from raydistill.core.training import Training
 # benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's); a
 # data-centre GPU about 1e13, eager.
 EAGER_FLOPS = {"cpu": 5e10, "gpu": 1e13}
-EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 5e-3}  # overhead of the calls in a step
+EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 8e-3}  # overhead of the calls in a step
 # x86's AMX and ARM's instructions. AVX-512's alone are no faster: a distillation compiled in bfloat16 took 1.33
 # times as long as in float32, an expert's step 1.05 times (docs/benchmarks.md).
 FAST_BFLOAT16 = ("amx_bf16", "bf16")
@@ -71,7 +72,11 @@ class WorkEstimate:
 
     def seconds(self, hardware: Hardware) -> float:
         """Return the approximate time of eager float32."""
-        return max(self.flops / EAGER_FLOPS[hardware.kind], self.steps * EAGER_STEP_SECONDS[hardware.kind])
+        return max(self.arithmetic_seconds(hardware), self.steps * EAGER_STEP_SECONDS[hardware.kind])
+
+    def arithmetic_seconds(self, hardware: Hardware) -> float:
+        """Return the approximate time of the operations, without overhead of calls."""
+        return self.flops / EAGER_FLOPS[hardware.kind]
 
 
 def forward_flops(network: Network, num_channels: int, image_size: int) -> int:
@@ -119,8 +124,7 @@ def useful_threads(work: WorkEstimate) -> int:
 
 def resolve_auto(requested: RequestsArithmetic, work: WorkEstimate, hardware: Hardware) -> Arithmetic:
     """Return the requested arithmetic; work and hardware decide each "auto"."""
-    long = work.seconds(hardware) > LONG_SECONDS
     compilable = hardware.compiler and not (isinstance(requested, Recipe) and requested.engine == "unrolled")
-    return fill_auto(
-        requested, Arithmetic(long and compilable, "bfloat16" if long and hardware.bfloat16 else "float32")
-    )
+    compiled = compilable and work.seconds(hardware) > LONG_SECONDS
+    rounded = hardware.bfloat16 and work.arithmetic_seconds(hardware) > LONG_SECONDS
+    return fill_auto(requested, Arithmetic(compiled, "bfloat16" if rounded else "float32"))

@@ -71,7 +71,8 @@ def test_distilling_costs_twelve_passes_per_image_and_step() -> None:
         (LONG, replace(LAPTOP, compiler=False), False, "bfloat16"),
         (LONG, replace(LAPTOP, bfloat16=False), True, "float32"),
         (LONG, Hardware("gpu", True, True), False, "float32"),  # 100 s there
-        (WorkEstimate(0, 10**6), Hardware("gpu", True, True), True, "bfloat16"),  # a million calls of nothing
+        (WorkEstimate(3e15, 1000), Hardware("gpu", True, True), True, "bfloat16"),
+        (WorkEstimate(0, 10**6), Hardware("gpu", True, True), True, "float32"),  # a million calls of nothing
     ],
 )
 def test_auto_depends_on_work_and_hardware(
