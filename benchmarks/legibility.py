@@ -263,7 +263,10 @@ def draw(pictures: dict[str, list[Pictures]], galaxies: Galaxies, names: list[st
 
 
 def _table(results: dict[str, Any]) -> str:
-    """Return the table: means over classes per set, then mean and deviation over sets."""
+    """Return the table: means over classes per set, then mean and deviation over sets.
+
+    Means of ratios are geometric.
+    """
     lines = [
         "| way | balanced accuracy | distance | fine structure | m = 2 | recognised | outside [0, 1] | stability |",
         "|" + "---|" * 8,

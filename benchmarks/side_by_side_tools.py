@@ -35,7 +35,7 @@ class Bench:
         self.commits = {method: _commit(folder) for method, folder in self.code.items()}
         self.environment = {
             **os.environ, "OMP_NUM_THREADS": str(given.threads),
-            "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": _python_path(),
         } | ({} if given.gpu else {"CUDA_VISIBLE_DEVICES": ""})  # fmt: skip
         self.machine = self.ask("machine", {})
 
@@ -131,6 +131,11 @@ def run_alternately(processes: dict[str, tuple[Process, Path]], iterations: int)
     return {side: SideResult(start[side], answers[side], out) for side, (_, out) in processes.items()}
 
 
+def _python_path() -> str:
+    """Return the path of this checkout's packages, before the path that is set."""
+    return os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+
+
 def _commit(folder: Path) -> str:
     """Return the commit of a checkout; SystemExit if its Python files were changed."""
 
@@ -192,7 +197,7 @@ def _cifar10(bench: Bench, training: dict[str, Any]) -> dict[str, Any]:
 def _stage(name: str, config: Path) -> str:
     """Run a stage and return its artifact's path."""
     command = [sys.executable, str(HERE.parent / "jobs" / f"{name}.py"), str(config)]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    environment = {**os.environ, "PYTHONPATH": _python_path()}
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     if answer.returncode:
         raise SystemExit(f"{' '.join(command)} failed")

@@ -209,7 +209,7 @@ def expert_probabilities(
 
 
 def prototype_importance(inputs: AnalysisInputs) -> Tensor:
-    """Return the contrast of each class's prototypes by pixel, float32 [K, H, W].
+    """Return the contrast of each class's prototypes by pixel, float64 [K, H, W].
 
     The contrast is how much they differ from the other prototypes. The mean over poses is
     taken, because the orientation of a prototype is that of no galaxy; of aligned galaxies,

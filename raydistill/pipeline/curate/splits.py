@@ -25,8 +25,9 @@ log = get_logger(__name__)
 
 
 def select_best(recipe: Curate, galaxies: pa.Table) -> pa.Table:
-    """Return the best of each class, and all galaxies of official non-train splits.
+    """Return the best of each class, and the galaxies of official non-train splits.
 
+    Both have at least `min_confidence`; `per_class` and `balance` apply to the train split alone.
     `part: string` is the official split of a galaxy, null if there is none. Without this column no
     galaxy has one.
     """

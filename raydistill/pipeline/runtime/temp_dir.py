@@ -20,7 +20,10 @@ SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def choose_temp_dir() -> str | None:
-    """Return a short folder for Ray if TMPDIR is too long for its sockets, else None."""
+    """Return a short folder for Ray if TMPDIR is too long for its sockets, else None.
+
+    None also if no short folder can be written to.
+    """
     default = get_default_ray_temp_dir()
     if sys.platform == "win32" or _fits(default):
         return None

@@ -16,7 +16,10 @@ def default_uri(run_folder: str | Path) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the database file of a SQLite URI, without its query; None for others."""
+    """Return the database file of a SQLite URI, without its query.
+
+    None for other URIs, and for a database in memory.
+    """
     if not uri.startswith("sqlite:///"):
         return None
     path = uri.removeprefix("sqlite:///").partition("?")[0]

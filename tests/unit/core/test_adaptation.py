@@ -204,7 +204,7 @@ def test_network_without_a_last_linear_layer_is_an_error() -> None:
 def test_alignment_closes_the_gap_to_a_shifted_survey() -> None:
     """Use two classes on a line, and a target with another offset.
 
-    The offset is in a direction that the source leaves free.
+    The classes differ in the first pixel. The offset is the same in all four.
     """
     g = generator(0, "shifted")
     labels = torch.arange(200) % 2

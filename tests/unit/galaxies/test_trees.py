@@ -254,7 +254,8 @@ def test_builtin_classes_belong_to_their_tree(name: str) -> None:
 def test_nine_classes_cover_all_galaxies_that_are_not_clumpy(name: str) -> None:
     """The classes partition the tree below smooth and disk.
 
-    Their confidences sum to 1 - f(artifact).
+    Their confidences sum to 1 - f(artifact), less those of clumpy galaxies if the tree asks for
+    clumps.
     """
     classes = BUILTIN_TREES[name]
     rng = np.random.default_rng(0)
