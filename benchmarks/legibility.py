@@ -69,7 +69,10 @@ RESULTS = ROOT / "benchmarks" / "results" / "legibility.json"
 PICTURE = ROOT / "docs" / "images" / "legibility.png"
 ALIGNED, UNALIGNED = "gz2_kaggle5", "gz2_kaggle5_unaligned"
 COMMON = ["network.width=32", "experts.num_experts=3"]
-RECIPE = ["distill.init=real", "distill.student_steps=10", "distill.student_lr=0.012", "resources.distill_cpus=1"]
+RECIPE = [
+    "distill.init=real", "distill.student_steps=10", "distill.student_lr=0.012", "distill.expert_epochs=2",
+    "distill.schedule={kind: fixed, max_start_epoch: 11}", "resources.distill_cpus=1",
+]  # fmt: skip
 PAPER = "distill.augmentation={operations: [color, crop, cutout, flip, scale, rotate], mode: single}"
 WAYS = {
     "published": (UNALIGNED, PAPER),

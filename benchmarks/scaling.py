@@ -205,7 +205,8 @@ OWN_NETWORKS = (  # of gz2_kaggle5
     f"experts.training.precision={'bfloat16' if machine()['bfloat16'] else 'float32'}",
 )
 SEGMENTS = (
-    *SMALL_NETWORKS, "experts.training.epochs=8", "experts.num_experts=2", "distill.schedule.max_start_epoch=5",
+    *SMALL_NETWORKS, "experts.training.epochs=8", "experts.num_experts=2", "distill.schedule={kind: fixed, max_start_epoch: 5}",
+    "distill.student_steps=20", "distill.expert_epochs=2", "distill.student_lr=0.006",
     "distill.trajectories_per_step=4", "distill.iterations=100", "distill.compile=false", "distill.precision=float32",
     "distill.validate_every=100", "distill.validation_epochs=1", "distill.picture_every=100", "resources.distill_cpus=1",
 )  # fmt: skip

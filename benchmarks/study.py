@@ -1,7 +1,7 @@
 r"""Compare variants of a recipe on the same experts, by validation accuracy.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/study.py gz2_kaggle5 \
-        --try 'early: distill.schedule.max_start_epoch=5' --try 'soft: distill.labels=soft' \
+        --try 'early: distill.schedule={kind: fixed, max_start_epoch: 5}' --try 'soft: distill.labels=soft' \
         [--seeds 3] [--parallel 2] [--output runs/study]
 
 The arguments after the config are overrides for all variants. Each `--try NAME: OVERRIDES` adds its
