@@ -25,8 +25,8 @@ from raydistill.core.networks import Network
 from raydistill.core.recipe import Recipe, ResolvedRecipe
 from raydistill.core.training import Training
 
-# benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's); a
-# data-centre GPU about 1e13, eager.
+# benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's).
+# benchmarks/gpu.py: a data-centre GPU reaches about 1e13, eager; small steps take 8 ms.
 EAGER_FLOPS = {"cpu": 5e10, "gpu": 1e13}
 EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 8e-3}  # overhead of the calls in a step
 # x86's AMX and ARM's instructions. AVX-512's alone are no faster: a distillation compiled in bfloat16 took 1.33
