@@ -41,6 +41,7 @@ def _commands() -> list[str]:
     texts = [page.read_text() for page in PAGES if page.name != "errors.md"] + [
         re.sub(r"^# ?", "", path.read_text(), flags=re.M) for path in (ROOT / "configs").glob("*.yaml")
     ]
+    texts = [text.replace("\\\n", "") for text in texts]  # lines that a backslash continues
     found = {m.strip() for text in texts for pattern in (COMMAND, INLINE) for m in pattern.findall(text)}
     found |= {m.strip() for text in texts for m in re.findall(r"RAYDISTILL_DATA=FOLDER (raydistill [^#\n]*)", text)}
     return sorted(command for command in found if not PLACEHOLDER.search(command))
