@@ -133,7 +133,7 @@ def run_alternately(processes: dict[str, tuple[Process, Path]], iterations: int)
 
 def _python_path() -> str:
     """Return the path of this checkout's packages, before the path that is set."""
-    return os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    return os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
 
 
 def _commit(folder: Path) -> str:
