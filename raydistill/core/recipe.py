@@ -14,10 +14,10 @@ from raydistill.core.checks import at_least_0_below_1, positive
 from raydistill.core.engines import EngineName
 from raydistill.core.outcome import OutcomeMatching
 from raydistill.core.schedule import LossWeighted, Schedule
+from raydistill.core.snapshots import EXPERT_STEPS
 
 SMALLEST_GRADIENT = 1e-12  # smallest divisor: images of zeros have no gradient
 FEWEST_STEPS, MOST_STEPS = 10, 50  # limits of `student_steps: auto`; the papers take 50
-EXPERT_STEPS = 75  # of `expert_epochs: auto`; the recipes that were tuned by hand have 56 to 96
 
 
 @dataclass(frozen=True, kw_only=True)

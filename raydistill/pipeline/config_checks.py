@@ -21,6 +21,7 @@ from raydistill.errors import ConfigError, nearest
 from raydistill.galaxies.answers import parse_answers
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, find_class, load_class_tree
 from raydistill.galaxies.vote_counts import PathQuestions
+from raydistill.simulation.config import SimulatedSurvey
 from raydistill.storage import Folder
 
 ALL = "all"  # value of curate.classes: every class of a data set
@@ -37,10 +38,10 @@ def check(config: Config) -> None:
         Two values contradict each other, or a network cannot be built for this image size.
     """
     _check_networks(config)
-    check_recipe(config)
+    _check_classes(config)
+    check_recipe(config, None if config.curate.classes == ALL else len(load_class_tree(config.curate.classes).names))
     if config.curate.align:
         _check_augmentation(config)
-    _check_classes(config)
     matched = len(config.distill.experts or range(config.experts.num_experts))
     if (groups := config.analyse.expert_groups) > matched:
         what = f"{groups} groups were asked for, and {matched} experts are matched"
@@ -52,18 +53,12 @@ def check(config: Config) -> None:
     _check_tracking(config)
 
 
-def check_recipe(config: Config) -> None:
-    """Raise ConfigError if the recipe needs experts or epochs not trained or not kept."""
-    ahead, epochs = config.distill.expert_epochs, config.experts.training.epochs
-    if ahead == "auto":
-        ahead = 1
-    if ahead > epochs:
-        what = f"the target lies {ahead} epochs ahead, but experts are trained for {epochs} only"
-        raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")
-    first = config.distill.schedule.min_start_epoch
-    if first + ahead > epochs:
-        what = f"the first start epoch is {first} and its target {ahead} epochs ahead, but experts are trained for {epochs} only"
-        raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
+def check_recipe(config: Config, num_classes: int | None) -> None:
+    """Raise ConfigError if the recipe needs experts or epochs not trained or not kept.
+
+    The number of classes limits the training images; None if it is not known yet.
+    """
+    check_epochs(config, _most_epochs(config, num_classes))
     if config.curate.image_size % config.distill.multi_formation:
         what = (
             f"images of {config.curate.image_size} pixels have no {config.distill.multi_formation} equal tiles a side"
@@ -79,6 +74,33 @@ def check_recipe(config: Config) -> None:
     if config.experts.keep == "ends" and config.distill.init == "tgdd":
         what = "experts.keep=ends stores the first and the last epoch, and init=tgdd draws from all epochs"
         raise ConfigError(what, "distill.init", "set it to dm, or experts.keep to all")
+
+
+def check_epochs(config: Config, epochs: int) -> None:
+    """Raise ConfigError if the recipe needs more epochs than experts store.
+
+    It depends on the training images, so stages check it again after curation.
+    """
+    ahead = 1 if config.distill.expert_epochs == "auto" else config.distill.expert_epochs
+    if ahead > epochs:
+        what = f"the target lies {ahead} epochs ahead, but experts store {epochs} only"
+        raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")
+    first = config.distill.schedule.min_start_epoch
+    if first + ahead > epochs:
+        what = f"the first start epoch is {first} and its target {ahead} epochs ahead, but experts store {epochs} only"
+        raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
+
+
+def _most_epochs(config: Config, num_classes: int | None) -> int:
+    """Return the most epochs that experts can store; parts of a long epoch count."""
+    experts, curate, survey = config.experts, config.curate, config.survey
+    if experts.snapshot_steps is None:
+        return experts.training.epochs
+    images = [survey.num_galaxies] if isinstance(survey, SimulatedSurvey) else []
+    if curate.per_class is not None and num_classes is not None:
+        images.append(curate.per_class * num_classes)
+    stored = experts.snapshots(min(images)).num_epochs if images else experts.max_snapshots
+    return max(experts.training.epochs, stored)
 
 
 def _check_networks(config: Config) -> None:

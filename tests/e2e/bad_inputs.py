@@ -158,10 +158,10 @@ CONFIG_ROWS = [
       "evaluate.other_networks.0: 5 poolings need at least 32 pixels, the images have 8; choose another network, or another "
       "curate.image_size"),
     R("a target beyond the experts' last epoch", "run tiny.yaml distill.expert_epochs=3", 2,
-      "distill.expert_epochs: the target lies 3 epochs ahead, but experts are trained for 2 only; lower it or raise "
+      "distill.expert_epochs: the target lies 3 epochs ahead, but experts store 2 only; lower it or raise "
       "experts.training.epochs"),
     R("a window after the experts' last epoch", "run tiny.yaml 'distill.schedule={kind: fixed, min_start_epoch: 2}'", 2,
-      "distill.schedule.min_start_epoch: the first start epoch is 2 and its target 1 epochs ahead, but experts are trained for 2 only; "
+      "distill.schedule.min_start_epoch: the first start epoch is 2 and its target 1 epochs ahead, but experts store 2 only; "
       "lower it or raise experts.training.epochs"),
     R("experts without the epochs that matching needs", "run tiny.yaml experts.keep=ends", 2,
       "distill.trajectories: experts.keep=ends stores the first and the last epoch, and SGD's trajectories need every epoch; "

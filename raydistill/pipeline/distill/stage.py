@@ -57,6 +57,8 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
 
     Raises
     ------
+    ConfigError
+        If the recipe needs more epochs than the experts store.
     DivergenceError
         If the matching loss or its gradient is not finite.
     """

@@ -36,6 +36,7 @@ from raydistill.core.networks import Network, build_network
 from raydistill.core.training import ResolvedTraining, Training
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.log import get_logger, progress
+from raydistill.pipeline.config_checks import check_epochs
 from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.pipeline.experts.nuisance import check_nuisance
 from raydistill.pipeline.experts.votes import log_counts
@@ -86,6 +87,8 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
 
     Raises
     ------
+    ConfigError
+        If the recipe of `distill` needs more epochs than the experts will store.
     DivergenceError
         If an expert's training diverges in each of its attempts.
     ClusterError
@@ -151,6 +154,7 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
     side, num_train = curated.summary.image_size, curated.summary.num_train
     images = torch.Size((num_train, 3, side, side))
     recipe, snapshots = config.experts, config.experts.snapshots(num_train)
+    check_epochs(config, snapshots.num_epochs)
     training = _resolve_training(config, folder, run, network, images)
     write_layout(folder, network.layout, recipe.num_experts, snapshots.steps, ends_only=recipe.keep == "ends")
     missing = missing_experts(folder, recipe.num_experts)

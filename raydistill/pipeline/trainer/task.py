@@ -21,6 +21,7 @@ from raydistill.core.recipe import ResolvedRecipe
 from raydistill.core.segments import SegmentEvaluator
 from raydistill.core.trajectories import SomeTrajectories, Trajectories
 from raydistill.galaxies.classes import ClassTree
+from raydistill.pipeline.config_checks import check_epochs
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.pipeline.runtime.stages import resolve
@@ -88,6 +89,7 @@ def recipe_and_estimate(plan: Plan, curated: CuratedSet) -> tuple[ResolvedRecipe
     side, num_train = curated.summary.image_size, curated.summary.num_train
     images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
     snapshots = config.experts.snapshots(num_train)
+    check_epochs(config, snapshots.num_epochs)
     recipe = config.distill.resolved(snapshots.steps_between, epochs=snapshots.num_epochs)
     return recipe, estimate_distillation(recipe, build_network(plan.expert_network, curated.num_classes, side), images)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.snapshots import MOST_EXPERT_STEPS, plan_snapshots
+from raydistill.core.snapshots import EXPERT_STEPS, plan_snapshots
 from raydistill.core.training import Training, fit, init_state
 from tests import zoo
 
@@ -82,4 +82,4 @@ def test_a_training_in_parts_resumes_bit_for_bit() -> None:
 
 
 def test_the_number_of_steps_between_snapshots_is_that_of_auto_students() -> None:
-    assert plan_snapshots(4, 10 * MOST_EXPERT_STEPS, "auto", 200).steps_between == MOST_EXPERT_STEPS
+    assert plan_snapshots(4, 10 * EXPERT_STEPS, "auto", 200).steps_between == EXPERT_STEPS

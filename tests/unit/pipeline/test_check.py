@@ -7,7 +7,7 @@ from torch import nn
 
 from raydistill.config import load
 from raydistill.errors import ConfigError
-from raydistill.pipeline.config_checks import check
+from raydistill.pipeline.config_checks import check, check_epochs
 from tests import zoo
 
 DIHEDRAL = "evaluate.dm.augmentation={operations: [dihedral], shared: true}"
@@ -53,6 +53,26 @@ def test_contradictory_values_raise_config_error(overrides: list[str], key: str,
 
 def test_network_without_features_is_accepted_if_no_baseline_needs_them() -> None:
     check(load("demo", [CUSTOM + "convolution_only'}"]))
+
+
+LONG_EPOCHS = [
+    "experts.training.epochs=2",
+    "experts.training.batch_size=1",
+]  # hundreds of steps, several snapshots each
+
+
+@pytest.mark.parametrize("recipe", ["distill.expert_epochs=3", "distill.schedule={kind: fixed, min_start_epoch: 2}"])
+def test_the_parts_of_a_long_epoch_count_as_epochs(recipe: str) -> None:
+    check(load("demo", [*LONG_EPOCHS, recipe]))
+    check(load("gz2_kaggle5", [*LONG_EPOCHS, recipe, "curate.per_class=null"]))  # of an unknown size
+    with pytest.raises(ConfigError, match="experts store 2 only"):
+        check(load("demo", [*LONG_EPOCHS, recipe, "experts.snapshot_steps=null"]))
+    with pytest.raises(ConfigError, match="experts store 2 only"):
+        check(load("demo", [*LONG_EPOCHS, recipe, "curate.per_class=7"]))
+    with pytest.raises(ConfigError, match="experts store 2 only"):
+        check(load("demo", [*LONG_EPOCHS, recipe, "survey.num_galaxies=63"]))
+    with pytest.raises(ConfigError, match="experts store 2 only"):
+        check_epochs(load("gz2_kaggle5", [*LONG_EPOCHS, recipe, "curate.per_class=null"]), 2)
 
 
 @pytest.mark.parametrize("overrides", [["tracking.enabled=false"], ["tracking.uri=http://localhost:5000"]])
