@@ -27,7 +27,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is no dependency"}
 # Half a minute or more each; `make test` runs README on a small survey.
-LONG = {"README.md", "tutorial.md", "artifacts.md", "audit.md", "detect.md", "predict.md"}
+LONG = {"README.md", "tutorial.md", "analyse.md", "artifacts.md", "audit.md", "detect.md", "mlflow.md", "predict.md"}
 STAGES = (
     "simulate|curate|experts|distill|evaluate|tune|predict|generate|sample|audit|augment|hunt|adapt|detect|run|demo"
 )

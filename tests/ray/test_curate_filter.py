@@ -119,6 +119,7 @@ def test_pictures_in_a_table_give_the_same_rejections(
     assert report(table) == report(filtered)
 
 
+@pytest.mark.long
 def test_dead_worker_and_a_killed_stage_do_not_change_the_bytes(
     blobs: CatalogSurvey, filtered: CuratedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:

@@ -115,6 +115,7 @@ def test_scattering_does_not_change_with_a_shift_and_repeats_its_size() -> None:
     assert np.abs(scattering(picture[:, ::-1]) - features).max() > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # statmorph warns of pictures that it measures with difficulty
 def test_morphology_agrees_with_statmorph_on_real_galaxies(data_root: Path) -> None:
