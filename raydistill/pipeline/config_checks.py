@@ -19,7 +19,7 @@ from raydistill.core.timm_networks import Timm
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ConfigError, nearest
 from raydistill.galaxies.answers import parse_answers
-from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, find_class, load_class_tree
+from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, find_class, load_class_tree
 from raydistill.galaxies.vote_counts import PathQuestions
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.storage import Folder
@@ -38,8 +38,7 @@ def check(config: Config) -> None:
         Two values contradict each other, or a network cannot be built for this image size.
     """
     _check_networks(config)
-    _check_classes(config)
-    check_recipe(config, None if config.curate.classes == ALL else len(load_class_tree(config.curate.classes).names))
+    check_recipe(config, _check_classes(config))
     if config.curate.align:
         _check_augmentation(config)
     matched = len(config.distill.experts or range(config.experts.num_experts))
@@ -53,12 +52,12 @@ def check(config: Config) -> None:
     _check_tracking(config)
 
 
-def check_recipe(config: Config, num_classes: int | None) -> None:
+def check_recipe(config: Config, tree: ClassTree | None) -> None:
     """Raise ConfigError if the recipe needs experts or epochs not trained or not kept.
 
-    The number of classes limits the training images; None if it is not known yet.
+    The number of classes limits the training images. None: those of a data set, not known yet.
     """
-    check_epochs(config, _most_epochs(config, num_classes))
+    check_epochs(config, _most_epochs(config, tree))
     if config.curate.image_size % config.distill.multi_formation:
         what = (
             f"images of {config.curate.image_size} pixels have no {config.distill.multi_formation} equal tiles a side"
@@ -91,14 +90,14 @@ def check_epochs(config: Config, epochs: int) -> None:
         raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
 
 
-def _most_epochs(config: Config, num_classes: int | None) -> int:
+def _most_epochs(config: Config, tree: ClassTree | None) -> int:
     """Return the most epochs that experts can store; parts of a long epoch count."""
     experts, curate, survey = config.experts, config.curate, config.survey
     if experts.snapshot_steps is None:
         return experts.training.epochs
     images = [survey.num_galaxies] if isinstance(survey, SimulatedSurvey) else []
-    if curate.per_class is not None and num_classes is not None:
-        images.append(curate.per_class * num_classes)
+    if curate.per_class is not None and tree is not None:
+        images.append(curate.per_class * len(tree.names))
     stored = experts.snapshots(min(images)).num_epochs if images else experts.max_snapshots
     return max(experts.training.epochs, stored)
 
@@ -146,14 +145,15 @@ def _check_augmentation(config: Config) -> None:
         raise ConfigError(what, "distill.average_over", "set it to mirror or none")
 
 
-def _check_classes(config: Config) -> None:
+def _check_classes(config: Config) -> ClassTree | None:
+    """Check the classes; return them, or None for all those of a data set."""
     classes = config.curate.classes
     if config.experts.targets == "counts" and isinstance(config.survey, DataSet):
         what = "a data set has no votes, which experts.targets=counts needs"
         raise ConfigError(what, "experts.targets", "set it to hard")
     if isinstance(config.survey, DataSet):
         if classes == ALL:
-            return
+            return None
         if classes in BUILTIN_TREES:
             what = f"'{classes}' are classes of galaxies, and the survey is a data set with its own"
             raise ConfigError(what, "curate.classes", "set it to all, or to a list of class names")
@@ -164,6 +164,7 @@ def _check_classes(config: Config) -> None:
     except ConfigError as error:
         where = f"curate.classes, {error.where}" if error.where else "curate.classes"
         raise ConfigError(error.what, where, error.fix) from error
+    return tree
 
 
 def _check_conditions(config: Config) -> None:

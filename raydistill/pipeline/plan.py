@@ -171,7 +171,7 @@ class Plan:
         """
         other = copy(self)
         other.config = replace(self.config, distill=distill)
-        check_recipe(other.config, None if self.config.curate.classes == ALL else len(self.class_tree.names))
+        check_recipe(other.config, None if self.config.curate.classes == ALL else self.class_tree)
         for name in ("distilled", "search", "evaluated_set", "evaluation"):  # cached, and depend on the recipe
             other.__dict__.pop(name, None)
         return other

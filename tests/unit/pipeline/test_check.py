@@ -55,10 +55,8 @@ def test_network_without_features_is_accepted_if_no_baseline_needs_them() -> Non
     check(load("demo", [CUSTOM + "convolution_only'}"]))
 
 
-LONG_EPOCHS = [
-    "experts.training.epochs=2",
-    "experts.training.batch_size=1",
-]  # hundreds of steps, several snapshots each
+# An epoch has hundreds of steps, and several snapshots.
+LONG_EPOCHS = ("experts.training.epochs=2", "experts.training.batch_size=1")
 
 
 @pytest.mark.parametrize("recipe", ["distill.expert_epochs=3", "distill.schedule={kind: fixed, min_start_epoch: 2}"])
