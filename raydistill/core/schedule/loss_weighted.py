@@ -69,7 +69,7 @@ class LossWeighted(ScheduleDefaults):
     explore: float = 0.03
     power: float = 0.5
     max_groups: int = 24
-    patience: int | None = 100
+    patience: int | None = 200
     significance: float = 2.0
     min_start_epoch: ClassVar[int] = 0
 
