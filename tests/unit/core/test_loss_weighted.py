@@ -143,8 +143,9 @@ def test_run_goes_on_while_losses_fall() -> None:
     until_200 = [
         [*fall(rng, -0.002, 200), *(one._replace(loss=one.loss - 0.4) for one in fall(rng, 0.0))] for _ in range(30)
     ]
-    found = [stops_at(LossWeighted(), matched) for matched in until_200]
-    assert all(stop is not None and 300 < stop <= 430 for stop in found)
+    for patience, first, last in ((100, 200, 330), (200, 300, 430)):
+        found = [stops_at(LossWeighted(patience=patience), matched) for matched in until_200]
+        assert all(stop is not None and first < stop <= last for stop in found)
 
 
 def test_slow_fall_is_found_in_twice_as_many_losses() -> None:
