@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -24,8 +24,13 @@ def compiled(function: Callable[P, R], otherwise: Callable[P, R] | None = None) 
     The compiler's cache is cleared first. Earlier functions of the process could make shapes
     symbolic or exhaust the compiler's limit, which would change how this function is computed.
     """
+    from raydistill.core.compiler_passes import UsedConvolutionGradients  # imports the compiler
+
     torch.compiler.reset()
-    fast, plain = torch.compile(function, dynamic=False), otherwise or function
+    options: dict[str, str | int | bool | Callable[..., Any]] = {
+        "post_grad_custom_pre_pass": UsedConvolutionGradients()
+    }
+    fast, plain = torch.compile(function, dynamic=False, options=options), otherwise or function
     failed = False
 
     @functools.wraps(function)

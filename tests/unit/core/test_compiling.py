@@ -1,4 +1,4 @@
-"""Code that the compiler cannot build runs uncompiled."""
+"""Code that the compiler cannot build runs uncompiled; unused gradients are left out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch._inductor.config as inductor
+from torch import Tensor
+from torch.fx import Graph
+from torch.fx.experimental.proxy_tensor import make_fx
 
+from raydistill.core.compiler_passes import BACKWARD, UsedConvolutionGradients
 from raydistill.core.compiling import compiled
+from tests.zoo import normal
 
 
 @pytest.fixture
@@ -38,3 +43,50 @@ def test_errors_of_the_function_itself_are_raised(caplog: pytest.LogCaptureFixtu
     with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
         compiled(lambda x: x @ x)(torch.ones(2, 3))
     assert not [record for record in caplog.records if record.name.startswith("raydistill")]
+
+
+def masks(graph: Graph) -> list[list[bool]]:
+    return [list(node.args[-1]) for node in graph.find_nodes(op="call_function", target=BACKWARD)]
+
+
+@pytest.mark.parametrize("used", [(0,), (1,), (0, 2), (0, 1, 2)])
+def test_only_used_gradients_of_a_convolution_are_computed(used: tuple[int, ...]) -> None:
+    def gradients(images: Tensor, weights: Tensor) -> list[Tensor]:
+        parts = BACKWARD(images, images, weights, [3], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, True])
+        return [parts[i] for i in used]
+
+    images, weights = normal(0, 2, 3, 5, 5), normal(1, 3, 3, 3, 3)
+    module = make_fx(gradients)(images, weights)
+    module.graph.eliminate_dead_code()
+    UsedConvolutionGradients()(module.graph)
+    module.recompile()
+    assert masks(module.graph) == [[i in used for i in range(3)]]
+    for found, expected in zip(module(images, weights), gradients(images, weights), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_compiled_step_leaves_out_the_weight_gradients_that_nothing_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the derivative of g . v in the images, where g is the gradient in the weights."""
+    found: list[list[bool]] = []
+    narrow = UsedConvolutionGradients.__call__
+
+    def record(self: UsedConvolutionGradients, graph: Graph) -> None:
+        narrow(self, graph)
+        found.extend(masks(graph))
+
+    def loss(weights: Tensor, images: Tensor) -> Tensor:
+        hidden = torch.conv2d(images, weights, padding=1).square()
+        return torch.conv2d(hidden, weights, padding=1).square().sum()
+
+    def derivative(images: Tensor, weights: Tensor, vector: Tensor) -> Tensor:
+        def product(images: Tensor) -> Tensor:
+            return (torch.func.grad(loss)(weights, images) * vector).sum()
+
+        result: Tensor = torch.func.grad(product)(images)
+        return result
+
+    monkeypatch.setattr(UsedConvolutionGradients, "__call__", record)
+    arguments = normal(0, 2, 3, 5, 5), normal(1, 3, 3, 3, 3), normal(2, 3, 3, 3, 3)
+    with inductor.patch(fx_graph_cache=False):
+        torch.testing.assert_close(compiled(derivative)(*arguments), derivative(*arguments), rtol=1e-12, atol=0)
+    assert found == [[True, False, False]] * 3
