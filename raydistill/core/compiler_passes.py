@@ -1,9 +1,9 @@
-"""Define a pass of `torch.compile` that leaves out a convolution's unused gradients.
+"""Define a pass of the compiler that leaves out unused gradients.
 
 `aten.convolution_backward` computes the gradients of a convolution in its input, weights and bias.
 Its last argument says which of them. Autograd asks for all three. The compiler removes operators
 without users, but it keeps an operator of which one result is used. A step of exact matching uses
-only the first of the three in its first backward pass: a tenth of its convolutions is left out.
+only the first of the three in its first backward pass.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Code that the compiler cannot build runs uncompiled; unused gradients are left out."""
+"""Run uncompilable code uncompiled; leave out unused gradients."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_only_used_gradients_of_a_convolution_are_computed(used: tuple[int, ...]
 
 
 def test_compiled_step_leaves_out_the_weight_gradients_that_nothing_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the derivative of g . v in the images, where g is the gradient in the weights."""
+    """Differentiate g . v in the images; g is the gradient in the weights."""
     found: list[list[bool]] = []
     narrow = UsedConvolutionGradients.__call__
 
