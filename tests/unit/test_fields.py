@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from raydistill.config import identity_part, plain
+from raydistill.core.schedule import SelfAdaptive
 from raydistill.fields import later
 
 
@@ -45,6 +46,11 @@ class Survey:
 )
 def test_identity_leaves_out_later_keys_at_their_default(survey: Survey, expected: dict[str, Any]) -> None:
     assert identity_part(survey) == expected
+
+
+def test_key_of_core_that_repeats_the_metadata_is_left_out_too() -> None:
+    assert "effective_sample_size" not in identity_part(SelfAdaptive())
+    assert identity_part(SelfAdaptive(effective_sample_size=True))["effective_sample_size"] is True
 
 
 def test_plain_config_has_all_keys() -> None:

@@ -14,13 +14,22 @@ The test runs every `test_every` iterations on losses that are correlated in tim
 therefore a rule and not a calibrated significance; `tests/unit/core/test_schedule.py` measures how
 often it fires on noise. Since |r| <= 1, a fall cannot advance before n > significance^2 + 2, nor a
 rise before n > RISING^2 + 2.
+
+*Effective number of losses*: an option, which the paper lacks, takes
+
+    n_e = n (1 - rho) / (1 + rho)
+
+in place of n. rho is the correlation of successive residuals of a straight line in time, or 0 if it
+is negative (Santer et al. 2000, J. Geophys. Res. 105, 7337). 5 sigma then need losses that are
+worth 27 independent ones.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 from raydistill.core.checks import at_least, positive, strictly_between_0_and_1
@@ -39,6 +48,23 @@ def correlation_with_time(losses: tuple[float, ...]) -> float:
     covariance = math.fsum((i - middle) * (loss - mean) for i, loss in enumerate(losses))
     variance = math.fsum((loss - mean) ** 2 for loss in losses) * n * (n * n - 1) / 12
     return max(-1.0, min(1.0, covariance / math.sqrt(variance))) if variance > 0 else 0.0
+
+
+def effective_number(losses: tuple[float, ...]) -> float:
+    """Return n_e, the number of independent losses that say as much about a trend.
+
+    It is between 0 and n; n for fewer than three losses, and on a straight line.
+    """
+    n = len(losses)
+    if n < 3:
+        return n
+    mean, middle = math.fsum(losses) / n, (n - 1) / 2
+    slope = math.fsum((i - middle) * (loss - mean) for i, loss in enumerate(losses)) / (n * (n * n - 1) / 12)
+    residuals = [loss - mean - slope * (i - middle) for i, loss in enumerate(losses)]
+    square = math.fsum(e * e for e in residuals)
+    product = math.fsum(a * b for a, b in pairwise(residuals))
+    rho = max(0.0, product / square) if square > 0 else 0.0
+    return n * (1 - rho) / (1 + rho)
 
 
 @dataclass(frozen=True)
@@ -65,6 +91,9 @@ class SelfAdaptive(ScheduleDefaults):
     fine_tune_floor
         Fine-tuning stops when the image step, relative to the initial one, is below this value.
         (The authors' code stops at an absolute step of 50.)
+    effective_sample_size
+        Test with the effective number of losses, see the module: noise then rarely advances the
+        window. False: the paper's test.
     """
 
     kind: Literal["self-adaptive"] = "self-adaptive"
@@ -76,6 +105,8 @@ class SelfAdaptive(ScheduleDefaults):
     fine_tune_every: int = 50
     fine_tune_factor: float = 0.8
     fine_tune_floor: float = 0.05
+    # `raydistill.fields.later`, which core cannot import: older artifacts lack the key.
+    effective_sample_size: bool = field(default=False, metadata={"raydistill.later": True})
     min_start_epoch: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
@@ -112,8 +143,8 @@ class SelfAdaptive(ScheduleDefaults):
         return state, Decision.STAY
 
     def _significant(self, losses: tuple[float, ...]) -> bool:
-        n = len(losses)
-        if n < 3:
+        n = effective_number(losses) if self.effective_sample_size else len(losses)
+        if n <= 2:
             return False
         r, sigma = correlation_with_time(losses), 1 / math.sqrt(n - 2)
         return r < -self.significance * sigma or r > RISING * sigma

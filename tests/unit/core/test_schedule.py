@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from raydistill.core.schedule import (
     SelfAdaptive,
     StepwiseWindow,
 )
-from raydistill.core.schedule.self_adaptive import correlation_with_time
+from raydistill.core.schedule.self_adaptive import correlation_with_time, effective_number
 
 LAST = 10  # the largest start epoch that these experts allow
 EAGER = SelfAdaptive(min_duration=1, test_every=1)
@@ -155,25 +156,61 @@ def test_stepwise_window_stays_within_the_experts_epochs() -> None:
     assert run(StepwiseWindow(every=1, max_start_epoch=50), [0.0] * 100, last_epoch=6)[-1][0].cap <= 6 + 1
 
 
-def false_advance_rate(phi: float, trials: int = 80, length: int = 500) -> float:
-    """Return how often a default schedule advances on AR(1) noise of coefficient phi."""
-    schedule, fired = SelfAdaptive(max_duration=10 * length), 0
+def noise(phi: float, length: int, seed: int) -> np.ndarray:
+    """Return AR(1) noise of coefficient phi; its shocks have a deviation of 1."""
+    value, losses = 0.0, []
+    for shock in np.random.default_rng([seed, int(100 * phi)]).normal(size=length + 100):
+        value = phi * value + shock
+        losses.append(value)
+    return np.array(losses[100:])
+
+
+def advance_rate(phi: float, slope: float = 0.0, trials: int = 80, length: int = 500, **options: Any) -> float:
+    """Return how often a default schedule advances on noise with a trend."""
+    schedule, fired = SelfAdaptive(max_duration=10 * length, **options), 0
     for trial in range(trials):
-        g = np.random.default_rng([trial, int(100 * phi)])
-        shocks, value, losses = g.normal(size=length + 100), 0.0, []
-        for shock in shocks:
-            value = phi * value + shock
-            losses.append(value)
-        fired += first(run(schedule, losses[100:]), Decision.ADVANCE) is not None
+        losses = noise(phi, length, trial) + slope * np.arange(length)
+        fired += first(run(schedule, losses.tolist()), Decision.ADVANCE) is not None
     return fired / trials
 
 
 def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise() -> None:
     """Repeated tests of autocorrelated losses make "3 sigma" and "5 sigma" common."""
-    white, correlated = false_advance_rate(0.0), false_advance_rate(0.9)
+    white, correlated = advance_rate(0.0), advance_rate(0.9)
     print(f"\nfalse advances within 500 iterations: white noise {white:.3f}, AR(1) with 0.9 {correlated:.3f}")
     assert 0 <= white < 0.1
     assert 0.5 < correlated <= 1
+
+
+def test_effective_number_of_losses_makes_false_advances_rare_on_correlated_noise() -> None:
+    white, correlated = (advance_rate(phi, effective_sample_size=True) for phi in (0.0, 0.9))
+    print(f"\nfalse advances with the effective number: white noise {white:.3f}, AR(1) with 0.9 {correlated:.3f}")
+    assert white < 0.1
+    assert correlated < 0.1
+
+
+def test_effective_number_of_losses_still_advances_on_a_trend() -> None:
+    """Let the losses fall by eight deviations of the noise, which is 2.3.
+
+    500 of them are worth 26, and 5 sigma needs 27.
+    """
+    assert advance_rate(0.9, slope=-18 / 500, effective_sample_size=True, significance=3) > 0.9
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
+def test_effective_number_is_that_of_the_mean_of_the_noise(phi: float) -> None:
+    """Compare with AR(1) noise, of which n losses are worth n (1 - phi) / (1 + phi)."""
+    numbers = [effective_number(tuple(noise(phi, 5000, seed))) for seed in range(5)]
+    assert np.mean(numbers) == pytest.approx(5000 * (1 - phi) / (1 + phi), rel=0.1)
+
+
+def test_effective_number_does_not_exceed_the_number_of_losses() -> None:
+    for losses in ((), (1.0, 2.0), (0.3,) * 50, (1.0, -1.0) * 25):
+        assert effective_number(losses) == len(losses)
+    line = tuple(range(50))
+    assert effective_number(line) == 50
+    trend = np.random.default_rng(0).normal(size=50) + 100 * np.arange(50)
+    assert effective_number(tuple(trend)) > 20  # a trend is not a correlation of the noise
 
 
 @pytest.mark.parametrize(
