@@ -9,6 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from raydistill.core.compiler_passes import compiler_pass
+
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
@@ -24,12 +26,8 @@ def compiled(function: Callable[P, R], otherwise: Callable[P, R] | None = None) 
     The compiler's cache is cleared first. Earlier functions of the process could make shapes
     symbolic or exhaust the compiler's limit, which would change how this function is computed.
     """
-    from raydistill.core.compiler_passes import UsedConvolutionGradients  # imports the compiler
-
     torch.compiler.reset()
-    options: dict[str, str | int | bool | Callable[..., Any]] = {
-        "post_grad_custom_pre_pass": UsedConvolutionGradients()
-    }
+    options: dict[str, str | int | bool | Callable[..., Any]] = {"post_grad_custom_pre_pass": compiler_pass()}
     fast, plain = torch.compile(function, dynamic=False, options=options), otherwise or function
     failed = False
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.fx import Graph
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from raydistill.core.compiler_passes import BACKWARD, UsedConvolutionGradients
+from raydistill.core import compiler_passes
+from raydistill.core.compiler_passes import BACKWARD, keep_used_gradients
 from raydistill.core.compiling import compiled
 from tests.zoo import normal
 
@@ -58,7 +59,7 @@ def test_only_used_gradients_of_a_convolution_are_computed(used: tuple[int, ...]
     images, weights = normal(0, 2, 3, 5, 5), normal(1, 3, 3, 3, 3)
     module = make_fx(gradients)(images, weights)
     module.graph.eliminate_dead_code()
-    UsedConvolutionGradients()(module.graph)
+    keep_used_gradients(module.graph)
     module.recompile()
     assert masks(module.graph) == [[i in used for i in range(3)]]
     for found, expected in zip(module(images, weights), gradients(images, weights), strict=True):
@@ -68,10 +69,9 @@ def test_only_used_gradients_of_a_convolution_are_computed(used: tuple[int, ...]
 def test_compiled_step_leaves_out_the_weight_gradients_that_nothing_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Differentiate g . v in the images; g is the gradient in the weights."""
     found: list[list[bool]] = []
-    narrow = UsedConvolutionGradients.__call__
 
-    def record(self: UsedConvolutionGradients, graph: Graph) -> None:
-        narrow(self, graph)
+    def record(graph: Graph) -> None:
+        keep_used_gradients(graph)
         found.extend(masks(graph))
 
     def loss(weights: Tensor, images: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def test_compiled_step_leaves_out_the_weight_gradients_that_nothing_needs(monkey
         result: Tensor = torch.func.grad(product)(images)
         return result
 
-    monkeypatch.setattr(UsedConvolutionGradients, "__call__", record)
+    monkeypatch.setattr(compiler_passes, "keep_used_gradients", record)
     arguments = normal(0, 2, 3, 5, 5), normal(1, 3, 3, 3, 3), normal(2, 3, 3, 3, 3)
     with inductor.patch(fx_graph_cache=False):
         torch.testing.assert_close(compiled(derivative)(*arguments), derivative(*arguments), rtol=1e-12, atol=0)
