@@ -92,8 +92,8 @@ class SelfAdaptive(ScheduleDefaults):
         Fine-tuning stops when the image step, relative to the initial one, is below this value.
         (The authors' code stops at an absolute step of 50.)
     effective_sample_size
-        Test with the effective number of losses, see the module: noise then rarely advances the
-        window. False: the paper's test.
+        Test with n_e, the number of independent losses that are worth as much as the n correlated
+        ones: noise then rarely advances the window. False: the paper's test.
     """
 
     kind: Literal["self-adaptive"] = "self-adaptive"
