@@ -107,7 +107,7 @@ class AdjointEngine:
                 return torch.dot(torch.func.grad(scaled)(theta_P), lambda_P)
 
             # The product is linear in the scale, so its derivative in the scale is g . lambda. Nothing
-            # needs the value of g then, and the compiler leaves out the gradients of weights.
+            # needs the value of g then, and `core.compiler_passes` leaves out the gradients of weights.
             argnums = (0, 2, 3) if constant else (0, 1, 2, 3)
             value, *gradients = torch.func.grad(product, argnums=argnums)(
                 theta_P.new_ones(()), theta_P, images, targets

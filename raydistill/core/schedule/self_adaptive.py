@@ -43,28 +43,33 @@ def correlation_with_time(losses: tuple[float, ...]) -> float:
     n = len(losses)
     if n < 3:
         return 0.0
-    mean = math.fsum(losses) / n
-    middle = (n - 1) / 2
-    covariance = math.fsum((i - middle) * (loss - mean) for i, loss in enumerate(losses))
-    variance = math.fsum((loss - mean) ** 2 for loss in losses) * n * (n * n - 1) / 12
+    _, deviations, covariance = _against_time(losses)
+    variance = math.fsum(d**2 for d in deviations) * n * (n * n - 1) / 12
     return max(-1.0, min(1.0, covariance / math.sqrt(variance))) if variance > 0 else 0.0
 
 
 def effective_number(losses: tuple[float, ...]) -> float:
     """Return n_e, the number of independent losses that say as much about a trend.
 
-    It is between 0 and n; n for fewer than three losses, and on a straight line.
+    It is between 0 and n; n for fewer than three losses, and if all residuals are 0.
     """
     n = len(losses)
     if n < 3:
         return n
-    mean, middle = math.fsum(losses) / n, (n - 1) / 2
-    slope = math.fsum((i - middle) * (loss - mean) for i, loss in enumerate(losses)) / (n * (n * n - 1) / 12)
-    residuals = [loss - mean - slope * (i - middle) for i, loss in enumerate(losses)]
+    times, deviations, covariance = _against_time(losses)
+    slope = covariance / (n * (n * n - 1) / 12)
+    residuals = [d - slope * t for t, d in zip(times, deviations, strict=True)]
     square = math.fsum(e * e for e in residuals)
     product = math.fsum(a * b for a, b in pairwise(residuals))
     rho = max(0.0, product / square) if square > 0 else 0.0
     return n * (1 - rho) / (1 + rho)
+
+
+def _against_time(losses: tuple[float, ...]) -> tuple[list[float], list[float], float]:
+    """Return indices and losses, each less its mean, and the sum of their products."""
+    mean, middle = math.fsum(losses) / len(losses), (len(losses) - 1) / 2
+    times, deviations = [i - middle for i in range(len(losses))], [loss - mean for loss in losses]
+    return times, deviations, math.fsum(t * d for t, d in zip(times, deviations, strict=True))
 
 
 @dataclass(frozen=True)
