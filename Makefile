@@ -43,7 +43,7 @@ coverage: COVERAGE = --cov
 coverage: unit ## run the fast tests and print the lines that they do not run
 
 test: COVERAGE = $(call NEW_PYTHON,--cov,)
-test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, 20 minutes on two cores
+test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, 15 minutes on two cores
 
 test-all: COVERAGE = --cov
 test-all: check slow long ## test, plus the long fault and cluster tests
@@ -65,7 +65,7 @@ unit: setup ## run the fast tests: no Ray, no server
 fast: unit ## the same as unit
 
 slow: setup ## run the tests with Ray, MLflow, faults and the command line
-	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not long" \
+	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "slow and not long" \
 		tests/test_docs.py tests/e2e tests/ray tests/unit tests/property tests/gpu
 
 long: setup ## run the long tests of docs/reliability.md

@@ -279,6 +279,7 @@ def test_killed_population_resumes_its_members(undisturbed: Path, env: dict[str,
     assert_best_recipe_runs(Path(second.answer), tmp_path, env)
 
 
+@pytest.mark.long
 def test_finished_run_is_skipped_without_starting_ray(undisturbed: Path, env: dict[str, str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in (undisturbed / "runs" / "tiny").glob("*/*") if path.is_file()}
     command = tools.raydistill(undisturbed, env)

@@ -67,6 +67,7 @@ def test_neighbours_of_a_class_are_its_own_galaxies(report: AnalysisReport, root
             assert row["n_class"] == len(own)
 
 
+@pytest.mark.long
 def test_two_workers_give_the_same_content(report: AnalysisReport, distilled_root: Path, tmp_path: Path) -> None:
     again = analysed(copy_of(distilled_root, tmp_path, *INPUTS), "resources.workers=2")
     assert again.manifest.content == report.manifest.content

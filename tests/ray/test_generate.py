@@ -106,7 +106,8 @@ def test_worker_that_dies_too_often_ends_the_training(curated_root: Path, tmp_pa
         generate(Plan(config), SILENT)
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_divergence_ends_the_training_with_one_sentence(curated_root: Path, tmp_path: Path, workers: int) -> None:
     config = tiny(
         copy_of(curated_root, tmp_path, *MADE_FROM), *SMALL, "generate.training.lr=1e30",

@@ -69,7 +69,8 @@ def watching_sockets() -> Iterator[dict[tuple[str, str, int], str]]:
     assert most_workers == 2
 
 
-@pytest.mark.parametrize("stage", [pytest.param(experts, marks=pytest.mark.long), generate])
+@pytest.mark.long
+@pytest.mark.parametrize("stage", [experts, generate])
 def test_private_ray_with_two_train_workers_listens_on_loopback_alone(
     curated_root: Path, tmp_path: Path, stage: Callable[[Plan, Tracker], object]
 ) -> None:

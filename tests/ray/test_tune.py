@@ -144,6 +144,7 @@ def test_finished_search_is_skipped(searched: Config, caplog: pytest.LogCaptureF
     assert "search: exists, skipped" in caplog.text
 
 
+@pytest.mark.long
 def test_diverged_recipe_comes_last_with_its_error(trained_root: Path, tmp_path: Path) -> None:
     root = copy_of(trained_root, tmp_path, *MADE_FROM)
     search = "search={trials: 2, sampler: random, stopping: null, space: {student_lr: [0.01, 1.0e+30]}}"

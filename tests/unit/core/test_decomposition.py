@@ -133,7 +133,7 @@ def test_network_whose_last_layer_is_not_its_output_is_refused() -> None:
         one.check(SIDE)
 
 
-@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_training_without_the_extra_terms_is_plain_training(compile: bool) -> None:
     images, targets = batch(7, 24)
     one = decomposition(0.0, 0.0)
