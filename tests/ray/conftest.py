@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from ray_tools import SILENT, tiny
 
 from raydistill.pipeline.plan import Plan
@@ -22,23 +21,14 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the run folder that all processes of pytest share."""
+    """Return the run folder that all processes of pytest share.
+
+    A stage runs in the first of them; it holds the lease, and the others wait for its artifact.
+    """
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     root.mkdir(exist_ok=True)
     return root
-
-
-def make_once(root: Path, name: str, make: Callable[[], object]) -> None:
-    """Make artifacts in the first process that asks for them.
-
-    The others wait. `name` tells one `make` of a root from another.
-    """
-    done = root / f"{name}.done"
-    with FileLock(root / f"{name}.lock"):
-        if not done.exists():
-            make()
-            done.touch()
 
 
 @pytest.fixture(scope="session")
@@ -50,11 +40,8 @@ def curated_root(cluster: None, shared_root: Path) -> Path:
     from raydistill.pipeline.curate.stage import curate
     from raydistill.pipeline.simulate.stage import simulate
 
-    def make() -> None:
-        simulate(Plan(tiny(shared_root)), SILENT)
-        curate(Plan(tiny(shared_root)), SILENT)
-
-    make_once(shared_root, "curated", make)
+    simulate(Plan(tiny(shared_root)), SILENT)
+    curate(Plan(tiny(shared_root)), SILENT)
     return shared_root
 
 
@@ -63,8 +50,7 @@ def trained_root(curated_root: Path) -> Path:
     """Add the experts, trained by two workers; return the run folder."""
     from raydistill.pipeline.experts.stage import experts
 
-    plan = Plan(tiny(curated_root, "resources.workers=2"))
-    make_once(curated_root, "trained", lambda: experts(plan, SILENT))
+    experts(Plan(tiny(curated_root, "resources.workers=2")), SILENT)
     return curated_root
 
 
@@ -73,5 +59,5 @@ def distilled_root(trained_root: Path) -> Path:
     """Add the distilled set; return the run folder."""
     from raydistill.pipeline.distill.stage import distill
 
-    make_once(trained_root, "distilled", lambda: distill(Plan(tiny(trained_root)), SILENT))
+    distill(Plan(tiny(trained_root)), SILENT)
     return trained_root
