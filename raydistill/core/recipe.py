@@ -100,7 +100,7 @@ class Recipe:
         Largest number of iterations; the schedule may stop earlier.
     student_steps
         N, the number of SGD steps of the student. "auto": a third of the experts' steps in M
-        epochs, from 10 to 50.
+        epochs, and a quarter with one image per class; from 10 to 50.
     expert_epochs
         M, the number of expert epochs from the start to the target. "auto": those with about 75
         steps, at least one.
@@ -270,9 +270,10 @@ class Recipe:
 
         Notes
         -----
-        A third of the experts' steps is enough: a student step sees all synthetic images or
-        `batch_size` of them, and may be longer than an expert's. More steps cost more and were no
-        better on galaxies (docs/log.md, 2026-11-21).
+        A student step sees all synthetic images or `batch_size` of them, and may be longer than an
+        expert's. So a third of the experts' steps is enough, and a quarter with one image per class.
+        In equal time, more iterations are worth more than longer students (docs/benchmarks.md,
+        Equal time).
         """
         expert_epochs = self._resolve_expert_epochs(steps_per_epoch, epochs)
         return ResolvedRecipe(
@@ -297,7 +298,8 @@ class Recipe:
             return self.student_steps
         if steps_per_epoch is None:
             raise ValueError("student_steps is auto: give the experts' steps per epoch, or a number of steps")
-        return min(max(round(expert_epochs * steps_per_epoch / 3), FEWEST_STEPS), MOST_STEPS)
+        expert_steps_per_step = 4 if self.images_per_class == 1 else 3
+        return min(max(round(expert_epochs * steps_per_epoch / expert_steps_per_step), FEWEST_STEPS), MOST_STEPS)
 
     def batch_of(self, num_images: int) -> int:
         """Return the number of synthetic images per student step.

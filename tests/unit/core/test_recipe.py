@@ -38,12 +38,14 @@ def test_continuous_start_epochs_need_straight_trajectories() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "ahead", "steps"),
-    [(35, 2, 23), (35, 1, 12), (8, 1, 10), (195, 2, 50), (pytest.param(30, 1, 10, id="exactly a third"))],
+    ("epoch", "ahead", "one", "several"),
+    [(35, 2, 18, 23), (35, 1, 10, 12), (8, 1, 10, 10), (195, 2, 50, 50), (60, 1, 15, 20)],
 )
-def test_automatic_student_steps_are_a_third_of_the_experts_steps(epoch: int, ahead: int, steps: int) -> None:
-    recipe = Recipe(student_steps="auto", expert_epochs=ahead)
-    assert recipe.resolved(epoch).student_steps == steps
+def test_automatic_student_steps_are_a_share_of_the_experts_steps(epoch: int, ahead: int, one: int, several: int) -> None:
+    recipe = Recipe(images_per_class=1, student_steps="auto", expert_epochs=ahead)
+    assert recipe.resolved(epoch).student_steps == one
+    recipe = replace(recipe, images_per_class=10)
+    assert recipe.resolved(epoch).student_steps == several
     with pytest.raises(ValueError, match="student_steps is auto"):
         recipe.resolved()
 
