@@ -41,7 +41,9 @@ def test_continuous_start_epochs_need_straight_trajectories() -> None:
     ("epoch", "ahead", "one", "several"),
     [(35, 2, 18, 23), (35, 1, 10, 12), (8, 1, 10, 10), (195, 2, 50, 50), (60, 1, 15, 20)],
 )
-def test_automatic_student_steps_are_a_share_of_the_experts_steps(epoch: int, ahead: int, one: int, several: int) -> None:
+def test_automatic_student_steps_are_a_share_of_the_experts_steps(
+    epoch: int, ahead: int, one: int, several: int
+) -> None:
     recipe = Recipe(images_per_class=1, student_steps="auto", expert_epochs=ahead)
     assert recipe.resolved(epoch).student_steps == one
     recipe = replace(recipe, images_per_class=10)
