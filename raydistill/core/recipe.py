@@ -273,7 +273,7 @@ class Recipe:
         A student step sees all synthetic images or `batch_size` of them, and may be longer than an
         expert's. So a third of the experts' steps is enough, and a quarter with one image per class.
         In equal time, more iterations are worth more than longer students (docs/benchmarks.md,
-        Equal time).
+        "Start epochs that choose themselves").
         """
         expert_epochs = self._resolve_expert_epochs(steps_per_epoch, epochs)
         return ResolvedRecipe(
