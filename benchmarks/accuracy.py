@@ -95,7 +95,7 @@ def main() -> None:
         rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}  # another command may have added rows
         rows[row.name] = rows.get(row.name, {}) | accuracies  # saved sets lack their experts
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    _print_table(rows)
+    print_table(rows)
 
 
 def _distill(rows: list[Row], args: argparse.Namespace) -> None:
@@ -178,7 +178,8 @@ def _by_protocol(report: EvaluationReport, training_set: str, network: str) -> d
     return accuracies | {CHOSEN: accuracies[max(by_protocol, key=lambda protocol: mean("validation", protocol))]}
 
 
-def _print_table(rows: dict[str, Any]) -> None:
+def print_table(rows: dict[str, Any]) -> None:
+    """Print a line for each row and protocol; cells without a result are empty."""
     titles = (
         "config", "protocol", "distilled, mean and deviation of the seeds", "random real", "class mean",
         "best of real images and means", "dm", "ncfm", "experts", "all data", "of the experts", "of all data",
@@ -187,14 +188,15 @@ def _print_table(rows: dict[str, Any]) -> None:
     for config, row in rows.items():
         for protocol, seeds in row["distilled"].items():
             mean = statistics.mean(seeds)
-            baselines = {name: row[name][protocol] for name in SMALL_SETS if name in row}
-            best = max((name for name in baselines if name not in MATCHED_SETS), key=lambda name: baselines[name])
+            baselines = {name: row[name][protocol] for name in SMALL_SETS if protocol in row.get(name, {})}
+            real = {name: value for name, value in baselines.items() if name not in MATCHED_SETS}
+            best = max(real, key=lambda name: real[name], default=None)
             cells = [
                 f"`{config}`",
                 protocol,
                 f"**{mean:.3f}** ± {deviation(seeds):.3f} ({len(seeds)})",
                 *(f"{baselines[name]:.3f}" if name in baselines else "" for name in ("random_real", "class_mean")),
-                f"{baselines[best]:.3f} ({best})",
+                f"{real[best]:.3f} ({best})" if best else "",
                 *(f"{baselines[name]:.3f}" if name in baselines else "" for name in MATCHED_SETS),
                 *(f"{row[name]:.3f}" if name in row else "" for name in WITHOUT_PROTOCOL),
                 *(f"{mean / row[name]:.0%}" if name in row else "" for name in WITHOUT_PROTOCOL),
