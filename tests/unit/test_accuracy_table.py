@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-from pathlib import Path
-from types import ModuleType
 
+import accuracy
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-
-@pytest.fixture
-def accuracy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("accuracy")
-
-
-def test_stored_results_have_a_line_for_each_protocol(accuracy: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stored_results_have_a_line_for_each_protocol(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(accuracy.RESULTS.read_text())
     accuracy.print_table(rows)
     lines = capsys.readouterr().out.strip().splitlines()[2:]
     assert len(lines) == sum(len(row["distilled"]) for row in rows.values())
 
 
-def test_cells_of_baselines_without_the_protocol_are_empty(
-    accuracy: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cells_of_baselines_without_the_protocol_are_empty(capsys: pytest.CaptureFixture[str]) -> None:
     row = {
         "distilled": {"paper": [0.72], "plain": [0.6]},
         "random_real": {"paper": 0.4},

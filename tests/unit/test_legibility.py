@@ -5,23 +5,9 @@ Each measure is known for these pictures.
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
+import legibility_measures as measures
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope="module")
-def measures() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "legibility_measures.py"
-    spec = importlib.util.spec_from_file_location("legibility_measures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def blobs(count: int, side: int = 16) -> np.ndarray:
@@ -33,7 +19,7 @@ def blobs(count: int, side: int = 16) -> np.ndarray:
     return np.repeat(light[..., None], 3, axis=-1)
 
 
-def test_versions_are_eight_and_begin_with_the_picture(measures: ModuleType) -> None:
+def test_versions_are_eight_and_begin_with_the_picture() -> None:
     pictures = blobs(2)
     turned = measures.versions(pictures)
     np.testing.assert_array_equal(turned[:, 0], pictures)
@@ -41,7 +27,7 @@ def test_versions_are_eight_and_begin_with_the_picture(measures: ModuleType) -> 
     assert len(np.unique(turned[0].reshape(8, -1), axis=0)) == 8
 
 
-def test_turned_copy_correlates_fully_and_lies_at_no_distance(measures: ModuleType) -> None:
+def test_turned_copy_correlates_fully_and_lies_at_no_distance() -> None:
     pictures = blobs(4)
     mirrored = np.rot90(pictures, 3, (1, 2))[:, :, ::-1]
     np.testing.assert_allclose(measures.correlation(pictures, mirrored), 1, atol=1e-6)
@@ -49,20 +35,20 @@ def test_turned_copy_correlates_fully_and_lies_at_no_distance(measures: ModuleTy
     assert max(measures.correlation(pictures[:2], pictures[2:])) < 0.999
 
 
-def test_distance_is_the_root_mean_square_difference(measures: ModuleType) -> None:
+def test_distance_is_the_root_mean_square_difference() -> None:
     np.testing.assert_allclose(
         measures.distance(np.full((1, 8, 8, 3), 0.5), np.full((2, 8, 8, 3), 0.2)), 0.3, rtol=1e-6
     )
 
 
 @pytest.mark.parametrize(("period", "share"), [(8, 0.0), (2.5, 1.0)])
-def test_fine_structure_is_the_power_of_short_waves(measures: ModuleType, period: float, share: float) -> None:
+def test_fine_structure_is_the_power_of_short_waves(period: float, share: float) -> None:
     wave = 0.5 + 0.3 * np.sin(2 * np.pi * np.arange(32) / period)
     pictures = np.broadcast_to(wave[None, :, None, None], (1, 32, 32, 3))
     assert measures.fine_structure(pictures)[0] == pytest.approx(share, abs=0.01)
 
 
-def test_galaxy_of_the_reference_has_ratios_near_one(measures: ModuleType) -> None:
+def test_galaxy_of_the_reference_has_ratios_near_one() -> None:
     pictures = blobs(40, 32)
     reference = measures.Reference(measures.Galaxies([pictures[:20]], [pictures[20:]]))
     for name in ("fine structure", "m = 2"):

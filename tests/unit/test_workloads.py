@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 import torch
+import workloads
 
 from raydistill.core.training import Training
 
 
-@pytest.fixture(scope="module")
-def workloads() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "workloads.py"
-    spec = importlib.util.spec_from_file_location("workloads", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_both_engines_match_with_the_same_gradients(workloads: ModuleType) -> None:
+def test_both_engines_match_with_the_same_gradients() -> None:
     shape = {"classes": 2, "side": 8, "ipc": 1}
     exact, unrolled = (workloads.matching(engine, 2, **shape)() for engine in ("exact", "unrolled"))
     torch.testing.assert_close(exact.d_images_SCHW, unrolled.d_images_SCHW, rtol=1e-3, atol=1e-6)
     assert float(exact.d_images_SCHW.norm()) > 0
 
 
-def test_a_training_step_has_a_gradient(workloads: ModuleType) -> None:
+def test_a_training_step_has_a_gradient() -> None:
     gradient_P, loss = workloads.training_step(Training(batch_size=4), classes=2, side=8)()
     assert float(gradient_P.norm()) > 0
     assert float(loss) == pytest.approx(torch.log(torch.tensor(2.0)).item(), abs=0.5)
