@@ -237,8 +237,8 @@ class Distiller:
             matched = [Matched(result.start_epoch, float(result.matched.loss)) for result in results]
             last_epoch = self.segments.last_epoch
             self.schedule, decision = self.recipe.schedule.step(self.schedule, next_epoch_loss, last_epoch, matched)
-            if decision is Decision.STOP and self.recipe.outcome is not None:
-                decision = Decision.STAY  # outcome matching follows in any case
+            if decision is Decision.STOP:
+                decision = self._lengthen_or_stop()
         self._act_on(decision)
         nan = float("nan")
         return [
@@ -292,10 +292,22 @@ class Distiller:
             optimiser.zero_grad(set_to_none=True)
         self.average.lerp_(self.stored, 1 - self.recipe.ema)
 
+    def _lengthen_or_stop(self) -> Decision:
+        """Lengthen the students once, if N is automatic; then stop."""
+        longer, steps = self.recipe.schedule.with_longer_students(self.schedule), self.resolved.student_steps
+        if longer is not None and self.resolved.longer_student_steps > steps:
+            self.schedule = longer
+            return Decision.LENGTHEN
+        return Decision.STOP if self.recipe.outcome is None else Decision.STAY  # outcome matching follows
+
     def _act_on(self, decision: Decision) -> None:
         if decision is Decision.ADVANCE and self.recipe.lr_per_epoch:
             new = min(self.schedule.cap - 1, self.segments.num_trajectory_lrs - 1)
             self.log_lrs[new].copy_(self.log_lrs[new - 1])
+        if decision is Decision.LENGTHEN:  # with this rate a student moves as far as before
+            shorter = math.log(self.resolved.student_steps / self.resolved.longer_student_steps)
+            for log_lr in self.log_lrs[: self.segments.num_trajectory_lrs]:
+                log_lr.add_(shorter)
         self.finished = decision is Decision.STOP or self.iteration >= self.recipe.iterations
         self._set_step_sizes()
 

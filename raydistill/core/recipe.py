@@ -100,7 +100,8 @@ class Recipe:
         Largest number of iterations; the schedule may stop earlier.
     student_steps
         N, the number of SGD steps of the student. "auto": a third of the experts' steps in M
-        epochs, and a quarter with one image per class; from 10 to 50.
+        epochs, and a quarter with one image per class; a half once the schedule `loss-weighted`
+        finds that losses no longer fall; from 10 to 50.
     expert_epochs
         M, the number of expert epochs from the start to the target. "auto": those with about 75
         steps, at least one.
@@ -272,13 +273,15 @@ class Recipe:
         -----
         A student step sees all synthetic images or `batch_size` of them, and may be longer than an
         expert's. So a third of the experts' steps is enough, and a quarter with one image per class.
-        In equal time, more iterations are worth more than longer students (docs/benchmarks.md,
-        "Start epochs that choose themselves").
+        In equal time, more iterations are worth more than longer students, until losses no longer
+        fall (docs/benchmarks.md, "Start epochs that choose themselves").
         """
         expert_epochs = self._resolve_expert_epochs(steps_per_epoch, epochs)
+        student_steps, longer = self._resolve_student_steps(expert_epochs, steps_per_epoch)
         return ResolvedRecipe(
             self,
-            student_steps=self._resolve_student_steps(expert_epochs, steps_per_epoch),
+            student_steps=student_steps,
+            longer_student_steps=longer,
             expert_epochs=expert_epochs,
             student_lr=None if self.student_lr == "auto" else self.student_lr,
             image_lr=None if self.image_step.lr == "auto" else self.image_step.lr,
@@ -293,13 +296,17 @@ class Recipe:
         most = EXPERT_STEPS if epochs is None else epochs // 2
         return max(1, min(round(EXPERT_STEPS / steps_per_epoch), most))
 
-    def _resolve_student_steps(self, expert_epochs: int, steps_per_epoch: int | None) -> int:
+    def _resolve_student_steps(self, expert_epochs: int, steps_per_epoch: int | None) -> tuple[int, int]:
+        """Return the number of steps at first, and after `Decision.LENGTHEN`."""
         if self.student_steps != "auto":
-            return self.student_steps
+            return self.student_steps, self.student_steps
         if steps_per_epoch is None:
             raise ValueError("student_steps is auto: give the experts' steps per epoch, or a number of steps")
-        expert_steps_per_step = 4 if self.images_per_class == 1 else 3
-        return min(max(round(expert_epochs * steps_per_epoch / expert_steps_per_step), FEWEST_STEPS), MOST_STEPS)
+
+        def one_of(expert_steps: int) -> int:
+            return min(max(round(expert_epochs * steps_per_epoch / expert_steps), FEWEST_STEPS), MOST_STEPS)
+
+        return one_of(4 if self.images_per_class == 1 else 3), one_of(2)
 
     def batch_of(self, num_images: int) -> int:
         """Return the number of synthetic images per student step.
@@ -346,6 +353,8 @@ class ResolvedRecipe:
         The recipe as requested. Read the quantities below here, not there.
     student_steps, expert_epochs
         N and M.
+    longer_student_steps
+        N after `Decision.LENGTHEN`. The same if the recipe names N.
     student_lr, image_lr
         Learning rates of the student and of the images. None: `Distiller.begin` chooses it from the
         initial images.
@@ -355,6 +364,7 @@ class ResolvedRecipe:
 
     options: Recipe
     student_steps: int
+    longer_student_steps: int
     expert_epochs: int
     student_lr: float | None
     image_lr: float | None

@@ -182,8 +182,12 @@ class SegmentEvaluator:
         target = self._path(expert, start + self.resolved.expert_epochs)
         return self._path(expert, start).to(like), target.to(like)
 
-    def batches(self, g: torch.Generator, images_SCHW: Tensor, steps: int | None = None) -> list[Batch]:
-        """Return one batch for every student step; `steps` of them, if it is given."""
+    def student_steps(self, schedule: ScheduleState) -> int:
+        """Return N."""
+        return self.resolved.longer_student_steps if schedule.lengthened else self.resolved.student_steps
+
+    def batches(self, g: torch.Generator, images_SCHW: Tensor, steps: int) -> list[Batch]:
+        """Return one batch for each student step."""
         total = len(images_SCHW)
         size = self.recipe.batch_of(total)
         waiting: list[Tensor] = []
@@ -195,7 +199,7 @@ class SegmentEvaluator:
                 waiting.extend(torch.randperm(total, generator=g)[: total - total % size].split(size))
             return Batch(waiting.pop(0).to(images_SCHW.device), self.recipe.augmentation.sample(g, size))
 
-        return [draw() for _ in range(self.resolved.student_steps if steps is None else steps)]
+        return [draw() for _ in range(steps)]
 
     def _start_epoch(self, g: torch.Generator, schedule: ScheduleState, segment: int) -> float:
         window = self.window(schedule)
@@ -209,12 +213,13 @@ class SegmentEvaluator:
         return window[int(torch.randint(len(window), (1,), generator=g))]
 
     def _match(self, g: torch.Generator, shared: SharedState, expert: int, start_epoch: float) -> MatchResult:
-        images, targets, log_lrs, _ = shared
+        images, targets, log_lrs, schedule = shared
         lr = log_lrs[self.lr_index(start_epoch)].exp()
         start, target = self.ends(expert, start_epoch, images)
         if self.matcher.is_stationary(start, target):
             return no_match(images, targets, lr)
-        return self.matcher.match(start, target, images, targets, lr, self.batches(g, images))
+        batches = self.batches(g, images, self.student_steps(schedule))
+        return self.matcher.match(start, target, images, targets, lr, batches)
 
     def _next_epoch_loss(self, g: torch.Generator, shared: SharedState, expert: int) -> float | None:
         """Return the matching loss at start epoch = cap, on which images are not trained."""
@@ -225,7 +230,8 @@ class SegmentEvaluator:
         if self.matcher.is_stationary(start, target):
             return None
         lr = log_lrs[self.lr_index(schedule.cap - 1)].exp()  # the next epoch would inherit this rate
-        return float(self.matcher.loss(start, target, images, targets, lr, self.batches(g, images)))
+        batches = self.batches(g, images, self.student_steps(schedule))
+        return float(self.matcher.loss(start, target, images, targets, lr, batches))
 
 
 def _draw(g: torch.Generator, probabilities: list[float]) -> int:

@@ -54,13 +54,13 @@ class StepSizes:
         self, segments: SegmentEvaluator, epochs: tuple[int, int], images_SCHW: Tensor, targets_SK: Tensor
     ) -> None:
         self._segments, self._images, self._targets = segments, images_SCHW, targets_SK
-        g = generator(segments.seed, "first cases")
+        g, steps = generator(segments.seed, "first cases"), segments.resolved.student_steps
         self._initial = []
         for expert in range(min(3, segments.trajectories.num_experts)):
             for epoch in sorted(set(epochs)):
                 start, target = segments.ends(expert, epoch, images_SCHW)
                 if not segments.matcher.is_stationary(start, target):
-                    self._initial.append(InitialSegment(start, target, segments.batches(g, images_SCHW)))
+                    self._initial.append(InitialSegment(start, target, segments.batches(g, images_SCHW, steps)))
         if not self._initial:
             raise StationaryExperts(epochs)
 

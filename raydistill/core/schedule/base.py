@@ -13,6 +13,7 @@ class Decision(Enum):
 
     STAY = "stay"
     ADVANCE = "advance"
+    LENGTHEN = "lengthen"  # the students
     FINE_TUNE = "fine-tune"
     STOP = "stop"
 
@@ -45,6 +46,8 @@ class ScheduleState(NamedTuple):
         segment began. Empty if the schedule does not need them.
     recent
         The losses of the last iterations, if the schedule tests them.
+    lengthened
+        Whether students take `ResolvedRecipe.longer_student_steps`.
     """
 
     cap: int
@@ -55,6 +58,7 @@ class ScheduleState(NamedTuple):
     losses: tuple[float, ...] = ()
     group_losses: tuple[float | None, ...] = ()
     recent: tuple[RecentLoss, ...] = ()
+    lengthened: bool = False
 
     def after_iteration(self) -> ScheduleState:
         """Return the state with one more iteration counted."""
@@ -83,6 +87,10 @@ class ScheduleDefaults:
     def needs_next_epoch_loss(self, state: ScheduleState, last_epoch: int) -> bool:
         """Return whether the loss at start epoch = cap is needed."""
         return False
+
+    def with_longer_students(self, state: ScheduleState) -> ScheduleState | None:
+        """Return the state after students became longer; None: the run stops instead."""
+        return None
 
     def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:
         """Return the probability of each start epoch in the window; None: all alike."""

@@ -23,6 +23,9 @@ with s_b the standard error of b. It stops if t > -significance. Segments of one
 time and nearly independent, so t has about Student's distribution where losses do not change. The
 levels take care of draws that move from one group to another.
 
+If N is automatic, students become longer before the run stops. The test then begins anew, and the
+run stops when the losses of the longer students do not fall.
+
 All losses are those of the iterations themselves, so the schedule costs no evaluation.
 """
 
@@ -59,7 +62,8 @@ class LossWeighted(ScheduleDefaults):
     max_groups
         G is this or T, whichever is smaller. With fewer groups, fewer iterations give each a loss.
     patience
-        Stop if losses did not fall significantly in so many iterations. None: never stop.
+        Stop, or lengthen the students, if losses did not fall significantly in so many iterations.
+        None: never.
     significance
         The run continues while the slope is at least so many standard errors below 0.
     """
@@ -103,9 +107,14 @@ class LossWeighted(ScheduleDefaults):
         return state, Decision.STOP if self._has_converged(state) else Decision.STAY
 
     def _has_converged(self, state: ScheduleState) -> bool:
-        if self.patience is None or state.iteration < self.patience or state.iteration % TEST_EVERY:
+        if self.patience is None or state.iteration % TEST_EVERY or not state.recent:
             return False
-        return trend(state.recent) > -self.significance
+        since = state.iteration - state.recent[0].iteration + 1
+        return since >= self.patience and trend(state.recent) > -self.significance
+
+    def with_longer_students(self, state: ScheduleState) -> ScheduleState | None:
+        """Return the state after students became longer, which they do once; None: stop."""
+        return None if state.lengthened else state._replace(lengthened=True, recent=())
 
     def probabilities(self, state: ScheduleState, window: range) -> list[float] | None:
         """Return the probability of each start epoch in the window; None: all alike."""

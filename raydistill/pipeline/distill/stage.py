@@ -148,6 +148,8 @@ def record_progress(update: ProgressUpdate, last_seen: int, shown: Progress, run
         values = record._asdict()
         numbers = {k: values[k] for k in ("loss", "next_epoch_loss", "student_lr", "gradient_norm", "cap")}
         run.metrics({name: value for name, value in numbers.items() if value == value}, record.iteration)
+        if record.decision == Decision.LENGTHEN.value:
+            log.info("distill: losses no longer fall; students are longer after iteration %d", record.iteration)
     for validation in update.validations:
         if validation.iteration <= last_seen:
             continue

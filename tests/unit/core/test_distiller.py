@@ -16,7 +16,7 @@ from raydistill.core.distiller import Distiller, Record
 from raydistill.core.divergence import NotFinite, StudentLrOutOfRange
 from raydistill.core.networks import Network, build_network
 from raydistill.core.normalise import one_hot
-from raydistill.core.recipe import SGD, Adam, Recipe
+from raydistill.core.recipe import SGD, Adam, Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.core.schedule import Decision, Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
 from raydistill.core.trajectories import InMemoryTrajectories
 from raydistill.errors import DivergenceError
@@ -36,9 +36,9 @@ def network_and_experts() -> tuple[Network, InMemoryTrajectories]:
     return network, zoo.experts(network, num_experts=2, num_epochs=4)
 
 
-def distiller(recipe: Recipe = QUICK, trajectories: Any = None, seed: int = 0) -> Distiller:
+def distiller(recipe: Recipe | ResolvedRecipe = QUICK, trajectories: Any = None, seed: int = 0) -> Distiller:
     network, experts = network_and_experts()
-    labels = VOTES if recipe.labels == "votes" else LABELS
+    labels = VOTES if resolve_recipe(recipe).options.labels == "votes" else LABELS
     return Distiller(recipe, network, trajectories or experts, IMAGES, labels, seed)
 
 
@@ -325,6 +325,40 @@ def test_fine_tuning_shrinks_the_image_step_and_stops_the_run() -> None:
         decisions.append(step(run).decision)
     assert decisions == ["stay", "fine-tune", "stay", "stay", "stop"]
     assert run._optimisers["images"].param_groups[0]["lr"] == pytest.approx(0.03 / 8)
+
+
+# With a significance of 1000 no fall is evident.
+AUTOMATIC_STEPS = replace(QUICK, student_steps="auto", schedule=LossWeighted(patience=10, significance=1000))
+
+
+@pytest.mark.parametrize("per_epoch", [False, True])
+def test_students_become_longer_once_before_the_run_stops(per_epoch: bool) -> None:
+    recipe = replace(AUTOMATIC_STEPS, lr_step=SGD(lr=1e-12), lr_per_epoch=per_epoch)
+    run = distiller(recipe.resolved(48))
+    before, records = run.student_lrs, []
+    while not run.finished:
+        records.append(step(run))
+    assert [record.decision for record in records] == ["stay"] * 9 + ["lengthen"] + ["stay"] * 9 + ["stop"]
+    assert [record.student_steps for record in records] == [12] * 10 + [24] * 10
+    assert torch.allclose(run.student_lrs, before / 2)
+
+
+def test_students_of_a_given_number_of_steps_do_not_become_longer() -> None:
+    run = distiller(replace(AUTOMATIC_STEPS, student_steps=2))
+    assert [step(run).decision for _ in range(10)] == ["stay"] * 9 + ["stop"]
+
+
+@pytest.mark.parametrize("stop", [9, 10, 13])
+def test_run_with_longer_students_resumes_bit_for_bit(stop: int) -> None:
+    whole, first, second = (distiller(AUTOMATIC_STEPS.resolved(48)) for _ in range(3))
+    for _ in range(15):
+        whole.step()
+    for _ in range(stop):
+        first.step()
+    second.load_state_dict(*first.state_dict())
+    for _ in range(15 - stop):
+        second.step()
+    assert_same_state(second, whole)
 
 
 def test_run_ends_after_its_iterations() -> None:

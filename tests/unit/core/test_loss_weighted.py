@@ -67,9 +67,8 @@ def test_all_epochs_are_drawn_alike_before_the_first_loss_and_where_nothing_is_l
 def test_loss_weighted_state_survives_json() -> None:
     state = after(LossWeighted(), [Matched(1, 0.4)])
     assert ScheduleState.from_json(json.loads(json.dumps(state._asdict()))) == state
-    older = {
-        key: value for key, value in ScheduleState(cap=2)._asdict().items() if key not in ("group_losses", "recent")
-    }
+    new = ("group_losses", "recent", "lengthened")
+    older = {key: value for key, value in ScheduleState(cap=2)._asdict().items() if key not in new}
     assert ScheduleState.from_json(older) == ScheduleState(cap=2)
 
 
@@ -161,3 +160,19 @@ def test_run_without_patience_never_stops_and_keeps_no_losses() -> None:
     assert stops_at(schedule, [Matched(0, 0.5)] * 300) is None
     assert after(schedule, [Matched(0, 0.5)] * 3).recent == ()
     assert [one.iteration for one in after(LossWeighted(patience=10), [Matched(0, 0.5)] * 9).recent] == [*range(1, 10)]
+
+
+def test_longer_students_get_as_many_losses_before_the_next_test() -> None:
+    schedule = LossWeighted(patience=20)
+    flat = fall(np.random.default_rng(0), 0.0, 60)
+    state = after(schedule, flat[:19], last_epoch=9)
+    state, decision = schedule.step(state, None, 9, [flat[19]])
+    assert decision is Decision.STOP
+    state = schedule.with_longer_students(state)
+    assert state.lengthened
+    assert schedule.with_longer_students(state) is None
+    decisions = []
+    for one in flat[20:40]:
+        state, decision = schedule.step(state, None, 9, [one])
+        decisions.append(decision)
+    assert decisions == [Decision.STAY] * 19 + [Decision.STOP]

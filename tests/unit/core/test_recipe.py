@@ -38,16 +38,16 @@ def test_continuous_start_epochs_need_straight_trajectories() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "ahead", "one", "several"),
-    [(35, 2, 18, 23), (35, 1, 10, 12), (8, 1, 10, 10), (195, 2, 50, 50), (60, 1, 15, 20), (30, 1, 10, 10)],
+    ("epoch", "ahead", "one", "several", "longer"),
+    [(35, 2, 18, 23, 35), (35, 1, 10, 12, 18), (8, 1, 10, 10, 10), (195, 2, 50, 50, 50), (60, 1, 15, 20, 30)],
 )
 def test_automatic_student_steps_are_a_share_of_the_experts_steps(
-    epoch: int, ahead: int, one: int, several: int
+    epoch: int, ahead: int, one: int, several: int, longer: int
 ) -> None:
-    recipe = Recipe(images_per_class=1, student_steps="auto", expert_epochs=ahead)
-    assert recipe.resolved(epoch).student_steps == one
-    recipe = replace(recipe, images_per_class=10)
-    assert recipe.resolved(epoch).student_steps == several
+    recipe = Recipe(student_steps="auto", expert_epochs=ahead)
+    for images_per_class, expected in ((1, one), (10, several)):
+        resolved = replace(recipe, images_per_class=images_per_class).resolved(epoch)
+        assert (resolved.student_steps, resolved.longer_student_steps) == (expected, longer)
     with pytest.raises(ValueError, match="student_steps is auto"):
         recipe.resolved()
 
@@ -65,6 +65,7 @@ def test_given_student_steps_are_kept() -> None:
     recipe = Recipe(student_steps=7)
     assert recipe.resolved(1000).options is recipe
     assert recipe.resolved(1000).student_steps == recipe.resolved().student_steps == 7
+    assert recipe.resolved(1000).longer_student_steps == 7
 
 
 def test_rates_that_the_distiller_chooses_are_none() -> None:

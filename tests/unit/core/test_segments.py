@@ -112,8 +112,10 @@ def test_window_after_the_experts_end_is_refused() -> None:
 
 
 def test_every_image_is_used_before_any_is_used_again() -> None:
-    run = distiller(replace(QUICK, student_steps=6, batch_size=1))
-    batches = [int(batch.index_B) for batch in run.segments.batches(generator(3), IMAGES) if batch.index_B is not None]
+    run = distiller(replace(QUICK, batch_size=1))
+    batches = [
+        int(batch.index_B) for batch in run.segments.batches(generator(3), IMAGES, 6) if batch.index_B is not None
+    ]
     assert len(batches) == 6
     assert set(batches[:3]) == set(batches[3:]) == {0, 1, 2}
 
