@@ -44,6 +44,7 @@ def test_run_in_a_bucket_has_the_digests_of_a_run_on_disk(
         assert not stored("/partial/")
 
 
+@pytest.mark.long
 def test_missing_bucket_is_reported(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server(tmp_path / "s3", monkeypatch) as (client, _):
         error = error_of(run(tmp_path, {**env, **client}, "output=s3://no-such-bucket/runs"))

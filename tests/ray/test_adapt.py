@@ -168,6 +168,7 @@ def test_largest_strength_is_taken_if_any_loss_on_the_source_is_allowed(root: Pa
     assert adapted(root, target, "adapt.max_source_loss=1").figures["source"]["strength"] == 2
 
 
+@pytest.mark.long
 def test_two_workers_give_the_same_content(report: AdaptationReport, root: Path, target: str, tmp_path: Path) -> None:
     other = copy_of(root, tmp_path, *INPUTS)
     distilled = Plan(tiny(other)).distilled.folder.uri

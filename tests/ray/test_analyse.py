@@ -33,6 +33,11 @@ def analysed(root: Path, *overrides: str) -> AnalysisReport:
     return stage.analyse(Plan(tiny(root, *FEW, *overrides)), SILENT)
 
 
+def only(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
+    """Let the stage make these sections alone."""
+    monkeypatch.setattr(stage, "SECTIONS", {key: stage.SECTIONS[key] for key in keys})
+
+
 @pytest.fixture(scope="module")
 def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_of(distilled_root, tmp_path_factory.mktemp("analyse"), *INPUTS)
@@ -74,10 +79,11 @@ def test_two_workers_give_the_same_content(report: AnalysisReport, distilled_roo
 
 
 def test_resumes_with_the_sections_that_are_missing(
-    report: AnalysisReport, distilled_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    distilled_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = copy_of(distilled_root, tmp_path, *INPUTS)
-    last = list(stage.SECTIONS)[-1]
+    only(monkeypatch, "prototypes", "neighbours", "bias")
+    calm, root = (copy_of(distilled_root, tmp_path / name, *INPUTS) for name in ("calm", "stopped"))
+    report, last = analysed(calm), "bias"
 
     def stop(inputs: object) -> None:
         raise KeyboardInterrupt
@@ -95,7 +101,8 @@ def test_resumes_with_the_sections_that_are_missing(
     assert content(spec) == report.manifest.content
 
 
-def test_properties_of_a_table_are_joined_by_id(root: Path, tmp_path: Path) -> None:
+def test_properties_of_a_table_are_joined_by_id(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "neighbours")
     train = CuratedSet.open(Plan(tiny(root)).curated.folder).load("train")
     lines = [f"{one},{n},{2 * n}" for n, one in enumerate(train.object_ids)]
     (tmp_path / "t.csv").write_text("\n".join(["galaxy,u,r", *lines[::-1]]))
@@ -143,8 +150,11 @@ def write_spectrum(path: Path, redshift: float, ratio: float, noise: float = 0.0
     fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(path)
 
 
-def test_nearest_galaxies_with_older_stars_have_a_larger_break(root: Path, tmp_path: Path) -> None:
+def test_nearest_galaxies_with_older_stars_have_a_larger_break(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Galaxies near the prototypes of a class get a larger break than the others."""
+    only(monkeypatch, "spectra")
     plan = Plan(tiny(root, *FEW))
     inputs = open_inputs(plan, analysis_spec(plan))
     label = int(np.bincount(inputs.galaxy_labels).argmax())

@@ -87,6 +87,7 @@ def test_report_counts_pictures_on_which_the_network_was_not_trained(filtered: C
     assert contents["reasons"]["low-surface-brightness"]["found"]["share"] > 0.9
 
 
+@pytest.mark.long
 def test_number_of_workers_does_not_change_the_bytes(
     blobs: CatalogSurvey, filtered: CuratedSet, tmp_path: Path
 ) -> None:

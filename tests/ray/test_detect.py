@@ -122,6 +122,7 @@ def test_an_existing_report_is_opened(report: DetectionReport, root: Path) -> No
     assert again.manifest.content == report.manifest.content
 
 
+@pytest.mark.long
 def test_two_workers_give_the_same_content(report: DetectionReport, root: Path, tmp_path: Path) -> None:
     other = detected(copied(root, tmp_path), root, "resources.workers=2")
     assert other.manifest.content == report.manifest.content

@@ -163,6 +163,7 @@ def test_finished_shard_is_never_written_again(
     assert digests(folder) == undisturbed[1]
 
 
+@pytest.mark.long
 def test_shard_damaged_before_the_stage_ended_is_trained_again(
     trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

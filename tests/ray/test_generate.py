@@ -69,6 +69,7 @@ def test_history_has_every_record_and_preview_once(trained: Config) -> None:
             assert picture.width > 100
 
 
+@pytest.mark.long
 def test_two_workers_of_which_one_is_killed_give_the_bits_of_one(
     curated_root: Path, trained: Config, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_occlusion_measures_every_class_ring_and_fill(inputs: AnalysisInputs, oc
     assert len(occlusion.statements) == len(tested) + 8  # four orders, two curves
 
 
+@pytest.mark.long
 def test_sections_do_not_depend_on_the_number_of_workers(
     distilled_root: Path, occlusion: Section, sparse: Section, tmp_path: Path
 ) -> None:

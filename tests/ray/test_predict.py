@@ -149,6 +149,7 @@ def test_folder_is_predicted_and_no_picture_is_lost(undisturbed: PredictionSet) 
     assert undisturbed.features()[1].shape == (147, undisturbed.summary.num_features)
 
 
+@pytest.mark.long
 def test_killed_worker_changes_no_bit(fresh: Path, folder: Path, undisturbed: PredictionSet) -> None:
     words = ("predict.block_size=4", "resources.workers=1")
     data = below_predictions(fresh, folder, *words) / "data"

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from raydistill.pipeline.runtime.ray_data import pack, unpack
 
@@ -36,6 +37,7 @@ print(json.dumps(reports))
 """
 
 
+@pytest.mark.long
 def test_map_blocks_gives_each_task_one_whole_block() -> None:
     """Give each task a whole block.
 
