@@ -43,7 +43,7 @@ coverage: COVERAGE = --cov
 coverage: unit ## run the fast tests and print the lines that they do not run
 
 test: COVERAGE = $(call NEW_PYTHON,--cov,)
-test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, 15 minutes on two cores
+test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, 16 minutes on two cores
 
 test-all: COVERAGE = --cov
 test-all: check slow long ## test, plus the long fault and cluster tests
