@@ -221,7 +221,7 @@ def no_part_written_again(case: KilledCommand, folder: Path, before: dict[str, i
 
     def watch() -> set[str]:
         again = set[str]()
-        while not done.wait(0.1):
+        while not done.wait(0.005):
             now = case.finished(folder)
             again |= {part for part in before.keys() & now.keys() if now[part] != before[part]}
         return again

@@ -39,7 +39,14 @@ def test_continuous_start_epochs_need_straight_trajectories() -> None:
 
 @pytest.mark.parametrize(
     ("epoch", "ahead", "one", "several", "longer"),
-    [(35, 2, 18, 23, 35), (35, 1, 10, 12, 18), (8, 1, 10, 10, 10), (195, 2, 50, 50, 50), (60, 1, 15, 20, 30)],
+    [
+        (35, 2, 18, 23, 35),
+        (35, 1, 10, 12, 18),
+        (8, 1, 10, 10, 10),
+        (195, 2, 50, 50, 50),
+        (60, 1, 15, 20, 30),
+        (30, 1, 10, 10, 15),
+    ],
 )
 def test_automatic_student_steps_are_a_share_of_the_experts_steps(
     epoch: int, ahead: int, one: int, several: int, longer: int
