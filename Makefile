@@ -12,6 +12,12 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # From Python 3.12 coverage reads sys.monitoring at almost no cost; on 3.11 it adds two thirds to the fast tests.
 NEW_PYTHON = $$($(BIN)/python -c 'import sys; print("$(1)" if sys.version_info >= (3, 12) else "$(2)")')
 
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+# One line for a package that pip collects, and one for the last minute, in which pip says nothing.
+SHOW_STEPS = awk '/^Collecting / { printf "  %3d %s\n", ++n, $$2 } /^Installing/ { print "  unpacking them: about a minute" } { fflush() }'
+
 .PHONY: help setup demo demo-diffusion demo-hunt check coverage test test-all lint type contracts unit fast slow long gpu docs bench ui clean
 
 help: ## print this list
@@ -23,9 +29,9 @@ setup: .venv/.ready ## create .venv and install the locked packages, once
 .venv/.ready: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14) and f"raydistill needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}; try make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing into .venv (about 2 GB, a minute or two)..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@echo "Installing $$(grep -c == requirements.lock) packages into .venv: 2 GB, two to five minutes, longer if the network is slow."
+	@PYTHONUNBUFFERED=1 $(PIP) -r requirements.lock | $(SHOW_STEPS)
+	@$(PIP) --quiet --no-deps --editable .
 	@touch $@
 
 demo: setup ## run all stages on a small simulated survey, five minutes on two cores

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import logging
 import sys
+import textwrap
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_METRICS = 0.25  # formatting a GPU scalar waits for the GPU
+MAX_METRICS = 2  # the first ones that a loop reports
+CLOCK = len("12:00:00 ")  # before each line on a terminal
 CHATTY = ("ray", "mlflow", "alembic", "matplotlib", "PIL", "fontTools", "urllib3", "filelock", "git", "fsspec")
 
 _console = Console(stderr=True)  # shared, so that lines appear above a live bar
@@ -59,9 +64,9 @@ def setup(verbosity: int = 0) -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """Handler that prints to the shared console without markup or wrapping.
+    """Handler that prints to the shared console without markup.
 
-    So paths can be copied.
+    On a terminal, lines wrap between words, and never inside a path, so that paths can be copied.
     """
 
     def __init__(self) -> None:
@@ -74,9 +79,21 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             style = "yellow" if record.levelno >= logging.WARNING else None
-            _console.print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True, emoji=False)
+            text = _wrapped(self.format(record)) if _on_terminal() else self.format(record)
+            _console.print(text, style=style, markup=False, highlight=False, soft_wrap=True, emoji=False)
         except Exception:
             self.handleError(record)
+
+
+def _wrapped(text: str) -> str:
+    """Wrap each line that is too long for the terminal between words, and indent what follows."""
+    width, indent = max(_console.width, 40), " " * CLOCK
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        if len(line) > width
+        else line
+        for line in text.splitlines()
+    )
 
 
 @contextmanager
@@ -133,7 +150,7 @@ class Progress:
         self.update(self.done + n, **metrics)
 
     def update(self, done: int, **metrics: object) -> None:
-        """Set the number of completed steps; metrics are formatted only when shown."""
+        """Set the number of completed steps; metrics are formatted only when shown, at most two."""
         self.done = done
         self.metrics.update(metrics)
         self._show()
@@ -196,46 +213,76 @@ class _Lines(Progress):
         return ", ".join([*parts, *_formatted(self.metrics)])
 
 
+class _Time(ProgressColumn):
+    """Time left; before the first step and after the last one, time elapsed."""
+
+    max_refresh = 0.5  # seconds; in between, every redraw would show another estimate
+
+    def render(self, task: Task) -> Text:
+        """Return the time of a task."""
+        left = None if task.finished or task.fields["waits"] else task.time_remaining
+        if left is not None:
+            return Text(f"{duration(left)} left")
+        return Text(duration(task.finished_time or task.elapsed or 0.0))
+
+
 class _Bar(Progress):
-    """Progress as a bar with time left and the latest metrics."""
+    """Progress as a bar: steps and time first, so that a narrow terminal shows them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._rich = RichProgress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}", markup=False),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[count]}", markup=False),
+            _Time(),
+            BarColumn(self._bar_width()),
             TextColumn("{task.fields[metrics]}", markup=False),
             console=_console,
             redirect_stdout=False,  # stdout has only the artifact's path
             speed_estimate_period=600,  # in seconds; an expert may take minutes, and with the default of 30 no time left is shown
         )
         self._task: TaskID = self._rich.add_task(
-            self.description, total=self.total, completed=self.start, unit=self.unit, metrics=""
+            self.description, total=self.total, completed=self.start, count=self._count(), waits=True, metrics=""
         )
         self._metrics_shown_at = -SECONDS_BETWEEN_METRICS
         self._rich.start()
 
     def resume_at(self, done: int) -> None:
         super().resume_at(done)
-        self._rich.reset(self._task, completed=done)
+        self._rich.reset(self._task, completed=done, count=self._count())
 
     def set_total(self, total: int) -> None:
         super().set_total(total)
-        self._rich.update(self._task, total=total)
+        self._rich.update(self._task, total=total, count=self._count())
+
+    def _bar_width(self) -> int:
+        return 10 if _console.width < 100 else 20
+
+    def _count(self) -> str:
+        return f"{self.done} {self.unit}" if self.total is None else f"{self.done}/{self.total} {self.unit}"
 
     def _show(self) -> None:
         now = self.clock()
-        if now - self._metrics_shown_at < SECONDS_BETWEEN_METRICS:
-            self._rich.update(self._task, completed=self.done)
-            return
-        self._metrics_shown_at = now
-        self._rich.update(self._task, completed=self.done, metrics=" ".join(_formatted(self.metrics)))
+        shown: dict[str, Any] = {}
+        if now - self._metrics_shown_at >= SECONDS_BETWEEN_METRICS:
+            self._metrics_shown_at = now
+            shown = {"metrics": self._fitting()}
+        self._rich.update(
+            self._task, completed=self.done, count=self._count(), waits=self.done == self.start, **shown
+        )  # fmt: skip
+
+    def _fitting(self) -> str:
+        """Return the metrics for which the terminal has room."""
+        before = len(f"{self.description} {self._count()} 59 min 59 s left ")
+        room = _console.width - before - self._bar_width() - 1
+        text = ""
+        for one in _formatted(self.metrics):
+            if len(longer := f"{text} {one}".strip()) <= room:
+                text = longer
+        return text
 
     def close(self, outcome: str) -> None:
-        self._rich.update(self._task, completed=self.done, metrics=" ".join(_formatted(self.metrics)))
+        self._rich.update(self._task, completed=self.done, count=self._count(), metrics=self._fitting())
         self._rich.stop()
 
 
@@ -257,7 +304,7 @@ def duration(seconds: float) -> str:
 
 
 def _formatted(metrics: dict[str, object]) -> list[str]:
-    return [f"{name}={_short(value)}" for name, value in metrics.items()]
+    return [f"{name}={_short(value)}" for name, value in list(metrics.items())[:MAX_METRICS]]
 
 
 def _short(value: object) -> str:

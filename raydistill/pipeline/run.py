@@ -19,6 +19,7 @@ from raydistill.artifacts.predictions import PredictionSet
 from raydistill.artifacts.search import SearchReport
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.config import Config, plain
+from raydistill.log import get_logger
 from raydistill.pipeline.adapt.specs import adaptation_specs, require_target
 from raydistill.pipeline.analyse.specs import analysis_spec, analysis_specs
 from raydistill.pipeline.audit.specs import audit_spec, audit_specs
@@ -38,6 +39,8 @@ from raydistill.pipeline.simulate.stage import simulate
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.survey_pictures.specs import spec_of_survey
 from raydistill.pipeline.tracking.tracker import Tracker
+
+log = get_logger(__name__)
 
 
 def _generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> GeneratorArtifact:
@@ -166,7 +169,9 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
         ray_cluster(config.resources, plan.root),
         tracker.run("run", identity=_identity(specs[-1]), params=plain(config)) as parent,
     ):
-        for name in stages_of(config, last):
+        stages = stages_of(config, last)
+        for number, name in enumerate(stages, start=1):
+            log.info("stage %d of %d: %s", number, len(stages), name)
             for wanted in config.hunt.samples if name == "hunt" else ():  # the sets that `hunt.synthetic` describes
                 _sample(sample_plan(plan, wanted), tracker, parent.id)
             result = STAGES[name](plan, tracker, parent.id)

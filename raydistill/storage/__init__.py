@@ -110,6 +110,12 @@ class Folder:
     def __str__(self) -> str:
         return self.uri
 
+    @property
+    def shown(self) -> str:
+        """The URI for a person: relative to the working directory if it lies below it."""
+        path, here = Path(self.uri), Path.cwd()
+        return str(path.relative_to(here)) if self.is_local and path.is_relative_to(here) else self.uri
+
     def __truediv__(self, name: str) -> Folder:
         return Folder(f"{self.uri}/{name}")
 

@@ -202,7 +202,7 @@ def test_empty_loop(caplog: pytest.LogCaptureFixture) -> None:
 def test_numpy_metrics_have_four_digits() -> None:
     import numpy as np
 
-    assert log._formatted({"loss": np.float32(0.123456), "t": 7, "lr": 1e-5}) == ["loss=0.1235", "t=7", "lr=1e-05"]
+    assert log._formatted({"loss": np.float32(0.123456), "lr": 1e-5}) == ["loss=0.1235", "lr=1e-05"]
 
 
 @given(st.floats(min_value=0, max_value=1e8))
@@ -228,13 +228,13 @@ print("/the/artifact")
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_terminal_shows_a_bar_with_metrics() -> None:
+def on_a_terminal(script: str, columns: int) -> tuple[str, str]:
+    """Run a script on a terminal; return its stdout, and its stderr without control sequences."""
     import pty
 
     parent, child = pty.openpty()
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
-    process = subprocess.Popen([sys.executable, "-c", ON_A_TERMINAL], stdout=subprocess.PIPE, stderr=child, env=env)
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=child, env=env)
     os.close(child)
     seen = b""
     while True:
@@ -247,14 +247,52 @@ def test_terminal_shows_a_bar_with_metrics() -> None:
         seen += chunk
     os.close(parent)
     assert process.stdout is not None
-    out = process.stdout.read()
+    out = process.stdout.read().decode()
     process.stdout.close()
     assert process.wait() == 0, seen.decode()
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
-    assert out == b"/the/artifact\n"
+    return out, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+
+
+needs_terminal = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+
+
+@needs_terminal
+def test_terminal_shows_a_bar_with_metrics() -> None:
+    out, text = on_a_terminal(ON_A_TERMINAL, 160)
+    assert out == "/the/artifact\n"
     assert "━" in text
-    assert "distilling [x]" in text
-    assert "4/4 steps" in text
+    assert "distilling [x] 4/4 steps" in text
     assert "loss=0.62" in text
-    assert re.search(r"\d:\d\d:\d\d", text), "no time left"
+    assert re.search(r"[\d.]+ s left", text), "no time left"
     assert "a line above the bar" in text
+
+
+NARROW = """
+import time
+from raydistill import log
+log.setup()
+path = "runs/demo/" + "a-very-long-name-" * 6 + "7dd6d766a07f"
+log.get_logger("x").info("a line with many words and the path of an artifact at its end: %s", path)
+with log.progress(48, "training experts", "epochs") as bar:
+    bar.update(0, experts="starting")
+    time.sleep(1.2)
+    for done in range(1, 49):
+        bar.update(done, experts="2 done", balanced_accuracy=0.1234567, loss=1.5)
+        time.sleep(0.01)
+"""
+
+
+@needs_terminal
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_narrow_terminal_shows_steps_and_time_before_metrics(columns: int) -> None:
+    _, text = on_a_terminal(NARROW, columns)
+    bars = [line.strip() for line in re.split(r"[\r\n]+", text) if "training experts" in line]
+    assert all(re.match(r"training experts \d+/48 epochs +\d+(\.\d)? s", line) for line in bars), bars
+    assert all(len(line) <= columns for line in bars)
+    assert "experts=starting" in text or columns == 60
+    assert ("balanced_accuracy" in bars[-1]) == (columns == 120), "only whole metrics"
+    assert "loss" not in text, "two metrics at most"
+    assert "7dd6d766a07f" in "".join(text.split()), "a path is not broken"
+    assert re.search(r"runs/demo/(a-very-long-name-){6}7dd6d766a07f", text.replace("\r\n", "\n")), (
+        "the path is in one piece"
+    )

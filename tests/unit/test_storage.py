@@ -268,3 +268,10 @@ def test_the_error_of_an_unreachable_store_survives_pickling(tmp_path: Path) -> 
         with pytest.raises(ArtifactError, match=r"the storage did not answer \(no connection to http://x\)") as caught:
             ask()
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_path_is_shown_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Folder("runs/demo").shown == "runs/demo"
+    assert Folder(tmp_path.parent / "other").shown == str(tmp_path.parent / "other")
+    assert Folder("memory://bucket/runs").shown == Folder("memory://bucket/runs").uri

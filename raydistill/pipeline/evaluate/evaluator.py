@@ -63,9 +63,11 @@ class Evaluator:
 
         The rows of the networks are in the order of the searches.
         """
-        scores = self._search_lrs(searches)
-        selected = [search.selected_fits(by_lr) for search, by_lr in zip(searches, scores, strict=True)]
-        rows = self.train([fit for fits in selected for fit in fits], "evaluating")
+        total = sum(search.min_networks for search in searches)
+        with progress(total, "evaluating", "networks") as shown, translate_errors("evaluate"):
+            scores = self._search_lrs(searches, shown)
+            selected = [search.selected_fits(by_lr) for search, by_lr in zip(searches, scores, strict=True)]
+            rows = self.train([fit for fits in selected for fit in fits], shown)
         remaining = iter(rows)
         for fits in selected:
             diverged = sum(next(remaining)["validation"] == DIVERGED for _ in fits)
@@ -76,13 +78,15 @@ class Evaluator:
                 )  # fmt: skip
         return rows
 
-    def _search_lrs(self, searches: Sequence[LrSearch]) -> list[dict[LearningRate, float]]:
+    def _search_lrs(self, searches: Sequence[LrSearch], shown: Progress) -> list[dict[LearningRate, float]]:
         """Return each search's validation scores by learning rate; rounds are shared."""
         scores: list[dict[LearningRate, float]] = [{} for _ in searches]
-        for _ in range(MAX_ROUNDS):
+        for number in range(MAX_ROUNDS):
             trials = [(n, lr) for n, search in enumerate(searches) for lr in search.next_lrs(scores[n])]
             fits = [fit for n, lr in trials for fit in searches[n].trials(lr)]
-            rows = iter(self.train(fits, "choosing learning rates"))
+            if number and shown.total is not None:
+                shown.set_total(shown.total + len(fits))  # the first round is part of `min_networks`
+            rows = iter(self.train(fits, shown))
             for n, lr in trials:
                 scores[n][lr] = statistics.mean(next(rows)["validation"] for _ in searches[n].trials(lr))
         for search, by_lr in zip(searches, scores, strict=True):
@@ -90,7 +94,7 @@ class Evaluator:
                 log.warning("evaluate: %s", search.boundary_warning(by_lr))
         return scores
 
-    def train(self, fits: Sequence[Fit], description: str) -> list[dict[str, Any]]:
+    def train(self, fits: Sequence[Fit], shown: Progress) -> list[dict[str, Any]]:
         """Return a row per fit: validation, accuracies, confusion matrix and labels.
 
         The accuracies are `accuracy` and `balanced_accuracy`. Cached fits are not trained.
@@ -98,10 +102,9 @@ class Evaluator:
         digests = [fit.digest(self.evaluated_on) for fit in fits]
         rows = {digest: row for digest in set(digests) if (row := self.cache.load_result(digest)) is not None}
         missing = {d: fit for d, fit in zip(digests, fits, strict=True) if d not in rows}
-        if missing:
-            total = len(rows) + len(missing)
-            with progress(total, description, "networks", start=len(rows)) as shown, translate_errors("evaluate"):
-                rows |= self._train_missing(missing, shown)
+        if shown.total is not None:
+            shown.set_total(shown.total - (len(fits) - len(missing)))  # cached, or trained in the search
+        rows |= self._train_missing(missing, shown)
         return [rows[digest] | fit.labels() for digest, fit in zip(digests, fits, strict=True)]
 
     def _train_missing(self, missing: dict[str, Fit], shown: Progress) -> dict[str, dict[str, Any]]:

@@ -283,7 +283,9 @@ def _show_progress(coordinator: Any, total: int, run: Run, done: threading.Event
         while True:
             last = done.wait(POLL_SECONDS)
             state = ray.get(coordinator.progress.remote())
-            shown.update(state["epochs"], experts=f"{state['finished']} done", **state["figures"])
+            experts = f"{state['finished']} done" if state["groups"] else "starting"
+            accuracy = {k: v for k, v in state["figures"].items() if k == "balanced_accuracy"}
+            shown.update(state["epochs"], experts=experts, **accuracy)
             if state["groups"] > groups:
                 groups = state["groups"]
                 log.warning("experts: another group of workers started; a worker died, or the cluster has changed")

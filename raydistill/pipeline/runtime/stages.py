@@ -67,7 +67,8 @@ def is_complete(spec: ArtifactSpec) -> bool:
     """Return whether the artifact exists; wait while another process builds it."""
     exists = wait_for_artifact(spec)
     if exists:
-        log.info("%s: exists, skipped (%s)", spec.kind, spec.folder)
+        log.info("%s: exists, skipped", spec.kind)
+        log.info("  %s", spec.folder.shown)
     return exists
 
 
@@ -179,7 +180,7 @@ def tracked_run(
             parent_run_id=parent_run,
         ) as run,
     ):
-        log.info("%s: begins (%s)", spec.kind, spec.folder)
+        log.info("%s: begins", spec.kind)
         yield run
         check_held()
         manifest = spec.commit()
@@ -187,6 +188,7 @@ def tracked_run(
         if on_commit is not None:
             on_commit(run, manifest)
         log.info("%s: done, content %s", spec.kind, manifest.content[:12])
+        log.info("  %s", spec.folder.shown)
 
 
 def model_of(
