@@ -389,6 +389,9 @@ def test_epoch_counts_once_if_an_expert_restarts() -> None:
     coordinator.epoch(0, 2, {"loss": 1.0})  # trained again after a restart
     assert coordinator.progress()["epochs"] == 3
     assert coordinator.progress()["figures"] == {"loss": 1.0}
+    coordinator.finished(1, {})  # its last epochs may not have been reported
+    progress = coordinator.progress()
+    assert (progress["epochs"], progress["finished"]) == (2, 1)
 
 
 def test_controller_exits_although_its_shutdown_hooks_hang() -> None:

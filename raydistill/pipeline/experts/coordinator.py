@@ -36,7 +36,7 @@ class Coordinator:
         self._world_size = 1
         self._done_ranks: set[int] = set()  # ranks that acquire no more experts
         self._failures: dict[int, RaydistillError] = {}
-        self._epochs: dict[int, int] = {}
+        self._epochs: dict[int, int] = {}  # expert -> its last epoch, until it is finished
         self._figures: dict[str, float] = {}
         self._finals: list[tuple[int, dict[str, float]]] = []
         self._finished = 0
@@ -64,7 +64,11 @@ class Coordinator:
         self._consecutive_failures += 1
         for expert in [expert for expert, holder in self._assigned.items() if holder in ranks]:
             self._deaths[expert] = self._deaths.get(expert, 0) + 1
-            if self._deaths[expert] > self._max_restarts and self._epochs and len(ranks) < self._world_size:
+            if (
+                self._deaths[expert] > self._max_restarts
+                and (self._epochs or self._finished)
+                and len(ranks) < self._world_size
+            ):
                 self._consecutive_failures = 0  # this expert is the cause, and is given up
         return self._consecutive_failures <= self._max_restarts
 
@@ -95,6 +99,7 @@ class Coordinator:
     def finished(self, expert: int, figures: dict[str, float]) -> None:
         """Record a finished expert with its last figures."""
         self._assigned.pop(expert, None)
+        self._epochs.pop(expert, None)
         self._finished += 1
         self._finals.append((expert, figures))
 
@@ -124,7 +129,7 @@ class Coordinator:
         return self._failures
 
     def progress(self) -> dict[str, Any]:
-        """Return the progress, with the experts that finished since the last call."""
+        """Return epochs of unfinished experts, and the experts finished since the last call."""
         finals, self._finals = self._finals, []
         return {
             "epochs": sum(self._epochs.values()),

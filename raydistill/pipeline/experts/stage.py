@@ -182,8 +182,8 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
     actor: Any = ray.remote(num_cpus=0)(Coordinator).options(scheduling_strategy=on_driver_node())
     coordinator = actor.remote(missing, resources.max_restarts)
     with translate_errors("experts"):
-        num_epochs = len(missing) * recipe.training.epochs
-        with run_in_background(partial(_show_progress, coordinator, num_epochs, run), timeout=10):
+        show = partial(_show_progress, coordinator, len(missing), recipe.training.epochs, run)
+        with run_in_background(show, timeout=10):
             workers = choose_num_workers(resources, len(missing))
             check_memory(resources, workers, images.numel() * torch.float32.itemsize, "experts")
             _run_workers(resources, folder, task, coordinator, workers)
@@ -275,17 +275,17 @@ def _run_workers(resources: Resources, folder: Folder, task: ExpertTask, coordin
         ) from error  # fmt: skip
 
 
-def _show_progress(coordinator: Any, total: int, run: Run, done: threading.Event) -> None:
+def _show_progress(coordinator: Any, experts: int, epochs: int, run: Run, done: threading.Event) -> None:
     """Poll the coordinator: show progress, and record finished experts in MLflow."""
     groups = 1
     # The driver's main thread reports the death of the coordinator.
-    with suppress(*WORKER_FAILURES), progress(total, "training experts", "epochs") as shown:
+    with suppress(*WORKER_FAILURES), progress(experts * epochs, "training experts", "epochs") as shown:
         while True:
             last = done.wait(POLL_SECONDS)
             state = ray.get(coordinator.progress.remote())
-            experts = f"{state['finished']} done" if state["groups"] else "starting"
+            status = f"{state['finished']} done" if state["groups"] else "starting"
             accuracy = {k: v for k, v in state["figures"].items() if k == "balanced_accuracy"}
-            shown.update(state["epochs"], experts=experts, **accuracy)
+            shown.update(state["epochs"] + state["finished"] * epochs, experts=status, **accuracy)
             if state["groups"] > groups:
                 groups = state["groups"]
                 log.warning("experts: another group of workers started; a worker died, or the cluster has changed")
