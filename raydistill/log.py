@@ -86,7 +86,7 @@ class _StderrHandler(logging.Handler):
 
 
 def _wrapped(text: str) -> str:
-    """Wrap each line that is too long for the terminal between words, and indent what follows."""
+    """Wrap lines longer than the terminal between words, and indent the rest."""
     width, indent = max(_console.width, 40), " " * CLOCK
     return "\n".join(
         textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
@@ -150,7 +150,7 @@ class Progress:
         self.update(self.done + n, **metrics)
 
     def update(self, done: int, **metrics: object) -> None:
-        """Set the number of completed steps; metrics are formatted only when shown, at most two."""
+        """Set the number of completed steps; the first two metrics are shown."""
         self.done = done
         self.metrics.update(metrics)
         self._show()
@@ -214,7 +214,7 @@ class _Lines(Progress):
 
 
 class _Time(ProgressColumn):
-    """Time left; before the first step and after the last one, time elapsed."""
+    """Time left; elapsed time before the first step and after the last one."""
 
     max_refresh = 0.5  # seconds; in between, every redraw would show another estimate
 
@@ -227,7 +227,7 @@ class _Time(ProgressColumn):
 
 
 class _Bar(Progress):
-    """Progress as a bar: steps and time first, so that a narrow terminal shows them."""
+    """Progress as a bar; steps and time come first, for narrow terminals."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

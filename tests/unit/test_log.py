@@ -229,7 +229,7 @@ print("/the/artifact")
 
 
 def on_a_terminal(script: str, columns: int) -> tuple[str, str]:
-    """Run a script on a terminal; return its stdout, and its stderr without control sequences."""
+    """Run a script on a terminal; return its stdout and its plain stderr."""
     import pty
 
     parent, child = pty.openpty()

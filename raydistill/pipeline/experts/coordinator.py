@@ -129,7 +129,7 @@ class Coordinator:
         return self._failures
 
     def progress(self) -> dict[str, Any]:
-        """Return epochs of unfinished experts, and the experts finished since the last call."""
+        """Return epochs of unfinished experts, and newly finished experts."""
         finals, self._finals = self._finals, []
         return {
             "epochs": sum(self._epochs.values()),
