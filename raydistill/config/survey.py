@@ -17,6 +17,7 @@ from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLIT_TOLERANCE
+from raydistill.galaxies.tables.repeated import Duplicates
 
 Images = FolderImages | ParquetImages | FitsImages | MosaicImages
 LARGEST_WHITENED = 64  # px: 12,288 values, a matrix of 600 MB and its inverse; 32 px: 38 MB
@@ -52,6 +53,10 @@ class CatalogSurvey:
     licence, citation
         Stored in the curated set's manifest. The licence also goes into the prototypes' FITS
         header.
+    duplicates
+        An id in several rows of the table, or with several pictures (rows of Parquet, rows of the
+        mapping, files with several suffixes). "refuse": an error. "first": the first one is taken,
+        with a warning.
     """
 
     kind: Literal["catalog"] = "catalog"
@@ -64,6 +69,7 @@ class CatalogSurvey:
     frame_r90: PositiveFloat | None = None
     licence: str = ""
     citation: str = ""
+    duplicates: Duplicates = later("refuse")
 
     def __post_init__(self) -> None:
         if not isinstance(self.images, MosaicImages) or self.images.frame_r90 is None:

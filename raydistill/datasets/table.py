@@ -23,6 +23,7 @@ from raydistill.fields import later
 from raydistill.galaxies.pictures.cells import check_chunks, is_picture_type, is_text_type, read_cell
 from raydistill.galaxies.pictures.files import Source
 from raydistill.galaxies.tables import object_ids
+from raydistill.galaxies.tables.repeated import Duplicates, check_repeated, find_repeated, first_of_each
 from raydistill.storage import arrow_filesystem, open_stream
 
 ROWS_AT_ONCE = 128
@@ -52,6 +53,8 @@ class ImageTable(EncodedDataSet, PackedDataSet):
     config_name
         Configuration of a Hugging Face data set with several: the name in its README.md, or the
         folder. "all" reads the folders as parts of one data set.
+    duplicates
+        An id in several rows. "refuse": an error. "first": its first row is taken, with a warning.
     """
 
     image_column: str = "image"
@@ -59,6 +62,7 @@ class ImageTable(EncodedDataSet, PackedDataSet):
     split_column: str = _USUAL_SPLIT_COLUMN
     id_columns: tuple[str, ...] = ()
     config_name: str | None = later(None)
+    duplicates: Duplicates = later("refuse")
     kind: Literal["image-parquet"] = "image-parquet"
 
     def files(self) -> dict[str, int]:
@@ -92,8 +96,10 @@ class ImageTable(EncodedDataSet, PackedDataSet):
                 tables.append(self._table(parquet, name, part if named_by_split else None, own or names))
                 names = [*names, *(label for label in own if label not in names)]
         rows = pa.concat_tables(tables)
-        if self.id_columns:
-            _check_unique(rows["object_id"], self.root)
+        if self.id_columns and (repeated := find_repeated(rows["object_id"])):
+            fix = "add columns to survey.id_columns, set it to [] to number the pictures"
+            check_repeated(repeated, "occur in several rows", self.root, self.duplicates, fix)
+            rows = first_of_each(rows, "object_id")
         return names, rows
 
     def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
@@ -196,11 +202,3 @@ def _labels(column: pa.Array, names: Sequence[str], name: str, where: str) -> pa
 def _read_text(uri: str) -> str:
     with open_stream(uri) as stream:
         return str(stream.read().decode("utf-8", errors="replace"))
-
-
-def _check_unique(ids: pa.ChunkedArray, where: str) -> None:
-    counts = pc.value_counts(ids)
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-    if len(repeated):
-        what = f"{len(repeated)} ids occur in several rows (first: {repeated[0]})"
-        raise CatalogError(what, where, "add columns to survey.id_columns, or set it to [] to number the pictures")

@@ -29,7 +29,9 @@ from raydistill.galaxies.catalog_schemas import (
 )
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.positions import KINDS, part_columns, read_measurement, read_parts
+from raydistill.galaxies.spelling import spell_column
 from raydistill.galaxies.tables import Table, find_path_column, object_ids, open_table
+from raydistill.galaxies.tables.repeated import Duplicates, check_repeated, find_repeated, first_of_each
 from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.votes import conditional_fractions, fraction_column, sum_of_votes
 from raydistill.log import get_logger
@@ -53,6 +55,7 @@ def read_catalog(
     hdu: int | str | None = None,
     path_column: str | None = None,
     need_labels: bool = True,
+    duplicates: Duplicates = "refuse",
 ) -> pa.Table:
     """Read a catalogue of any schema into one table.
 
@@ -79,6 +82,8 @@ def read_catalog(
         "subfolder/filename". It is also the id in a table without ids.
     need_labels : bool
         False: labels are not read, and the table may have neither votes nor labels.
+    duplicates : {"refuse", "first"}
+        What happens to an id in several rows: an error, or its first row is taken with a warning.
 
     Returns
     -------
@@ -122,10 +127,14 @@ def read_catalog(
     _log_unused_split(overrides, catalog)
     names = _columns_of_roles(overrides, path_column, catalog)
     if schema != "plain":
-        return _read_votes(catalog, schema, fractions, names)
-    if need_labels:
-        return _read_labels(catalog, names)
-    return _common_columns(_read(catalog, names, []), names, catalog)
+        result = _read_votes(catalog, schema, fractions, names)
+    elif need_labels:
+        result = _read_labels(catalog, names)
+    else:
+        result = _common_columns(_read(catalog, names, []), names, catalog)
+    repeated = find_repeated(result["object_id"])
+    check_repeated(repeated, f"in '{names['id']}' occur in several rows", uri, duplicates)
+    return first_of_each(result, "object_id") if repeated else result
 
 
 def _with_id(
@@ -232,7 +241,9 @@ def votes_array(catalog: pa.Table, tree: DecisionTree = GZ2) -> np.ndarray:
     return np.asarray(flat, dtype=np.float32).reshape(-1, len(tree.answers))
 
 
-def read_filename_mapping(uri: str, id_column: str = "objid", asset_column: str = "asset_id") -> dict[str, str]:
+def read_filename_mapping(
+    uri: str, id_column: str = "objid", asset_column: str = "asset_id"
+) -> dict[str, tuple[str, ...]]:
     """Return asset ids by object id, from a table such as `gz2_filename_mapping.csv`.
 
     Parameters
@@ -244,8 +255,8 @@ def read_filename_mapping(uri: str, id_column: str = "objid", asset_column: str 
 
     Returns
     -------
-    dict of str to str
-        An object in several rows has the asset id of the first one.
+    dict of str to tuple of str
+        An object in several rows has the different asset ids of all of them, in order.
 
     Raises
     ------
@@ -261,7 +272,11 @@ def read_filename_mapping(uri: str, id_column: str = "objid", asset_column: str 
     id_name, asset_name = (str(name) for name in names)
     rows = table.read([id_name, asset_name], text=(id_name, asset_name))
     ids, assets = (object_ids(rows[name], name, uri).to_pylist() for name in (id_name, asset_name))
-    return dict(zip(reversed(ids), reversed(assets), strict=True))
+    found: dict[str, tuple[str, ...]] = {}
+    for object_id, asset in zip(ids, assets, strict=True):
+        known = found.get(object_id, ())
+        found[object_id] = known if asset in known else (*known, asset)
+    return found
 
 
 def _read_votes(catalog: _Catalog, schema: str, fractions: Fractions, names: Mapping[str, str | None]) -> pa.Table:
@@ -315,7 +330,7 @@ def _read_labels(catalog: _Catalog, names: Mapping[str, str | None]) -> pa.Table
     except pa.ArrowException as error:
         what = f"column '{label}' has the type {table[label].type}, which is not a label"
         raise CatalogError(what, uri, "name another column with survey.columns.label=NAME") from error
-    labels = pc.utf8_trim_whitespace(raw_labels)
+    labels = spell_column(raw_labels, label)
     result = _common_columns(table, names, catalog)
     result = result.append_column("label", labels).append_column("confidence", pa.array(values, from_pandas=True))
     return result.replace_schema_metadata({"raydistill.dialect": "plain"})
@@ -342,9 +357,7 @@ def _read(
 def _common_columns(table: pa.Table, names: Mapping[str, str | None], catalog: _Catalog) -> pa.Table:
     identity, uri = names["id"], catalog.uri
     assert identity is not None
-    ids = object_ids(table[identity], identity, uri)
-    _check_unique(ids, identity, uri)
-    columns: dict[str, pa.Array] = {"object_id": ids}
+    columns: dict[str, pa.Array] = {"object_id": object_ids(table[identity], identity, uri)}
     for role in KINDS:
         name = names[role]
         if name is None:
@@ -373,14 +386,3 @@ def _to_text(column: pa.Array, name: str, uri: str, key: str) -> pa.Array:
     except pa.ArrowException as error:
         what = f"column '{name}' has the type {column.type}, which is no text"
         raise CatalogError(what, uri, f"name another column with {key}=NAME") from error
-
-
-def _check_unique(ids: pa.Array, name: str, uri: str) -> None:
-    counts = pc.value_counts(ids)
-    repeated = [entry["values"] for entry in counts.filter(pc.greater(counts.field("counts"), 1)).to_pylist()]
-    if repeated:
-        raise CatalogError(
-            f"{len(repeated)} ids in '{name}' occur in several rows (first: {', '.join(repeated[:3])})",
-            uri,
-            "keep one row per object",
-        )

@@ -88,7 +88,7 @@ SURVEY_ROWS = [
     R("an unknown role of a column", "curate own.yaml survey.columns.labl=class", 2,
       "survey.columns: unknown key 'labl'; did you mean 'label'?"),
     R("ids that occur in two rows", "curate own.yaml", 3,
-      "votes.csv: 1 ids in 'id' occur in several rows (first: 1); keep one row per object",
+      "votes.csv: 1 ids in 'id' occur in several rows (first: 1); keep one row per object, or set survey.duplicates=first",
       {"votes.csv": "id,class\n1,cat\n1,dog\n2,cat\n"}),
     R("ids that were floating-point numbers", "curate own.yaml", 3,
       "votes.csv: the ids in 'id' were stored as floats and lost their last digits; export the table again "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,25 @@ def test_order_duplicates_and_unknown_ids_of_a_parquet_file_do_not_change_the_by
     first = curated(tmp_path / "a", survey)
     assert sorted(row["object_id"] for row in rows_of(first)) == [f"g{n:03d}" for n in present]
     assert rejected(first) == {"g004": "missing", "g029": "missing", "g059": "missing"}
-    unknown, duplicates = list(range(60, 75)), [7, 7, 33]
-    in_parquet(path, np.random.default_rng(0).permutation([*present, *unknown, *duplicates]).tolist(), group=7)
+    shuffled = np.random.default_rng(0).permutation([*present, *range(60, 75)]).tolist()
+    in_parquet(path, [*shuffled, 62], group=7)  # no row of the table has this id
     again = curated(tmp_path / "b", survey)
     assert again.manifest.content == first.manifest.content
+
+
+def test_repeated_ids_of_a_parquet_file_are_refused_or_have_their_first_picture(tmp_path: Path) -> None:
+    path = tmp_path / "pictures.parquet"
+    images = in_parquet(path, list(range(40)))
+    survey = CatalogSurvey(**folder_survey(tmp_path, labels(40), images=images))
+    expected = curated(tmp_path / "a", survey)
+    others = pq.read_table(path).slice(20, 3).set_column(0, "id_str", pa.array(["g007", "g031", "g007"]))
+    pq.write_table(pa.concat_tables([pq.read_table(path), others]), path, row_group_size=7)
+    with pytest.raises(
+        CatalogError, match=r"2 ids have several pictures in 'id_str' \(first: g007, g031\); keep one of each"
+    ):
+        curated(tmp_path / "b", survey)
+    again = curated(tmp_path / "c", replace(survey, duplicates="first"))
+    assert again.manifest.content == expected.manifest.content
 
 
 @pytest.mark.long

@@ -17,7 +17,23 @@ from raydistill.errors import CatalogError, describe_arrow_error
 from raydistill.galaxies.pictures.archives import MAX_RATIO, SMALL
 from raydistill.galaxies.pictures.files import Source
 
+# Places of pictures. `row_group` and `row` (in its row group) are null for a picture in a file of its own. `path` is
+# null for an object without a picture.
+OBJECTS = pa.schema([("object_id", pa.string()), ("path", pa.string()), ("row_group", pa.int64()), ("row", pa.int64())])
+
 ARRAY_RANKS = (2, 3)  # H x W, and H x W x 3 or 3 x H x W
+
+
+def parquet_rows(ids: pa.Array | pa.ChunkedArray, path: str, metadata: pq.FileMetaData) -> pa.Table:
+    """Return a Parquet file's objects: `OBJECTS`, with row group and row of each id."""
+    lengths = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    columns = {
+        "object_id": ids,
+        "path": pa.array([path] * len(ids), pa.string()),
+        "row_group": pa.array(np.repeat(np.arange(len(lengths)), lengths), pa.int64()),
+        "row": pa.array(np.concatenate([np.arange(0), *(np.arange(n) for n in lengths)]), pa.int64()),
+    }
+    return pa.table(columns).cast(OBJECTS)
 
 
 def is_picture_type(kind: pa.DataType) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import string
+import unicodedata
 from collections.abc import Collection, Sequence
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import read_filename_mapping
 from raydistill.galaxies.pictures.archives import find_archive, read_bounded
 from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.galaxies.tables.repeated import Duplicates, check_repeated
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, compression_of, error_message, open_stream
 
@@ -51,6 +53,7 @@ def locate(
     object_ids: Sequence[str],
     suffixes: Sequence[str] = PICTURE_SUFFIXES,
     bands: Sequence[str] = (),
+    duplicates: Duplicates = "refuse",
 ) -> list[str | None]:
     """Return the path of each object's file, or None if it has none.
 
@@ -61,26 +64,33 @@ def locate(
     object_ids
         The objects.
     suffixes
-        What `.*` at the end of a pattern may stand for, in lower case. An object with several files
-        has the one whose suffix comes first.
+        What `.*` at the end of a pattern may stand for, in lower case.
     bands
         Names of the files of one object. Its path then holds all of them: `m51-{i,r,g}.fits`.
+    duplicates
+        What happens to an object with several files, by several suffixes or asset ids: "refuse", or
+        "first", in the order of the mapping and then of the suffixes.
 
     Raises
     ------
     CatalogError
-        If the folder cannot be listed.
+        If the folder cannot be listed, or objects with several files are refused.
     """
-    names = expected_names(pattern, mapping, object_ids, bands)
-    present = list_files(root, recursive="/" in pattern or any("/" in name for name in names))
+    names = _candidates(pattern, mapping, object_ids, bands)
+    listed = list_files(root, recursive="/" in pattern or any("/" in name for own in names for name in own))
+    stored = {unicodedata.normalize("NFC", name): name for name in listed}
     if pattern.endswith(ANY_SUFFIX):
-        stems = by_stem(present, suffixes)
-        names = _first_files([stems.get(name.removesuffix(ANY_SUFFIX), []) for name in names], suffixes)
-    exist = [bool(name) and all(file in present for file in band_files(name, bands)) for name in names]
+        stems = by_stem(stored, suffixes)
+        files = [[file for name in own for file in stems.get(name.removesuffix(ANY_SUFFIX), [])] for own in names]
+    else:
+        files = [[name for name in own if all(file in stored for file in band_files(name, bands))] for own in names]
+    several = {object_id: own for object_id, own in zip(object_ids, files, strict=True) if len(own) > 1}
+    example = " and ".join(next(iter(several.values()), [])[:2])
+    check_repeated(list(several), f"have several pictures, such as {example}", root, duplicates, "keep one of each")
     if not bands:
-        absent = [name for name, exists in zip(names, exist, strict=True) if name and not exists]
-        _warn_of_other_suffixes(pattern, absent, present, suffixes)
-    return [f"{root.rstrip('/')}/{name}" if exists else None for name, exists in zip(names, exist, strict=True)]
+        absent = [own[0] for own, found in zip(names, files, strict=True) if own and not found]
+        _warn_of_other_suffixes(pattern, absent, stored, suffixes)
+    return [f"{root.rstrip('/')}/{stored.get(own[0], own[0])}" if own else None for own in files]
 
 
 def expected_names(
@@ -90,10 +100,17 @@ def expected_names(
 
     An object has none if the mapping lacks it.
     """
+    return [own[0] if own else "" for own in _candidates(pattern, mapping, object_ids, bands)]
+
+
+def _candidates(
+    pattern: str, mapping: str | None, object_ids: Sequence[str], bands: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Return the possible file names of each object: one, or one per asset id."""
     assets = None if mapping is None else read_filename_mapping(mapping)
     pattern = pattern.replace("{band}", "{" + _braces(bands) + "}")
-    ids = object_ids if assets is None else [assets.get(object_id) for object_id in object_ids]
-    return ["" if asset is None else pattern.format(id=asset) for asset in ids]
+    ids = [(object_id,) if assets is None else assets.get(object_id, ()) for object_id in object_ids]
+    return [tuple(pattern.format(id=one) for one in own) for own in ids]
 
 
 def band_files(name: str, bands: Sequence[str]) -> list[str]:
@@ -126,17 +143,6 @@ def suffix_of(name: str, suffixes: Sequence[str]) -> str:
     if first in _PACKED:
         return next((one for one in suffixes if last.endswith(one)), "")
     return dot + first if dot + first in suffixes else ""
-
-
-def _first_files(files: Sequence[Sequence[str]], suffixes: Sequence[str]) -> list[str]:
-    """Return the first file of each object, or "" if none. Log how many have several."""
-    several = [own for own in files if len(own) > 1]
-    if several:
-        log.info(
-            "curate: %d galaxies have several pictures, such as %s; the suffix that comes first is taken: %s",
-            len(several), " and ".join(several[0]), ", ".join(suffixes),
-        )  # fmt: skip
-    return [own[0] if own else "" for own in files]
 
 
 def is_absolute(path: str) -> bool:

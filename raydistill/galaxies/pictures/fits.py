@@ -26,6 +26,7 @@ from raydistill.galaxies.pictures.files import (
 from raydistill.galaxies.pictures.foreign import describe_foreign
 from raydistill.galaxies.pictures.images import Fit, RejectedImage, is_truncated
 from raydistill.galaxies.pictures.stretch import choose_stretch
+from raydistill.galaxies.tables.repeated import Duplicates
 
 MAX_VALUES = 2**28  # of one extension: 2 GB as float64
 _MAX_PLANES = 16  # a cube with a last axis this short, and longer others, has its planes there
@@ -93,12 +94,13 @@ class FitsImages:
         if self.stretch != "auto" and not self.stretch > 0:
             raise ConfigError(f"stretch is {self.stretch}", "survey.images.stretch", "give a number above 0, or auto")
 
-    def paths(self, object_ids: Sequence[str]) -> list[str | None]:
-        """Return the path of each object's file, or None if it has none.
+    def paths(self, object_ids: Sequence[str], duplicates: Duplicates = "refuse") -> list[str | None]:
+        """Return the path of each object's file, or None if it has none; see `locate`.
 
         With one file per band, the path holds all bands, as `m51-{i,r,g}.fits`.
         """
-        return locate(self.root, self.pattern, self.mapping, object_ids, FITS_SUFFIXES, self._bands_of_files())
+        bands = self._bands_of_files()
+        return locate(self.root, self.pattern, self.mapping, object_ids, FITS_SUFFIXES, bands, duplicates)
 
     def expected_names(self, object_ids: Sequence[str]) -> list[str]:
         """Return the file name of each object below `root`; "" if the mapping lacks it."""

@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
-from raydistill.galaxies.pictures.cells import check_chunks, check_text, is_picture_type, is_text_type
+from raydistill.galaxies.pictures.cells import check_chunks, check_text, is_picture_type, is_text_type, parquet_rows
 from raydistill.galaxies.pictures.files import (
     Source,
     check_pattern,
@@ -24,6 +24,7 @@ from raydistill.galaxies.pictures.files import (
 from raydistill.galaxies.pictures.images import Fit, decode_picture
 from raydistill.galaxies.pictures.levels import ValueRange, check_range
 from raydistill.galaxies.tables import object_ids, parquet_dataset
+from raydistill.galaxies.tables.repeated import Duplicates
 from raydistill.storage import arrow_filesystem
 
 
@@ -65,12 +66,12 @@ class FolderImages:
         check_pattern(self.pattern)
         check_range(self.value_range, "survey.images.value_range")
 
-    def paths(self, object_ids: Sequence[str]) -> list[str | None]:
-        """Return the path of each object's picture, or None if it has none.
+    def paths(self, object_ids: Sequence[str], duplicates: Duplicates = "refuse") -> list[str | None]:
+        """Return the path of each object's picture, or None if it has none; see `locate`.
 
         The folder is listed once.
         """
-        return locate(self.root, self.pattern, self.mapping, object_ids)
+        return locate(self.root, self.pattern, self.mapping, object_ids, duplicates=duplicates)
 
     def expected_names(self, object_ids: Sequence[str]) -> list[str]:
         """Return the file name of each object below `root`; "" if the mapping lacks it."""
@@ -153,15 +154,27 @@ class ParquetImages:
         is_file = system.get_file_info(path).type == pafs.FileType.File
         return self.uri.rpartition("/")[0] or "." if is_file else self.uri.rstrip("/")
 
-    def ids(self) -> pa.Array:
-        """Return the object id of each row, in the order of the file.
+    def rows(self) -> pa.Table:
+        """Return the place of each picture, in the order of the files.
 
         Only the first picture of each file is read.
+
+        Returns
+        -------
+        pyarrow.Table
+            As `cells.OBJECTS`.
         """
-        dataset = self.dataset()
-        files = (fragment.open() for fragment in dataset.get_fragments())
+        dataset, column = self.dataset(), self.id_column
+        fragments = list(dataset.get_fragments())
+        files = (fragment.open() for fragment in fragments)
         check_chunks(dataset.schema.field(self.image_column).type, files, self.image_column, self.uri)
-        return object_ids(dataset.to_table(columns=[self.id_column])[0], self.id_column, self.uri)
+        ids = [one.to_table(columns=[column], schema=dataset.schema, use_threads=False)[0] for one in fragments]
+        texts = object_ids(pa.chunked_array([chunk for own in ids for chunk in own.chunks]), column, self.uri)
+        ends = np.cumsum([0, *map(len, ids)]).tolist()
+        return pa.concat_tables(
+            parquet_rows(texts.slice(end - len(own), len(own)), fragment.path, fragment.metadata)
+            for own, end, fragment in zip(ids, ends[1:], fragments, strict=True)
+        )
 
     def decode(self, source: Source) -> np.ndarray:
         """Return uint8 `[H, W, 3]`, row 0 at the top.

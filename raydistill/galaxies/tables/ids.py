@@ -1,23 +1,37 @@
 """Read object ids as text, with every digit.
 
-SDSS ids have 18 digits, and float64 holds fewer than 16.
+SDSS ids have 18 digits, and float64 holds fewer than 16. Ids of text stay as they are (1.10, 1E10,
+007), unless all of them are whole numbers and some are written as a program writes floats.
 """
 
 from __future__ import annotations
+
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.errors import CatalogError
+from raydistill.galaxies.spelling import spell_column, trim
+from raydistill.log import get_logger
 
-_MISSING = pa.array(["", "nan", "null", "none", "n/a", "<na>", "--", "\\n"])  # ids that are none, in lower case
+log = get_logger(__name__)
+
+_NEVER_IDS = pa.array(["", "n/a", "<na>", "--", "\\n"])  # in lower case
+_WORDS_FOR_NONE = pa.array(["nan", "na", "null", "none"])  # in lower case; one id among words may be such a word
 # Marks of spreadsheets: the ids that have them, the mark, and what stays.
 _MARKS = (
     (r'^=".*"$', r'^="(.*)"$', r"\1"),
     (r"^'\d+$", r"^'", ""),
     (r"^\d{1,3}(,\d{3})*$", ",", ""),
 )
+# A whole number as programs write it, as a decimal or in scientific notation: 1002.0, 5.877e+17, 5,877E+17, and
+# Java's 5.877E17. An exponent without a point or a sign is no program's, as in the id 1E10.
+_WHOLE = r"-?(0|[1-9]\d*)"
+_DECIMAL = rf"^{_WHOLE}\.0*$"
+_SCIENTIFIC = r"^-?[1-9]([.,]\d+[eE][+-]?|[eE]\+)\d+$"
+_EXACT = 2**53  # every smaller integer is an exact float64
 
 
 def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.Array:
@@ -26,7 +40,7 @@ def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.
     Parameters
     ----------
     column : pyarrow array
-        Ids as text, integers or floats.
+        Ids as text, bytes, integers, decimals or floats.
     name, where : str
         The column and the file, for error messages.
 
@@ -37,16 +51,31 @@ def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.
         lost: such ids would match the wrong galaxies.
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
     if pa.types.is_floating(array.type):
         array = _ids_from_floats(array.to_numpy(zero_copy_only=False), name, where)
-    text = _without_marks(pc.utf8_trim_whitespace(_as_text(array, name, where)))
+    elif pa.types.is_decimal(array.type):
+        array = _without_zeros(array)
+    text = _without_marks(spell_column(_as_text(array, name, where), name, trim))
     if _written_as_floats(text):
-        floats = pc.cast(pc.replace_substring(text, ",", "."), pa.float64()).to_numpy(zero_copy_only=False)
-        text = pc.cast(_ids_from_floats(floats, name, where), pa.string())
-    missing = text.null_count + (pc.sum(pc.is_in(pc.utf8_lower(text), _MISSING)).as_py() or 0)
-    if missing:
-        raise CatalogError(f"column '{name}' has no id in {missing} rows", where, "remove these rows")
+        text = _without_fractions(text, name, where)
+    _check_missing(text, name, where)
     return text
+
+
+def _check_missing(text: pa.Array, name: str, where: str) -> None:
+    """Raise CatalogError for ids that stand for none; warn of one that may be a word."""
+    lowered = pc.utf8_lower(text)
+    missing = text.null_count + (pc.sum(pc.is_in(lowered, _NEVER_IDS)).as_py() or 0)
+    is_word = pc.is_in(lowered, _WORDS_FOR_NONE)
+    words = pc.sum(is_word).as_py() or 0
+    are_numbers = pc.all(pc.or_(is_word, pc.match_substring_regex(text, r"^\d+$"))).as_py()
+    if missing or words > 1 or (words and are_numbers):
+        raise CatalogError(f"column '{name}' has no id in {missing + words} rows", where, "remove these rows")
+    if words:
+        word = text[pc.index(is_word, True).as_py()]
+        log.warning("curate: one row of column '%s' has the id '%s'; remove it if it stands for none", name, word)
 
 
 def _as_text(array: pa.Array, name: str, where: str) -> pa.Array:
@@ -62,11 +91,19 @@ def _as_text(array: pa.Array, name: str, where: str) -> pa.Array:
     if pa.types.is_nested(array.type) or pa.types.is_boolean(array.type):
         raise CatalogError(f"column '{name}' has the type {array.type}, which is no id", where, fix)
     try:
-        return pc.cast(array, pa.string())
+        return pc.utf8_rtrim(pc.cast(array, pa.string()), characters="\0")  # padding of bytes
     except pa.ArrowInvalid as error:
         raise CatalogError(f"the ids in '{name}' are bytes that are not UTF-8", where, fix) from error
     except pa.ArrowNotImplementedError as error:
         raise CatalogError(f"column '{name}' has the type {array.type}, which is no id", where, fix) from error
+
+
+def _without_zeros(decimals: pa.Array) -> pa.Array:
+    """Return decimals without a fraction, if that of all is zero."""
+    try:
+        return decimals.cast(pa.decimal256(76, 0))
+    except pa.ArrowInvalid:
+        return decimals
 
 
 def _without_marks(text: pa.Array) -> pa.Array:
@@ -81,14 +118,31 @@ def _without_marks(text: pa.Array) -> pa.Array:
 
 
 def _written_as_floats(text: pa.Array) -> bool:
-    """Return whether all ids are numbers and some are written as floats.
+    """Return whether all ids are whole numbers, and some are written as floats."""
+    is_whole = pc.match_substring_regex(text, f"^{_WHOLE}$")
+    is_float = pc.match_substring_regex(text, f"{_DECIMAL}|{_SCIENTIFIC}")
+    return bool(
+        len(text) and pc.any(is_float).as_py() and pc.all(pc.fill_null(pc.or_(is_whole, is_float), False)).as_py()
+    )
 
-    Such are 5.877e+17, 5,877E+17 and 1002.0.
+
+def _without_fractions(text: pa.Array, name: str, where: str) -> pa.Array:
+    """Return whole numbers for ids that are written as floats.
+
+    Numbers that are text if one of them is not whole, such as 1.5e+0. An id with all its digits,
+    such as 587722981742084097.0, was no float; if none has, they were.
     """
-    numbers = pc.match_substring_regex(text, r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
-    with_comma = pc.match_substring_regex(text, r"^[+-]?\d+,\d*[eE][+-]?\d+$")
-    as_floats = pc.match_substring_regex(text, r"[.eE]")
-    return bool(pc.all(pc.or_(numbers, with_comma)).as_py() and pc.any(as_floats).as_py())
+    numbers = [Decimal(word.replace(",", ".")) for word in text.to_pylist()]
+    if any(number != number.to_integral_value() for number in numbers):
+        return text
+    long = [int(number) for number in numbers if abs(number) >= _EXACT]
+    is_scientific = pc.any(pc.match_substring_regex(text, _SCIENTIFIC)).as_py()
+    if long and (is_scientific or all(int(float(number)) == number for number in long)):
+        raise _lost_digits(name, where)
+    whole = pa.array([str(int(number)) for number in numbers], pa.string())
+    row = pc.index(pc.not_equal(text, whole), True).as_py()
+    log.warning("curate: ids in column '%s' are written as floats; '%s' is read as '%s'", name, text[row], whole[row])
+    return whole
 
 
 def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
@@ -96,13 +150,13 @@ def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
         raise CatalogError(f"column '{name}' has rows without an id", where, "remove these rows")
     first_inexact = 2.0 ** (np.finfo(values.dtype).nmant + 1)  # every smaller integer is an exact float
     if (np.abs(values) >= first_inexact).any():
-        raise CatalogError(
-            f"the ids in '{name}' were stored as floats and lost their last digits",
-            where,
-            "export the table again with ids as integers or text",
-        )
+        raise _lost_digits(name, where)
     if (values != np.round(values)).any():
-        raise CatalogError(
-            f"the ids in '{name}' are not whole numbers", where, "name the id column with survey.columns.id=NAME"
-        )
+        what = f"the ids in '{name}' are floats that are not whole numbers"
+        raise CatalogError(what, where, "store them as text, or name the id column with survey.columns.id=NAME")
     return pa.array(values.astype(np.int64))
+
+
+def _lost_digits(name: str, where: str) -> CatalogError:
+    what = f"the ids in '{name}' were stored as floats and lost their last digits"
+    return CatalogError(what, where, "export the table again with ids as integers or text")

@@ -21,22 +21,21 @@ from ray.data.context import ShuffleStrategy
 
 from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet, PackedDataSet
-from raydistill.errors import CatalogError
-from raydistill.galaxies.pictures.cells import read_cell
+from raydistill.errors import CatalogError, describe_arrow_error
 from raydistill.galaxies.pictures.files import below
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.images import RejectedImage, encode_png, prepare
 from raydistill.galaxies.pictures.mosaics import BandImages, MosaicImages
 from raydistill.galaxies.pictures.perceptual_hash import perceptual_hashes
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
-from raydistill.galaxies.tables import object_ids
+from raydistill.galaxies.tables.repeated import first_of_each
 from raydistill.pipeline.curate.duplicates import fingerprint
 from raydistill.pipeline.curate.filtering import FILTER_VIEW, TrainedFilter, filter_view
 from raydistill.pipeline.pictures.finding import absolute
 from raydistill.pipeline.pictures.levels import measure_levels, planes
 from raydistill.pipeline.pictures.preparing import Preparation, read_original
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
-from raydistill.storage import arrow_filesystem
+from raydistill.pipeline.survey_pictures.readers import ParquetReader
 
 # Upper limit. A core decodes 200 pictures of 424 px a second, 100 if it also aligns them.
 ROWS_PER_BLOCK = 512
@@ -112,16 +111,18 @@ def _decoded_rows(
 def _decode_table(
     images: ParquetImages, selected: pa.Table, decoder: _Decoder, workers: int | None
 ) -> ray.data.Dataset:
-    """Decode a Parquet file in its own order, then sort by rank."""
-    ranks = ray.put(dict(zip(selected["object_id"].to_pylist(), selected["rank"].to_pylist(), strict=True)))
-    system, path = arrow_filesystem(images.uri)
-    rows = ray.data.read_parquet(path, filesystem=system).select_columns([images.id_column, images.image_column])
-    with accepted_deprecations():
-        return rows.map_batches(
-            _DecodeStored, fn_constructor_args=(images, decoder, ranks), batch_format="pyarrow", batch_size=ROWS_PER_BLOCK,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers or _cpus()),
-            max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES,
-        ).sort(["rank", "sha256"])  # fmt: skip
+    """Decode rows of Parquet files in their order, then sort by rank.
+
+    Each block is read from the start of its row group, so there are no more blocks than tasks.
+    """
+    images = replace(images, uri=absolute(images.uri))
+    stored = first_of_each(images.rows(), "object_id")
+    places = stored.take(pc.index_in(selected["object_id"], stored["object_id"].combine_chunks()))
+    order = [(name, "ascending") for name in ("path", "row_group", "row")]
+    todo = places.append_column("rank", selected["rank"]).sort_by(order)
+    blocks = _blocks(todo, math.ceil(len(todo) / (BLOCKS_PER_CPU * (workers or _cpus()))))
+    reader = ParquetReader(images.uri, images.image_column, images.folder())
+    return _map_blocks(blocks, _decode_stored, (reader, images.name, decoder), workers).sort("rank")
 
 
 def _decode_row_groups(
@@ -142,13 +143,17 @@ def _decode_folder(
     images: FolderImages | BandImages | DataSet, selected: pa.Table, decoder: _Decoder, workers: int | None
 ) -> ray.data.Dataset:
     """Decode one file or cut-out per picture, in blocks in the order of the table."""
-    todo = selected.select(["rank", "path"]).combine_chunks()
+    todo = selected.select(["rank", "path"])
     root = absolute(images.root)
     todo = todo.append_column("at", pa.array([below(root, path) for path in todo["path"].to_pylist()], pa.string()))
     tasks = BLOCKS_PER_CPU * (workers or _cpus())
     rows_per_block = max(1, min(ROWS_PER_BLOCK, math.ceil(len(todo) / tasks)))
-    blocks = [todo.slice(first, rows_per_block) for first in range(0, len(todo), rows_per_block)]
-    return _map_blocks(blocks, _decode_files, (decoder,), workers)
+    return _map_blocks(_blocks(todo, rows_per_block), _decode_files, (decoder,), workers)
+
+
+def _blocks(todo: pa.Table, rows: int) -> list[pa.Table]:
+    todo = todo.combine_chunks()
+    return [todo.slice(first, rows) for first in range(0, len(todo), rows)]
 
 
 def _map_blocks(
@@ -191,8 +196,7 @@ def _decode_row_group(batch: pa.Table, images: PackedDataSet, decoder: _Decoder)
     sources = images.read(path, batch["row_group"][0].as_py(), batch["row"].to_pylist())
     decoded = (decoder.row(rank, source, path) for rank, source in zip(ranks, sources, strict=True))
     try:
-        while block := list(islice(decoded, ROWS_PER_BLOCK)):
-            yield decoder.table(block)
+        yield from _tables(decoded, decoder)
     except CatalogError as error:  # the file cannot be read
         yield pa.Table.from_pylist([_error_row(ranks[0], path, error, path)], DECODED)
 
@@ -203,22 +207,21 @@ def _decode_files(batch: pa.Table, decoder: _Decoder) -> pa.Table:
     return decoder.table(rows)
 
 
-class _DecodeStored:
-    """Decode the selected ids: {id, encoded picture} -> DECODED."""
+def _decode_stored(batch: pa.Table, reader: ParquetReader, name: str, decoder: _Decoder) -> Iterator[pa.Table]:
+    """Decode rows of Parquet files: OBJECTS and rank -> DECODED."""
+    ranks = batch["rank"].to_pylist()
+    decoded = (decoder.row(rank, source, name) for rank, source in zip(ranks, reader.read(batch), strict=True))
+    try:
+        yield from _tables(decoded, decoder)
+    except (OSError, pa.ArrowException) as error:
+        what = f"cannot be read as a Parquet table ({describe_arrow_error(error)})"
+        fault = CatalogError(what, reader.root, "download it again")
+        yield pa.Table.from_pylist([_error_row(ranks[0], name, fault, name)], DECODED)
 
-    def __init__(self, images: ParquetImages, decoder: _Decoder, ranks: Any) -> None:
-        self._images, self._decoder, self._ranks = images, decoder, ray.get(ranks)
-        self._folder = absolute(images.folder())
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        ids = object_ids(batch[self._images.id_column], self._images.id_column, self._images.uri).to_pylist()
-        rows = []
-        for index, object_id in enumerate(ids):
-            rank = self._ranks.get(object_id)
-            if rank is not None:
-                cell = read_cell(batch[self._images.image_column][index], self._folder)
-                rows.append(self._decoder.row(rank, cell, self._images.name))
-        return self._decoder.table(rows)
+def _tables(decoded: Iterator[dict[str, Any]], decoder: _Decoder) -> Iterator[pa.Table]:
+    while block := list(islice(decoded, ROWS_PER_BLOCK)):
+        yield decoder.table(block)
 
 
 def decode_row(

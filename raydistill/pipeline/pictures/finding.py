@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raydistill.config import CatalogSurvey
 from raydistill.errors import ConfigError, RaydistillError
@@ -16,6 +17,7 @@ from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.paths import FoundPaths, find_paths
 from raydistill.galaxies.pictures.sources import ParquetImages
+from raydistill.galaxies.tables.repeated import check_repeated, find_repeated
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
@@ -28,7 +30,7 @@ def read_survey(survey: CatalogSurvey, *, need_labels: bool = True) -> pa.Table:
     with error_prefix("survey.", ConfigError):
         return read_catalog(
             survey.catalog, survey.dialect, fractions=survey.fractions, columns=survey.columns, hdu=survey.hdu,
-            path_column=getattr(images, "path_column", None), need_labels=need_labels,
+            path_column=getattr(images, "path_column", None), need_labels=need_labels, duplicates=survey.duplicates,
         )  # fmt: skip
 
 
@@ -49,7 +51,11 @@ def find_pictures(survey: CatalogSurvey, catalog: pa.Table) -> FoundPaths:
     """
     images, ids, none = survey.images, catalog["object_id"].to_pylist(), [""] * len(catalog)
     if isinstance(images, ParquetImages):
-        present = set(images.ids().to_pylist())
+        stored = images.rows()["object_id"]
+        is_wanted = pc.is_in(stored, catalog["object_id"].combine_chunks())
+        repeated, what = find_repeated(stored.filter(is_wanted)), "have several pictures"
+        check_repeated(repeated, f"{what} in '{images.id_column}'", images.uri, survey.duplicates, "keep one of each")
+        present = set(stored.to_pylist())
         return FoundPaths([images.name if object_id in present else None for object_id in ids], none, none)
     if isinstance(images, MosaicImages):
         sources, reasons = images.find(*(catalog[name].to_numpy() for name in ("ra", "dec", "petro_r90")))
@@ -58,7 +64,7 @@ def find_pictures(survey: CatalogSurvey, catalog: pa.Table) -> FoundPaths:
         suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
         return find_paths(images.root, catalog["file"].to_pylist(), images.path_column, survey.catalog, suffixes)
     prefix = len(images.root.rstrip("/")) + 1
-    files = [None if path is None else path[prefix:] for path in images.paths(ids)]
+    files = [None if path is None else path[prefix:] for path in images.paths(ids, survey.duplicates)]
     return FoundPaths(files, images.expected_names(ids) if None in files else none, none)
 
 

@@ -10,13 +10,14 @@ from raydistill.artifacts.manifest import Manifest, describe_kind, kind_of, open
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Curate
 from raydistill.errors import ArtifactIncompatible
+from raydistill.galaxies.pictures.cells import OBJECTS, parquet_rows
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.log import get_logger
 from raydistill.pipeline.pictures.preparing import Preparation
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.survey_pictures.of_config import pictures_of_survey
-from raydistill.pipeline.survey_pictures.readers import OBJECTS, ParquetReader, parquet_rows
+from raydistill.pipeline.survey_pictures.readers import ParquetReader
 from raydistill.pipeline.survey_pictures.survey import SurveyPictures, last_part
 from raydistill.storage import Folder, arrow_filesystem
 

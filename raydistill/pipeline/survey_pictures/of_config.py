@@ -12,21 +12,15 @@ import pyarrow.compute as pc
 from raydistill.config import CatalogSurvey, Config
 from raydistill.datasets.base import DataSet, PackedDataSet
 from raydistill.errors import CatalogError
+from raydistill.galaxies.pictures.cells import OBJECTS
 from raydistill.galaxies.pictures.sources import ParquetImages
-from raydistill.galaxies.tables import object_ids
+from raydistill.galaxies.tables.repeated import first_of_each
 from raydistill.log import get_logger
 from raydistill.pipeline.pictures.finding import absolute, find_pictures, read_survey
 from raydistill.pipeline.pictures.preparing import Preparation
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, survey_parts
-from raydistill.pipeline.survey_pictures.readers import (
-    OBJECTS,
-    FileReader,
-    PackedReader,
-    ParquetReader,
-    Reader,
-    parquet_rows,
-)
+from raydistill.pipeline.survey_pictures.readers import FileReader, PackedReader, ParquetReader, Reader
 from raydistill.pipeline.survey_pictures.survey import SurveyPictures
 
 log = get_logger(__name__)
@@ -93,9 +87,9 @@ def _of_data_set(images: DataSet) -> tuple[pa.Table, Reader]:
 def _of_catalog(survey: CatalogSurvey) -> tuple[pa.Table, Reader]:
     """Return the objects of the table; null paths for those without a picture."""
     catalog = read_survey(survey, need_labels=False)
+    found = find_pictures(survey, catalog)
     if isinstance(survey.images, ParquetImages):
         return _of_parquet(survey.images, catalog["object_id"])
-    found = find_pictures(survey, catalog)
     objects = pa.table({"object_id": catalog["object_id"], "path": pa.array(found.files, pa.string())})
     return _complete(objects), FileReader(absolute(survey.images.root))
 
@@ -104,13 +98,8 @@ def _of_parquet(images: ParquetImages, ids: pa.ChunkedArray) -> tuple[pa.Table, 
     """Return the table's objects in the order of the Parquet file, missing ones last."""
     uri = absolute(images.uri)
     images = replace(images, uri=uri)
-    images.ids()  # checks the files
-    parts = []
-    for fragment in images.dataset().get_fragments():
-        own = object_ids(fragment.to_table(columns=[images.id_column], use_threads=False)[0], images.id_column, uri)
-        parts.append(parquet_rows(own, fragment.path, fragment.metadata))
-    stored = pa.concat_tables(parts)
-    stored = stored.filter(pc.is_in(stored["object_id"], ids.combine_chunks()))
+    stored = images.rows()
+    stored = first_of_each(stored.filter(pc.is_in(stored["object_id"], ids.combine_chunks())), "object_id")
     missing = ids.filter(pc.invert(pc.is_in(ids, stored["object_id"].combine_chunks())))
     objects = pa.concat_tables([stored, _complete(pa.table({"object_id": missing}))])
     return objects, ParquetReader(uri, images.image_column, images.folder())

@@ -13,6 +13,7 @@ from raydistill.config import CatalogSurvey, Images, identity_part
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.hidden import is_hidden
+from raydistill.galaxies.pictures.cells import OBJECTS
 from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, digest_files, list_files, suffix_of
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.sources import FolderImages
@@ -20,7 +21,7 @@ from raydistill.log import get_logger
 from raydistill.pipeline.pictures.finding import absolute
 from raydistill.pipeline.pictures.preparing import Preparation
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.survey_pictures.readers import OBJECTS, FileReader
+from raydistill.pipeline.survey_pictures.readers import FileReader
 from raydistill.pipeline.survey_pictures.survey import SurveyPictures, last_part
 
 log = get_logger(__name__)

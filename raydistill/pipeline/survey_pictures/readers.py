@@ -1,6 +1,6 @@
 """Read the pictures of a block of objects, wherever they are stored.
 
-A block is a table with the columns of `OBJECTS`. A reader is small and picklable; every worker has
+A block is a table with the columns of `cells.OBJECTS`. A reader is small and picklable; every worker has
 one.
 """
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,10 +20,6 @@ from raydistill.galaxies.pictures.files import Source, below
 from raydistill.storage import arrow_filesystem
 
 ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at once
-
-# `row_group` and `row` (in its row group) are null for a picture in a file of its own. `path` is
-# null for an object without a picture.
-OBJECTS = pa.schema([("object_id", pa.string()), ("path", pa.string()), ("row_group", pa.int64()), ("row", pa.int64())])
 
 
 class Reader(Protocol):
@@ -86,18 +81,6 @@ class PackedReader:
         """Yield the encoded pictures."""
         for (path, row_group), rows in _groups(objects):
             yield from self.images.read(path, row_group, rows)
-
-
-def parquet_rows(ids: pa.Array | pa.ChunkedArray, path: str, metadata: pq.FileMetaData) -> pa.Table:
-    """Return a Parquet file's objects: `OBJECTS`, with row group and row of each id."""
-    lengths = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    columns = {
-        "object_id": ids,
-        "path": pa.array([path] * len(ids), pa.string()),
-        "row_group": pa.array(np.repeat(np.arange(len(lengths)), lengths), pa.int64()),
-        "row": pa.array(np.concatenate([np.arange(0), *(np.arange(n) for n in lengths)]), pa.int64()),
-    }
-    return pa.table(columns).cast(OBJECTS)
 
 
 def _groups(objects: pa.Table) -> Iterator[tuple[tuple[Any, Any], list[int]]]:

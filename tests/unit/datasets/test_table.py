@@ -114,7 +114,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"id_columns": ("nam",)}, "x.parquet: has no column 'nam'; set survey.id_columns; did you mean 'name'?"),
     ({"image_column": "label"}, "column 'label' has the type int64, not bytes of pictures; set survey.image_column to"),
     ({"label_column": "image"}, "column 'image' has the type binary, not labels; set survey.label_column to a column of"),
-    ({"id_columns": ("name",)}, "x.parquet: 1 ids occur in several rows (first: a); add columns to survey.id_columns, or set it to []"),
+    ({"id_columns": ("name",)}, "x.parquet: 1 ids occur in several rows (first: a); add columns to survey.id_columns, set it to []"),
     ({}, "x.parquet: unknown split 'odd'; set survey.splits.odd to train, validation or test, or to null to leave"),
 ]  # fmt: skip
 
@@ -143,7 +143,7 @@ def test_row_groups_that_contradict_the_schema_are_an_error(tmp_path: Path, pict
     optional, required = bytes.fromhex("2502 1805") + b"bytes", bytes.fromhex("2500 1805") + b"bytes"
     assert path.read_bytes().count(optional) == 1
     path.write_bytes(path.read_bytes().replace(optional, required))
-    for read in (ImageTable(root=str(path)).index, ParquetImages(str(path), "label", "image").ids):
+    for read in (ImageTable(root=str(path)).index, ParquetImages(str(path), "label", "image").rows):
         with pytest.raises(CatalogError, match=r"column 'image' cannot be read \(.+\); download it again"):
             read()
 

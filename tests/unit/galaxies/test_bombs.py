@@ -150,6 +150,6 @@ def test_parquet_column_that_unpacks_to_too_much_is_refused(
     pq.write_table(rows, tmp_path / "v.parquet", compression="zstd")
     assert (tmp_path / "v.parquet").stat().st_size < 10_000
     with pytest.raises(CatalogError, match="column 'image' unpacks to more than 200 times its size"):
-        ParquetImages(str(tmp_path / "v.parquet")).ids()
+        ParquetImages(str(tmp_path / "v.parquet")).rows()
     with pytest.raises(CatalogError, match="column 'image' unpacks to more than 200 times its size"):
         ImageTable(root=str(tmp_path / "v.parquet")).index()

@@ -326,10 +326,11 @@ def test_other_errors_name_the_fix(tmp_path):
         read_catalog(uri, columns={"id": "dr8objid"})
 
 
-def test_filename_mapping_keeps_the_first_asset_of_an_object(tmp_path):
+def test_filename_mapping_keeps_the_different_assets_of_an_object(tmp_path):
     path = tmp_path / "mapping.csv"
-    path.write_text(f"objid,sample,asset_id\n{IDS[0]},original,57314\n{IDS[1]},extra,2\n{IDS[0]},stripe82,3\n")
-    assert read_filename_mapping(str(path)) == {str(IDS[0]): "57314", str(IDS[1]): "2"}
+    lines = [f"{IDS[0]},original,57314", f"{IDS[1]},extra,2", f"{IDS[0]},stripe82,3", f"{IDS[1]},original,2"]
+    path.write_text("\n".join(["objid,sample,asset_id", *lines]))
+    assert read_filename_mapping(str(path)) == {str(IDS[0]): ("57314", "3"), str(IDS[1]): ("2",)}
     with pytest.raises(CatalogError, match="did you mean 'asset_id'"):
         read_filename_mapping(str(path), asset_column="assetid")
 

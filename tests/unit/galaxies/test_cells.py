@@ -93,7 +93,7 @@ def test_null_in_lists_of_fixed_size_is_refused(tmp_path, kind):
     if kind == "lists":
         column = pa.array([IMAGE[..., 0].tolist(), None], pa.list_(pa.list_(pa.uint8(), 36), 40))
     with pytest.raises(CatalogError) as error:
-        table(tmp_path, column).ids()
+        table(tmp_path, column).rows()
     assert "and null in it, which Arrow cannot read; remove the rows without a picture" in str(error.value)
     pq.write_table(pa.table({"image": column, "label": [0, 1]}), tmp_path / "set.parquet")
     with pytest.raises(CatalogError, match="and null in it, which Arrow cannot read"):
@@ -104,7 +104,7 @@ def test_tensors_with_a_permutation_are_refused(tmp_path):
     kind = pa.fixed_shape_tensor(pa.uint8(), (3, 40, 36), permutation=[1, 2, 0])
     storage = pa.FixedSizeListArray.from_arrays(pa.array(np.moveaxis(IMAGE, 2, 0).ravel()), IMAGE.size)
     with pytest.raises(CatalogError, match=r"permutation=\[1,2,0\]\]>, not pictures"):
-        table(tmp_path, pa.ExtensionArray.from_storage(kind, storage)).ids()
+        table(tmp_path, pa.ExtensionArray.from_storage(kind, storage)).rows()
 
 
 def test_fixed_shape_tensors_are_pictures(tmp_path):
@@ -193,7 +193,7 @@ def test_columns_of_other_types_are_refused_with_their_type(tmp_path, kind):
     images = table(tmp_path, OTHER[kind])
     assert not is_picture_type(OTHER[kind].type)
     with pytest.raises(CatalogError) as error:
-        images.ids()
+        images.rows()
     kind_in_file = str(OTHER[kind].type).replace("item:", "element:")
     assert f"column 'image' has the type {kind_in_file}, not pictures" in str(error.value)
     assert "set survey.images.image_column" in str(error.value)
@@ -222,5 +222,5 @@ def test_raw_pixels_without_a_shape_are_refused(tmp_path, is_set):
 def test_text_that_is_no_path_is_refused(tmp_path, text, sentence, is_dictionary):
     column = pa.array([text]).dictionary_encode() if is_dictionary else pa.array([text])
     with pytest.raises(CatalogError) as error:
-        table(tmp_path, column).ids()
+        table(tmp_path, column).rows()
     assert sentence in str(error.value)

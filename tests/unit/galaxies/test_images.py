@@ -317,10 +317,10 @@ def test_parquet_images_decode_bytes_and_structs(tmp_path, struct):
     column = [{"bytes": p, "path": "x.png"} for p in pictures] if struct else pictures
     pq.write_table(pa.table({"id_str": [10, 11, 12], "image": column, "extra": [0] * 3}), tmp_path / "a.parquet")
     source = ParquetImages(str(tmp_path / "a.parquet"))
-    assert source.ids().to_pylist() == ["10", "11", "12"]
+    assert source.rows()["object_id"].to_pylist() == ["10", "11", "12"]
     np.testing.assert_array_equal(source.decode(stored(source)[1]), spiral(turns=0.6))
     with pytest.raises(CatalogError, match="id_str, image, extra"):
-        ParquetImages(str(tmp_path / "a.parquet"), image_column="jpeg").ids()
+        ParquetImages(str(tmp_path / "a.parquet"), image_column="jpeg").rows()
 
 
 def test_null_picture_is_missing_and_path_is_read(tmp_path):
@@ -374,5 +374,5 @@ def test_real_folder_and_parquet_file_are_decoded(data_root):
     assert absent is None
     assert efigi.decode(path).shape == (88, 88, 3)
     parquet = ParquetImages(str(data_root / "gz2_unlabelled.parquet"), "galaxy_id", "jpeg")
-    assert "100037" in parquet.ids().to_pylist()
+    assert "100037" in parquet.rows()["object_id"].to_pylist()
     assert parquet.decode(stored(parquet)[0]).shape == (424, 424, 3)

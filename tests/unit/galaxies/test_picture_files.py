@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 
@@ -33,16 +34,36 @@ def test_any_suffix_below_folders_and_with_a_mapping(tmp_path):
     assert names(images.paths(["7", "8"])) == ["abc.PNG", None]
 
 
-def test_of_two_pictures_of_one_galaxy_the_first_suffix_is_taken(tmp_path, caplog):
+def test_two_pictures_of_one_galaxy_are_refused_or_the_first_suffix_is_taken(tmp_path, caplog):
     for name in ("1.jpg", "1.png", "2.tif", "2.JPG", "2.webp", "3.gif"):
         (tmp_path / name).touch()
-    with caplog.at_level(logging.INFO, "raydistill"):
-        found = FolderImages(str(tmp_path), pattern="{id}.*").paths(["1", "2", "3"])
-    assert names(found) == ["1.png", "2.JPG", "3.gif"]
-    assert [line.partition(";")[0] for line in caplog.messages] == [
-        "curate: 2 galaxies have several pictures, such as 1.png and 1.jpg"
-    ]
+    images, ids = FolderImages(str(tmp_path), pattern="{id}.*"), ["1", "2", "3"]
+    what = "2 ids have several pictures, such as 1.png and 1.jpg (first: 1, 2)"
+    with pytest.raises(CatalogError, match=re.escape(f"{what}; keep one of each, or set survey.duplicates=first")):
+        images.paths(ids)
+    assert names(images.paths(ids, "first")) == ["1.png", "2.JPG", "3.gif"]
+    assert f"{what}; the first one is taken" in caplog.text
     assert names(FolderImages(str(tmp_path), pattern="{id}.jpg").paths(["1"])) == ["1.jpg"]
+
+
+def test_two_assets_of_one_galaxy_are_refused_if_both_have_a_picture(tmp_path, caplog):
+    (tmp_path / "map.csv").write_text("objid,asset_id\n7,b\n7,a\n8,c\n8,gone\n")
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).touch()
+    images = FolderImages(str(tmp_path), mapping=str(tmp_path / "map.csv"))
+    assert names(images.paths(["8", "9"])) == ["c.jpg", None]
+    with pytest.raises(CatalogError, match=r"1 ids have several pictures, such as b\.jpg and a\.jpg \(first: 7\)"):
+        images.paths(["7", "8"])
+    assert names(images.paths(["7", "8"], "first")) == ["b.jpg", "c.jpg"]
+    bands = FitsImages(str(tmp_path), pattern="{id}-{band}.fits", mapping=str(tmp_path / "map.csv"))
+    for name in ("a-I.fits", "a-R.fits", "a-G.fits", "b-I.fits"):
+        (tmp_path / name).touch()
+    assert names(bands.paths(["7"])) == ["a-{I,R,G}.fits"]
+
+
+def test_decomposed_names_of_files_are_those_of_the_ids(tmp_path):
+    (tmp_path / "caf\u0065\u0301.jpg").touch()
+    assert names(FolderImages(str(tmp_path)).paths(["caf\xe9"])) == ["caf\u0065\u0301.jpg"]
 
 
 def test_ids_with_folders_are_found_below_them(tmp_path):

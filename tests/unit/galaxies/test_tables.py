@@ -280,7 +280,7 @@ def test_upper_and_lower_case_of_names_are_the_same_unless_two_fit(tmp_path):
     with pytest.raises(CatalogError, match="did you mean 'OBJECT'"):
         read_catalog(str(tmp_path / "q.csv"), columns={"id": "objekt", "label": "Kind"})
     (tmp_path / "m.csv").write_text("OBJID,SAMPLE,ASSET_ID\n1,x,7\n")
-    assert read_filename_mapping(str(tmp_path / "m.csv")) == {"1": "7"}
+    assert read_filename_mapping(str(tmp_path / "m.csv")) == {"1": ("7",)}
 
 
 def test_columns_of_a_schema_may_be_upper_case(tmp_path):
