@@ -20,6 +20,7 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import ConfigError, nearest
 from raydistill.galaxies.answers import parse_answers
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, find_class, load_class_tree
+from raydistill.galaxies.tables.grammar import parse_expression
 from raydistill.galaxies.vote_counts import PathQuestions
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.storage import Folder
@@ -47,6 +48,7 @@ def check(config: Config) -> None:
         raise ConfigError(what, "analyse.expert_groups", "lower it, or raise experts.num_experts")
     if config.curate.exclude is not None and isinstance(config.survey, DataSet):
         raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
+    _check_expressions(config)
     _check_conditions(config)
     _check_source(config)
     _check_tracking(config)
@@ -165,6 +167,17 @@ def _check_classes(config: Config) -> ClassTree | None:
         where = f"curate.classes, {error.where}" if error.where else "curate.classes"
         raise ConfigError(error.what, where, error.fix) from error
     return tree
+
+
+def _check_expressions(config: Config) -> None:
+    """Raise ConfigError if a condition or a property is no expression."""
+    exclude, oracle, properties = config.curate.exclude, config.hunt.oracle, config.analyse.properties
+    if exclude is not None:
+        parse_expression(exclude.where, "curate.exclude.where")
+    if oracle is not None:
+        parse_expression(oracle.positive, "hunt.oracle.positive")
+    for expression in properties.columns if properties is not None else ():
+        parse_expression(expression, "analyse.properties.columns")
 
 
 def _check_conditions(config: Config) -> None:

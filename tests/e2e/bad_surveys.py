@@ -148,6 +148,10 @@ SURVEY_ROWS = [
       "curate.exclude.where: no galaxy of the survey fulfils it; correct the condition"),
     R("a condition on a column that is not there", "curate own.yaml 'curate.exclude={where: redshift > 1}'", 2,
       "curate.exclude.where: votes.csv has no column 'redshift'; known are: id, class"),
+    R("a condition that would run code", "curate own.yaml 'curate.exclude={where: \"@pd.read_pickle(class)\"}'", 2,
+      "curate.exclude.where: '@pd.read_pickle(class)' cannot be computed from the table (character 1: '@' is not expected here); "
+      "write columns (unusual names between backticks), numbers, 'text', + - * / // % **, comparisons, in [...], and, or, not, "
+      "functions such as log10, as in 'truth_class <= 2 and truth_dust_lane > 0'"),
     R("a missing table of galaxies to leave out", "curate own.yaml 'curate.exclude={where: redshift > 1, table: z.csv}'", 3,
       "z.csv: there is no such table; check curate.exclude.table, and RAYDISTILL_DATA if the config uses it"),
     R("galaxies to leave out of a data set", "curate set.yaml 'curate.exclude={where: redshift > 1}'", 2,

@@ -21,7 +21,9 @@ class MatchedRows(NamedTuple):
 def match_rows(
     uri: str, condition: str, id_column: str | None, where: str, id_where: str, hdu: int | str | None = None
 ) -> MatchedRows:
-    """Return which rows of a table fulfil a condition; unknown numbers fulfil none.
+    """Return which rows of a table fulfil a condition.
+
+    An unknown value fulfils no comparison, except `!=`.
 
     Parameters
     ----------
