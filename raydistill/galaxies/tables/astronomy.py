@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from raydistill.errors import CatalogError
 from raydistill.galaxies.tables.content import Content, without_packing
+from raydistill.galaxies.tables.twins import distinct_names
 from raydistill.storage import arrow_filesystem, open_stream
 
 
@@ -77,7 +78,9 @@ def _votable(content: Content, hdu: int | str | None) -> Any:
         raise CatalogError(
             "there are several tables", content.uri, f"name one with survey.hdu=NAME; tables are: {listed}"
         )
-    return chosen[0].to_table(use_names_over_ids=True)
+    table = chosen[0].to_table(use_names_over_ids=True)
+    table.rename_columns(table.colnames, distinct_names(field.name or field.ID for field in chosen[0].fields))
+    return table
 
 
 def _cds(content: Content) -> Any:

@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from raydistill.galaxies.tables.content import Content, is_ignored
+from raydistill.galaxies.tables.twins import distinct_names, refuse_twins
 from raydistill.storage import arrow_filesystem
 
 STREAM_MAGIC = b"\xff\xff\xff\xff"  # of Arrow's stream format
@@ -52,7 +54,8 @@ class FeatherTable:
         data = content.read()
         source = pa.BufferReader(data)
         is_stream = data.startswith(STREAM_MAGIC)
-        self._table = ipc.open_stream(source).read_all() if is_stream else feather.read_table(source)
+        table = ipc.open_stream(source).read_all() if is_stream else feather.read_table(source)
+        self._table = table.rename_columns(distinct_names(table.column_names))
         self.names = list(self._table.column_names)
         self.units = _units(self._table.schema)
 
@@ -96,6 +99,7 @@ def parquet_dataset(uri: str) -> ds.Dataset:
     if kind == pafs.FileType.NotFound:
         raise FileNotFoundError(uri)
     source: Any = path
+    files = [path]
     if kind == pafs.FileType.Directory:
         infos = system.get_file_info(pafs.FileSelector(path, recursive=True))
         files = sorted(
@@ -103,12 +107,16 @@ def parquet_dataset(uri: str) -> ds.Dataset:
         )
         parquet = [file for file in files if file.lower().endswith(_PARQUET)]
         source = parquet if parquet and len(parquet) < len(files) else path
-    return ds.dataset(source, filesystem=system, format="parquet")
+    try:
+        return ds.dataset(source, filesystem=system, format="parquet")
+    except pa.ArrowInvalid:
+        refuse_twins(pq.read_schema(files[0], filesystem=system).names, uri)
+        raise
 
 
 def _packed_dataset(content: Content) -> ds.Dataset:
-    import pyarrow.parquet as pq
-
     if content.path is not None:
         return parquet_dataset(content.uri)
-    return ds.dataset(pq.read_table(pa.BufferReader(content.read())))
+    data = pa.BufferReader(content.read())
+    refuse_twins(pq.read_schema(data).names, content.uri)
+    return ds.dataset(pq.read_table(data))

@@ -14,6 +14,7 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError
 from raydistill.galaxies.tables.content import Content
+from raydistill.galaxies.tables.twins import refuse_twins
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
@@ -43,6 +44,7 @@ class FitsTable:
             self._number = _find_table(hdus, hdu, known, content.uri)
             columns = [column for column in hdus[self._number].columns if column.name]
         self.names = [column.name for column in columns]
+        refuse_twins(self.names, content.uri)
         self.units = {column.name: str(column.unit) for column in columns if column.unit}
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:

@@ -46,7 +46,7 @@ class FolderTable:
 
     def __init__(self, uri: str, tables: Sequence[Any]) -> None:
         self._tables = tables
-        self.names = list(tables[0].names)
+        self.names = list(dict.fromkeys(tables[0].names))
         self.units = {  # "deg / h" for files that differ, which is no angle
             name: " / ".join(sorted({table.units.get(name, "none") for table in tables})) for name in tables[0].units
         }
@@ -56,7 +56,7 @@ class FolderTable:
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         stored = [{name: self._find(name, table) for name in columns} for table in self._tables]
         parts = [
-            table.read(list(names.values()), [names[name] for name in text]).rename_columns(columns)
+            table.read(list(names.values()), [names[name] for name in text], similar=False).rename_columns(columns)
             for table, names in zip(self._tables, stored, strict=True)
         ]
         return pa.concat_tables(_with_same_types(parts), promote_options="permissive")

@@ -45,7 +45,7 @@ class Layout:
         How rows are split.
     names
         Names of the columns. A name is "" if rows have more fields than the header: delimiters at
-        the end, or R's quoted numbers of rows.
+        the end, or an index.
     start
         Characters before the first row of data.
     header
@@ -60,6 +60,8 @@ class Layout:
         Whether some rows end with more delimiters than others.
     units
         Units of the columns, in a row below the header.
+    has_index
+        Whether the header lacks a name for the first column: the index of pandas or R.
     """
 
     style: RowStyle
@@ -71,6 +73,7 @@ class Layout:
     has_units: bool = False
     is_ragged: bool = False
     units: tuple[str, ...] = ()
+    has_index: bool = False
 
     @property
     def delimiter(self) -> str:
@@ -176,8 +179,8 @@ def _with_style(text: str, style: RowStyle, known: Collection[str]) -> Layout:
         start = sum(map(len, lines[: first + rows[index + units][0]]))
     data = [row for _, row in rows[index + 1 + units :] if not row[0].startswith("#")]
     is_ragged = _is_ragged(data, len(names))
-    has_numbers = any(line.startswith(f'"1"{style.delimiter}') for line in below[:2])
-    names = _with_unnamed(names, data, has_numbers)
+    has_index = _has_index(names, data, below[1:], style)
+    names = ["", *names] if has_index else _with_unnamed(names, data)
     return Layout(
         style=style,
         names=tuple(names),
@@ -188,6 +191,7 @@ def _with_style(text: str, style: RowStyle, known: Collection[str]) -> Layout:
         has_units=has_units,
         is_ragged=is_ragged,
         units=units_in(rows[index + 1][1]) if has_units or units > 1 else (),
+        has_index=has_index,
     )
 
 
@@ -201,18 +205,33 @@ def _is_ragged(data: Sequence[list[str]], width: int) -> bool:
     return len(lengths) > 1 and min(lengths) >= width and not any("".join(row[width:]).strip() for row in data)
 
 
-def _with_unnamed(names: list[str], data: Sequence[list[str]], has_numbers: bool) -> list[str]:
-    """Return the names with "" for each further field of the rows that is empty.
+def _has_index(names: list[str], data: Sequence[list[str]], lines: Sequence[str], style: RowStyle) -> bool:
+    """Return whether rows begin with an index, for which the header has no name.
 
-    `has_numbers` tells that the first row begins with R's quoted number, which may lack a name.
+    As in pandas and R, all rows then have one field more than the header. R quotes the index. That of
+    pandas counts from 0, or the next field has the ids. A text with a delimiter in it looks alike, so
+    other rows have no index.
     """
+    if {len(row) for row in data} != {len(names) + 1} or not any(row[-1].strip() for row in data):
+        return False
+    if all(line.startswith(style.quote) for line in lines if line.strip()):
+        return True
+    index, following = [row[0].strip() for row in data], [row[1].strip() for row in data]
+    are_ids = all(re.search(r"\d", word) for word in following) and len(set(following)) == len(data)
+    counts = index == [str(number) for number in range(len(data))]
+    has_blanks = any(row[-1].startswith(" ") for row in data)  # as "Doe, J" has after its comma
+    if style.delimiter == SPACES or len(data) < 2 or has_blanks:
+        return False
+    return counts or (are_ids and len(set(index)) == len(data))
+
+
+def _with_unnamed(names: list[str], data: Sequence[list[str]]) -> list[str]:
+    """Return the names with "" for each further field of the rows that is empty."""
     widths = {len(row) for row in data}
     more = widths.pop() - len(names) if len(widths) == 1 else 0
     if more > 0 and not any("".join(row[len(names) :]).strip() for row in data):
         return [*names, *[""] * more]
-    if more < 0 and not any(names[more:]):
-        return names[:more]
-    return ["", *names] if more == 1 and has_numbers else names
+    return names[:more] if more < 0 and not any(names[more:]) else names
 
 
 def _first_rows(lines: Sequence[str], style: RowStyle) -> list[tuple[int, list[str]]]:

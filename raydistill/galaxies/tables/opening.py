@@ -21,6 +21,7 @@ from raydistill.galaxies.tables.content import Content, open_content, suffix_for
 from raydistill.galaxies.tables.fits import FitsTable
 from raydistill.galaxies.tables.folder import FolderTable, list_tables
 from raydistill.galaxies.tables.text import TextTable
+from raydistill.galaxies.tables.twins import Twins, plain_name
 
 HEAD_OF_FORMAT = 1 << 16  # bytes that show the format of a file
 
@@ -80,10 +81,11 @@ class Table:
     """
 
     def __init__(self, uri: str, kind: str, reader: _Reader) -> None:
-        self.uri, self.names, self._kind, self._reader = uri, list(reader.names), kind, reader
+        self.uri, self._kind, self._reader = uri, kind, reader
+        self.names = [plain_name(name) for name in reader.names]
         self.units: dict[str, str] = reader.units
 
-    def read(self, columns: Sequence[str], text: Collection[str] = ()) -> pa.Table:
+    def read(self, columns: Sequence[str], text: Collection[str] = (), *, similar: bool = True) -> pa.Table:
         """Return some columns, in the order of the rows.
 
         Parameters
@@ -92,9 +94,23 @@ class Table:
             Repeated names are read once.
         text : collection of str
             Columns that a reader of text must not parse as numbers.
+        similar : bool
+            Warn of columns with a similar name that differ.
+
+        Raises
+        ------
+        CatalogError
+            If the file has several columns of one name, and they differ.
         """
+        columns = list(dict.fromkeys(columns))
+        twins = Twins(columns, self._reader.names, self.uri, similar)
+        others = list(dict.fromkeys(other for own in twins.of.values() for other in own))
         with _read_errors(self.uri, self._kind):
-            return self._reader.read(list(dict.fromkeys(columns)), text)
+            table = self._reader.read(
+                [*columns, *others], [*text, *(other for name in text for other in twins.of[name])]
+            )
+        twins.check(table)
+        return table.select(columns)
 
     def head(self, columns: list[str], count: int) -> pa.Table:
         """Return the first rows. Parquet is read no further; others are read as text."""

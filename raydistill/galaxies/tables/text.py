@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from raydistill.errors import CatalogError
 from raydistill.galaxies.tables.content import HEAD, Content, without_packing
 from raydistill.galaxies.tables.layout import find_encoding, find_layout
 from raydistill.galaxies.tables.row_styles import SPACES
 from raydistill.galaxies.tables.rows import RowFilter, as_csv
+from raydistill.galaxies.tables.twins import distinct_names
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
 
 _DELIMITER_NAMES = {"\t": "tabs", SPACES: "spaces"}
 _UTF8 = ("utf-8", "utf-8-sig")
+_WRONG_WIDTH = re.compile(r"Expected (\d+) columns, got (\d+): ?(.*)", re.DOTALL)
 
 
 class TextTable:
@@ -49,7 +53,7 @@ class TextTable:
         self._layout = find_layout(text, self._default, known)
         self._start = len(text[: self._layout.start].encode("utf-8"))
         self._quoted = self._layout.style.quote in text
-        self.names = list(self._layout.names) if text.strip() else []
+        self.names = distinct_names(self._layout.names) if text.strip() else []
         self.units = {name: unit for name, unit in zip(self.names, self._layout.units, strict=False) if unit}
         self.is_table = len(self.names) > 1 and (self._layout.consistent or self._layout.known)
         self._has_rows = len(head) == HEAD or bool(text[self._layout.start :].strip())
@@ -61,6 +65,10 @@ class TextTable:
         try:
             return self._read(columns, text)
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            if width := _WRONG_WIDTH.search(str(error)):
+                what = f"a row has {width[2]} fields, and the header names {width[1]} columns: {width[3][:60].strip()}"
+                fix = "quote texts with a delimiter, or name the first column too if it is an index"
+                raise CatalogError(what, self._content.uri, fix) from error
             is_encoding = isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error)
             if not is_encoding or self._encoding not in _UTF8:
                 raise
@@ -80,15 +88,17 @@ class TextTable:
             log.info("curate: header in line %d", self._layout.header)
         if self._layout.has_units:
             log.info("curate: a row of units or types below the header is skipped")
+        if self._layout.has_index:
+            what = "curate: the header of %s has one name less than the rows; their first field is read as an index"
+            log.warning(what, self._content.name)
 
     def _read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         rows, style = RowFilter(self._content.uri), self._layout.style
-        names = [name if self.names.index(name) == i else f"{name}\0{i}" for i, name in enumerate(self.names)]
         is_csv = style.is_csv and not self._layout.is_ragged
         with self._open() as stream:
             table = pacsv.read_csv(
                 stream if is_csv else as_csv(stream, self._layout),
-                read_options=pacsv.ReadOptions(column_names=names),
+                read_options=pacsv.ReadOptions(column_names=self.names),
                 parse_options=pacsv.ParseOptions(
                     delimiter=style.delimiter if is_csv else ",",
                     quote_char=style.quote if is_csv else '"',
@@ -97,11 +107,11 @@ class TextTable:
                     invalid_row_handler=rows.check,
                 ),
                 convert_options=pacsv.ConvertOptions(
-                    include_columns=list(dict.fromkeys((names[0], *columns))),
+                    include_columns=list(dict.fromkeys((self.names[0], *columns))),
                     column_types={name: pa.string() for name in columns if name in text},
                 ),
             )
-        table = rows.drop(table, names[0], columns)
+        table = rows.drop(table, self.names[0], columns)
         rows.finish()
         return table
 

@@ -281,7 +281,7 @@ def test_short_ids_written_as_floats_and_ids_with_leading_zeros(tmp_path):
         ("id,label\n1,a\n,b\n", "has no id in 1 rows"),
         ("id,label,confidence\n1,a,0.5\n2,b,high\n", "'high' in row 2, which is not a number"),
         ("id,label,confidence\n1,a,0.5\n2,b,40\n", r"is outside \[0, 1\] in 1 rows \(row 2: 40\)"),
-        ("id,label\n1,a,3\n", "cannot be read"),
+        ("id,label\n1,a,3\n", "a row has 3 fields, and the header names 2 columns"),
         ("foo,bar\n1,2\n", "no columns of a known catalog schema"),
     ],
 )

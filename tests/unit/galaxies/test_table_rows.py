@@ -117,11 +117,36 @@ def test_lines_may_end_with_any_number_of_delimiters(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["id,class\n1,a,x\n2,b\n", "id,class\n1,Smith, J\n2,Doe, J\n", "id,class,ra\n1,a\n2,b,3\n"]
+    "text",
+    [
+        "id,class\n1,a,x\n2,b\n",
+        "id,class\n1,Smith, J\n2,Doe, J\n",
+        "id,class,ra\n1,a\n2,b,3\n",
+        "id,class\n1,a,x,0.1\n2,b,y,0.2\n",
+    ],
 )
 def test_rows_of_another_width_are_refused(tmp_path, text):
-    with pytest.raises(CatalogError, match=r"Expected \d columns, got \d"):
+    with pytest.raises(CatalogError, match=r"a row has \d fields, and the header names \d columns: 1,"):
         labels_in(tmp_path / "q.csv", text)
+
+
+# Header, rows: the names of columns lack that of the index.
+INDEXED = {
+    "pandas": "GalaxyID,class,ra\n0,17,a,1.5\n1,18,b,2.5\n",
+    "pandas after a selection": "GalaxyID,class\n12,17,a\n3,18,b\n",
+    "pandas with tabs": "GalaxyID\tclass\n0\t17\ta\n1\t18\tb\n",
+    "pandas with ids last": "class,GalaxyID\n0,a,17\n1,b,18\n",
+    "pandas with a quoted delimiter": 'GalaxyID,note,class\n0,17,"x, y",a\n1,18,z,b\n',
+    "R with names": '"GalaxyID","class"\n"x",17,"a"\n"y",18,"b"\n',
+    "R without quotes": "GalaxyID,class\n1,17,a\n2,18,b\n",
+    "R with spaces": '"GalaxyID" "class"\n"first" 17 "a"\n"second" 18 "b"\n',
+}
+
+
+@pytest.mark.parametrize("text", INDEXED.values(), ids=INDEXED)
+def test_header_without_a_name_for_the_index_is_read_with_a_warning(tmp_path, text, caplog):
+    assert labels_in(tmp_path / "q.csv", text) == {"17": "a", "18": "b"}
+    assert "the header of q.csv has one name less than the rows" in caplog.text
 
 
 QUOTES = {
