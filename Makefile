@@ -16,7 +16,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 # One line for a package that pip collects, and one for the last minute, in which pip says nothing.
-SHOW_STEPS = awk '/^Collecting / { printf "  %3d %s\n", ++n, $$2 } /^Installing/ { print "  unpacking them: about a minute" } { fflush() }'
+SHOW_STEPS = awk '/^(Collecting|Processing) / { sub(/.*\//, "", $$2); printf "  %3d %s\n", ++n, $$2 } /^Installing/ { print "  unpacking them: about a minute" } { fflush() }'
 
 .PHONY: help setup demo demo-diffusion demo-hunt check coverage test test-all lint type contracts unit fast slow long gpu docs bench ui clean
 
