@@ -13,7 +13,15 @@ Each name is imported when it is first used (`__init__.pyi` says from where), so
 `import raydistill` loads neither torch nor Ray.
 """
 
-import lazy_loader
+import sys
+
+try:
+    import lazy_loader
+except ModuleNotFoundError:
+    raise ImportError(
+        f"{sys.executable} runs this, and raydistill's packages are not installed there; "
+        "activate the environment in which raydistill is installed (for a job: before 'ray start')"
+    ) from None
 
 __version__ = "0.1.0"
 

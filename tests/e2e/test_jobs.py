@@ -5,8 +5,13 @@ Read their logs, and stop them.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -70,6 +75,39 @@ def test_failed_job_reports_the_reason(head: Head, tmp_path: Path) -> None:
     assert "there is no key 'itertions'" in sentence
     assert "did you mean 'iterations'?" in sentence
     assert "Traceback" not in output
+
+
+def test_job_in_a_python_without_the_packages_names_that_python() -> None:
+    command = [sys.executable, "-S", "jobs/run.py", "demo"]  # -S: as an interpreter without any packages
+    env = {**os.environ, "PYTHONPATH": str(tools.ROOT)}
+    done = subprocess.run(command, cwd=tools.ROOT, env=env, capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode != 0
+    assert last.startswith(f"ImportError: {sys.executable} runs this, and raydistill's packages are not installed")
+    assert "lazy_loader" not in last
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs Linux's namespaces, as root")
+def test_rehearsal_of_the_docs_runs_as_written(undisturbed: Path, tmp_path: Path) -> None:
+    """Run in namespaces: `ray stop` ends every Ray that it sees."""
+    page = (tools.ROOT / "docs/how-to/rehearse.md").read_text()
+    commands = page.partition("```bash\n")[2].partition("```")[0]
+    activate = Path(sys.executable).parent / "activate"
+    script = commands.replace(".venv/bin/activate", str(activate)).replace("run demo", f"run {tools.TINY}")
+    assert script.count(str(tools.TINY)) == script.count(str(activate)) == 1
+    env = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(tools.ROOT),
+        "RAY_TMPDIR": tempfile.mkdtemp(prefix="rh"),
+    }
+    namespaces = ["unshare", "--pid", "--net", "--fork", "--mount-proc", "bash", "-ec", f"ip link set lo up\n{script}"]
+    done = subprocess.run(namespaces, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=400)
+    shutil.rmtree(env["RAY_TMPDIR"])
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert str(tools.artifact(tmp_path, "evaluation")) in done.stdout.splitlines()
+    assert tools.contents(tmp_path) == tools.contents(undisturbed)
 
 
 def test_client_without_a_token_is_refused(head: Head, env: dict[str, str], tmp_path: Path) -> None:
