@@ -18,6 +18,8 @@ error                     exit code  meaning
 way back from a Ray worker.
 """
 
+from collections.abc import Sequence
+
 
 class RaydistillError(Exception):
     """Base class of all errors that raydistill raises on purpose.
@@ -144,6 +146,18 @@ def join_hint(hint: str, more: str) -> str:
     return f"{hint}{'' if hint.endswith('?') else '.'} {more}"
 
 
+def listed(words: Sequence[str], most: int = 6) -> str:
+    """Return the first words of a list.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    shown = ", ".join(words[:most])
+    return shown if len(words) <= most else f"{shown} and {len(words) - most} more"
+
+
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """Return a hint: the most similar known word, or a list if none is similar.
 
@@ -160,5 +174,4 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     close = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
     if close:
         return f"did you mean '{by_lower[close[0]]}'?"
-    listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
-    return f"known are: {listed}"
+    return f"known are: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}"

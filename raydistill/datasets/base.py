@@ -31,6 +31,7 @@ from raydistill.galaxies.pictures.files import Source, read_source
 from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.galaxies.pictures.levels import ValueRange, check_range
 from raydistill.galaxies.selection import Split
+from raydistill.galaxies.spelling import spell, spell_column
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
@@ -90,6 +91,9 @@ class DataSet(ABC):
             If the files are missing, damaged or of another kind, or if `splits` does not fit them.
         """
         names, rows = self._rows()
+        column = rows.schema.get_field_index("label")
+        rows = rows.set_column(column, "label", spell_column(rows["label"].combine_chunks(), "labels"))
+        names = names and list(dict.fromkeys(map(spell, names)))
         parts = rows["part"].to_pylist()
         for name in self.splits:
             if name not in parts:

@@ -330,7 +330,7 @@ def _read_labels(catalog: _Catalog, names: Mapping[str, str | None]) -> pa.Table
     except pa.ArrowException as error:
         what = f"column '{label}' has the type {table[label].type}, which is not a label"
         raise CatalogError(what, uri, "name another column with survey.columns.label=NAME") from error
-    labels = spell_column(raw_labels, label)
+    labels = spell_column(raw_labels, f"column '{label}'")
     result = _common_columns(table, names, catalog)
     result = result.append_column("label", labels).append_column("confidence", pa.array(values, from_pandas=True))
     return result.replace_schema_metadata({"raydistill.dialect": "plain"})

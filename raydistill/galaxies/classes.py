@@ -20,6 +20,7 @@ from raydistill.errors import ConfigError, describe_yaml_error, join_hint, neare
 from raydistill.galaxies.class_paths import BUILTIN_PATHS, Paths
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.labels import LabelIndex, LabelledClass
+from raydistill.galaxies.spelling import spell
 from raydistill.galaxies.tree import DecisionTree, Task
 from raydistill.galaxies.trees import TREES
 from raydistill.storage import open_stream
@@ -55,6 +56,8 @@ class GalaxyClass:
     tree: DecisionTree = GZ2
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", spell(self.name))
+        object.__setattr__(self, "labels", tuple(dict.fromkeys(map(spell, self.labels))))
         where = f"class '{self.name}'"
         stems = tuple(tuple(self.tree.resolve(answer, where) for answer in step) for step in self.path)
         tasks = [_task_of_step(self.tree, step, where) for step in stems]
@@ -184,9 +187,10 @@ class ClassTree:
 
 def find_class(name: str, names: Sequence[str], where: str = "") -> int:
     """Return a class's label; ConfigError with the nearest name for an unknown one."""
+    name, names = spell(name), [spell(one) for one in names]
     if name not in names:
         raise ConfigError(f"there is no class '{name}'", where, nearest(name, tuple(names)))
-    return list(names).index(name)
+    return names.index(name)
 
 
 def require_path(galaxy_class: GalaxyClass) -> None:

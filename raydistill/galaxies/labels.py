@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, listed
+from raydistill.galaxies.spelling import likeness
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
 
 NO_LABEL, OTHER_LABEL = -1, -2  # a galaxy without a label, and one whose label is not among the classes
 _MISSING_LABELS = ("", "-1", "none", "nan", "null", "unknown")
@@ -87,6 +91,42 @@ class LabelIndex:
             if _value(label) in values and _value(label) not in self._by_value:
                 raise ConfigError(f"the label '{label}' is given twice", "", "give each label to one class")
         return [(position, label) for position, label in pairs if _value(label) not in values]
+
+
+def left_out(labels: Iterable[str | None], own: Sequence[Sequence[str]]) -> Counter[str]:
+    """Return the number of galaxies by label, for the labels of no class.
+
+    Parameters
+    ----------
+    labels
+        The label of each galaxy.
+    own
+        The labels of each class.
+    """
+    index = LabelIndex(own)
+    counts = Counter(label for label in labels if label is not None)
+    return Counter({label: count for label, count in counts.items() if index.find(label) == OTHER_LABEL})
+
+
+def warn_of_similar_labels(counts: Mapping[str, int], own: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    """Warn of labels of no class that are those of a class but for case or blanks.
+
+    Parameters
+    ----------
+    counts
+        The result of `left_out`.
+    own, names
+        Labels and names of the classes.
+    """
+    similar = {likeness(label): (label, name) for one, name in zip(own, names, strict=True) for label in one}
+    found = [(other, *similar[likeness(other)]) for other in counts if likeness(other) in similar]
+    if found:
+        shown = listed([f"'{other}' ({counts[other]}) like '{label}'" for other, label, _ in found])
+        other, label, name = found[0]
+        what = (
+            "curate: labels that look like one of a class are left out: %s; curate.classes={%s: [%s, %s], …} joins them"
+        )
+        log.warning(what, shown, name, label, other)
 
 
 def is_missing(label: str | None) -> bool:

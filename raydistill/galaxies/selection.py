@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.errors import CatalogError, ConfigError, join_hint, nearest
+from raydistill.errors import CatalogError, ConfigError, join_hint, listed, nearest
 from raydistill.galaxies.catalog import votes_array
 from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, UNLABELLED, ClassTree, GalaxyClass, require_path
 from raydistill.galaxies.gz2 import GZ2
@@ -214,16 +214,18 @@ def _listed_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, 
     found = {word: index.find(word) for word in words}
     codes = numeric_labels(words)
     if codes and not any(number(label) is not None for own in tree.labels for label in own):
-        shown = ", ".join(codes[:6]) + (", …" if len(codes) > 6 else "")
         raise ConfigError(
-            f"the labels are numbers ({shown}), and the classes are names",
+            f"the labels are numbers ({listed(codes)}), and the classes are names",
             "", f"give each class its numbers, for example {mapping_example(tree.names, codes, tree.labels)}",
         )  # fmt: skip
     known = sorted(word for word in words if word)
-    for position, label in index.absent(words):
+    absent = index.absent(words)
+    for position, label in absent:
         if position not in found.values():
             raise CatalogError(f"no galaxy has the label '{label}'", "label", nearest(label, known))
-        log.warning("curate: no galaxy has the label '%s' of the class '%s'", label, tree.names[position])
+    if absent:
+        shown = listed([f"'{label}' of the class '{tree.names[position]}'" for position, label in absent])
+        log.warning("curate: no galaxy has the label %s", shown)
     return found
 
 
@@ -344,7 +346,7 @@ def _smallest_class(assigned: pa.Table, label: np.ndarray, min_confidence: float
     names = _class_names(assigned)
     sizes = np.bincount(label, minlength=len(names))
     if len(sizes) and sizes.min() == 0:
-        empty = ", ".join(names[int(i)] for i in np.flatnonzero(sizes == 0))
+        empty = listed([names[int(i)] for i in np.flatnonzero(sizes == 0)])
         raise CatalogError(
             f"no galaxy with a confidence of at least {min_confidence:g} in: {empty}",
             "balance",

@@ -48,14 +48,14 @@ def likeness(word: str) -> str:
     return "".join(unicodedata.normalize("NFKC", spell(word)).casefold().split())
 
 
-def spell_column(words: pa.Array, name: str, form: Callable[[str], str] = spell) -> pa.Array:
+def spell_column(words: pa.Array, where: str, form: Callable[[str], str] = spell) -> pa.Array:
     """Return a column of text in one form, with a warning of what changes.
 
     Parameters
     ----------
     words : pyarrow.Array of string
-    name : str
-        The column, for the warning.
+    where : str
+        What the words are, for the warning.
     form : callable
         `spell` or `trim`. Before it, b'word' becomes word if all words are written so.
     """
@@ -63,19 +63,19 @@ def spell_column(words: pa.Array, name: str, form: Callable[[str], str] = spell)
     is_bytes = pc.match_substring_regex(words, _BYTES)
     if pc.any(is_bytes).as_py() and pc.all(is_bytes).as_py():
         plain = pc.replace_substring_regex(words, _BYTES, r"\1\2")
-        words = _changed(words, plain, name, "are the text of bytes")
+        words = _changed(words, plain, where, "are the text of bytes")
     if pc.any(pc.match_substring_regex(words, _UNUSUAL)).as_py():
         distinct = words.dictionary_encode()
         plain = pa.array(map(form, distinct.dictionary.to_pylist()), pa.string()).take(distinct.indices)
-        words = _changed(words, plain, name, "have decomposed accents, unusual blanks or invisible characters")
+        words = _changed(words, plain, where, "have decomposed accents, unusual blanks or invisible characters")
     return words
 
 
-def _changed(words: pa.Array, plain: pa.Array, name: str, what: str) -> pa.Array:
+def _changed(words: pa.Array, plain: pa.Array, where: str, what: str) -> pa.Array:
     """Return the plain words, and warn of those that differ."""
     differs = pc.fill_null(pc.not_equal(words, plain), False)
     if count := pc.sum(differs).as_py():
         row = pc.index(differs, True).as_py()
         shown = words[row].as_py().encode("ascii", "backslashreplace").decode()
-        log.warning("curate: %d values of column '%s' %s; '%s' is read as '%s'", count, name, what, shown, plain[row])
+        log.warning("curate: %s: %d values %s; '%s' is read as '%s'", where, count, what, shown, plain[row])
     return plain

@@ -57,7 +57,7 @@ def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.
         array = _ids_from_floats(array.to_numpy(zero_copy_only=False), name, where)
     elif pa.types.is_decimal(array.type):
         array = _without_zeros(array)
-    text = _without_marks(spell_column(_as_text(array, name, where), name, trim))
+    text = _without_marks(spell_column(_as_text(array, name, where), f"column '{name}'", trim))
     if _written_as_floats(text):
         text = _without_fractions(text, name, where)
     _check_missing(text, name, where)

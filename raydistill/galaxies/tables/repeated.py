@@ -8,7 +8,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, listed
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
@@ -43,8 +43,7 @@ def check_repeated(
     """
     if not repeated:
         return
-    shown = ", ".join(repeated[:SHOWN]) + (", …" if len(repeated) > SHOWN else "")
-    what = f"{len(repeated)} ids {what} (first: {shown})"
+    what = f"{len(repeated)} ids {what} (first: {listed(repeated, SHOWN)})"
     if duplicates == "refuse":
         raise CatalogError(what, where, f"{fix}, or set {KEY}=first")
     log.warning("curate: %s: %s; the first one is taken", where, what)

@@ -21,6 +21,7 @@ from raydistill.core.quantiles import QuantileMap
 from raydistill.core.weighted_training import drawing_probabilities
 from raydistill.errors import ArtifactIncompatible, ConfigError, join_hint, nearest
 from raydistill.galaxies.selection import Split
+from raydistill.galaxies.spelling import spell
 from raydistill.pipeline.adapt.specs import require_target, target_spec, training_specs
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import require_classes
@@ -158,6 +159,8 @@ def match_classes(source: list[str], target: list[str], renamed: dict[str, str |
     renamed
         `adapt.classes`.
     """
+    source, target = [spell(name) for name in source], [spell(name) for name in target]
+    renamed = {spell(theirs): ours if ours is None else spell(ours) for theirs, ours in renamed.items()}
     for theirs, ours in renamed.items():
         if theirs not in target:
             what = f"the target has no class '{theirs}'"

@@ -8,7 +8,6 @@ before a cluster starts.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,15 +16,23 @@ import pyarrow.compute as pc
 
 from raydistill.config import CatalogSurvey, Curate, Images
 from raydistill.datasets.base import DataSet
-from raydistill.errors import CatalogError, ConfigError, nearest
+from raydistill.errors import CatalogError, ConfigError, listed, nearest
 from raydistill.galaxies.catalog_schemas import KNOWN_NAMES
 from raydistill.galaxies.classes import UNLABELLED, ClassTree, load_class_tree, unlabelled
-from raydistill.galaxies.labels import LabelIndex, mapping_example, number, numeric_labels
+from raydistill.galaxies.labels import (
+    LabelIndex,
+    left_out,
+    mapping_example,
+    number,
+    numeric_labels,
+    warn_of_similar_labels,
+)
 from raydistill.galaxies.pictures.files import below
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassigned, report, tree_of_votes
+from raydistill.galaxies.spelling import likeness
 from raydistill.galaxies.tables import find_path_column, open_table
 from raydistill.log import get_logger
 from raydistill.pipeline.config_checks import ALL
@@ -96,7 +103,7 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet, truth: str 
         catalog = name_splits(catalog, column, survey.catalog)
     with error_prefix("curate.classes, ", ConfigError), error_prefix(f"{survey.catalog}, ", CatalogError):
         assigned = assign_classes(catalog, tree, thresholds=recipe.thresholds, min_votes=recipe.min_votes)
-    _log_unassigned(catalog, assigned)
+    _log_unassigned(catalog, assigned, tree)
     available, missing = _locate(survey, assigned)
     hint = _hint_for_paths(survey, len(available), len(assigned))
     with error_prefix("curate.", CatalogError):
@@ -196,6 +203,8 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
     if not has_training(selected):
         raise CatalogError("the data set has no training split", survey.root, "name it with survey.splits.NAME=train")
     log.info("curate: %d pictures in %d classes, %d selected", len(rows), len(names), len(selected))
+    if tree.name != UNLABELLED and (others := _describe_left_out(rows, tree)):
+        log.info("curate: pictures of other classes are left out: %s", others)
     log_official_splits(rows, assigned)
     split = divide(selected, recipe.split, tree.names)
     candidates = report(assigned, selected)["candidates"].to_pylist()
@@ -203,10 +212,10 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
 
 
 def _warn_of_similar(names: Sequence[str]) -> None:
-    """Warn of classes whose names differ only in case, spaces or encoding of accents."""
+    """Warn of classes whose names differ only in case or blanks."""
     similar: dict[str, list[str]] = {}
     for name in names:
-        similar.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+        similar.setdefault(likeness(name), []).append(name)
     for own in similar.values():
         if len(own) > 1:
             shown = ", ".join(f"'{name}'" for name in own)
@@ -226,13 +235,23 @@ def _requested_labels(tree: ClassTree, names: list[str]) -> list[str]:
     return [name for name in names if index.find(name) >= 0]
 
 
-def _log_unassigned(catalog: pa.Table, assigned: pa.Table) -> None:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in count_unassigned(assigned).items() if count)
+def _log_unassigned(catalog: pa.Table, assigned: pa.Table, tree: ClassTree) -> None:
+    counts = {reason: f"{count} {reason}" for reason, count in count_unassigned(assigned).items() if count}
+    if "other_label" in counts:
+        counts["other_label"] += f": {_describe_left_out(catalog, tree)}"
+    reasons = ", ".join(counts.values())
     log.info("curate: %d galaxies, %d have a class%s", len(catalog), len(assigned), reasons and f" (not: {reasons})")
     if tasks := (catalog.schema.metadata or {}).get(b"raydistill.weighted_instead_of_raw"):
         log.warning(
             "curate: tasks %s lack raw fractions for some answers; their weighted fractions are used", tasks.decode()
         )
+
+
+def _describe_left_out(galaxies: pa.Table, tree: ClassTree) -> str:
+    """Return the labels of no class with their counts, and warn of some like a class."""
+    counts = left_out(galaxies["label"].to_pylist(), tree.labels)
+    warn_of_similar_labels(counts, tree.labels, tree.names)
+    return listed([f"{label} ({count})" for label, count in counts.most_common()])
 
 
 def _locate(survey: CatalogSurvey, assigned: pa.Table) -> tuple[pa.Table, list[Rejection]]:

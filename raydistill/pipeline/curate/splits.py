@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from raydistill.config import Curate
 from raydistill.datasets.split_names import PARTS, part_names
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, listed
 from raydistill.galaxies.numbers import MISSING
 from raydistill.galaxies.selection import SPLITS, select
 from raydistill.galaxies.splits import assign_class_splits
@@ -65,8 +65,7 @@ def name_splits(catalog: pa.Table, column: str, where: str) -> pa.Table:
     names = [word for word in pc.unique(words).to_pylist() if word and word.lower() not in MISSING]
     parts = part_names(names, {})
     if unknown := sorted(set(names) - parts.keys()):
-        shown = ", ".join(unknown[:6]) + (", …" if len(unknown) > 6 else "")
-        what = f"column '{column}' has values that name no split: {shown}"
+        what = f"column '{column}' has values that name no split: {listed(unknown)}"
         raise CatalogError(what, where, "write train, validation or test, or remove the rows")
     if spelt := [f"{name} = {parts[name]}" for name in names if name.lower() not in PARTS]:
         log.info("curate: splits are %s", ", ".join(spelt))
@@ -149,10 +148,15 @@ def _log_cut(absent: Sequence[str], splits: Sequence[str | None]) -> None:
 
 
 def _log_ranked(ranked: list[int], counts: Counter[tuple[int, str | None]], names: Sequence[str]) -> None:
-    for label in ranked:
-        sizes = ", ".join(f"{counts[label, split]} {split}" for split in SPLITS if counts[label, split])
-        what = "curate: the hash gives no galaxy of '%s' to one of the splits; its galaxies are divided by rank: %s"
-        log.info(what, names[label], sizes)
+    sizes = [f"{names[label]} ({_sizes(counts, label)})" for label in ranked]
+    if ranked:
+        what = "curate: the hash leaves a split without a galaxy of %d classes; they are divided by rank: %s"
+        log.info(what, len(ranked), listed(sizes))
+
+
+def _sizes(counts: Counter[tuple[int, str | None]], label: int) -> str:
+    """Return the number of galaxies of a class in each split that has some."""
+    return ", ".join(f"{counts[label, split]} {split}" for split in SPLITS if counts[label, split])
 
 
 def _check_training(counts: Counter[tuple[int, str | None]], names: Sequence[str]) -> None:
@@ -160,9 +164,9 @@ def _check_training(counts: Counter[tuple[int, str | None]], names: Sequence[str
     absent, fixes = [], set()
     for label, name in enumerate(names):
         if not counts[label, "train"]:
-            own = ", ".join(f"{counts[label, split]} {split}" for split in SPLITS if counts[label, split])
+            own = _sizes(counts, label)
             absent.append(f"{name} ({own or 'none at all'})")
             fixes.add("add galaxies of it to the training split" if own else "lower curate.min_confidence")
     if absent:
         fix = f"{' or '.join(sorted(fixes))}, or leave it out of curate.classes"
-        raise CatalogError(f"no training galaxy in: {', '.join(absent)}", "curate", fix)
+        raise CatalogError(f"no training galaxy in: {listed(absent)}", "curate", fix)

@@ -18,7 +18,7 @@ from raydistill.artifacts.curated_summary import ClassSummary, Levels, Summary
 from raydistill.artifacts.vote_totals import write_vote_totals
 from raydistill.config import Config
 from raydistill.core.normalise import MINIMUM_STD, PixelSums
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, listed
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger
@@ -172,11 +172,11 @@ class CuratedWriter:
             fix = "enlarge the training split, or choose other classes"
             if own:
                 fix = f"{fix_rejections(own, images)}; {self._folder.uri}/rejected.parquet lists them"
-            raise CatalogError(f"no training galaxy in: {', '.join(empty.values())}{reasons}", "curate", fix)
+            raise CatalogError(f"no training galaxy in: {listed([*empty.values()])}{reasons}", "curate", fix)
         for split in SPLITS[1:]:
             if absent := [entry.name for entry in classes if not getattr(entry, split)]:
                 what = "curate: the %s split has no galaxy of: %s; balanced accuracy is that of the other classes"
-                log.warning(what, split, ", ".join(absent))
+                log.warning(what, split, listed(absent))
 
     def _value(self, column: str, rank: int) -> Any:
         return self._galaxies[column][rank].as_py()

@@ -26,6 +26,10 @@ def test_classes_are_matched_by_name_then_by_the_config() -> None:
     assert match_classes(["spiral", "round"], ["round", "bright", "lens"], renamed) == (1, 1, -1)
 
 
+def test_names_of_classes_match_in_any_form_of_an_accent() -> None:
+    assert match_classes(["rond", "barr\xe9"], ["barre\u0301", "autre"], {"autre": "rond\u200b"}) == (1, 0)
+
+
 @pytest.mark.parametrize(("num_shared", "words"), [(0, "0 classes"), (1, "1 class")])
 def test_a_comparison_needs_two_shared_classes(num_shared: int, words: str) -> None:
     with pytest.raises(ArtifactIncompatible, match=f"here: its train and test galaxies share {words} with the source"):

@@ -218,7 +218,7 @@ def test_columns_without_usable_paths_give_one_sentence(tmp_path: Path, table: s
         select_galaxies(recipe(classes=["a", "b"]), survey)
 
 
-@pytest.mark.parametrize("names", [("Spiral", "spiral"), ("late type", "Late Type"), ("sp\u00e4t", "spa\u0308t")])
+@pytest.mark.parametrize("names", [("Spiral", "spiral"), ("late type", "Late Type")])
 def test_classes_with_nearly_the_same_name_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, names: tuple[str, str]
 ) -> None:
@@ -232,6 +232,56 @@ def test_classes_with_nearly_the_same_name_are_reported(
     assert "nearly the same name" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "classes", ["all", ["sp\u00e4t", "other"], {"spa\u0308t": ["sp\u00e4t", "spa\u0308t"], "other": "other"}]
+)
+def test_class_folders_in_two_forms_of_an_accent_are_one_class(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, classes: Any
+) -> None:
+    survey = folder(tmp_path, {"sp\u00e4t": 9, "spa\u0308t": 9, "other": 9})
+    assert {name: sum(own) for name, own in count(select_galaxies(recipe(classes=classes), survey)).items()} == {
+        "sp\u00e4t": 18,
+        "other": 9,
+    }
+    assert "labels: 9 values have decomposed accents" in caplog.text
+
+
+def test_other_classes_of_a_data_set_are_listed_with_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    survey = folder(tmp_path, {"a": 9, "A": 7, "b": 9, "c": 5})
+    with caplog.at_level(logging.INFO, "raydistill"):
+        select_galaxies(recipe(classes=["a", "b"]), survey)
+    assert "pictures of other classes are left out: A (7), c (5)" in caplog.text
+    assert "left out: 'A' (7) like 'a'; curate.classes={a: [a, A], …} joins them" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["barre\u0301", "barr\xe9\u200b", "\ufeffbarr\xe9", "bar\xadr\xe9"])
+def test_forms_of_one_label_are_joined_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    survey = catalog(tmp_path, {f"g{n}": ("rond", "barr\xe9", form)[n % 3] for n in range(60)})
+    for classes in (["rond", "barr\xe9"], ["rond", form], {"rond": "rond", form: ["barr\xe9", form]}):
+        caplog.clear()
+        own = count(select_galaxies(recipe(classes=classes), survey))
+        assert {name: sum(sizes) for name, sizes in own.items()} == {"rond": 20, "barr\xe9": 40}
+        assert "column 'class': 20 values have decomposed accents, unusual blanks" in caplog.text
+
+
+def test_labels_that_are_the_text_of_bytes_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    survey = catalog(tmp_path, {f"g{n}": ("b'rond'", "b'sa'")[n % 2] for n in range(60)})
+    assert len(select_galaxies(recipe(classes=["rond", "sa"]), survey).galaxies) == 60
+    assert "60 values are the text of bytes; 'b'rond'' is read as 'rond'" in caplog.text
+
+
+def test_left_out_labels_are_shown_with_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = ["round", "spiral", "Round", "spi ral", "merger", "merger"]
+    with caplog.at_level(logging.INFO, "raydistill"):
+        select_galaxies(
+            recipe(classes=["round", "spiral"]), catalog(tmp_path, {f"g{n}": words[n % 6] for n in range(60)})
+        )
+    assert "(not: 40 other_label: merger (20), Round (10), spi ral (10))" in caplog.text
+    assert "left out: 'Round' (10) like 'round', 'spi ral' (10) like 'spiral'" in caplog.text
+
+
 # ---- splits ----
 
 
@@ -241,14 +291,21 @@ def test_small_class_gets_every_split_and_the_log_says_so(tmp_path: Path, caplog
     with caplog.at_level(logging.INFO, "raydistill"):
         selection = select_galaxies(recipe(classes=["a", "b", "rare"]), survey)
     assert count(selection)["rare"] == [1, 1, 1]
-    assert (
-        "gives no galaxy of 'rare' to one of the splits; its galaxies are divided by rank: 1 train, 1 val"
-        in caplog.text
-    )
+    what = "the hash leaves a split without a galaxy of 1 classes; they are divided by rank: rare (1 train, 1 val"
+    assert what in caplog.text
     assert "too few test galaxies to evaluate a class: rare (1), a (5), b (9); with fewer than 12" in caplog.text
     others = selection.galaxies.filter(np.asarray(selection.galaxies["label"].to_numpy() < 2))
     ids = others["object_id"].to_pylist()
     assert [SPLITS[i] for i in others["split"].to_pylist()] == assign_splits(ids, SPLIT).tolist()
+
+
+def test_many_small_classes_give_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "raydistill"):
+        select_galaxies(recipe(classes="all"), folder(tmp_path, {f"c{n:03d}": 3 for n in range(200)}))
+    lines = [message for message in caplog.messages if "by rank" in message]
+    assert len(lines) == 1
+    assert "more" in lines[0]
+    assert max(map(len, caplog.messages)) < 600
 
 
 def labelled_table(root: Path, labels: dict[str, list[int]], **options: Any) -> DataSet:

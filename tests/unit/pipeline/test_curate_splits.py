@@ -95,7 +95,7 @@ def test_only_test_galaxies_may_be_marked(tmp_path: Path, caplog: pytest.LogCapt
         (["0", "1", "2"], "table.csv: column 'set' has values that name no split: 0, 1, 2; write train, validation"),
         (["train", "test", "fold1"], "column 'set' has values that name no split: fold1; write train"),
         (["True", "False"], "column 'set' has values that name no split: False, True"),
-        ([str(n) for n in range(9)], r"name no split: 0, 1, 2, 3, 4, 5, …; write"),
+        ([str(n) for n in range(9)], r"name no split: 0, 1, 2, 3, 4, 5 and 3 more; write"),
         (["val", "test"], "table.csv: column 'set' leaves no training galaxy; name some of them train"),
     ],
 )
