@@ -1,22 +1,24 @@
 """Write log lines and progress to stderr.
 
 Stdout has only the artifact's path, so that `path=$(raydistill curate …)` works. Progress is a bar
-on a terminal. In a job's log it is one plain line, at most every ten seconds. Core returns records;
-only the pipeline and the command line log.
+on a terminal and in a notebook. In a job's log it is one plain line, at most every ten seconds.
+Core returns records; only the pipeline and the command line log.
 """
 
 from __future__ import annotations
 
+import html
 import logging
 import sys
 import textwrap
 import time
+import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
@@ -29,7 +31,9 @@ MAX_METRICS = 2  # the first ones that a loop reports
 CLOCK = len("12:00:00 ")  # before each line on a terminal
 CHATTY = ("ray", "mlflow", "alembic", "matplotlib", "PIL", "fontTools", "urllib3", "filelock", "git", "fsspec")
 
-_console = Console(stderr=True)  # shared, so that lines appear above a live bar
+IN_NOTEBOOK = Console().is_jupyter
+# Shared, so that lines appear above a live bar. A notebook shows stderr in red, so its lines go to stdout.
+_console = Console(stderr=not IN_NOTEBOOK, force_jupyter=False, force_terminal=IN_NOTEBOOK or None)
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -61,6 +65,9 @@ def setup(verbosity: int = 0) -> None:
     logging.getLogger("raydistill").setLevel(level)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.DEBUG if verbosity > 1 else logging.WARNING)
+    if IN_NOTEBOOK:  # Ray and tqdm ask for ipywidgets, which nothing here needs
+        logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", "IProgress not found")
 
 
 class _StderrHandler(logging.Handler):
@@ -71,7 +78,7 @@ class _StderrHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        if _on_terminal():
+        if IN_NOTEBOOK or _on_terminal():
             self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         else:
             self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -120,8 +127,9 @@ def progress(total: int | None, description: str, unit: str = "steps", *, start:
     ...     for number in (1, 2, 3):
     ...         bar.advance(latest=number)
     """
-    use_bar = _on_terminal() and _log.isEnabledFor(logging.INFO)
-    bar: Progress = (_Bar if use_bar else _Lines)(total, description, unit, start)
+    use_bar = _log.isEnabledFor(logging.INFO) and (IN_NOTEBOOK or _on_terminal())
+    kind = (_NotebookBar if IN_NOTEBOOK else _Bar) if use_bar else _Lines
+    bar = kind(total, description, unit, start)
     try:
         yield bar
     except BaseException:
@@ -173,6 +181,8 @@ class Progress:
 class _Lines(Progress):
     """Progress as log lines."""
 
+    seconds_between = SECONDS_BETWEEN_LINES
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._lines = [(0.0, self.start)]  # (seconds since the start, steps done) of each line
@@ -183,15 +193,18 @@ class _Lines(Progress):
 
     def _show(self) -> None:
         elapsed = self.clock() - self._started
-        if elapsed - self._lines[-1][0] >= SECONDS_BETWEEN_LINES:
-            _log.info("%s", self._line(self._latest_rate(elapsed)))
+        if elapsed - self._lines[-1][0] >= self.seconds_between:
+            self._print(self._line(self._latest_rate(elapsed)))
             self._lines.append((elapsed, self.done))
 
     def close(self, outcome: str) -> None:
         elapsed = self.clock() - self._started
         working = elapsed - self._lines[0][0]
         rate = (self.done - self.start) / working if working > 0 else 0.0
-        _log.info("%s, %s after %s", self._line(rate, closing=True), outcome, duration(elapsed))
+        self._print(f"{self._line(rate, closing=True)}, {outcome} after {duration(elapsed)}")
+
+    def _print(self, line: str) -> None:
+        _log.info("%s", line)
 
     def _latest_rate(self, elapsed: float) -> float:
         """Return the steps per second in the second half of the elapsed time.
@@ -211,6 +224,38 @@ class _Lines(Progress):
             if self.total is not None and not closing:
                 parts.append(f"{duration(max(self.total - self.done, 0) / rate)} left")
         return ", ".join([*parts, *_formatted(self.metrics)])
+
+
+class _NotebookBar(_Lines):
+    """Progress as a bar below a notebook's cell; later loops of the cell reuse it."""
+
+    seconds_between = 0.5
+    running: ClassVar[list[_NotebookBar]] = []  # outer loops first
+    displays: ClassVar[dict[int, Any]] = {}  # the bars' place in the output of the latest cell
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.running.append(self)
+        self._print(self._line(0.0))
+
+    def close(self, outcome: str) -> None:
+        self.total = self.total or self.done  # a bar of unknown length would go on moving
+        super().close(outcome)
+        self.running.remove(self)
+
+    def _print(self, line: str) -> None:
+        from IPython import get_ipython
+        from IPython.display import display
+
+        share = f'value="{self.done}" max="{self.total}"' if self.total else ""
+        self._html = f"<div><progress {share}></progress> {html.escape(line)}</div>"
+        shown = {"text/plain": line, "text/html": "".join(bar._html for bar in self.running)}
+        cell: int = get_ipython().execution_count
+        if cell in self.displays:
+            self.displays[cell].update(shown, raw=True)
+        else:
+            self.displays.clear()
+            self.displays[cell] = display(shown, raw=True, display_id=True)
 
 
 class _Time(ProgressColumn):

@@ -101,6 +101,8 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True, tracking_uri: str 
 def setup_logging(verbosity: int = 0) -> None:
     """Send log lines and progress to stderr, as the command line does.
 
+    In a notebook they appear below the cell, with one bar.
+
     Parameters
     ----------
     verbosity
