@@ -20,6 +20,8 @@ way back from a Ray worker.
 
 from collections.abc import Sequence
 
+from raydistill.escaping import for_terminal
+
 
 class RaydistillError(Exception):
     """Base class of all errors that raydistill raises on purpose.
@@ -48,7 +50,7 @@ class RaydistillError(Exception):
     def __str__(self) -> str:
         sentence = f"{self.where}: {self.what}" if self.where else self.what
         sentence = f"{sentence}; {self.fix}" if self.fix else sentence
-        return " ".join(sentence.splitlines())  # a name from a damaged file may have several lines
+        return for_terminal(" ".join(sentence.splitlines()))  # a name from a damaged file may have several lines
 
 
 class ConfigError(RaydistillError):

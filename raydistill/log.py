@@ -25,6 +25,8 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from raydistill.escaping import for_terminal
+
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_METRICS = 0.25  # formatting a GPU scalar waits for the GPU
 MAX_METRICS = 2  # the first ones that a loop reports
@@ -86,7 +88,8 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             style = "yellow" if record.levelno >= logging.WARNING else None
-            text = _wrapped(self.format(record)) if _on_terminal() else self.format(record)
+            line = for_terminal(self.format(record))
+            text = _wrapped(line) if _on_terminal() else line
             _console.print(text, style=style, markup=False, highlight=False, soft_wrap=True, emoji=False)
         except Exception:
             self.handleError(record)

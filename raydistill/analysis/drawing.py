@@ -39,6 +39,7 @@ STYLE: dict[Any, Any] = {
     "savefig.bbox": "standard",
     "savefig.dpi": "figure",
     "text.usetex": False,
+    "text.parse_math": False,  # names may have dollars
 }
 # Colours that the colour-blind can tell apart (Okabe and Ito 2008).
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"

@@ -16,6 +16,7 @@ def fetch(
     *names: str,
     to: str | os.PathLike[str] = "data",
     base_url: str | None = None,
+    insecure: bool = False,
     parallel: int = 4,
     keep_archives: bool = False,
 ) -> list[Fetched]:
@@ -31,6 +32,8 @@ def fetch(
         Folder below which each record has its own.
     base_url
         Address of a mirror, whose folders have the names of the hosts.
+    insecure
+        Accept a mirror or a redirect without https; 127.0.0.1 needs none.
     parallel
         Number of files that are downloaded at the same time.
     keep_archives
@@ -50,7 +53,9 @@ def fetch(
     """
     from raydistill.fetching.runner import fetch_records
 
-    return fetch_records(names, Path(to), base=base_url, parallel=parallel, keep_archives=keep_archives)
+    return fetch_records(
+        names, Path(to), base=base_url, insecure=insecure, parallel=parallel, keep_archives=keep_archives
+    )
 
 
 def fetch_cutouts(
@@ -62,6 +67,7 @@ def fetch_cutouts(
     rate: float = 2.0,
     parallel: int = 2,
     base_url: str | None = None,
+    insecure: bool = False,
 ) -> CutoutReport:
     """Download a JPEG of each galaxy of a table by position, named by object id.
 
@@ -81,6 +87,8 @@ def fetch_cutouts(
         Number of pictures that are downloaded at the same time.
     base_url
         Address of a mirror, whose folders have the names of the hosts.
+    insecure
+        Accept a mirror or a redirect without https; 127.0.0.1 needs none.
 
     Returns
     -------
@@ -97,5 +105,6 @@ def fetch_cutouts(
     from raydistill.fetching.cutouts import fetch_cutouts as fetch_pictures
 
     return fetch_pictures(
-        os.fspath(catalog), Path(to), request, columns=columns, rate=rate, parallel=parallel, base=base_url
-    )
+        os.fspath(catalog), Path(to), request, columns=columns, rate=rate, parallel=parallel, base=base_url,
+        insecure=insecure,
+    )  # fmt: skip

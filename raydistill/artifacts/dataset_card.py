@@ -8,7 +8,7 @@ how to train on it, and what it is not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -20,6 +20,7 @@ from raydistill.artifacts.provenance import METHOD
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.core.normalise import AnyNormalisation, Whitening
+from raydistill.escaping import for_config, for_markdown, markdown_code, markdown_table
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS
 from raydistill.galaxies.trees import TREES
@@ -68,8 +69,8 @@ def dataset_card(pictures: PictureSet, hub: HubSet, sizes: Mapping[str, int]) ->
     """
     header = yaml.safe_dump(_header(pictures, hub, sizes), sort_keys=False, allow_unicode=True, width=1000)
     sections = [
-        f"# {_title(pictures, hub)}",
-        hub.info.description,
+        f"# {for_markdown(_title(pictures, hub))}",
+        for_markdown(hub.info.description),
         f"## Classes\n{_classes(pictures)}",
         f"## Columns\n{_columns(pictures)}",
         f"## Training\n{_training(pictures)}",
@@ -133,18 +134,13 @@ def _title(pictures: PictureSet, hub: HubSet) -> str:
     return f"{survey}, synthetic galaxies" if isinstance(pictures, SyntheticSet) else survey
 
 
-def _table(head: list[str], rows: Sequence[Sequence[object]]) -> str:
-    lines: list[Sequence[object]] = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
 def _classes(pictures: PictureSet) -> str:
     if isinstance(pictures, CuratedSet):
         rows = [
             [label, entry.name, entry.train, entry.validation, entry.test]
             for label, entry in enumerate(pictures.summary.classes)
         ]
-        return _table(["label", "class", *SPLITS], rows)
+        return markdown_table([["label", "class", *SPLITS], *rows])
     if isinstance(pictures, DistilledSet):
         counts = [pictures.images_per_class] * len(pictures.class_names)
     else:
@@ -152,7 +148,7 @@ def _classes(pictures: PictureSet) -> str:
     rows = [[label, *entry] for label, entry in enumerate(zip(pictures.class_names, counts, strict=True))]
     if isinstance(pictures, SyntheticSet) and pictures.summary.unlabelled.kept:
         rows.append([-1, "no class", pictures.summary.unlabelled.kept])
-    return _table(["label", "class", "images"], rows)
+    return markdown_table([["label", "class", "images"], *rows])
 
 
 def _columns(pictures: PictureSet) -> str:
@@ -236,19 +232,18 @@ def _whitening_note(normalisation: AnyNormalisation) -> str:
 def _made(pictures: PictureSet) -> str:
     manifest = pictures.manifest
     rows: list[list[object]] = [
-        ["identity", f"`{manifest.identity}`"],
-        ["content sha256", f"`{manifest.content}`"],
+        ["identity", manifest.identity],
+        ["content sha256", manifest.content],
         ["seed", manifest.seed],
     ]
-    rows += [[f"{role} (content sha256)", f"`{parent.content}`"] for role, parent in manifest.parents.items()]
+    rows += [[f"{role} (content sha256)", parent.content] for role, parent in manifest.parents.items()]
     rows += [[name, version] for name, version in manifest.packages.items()]
     if manifest.git_commit:
-        rows.append(["commit of raydistill", f"`{manifest.git_commit}`"])
+        rows.append(["commit of raydistill", manifest.git_commit])
     parts = {key: value for key, value in manifest.config.items() if key not in ("licence", "citation")}
-    config = yaml.safe_dump(without_folders(parts), sort_keys=True, allow_unicode=True, width=100)
-    return (
-        f"{_table(['what', 'value'], rows)}\n\nThe part of the config that determines the set:\n\n```yaml\n{config}```"
-    )
+    config = for_config(dict(sorted(without_folders(parts).items())))
+    table = markdown_table([["what", "value"], *rows])
+    return f"{table}\n\nThe part of the config that determines the set:\n\n{markdown_code(config, 'yaml')}"
 
 
 def without_folders(value: Any) -> Any:
@@ -269,14 +264,14 @@ def without_folders(value: Any) -> Any:
 def _licence(hub: HubSet) -> str:
     provenance = hub.provenance
     if provenance.licence:
-        licence = f"The licence of the input is carried along: {provenance.licence}."
+        licence = f"The licence of the input is carried along: {for_markdown(provenance.licence)}."
     elif provenance.simulated:
         licence = "The galaxies are simulated, and the config names no licence."
     else:
         licence = "The config names no licence of the input: find it before you share this set."
     lines = [licence]
     if provenance.citation:
-        lines.append(f"Cite the data: {provenance.citation}.")
+        lines.append(f"Cite the data: {for_markdown(provenance.citation)}.")
     if provenance.homepage == METHOD:
         lines.append(f"Cite the method: Guan et al. 2023, {METHOD}; Cazenavette et al. 2022, arXiv:2203.11932.")
     return "\n\n".join(lines)

@@ -34,7 +34,6 @@ All formats have an `info.json`:
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -54,6 +53,7 @@ from raydistill.artifacts.huggingface import ROWS, HubSplit, PictureSet, describ
 from raydistill.artifacts.manifest import describe_kind
 from raydistill.artifacts.opening import open_artifact
 from raydistill.errors import ArtifactError, ArtifactIncompatible
+from raydistill.escaping import csv_text
 from raydistill.storage import Folder
 
 Form = Literal["dd-ranking", "png", "huggingface"]
@@ -162,14 +162,12 @@ def _to_bytes(tensor: Tensor) -> bytes:
 
 def _write_pictures(images: SyntheticImages, class_names: list[str], to: Folder) -> None:
     pixels_SHWC = np.rint(images.display().numpy() * 255).astype(np.uint8)
-    table = io.StringIO(newline="")
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["file", "label", "class", *(f"p_{name}" for name in class_names)])
+    rows: list[list[object]] = [["file", "label", "class", *(f"p_{name}" for name in class_names)]]
     ipc = len(pixels_SHWC) // len(class_names)
     for number, (picture, target) in enumerate(zip(pixels_SHWC, images.targets_SK.tolist(), strict=True)):
         label = number // ipc
         name = f"{label:05d}/{number % ipc:05d}.png"
         with to.writing(name) as path:
             Image.fromarray(picture).save(path)
-        rows.writerow([name, label, class_names[label], *target])
-    to.write("labels.csv", table.getvalue().encode())
+        rows.append([name, label, class_names[label], *target])
+    to.write("labels.csv", csv_text(rows).encode())

@@ -19,6 +19,9 @@ BaseUrl = Annotated[
         help="A mirror, as wget --recursive makes it: its folders have the names of the hosts.",
     ),
 ]  # fmt: skip
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Accept a mirror or a redirect without https. 127.0.0.1 needs no https.")
+]
 Parallel = Annotated[int, typer.Option(help="Files that are downloaded at the same time.")]
 Attempts = Annotated[int, typer.Option(min=1, help="Attempts without any progress, after which the command ends.")]
 KeepArchives = Annotated[bool, typer.Option("--keep-archives", help="Keep archives after they are unpacked.")]
@@ -44,6 +47,7 @@ def _add_command(record: Record) -> None:
     def command(
         to: To = "data",
         base_url: BaseUrl = None,
+        insecure: Insecure = False,
         parallel: Parallel = 4,
         attempts: Attempts = 8,
         keep_archives: KeepArchives = False,
@@ -64,6 +68,7 @@ def _add_command(record: Record) -> None:
                 [record.name],
                 Path(to),
                 base=base_url,
+                insecure=insecure,
                 parallel=parallel,
                 keep_archives=keep_archives,
                 patience=Patience(attempts=attempts),
@@ -110,6 +115,7 @@ def cutouts(
     r90: Annotated[str | None, typer.Option(metavar="NAME", help="Column of the Petrosian R90 in arcseconds.")] = None,
     hdu: Annotated[str | None, typer.Option(metavar="NAME", help="Table of a file with several.")] = None,
     base_url: BaseUrl = None,
+    insecure: Insecure = False,
     attempts: Annotated[int, typer.Option(min=1, help="Attempts for each picture.")] = 4,
     verbose: Verbose = 0,
 ) -> None:
@@ -133,6 +139,7 @@ def cutouts(
             rate=rate,
             parallel=parallel,
             base=base_url,
+            insecure=insecure,
             patience=Patience(attempts=attempts, stall_seconds=30),
         )
         print_result(report.folder)

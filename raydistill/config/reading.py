@@ -24,6 +24,7 @@ from raydistill.config.tree import Config, plain
 from raydistill.core.augment import DSA
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, describe_yaml_error
+from raydistill.escaping import literal
 from raydistill.storage import Folder
 
 # A config and the command line may name base configs, beside the file or shipped with raydistill.
@@ -74,7 +75,7 @@ def vary(config: Config, values: Mapping[str, Any], where: str) -> Config:
     """
     changes = OmegaConf.create({})
     for key, value in values.items():
-        OmegaConf.update(changes, key, value, force_add=True)
+        OmegaConf.update(changes, key, literal(value), force_add=True)
     return _changed(config, changes, where)
 
 
@@ -87,7 +88,7 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def _changed(config: Config, changes: DictConfig, where: str) -> Config:
-    merged = _overlay(OmegaConf.create(plain(config)), changes)
+    merged = _overlay(OmegaConf.create(literal(plain(config))), changes)
     try:
         raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

@@ -20,13 +20,12 @@ def describe_wrong_picture(content: bytes, pixels: int) -> str:
     if wrong := describe_wrong_kind("x.jpg", content[:HEAD]):
         return f"the server sent {wrong}"
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as opened:
+            if opened.size != (pixels, pixels):  # before its pixels take memory
+                return f"the picture has {opened.width} × {opened.height} px"
             picture = np.asarray(opened.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"the JPEG is damaged ({' '.join(str(error).split())[:80]})"
-    height, width = picture.shape[:2]
-    if (height, width) != (pixels, pixels):
-        return f"the picture has {width} × {height} px"
     if int(picture.max()) - int(picture.min()) <= BLANK:
         return "the picture is blank; the position may be outside the survey"
     return ""

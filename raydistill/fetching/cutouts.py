@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -16,10 +14,12 @@ import pyarrow as pa
 import requests
 
 from raydistill.errors import ConfigError, DownloadError
+from raydistill.escaping import csv_text
 from raydistill.fetching.cutout_pictures import describe_wrong_picture
 from raydistill.fetching.http import (
     TRANSIENT,
     Patience,
+    Reach,
     TransientError,
     at_base,
     check_base,
@@ -27,6 +27,8 @@ from raydistill.fetching.http import (
     count_attempts,
     describe_failure,
     make_session,
+    open_url,
+    read_body,
 )
 from raydistill.fetching.pace import Pace
 from raydistill.fetching.provenance import check_local, read_json, write_json
@@ -42,6 +44,7 @@ SETTINGS = "cutouts.provenance.json"
 FAILURES = "failures.csv"
 GZ2_FRAME = 8.48  # side of a picture of Galaxy Zoo 2 in petroR90_r: 424 px of 0.02 R90
 UNREACHABLE = 20  # consecutive pictures without any answer, after which the server counts as unreachable
+MOST = 50_000_000  # bytes of a picture
 LONG_WAIT = 10.0  # seconds; shorter ones are not logged
 _UNSAFE = frozenset('/\\:*?"<>|\0\n\r')
 
@@ -62,6 +65,8 @@ class Survey:
         The service's names of scale and side.
     licence, citation
         For the provenance.
+    hosts
+        Hosts to which the service may redirect.
     """
 
     url: str
@@ -70,6 +75,7 @@ class Survey:
     names: Mapping[str, tuple[str, ...]]
     licence: str
     citation: str
+    hosts: frozenset[str]
 
 
 # Limits and parameters: SkyServer's pages "Finding Chart" and "API"; legacysurvey.org/viewer, whose limit of 3000 px
@@ -82,6 +88,7 @@ SURVEYS: Mapping[str, Survey] = {
         {"scale": ("scale",), "side": ("width", "height")},
         SDSS_LICENCE,
         "Abdurro'uf et al. 2022, ApJS 259, 35 (SDSS DR17); York et al. 2000, AJ 120, 1579",
+        frozenset({"skyserver.sdss.org", "www.sdss.org"}),
     ),
     "legacy": Survey(
         "https://www.legacysurvey.org/viewer/cutout.jpg?layer={release}",
@@ -90,6 +97,7 @@ SURVEYS: Mapping[str, Survey] = {
         {"scale": ("pixscale",), "side": ("size",)},
         "DESI Legacy Imaging Surveys: acknowledge as legacysurvey.org/acknowledgment asks",
         "Dey et al. 2019, AJ 157, 168",
+        frozenset({"legacysurvey.org", "www.legacysurvey.org"}),
     ),
 }
 
@@ -168,6 +176,7 @@ def fetch_cutouts(
     rate: float = 2.0,
     parallel: int = 2,
     base: str | None = None,
+    insecure: bool = False,
     patience: Patience | None = None,
 ) -> CutoutReport:
     """Fetch a JPEG of each galaxy of a table, named `{object_id}.jpg`.
@@ -188,6 +197,8 @@ def fetch_cutouts(
         Number of threads.
     base
         Address of a mirror; its folders have the names of the hosts.
+    insecure
+        Accept a mirror or a redirect without https.
     patience
         Limits of time and of retries.
 
@@ -208,14 +219,14 @@ def fetch_cutouts(
     request, patience = request or CutoutRequest(), patience or Patience(attempts=4, stall_seconds=30)
     if parallel < 1:
         raise ConfigError(f"the number of parallel downloads is {parallel}", "--parallel", "give at least 1")
-    check_base(base)
+    check_base(base, insecure)
     check_local(folder)
     galaxies = list_galaxies(catalog, request, columns, hdu)
     with disk_errors(str(folder), "choose another folder with --to"):
         folder.mkdir(parents=True, exist_ok=True)
         _check_settings(folder, request)
         wanted = [one for one in galaxies if one.reason or not (folder / f"{one.name}.jpg").exists()]
-        fetcher = _Fetcher(folder, request, Pace(rate), base, patience)
+        fetcher = _Fetcher(folder, request, Pace(rate), base, patience, insecure)
         with progress(len(galaxies), f"fetching cut-outs of {request.survey}", "pictures") as bar:
             bar.resume_at(len(galaxies) - len(wanted))
             lock = threading.Lock()
@@ -264,9 +275,12 @@ def _galaxy(name: str, ra: float | None, dec: float | None, r90: float | None, r
 class _Fetcher:
     """Fetch pictures at a common pace, from several threads."""
 
-    def __init__(self, folder: Path, request: CutoutRequest, pace: Pace, base: str | None, patience: Patience) -> None:
+    def __init__(
+        self, folder: Path, request: CutoutRequest, pace: Pace, base: str | None, patience: Patience, insecure: bool
+    ) -> None:
         self._folder, self._request, self._pace = Folder(folder), request, pace
         self._base, self._patience = base, patience
+        self._reach = Reach(SURVEYS[request.survey].hosts, insecure)
         self._local, self._lock, self._unreachable = threading.local(), threading.Lock(), 0
         self.stop = threading.Event()
 
@@ -297,10 +311,9 @@ class _Fetcher:
         return reason
 
     def _fetch_once(self, url: str, name: str) -> str:
-        limits = (self._patience.connect_seconds, self._patience.stall_seconds)
-        with self._session().get(url, timeout=limits) as response:
+        with open_url(self._session(), url, self._patience, self._reach) as response:
             check_status(response, url)
-            content = response.content
+            content = read_body(response, self._patience, MOST)
         self._answered()
         if wrong := describe_wrong_picture(content, self._request.pixels):
             return wrong
@@ -349,11 +362,8 @@ def _check_settings(folder: Path, request: CutoutRequest) -> None:
 
 
 def _write_failures(folder: Path, failed: list[tuple[_Galaxy, str]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["object_id", "ra", "dec", "reason", "url"])
-    writer.writerows([galaxy.name, galaxy.ra, galaxy.dec, reason, galaxy.url] for galaxy, reason in failed)
-    Folder(folder).write(FAILURES, text.getvalue().encode())
+    rows = [(galaxy.name, galaxy.ra, galaxy.dec, reason, galaxy.url) for galaxy, reason in failed]
+    Folder(folder).write(FAILURES, csv_text([("object_id", "ra", "dec", "reason", "url"), *rows]).encode())
 
 
 def _log_failures(report: CutoutReport, failed: list[tuple[_Galaxy, str]]) -> None:

@@ -26,10 +26,14 @@ from raydistill.fetching.http import (
     TRANSIENT,
     Interrupted,
     Patience,
+    Reach,
     TransientError,
     check_permanent,
     check_status,
     make_session,
+    open_url,
+    parse_whole,
+    read_blocks,
     wait_for_retry,
 )
 from raydistill.fetching.kinds import HEAD, check_kind
@@ -38,7 +42,6 @@ from raydistill.storage import disk_errors
 
 log = get_logger(__name__)
 
-CHUNK = 1 << 18  # bytes
 ELSEWHERE = "choose another folder with --to"
 AGAIN = "run the same command again"
 
@@ -54,12 +57,19 @@ class Source:
     size
         Its published size in bytes, if known.
     checksum
-        Its published checksum, "md5:…" or "sha256:…", or "".
+        Its published checksum, "md5:…" or "sha256:…", or "". The file must have each of several,
+        which a blank separates.
+    most
+        Most bytes that it may have if its size is not published.
+    reach
+        Addresses to which the server may redirect.
     """
 
     url: str
     size: int | None = None
     checksum: str = ""
+    most: int = 10_000_000_000
+    reach: Reach = Reach()
 
 
 @dataclass(frozen=True)
@@ -137,7 +147,7 @@ def _complete(
             return
         except (TransientError, *TRANSIENT) as error:
             check_permanent(error, part.source.url)
-            failures = 1 if part.size > most else failures + 1
+            failures = 1 if part.size >= most + patience.least_progress else failures + 1
             most = max(most, part.size)
             wait_for_retry(error, failures, patience, part.source.url, stop)
 
@@ -153,8 +163,7 @@ def _transfer(
     url, offset = part.source.url, part.resumable()
     if offset and offset == part.source.size:
         return
-    limits = (patience.connect_seconds, patience.stall_seconds)
-    with session.get(url, headers=part.range_headers(offset), stream=True, timeout=limits) as response:
+    with open_url(session, url, patience, part.source.reach, part.range_headers(offset)) as response:
         if stop.is_set():  # from here on files change, and another download may have started
             raise Interrupted
         check_status(response, url)
@@ -163,8 +172,7 @@ def _transfer(
             return
         size = part.begin(response, offset)
         on_progress(Progress(part.size, size))
-        # read1 returns what has arrived: no byte is lost where a server stalls in the middle of a block.
-        while block := response.raw.read1(CHUNK, decode_content=False):
+        for block in read_blocks(response, patience):
             if stop.is_set():
                 raise Interrupted
             if part.size == 0:
@@ -226,8 +234,7 @@ class _Part:
     def begin(self, response: requests.Response, offset: int) -> int | None:
         """Prepare the part for a response body; return the whole file's size if known."""
         found = _State(self.source.url, response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
-        length = response.headers.get("Content-Length", "")
-        size = int(length) if length.isdigit() else None
+        size = parse_whole(response.headers.get("Content-Length", ""))
         if response.status_code == 206:
             start, size = _content_range(response)
             if start != offset or self._state.differs_from(found) or self._state.size not in (None, size):
@@ -251,7 +258,8 @@ class _Part:
             view = memoryview(block)
             while view:
                 view = view[stream.write(view) :]
-        self._check_size(self.size if self.source.size is not None and self.size > self.source.size else None)
+        if self.size > (self.source.most if self.source.size is None else self.source.size):
+            self._check_size(self.size)
 
     def check_end(self, response: requests.Response) -> None:
         """Accept the part as complete on status 416 if it has all bytes; else restart."""
@@ -292,10 +300,13 @@ class _Part:
             return _State("")
 
     def _check_size(self, size: int | None) -> None:
-        if size is not None and self.source.size is not None and size != self.source.size:
-            self.discard()
-            what = f"the server sends a file of {size} bytes, and the record says {self.source.size}"
-            raise DownloadError(what, self.source.url, f"{AGAIN} later, or give a mirror with --base-url")
+        published, most = self.source.size, self.source.most
+        if size is None or (size == published if published is not None else size <= most):
+            return
+        self.discard()
+        says = f"says {published}" if published is not None else f"has at most {most}"
+        what = f"the server sends a file of {size} bytes, and the record {says}"
+        raise DownloadError(what, self.source.url, f"{AGAIN} later, or give a mirror with --base-url")
 
     def _check_space(self, size: int | None, offset: int) -> None:
         free = shutil.disk_usage(self.path.parent).free
@@ -306,28 +317,29 @@ class _Part:
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
     """Return the first byte and file size of `bytes 5-9/10` or `bytes */10`."""
-    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+    found = re.fullmatch(
+        r"bytes (?:([0-9]{1,15})-[0-9]+|\*)/([0-9]{1,15}|\*)", response.headers.get("Content-Range", "").strip()
+    )
     if found is None:
         return None, None
     return int(found[1]) if found[1] else None, int(found[2]) if found[2] != "*" else None
 
 
 def _verify(path: Path, source: Source, keep: bool) -> Downloaded:
-    """Compare a file with its published size and checksum."""
-    kind, _, published = source.checksum.partition(":")
-    sha256 = hashlib.sha256()
-    other = hashlib.new(kind, usedforsecurity=False) if published and kind != "sha256" else sha256
+    """Compare a file with its published size and checksums."""
+    published = dict(one.split(":") for one in source.checksum.split())
+    digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in published}
+    sha256 = digests.setdefault("sha256", hashlib.sha256())
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
-            sha256.update(block)
-            if other is not sha256:
-                other.update(block)
+            for digest in digests.values():
+                digest.update(block)
     size = path.stat().st_size
     fix = f"remove it and {AGAIN}" if keep else f"the file was removed; {AGAIN}, or give a mirror with --base-url"
     where = str(path) if keep else source.url
-    if published and other.hexdigest() != published:
-        what = f"the {kind.upper()} of the file is {other.hexdigest()}, and {published} is published"
-        raise DownloadError(what, where, fix)
+    for kind, value in published.items():
+        if (found := digests[kind].hexdigest()) != value:
+            raise DownloadError(f"the {kind.upper()} of the file is {found}, and {value} is published", where, fix)
     if source.size is not None and size != source.size:
         raise DownloadError(f"the file has {size} bytes, and the record says {source.size}", where, fix)
     return Downloaded(size, sha256.hexdigest(), bool(published))

@@ -1,16 +1,25 @@
-"""Ask servers politely: time limits, retries with growing waits, and Retry-After."""
+"""Ask servers politely: time limits, retries with growing waits, and Retry-After.
+
+`open_url` is the only way to a server; `check_base` verifies a mirror's address before. Each redirect
+must lead to https and to a known host. `read_blocks` and `read_body` limit time and size of a body.
+"""
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
+from urllib3.util import parse_url
 
 from raydistill import __version__
 from raydistill.errors import ConfigError, DownloadError
@@ -28,6 +37,11 @@ _PERMANENT = (
     requests.exceptions.SSLError,
 )
 LATER = "run the same command again later; it resumes"
+CHUNK = 1 << 18  # bytes
+SLOWEST = 1000  # bytes a second; a server below counts as silent
+MOST_REDIRECTS = 5
+DEFAULT_PORTS = {"https": 443, "http": 80}
+OTHERWISE = "open the address in a browser, or give a mirror with --base-url"
 MIRROR = "see that the internet can be reached (HTTPS_PROXY names a proxy), or give a mirror with --base-url"
 
 
@@ -38,9 +52,10 @@ class Patience:
     Parameters
     ----------
     attempts
-        Attempts without a new byte, after which a download ends. Any progress resets the count.
+        Attempts without progress, after which a download ends. `least_progress` resets the count.
     connect_seconds, stall_seconds
-        Longest wait for a connection, and for the next bytes.
+        Longest wait for a connection, and for the next bytes. A body must keep a rate of 1 kB a
+        second over `stall_seconds`.
     first_wait, longest_wait
         Wait after the first failed attempt and the longest one [s]; it doubles in between.
     longest_asked_wait
@@ -58,6 +73,11 @@ class Patience:
         """Return the wait after this number of consecutive failures [s]."""
         return min(self.first_wait * 2.0 ** (failures - 1), self.longest_wait)
 
+    @property
+    def least_progress(self) -> float:
+        """Return the bytes that an attempt must bring to count as progress."""
+        return SLOWEST * self.stall_seconds
+
 
 class Interrupted(Exception):
     """Report that another thread asked this one to stop."""
@@ -71,17 +91,140 @@ class TransientError(Exception):
         self.reason, self.retry_after = reason, retry_after
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects to `open_url`.
+
+    Requests would read the body of a redirect, which may be endless.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+
 def make_session() -> requests.Session:
     """Return a session that names this program; proxies come from the environment."""
-    session = requests.Session()
+    session = _Session()
     session.headers.update({"User-Agent": f"raydistill/{__version__}", "Accept-Encoding": "identity"})
     return session
 
 
-def check_base(base: str | None) -> None:
-    """Raise ConfigError for the address of a mirror without http."""
-    if base and not base.startswith(("http://", "https://")):
-        raise ConfigError(f"'{base}' is no address of a mirror", "--base-url", "it begins with http:// or https://")
+@dataclass(frozen=True)
+class Reach:
+    """Addresses that requests may reach, beside the host of the first one.
+
+    Parameters
+    ----------
+    hosts
+        Further hosts to which the server may redirect.
+    insecure
+        Accept http. Loopback needs no encryption, and is always accepted.
+    """
+
+    hosts: frozenset[str] = frozenset()
+    insecure: bool = False
+
+    def check_redirect(self, url: str, first: str) -> None:
+        """Raise DownloadError if `first` redirects to an address that is not one to ask."""
+        try:
+            is_safe, host, own = self.is_safe(url), _place(url), _place(first)
+        except ValueError as error:
+            raise DownloadError("the server redirects to an address that cannot be read", first, OTHERWISE) from error
+        if not is_safe:
+            what = f"the server redirects to {url:.200}, without https, so anyone on the way could change the file"
+            raise DownloadError(what, first, f"{OTHERWISE}, or accept http with --insecure")
+        if host not in {own, *self.hosts}:
+            what = f"the server redirects to {host:.200}, which is not a known host of these files"
+            raise DownloadError(what, first, OTHERWISE)
+
+    def is_safe(self, url: str) -> bool:
+        """Return whether the address is encrypted, or need not be."""
+        parsed = parse_url(url)
+        return parsed.scheme == "https" or (
+            parsed.scheme == "http" and (self.insecure or _is_loopback(parsed.hostname or ""))
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _place(url: str) -> str:
+    """Return the host of an address, and its port unless it is the scheme's own."""
+    parsed = parse_url(url)
+    usual = parsed.port in (None, DEFAULT_PORTS.get(parsed.scheme or ""))
+    return f"{parsed.hostname}" if usual else f"{parsed.hostname}:{parsed.port}"
+
+
+@contextmanager
+def open_url(
+    session: requests.Session, url: str, patience: Patience, reach: Reach, headers: Mapping[str, str] | None = None
+) -> Iterator[requests.Response]:
+    """Hold the response to a request, after at most five redirects; its body is not read yet.
+
+    Raises
+    ------
+    DownloadError
+        If the server redirects to http or to an unknown host, or too often.
+    """
+    limits, target = (patience.connect_seconds, patience.stall_seconds), url
+    for _ in range(MOST_REDIRECTS + 1):
+        with session.get(target, headers=headers, stream=True, timeout=limits, allow_redirects=False) as response:
+            if not response.is_redirect:
+                yield response
+                return
+            target = _joined(target, response.headers["Location"])
+        reach.check_redirect(target, url)
+    raise DownloadError(f"the server redirects more than {MOST_REDIRECTS} times", url, OTHERWISE)
+
+
+def _joined(url: str, location: str) -> str:
+    """Return the address of a redirect, which may be relative."""
+    try:
+        return urljoin(url, requests.utils.requote_uri(location))
+    except ValueError as error:
+        raise DownloadError("the server redirects to an address that cannot be read", url, OTHERWISE) from error
+
+
+def read_blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
+    """Yield a body as it arrives. TransientError if it arrives more slowly than 1 kB a second."""
+    started, received = time.monotonic(), 0
+    # read1 returns what has arrived: no byte is lost where a server stalls in the middle of a block.
+    while block := response.raw.read1(CHUNK, decode_content=False):
+        yield block
+        received += len(block)
+        if time.monotonic() - started > patience.stall_seconds:
+            if received < patience.least_progress:
+                raise TransientError("the server sends less than 1 kB a second")
+            started, received = time.monotonic(), 0
+
+
+def read_body(response: requests.Response, patience: Patience, most: int) -> bytes:
+    """Return a whole body of at most `most` bytes. DownloadError if it is larger."""
+    body = bytearray()
+    for block in read_blocks(response, patience):
+        body += block
+        if len(body) > most:
+            what = f"the server sends more than {most // 1_000_000} MB"
+            raise DownloadError(what, response.url, "open the address in a browser")
+    return bytes(body)
+
+
+def check_base(base: str | None, insecure: bool = False) -> None:
+    """Raise ConfigError for the address of a mirror without https."""
+    if not base:
+        return
+    if not base.startswith(("http://", "https://")):
+        raise ConfigError(f"'{base}' is no address of a mirror", "--base-url", "it begins with https://")
+    try:
+        accepted = Reach(insecure=insecure).is_safe(base)
+    except ValueError as error:
+        raise ConfigError(f"'{base}' is no address of a mirror", "--base-url", "correct it") from error
+    if not accepted:
+        what = f"'{base}' is not encrypted, so anyone on the way could change the files"
+        raise ConfigError(what, "--base-url", "give an address with https, or add --insecure")
 
 
 def at_base(url: str, base: str | None) -> str:
@@ -110,14 +253,19 @@ def check_status(response: requests.Response, url: str) -> None:
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds of Retry-After, a number or a date; None if there is none."""
     text = headers.get("Retry-After", "").strip()
-    if text.isdigit():
-        return float(text)
+    if (seconds := parse_whole(text)) is not None:
+        return float(seconds)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def parse_whole(text: str) -> int | None:
+    """Return a header's whole number; None for other text, and for absurdly many digits."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
 def describe_failure(error: BaseException) -> str:

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from raydistill.errors import ConfigError
+from raydistill.escaping import for_config
 from raydistill.fetching.records import Record, RemoteFile
 from raydistill.storage import Folder
 
@@ -51,9 +50,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def complete_files(record: Record, folder: Path) -> dict[str, dict[str, Any]]:
-    """Return by name the provenance entries whose files exist with their sizes."""
-    entries = read_json(folder / provenance_file(record.name)).get("files", [])
-    return {entry["name"]: entry for entry in entries if _is_there(folder, entry)}
+    """Return by name the provenance entries of a record's files that exist with their sizes."""
+    entries = read_json(folder / provenance_file(record.name)).get("files")
+    by_name = {str(one.get("name")): one for one in entries or () if isinstance(one, dict)}
+    return {file.name: by_name[file.name] for file in record.files if _is_there(folder, file, by_name.get(file.name))}
 
 
 def is_complete(record: Record, folder: Path) -> bool:
@@ -61,12 +61,13 @@ def is_complete(record: Record, folder: Path) -> bool:
     return {file.name for file in record.files} <= complete_files(record, folder).keys()
 
 
-def _is_there(folder: Path, entry: Mapping[str, Any]) -> bool:
-    unpacked = entry.get("unpacked")
-    target = folder / (unpacked["into"] if unpacked else entry["name"])
+def _is_there(folder: Path, file: RemoteFile, entry: Mapping[str, Any] | None) -> bool:
+    target, values = folder / (file.into or file.name), entry or {}
+    unpacked = values.get("unpacked")
+    found = unpacked if isinstance(unpacked, dict) else values
     if target.is_dir():
-        return unpacked is not None and sum(1 for _ in target.iterdir()) == unpacked["files"]
-    return target.is_file() and target.stat().st_size == (unpacked or entry)["size"]
+        return sum(1 for _ in target.iterdir()) == found.get("files")
+    return target.is_file() and target.stat().st_size == found.get("size")
 
 
 def write_provenance(record: Record, folder: Path, licence: str, files: Sequence[Mapping[str, Any]]) -> None:
@@ -99,8 +100,7 @@ def write_config(record: Record, path: Path, licence: str, citation: str) -> Non
         f"# {record.name}: written by `raydistill fetch {record.name}`. The curated set's manifest gets the licence.\n"
     )
     values = {"extends": record.extends, "name": record.name, "survey": survey}
-    text += yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    Folder(path.parent).write(path.name, text.encode())
+    Folder(path.parent).write(path.name, (text + for_config(values)).encode())
 
 
 def in_folder(values: Any, folder: Path) -> Any:

@@ -2,7 +2,7 @@
 
 Each address, size and checksum was found in a public source, which a comment names. A record on
 Zenodo has a number: sizes, checksums and the licence are read from Zenodo again when it is fetched,
-and the values here serve where Zenodo's API does not answer. Where no checksum is published, the
+but a file must always have the checksum that is given here. Where no checksum is published, the
 archive's own checksums are verified while it is unpacked.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from raydistill.errors import ConfigError, nearest
 
@@ -25,10 +26,10 @@ class RemoteFile:
         Name of the local file.
     url
         Address of the file.
-    size
-        Exact size in bytes, where it is published.
+    most
+        Most bytes that the file may have. No size is built in; Zenodo publishes the exact one.
     checksum
-        "md5:…" or "sha256:…" in lower case, or "" if none is published.
+        "md5:…" or "sha256:…" in lower case, or "" if none is published. The file must have it.
     unpack
         "pictures": the pictures of an archive go into the folder `into`, without subfolders.
         "text": the text files of an archive go beside it. "gzip": one compressed file, which gets
@@ -39,7 +40,7 @@ class RemoteFile:
 
     name: str
     url: str
-    size: int | None = None
+    most: int
     checksum: str = ""
     unpack: Literal["pictures", "text", "gzip"] | None = None
     into: str = ""
@@ -63,6 +64,8 @@ class Record:
         Both go into the provenance and into the config of the survey.
     homepage
         Page that describes the record.
+    hosts
+        Hosts to which the servers of its files may redirect, beside their own ones.
     zenodo
         Number of the record on Zenodo, or "".
     survey
@@ -82,12 +85,15 @@ class Record:
     licence: str
     citation: str
     homepage: str
+    hosts: tuple[str, ...] = ()
     zenodo: str = ""
     survey: Mapping[str, Any] = field(default_factory=dict)
     extends: str = "own_survey"
     needs: str = ""
 
 
+GB = 1_000_000_000
+ZENODO_HOSTS = ("zenodo.org", "www.zenodo.org")
 WILLETT = "Willett et al. 2013, MNRAS 435, 2835"
 HART = "Hart et al. 2016, MNRAS 461, 3663"
 SDSS_LICENCE = "SDSS imagery: CC BY, credit the Sloan Digital Sky Survey (sdss.org/collaboration/image-use-policy)"
@@ -107,6 +113,7 @@ GZ2 = Record(
         RemoteFile(
             "images_gz2.zip",
             "https://zenodo.org/records/3565489/files/images_gz2.zip",
+            most=6 * GB,
             checksum="md5:bc647032d31e50c798770cf4430525c7",
             unpack="pictures",
             into="images",
@@ -114,6 +121,7 @@ GZ2 = Record(
         RemoteFile(
             "gz2_filename_mapping.csv",
             "https://zenodo.org/records/3565489/files/gz2_filename_mapping.csv",
+            most=1 * GB,
             checksum="md5:7e28465e6dfbf96c0d828c595a5bbd80",
         ),
     ),
@@ -121,6 +129,7 @@ GZ2 = Record(
     licence="CC BY 4.0",  # as users of the record state it; Zenodo's API is asked again
     citation=f"{WILLETT}; doi:10.5281/zenodo.3565489",  # as the README of the record asks
     homepage="https://zenodo.org/records/3565489",
+    hosts=ZENODO_HOSTS,
     zenodo="3565489",
 )
 
@@ -134,6 +143,7 @@ HART16 = Record(
         RemoteFile(
             "gz2_hart16.csv.gz",
             "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz",
+            most=1 * GB,
             unpack="gzip",
             into="gz2_hart16.csv",
         ),
@@ -142,6 +152,7 @@ HART16 = Record(
     licence=VOTES_LICENCE,
     citation=f"{WILLETT}; {HART}",
     homepage="https://data.galaxyzoo.org",
+    hosts=("gz2hart.s3.us-east-1.amazonaws.com",),  # Amazon may redirect to the region of a bucket
     survey={
         "kind": "catalog",
         "catalog": "{folder}/gz2_hart16.csv",
@@ -160,6 +171,7 @@ TABLE5 = Record(
         RemoteFile(
             "zoo2MainSpecz.csv.gz",
             "https://zooniverse-data.s3.amazonaws.com/galaxy-zoo-2/zoo2MainSpecz.csv.gz",
+            most=1 * GB,
             unpack="gzip",
             into="zoo2MainSpecz.csv",
         ),
@@ -168,6 +180,7 @@ TABLE5 = Record(
     licence=VOTES_LICENCE,
     citation=WILLETT,
     homepage="https://data.galaxyzoo.org",
+    hosts=("zooniverse-data.s3.us-east-1.amazonaws.com",),
     survey={
         "kind": "catalog",
         "catalog": "{folder}/zoo2MainSpecz.csv",
@@ -187,12 +200,14 @@ EFIGI = Record(
         RemoteFile(
             "efigi_png_gri-1.6.tgz",
             "https://www.astromatic.net/download/efigi/efigi_png_gri-1.6.tgz",
+            most=3 * GB,
             unpack="pictures",
             into="images",
         ),
         RemoteFile(
             "efigi_tables-1.6.2.tgz",
             "https://www.astromatic.net/download/efigi/efigi_tables-1.6.2.tgz",
+            most=1 * GB,
             unpack="text",
             into="tables",
         ),
@@ -201,6 +216,7 @@ EFIGI = Record(
     licence=f"EFIGI: no licence is stated; {SDSS_LICENCE}",
     citation="Baillard et al. 2011, A&A 532, A74",
     homepage="https://www.astromatic.net/projects/efigi",
+    hosts=("astromatic.net",),
 )
 
 GALAXY10 = Record(
@@ -212,6 +228,7 @@ GALAXY10 = Record(
         RemoteFile(
             "Galaxy10_DECals.h5",
             "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5",
+            most=4 * GB,
             checksum="sha256:19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571",
         ),
     ),
@@ -219,12 +236,19 @@ GALAXY10 = Record(
     licence="DESI Legacy Imaging Surveys; Galaxy Zoo votes",
     citation="Leung & Bovy 2019, MNRAS 483, 3255; Walmsley et al. 2022, MNRAS 509, 3966; Dey et al. 2019, AJ 157, 168",
     homepage="https://zenodo.org/records/10845026",
+    hosts=ZENODO_HOSTS,
     zenodo="10845026",
     survey={"kind": "arrays", "root": "{folder}/Galaxy10_DECals.h5"},
     extends="own_images",
 )
 
 RECORDS: Mapping[str, Record] = {record.name: record for record in (GZ2, HART16, TABLE5, EFIGI, GALAXY10)}
+
+
+def hosts_of(record: Record) -> frozenset[str]:
+    """Return the hosts that may serve the files of a record."""
+    return frozenset({urlsplit(file.url).netloc for file in record.files}.union(record.hosts))
+
 
 KAGGLE = "kaggle competitions download -c galaxy-zoo-the-galaxy-challenge"
 

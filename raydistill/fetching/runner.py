@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from raydistill.errors import ConfigError, DownloadError
 from raydistill.fetching.download import Downloaded, Progress, Source, download
-from raydistill.fetching.http import Patience, at_base, check_base
+from raydistill.fetching.http import Patience, Reach, at_base, check_base
 from raydistill.fetching.provenance import (
     check_local,
     complete_files,
@@ -28,7 +28,7 @@ from raydistill.fetching.provenance import (
     write_config,
     write_provenance,
 )
-from raydistill.fetching.records import RECORDS, Record, RemoteFile, find_record
+from raydistill.fetching.records import RECORDS, Record, RemoteFile, find_record, hosts_of
 from raydistill.fetching.threads import run_in_threads
 from raydistill.fetching.unpacking import unpack
 from raydistill.fetching.zenodo import Published, read_zenodo
@@ -39,6 +39,7 @@ log = get_logger(__name__)
 
 PARALLEL = 4
 MB = 1_000_000
+OTHER_VERSION = "see whether a newer version of raydistill knows the file, or give a mirror with --base-url"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def fetch_records(
     to: Path,
     *,
     base: str | None = None,
+    insecure: bool = False,
     parallel: int = PARALLEL,
     keep_archives: bool = False,
     patience: Patience | None = None,
@@ -76,6 +78,8 @@ def fetch_records(
         Destination. Files of earlier runs stay, and the rest is fetched.
     base
         Address of a mirror; its folders have the names of the hosts.
+    insecure
+        Accept a mirror or a redirect without https.
     parallel
         Number of files that are downloaded at the same time.
     keep_archives
@@ -97,7 +101,7 @@ def fetch_records(
     """
     if parallel < 1:
         raise ConfigError(f"the number of parallel downloads is {parallel}", "--parallel", "give at least 1")
-    check_base(base)
+    check_base(base, insecure)
     check_local(to)
     records = [find_record(name) for name in dict.fromkeys(names)]
     patience = patience or Patience()
@@ -109,9 +113,9 @@ def fetch_records(
             if is_complete(record, folder):
                 log.info("fetch: %s is complete in %s", record.name, folder)
             else:
-                missing.append((record, _published(record, base, patience)))
+                missing.append((record, _published(record, base, patience, insecure)))
         jobs = [
-            _Job(record, file, to / record.folder, base, published)
+            _Job(record, file, to / record.folder, base, published, Reach(hosts_of(record), insecure))
             for record, published in missing
             for file in record.files
             if file.name not in complete_files(record, to / record.folder)
@@ -146,6 +150,7 @@ class _Job:
     folder: Path
     base: str | None
     published: Published
+    reach: Reach
 
     @property
     def path(self) -> Path:
@@ -153,8 +158,9 @@ class _Job:
 
     @property
     def source(self) -> Source:
-        size, checksum = self.published.files.get(self.file.name, (self.file.size, self.file.checksum))
-        return Source(at_base(self.file.url, self.base), size, checksum or self.file.checksum)
+        size, checksum = self.published.files.get(self.file.name, (None, ""))
+        both = " ".join(dict.fromkeys(one for one in (self.file.checksum, checksum) if one))
+        return Source(at_base(self.file.url, self.base), size, both, self.file.most, self.reach)
 
     @property
     def target(self) -> Path:
@@ -178,17 +184,19 @@ def _locked(record: Record, folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _published(record: Record, base: str | None, patience: Patience) -> Published:
+def _published(record: Record, base: str | None, patience: Patience, insecure: bool) -> Published:
+    """Return what Zenodo publishes now. DownloadError if it contradicts a built-in checksum."""
     if not record.zenodo:
         return Published({}, "")
-    published = read_zenodo(record.zenodo, base, patience)
+    published = read_zenodo(record.zenodo, base, patience, Reach(hosts_of(record), insecure))
     for file in record.files:
-        _, checksum = published.files.get(file.name, (None, file.checksum))
+        size, checksum = published.files.get(file.name, (None, ""))
         if checksum != file.checksum and checksum.partition(":")[0] == file.checksum.partition(":")[0]:
-            log.warning(
-                "fetch: the list of files has another checksum of %s than the built-in one: %s, and not %s",
-                file.name, checksum, file.checksum,
-            )  # fmt: skip
+            what = f"the list of files gives {checksum} for {file.name}, and this version of raydistill knows {file.checksum}"
+            raise DownloadError(what, f"fetch {record.name}", OTHER_VERSION)
+        if size is not None and not 0 <= size <= file.most:
+            what = f"the list of files gives {size} bytes for {file.name}, which has at most {file.most}"
+            raise DownloadError(what, f"fetch {record.name}", OTHER_VERSION)
     return published
 
 

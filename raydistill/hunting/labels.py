@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from raydistill.errors import CatalogError
+from raydistill.escaping import csv_text, from_csv
 
 FILENAME, LABEL = "filename", "label"
 # Vocabularies: the labels of objects that are not wanted, then those of wanted ones.
@@ -84,11 +85,9 @@ class LabelFile:
 
     def with_rows(self, added: Iterable[Mapping[str, str]]) -> str:
         """Return the text with further rows; columns that they lack stay empty."""
-        out = io.StringIO()
-        writer = csv.DictWriter(out, self.columns, restval="", extrasaction="ignore", lineterminator=self.line_end)
-        writer.writerows(added)
-        gap = "" if self.text.endswith("\n") or not out.getvalue() else self.line_end
-        return self.text + gap + out.getvalue()
+        lines = csv_text(([row.get(name) for name in self.columns] for row in added), self.line_end)
+        gap = "" if self.text.endswith("\n") or not lines else self.line_end
+        return self.text + gap + lines
 
 
 def new_labels(columns: Sequence[str] = (FILENAME, LABEL)) -> LabelFile:
@@ -124,7 +123,7 @@ def read_labels(content: bytes, where: str) -> LabelFile:
             what = f"row {number} has {len(values)} values, and the header names {len(header)} columns"
             raise CatalogError(what, where, "correct the row")
         row = dict(zip(header, values, strict=True))
-        row[LABEL], row[FILENAME] = row[LABEL].strip(), row[FILENAME].strip()
+        row[LABEL], row[FILENAME] = row[LABEL].strip(), from_csv(row[FILENAME]).strip()
         if not row[FILENAME]:
             raise CatalogError(f"row {number} has no filename", where, "correct the row")
         rows.append(row)

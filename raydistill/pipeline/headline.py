@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport
 from raydistill.artifacts.opening import Artifact
+from raydistill.escaping import for_markdown, markdown_table
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.report import fraction_of_experts, table, verdict
-from raydistill.pipeline.tracking.formatting import markdown_table
 from raydistill.pipeline.tracking.tracker import Run
 
 
@@ -24,7 +24,7 @@ def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None
     artifact
         The artifact of that stage.
     """
-    parts = [f"**{plan.config.name}**, up to the stage `{last}`."]
+    parts = [f"**{for_markdown(plan.config.name)}**, up to the stage `{last}`."]
     if isinstance(artifact, EvaluationReport):
         for name in (one for one in SUBJECTS if one in artifact.summary):
             balanced = artifact.summary[name]["balanced_accuracy"]
@@ -37,7 +37,7 @@ def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None
             if folder.exists(name):  # sets of other programs have no atlas
                 run.artifact(folder.local(name))
         head = ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %")
-        parts += [markdown_table([head, *table(artifact)]), verdict(artifact.summary)]
+        parts += [markdown_table([head, *table(artifact)]), for_markdown(verdict(artifact.summary))]
         if share is not None:
             parts.append(f"It reaches {share:.0%} of its experts' balanced accuracy.")
         parts.append(

@@ -16,7 +16,13 @@ DOWNLOAD_ROWS = [
       "http://127.0.0.1:9/gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz: the server cannot be reached, after 1 attempt; see "
       "that the internet can be reached (HTTPS_PROXY names a proxy), or give a mirror with --base-url"),
     R("a mirror without http", "fetch hart16 --base-url mirror.org", 2,
-      "--base-url: 'mirror.org' is no address of a mirror; it begins with http:// or https://"),
+      "--base-url: 'mirror.org' is no address of a mirror; it begins with https://"),
+    R("a mirror without https", "fetch hart16 --base-url http://mirror.org/data", 2,
+      "--base-url: 'http://mirror.org/data' is not encrypted, so anyone on the way could change the files; give an address "
+      "with https, or add --insecure"),
+    R("cut-outs of a mirror without https", "fetch cutouts p.csv --base-url http://mirror.org", 2,
+      "--base-url: 'http://mirror.org' is not encrypted, so anyone on the way could change the files; give an address with "
+      "https, or add --insecure", POSITIONS),
     R("no parallel downloads", "fetch hart16 --parallel 0", 2,
       "--parallel: the number of parallel downloads is 0; give at least 1"),
     R("an object store as destination", "fetch hart16 --to s3://bucket/data", 2,

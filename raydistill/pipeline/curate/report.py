@@ -13,11 +13,11 @@ from raydistill.analysis import figures
 from raydistill.artifacts.curated import partition
 from raydistill.artifacts.curated_summary import Summary
 from raydistill.artifacts.tables import decode_images
+from raydistill.escaping import for_markdown, markdown_table
 from raydistill.log import get_logger
 from raydistill.pipeline.pictures.levels import format_levels
 from raydistill.pipeline.runtime.stages import save_figure
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.pipeline.tracking.formatting import markdown_table
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
 
@@ -57,7 +57,10 @@ def record_summary(summary: Summary, spec: ArtifactSpec, run: Run) -> None:
 def _note(summary: Summary, folder: Folder) -> str:
     head = ("class", "candidates", "kept", "train", "validation", "test")
     classes = [(c.name, c.candidates, c.kept, c.train, c.validation, c.test) for c in summary.classes]
-    parts = [f"Galaxies of **{summary.survey}**, {summary.image_size} pixels wide.", markdown_table([head, *classes])]
+    parts = [
+        f"Galaxies of **{for_markdown(summary.survey)}**, {summary.image_size} pixels wide.",
+        markdown_table([head, *classes]),
+    ]
     parts += _counts("rejected pictures", summary.rejected, "No picture was rejected.")
     parts += _counts("rows of the survey without a class", summary.unassigned, "")
     parts.append(f"Pictures of each class: `{EXAMPLES}` below Artifacts. Files: `{folder}`")

@@ -9,8 +9,6 @@ memory does not grow with the number of objects, apart from a few bytes for each
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +22,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.hunt import CANDIDATES, LABELS, ROUND, SCORES, SCORES_SCHEMA, SHEET, RoundSummary
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.config.hunt import Hunt
+from raydistill.escaping import csv_text
 from raydistill.hunting.examples import Bools, Floats, Group, collect
 from raydistill.hunting.labels import LabelFile
 from raydistill.hunting.learning import BlockScorer, fit_learner, uses_pixels
@@ -115,12 +114,11 @@ def write_sheet(
     )
     folder.write(SHEET, sheet.encode())
     folder.write(LABELS, labels.text.encode())
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["filename", "object_id", "score", "reason"])
-    for name, one in zip(names, candidates, strict=True):
-        writer.writerow([name, ids[one.row], "" if math.isnan(one.score) else repr(one.score), one.reason.value])
-    folder.write(CANDIDATES, out.getvalue().encode())
+    table = [
+        (name, ids[one.row], None if math.isnan(one.score) else one.score, one.reason.value)
+        for name, one in zip(names, candidates, strict=True)
+    ]
+    folder.write(CANDIDATES, csv_text([("filename", "object_id", "score", "reason"), *table]).encode())
 
 
 def _about_synthetics(sources: tuple[str, ...]) -> str:

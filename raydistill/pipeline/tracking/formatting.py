@@ -162,12 +162,6 @@ def format_table_list(files: Sequence[str]) -> str:
     return json.dumps([{"path": file, "type": "table"} for file in files])
 
 
-def markdown_table(rows: Sequence[Sequence[object]]) -> str:
-    """Return a table in Markdown whose header is the first row."""
-    head, *others = rows
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, ("---",) * len(head), *others))
-
-
 def valid_name(name: str) -> str:
     """Return a name that MLflow accepts.
 

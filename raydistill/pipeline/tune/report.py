@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from raydistill.analysis.search import parallel_coordinates
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.search import BEST, TRIALS, TRIALS_SCHEMA
 from raydistill.config import Population, plain
 from raydistill.errors import ClusterError, ConfigError, DivergenceError, RaydistillError
+from raydistill.escaping import for_config
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import save_figure
 from raydistill.pipeline.tracking.tracker import Run
@@ -84,4 +84,4 @@ def _best_config(plan: Plan, best: Trial) -> str:
         config["distilled"] = best.folder
     head = f"# {plan.config.name}: the best of {plan.config.search.trials} recipes of a search, {best.best[0]:.3f} on validation images.\n"
     command = f"# command:  raydistill run {plan.search.folder.uri}/{BEST}\n"
-    return head + command + yaml.safe_dump(config, sort_keys=False)
+    return head + command + for_config(config)

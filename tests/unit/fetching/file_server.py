@@ -11,11 +11,13 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from raydistill.fetching.records import Record
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>...</body></html>"
 
@@ -128,6 +130,12 @@ def file_server() -> Iterator[FileServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def with_files(record: Record, contents: Mapping[str, bytes]) -> Record:
+    """Return a record whose files are these: it has their checksums built in."""
+    files = [replace(file, checksum=f"md5:{hashlib.md5(contents[file.name]).hexdigest()}") for file in record.files]
+    return replace(record, files=tuple(files))
 
 
 # ---- behaviours ----

@@ -20,11 +20,12 @@ import pytest
 from raydistill import config
 from raydistill.errors import ConfigError, DownloadError
 from raydistill.fetching import runner
-from raydistill.fetching.http import Patience
+from raydistill.fetching.http import Patience, Reach
+from raydistill.fetching.provenance import write_config
 from raydistill.fetching.records import RECORDS, find_record
 from raydistill.fetching.runner import fetch_records
 from raydistill.fetching.zenodo import read_zenodo
-from tests.unit.fetching.file_server import FileServer, fail, fail_after, send, serve, truncate
+from tests.unit.fetching.file_server import FileServer, fail, fail_after, redirect, send, serve, truncate, with_files
 
 ZIP = "/zenodo.org/records/3565489/files/images_gz2.zip"
 MAPPING = "/zenodo.org/records/3565489/files/gz2_filename_mapping.csv"
@@ -56,7 +57,10 @@ def add_gz2(server: FileServer, licence: str = "cc-by-4.0") -> None:
 
 
 @pytest.fixture
-def survey(server: FileServer) -> FileServer:
+def survey(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
+    """Return a server of gz2 and hart16, whose small files are the published ones."""
+    gz2 = with_files(RECORDS["gz2"], {"images_gz2.zip": make_zip(), "gz2_filename_mapping.csv": NAMES})
+    monkeypatch.setitem(RECORDS, "gz2", gz2)  # type: ignore[arg-type]
     add_gz2(server)
     server.add(VOTES, gzip.compress(TABLE))
     return server
@@ -89,6 +93,34 @@ def test_config_carries_paths_licence_and_citation(survey: FileServer, quick: Pa
     assert loaded.licence == f"{RECORDS['hart16'].licence}; pictures: CC BY-NC 4.0"
 
 
+LICENCES = [
+    "${oc.env:HOME}", "a\nname: other", "{{ 1 }}", "!!python/object:os.system", "<script>alert(1)</script>",
+    "a | b", "=1+1", "x" * 100_000, {"a": 1}, None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("licence", LICENCES)
+def test_licence_of_a_server_that_is_no_identifier_is_not_used(
+    licence: str, survey: FileServer, quick: Patience, tmp_path: Path
+) -> None:
+    add_gz2(survey, licence)
+    _, hart16 = fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    loaded = config.load(str(hart16.config), []).survey
+    assert loaded.licence == f"{RECORDS['hart16'].licence}; pictures: {RECORDS['gz2'].licence}"
+
+
+def test_config_gives_foreign_text_back_literally(tmp_path: Path) -> None:
+    """The provenance of another folder may hold any text, as may the name of a folder."""
+    folder, licence = tmp_path / "${oc.env:HOME}", 'a: "${oc.env:HOME}"\nname: other # {{ 1 }}'
+    folder.mkdir()
+    write_config(RECORDS["hart16"], folder / "hart16.yaml", licence, "1e3")
+    loaded = config.load(str(folder / "hart16.yaml"), ["seed=3"])
+    again = config.override(loaded, ["seed=4"])
+    for one in (loaded, again):
+        assert (one.survey.licence, one.survey.citation) == (licence, "1e3")
+        assert one.survey.catalog == str(folder / "gz2_hart16.csv")
+
+
 def test_config_that_the_user_changed_stays(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
     (hart16,) = fetch_records(["hart16"], tmp_path, base=survey.url, patience=quick)
     assert hart16.config is not None
@@ -97,7 +129,9 @@ def test_config_that_the_user_changed_stays(survey: FileServer, quick: Patience,
     assert config.load(str(hart16.config), []).seed == 5
 
 
-def test_galaxy10_is_read_as_arrays(server: FileServer, quick: Patience, tmp_path: Path) -> None:
+def test_galaxy10_is_read_as_arrays(
+    server: FileServer, quick: Patience, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     h5py = pytest.importorskip("h5py", reason="needs the extra hdf5")
     with h5py.File(tmp_path / "made.h5", "w") as made:
         made["images"], made["ans"] = np.zeros((20, 16, 16, 3), np.uint8), np.arange(20) % 10
@@ -105,6 +139,7 @@ def test_galaxy10_is_read_as_arrays(server: FileServer, quick: Patience, tmp_pat
     listed = [{"key": "Galaxy10_DECals.h5", "size": len(data), "checksum": f"md5:{hashlib.md5(data).hexdigest()}"}]
     server.add("/zenodo.org/api/records/10845026", json.dumps({"files": listed}).encode())
     server.add("/zenodo.org/records/10845026/files/Galaxy10_DECals.h5", data)
+    monkeypatch.setitem(RECORDS, "galaxy10", with_files(RECORDS["galaxy10"], {"Galaxy10_DECals.h5": data}))  # type: ignore[arg-type]
     (galaxy10,) = fetch_records(["galaxy10"], tmp_path, base=server.url, patience=quick)
     loaded = config.load(str(galaxy10.config), []).survey
     assert loaded.index().rows.num_rows == 20
@@ -197,23 +232,61 @@ def test_wrong_archive_is_refused_by_zenodos_checksum(survey: FileServer, quick:
     assert not (tmp_path / "gz2" / "gz2.provenance.json").exists()
 
 
-@pytest.mark.parametrize("answer", [fail(503), send(b"<html>"), send(b"[]"), send(b'{"files": [{}]}')])
+ANSWERS = [
+    fail(503), send(b"<html>"), send(b"[]"), send(b'{"files": [{}]}'), send(b"[" * 100_000),
+    send(b'{"files": [{"key": "a", "size": Infinity, "checksum": ""}]}'), send(b" " * 5_000_000),
+    redirect("https://example.org/api"), redirect("//[::1"), truncate(10),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
 def test_built_in_checksums_serve_if_zenodos_api_does_not_answer(
     answer: object, survey: FileServer, quick: Patience, tmp_path: Path
 ) -> None:
-    survey.add(API, b"", answer)  # type: ignore[arg-type]
-    assert read_zenodo("3565489", survey.url, quick).files == {}
-    with pytest.raises(DownloadError, match=r"bc647032d31e50c798770cf4430525c7|7e28465e6dfbf96c0d828c595a5bbd80"):
+    survey.add(API, b"{}" * 100, answer)  # type: ignore[arg-type]
+    assert read_zenodo("3565489", survey.url, quick, Reach()).files == {}
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    survey.add(MAPPING, NAMES + b"3,original,12\n")
+    with pytest.raises(DownloadError, match=f"the MD5 of the file is .* and {hashlib.md5(NAMES).hexdigest()} is"):
+        fetch_records(["gz2"], tmp_path / "again", base=survey.url, patience=quick)
+
+
+def list_checksums(server: FileServer, *checksums: str, size: int = len(NAMES)) -> None:
+    listed = [{"key": "gz2_filename_mapping.csv", "size": size, "checksum": one} for one in checksums]
+    server.add(API, json.dumps({"files": listed}).encode())
+
+
+@pytest.mark.parametrize(
+    ("checksum", "size"), [("md5:" + "0" * 32, len(NAMES)), ("md5:" + hashlib.md5(NAMES).hexdigest(), 10**18)]
+)
+def test_list_that_contradicts_what_is_built_in_is_refused_before_any_file(
+    checksum: str, size: int, survey: FileServer, quick: Patience, tmp_path: Path
+) -> None:
+    list_checksums(survey, checksum, size=size)
+    with pytest.raises(DownloadError, match=r"^fetch gz2: the list of files gives .* for gz2_filename_mapping\.csv"):
+        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    assert [one.path for one in survey.log] == [API]
+
+
+OTHER = NAMES.replace(b"11", b"12")
+
+
+@pytest.mark.parametrize("kind", ["sha256", "sha512", "sha1", "SHA1", "crc32", "shake_128", "md5x", "md5", ""])
+def test_checksum_of_another_kind_does_not_replace_the_built_in_one(
+    kind: str, survey: FileServer, quick: Patience, tmp_path: Path
+) -> None:
+    usable = kind.lower() in ("sha1", "sha256", "sha512")
+    value = hashlib.new(kind.lower(), OTHER).hexdigest() if usable else "ab"
+    list_checksums(survey, f"{kind}:{value}")
+    survey.add(MAPPING, OTHER)
+    with pytest.raises(DownloadError, match=f"the MD5 of the file is {hashlib.md5(OTHER).hexdigest()}, and"):
         fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
 
 
-def test_checksum_that_zenodo_changed_is_reported(
-    survey: FileServer, quick: Patience, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
-    found = hashlib.md5(NAMES).hexdigest()
-    sentence = f"another checksum of gz2_filename_mapping.csv than the built-in one: md5:{found}, and not md5:7e28465e6"
-    assert sentence in caplog.text
+def test_checksum_of_zenodo_binds_beside_the_built_in_one(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+    list_checksums(survey, f"sha512:{hashlib.sha512(OTHER).hexdigest()}")
+    with pytest.raises(DownloadError, match=f"the SHA512 of the file is {hashlib.sha512(NAMES).hexdigest()}, and"):
+        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
 
 
 def test_table_without_a_published_checksum_is_reported(
@@ -239,10 +312,10 @@ def test_archive_is_unpacked_after_a_crash_between_download_and_unpacking(
     def fail_to_unpack(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "unpack", fail_to_unpack)
-    with pytest.raises(KeyboardInterrupt):
-        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "unpack", fail_to_unpack)
+        with pytest.raises(KeyboardInterrupt):
+            fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
     fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
     assert len(survey.asked(ZIP)) == 1
     assert (tmp_path / "gz2" / "images" / "10.jpg").exists()
