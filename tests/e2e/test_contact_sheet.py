@@ -16,7 +16,7 @@ from tests.e2e.browser import CHROMIUM, Page, open_browser
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 COUNT = 9
-NAMES = ["a,b.jpg", *(f"galaxy-{n}.jpg" for n in range(1, COUNT))]
+NAMES = ["=a,b.jpg", *(f"galaxy-{n}.jpg" for n in range(1, COUNT))]
 
 
 def write_sheet(path: Path, labels: LabelFile) -> str:
@@ -86,9 +86,9 @@ def test_round_is_labelled_by_keyboard_left_resumed_and_saved(tmp_path):
         assert await page.evaluate("document.getElementById('count').textContent") == "2 of 9 labelled, 1 found"
         await page.press("s")
         saved = await downloaded(tmp_path / "downloads")
-        assert saved == before + b'\r\n"a,b.jpg",anomaly,\r\ngalaxy-1.jpg,normal,\r\n'
+        assert saved == before + b'\r\n"\'=a,b.jpg",anomaly,\r\ngalaxy-1.jpg,normal,\r\n'
         decisions = read_labels(saved, "labels.csv").decisions()
-        assert decisions == {"old.jpg": True, "a,b.jpg": True, "galaxy-1.jpg": False}
+        assert decisions == {"old.jpg": True, "=a,b.jpg": True, "galaxy-1.jpg": False}
 
     drive(tmp_path, test)
 

@@ -38,6 +38,8 @@ Further keys and defaults:
   `arrays`) it is   DSA's operations, one per batch (`mode: single`). The default of the baseline `dm` is always DSA's.
 - For a data set, the defaults of `curate` are `classes: all`, `crop_fraction: 1` and `min_picture_size: 8`.
 - `evaluate.protocols.NAME=null` removes a protocol of a base config.
+- `${oc.env:NAME}` in a value stands for an environment variable, and `${seed}` for another key. `\\${` is no
+  reference. Text from servers and tables is never one: configs that raydistill writes give it back as it stands.
 
 Names in the text that are not keys, such as `core.scores`, are modules below `raydistill/`. The page is written
 from the docstrings of `raydistill/config/tree.py` and the classes that it names; a test compares them.

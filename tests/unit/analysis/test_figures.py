@@ -57,6 +57,12 @@ def draw_grid(target: io.BytesIO) -> None:
     image_grid(random_images(4), np.array([0, 1, 0, 1]), NAMES, target)
 
 
+def test_dollars_in_a_name_are_no_formula() -> None:
+    drawn = io.BytesIO()
+    image_grid(random_images(2), np.array([0, 1]), ["$\\frac$", "${HOME}$"], drawn)
+    assert drawn.getvalue().startswith(b"\x89PNG")
+
+
 def draw_atlas(target: io.BytesIO) -> None:
     pair = [random_images(2), random_images(2, seed=1)]
     atlas(target, NAMES, pair, random_images(2), pair, [row[:1] for row in pair], SOURCE)

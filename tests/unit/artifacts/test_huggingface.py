@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from markdown_it import MarkdownIt
 
 datasets = pytest.importorskip("datasets")
 
@@ -243,6 +244,20 @@ def test_header_is_one_that_the_hub_accepts(tmp_path: Path) -> None:
 def test_card_of_a_set_of_unknown_licence_says_so(curated: CuratedSet, tmp_path: Path) -> None:
     export(curated, Folder(tmp_path / "out"), "huggingface")
     assert header_of(tmp_path / "out" / "README.md")["license"] == "unknown"
+
+
+HOSTILE = "![x](http://a/b) <script>alert(1)</script> a | b ${oc.env:HOME} {{ 1 }}"
+
+
+def test_card_shows_foreign_text_literally(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "NAMES", [HOSTILE, "b\n```\n<script>"])
+    curated = curated_set(folder, licence=HOSTILE, citation=f"# {HOSTILE}", note=f"{HOSTILE}\n```\n<script>")
+    export(curated, Folder(tmp_path / "out"), "huggingface")
+    text = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)[2]
+    rendered = MarkdownIt("gfm-like", {"linkify": False}).render(text)
+    assert "<img" not in rendered
+    assert "<script" not in rendered
+    assert rendered.count("a | b ${oc.env:HOME} {{ 1 }}") >= 3
 
 
 def test_equal_sets_give_equal_bytes(curated: CuratedSet, tmp_path: Path) -> None:

@@ -46,6 +46,13 @@ def test_new_file_has_the_form_of_anomalymatch():
     assert new_labels().scale == "normal"
 
 
+def test_filename_that_a_spreadsheet_would_calculate_is_written_as_text_and_read_back():
+    names = ["=cmd|' /C calc'!A0", "@SUM(1)", "-1+1.jpg", "+J123", "'=x", "-12.5", "a=b"]
+    text = new_labels().with_rows({"filename": name, "label": "anomaly"} for name in names)
+    assert list(read_labels(text.encode(), "labels.csv").decisions()) == names
+    assert not [line for line in text.splitlines() if line.startswith(("=", "@", "+", "-1+"))]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
