@@ -35,7 +35,7 @@ def for_terminal(text: str) -> str:
 
 
 def for_config(values: Mapping[str, Any]) -> str:
-    """Return the YAML of a config that gives these values back; nothing in them is interpolated."""
+    """Return the YAML of a config that gives the values back, uninterpolated."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(literal(dict(values))))
@@ -65,13 +65,13 @@ def for_markdown(text: object) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[object]]) -> str:
-    """Return a table in Markdown whose header is the first row; cells are shown literally."""
+    """Return a table in Markdown; the first row is its header, cells are literal."""
     head, *others = [[for_markdown(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *others))
 
 
 def markdown_code(text: str, language: str = "") -> str:
-    """Return a block of code, whose fence is longer than any run of backticks in it."""
+    """Return a block of code, whose fence is longer than any backticks in it."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 

@@ -162,7 +162,7 @@ def _place(url: str) -> str:
 def open_url(
     session: requests.Session, url: str, patience: Patience, reach: Reach, headers: Mapping[str, str] | None = None
 ) -> Iterator[requests.Response]:
-    """Hold the response to a request, after at most five redirects; its body is not read yet.
+    """Hold the response to a request, after at most five redirects; read no body.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def _joined(url: str, location: str) -> str:
 
 
 def read_blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
-    """Yield a body as it arrives. TransientError if it arrives more slowly than 1 kB a second."""
+    """Yield a body as it arrives. TransientError if slower than 1 kB a second."""
     started, received = time.monotonic(), 0
     # read1 returns what has arrived: no byte is lost where a server stalls in the middle of a block.
     while block := response.raw.read1(CHUNK, decode_content=False):
@@ -264,7 +264,7 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def parse_whole(text: str) -> int | None:
-    """Return a header's whole number; None for other text, and for absurdly many digits."""
+    """Return a header's whole number; None for other text or too many digits."""
     return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 

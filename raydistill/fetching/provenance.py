@@ -50,7 +50,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def complete_files(record: Record, folder: Path) -> dict[str, dict[str, Any]]:
-    """Return by name the provenance entries of a record's files that exist with their sizes."""
+    """Return the provenance, by name, of a record's files that have their sizes."""
     entries = read_json(folder / provenance_file(record.name)).get("files")
     by_name = {str(one.get("name")): one for one in entries or () if isinstance(one, dict)}
     return {file.name: by_name[file.name] for file in record.files if _is_there(folder, file, by_name.get(file.name))}

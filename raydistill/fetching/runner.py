@@ -185,7 +185,7 @@ def _locked(record: Record, folder: Path) -> Iterator[None]:
 
 
 def _published(record: Record, base: str | None, patience: Patience, insecure: bool) -> Published:
-    """Return what Zenodo publishes now. DownloadError if it contradicts a built-in checksum."""
+    """Return what Zenodo publishes. DownloadError if it contradicts the record."""
     if not record.zenodo:
         return Published({}, "")
     published = read_zenodo(record.zenodo, base, patience, Reach(hosts_of(record), insecure))

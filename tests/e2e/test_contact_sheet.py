@@ -115,7 +115,7 @@ def test_sheet_is_usable_on_a_narrow_screen_and_by_a_screen_reader(tmp_path):
         await page.evaluate("document.querySelector('[data-label=anomaly]').click()")
         tree = (await page.call("Accessibility.getFullAXTree"))["nodes"]
         options = [node["name"]["value"] for node in tree if node.get("role", {}).get("value") == "option"]
-        assert options[0] == "1 of 9: a,b.jpg, high score (0.900), labelled anomaly"
+        assert options[0] == "1 of 9: =a,b.jpg, high score (0.900), labelled anomaly"
         assert options[8] == "9 of 9: galaxy-8.jpg, high score, no label yet"
         assert len(options) == COUNT
         buttons = [node["name"]["value"] for node in tree if node.get("role", {}).get("value") == "button"]
@@ -125,7 +125,7 @@ def test_sheet_is_usable_on_a_narrow_screen_and_by_a_screen_reader(tmp_path):
         await page.press("n")
         text = await page.evaluate("document.getElementById('csv').value")
         assert text.splitlines()[1:] == [
-            '"a,b.jpg",anomaly,2,high score,0.900',
+            '"\'=a,b.jpg",anomaly,2,high score,0.900',
             "galaxy-1.jpg,normal,2,uncertain,0.800",
         ]
         errors = await page.evaluate("performance.getEntriesByType('resource').length")

@@ -1,4 +1,4 @@
-"""Hostile servers: they redirect elsewhere, never end, trickle, and lie in their headers."""
+"""Hostile servers redirect elsewhere, never end, trickle, and lie in headers."""
 
 from __future__ import annotations
 
