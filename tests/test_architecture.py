@@ -32,10 +32,16 @@ PURE_PACKAGES = (
     "config",
     "analysis",
 )
-PURE_MODULES = ("raydistill.errors", "raydistill.imports", "raydistill.log", "raydistill.seeding")
+PURE_MODULES = (
+    "raydistill.errors",
+    "raydistill.escaping",
+    "raydistill.imports",
+    "raydistill.log",
+    "raydistill.seeding",
+)
 # Core may import these and the standard library.
 CORE_LIBRARIES = {"torch", "numpy", "scipy", "geomloss"}
-CORE_INTERNAL = ("raydistill.core", "raydistill.errors", "raydistill.seeding")
+CORE_INTERNAL = ("raydistill.core", "raydistill.errors", "raydistill.escaping", "raydistill.seeding")
 
 
 def modules(package: str) -> list[str]:
