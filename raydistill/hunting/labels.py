@@ -15,8 +15,13 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from raydistill.errors import CatalogError
+import pyarrow as pa
+
+from raydistill.errors import CatalogError, listed
 from raydistill.escaping import csv_text, from_csv
+from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, suffix_of
+from raydistill.galaxies.spelling import spell, trim
+from raydistill.galaxies.tables.twins import Twins
 
 FILENAME, LABEL = "filename", "label"
 # Vocabularies: the labels of objects that are not wanted, then those of wanted ones.
@@ -113,7 +118,7 @@ def read_labels(content: bytes, where: str) -> LabelFile:
         lines = list(csv.reader(io.StringIO(text.removeprefix(BOM), newline=""), strict=True))
     except csv.Error as error:
         raise CatalogError(f"it is no CSV ({error})", where, "export the labels again") from error
-    header = tuple(name.strip() for name in lines[0]) if lines else ()
+    header = tuple(map(trim, lines[0])) if lines else ()
     _check_header(header, where)
     rows = []
     for number, values in enumerate(lines[1:], 2):
@@ -121,13 +126,15 @@ def read_labels(content: bytes, where: str) -> LabelFile:
             continue
         if len(values) != len(header):
             what = f"row {number} has {len(values)} values, and the header names {len(header)} columns"
-            raise CatalogError(what, where, "correct the row")
+            raise CatalogError(what, where, "correct the row, or the header")
         row = dict(zip(header, values, strict=True))
-        row[LABEL], row[FILENAME] = row[LABEL].strip(), from_csv(row[FILENAME]).strip()
+        row[LABEL], row[FILENAME] = spell(row[LABEL]), trim(from_csv(row[FILENAME]))
         if not row[FILENAME]:
             raise CatalogError(f"row {number} has no filename", where, "correct the row")
         rows.append(row)
     _check_words([row[LABEL] for row in rows], where)
+    columns = {name: pa.chunked_array([[row[name] for row in rows]], pa.string()) for name in dict.fromkeys(header)}
+    Twins((FILENAME, LABEL), header, where).check(pa.table(columns))
     return LabelFile(text, header, tuple(rows), where)
 
 
@@ -135,8 +142,7 @@ def _check_header(header: tuple[str, ...], where: str) -> None:
     for name in (FILENAME, LABEL):
         if header.count(name) != 1:
             problem = f"has no column '{name}'" if name not in header else f"has two columns '{name}'"
-            listed = ", ".join(header[:8]) or "none"
-            what = f"it {problem}; its columns are: {listed}"
+            what = f"it {problem}; its columns are: {listed(header, 8) or 'none'}"
             raise CatalogError(what, where, f"give a CSV with the columns {FILENAME} and {LABEL}")
 
 
@@ -153,12 +159,16 @@ def _check_words(labels: list[str], where: str) -> None:
         if scale != first:
             what = f"row {number} has the label '{label}', and rows before it are of the kind {first}"
             raise CatalogError(what, where, "use one kind of labels in a file")
+    if set(labels) == {GRADES[0]}:
+        what = f"all {len(labels)} labels are 1, which may be the lowest grade of five or the yes of 0 and 1"
+        raise CatalogError(what, where, "write normal for the lowest grade, or anomaly for yes")
 
 
 def match_files(names: Iterable[str], ids: Sequence[str], paths: Sequence[str | None], where: str) -> list[int]:
     """Return the row in the survey of each filename.
 
-    A filename is an object id, the name of its picture, or that name without its suffix.
+    A filename is an object id, the name of its picture, or that name without its suffix, in any
+    form of its accents.
 
     Raises
     ------
@@ -168,25 +178,30 @@ def match_files(names: Iterable[str], ids: Sequence[str], paths: Sequence[str | 
     rows: dict[str, int] = {}
     twice: set[str] = set()
     for row, path in enumerate(paths):
-        base = path.rpartition("/")[2] if path else ""
-        for name in {base, base.rpartition(".")[0]} - {""}:
+        base = trim(path.rpartition("/")[2]) if path else ""
+        for name in {base, _stem(base)} - {""}:
             if rows.setdefault(name, row) != row:
                 twice.add(name)
     for row, object_id in enumerate(ids):  # an id is unique, and wins over the names of other pictures
-        rows[object_id] = row
-        twice.discard(object_id)
+        rows[trim(object_id)] = row
+        twice.discard(trim(object_id))
     found, unknown = [], []
     for name in names:
         if name in twice:
             raise CatalogError(f"several pictures have the name '{name}'", where, "give object ids as filenames")
-        row_of = rows.get(name, rows.get(name.rpartition(".")[0]))
+        row_of = rows.get(trim(name), rows.get(_stem(trim(name))))
         if row_of is None:
             unknown.append(name)
         else:
             found.append(row_of)
     if unknown:
-        listed = ", ".join(f"'{name}'" for name in unknown[:3]) + (", …" if len(unknown) > 3 else "")
-        what = f"{len(unknown)} filenames name no object of the survey: {listed}"
-        what = f"the filename {listed} names no object of the survey" if len(unknown) == 1 else what
+        shown = listed([f"'{name}'" for name in unknown], 3)
+        what = f"{len(unknown)} filenames name no object of the survey: {shown}"
+        what = f"the filename {shown} names no object of the survey" if len(unknown) == 1 else what
         raise CatalogError(what, where, "check that the labels belong to this survey")
     return found
+
+
+def _stem(name: str) -> str:
+    """Return a name without the suffix of a picture; the id 1.10 has none."""
+    return name[: len(name) - len(suffix_of(name, (*PICTURE_SUFFIXES, *FITS_SUFFIXES)))]

@@ -37,6 +37,10 @@ SYNTHETIC_CONFIG_ROWS = [
     R("a hunt with an unknown label", "hunt tiny.yaml hunt.labels=l.csv", 3,
       "l.csv: row 3 has the label 'perhaps'; use normal and anomaly, no and yes, or grades from 1 to 5",
       {"l.csv": "filename,label\na.jpg,normal\nb.jpg,perhaps\n"}),
+    R("a hunt whose labels are all 1", "hunt tiny.yaml hunt.labels=l.csv", 3,
+      "l.csv: all 2 labels are 1, which may be the lowest grade of five or the yes of 0 and 1; write normal for the lowest "
+      "grade, or anomaly for yes",
+      {"l.csv": "filename,label\n1,1\n2,1\n"}),
     R("a hunt with labels of two kinds", "hunt tiny.yaml hunt.labels=l.csv", 3,
       "l.csv: row 3 has the label '5', and rows before it are of the kind yes-no; use one kind of labels in a file",
       {"l.csv": "filename,label\na.jpg,yes\nb.jpg,5\n"}),

@@ -9,6 +9,7 @@ memory does not grow with the number of objects, apart from a few bytes for each
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -70,7 +71,9 @@ def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hun
         scale = Standardiser.of(own for _, _, own in values.blocks())
     scorer = _fit(config, curated, known, sources, values, scale)
     if scorer is None:
-        log.info("hunt: nothing can be learnt from %d labels; the round explores", len(known.rows))
+        level = logging.WARNING if len(known.rows) else logging.INFO
+        what = "hunt: nothing can be learnt from %d labels, %d of them wanted; the round explores"
+        log.log(level, what, len(known.rows), int(known.positive.sum()))
     candidates = _rank(plan, folder, known, values, standardiser, scorer)
     summary = RoundSummary(
         target=config.target,

@@ -67,6 +67,20 @@ def test_filename_that_a_spreadsheet_would_calculate_is_written_as_text_and_read
         (b"filename,label\na,yes,no\n", "row 2 has 3 values, and the header names 2 columns"),
         (b"filename,label\n\xff,yes\n", "byte 15 is not UTF-8 text"),
         (b'filename,label\n"a,yes\n', "it is no CSV"),
+        (
+            b"filename,label\na,1\nb,1\n",
+            "all 2 labels are 1, which may be the lowest grade of five or the yes of 0 and 1",
+        ),
+        (b"filename,label\na,1\nb,0\n", "row 3 has the label '0'"),
+        (b"filename,label\na,0\nb,0\n", "row 2 has the label '0'"),
+        (b"filename,label\na,-1\nb,1\n", "row 2 has the label '-1'"),
+        (b"filename,label\na,TRUE\nb,FALSE\n", "row 2 has the label 'TRUE'"),
+        (b"filename,label\na,5\nb,0\n", "row 3 has the label '0'"),
+        (b"filename,label\na,1.0\nb,5.0\n", "row 2 has the label '1.0'"),
+        (
+            b"filename,label\n0,a,yes\n1,b,no\n",
+            "row 2 has 3 values, and the header names 2 columns; correct the row, or",
+        ),
     ],
 )
 def test_wrong_file_gets_one_sentence_that_names_the_row(content, message):
@@ -86,6 +100,26 @@ def test_filenames_are_object_ids_or_names_of_pictures():
     ids, paths = ["101", "102", "sub/103"], ["images/x.jpg", "images/y.jpg", "sub/103.png"]
     assert match_files(["101", "y.jpg", "y", "103.png", "sub/103"], ids, paths, "labels.csv") == [0, 1, 1, 2, 2]
     assert match_files(["101.jpg"], ids, [None] * 3, "labels.csv") == [0]
+
+
+def test_ids_with_a_point_are_no_names_with_a_suffix():
+    assert match_files(["1.10", "1.20.png", "2"], ["1.10", "1.20", "2"], [None] * 3, "labels.csv") == [0, 1, 2]
+    with pytest.raises(CatalogError, match=r"the filename '1\.30' names no object"):
+        match_files(["1.30"], ["1"], [None], "labels.csv")
+
+
+def test_filenames_and_labels_may_have_any_form_of_their_letters():
+    text = "filename,label\n\xa0cafe\u0301.png,yes\u200b\nb.png,No\xa0\n"
+    decisions = read_labels(text.encode(), "labels.csv").decisions()
+    assert list(decisions.values()) == [True, False]
+    assert match_files(decisions, ["x", "y"], ["caf\xe9.png", "b.png"], "labels.csv") == [0, 1]
+
+
+def test_second_column_of_labels_that_differs_gives_a_warning(caplog):
+    read_labels(b"filename,label,label.1\na,yes,no\nb,no,no\n", "labels.csv")
+    assert (
+        "columns 'label' and 'label.1' differ in 1 of 2 rows (first: row 1: yes and no); 'label' is read" in caplog.text
+    )
 
 
 def test_unknown_and_ambiguous_filenames_are_refused():
