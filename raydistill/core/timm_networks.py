@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -65,6 +65,12 @@ class Timm:
     def source_sha256(self) -> str:
         """Return the digest of the file of weights, or "" without one."""
         return "" if self.weights is None else hashlib.sha256(_read(self.weights)).hexdigest()
+
+    def without_weights(self) -> Timm:
+        """Return the network for known parameters, which needs no file of weights."""
+        other = replace(self, batch_norm=self.batch_norm or ("group" if self.weights is None else "fold"))
+        object.__setattr__(other, "weights", None)  # `replace` refuses "fold" without weights
+        return other
 
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         """Return the torch module, with the parameters of the file or random ones.

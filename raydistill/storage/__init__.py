@@ -298,6 +298,9 @@ class Folder:
         self._fs.put_file(str(path), self._at(name))
 
     def _at(self, name: str) -> str:
+        """Return the path of a file. An artifact may hold any name, so none leaves the folder."""
+        if ".." in name.split("/") or "\0" in name:
+            raise ArtifactCorrupt(f"it names a file outside of its folder: {name!r}", self.uri, "remove it")
         return f"{self._path}/{name}" if name else self._path
 
 

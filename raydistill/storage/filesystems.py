@@ -14,6 +14,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from raydistill.errors import CatalogError, ConfigError, RaydistillError, is_storage_error
 
+# fsspec's storages that wrap others, write copies, expand templates or start programs. A name of a
+# file may come from an artifact or a table, so they are not read.
+WRAPPERS = ("async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "dask", "data", "dir", "dvc", "filecache",
+            "generic", "git", "jlab", "jupyter", "libarchive", "pyscript", "reference", "simplecache", "tar", "zip")  # fmt: skip
 CHECK_ACCESS = "see that it can be reached and that you may read it, and run the same command again"
 
 
@@ -26,8 +30,12 @@ def resolve_uri(
     """
     uri = os.fspath(uri)
     scheme, separator, _ = uri.partition("://")
-    options = _s3_options() if separator and scheme in ("s3", "s3a") else {}
+    if not separator:
+        return fsspec.filesystem("file"), LocalFileSystem._strip_protocol(uri)
+    options = _s3_options() if scheme in ("s3", "s3a") else {}
     try:
+        if scheme in WRAPPERS or "::" in uri:  # `a::b` chains storages
+            raise ValueError
         system, path = fsspec.core.url_to_fs(uri, **options)
     except ImportError as error:
         raise error_class(f"this storage needs another package ({error})", uri, "install it") from error

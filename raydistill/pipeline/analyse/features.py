@@ -15,6 +15,7 @@ import ray
 import torch
 
 from raydistill.config import Resources
+from raydistill.core.architectures import Architecture
 from raydistill.log import progress
 from raydistill.pipeline.pictures.experts import load_experts
 from raydistill.pipeline.runtime.resources import device_of
@@ -44,11 +45,14 @@ class Describer:
         URIs of the experts and of their curated set.
     resources
         CPUs and GPUs of a task, and the number of tasks at once.
+    own
+        The networks of the user's config.
     """
 
     trajectories: str
     curated: str
     resources: Resources
+    own: tuple[Architecture, ...] = ()
 
     def __call__(self, images_NHWC: npt.NDArray[np.uint8], what: str) -> Described:
         """Return features and probabilities of uint8 pictures [N, H, W, 3].
@@ -69,7 +73,9 @@ class Describer:
 def _describe(describer: Describer, images_NHWC: npt.NDArray[np.uint8], start: int) -> Described:
     torch.set_num_threads(describer.resources.worker_threads)
     device = device_of(describer.resources.gpus)
-    ensemble, normalisation = _experts(describer.trajectories, describer.curated, device, features=True)
+    ensemble, normalisation = _experts(
+        describer.trajectories, describer.curated, device, features=True, own=describer.own
+    )
     pixels = normalisation.apply(torch.tensor(images_NHWC[start : start + CHUNK])).to(device)
     prediction = ensemble.predict(pixels)
     return Described(prediction.features_NF.double().cpu().numpy(), prediction.mean_NK.double().cpu().numpy())

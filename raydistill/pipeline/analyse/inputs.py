@@ -25,6 +25,7 @@ from raydistill.audit.nearest import Neighbours
 from raydistill.pipeline.analyse.features import Described, Describer
 from raydistill.pipeline.analyse.properties import Property, properties_of
 from raydistill.pipeline.pictures.experts import check_experts
+from raydistill.pipeline.pictures.stored_networks import own_networks
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import require_classes
 from raydistill.pipeline.specs import ArtifactSpec
@@ -87,9 +88,14 @@ class AnalysisInputs:
         """
         if self.trajectories is None:
             return None
-        describe = Describer(self.trajectories.folder.uri, self.curated.folder.uri, self.plan.config.resources)
+        describe = self.describer(self.trajectories)
         galaxies = describe(self.train.images_NHWC.numpy(), "galaxies")
         return galaxies, describe(self.prototypes, "prototypes")
+
+    def describer(self, store: TrajectoryStore) -> Describer:
+        """Return what describes pictures by these experts."""
+        config = self.plan.config
+        return Describer(store.folder.uri, self.curated.folder.uri, config.resources, own_networks(config))
 
     @cached_property
     def distances(self) -> dict[str, Floats]:

@@ -38,9 +38,8 @@ from raydistill.interpretation.replacement import (
 )
 from raydistill.interpretation.resampling import Change, bootstrap_mean, mean_change
 from raydistill.interpretation.stability import contrasts, poses
-from raydistill.pipeline.analyse.features import Describer
 from raydistill.pipeline.analyse.inputs import AnalysisInputs
-from raydistill.pipeline.pictures.experts import expert_network
+from raydistill.pipeline.pictures.stored_networks import expert_network, own_networks
 from raydistill.seeding import fold_in
 
 Floats = npt.NDArray[np.float64]
@@ -120,7 +119,7 @@ def occlusion_section(inputs: AnalysisInputs) -> Section:
     sample = validation_sample(inputs)
     if not len(sample.labels_N):
         return Section("occlusion", TITLE, missing="the validation split is empty; enlarge its part in curate.split")
-    describe = Describer(inputs.trajectories.folder.uri, inputs.curated.folder.uri, inputs.plan.config.resources)
+    describe = inputs.describer(inputs.trajectories)
 
     def classify(pictures_NHWC: Tensor) -> Tensor:
         pixels = (pictures_NHWC.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
@@ -200,7 +199,7 @@ def expert_probabilities(
 ) -> Floats:
     """Return each expert's probability of the class of each picture, float64 [E, S]."""
     normalised = inputs.curated.normalisation.apply(pictures_SHWC * 255)
-    network = expert_network(store, inputs.curated)
+    network = expert_network(store, inputs.curated, own_networks(inputs.plan.config))
     logits_ESK = torch.stack([network(theta_P, normalised).double() for theta_P in store.ends()])
     own_ES: Floats = (
         logits_ESK.softmax(dim=2).gather(2, labels_S[None, :, None].expand(len(logits_ESK), -1, 1))[..., 0].numpy()

@@ -23,6 +23,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.audit.testing import holm
 from raydistill.config import Resources
+from raydistill.core.architectures import Architecture
 from raydistill.core.ensemble import Ensemble
 from raydistill.galaxies.answers import reliable
 from raydistill.galaxies.catalog import votes_array
@@ -41,7 +42,7 @@ from raydistill.interpretation.sparse_features import (
 )
 from raydistill.log import progress
 from raydistill.pipeline.analyse.inputs import AnalysisInputs
-from raydistill.pipeline.pictures.experts import expert_network
+from raydistill.pipeline.pictures.stored_networks import expert_network, own_networks
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.pipeline.runtime.tasks import run_tasks, worker_task
 from raydistill.seeding import fold_in
@@ -110,6 +111,8 @@ class Decomposer:
         CPUs and GPUs of a task.
     seed
         Root of the seeds.
+    own
+        The networks of the user's config.
     """
 
     trajectories: str
@@ -118,6 +121,7 @@ class Decomposer:
     num_held_out: int
     resources: Resources
     seed: int
+    own: tuple[Architecture, ...] = ()
 
     def __call__(self, images_TNHWC: npt.NDArray[np.uint8], run: Run) -> Decomposed:
         """Return the sparse features of all pictures."""
@@ -127,7 +131,7 @@ class Decomposer:
         store = TrajectoryStore.open(self.trajectories, verify=False)
         galaxies = CuratedSet.open(self.curated, verify=False)
         theta_P = store(run.expert, store.num_epochs).to(device)
-        ensemble = Ensemble(expert_network(store, galaxies), [theta_P], features=True)
+        ensemble = Ensemble(expert_network(store, galaxies, self.own), [theta_P], features=True)
         features = [
             ensemble.predict(galaxies.normalisation.apply(torch.tensor(block)).to(device)).features_NF.cpu()
             for block in np.array_split(images_TNHWC, max(1, len(images_TNHWC) // 512))
@@ -232,7 +236,7 @@ def _decompose(
     resources, train = inputs.plan.config.resources, inputs.train.images_NHWC.numpy()
     decomposer = Decomposer(
         store.folder.uri, inputs.curated.folder.uri, len(train), len(held_out), resources,
-        inputs.plan.config.analyse.seed,
+        inputs.plan.config.analyse.seed, own_networks(inputs.plan.config),
     )  # fmt: skip
     images: Any = ray.put(np.concatenate([train, held_out, inputs.prototypes]))
     task = worker_task(_run, resources)

@@ -47,6 +47,7 @@ from raydistill.pipeline.audit.samples import draw_samples
 from raydistill.pipeline.audit.specs import audit_spec, audited_spec, uses_experts
 from raydistill.pipeline.audit.worker import SHRUNK, BlockMeasurer, shrink_pixels
 from raydistill.pipeline.pictures.experts import check_experts
+from raydistill.pipeline.pictures.stored_networks import own_networks
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import map_blocks
@@ -144,6 +145,7 @@ def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) 
         image_size=curated.summary.image_size,
         spaces=spaces_of(plan),
         trajectories=plan.trajectories.folder.uri if uses_experts(plan) else None,
+        own=own_networks(plan.config),
         nearest=num_nearest(len(blocks.training), len(blocks.held_out)),
         threads=resources.worker_threads,
         gpus=resources.gpus,

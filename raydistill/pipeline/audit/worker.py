@@ -22,6 +22,7 @@ from raydistill.audit.memorisation import picture_distances, shrink
 from raydistill.audit.morphology import morphology
 from raydistill.audit.nearest import Neighbours
 from raydistill.audit.scattering import scattering
+from raydistill.core.architectures import Architecture
 from raydistill.pipeline.audit.row_groups import AuditedGroup
 from raydistill.pipeline.pictures.experts import load_experts
 from raydistill.pipeline.runtime.resources import device_of
@@ -69,6 +70,8 @@ class BlockMeasurer:
         Number of real pictures of a row group to keep for each synthetic picture.
     threads, gpus
         Torch threads and GPUs of a worker.
+    own
+        The networks of the user's config.
     """
 
     folder: str
@@ -79,6 +82,7 @@ class BlockMeasurer:
     nearest: int
     threads: int
     gpus: float
+    own: tuple[Architecture, ...] = ()
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Measure one block, write its file, and then return one row of `FINISHED`."""
@@ -108,7 +112,7 @@ class BlockMeasurer:
             found["morphology"] = torch.tensor(morphology(pictures))
         if self.trajectories is not None and len(images_NHWC):
             device = device_of(self.gpus)
-            ensemble, normalisation = _experts(self.trajectories, self.curated, device, features=True)
+            ensemble, normalisation = _experts(self.trajectories, self.curated, device, features=True, own=self.own)
             prediction = ensemble.predict(normalisation.apply(torch.tensor(images_NHWC)).to(device))
             found["experts"] = prediction.features_NF.double().cpu()
             found[PROBABILITY] = prediction.mean_NK.double().cpu()

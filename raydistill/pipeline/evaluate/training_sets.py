@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from raydistill.artifacts.curated import CuratedSet
@@ -19,12 +18,13 @@ from raydistill.core.architectures import Architecture
 from raydistill.core.augment import Augmentation
 from raydistill.core.coreset import Coreset
 from raydistill.core.initial import expert_labels, hard_labels
-from raydistill.core.networks import Network, build_network
+from raydistill.core.networks import Network
 from raydistill.core.normalise import one_hot
 from raydistill.errors import ArtifactIncompatible, RaydistillError
 from raydistill.log import get_logger
 from raydistill.pipeline.evaluate.baselines import Baselines
 from raydistill.pipeline.evaluate.fits import TrainingSet
+from raydistill.pipeline.pictures.stored_networks import expert_architecture, expert_network, own_networks
 from raydistill.pipeline.plan import Plan
 
 log = get_logger(__name__)
@@ -154,9 +154,9 @@ def load_teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> T
     try:
         store = TrajectoryStore.open(own.folder if own.identity == parent.identity else parent.uri)
         check_parent(distilled.manifest, "trajectories", store.manifest, distilled.folder.uri)
+        networks = own_networks(plan.config)
+        architecture, network = expert_architecture(store, networks), expert_network(store, curated, networks)
     except RaydistillError as error:
         log.warning("evaluate: the experts are left out (%s)", error)
         return None
-    architecture = TypeAdapter(Architecture).validate_python(store.manifest.config["network"])
-    network = build_network(architecture, curated.num_classes, curated.summary.image_size)
     return Teachers(store, architecture, network)

@@ -14,18 +14,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import write_normalisation
 from raydistill.artifacts.tensors import read_tensors, read_whitening, write_tensors
 from raydistill.config import Curate, Images
-from raydistill.config.kinds import BY_KIND
 from raydistill.config.tree import plain
 from raydistill.core.architectures import Architecture
 from raydistill.core.ensemble import Ensemble
@@ -37,6 +35,7 @@ from raydistill.galaxies.pictures.files import Source
 from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.pictures.preparing import Preparation, prepare_original, prepare_picture
+from raydistill.pipeline.pictures.stored_networks import read_architecture
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -119,13 +118,16 @@ class PictureClassifier:
         write_tensors(folder, NETWORKS, {"parameters": self.parameters_EP}, {**info, **inverse})
 
     @staticmethod
-    def load(folder: Folder) -> PictureClassifier:
-        """Read the files of a classifier."""
+    def load(folder: Folder, own: Sequence[Architecture] = ()) -> PictureClassifier:
+        """Read the files of a classifier.
+
+        A custom network is built only if one of `own` has the same factory.
+        """
         tensors, info = read_tensors(folder, NETWORKS)
         normalisation: AnyNormalisation = (
             read_whitening(folder) if "whitening" in info else Normalisation(tuple(info["mean"]), tuple(info["std"]))
         )
-        architecture: Architecture = TypeAdapter(Annotated[Architecture, BY_KIND]).validate_python(info["architecture"])
+        architecture = read_architecture(info["architecture"], folder.uri, own)
         value_range = tuple(info["value_range"]) if isinstance(info["value_range"], list) else info["value_range"]
         return PictureClassifier(
             architecture, tuple(info["class_names"]), normalisation, Preparation(**info["preparation"]),

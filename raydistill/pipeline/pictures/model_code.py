@@ -11,6 +11,7 @@ import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
+from raydistill.core.architectures import Custom
 from raydistill.pipeline.pictures.classifier import PictureClassifier
 from raydistill.storage import Folder
 
@@ -19,8 +20,10 @@ class Classifier(PythonModel):
     """Predict classes; `PictureClassifier.predict` describes input and output."""
 
     def load_context(self, context: Any) -> None:
-        """Load the networks."""
-        self._classifier = PictureClassifier.load(Folder(context.artifacts["classifier"]))
+        """Load the networks; a custom one needs `model_config={"custom": "module:name"}`."""
+        factory = (context.model_config or {}).get("custom")
+        own = [Custom(factory=factory)] if factory else []
+        self._classifier = PictureClassifier.load(Folder(context.artifacts["classifier"]), own)
 
     # A table is also accepted. MLflow makes no schema of this type, and warns of a union and of none.
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:

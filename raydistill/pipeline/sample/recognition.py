@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from raydistill.core.architectures import Architecture
 from raydistill.core.ensemble import Ensemble
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.pipeline.pictures.experts import load_experts
@@ -22,9 +24,12 @@ class Recogniser:
     device: str
 
     @staticmethod
-    def load(store: str, curated: str, device: str) -> Recogniser:
-        """Return the experts of a store, which were trained on this curated set."""
-        return Recogniser(*load_experts(store, curated, device, features=False), device)
+    def load(store: str, curated: str, device: str, own: Sequence[Architecture] = ()) -> Recogniser:
+        """Return the experts of a store, which were trained on this curated set.
+
+        `own` are the networks that the user names.
+        """
+        return Recogniser(*load_experts(store, curated, device, features=False, own=own), device)
 
     def probability(self, images_NHWC: Tensor, labels_N: np.ndarray) -> Tensor:
         """Return the probability of each image's own class.

@@ -33,6 +33,7 @@ from raydistill.core.normalise import Whitening
 from raydistill.errors import ConfigError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.pictures.experts import check_experts
+from raydistill.pipeline.pictures.stored_networks import expert_network, own_networks
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import map_blocks
@@ -115,6 +116,7 @@ def _check_filter(plan: Plan, curated: CuratedSet, pools: Sequence[Pool]) -> Non
     """
     store = TrajectoryStore.open(plan.filter_experts.folder)
     check_experts(store, curated)
+    expert_network(store, curated, own_networks(plan.config))
     for pool in pools:
         if (pool.galaxies.labels_N == NO_CLASS).any():
             row = int(np.argmax(pool.galaxies.labels_N == NO_CLASS))
@@ -171,6 +173,7 @@ def _sample_blocks(
         folder=blocks.uri,
         pictures=pictures,
         recogniser=experts,
+        own=own_networks(plan.config),
         min_probability=0.0 if config.filter is None else config.filter.min_probability,
         threads=resources.worker_threads,
         gpus=resources.gpus,

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from raydistill.artifacts.synthetic import png_text
+from raydistill.core.architectures import Architecture
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.pipeline.sample.pictures import Columns, PictureSource
@@ -40,6 +41,8 @@ class BlockSampler:
         Threshold of the filter.
     threads, gpus
         Torch threads and GPUs of a worker.
+    own
+        The networks of the user's config.
     """
 
     folder: str
@@ -48,6 +51,7 @@ class BlockSampler:
     min_probability: float
     threads: int
     gpus: float
+    own: tuple[Architecture, ...] = ()
 
     def __call__(self, request: pa.Table) -> pa.Table:
         """Make one block, write its kept rows, and return one row of `FINISHED`."""
@@ -57,7 +61,7 @@ class BlockSampler:
         rows = _with_images(request, images_BHWC, known, self.pictures.describe(request))
         if self.recogniser is not None:
             images, labels = torch.as_tensor(images_BHWC), request["label"].to_numpy()
-            recognised_B = _recogniser(*self.recogniser, device).probability(images, labels)
+            recognised_B = _recogniser(*self.recogniser, device, self.own).probability(images, labels)
             rows = _recognised(rows, recognised_B.cpu().double().numpy(), self.min_probability)
         name = request["block"][0].as_py()
         with Folder(self.folder).writing(name) as path:
@@ -83,5 +87,5 @@ def _recognised(rows: pa.Table, recognised_B: np.ndarray, min_probability: float
 
 
 @lru_cache(maxsize=1)
-def _recogniser(store: str, curated: str, device: str) -> Recogniser:
-    return Recogniser.load(store, curated, device)
+def _recogniser(store: str, curated: str, device: str, own: tuple[Architecture, ...]) -> Recogniser:
+    return Recogniser.load(store, curated, device, own)

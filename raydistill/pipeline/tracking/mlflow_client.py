@@ -195,6 +195,7 @@ def log_classifier(client: MlflowClient, code: Path, folder: str, model_id: str,
             f"{place}/model",
             python_model=str(code),
             artifacts={"classifier": folder},
+            model_config={"custom": ""},  # a user names the factory of a custom network here
             pip_requirements=[f"raydistill=={version('raydistill')}"],  # else MLflow guesses for a minute
             mlflow_model=mlflow.models.Model(model_id=model_id, run_id=run_id),
         )
