@@ -16,13 +16,13 @@ A network is trained on a training set (`source`, `source_synthetic` or `distill
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
 
@@ -105,7 +105,7 @@ class AdaptationReport:
             damaged.
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
-        return AdaptationReport(folder, manifest, json.loads(folder.read(REPORT)))
+        return AdaptationReport(folder, manifest, read_json(folder, REPORT, dict[str, Any]))
 
     @property
     def figures(self) -> dict[str, dict[str, Any]]:

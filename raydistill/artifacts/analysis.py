@@ -10,13 +10,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.errors import ArtifactMissing, nearest
 from raydistill.storage import Folder
@@ -83,7 +83,7 @@ class AnalysisReport:
             damaged.
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
-        return AnalysisReport(folder, manifest, tuple(json.loads(folder.read(ORDER))))
+        return AnalysisReport(folder, manifest, read_json(folder, ORDER, tuple[str, ...]))
 
     @property
     def tables(self) -> list[str]:
@@ -123,5 +123,5 @@ class AnalysisReport:
         """Return a section's text, shown tables and statements, as in its JSON file."""
         if key not in self.sections:
             raise ArtifactMissing(f"the analysis has no section '{key}'", self.folder.uri, nearest(key, self.sections))
-        contents: dict[str, Any] = json.loads(self.folder.read(f"sections/{key}.json"))
+        contents = read_json(self.folder, f"sections/{key}.json", dict[str, Any])
         return contents

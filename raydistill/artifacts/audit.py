@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table, write_rows
 from raydistill.audit.findings import Finding
 from raydistill.storage import Folder
@@ -171,10 +172,8 @@ class AuditReport:
             damaged.
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
-        raw: dict[str, Any] = json.loads(folder.read(SUMMARY))
-        summary = AuditSummary(**raw | {"spaces": tuple(raw["spaces"])})
-        findings = tuple(Finding(**row) for row in read_table(folder, FINDINGS).to_pylist())
-        return AuditReport(folder, manifest, summary, findings)
+        findings = checked(folder, FINDINGS, tuple[Finding, ...], read_table(folder, FINDINGS).to_pylist())
+        return AuditReport(folder, manifest, read_json(folder, SUMMARY, AuditSummary), findings)
 
     @property
     def significant(self) -> tuple[Finding, ...]:

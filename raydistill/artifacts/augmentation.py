@@ -11,13 +11,13 @@ They are trained on real, synthetic and distilled galaxies.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
 
@@ -96,7 +96,7 @@ class AugmentationReport:
             damaged.
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
-        return AugmentationReport(folder, manifest, json.loads(folder.read(REPORT)))
+        return AugmentationReport(folder, manifest, read_json(folder, REPORT, dict[str, Any]))
 
     @property
     def class_names(self) -> list[str]:

@@ -13,11 +13,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +24,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from raydistill.artifacts.curated_summary import ClassSummary, Summary
+from raydistill.artifacts.curated_summary import Summary
 from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
@@ -118,17 +118,15 @@ class CuratedSet:
             damaged, or the summary counts galaxies that no file holds.
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
-        raw: dict[str, Any] = json.loads(folder.read("summary.json"))
-        classes = tuple(ClassSummary(**entry) for entry in raw.pop("classes"))
-        raw |= {"mean": tuple(raw["mean"]), "std": tuple(raw["std"])}
-        for label, entry in enumerate(classes):
+        summary = read_json(folder, "summary.json", Summary)
+        for label, entry in enumerate(summary.classes):
             for split in SPLITS:
                 if getattr(entry, split) and (name := partition(split, label)) not in manifest.files:
                     what = f"its summary counts galaxies in '{name}', which was not there at its commit"
                     raise ArtifactCorrupt(
                         what, folder.uri, "remove the folder and run 'raydistill curate CONFIG' again"
                     )
-        return CuratedSet(folder, manifest, Summary(**raw, classes=classes))
+        return CuratedSet(folder, manifest, summary)
 
     @property
     def class_names(self) -> list[str]:

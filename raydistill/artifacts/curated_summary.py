@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
-Levels = dict[str, float | list[float]]  # black and white, by key of the config
+Levels = dict[str, int | float | list[int | float]]  # black and white, by key of the config
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tensors import read_tensors
 from raydistill.detection.network import build_detector
 from raydistill.storage import Folder
@@ -73,7 +74,7 @@ class DetectionReport:
             damaged.
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
-        return DetectionReport(folder, manifest, json.loads(folder.read(METRICS)))
+        return DetectionReport(folder, manifest, read_json(folder, METRICS, dict[str, Any]))
 
     def table(self) -> pd.DataFrame:
         """Return one row per figure.

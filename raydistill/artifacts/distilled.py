@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import checked
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING, read_tensors, read_whitening, write_tensors, write_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation, Whitening
@@ -91,6 +92,15 @@ class SyntheticImages:
 
 
 @dataclass(frozen=True)
+class _Header:
+    """The entries of the header of `images.safetensors` that describe the set."""
+
+    class_names: list[str]
+    images_per_class: int
+    aligned: bool = False
+
+
+@dataclass(frozen=True)
 class DistilledSet:
     """An opened distilled set.
 
@@ -148,8 +158,14 @@ class DistilledSet:
         selected, info = read_images(folder, SELECTED)
         last, _ = read_images(folder, LAST)
         last = replace(last, normalisation=selected.normalisation)  # share one object: a whitening is large
-        aligned = info.get("aligned", False)
-        return DistilledSet(folder, manifest, selected, last, info["class_names"], info["images_per_class"], aligned)
+        header = checked(folder, SELECTED, _Header, info)
+        shape = (len(header.class_names) * header.images_per_class, len(header.class_names))
+        if not all(len(one.images_SCHW) == shape[0] and one.targets_SK.shape == shape for one in (selected, last)):
+            what = f"it has not {header.images_per_class} images of each of {shape[1]} classes"
+            raise ArtifactCorrupt(what, folder.uri, "remove the folder and run 'raydistill distill CONFIG' again")
+        return DistilledSet(
+            folder, manifest, selected, last, header.class_names, header.images_per_class, header.aligned
+        )
 
     @property
     def stored_per_class(self) -> int:
@@ -331,6 +347,6 @@ def read_images(folder: Folder, name: str) -> tuple[SyntheticImages, dict[str, A
         images = SyntheticImages(
             tensors["images"], tensors["targets"], tensors["student_lrs"], normalisation, info["iteration"]
         )
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         raise ArtifactCorrupt(f"'{name}' lacks {error}", folder.uri, "write it again") from error
     return images, info

@@ -13,7 +13,6 @@ The files call a training set `subject`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.core import metrics, scores
 from raydistill.storage import Folder
@@ -108,7 +108,7 @@ class EvaluationReport:
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         runs = read_table(folder, "runs.parquet")
-        return EvaluationReport(folder, manifest, json.loads(folder.read("evaluation.json")), runs)
+        return EvaluationReport(folder, manifest, read_json(folder, "evaluation.json", dict[str, Any]), runs)
 
     @property
     def groups(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class EvaluationReport:
         of the lowest completeness, and `slope`, that of the true class's probability with the
         nuisance. Sizes count in decades.
         """
-        return json.loads(self.folder.read(GROUPS)) if GROUPS in self.manifest.files else {}
+        return read_json(self.folder, GROUPS, dict[str, Any]) if GROUPS in self.manifest.files else {}
 
     def table(self) -> pd.DataFrame:
         """Return the accuracies: one row per training set, protocol and network.

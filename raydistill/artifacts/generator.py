@@ -182,7 +182,7 @@ class GeneratorArtifact:
         folder, manifest = open_folder(uri, KIND, verify=verify)
         try:
             summary = GeneratorSummary.from_json(folder.read(SUMMARY))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             fix = "install the release that wrote it, or train the generator again"
             raise ArtifactCorrupt(f"'{SUMMARY}' cannot be read ({error})", folder.uri, fix) from error
         return GeneratorArtifact(folder, manifest, summary)

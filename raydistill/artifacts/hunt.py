@@ -24,11 +24,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
 
@@ -157,8 +158,7 @@ class HuntRound:
             damaged.
         """
         folder, manifest = open_folder(uri, ROUND_KIND, verify=verify)
-        raw: dict[str, Any] = json.loads(folder.read(ROUND))
-        return HuntRound(folder, manifest, RoundSummary(**raw | {"sources": tuple(raw["sources"])}))
+        return HuntRound(folder, manifest, read_json(folder, ROUND, RoundSummary))
 
     def scores(self) -> pd.DataFrame:
         """Return every object's `object_id`, `score` and `label`, in the survey's order."""
@@ -253,8 +253,7 @@ class HuntReport:
             damaged.
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
-        raw: dict[str, Any] = json.loads(folder.read(SUMMARY))
-        return HuntReport(folder, manifest, HuntSummary(**raw | {"strategies": tuple(raw["strategies"])}))
+        return HuntReport(folder, manifest, read_json(folder, SUMMARY, HuntSummary))
 
     def table(self) -> pd.DataFrame:
         """Return one row per strategy, moment and metric: the columns of `METRICS_SCHEMA`."""

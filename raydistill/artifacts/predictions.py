@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from raydistill.artifacts.curated_summary import Levels
 from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
 
@@ -137,8 +138,7 @@ class PredictionSet:
             damaged.
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
-        raw = json.loads(folder.read(SUMMARY))
-        return PredictionSet(folder, manifest, PredictionSummary(**{**raw, "class_names": tuple(raw["class_names"])}))
+        return PredictionSet(folder, manifest, read_json(folder, SUMMARY, PredictionSummary))
 
     @property
     def class_names(self) -> list[str]:

@@ -27,6 +27,7 @@ from torch.utils.data import TensorDataset
 
 from raydistill.artifacts import curated
 from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
 from raydistill.core.normalise import AnyNormalisation, Normalisation
@@ -149,15 +150,6 @@ class SyntheticSummary:
         """Return the bytes of `summary.json`."""
         return json.dumps(asdict(self), indent=1).encode()
 
-    @staticmethod
-    def from_json(data: bytes) -> SyntheticSummary:
-        """Return the summary in the bytes of `summary.json`."""
-        raw: dict[str, Any] = json.loads(data)
-        raw["classes"] = tuple(SyntheticClass(**entry) for entry in raw["classes"])
-        raw["unlabelled"] = SyntheticClass(**raw["unlabelled"])
-        raw["condition"] = tuple((name, size) for name, size in raw["condition"])
-        return SyntheticSummary(**raw | {"mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
-
 
 @dataclass(frozen=True)
 class SyntheticSet:
@@ -202,7 +194,7 @@ class SyntheticSet:
             damaged, or the summary counts samples that no file holds.
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
-        summary = SyntheticSummary.from_json(folder.read("summary.json"))
+        summary = read_json(folder, "summary.json", SyntheticSummary)
         for label, entry in [*enumerate(summary.classes), (NO_CLASS, summary.unlabelled)]:
             if entry.kept and (name := partition(label)) not in manifest.files:
                 what = f"its summary counts samples in '{name}', which was not there at its commit"

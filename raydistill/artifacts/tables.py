@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from raydistill.errors import ArtifactCorrupt, describe_arrow_error
 from raydistill.storage import Folder
 
 
@@ -40,13 +41,18 @@ class LabelledImages:
 
 
 def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:
-    """Return a Parquet file or some of its columns; errors are those of `Folder.read`.
+    """Return a Parquet file or some of its columns.
 
-    Reading uses no threads. `pyarrow.parquet.read_table` leaves threads that still free memory, and
-    a process that exits meanwhile is aborted (exit code 134; apache/arrow#49942 and #50482).
+    Errors are those of `Folder.read`; ArtifactCorrupt for another file. Reading uses no threads.
+    `pyarrow.parquet.read_table` leaves threads that still free memory, and a process that exits
+    meanwhile is aborted (exit code 134; apache/arrow#49942 and #50482).
     """
     with folder.open(name) if columns else pa.BufferReader(folder.read(name)) as source:
-        return pq.ParquetFile(source, pre_buffer=False).read(columns, use_threads=False)
+        try:
+            return pq.ParquetFile(source, pre_buffer=False).read(columns, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            what = f"'{name}' is damaged or no Parquet file ({describe_arrow_error(error)})"
+            raise ArtifactCorrupt(what, folder.uri, "make it again") from error
 
 
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:

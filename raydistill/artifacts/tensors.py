@@ -42,7 +42,7 @@ def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str
         stated = info.pop(SHA256, None)  # sets written before 2026-11-23 have none
         if stated not in (None, _sha256(tensors, info)):
             raise ValueError("a bit has changed")
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+    except (safetensors.SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactCorrupt(
             f"'{name}' is damaged or no safetensors file of raydistill", folder.uri, "write it again"
         ) from error

@@ -27,13 +27,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import takewhile
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.core.networks import Layout
 from raydistill.core.training import FitState
 from raydistill.core.trajectories import final_parameters, progress
@@ -58,6 +60,21 @@ def record(expert: int) -> str:
     The record also holds the sha256 of the shard and of itself. It is written before the shard.
     """
     return f"expert-{expert:04d}.json"
+
+
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+@dataclass(frozen=True)
+class _StoredLayout:
+    """The contents of `layout.json`."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[Count, ...], ...]
+    num_experts: Count
+    num_epochs: Count
+    ends_only: bool
+    steps: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,11 +126,11 @@ class TrajectoryStore:
             damaged.
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
-        raw = json.loads(folder.read("layout.json"))
-        layout = Layout(tuple(raw["names"]), tuple(tuple(shape) for shape in raw["shapes"]))
+        stored = read_json(folder, "layout.json", _StoredLayout)
+        layout = Layout(stored.names, stored.shapes)
         return TrajectoryStore(
-            folder, manifest, layout, raw["num_experts"], raw["num_epochs"], raw["ends_only"], tuple(raw.get("steps", ()))
-        )  # fmt: skip
+            folder, manifest, layout, stored.num_experts, stored.num_epochs, stored.ends_only, stored.steps
+        )
 
     def __call__(self, expert: int, epoch: int) -> Tensor:
         """Return the flat parameter vector of an expert after an epoch.

@@ -167,6 +167,7 @@ class Folder:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Yield a local path to write to; `name` appears unless the body raises an error."""
+        target = self._at(name)
         if not self.is_local:
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / Path(name).name
@@ -176,7 +177,7 @@ class Folder:
                     self._put(path, name)
             return
         with disk_errors(self.uri):
-            final = Path(self._at(name))
+            final = Path(target)
             final.parent.mkdir(parents=True, exist_ok=True)
             # matplotlib, pyarrow and astropy choose their format by the suffix, so it stays last.
             temporary = final.with_name(f".{uuid.uuid4().hex[:8]}.{final.name}")
@@ -200,9 +201,10 @@ class Folder:
 
     def local(self, name: str, sha256: str | None = None) -> Path:
         """Return a local path of the file, or of a copy checked against `sha256`."""
+        path = self._at(name)
         if self.is_local:
-            return Path(self._at(name))
-        copy = CACHE / (sha256 or hashlib.sha256(self._at(name).encode()).hexdigest()) / Path(name).name
+            return Path(path)
+        copy = CACHE / (sha256 or hashlib.sha256(path.encode()).hexdigest()) / Path(name).name
         if sha256 is None or not _has_digest(copy, sha256):
             copy.parent.mkdir(parents=True, exist_ok=True)
             temporary = copy.with_name(f".{uuid.uuid4().hex[:8]}.{copy.name}")
@@ -298,7 +300,7 @@ class Folder:
         self._fs.put_file(str(path), self._at(name))
 
     def _at(self, name: str) -> str:
-        """Return the path of a file. An artifact may hold any name, so none leaves the folder."""
+        """Return the path of a file; ArtifactCorrupt for a name outside of the folder."""
         if ".." in name.split("/") or "\0" in name:
             raise ArtifactCorrupt(f"it names a file outside of its folder: {name!r}", self.uri, "remove it")
         return f"{self._path}/{name}" if name else self._path

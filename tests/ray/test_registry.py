@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tracking_tools import client_of, warnings_of
 import raydistill as rd
 from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, write_images
 from raydistill.artifacts.manifest import commit
+from raydistill.core.architectures import Custom
+from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import Normalisation
 from raydistill.errors import ArtifactError, ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.pipeline.pictures.classifier import MODEL_CODE
@@ -21,7 +24,7 @@ from raydistill.pipeline.tracking.tracker import Tracker
 from raydistill.pipeline.tracking.uris import default_uri
 from raydistill.storage import Folder
 from tests.servers import free_port
-from tests.unit.pipeline.classifier_tools import classifier, pictures
+from tests.unit.pipeline.classifier_tools import NAMES, SIZE, classifier, pictures
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +161,23 @@ def test_a_registered_classifier_predicts_in_mlflow_and_holds_no_pickle(
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert {"networks.safetensors", "model_code.py", "MLmodel"} <= files
     assert not [name for name in files if name.endswith(("pkl", "pt", "pth"))]
+
+
+def test_a_custom_network_in_mlflow_is_imported_only_if_its_user_names_it(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    custom = Custom(factory="tests.unit.core.test_networks:linear")
+    parameters = initial_parameters(build_network(custom, len(NAMES), SIZE), 1)[None]
+    own = replace(classifier(), architecture=custom, parameters_EP=parameters)
+    model = Model(
+        "own_networks", CLASSIFIER, "/there", "ab", "cc", 0.5, 0, "survey", "dd" * 32, save=own.save, code=MODEL_CODE
+    )
+    with tracker.run("trajectories", identity="ab") as run:
+        run.register(model)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)
+    with pytest.raises(ArtifactIncompatible, match="its network is the code 'tests"):
+        mlflow.pyfunc.load_model("models:/own_networks@best", dst_path=str(tmp_path))
+    loaded = mlflow.pyfunc.load_model("models:/own_networks@best", model_config={"custom": custom.factory})
+    assert loaded.predict(pictures(2, SIZE)).equals(own.predict(pictures(2, SIZE)))

@@ -247,6 +247,32 @@ def test_an_unknown_scheme_is_a_config_error() -> None:
         Folder("nosuch://bucket/x")
 
 
+@pytest.mark.parametrize(
+    "uri",
+    ["reference://::file:///x/refs.json", "simplecache::https://x.org/a", "filecache://::s3://b/x", "s3://b/x::http://x.org/y",
+     "zip://a::file:///x.zip", "dask://x", "dir://x", "git://x", "jupyter://x", "data://x"],
+)  # fmt: skip
+def test_storages_that_wrap_others_are_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match="unknown storage"):
+        Folder(uri)
+
+
+def test_colons_in_a_local_path_are_part_of_it(tmp_path: Path) -> None:
+    Folder(tmp_path / "a::b").write("x", b"1")
+    assert (tmp_path / "a::b" / "x").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "..", "a/..", "x\0y"])
+def test_no_name_leaves_the_folder(folder: Folder, name: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("outside")
+    for action in (folder.read, folder.exists, folder.size, folder.remove, folder.open, folder.files, folder.local):
+        with pytest.raises(ArtifactCorrupt, match="it names a file outside of its folder"):
+            action(name)
+    with pytest.raises(ArtifactCorrupt):
+        folder.write(name, b"")
+    assert (tmp_path / "x").read_text() == "outside"
+
+
 def test_the_error_of_an_unreachable_store_survives_pickling(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
 

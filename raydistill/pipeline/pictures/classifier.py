@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 NETWORKS = "networks.safetensors"
 MODEL_CODE = Path(__file__).with_name("model_code.py")  # makes a saved classifier a model of MLflow
+TRUST = "if you trust this code, load the model with model_config={'custom': 'MODULE:NAME'}"
 INPUTS = "give uint8 [N, H, W, 3], or a table with a column 'path' (files) or 'image' (their bytes)"
 
 
@@ -127,7 +128,7 @@ class PictureClassifier:
         normalisation: AnyNormalisation = (
             read_whitening(folder) if "whitening" in info else Normalisation(tuple(info["mean"]), tuple(info["std"]))
         )
-        architecture = read_architecture(info["architecture"], folder.uri, own)
+        architecture = read_architecture(info["architecture"], folder.uri, own, TRUST)
         value_range = tuple(info["value_range"]) if isinstance(info["value_range"], list) else info["value_range"]
         return PictureClassifier(
             architecture, tuple(info["class_names"]), normalisation, Preparation(**info["preparation"]),

@@ -1,4 +1,4 @@
-"""Read the network that an artifact stores, without running code that the artifact names.
+"""Read the network of an artifact without running code that it names.
 
 The built-in networks are sizes. A `custom` network is a function of a module, so it is built only
 if a network of the user's own config names the same function. Files of weights are read for networks
@@ -20,7 +20,7 @@ from raydistill.config.kinds import BY_KIND
 from raydistill.core.architectures import AnswerNetwork, Architecture, Custom
 from raydistill.core.networks import Network, build_network
 from raydistill.core.timm_networks import Timm
-from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ConfigError
 
 
 def own_networks(config: Config) -> tuple[Architecture, ...]:
@@ -28,7 +28,10 @@ def own_networks(config: Config) -> tuple[Architecture, ...]:
     return (config.network, *config.evaluate.other_networks)
 
 
-def read_architecture(stored: Any, where: str, own: Sequence[Architecture]) -> Architecture:
+TRUST = "if you trust this code, name it in evaluate.other_networks"
+
+
+def read_architecture(stored: Any, where: str, own: Sequence[Architecture], trust: str = TRUST) -> Architecture:
     """Return the architecture that an artifact stores as plain values.
 
     Parameters
@@ -39,6 +42,8 @@ def read_architecture(stored: Any, where: str, own: Sequence[Architecture]) -> A
         The artifact.
     own
         The networks that the user names, see `own_networks`.
+    trust
+        How to name the code, for an error message.
 
     Raises
     ------
@@ -55,7 +60,7 @@ def read_architecture(stored: Any, where: str, own: Sequence[Architecture]) -> A
     network = architecture.base if isinstance(architecture, AnswerNetwork) else architecture
     if isinstance(network, Custom) and network.factory not in {one.factory for one in own if isinstance(one, Custom)}:
         what = f"its network is the code '{network.factory}', which your config does not name"
-        raise ArtifactIncompatible(what, where, "if you trust this code, name it in evaluate.other_networks")
+        raise ArtifactIncompatible(what, where, trust)
     if isinstance(network, Timm) and network not in own:
         fitted = network.without_weights()
         return replace(architecture, base=fitted) if isinstance(architecture, AnswerNetwork) else fitted
@@ -78,7 +83,7 @@ def expert_network(store: TrajectoryStore, curated: CuratedSet, own: Sequence[Ar
     architecture = expert_architecture(store, own)
     try:
         network = build_network(architecture, curated.num_classes, curated.summary.image_size)
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         raise ArtifactIncompatible(
             f"its network cannot be built ({error})", store.folder.uri, "train experts again"
         ) from error
