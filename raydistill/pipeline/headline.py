@@ -37,9 +37,12 @@ def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None
             if folder.exists(name):  # sets of other programs have no atlas
                 run.artifact(folder.local(name))
         head = ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %")
-        parts += [markdown_table([head, *table(artifact)]), for_markdown(verdict(artifact.summary))]
-        if share is not None:
-            parts.append(f"It reaches {share:.0%} of its experts' balanced accuracy.")
+        reached = [] if share is None else [f"It reaches {share:.0%} of its experts' balanced accuracy."]
+        # The verdict first: MLflow's page shows some six lines, and the rest after a click.
+        parts = [
+            " ".join([parts[0], for_markdown(verdict(artifact.summary)), *reached]),
+            markdown_table([head, *table(artifact)]),
+        ]
         parts.append(
             "Pictures: `atlas.png` (prototypes beside images of their class) and `accuracy.png` below Artifacts."
         )

@@ -64,6 +64,13 @@ class Walk:
         found = f"[...document.querySelectorAll({json.dumps(selector)})].find(e => e.textContent.trim().startsWith({json.dumps(start)}))"
         await self.page.evaluate(f"{found}.click()")
 
+    async def follow(self, text: str) -> None:
+        """Open the page of a link of a description, which MLflow opens in a new tab."""
+        link = f"[...document.querySelectorAll('a')].find(e => e.textContent === {json.dumps(text)})"
+        address = await self.page.evaluate(f"{link}.href")
+        await self.page.goto("about:blank")
+        await self.page.call("Page.navigate", url=address)
+
     async def picture_width(self) -> int:
         """Wait until the page's largest picture is loaded; return its width in pixels."""
         for _ in range(300):
@@ -91,10 +98,13 @@ async def walk_run(walk: Walk, client: Any, experiment_id: str) -> None:
     pages = {stage: f"experiments/{experiment_id}/runs/{run.info.run_id}" for stage, run in runs.items()}
     config, parent = runs["run"].data.tags["config"], runs["run"].info.run_id
     stages = [run.info.run_name for run in runs.values() if run.data.tags.get("mlflow.parentRunId") == parent]
-    await walk.visit(
-        f"experiments/{experiment_id}/runs?{TRAINING}",
+    await walk.visit(f"experiments/{experiment_id}", "Runs of raydistill")  # as from the server's start page
+    await walk.follow("Show them with their accuracies")
+    await walk.read(
         "matching runs",
         runs["run"].info.run_name,
+        "distilled/balanced_accuracy",
+        "class_mean/balanced_accuracy",
         name="runs",
     )
     await walk.click("a", runs["run"].info.run_name)

@@ -201,9 +201,12 @@ def test_runs_are_found_by_name_and_tags(undisturbed: Path, runs: dict[str, Any]
     experiment = client(undisturbed).get_experiment_by_name("tiny")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     log = "".join(path.read_text() for path in undisturbed.glob("command-*.err"))
-    assert f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}?workflowType=machine_learning" in log
+    assert (
+        f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=raydistill&workflowType=machine_learning"
+        in log
+    )
     for stage, run in runs.items():
-        assert run.info.run_name.startswith(f"{stage} tiny "), stage
+        assert run.info.run_name.startswith(f"{stage} tiny #"), stage
     wanted = "tags.config = 'tiny' and tags.survey = 'simulated' and tags.ipc = '1' and tags.method = 'mtt'"
     found = client(undisturbed).search_runs([experiment.experiment_id], f"{wanted} and tags.seed = '3'")
     assert len(found) == len(runs)

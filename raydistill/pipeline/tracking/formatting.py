@@ -18,6 +18,13 @@ from raydistill.errors import RaydistillError
 
 NOTE = "mlflow.note.content"  # Markdown, at the top of the page of a run
 TABLES = "mlflow.loggedArtifacts"  # the artifacts that MLflow shows as tables
+VIEW = "raydistill"  # the saved view of an experiment's runs, of MLflow's menu "Views"
+COLUMNS = (
+    "metrics.`distilled/balanced_accuracy`",
+    "metrics.`class_mean/balanced_accuracy`",
+    "metrics.`random_real/balanced_accuracy`",
+    "metrics.`experts/balanced_accuracy`",
+)  # of that view
 # mlflow/utils/validation.py, 3.17: longer values are refused, or cut without a warning
 MAX_TAG, MAX_PARAM, MAX_NAME, MAX_DIGEST = 8000, 6000, 250, 36
 
@@ -57,6 +64,27 @@ def format_tags(stage: str, identity: str, parents: Mapping[str, str], parent_ru
     if commit := source_commit():
         tags["mlflow.source.git.commit"] = commit
     return tags
+
+
+def experiment_tags(experiment_id: str) -> dict[str, str]:
+    """Return an experiment's tags: kind, description, and a view of its runs.
+
+    MLflow 3.17 opens an experiment on a page for language models, whatever its kind, if it is
+    reached from the start page. The description leads from there to the runs.
+    """
+    view = {"name": "Accuracies", "createdAt": 0, "state": json.dumps({"selectedColumns": COLUMNS})}
+    link = f"[Show them with their accuracies](#{runs_path(experiment_id)})"
+    return {
+        # The value is that of MLflow's own JavaScript.
+        "mlflow.experimentKind": "custom_model_development",
+        f"mlflow.sharedViewState.{VIEW}": json.dumps(view),
+        NOTE: f"Runs of raydistill. {link}. A run of the pipeline has the runs of its stages below it.",
+    }
+
+
+def runs_path(experiment_id: str) -> str:
+    """Return the page of an experiment's runs, below the `#` of a server's address."""
+    return f"/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
 
 
 def search_tags(config: Mapping[str, Any]) -> dict[str, str]:

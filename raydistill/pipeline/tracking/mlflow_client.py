@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# The kind of an experiment. MLflow 3.17 chooses the page by a switch of its menu all the same (`uris.runs_page`).
-KIND, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
 PARAMS_PER_BATCH = 100  # mlflow/utils/validation.py, 3.17
 ENVIRONMENT = {  # a user's own values stay
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -74,7 +72,7 @@ def open_client(uri: str) -> MlflowClient:
 def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
     """Return the id of an experiment, a new one if needed; ValueError if deleted.
 
-    An older experiment without a kind gets one.
+    Tags that it lacks are added, so a user's own description stays.
     """
     from mlflow.exceptions import MlflowException
 
@@ -82,17 +80,18 @@ def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
     if experiment is None:
         folder = artifact_folder(uri)
         try:
-            location = None if folder is None else folder.as_uri()
-            return client.create_experiment(name, artifact_location=location, tags={KIND: MODEL_TRAINING})
+            client.create_experiment(name, artifact_location=None if folder is None else folder.as_uri())
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise
-            experiment = client.get_experiment_by_name(name)
+        experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise ValueError(f"experiment '{name}' was deleted: restore it with `mlflow experiments restore`")
-    if KIND not in experiment.tags:
-        client.set_experiment_tag(experiment.experiment_id, KIND, MODEL_TRAINING)
-    return str(experiment.experiment_id)
+    experiment_id = str(experiment.experiment_id)
+    for key, value in formatting.experiment_tags(experiment_id).items():
+        if key not in experiment.tags:
+            client.set_experiment_tag(experiment_id, key, value)
+    return experiment_id
 
 
 def create_run(client: MlflowClient, experiment: str, name: str, tags: dict[str, str], start_time: int) -> str:

@@ -122,7 +122,7 @@ class Tracker:
             return
         config = formatting.to_dict(params or {})
         tags = formatting.format_tags(stage, identity, parents or {}, parent_run_id) | formatting.search_tags(config)
-        title = " ".join([stage, *([config["name"]] if "name" in config else []), identity[:8]])
+        title = " ".join([stage, *([config["name"]] if "name" in config else []), f"#{identity[:8]}"])
         run = _MlflowRun(self, name or title, tags)
         run.describe(params or {}, inputs)
         status, error = "FINISHED", None

@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from raydistill.pipeline.tracking.formatting import runs_path
 from raydistill.pipeline.tracking.relocation import ARTIFACTS
 
 
@@ -42,13 +43,9 @@ def ui_command(uri: str) -> str:
 
 
 def runs_page(uri: str, experiment_id: str) -> str:
-    """Return the address of an experiment's runs, at the server or from `ui_command`.
-
-    Without `workflowType` MLflow 3.17 opens a page for language models, whatever kind the
-    experiment has.
-    """
+    """Return the address of an experiment's runs, at the server or from `ui_command`."""
     server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
-    return f"{server.rstrip('/')}/#/experiments/{experiment_id}?workflowType=machine_learning"
+    return f"{server.rstrip('/')}/#{runs_path(experiment_id)}"
 
 
 def _program_path(name: str) -> str:
