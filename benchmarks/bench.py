@@ -207,7 +207,7 @@ def training() -> Iterator[dict[str, Any]]:
 def _training() -> dict[str, float]:
     from workloads import training_step
 
-    from raydistill.core.training import Training
+    from raydistill.core.options.training import Training
 
     recipes = {"eager": Training(batch_size=256), "compiled": Training(batch_size=256, compile=True)}
     if _bfloat16():
@@ -232,7 +232,8 @@ def _evaluation() -> dict[str, float]:
 
     from raydistill.core.architectures import ConvNet
     from raydistill.core.networks import build_network, initial_parameters
-    from raydistill.core.training import Training, train
+    from raydistill.core.options.training import Training
+    from raydistill.core.training import train
 
     network = build_network(ConvNet(), CLASSES, SIDE)
     images, targets = torch.randn(CLASSES, 3, SIDE, SIDE), torch.eye(CLASSES)

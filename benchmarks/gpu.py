@@ -35,7 +35,7 @@ from workloads import matching, training_step
 from raydistill.core.architectures import ConvNet
 from raydistill.core.cost_model import forward_flops
 from raydistill.core.networks import build_network
-from raydistill.core.training import Training
+from raydistill.core.options.training import Training
 from raydistill.pipeline.runtime.resources import device_of
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"

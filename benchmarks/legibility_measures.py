@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from raydistill.analysis.prototypes import nearest_real
-from raydistill.core.augment import orbit
+from raydistill.core.augmenting import orbit
 from raydistill.morphology.light import light_above_sky
 from raydistill.morphology.shapes import fourier_components, pattern
 

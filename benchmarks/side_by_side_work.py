@@ -272,7 +272,8 @@ def evaluate(spec: Spec, answers: Any) -> None:
     from raydistill.core.augment import DSA, Augmentation
     from raydistill.core.initial import hard_labels
     from raydistill.core.networks import initial_parameters
-    from raydistill.core.training import Training, lr_schedule, predict, train
+    from raydistill.core.options.training import Training
+    from raydistill.core.training import lr_schedule, predict, train
     from raydistill.errors import DivergenceError
     from raydistill.seeding import fold_in
 

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from raydistill.core.architectures import ConvNet
-from raydistill.core.arithmetic import Precision
+from raydistill.core.arithmetic import EngineName, Precision
 from raydistill.core.augment import Augmentation
-from raydistill.core.engines import EngineName, engine_options
+from raydistill.core.engines import engine_options
 from raydistill.core.matching import Batch, Matcher, student_loss
 from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.training import Training, _gradient
+from raydistill.core.options.training import Training
+from raydistill.core.training import _gradient
 
 
 def matching(

@@ -17,9 +17,10 @@ from raydistill.core.coreset import random_real
 from raydistill.core.distiller import Distiller
 from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
+from raydistill.core.options.training import Training
 from raydistill.core.recipe import Recipe
 from raydistill.core.schedule import Fixed
-from raydistill.core.training import Training, evaluate, train
+from raydistill.core.training import evaluate, train
 from raydistill.core.trajectories import InMemoryTrajectories
 from raydistill.seeding import generator
 

@@ -26,9 +26,10 @@ from .core.distiller import Distiller
 from .core.engines import Adjoint, Unrolled
 from .core.matching import Matcher
 from .core.networks import Network, build_network, initial_parameters
+from .core.options.training import Training
 from .core.recipe import Recipe
 from .core.schedule import Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
-from .core.training import Training, fit, predict, train
+from .core.training import fit, predict, train
 from .core.trajectories import InMemoryTrajectories
 from .errors import (
     ArtifactCorrupt,

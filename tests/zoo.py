@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.core.architectures import MLP, AlexNet, Architecture, ConvNet, ViT
-from raydistill.core.augment import DSA, Augmentation, AugmentationParameters
+from raydistill.core.augment import DSA, Augmentation
+from raydistill.core.augmenting import AugmentationParameters
 from raydistill.core.matching import Batch
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import Training
+from raydistill.core.options.training import Training
 from raydistill.core.trajectories import InMemoryTrajectories
 from raydistill.seeding import generator
 

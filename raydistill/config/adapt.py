@@ -10,10 +10,10 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from raydistill.config.experts import GALAXIES
 from raydistill.config.kinds import AnyArchitecture
-from raydistill.core.adaptation import Alignment
 from raydistill.core.architectures import ConvNet
 from raydistill.core.augment import Augmentation
-from raydistill.core.weighted_training import WeightedTraining
+from raydistill.core.options.adaptation import Alignment
+from raydistill.core.options.weighted_training import WeightedTraining
 
 MIN_SEEDS = 2  # an interval needs two
 

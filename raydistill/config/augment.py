@@ -14,7 +14,7 @@ from raydistill.config.kinds import AnyArchitecture
 from raydistill.core.architectures import ConvNet
 from raydistill.core.arithmetic import Precision
 from raydistill.core.augment import Augmentation
-from raydistill.core.weighted_training import WeightedTraining
+from raydistill.core.options.weighted_training import WeightedTraining
 
 Method = Literal[
     "real", "flips", "oversampling", "class_balanced", "focal", "mixup",

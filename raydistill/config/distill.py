@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from raydistill.config.experts import GALAXIES
 from raydistill.config.kinds import AnyArchitecture, AnySchedule, AnyStep
 from raydistill.core.augment import Augmentation, Symmetries
-from raydistill.core.outcome import OutcomeMatching
+from raydistill.core.options.outcome import OutcomeMatching
 from raydistill.core.recipe import Recipe
 from raydistill.core.schedule import LossWeighted
 from raydistill.fields import later

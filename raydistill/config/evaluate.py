@@ -10,9 +10,9 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from raydistill.config.experts import GALAXIES, ExpertTraining, Nuisance
 from raydistill.config.kinds import AnyArchitecture
 from raydistill.core.augment import Augmentation
-from raydistill.core.characteristic import CharacteristicMatching
-from raydistill.core.distribution import DistributionMatching
-from raydistill.core.training import Training
+from raydistill.core.options.characteristic import CharacteristicMatching
+from raydistill.core.options.distribution import DistributionMatching
+from raydistill.core.options.training import Training
 from raydistill.fields import later
 
 Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm", "ncfm"]

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveInt
 
 from raydistill.core.augment import Augmentation
+from raydistill.core.options.training import Training
 from raydistill.core.snapshots import Snapshots, plan_snapshots
-from raydistill.core.training import Training
 from raydistill.fields import later
 
 Nuisance = Literal["petro_r90", "redshift"]  # numbers of the curated set that should not decide a class

@@ -1,5 +1,6 @@
 """Define architectures: records of sizes whose `module(...)` builds the network.
 
+Configs are made of them, so torch is imported when a network is built (`core.modules`).
 `core.timm_networks` has those of timm. None has batch norm, because its running statistics are
 state and a network here is a pure function of its parameters. Instance norm replaces it, as in the
 cross-architecture tables of the literature (Cazenavette et al. 2022, arXiv:2203.11932).
@@ -9,26 +10,38 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import math
 import os
 import sys
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from raydistill.core.checks import at_least
-from raydistill.core.dirichlet import ClassReadout, Paths
 from raydistill.core.timm_networks import Timm
-from raydistill.core.transformer import Block, Mean, Patches
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Paths = tuple[tuple[tuple[int, ...], ...], ...]  # of each class: its steps, each with the columns of its answers
+
+
+class BuiltIn:
+    """A network whose layers are in `core.modules`."""
+
+    def check(self, image_size: int) -> None:
+        """Raise ValueError if the network does not fit images of this side [px]."""
+
+    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+        """Return the torch module, with initial parameters from torch's global generator."""
+        from raydistill.core.modules import build
+
+        self.check(image_size)
+        return build(self, num_classes, image_size, channels)
 
 
 @dataclass(frozen=True)
-class ConvNet:
+class ConvNet(BuiltIn):
     """`depth` blocks of conv, norm, ReLU and 2x2 average pooling, then a linear layer.
 
     The network of the dataset-distillation literature (Zhao et al. 2021, arXiv:2006.05929): depth
@@ -58,27 +71,12 @@ class ConvNet:
         """Return a short name, such as convnet-d3-w128."""
         return f"convnet-d{self.depth}-w{self.width}" + ("" if self.norm == "instance" else f"-{self.norm}")
 
-    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-        """Return the torch module, with initial parameters from torch's global generator."""
+    def check(self, image_size: int) -> None:
         _check_pixels(image_size, 2**self.depth, f"{self.depth} poolings")
-        blocks: list[nn.Module] = []
-        for index in range(self.depth):
-            blocks.append(nn.Conv2d(channels if index == 0 else self.width, self.width, kernel_size=3, padding=1))
-            blocks += [*self._norm(), nn.ReLU(), nn.AvgPool2d(2)]
-        side = image_size // 2**self.depth
-        return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(self.width * side * side, num_classes))
-
-    def _norm(self) -> list[nn.Module]:
-        # Groups of 16 channels, or fewer that divide the width.
-        sixteens = math.gcd(self.width, max(1, self.width // 16))
-        groups = {"instance": self.width, "group": sixteens, "none": 0}[self.norm]
-        # One group per channel is instance norm with a learned scale and shift, as in the peers'
-        # code.
-        return [nn.GroupNorm(groups, self.width)] if groups else []
 
 
 @dataclass(frozen=True)
-class MLP:
+class MLP(BuiltIn):
     """Two hidden layers on the pixels, the simplest for cross-architecture tests.
 
     Parameters
@@ -97,14 +95,9 @@ class MLP:
     def name(self) -> str:
         return f"mlp-w{self.width}"
 
-    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-        sizes = [channels * image_size**2, self.width, self.width]
-        hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
-        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(self.width, num_classes))
-
 
 @dataclass(frozen=True)
-class AlexNet:
+class AlexNet(BuiltIn):
     """AlexNet for small images: five convolutions and one linear layer.
 
     Zhao et al. 2021, arXiv:2006.05929.
@@ -125,19 +118,12 @@ class AlexNet:
     def name(self) -> str:
         return _name(self)
 
-    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+    def check(self, image_size: int) -> None:
         _check_pixels(image_size, 8, "3 poolings")
-        one, two, three = self.width, 3 * self.width // 2, 2 * self.width
-        layers: list[nn.Module] = [nn.Conv2d(channels, one, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
-        layers += [nn.Conv2d(one, two, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
-        for a, b in ((two, three), (three, two), (two, two)):
-            layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU()]
-        side = image_size // 8
-        return nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(two * side * side, num_classes))
 
 
 @dataclass(frozen=True)
-class VGG11:
+class VGG11(BuiltIn):
     """VGG-11 with instance norm and one linear layer.
 
     Simonyan & Zisserman 2015, arXiv:1409.1556.
@@ -158,21 +144,12 @@ class VGG11:
     def name(self) -> str:
         return _name(self)
 
-    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+    def check(self, image_size: int) -> None:
         _check_pixels(image_size, 32, "5 poolings")
-        layers: list[nn.Module] = []
-        before = channels
-        for stage in ((1,), (2,), (4, 4), (8, 8), (8, 8)):
-            for wide in stage:
-                layers += [nn.Conv2d(before, wide * self.width, 3, padding=1), _instance(wide * self.width), nn.ReLU()]
-                before = wide * self.width
-            layers.append(nn.MaxPool2d(2))
-        side = image_size // 32
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * side * side, num_classes))
 
 
 @dataclass(frozen=True)
-class ResNet18:
+class ResNet18(BuiltIn):
     """ResNet-18 for small images: 3x3 stem, no pooling, instance norm.
 
     He et al. 2016, arXiv:1512.03385.
@@ -193,42 +170,12 @@ class ResNet18:
     def name(self) -> str:
         return _name(self)
 
-    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+    def check(self, image_size: int) -> None:
         _check_pixels(image_size, 16, "3 strides and an instance norm")
-        widths = [self.width * 2**stage for stage in range(4)]
-        layers: list[nn.Module] = [
-            nn.Conv2d(channels, widths[0], 3, padding=1, bias=False),
-            _instance(widths[0]),
-            nn.ReLU(),
-        ]
-        before = widths[0]
-        for stage, wide in enumerate(widths):
-            for block in range(2):
-                layers.append(_Residual(before, wide, stride=2 if stage and not block else 1))
-                before = wide
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes))
-
-
-class _Residual(nn.Module):
-    """Two 3x3 convolutions and a shortcut, a 1x1 convolution if the shape changes."""
-
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, padding=1, bias=False), _instance(after), nn.ReLU(),
-            nn.Conv2d(after, after, 3, padding=1, bias=False), _instance(after),
-        )  # fmt: skip
-        same = stride == 1 and before == after
-        self.shortcut = (
-            nn.Identity() if same else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), _instance(after))
-        )
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return torch.relu(self.body(x_BCHW) + self.shortcut(x_BCHW))
 
 
 @dataclass(frozen=True)
-class ViT:
+class ViT(BuiltIn):
     """A small vision transformer: pre-norm, mean over patches, no class token.
 
     Dosovitskiy et al. 2021, arXiv:2010.11929.
@@ -260,13 +207,9 @@ class ViT:
     def name(self) -> str:
         return f"vit-p{self.patch}-w{self.width}-d{self.depth}-h{self.heads}"
 
-    def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+    def check(self, image_size: int) -> None:
         if image_size % self.patch:
             raise ValueError(f"patches of {self.patch} pixels do not tile an image of {image_size}")
-        blocks = [Block(self.width, self.heads) for _ in range(self.depth)]
-        patches = (image_size // self.patch) ** 2
-        first = Patches(channels, self.patch, self.width, patches)
-        return nn.Sequential(first, *blocks, nn.LayerNorm(self.width), Mean(), nn.Linear(self.width, num_classes))
 
 
 @dataclass(frozen=True)
@@ -323,6 +266,8 @@ class Custom:
             module = factory(num_classes, image_size, channels, **self.options)
         except TypeError as error:
             raise ValueError(f"network.factory={self.factory} does not accept its arguments ({error})") from error
+        from torch import nn
+
         if not isinstance(module, nn.Module):
             raise ValueError(f"network.factory={self.factory} returned {type(module).__name__}, not a torch.nn.Module")
         return module
@@ -359,6 +304,10 @@ class AnswerNetwork:
     def module(self, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
         if len(self.paths) != num_classes:
             raise ValueError(f"the network has paths for {len(self.paths)} classes, not for {num_classes}")
+        from torch import nn
+
+        from raydistill.core.dirichlet import ClassReadout
+
         answers = self.base.module(sum(self.questions), image_size, channels)
         return nn.Sequential(answers, ClassReadout(self.questions, self.paths))
 
@@ -370,10 +319,6 @@ def _name(architecture: AlexNet | VGG11 | ResNet18) -> str:
     """Return the kind, and the width if it is not the default."""
     kind, width = architecture.kind, architecture.width
     return kind if width == type(architecture).width else f"{kind}-w{width}"
-
-
-def _instance(width: int) -> nn.Module:
-    return nn.GroupNorm(width, width)
 
 
 def _check_pixels(image_size: int, least: int, why: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol
 
 Precision = Literal["float32", "bfloat16"]
+EngineName = Literal["exact", "unrolled", "constant-adjoint"]  # `core.engines` describes them
 
 
 class Arithmetic(NamedTuple):

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from scipy import optimize, special
 
-from raydistill.core.dirichlet import Paths, negative_log_likelihood
+from raydistill.core.architectures import Paths
+from raydistill.core.dirichlet import negative_log_likelihood
 from raydistill.core.intervals import Interval
 
 RESAMPLES = 1000

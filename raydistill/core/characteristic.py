@@ -20,64 +20,23 @@ Shape letters: N real and M synthetic images, D features, F frequencies.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from raydistill.core import coreset
-from raydistill.core.augment import Augmentation, AugmentationParameters
-from raydistill.core.checks import between_0_and_1, not_negative, positive
+from raydistill.core.augment import Augmentation
+from raydistill.core.augmenting import AugmentationParameters
 from raydistill.core.distribution import augmented_features, class_batches, without_last_layer
 from raydistill.core.networks import Network, embedding, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import Training, train
+from raydistill.core.options.characteristic import CharacteristicMatching
+from raydistill.core.options.training import Training
+from raydistill.core.training import train
 from raydistill.seeding import fold_in, generator
 
 SMALLEST = 1e-12  # of C, whose root has no derivative at 0; as in the authors' code
 HIDDEN = 128  # width of the network s
-
-
-@dataclass(frozen=True, kw_only=True)
-class CharacteristicMatching:
-    """Options of matching characteristic functions.
-
-    Parameters
-    ----------
-    seed
-        Seed of the initial images, batches, networks and frequencies.
-    iterations
-        Number of iterations; 20000 in the paper.
-    batch_size
-        Real images per class and iteration.
-    lr
-        Learning rate of Adam on the images, in standard deviations of a channel.
-    num_frequencies
-        F; 1024 to 4096 in the paper.
-    amplitude
-        a, the weight of amplitudes.
-    frequency_lr
-        Learning rate of Adam on the network s; 0: normal frequencies.
-    num_networks
-        Number of trained networks.
-    training_epochs
-        Epochs of their training.
-    """
-
-    seed: int = 0
-    iterations: int = 1000
-    batch_size: int = 64
-    lr: float = 0.01
-    num_frequencies: int = 1024
-    amplitude: float = 0.5
-    frequency_lr: float = 0.001
-    num_networks: int = 2
-    training_epochs: int = 10
-
-    def __post_init__(self) -> None:
-        positive(self, "iterations", "batch_size", "lr", "num_frequencies", "num_networks", "training_epochs")
-        not_negative(self, "frequency_lr")
-        between_0_and_1(amplitude=self.amplitude)
 
 
 def characteristic_distance(real_ND: Tensor, synthetic_MD: Tensor, t_FD: Tensor, amplitude: float) -> Tensor:

@@ -22,8 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from raydistill.core.arithmetic import Arithmetic, RequestsArithmetic, fill_auto
 from raydistill.core.networks import Network
+from raydistill.core.options.training import Training
 from raydistill.core.recipe import Recipe, ResolvedRecipe
-from raydistill.core.training import Training
 
 # benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's).
 # benchmarks/gpu.py: a data-centre GPU reaches about 1e13, eager; small steps take 8 ms.

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.core.arithmetic import Precision
-from raydistill.core.augment import Augmentation, AugmentationParameters
+from raydistill.core.augment import Augmentation
+from raydistill.core.augmenting import AugmentationParameters
 from raydistill.core.engines.base import LossFunction
 from raydistill.core.networks import Network, embedding, last_linear
 

@@ -17,8 +17,8 @@ from statistics import mean, median
 from typing import NamedTuple
 
 from raydistill.core.distiller import Record
+from raydistill.core.options.training import Training
 from raydistill.core.segments import OUTCOME
-from raydistill.core.training import Training
 
 WINDOW = 50  # iterations of the moving median
 PATIENCE = 100  # iterations before the first finding: initial noise needs some to become images

@@ -33,9 +33,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-SCALE = 100.0  # alpha lies between 1 and 1 + SCALE
+from raydistill.core.architectures import Paths
 
-Paths = tuple[tuple[tuple[int, ...], ...], ...]  # of each class: its steps, each with the columns of its answers
+SCALE = 100.0  # alpha lies between 1 and 1 + SCALE
 
 
 def concentrations(outputs_BA: Tensor) -> Tensor:

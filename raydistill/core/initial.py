@@ -11,9 +11,10 @@ from torch import Tensor
 
 from raydistill.core import coreset
 from raydistill.core.coreset import Coreset
-from raydistill.core.distribution import DistributionMatching, distribution_matching
+from raydistill.core.distribution import distribution_matching
 from raydistill.core.networks import Network
 from raydistill.core.normalise import one_hot
+from raydistill.core.options.distribution import DistributionMatching
 from raydistill.core.recipe import Recipe
 from raydistill.core.trajectories import Trajectories
 from raydistill.seeding import generator

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from raydistill.core.arithmetic import Precision
-from raydistill.core.augment import GROUPS, Augmentation, AugmentationParameters, Symmetries, orbit
+from raydistill.core.augment import GROUPS, Augmentation, Symmetries
+from raydistill.core.augmenting import AugmentationParameters, orbit
 from raydistill.core.engines.adjoint import Adjoint
 from raydistill.core.engines.base import (
     Batch,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from raydistill.core.arithmetic import EAGER, Arithmetic, Precision, fill_auto
+from raydistill.core.arithmetic import EAGER, Arithmetic, EngineName, Precision, fill_auto
 from raydistill.core.augment import DSA, GROUPS, Augmentation, Symmetries
 from raydistill.core.checks import at_least_0_below_1, positive
-from raydistill.core.engines import EngineName
-from raydistill.core.outcome import OutcomeMatching
+from raydistill.core.options.outcome import OutcomeMatching
 from raydistill.core.schedule import LossWeighted, Schedule
 from raydistill.core.snapshots import EXPERT_STEPS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
 
 SMALLEST_GRADIENT = 1e-12  # smallest divisor: images of zeros have no gradient
 FEWEST_STEPS, MOST_STEPS = 10, 50  # limits of `student_steps: auto`; the papers take 50
@@ -47,9 +47,11 @@ class SGD:
         """Return the factor of a segment's gradients: 1."""
         return 1.0
 
-    def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    def build(self, parameters: list[Tensor]) -> Optimizer:
         """Return the optimiser; an automatic rate is 0 until `Distiller.begin` sets it."""
-        return torch.optim.SGD(parameters, lr=0.0 if self.lr == "auto" else self.lr, momentum=self.momentum)
+        from torch import optim
+
+        return optim.SGD(parameters, lr=0.0 if self.lr == "auto" else self.lr, momentum=self.momentum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +83,10 @@ class Adam:
         """Return the factor of a segment's gradients, from its image gradient's norm."""
         return 1 / max(norm, SMALLEST_GRADIENT) if self.unit_gradients else 1.0
 
-    def build(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
+    def build(self, parameters: list[Tensor]) -> Optimizer:
+        from torch import optim
+
+        return optim.Adam(parameters, lr=self.lr, betas=self.betas)
 
 
 Step = SGD | Adam

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from raydistill.core.checks import not_negative, positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TINY = 1e-12  # as in the authors' code: a gradient of 0 stays 0
 
@@ -55,7 +55,7 @@ class SharpnessAware:
 
         def direction(theta_P: Tensor, *batch: Any) -> tuple[Tensor, Tensor]:
             here_P, loss = gradient(theta_P, *batch)
-            scale_P = theta_P.abs() if self.adaptive else torch.ones_like(theta_P)
+            scale_P = theta_P.abs() if self.adaptive else theta_P.new_ones(theta_P.shape)
             climb_P = self.rho * scale_P.square() * here_P / ((scale_P * here_P).norm() + TINY)
             there_P, _ = gradient(theta_P + climb_P, *batch)
             across_P = here_P - (here_P @ there_P) * there_P / (there_P.square().sum() + TINY)

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from raydistill.core.networks import Network, initial_parameters
-from raydistill.core.training import Training, fit, init_state
+from raydistill.core.options.training import Training
+from raydistill.core.training import fit, init_state
 
 
 class Trajectories(Protocol):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from raydistill.core.arithmetic import Precision
-from raydistill.core.augment import Augmentation, AugmentationParameters
+from raydistill.core.augment import Augmentation
+from raydistill.core.augmenting import AugmentationParameters
 from raydistill.core.dirichlet import concentrations, negative_log_likelihood
 from raydistill.core.engines.base import LossFunction
 from raydistill.core.networks import Network, without_readout

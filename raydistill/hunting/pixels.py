@@ -15,10 +15,12 @@ from raydistill.core.architectures import ConvNet
 from raydistill.core.arithmetic import Arithmetic, Precision, fill_auto
 from raydistill.core.augment import Augmentation
 from raydistill.core.cost_model import WorkEstimate, forward_flops
-from raydistill.core.fixmatch import FixMatch, fit_fixmatch
+from raydistill.core.fixmatch import fit_fixmatch
 from raydistill.core.networks import Network, initial_parameters, shared_network
 from raydistill.core.normalise import AnyNormalisation
-from raydistill.core.weighted_training import WeightedTraining, fit_steps
+from raydistill.core.options.fixmatch import FixMatch
+from raydistill.core.options.weighted_training import WeightedTraining
+from raydistill.core.weighted_training import fit_steps
 from raydistill.hunting.examples import Examples, Floats
 from raydistill.seeding import fold_in
 

@@ -21,7 +21,8 @@ from raydistill.core.augment import DSA, Augmentation
 from raydistill.core.matching import Batch, Matcher, student_loss
 from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import Training, train
+from raydistill.core.options.training import Training
+from raydistill.core.training import train
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.model import Model, build_generator
 from raydistill.diffusion.networks import UNet

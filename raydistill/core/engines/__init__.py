@@ -6,14 +6,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from raydistill.core.arithmetic import EngineName
 from raydistill.core.engines.adjoint import Adjoint
 from raydistill.core.engines.unrolled import Unrolled
 
-EngineName = Literal["exact", "unrolled", "constant-adjoint"]
-
-__all__ = ["Adjoint", "EngineName", "Unrolled", "engine_options"]
+__all__ = ["Adjoint", "Unrolled", "engine_options"]
 
 
 def engine_options(name: EngineName, *, compile: bool = False, memory_mb: float | None = None) -> Adjoint | Unrolled:

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from raydistill.core.augment import AugmentationParameters
+from raydistill.core.augmenting import AugmentationParameters
 from raydistill.core.compiling import compiled
 from raydistill.core.engines.base import LossFunction, MatchResult, Problem, StudentSteps, add_rows, advance, forward
 

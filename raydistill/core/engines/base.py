@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from raydistill.core.augment import AugmentationParameters
+from raydistill.core.augmenting import AugmentationParameters
 
 LossFunction = Callable[[Tensor, Tensor, Tensor, AugmentationParameters], Tensor]
 

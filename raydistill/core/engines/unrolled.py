@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raydistill.core.augment import AugmentationParameters
+from raydistill.core.augmenting import AugmentationParameters
 from raydistill.core.engines.base import LossFunction, MatchResult, Problem, StudentSteps, advance, endpoint
 
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.evaluation import DIVERGED
-from raydistill.core.adaptation import Alignment, fit_aligned
+from raydistill.core.adaptation import fit_aligned
 from raydistill.core.architectures import Architecture
 from raydistill.core.networks import Network, initial_parameters, shared_network
+from raydistill.core.options.adaptation import Alignment
+from raydistill.core.options.weighted_training import WeightedTraining
 from raydistill.core.training import evaluate
-from raydistill.core.weighted_training import WeightedTraining, fit_steps
+from raydistill.core.weighted_training import fit_steps
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.adapt.fits import Fit
 from raydistill.pipeline.adapt.opening import Pictures, TrainingSet

@@ -24,7 +24,7 @@ from typing import Any
 
 from raydistill.config.augment import Augment, Method
 from raydistill.core.augment import Augmentation
-from raydistill.core.weighted_training import WeightedTraining
+from raydistill.core.options.weighted_training import WeightedTraining
 from raydistill.pipeline.augment.specs import DISTILLED_METHODS, SYNTHETIC_METHODS
 
 ALONE: tuple[Method, ...] = ("synthetic_only", "distilled_only", "generator_labels")  # no labelled galaxies

@@ -16,7 +16,7 @@ from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.config import Resources
 from raydistill.config.augment import Augment
 from raydistill.core import metrics
-from raydistill.core.weighted_training import WeightedTraining
+from raydistill.core.options.weighted_training import WeightedTraining
 from raydistill.errors import ArtifactCorrupt
 from raydistill.log import progress
 from raydistill.pipeline.augment.fits import Fit

@@ -13,8 +13,9 @@ from raydistill.core import metrics
 from raydistill.core.architectures import Architecture
 from raydistill.core.networks import Network, initial_parameters, shared_network
 from raydistill.core.normalise import AnyNormalisation, one_hot
+from raydistill.core.options.weighted_training import WeightedTraining
 from raydistill.core.training import predict
-from raydistill.core.weighted_training import WeightedTraining, drawing_probabilities, fit_steps
+from raydistill.core.weighted_training import drawing_probabilities, fit_steps
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.augment.fits import ALONE, UNIFORM, Fit
 from raydistill.pipeline.augment.mixtures import Pool, draw_shots, mixed_probabilities

@@ -14,10 +14,12 @@ from torch import Tensor
 from raydistill.artifacts.manifest import REVISIONS, identity_of
 from raydistill.config import Baseline, Config, identity_part, sources
 from raydistill.core import coreset
-from raydistill.core.characteristic import CharacteristicMatching, characteristic_matching
+from raydistill.core.characteristic import characteristic_matching
 from raydistill.core.coreset import Coreset
-from raydistill.core.distribution import DistributionMatching, distribution_matching
+from raydistill.core.distribution import distribution_matching
 from raydistill.core.networks import build_network
+from raydistill.core.options.characteristic import CharacteristicMatching
+from raydistill.core.options.distribution import DistributionMatching
 from raydistill.log import progress
 from raydistill.pipeline.evaluate.fit_cache import FitCache
 from raydistill.pipeline.evaluate.fits import Split

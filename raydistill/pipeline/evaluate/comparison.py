@@ -11,7 +11,7 @@ from raydistill.config import Config, Protocol
 from raydistill.core.architectures import Architecture
 from raydistill.core.cost_model import Hardware, WorkEstimate, estimate_training, resolve_auto
 from raydistill.core.networks import build_network
-from raydistill.core.training import Training
+from raydistill.core.options.training import Training
 from raydistill.log import get_logger
 from raydistill.pipeline.evaluate.fits import Fit, LearningRate, TrainingSet
 from raydistill.pipeline.evaluate.lr_search import LrSearch

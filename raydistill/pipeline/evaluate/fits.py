@@ -13,7 +13,7 @@ from torch import Tensor
 from raydistill.artifacts.manifest import REVISIONS
 from raydistill.config import identity_part, sources
 from raydistill.core.architectures import Architecture
-from raydistill.core.training import Training
+from raydistill.core.options.training import Training
 
 Split = tuple[Tensor, Tensor]  # normalised images [N, C, H, W], labels [N]
 LearningRate = float | None  # None: the training set's own learning rates

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from raydistill.core.architectures import Architecture
-from raydistill.core.training import Training
+from raydistill.core.options.training import Training
 from raydistill.pipeline.evaluate.fits import Fit, LearningRate
 
 NUM_TRIALS = 3  # networks that try a learning rate

@@ -13,7 +13,8 @@ from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.core.architectures import Architecture
 from raydistill.core.groups import Groups, measure, predict_probabilities
 from raydistill.core.networks import Network, initial_parameters, shared_network
-from raydistill.core.training import Evaluation, Training, evaluate, lr_schedule, train
+from raydistill.core.options.training import Training
+from raydistill.core.training import Evaluation, evaluate, lr_schedule, train
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.evaluate.fits import LearningRate, Split, TrainingSet
 from raydistill.pipeline.runtime.resources import device_of

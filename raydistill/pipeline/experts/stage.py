@@ -33,7 +33,7 @@ from raydistill.config import Config, Experts, Resources
 from raydistill.core.cost_model import estimate_training
 from raydistill.core.diagnostics import Undertrained, check_undertrained
 from raydistill.core.networks import Network, build_network
-from raydistill.core.training import ResolvedTraining, Training
+from raydistill.core.options.training import ResolvedTraining, Training
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.config_checks import check_epochs

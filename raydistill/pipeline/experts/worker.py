@@ -19,8 +19,9 @@ from raydistill.core.architectures import Architecture
 from raydistill.core.decomposition import Decomposition
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import AnyNormalisation, one_hot
+from raydistill.core.options.training import ResolvedTraining
 from raydistill.core.snapshots import Snapshots
-from raydistill.core.training import FitState, Objective, ResolvedTraining, evaluate, fit, init_state
+from raydistill.core.training import FitState, Objective, evaluate, fit, init_state
 from raydistill.errors import RaydistillError, find_known_error
 from raydistill.galaxies.classes import ClassTree
 from raydistill.log import get_logger

@@ -14,7 +14,8 @@ from raydistill.artifacts.distilled import SyntheticImages
 from raydistill.config import Distill
 from raydistill.core.metrics import summarise
 from raydistill.core.networks import Network, initial_parameters
-from raydistill.core.training import Training, evaluate, lr_schedule, train
+from raydistill.core.options.training import Training
+from raydistill.core.training import evaluate, lr_schedule, train
 from raydistill.errors import DivergenceError
 from raydistill.seeding import fold_in
 

@@ -35,7 +35,8 @@ from raydistill.core.architectures import ConvNet  # noqa: E402
 from raydistill.core.initial import hard_labels  # noqa: E402
 from raydistill.core.networks import build_network, initial_parameters  # noqa: E402
 from raydistill.core.normalise import AnyNormalisation, Normalisation, PixelSums  # noqa: E402
-from raydistill.core.training import Training, train  # noqa: E402
+from raydistill.core.options.training import Training  # noqa: E402
+from raydistill.core.training import train  # noqa: E402
 from raydistill.datasets.table import ImageTable  # noqa: E402
 from raydistill.errors import ArtifactIncompatible, ConfigError  # noqa: E402
 from raydistill.galaxies.selection import SPLITS  # noqa: E402

@@ -20,7 +20,8 @@ from raydistill.artifacts.trajectories import (
 )
 from raydistill.core.networks import Layout, build_network, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import FitState, Training, fit, init_state
+from raydistill.core.options.training import Training
+from raydistill.core.training import FitState, fit, init_state
 from raydistill.core.trajectories import Straight
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
 from raydistill.storage import Folder

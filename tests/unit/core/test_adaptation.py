@@ -16,7 +16,6 @@ from torch import Tensor
 
 from raydistill.core import adaptation
 from raydistill.core.adaptation import (
-    Alignment,
     entropy_of,
     entropy_separation,
     fit_aligned,
@@ -27,7 +26,9 @@ from raydistill.core.architectures import MLP
 from raydistill.core.augment import Augmentation
 from raydistill.core.networks import Network, build_network, initial_parameters, logits_and_features
 from raydistill.core.normalise import one_hot
-from raydistill.core.weighted_training import StepState, WeightedTraining, fit_steps
+from raydistill.core.options.adaptation import Alignment
+from raydistill.core.options.weighted_training import WeightedTraining
+from raydistill.core.weighted_training import StepState, fit_steps
 from raydistill.errors import DivergenceError
 from raydistill.seeding import generator
 from tests import zoo

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.augment import GROUPS, Augmentation, Symmetries, orbit
+from raydistill.core.augment import GROUPS, Augmentation, Symmetries
+from raydistill.core.augmenting import orbit
 from raydistill.core.distiller import Distiller
 from raydistill.core.engines import Unrolled
 from raydistill.core.matching import Matcher, student_loss

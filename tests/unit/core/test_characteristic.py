@@ -8,13 +8,9 @@ import pytest
 import torch
 
 from raydistill.core.augment import Augmentation
-from raydistill.core.characteristic import (
-    CharacteristicMatching,
-    characteristic_distance,
-    characteristic_matching,
-    sampler,
-)
+from raydistill.core.characteristic import characteristic_distance, characteristic_matching, sampler
 from raydistill.core.networks import build_network, initial_parameters
+from raydistill.core.options.characteristic import CharacteristicMatching
 from tests import zoo
 
 PLAIN = Augmentation(shared=True)

@@ -21,9 +21,9 @@ from raydistill.core.cost_model import (
     useful_threads,
 )
 from raydistill.core.networks import Network, build_network
+from raydistill.core.options.training import ResolvedTraining, Training
 from raydistill.core.recipe import Recipe
 from raydistill.core.sharpness import SharpnessAware
-from raydistill.core.training import ResolvedTraining, Training
 
 LAPTOP = Hardware("cpu", compiler=True, bfloat16=True)
 LONG, SHORT = WorkEstimate(1e15, 1000), WorkEstimate(1e9, 10)

@@ -12,7 +12,8 @@ from raydistill.core.augment import Augmentation
 from raydistill.core.decomposition import Decomposition, bin_targets, logit_gradient, penalty
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import Training, fit, init_state
+from raydistill.core.options.training import Training
+from raydistill.core.training import fit, init_state
 
 K, M, SIDE = 3, 4, 8
 NONE = Augmentation()

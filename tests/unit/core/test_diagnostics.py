@@ -18,7 +18,7 @@ from raydistill.core.diagnostics import (
     check_undertrained,
 )
 from raydistill.core.distiller import Record
-from raydistill.core.training import Training
+from raydistill.core.options.training import Training
 
 
 def record(iteration: int, loss: float = 0.7, lr: float = 0.01, skipped: bool = False) -> Record:

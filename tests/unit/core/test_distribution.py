@@ -10,8 +10,9 @@ from torch import nn
 
 from raydistill.core import coreset
 from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.distribution import DistributionMatching, distribution_matching
+from raydistill.core.distribution import distribution_matching
 from raydistill.core.networks import Network, build_network, embedding, initial_parameters
+from raydistill.core.options.distribution import DistributionMatching
 from raydistill.seeding import fold_in, generator
 from tests import zoo
 

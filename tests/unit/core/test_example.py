@@ -10,7 +10,7 @@ import torch
 
 from raydistill.core.networks import build_network
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import Training
+from raydistill.core.options.training import Training
 from raydistill.core.trajectories import InMemoryTrajectories
 from tests import zoo
 

@@ -9,8 +9,9 @@ import torch
 
 from raydistill.core.architectures import MLP
 from raydistill.core.augment import Augmentation
-from raydistill.core.fixmatch import FixMatch, fit_fixmatch
+from raydistill.core.fixmatch import fit_fixmatch
 from raydistill.core.networks import build_network, initial_parameters
+from raydistill.core.options.fixmatch import FixMatch
 from raydistill.errors import DivergenceError
 from raydistill.seeding import generator
 

@@ -18,7 +18,8 @@ from raydistill.core.engines import Adjoint, Unrolled
 from raydistill.core.matching import Batch, Matcher, MatchResult, Outcome, student_loss
 from raydistill.core.networks import build_network
 from raydistill.core.normalise import one_hot
-from raydistill.core.outcome import OutcomeMatching, RealImages
+from raydistill.core.options.outcome import OutcomeMatching
+from raydistill.core.outcome import RealImages
 from raydistill.core.recipe import Adam, Recipe
 from raydistill.core.schedule import LossWeighted, SelfAdaptive
 from raydistill.core.segments import OUTCOME, SegmentEvaluator

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
+from raydistill.core.options.training import Training
 from raydistill.core.snapshots import EXPERT_STEPS, plan_snapshots
-from raydistill.core.training import Training, fit, init_state
+from raydistill.core.training import fit, init_state
 from tests import zoo
 
 

@@ -31,8 +31,10 @@ from raydistill.core.networks import (
     shared_network,
 )
 from raydistill.core.normalise import one_hot
-from raydistill.core.timm_networks import Timm, _import_timm
-from raydistill.core.training import Training, predict, train
+from raydistill.core.options.training import Training
+from raydistill.core.timm_modules import _import_timm
+from raydistill.core.timm_networks import Timm
+from raydistill.core.training import predict, train
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from tests import zoo

@@ -14,17 +14,9 @@ from torch import Tensor, nn
 from raydistill.core.augment import Augmentation
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import one_hot
+from raydistill.core.options.training import Training
 from raydistill.core.sharpness import SharpnessAware
-from raydistill.core.training import (
-    FitState,
-    Training,
-    class_weights,
-    evaluate,
-    fit,
-    init_state,
-    predict,
-    train,
-)
+from raydistill.core.training import FitState, class_weights, evaluate, fit, init_state, predict, train
 from raydistill.errors import DivergenceError
 from tests import zoo
 

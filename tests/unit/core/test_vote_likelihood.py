@@ -20,7 +20,8 @@ from raydistill.core.networks import (
     without_readout,
 )
 from raydistill.core.normalise import one_hot
-from raydistill.core.training import Training, fit, init_state
+from raydistill.core.options.training import Training
+from raydistill.core.training import fit, init_state
 from raydistill.core.vote_likelihood import VoteLikelihood
 
 QUESTIONS, SIDE, K = (3, 2), 8, 3

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from raydistill.core.augment import Augmentation
 from raydistill.core.networks import Network, build_network, initial_parameters
 from raydistill.core.normalise import one_hot
+from raydistill.core.options.weighted_training import WeightedTraining
 from raydistill.core.training import predict
 from raydistill.core.weighted_training import (
     Mixing,
     StepState,
-    WeightedTraining,
     class_weights,
     drawing_probabilities,
     fit_steps,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from raydistill.core.architectures import ConvNet
-from raydistill.core.fixmatch import FixMatch
 from raydistill.core.normalise import Normalisation
+from raydistill.core.options.fixmatch import FixMatch
 from raydistill.hunting.examples import Group, collect
 from raydistill.hunting.learning import fit_learner, uses_pixels
 from raydistill.hunting.pixels import FixMatchLearner, HuntTraining, NetworkLearner, for_aligned

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from raydistill.core.architectures import ConvNet
-from raydistill.core.training import Training
+from raydistill.core.options.training import Training
 from raydistill.pipeline.evaluate.fits import Fit, LearningRate, TrainingSet
 from raydistill.pipeline.evaluate.lr_search import MAX_ROUNDS, NUM_TRIALS, LrSearch
 

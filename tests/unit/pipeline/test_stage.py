@@ -11,7 +11,7 @@ import ray
 from raydistill import config
 from raydistill.core.arithmetic import Arithmetic
 from raydistill.core.cost_model import WorkEstimate
-from raydistill.core.training import Training
+from raydistill.core.options.training import Training
 from raydistill.errors import ArtifactError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.stages import OLD_RESOLVED, RESOLVED, STARTED_ON, resolve, stage_context

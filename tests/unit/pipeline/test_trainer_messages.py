@@ -15,9 +15,9 @@ from raydistill.core.diagnostics import (
     Undertrained,
 )
 from raydistill.core.divergence import NotFinite, StudentLrOutOfRange
+from raydistill.core.options.training import Training
 from raydistill.core.recipe import SGD, Recipe
 from raydistill.core.step_sizes import StationaryExperts
-from raydistill.core.training import Training
 from raydistill.errors import DivergenceError
 from raydistill.pipeline.experts.stage import describe_undertrained
 from raydistill.pipeline.trainer.messages import describe_finding, translate_divergence, translate_stationary
