@@ -44,8 +44,9 @@ from raydistill.core.networks import build_network, initial_parameters
 from raydistill.core.normalise import one_hot
 from raydistill.core.training import fit, init_state
 from raydistill.diffusion.conditions import Conditions
+from raydistill.diffusion.options.sampling import Sampling
 from raydistill.diffusion.pictures import to_pixels
-from raydistill.diffusion.sampling import Sampling, sample
+from raydistill.diffusion.sampling import sample
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.seeding import generator as seeded
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,11 +30,10 @@ from torch import Tensor
 from raydistill.artifacts.curated import CuratedSet, partition
 from raydistill.artifacts.tables import decode_images
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
+from raydistill.diffusion.options.model import Group
 from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.trees import TREES
-
-Group = Literal["votes", "class", "size", "colour", "embedding"]
 
 MAX_STATISTICS = 20_000  # pictures whose colours are measured: the error of a mean is then below 1 % of the spread
 BLACK = 0.5 / 255  # added to the mean of a channel: half a grey level, so that a black picture has a logarithm

@@ -17,20 +17,13 @@ from raydistill.audit.classes import class_shares, total_variation
 from raydistill.audit.distances import diversity, frechet, kernel_distance, sliced_wasserstein, wasserstein
 from raydistill.audit.findings import Finding, make_findings
 from raydistill.audit.frame import Frame
+from raydistill.audit.limits import MIN_PICTURES, NUM_PERMUTATIONS
 from raydistill.audit.neighbours import neighbour_metrics
 from raydistill.audit.realism import classifier_auc
 from raydistill.audit.statistics import Floats, PooledStatistic, concatenate, two_groups
-from raydistill.audit.testing import (
-    NUM_PERMUTATIONS,
-    adjusted_p_values,
-    interval,
-    jackknife_error,
-    permuted_groups,
-)
+from raydistill.audit.testing import adjusted_p_values, interval, jackknife_error, permuted_groups
 from raydistill.errors import RaydistillError
 
-MIN_PICTURES = 20  # of each sample: fewer leave no part to the jackknife and no neighbour to a ball
-MAX_PICTURES = 1000  # of each sample by default: memory and time grow with the square
 NUM_FLOORS = 40
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from raydistill.audit.statistics import Floats, Groups, Metric, PooledStatistic, Worse
 from raydistill.seeding import fold_in
 
-NUM_PERMUTATIONS = 399  # the smallest p-value is 1/400
 NUM_PARTS = 20  # of the jackknife
 _NORMAL_95 = 1.96
 

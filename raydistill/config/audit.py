@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from raydistill.audit.comparison import MAX_PICTURES, MIN_PICTURES
-from raydistill.audit.testing import NUM_PERMUTATIONS
+from raydistill.audit.limits import MAX_PICTURES, MIN_PICTURES, NUM_PERMUTATIONS
 
 Space = Literal["scattering", "morphology", "experts"]
 SPACES: tuple[Space, ...] = ("scattering", "morphology", "experts")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pydantic import PositiveFloat, PositiveInt
 
-from raydistill.detection.fields import FieldModel
+from raydistill.detection.options import FieldModel
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,13 @@ from typing import Annotated
 
 from pydantic import PositiveInt
 
-from raydistill.artifacts.conditions import Group
 from raydistill.config.kinds import BY_KIND, infer_kind
-from raydistill.diffusion.model import Model
-from raydistill.diffusion.networks import Network, UNet
+from raydistill.diffusion.options.model import Group, Model
+from raydistill.diffusion.options.networks import Network, StableDiffusion, UNet
+from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.options.spaces import PixelSpace, Space
+from raydistill.diffusion.options.training import GeneratorTraining
 from raydistill.diffusion.processes import Process, RectifiedFlow
-from raydistill.diffusion.sampling import Sampling
-from raydistill.diffusion.spaces import PixelSpace, Space
-from raydistill.diffusion.stable_diffusion import StableDiffusion
-from raydistill.diffusion.training import GeneratorTraining
 from raydistill.fields import later
 
 

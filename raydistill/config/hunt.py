@@ -12,7 +12,7 @@ from raydistill.config.kinds import BY_KIND, infer_kind
 from raydistill.config.sample import Sample
 from raydistill.core.checks import not_negative, strictly_between_0_and_1
 from raydistill.fields import later
-from raydistill.hunting.pixels import FixMatchLearner, NetworkLearner
+from raydistill.hunting.options import FixMatchLearner, NetworkLearner
 from raydistill.hunting.ranking import Quotas
 from raydistill.hunting.regression import Regression
 

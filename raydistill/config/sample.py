@@ -9,7 +9,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
 from raydistill.config.source import GeneratorSource, Source
-from raydistill.diffusion.sampling import Sampling
+from raydistill.diffusion.options.sampling import Sampling
 from raydistill.fields import later
 from raydistill.galaxies.catalog_schemas import Fractions
 from raydistill.galaxies.selection import Split

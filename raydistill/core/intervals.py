@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 Values = Sequence[float] | npt.NDArray[np.float64]
 
@@ -32,6 +31,8 @@ def half_width(values_S: Values) -> float:
     count = len(np.asarray(values_S))
     if count < 2:
         return math.nan
+    from scipy import special  # imported late, because results are shown without computing any
+
     return float(special.stdtrit(count - 1, 0.975)) * float(np.std(values_S, ddof=1)) / math.sqrt(count)
 
 

@@ -30,8 +30,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from scipy import special
-
 from raydistill.core import metrics
 
 WEIGHT = 0.5  # w and g of the paper and of its leaderboard
@@ -112,6 +110,8 @@ def _score(terms: Sequence[tuple[float, Sequence[float]]]) -> dict[str, Any]:
     variances = [(weight * group["std"]) ** 2 / group["n"] for weight, group in groups]
     half = 0.0
     if total := sum(variances):
+        from scipy import special
+
         freedom = total**2 / sum(v**2 / (group["n"] - 1) for v, (_, group) in zip(variances, groups, strict=True))
         half = float(special.stdtrit(freedom, 0.975)) * math.sqrt(total)
     return {"score": unit(x), "low": unit(max(-1.0, x - half)), "high": unit(min(1.0, x + half))}

@@ -6,8 +6,7 @@ Shapes: B images, C = 3 colours, H rows, W columns, L channels of a latent, f = 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +15,6 @@ from torch import Tensor
 from raydistill.diffusion.frozen import Frozen, leave_out_frozen
 
 IMAGES_AT_ONCE = 8  # of the autoencoder: at 424 px an image needs about 1 GB while it is decoded
-
-
-@dataclass(frozen=True)
-class LatentSpace:
-    """States are `StableDiffusion` autoencoder latents scaled to about unit variance."""
-
-    kind: Literal["latents"] = "latents"
 
 
 class Latents(Frozen):

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from raydistill.core.checks import at_least_0_below_1, between_0_and_1, positive
 from raydistill.diffusion.scaled_linear import NUM_STEPS, alpha_at, time_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIGMA_DATA = 0.5  # Karras et al. 2022, arXiv:2206.00364, Table 1
 
@@ -63,7 +63,9 @@ def expand(coefficients_B: Tensor, x: Tensor) -> Tensor:
 def normal_quantile(quantiles: Tensor) -> Tensor:
     """Return the quantiles of N(0, 1), finite also at 0 and 1."""
     tiny = 1e-6  # +-4.75 standard deviations
-    return torch.special.ndtri(quantiles.clamp(tiny, 1 - tiny))
+    from torch import special
+
+    return special.ndtri(quantiles.clamp(tiny, 1 - tiny))
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class RectifiedFlow:
         alpha, sigma = self.alpha(t), self.sigma(t)
         if self.prediction == "residual":
             return best_linear(alpha, sigma)
-        return Preconditioning(torch.zeros_like(t), torch.full_like(t, SIGMA_DATA), input_scale(alpha, sigma))
+        return Preconditioning(t.new_zeros(t.shape), t.new_full(t.shape, SIGMA_DATA), input_scale(alpha, sigma))
 
     def label(self, t: Tensor) -> Tensor:
         """Return how the network is informed of the time."""
@@ -132,8 +134,8 @@ class RectifiedFlow:
         """Return times of training; uniform quantiles in [0, 1] give their distribution."""
         rest = (quantiles - self.uniform) / max(1 - self.uniform, 1e-12)
         flat = quantiles / max(self.uniform, 1e-12)
-        logit_normal = torch.sigmoid(self.mean + self.std * normal_quantile(rest))
-        return torch.where(quantiles < self.uniform, flat, logit_normal)
+        logit_normal = (self.mean + self.std * normal_quantile(rest)).sigmoid()
+        return flat.where(quantiles < self.uniform, logit_normal)
 
     def time_at(self, u: Tensor) -> Tensor:
         """Return the time at which sigma / (alpha + sigma) = u."""
@@ -175,7 +177,7 @@ class EDM:
 
     def alpha(self, t: Tensor) -> Tensor:
         """Return the factor of the image at times t."""
-        return torch.ones_like(t)
+        return t.new_ones(t.shape)
 
     def sigma(self, t: Tensor) -> Tensor:
         """Return the factor of the noise at times t."""
@@ -241,11 +243,11 @@ class VPrediction:
         """Return the factor of the image at times t."""
         angle = math.acos(self.final_alpha)
         # sin(angle (1 - t) + asin(final_alpha)) = cos(angle t), and exactly final_alpha at t = 1.
-        return torch.sin(angle * (1 - t) + math.asin(self.final_alpha))
+        return (angle * (1 - t) + math.asin(self.final_alpha)).sin()
 
     def sigma(self, t: Tensor) -> Tensor:
         """Return the factor of the noise at times t."""
-        return torch.sin(math.acos(self.final_alpha) * t)
+        return (math.acos(self.final_alpha) * t).sin()
 
     def precondition(self, t: Tensor) -> Preconditioning:
         """Return the coefficients of D at times t."""
@@ -268,7 +270,7 @@ class VPrediction:
     def time_at(self, u: Tensor) -> Tensor:
         """Return the time at which sigma / (alpha + sigma) = u."""
         # sigma / alpha = tan(angle t).
-        return torch.atan2(u, 1 - u) / math.acos(self.final_alpha)
+        return u.atan2(1 - u) / math.acos(self.final_alpha)
 
 
 @dataclass(frozen=True)
@@ -312,7 +314,7 @@ class StableDiffusionProcess:
     def precondition(self, t: Tensor) -> Preconditioning:
         """Return the coefficients of D at times t."""
         alpha, sigma = self.alpha(t), self.sigma(t)
-        one = torch.ones_like(t)
+        one = t.new_ones(t.shape)
         if self.prediction == "v":
             return Preconditioning(alpha, -sigma, one)
         return Preconditioning(1 / alpha, -sigma / alpha, one)
@@ -333,7 +335,7 @@ class StableDiffusionProcess:
     def time_at(self, u: Tensor) -> Tensor:
         """Return the time at which sigma / (alpha + sigma) = u."""
         # alpha^2 + sigma^2 = 1.
-        return time_of((1 - u) / torch.hypot(1 - u, u), self.zero_terminal_snr).to(u.dtype)
+        return time_of((1 - u) / (1 - u).hypot(u), self.zero_terminal_snr).to(u.dtype)
 
 
 Process = RectifiedFlow | EDM | VPrediction | StableDiffusionProcess

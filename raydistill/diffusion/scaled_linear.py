@@ -13,9 +13,10 @@ Rombach et al. 2022, arXiv:2112.10752; the constants are those of the released c
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NUM_STEPS, BETA_START, BETA_END = 1000, 0.00085, 0.012
 
@@ -30,6 +31,8 @@ def alphas(zero_terminal_snr: bool = False) -> Tensor:
         Shift and scale them so that the first stays and the last becomes 0 (Lin et al. 2024,
         arXiv:2305.08891, Algorithm 1). Otherwise the last is 0.068.
     """
+    import torch
+
     betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, NUM_STEPS, dtype=torch.float64).square()
     table_N = (1 - betas).cumprod(0).sqrt()
     if not zero_terminal_snr:
@@ -42,11 +45,13 @@ def alpha_at(times: Tensor, zero_terminal_snr: bool = False) -> Tensor:
     table_N = alphas(zero_terminal_snr).to(times.device)
     steps = times.double() * (NUM_STEPS - 1)
     below = steps.long().clamp(0, NUM_STEPS - 2)
-    return torch.lerp(table_N[below], table_N[below + 1], steps - below)
+    return table_N[below].lerp(table_N[below + 1], steps - below)
 
 
 def time_of(alpha: Tensor, zero_terminal_snr: bool = False) -> Tensor:
     """Return the float64 times at which alpha has these values, clipped to its range."""
+    import torch
+
     table_N = alphas(zero_terminal_snr).to(alpha.device)
     values = alpha.double().clamp(table_N[-1], table_N[0])
     below = (torch.searchsorted(-table_N, -values, right=True) - 1).clamp(0, NUM_STEPS - 2)

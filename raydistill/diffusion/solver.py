@@ -25,14 +25,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from raydistill.diffusion.options.sampling import Order
 from raydistill.diffusion.processes import Process
-
-Order = Literal[1, 2]
 
 
 def solve(

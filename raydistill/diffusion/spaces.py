@@ -9,55 +9,14 @@ Shapes: N images, C colours, H rows, W columns, P = C H W, K components.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from raydistill.core.checks import at_least
-from raydistill.diffusion.latents import LatentSpace
+from raydistill.diffusion.options.spaces import Shape
 from raydistill.diffusion.processes import SIGMA_DATA
 from raydistill.seeding import generator
 
-Shape = tuple[int, ...]
-
 OVERSAMPLING, ROUNDS = 16, 6  # of the subspace iteration; Halko et al. use 5 to 20 and 1 to 4
-
-
-@dataclass(frozen=True)
-class PixelSpace:
-    """States are pixels, normalised by colour means and one standard deviation."""
-
-    kind: Literal["pixels"] = "pixels"
-
-    def module(self, shape: Shape) -> Pixels:
-        """Return the space for images [C, H, W] before `fit`: states are the images."""
-        return Pixels(shape)
-
-
-@dataclass(frozen=True)
-class ComponentSpace:
-    """States are whitened principal components of images: small, fast, but blurred.
-
-    Parameters
-    ----------
-    components
-        Largest number K of components. Components beyond the rank of the images stay 0.
-    """
-
-    kind: Literal["components"] = "components"
-    components: int = 256
-
-    def __post_init__(self) -> None:
-        at_least(1, components=self.components)
-
-    def module(self, shape: Shape) -> Components:
-        """Return the space for images of shape [C, H, W], before `fit`: all states are 0."""
-        return Components(shape, self.components)
-
-
-Space = PixelSpace | ComponentSpace | LatentSpace
 
 
 class Pixels(nn.Module):

@@ -10,90 +10,22 @@ Shapes: B images, T tokens of a caption, D numbers of a token.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from raydistill.core.checks import at_least
 from raydistill.diffusion.captions import captions, check_layout
 from raydistill.diffusion.conditions import ConditionLayout, Conditions
 from raydistill.diffusion.frozen import Frozen, leave_out_frozen
-from raydistill.diffusion.latents import Latents
-from raydistill.diffusion.pretrained import Pretrained, import_extra
+from raydistill.diffusion.options.networks import StableDiffusion
+from raydistill.diffusion.pretrained import import_extra
 
 # Projections of every attention, as in diffusers' train_text_to_image_lora.py.
 ADAPTED = ("to_q", "to_k", "to_v", "to_out.0")
 
 
-@dataclass(frozen=True)
-class StableDiffusion:
-    """Stable Diffusion 1.5's U-Net from a local folder, conditioned on `captions`.
-
-    It needs the extra `stable-diffusion`, a space of kind "latents" and a process of kind
-    "stable-diffusion". Nothing is downloaded.
-
-    Parameters
-    ----------
-    path
-        The folder, in the layout of diffusers: unet, vae, text_encoder, tokenizer, scheduler.
-    lora_rank
-        Rank of the adapters of all attentions (LoRA, Hu et al. 2021, arXiv:2106.09685), which alone
-        are trained. None: the whole U-Net is trained.
-    checkpointing
-        Compute activations again in the backward pass, for less memory and a third more time.
-    weights_sha256
-        Digest that the files of the folder must have (`raydistill.diffusion.pretrained`). None:
-        any; a generator's artifact records it.
-
-    References
-    ----------
-    Rombach et al. 2022, arXiv:2112.10752.
-    """
-
-    kind: Literal["stable-diffusion"] = "stable-diffusion"
-    path: str = ""
-    lora_rank: int | None = 16
-    checkpointing: bool = False
-    weights_sha256: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.path:
-            raise ValueError("path must name the local folder of the Stable Diffusion weights")
-        at_least(1, lora_rank=self.lora_rank)
-
-    @property
-    def pretrained(self) -> Pretrained:
-        """The folder of the weights."""
-        return Pretrained(self.path, self.weights_sha256)
-
-    def with_digest(self) -> StableDiffusion:
-        """Return the network with its files' digest. ArtifactMissing if one is missing."""
-        return replace(self, weights_sha256=self.weights_sha256 or self.pretrained.digest())
-
-    def module(self, shape: tuple[int, ...]) -> nn.Module:
-        """Return the U-Net for latents, with the pretrained weights and fresh adapters.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            As `Pretrained.check`.
-        ConfigError
-            A package of the extra `stable-diffusion` is not installed.
-        """
-        return _CaptionedUNet(self)
-
-    def embedding(self, layout: ConditionLayout) -> nn.Module:
-        """Return the embedding of conditions by their captions. Raises as `module`."""
-        return CaptionEmbedding(layout, self.pretrained.tokenizer(), self.pretrained.text_encoder())
-
-    def latents(self, shape: tuple[int, ...]) -> Latents:
-        """Return the space for images of shape [C, H, W]. Raises as `module`."""
-        return Latents(shape, self.pretrained.vae())
-
-
-class _CaptionedUNet(nn.Module):
+class CaptionedUNet(nn.Module):
     def __init__(self, config: StableDiffusion) -> None:
         super().__init__()
         self.unet = config.pretrained.unet()

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.hunting.examples import Examples, Floats
-from raydistill.hunting.pixels import FixMatchLearner, NetworkLearner, fit_pixels
+from raydistill.hunting.options import FixMatchLearner, NetworkLearner
+from raydistill.hunting.pixels import fit_pixels
 from raydistill.hunting.regression import Regression, Standardiser, fit_regression
 
 AnyLearner = Regression | NetworkLearner | FixMatchLearner

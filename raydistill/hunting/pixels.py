@@ -3,75 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raydistill.core.architectures import ConvNet
-from raydistill.core.arithmetic import Arithmetic, Precision, fill_auto
+from raydistill.core.arithmetic import Arithmetic, fill_auto
 from raydistill.core.augment import Augmentation
 from raydistill.core.cost_model import WorkEstimate, forward_flops
 from raydistill.core.fixmatch import fit_fixmatch
 from raydistill.core.networks import Network, initial_parameters, shared_network
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.core.options.fixmatch import FixMatch
-from raydistill.core.options.weighted_training import WeightedTraining
 from raydistill.core.weighted_training import fit_steps
 from raydistill.hunting.examples import Examples, Floats
+from raydistill.hunting.options import FixMatchLearner, NetworkLearner
 from raydistill.seeding import fold_in
 
 Pixels = npt.NDArray[np.uint8]
 BATCH = 64  # pictures per forward pass
 POOL = 20_000  # unlabelled pictures in memory
-
-
-@dataclass(frozen=True)
-class HuntTraining(WeightedTraining):
-    """Train a network on the pixels of labelled objects."""
-
-    steps: int = 300
-    batch_size: int = 32
-    average: float = 50.0
-    augmentation: Augmentation = Augmentation(("dihedral",))
-    precision: Precision | Literal["auto"] = "auto"
-
-
-@dataclass(frozen=True)
-class NetworkLearner:
-    """Learn by a network on the pixels.
-
-    Parameters
-    ----------
-    network
-        Its architecture.
-    training
-        Its training.
-    """
-
-    kind: Literal["network"] = "network"
-    network: ConvNet = field(default_factory=lambda: ConvNet(width=32))
-    training: HuntTraining = field(default_factory=HuntTraining)
-
-
-@dataclass(frozen=True)
-class FixMatchLearner:
-    """Learn by a network on the pixels of labelled and unlabelled objects (FixMatch).
-
-    Parameters
-    ----------
-    network
-        Its architecture.
-    training
-        Its training.
-    """
-
-    kind: Literal["fixmatch"] = "fixmatch"
-    network: ConvNet = field(default_factory=lambda: ConvNet(width=32))
-    training: FixMatch = field(default_factory=FixMatch)
 
 
 PixelLearner = TypeVar("PixelLearner", NetworkLearner, FixMatchLearner)

@@ -21,7 +21,8 @@ import torch
 from raydistill.core.networks import logits_and_features
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.hunting.examples import Features, Group, collect
-from raydistill.hunting.pixels import NetworkLearner, Pixels, PixelScorer, fit_pixels
+from raydistill.hunting.options import NetworkLearner
+from raydistill.hunting.pixels import Pixels, PixelScorer, fit_pixels
 
 
 @dataclass(frozen=True)

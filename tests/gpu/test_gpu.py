@@ -24,10 +24,13 @@ from raydistill.core.normalise import one_hot
 from raydistill.core.options.training import Training
 from raydistill.core.training import train
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
-from raydistill.diffusion.model import Model, build_generator
-from raydistill.diffusion.networks import UNet
-from raydistill.diffusion.sampling import Sampling, sample
-from raydistill.diffusion.training import GeneratorTraining, TrainingImages, init_training
+from raydistill.diffusion.model import build_generator
+from raydistill.diffusion.options.model import Model
+from raydistill.diffusion.options.networks import UNet
+from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.options.training import GeneratorTraining
+from raydistill.diffusion.sampling import sample
+from raydistill.diffusion.training import TrainingImages, init_training
 from raydistill.diffusion.training import train as train_generator
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import generator as seeded

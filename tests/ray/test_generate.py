@@ -18,7 +18,8 @@ from ray_tools import SILENT, below, content, copy_of, killing, tiny
 from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.opening import open_artifact
 from raydistill.config import Config
-from raydistill.diffusion.sampling import Sampling, sample
+from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.sampling import sample
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.pipeline.generate.checkpoint import STATE
 from raydistill.pipeline.generate.stage import generate, num_workers

@@ -14,8 +14,9 @@ from ray_tools import SILENT, below, content, copy_of, killing, tiny
 
 from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.config import Config
-from raydistill.diffusion.sampling import Sampling, sample
-from raydistill.diffusion.stable_diffusion import StableDiffusion
+from raydistill.diffusion.options.networks import StableDiffusion
+from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.sampling import sample
 from raydistill.pipeline.generate.checkpoint import STATE
 from raydistill.pipeline.generate.stage import generate
 from raydistill.pipeline.plan import Plan

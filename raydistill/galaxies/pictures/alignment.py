@@ -15,7 +15,6 @@ import math
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 MEASUREMENT_SIDE = 100  # px: the central square is shrunk by a whole factor, to at least this side
 NUM_ITERATIONS = 8
@@ -118,6 +117,8 @@ def central_light(grey: np.ndarray, side: float) -> np.ndarray:
     # A sky clipped at black has a median deviation of 0, so take the larger of two estimates of its
     # sigma. Rounding to whole levels gives at least 1.
     noise = max(bright - sky, 1.4826 * np.median(np.abs(edge - sky)), 1.0)
+    from scipy import ndimage  # imported late, because configs import this module
+
     regions, _ = ndimage.label(ndimage.gaussian_filter(inner, SMOOTHING * side) > sky + DETECTION_SIGMA * noise)
     distance = np.hypot(*pixel_offsets(inner))
     nearest = np.where(regions > 0, distance, np.inf).argmin()

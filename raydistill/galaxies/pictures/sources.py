@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
@@ -26,6 +25,9 @@ from raydistill.galaxies.pictures.levels import ValueRange, check_range
 from raydistill.galaxies.tables import object_ids, parquet_dataset
 from raydistill.galaxies.tables.repeated import Duplicates
 from raydistill.storage import arrow_filesystem
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from raydistill.galaxies.tables.content import Content, is_ignored
 from raydistill.galaxies.tables.twins import distinct_names, refuse_twins
 from raydistill.storage import arrow_filesystem
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 STREAM_MAGIC = b"\xff\xff\xff\xff"  # of Arrow's stream format
 _PARQUET = (".parquet", ".pq")
@@ -94,6 +96,8 @@ def parquet_dataset(uri: str) -> ds.Dataset:
     FileNotFoundError
         If there is nothing at `uri`.
     """
+    import pyarrow.dataset as ds  # it imports pandas, and configs import this module
+
     system, path = arrow_filesystem(uri)
     kind = system.get_file_info(path).type
     if kind == pafs.FileType.NotFound:
@@ -115,6 +119,8 @@ def parquet_dataset(uri: str) -> ds.Dataset:
 
 
 def _packed_dataset(content: Content) -> ds.Dataset:
+    import pyarrow.dataset as ds
+
     if content.path is not None:
         return parquet_dataset(content.uri)
     data = pa.BufferReader(content.read())

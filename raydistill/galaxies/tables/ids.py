@@ -18,8 +18,8 @@ from raydistill.log import get_logger
 
 log = get_logger(__name__)
 
-_NEVER_IDS = pa.array(["", "n/a", "<na>", "--", "\\n"])  # in lower case
-_WORDS_FOR_NONE = pa.array(["nan", "na", "null", "none"])  # in lower case; one id among words may be such a word
+_NEVER_IDS = ("", "n/a", "<na>", "--", "\\n")  # in lower case
+_WORDS_FOR_NONE = ("nan", "na", "null", "none")  # in lower case; one id among words may be such a word
 # Marks of spreadsheets: the ids that have them, the mark, and what stays.
 _MARKS = (
     (r'^=".*"$', r'^="(.*)"$', r"\1"),
@@ -67,8 +67,8 @@ def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.
 def _check_missing(text: pa.Array, name: str, where: str) -> None:
     """Raise CatalogError for ids that stand for none; warn of one that may be a word."""
     lowered = pc.utf8_lower(text)
-    missing = text.null_count + (pc.sum(pc.is_in(lowered, _NEVER_IDS)).as_py() or 0)
-    is_word = pc.is_in(lowered, _WORDS_FOR_NONE)
+    missing = text.null_count + (pc.sum(pc.is_in(lowered, pa.array(_NEVER_IDS))).as_py() or 0)
+    is_word = pc.is_in(lowered, pa.array(_WORDS_FOR_NONE))
     words = pc.sum(is_word).as_py() or 0
     are_numbers = pc.all(pc.or_(is_word, pc.match_substring_regex(text, r"^\d+$"))).as_py()
     if missing or words > 1 or (words and are_numbers):

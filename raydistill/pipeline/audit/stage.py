@@ -31,8 +31,9 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tables import write_table
 from raydistill.artifacts.tensors import write_tensors
 from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.audit.comparison import MIN_PICTURES, compare
+from raydistill.audit.comparison import compare
 from raydistill.audit.findings import Finding, combine
+from raydistill.audit.limits import MIN_PICTURES
 from raydistill.audit.memorisation import memorisation
 from raydistill.audit.nearest import RealNeighbours, num_nearest
 from raydistill.config.audit import SPACES

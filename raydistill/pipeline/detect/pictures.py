@@ -15,7 +15,8 @@ from raydistill.artifacts.row_groups import row_groups
 from raydistill.artifacts.synthetic import NO_CLASS, SyntheticSet
 from raydistill.artifacts.tables import decode_images
 from raydistill.config.detect import Detect
-from raydistill.detection.fields import FieldModel, Stamp, cut_stamp
+from raydistill.detection.fields import Stamp, cut_stamp
+from raydistill.detection.options import FieldModel
 from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.selection import Split
 from raydistill.seeding import fold_in

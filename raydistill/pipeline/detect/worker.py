@@ -21,8 +21,9 @@ from raydistill.artifacts.detection import read_detector
 from raydistill.artifacts.tables import decode_images
 from raydistill.config.detect import Detect
 from raydistill.detection.coco import annotation
-from raydistill.detection.fields import STAR, Field, FieldModel, Sky, make_field
+from raydistill.detection.fields import STAR, Field, Sky, make_field
 from raydistill.detection.network import detect
+from raydistill.detection.options import FieldModel
 from raydistill.detection.segmentation import box_of, find_sources
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.pipeline.detect.pictures import FieldSplit, Stamps

@@ -25,8 +25,9 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.row_groups import RowGroup, row_groups
 from raydistill.artifacts.tables import decode_images
 from raydistill.diffusion.conditions import Conditions
+from raydistill.diffusion.options.training import GeneratorTraining
 from raydistill.diffusion.order import ImageOrder, Window
-from raydistill.diffusion.training import GeneratorTraining, TrainingImages
+from raydistill.diffusion.training import TrainingImages
 from raydistill.galaxies.selection import Split
 from raydistill.pipeline.pictures.embedding import Embedder
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context

@@ -14,13 +14,8 @@ from raydistill.core.cost_model import WorkEstimate
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.hunting.examples import Group
 from raydistill.hunting.learning import AnyLearner, uses_pixels
-from raydistill.hunting.pixels import (
-    HuntTraining,
-    Pixels,
-    computed_by,
-    estimate_fit,
-    for_aligned,
-)
+from raydistill.hunting.options import HuntTraining
+from raydistill.hunting.pixels import Pixels, computed_by, estimate_fit, for_aligned
 from raydistill.hunting.ranking import Rows, random_keys
 from raydistill.hunting.regression import Regression
 from raydistill.hunting.source_network import SourceNetwork, fit_source_network

@@ -27,7 +27,8 @@ from raydistill.escaping import csv_text
 from raydistill.hunting.examples import Bools, Floats, Group, collect
 from raydistill.hunting.labels import LabelFile
 from raydistill.hunting.learning import BlockScorer, fit_learner, uses_pixels
-from raydistill.hunting.pixels import POOL, FixMatchLearner
+from raydistill.hunting.options import FixMatchLearner
+from raydistill.hunting.pixels import POOL
 from raydistill.hunting.ranking import WITHOUT_SCORES, Candidate, Shortlist
 from raydistill.hunting.regression import Standardiser
 from raydistill.log import get_logger

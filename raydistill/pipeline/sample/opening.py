@@ -9,7 +9,7 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.manifest import check_parent
 from raydistill.config.source import GeneratorSource, InjectionSource
-from raydistill.diffusion.sampling import Sampling
+from raydistill.diffusion.options.sampling import Sampling
 from raydistill.galaxies.classes import ClassTree
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.trees import TREES

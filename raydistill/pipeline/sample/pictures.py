@@ -21,8 +21,9 @@ from torch import Tensor
 from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.tables import decode_images
 from raydistill.diffusion.model import Generator
+from raydistill.diffusion.options.sampling import Sampling
 from raydistill.diffusion.pictures import to_pixels, to_tensors
-from raydistill.diffusion.sampling import Sampling, sample
+from raydistill.diffusion.sampling import sample
 from raydistill.galaxies.pictures.images import prepare
 from raydistill.pipeline.sample.requests import read_conditions
 from raydistill.seeding import fold_in

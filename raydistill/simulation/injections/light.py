@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import ndimage
 
 SDSS_CONTRAST = 4.7
 FRAME = 16  # the sky is measured in a frame of 1/16 of the side
@@ -122,7 +121,8 @@ def above_sky(light: np.ndarray) -> np.ndarray:
     is then multiplied by m² / (m² + noise²), because the noise of neighbouring pixels is
     correlated.
     """
-    from scipy.signal import wiener  # takes a while to import, and configs import this module
+    from scipy import ndimage  # imported late, because configs import this module
+    from scipy.signal import wiener
 
     sky, noise = sky_of(light)
     channels = []

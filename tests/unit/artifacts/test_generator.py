@@ -14,10 +14,11 @@ from raydistill.artifacts.opening import open_artifact
 from raydistill.config.generate import GeneratorModel
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.model import Generator, build_generator
-from raydistill.diffusion.networks import Mlp, UNet
+from raydistill.diffusion.options.networks import Mlp, UNet
+from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.options.spaces import ComponentSpace
 from raydistill.diffusion.processes import EDM, VPrediction
-from raydistill.diffusion.sampling import Sampling, sample
-from raydistill.diffusion.spaces import ComponentSpace
+from raydistill.diffusion.sampling import sample
 from raydistill.errors import ArtifactCorrupt
 from raydistill.storage import Folder
 

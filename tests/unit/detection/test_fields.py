@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydistill.detection.fields import STAR, FieldModel, Sky, Stamp, cut_stamp, make_field, measure_sky
+from raydistill.detection.fields import STAR, Sky, Stamp, cut_stamp, make_field, measure_sky
+from raydistill.detection.options import FieldModel
 from raydistill.detection.segmentation import find_sources
 from raydistill.simulation.injections.light import SDSS_CONTRAST, to_light, to_picture
 from tests.unit.detection.galaxies import SKY, disk, observed

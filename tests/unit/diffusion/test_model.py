@@ -8,10 +8,11 @@ from torch import nn
 
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.gates import GatedAttention
-from raydistill.diffusion.model import Generator, Model, build_generator
-from raydistill.diffusion.networks import Mlp, UNet
+from raydistill.diffusion.model import Generator, build_generator
+from raydistill.diffusion.options.model import Model
+from raydistill.diffusion.options.networks import Mlp, UNet
+from raydistill.diffusion.options.spaces import ComponentSpace
 from raydistill.diffusion.processes import EDM, SIGMA_DATA, RectifiedFlow, VPrediction
-from raydistill.diffusion.spaces import ComponentSpace
 from raydistill.seeding import generator as seeded
 
 LAYOUT = ConditionLayout((ConditionGroup("class", 2),))

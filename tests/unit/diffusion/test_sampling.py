@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from raydistill.diffusion.conditions import Conditions
-from raydistill.diffusion.model import Model, build_generator
-from raydistill.diffusion.networks import Mlp
+from raydistill.diffusion.model import build_generator
+from raydistill.diffusion.options.model import Model
+from raydistill.diffusion.options.networks import Mlp
+from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.options.spaces import ComponentSpace
+from raydistill.diffusion.options.training import GeneratorTraining
 from raydistill.diffusion.pictures import to_tensors
-from raydistill.diffusion.sampling import Guided, Sampling, sample
-from raydistill.diffusion.spaces import ComponentSpace
-from raydistill.diffusion.training import GeneratorTraining, TrainingImages, init_training, train
+from raydistill.diffusion.sampling import Guided, sample
+from raydistill.diffusion.training import TrainingImages, init_training, train
 from raydistill.seeding import generator as seeded
 from tests.unit.diffusion.test_model import LAYOUT, MODELS, build, pixels, randomise, states
 

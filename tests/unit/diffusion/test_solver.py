@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from raydistill.diffusion.options.sampling import Order
 from raydistill.diffusion.processes import EDM, Process, RectifiedFlow, StableDiffusionProcess, VPrediction
-from raydistill.diffusion.solver import Order, sampling_grid, solve
+from raydistill.diffusion.solver import sampling_grid, solve
 from raydistill.seeding import generator
 from tests.unit.diffusion.gaussian import PROCESSES, GaussianData
 

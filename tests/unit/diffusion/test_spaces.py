@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from raydistill.diffusion.options.spaces import ComponentSpace, PixelSpace
 from raydistill.diffusion.pictures import to_pixels, to_tensors
 from raydistill.diffusion.processes import SIGMA_DATA
-from raydistill.diffusion.spaces import ComponentSpace, PixelSpace
 from raydistill.seeding import generator
 
 SHAPE = (3, 6, 6)

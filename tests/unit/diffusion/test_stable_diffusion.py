@@ -11,14 +11,16 @@ from torch import Tensor
 
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.losses import loss_per_image
-from raydistill.diffusion.model import Generator, Model, build_generator
-from raydistill.diffusion.networks import UNet
+from raydistill.diffusion.model import Generator, build_generator
+from raydistill.diffusion.options.model import Model
+from raydistill.diffusion.options.networks import StableDiffusion, UNet
+from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.options.training import GeneratorTraining
 from raydistill.diffusion.pictures import to_tensors
 from raydistill.diffusion.processes import StableDiffusionProcess
-from raydistill.diffusion.sampling import Sampling, sample
+from raydistill.diffusion.sampling import sample
 from raydistill.diffusion.spaces import LatentSpace
-from raydistill.diffusion.stable_diffusion import StableDiffusion
-from raydistill.diffusion.training import GeneratorTraining, TrainingImages, init_training, shard_gradient, train
+from raydistill.diffusion.training import TrainingImages, init_training, shard_gradient, train
 from raydistill.errors import ConfigError
 from raydistill.seeding import generator as seeded
 from tests.unit.diffusion.tiny_stable_diffusion import LAYOUT, SIZE, classes, pixels, tiny_generator, tiny_model

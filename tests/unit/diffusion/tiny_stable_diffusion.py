@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
-from raydistill.diffusion.model import Generator, Model, build_generator
+from raydistill.diffusion.model import Generator, build_generator
+from raydistill.diffusion.options.model import Model
+from raydistill.diffusion.options.networks import StableDiffusion
 from raydistill.diffusion.processes import StableDiffusionProcess
 from raydistill.diffusion.spaces import LatentSpace
-from raydistill.diffusion.stable_diffusion import StableDiffusion
 from raydistill.imports import import_beside_torchvision
 from raydistill.seeding import generator as seeded
 

@@ -10,7 +10,8 @@ from raydistill.core.normalise import Normalisation
 from raydistill.core.options.fixmatch import FixMatch
 from raydistill.hunting.examples import Group, collect
 from raydistill.hunting.learning import fit_learner, uses_pixels
-from raydistill.hunting.pixels import FixMatchLearner, HuntTraining, NetworkLearner, for_aligned
+from raydistill.hunting.options import FixMatchLearner, HuntTraining, NetworkLearner
+from raydistill.hunting.pixels import for_aligned
 from raydistill.hunting.regression import Regression, Standardiser
 
 SMALL = ConvNet(depth=2, width=8)

@@ -9,7 +9,7 @@ from raydistill.config.hunt import Hunt, SyntheticSource
 from raydistill.core.architectures import ConvNet
 from raydistill.core.normalise import Normalisation
 from raydistill.hunting.examples import Group, collect
-from raydistill.hunting.pixels import FixMatchLearner, HuntTraining, NetworkLearner
+from raydistill.hunting.options import FixMatchLearner, HuntTraining, NetworkLearner
 from raydistill.hunting.regression import Standardiser, fit_regression
 from raydistill.hunting.source_network import fit_source_network
 from tests.unit.hunting.test_pixels import pictures

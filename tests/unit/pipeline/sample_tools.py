@@ -13,10 +13,11 @@ from raydistill.artifacts.curated import CuratedSet, partition
 from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.artifacts.generator import SUMMARY, GeneratorSummary, write_model
 from raydistill.artifacts.manifest import commit
-from raydistill.diffusion.model import Model, build_generator
-from raydistill.diffusion.networks import Mlp
-from raydistill.diffusion.sampling import Sampling
-from raydistill.diffusion.spaces import ComponentSpace
+from raydistill.diffusion.model import build_generator
+from raydistill.diffusion.options.model import Model
+from raydistill.diffusion.options.networks import Mlp
+from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.options.spaces import ComponentSpace
 from raydistill.galaxies.classes import ClassTree, GalaxyClass
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.pictures.images import encode_png

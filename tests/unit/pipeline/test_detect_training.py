@@ -14,7 +14,7 @@ import pytest
 from raydistill.artifacts.detection import WEIGHTS
 from raydistill.config.detect import Detect
 from raydistill.detection.coco import annotation
-from raydistill.detection.fields import FieldModel
+from raydistill.detection.options import FieldModel
 from raydistill.detection.segmentation import Box
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.pictures.images import encode_png

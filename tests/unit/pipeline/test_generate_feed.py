@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raydistill.artifacts.conditions import ConditionEncoding, fit_encoding
-from raydistill.diffusion.training import GeneratorTraining
+from raydistill.diffusion.options.training import GeneratorTraining
 from raydistill.pipeline.generate import feed
 from raydistill.pipeline.generate.feed import Feed, Pictures, used_groups
 from raydistill.storage import Folder
